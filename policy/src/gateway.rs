@@ -1,0 +1,186 @@
+//! The gateway API's wire types: what the filters ask the control plane, and what it answers.
+//!
+//! Both sides use these types, so they cannot drift apart. The API is small on purpose: any
+//! platform can implement it. Unknown fields in answers are ignored, so that a newer control
+//! plane can serve an older filter; unknown values of an enum are refused.
+//!
+//! | call | answer |
+//! |---|---|
+//! | `GET /gateway/v1/sandboxes/{id-or-name}` | 200 [`Sandbox`], 404 [`ErrorBody`] |
+//! | `POST /gateway/v1/credentials/introspect` with [`IntrospectRequest`] | 200 [`Introspection`] |
+//! | `POST /gateway/v1/sandboxes/{id}/resume` with [`ResumeRequest`] | 200 [`Sandbox`] (after the wait, whatever its state), 404, 409 (can't be resumed), 429 + `Retry-After` (public resume limit) |
+//! | `GET /gateway/v1/changes?since=R&wait_ms=25000&watcher=W` | 200 [`Changes`] |
+//!
+//! Every answer carries [`MARKER_HEADER`]: Envoy shows its own failures as 503 and 504 responses,
+//! and an answer without the marker is "the control plane could not be asked".
+
+use serde::{Deserialize, Serialize};
+
+/// Present, with the value [`MARKER_VALUE`], on every answer of a gateway API.
+pub const MARKER_HEADER: &str = "x-sandgate-control-plane";
+/// The version of the gateway API that an answer follows.
+pub const MARKER_VALUE: &str = "v1";
+
+/// Where a sandbox is in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxState {
+    /// Being created; it will run without being asked again.
+    Pending,
+    /// Serving.
+    Running,
+    /// A snapshot is being taken; it will run again without being asked.
+    Snapshotting,
+    /// On its way to [`Self::Suspended`].
+    Suspending,
+    /// Stopped, to be resumed; also while a resume is under way, which further requests join.
+    Suspended,
+    /// Gone for ever.
+    Terminated,
+}
+
+/// A sandbox as the ingress filter needs to know it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Sandbox {
+    /// Canonical id: 21 characters of `[a-z0-9]`.
+    pub id: String,
+    /// The owner's name for it; a sandbox without one is ephemeral and is never resumed.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The organization that owns the project.
+    pub organization_id: String,
+    /// The project that the sandbox belongs to.
+    pub project_id: String,
+    /// Where it is in its life.
+    pub state: SandboxState,
+    /// IP address that its ports listen on; absent while it has none.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub address: Option<std::net::IpAddr>,
+    /// User ports that may be routed to, sorted, without duplicates, never 9501.
+    #[serde(default)]
+    pub exposed_ports: Vec<u16>,
+    /// Skip authentication for the exposed user ports.
+    #[serde(default)]
+    pub allow_unauthenticated_access: bool,
+    /// Whether a request may resume it while it is suspended.
+    #[serde(default = "yes")]
+    pub auto_resume: bool,
+    /// Grows each time the sandbox gets an address: upstream connections are never shared between
+    /// two generations.
+    pub generation: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What kind of credential a caller showed.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialKind {
+    /// A key that belongs to one project.
+    ApiKey,
+    /// A user's token; says which project it is used for.
+    PersonalAccessToken,
+    /// A user's browser session; says which project it is used for.
+    Session,
+}
+
+/// Body of `POST /gateway/v1/credentials/introspect`. No `Debug`: it holds a secret.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct IntrospectRequest {
+    /// How the credential was shown.
+    pub kind: CredentialKind,
+    /// The secret itself, as the caller sent it.
+    pub secret: String,
+    /// The organization that the caller claims to act in; with every PAT and session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization_id: Option<String>,
+    /// The project that the caller claims to act in; with every PAT and session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_id: Option<String>,
+}
+
+/// Answer to an introspection.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Introspection {
+    /// Absent when the credential is unknown, revoked, expired or of another kind.
+    pub identity: Option<Identity>,
+}
+
+/// Who a credential stands for, and where it may act.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Identity {
+    /// Not secret: the API key's id, or the user's. The change feed names it when the credential
+    /// or what it may do changes.
+    pub principal: String,
+    /// The organization in which it acts.
+    pub organization_id: String,
+    /// Projects in which it may act, out of those that it asked for. Empty: a valid credential
+    /// that is no member of the project it names.
+    pub project_ids: Vec<String>,
+    /// Seconds since the Unix epoch after which the credential is void; absent: never.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
+}
+
+/// Body of `POST /gateway/v1/sandboxes/{id}/resume`.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ResumeRequest {
+    /// How long to hold the answer while the sandbox is not running yet, in milliseconds.
+    #[serde(default)]
+    pub wait_ms: u64,
+    /// Nobody authenticated: the request came to a public port, and the limit for those applies.
+    #[serde(default)]
+    pub public: bool,
+}
+
+/// Answer of the change feed.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Changes {
+    /// Opaque; to be sent as `since` with the next call.
+    pub revision: String,
+    /// What changed between `since` and `revision` is not known (the first call, a `since` that is
+    /// too old or of another store): forget everything.
+    #[serde(default)]
+    pub reset: bool,
+    /// What to forget. Empty when the wait ended without a change.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+}
+
+/// One thing to forget.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Change {
+    /// A sandbox was created, changed or deleted.
+    Sandbox {
+        /// Its id, its name, and the name that it had before, if that changed.
+        refs: Vec<String>,
+    },
+    /// A credential was revoked, or its owner's memberships changed.
+    Principal {
+        /// As in [`Identity::principal`].
+        id: String,
+    },
+}
+
+/// Body of every error answer, on all of Sandgate's APIs.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErrorBody {
+    /// A sentence for a person: what is wrong, and what to do.
+    pub error: String,
+    /// Stable, for programs.
+    pub code: String,
+}

@@ -1,0 +1,98 @@
+//! The head of a request as it came: names and raw bytes, in order.
+
+/// Header pairs as a filter reads them: names in lower case (Envoy lowers them), values as bytes.
+pub type Headers = [(String, Vec<u8>)];
+
+/// A header that may stand once stands several times.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Repeated;
+
+/// The head of a request. Nothing in here is believed yet.
+#[derive(Clone, Copy)]
+pub struct Head<'a>(&'a Headers);
+
+impl<'a> Head<'a> {
+    /// Wraps the header pairs of a request, pseudo-headers included.
+    #[must_use]
+    pub fn new(headers: &'a Headers) -> Self {
+        Self(headers)
+    }
+
+    /// All pairs, in order.
+    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
+    /// Every value of `name`, in order.
+    pub fn all(self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(move |(n, _)| *n == name).map(|(_, value)| value)
+    }
+
+    /// The value of a header that may stand at most once.
+    ///
+    /// # Errors
+    /// [`Repeated`] when it stands more than once.
+    pub fn single(self, name: &'a str) -> Result<Option<&'a [u8]>, Repeated> {
+        let mut values = self.all(name);
+        let first = values.next();
+        if values.next().is_some() { Err(Repeated) } else { Ok(first) }
+    }
+
+    /// The first value of `name`, for headers that only shape an answer.
+    #[must_use]
+    pub fn first(self, name: &'a str) -> Option<&'a [u8]> {
+        self.all(name).next()
+    }
+
+    /// Whether some value of the comma-separated list `name` is `token`, in any case.
+    #[must_use]
+    pub fn lists(self, name: &'a str, token: &str) -> bool {
+        self.all(name)
+            .flat_map(|value| value.split(|b| *b == b','))
+            .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// The request method.
+    #[must_use]
+    pub fn method(self) -> &'a [u8] {
+        self.first(":method").unwrap_or_default()
+    }
+
+    /// A WebSocket upgrade, in HTTP/1.1's form (RFC 6455) or in HTTP/2's (RFC 8441).
+    #[must_use]
+    pub fn is_websocket(self) -> bool {
+        self.lists("upgrade", "websocket") || self.first(":protocol") == Some(b"websocket")
+    }
+
+    /// Any protocol upgrade at all, WebSocket or not.
+    #[must_use]
+    pub fn is_upgrade(self) -> bool {
+        self.first("upgrade").is_some()
+            || self.first(":protocol").is_some()
+            || self.method() == b"CONNECT"
+    }
+
+    /// `application/grpc` with an optional `+encoding`, but not grpc-web, which is plain HTTP.
+    ///
+    /// Exactly what Envoy takes for gRPC when it turns a local reply into a status: other spellings
+    /// are answered as plain HTTP.
+    #[must_use]
+    pub fn is_grpc(self) -> bool {
+        let kind = self.first("content-type").unwrap_or_default();
+        match kind.strip_prefix(b"application/grpc") {
+            Some(rest) => rest.is_empty() || rest.starts_with(b"+"),
+            None => false,
+        }
+    }
+
+    /// A browser that navigates, and so would show an HTML page to a person.
+    #[must_use]
+    pub fn is_navigation(self) -> bool {
+        let accepts_html = self
+            .all("accept")
+            .flat_map(|value| value.split(|b| *b == b',' || *b == b';'))
+            .any(|item| item.trim_ascii().eq_ignore_ascii_case(b"text/html"));
+        let mode = self.first("sec-fetch-mode");
+        accepts_html && (mode.is_none() || mode == Some(b"navigate"))
+    }
+}

@@ -1,0 +1,23 @@
+//! Sandgate's decisions, pure: no I/O, no clock (time is a parameter), no runtime.
+//!
+//! The way of a request into a sandbox, each step a module:
+//!
+//! 1. [`host`]: the authority, parsed once into what it names.
+//! 2. [`credential`]: the one credential of the request, in its [`context`].
+//! 3. [`cache`]: what may still be believed of sandbox and caller.
+//! 4. [`ingress`]: [`ingress::decide`], the only maker of a [`ingress::Permit`].
+//! 5. [`denial`]: every reason to refuse, in one table.
+//! 6. [`hygiene`]: what must not cross the gateway.
+
+pub mod cache;
+pub mod config;
+pub mod context;
+pub mod cookie;
+pub mod credential;
+pub mod denial;
+pub mod gateway;
+pub mod head;
+pub mod host;
+pub mod hygiene;
+pub mod ingress;
+pub mod origin;

@@ -1,0 +1,20 @@
+//! Tests of the policy through its public interface: a table for each step of a request's life,
+//! and properties that hold for any input. One binary, so that it links once.
+//!
+//! A row of a table is one sentence, its input and its outcome as text.
+
+#![cfg(test)]
+#![expect(clippy::needless_pass_by_value, reason = "the rows of a table are passed by value")]
+
+mod cache;
+mod config_errors;
+mod credential_table;
+mod decision_table;
+mod denials;
+mod head_table;
+mod host_table;
+mod hygiene_table;
+mod oracle;
+mod origin_table;
+mod properties;
+mod support;
