@@ -1,0 +1,87 @@
+//! Calls to other clusters, and their answers.
+
+use std::time::Duration;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, MapType};
+
+use crate::{HostError, Result};
+
+/// A call to an HTTP service behind an Envoy cluster.
+pub struct Call<'a> {
+    /// Name of the cluster.
+    pub cluster: &'a str,
+    /// `:method`.
+    pub method: &'a str,
+    /// `:authority`.
+    pub authority: &'a str,
+    /// `:path`.
+    pub path: &'a str,
+    /// A JSON body.
+    pub body: Option<&'a [u8]>,
+    /// After this time the host answers with a 504 of its own.
+    pub timeout: Duration,
+}
+
+/// Starts a call. Its answer comes to `on_http_call_response` of the context that is effective
+/// now, with the number that this returns.
+///
+/// # Errors
+/// When the cluster does not exist, or its circuit breaker is open.
+pub fn dispatch(call: &Call<'_>) -> Result<u32> {
+    let mut headers = vec![
+        (":method", call.method),
+        (":authority", call.authority),
+        (":path", call.path),
+        ("accept", "application/json"),
+    ];
+    if call.body.is_some() {
+        headers.push(("content-type", "application/json"));
+    }
+    hostcalls::dispatch_http_call(call.cluster, headers, call.body, vec![], call.timeout)
+        .map_err(HostError::of("dispatch_http_call"))
+}
+
+/// The answer to a call.
+pub struct Answer {
+    headers: Vec<(String, Vec<u8>)>,
+    /// The body, up to the limit that it was read with.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Reads the answer inside `on_http_call_response`.
+    ///
+    /// # Errors
+    /// When the host refuses, or the body is larger than `limit` bytes.
+    pub fn read(num_headers: usize, body_size: usize, limit: usize) -> Result<Self> {
+        // A call that was reset has no header map at all.
+        let headers = match num_headers {
+            0 => Vec::new(),
+            _ => hostcalls::get_map_bytes(MapType::HttpCallResponseHeaders)
+                .map_err(HostError::of("get_map"))?,
+        };
+        if body_size > limit {
+            return Err(HostError::of("get_buffer")(proxy_wasm::types::Status::BadArgument));
+        }
+        let body = match body_size {
+            0 => None,
+            size => hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, size)
+                .map_err(HostError::of("get_buffer"))?,
+        };
+        Ok(Self { headers, body: body.unwrap_or_default() })
+    }
+
+    /// A header of the answer.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// The status code; 0 when there is none.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        let digits = self.header(":status").and_then(|value| std::str::from_utf8(value).ok());
+        digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
+}

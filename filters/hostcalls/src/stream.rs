@@ -1,0 +1,135 @@
+//! What can be done with the stream that is effective: read and change its headers, choose its
+//! upstream, answer it, let it go on, end it.
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::MapType;
+
+use crate::{HostError, Result};
+
+/// Header pairs: names in lower case, values as they came.
+pub type Headers = Vec<(String, Vec<u8>)>;
+
+/// Which header map of a stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// From downstream.
+    Request,
+    /// From upstream.
+    Response,
+}
+
+impl Direction {
+    fn map(self) -> MapType {
+        match self {
+            Self::Request => MapType::HttpRequestHeaders,
+            Self::Response => MapType::HttpResponseHeaders,
+        }
+    }
+}
+
+/// Makes another context the effective one.
+///
+/// # Errors
+/// When there is no such context any more.
+pub fn make_effective(context_id: u32) -> Result<()> {
+    hostcalls::set_effective_context(context_id).map_err(HostError::of("set_effective_context"))
+}
+
+/// All headers.
+///
+/// # Errors
+/// When the host refuses.
+pub fn headers(direction: Direction) -> Result<Headers> {
+    hostcalls::get_map_bytes(direction.map()).map_err(HostError::of("get_map"))
+}
+
+/// Removes every value of a header.
+///
+/// # Errors
+/// When the host refuses.
+pub fn remove_header(direction: Direction, name: &str) -> Result<()> {
+    hostcalls::remove_map_value(direction.map(), name).map_err(HostError::of("remove_map_value"))
+}
+
+/// Replaces every value of a header.
+///
+/// # Errors
+/// When the host refuses.
+pub fn set_header(direction: Direction, name: &str, value: &[u8]) -> Result<()> {
+    hostcalls::set_map_value_bytes(direction.map(), name, Some(value))
+        .map_err(HostError::of("set_map_value"))
+}
+
+/// Adds one more value of a header.
+///
+/// # Errors
+/// When the host refuses.
+pub fn add_header(direction: Direction, name: &str, value: &[u8]) -> Result<()> {
+    hostcalls::add_map_value_bytes(direction.map(), name, value)
+        .map_err(HostError::of("add_map_value"))
+}
+
+/// Sets a filter state object of Envoy's own, for the rest of the filter chain.
+///
+/// # Errors
+/// When Envoy knows no such object, or does not take the value.
+pub fn set_filter_state(path: &str, value: &str) -> Result<()> {
+    // `SetEnvoyFilterStateArguments`: path = 1, value = 2, and span = 3 left at 0, the filter chain.
+    let mut arguments =
+        Vec::with_capacity(path.len().saturating_add(value.len()).saturating_add(8));
+    for (tag, text) in [(0x0a, path), (0x12, value)] {
+        arguments.push(tag);
+        put_varint(&mut arguments, text.len());
+        arguments.extend_from_slice(text.as_bytes());
+    }
+    hostcalls::call_foreign_function("set_envoy_filter_state", Some(&arguments))
+        .map(drop)
+        .map_err(HostError::of("set_envoy_filter_state"))
+}
+
+/// Protobuf's base-128 varint.
+fn put_varint(out: &mut Vec<u8>, mut value: usize) {
+    loop {
+        let low = u8::try_from(value & 0x7f).unwrap_or_default();
+        value >>= 7;
+        if value == 0 {
+            out.push(low);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+/// Sets a property that access logs and later filters read as `wasm.<name>` filter state.
+///
+/// # Errors
+/// When the host refuses.
+pub fn set_property(name: &str, value: &str) -> Result<()> {
+    hostcalls::set_property(vec![name], Some(value.as_bytes()))
+        .map_err(HostError::of("set_property"))
+}
+
+/// Answers in place of the upstream. The caller must leave the stream paused.
+///
+/// # Errors
+/// When the host refuses.
+pub fn reply(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Result<()> {
+    hostcalls::send_http_response(status.into(), headers.to_vec(), Some(body))
+        .map_err(HostError::of("send_local_response"))
+}
+
+/// Lets a paused request go on. Its headers can't be touched after this.
+///
+/// # Errors
+/// When the host refuses.
+pub fn resume_request() -> Result<()> {
+    hostcalls::resume_http_request().map_err(HostError::of("continue_stream"))
+}
+
+/// Ends a stream in both directions.
+///
+/// # Errors
+/// When the host refuses.
+pub fn reset() -> Result<()> {
+    hostcalls::reset_http_request().map_err(HostError::of("close_stream"))
+}

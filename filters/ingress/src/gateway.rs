@@ -1,0 +1,398 @@
+//! All that one VM knows, and the requests that wait for it to know more.
+
+use std::collections::BTreeMap;
+
+use proxy_wasm::types::Action;
+use sandgate_hostcalls::http::Answer;
+use sandgate_hostcalls::queue::{Queue, unique_number};
+use sandgate_hostcalls::stream::{self, Direction};
+use sandgate_hostcalls::{LogLevel, log, wall_clock};
+use sandgate_policy::cache::{Cache, Lifetimes};
+use sandgate_policy::config::IngressConfig;
+use sandgate_policy::credential::CredentialKey;
+use sandgate_policy::denial::Denial;
+use sandgate_policy::gateway::{Change, Identity, Sandbox};
+use sandgate_policy::head::Head;
+use sandgate_policy::hygiene;
+use sandgate_policy::ingress::{Decision, Request};
+
+use crate::apply;
+use crate::clock::{Clock, Now};
+use crate::feed::{Feed, News};
+use crate::live::{Live, LiveStream};
+use crate::lookups::{self, Fact, Flight, Key, Lookups};
+use crate::metrics::{Asked, Metrics};
+use crate::reply::{self, Shape};
+use crate::waiting::{Verdict, Waiting};
+
+/// Ticks between two looks at live streams.
+const TICKS_PER_PATROL: u32 = 10;
+/// Live streams judged again in one turn, so that a large change does not stall a worker.
+const SUSPECTS_PER_TURN: usize = 256;
+
+/// The state of the filter in one VM, for one configuration.
+pub(crate) struct Gateway {
+    root_id: u32,
+    pub(crate) config: IngressConfig,
+    pub(crate) metrics: Metrics,
+    clock: Clock,
+    pub(crate) sandboxes: Cache<String, Sandbox>,
+    pub(crate) callers: Cache<CredentialKey, Identity>,
+    pub(crate) lookups: Lookups,
+    pub(crate) feed: Feed,
+    pub(crate) live: Live,
+    /// When a public port last resumed a sandbox, in milliseconds.
+    pub(crate) public_resumes: BTreeMap<String, u64>,
+    waiting: BTreeMap<u32, Waiting>,
+    queue: Option<Queue>,
+    ticks: u32,
+}
+
+impl Gateway {
+    pub(crate) fn new(root_id: u32, config: IngressConfig) -> Self {
+        let limits = *config.limits();
+        Self {
+            root_id,
+            metrics: Metrics::define(),
+            clock: Clock::default(),
+            sandboxes: Cache::new(limits.cache_entries, Lifetimes::of_sandboxes(&limits)),
+            callers: Cache::new(limits.cache_entries, Lifetimes::of_credentials(&limits)),
+            lookups: Lookups::new(limits.lookups_in_flight),
+            feed: Feed::new(String::new()),
+            live: Live::default(),
+            public_resumes: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            queue: None,
+            ticks: 0,
+            config,
+        }
+    }
+
+    /// A request has come; its stream is the effective context.
+    pub(crate) fn arrive(&mut self, id: u32, head: Head<'_>) -> Action {
+        let shape = Shape::of(head);
+        let inquiry = match Request::parse(head, &self.config) {
+            Ok(Request::Sandbox(inquiry)) => *inquiry,
+            Ok(Request::Api) => {
+                return match apply::change(Direction::Request, &hygiene::clean_api_request(head)) {
+                    Ok(()) => {
+                        apply::record("api");
+                        Action::Continue
+                    }
+                    Err(_) => self.refuse(Denial::SandboxUpstreamError, shape, None),
+                };
+            }
+            Err(denial) => return self.refuse(denial, shape, None),
+        };
+        let now = self.clock.now();
+        self.start();
+        // Without room to wait, only what is known already counts, and nothing is asked.
+        let has_room = self.waiting.len() < self.config.limits().waiters;
+        let mut waiting = Waiting::new(inquiry, head, shape, now.ms, &self.config, has_room);
+        match self.step(id, &mut waiting, now) {
+            Verdict::Wait => {
+                self.waiting.insert(id, waiting);
+                self.wake();
+                Action::Pause
+            }
+            // "Too many wait" is the sandbox's answer, not the control plane's.
+            Verdict::Decided(
+                Decision::Deny(Denial::AuthServiceUnavailable | Denial::SandboxUpstreamError),
+                _,
+            ) if !has_room => self.refuse(Denial::SandboxNotReady, shape, None),
+            Verdict::Decided(decision, retry_after) => {
+                self.carry_out(id, waiting, decision, retry_after, head)
+            }
+        }
+    }
+
+    /// The sandbox (or the proxy in its place) has answered; its stream is the effective context.
+    pub(crate) fn respond(&mut self, id: u32) {
+        let Some(live) = self.live.get(id) else { return };
+        let cleaned = stream::headers(Direction::Response).and_then(|headers| {
+            let changes = hygiene::clean_response(&headers, &live.authority);
+            apply::change(Direction::Response, &changes)
+        });
+        // What can't be cleaned must not reach the client.
+        if cleaned.is_err() {
+            self.metrics.host_error();
+            let _ = stream::reset();
+        }
+    }
+
+    /// The stream has ended, or its client went away while it waited.
+    pub(crate) fn end(&mut self, id: u32) {
+        if let Some(waiting) = self.waiting.remove(&id) {
+            waiting.missing().iter().for_each(|key| self.lookups.leave(key, id));
+        }
+        self.live.remove(id);
+    }
+
+    /// Sends what streams have asked for. The root is the effective context.
+    pub(crate) fn flush(&mut self) {
+        let now = self.clock.now();
+        self.turn(now);
+    }
+
+    /// Keeps deadlines. The root is the effective context.
+    pub(crate) fn tick(&mut self) {
+        let now = self.clock.now();
+        let due: Vec<u32> =
+            self.waiting.iter().filter(|(_, w)| w.is_due(now.ms)).map(|(id, _)| *id).collect();
+        for id in due {
+            if let Some(waiting) = self.waiting.get_mut(&id) {
+                waiting.on_due(now.ms);
+            }
+            self.proceed(id, now);
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(TICKS_PER_PATROL) {
+            self.live.suspect_expired(now.unix_seconds);
+            if self.feed.is_settled(now.ms, self.config.limits().no_feed_ttl_ms.into()) {
+                self.live.suspect_all();
+            }
+            self.judge_suspects(now);
+        }
+        self.turn(now);
+    }
+
+    /// An answer of the control plane has come. The root is the effective context.
+    pub(crate) fn answer(&mut self, token: u32, answer: Option<&Answer>) {
+        let now = self.clock.now();
+        if self.feed.owns(token) {
+            let news = self.feed.answer(answer, now.ms);
+            self.metrics.lookup(Asked::Changes, news.is_some());
+            if let Some(news) = news {
+                self.forget(&news);
+                self.judge_suspects(now);
+            }
+        } else if let Some((key, flight)) = self.lookups.take(token) {
+            let fact = answer.and_then(|answer| lookups::read(&key, answer));
+            self.lookups.note(fact.is_some(), now.ms);
+            self.learn(&key, flight, fact.as_ref(), now);
+        }
+        self.turn(now);
+    }
+
+    /// Refuses the request of the effective stream.
+    fn refuse(&mut self, denial: Denial, shape: Shape, retry_after: Option<u32>) -> Action {
+        self.metrics.denial(denial);
+        apply::record(denial.code());
+        if reply::deny(denial, shape, retry_after).is_err() {
+            self.metrics.host_error();
+        }
+        // After a local reply a stream must stay where it is.
+        Action::Pause
+    }
+
+    /// Carries out what was decided, on the effective stream.
+    fn carry_out(
+        &mut self,
+        id: u32,
+        waiting: Waiting,
+        decision: Decision,
+        retry_after: Option<u32>,
+        head: Head<'_>,
+    ) -> Action {
+        let shape = waiting.shape;
+        match decision {
+            Decision::Permit(permit) => {
+                let used = waiting.inquiry.credential();
+                if apply::permit(&permit, head, &self.config, used).is_err() {
+                    self.metrics.host_error();
+                    return self.refuse(Denial::SandboxUpstreamError, shape, None);
+                }
+                self.metrics.permit();
+                apply::record("permit");
+                let authority = head.first(":authority").unwrap_or_default().to_vec();
+                let inquiry = waiting.inquiry;
+                self.live.insert(id, LiveStream { inquiry, permit, authority });
+                Action::Continue
+            }
+            Decision::AnswerPreflight { origin } => {
+                self.metrics.preflight();
+                apply::record("preflight");
+                if reply::preflight(&origin, head).is_err() {
+                    self.metrics.host_error();
+                }
+                Action::Pause
+            }
+            Decision::Deny(denial) => self.refuse(denial, shape, retry_after),
+            // `step` turns a resume into a wait or a denial; this is what is left if it did not.
+            Decision::Resume(_) => self.refuse(Denial::SandboxNotReady, shape, retry_after),
+        }
+    }
+
+    /// A waiting request may be able to go on. The root is the effective context, before and after.
+    fn proceed(&mut self, id: u32, now: Now) {
+        let Some(mut waiting) = self.waiting.remove(&id) else { return };
+        match self.step(id, &mut waiting, now) {
+            Verdict::Wait => {
+                self.waiting.insert(id, waiting);
+            }
+            Verdict::Decided(decision, retry_after) => {
+                if stream::make_effective(id).is_err() {
+                    return;
+                }
+                // While it is paused its headers are still there to be read and changed.
+                match stream::headers(Direction::Request) {
+                    Ok(headers) => {
+                        let head = Head::new(&headers);
+                        let action = self.carry_out(id, waiting, decision, retry_after, head);
+                        if action == Action::Continue && stream::resume_request().is_err() {
+                            self.metrics.host_error();
+                        }
+                    }
+                    Err(_) => {
+                        self.metrics.host_error();
+                        self.refuse(Denial::SandboxUpstreamError, waiting.shape, None);
+                    }
+                }
+                self.back_to_root();
+            }
+        }
+    }
+
+    /// Takes in an answer (`None`: there was none) and lets those who waited for it go on.
+    fn learn(&mut self, key: &Key, flight: Flight, fact: Option<&Fact>, now: Now) {
+        self.metrics.lookup(key.asked(), fact.is_some());
+        if fact.is_none() {
+            log(LogLevel::Debug, "sandgate_ingress: the control plane did not answer a lookup");
+        }
+        match (key, fact) {
+            // Who waited asks again: nothing is known of it now.
+            _ if flight.outdated => {}
+            (Key::Sandbox(name), Some(Fact::Sandbox(sandbox))) => {
+                let sandbox = sandbox.as_deref().cloned();
+                self.sandboxes.insert(name.clone(), sandbox, flight.asked_at);
+            }
+            (Key::Caller(credential), Some(Fact::Caller(identity))) => {
+                self.callers.insert(*credential, identity.clone(), flight.asked_at);
+            }
+            (Key::Resume { .. }, Some(Fact::Sandbox(Some(sandbox)))) => {
+                // The answer was held until the sandbox ran: it tells of now, not of when it was asked.
+                for name in [Some(&sandbox.id), sandbox.name.as_ref()].into_iter().flatten() {
+                    self.sandboxes.insert(name.clone(), Some((**sandbox).clone()), now.ms);
+                }
+            }
+            (Key::Resume { sandbox_id, .. }, Some(Fact::Sandbox(None))) => {
+                self.sandboxes.remove(sandbox_id);
+            }
+            _ => {}
+        }
+        for id in flight.waiters {
+            if let Some(waiting) = self.waiting.get_mut(&id) {
+                if waiting.on_answer(key, fact, now.ms) {
+                    self.proceed(id, now);
+                }
+            } else if fact.is_some() {
+                self.judge(id, now);
+            }
+        }
+    }
+
+    fn forget(&mut self, news: &News) {
+        let changes = &news.changes;
+        if changes.reset {
+            self.sandboxes.clear();
+            self.callers.clear();
+            self.live.suspect_all();
+        }
+        // What was asked before the feed began is believed for as long as without a feed, and
+        // streams that were let through on it are judged again after that.
+        if changes.reset && !news.is_first {
+            self.lookups.outdate(|_| true);
+        }
+        for change in &changes.changes {
+            match change {
+                Change::Sandbox { refs } => {
+                    refs.iter().for_each(|name| {
+                        self.sandboxes.remove(name);
+                    });
+                    self.lookups.outdate(|key| match key {
+                        Key::Sandbox(name) | Key::Resume { sandbox_id: name, .. } => {
+                            refs.contains(name)
+                        }
+                        Key::Caller(_) => false,
+                    });
+                }
+                Change::Principal { id } => {
+                    // Whose credential a question is about is known by its answer only.
+                    self.lookups.outdate(|key| matches!(key, Key::Caller(_)));
+                    self.callers.remove_where(|identity| identity.principal == *id);
+                }
+            }
+            self.live.suspect(change);
+        }
+    }
+
+    fn judge_suspects(&mut self, now: Now) {
+        for id in self.live.suspects().into_iter().take(SUSPECTS_PER_TURN) {
+            self.judge(id, now);
+        }
+    }
+
+    /// Judges a live stream again, and closes it if it would not be permitted any more.
+    fn judge(&mut self, id: u32, now: Now) {
+        let Some(end) = self.rejudge(id, now) else { return };
+        self.live.acquit(id);
+        let Some(code) = end else { return };
+        // It is over for us now, though the host tells of its end only later.
+        self.live.remove(id);
+        if stream::make_effective(id).is_ok() {
+            apply::record(code);
+            self.metrics.stream_closed();
+            if stream::reset().is_err() {
+                self.metrics.host_error();
+            }
+            self.back_to_root();
+        }
+    }
+
+    /// Sends what is to be sent; what can't be is answered as failed, which may ask for more.
+    fn turn(&mut self, now: Now) {
+        if !self.feed_name_is_missing() && self.feed.is_due(now.ms) {
+            self.feed.poll(&self.config, now.ms);
+        }
+        for (key, flight) in self.lookups.send(&self.config, now.ms) {
+            self.learn(&key, flight, None, now);
+        }
+        // Whatever that asked for is sent by the next turn.
+        if self.lookups.has_unsent() {
+            self.wake();
+        }
+    }
+
+    /// With the first request: a queue to the root, and a name for the change feed. Not when it is
+    /// configured, since every configuration is also tried out in VMs that never get a request.
+    fn start(&mut self) {
+        if self.queue.is_some() {
+            return;
+        }
+        let number = unique_number("sandgate_ingress.vms").unwrap_or_default();
+        let nanoseconds = wall_clock().unwrap_or_default().as_nanos();
+        let name = format!("{nanoseconds:x}-{number}-{}", self.root_id);
+        self.queue = Queue::register(&format!("sandgate_ingress.{name}")).ok();
+        self.feed = Feed::new(name);
+        self.wake();
+    }
+
+    fn feed_name_is_missing(&self) -> bool {
+        self.queue.is_none()
+    }
+
+    fn wake(&mut self) {
+        // Without it the next tick sends what is to be sent.
+        if let Some(queue) = self.queue
+            && queue.wake().is_err()
+        {
+            self.metrics.host_error();
+        }
+    }
+
+    fn back_to_root(&mut self) {
+        if stream::make_effective(self.root_id).is_err() {
+            self.metrics.host_error();
+        }
+    }
+}

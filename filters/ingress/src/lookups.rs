@@ -1,0 +1,228 @@
+//! Questions to the control plane: one under way for all that wait for the same answer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sandgate_hostcalls::Result;
+use sandgate_hostcalls::http::{self, Answer, Call};
+use sandgate_policy::config::IngressConfig;
+use sandgate_policy::credential::{Credential, CredentialKey};
+use sandgate_policy::gateway::{
+    Identity, Introspection, MARKER_HEADER, MARKER_VALUE, ResumeRequest, Sandbox,
+};
+
+use crate::metrics::Asked;
+
+/// Larger than any answer; an answer beyond it is not one of ours.
+pub(crate) const ANSWER_MAX: usize = 1 << 20;
+/// How long the control plane holds one resume call, in milliseconds. Who waits longer asks again.
+const RESUME_HOLD_MS: u32 = 25_000;
+/// After so many failures in a row the control plane is left alone…
+const FAILURES: u32 = 5;
+/// …for this long, in milliseconds, and whoever asks is told at once that it can't be asked.
+const PAUSE_MS: u64 = 1_000;
+
+/// What a question is about. Equal keys share one question.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Key {
+    Caller(CredentialKey),
+    Resume { sandbox_id: String, public: bool },
+    Sandbox(String),
+}
+
+impl Key {
+    pub(crate) fn asked(&self) -> Asked {
+        match self {
+            Self::Caller(_) => Asked::Caller,
+            Self::Resume { .. } => Asked::Resume,
+            Self::Sandbox(_) => Asked::Sandbox,
+        }
+    }
+}
+
+/// One question and the streams that wait for its answer. No `Debug`: the body may hold a secret.
+pub(crate) struct Flight {
+    pub(crate) waiters: Vec<u32>,
+    /// When it was sent, in milliseconds.
+    pub(crate) asked_at: u64,
+    /// What it is about changed while it was under way: its answer may tell of before.
+    pub(crate) outdated: bool,
+    body: Option<Vec<u8>>,
+}
+
+/// What the control plane said.
+pub(crate) enum Fact {
+    Caller(Option<Identity>),
+    Sandbox(Option<Box<Sandbox>>),
+    NotResumable,
+    /// Too soon for another resume through a public port; seconds until the next.
+    ResumeLimited(u32),
+}
+
+/// All questions of a VM.
+pub(crate) struct Lookups {
+    flights: BTreeMap<Key, Flight>,
+    sent: BTreeMap<u32, Key>,
+    unsent: Vec<Key>,
+    capacity: usize,
+    failures: u32,
+    silent_until: u64,
+}
+
+impl Lookups {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            flights: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            unsent: Vec::new(),
+            capacity,
+            failures: 0,
+            silent_until: 0,
+        }
+    }
+
+    /// Has `stream` wait for the answer to `key`; false when no more can be asked now.
+    pub(crate) fn ask(
+        &mut self,
+        key: &Key,
+        who: Option<&Credential>,
+        stream: u32,
+        now: u64,
+    ) -> bool {
+        if let Some(flight) = self.flights.get_mut(key) {
+            if flight.waiters.last() != Some(&stream) {
+                flight.waiters.push(stream);
+            }
+            return true;
+        }
+        // Resumes are held for long: they must not take the places of lookups, nor the reverse.
+        let kind = matches!(key, Key::Resume { .. });
+        let under_way =
+            self.flights.keys().filter(|key| matches!(key, Key::Resume { .. }) == kind).count();
+        if now < self.silent_until || under_way >= self.capacity {
+            return false;
+        }
+        let body = match key {
+            Key::Sandbox(_) => None,
+            Key::Caller(_) => {
+                who.and_then(|who| serde_json::to_vec(&who.introspect_request()).ok())
+            }
+            Key::Resume { public, .. } => {
+                let request = ResumeRequest { wait_ms: RESUME_HOLD_MS.into(), public: *public };
+                serde_json::to_vec(&request).ok()
+            }
+        };
+        self.flights.insert(
+            key.clone(),
+            Flight { waiters: vec![stream], asked_at: now, outdated: false, body },
+        );
+        self.unsent.push(key.clone());
+        true
+    }
+
+    /// Stops having `stream` wait: it has ended.
+    pub(crate) fn leave(&mut self, key: &Key, stream: u32) {
+        if let Some(flight) = self.flights.get_mut(key) {
+            flight.waiters.retain(|waiter| *waiter != stream);
+        }
+    }
+
+    pub(crate) fn is_under_way(&self, key: &Key) -> bool {
+        self.flights.contains_key(key)
+    }
+
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Marks the questions that were sent before a change which `concerns` them: an answer that
+    /// overtakes the change, or is overtaken by it, must not be believed.
+    pub(crate) fn outdate(&mut self, concerns: impl Fn(&Key) -> bool) {
+        for key in self.sent.values().filter(|key| concerns(key)) {
+            if let Some(flight) = self.flights.get_mut(key) {
+                flight.outdated = true;
+            }
+        }
+    }
+
+    /// Sends what is to be sent. The root context must be the effective one. Gives back what could
+    /// not be sent, as failed.
+    pub(crate) fn send(&mut self, config: &IngressConfig, now: u64) -> Vec<(Key, Flight)> {
+        let mut failed = Vec::new();
+        for key in std::mem::take(&mut self.unsent) {
+            let Some(flight) = self.flights.get_mut(&key) else { continue };
+            flight.asked_at = now;
+            let body = flight.body.take();
+            if let Ok(token) = dispatch(&key, body.as_deref(), config) {
+                self.sent.insert(token, key);
+            } else if let Some(flight) = self.flights.remove(&key) {
+                self.note(false, now);
+                failed.push((key, flight));
+            }
+        }
+        failed
+    }
+
+    /// The question that a call's answer belongs to.
+    pub(crate) fn take(&mut self, token: u32) -> Option<(Key, Flight)> {
+        let key = self.sent.remove(&token)?;
+        let flight = self.flights.remove(&key)?;
+        Some((key, flight))
+    }
+
+    /// Remembers whether the control plane could be asked.
+    pub(crate) fn note(&mut self, answered: bool, now: u64) {
+        if answered {
+            self.failures = 0;
+            self.silent_until = 0;
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= FAILURES {
+            self.silent_until = now.saturating_add(PAUSE_MS);
+        }
+    }
+}
+
+fn dispatch(key: &Key, body: Option<&[u8]>, config: &IngressConfig) -> Result<u32> {
+    let (method, path, hold_ms) = match key {
+        Key::Sandbox(name) => ("GET", format!("/gateway/v1/sandboxes/{name}"), 0),
+        Key::Caller(_) => ("POST", "/gateway/v1/credentials/introspect".to_owned(), 0),
+        Key::Resume { sandbox_id, .. } => {
+            ("POST", format!("/gateway/v1/sandboxes/{sandbox_id}/resume"), RESUME_HOLD_MS)
+        }
+    };
+    let control_plane = config.control_plane();
+    let timeout_ms = control_plane.timeout_ms.saturating_add(hold_ms);
+    http::dispatch(&Call {
+        cluster: &control_plane.cluster,
+        method,
+        authority: &control_plane.authority,
+        path: &path,
+        body,
+        timeout: Duration::from_millis(timeout_ms.into()),
+    })
+}
+
+/// Reads an answer; `None` when it is not one that the control plane gave.
+pub(crate) fn read(key: &Key, answer: &Answer) -> Option<Fact> {
+    // Envoy shows its own failures as 503 and 504 answers, without the marker.
+    if answer.header(MARKER_HEADER) != Some(MARKER_VALUE.as_bytes()) {
+        return None;
+    }
+    let sandbox = || serde_json::from_slice::<Sandbox>(&answer.body).ok().map(Box::new);
+    match (key, answer.status()) {
+        (Key::Sandbox(_) | Key::Resume { .. }, 200) => Some(Fact::Sandbox(Some(sandbox()?))),
+        (Key::Sandbox(_) | Key::Resume { .. }, 404) => Some(Fact::Sandbox(None)),
+        (Key::Resume { .. }, 409) => Some(Fact::NotResumable),
+        (Key::Resume { .. }, 429) => {
+            let seconds = answer.header("retry-after").and_then(|v| std::str::from_utf8(v).ok());
+            Some(Fact::ResumeLimited(seconds.and_then(|v| v.parse().ok()).unwrap_or(1)))
+        }
+        (Key::Caller(_), 200) => {
+            let introspection = serde_json::from_slice::<Introspection>(&answer.body).ok()?;
+            Some(Fact::Caller(introspection.identity))
+        }
+        _ => None,
+    }
+}
