@@ -1,0 +1,56 @@
+//! The API that owners call, directly or through Tensorlake's clients.
+//!
+//! Each sandbox path exists in two forms, `/sandboxes…` and `/v1/namespaces/{ns}/sandboxes…`: the
+//! clients use one or the other depending on the host they were given. The namespace is repeated in
+//! answers and means nothing else: the project of the credential decides what is seen.
+
+mod access;
+mod fields;
+mod info;
+mod platform;
+mod requests;
+mod sandboxes;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+pub use self::info::{InvalidProxyUrl, PublicUrls};
+pub(crate) use self::platform::ready;
+use crate::fleet::Fleet;
+use crate::http::{Bounds, bounded, with_fallbacks};
+use crate::watchers::Watchers;
+
+/// What the handlers work on.
+#[derive(Clone)]
+pub struct Api {
+    /// The sandboxes.
+    pub fleet: Fleet,
+    /// Who must have seen a change before it is answered.
+    pub watchers: Watchers,
+    /// How sandboxes are reached from outside.
+    pub urls: PublicUrls,
+}
+
+/// The routes of the public API.
+pub fn router(api: Api, bounds: Bounds) -> Router {
+    let fleet = api.fleet.clone();
+    let sandboxes = Router::new()
+        .route("/sandboxes", post(sandboxes::create).get(sandboxes::list))
+        .route(
+            "/sandboxes/{sandbox}",
+            get(sandboxes::get).patch(sandboxes::patch).delete(sandboxes::delete),
+        )
+        .route("/sandboxes/{sandbox}/suspend", post(sandboxes::suspend))
+        .route("/sandboxes/{sandbox}/resume", post(sandboxes::resume));
+    let router = Router::new()
+        .merge(sandboxes.clone())
+        .nest("/v1/namespaces/{namespace}", sandboxes)
+        .route("/platform/v1/keys/introspect", post(platform::introspect))
+        .route(
+            "/platform/v1/organizations/{organization}/projects/{project}",
+            get(platform::project),
+        )
+        .with_state(api)
+        .route("/readyz", get(move || ready(fleet)));
+    bounded(with_fallbacks(router), bounds)
+}

@@ -1,0 +1,97 @@
+//! The command line: the server, and the management of who may do what.
+
+mod audit;
+mod keys;
+mod manage;
+mod output;
+mod serve;
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use self::output::Output;
+
+/// Sandgate's control plane.
+#[derive(Parser)]
+#[command(name = "sandgate", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the owners' API and the gateways' API
+    Serve(Box<serve::ServeArgs>),
+    /// Organizations, which own projects
+    #[command(subcommand)]
+    Orgs(manage::Orgs),
+    /// Projects, which own sandboxes
+    #[command(subcommand)]
+    Projects(manage::Projects),
+    /// Users of projects
+    #[command(subcommand)]
+    Members(manage::Members),
+    /// API keys, personal access tokens and sessions
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Show who changed which ports of a sandbox can be reached
+    Audit(audit::Audit),
+    /// Print the description of an API, as it is committed in docs/openapi
+    #[command(subcommand)]
+    Openapi(Openapi),
+}
+
+#[derive(Subcommand)]
+enum Openapi {
+    /// The API that the ingress filters call
+    Gateway,
+}
+
+/// Options of every management command.
+#[derive(Args)]
+struct Common {
+    /// Directory of the store; a server may be running on it
+    #[arg(long, value_name = "DIR", env = "SANDGATE_DATA_DIR")]
+    data_dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("SANDGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => args.run(),
+        Command::Orgs(command) => command.run(),
+        Command::Projects(command) => command.run(),
+        Command::Members(command) => command.run(),
+        Command::Keys(command) => command.run(),
+        Command::Audit(command) => command.run(),
+        Command::Openapi(Openapi::Gateway) => {
+            Output::plain(&crate::gateway::openapi::description()?)
+        }
+    }
+}

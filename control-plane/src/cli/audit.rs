@@ -1,0 +1,56 @@
+//! `sandgate audit`: the log of changes to what can be reached.
+
+use anyhow::Context as _;
+use clap::Args;
+use sandgate_policy::host::SandboxRef;
+use serde_json::{Value, json};
+
+use super::Common;
+use super::output::Output;
+use crate::model::{ExposedPorts, PortChange, SandboxId};
+use crate::serve::open_store;
+use crate::store::{Sandboxes as _, SqliteStore};
+
+/// Which sandbox.
+#[derive(Args)]
+pub(super) struct Audit {
+    /// Its id, also after it was deleted, or its name
+    sandbox: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Audit {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let store = open_store(&self.common.data_dir)?;
+        let id = find(&store, &self.sandbox)?;
+        let log: Vec<_> = store.port_changes(&id)?.iter().map(line).collect();
+        Output::new(self.common.json).many("port_changes", &log)
+    }
+}
+
+fn find(store: &SqliteStore, sandbox: &str) -> anyhow::Result<SandboxId> {
+    if let Some(id) = SandboxId::parse(sandbox) {
+        return Ok(id);
+    }
+    let found = match SandboxRef::parse(sandbox) {
+        Some(name) => store.sandbox(&name)?,
+        None => None,
+    };
+    let found = found.with_context(|| {
+        format!("there is no sandbox `{sandbox}`; a deleted one is found by its id only")
+    })?;
+    Ok(found.id)
+}
+
+fn line(change: &PortChange) -> Value {
+    let side = |(ports, public): &(ExposedPorts, bool)| json!({ "exposed_ports": ports.as_slice(), "allow_unauthenticated_access": public });
+    json!({
+        "at": change.at.millis(),
+        "sandbox_id": change.sandbox_id,
+        "project_id": change.project_id,
+        "principal": change.principal,
+        "before": side(&change.before),
+        "after": side(&change.after),
+    })
+}

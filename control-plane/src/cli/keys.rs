@@ -1,0 +1,215 @@
+//! `sandgate keys`: API keys, personal access tokens and sessions. A secret is shown once.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use sandgate_policy::gateway::CredentialKind;
+use serde_json::{Value, json};
+
+use super::Common;
+use super::manage::label;
+use super::output::Output;
+use crate::model::{Credential, NewCredential, Owner, Timestamp};
+use crate::random::{NewSecret, prefixed_id};
+use crate::serve::{is_served, open_store};
+use crate::store::{ChangeLog as _, Principals as _, Revision, SqliteStore};
+
+/// How long a command waits until every gateway has forgotten what was revoked.
+const APPLIED_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// `sandgate keys`.
+#[derive(Subcommand)]
+pub(super) enum Keys {
+    /// Make a credential and show its secret, this once
+    Create {
+        #[command(flatten)]
+        what: NewKey,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List all credentials, without secrets
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Revoke a credential; it stops working at once
+    Revoke {
+        /// Its id, `key_…`
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// What to make.
+#[derive(Args)]
+pub(super) struct NewKey {
+    /// An API key of a project, or a user's token or session
+    #[arg(long, value_enum, default_value_t = Kind::ApiKey)]
+    kind: Kind,
+    /// The project of an API key
+    #[arg(long, value_name = "ID", required_if_eq("kind", "api-key"))]
+    project: Option<String>,
+    /// The user of a token or a session; `sandgate members add` makes users known
+    #[arg(long, value_name = "EMAIL-OR-NAME", required_if_eq_any([("kind", "pat"), ("kind", "session")]))]
+    user: Option<String>,
+    /// What to call it
+    #[arg(long)]
+    name: Option<String>,
+    /// How long it works: a number and s, m, h or d, like 30d; for ever if left out
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    expires_in: Option<Duration>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    ApiKey,
+    Pat,
+    Session,
+}
+
+impl Kind {
+    /// What its secrets start with, so that gateways and people recognize them.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::ApiKey => "tl_apiKey_",
+            Self::Pat => "tl_pat_",
+            Self::Session => "tl_session_",
+        }
+    }
+}
+
+impl Keys {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Create { what, common } => create(what, &common),
+            Self::List { common } => {
+                let all = open_store(&common.data_dir)?.credentials()?;
+                let all: Vec<_> = all.iter().map(credential).collect();
+                Output::new(common.json).many("keys", &all)
+            }
+            Self::Revoke { id, common } => {
+                let store = open_store(&common.data_dir)?;
+                let revoked = store.revoke_credential(&id, Timestamp::now())?;
+                await_gateways(&store, &common.data_dir, revoked.revision)?;
+                Output::new(common.json).one(&credential(&revoked.value))
+            }
+        }
+    }
+}
+
+fn create(what: NewKey, common: &Common) -> anyhow::Result<()> {
+    let store = open_store(&common.data_dir)?;
+    let owner = match (what.kind, what.project, what.user) {
+        (Kind::ApiKey, Some(project_id), None) => Owner::Project { project_id },
+        (Kind::Pat | Kind::Session, None, Some(user)) => {
+            let found = store.user(&user)?;
+            let user = found.with_context(|| {
+                format!("there is no user `{user}`; make one known with `sandgate members add --user {user} --project ID`")
+            })?;
+            Owner::User { user_id: user.id, session: matches!(what.kind, Kind::Session) }
+        }
+        (Kind::ApiKey, _, _) => {
+            anyhow::bail!("an API key belongs to a project: use --project, without --user")
+        }
+        (Kind::Pat | Kind::Session, _, _) => anyhow::bail!(
+            "a token or session belongs to a user, who acts in every project that the user is a member of: use --user, without --project"
+        ),
+    };
+    let name = what.name.as_deref().map(|name| label("the name of a key", name)).transpose()?;
+    let secret = NewSecret::generate(what.kind.prefix())?;
+    let now = Timestamp::now();
+    let new = NewCredential {
+        id: prefixed_id("key")?,
+        owner,
+        name: name.map(str::to_owned),
+        hash: secret.hash(),
+        expires_at: what.expires_in.map(|time| now.plus(time)),
+    };
+    let made = store.create_credential(&new, now)?;
+    let mut shown = credential(&made);
+    if let Value::Object(fields) = &mut shown {
+        fields.insert("secret".to_owned(), json!(secret.reveal()));
+    }
+    Output::new(common.json).one(&shown)
+}
+
+/// Waits, while a server runs, until every gateway has seen a change: a key that `revoke` says is
+/// revoked does not work any more.
+pub(super) fn await_gateways(
+    store: &SqliteStore,
+    data_dir: &Path,
+    revision: Revision,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    while is_served(data_dir) {
+        if store.applied()? >= revision {
+            break;
+        }
+        if began.elapsed() >= APPLIED_WITHIN {
+            tracing::warn!("not every gateway has applied the change yet; they will in a moment");
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn credential(value: &Credential) -> Value {
+    let (project, user) = match &value.owner {
+        Owner::Project { project_id } => (Some(project_id), None),
+        Owner::User { user_id, .. } => (None, Some(user_id)),
+    };
+    let kind = match value.owner.kind() {
+        CredentialKind::ApiKey => "api_key",
+        CredentialKind::PersonalAccessToken => "pat",
+        CredentialKind::Session => "session",
+    };
+    json!({
+        "id": value.id,
+        "kind": kind,
+        "name": value.name,
+        "project_id": project,
+        "user_id": user,
+        "created_at": value.created_at.millis(),
+        "expires_at": value.expires_at.map(Timestamp::millis),
+        "revoked_at": value.revoked_at.map(Timestamp::millis),
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a number and s, m, h or d, like 30d".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let number: u64 =
+        text.strip_suffix(unit).and_then(|number| number.parse().ok()).ok_or_else(wrong)?;
+    match number.checked_mul(seconds) {
+        Some(total) if (1..=10 * 365 * 24 * 60 * 60).contains(&total) => {
+            Ok(Duration::from_secs(total))
+        }
+        _ => Err("must be more than nothing and at most ten years".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_a_number_and_a_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7_200)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
+        for wrong in ["", "d", "30", "-1d", "0s", "1w", "1dd", "18446744073709551615d", "9999d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

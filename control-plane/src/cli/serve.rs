@@ -1,0 +1,196 @@
+//! `sandgate serve`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use ipnet::{IpNet, Ipv4Net};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::output::Output;
+use crate::api::PublicUrls;
+use crate::fleet::FleetSettings;
+use crate::runtime::{LocalSettings, SigningKey, WebhookSettings};
+use crate::serve::{RuntimeSettings, ServeSettings, Server};
+
+/// Options of the server.
+#[derive(Args)]
+pub(super) struct ServeArgs {
+    /// Directory of the store; made if it is missing
+    #[arg(long, value_name = "DIR", env = "SANDGATE_DATA_DIR")]
+    data_dir: PathBuf,
+    /// Address of the owners' API; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8900")]
+    api_listen: SocketAddr,
+    /// Address of the gateways' API; nothing but gateways should reach it
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8901")]
+    gateway_listen: SocketAddr,
+    /// File with one or two gateway tokens, one on each line; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    gateway_token_file: PathBuf,
+    /// Domain under which sandboxes are reached
+    #[arg(long, default_value = "sandbox.localhost")]
+    domain: String,
+    /// Where clients reach the proxy
+    #[arg(long, value_name = "URL", default_value = "http://localhost:9443")]
+    proxy_url: String,
+    /// Requests to public ports resume one sandbox at most once in this many milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    public_resume_interval_ms: u64,
+    /// Where sandboxes live: processes on this machine, for trying it out, or your own platform
+    #[arg(long, value_enum, default_value_t = RuntimeKind::Local)]
+    runtime: RuntimeKind,
+    #[command(flatten)]
+    local: LocalArgs,
+    #[command(flatten)]
+    webhook: WebhookArgs,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum RuntimeKind {
+    Local,
+    Webhook,
+}
+
+#[derive(Args)]
+struct LocalArgs {
+    /// Program that is a sandbox, for --runtime local
+    #[arg(long, value_name = "PATH", required_if_eq("runtime", "local"))]
+    local_program: Option<PathBuf>,
+    /// Loopback addresses of sandboxes, for --runtime local
+    #[arg(long, value_name = "CIDR", default_value = "127.64.0.0/16")]
+    local_cidr: Ipv4Net,
+}
+
+#[derive(Args)]
+struct WebhookArgs {
+    /// URL that is told to start and stop sandboxes, for --runtime webhook
+    #[arg(long, value_name = "URL", required_if_eq("runtime", "webhook"))]
+    webhook_url: Option<String>,
+    /// File with the secret that signs those calls
+    #[arg(long, value_name = "FILE", required_if_eq("runtime", "webhook"))]
+    webhook_secret_file: Option<PathBuf>,
+    /// File with the certificates (PEM) that the URL's server must be signed by, instead of those
+    /// that the system trusts
+    #[arg(long, value_name = "FILE")]
+    webhook_ca_file: Option<PathBuf>,
+    /// How long one of those calls may take, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 15_000)]
+    webhook_timeout_ms: u64,
+    /// Addresses that the platform may give sandboxes; the private ranges and --local-cidr if left
+    /// out. Can be repeated
+    #[arg(long = "sandbox-cidr", value_name = "CIDR")]
+    sandbox_cidrs: Vec<IpNet>,
+}
+
+/// What sandboxes may have for addresses, unless the operator says otherwise.
+const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+/// How long one step of a sandbox's life may take on the operator's platform.
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl ServeArgs {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let settings = self.settings()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(serve(settings))
+    }
+
+    fn settings(self) -> anyhow::Result<ServeSettings> {
+        let domain = sandgate_policy::host::Domain::parse(&self.domain)
+            .with_context(|| "--domain".to_owned())?;
+        let urls = PublicUrls::new(&self.proxy_url, domain.as_str())?;
+        let runtime = match self.runtime {
+            RuntimeKind::Local => RuntimeSettings::Local(self.local.settings()?),
+            RuntimeKind::Webhook => {
+                RuntimeSettings::Webhook(Box::new(self.webhook.settings(&self.local)?))
+            }
+        };
+        Ok(ServeSettings {
+            data_dir: self.data_dir,
+            api_listen: self.api_listen,
+            gateway_listen: self.gateway_listen,
+            gateway_token_file: self.gateway_token_file,
+            urls,
+            runtime,
+            fleet: FleetSettings {
+                public_resume_interval: Duration::from_millis(self.public_resume_interval_ms),
+                ..FleetSettings::default()
+            },
+        })
+    }
+}
+
+impl LocalArgs {
+    fn settings(self) -> anyhow::Result<LocalSettings> {
+        let program = self.local_program.context("--runtime local needs --local-program")?;
+        let program = std::fs::canonicalize(&program)
+            .with_context(|| format!("--local-program {} can't be used", program.display()))?;
+        Ok(LocalSettings { program, network: self.local_cidr })
+    }
+}
+
+impl WebhookArgs {
+    fn settings(self, local: &LocalArgs) -> anyhow::Result<WebhookSettings> {
+        let url = self.webhook_url.context("--runtime webhook needs --webhook-url")?;
+        // The URL itself is not repeated: it may hold a secret.
+        let url: reqwest::Url = url.parse().context("--webhook-url is no URL")?;
+        if !matches!(url.scheme(), "http" | "https") {
+            anyhow::bail!("--webhook-url must start with http:// or https://");
+        }
+        let file =
+            self.webhook_secret_file.context("--runtime webhook needs --webhook-secret-file")?;
+        let mut sandbox_cidrs = self.sandbox_cidrs;
+        if sandbox_cidrs.is_empty() {
+            sandbox_cidrs = PRIVATE.iter().filter_map(|network| network.parse().ok()).collect();
+            sandbox_cidrs.push(IpNet::V4(local.local_cidr));
+        }
+        Ok(WebhookSettings {
+            url,
+            key: SigningKey::new(&read("--webhook-secret-file", &file)?)?,
+            trusted: self
+                .webhook_ca_file
+                .as_deref()
+                .map(certificates)
+                .transpose()?
+                .unwrap_or_default(),
+            sandbox_cidrs,
+            call_timeout: Duration::from_millis(self.webhook_timeout_ms),
+            step_timeout: STEP_TIMEOUT,
+        })
+    }
+}
+
+fn read(option: &str, path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path)
+        .with_context(|| format!("{option} {} can't be read", path.display()))
+}
+
+fn certificates(path: &Path) -> anyhow::Result<Vec<reqwest::Certificate>> {
+    let text = read("--webhook-ca-file", path)?;
+    let found = reqwest::Certificate::from_pem_bundle(text.as_bytes()).unwrap_or_default();
+    if found.is_empty() {
+        anyhow::bail!("--webhook-ca-file {} holds no PEM certificate", path.display());
+    }
+    Ok(found)
+}
+
+async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
+    // Before anything is started, so that no signal ends the program without cleaning up.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let server = Server::start(settings).await?;
+    Output::plain(&format!(
+        "ready: api http://{} gateway http://{}\n",
+        server.api_address(),
+        server.gateway_address()
+    ))?;
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+    }
+    tracing::info!("stopping");
+    server.stop().await;
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! The store for asynchronous code: calls run on threads that may block, in bounded number, and
+//! every write wakes the change feed, also when whoever asked for it has gone away.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::feed::Feed;
+use crate::store::{Committed, Result, Store, StoreError};
+
+/// Queries that run at once; the others wait.
+const CONCURRENT_READS: usize = 16;
+/// Writers take turns in the database anyway. They wait for theirs here, where it costs no thread and
+/// keeps no query waiting.
+const CONCURRENT_WRITES: usize = 1;
+
+/// A handle on the store.
+#[derive(Clone)]
+pub struct Db {
+    store: Arc<dyn Store>,
+    feed: Feed,
+    readers: Arc<Semaphore>,
+    writers: Arc<Semaphore>,
+}
+
+impl Db {
+    /// Wraps a store.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn new(store: Arc<dyn Store>) -> Result<Self> {
+        let feed = Feed::new(store.revision()?);
+        Ok(Self {
+            store,
+            feed,
+            readers: Arc::new(Semaphore::new(CONCURRENT_READS)),
+            writers: Arc::new(Semaphore::new(CONCURRENT_WRITES)),
+        })
+    }
+
+    /// Where commits are announced.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Identifies the store; a revision of another epoch means nothing.
+    #[must_use]
+    pub fn epoch(&self) -> &str {
+        self.store.epoch()
+    }
+
+    /// Runs a query.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
+    {
+        self.run(&self.readers, work).await
+    }
+
+    /// Runs a write that changes nothing that a filter knows.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn note<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
+    {
+        self.run(&self.writers, work).await
+    }
+
+    async fn run<T, F>(&self, permits: &Arc<Semaphore>, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
+    {
+        let permit = Arc::clone(permits).acquire_owned().await.map_err(unavailable)?;
+        let store = Arc::clone(&self.store);
+        let call = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(store.as_ref())
+        });
+        call.await.map_err(unavailable)?
+    }
+
+    /// Runs a change and announces it.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn write<T, F>(&self, work: F) -> Result<Committed<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> Result<Committed<T>> + Send + 'static,
+    {
+        let feed = self.feed.clone();
+        self.note(move |store| {
+            let committed = work(store)?;
+            feed.publish(committed.revision);
+            Ok(committed)
+        })
+        .await
+    }
+
+    /// Runs a change that may turn out not to be due, and announces it if it was.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn try_write<T, F>(&self, work: F) -> Result<Option<Committed<T>>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> Result<Option<Committed<T>>> + Send + 'static,
+    {
+        let feed = self.feed.clone();
+        self.note(move |store| {
+            let committed = work(store)?;
+            if let Some(committed) = &committed {
+                feed.publish(committed.revision);
+            }
+            Ok(committed)
+        })
+        .await
+    }
+}
+
+fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
+}

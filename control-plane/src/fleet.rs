@@ -1,0 +1,225 @@
+//! The life of sandboxes: the rules, between the store that remembers and the runtime that acts.
+//!
+//! Runtime calls for one sandbox follow one another; each is framed by transitions in
+//! the store, of which only one can win, so several control planes can share a store. Work that has
+//! begun goes on when the caller who asked for it goes away.
+
+mod locks;
+mod restore;
+mod resume;
+mod steps;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::host::SandboxRef;
+use tokio::time::Instant;
+
+use self::locks::KeyedLocks;
+use self::resume::Flights;
+pub use self::resume::{ResumeError, ResumePolicy};
+use crate::db::Db;
+use crate::model::{NewSandbox, Sandbox, SandboxId, SandboxPatch, Timestamp};
+use crate::runtime::Runtime;
+use crate::store::{Committed, Patched, Result, StoreError};
+
+/// Bounds that an operator may change.
+#[derive(Clone, Copy, Debug)]
+pub struct FleetSettings {
+    /// Requests to public ports resume one sandbox at most once in this time.
+    pub public_resume_interval: Duration,
+    /// After a failed resume, requests don't try again for this long.
+    pub failed_resume_pause: Duration,
+}
+
+impl Default for FleetSettings {
+    fn default() -> Self {
+        Self {
+            public_resume_interval: Duration::from_secs(10),
+            failed_resume_pause: Duration::from_secs(1),
+        }
+    }
+}
+
+/// All sandboxes of the deployment.
+#[derive(Clone)]
+pub struct Fleet {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: Db,
+    runtime: Arc<dyn Runtime>,
+    settings: FleetSettings,
+    locks: KeyedLocks,
+    flights: Mutex<Flights>,
+}
+
+/// Why a sandbox can't be suspended.
+#[derive(Debug, thiserror::Error)]
+pub enum SuspendError {
+    /// Without a name it could never be resumed by name.
+    #[error(
+        "the sandbox has no name, so it is ephemeral and can't be suspended; give it a name first"
+    )]
+    Ephemeral,
+    /// It is on its way to something else.
+    #[error("the sandbox is {0} and can't be suspended now; try again when it is running")]
+    NotRunning(&'static str),
+    /// It is not there.
+    #[error("there is no such sandbox")]
+    NotFound,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Fleet {
+    /// Sandboxes of a store, living in a runtime.
+    #[must_use]
+    pub fn new(db: Db, runtime: Arc<dyn Runtime>, settings: FleetSettings) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                db,
+                runtime,
+                settings,
+                locks: KeyedLocks::default(),
+                flights: Mutex::new(Flights::default()),
+            }),
+        }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.inner.db
+    }
+
+    /// The sandbox of an id or a name, in whatever project.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub async fn find(&self, which: SandboxRef) -> Result<Option<Sandbox>> {
+        self.inner.db.read(move |store| store.sandbox(&which)).await
+    }
+
+    /// Makes a sandbox and begins to start it.
+    ///
+    /// # Errors
+    /// Those of [`crate::store::Sandboxes::create_sandbox`].
+    pub async fn create(&self, new: NewSandbox) -> Result<Committed<Sandbox>> {
+        let made =
+            self.inner.db.write(move |store| store.create_sandbox(&new, Timestamp::now())).await?;
+        let inner = Arc::clone(&self.inner);
+        let sandbox = made.value.clone();
+        tokio::spawn(async move { inner.start(sandbox).await });
+        Ok(made)
+    }
+
+    /// Changes what an owner may change.
+    ///
+    /// # Errors
+    /// Those of [`crate::store::Sandboxes::patch_sandbox`].
+    pub async fn patch(
+        &self,
+        id: SandboxId,
+        patch: SandboxPatch,
+        principal: String,
+    ) -> Result<Committed<Patched>> {
+        let patched = self
+            .inner
+            .db
+            .write(move |store| store.patch_sandbox(&id, &patch, &principal, Timestamp::now()))
+            .await?;
+        let Patched { before, after } = &patched.value;
+        let opened = opened_ports(before, after);
+        if !opened.is_empty() {
+            tracing::warn!(
+                sandbox = %after.id,
+                project = %after.project_id,
+                ports = ?opened,
+                "ports that needed a credential are public now",
+            );
+        }
+        Ok(patched)
+    }
+
+    /// Ends a sandbox for everyone and begins to stop it. `None` if it is not there.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn delete(
+        &self,
+        id: SandboxId,
+        principal: String,
+    ) -> Result<Option<Committed<Sandbox>>> {
+        self.inner.terminate(id, principal).await
+    }
+
+    /// Stops a sandbox so that it can be resumed, and waits for that.
+    ///
+    /// # Errors
+    /// [`SuspendError`] when it can't be suspended.
+    pub async fn suspend(&self, id: SandboxId, wait: Duration) -> Result<Sandbox, SuspendError> {
+        let deadline = Instant::now() + wait;
+        let sandbox = self.find(id.to_ref()).await?.ok_or(SuspendError::NotFound)?;
+        if sandbox.name.is_none() {
+            return Err(SuspendError::Ephemeral);
+        }
+        match sandbox.state {
+            SandboxState::Suspended => return Ok(sandbox),
+            SandboxState::Suspending => {}
+            SandboxState::Running => {
+                let inner = Arc::clone(&self.inner);
+                let id = id.clone();
+                tokio::spawn(async move { inner.suspend(id).await });
+            }
+            SandboxState::Pending | SandboxState::Snapshotting | SandboxState::Terminated => {
+                return Err(SuspendError::NotRunning(crate::model::state_name(sandbox.state)));
+            }
+        }
+        let done = |state| !matches!(state, SandboxState::Running | SandboxState::Suspending);
+        self.wait_until(&id, deadline, done).await?.ok_or(SuspendError::NotFound)
+    }
+
+    /// Waits until a sandbox is in a state that will do, or `deadline`; returns it as it is then.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub async fn wait_until(
+        &self,
+        id: &SandboxId,
+        deadline: Instant,
+        will_do: impl Fn(SandboxState) -> bool,
+    ) -> Result<Option<Sandbox>> {
+        let mut changes = self.inner.db.feed().subscribe();
+        loop {
+            changes.mark_unchanged();
+            let found = self.find(id.to_ref()).await?;
+            let settled = found.as_ref().is_none_or(|sandbox| will_do(sandbox.state));
+            if settled || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Stops everything that would not outlive the server.
+    pub async fn shut_down(&self) {
+        self.inner.runtime.shut_down().await;
+    }
+}
+
+/// Ports that could be reached only with a credential, and can be by anyone now. Some clients set the
+/// flag when they take a port away, and may not know that it holds for all that are left.
+fn opened_ports(before: &Sandbox, after: &Sandbox) -> Vec<u16> {
+    if before.allow_unauthenticated_access || !after.allow_unauthenticated_access {
+        return Vec::new();
+    }
+    let was = before.exposed_ports.as_slice();
+    after.exposed_ports.as_slice().iter().copied().filter(|port| was.contains(port)).collect()
+}
+
+/// By sandbox.
+type BySandbox<T> = HashMap<SandboxId, T>;

@@ -1,0 +1,93 @@
+//! After a start of the server: sandboxes get back to where the store says they should be.
+
+use std::sync::Arc;
+
+use sandgate_policy::gateway::SandboxState;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::steps::SYSTEM;
+use super::{Fleet, Inner};
+use crate::model::{Sandbox, Transition};
+use crate::runtime::Exited;
+use crate::store::Result;
+
+/// Sandboxes that are started again at once.
+const AT_ONCE: usize = 8;
+
+impl Fleet {
+    /// Takes running sandboxes off the address that they had, if the runtime did not outlive the
+    /// server. Call it before gateways can ask: those addresses may be anyone's now.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn forget_addresses(&self) -> Result<()> {
+        if self.inner.runtime.outlives_the_server() {
+            return Ok(());
+        }
+        for sandbox in self.inner.in_state(SandboxState::Running).await? {
+            self.inner.step(&sandbox.id, &[SandboxState::Running], Transition::Pending).await?;
+        }
+        Ok(())
+    }
+
+    /// Finishes what the last server began: starts, suspensions, deletions.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub async fn restore(&self) -> Result<()> {
+        for sandbox in self.inner.in_state(SandboxState::Terminated).await? {
+            tokio::spawn(Arc::clone(&self.inner).clean_up(sandbox));
+        }
+        let mut tasks = JoinSet::new();
+        let suspending = self.inner.in_state(SandboxState::Suspending).await?;
+        let pending = self.inner.in_state(SandboxState::Pending).await?;
+        for sandbox in suspending.into_iter().chain(pending) {
+            while tasks.len() >= AT_ONCE {
+                tasks.join_next().await;
+            }
+            tasks.spawn(Arc::clone(&self.inner).restore_one(sandbox));
+        }
+        tasks.join_all().await;
+        Ok(())
+    }
+
+    /// Handles sandboxes that end by themselves, until the runtime is gone.
+    pub async fn follow_exits(&self, mut exits: mpsc::UnboundedReceiver<Exited>) {
+        while let Some(exited) = exits.recv().await {
+            tokio::spawn(Arc::clone(&self.inner).exited(exited));
+        }
+    }
+}
+
+impl Inner {
+    async fn in_state(&self, state: SandboxState) -> Result<Vec<Sandbox>> {
+        self.db.read(move |store| store.sandboxes_in(state)).await
+    }
+
+    async fn restore_one(self: Arc<Self>, sandbox: Sandbox) {
+        if sandbox.state == SandboxState::Suspending {
+            let _turn = self.locks.acquire(&sandbox.id).await;
+            return self.finish_suspend(&sandbox).await;
+        }
+        // Generation 0: it never ran.
+        if sandbox.generation == 0 {
+            return self.start(sandbox).await;
+        }
+        let turn = self.locks.acquire(&sandbox.id).await;
+        let started = self.runtime.resume(&sandbox).await;
+        if self.settle_start(&sandbox, started).await.is_ok() {
+            return;
+        }
+        let given_up = if sandbox.name.is_some() {
+            self.step(&sandbox.id, &[SandboxState::Pending], Transition::Suspended).await
+        } else {
+            // Nothing could ever resume it.
+            drop(turn);
+            self.terminate(sandbox.id.clone(), SYSTEM.to_owned()).await
+        };
+        if let Err(error) = given_up {
+            tracing::error!(sandbox = %sandbox.id, %error, "a failed start could not be written down");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The steps of a sandbox's life: a transition, the runtime's work, a transition.
+
+use std::sync::Arc;
+
+use sandgate_policy::gateway::SandboxState;
+
+use super::Inner;
+use crate::model::{Sandbox, SandboxId, Timestamp, Transition};
+use crate::runtime::{Exited, RuntimeError};
+use crate::store::{Committed, Result};
+
+/// Who ended a sandbox that nobody deleted, in the audit log.
+pub(super) const SYSTEM: &str = "system";
+
+/// The runtime failed; why is in the log.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the runtime could not run the sandbox; the control plane's log says why")]
+pub(super) struct NotStarted;
+
+impl Inner {
+    /// Takes a step if the sandbox is in one of the states of `from`.
+    pub(super) async fn step(
+        &self,
+        id: &SandboxId,
+        from: &'static [SandboxState],
+        step: Transition,
+    ) -> Result<Option<Committed<Sandbox>>> {
+        let id = id.clone();
+        self.db.try_write(move |store| store.transition(&id, from, step)).await
+    }
+
+    /// Starts a new, pending sandbox. One that does not start is terminated.
+    pub(super) async fn start(self: Arc<Self>, sandbox: Sandbox) {
+        let turn = self.locks.acquire(&sandbox.id).await;
+        let started = self.runtime.start(&sandbox).await;
+        let running = self.settle_start(&sandbox, started).await;
+        drop(turn);
+        if running.is_err()
+            && let Err(error) = self.terminate(sandbox.id, SYSTEM.to_owned()).await
+        {
+            tracing::error!(%error, "a sandbox that did not start can't be removed");
+        }
+    }
+
+    /// Writes down where a pending sandbox runs now.
+    pub(super) async fn settle_start(
+        &self,
+        sandbox: &Sandbox,
+        started: std::result::Result<std::net::IpAddr, RuntimeError>,
+    ) -> std::result::Result<(), NotStarted> {
+        let address = started.map_err(|error| {
+            tracing::error!(sandbox = %sandbox.id, %error, "a sandbox could not be started");
+            NotStarted
+        })?;
+        match self.step(&sandbox.id, &[SandboxState::Pending], Transition::Running(address)).await {
+            Ok(Some(_)) => {
+                tracing::info!(sandbox = %sandbox.id, %address, "a sandbox is running");
+                Ok(())
+            }
+            // It was deleted meanwhile: its deletion stops it.
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::error!(sandbox = %sandbox.id, %error, "a start could not be written down");
+                Err(NotStarted)
+            }
+        }
+    }
+
+    /// Suspends a running sandbox; one that can't be suspended runs on.
+    pub(super) async fn suspend(self: Arc<Self>, id: SandboxId) {
+        let _turn = self.locks.acquire(&id).await;
+        let suspending = self.step(&id, &[SandboxState::Running], Transition::Suspending).await;
+        let sandbox = match suspending {
+            Ok(Some(committed)) => committed.value,
+            // Somebody else was quicker.
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(sandbox = %id, %error, "a sandbox could not be suspended");
+                return;
+            }
+        };
+        self.finish_suspend(&sandbox).await;
+    }
+
+    /// The second half of a suspension, also after a restart in the middle of one. When the runtime
+    /// fails, nobody knows whether the sandbox runs: it counts as suspended, and a resume finds out.
+    pub(super) async fn finish_suspend(&self, sandbox: &Sandbox) {
+        if let Err(error) = self.runtime.suspend(sandbox).await {
+            tracing::error!(sandbox = %sandbox.id, %error, "the runtime could not suspend a sandbox");
+        }
+        let done = self.step(&sandbox.id, &[SandboxState::Suspending], Transition::Suspended).await;
+        if let Err(error) = done {
+            tracing::error!(sandbox = %sandbox.id, %error, "a suspension could not be written down");
+        }
+    }
+
+    /// Ends a sandbox for everyone at once, and has the runtime clean up behind that.
+    pub(super) async fn terminate(
+        self: &Arc<Self>,
+        id: SandboxId,
+        principal: String,
+    ) -> Result<Option<Committed<Sandbox>>> {
+        let ended = self
+            .db
+            .try_write(move |store| store.terminate_sandbox(&id, &principal, Timestamp::now()))
+            .await?;
+        if let Some(Committed { value: sandbox, .. }) = &ended {
+            let inner = Arc::clone(self);
+            let sandbox = sandbox.clone();
+            tokio::spawn(async move { inner.clean_up(sandbox).await });
+        }
+        Ok(ended)
+    }
+
+    /// Stops a terminated sandbox. If that fails it is tried again at the next start of the server.
+    pub(super) async fn clean_up(self: Arc<Self>, sandbox: Sandbox) {
+        let _turn = self.locks.acquire(&sandbox.id).await;
+        if let Err(error) = self.runtime.stop(&sandbox).await {
+            tracing::error!(
+                sandbox = %sandbox.id, %error,
+                "a deleted sandbox could not be stopped; it is tried again when the server starts",
+            );
+            return;
+        }
+        let id = sandbox.id.clone();
+        if let Err(error) = self.db.note(move |store| store.remove_terminated(&id)).await {
+            tracing::error!(sandbox = %sandbox.id, %error, "a deleted sandbox could not be forgotten");
+        }
+    }
+
+    /// A sandbox ended by itself: with a name it is suspended, so that the next request resumes it;
+    /// without one it is gone.
+    pub(super) async fn exited(self: Arc<Self>, exited: Exited) {
+        let turn = self.locks.acquire(&exited.id).await;
+        let id = exited.id.clone();
+        let found = self.db.read(move |store| store.sandbox(&id.to_ref())).await;
+        let sandbox = match found {
+            Ok(Some(sandbox)) if sandbox.address == Some(exited.address) => sandbox,
+            // Deleted, suspended, or running elsewhere again.
+            Ok(_) => return,
+            Err(error) => {
+                tracing::error!(sandbox = %exited.id, %error, "the end of a sandbox got lost");
+                return;
+            }
+        };
+        if sandbox.name.is_some() {
+            let stopped =
+                self.step(&sandbox.id, &[SandboxState::Running], Transition::Suspending).await;
+            if let Ok(Some(committed)) = stopped {
+                self.finish_suspend(&committed.value).await;
+            }
+            return;
+        }
+        drop(turn);
+        if let Err(error) = self.terminate(sandbox.id, SYSTEM.to_owned()).await {
+            tracing::error!(%error, "a sandbox that ended could not be removed");
+        }
+    }
+}

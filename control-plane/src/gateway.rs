@@ -1,0 +1,72 @@
+//! The API that the ingress filters call. Its wire types are in [`sandgate_policy::gateway`], and
+//! its description in `docs/openapi/gateway.json`.
+//!
+//! It has a listener of its own, which nothing but gateways should reach, and every call needs one
+//! of the tokens of a file. Every answer, refusals too, carries a marker header: without it, what
+//! arrives at a filter is Envoy's own error page.
+
+mod changes;
+pub mod openapi;
+mod sandboxes;
+mod tokens;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use sandgate_policy::gateway::{MARKER_HEADER, MARKER_VALUE};
+use tokio::sync::watch;
+
+pub use self::tokens::{InvalidTokens, Tokens, follow_file};
+use crate::fleet::Fleet;
+use crate::http::{ApiError, Bounds, bounded, with_fallbacks};
+use crate::watchers::Watchers;
+
+/// What the handlers work on.
+#[derive(Clone)]
+pub struct Gateway {
+    /// The sandboxes.
+    pub fleet: Fleet,
+    /// Who follows the change feed.
+    pub watchers: Watchers,
+    /// Who may call.
+    pub tokens: Tokens,
+    /// Closes when the server stops: held answers are given then.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// The routes of the gateway API.
+pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
+    let fleet = gateway.fleet.clone();
+    let calls = Router::new()
+        .route("/gateway/v1/sandboxes/{sandbox}", get(sandboxes::resolve))
+        .route("/gateway/v1/sandboxes/{sandbox}/resume", post(sandboxes::resume))
+        .route("/gateway/v1/credentials/introspect", post(sandboxes::introspect))
+        .route("/gateway/v1/changes", get(changes::changes))
+        .route_layer(from_fn_with_state(gateway.tokens.clone(), authenticate))
+        .with_state(gateway)
+        .route("/readyz", get(move || crate::api::ready(fleet)));
+    bounded(with_fallbacks(calls), bounds).layer(map_response(mark))
+}
+
+async fn authenticate(State(tokens): State<Tokens>, request: Request, next: Next) -> Response {
+    let mut shown = request.headers().get_all(header::AUTHORIZATION).iter();
+    let token = match (shown.next(), shown.next()) {
+        (Some(value), None) => value.as_bytes().strip_prefix(b"Bearer "),
+        _ => None,
+    };
+    if token.is_some_and(|token| tokens.accepts(token)) {
+        return next.run(request).await;
+    }
+    let message = "the gateway API needs `Authorization: Bearer <gateway token>`";
+    ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message).into_response()
+}
+
+async fn mark(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static(MARKER_HEADER), HeaderValue::from_static(MARKER_VALUE));
+    response
+}

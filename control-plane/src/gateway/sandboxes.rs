@@ -1,0 +1,146 @@
+//! Resolve, introspect and resume.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use sandgate_policy::gateway::{
+    CredentialKind, ErrorBody, IntrospectRequest, Introspection, ResumeRequest, Sandbox,
+};
+use sandgate_policy::host::SandboxRef;
+
+use super::Gateway;
+use crate::fleet::{ResumeError, ResumePolicy};
+use crate::http::{ApiError, read_typed};
+use crate::model::{self, CredentialQuery, Timestamp};
+use crate::random::SecretHash;
+
+/// The longest wait for a resume, whatever `wait_ms` says.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// A sandbox by its id or its name.
+#[utoipa::path(
+    get,
+    path = "/gateway/v1/sandboxes/{sandbox}",
+    tag = "gateway",
+    params(("sandbox" = String, Path, description = "Id or name.")),
+    responses(
+        (status = 200, description = "The sandbox.", body = Sandbox),
+        (status = 404, description = "There is none, or it is terminated.", body = ErrorBody),
+        (status = 401, description = "No valid gateway token.", body = ErrorBody),
+        (status = 503, description = "The store can't be used now.", body = ErrorBody),
+    )
+)]
+pub(super) async fn resolve(
+    State(gateway): State<Gateway>,
+    Path(sandbox): Path<String>,
+) -> Result<Json<Sandbox>, ApiError> {
+    Ok(Json(find(&gateway, &sandbox).await?.to_gateway()))
+}
+
+/// Who a credential stands for, and where it may act.
+#[utoipa::path(
+    post,
+    path = "/gateway/v1/credentials/introspect",
+    tag = "gateway",
+    request_body = IntrospectRequest,
+    responses(
+        (status = 200, description = "Who it is; without `identity`, the credential is void.", body = Introspection),
+        (status = 400, description = "The body is not as described.", body = ErrorBody),
+        (status = 401, description = "No valid gateway token.", body = ErrorBody),
+        (status = 503, description = "The store can't be used now.", body = ErrorBody),
+    )
+)]
+pub(super) async fn introspect(
+    State(gateway): State<Gateway>,
+    body: Body,
+) -> Result<Json<Introspection>, ApiError> {
+    let request: IntrospectRequest = read_typed(body).await?;
+    let in_context = request.organization_id.is_some() && request.project_id.is_some();
+    if request.kind != CredentialKind::ApiKey && !in_context {
+        return Err(ApiError::invalid(
+            "`organization_id` and `project_id` are required with this `kind`",
+        ));
+    }
+    let query = CredentialQuery {
+        kind: request.kind,
+        hash: SecretHash::of(&request.secret),
+        organization_id: request.organization_id,
+        project_id: request.project_id,
+    };
+    let db = gateway.fleet.db();
+    let identity = db.read(move |store| store.identify(&query, Timestamp::now())).await?;
+    Ok(Json(Introspection { identity }))
+}
+
+/// Makes a suspended sandbox run, once however many ask, and waits for that.
+#[utoipa::path(
+    post,
+    path = "/gateway/v1/sandboxes/{sandbox}/resume",
+    tag = "gateway",
+    params(("sandbox" = String, Path, description = "Id or name.")),
+    request_body = ResumeRequest,
+    responses(
+        (status = 200, description = "The sandbox after the wait, whatever its state.", body = Sandbox),
+        (status = 400, description = "The body is not as described.", body = ErrorBody),
+        (status = 404, description = "There is none, or it is terminated.", body = ErrorBody),
+        (
+            status = 409,
+            description = "It can't be resumed: it has no name, or `auto_resume` is off.",
+            body = ErrorBody
+        ),
+        (
+            status = 429,
+            description = "`public` requests resumed it a moment ago.",
+            body = ErrorBody,
+            headers(("retry-after" = u64, description = "Seconds to wait."))
+        ),
+        (status = 401, description = "No valid gateway token.", body = ErrorBody),
+        (status = 503, description = "The store can't be used now.", body = ErrorBody),
+    )
+)]
+pub(super) async fn resume(
+    State(gateway): State<Gateway>,
+    Path(sandbox): Path<String>,
+    body: Body,
+) -> Result<Json<Sandbox>, ApiError> {
+    let request: ResumeRequest = read_typed(body).await?;
+    let wait = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
+    let policy = if request.public { ResumePolicy::PublicRequest } else { ResumePolicy::Request };
+    let id = find(&gateway, &sandbox).await?.id;
+    let mut stopping = gateway.stopping.clone();
+    let resumed = tokio::select! {
+        resumed = gateway.fleet.resume(id.clone(), policy, wait) => Some(resumed),
+        _ = stopping.wait_for(|stopping| *stopping) => None,
+    };
+    let Some(resumed) = resumed else {
+        return Ok(Json(find(&gateway, id.as_str()).await?.to_gateway()));
+    };
+    let message = |error: &ResumeError| error.to_string();
+    match resumed {
+        Ok(sandbox) => Ok(Json(sandbox.to_gateway())),
+        Err(ResumeError::NotFound) => Err(not_found()),
+        Err(error @ (ResumeError::NotResumable(_) | ResumeError::Failed)) => {
+            Err(ApiError::new(StatusCode::CONFLICT, "SANDBOX_NOT_RUNNING", message(&error)))
+        }
+        Err(error @ ResumeError::TooSoon(left)) => {
+            let too_many = StatusCode::TOO_MANY_REQUESTS;
+            Err(ApiError::new(too_many, "TOO_MANY_REQUESTS", message(&error)).retry_after(left))
+        }
+        Err(ResumeError::Store(error)) => Err(error.into()),
+    }
+}
+
+async fn find(gateway: &Gateway, sandbox: &str) -> Result<model::Sandbox, ApiError> {
+    let found = match SandboxRef::parse(sandbox) {
+        Some(which) => gateway.fleet.find(which).await?,
+        None => None,
+    };
+    found.ok_or_else(not_found)
+}
+
+fn not_found() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "SANDBOX_NOT_FOUND", "there is no such sandbox")
+}

@@ -1,0 +1,181 @@
+//! The tokens of gateways: a file with one or two of them, so that one can replace the other
+//! without a moment in which a gateway is refused.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+/// Shortest token that is taken.
+const MIN_LENGTH: usize = 16;
+/// Tokens that are valid at once.
+const MAX_TOKENS: usize = 2;
+/// How often the file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The tokens that are valid now, as hashes. No `Debug`.
+#[derive(Clone)]
+pub struct Tokens {
+    hashes: Arc<RwLock<Vec<[u8; 32]>>>,
+}
+
+/// Why a file's content is no list of tokens. Never shows the content.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidTokens {
+    /// It can't be read.
+    #[error(
+        "the gateway token file {path} can't be read ({source}); make it with `openssl rand -hex 32 > {path}`"
+    )]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Nothing in it.
+    #[error(
+        "the gateway token file {0} holds no token; make one with `openssl rand -hex 32 > {0}`"
+    )]
+    Empty(PathBuf),
+    /// More than a rotation needs.
+    #[error(
+        "the gateway token file {0} holds more than {MAX_TOKENS} tokens; keep the new one and the one that it replaces"
+    )]
+    TooMany(PathBuf),
+    /// Easy to guess, or impossible to send.
+    #[error(
+        "line {line} of the gateway token file {path} is no token: a token is at least {MIN_LENGTH} visible ASCII characters"
+    )]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// Which line.
+        line: usize,
+    },
+}
+
+impl Tokens {
+    /// Reads a file: a token on each line; empty lines and `#` comments do not count.
+    ///
+    /// # Errors
+    /// [`InvalidTokens`] says what is wrong with the file.
+    pub fn from_file(path: &Path) -> Result<Self, InvalidTokens> {
+        Ok(Self { hashes: Arc::new(RwLock::new(read(path)?)) })
+    }
+
+    /// Whether `token` is valid. Takes as long for any wrong token as for a right one.
+    #[must_use]
+    pub fn accepts(&self, token: &[u8]) -> bool {
+        let shown: [u8; 32] = Sha256::digest(token).into();
+        let hashes = self.hashes.read().unwrap_or_else(PoisonError::into_inner);
+        let found = hashes.iter().fold(Choice::from(0), |found, hash| found | hash.ct_eq(&shown));
+        found.into()
+    }
+}
+
+/// Takes over what the file says whenever that changes. A file that is wrong changes nothing.
+pub async fn follow_file(tokens: Tokens, path: PathBuf) {
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    let mut complained = false;
+    loop {
+        tick.tick().await;
+        let file = path.clone();
+        let looked = tokio::task::spawn_blocking(move || read(&file)).await;
+        match looked {
+            Ok(Ok(fresh)) => {
+                complained = false;
+                let mut hashes = tokens.hashes.write().unwrap_or_else(PoisonError::into_inner);
+                if *hashes != fresh {
+                    *hashes = fresh;
+                    tracing::info!(tokens = hashes.len(), "the gateway tokens changed");
+                }
+            }
+            Ok(Err(error)) if !complained => {
+                complained = true;
+                tracing::error!(%error, "the gateway tokens stay as they were");
+            }
+            Ok(Err(_)) => {}
+            Err(error) => tracing::error!(%error, "the gateway token file can't be looked at"),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<[u8; 32]>, InvalidTokens> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| InvalidTokens::Unreadable { path: path.to_owned(), source })?;
+    let mut hashes = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let token = line.trim();
+        if token.is_empty() || token.starts_with('#') {
+            continue;
+        }
+        if token.len() < MIN_LENGTH || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(InvalidTokens::Malformed { path: path.to_owned(), line: index + 1 });
+        }
+        hashes.push(Sha256::digest(token.as_bytes()).into());
+    }
+    match hashes.len() {
+        0 => Err(InvalidTokens::Empty(path.to_owned())),
+        1..=MAX_TOKENS => Ok(hashes),
+        _ => Err(InvalidTokens::TooMany(path.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "0123456789abcdef-old";
+    const NEW: &str = "0123456789abcdef-new";
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn two_tokens_are_valid_at_once_and_nothing_else_is() {
+        let (_dir, path) = file(&format!("# rotation\n{OLD}\n\n  {NEW}\n"));
+        let tokens = Tokens::from_file(&path).unwrap();
+        assert!(tokens.accepts(OLD.as_bytes()) && tokens.accepts(NEW.as_bytes()));
+        for wrong in ["", " ", "0123456789abcdef", "# rotation", "0123456789abcdef-ol"] {
+            assert!(!tokens.accepts(wrong.as_bytes()), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_usable_tokens_is_refused_without_showing_it() {
+        let three = format!("{OLD}\n{NEW}\n{OLD}3\n");
+        for text in ["", "# only a comment\n", "tooshort\n", "0123456789 abcdef\n", three.as_str()]
+        {
+            let (_dir, path) = file(text);
+            let error = Tokens::from_file(&path).err().unwrap().to_string();
+            assert!(error.contains("tokens"), "{error}");
+            assert!(!error.contains("tooshort") && !error.contains("0123456789"), "{error}");
+        }
+        assert!(Tokens::from_file(Path::new("/nonexistent/tokens")).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_counts_and_a_broken_one_does_not() {
+        let (_dir, path) = file(OLD);
+        let tokens = Tokens::from_file(&path).unwrap();
+        let task = tokio::spawn(follow_file(tokens.clone(), path.clone()));
+        std::fs::write(&path, NEW).unwrap();
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while !tokens.accepts(NEW.as_bytes()) || tokens.accepts(OLD.as_bytes()) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .unwrap();
+        std::fs::write(&path, "short").unwrap();
+        tokio::time::sleep(LOOK_EVERY + Duration::from_millis(500)).await;
+        assert!(tokens.accepts(NEW.as_bytes()));
+        task.abort();
+    }
+}

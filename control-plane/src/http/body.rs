@@ -1,0 +1,52 @@
+//! Request bodies: JSON, bounded in size and time.
+
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::StatusCode;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::ApiError;
+
+/// Bytes of a body. The largest one that makes sense lists 65,534 ports.
+const MAX_BODY: usize = 1_024 * 1_024;
+/// How long a client may take to send it.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// Reads a JSON object.
+///
+/// # Errors
+/// The body is too long, too slow, or no JSON object.
+pub async fn read_object(body: Body) -> Result<Map<String, Value>, ApiError> {
+    match read_typed(body).await? {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(ApiError::invalid("the body must be a JSON object")),
+    }
+}
+
+/// Reads JSON of a given form.
+///
+/// # Errors
+/// The body is too long, too slow, or not of that form.
+pub async fn read_typed<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
+    let bytes = tokio::time::timeout(READ_WITHIN, to_bytes(body, MAX_BODY))
+        .await
+        .map_err(|_| {
+            let message = format!("the body was not sent within {READ_WITHIN:?}");
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", message)
+        })?
+        .map_err(|_| {
+            let message = format!("the body is longer than {MAX_BODY} bytes, or broke off");
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message)
+        })?;
+    // serde_json's messages name the place and, for strings, quote no more than was expected;
+    // a secret in the body is never repeated because unknown values are described by their kind.
+    serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::invalid(format!(
+            "the body is not the JSON that is expected here (line {}, column {})",
+            error.line(),
+            error.column()
+        ))
+    })
+}

@@ -1,0 +1,92 @@
+//! Error answers: a status, and `{"error", "code"}`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use sandgate_policy::gateway::ErrorBody;
+
+use crate::store::StoreError;
+
+/// An answer that says what went wrong.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    /// An error with a stable code and a sentence for a person.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None }
+    }
+
+    /// 400: the request itself is wrong.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", message)
+    }
+
+    /// 404, in the same words for what is not there and what is somebody else's.
+    #[must_use]
+    pub fn no_sandbox() -> Self {
+        let message = "there is no such sandbox in this project";
+        Self::new(StatusCode::NOT_FOUND, "SANDBOX_NOT_FOUND", message)
+    }
+
+    /// Tells the caller when to come back.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = ErrorBody { error: self.message, code: self.code.to_owned() };
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(wait) = self.retry_after {
+            // Rounded up: coming back early would be refused again.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::NameTaken(_) => {
+                Self::new(StatusCode::CONFLICT, "NAME_TAKEN", error.to_string())
+            }
+            StoreError::AutoResumeNeedsName => Self::invalid(error.to_string()),
+            StoreError::NotFound { what: "sandbox", .. } => Self::no_sandbox(),
+            StoreError::NotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", error.to_string())
+            }
+            StoreError::AlreadyExists { .. }
+            | StoreError::Corrupt(_)
+            | StoreError::Newer { .. }
+            | StoreError::Unavailable(_) => {
+                tracing::error!(%error, "the store failed");
+                let message = "the store can't be used now; the control plane's log says why";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", message)
+                    .retry_after(Duration::from_secs(1))
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A listener for HTTP/1.1 and HTTP/2 without TLS: bounded connections, bounded header time, and a
+//! shutdown that lets requests finish.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tower::ServiceExt;
+
+/// Connections at once; further ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 1_024;
+/// How long a connection may be without a complete request head. It also ends idle ones, so it is
+/// longer than proxies keep theirs between two requests of a busy client.
+const HEAD_WITHIN: Duration = Duration::from_secs(60);
+/// Streams of one HTTP/2 connection: Envoy sends all its lookups and polls over few connections.
+const MAX_STREAMS: u32 = 2_048;
+/// Bytes of all headers of one request.
+const MAX_HEADERS: u32 = 64 * 1_024;
+/// An HTTP/2 connection whose peer is silent for so long is asked whether it lives, and closed if it
+/// does not answer: a dead gateway must not count as a live watcher.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_WITHIN: Duration = Duration::from_secs(5);
+/// How long requests may go on after a shutdown began.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Pause after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound port.
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+/// A port can't be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another program does.
+    #[error(
+        "{option} {address}: the port is in use; stop the program that listens there, or choose another port with {option}"
+    )]
+    InUse {
+        /// The command line option.
+        option: &'static str,
+        /// What it says.
+        address: SocketAddr,
+    },
+    /// For another reason.
+    #[error(
+        "{option} {address}: can't listen there ({source}); choose another address with {option}"
+    )]
+    Other {
+        /// The command line option.
+        option: &'static str,
+        /// What it says.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Listener {
+    /// Binds `address`, which `option` of the command line gave.
+    ///
+    /// # Errors
+    /// [`ListenError`] names the option, the address and what to do.
+    pub async fn bind(option: &'static str, address: SocketAddr) -> Result<Self, ListenError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => ListenError::InUse { option, address },
+            _ => ListenError::Other { option, address, source },
+        };
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { socket, address })
+    }
+
+    /// Where it listens; the real port if 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves `router` until `stopped` is done, and then until its requests are.
+    pub async fn serve(self, router: Router, stopped: impl Future<Output = ()>) {
+        let mut stopped = std::pin::pin!(stopped);
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let graceful = GracefulShutdown::new();
+        loop {
+            let accepted = tokio::select! {
+                () = &mut stopped => break,
+                accepted = self.accept(&connections) => accepted,
+            };
+            if let Some((stream, permit)) = accepted {
+                let (router, watcher) = (router.clone(), graceful.watcher());
+                tokio::spawn(async move {
+                    converse(stream, router, watcher).await;
+                    drop(permit);
+                });
+            }
+        }
+        drop(self.socket);
+        if tokio::time::timeout(DRAIN_WITHIN, graceful.shutdown()).await.is_err() {
+            tracing::warn!(address = %self.address, "requests were cut off by the shutdown");
+        }
+    }
+
+    async fn accept(
+        &self,
+        connections: &Arc<Semaphore>,
+    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+        match self.socket.accept().await {
+            Ok((stream, _)) => Some((stream, permit)),
+            Err(error) => {
+                tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
+                // Out of file descriptors, mostly: without a pause this would spin.
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                None
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end. A client that breaks the protocol or goes away is no error.
+async fn converse(stream: TcpStream, router: Router, watcher: Watcher) {
+    // Answers are small and waited for; a failure costs milliseconds, no more.
+    let _ = stream.set_nodelay(true);
+    // Whether it speaks HTTP/1.1 or 2 shows in its first bytes, which must come.
+    if !matches!(timeout(HEAD_WITHIN, stream.peek(&mut [0])).await, Ok(Ok(1))) {
+        return;
+    }
+    let service = service_fn(move |request: Request<Incoming>| {
+        router.clone().oneshot(request.map(Body::new))
+    });
+    let builder = builder();
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let _ = watcher.watch(connection).await;
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_WITHIN);
+    builder
+}

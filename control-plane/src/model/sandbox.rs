@@ -1,0 +1,224 @@
+//! A sandbox, and the changes that can be made to it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::host::SandboxRef;
+use serde_json::{Map, Value};
+
+use super::{ExposedPorts, SandboxName, Timestamp};
+use crate::random::{self, NoRandomness};
+
+/// Characters of a sandbox id.
+const ID_LENGTH: usize = 21;
+
+/// Canonical id of a sandbox: 21 characters of `[a-z0-9]`.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SandboxId(String);
+
+impl SandboxId {
+    /// A new id.
+    ///
+    /// # Errors
+    /// [`NoRandomness`] when the operating system has none.
+    pub fn generate() -> Result<Self, NoRandomness> {
+        random::id(ID_LENGTH).map(Self)
+    }
+
+    /// Checks an id.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match SandboxRef::parse(text)? {
+            SandboxRef::Id(id) => Some(Self(id)),
+            SandboxRef::Name(_) => None,
+        }
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As something that can be looked up.
+    #[must_use]
+    pub fn to_ref(&self) -> SandboxRef {
+        SandboxRef::Id(self.0.clone())
+    }
+}
+
+impl fmt::Display for SandboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an owner asked for that networking has no use for (image, resources, …). It is kept for
+/// answers and handed to the runtime.
+pub type Spec = Map<String, Value>;
+
+/// A sandbox.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sandbox {
+    /// Canonical id.
+    pub id: SandboxId,
+    /// The owner's name for it; without one it is ephemeral: never suspended, never resumed.
+    pub name: Option<SandboxName>,
+    /// Whose project it is in.
+    pub organization_id: String,
+    /// Which project it is in.
+    pub project_id: String,
+    /// Where it is in its life.
+    pub state: SandboxState,
+    /// Where its ports are; only while it runs.
+    pub address: Option<IpAddr>,
+    /// Unique in the deployment and growing: each time any sandbox gets an address it gets a new
+    /// one, so two users of one address never share one.
+    pub generation: u64,
+    /// Ports that may be routed to.
+    pub exposed_ports: ExposedPorts,
+    /// Exposed ports need no credential.
+    pub allow_unauthenticated_access: bool,
+    /// A request may resume it.
+    pub auto_resume: bool,
+    /// What else its owner asked for.
+    pub spec: Spec,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Order of making; the place in a list.
+    pub sequence: i64,
+}
+
+impl Sandbox {
+    /// Whether a resume is under way that requests may join: not a first start, nor the restart of
+    /// one that has no name and so can't be resumed.
+    fn is_resuming(&self) -> bool {
+        let resumable = self.auto_resume && self.name.is_some();
+        self.state == SandboxState::Pending && self.generation > 0 && resumable
+    }
+
+    /// As the filters need to know it. One that has run before and is on its way up again is shown
+    /// as suspended: a request that comes now joins the resume instead of being sent away.
+    #[must_use]
+    pub fn to_gateway(&self) -> sandgate_policy::gateway::Sandbox {
+        sandgate_policy::gateway::Sandbox {
+            id: self.id.to_string(),
+            name: self.name.as_ref().map(ToString::to_string),
+            organization_id: self.organization_id.clone(),
+            project_id: self.project_id.clone(),
+            state: if self.is_resuming() { SandboxState::Suspended } else { self.state },
+            address: self.address,
+            exposed_ports: self.exposed_ports.as_slice().to_vec(),
+            allow_unauthenticated_access: self.allow_unauthenticated_access,
+            auto_resume: self.auto_resume,
+            generation: self.generation,
+        }
+    }
+}
+
+/// A sandbox to be made. It starts out pending.
+#[derive(Clone, Debug)]
+pub struct NewSandbox {
+    /// Its id.
+    pub id: SandboxId,
+    /// Its name, if it is to have one.
+    pub name: Option<SandboxName>,
+    /// Where.
+    pub project_id: String,
+    /// Ports that may be routed to.
+    pub exposed_ports: ExposedPorts,
+    /// Exposed ports need no credential.
+    pub allow_unauthenticated_access: bool,
+    /// A request may resume it.
+    pub auto_resume: bool,
+    /// What else its owner asked for.
+    pub spec: Spec,
+    /// Who asked, for the audit log.
+    pub principal: String,
+}
+
+/// What an owner changes; absent means keep.
+#[derive(Clone, Debug, Default)]
+pub struct SandboxPatch {
+    /// New name.
+    pub name: Option<SandboxName>,
+    /// New list of ports.
+    pub exposed_ports: Option<ExposedPorts>,
+    /// New flag.
+    pub allow_unauthenticated_access: Option<bool>,
+    /// New flag.
+    pub auto_resume: Option<bool>,
+    /// Replaces these keys of [`Sandbox::spec`]; null removes.
+    pub spec: Spec,
+}
+
+/// A step of a sandbox's life. The address exists exactly while it runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transition {
+    /// It will run soon.
+    Pending,
+    /// It runs at this address, in a new generation.
+    Running(IpAddr),
+    /// It is being stopped.
+    Suspending,
+    /// It is stopped.
+    Suspended,
+}
+
+impl Transition {
+    /// The state that it leads to.
+    #[must_use]
+    pub fn state(self) -> SandboxState {
+        match self {
+            Self::Pending => SandboxState::Pending,
+            Self::Running(_) => SandboxState::Running,
+            Self::Suspending => SandboxState::Suspending,
+            Self::Suspended => SandboxState::Suspended,
+        }
+    }
+}
+
+/// A line of the audit log: who changed what can be reached.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PortChange {
+    /// When.
+    pub at: Timestamp,
+    /// Which sandbox.
+    pub sandbox_id: String,
+    /// In which project.
+    pub project_id: String,
+    /// By whom.
+    pub principal: String,
+    /// Ports and flag before; empty and false for a new sandbox.
+    pub before: (ExposedPorts, bool),
+    /// Ports and flag after.
+    pub after: (ExposedPorts, bool),
+}
+
+/// The word for a state, on the wire and in the store.
+#[must_use]
+pub fn state_name(state: SandboxState) -> &'static str {
+    match state {
+        SandboxState::Pending => "pending",
+        SandboxState::Running => "running",
+        SandboxState::Snapshotting => "snapshotting",
+        SandboxState::Suspending => "suspending",
+        SandboxState::Suspended => "suspended",
+        SandboxState::Terminated => "terminated",
+    }
+}
+
+/// The state that a word stands for.
+#[must_use]
+pub fn state_named(word: &str) -> Option<SandboxState> {
+    Some(match word {
+        "pending" => SandboxState::Pending,
+        "running" => SandboxState::Running,
+        "snapshotting" => SandboxState::Snapshotting,
+        "suspending" => SandboxState::Suspending,
+        "suspended" => SandboxState::Suspended,
+        "terminated" => SandboxState::Terminated,
+        _ => return None,
+    })
+}

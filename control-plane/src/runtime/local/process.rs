@@ -1,0 +1,128 @@
+//! One sandbox process: started, waited for, watched, stopped.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::model::Sandbox;
+use crate::runtime::{Exited, Exits, RuntimeError};
+
+/// How long a program may take until it listens.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+/// How long a program may take to end by itself once its standard input is closed.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// Longest line that is read while waiting for `ready`.
+const MAX_LINE: u64 = 1_024;
+
+/// A running process and the task that waits for its end.
+pub(super) struct Process {
+    address: IpAddr,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+impl Process {
+    /// Starts the program and waits until it says that it listens.
+    pub(super) async fn start(
+        program: &Path,
+        sandbox: &Sandbox,
+        address: IpAddr,
+        exits: Exits,
+    ) -> Result<Self, RuntimeError> {
+        let mut command = Command::new(program);
+        command.arg("serve").arg("--address").arg(address.to_string());
+        command.args(["--id", sandbox.id.as_str()]);
+        if let Some(name) = &sandbox.name {
+            command.args(["--name", name.as_str()]);
+        }
+        command
+            .arg("--exit-with-parent")
+            // The server's environment holds its operator's secrets.
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| {
+            RuntimeError::failed(format!("{} can't be started: {error}", program.display()))
+        })?;
+        let mut stdout = BufReader::new(child.stdout.take().ok_or_else(no_pipe)?);
+        match timeout(READY_WITHIN, wait_until_ready(&mut stdout)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(RuntimeError::TimedOut(READY_WITHIN)),
+        }
+        let (stop, stopped) = oneshot::channel();
+        let id = sandbox.id.clone();
+        let ended = tokio::spawn(async move {
+            let drained = tokio::spawn(drain(stdout));
+            if let Some(status) = watch(child, stopped).await {
+                tracing::warn!(sandbox = %id, %address, %status, "a sandbox ended by itself");
+                // The server is stopping when nobody listens any more.
+                let _ = exits.send(Exited { id, address });
+            }
+            drained.abort();
+        });
+        Ok(Self { address, stop, ended })
+    }
+
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Ends the process; returns when it is gone.
+    pub(super) async fn stop(self) {
+        // It may have ended by itself.
+        let _ = self.stop.send(());
+        if let Err(error) = self.ended.await {
+            tracing::error!(%error, "the task that watched a sandbox failed");
+        }
+    }
+}
+
+/// Waits for the end; the status if nobody asked for it.
+async fn watch(mut child: Child, stopped: oneshot::Receiver<()>) -> Option<ExitStatus> {
+    // Taken out, as waiting for a child closes its standard input.
+    let stdin = child.stdin.take();
+    tokio::select! {
+        status = child.wait() => return status.ok(),
+        _ = stopped => {}
+    }
+    // With --exit-with-parent this alone ends the program.
+    drop(stdin);
+    if timeout(STOP_WITHIN, child.wait()).await.is_err()
+        && let Err(error) = child.kill().await
+    {
+        tracing::error!(%error, "a sandbox process can't be killed");
+    }
+    None
+}
+
+async fn wait_until_ready(stdout: &mut BufReader<ChildStdout>) -> Result<(), RuntimeError> {
+    loop {
+        let mut line = String::new();
+        let read = (&mut *stdout).take(MAX_LINE).read_line(&mut line).await;
+        match read.map_err(RuntimeError::failed)? {
+            0 => return Err(RuntimeError::failed("the program ended before it was ready")),
+            _ if line.trim() == "ready" => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+/// A program must not block on a full pipe.
+async fn drain(mut stdout: BufReader<ChildStdout>) {
+    let mut sink = tokio::io::sink();
+    let _ = tokio::io::copy(&mut stdout, &mut sink).await;
+}
+
+fn no_pipe() -> RuntimeError {
+    RuntimeError::failed("the program has no standard output")
+}

@@ -1,0 +1,182 @@
+//! One signed call to the operator's platform, and what its answer means.
+
+use std::net::IpAddr;
+
+use reqwest::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::WebhookSettings;
+use crate::model::{Sandbox, Spec, Timestamp};
+use crate::runtime::RuntimeError;
+
+/// Bytes of an answer; what is asked for takes less than a hundred.
+const MAX_ANSWER: usize = 64 * 1_024;
+
+/// What the platform is to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Action {
+    /// Run a new sandbox.
+    Start,
+    /// Stop it so that it can be resumed.
+    Suspend,
+    /// Run it again.
+    Resume,
+    /// End it.
+    Stop,
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    action: Action,
+    idempotency_key: &'a str,
+    sandbox: Subject<'a>,
+}
+
+#[derive(Serialize)]
+struct Subject<'a> {
+    id: &'a str,
+    name: Option<&'a str>,
+    organization_id: &'a str,
+    project_id: &'a str,
+    spec: &'a Spec,
+}
+
+/// What the platform says about the sandbox.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    /// Still at work.
+    Pending,
+    /// Its ports can be reached.
+    Running,
+    /// It is stopped and can be resumed.
+    Suspended,
+    /// It is gone.
+    Terminated,
+}
+
+/// The platform's answer. It may say more than we read.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Answer {
+    pub(super) state: State,
+    #[serde(default)]
+    pub(super) address: Option<IpAddr>,
+}
+
+impl Answer {
+    pub(super) fn unexpected(self, action: Action) -> RuntimeError {
+        let Self { state, .. } = self;
+        RuntimeError::failed(format!("the webhook answered {state:?} to `{}`", action.name()))
+    }
+}
+
+/// How an attempt went.
+pub(super) enum Attempt {
+    /// With an answer.
+    Answered(Answer),
+    /// It makes no sense to try again.
+    Refused(String),
+    /// Perhaps next time.
+    TryAgain(String),
+}
+
+/// Calls once.
+pub(super) async fn attempt(
+    client: &reqwest::Client,
+    settings: &WebhookSettings,
+    action: Action,
+    sandbox: &Sandbox,
+) -> Attempt {
+    // A sandbox is resumed at most once in each generation, and suspended at most once.
+    let idempotency_key = format!("{}-{}-{}", sandbox.id, action.name(), sandbox.generation);
+    let request = Request {
+        action,
+        idempotency_key: &idempotency_key,
+        sandbox: Subject {
+            id: sandbox.id.as_str(),
+            name: sandbox.name.as_ref().map(crate::model::SandboxName::as_str),
+            organization_id: &sandbox.organization_id,
+            project_id: &sandbox.project_id,
+            spec: &sandbox.spec,
+        },
+    };
+    let body = match serde_json::to_vec(&request) {
+        Ok(body) => body,
+        Err(error) => return Attempt::Refused(error.to_string()),
+    };
+    let timestamp = Timestamp::now().seconds();
+    let sent = client
+        .post(settings.url.clone())
+        .header("content-type", "application/json")
+        .header("idempotency-key", &idempotency_key)
+        .header("x-sandgate-timestamp", timestamp)
+        .header("x-sandgate-signature", settings.key.sign(timestamp, &body))
+        .body(body)
+        .send()
+        .await;
+    match sent {
+        // Without the URL, which may hold a secret of the operator's.
+        Err(error) => Attempt::TryAgain(format!(
+            "the webhook can't be reached: {}",
+            reason(&error.without_url())
+        )),
+        Ok(response) => judge(response, action).await,
+    }
+}
+
+async fn judge(response: reqwest::Response, action: Action) -> Attempt {
+    let status = response.status();
+    if status == StatusCode::NOT_FOUND && action == Action::Stop {
+        return Attempt::Answered(Answer { state: State::Terminated, address: None });
+    }
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        return Attempt::TryAgain(format!("the webhook answered {status}"));
+    }
+    if !status.is_success() {
+        return Attempt::Refused(format!("the webhook answered {status}"));
+    }
+    match read(response).await {
+        Ok(body) => match serde_json::from_slice(&body) {
+            Ok(answer) => Attempt::Answered(answer),
+            Err(error) => Attempt::Refused(format!(
+                "the webhook's answer is not JSON with `state` and `address`: {error}"
+            )),
+        },
+        Err(why) => Attempt::TryAgain(why),
+    }
+}
+
+async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = response.chunk().await.map_err(|error| {
+            format!("the webhook's answer broke off: {}", reason(&error.without_url()))
+        })?;
+        let Some(chunk) = chunk else { return Ok(body) };
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(format!("the webhook's answer is longer than {MAX_ANSWER} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+}
+
+/// The innermost cause says what happened: the outer ones say "error sending request".
+fn reason(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,209 @@
+//! The server: store, runtime, two listeners and the tasks between them, started in an order in
+//! which nothing wrong can be answered, and stopped so that nothing is left running.
+
+mod settings;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+pub use self::settings::{RuntimeSettings, ServeSettings};
+use crate::api::{self, Api};
+use crate::db::Db;
+use crate::feed;
+use crate::fleet::Fleet;
+use crate::gateway::{self, Gateway, Tokens};
+use crate::http::{Bounds, Listener};
+use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
+use crate::store::SqliteStore;
+use crate::watchers::Watchers;
+
+/// The database's name in the data directory.
+const DATABASE: &str = "sandgate.db";
+/// Held by a running server.
+const LOCK: &str = "serve.lock";
+/// Requests at once: of owners, and of gateways, where each worker of each Envoy holds a poll and
+/// waits for resumes.
+const API_IN_FLIGHT: usize = 512;
+const GATEWAY_IN_FLIGHT: usize = 8_192;
+/// The longest answer of either API: a held poll, or a wait for a runtime.
+const API_TIMEOUT: Duration = Duration::from_secs(90);
+const GATEWAY_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long the server waits for sandboxes of before to run again until it says that it is ready.
+const RESTORE_WITHIN: Duration = Duration::from_secs(15);
+
+/// How often gateways are waited for after another process changed something.
+const CONFIRM_ATTEMPTS: usize = 3;
+
+/// A server that listens.
+pub struct Server {
+    api_address: SocketAddr,
+    gateway_address: SocketAddr,
+    fleet: Fleet,
+    stopping: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+    tasks: JoinSet<()>,
+    _lock: File,
+}
+
+/// Opens the store of a data directory, and makes both if they are missing.
+///
+/// # Errors
+/// The directory or the database can't be used.
+pub fn open_store(data_dir: &Path) -> anyhow::Result<SqliteStore> {
+    make_private_dir(data_dir)
+        .with_context(|| format!("the data directory {} can't be made", data_dir.display()))?;
+    let path = data_dir.join(DATABASE);
+    SqliteStore::open(&path)
+        .with_context(|| format!("the store {} can't be opened", path.display()))
+}
+
+/// Whether a server runs on a data directory.
+#[must_use]
+pub fn is_served(data_dir: &Path) -> bool {
+    OpenOptions::new()
+        .write(true)
+        .open(data_dir.join(LOCK))
+        .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+impl Server {
+    /// Starts everything; returns when both listeners answer and the sandboxes that ran before run
+    /// again.
+    ///
+    /// # Errors
+    /// What is wrong and what to do, in one sentence.
+    pub async fn start(settings: ServeSettings) -> anyhow::Result<Self> {
+        let tokens = Tokens::from_file(&settings.gateway_token_file)?;
+        let store = open_store(&settings.data_dir)?;
+        let lock = lock(&settings.data_dir)?;
+        let api_listener = Listener::bind("--api-listen", settings.api_listen).await?;
+        let gateway_listener = Listener::bind("--gateway-listen", settings.gateway_listen).await?;
+
+        let db = Db::new(Arc::new(store))?;
+        let (exits, exited) = mpsc::unbounded_channel();
+        let runtime = runtime(settings.runtime, exits)?;
+        let fleet = Fleet::new(db.clone(), runtime, settings.fleet);
+        fleet.forget_addresses().await?;
+
+        let watchers = Watchers::default();
+        let (stopping, stopped) = watch::channel(false);
+        let (api_address, gateway_address) = (api_listener.address(), gateway_listener.address());
+        let api = Api { fleet: fleet.clone(), watchers: watchers.clone(), urls: settings.urls };
+        let gateway = Gateway {
+            fleet: fleet.clone(),
+            watchers: watchers.clone(),
+            tokens: tokens.clone(),
+            stopping: stopped.clone(),
+        };
+        let mut listeners = JoinSet::new();
+        listeners.spawn(api_listener.serve(
+            api::router(api, Bounds::new(API_IN_FLIGHT, API_TIMEOUT)),
+            stop_of(stopped.clone()),
+        ));
+        listeners.spawn(gateway_listener.serve(
+            gateway::router(gateway, Bounds::new(GATEWAY_IN_FLIGHT, GATEWAY_TIMEOUT)),
+            stop_of(stopped),
+        ));
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file));
+        tasks.spawn(follow_store(db, watchers));
+        let follower = fleet.clone();
+        tasks.spawn(async move { follower.follow_exits(exited).await });
+        restore(&fleet).await;
+        Ok(Self { api_address, gateway_address, fleet, stopping, listeners, tasks, _lock: lock })
+    }
+
+    /// Where the public API listens.
+    #[must_use]
+    pub fn api_address(&self) -> SocketAddr {
+        self.api_address
+    }
+
+    /// Where the gateway API listens.
+    #[must_use]
+    pub fn gateway_address(&self) -> SocketAddr {
+        self.gateway_address
+    }
+
+    /// Stops listening, lets requests finish, and stops the sandboxes that would not outlive it.
+    pub async fn stop(mut self) {
+        let _ = self.stopping.send(true);
+        while self.listeners.join_next().await.is_some() {}
+        self.tasks.shutdown().await;
+        self.fleet.shut_down().await;
+    }
+}
+
+/// Two servers on one database would both start its sandboxes.
+fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    let path = data_dir.join(LOCK);
+    let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
+    let file = file.with_context(|| format!("{} can't be written", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => anyhow::bail!(
+            "a server runs on {} already; stop it, or choose another --data-dir",
+            data_dir.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{} can't be locked", path.display()))
+        }
+    }
+}
+
+fn make_private_dir(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn runtime(settings: RuntimeSettings, exits: Exits) -> anyhow::Result<Arc<dyn Runtime>> {
+    Ok(match settings {
+        RuntimeSettings::Local(settings) => Arc::new(LocalRuntime::new(settings, exits)?),
+        RuntimeSettings::Webhook(settings) => Arc::new(WebhookRuntime::new(*settings)?),
+    })
+}
+
+async fn stop_of(mut stopped: watch::Receiver<bool>) {
+    // An error means that the server is gone, which is a stop too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+async fn restore(fleet: &Fleet) {
+    let restoring = fleet.clone();
+    let task = tokio::spawn(async move { restoring.restore().await });
+    match tokio::time::timeout(RESTORE_WITHIN, task).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::error!(%error, "sandboxes could not be started again"),
+        Ok(Err(error)) => tracing::error!(%error, "sandboxes could not be started again"),
+        Err(_) => tracing::warn!("some sandboxes are still being started again"),
+    }
+}
+
+/// Announces what other processes write, and notes when every gateway has seen it, for the command
+/// line that waits for that.
+async fn follow_store(db: Db, watchers: Watchers) {
+    let mut foreign = db.feed().subscribe_foreign();
+    let applied = async {
+        while foreign.changed().await.is_ok() {
+            let revision = *foreign.borrow_and_update();
+            for _ in 0..CONFIRM_ATTEMPTS {
+                if !watchers.confirmed(revision).await {
+                    continue;
+                }
+                if let Err(error) = db.note(move |store| store.note_applied(revision)).await {
+                    tracing::error!(%error, "the store can't be written");
+                }
+                break;
+            }
+        }
+    };
+    tokio::join!(feed::follow(db.clone()), applied);
+}

@@ -1,0 +1,34 @@
+//! What a server needs to know, checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::api::PublicUrls;
+use crate::fleet::FleetSettings;
+use crate::runtime::{LocalSettings, WebhookSettings};
+
+/// Settings of [`super::Server`].
+pub struct ServeSettings {
+    /// Holds the database.
+    pub data_dir: PathBuf,
+    /// For owners.
+    pub api_listen: SocketAddr,
+    /// For gateways.
+    pub gateway_listen: SocketAddr,
+    /// Who is a gateway.
+    pub gateway_token_file: PathBuf,
+    /// How sandboxes are reached from outside.
+    pub urls: PublicUrls,
+    /// Where sandboxes live.
+    pub runtime: RuntimeSettings,
+    /// Bounds on resumes.
+    pub fleet: FleetSettings,
+}
+
+/// Where sandboxes live.
+pub enum RuntimeSettings {
+    /// On this machine.
+    Local(LocalSettings),
+    /// On the operator's platform.
+    Webhook(Box<WebhookSettings>),
+}

@@ -1,0 +1,288 @@
+//! What is kept, as one trait that every database implements and one contract suite tests
+//! (`tests/store_contract.rs`).
+//!
+//! The trait is synchronous: a transaction is then plain code, and [`crate::db::Db`] runs it on
+//! threads that may block. Each change gets a *revision* in the transaction that makes it, and an
+//! entry in a bounded change log, from which the filters learn what to forget.
+
+mod error;
+mod sqlite;
+
+use std::time::Duration;
+
+use sandgate_policy::gateway::{Change, Identity, SandboxState};
+use sandgate_policy::host::SandboxRef;
+
+pub use error::StoreError;
+pub use sqlite::SqliteStore;
+
+use crate::model::{
+    Credential, CredentialQuery, Member, NewCredential, NewSandbox, Organization, PortChange,
+    Project, Sandbox, SandboxId, SandboxName, SandboxPatch, Timestamp, Transition, User,
+};
+
+/// How long a freed name stays with its project: links to it must not lead to somebody else's
+/// sandbox the day after.
+pub const NAME_HOLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Number of a change; grows with every change in the deployment.
+pub type Revision = u64;
+/// What a call to the store ends in.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Everything that is kept.
+pub trait Store: ChangeLog + Principals + Sandboxes + Send + Sync + 'static {}
+impl<T: ChangeLog + Principals + Sandboxes + Send + Sync + 'static> Store for T {}
+
+/// What a change made, and the revision at which it is visible.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Committed<T> {
+    /// What was made.
+    pub value: T,
+    /// Whoever has seen this revision has seen the change.
+    pub revision: Revision,
+}
+
+/// What happened after a revision.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ChangesSince {
+    /// These changes, up to and with this revision.
+    Known(Revision, Vec<Change>),
+    /// The log does not reach back that far, or the revision was never given out.
+    Unknown(Revision),
+}
+
+/// The order of changes.
+pub trait ChangeLog {
+    /// Random, unique to this store: a revision of another store means nothing here.
+    fn epoch(&self) -> &str;
+
+    /// The newest revision.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn revision(&self) -> Result<Revision>;
+
+    /// Whether another connection, of this process or another, may have written since the last
+    /// call. Cheap; called every few hundred milliseconds.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn written_elsewhere(&self) -> Result<bool>;
+
+    /// Up to `limit` changes after `since`.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn changes_since(&self, since: Revision, limit: usize) -> Result<ChangesSince>;
+
+    /// Notes that every filter has seen `revision`, for programs that wait for that.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    fn note_applied(&self, revision: Revision) -> Result<()>;
+
+    /// The revision that was noted last.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn applied(&self) -> Result<Revision>;
+}
+
+/// Organizations, projects, users and credentials.
+pub trait Principals {
+    /// Makes an organization.
+    ///
+    /// # Errors
+    /// The name is taken, or the store can't be written.
+    fn create_organization(&self, id: &str, name: &str, now: Timestamp) -> Result<Organization>;
+
+    /// All organizations, oldest first.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn organizations(&self) -> Result<Vec<Organization>>;
+
+    /// Makes a project.
+    ///
+    /// # Errors
+    /// No such organization, the name is taken in it, or the store can't be written.
+    fn create_project(
+        &self,
+        id: &str,
+        organization_id: &str,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Project>;
+
+    /// All projects, oldest first.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn projects(&self) -> Result<Vec<Project>>;
+
+    /// One project.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn project(&self, id: &str) -> Result<Option<Project>>;
+
+    /// Makes `user` a member of a project, and a user with `new_user_id` if there is none of that
+    /// name. Being one already is fine.
+    ///
+    /// # Errors
+    /// No such project, or the store can't be written.
+    fn add_member(
+        &self,
+        new_user_id: &str,
+        user: &str,
+        project_id: &str,
+        now: Timestamp,
+    ) -> Result<Committed<Member>>;
+
+    /// Ends a membership.
+    ///
+    /// # Errors
+    /// There is no such membership, or the store can't be written.
+    fn remove_member(&self, user: &str, project_id: &str) -> Result<Committed<Member>>;
+
+    /// Members, of one project or of all.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn members(&self, project_id: Option<&str>) -> Result<Vec<Member>>;
+
+    /// The user of that name or id.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn user(&self, name_or_id: &str) -> Result<Option<User>>;
+
+    /// Stores a credential.
+    ///
+    /// # Errors
+    /// No such owner, or the store can't be written.
+    fn create_credential(&self, new: &NewCredential, now: Timestamp) -> Result<Credential>;
+
+    /// All credentials, revoked ones too, oldest first.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn credentials(&self) -> Result<Vec<Credential>>;
+
+    /// Revokes a credential. Doing it twice is fine.
+    ///
+    /// # Errors
+    /// No such credential, or the store can't be written.
+    fn revoke_credential(&self, id: &str, now: Timestamp) -> Result<Committed<Credential>>;
+
+    /// Who a credential stands for and where it may act; `None` when it is unknown, of another
+    /// kind, revoked or expired.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn identify(&self, query: &CredentialQuery, now: Timestamp) -> Result<Option<Identity>>;
+}
+
+/// Which part of a project's sandboxes to list.
+#[derive(Clone, Debug)]
+pub struct ListFilter {
+    /// Only those in this state.
+    pub state: Option<SandboxState>,
+    /// Only those after this [`Sandbox::sequence`].
+    pub after: i64,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A patched sandbox.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patched {
+    /// As it was.
+    pub before: Sandbox,
+    /// As it is.
+    pub after: Sandbox,
+}
+
+/// Sandboxes. Terminated ones are found only by [`Sandboxes::sandboxes_in`].
+pub trait Sandboxes {
+    /// Makes a pending sandbox.
+    ///
+    /// # Errors
+    /// The name is taken or held for another project, no such project, or the store can't be
+    /// written.
+    fn create_sandbox(&self, new: &NewSandbox, now: Timestamp) -> Result<Committed<Sandbox>>;
+
+    /// The sandbox of an id or a name.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn sandbox(&self, which: &SandboxRef) -> Result<Option<Sandbox>>;
+
+    /// Part of a project's sandboxes, in the order in which they were made.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn list_sandboxes(&self, project_id: &str, filter: &ListFilter) -> Result<Vec<Sandbox>>;
+
+    /// All sandboxes of the deployment in a state.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn sandboxes_in(&self, state: SandboxState) -> Result<Vec<Sandbox>>;
+
+    /// Changes what an owner may change; ports and flag leave a line in the audit log.
+    ///
+    /// # Errors
+    /// No such sandbox, the name is taken, `auto_resume` is switched off for a sandbox without a
+    /// name, or the store can't be written.
+    fn patch_sandbox(
+        &self,
+        id: &SandboxId,
+        patch: &SandboxPatch,
+        principal: &str,
+        now: Timestamp,
+    ) -> Result<Committed<Patched>>;
+
+    /// Takes a step if the sandbox is in one of the states of `from`; `None` if it is not (any
+    /// more). Of several who try, one wins.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    fn transition(
+        &self,
+        id: &SandboxId,
+        from: &[SandboxState],
+        step: Transition,
+    ) -> Result<Option<Committed<Sandbox>>>;
+
+    /// Ends a sandbox for everyone: it is not found any more, its name is held for its project.
+    /// What the runtime must still clean up stays listed as terminated. `None` if it is not there.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    fn terminate_sandbox(
+        &self,
+        id: &SandboxId,
+        principal: &str,
+        now: Timestamp,
+    ) -> Result<Option<Committed<Sandbox>>>;
+
+    /// Forgets a terminated sandbox, once the runtime has cleaned up.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    fn remove_terminated(&self, id: &SandboxId) -> Result<()>;
+
+    /// Whether a project could take a name now.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn name_is_free(&self, name: &SandboxName, project_id: &str, now: Timestamp) -> Result<bool>;
+
+    /// The audit log of a sandbox's ports, oldest first.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn port_changes(&self, sandbox_id: &SandboxId) -> Result<Vec<PortChange>>;
+}

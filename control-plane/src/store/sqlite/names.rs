@@ -1,0 +1,53 @@
+//! Names of sandboxes: unique in the deployment, and held for a while when they are freed.
+
+use rusqlite::{Transaction, params};
+
+use crate::model::{Sandbox, SandboxName, Timestamp};
+use crate::store::{NAME_HOLD, Result, StoreError};
+
+/// Whether `project_id` could take a name.
+pub(super) fn is_free(
+    tx: &Transaction<'_>,
+    name: &SandboxName,
+    project_id: &str,
+    now: Timestamp,
+) -> Result<bool> {
+    let taken: bool = tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM sandboxes WHERE name = ?1)
+                 OR EXISTS (SELECT 1 FROM name_holds
+                            WHERE name = ?1 AND project_id <> ?2 AND held_until > ?3)",
+        )?
+        .query_row(params![name.as_str(), project_id, now.millis()], |row| row.get(0))?;
+    Ok(!taken)
+}
+
+/// Takes a name that is free; a hold on it ends.
+pub(super) fn take(
+    tx: &Transaction<'_>,
+    name: &SandboxName,
+    project_id: &str,
+    now: Timestamp,
+) -> Result<()> {
+    if !is_free(tx, name, project_id, now)? {
+        return Err(StoreError::NameTaken(name.to_string()));
+    }
+    tx.execute(
+        "DELETE FROM name_holds WHERE name = ?1 OR held_until <= ?2",
+        params![name.as_str(), now.millis()],
+    )?;
+    Ok(())
+}
+
+/// Frees a sandbox's name, and holds it for its project.
+pub(super) fn release(tx: &Transaction<'_>, sandbox: &Sandbox, now: Timestamp) -> Result<()> {
+    if let Some(name) = &sandbox.name {
+        let held_until = now.plus(NAME_HOLD).millis();
+        tx.execute(
+            "INSERT INTO name_holds VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE \
+             SET project_id = excluded.project_id, held_until = excluded.held_until",
+            params![name.as_str(), sandbox.project_id, held_until],
+        )?;
+    }
+    Ok(())
+}

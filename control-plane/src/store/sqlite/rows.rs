@@ -1,0 +1,126 @@
+//! From rows to types. What does not parse was not written by this program, and is an error.
+
+use rusqlite::Row;
+use serde_json::Value;
+
+use crate::model::{
+    Credential, ExposedPorts, Member, Organization, Owner, PortChange, Project, Sandbox, SandboxId,
+    SandboxName, Spec, Timestamp, User, state_named,
+};
+use crate::store::{Result, StoreError};
+
+/// Columns that [`sandbox`] reads, of `sandboxes s` joined with `projects p`.
+pub(super) const SANDBOX: &str = "s.sequence, s.id, s.name, p.organization_id, s.project_id, \
+     s.state, s.address, s.generation, s.exposed_ports, s.public, s.auto_resume, s.spec, s.created_at \
+     FROM sandboxes s JOIN projects p ON p.id = s.project_id";
+
+pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
+    let id: String = row.get(1)?;
+    let name: Option<String> = row.get(2)?;
+    let state: String = row.get(5)?;
+    let address: Option<String> = row.get(6)?;
+    let spec: String = row.get(11)?;
+    Ok(Sandbox {
+        sequence: row.get(0)?,
+        name: name
+            .map(|name| SandboxName::parse(&name).map_err(|_| corrupt("name", &name)))
+            .transpose()?,
+        organization_id: row.get(3)?,
+        project_id: row.get(4)?,
+        state: state_named(&state).ok_or_else(|| corrupt("state", &state))?,
+        address: address
+            .map(|text| text.parse().map_err(|_| corrupt("address", &text)))
+            .transpose()?,
+        generation: super::unsigned(row.get(7)?)?,
+        exposed_ports: ports(&row.get::<_, String>(8)?)?,
+        allow_unauthenticated_access: row.get(9)?,
+        auto_resume: row.get(10)?,
+        spec: parse_spec(&spec)?,
+        created_at: time(row.get(12)?),
+        id: SandboxId::parse(&id).ok_or_else(|| corrupt("id", &id))?,
+    })
+}
+
+pub(super) fn ports(text: &str) -> Result<ExposedPorts> {
+    let list: Vec<u16> = serde_json::from_str(text).map_err(|_| corrupt("port list", text))?;
+    ExposedPorts::parse(list.into_iter().map(i128::from)).map_err(|_| corrupt("port list", text))
+}
+
+pub(super) fn ports_text(ports: &ExposedPorts) -> String {
+    Value::from(ports.as_slice()).to_string()
+}
+
+fn parse_spec(text: &str) -> Result<Spec> {
+    serde_json::from_str(text).map_err(|_| corrupt("specification", text))
+}
+
+pub(super) fn organization(row: &Row<'_>) -> rusqlite::Result<Organization> {
+    Ok(Organization { id: row.get(0)?, name: row.get(1)?, created_at: time(row.get(2)?) })
+}
+
+/// Columns that [`project`] reads.
+pub(super) const PROJECT: &str = "p.id, p.organization_id, o.name, p.name, p.created_at \
+     FROM projects p JOIN organizations o ON o.id = p.organization_id";
+
+pub(super) fn project(row: &Row<'_>) -> rusqlite::Result<Project> {
+    Ok(Project {
+        id: row.get(0)?,
+        organization_id: row.get(1)?,
+        organization_name: row.get(2)?,
+        name: row.get(3)?,
+        created_at: time(row.get(4)?),
+    })
+}
+
+pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+    Ok(User { id: row.get(0)?, name: row.get(1)?, created_at: time(row.get(2)?) })
+}
+
+/// Columns that [`member`] reads.
+pub(super) const MEMBER: &str = "u.id, u.name, u.created_at, m.project_id, m.created_at \
+     FROM memberships m JOIN users u ON u.id = m.user_id";
+
+pub(super) fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
+    Ok(Member { user: user(row)?, project_id: row.get(3)?, created_at: time(row.get(4)?) })
+}
+
+/// Columns that [`credential`] reads.
+pub(super) const CREDENTIAL: &str =
+    "id, project_id, user_id, session, name, created_at, expires_at, revoked_at FROM credentials";
+
+pub(super) fn credential(row: &Row<'_>) -> Result<Credential> {
+    let id: String = row.get(0)?;
+    let owner = match (row.get(1)?, row.get(2)?) {
+        (Some(project_id), None) => Owner::Project { project_id },
+        (None, Some(user_id)) => Owner::User { user_id, session: row.get(3)? },
+        _ => return Err(corrupt("owner of credential", &id)),
+    };
+    Ok(Credential {
+        id,
+        owner,
+        name: row.get(4)?,
+        created_at: time(row.get(5)?),
+        expires_at: row.get::<_, Option<i64>>(6)?.map(time),
+        revoked_at: row.get::<_, Option<i64>>(7)?.map(time),
+    })
+}
+
+/// Reads `at, sandbox_id, project_id, principal` and the ports and flags before and after.
+pub(super) fn port_change(row: &Row<'_>) -> Result<PortChange> {
+    Ok(PortChange {
+        at: time(row.get(0)?),
+        sandbox_id: row.get(1)?,
+        project_id: row.get(2)?,
+        principal: row.get(3)?,
+        before: (ports(&row.get::<_, String>(4)?)?, row.get(5)?),
+        after: (ports(&row.get::<_, String>(6)?)?, row.get(7)?),
+    })
+}
+
+fn time(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+fn corrupt(what: &str, text: &str) -> StoreError {
+    StoreError::Corrupt(format!("the {what} `{text}`"))
+}

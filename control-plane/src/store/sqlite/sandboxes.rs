@@ -1,0 +1,245 @@
+//! Sandboxes in SQLite: their life, their names, and the audit log of their ports.
+
+use rusqlite::{Transaction, params};
+use sandgate_policy::gateway::{Change, SandboxState};
+use sandgate_policy::host::SandboxRef;
+use serde_json::Value;
+
+use super::{SqliteStore, audit, changes, names, principals, rows, signed};
+use crate::model::{
+    ExposedPorts, NewSandbox, PortChange, Sandbox, SandboxId, SandboxName, SandboxPatch, Timestamp,
+    Transition, state_name,
+};
+use crate::store::{Committed, ListFilter, Patched, Result, Revision, Sandboxes, StoreError};
+
+impl Sandboxes for SqliteStore {
+    fn create_sandbox(&self, new: &NewSandbox, now: Timestamp) -> Result<Committed<Sandbox>> {
+        self.write(|tx| {
+            principals::require_project(tx, &new.project_id)?;
+            if let Some(name) = &new.name {
+                names::take(tx, name, &new.project_id, now)?;
+            }
+            if !new.auto_resume && new.name.is_none() {
+                return Err(StoreError::AutoResumeNeedsName);
+            }
+            tx.execute(
+                "INSERT INTO sandboxes (id, name, project_id, state, generation, exposed_ports, \
+                 public, auto_resume, spec, created_at) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9)",
+                params![
+                    new.id.as_str(),
+                    new.name.as_ref().map(SandboxName::as_str),
+                    new.project_id,
+                    state_name(SandboxState::Pending),
+                    rows::ports_text(&new.exposed_ports),
+                    new.allow_unauthenticated_access,
+                    new.auto_resume,
+                    Value::Object(new.spec.clone()).to_string(),
+                    now.millis(),
+                ],
+            )?;
+            let made = require(tx, &new.id)?;
+            let nothing = (ExposedPorts::default(), false);
+            audit::record(tx, &made, &nothing, &new.principal, now)?;
+            let revision = record(tx, &made, None)?;
+            Ok(Committed { value: made, revision })
+        })
+    }
+
+    fn sandbox(&self, which: &SandboxRef) -> Result<Option<Sandbox>> {
+        self.read(|tx| find(tx, which))
+    }
+
+    fn list_sandboxes(&self, project_id: &str, filter: &ListFilter) -> Result<Vec<Sandbox>> {
+        self.read(|tx| {
+            let sql = format!(
+                "SELECT {} WHERE s.project_id = ?1 AND s.sequence > ?2 AND s.state <> 'terminated' \
+                 AND (?3 IS NULL OR s.state = ?3) ORDER BY s.sequence LIMIT ?4",
+                rows::SANDBOX
+            );
+            let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+            let state = filter.state.map(state_name);
+            let mut query = tx.prepare_cached(&sql)?;
+            query
+                .query_and_then(params![project_id, filter.after, state, limit], rows::sandbox)?
+                .collect()
+        })
+    }
+
+    fn sandboxes_in(&self, state: SandboxState) -> Result<Vec<Sandbox>> {
+        self.read(|tx| {
+            let sql = format!("SELECT {} WHERE s.state = ?1 ORDER BY s.sequence", rows::SANDBOX);
+            let mut query = tx.prepare_cached(&sql)?;
+            query.query_and_then([state_name(state)], rows::sandbox)?.collect()
+        })
+    }
+
+    fn patch_sandbox(
+        &self,
+        id: &SandboxId,
+        patch: &SandboxPatch,
+        principal: &str,
+        now: Timestamp,
+    ) -> Result<Committed<Patched>> {
+        self.write(|tx| {
+            let before = require(tx, id)?;
+            let after = patched(&before, patch)?;
+            if after == before {
+                let revision = changes::current(tx)?;
+                return Ok(Committed { value: Patched { before, after }, revision });
+            }
+            if after.name != before.name {
+                names::release(tx, &before, now)?;
+                if let Some(name) = &after.name {
+                    names::take(tx, name, &after.project_id, now)?;
+                }
+            }
+            tx.execute(
+                "UPDATE sandboxes SET name = ?2, exposed_ports = ?3, public = ?4, auto_resume = ?5, \
+                 spec = ?6 WHERE id = ?1",
+                params![
+                    id.as_str(),
+                    after.name.as_ref().map(SandboxName::as_str),
+                    rows::ports_text(&after.exposed_ports),
+                    after.allow_unauthenticated_access,
+                    after.auto_resume,
+                    Value::Object(after.spec.clone()).to_string(),
+                ],
+            )?;
+            let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
+            audit::record(tx, &after, &was, principal, now)?;
+            let revision = record(tx, &after, before.name.as_ref())?;
+            Ok(Committed { value: Patched { before, after }, revision })
+        })
+    }
+
+    fn transition(
+        &self,
+        id: &SandboxId,
+        from: &[SandboxState],
+        step: Transition,
+    ) -> Result<Option<Committed<Sandbox>>> {
+        self.write(|tx| {
+            let found = find(tx, &id.to_ref())?;
+            let Some(before) = found.filter(|sandbox| from.contains(&sandbox.state)) else {
+                return Ok(None);
+            };
+            let revision = record(tx, &before, None)?;
+            let (address, generation) = match step {
+                // The revision is unique and grows, which is what a generation must do.
+                Transition::Running(address) => (Some(address.to_string()), revision),
+                Transition::Pending | Transition::Suspending | Transition::Suspended => {
+                    (None, before.generation)
+                }
+            };
+            tx.execute(
+                "UPDATE sandboxes SET state = ?2, address = ?3, generation = ?4 WHERE id = ?1",
+                params![id.as_str(), state_name(step.state()), address, signed(generation)?],
+            )?;
+            Ok(Some(Committed { value: require(tx, id)?, revision }))
+        })
+    }
+
+    fn terminate_sandbox(
+        &self,
+        id: &SandboxId,
+        principal: &str,
+        now: Timestamp,
+    ) -> Result<Option<Committed<Sandbox>>> {
+        self.write(|tx| {
+            let Some(before) = find(tx, &id.to_ref())? else { return Ok(None) };
+            names::release(tx, &before, now)?;
+            tx.execute(
+                "UPDATE sandboxes SET state = 'terminated', address = NULL, name = NULL WHERE id = ?1",
+                [id.as_str()],
+            )?;
+            let nothing = (ExposedPorts::default(), false);
+            let closed = Sandbox {
+                state: SandboxState::Terminated,
+                address: None,
+                exposed_ports: nothing.0,
+                allow_unauthenticated_access: false,
+                ..before.clone()
+            };
+            let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
+            audit::record(tx, &closed, &was, principal, now)?;
+            let revision = record(tx, &before, None)?;
+            Ok(Some(Committed { value: closed, revision }))
+        })
+    }
+
+    fn remove_terminated(&self, id: &SandboxId) -> Result<()> {
+        self.write(|tx| {
+            tx.execute(
+                "DELETE FROM sandboxes WHERE id = ?1 AND state = 'terminated'",
+                [id.as_str()],
+            )?;
+            Ok(())
+        })
+    }
+
+    fn name_is_free(&self, name: &SandboxName, project_id: &str, now: Timestamp) -> Result<bool> {
+        self.read(|tx| names::is_free(tx, name, project_id, now))
+    }
+
+    fn port_changes(&self, sandbox_id: &SandboxId) -> Result<Vec<PortChange>> {
+        self.read(|tx| {
+            let mut query = tx.prepare_cached(
+                "SELECT at, sandbox_id, project_id, principal, ports_before, public_before, \
+                 ports_after, public_after FROM port_changes WHERE sandbox_id = ?1 ORDER BY id",
+            )?;
+            query.query_and_then([sandbox_id.as_str()], rows::port_change)?.collect()
+        })
+    }
+}
+
+fn find(tx: &Transaction<'_>, which: &SandboxRef) -> Result<Option<Sandbox>> {
+    let (column, text) = match which {
+        SandboxRef::Id(id) => ("id", id),
+        SandboxRef::Name(name) => ("name", name),
+    };
+    let sql = format!("SELECT {} WHERE s.{column} = ?1 AND s.state <> 'terminated'", rows::SANDBOX);
+    let mut statement = tx.prepare_cached(&sql)?;
+    let mut found = statement.query([text])?;
+    found.next()?.map(rows::sandbox).transpose()
+}
+
+fn require(tx: &Transaction<'_>, id: &SandboxId) -> Result<Sandbox> {
+    find(tx, &id.to_ref())?.ok_or_else(|| StoreError::not_found("sandbox", id.as_str()))
+}
+
+fn patched(before: &Sandbox, patch: &SandboxPatch) -> Result<Sandbox> {
+    let mut after = before.clone();
+    if let Some(name) = &patch.name {
+        after.name = Some(name.clone());
+    }
+    if let Some(ports) = &patch.exposed_ports {
+        after.exposed_ports = ports.clone();
+    }
+    after.allow_unauthenticated_access =
+        patch.allow_unauthenticated_access.unwrap_or(before.allow_unauthenticated_access);
+    after.auto_resume = patch.auto_resume.unwrap_or(before.auto_resume);
+    if !after.auto_resume && after.name.is_none() {
+        return Err(StoreError::AutoResumeNeedsName);
+    }
+    for (key, value) in &patch.spec {
+        match value {
+            Value::Null => after.spec.remove(key),
+            value => after.spec.insert(key.clone(), value.clone()),
+        };
+    }
+    Ok(after)
+}
+
+/// Whoever knows the sandbox, by its id, its name or the name that it had, must forget it.
+fn record(
+    tx: &Transaction<'_>,
+    now: &Sandbox,
+    name_before: Option<&SandboxName>,
+) -> Result<Revision> {
+    let mut refs = vec![now.id.to_string()];
+    refs.extend(now.name.iter().map(ToString::to_string));
+    refs.extend(
+        name_before.filter(|name| Some(*name) != now.name.as_ref()).map(ToString::to_string),
+    );
+    changes::record(tx, &Change::Sandbox { refs })
+}

@@ -1,0 +1,155 @@
+//! Tables, and the steps from one format of the file to the next (`PRAGMA user_version`).
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use crate::model::Timestamp;
+use crate::random;
+use crate::store::{Result, StoreError};
+
+/// One script for each format; never edit one that was released, add one.
+const STEPS: [&str; 1] = [FORMAT_1];
+
+const FORMAT_1: &str = "
+CREATE TABLE meta (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    epoch TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    -- Changes up to and with this one are no longer in the log.
+    forgotten INTEGER NOT NULL,
+    -- The newest revision of which the server knows that every filter has seen it.
+    applied INTEGER NOT NULL
+) STRICT;
+CREATE TABLE changes (
+    revision INTEGER PRIMARY KEY,
+    change TEXT NOT NULL
+) STRICT;
+CREATE TABLE organizations (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE projects (
+    id TEXT PRIMARY KEY,
+    organization_id TEXT NOT NULL REFERENCES organizations (id),
+    name TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    UNIQUE (organization_id, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE users (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE memberships (
+    user_id TEXT NOT NULL REFERENCES users (id),
+    project_id TEXT NOT NULL REFERENCES projects (id),
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (user_id, project_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE credentials (
+    id TEXT PRIMARY KEY,
+    secret_hash BLOB NOT NULL UNIQUE CHECK (length(secret_hash) = 32),
+    project_id TEXT REFERENCES projects (id),
+    user_id TEXT REFERENCES users (id),
+    session INTEGER NOT NULL CHECK (session IN (0, 1)),
+    name TEXT,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    revoked_at INTEGER,
+    CHECK ((project_id IS NULL) <> (user_id IS NULL)),
+    CHECK (session = 0 OR user_id IS NOT NULL)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sandboxes (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    name TEXT UNIQUE,
+    project_id TEXT NOT NULL REFERENCES projects (id),
+    state TEXT NOT NULL,
+    address TEXT,
+    generation INTEGER NOT NULL,
+    exposed_ports TEXT NOT NULL,
+    public INTEGER NOT NULL CHECK (public IN (0, 1)),
+    auto_resume INTEGER NOT NULL CHECK (auto_resume IN (0, 1)),
+    spec TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    CHECK ((address IS NOT NULL) = (state = 'running'))
+) STRICT;
+CREATE INDEX sandboxes_of_project ON sandboxes (project_id, sequence);
+CREATE INDEX sandboxes_in_state ON sandboxes (state);
+CREATE TABLE name_holds (
+    name TEXT PRIMARY KEY,
+    project_id TEXT NOT NULL REFERENCES projects (id),
+    held_until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE port_changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    sandbox_id TEXT NOT NULL,
+    project_id TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    ports_before TEXT NOT NULL,
+    public_before INTEGER NOT NULL,
+    ports_after TEXT NOT NULL,
+    public_after INTEGER NOT NULL
+) STRICT;
+CREATE INDEX port_changes_of_sandbox ON port_changes (sandbox_id, id);
+";
+
+/// Brings the file to the newest format and returns its epoch.
+pub(super) fn migrate(connection: &mut Connection, now: Timestamp) -> Result<String> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let Some(steps) = usize::try_from(found).ok().and_then(|done| STEPS.get(done..)) else {
+        return Err(StoreError::Newer { found, known });
+    };
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    let epoch = transaction
+        .query_row("SELECT epoch FROM meta", [], |row| row.get(0))
+        .optional()?
+        .map_or_else(|| begin(&transaction, now), Ok)?;
+    transaction.commit()?;
+    Ok(epoch)
+}
+
+/// Revisions, and so generations, start at the clock: those of a store that replaces a lost one
+/// don't repeat what Envoy still holds connections for.
+fn begin(connection: &Connection, now: Timestamp) -> Result<String> {
+    let epoch = random::id(16).map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+    let start = now.millis().max(0);
+    connection.execute(
+        "INSERT INTO meta (only_row, epoch, revision, forgotten, applied) VALUES (1, ?1, ?2, ?2, ?2)",
+        params![epoch, start],
+    )?;
+    Ok(epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_a_newer_format_is_refused_and_left_alone() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let error = migrate(&mut connection, Timestamp::from_millis(0)).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 1 }), "{error}");
+        let tables: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).unwrap();
+        assert_eq!(tables, 0);
+    }
+
+    #[test]
+    fn a_second_migration_changes_nothing_and_finds_the_same_epoch() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let first = migrate(&mut connection, Timestamp::from_millis(5)).unwrap();
+        let second = migrate(&mut connection, Timestamp::from_millis(9)).unwrap();
+        assert_eq!(first, second);
+        let revision: i64 =
+            connection.query_row("SELECT revision FROM meta", [], |r| r.get(0)).unwrap();
+        assert_eq!(revision, 5);
+    }
+}

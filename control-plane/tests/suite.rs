@@ -1,0 +1,25 @@
+//! Tests of the control plane from the outside: over its HTTP APIs, its command line and its store.
+
+#[cfg(test)]
+mod suite {
+    mod api_access;
+    mod api_create;
+    mod api_life;
+    mod api_list;
+    mod api_patch;
+    mod command_line;
+    mod contract;
+    mod contract_principals;
+    mod contract_sandboxes;
+    mod feed;
+    mod gateway;
+    mod listener;
+    mod local_runtime;
+    mod openapi;
+    mod receiver;
+    mod restore;
+    mod resume;
+    mod runtime;
+    mod support;
+    mod webhook;
+}

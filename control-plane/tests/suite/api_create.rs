@@ -1,0 +1,196 @@
+//! Creating sandboxes: what is accepted, what is refused and how, and what the answer holds.
+
+use serde_json::{Value, json};
+
+use super::support::World;
+
+/// The field names that clients cannot do without, from their own parsers.
+fn assert_clients_can_read(info: &Value) {
+    assert!(info["namespace"].is_string() && info["status"].is_string(), "{info}");
+    let resources = &info["resources"];
+    assert!(resources["cpus"].is_number(), "{info}");
+    assert!(resources["memory_mb"].is_u64() && resources["disk_mb"].is_u64(), "{info}");
+    assert!(resources["ephemeral_disk_mb"].is_u64(), "{info}");
+    assert!(info["allow_unauthenticated_access"].is_boolean(), "null is refused: {info}");
+    assert!(info["exposed_ports"].is_array() && info["file_systems"].is_array(), "{info}");
+    assert_eq!(info["network"], info["network_policy"]);
+    assert!(info["sandbox_url"].is_string() && info["ingress_endpoint"].is_string(), "{info}");
+}
+
+#[tokio::test]
+async fn an_empty_object_makes_a_private_running_ephemeral_sandbox() {
+    let world = World::new();
+    let made = world.call("POST", "/sandboxes", json!({})).await.ok();
+    assert_clients_can_read(&made);
+    assert_eq!(made["status"], "running");
+    assert_eq!((&made["name"], &made["exposed_ports"]), (&Value::Null, &json!([])));
+    assert_eq!(made["allow_unauthenticated_access"], false);
+    let id = made["sandbox_id"].as_str().unwrap();
+    assert!(id.len() == 21 && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+    assert!(made.get("id").is_none(), "clients take both names for one field");
+}
+
+#[tokio::test]
+async fn both_path_forms_make_and_find_the_same_sandboxes() {
+    let world = World::new();
+    let body = json!({ "name": "my-env" });
+    let made = world.call("POST", "/v1/namespaces/team/sandboxes", body).await.ok();
+    assert_eq!(made["namespace"], "team");
+    let flat = world.call("GET", "/sandboxes/my-env", Value::Null).await.ok();
+    assert_clients_can_read(&flat);
+    assert_eq!((&flat["id"], &flat["namespace"]), (&made["sandbox_id"], &json!("default")));
+    assert!(flat.get("sandbox_id").is_none(), "clients take both names for one field");
+    let id = flat["id"].as_str().unwrap();
+    let nested =
+        world.call("GET", &format!("/v1/namespaces/team/sandboxes/{id}"), Value::Null).await.ok();
+    assert_eq!(nested["name"], "my-env");
+}
+
+#[tokio::test]
+async fn what_the_clients_send_along_is_kept_and_repeated() {
+    let world = World::new();
+    let body = json!({
+        "resources": { "cpus": 2.5, "memory_mb": 4096, "gpus": [{ "count": 1, "model": "h100" }] },
+        "image": "python:3.13", "timeout_secs": 600, "entrypoint": ["sh"], "name": "full",
+        "file_systems": [{ "file_system_id": "fs", "mount_path": "/data" }],
+        "exposed_ports": [8080, 3000, 8080], "allow_unauthenticated_access": true,
+        "auto_resume": false, "network": null, "snapshot_id": null,
+    });
+    world.call("POST", "/sandboxes", body).await.ok();
+    let info = world.call("GET", "/sandboxes/full", Value::Null).await.ok();
+    assert_clients_can_read(&info);
+    assert_eq!(info["resources"]["cpus"], 2.5);
+    assert_eq!(info["resources"]["gpus"][0]["model"], "h100");
+    assert_eq!(info["image"], "python:3.13");
+    assert_eq!((&info["timeout_secs"], &info["entrypoint"]), (&json!(600), &json!(["sh"])));
+    assert_eq!(info["file_systems"][0]["mount_path"], "/data");
+    assert_eq!(info["exposed_ports"], json!([3000, 8080]));
+    assert_eq!(
+        (&info["allow_unauthenticated_access"], &info["auto_resume"]),
+        (&json!(true), &json!(false))
+    );
+}
+
+#[tokio::test]
+async fn a_caller_that_does_not_wait_gets_the_pending_sandbox() {
+    let world = World::new();
+    world.runtime.set_delay(std::time::Duration::from_millis(300));
+    let answer = world.call("POST", "/sandboxes", json!({ "wait": false })).await;
+    assert_eq!(answer.status, 202);
+    assert_eq!(
+        (&answer.body["status"], &answer.body["state"]),
+        (&json!("pending"), &json!("pending"))
+    );
+}
+
+#[tokio::test]
+async fn each_wrong_field_is_refused_by_name() {
+    let world = World::new();
+    let cases = [
+        (json!({ "exposed_ports": [8080, 0] }), "exposed_ports[1]"),
+        (json!({ "exposed_ports": [65536] }), "exposed_ports[0]"),
+        (json!({ "exposed_ports": [-1] }), "exposed_ports[0]"),
+        (json!({ "exposed_ports": [80.5] }), "exposed_ports[0]"),
+        (json!({ "exposed_ports": ["8080"] }), "exposed_ports[0]"),
+        (json!({ "exposed_ports": [9501] }), "9501"),
+        (json!({ "exposed_ports": 8080 }), "exposed_ports"),
+        (json!({ "allow_unauthenticated_access": "yes" }), "allow_unauthenticated_access"),
+        (
+            json!({ "allow_unauthenticated_access": true, "allow_unauthenticated_proxy_access": false }),
+            "allow_unauthenticated_proxy_access",
+        ),
+        (json!({ "auto_resume": 1 }), "auto_resume"),
+        (json!({ "auto_resume": false }), "auto_resume"),
+        (json!({ "name": 5 }), "name"),
+        (json!({ "name": "" }), "name"),
+        (json!({ "name": "My-Env" }), "name"),
+        (json!({ "name": "1env" }), "name"),
+        (json!({ "name": "env-" }), "name"),
+        (json!({ "name": "api" }), "name"),
+        (json!({ "name": "www" }), "name"),
+        (json!({ "name": "xn--env" }), "name"),
+        (json!({ "name": "abcdefghijklmnopqrstu" }), "name"),
+        (json!({ "name": "a".repeat(58) }), "name"),
+        (json!({ "resources": [] }), "resources"),
+        (json!({ "file_systems": {} }), "file_systems"),
+        (json!({ "expose_ports": [8080] }), "expose_ports"),
+        (json!({ "wait": "no" }), "wait"),
+        (json!({ "image": "x".repeat(70_000) }), "bytes"),
+    ];
+    for (body, named) in cases {
+        let shown: String = body.to_string().chars().take(200).collect();
+        let error = world.call("POST", "/sandboxes", body).await.refused(400, "INVALID_REQUEST");
+        assert!(error.contains(named), "{shown}: {error}");
+    }
+    for body in [json!([]), json!("text"), json!(5)] {
+        world.call("POST", "/sandboxes", body).await.refused(400, "INVALID_REQUEST");
+    }
+    assert_eq!(world.runtime.count("start"), 0);
+}
+
+#[tokio::test]
+async fn a_network_policy_that_is_not_enforced_is_not_accepted() {
+    let world = World::new();
+    for (policy, named) in [
+        (json!({ "allow_internet_access": false }), "network.allow_internet_access"),
+        (json!({ "allow_out": ["10.0.0.0/8"] }), "network.allow_out"),
+        (json!({ "deny_out": ["example.com"] }), "network.deny_out"),
+    ] {
+        let body = json!({ "network": policy });
+        let error =
+            world.call("POST", "/sandboxes", body).await.refused(400, "NETWORK_POLICY_UNSUPPORTED");
+        assert!(error.contains(named), "{error}");
+    }
+    for policy in [json!(false), json!({ "deny": [] }), json!({ "allow_out": "10.0.0.1" })] {
+        let body = json!({ "network": policy });
+        world.call("POST", "/sandboxes", body).await.refused(400, "INVALID_REQUEST");
+    }
+    for policy in [
+        Value::Null,
+        json!({}),
+        json!({ "allow_internet_access": true }),
+        json!({ "allow_internet_access": true, "allow_out": [], "deny_out": null }),
+    ] {
+        world.call("POST", "/sandboxes", json!({ "network": policy })).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_taken_name_is_refused_in_the_same_words_to_everyone() {
+    let world = World::new();
+    let others = world.others();
+    world.create(json!({ "name": "my-env" })).await;
+    let body = json!({ "name": "my-env" });
+    let ours = world.call("POST", "/sandboxes", body.clone()).await;
+    let theirs = world.call_as(&others.key, "POST", "/sandboxes", body.clone()).await;
+    assert_eq!(ours.body, theirs.body);
+    ours.refused(409, "NAME_TAKEN");
+    // Freed, it stays with its project.
+    world.call("DELETE", "/sandboxes/my-env", Value::Null).await.ok();
+    let held = world.call_as(&others.key, "POST", "/sandboxes", body.clone()).await;
+    assert_eq!(held.body, theirs.body);
+    held.refused(409, "NAME_TAKEN");
+    world.call("POST", "/sandboxes", body).await.ok();
+}
+
+#[tokio::test]
+async fn a_sandbox_that_does_not_start_is_reported_and_leaves_nothing() {
+    let world = World::new();
+    world.runtime.set_failing(true);
+    let error = world
+        .call("POST", "/sandboxes", json!({ "name": "broken" }))
+        .await
+        .refused(503, "SANDBOX_NOT_STARTED");
+    assert!(!error.contains("told to fail"), "the runtime's words are for the log: {error}");
+    world.runtime.set_failing(false);
+    let seen = world.call("GET", "/sandboxes", Value::Null).await.ok();
+    assert_eq!(seen["sandboxes"], json!([]));
+    world.create(json!({ "name": "broken" })).await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_refused() {
+    let world = World::new();
+    let body = json!({ "name": "x".repeat(2 * 1024 * 1024) });
+    world.call("POST", "/sandboxes", body).await.refused(413, "BODY_TOO_LARGE");
+}

@@ -1,0 +1,103 @@
+//! Suspend, resume and delete, as owners call them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::support::World;
+
+#[tokio::test]
+async fn a_named_sandbox_is_suspended_and_resumed() {
+    let world = World::new();
+    let id = world.create(json!({ "name": "my-env" })).await;
+    let suspended = world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await.ok();
+    assert_eq!(suspended["status"], "suspended");
+    assert!(suspended["sandbox_url"].is_string(), "clients need it to reach, and so resume, it");
+    // Once more is fine, and does nothing.
+    let path = "/v1/namespaces/default/sandboxes/my-env/suspend?wait_ms=30000";
+    world.call("POST", path, Value::Null).await.ok();
+    let resumed = world.call("POST", &format!("/sandboxes/{id}/resume"), Value::Null).await.ok();
+    assert_eq!(resumed["status"], "running");
+    world.call("POST", &format!("/sandboxes/{id}/resume"), Value::Null).await.ok();
+    assert_eq!(world.runtime.actions(), ["start", "suspend", "resume"]);
+}
+
+#[tokio::test]
+async fn a_sandbox_without_a_name_cannot_be_suspended() {
+    let world = World::new();
+    let id = world.create(json!({})).await;
+    let answer = world.call("POST", &format!("/sandboxes/{id}/suspend"), Value::Null).await;
+    let error = answer.refused(400, "SANDBOX_NOT_SUSPENDABLE");
+    assert!(error.contains("name"), "{error}");
+    assert_eq!(world.runtime.count("suspend"), 0);
+}
+
+#[tokio::test]
+async fn a_wait_that_is_too_short_is_answered_with_202_and_the_work_goes_on() {
+    let world = World::new();
+    world.create(json!({ "name": "slow" })).await;
+    world.runtime.set_delay(Duration::from_millis(300));
+    let answer = world.call("POST", "/sandboxes/slow/suspend?wait_ms=50", Value::Null).await;
+    assert_eq!((answer.status.as_u16(), &answer.body["status"]), (202, &json!("suspending")));
+    // A resume waits for the suspension to end, and then resumes.
+    let answer = world.call("POST", "/sandboxes/slow/resume", Value::Null).await.ok();
+    assert_eq!(answer["status"], "running");
+    let wrong = world.call("POST", "/sandboxes/slow/suspend?wait_ms=soon", Value::Null).await;
+    assert!(wrong.refused(400, "INVALID_REQUEST").contains("wait_ms"));
+}
+
+#[tokio::test]
+async fn auto_resume_off_does_not_bind_the_owner() {
+    let world = World::new();
+    world.create_suspended(json!({ "name": "my-env", "auto_resume": false })).await;
+    let answer = world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
+    assert_eq!(answer["status"], "running");
+}
+
+#[tokio::test]
+async fn a_resume_that_fails_is_reported_and_can_be_tried_again() {
+    let world = World::new();
+    world.create_suspended(json!({ "name": "my-env" })).await;
+    world.runtime.set_failing(true);
+    let answer = world.call("POST", "/sandboxes/my-env/resume", Value::Null).await;
+    answer.refused(503, "SANDBOX_NOT_STARTED");
+    let info = world.call("GET", "/sandboxes/my-env", Value::Null).await.ok();
+    assert_eq!(info["status"], "suspended");
+    world.runtime.set_failing(false);
+    let answer = world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
+    assert_eq!(answer["status"], "running");
+}
+
+#[tokio::test]
+async fn a_deleted_sandbox_is_gone_at_once_and_stopped() {
+    let world = World::new();
+    let id = world.create(json!({ "name": "my-env" })).await;
+    world.call("DELETE", "/sandboxes/my-env", Value::Null).await.ok();
+    for path in ["/sandboxes/my-env".to_owned(), format!("/sandboxes/{id}")] {
+        world.call("GET", &path, Value::Null).await.refused(404, "SANDBOX_NOT_FOUND");
+        world.call("DELETE", &path, Value::Null).await.refused(404, "SANDBOX_NOT_FOUND");
+    }
+    let stopped = async {
+        while world.runtime.count("stop") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), stopped).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sandbox_that_is_deleted_while_it_starts_is_stopped_after_that() {
+    let world = World::new();
+    world.runtime.set_delay(Duration::from_millis(200));
+    let body = json!({ "name": "brief", "wait": false });
+    let made = world.call("POST", "/sandboxes", body).await;
+    assert_eq!(made.status, 202);
+    world.call("DELETE", "/sandboxes/brief", Value::Null).await.ok();
+    let stopped = async {
+        while world.runtime.count("stop") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), stopped).await.unwrap();
+    assert_eq!(world.runtime.actions(), ["start", "stop"]);
+}

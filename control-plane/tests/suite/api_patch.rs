@@ -1,0 +1,168 @@
+//! Changing sandboxes: ports, the flag, the name, and what is left alone.
+
+use serde_json::{Value, json};
+
+use super::support::World;
+
+#[tokio::test]
+async fn the_contracts_calls_expose_and_unexpose_a_port() {
+    let world = World::new();
+    let id = world.create(json!({ "name": "my-env" })).await;
+    let expose = json!({ "allow_unauthenticated_access": false, "exposed_ports": [8080] });
+    let info = world.call("PATCH", &format!("/sandboxes/{id}"), expose).await.ok();
+    assert_eq!((&info["id"], &info["exposed_ports"]), (&json!(id), &json!([8080])));
+    assert_eq!(info["allow_unauthenticated_access"], false);
+    let unexpose = json!({ "allow_unauthenticated_access": false, "exposed_ports": [] });
+    let info = world.call("PATCH", "/sandboxes/my-env", unexpose).await.ok();
+    assert_eq!(info["exposed_ports"], json!([]));
+}
+
+#[tokio::test]
+async fn an_absent_field_is_kept_and_null_means_the_default() {
+    let world = World::new();
+    let body = json!({
+        "name": "my-env", "exposed_ports": [1, 2], "allow_unauthenticated_access": true,
+        "auto_resume": false,
+    });
+    world.create(body).await;
+    let patch = |body| world.call("PATCH", "/sandboxes/my-env", body);
+    let fields = |info: &Value| {
+        let names = ["name", "exposed_ports", "allow_unauthenticated_access", "auto_resume"];
+        names.map(|name| info[name].clone())
+    };
+    let info = patch(json!({ "network": null })).await.ok();
+    assert_eq!(fields(&info), [json!("my-env"), json!([1, 2]), json!(true), json!(false)]);
+    let info = patch(json!({ "exposed_ports": null })).await.ok();
+    assert_eq!(fields(&info), [json!("my-env"), json!([]), json!(true), json!(false)]);
+    let nulls = json!({ "allow_unauthenticated_access": null, "auto_resume": null });
+    let info = patch(nulls).await.ok();
+    assert_eq!(fields(&info), [json!("my-env"), json!([]), json!(false), json!(true)]);
+    patch(json!({ "name": null })).await.refused(400, "INVALID_REQUEST");
+}
+
+#[tokio::test]
+async fn the_older_name_of_the_flag_works_too() {
+    let world = World::new();
+    let id = world.create(json!({})).await;
+    let body = json!({ "allow_unauthenticated_proxy_access": true });
+    let info = world.call("PATCH", &format!("/sandboxes/{id}"), body).await.ok();
+    assert_eq!(info["allow_unauthenticated_access"], true);
+}
+
+#[tokio::test]
+async fn a_bad_field_changes_nothing_and_is_named() {
+    let world = World::new();
+    let id = world.create(json!({ "exposed_ports": [8080] })).await;
+    let path = format!("/sandboxes/{id}");
+    for (body, named) in [
+        (json!({ "exposed_ports": [3000, 9501] }), "9501"),
+        (json!({ "exposed_ports": [3000], "allow_unauthenticated_access": 1 }), "allow_unauth"),
+        (json!({ "exposed_ports": [3000], "image": "x" }), "image"),
+        (json!({ "exposed_ports": [3000], "colour": "x" }), "colour"),
+        (json!({ "auto_resume": false }), "auto_resume"),
+        (json!({}), "exposed_ports"),
+    ] {
+        let error = world.call("PATCH", &path, body).await.refused(400, "INVALID_REQUEST");
+        assert!(error.contains(named), "{error}");
+    }
+    let policy = json!({ "exposed_ports": [3000], "network": { "allow_internet_access": false } });
+    world.call("PATCH", &path, policy).await.refused(400, "NETWORK_POLICY_UNSUPPORTED");
+    let info = world.call("GET", &path, Value::Null).await.ok();
+    assert_eq!(info["exposed_ports"], json!([8080]));
+}
+
+#[tokio::test]
+async fn a_new_name_leads_to_the_sandbox_and_the_old_one_no_longer_does() {
+    let world = World::new();
+    let others = world.others();
+    let id = world.create(json!({ "name": "old-name" })).await;
+    let rename = json!({ "name": "new-name" });
+    world.call("PATCH", "/sandboxes/old-name", rename).await.ok();
+    let info = world.call("GET", "/sandboxes/new-name", Value::Null).await.ok();
+    assert_eq!(info["id"], json!(id));
+    let gone = world.call("GET", "/sandboxes/old-name", Value::Null).await;
+    gone.refused(404, "SANDBOX_NOT_FOUND");
+    let body = json!({ "name": "old-name" });
+    world.call_as(&others.key, "POST", "/sandboxes", body).await.refused(409, "NAME_TAKEN");
+    world.create(json!({ "name": "other" })).await;
+    let taken = json!({ "name": "new-name" });
+    world.call("PATCH", "/sandboxes/other", taken).await.refused(409, "NAME_TAKEN");
+}
+
+#[tokio::test]
+async fn changes_of_ports_leave_an_audit_log_that_names_who_made_them() {
+    use sandgate::model::SandboxId;
+    use sandgate::store::Sandboxes as _;
+    let world = World::new();
+    let id = world.create(json!({ "name": "my-env", "exposed_ports": [8080] })).await;
+    let path = format!("/sandboxes/{id}");
+    world.call("PATCH", &path, json!({ "name": "renamed" })).await.ok();
+    world.call("PATCH", &path, json!({ "allow_unauthenticated_access": true })).await.ok();
+    world.call("DELETE", &path, Value::Null).await.ok();
+    let log = world.store.port_changes(&SandboxId::parse(&id).unwrap()).unwrap();
+    let seen: Vec<_> = log
+        .iter()
+        .map(|change| {
+            (change.before.0.as_slice(), change.before.1, change.after.0.as_slice(), change.after.1)
+        })
+        .collect();
+    let ports = &[8080][..];
+    assert_eq!(
+        seen,
+        [
+            (&[][..], false, ports, false),
+            (ports, false, ports, true),
+            (ports, true, &[][..], false)
+        ]
+    );
+    assert!(log.iter().all(|change| change.principal == world.ours.key_id));
+}
+
+/// What is logged while `work` runs.
+async fn logged(work: impl Future<Output = ()>) -> String {
+    use tracing::instrument::WithSubscriber as _;
+    let lines = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let writer = std::sync::Arc::clone(&lines);
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || Lines(std::sync::Arc::clone(&writer)))
+        .finish();
+    work.with_subscriber(subscriber).await;
+    let lines = lines.lock().unwrap().clone();
+    String::from_utf8(lines).unwrap()
+}
+
+struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn making_private_ports_public_by_taking_one_away_is_warned_about() {
+    let world = World::new();
+    let warning = "ports that needed a credential are public now";
+    let patch = async |body: Value| {
+        logged(async {
+            world.call("PATCH", "/sandboxes/my-env", body).await.ok();
+        })
+        .await
+    };
+    world.create(json!({ "name": "my-env", "exposed_ports": [3000, 8080] })).await;
+    // What `tl sbx port rm my-env 8080` sends.
+    let log = patch(json!({ "allow_unauthenticated_access": true, "exposed_ports": [3000] })).await;
+    assert!(log.contains("WARN") && log.contains(warning) && log.contains("[3000]"), "{log}");
+    // Public already, or made public as it is exposed: meant.
+    let log = patch(json!({ "allow_unauthenticated_access": true, "exposed_ports": [1] })).await;
+    assert!(!log.contains(warning), "{log}");
+    patch(json!({ "allow_unauthenticated_access": false, "exposed_ports": [] })).await;
+    let log = patch(json!({ "allow_unauthenticated_access": true, "exposed_ports": [8080] })).await;
+    assert!(!log.contains(warning), "{log}");
+}

@@ -1,0 +1,374 @@
+//! The program itself: the server as a process, and the commands that manage who may do what.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::local_runtime::{lives, program, starts};
+use super::support::TOKEN;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sandgate");
+const OBEDIENT: &str = "echo ready; while read -r line; do :; done";
+
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("token"), TOKEN).unwrap();
+        program(dir.path(), OBEDIENT);
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs a management command and returns what it printed as JSON.
+    #[track_caller]
+    fn manage(&self, arguments: &[&str]) -> Value {
+        let output = self.try_manage(arguments);
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {complaint}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn try_manage(&self, arguments: &[&str]) -> Output {
+        let data = self.path("data");
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).arg("--json").arg("--data-dir").arg(data);
+        command.output().unwrap()
+    }
+
+    #[track_caller]
+    fn complaint(&self, arguments: &[&str]) -> String {
+        let output = self.try_manage(arguments);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn serve_command(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["serve", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"])
+            .args(["--local-cidr", "127.92.0.0/16"])
+            .arg("--data-dir")
+            .arg(self.path("data"))
+            .arg("--gateway-token-file")
+            .arg(self.path("token"))
+            .arg("--local-program")
+            .arg(self.path("sandbox.sh"))
+            .env("SANDGATE_TEST_SECRET", "must not reach sandboxes")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn serve(&self) -> Served {
+        let mut child = self.serve_command().spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [ready, "api", api, "gateway", gateway] = words[..] else {
+            child.kill().unwrap();
+            let mut complaint = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+            panic!("{line:?}: {complaint}");
+        };
+        assert_eq!(ready, "ready:");
+        Served { api: api.to_owned(), gateway: gateway.to_owned(), child }
+    }
+
+    /// An organization, a project and a key of it: the project's id and the key.
+    fn furnish(&self) -> (String, Value) {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let organization = text(&self.manage(&["orgs", "create", "acme"])["id"]);
+        let create = ["projects", "create", "web", "--organization", &organization];
+        let project = text(&self.manage(&create)["id"]);
+        let key = self.manage(&["keys", "create", "--project", &project, "--name", "ci"]);
+        (project, key)
+    }
+}
+
+struct Served {
+    api: String,
+    gateway: String,
+    child: Child,
+}
+
+impl Served {
+    async fn call(&self, key: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+        exchange(&self.api, key, method, path, body).await
+    }
+
+    fn signal(&mut self, signal: &str) -> i32 {
+        Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have been stopped already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn exchange(base: &str, key: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+    // The HTTP client wants one even for http; it can be chosen only once in a process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let request = client
+        .request(method.parse().unwrap(), format!("{base}{path}"))
+        .bearer_auth(key)
+        .body(if body.is_null() { String::new() } else { body.to_string() });
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, serde_json::from_str(&response.text().await.unwrap()).unwrap())
+}
+
+fn secret(key: &Value) -> &str {
+    key["secret"].as_str().unwrap()
+}
+
+async fn wait_for(what: &str, mut there: impl AsyncFnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    while !there().await {
+        assert!(began.elapsed() < Duration::from_secs(10), "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
+    let place = Place::new();
+    let (_, key) = place.furnish();
+    let mut served = place.serve();
+    let key = secret(&key);
+    let (status, made) = served.call(key, "POST", "/sandboxes", json!({ "name": "my-env" })).await;
+    assert_eq!((status, &made["status"]), (200, &json!("running")), "{made}");
+    let address = async |served: &Served| {
+        let path = "/gateway/v1/sandboxes/my-env";
+        let (_, found) = exchange(&served.gateway, TOKEN, "GET", path, Value::Null).await;
+        (
+            found["address"].as_str().unwrap_or("none").to_owned(),
+            found["generation"].as_u64().unwrap(),
+        )
+    };
+    let first = address(&served).await;
+    assert!(first.0.starts_with("127.92."), "{first:?}");
+    let (status, _) = served.call(key, "POST", "/sandboxes/my-env/suspend", Value::Null).await;
+    assert_eq!((status, address(&served).await.0.as_str()), (200, "none"));
+    let (status, _) = served.call(key, "POST", "/sandboxes/my-env/resume", Value::Null).await;
+    assert_eq!(status, 200);
+    let second = address(&served).await;
+    assert!(second.1 > first.1 && second.0 != first.0, "{first:?} {second:?}");
+
+    assert_eq!(served.signal("-TERM"), 0);
+    assert!(starts(place.dir.path()).iter().all(|line| !lives(line)), "nothing is left running");
+    let served = place.serve();
+    let third = address(&served).await;
+    assert!(third.1 > second.1 && third.0.starts_with("127.92."), "{second:?} {third:?}");
+
+    let expose = json!({ "exposed_ports": [8080] });
+    served.call(key, "PATCH", "/sandboxes/my-env", expose).await;
+    assert_eq!(
+        place.manage(&["audit", "my-env"])["port_changes"][0]["after"]["exposed_ports"],
+        json!([8080])
+    );
+    let (status, _) = served.call(key, "DELETE", "/sandboxes/my-env", Value::Null).await;
+    assert_eq!(status, 200);
+    let id = made["sandbox_id"].as_str().unwrap();
+    assert_eq!(place.manage(&["audit", id])["port_changes"].as_array().unwrap().len(), 2);
+    assert!(place.complaint(&["audit", "my-env"]).contains("by its id"));
+    wait_for("its process ends", async || starts(place.dir.path()).iter().all(|line| !lives(line)))
+        .await;
+    let leaked = starts(place.dir.path()).iter().any(|line| line.contains("must not"));
+    assert!(!leaked, "the server's environment stays with it");
+}
+
+#[tokio::test]
+async fn a_killed_server_leaves_no_sandbox_running_and_comes_back() {
+    let place = Place::new();
+    let (_, key) = place.furnish();
+    let mut served = place.serve();
+    served.call(secret(&key), "POST", "/sandboxes", json!({ "name": "my-env" })).await;
+    served.signal("-KILL");
+    wait_for("they end with it", async || starts(place.dir.path()).iter().all(|line| !lives(line)))
+        .await;
+    let served = place.serve();
+    let (_, info) = served.call(secret(&key), "GET", "/sandboxes/my-env", Value::Null).await;
+    assert_eq!(info["status"], "running");
+}
+
+#[tokio::test]
+async fn a_sandbox_that_dies_is_suspended_if_it_has_a_name_and_gone_if_not() {
+    let place = Place::new();
+    let (_, key) = place.furnish();
+    let served = place.serve();
+    let key = secret(&key);
+    served.call(key, "POST", "/sandboxes", json!({ "name": "my-env" })).await;
+    let (_, made) = served.call(key, "POST", "/sandboxes", json!({})).await;
+    let nameless = format!("/sandboxes/{}", made["sandbox_id"].as_str().unwrap());
+    for line in starts(place.dir.path()) {
+        let pid = line.split(' ').next().unwrap();
+        Command::new("kill").args(["-9", pid]).status().unwrap();
+    }
+    wait_for("the named one is suspended", async || {
+        served.call(key, "GET", "/sandboxes/my-env", Value::Null).await.1["status"] == "suspended"
+    })
+    .await;
+    wait_for("the other is gone", async || {
+        served.call(key, "GET", &nameless, Value::Null).await.0 == 404
+    })
+    .await;
+    let (status, info) = served.call(key, "POST", "/sandboxes/my-env/resume", Value::Null).await;
+    assert_eq!((status, &info["status"]), (200, &json!("running")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_commands_change_works_in_the_running_server_at_once() {
+    let place = Place::new();
+    let served = place.serve();
+    let (project, key) = place.furnish();
+    let (status, _) = served.call(secret(&key), "GET", "/sandboxes", Value::Null).await;
+    assert_eq!(status, 200);
+    let since = exchange(&served.gateway, TOKEN, "GET", "/gateway/v1/changes", Value::Null).await;
+    let path = format!(
+        "/gateway/v1/changes?wait_ms=20000&since={}",
+        since.1["revision"].as_str().unwrap()
+    );
+    let gateway = served.gateway.clone();
+    let heard = tokio::spawn(async move {
+        let answer = exchange(&gateway, TOKEN, "GET", &path, Value::Null).await;
+        answer.1
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let id = key["id"].as_str().unwrap();
+    let revoked = place.manage(&["keys", "revoke", id]);
+    assert!(revoked["revoked_at"].is_i64());
+    let changes = heard.await.unwrap();
+    assert_eq!(changes["changes"], json!([{ "kind": "principal", "id": id }]));
+    let (status, _) = served.call(secret(&key), "GET", "/sandboxes", Value::Null).await;
+    assert_eq!(status, 401);
+    place.manage(&["members", "add", "--user", "ann@example.com", "--project", &project]);
+}
+
+#[test]
+fn management_prints_one_object_and_shows_a_secret_only_once() {
+    let place = Place::new();
+    let (project, key) = place.furnish();
+    assert!(secret(&key).starts_with("tl_apiKey_") && secret(&key).len() >= 64);
+    let member =
+        place.manage(&["members", "add", "--user", "ann@example.com", "--project", &project]);
+    let create =
+        ["keys", "create", "--kind", "pat", "--user", "ann@example.com", "--expires-in", "30d"];
+    let pat = place.manage(&create);
+    assert!(secret(&pat).starts_with("tl_pat"));
+    let span = pat["expires_at"].as_i64().unwrap() - pat["created_at"].as_i64().unwrap();
+    assert_eq!(span, 30 * 24 * 60 * 60 * 1_000);
+    let session =
+        place.manage(&["keys", "create", "--kind", "session", "--user", "ann@example.com"]);
+    assert!(secret(&session).starts_with("tl_"));
+    assert_eq!(session["user_id"], member["user_id"]);
+    let all = place.manage(&["keys", "list"]);
+    let kinds: Vec<_> =
+        all["keys"].as_array().unwrap().iter().map(|key| key["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["api_key", "pat", "session"]);
+    for secret in [secret(&key), secret(&pat), secret(&session)] {
+        assert!(!all.to_string().contains(secret));
+    }
+    assert_eq!(place.manage(&["orgs", "list"])["organizations"][0]["name"], "acme");
+    assert_eq!(place.manage(&["projects", "list"])["projects"][0]["id"], json!(project));
+    let members = place.manage(&["members", "list", "--project", &project]);
+    assert_eq!(members["members"][0]["user"], "ann@example.com");
+    place.manage(&["members", "remove", "--user", "ann@example.com", "--project", &project]);
+    assert_eq!(place.manage(&["members", "list"])["members"], json!([]));
+}
+
+#[test]
+fn mistakes_are_answered_in_a_sentence_that_says_what_to_do() {
+    let place = Place::new();
+    let (project, _) = place.furnish();
+    for (arguments, named) in [
+        (&["orgs", "create", "acme"][..], "already"),
+        (&["projects", "create", "x", "--organization", "org_x"], "org_x"),
+        (&["keys", "create", "--kind", "pat", "--user", "bob"], "members add --user bob"),
+        (&["keys", "create", "--project", "project_x"], "project_x"),
+        (&["keys", "create", "--project", &project, "--expires-in", "soon"], "30d"),
+        (&["keys", "create"], "--project"),
+        (&["keys", "revoke", "key_x"], "key_x"),
+        (&["members", "remove", "--user", "bob", "--project", &project], "bob"),
+        (&["orgs", "create", ""], "1 to 200"),
+    ] {
+        let complaint = place.complaint(arguments);
+        assert!(complaint.contains(named), "{arguments:?}: {complaint}");
+        assert!(!complaint.contains("panicked"), "{complaint}");
+    }
+}
+
+fn refused(mut command: Command) -> String {
+    let mut child = command.spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(10) {
+            child.kill().unwrap();
+            panic!("the server started");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(!output.status.success() && output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_server_that_cannot_work_says_why_and_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let place = Place::new();
+    for option in ["--api-listen", "--gateway-listen"] {
+        let mut command = Command::new(PROGRAM);
+        let other = if option == "--api-listen" { "--gateway-listen" } else { "--api-listen" };
+        command.args(["serve", option, &address, other, "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(place.path("data"));
+        command.arg("--gateway-token-file").arg(place.path("token"));
+        command.arg("--local-program").arg(place.path("sandbox.sh"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let complaint = refused(command);
+        assert!(complaint.contains(&format!("{option} {address}")), "{complaint}");
+        assert!(complaint.contains("in use"), "{complaint}");
+    }
+    std::fs::write(place.path("token"), "short").unwrap();
+    let complaint = refused(place.serve_command());
+    assert!(complaint.contains("16 visible"), "{complaint}");
+    std::fs::remove_file(place.path("token")).unwrap();
+    let complaint = refused(place.serve_command());
+    assert!(complaint.contains("openssl rand"), "{complaint}");
+}
+
+#[tokio::test]
+async fn two_servers_do_not_share_a_data_directory() {
+    let place = Place::new();
+    let _served = place.serve();
+    let complaint = refused(place.serve_command());
+    assert!(complaint.contains("a server runs on"), "{complaint}");
+}
+
+#[test]
+fn the_data_directory_is_nobody_elses() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    place.furnish();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&place.path("data")), 0o700);
+}

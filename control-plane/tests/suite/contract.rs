@@ -1,0 +1,148 @@
+//! The contract of the store: what every database must do, run against each that there is.
+//!
+//! A check gets a way to open the same store again and again, as several processes do.
+
+use sandgate::model::Timestamp;
+use sandgate::store::{ChangesSince, SqliteStore, Store};
+use sandgate_policy::gateway::Change;
+
+/// Opens one and the same store.
+pub(crate) type Open<'a> = &'a dyn Fn() -> Box<dyn Store>;
+/// One check.
+pub(crate) type Check = fn(Open<'_>);
+
+/// Runs a check against every database.
+pub(crate) fn on_every_store(check: Check) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    check(&|| Box::new(SqliteStore::open(&path).unwrap()));
+}
+
+pub(crate) fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+/// A store with an organization, two projects and a user.
+pub(crate) fn furnish(store: &dyn Store) {
+    store.create_organization("org_1", "acme", at(1)).unwrap();
+    store.create_project("project_1", "org_1", "web", at(2)).unwrap();
+    store.create_project("project_2", "org_1", "batch", at(3)).unwrap();
+    store.add_member("user_1", "ann", "project_1", at(4)).unwrap();
+}
+
+pub(crate) fn changes(store: &dyn Store, since: u64) -> Vec<Change> {
+    match store.changes_since(since, 100).unwrap() {
+        ChangesSince::Known(_, changes) => changes,
+        ChangesSince::Unknown(newest) => panic!("{since} is not known; the newest is {newest}"),
+    }
+}
+
+#[test]
+fn revisions_grow_by_each_change_and_outlive_the_process() {
+    on_every_store(|open| {
+        let store = open();
+        furnish(store.as_ref());
+        let before = store.revision().unwrap();
+        let removed = store.remove_member("ann", "project_1").unwrap();
+        assert!(removed.revision > before);
+        assert_eq!(store.revision().unwrap(), removed.revision);
+        let epoch = store.epoch().to_owned();
+        drop(store);
+        let again = open();
+        assert_eq!((again.revision().unwrap(), again.epoch()), (removed.revision, epoch.as_str()));
+        assert_eq!(changes(again.as_ref(), before), [Change::Principal { id: "user_1".into() }]);
+    });
+}
+
+#[test]
+fn changes_come_in_pages_without_gap_or_repetition() {
+    on_every_store(|open| {
+        let store = open();
+        furnish(store.as_ref());
+        let start = store.revision().unwrap();
+        for round in 0..5 {
+            store
+                .add_member(&format!("user_x{round}"), &format!("u{round}"), "project_1", at(9))
+                .unwrap();
+        }
+        let (mut since, mut seen) = (start, Vec::new());
+        loop {
+            let ChangesSince::Known(reached, page) = store.changes_since(since, 2).unwrap() else {
+                panic!("{since} is not known");
+            };
+            if page.is_empty() {
+                assert_eq!(reached, since);
+                break;
+            }
+            assert!(page.len() <= 2);
+            since = reached;
+            seen.extend(page);
+        }
+        let expected: Vec<_> =
+            (0..5).map(|round| Change::Principal { id: format!("user_x{round}") }).collect();
+        assert_eq!(seen, expected);
+        assert_eq!(since, store.revision().unwrap());
+    });
+}
+
+#[test]
+fn a_revision_that_was_never_given_out_is_unknown() {
+    on_every_store(|open| {
+        let store = open();
+        let newest = store.revision().unwrap();
+        for since in [newest + 1, u64::from(u32::MAX) * 1_000_000, newest - 1, 0] {
+            let answer = store.changes_since(since, 10).unwrap();
+            assert_eq!(answer, ChangesSince::Unknown(newest), "{since}");
+        }
+        assert_eq!(store.changes_since(newest, 10).unwrap(), ChangesSince::Known(newest, vec![]));
+    });
+}
+
+#[test]
+fn one_process_notices_what_another_wrote_and_sees_it() {
+    on_every_store(|open| {
+        let (here, there) = (open(), open());
+        here.written_elsewhere().unwrap();
+        assert!(!here.written_elsewhere().unwrap(), "nothing happened");
+        furnish(there.as_ref());
+        assert!(here.written_elsewhere().unwrap());
+        assert!(!here.written_elsewhere().unwrap(), "it was told");
+        assert_eq!(here.revision().unwrap(), there.revision().unwrap());
+        assert_eq!(here.projects().unwrap(), there.projects().unwrap());
+    });
+}
+
+#[test]
+fn what_gateways_have_applied_is_noted_and_never_goes_back() {
+    on_every_store(|open| {
+        let (server, command) = (open(), open());
+        let start = server.revision().unwrap();
+        assert_eq!(command.applied().unwrap(), start);
+        server.note_applied(start + 5).unwrap();
+        server.note_applied(start + 3).unwrap();
+        assert_eq!(command.applied().unwrap(), start + 5);
+        assert_eq!(server.revision().unwrap(), start, "noting it is no change");
+    });
+}
+
+#[test]
+fn writers_of_several_processes_do_not_lose_each_others_work() {
+    on_every_store(|open| {
+        furnish(open().as_ref());
+        let start = open().revision().unwrap();
+        let stores: Vec<_> = (0..4).map(|_| open()).collect();
+        std::thread::scope(|scope| {
+            for (writer, store) in stores.iter().enumerate() {
+                scope.spawn(move || {
+                    for round in 0..10 {
+                        let user = format!("user_{writer}_{round}");
+                        store.add_member(&user, &user, "project_1", at(9)).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(open().revision().unwrap(), start + 40);
+        assert_eq!(changes(open().as_ref(), start).len(), 40);
+        assert_eq!(open().members(Some("project_1")).unwrap().len(), 41);
+    });
+}

@@ -1,0 +1,193 @@
+//! The contract of the store, continued: organizations, projects, members, credentials.
+
+use sandgate::model::{CredentialQuery, NewCredential, Owner};
+use sandgate::random::SecretHash;
+use sandgate::store::{Principals as _, Store, StoreError};
+use sandgate_policy::gateway::{Change, CredentialKind, Identity};
+
+use super::contract::{at, changes, furnish, on_every_store};
+
+fn key(id: &str, owner: Owner, expires_at: Option<i64>) -> NewCredential {
+    let hash = SecretHash::of(&format!("secret of {id}"));
+    NewCredential { id: id.into(), owner, name: None, hash, expires_at: expires_at.map(at) }
+}
+
+fn of_project() -> Owner {
+    Owner::Project { project_id: "project_1".into() }
+}
+
+fn of_user(session: bool) -> Owner {
+    Owner::User { user_id: "user_1".into(), session }
+}
+
+fn identify(
+    store: &dyn Store,
+    id: &str,
+    kind: CredentialKind,
+    context: Option<(&str, &str)>,
+    now: i64,
+) -> Option<Identity> {
+    let query = CredentialQuery {
+        kind,
+        hash: SecretHash::of(&format!("secret of {id}")),
+        organization_id: context.map(|(organization, _)| organization.to_owned()),
+        project_id: context.map(|(_, project)| project.to_owned()),
+    };
+    store.identify(&query, at(now)).unwrap()
+}
+
+#[test]
+fn names_are_unique_where_they_must_be() {
+    on_every_store(|open| {
+        let store = open();
+        furnish(store.as_ref());
+        let twice = store.create_organization("org_2", "acme", at(5)).unwrap_err();
+        assert!(matches!(twice, StoreError::AlreadyExists { .. }), "{twice}");
+        let twice = store.create_project("project_3", "org_1", "web", at(5)).unwrap_err();
+        assert!(matches!(twice, StoreError::AlreadyExists { .. }), "{twice}");
+        store.create_organization("org_2", "umbrella", at(5)).unwrap();
+        let made = store.create_project("project_3", "org_2", "web", at(6)).unwrap();
+        assert_eq!((made.organization_name.as_str(), made.name.as_str()), ("umbrella", "web"));
+        let organizations: Vec<_> =
+            store.organizations().unwrap().into_iter().map(|found| found.name).collect();
+        assert_eq!(organizations, ["acme", "umbrella"]);
+        let projects: Vec<_> =
+            store.projects().unwrap().into_iter().map(|found| found.id).collect();
+        assert_eq!(projects, ["project_1", "project_2", "project_3"]);
+        assert_eq!(store.project("project_3").unwrap(), Some(made));
+        assert_eq!(store.project("nowhere").unwrap(), None);
+    });
+}
+
+#[test]
+fn what_does_not_exist_is_said_to_be_missing() {
+    on_every_store(|open| {
+        let store = open();
+        furnish(store.as_ref());
+        let missing = |error: StoreError| matches!(error, StoreError::NotFound { .. });
+        assert!(missing(store.create_project("p", "org_x", "x", at(5)).unwrap_err()));
+        assert!(missing(store.add_member("u", "bob", "project_x", at(5)).unwrap_err()));
+        assert!(missing(store.remove_member("bob", "project_1").unwrap_err()));
+        assert!(missing(store.remove_member("ann", "project_2").unwrap_err()));
+        let owner = Owner::Project { project_id: "project_x".into() };
+        assert!(missing(store.create_credential(&key("k", owner, None), at(5)).unwrap_err()));
+        assert!(missing(store.revoke_credential("k", at(5)).unwrap_err()));
+        assert_eq!(store.user("bob").unwrap(), None, "a refused membership makes no user");
+    });
+}
+
+#[test]
+fn a_membership_is_added_once_and_its_user_is_found_by_name_and_id() {
+    on_every_store(|open| {
+        let store = open();
+        furnish(store.as_ref());
+        let before = store.revision().unwrap();
+        let again = store.add_member("user_9", "ann", "project_1", at(9)).unwrap();
+        assert_eq!((again.value.user.id.as_str(), again.revision), ("user_1", before));
+        let second = store.add_member("user_9", "ann", "project_2", at(9)).unwrap();
+        assert_eq!(second.value.user.id, "user_1");
+        assert_eq!(changes(store.as_ref(), before), [Change::Principal { id: "user_1".into() }]);
+        assert_eq!(store.user("ann").unwrap(), store.user("user_1").unwrap());
+        assert_eq!(store.members(None).unwrap().len(), 2);
+        assert_eq!(store.members(Some("project_2")).unwrap(), [second.value]);
+    });
+}
+
+#[test]
+fn an_api_key_stands_for_its_project_until_it_is_revoked() {
+    on_every_store(|open| {
+        let store = open();
+        furnish(store.as_ref());
+        store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
+        let found = identify(store.as_ref(), "key_1", CredentialKind::ApiKey, None, 6);
+        let expected = Identity {
+            principal: "key_1".into(),
+            organization_id: "org_1".into(),
+            project_ids: vec!["project_1".into()],
+            expires_at: None,
+        };
+        assert_eq!(found, Some(expected));
+        let before = store.revision().unwrap();
+        let revoked = store.revoke_credential("key_1", at(7)).unwrap();
+        assert_eq!(revoked.value.revoked_at, Some(at(7)));
+        assert_eq!(changes(store.as_ref(), before), [Change::Principal { id: "key_1".into() }]);
+        assert_eq!(identify(store.as_ref(), "key_1", CredentialKind::ApiKey, None, 8), None);
+        let again = store.revoke_credential("key_1", at(9)).unwrap();
+        assert_eq!((again.value.revoked_at, again.revision), (Some(at(7)), revoked.revision));
+    });
+}
+
+#[test]
+fn a_credential_ends_in_the_moment_in_which_it_expires() {
+    on_every_store(|open| {
+        let store = open();
+        furnish(store.as_ref());
+        store.create_credential(&key("key_1", of_project(), Some(10_000)), at(5)).unwrap();
+        let found = identify(store.as_ref(), "key_1", CredentialKind::ApiKey, None, 9_999);
+        assert_eq!(found.unwrap().expires_at, Some(10));
+        assert_eq!(identify(store.as_ref(), "key_1", CredentialKind::ApiKey, None, 10_000), None);
+    });
+}
+
+#[test]
+fn a_credential_is_found_only_as_the_kind_that_it_is() {
+    on_every_store(|open| {
+        let store = open();
+        furnish(store.as_ref());
+        store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
+        store.create_credential(&key("key_2", of_user(false), None), at(5)).unwrap();
+        store.create_credential(&key("key_3", of_user(true), None), at(5)).unwrap();
+        let kinds =
+            [CredentialKind::ApiKey, CredentialKind::PersonalAccessToken, CredentialKind::Session];
+        let here = Some(("org_1", "project_1"));
+        for (id, is) in [("key_1", 0), ("key_2", 1), ("key_3", 2)] {
+            for (index, kind) in kinds.into_iter().enumerate() {
+                let found = identify(store.as_ref(), id, kind, here, 6);
+                assert_eq!(found.is_some(), index == is, "{id} as {kind:?}");
+            }
+        }
+        let all: Vec<_> =
+            store.credentials().unwrap().into_iter().map(|found| found.owner.kind()).collect();
+        assert_eq!(all, kinds);
+    });
+}
+
+#[test]
+fn a_user_acts_only_in_a_project_and_its_own_organization_while_a_member() {
+    on_every_store(|open| {
+        let store = open();
+        furnish(store.as_ref());
+        store.create_organization("org_2", "umbrella", at(5)).unwrap();
+        store.create_credential(&key("key_2", of_user(false), None), at(5)).unwrap();
+        let projects = |context| {
+            let kind = CredentialKind::PersonalAccessToken;
+            identify(store.as_ref(), "key_2", kind, context, 6).unwrap().project_ids
+        };
+        assert_eq!(projects(Some(("org_1", "project_1"))), ["project_1"]);
+        for elsewhere in [Some(("org_1", "project_2")), Some(("org_2", "project_1")), None] {
+            assert!(projects(elsewhere).is_empty(), "{elsewhere:?}");
+        }
+        store.remove_member("ann", "project_1").unwrap();
+        assert!(projects(Some(("org_1", "project_1"))).is_empty());
+    });
+}
+
+#[test]
+fn the_store_holds_no_secret() {
+    on_every_store(|open| {
+        let store = open();
+        furnish(store.as_ref());
+        let made = store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
+        assert!(!format!("{made:?}").contains("secret of"));
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let store = sandgate::store::SqliteStore::open(&path).unwrap();
+    furnish(&store);
+    store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let held = bytes.windows(9).any(|window| window == b"secret of");
+        assert!(!held);
+    }
+}

@@ -1,0 +1,136 @@
+//! The local runtime with real processes: a script that keeps to the contract of `sandgate-demo`.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sandgate::model::{ExposedPorts, Sandbox, SandboxId, SandboxName, Timestamp};
+use sandgate::runtime::{Exited, LocalRuntime, LocalSettings, Runtime as _};
+use sandgate_policy::gateway::SandboxState;
+use tokio::sync::mpsc;
+
+/// Writes down how it was called, and lives until its standard input ends.
+const OBEDIENT: &str = "echo starting; echo ready; while read -r line; do :; done";
+
+/// A program that does `script`, with `$LOG` for a file of lines.
+pub(crate) fn program(dir: &Path, script: &str) -> PathBuf {
+    let path = dir.join("sandbox.sh");
+    let log = dir.join("log");
+    let text = format!(
+        "#!/bin/sh\nLOG='{}'\necho \"$$ $* secret=$SANDGATE_TEST_SECRET\" >> \"$LOG\"\n{script}\n",
+        log.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// The lines that the program wrote, one for each time it was started.
+pub(crate) fn starts(dir: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Whether the process of a line of the log still runs.
+pub(crate) fn lives(line: &str) -> bool {
+    let pid = line.split(' ').next().unwrap();
+    // A zombie has ended; its parent just has not asked yet.
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn runtime(dir: &Path, script: &str) -> (LocalRuntime, mpsc::UnboundedReceiver<Exited>) {
+    let (exits, exited) = mpsc::unbounded_channel();
+    let network = "127.91.0.0/24".parse().unwrap();
+    let settings = LocalSettings { program: program(dir, script), network };
+    (LocalRuntime::new(settings, exits).unwrap(), exited)
+}
+
+fn sandbox(id: &str) -> Sandbox {
+    Sandbox {
+        id: SandboxId::parse(id).unwrap(),
+        name: Some(SandboxName::parse("my-env").unwrap()),
+        organization_id: "org_1".into(),
+        project_id: "project_1".into(),
+        state: SandboxState::Pending,
+        address: None,
+        generation: 0,
+        exposed_ports: ExposedPorts::default(),
+        allow_unauthenticated_access: false,
+        auto_resume: true,
+        spec: serde_json::Map::new(),
+        created_at: Timestamp::from_millis(0),
+        sequence: 1,
+    }
+}
+
+const ONE: &str = "aaaaaaaaaaaaaaaaaaaa1";
+const TWO: &str = "aaaaaaaaaaaaaaaaaaaa2";
+
+#[tokio::test]
+async fn each_sandbox_is_a_process_on_an_address_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (runtime, _exited) = runtime(dir.path(), OBEDIENT);
+    let (one, two) = (sandbox(ONE), sandbox(TWO));
+    let first = runtime.start(&one).await.unwrap();
+    let second = runtime.start(&two).await.unwrap();
+    assert_ne!(first, second);
+    let lines = starts(dir.path());
+    let expected =
+        format!("serve --address {first} --id {ONE} --name my-env --exit-with-parent secret=");
+    assert!(lines[0].ends_with(&expected), "{}", lines[0]);
+    runtime.suspend(&one).await.unwrap();
+    assert!(!lives(&lines[0]) && lives(&lines[1]));
+    let third = runtime.resume(&one).await.unwrap();
+    assert!(third != first && third != second, "a freed address is not used again at once");
+    runtime.stop(&two).await.unwrap();
+    runtime.stop(&two).await.unwrap();
+    runtime.shut_down().await;
+    assert!(starts(dir.path()).iter().all(|line| !lives(line)));
+}
+
+#[tokio::test]
+async fn a_sandbox_that_ends_by_itself_is_reported_and_one_that_was_told_to_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (runtime, mut exited) = runtime(dir.path(), "echo ready; read -r line; exit 3");
+    let first = runtime.start(&sandbox(ONE)).await.unwrap();
+    runtime.suspend(&sandbox(ONE)).await.unwrap();
+    let second = runtime.start(&sandbox(ONE)).await.unwrap();
+    assert_ne!(first, second);
+    let pid = starts(dir.path())[1].split(' ').next().unwrap().to_owned();
+    std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+    let report =
+        tokio::time::timeout(Duration::from_secs(5), exited.recv()).await.unwrap().unwrap();
+    assert_eq!((report.id.as_str(), report.address), (ONE, second));
+    assert!(exited.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_program_that_fails_is_tried_on_other_addresses_and_then_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let (runtime, _exited) = runtime(dir.path(), "echo no; exit 1");
+    let error = runtime.start(&sandbox(ONE)).await.unwrap_err();
+    assert!(error.to_string().contains("ended before it was ready"), "{error}");
+    let addresses: std::collections::BTreeSet<_> =
+        starts(dir.path()).iter().map(|line| line.split(' ').nth(3).unwrap().to_owned()).collect();
+    assert_eq!(addresses.len(), 3);
+}
+
+#[tokio::test]
+async fn a_program_that_does_not_exist_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (exits, _exited) = mpsc::unbounded_channel();
+    let network = "127.91.0.0/24".parse().unwrap();
+    let settings = LocalSettings { program: dir.path().join("nothing"), network };
+    let runtime = LocalRuntime::new(settings, exits).unwrap();
+    let error = runtime.start(&sandbox(ONE)).await.unwrap_err();
+    assert!(error.to_string().contains("nothing"), "{error}");
+}
+
+#[tokio::test]
+async fn addresses_must_be_loopback_addresses() {
+    let (exits, _exited) = mpsc::unbounded_channel();
+    for network in ["10.0.0.0/16", "126.0.0.0/7", "127.0.0.0/30", "0.0.0.0/0"] {
+        let settings = LocalSettings { program: "/x".into(), network: network.parse().unwrap() };
+        assert!(LocalRuntime::new(settings, exits.clone()).is_err(), "{network}");
+    }
+}

@@ -1,0 +1,101 @@
+//! What a server does with the sandboxes of the one before it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandgate::db::Db;
+use sandgate::fleet::{Fleet, FleetSettings};
+use sandgate::model::{SandboxId, Timestamp, Transition};
+use sandgate::store::{Sandboxes as _, Store};
+use sandgate_policy::gateway::SandboxState;
+use serde_json::json;
+
+use super::runtime::TestRuntime;
+use super::support::World;
+
+/// A second server on the first one's store, with a runtime of its own.
+async fn restart(world: &World, runtime: &Arc<TestRuntime>) {
+    let db = Db::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
+    let fleet = Fleet::new(db, Arc::clone(runtime) as _, FleetSettings::default());
+    fleet.forget_addresses().await.unwrap();
+    fleet.restore().await.unwrap();
+}
+
+fn state(world: &World, id: &str) -> Option<SandboxState> {
+    let id = SandboxId::parse(id).unwrap();
+    world.store.sandbox(&id.to_ref()).unwrap().map(|sandbox| sandbox.state)
+}
+
+#[tokio::test]
+async fn running_sandboxes_run_again_in_a_new_generation_and_suspended_ones_stay_so() {
+    let world = World::new();
+    let running = world.create(json!({ "name": "awake" })).await;
+    let suspended = world.create_suspended(json!({ "name": "asleep" })).await;
+    let id = SandboxId::parse(&running).unwrap();
+    let before = world.store.sandbox(&id.to_ref()).unwrap().unwrap();
+    let runtime = Arc::new(TestRuntime::default());
+    restart(&world, &runtime).await;
+    let after = world.store.sandbox(&id.to_ref()).unwrap().unwrap();
+    assert_eq!(after.state, SandboxState::Running);
+    assert!(after.generation > before.generation);
+    assert_eq!(state(&world, &suspended), Some(SandboxState::Suspended));
+    assert_eq!(runtime.actions(), ["resume"]);
+}
+
+#[tokio::test]
+async fn a_runtime_that_outlives_the_server_is_not_told_anything() {
+    let world = World::new();
+    let running = world.create(json!({})).await;
+    let runtime = Arc::new(TestRuntime::default());
+    runtime.set_outlives();
+    restart(&world, &runtime).await;
+    assert_eq!(state(&world, &running), Some(SandboxState::Running));
+    assert!(runtime.actions().is_empty());
+}
+
+#[tokio::test]
+async fn addresses_of_before_are_forgotten_before_anyone_can_ask() {
+    let world = World::new();
+    let running = world.create(json!({ "name": "awake" })).await;
+    let db = Db::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
+    let runtime = Arc::new(TestRuntime::default());
+    let fleet = Fleet::new(db, runtime as _, FleetSettings::default());
+    fleet.forget_addresses().await.unwrap();
+    assert_eq!(state(&world, &running), Some(SandboxState::Pending));
+}
+
+#[tokio::test]
+async fn what_was_begun_is_finished() {
+    let world = World::new();
+    let suspending = world.create(json!({ "name": "half-asleep" })).await;
+    let id = SandboxId::parse(&suspending).unwrap();
+    world.store.transition(&id, &[SandboxState::Running], Transition::Suspending).unwrap().unwrap();
+    let deleted = world.create(json!({ "name": "deleted" })).await;
+    let deleted = SandboxId::parse(&deleted).unwrap();
+    world.store.terminate_sandbox(&deleted, "test", Timestamp::now()).unwrap().unwrap();
+    let runtime = Arc::new(TestRuntime::default());
+    runtime.set_outlives();
+    restart(&world, &runtime).await;
+    assert_eq!(state(&world, &suspending), Some(SandboxState::Suspended));
+    let cleaned = async {
+        while !world.store.sandboxes_in(SandboxState::Terminated).unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), cleaned).await.unwrap();
+    let mut actions = runtime.actions();
+    actions.sort_unstable();
+    assert_eq!(actions, ["stop", "suspend"]);
+}
+
+#[tokio::test]
+async fn what_does_not_run_again_is_suspended_if_it_has_a_name_and_gone_if_not() {
+    let world = World::new();
+    let named = world.create(json!({ "name": "my-env" })).await;
+    let nameless = world.create(json!({})).await;
+    let runtime = Arc::new(TestRuntime::default());
+    runtime.set_failing(true);
+    restart(&world, &runtime).await;
+    assert_eq!(state(&world, &named), Some(SandboxState::Suspended));
+    assert_eq!(state(&world, &nameless), None);
+}

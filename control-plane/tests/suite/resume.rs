@@ -1,0 +1,153 @@
+//! Resume as gateways ask for it: once for each sandbox, bounded, and only where it may be.
+
+use std::time::{Duration, Instant};
+
+use sandgate::fleet::FleetSettings;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::support::{Answer, World};
+
+async fn resume(world: &World, sandbox: &str, wait_ms: u64, public: bool) -> Answer {
+    let path = format!("/gateway/v1/sandboxes/{sandbox}/resume");
+    world.gate("POST", &path, json!({ "wait_ms": wait_ms, "public": public })).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_concurrent_resumes_make_exactly_one_runtime_call() {
+    let world = std::sync::Arc::new(World::new());
+    let id = world.create_suspended(json!({ "name": "my-env", "exposed_ports": [8080] })).await;
+    world.runtime.set_delay(Duration::from_millis(300));
+    let mut calls = JoinSet::new();
+    for number in 0..200 {
+        let (world, id) = (std::sync::Arc::clone(&world), id.clone());
+        // Half of them through a public port: joining is not limited.
+        calls.spawn(async move { resume(&world, &id, 10_000, number % 2 == 0).await });
+    }
+    let mut addresses = std::collections::BTreeSet::new();
+    while let Some(answer) = calls.join_next().await {
+        let sandbox = answer.unwrap().ok();
+        assert_eq!(sandbox["state"], "running");
+        addresses.insert(sandbox["address"].to_string());
+    }
+    assert_eq!(world.runtime.count("resume"), 1);
+    assert_eq!(addresses.len(), 1);
+}
+
+#[tokio::test]
+async fn two_servers_on_one_store_make_one_runtime_call_between_them() {
+    let one = World::new();
+    let id = one.create_suspended(json!({ "name": "my-env" })).await;
+    let store = sandgate::store::SqliteStore::open(&one.dir.path().join("sandgate.db")).unwrap();
+    let db = sandgate::db::Db::new(std::sync::Arc::new(store)).unwrap();
+    let runtime = std::sync::Arc::clone(&one.runtime);
+    let fleet = sandgate::fleet::Fleet::new(db.clone(), runtime as _, FleetSettings::default());
+    let followers = [one.fleet.db().clone(), db].map(|db| tokio::spawn(sandgate::feed::follow(db)));
+    one.runtime.set_delay(Duration::from_millis(300));
+    let wait = Duration::from_secs(10);
+    let request = sandgate::fleet::ResumePolicy::Request;
+    let here = sandgate::model::SandboxId::parse(&id).unwrap();
+    let (first, second) =
+        tokio::join!(resume(&one, &id, 10_000, false), fleet.resume(here, request, wait));
+    assert_eq!(first.ok()["state"], "running");
+    assert_eq!(second.unwrap().state, sandgate_policy::gateway::SandboxState::Running);
+    assert_eq!(one.runtime.count("resume"), 1);
+    for follower in followers {
+        follower.abort();
+    }
+}
+
+#[tokio::test]
+async fn the_answer_comes_when_the_wait_is_over_whatever_the_state() {
+    let world = World::new();
+    let id = world.create_suspended(json!({ "name": "slow" })).await;
+    world.runtime.set_delay(Duration::from_millis(600));
+    let began = Instant::now();
+    // Under way: further requests may join it, so the filters read it as one to resume.
+    assert_eq!(resume(&world, &id, 100, false).await.ok()["state"], "suspended");
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    // The work went on; whoever waits longer sees its end.
+    assert_eq!(resume(&world, &id, 10_000, false).await.ok()["state"], "running");
+    assert_eq!(world.runtime.count("resume"), 1);
+}
+
+#[tokio::test]
+async fn a_resume_goes_on_when_its_caller_goes_away() {
+    let world = World::new();
+    let id = world.create_suspended(json!({ "name": "my-env" })).await;
+    world.runtime.set_delay(Duration::from_millis(200));
+    let gone = resume(&world, &id, 10_000, false);
+    assert!(tokio::time::timeout(Duration::from_millis(50), gone).await.is_err());
+    assert_eq!(resume(&world, &id, 10_000, false).await.ok()["state"], "running");
+    assert_eq!(world.runtime.count("resume"), 1);
+}
+
+#[tokio::test]
+async fn a_running_sandbox_is_answered_at_once_without_a_call() {
+    let world = World::new();
+    let id = world.create(json!({})).await;
+    assert_eq!(resume(&world, &id, 10_000, true).await.ok()["state"], "running");
+    assert_eq!(world.runtime.count("resume"), 0);
+}
+
+#[tokio::test]
+async fn what_requests_may_not_resume_is_409_and_what_is_gone_is_404() {
+    let world = World::new();
+    let id = world.create_suspended(json!({ "name": "manual", "auto_resume": false })).await;
+    let error = resume(&world, &id, 0, false).await.refused(409, "SANDBOX_NOT_RUNNING");
+    assert!(error.contains("auto_resume"), "{error}");
+    world.call("DELETE", "/sandboxes/manual", Value::Null).await.ok();
+    resume(&world, &id, 0, false).await.refused(404, "SANDBOX_NOT_FOUND");
+    resume(&world, "manual", 0, false).await.refused(404, "SANDBOX_NOT_FOUND");
+    assert_eq!(world.runtime.count("resume"), 0);
+}
+
+#[tokio::test]
+async fn through_public_ports_a_sandbox_is_resumed_once_in_a_while() {
+    let interval = Duration::from_millis(1_500);
+    let settings = FleetSettings { public_resume_interval: interval, ..FleetSettings::default() };
+    let world = World::with(settings);
+    let id = world.create_suspended(json!({ "name": "my-env" })).await;
+    let other = world.create_suspended(json!({ "name": "other" })).await;
+    assert_eq!(resume(&world, &id, 5_000, true).await.ok()["state"], "running");
+    world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await.ok();
+    let limited = resume(&world, &id, 5_000, true).await;
+    let wait: u64 = limited.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=2).contains(&wait), "{wait}");
+    limited.refused(429, "TOO_MANY_REQUESTS");
+    // The limit is the sandbox's own, and does not bind callers who authenticated.
+    assert_eq!(resume(&world, &other, 5_000, true).await.ok()["state"], "running");
+    assert_eq!(resume(&world, &id, 5_000, false).await.ok()["state"], "running");
+    world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await.ok();
+    tokio::time::sleep(interval).await;
+    assert_eq!(resume(&world, &id, 5_000, true).await.ok()["state"], "running");
+}
+
+#[tokio::test]
+async fn a_failing_runtime_is_not_hammered_by_requests() {
+    let world = World::new();
+    let id = world.create_suspended(json!({ "name": "broken" })).await;
+    world.runtime.set_failing(true);
+    for _ in 0..10 {
+        assert_eq!(resume(&world, &id, 5_000, false).await.ok()["state"], "suspended");
+    }
+    assert_eq!(world.runtime.count("resume"), 1);
+}
+
+#[tokio::test]
+async fn while_a_resume_is_under_way_gateways_see_something_to_join_and_owners_see_it_pending() {
+    let world = World::new();
+    let id = world.create_suspended(json!({ "name": "my-env" })).await;
+    world.runtime.set_delay(Duration::from_millis(400));
+    world.call("POST", "/sandboxes/my-env/resume?wait_ms=0", Value::Null).await;
+    let info = async || world.call("GET", "/sandboxes/my-env", Value::Null).await.ok();
+    let began = Instant::now();
+    while info().await["status"] != "pending" {
+        assert!(began.elapsed() < Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let seen = world.gate("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
+    assert_eq!(seen["state"], "suspended");
+    assert_eq!(resume(&world, &id, 5_000, true).await.ok()["state"], "running");
+    assert_eq!(world.runtime.count("resume"), 1);
+}

@@ -1,0 +1,85 @@
+//! A runtime for tests: it counts what it is told, takes as long as it is told to, and fails when it
+//! is told to.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use sandgate::model::Sandbox;
+use sandgate::runtime::{Runtime, RuntimeError, RuntimeFuture};
+
+#[derive(Default)]
+pub(crate) struct TestRuntime {
+    calls: Mutex<Vec<(&'static str, String)>>,
+    delay_ms: AtomicU64,
+    failing: AtomicBool,
+    outlives: AtomicBool,
+    addresses: AtomicU32,
+}
+
+impl TestRuntime {
+    pub(crate) fn set_delay(&self, delay: Duration) {
+        self.delay_ms.store(u64::try_from(delay.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_failing(&self, failing: bool) {
+        self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_outlives(&self) {
+        self.outlives.store(true, Ordering::SeqCst);
+    }
+
+    /// How often it was told to do `action`.
+    pub(crate) fn count(&self, action: &str) -> usize {
+        self.calls.lock().unwrap().iter().filter(|(name, _)| *name == action).count()
+    }
+
+    /// What it was told, in order.
+    pub(crate) fn actions(&self) -> Vec<&'static str> {
+        self.calls.lock().unwrap().iter().map(|(name, _)| *name).collect()
+    }
+
+    async fn act(&self, action: &'static str, sandbox: &Sandbox) -> Result<(), RuntimeError> {
+        self.calls.lock().unwrap().push((action, sandbox.id.to_string()));
+        tokio::time::sleep(Duration::from_millis(self.delay_ms.load(Ordering::SeqCst))).await;
+        if self.failing.load(Ordering::SeqCst) {
+            return Err(RuntimeError::Failed("told to fail".into()));
+        }
+        Ok(())
+    }
+
+    async fn run(&self, action: &'static str, sandbox: &Sandbox) -> Result<IpAddr, RuntimeError> {
+        self.act(action, sandbox).await?;
+        let number = self.addresses.fetch_add(1, Ordering::SeqCst);
+        Ok(Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 70, 0, 1)) + number).into())
+    }
+}
+
+impl Runtime for TestRuntime {
+    fn start<'a>(&'a self, sandbox: &'a Sandbox) -> RuntimeFuture<'a, IpAddr> {
+        Box::pin(self.run("start", sandbox))
+    }
+
+    fn suspend<'a>(&'a self, sandbox: &'a Sandbox) -> RuntimeFuture<'a, ()> {
+        Box::pin(self.act("suspend", sandbox))
+    }
+
+    fn resume<'a>(&'a self, sandbox: &'a Sandbox) -> RuntimeFuture<'a, IpAddr> {
+        Box::pin(self.run("resume", sandbox))
+    }
+
+    fn stop<'a>(&'a self, sandbox: &'a Sandbox) -> RuntimeFuture<'a, ()> {
+        Box::pin(self.act("stop", sandbox))
+    }
+
+    fn outlives_the_server(&self) -> bool {
+        self.outlives.load(Ordering::SeqCst)
+    }
+
+    fn shut_down(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::ready(()))
+    }
+}

@@ -1,0 +1,223 @@
+//! A control plane in the test's process: a real store in a directory of its own, both routers, and
+//! a runtime that the test controls.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use sandgate::api::{self, Api, PublicUrls};
+use sandgate::db::Db;
+use sandgate::fleet::{Fleet, FleetSettings};
+use sandgate::gateway::{self, Gateway, Tokens};
+use sandgate::http::Bounds;
+use sandgate::model::{NewCredential, Owner, Timestamp};
+use sandgate::random::{NewSecret, prefixed_id};
+use sandgate::store::{SqliteStore, Store};
+use sandgate::watchers::Watchers;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+use super::runtime::TestRuntime;
+
+pub(crate) const TOKEN: &str = "gateway-token-for-tests";
+
+/// A project with a key, and a user who is its member with a token and a session.
+#[derive(Clone)]
+pub(crate) struct Tenant {
+    pub(crate) organization: String,
+    pub(crate) project: String,
+    pub(crate) key_id: String,
+    pub(crate) key: String,
+    pub(crate) user_id: String,
+    pub(crate) pat: String,
+    pub(crate) session: String,
+}
+
+pub(crate) struct World {
+    pub(crate) api: Router,
+    pub(crate) gateway: Router,
+    pub(crate) fleet: Fleet,
+    pub(crate) runtime: Arc<TestRuntime>,
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) ours: Tenant,
+    pub(crate) dir: TempDir,
+    pub(crate) stopping: watch::Sender<bool>,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        self.body
+    }
+
+    /// Asserts an error's status and code, and returns its sentence.
+    #[track_caller]
+    pub(crate) fn refused(self, status: u16, code: &str) -> String {
+        assert_eq!(
+            (self.status.as_u16(), self.body["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            self.body
+        );
+        self.body["error"].as_str().unwrap().to_owned()
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(FleetSettings::default())
+    }
+
+    pub(crate) fn with(settings: FleetSettings) -> Self {
+        // Shown for tests that fail. It can be set up only once in a process.
+        let _ = tracing_subscriber::fmt().with_test_writer().try_init();
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
+        Self::on(dir, store, settings)
+    }
+
+    /// A control plane on a store that may have been used before.
+    pub(crate) fn on(dir: TempDir, store: Arc<SqliteStore>, settings: FleetSettings) -> Self {
+        let token_file: PathBuf = dir.path().join("tokens");
+        std::fs::write(&token_file, TOKEN).unwrap();
+        let ours = tenant(store.as_ref(), "ours");
+        let db = Db::new(Arc::clone(&store) as Arc<dyn Store>).unwrap();
+        let runtime = Arc::new(TestRuntime::default());
+        let fleet = Fleet::new(db, Arc::clone(&runtime) as _, settings);
+        let watchers = Watchers::default();
+        let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
+        let (stopping, stopped) = watch::channel(false);
+        let bounds = || Bounds::new(1_000, Duration::from_secs(80));
+        let api = Api { fleet: fleet.clone(), watchers: watchers.clone(), urls };
+        let gateway = Gateway {
+            fleet: fleet.clone(),
+            watchers,
+            tokens: Tokens::from_file(&token_file).unwrap(),
+            stopping: stopped,
+        };
+        Self {
+            api: api::router(api, bounds()),
+            gateway: gateway::router(gateway, bounds()),
+            fleet,
+            runtime,
+            store,
+            ours,
+            dir,
+            stopping,
+        }
+    }
+
+    /// Another organization with a project, key and user.
+    pub(crate) fn others(&self) -> Tenant {
+        tenant(self.store.as_ref(), "others")
+    }
+
+    /// Calls the public API with our key.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
+        self.call_as(&self.ours.key, method, path, body).await
+    }
+
+    pub(crate) async fn call_as(&self, key: &str, method: &str, path: &str, body: Value) -> Answer {
+        let authorization = format!("Bearer {key}");
+        send(&self.api, method, path, &[("authorization", &authorization)], body).await
+    }
+
+    /// Calls the gateway API with the right token.
+    pub(crate) async fn gate(&self, method: &str, path: &str, body: Value) -> Answer {
+        let authorization = format!("Bearer {TOKEN}");
+        send(&self.gateway, method, path, &[("authorization", &authorization)], body).await
+    }
+
+    /// Creates a sandbox and returns its id.
+    pub(crate) async fn create(&self, body: Value) -> String {
+        let answer = self.call("POST", "/sandboxes", body).await.ok();
+        answer["sandbox_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Creates a named sandbox and suspends it; returns its id.
+    pub(crate) async fn create_suspended(&self, body: Value) -> String {
+        let id = self.create(body).await;
+        let answer = self.call("POST", &format!("/sandboxes/{id}/suspend"), Value::Null).await.ok();
+        assert_eq!(answer["status"], "suspended");
+        id
+    }
+
+    /// The revision from which a follower would start now.
+    pub(crate) async fn revision(&self) -> String {
+        let answer = self.gate("GET", "/gateway/v1/changes", Value::Null).await.ok();
+        assert_eq!(answer["reset"], true);
+        answer["revision"].as_str().unwrap().to_owned()
+    }
+
+    /// One poll of a named follower.
+    pub(crate) async fn poll(&self, watcher: &str, since: &str, wait_ms: u64) -> Value {
+        let path = format!("/gateway/v1/changes?since={since}&wait_ms={wait_ms}&watcher={watcher}");
+        self.gate("GET", &path, Value::Null).await.ok()
+    }
+}
+
+/// Sends a request; `Null` means without a body.
+pub(crate) async fn send(
+    router: &Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Value,
+) -> Answer {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+    let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let body = serde_json::from_slice(&bytes)
+        .unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes).into_owned()));
+    Answer { status: parts.status, headers: parts.headers, body }
+}
+
+pub(crate) fn tenant(store: &dyn Store, name: &str) -> Tenant {
+    let now = Timestamp::now();
+    let organization = store
+        .create_organization(&prefixed_id("org").unwrap(), &format!("{name}-org"), now)
+        .unwrap()
+        .id;
+    let project = store
+        .create_project(&prefixed_id("project").unwrap(), &organization, name, now)
+        .unwrap()
+        .id;
+    let user = format!("{name}@example.com");
+    let member = store.add_member(&prefixed_id("user").unwrap(), &user, &project, now).unwrap();
+    let user_id = member.value.user.id;
+    let (key_id, key) =
+        credential(store, "tl_apiKey_", Owner::Project { project_id: project.clone() });
+    let of_user = |session| Owner::User { user_id: user_id.clone(), session };
+    let (_, pat) = credential(store, "tl_pat_", of_user(false));
+    let (_, session) = credential(store, "tl_session_", of_user(true));
+    Tenant { organization, project, key_id, key, user_id, pat, session }
+}
+
+pub(crate) fn credential(store: &dyn Store, prefix: &str, owner: Owner) -> (String, String) {
+    let secret = NewSecret::generate(prefix).unwrap();
+    let id = prefixed_id("key").unwrap();
+    let new =
+        NewCredential { id: id.clone(), owner, name: None, hash: secret.hash(), expires_at: None };
+    store.create_credential(&new, Timestamp::now()).unwrap();
+    (id, secret.reveal().to_owned())
+}
