@@ -1,0 +1,78 @@
+//! `sandgate-demo serve`.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use anyhow::Context;
+use sandgate_demo::server::{DemoSandbox, Identity, Ports};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::input;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Listen on this IP address
+    #[arg(long, value_name = "IP")]
+    address: IpAddr,
+
+    /// The sandbox's id, told in every answer
+    #[arg(long)]
+    id: String,
+
+    /// The sandbox's name, told in every answer
+    #[arg(long)]
+    name: Option<String>,
+
+    /// Exit when standard input ends, and so when the parent process is gone
+    #[arg(long)]
+    exit_with_parent: bool,
+
+    /// Port for HTTP/1.1 and HTTP/2 without TLS; 0 lets the system choose
+    #[arg(long, value_name = "PORT", default_value_t = Ports::default().http)]
+    http_port: u16,
+
+    /// Port for the WebSocket echo at /socket
+    #[arg(long, value_name = "PORT", default_value_t = Ports::default().websocket)]
+    websocket_port: u16,
+
+    /// Port for gRPC
+    #[arg(long, value_name = "PORT", default_value_t = Ports::default().grpc)]
+    grpc_port: u16,
+
+    /// Port for the management API
+    #[arg(long, value_name = "PORT", default_value_t = Ports::default().management)]
+    management_port: u16,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    // Before `ready`, so that a signal right after it is not missed.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let ports = Ports {
+        http: args.http_port,
+        websocket: args.websocket_port,
+        grpc: args.grpc_port,
+        management: args.management_port,
+    };
+    let identity = Identity { id: args.id, name: args.name };
+    let sandbox = DemoSandbox::bind(args.address, ports, identity).await?;
+    eprintln!("sandgate-demo: {}", sandbox.addresses());
+    // Whoever started this waits for this line.
+    writeln!(std::io::stdout(), "ready").context("cannot write to standard output")?;
+    let parent_gone = async {
+        if args.exit_with_parent {
+            // An error means that the reader is gone, which is an end too.
+            let _: Result<(), _> = input::end().await;
+        } else {
+            std::future::pending().await
+        }
+    };
+    // A sandbox is simply switched off: no draining.
+    tokio::select! {
+        () = sandbox.serve() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = parent_gone => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The management API: as much of it as tells that a sandbox lives and who it is, and the tunnels.
+//!
+//! | path | what it does |
+//! |---|---|
+//! | `/api/v1/health` | `{"healthy":true}` |
+//! | `/api/v1/info` | who it is, and what it received |
+//! | `/api/v1/tunnels/tcp?port=N` | a WebSocket that stands for a TCP connection |
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::json;
+
+use super::answer::{Answer, AnyBody};
+use super::listener::{Connection, Listener};
+use super::received::{headers, host, sandbox};
+use super::upgrade::Upgrade;
+use super::{Addresses, Identity, tunnel};
+
+const HEALTH: &str = "/api/v1/health";
+const INFO: &str = "/api/v1/info";
+
+/// What the API tells about.
+#[derive(Clone, Debug)]
+pub(super) struct Api {
+    identity: Arc<Identity>,
+    addresses: Addresses,
+    started: Instant,
+}
+
+impl Api {
+    pub(super) fn new(identity: Arc<Identity>, addresses: Addresses, started: Instant) -> Self {
+        Self { identity, addresses, started }
+    }
+
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        connection: Connection,
+    ) -> Response<AnyBody> {
+        let (request, upgrade) = Upgrade::asked_by(request);
+        let path = request.uri.path();
+        if !matches!(path, HEALTH | INFO | tunnel::PATH) {
+            return Answer::error("NOT_FOUND", format!("no such path: `{path}`"))
+                .into_response(StatusCode::NOT_FOUND);
+        }
+        if request.method != Method::GET && request.method != Method::HEAD {
+            let mut response =
+                Answer::error("METHOD_NOT_ALLOWED", "this path answers only GET and HEAD")
+                    .into_response(StatusCode::METHOD_NOT_ALLOWED);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match path {
+            tunnel::PATH => {
+                let address = self.addresses.management.ip();
+                tunnel::open(&request.uri, upgrade, address).await
+            }
+            INFO => self.info(&request, connection).into_response(StatusCode::OK),
+            _ => Answer::default().with("healthy", true).into_response(StatusCode::OK),
+        }
+    }
+
+    fn info(&self, request: &http::request::Parts, connection: Connection) -> Answer {
+        let uptime = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Answer::default()
+            .with("sandbox", sandbox(&self.identity))
+            .with(
+                "addresses",
+                json!({
+                    "http": self.addresses.http,
+                    "websocket": self.addresses.websocket,
+                    "grpc": self.addresses.grpc,
+                    "management": self.addresses.management,
+                }),
+            )
+            .with("uptime_ms", uptime)
+            .with(
+                "request",
+                json!({
+                    "host": host(request),
+                    "version": format!("{:?}", request.version),
+                    "headers": headers(&request.headers),
+                    "peer": connection.peer,
+                    "connection": connection.number,
+                }),
+            )
+    }
+}
+
+pub(super) async fn serve(listener: Listener, api: Api) {
+    listener
+        .serve_http(move |request, connection| {
+            let api = api.clone();
+            async move { Ok::<_, Infallible>(api.respond(request, connection).await) }
+        })
+        .await;
+}

@@ -1,0 +1,111 @@
+//! A running sandbox and a client that sends exactly the bytes it is told to.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context;
+use sandgate_demo::server::{Addresses, DemoSandbox, Identity, Ports};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+pub(crate) const ID: &str = "k3j5a9x2m7q4w8z1p6r0t";
+pub(crate) const NAME: &str = "my-env";
+/// For what is to come at once: long, because the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A sandbox in this process, on ports that the system chose.
+pub(crate) async fn start() -> anyhow::Result<Addresses> {
+    let identity = Identity { id: ID.into(), name: Some(NAME.into()) };
+    let address = IpAddr::V4(Ipv4Addr::new(127, 77, 0, 1));
+    let sandbox = DemoSandbox::bind(address, Ports::ANY, identity).await?;
+    let addresses = sandbox.addresses();
+    tokio::spawn(sandbox.serve());
+    Ok(addresses)
+}
+
+/// An HTTP/1.1 response.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Response {
+    pub(crate) fn json(&self) -> anyhow::Result<Value> {
+        serde_json::from_slice(&self.body)
+            .with_context(|| format!("no JSON: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Vec<&[u8]> {
+        let named = self.headers.iter().filter(|(it, _)| it == name);
+        named.map(|(_, value)| value.as_slice()).collect()
+    }
+}
+
+/// An HTTP/1.1 connection.
+#[derive(Debug)]
+pub(crate) struct Http1(pub(crate) BufReader<TcpStream>);
+
+impl Http1 {
+    pub(crate) async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        Ok(Self(BufReader::new(TcpStream::connect(address).await?)))
+    }
+
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.0.write_all(bytes).await?)
+    }
+
+    /// Status, and headers with their names in lower case.
+    pub(crate) async fn head(&mut self) -> anyhow::Result<Response> {
+        let status = self.line().await?;
+        let status = status.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        let status = std::str::from_utf8(status.context("no status line")?)?.parse()?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line().await?;
+            if line.is_empty() {
+                return Ok(Response { status, headers, body: Vec::new() });
+            }
+            let colon = line.iter().position(|&byte| byte == b':').context("no header")?;
+            let (name, value) = line.split_at(colon);
+            let name = String::from_utf8(name.to_ascii_lowercase())?;
+            headers.push((name, value.get(1..).unwrap_or_default().trim_ascii().to_vec()));
+        }
+    }
+
+    /// A whole response, whose length must be declared.
+    pub(crate) async fn response(&mut self) -> anyhow::Result<Response> {
+        let mut response = self.head().await?;
+        let length = match response.header("content-length").first() {
+            Some(length) => std::str::from_utf8(length)?.parse()?,
+            None if matches!(response.status, 204 | 304) => 0,
+            None => anyhow::bail!("no content-length"),
+        };
+        response.body = vec![0; length];
+        self.0.read_exact(&mut response.body).await?;
+        Ok(response)
+    }
+
+    /// A line without its line break.
+    pub(crate) async fn line(&mut self) -> anyhow::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        tokio::time::timeout(PATIENCE, self.0.read_until(b'\n', &mut line)).await??;
+        anyhow::ensure!(line.pop() == Some(b'\n'), "the connection was closed");
+        line.pop_if(|byte| *byte == b'\r');
+        Ok(line)
+    }
+}
+
+/// One request on a connection of its own. `request` is the request line without its version, and
+/// more header lines, separated by `\r\n`.
+pub(crate) async fn ask(address: SocketAddr, request: &str) -> anyhow::Result<Response> {
+    let (line, headers) = request.split_once("\r\n").unwrap_or((request, ""));
+    let end = if headers.is_empty() { "" } else { "\r\n" };
+    let request = format!("{line} HTTP/1.1\r\nHost: demo.test\r\n{headers}{end}\r\n");
+    let mut connection = Http1::connect(address).await?;
+    connection.send(request.as_bytes()).await?;
+    connection.response().await
+}

@@ -1,0 +1,232 @@
+//! What a test holds: the host, and the requests that it sends.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::control_plane::{Answer, Call};
+use crate::filter_state::FilterState;
+use crate::headers::Headers;
+use crate::module;
+use crate::shared::Log;
+use crate::stream::{Ending, Outcome, StreamState};
+use crate::world::World;
+
+/// An Envoy with one filter. Cloning gives another handle to the same one.
+///
+/// Every method that runs the filter panics when the filter trapped, or did what Envoy would
+/// punish (a second reply, resuming what was not paused).
+#[derive(Clone)]
+pub struct Host(Rc<RefCell<World>>);
+
+/// The filter refused a configuration; the last good one is still in force.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// What the filter logged about it.
+    pub logs: Vec<Log>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the filter refused the configuration: {:?}", self.logs)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Host {
+    /// An Envoy with one worker and the built filter of that name, without a configuration yet.
+    /// Its control plane refuses connections.
+    pub fn load(filter: &str) -> Self {
+        Self::load_with_workers(filter, 1)
+    }
+
+    /// The same, with several workers.
+    pub fn load_with_workers(filter: &str, workers: usize) -> Self {
+        Self::start(World::new(module::built(filter), workers))
+    }
+
+    /// The same, from a module in the text or the binary format.
+    pub fn from_module(wasm: &[u8], workers: usize) -> Self {
+        Self::start(World::new(module::compile(wasm), workers))
+    }
+
+    fn start(world: World) -> Self {
+        let host = Self(Rc::new(RefCell::new(world)));
+        host.check();
+        host
+    }
+
+    /// Gives the filter a configuration.
+    pub fn configure(&self, configuration: &str) -> Result<(), Refused> {
+        let before = self.logs().len();
+        let accepted = self.with(|world| world.configure(configuration.as_bytes()));
+        if accepted {
+            return Ok(());
+        }
+        Err(Refused { logs: self.logs().split_off(before) })
+    }
+
+    /// Who answers the filter's calls from now on.
+    pub fn control_plane(&self, answer: impl FnMut(&Call) -> Answer + 'static) {
+        self.0.borrow_mut().control_plane = Box::new(answer);
+    }
+
+    /// Only these clusters exist: a call to another one is refused at once.
+    pub fn clusters(&self, names: &[&str]) {
+        let names: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.0.borrow().shared.borrow_mut().clusters = Some(names);
+    }
+
+    /// The circuit breaker: more calls under way than this are refused at once.
+    pub fn max_calls(&self, calls: usize) {
+        self.0.borrow().shared.borrow_mut().max_calls = Some(calls);
+    }
+
+    /// A request without a body arrives at the first worker.
+    pub fn request(&self, headers: Headers) -> Stream {
+        self.request_at(0, headers)
+    }
+
+    /// A request without a body arrives at a worker, counted from 0.
+    pub fn request_at(&self, worker: usize, headers: Headers) -> Stream {
+        let vm = worker + 1;
+        let id = self.with(|world| {
+            let vm = world.vms.get_mut(vm).unwrap_or_else(|| panic!("no worker {worker}"));
+            vm.request(headers, true)
+        });
+        Stream { host: self.clone(), vm, id }
+    }
+
+    /// Does everything that can be done without time passing.
+    pub fn run(&self) {
+        self.with(World::run);
+    }
+
+    /// Lets time pass, with every tick, answer and timeout on the way.
+    pub fn advance(&self, time: Duration) {
+        self.with(|world| world.advance(time));
+    }
+
+    /// Somebody sets the wall clock back. Timers do not mind.
+    pub fn set_clock_back(&self, by: Duration) {
+        self.0.borrow().shared.borrow_mut().set_back += by;
+    }
+
+    /// Seconds since the Unix epoch, as the filter sees them.
+    pub fn unix_time(&self) -> u64 {
+        self.0.borrow().shared.borrow().wall_clock().as_secs()
+    }
+
+    /// Value of a counter or gauge over all machines, or how often a histogram was recorded; 0
+    /// when the filter did not define it.
+    pub fn metric(&self, name: &str) -> u64 {
+        self.0.borrow().shared.borrow().metrics.get(name).map_or(0, |metric| metric.value)
+    }
+
+    /// Names of all metrics that the filter defined.
+    pub fn metric_names(&self) -> Vec<String> {
+        self.0.borrow().shared.borrow().metric_names.clone()
+    }
+
+    /// Everything that the filter logged, in order.
+    pub fn logs(&self) -> Vec<Log> {
+        self.0.borrow().shared.borrow().logs.clone()
+    }
+
+    /// Every call that the filter made, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.0.borrow().shared.borrow().calls.clone()
+    }
+
+    /// Number of calls that are not answered yet.
+    pub fn calls_in_flight(&self) -> usize {
+        self.0.borrow().shared.borrow().pending.len()
+    }
+
+    /// Memory of the first worker's machine.
+    pub fn memory_bytes(&self) -> usize {
+        self.0.borrow().vms.get(1).map_or(0, crate::vm::Vm::memory_bytes)
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
+        let result = act(&mut self.0.borrow_mut());
+        self.check();
+        result
+    }
+
+    /// Fails the test if the filter did what it must not.
+    fn check(&self) {
+        let faults = std::mem::take(&mut self.0.borrow().shared.borrow_mut().faults);
+        assert!(faults.is_empty(), "the filter misbehaved: {}", faults.join("\n"));
+    }
+}
+
+/// A request that a test sent.
+#[derive(Clone)]
+pub struct Stream {
+    host: Host,
+    vm: usize,
+    id: u32,
+}
+
+impl Stream {
+    /// What became of it so far.
+    pub fn outcome(&self) -> Outcome {
+        self.look(StreamState::outcome)
+    }
+
+    /// Whether the filter still has a context for it.
+    pub fn is_open(&self) -> bool {
+        self.look(|stream| stream.ending.is_none())
+    }
+
+    /// The upstream answers with these headers. Returns them as the client gets them; nothing
+    /// when the request is over.
+    pub fn respond(&self, headers: Headers) -> Option<Headers> {
+        self.act(|vm, id| vm.response(id, headers))
+    }
+
+    /// The exchange ends as it should.
+    pub fn complete(&self) {
+        self.act(|vm, id| vm.finish(id, Ending::Completed));
+    }
+
+    /// The client goes away.
+    pub fn abort(&self) {
+        self.act(|vm, id| vm.finish(id, Ending::Aborted));
+    }
+
+    /// A property that the filter set, for access logs.
+    pub fn property(&self, name: &str) -> Option<String> {
+        self.look(|stream| {
+            let value = stream.properties.get(name.as_bytes())?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        })
+    }
+
+    /// All properties that the filter set.
+    pub fn properties(&self) -> Headers {
+        self.look(|stream| {
+            stream.properties.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        })
+    }
+
+    /// An object in its filter state.
+    pub fn filter_state(&self, key: &str) -> Option<FilterState> {
+        self.look(|stream| stream.filter_state.get(key).cloned())
+    }
+
+    fn act<T>(&self, act: impl FnOnce(&mut crate::vm::Vm, u32) -> T) -> T {
+        self.host.with(|world| act(&mut world.vms[self.vm], self.id))
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&StreamState) -> T) -> T {
+        let world = self.host.0.borrow();
+        let state = world.vms[self.vm].state();
+        let stream = state.streams.get(&self.id).or_else(|| state.finished.get(&self.id));
+        look(stream.unwrap_or_else(|| panic!("request {} is not known", self.id)))
+    }
+}

@@ -1,0 +1,44 @@
+//! Finding built filters and compiling each of them once for a test program.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+use wasmtime::{Config, Engine, Module};
+
+/// Where the built filters are, when they are not under the workspace's `target/filters`.
+const FILTERS_DIR: &str = "SANDGATE_FILTERS_DIR";
+
+/// The built filter of that name. Panics, and says what to do, when it was not built: a test that
+/// can't run must not look passed.
+pub(crate) fn built(name: &str) -> Module {
+    static MODULES: OnceLock<Mutex<BTreeMap<String, Module>>> = OnceLock::new();
+    let mut modules =
+        MODULES.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(module) = modules.get(name) {
+        return module.clone();
+    }
+    let path = filters_dir().join(format!("{name}.wasm"));
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| {
+        panic!("cannot read the filter {}: {error}; run `make wasm` first", path.display())
+    });
+    let module = compile(&bytes);
+    modules.insert(name.to_owned(), module.clone());
+    module
+}
+
+/// Compiles a module that is given as bytes or as text.
+pub(crate) fn compile(wasm: &[u8]) -> Module {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    let engine = ENGINE.get_or_init(|| {
+        Engine::new(&Config::new()).unwrap_or_else(|error| panic!("wasmtime: {error:?}"))
+    });
+    Module::new(engine, wasm).unwrap_or_else(|error| panic!("not a valid filter: {error:?}"))
+}
+
+fn filters_dir() -> PathBuf {
+    std::env::var_os(FILTERS_DIR).map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/filters"),
+        PathBuf::from,
+    )
+}

@@ -1,0 +1,188 @@
+//! One virtual machine: a filter's memory, its contexts, and calls into it.
+
+mod lifecycle;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use wasmtime::{Instance, Linker, Memory, Module, Store, TypedFunc, Val};
+
+use crate::control_plane::Response;
+use crate::imports;
+use crate::shared::{Shared, VmId};
+use crate::stream::{LocalReply, StreamState};
+
+/// What a filter asked for, to be done once its callback has returned.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Resume(u32),
+    ResumeResponse,
+    Reply(u32, LocalReply),
+    Reset(u32),
+    RootDone(u32),
+}
+
+/// A root context: one configuration of the filter.
+#[derive(Debug, Default)]
+pub(crate) struct Root {
+    /// New requests go to the current root; an older one lives until its last request ends.
+    pub(crate) current: bool,
+    pub(crate) tick_period: Option<Duration>,
+    pub(crate) next_tick: Option<Duration>,
+    /// `on_done` said that it was not done yet.
+    pub(crate) lingering: bool,
+}
+
+/// What the host calls see of the machine that made them.
+pub(crate) struct VmState {
+    pub(crate) id: VmId,
+    pub(crate) shared: Rc<RefCell<Shared>>,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) allocate: Option<TypedFunc<u32, u32>>,
+    /// Context whose callback runs, and the one that the filter chose to act for; 0 is none.
+    pub(crate) running: u32,
+    pub(crate) effective: u32,
+    pub(crate) roots: BTreeMap<u32, Root>,
+    /// Requests with a context in the machine, and those that had one.
+    pub(crate) streams: BTreeMap<u32, StreamState>,
+    pub(crate) finished: BTreeMap<u32, StreamState>,
+    pub(crate) actions: VecDeque<Action>,
+    /// A reply was made in this callback: what it returns no longer counts.
+    pub(crate) stop_iteration: bool,
+    /// The root context that is being told of a response, and the response.
+    pub(crate) call_response: Option<(u32, Response)>,
+    /// Only there while a root context is configured.
+    pub(crate) configuration: Option<Vec<u8>>,
+    next_context: u32,
+}
+
+impl VmState {
+    /// The context that host calls are about. One that is gone falls back to the running one.
+    pub(crate) fn context(&self) -> u32 {
+        if self.effective != 0 && self.has_context(self.effective) {
+            self.effective
+        } else {
+            self.running
+        }
+    }
+
+    /// The root context of that context.
+    pub(crate) fn root_of(&self, context: u32) -> u32 {
+        self.streams.get(&context).map_or(context, |stream| stream.root)
+    }
+
+    pub(crate) fn has_context(&self, context: u32) -> bool {
+        self.streams.contains_key(&context) || self.roots.contains_key(&context)
+    }
+
+    fn new_context(&mut self) -> u32 {
+        self.next_context += 1;
+        self.next_context
+    }
+}
+
+/// A filter in its virtual machine.
+pub(crate) struct Vm {
+    store: Store<VmState>,
+    instance: Instance,
+    /// The trap that killed it.
+    dead: Option<String>,
+}
+
+impl Vm {
+    pub(crate) fn new(id: VmId, module: &Module, shared: Rc<RefCell<Shared>>) -> Self {
+        let state = VmState {
+            id,
+            shared,
+            memory: None,
+            allocate: None,
+            running: 0,
+            effective: 0,
+            roots: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            finished: BTreeMap::new(),
+            actions: VecDeque::new(),
+            stop_iteration: false,
+            call_response: None,
+            configuration: None,
+            next_context: 0,
+        };
+        let mut store = Store::new(module.engine(), state);
+        let mut linker = Linker::new(module.engine());
+        imports::define(&mut linker)
+            // The SDK imports calls that a filter never makes. One that it makes traps.
+            .and_then(|()| linker.define_unknown_imports_as_traps(module))
+            .unwrap_or_else(|error| panic!("host calls: {error:?}"));
+        let instance = linker
+            .instantiate(&mut store, module)
+            .unwrap_or_else(|error| panic!("the filter does not load: {error:?}"));
+        let memory = instance
+            .get_memory(&mut store, "memory")
+            .unwrap_or_else(|| panic!("the filter exports no memory"));
+        let allocate = ["proxy_on_memory_allocate", "malloc"]
+            .iter()
+            .find_map(|name| instance.get_typed_func(&mut store, name).ok());
+        store.data_mut().memory = Some(memory);
+        store.data_mut().allocate = allocate;
+        let mut vm = Self { store, instance, dead: None };
+        vm.invoke("_initialize", 0, &[]);
+        vm
+    }
+
+    pub(crate) fn state(&self) -> &VmState {
+        self.store.data()
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut VmState {
+        self.store.data_mut()
+    }
+
+    /// Size of the machine's memory; it never shrinks.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.state().memory.map_or(0, |memory| memory.data_size(&self.store))
+    }
+
+    /// Calls into the filter for a context, and then does what it asked for meanwhile. Returns
+    /// what the callback returned, and `Pause` when that no longer counts. A callback that the
+    /// filter does not have returns 0, and so does a machine that is dead.
+    pub(crate) fn invoke(&mut self, callback: &str, context: u32, arguments: &[u32]) -> u32 {
+        if self.dead.is_some() {
+            return 0;
+        }
+        let Some(function) = self.instance.get_func(&mut self.store, callback) else {
+            return 0;
+        };
+        let arguments: Vec<Val> =
+            arguments.iter().map(|argument| Val::I32(argument.cast_signed())).collect();
+        let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
+        self.state_mut().running = context;
+        self.state_mut().effective = 0;
+        if let Err(error) = function.call(&mut self.store, &arguments, &mut results) {
+            self.die(callback, &error);
+            return 0;
+        }
+        let stopped = std::mem::take(&mut self.state_mut().stop_iteration);
+        self.state_mut().running = 0;
+        self.state_mut().effective = 0;
+        while let Some(action) = self.state_mut().actions.pop_front() {
+            self.perform(action);
+        }
+        let returned = results.first().and_then(Val::i32).unwrap_or_default().cast_unsigned();
+        if stopped { 1 } else { returned }
+    }
+
+    fn die(&mut self, callback: &str, error: &wasmtime::Error) {
+        let shared = Rc::clone(&self.state().shared);
+        let mut shared = shared.borrow_mut();
+        let last_words: Vec<String> =
+            shared.logs.iter().rev().take(3).rev().map(|log| log.message.clone()).collect();
+        let story = format!(
+            "the filter trapped in {callback}: {error:?}\nits last log lines: {last_words:#?}"
+        );
+        shared.fault(story.clone());
+        self.dead = Some(story);
+        self.state_mut().actions.clear();
+    }
+}

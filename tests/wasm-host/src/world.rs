@@ -1,0 +1,179 @@
+//! The event loop: what Envoy's threads do, on one thread and with a clock that a test moves.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use wasmtime::Module;
+
+use crate::control_plane::{Answer, Call, Kind, timed_out};
+use crate::shared::{CANARY, PendingCall, Progress, Shared};
+use crate::vm::Vm;
+
+/// Answers the filter's calls.
+pub(crate) type ControlPlane = Box<dyn FnMut(&Call) -> Answer>;
+
+/// More turns without an end than any test needs: the filter goes round in circles.
+const TURNS: usize = 1_000_000;
+
+pub(crate) struct World {
+    pub(crate) shared: Rc<RefCell<Shared>>,
+    /// The main thread's machine, then the workers'.
+    pub(crate) vms: Vec<Vm>,
+    pub(crate) control_plane: ControlPlane,
+    module: Module,
+}
+
+impl World {
+    pub(crate) fn new(module: Module, workers: usize) -> Self {
+        let shared = Rc::new(RefCell::new(Shared::default()));
+        let vms = (0..=workers).map(|id| Vm::new(id, &module, Rc::clone(&shared))).collect();
+        let control_plane = Box::new(|_: &Call| Answer::connection_refused());
+        Self { shared, vms, control_plane, module }
+    }
+
+    /// Tries a configuration in a canary, and gives it to every machine if it is accepted.
+    pub(crate) fn configure(&mut self, configuration: &[u8]) -> bool {
+        let mut canary = Vm::new(CANARY, &self.module, Rc::clone(&self.shared));
+        let accepted = canary.configure(configuration);
+        self.shared.borrow_mut().cancel_calls(CANARY, None);
+        if !accepted {
+            return false;
+        }
+        for vm in &mut self.vms {
+            if !vm.configure(configuration) {
+                let mut shared = self.shared.borrow_mut();
+                shared.fault("a machine refused a configuration that the canary had accepted");
+            }
+        }
+        true
+    }
+
+    /// Does everything that can be done now.
+    pub(crate) fn run(&mut self) {
+        self.ask_held(|_| true);
+        for _ in 0..TURNS {
+            if !self.turn() {
+                return;
+            }
+        }
+        panic!("the filter does not come to rest");
+    }
+
+    /// Lets time pass, with everything that happens on the way.
+    pub(crate) fn advance(&mut self, time: Duration) {
+        let target = self.now() + time;
+        self.run();
+        while let Some(next) = self.next_event().filter(|next| *next <= target) {
+            self.shared.borrow_mut().clock = next;
+            self.ask_held(|until| until <= next);
+            for vm in &mut self.vms {
+                vm.tick(next);
+            }
+            while self.turn() {}
+        }
+        self.shared.borrow_mut().clock = target;
+        self.run();
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.borrow().clock
+    }
+
+    /// One thing that waits to be done; `false` when nothing does.
+    fn turn(&mut self) -> bool {
+        let ready = self.shared.borrow_mut().ready.pop_front();
+        if let Some((vm, root, queue)) = ready {
+            if let Some(vm) = self.vms.get_mut(vm) {
+                vm.queue_ready(root, queue);
+            }
+            return true;
+        }
+        self.ask_sent() || self.answer_one()
+    }
+
+    /// Shows the control plane the calls that it has not seen.
+    fn ask_sent(&mut self) -> bool {
+        let sent = |pending: &PendingCall| matches!(pending.progress, Progress::Sent);
+        self.ask(sent)
+    }
+
+    /// Asks the control plane again about calls that it holds.
+    fn ask_held(&mut self, due: impl Fn(Duration) -> bool) {
+        self.ask(|pending| matches!(pending.progress, Progress::Held(until) if due(until)));
+    }
+
+    fn ask(&mut self, which: impl Fn(&PendingCall) -> bool) -> bool {
+        let now = self.now();
+        let calls: Vec<(u32, Call)> = self
+            .shared
+            .borrow()
+            .pending
+            .iter()
+            .filter(|pending| which(pending))
+            .map(|pending| {
+                let waited = now.saturating_sub(pending.call.sent_at);
+                (pending.token, Call { waited, ..pending.call.clone() })
+            })
+            .collect();
+        for (token, call) in &calls {
+            let answer = (self.control_plane)(call);
+            let at = now + answer.delay;
+            let progress = match answer.kind {
+                Kind::Respond(response) => Progress::Answered(at, Some(response)),
+                Kind::Broken => Progress::Answered(at, None),
+                Kind::Hold => Progress::Held(call.sent_at + answer.delay),
+                Kind::Silence => Progress::Silent,
+            };
+            let mut shared = self.shared.borrow_mut();
+            if let Some(pending) = shared.pending.iter_mut().find(|call| call.token == *token) {
+                pending.progress = progress;
+            }
+        }
+        !calls.is_empty()
+    }
+
+    /// Delivers the answer that is due first.
+    fn answer_one(&mut self) -> bool {
+        let now = self.now();
+        let mut shared = self.shared.borrow_mut();
+        let first = shared
+            .pending
+            .iter()
+            .enumerate()
+            .filter_map(|(index, pending)| Some((due(pending)?, index)))
+            .filter(|(due, _)| *due <= now)
+            .min();
+        let Some((at, index)) = first else { return false };
+        let pending = shared.pending.remove(index);
+        drop(shared);
+        let response = match &pending.progress {
+            Progress::Answered(answered, response) if *answered <= at => response.clone(),
+            _ => Some(timed_out()),
+        };
+        if let Some(vm) = self.vms.get_mut(pending.vm) {
+            vm.answer(&pending, response);
+        }
+        true
+    }
+
+    /// When something happens by itself: a tick, an answer, a timeout, the end of a hold.
+    fn next_event(&self) -> Option<Duration> {
+        let shared = self.shared.borrow();
+        let held = shared.pending.iter().filter_map(|pending| match pending.progress {
+            Progress::Held(until) if until > shared.clock => Some(until),
+            _ => None,
+        });
+        let calls = shared.pending.iter().filter_map(due).chain(held);
+        self.vms.iter().filter_map(Vm::next_tick).chain(calls).min()
+    }
+}
+
+/// When a call ends: with its answer, or because its time is up.
+fn due(pending: &PendingCall) -> Option<Duration> {
+    let answered = match &pending.progress {
+        Progress::Answered(at, _) => Some(*at),
+        Progress::Sent | Progress::Held(_) | Progress::Silent => None,
+    };
+    [answered, pending.deadline].into_iter().flatten().min()
+}

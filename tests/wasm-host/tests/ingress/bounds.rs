@@ -1,0 +1,143 @@
+//! Floods cost bounded memory and a bounded number of calls.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::fleet::Health;
+use crate::support::{Gateway, bearer, denied, forwarded, is_pending, to, with_key};
+
+#[test]
+fn no_more_lookups_are_under_way_than_the_limit() {
+    let gateway = Gateway::with_limits(json!({"lookups_in_flight": 10}));
+    gateway.passes(to(8080, "shop"));
+    gateway.fleet().delay = Duration::from_millis(500);
+    let streams: Vec<_> =
+        (0..100).map(|number| gateway.send(to(8080, &format!("unknown-{number}")))).collect();
+    assert_eq!(gateway.host.calls_in_flight(), 10 + 1, "and the feed");
+    for stream in streams.iter().filter(|stream| !is_pending(stream)) {
+        assert_eq!(denied(stream).0, 503);
+    }
+    assert_eq!(streams.iter().filter(|stream| is_pending(stream)).count(), 10);
+    gateway.advance_ms(500);
+    assert!(!streams.iter().any(is_pending));
+    gateway.passes(to(8080, "shop"));
+}
+
+#[test]
+fn a_full_house_of_lookups_does_not_stop_what_is_known() {
+    let gateway = Gateway::with_limits(json!({"lookups_in_flight": 2}));
+    gateway.passes(with_key(8080, "my-env"));
+    gateway.passes(with_key(8080, "my-env"));
+    gateway.fleet().health = Health::Hangs;
+    for number in 0..10 {
+        gateway.send(to(8080, &format!("unknown-{number}")));
+    }
+    gateway.passes(with_key(8080, "my-env"));
+}
+
+#[test]
+fn resumes_do_not_take_the_places_of_lookups() {
+    let gateway = Gateway::with_limits(json!({"lookups_in_flight": 1}));
+    gateway.passes(to(8080, "shop"));
+    gateway.fleet().resume_time = Duration::from_secs(60);
+    let waiting = gateway.send(with_key(8080, "asleep"));
+    assert!(is_pending(&waiting), "{:?}", waiting.outcome());
+    gateway.passes(with_key(8080, "my-env"));
+}
+
+#[test]
+fn a_flood_of_unknown_hosts_keeps_memory_and_leaves_others_alone() {
+    let gateway = Gateway::with_limits(json!({"cache_entries": 200}));
+    gateway.passes(with_key(8080, "my-env"));
+    let flood = |from: u32, to: u32| {
+        for number in from..to {
+            let stream = gateway.send(crate::support::to(8080, &format!("unknown-{number}")));
+            assert_eq!(denied(&stream).1, "UNAUTHENTICATED");
+            gateway.passes(with_key(8080, "my-env"));
+        }
+    };
+    flood(0, 1_000);
+    let memory = gateway.host.memory_bytes();
+    flood(1_000, 6_000);
+    assert!(gateway.host.memory_bytes() <= memory + (64 << 10), "{memory} grew");
+}
+
+#[test]
+fn a_flood_of_credentials_keeps_memory() {
+    let gateway = Gateway::with_limits(json!({"cache_entries": 200}));
+    gateway.passes(with_key(8080, "my-env"));
+    let flood = |from: u32, to: u32| {
+        for number in from..to {
+            let token = format!("tl_apiKey_{number:0>200}");
+            let stream = gateway.send(bearer(crate::support::to(8080, "my-env"), &token));
+            assert_eq!(denied(&stream).1, "INVALID_CREDENTIALS");
+        }
+    };
+    flood(0, 1_000);
+    let memory = gateway.host.memory_bytes();
+    flood(1_000, 5_000);
+    assert!(gateway.host.memory_bytes() <= memory + (64 << 10), "{memory} grew");
+    gateway.passes(with_key(8080, "my-env"));
+}
+
+#[test]
+fn a_flood_of_one_denied_request_makes_few_calls() {
+    let gateway = Gateway::new();
+    gateway.passes(with_key(8080, "my-env"));
+    let before = gateway.calls("");
+    for _ in 0..2_000 {
+        gateway.denies(to(8080, "no-such-sandbox"));
+        gateway.advance_ms(1);
+    }
+    let made = gateway.calls("") - before;
+    assert!(made <= 20, "{made} calls for 2,000 requests in two seconds");
+}
+
+#[test]
+fn requests_refused_for_want_of_room_leave_nothing_behind() {
+    let gateway = Gateway::with_limits(json!({"waiters": 10}));
+    gateway.passes(to(8080, "shop"));
+    gateway.fleet().resume_time = Duration::from_secs(3_600);
+    let waiters: Vec<_> = (0..10)
+        .map(|_| {
+            let patient = with_key(8080, "asleep");
+            gateway.send(patient.with("x-tensorlake-request-timeout-ms", "200000"))
+        })
+        .collect();
+    let flood = |requests: usize| {
+        for _ in 0..requests {
+            let stream = gateway.host.request(with_key(8080, "asleep"));
+            assert_eq!(denied(&stream).1, "SANDBOX_NOT_READY");
+        }
+    };
+    flood(5_000);
+    let memory = gateway.host.memory_bytes();
+    flood(60_000);
+    let now = gateway.host.memory_bytes();
+    assert!(now <= memory + (64 << 10), "{memory} grew to {now} bytes");
+    assert!(waiters.iter().all(is_pending));
+}
+
+#[test]
+fn clients_that_come_and_go_while_the_control_plane_hangs_leave_nothing_behind() {
+    let gateway = Gateway::new();
+    gateway.passes(to(8080, "shop"));
+    gateway.fleet().health = Health::Hangs;
+    let come_and_go = |rounds: usize| {
+        for round in 0..rounds {
+            for number in 0..100 {
+                let name = format!("unknown-{}", round * 100 + number);
+                gateway.host.request(with_key(8080, &name)).abort();
+            }
+            gateway.advance_ms(2_100);
+        }
+    };
+    come_and_go(20);
+    let memory = gateway.host.memory_bytes();
+    come_and_go(100);
+    assert!(gateway.host.memory_bytes() <= memory + (64 << 10), "{memory} grew");
+    gateway.fleet().health = Health::Good;
+    gateway.advance_ms(10_000);
+    forwarded(&gateway.send(with_key(8080, "my-env")));
+}

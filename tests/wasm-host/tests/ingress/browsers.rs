@@ -1,0 +1,162 @@
+//! Cookies, origins and preflights.
+
+use sandgate_wasm_host::Headers;
+
+use crate::support::{
+    DOMAIN, Gateway, KEY, bearer, denial, denied, forwarded, replied, to, websocket, with_session,
+};
+
+fn post(sandbox: &str) -> Headers {
+    Headers::request("POST", &format!("8080-{sandbox}.{DOMAIN}"), "/")
+}
+
+fn cross_origin() -> (u16, String) {
+    denial(403, "CROSS_ORIGIN")
+}
+
+#[test]
+fn an_unsafe_method_with_a_cookie_needs_an_origin_that_is_its_own_or_trusted() {
+    let gateway = Gateway::new();
+    for origin in [
+        "https://8080-my-env.sandbox.localhost",
+        "http://8080-my-env.sandbox.localhost",
+        "https://8080-MY-ENV.sandbox.localhost",
+        "https://app.example.com",
+    ] {
+        gateway.passes(with_session(post("my-env")).with("origin", origin));
+    }
+    for origin in [
+        "null",
+        "",
+        "https://evil.test",
+        "https://app.example.com.evil.test",
+        "https://app.example.com:8443",
+        "http://app.example.com",
+        "https://3000-my-env.sandbox.localhost",
+        "https://8080-other.sandbox.localhost",
+        "https://sandbox.localhost",
+        "https://8080-my-env.sandbox.localhost/",
+        "8080-my-env.sandbox.localhost",
+        "\u{fffd}",
+    ] {
+        let headers = with_session(post("my-env")).with("origin", origin);
+        assert_eq!(gateway.denies(headers), cross_origin(), "{origin}");
+    }
+    let twice = with_session(post("my-env"))
+        .with("origin", "https://8080-my-env.sandbox.localhost")
+        .with("origin", "https://evil.test");
+    assert_eq!(gateway.denies(twice), cross_origin());
+}
+
+#[test]
+fn without_an_origin_the_browsers_word_on_the_site_counts() {
+    let gateway = Gateway::new();
+    gateway.passes(with_session(post("my-env")));
+    for (site, passes) in
+        [("same-origin", true), ("none", true), ("cross-site", false), ("same-site", false)]
+    {
+        let headers = with_session(post("my-env")).with("sec-fetch-site", site);
+        match passes {
+            true => drop(gateway.passes(headers)),
+            false => assert_eq!(gateway.denies(headers), cross_origin(), "{site}"),
+        }
+    }
+}
+
+#[test]
+fn a_safe_method_with_a_cookie_may_come_from_anywhere_but_an_upgrade_may_not() {
+    let gateway = Gateway::new();
+    let get = || with_session(to(8080, "my-env")).with("origin", "https://evil.test");
+    gateway.passes(get());
+    assert_eq!(gateway.denies(websocket(get())), cross_origin());
+    let extended = Headers::request("CONNECT", &format!("8080-my-env.{DOMAIN}"), "/socket")
+        .with(":protocol", "websocket")
+        .with("origin", "https://evil.test");
+    assert_eq!(gateway.denies(with_session(extended)), cross_origin());
+    let own = with_session(websocket(to(8080, "my-env")));
+    gateway.passes(own.with("origin", "https://8080-my-env.sandbox.localhost"));
+}
+
+#[test]
+fn a_bearer_may_come_from_any_origin() {
+    let gateway = Gateway::new();
+    gateway.passes(bearer(post("my-env"), KEY).with("origin", "https://evil.test"));
+    gateway.passes(websocket(bearer(to(8080, "my-env"), KEY)).with("origin", "null"));
+}
+
+#[test]
+fn an_origin_is_judged_only_for_a_valid_credential() {
+    let headers = Headers::from([("cookie", "tl.session_token=wrong")]);
+    let headers = headers.iter().fold(post("my-env"), |all, (name, value)| all.with(name, value));
+    let headers = crate::support::in_project(headers).with("origin", "https://evil.test");
+    assert_eq!(Gateway::new().denies(headers), denial(401, "INVALID_CREDENTIALS"));
+}
+
+fn preflight(sandbox: &str, origin: &str) -> Headers {
+    Headers::request("OPTIONS", &format!("8080-{sandbox}.{DOMAIN}"), "/api")
+        .with("origin", origin)
+        .with("access-control-request-method", "PUT")
+        .with("access-control-request-headers", "authorization, x-mine")
+}
+
+#[test]
+fn a_preflight_of_a_trusted_origin_is_answered_by_the_gateway() {
+    let gateway = Gateway::new();
+    for sandbox in ["my-env", "no-such-sandbox", "theirs", "asleep"] {
+        let stream = gateway.send(preflight(sandbox, "https://app.example.com"));
+        let reply = replied(&stream);
+        assert_eq!((reply.status, reply.body.as_str()), (204, ""), "{sandbox}");
+        let header = |name: &str| reply.headers.value(name).unwrap_or_default();
+        assert_eq!(header("access-control-allow-origin"), "https://app.example.com");
+        assert_eq!(header("access-control-allow-credentials"), "true");
+        assert!(header("access-control-allow-methods").contains("PUT"));
+        assert_eq!(header("access-control-allow-headers"), "authorization, x-mine");
+        assert!(header("vary").to_ascii_lowercase().contains("origin"));
+    }
+    assert_eq!(gateway.calls("POST /"), 0, "nothing was introspected or resumed");
+}
+
+#[test]
+fn a_preflight_of_any_other_origin_is_refused_and_never_reflected() {
+    let gateway = Gateway::new();
+    for origin in ["https://evil.test", "null", "https://8080-my-env.sandbox.localhost.evil.test"] {
+        for sandbox in ["my-env", "no-such-sandbox", "theirs"] {
+            let stream = gateway.send(preflight(sandbox, origin));
+            assert_eq!(denied(&stream), cross_origin(), "{sandbox} {origin}");
+            let reply = replied(&stream);
+            assert!(!reply.headers.contains("access-control-allow-origin"));
+            assert!(!reply.headers.mention(origin) && !reply.body.contains(origin));
+        }
+    }
+}
+
+#[test]
+fn a_preflight_cannot_smuggle_headers_into_its_answer() {
+    let gateway = Gateway::new();
+    let host = format!("8080-my-env.{DOMAIN}");
+    for wanted in ["x\r\nset-cookie: a=1", "x: y", "\u{1F600}", "a;b", "<script>"] {
+        let headers = Headers::request("OPTIONS", &host, "/")
+            .with("origin", "https://app.example.com")
+            .with("access-control-request-method", "PUT")
+            .with("access-control-request-headers", wanted);
+        let reply = replied(&gateway.send(headers));
+        assert!(!reply.headers.mention(wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn on_a_public_port_a_preflight_belongs_to_the_app() {
+    let gateway = Gateway::new();
+    for origin in ["https://evil.test", "https://app.example.com"] {
+        let stream = gateway.send(preflight("shop", origin));
+        assert_eq!(forwarded(&stream).upstream.as_deref(), Some("127.64.0.3:8080"));
+    }
+}
+
+#[test]
+fn an_options_request_that_is_no_preflight_needs_a_credential() {
+    let gateway = Gateway::new();
+    let plain = Headers::request("OPTIONS", &format!("8080-my-env.{DOMAIN}"), "*");
+    assert_eq!(gateway.denies(plain.clone()), denial(401, "UNAUTHENTICATED"));
+    gateway.passes(bearer(plain.with("origin", "https://evil.test"), KEY));
+}

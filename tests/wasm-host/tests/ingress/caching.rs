@@ -1,0 +1,203 @@
+//! How long what is known is believed, and how soon a change is heard of.
+
+use sandgate_policy::gateway::CredentialKind;
+
+use crate::support::fleet::{Health, sandbox};
+use crate::support::{Gateway, KEY, MY_ENV, SHOP, bearer, denial, denied, forwarded, to, with_key};
+
+const SANDBOXES: &str = "GET /gateway/v1/sandboxes/";
+const CREDENTIALS: &str = "POST /gateway/v1/credentials/";
+
+/// A gateway that has served a request, and whose feed runs.
+fn warm() -> Gateway {
+    let gateway = Gateway::new();
+    gateway.passes(with_key(8080, "my-env"));
+    // The feed's first answer may have come after the lookups', and says to forget everything.
+    gateway.passes(with_key(8080, "my-env"));
+    gateway
+}
+
+#[test]
+fn what_exists_is_believed_for_30_seconds_while_the_feed_works() {
+    let gateway = warm();
+    let (sandboxes, credentials) = (gateway.calls(SANDBOXES), gateway.calls(CREDENTIALS));
+    gateway.advance_ms(29_000);
+    gateway.passes(with_key(8080, "my-env"));
+    assert_eq!((gateway.calls(SANDBOXES), gateway.calls(CREDENTIALS)), (sandboxes, credentials));
+    gateway.advance_ms(1_100);
+    gateway.passes(with_key(8080, "my-env"));
+    let asked = (gateway.calls(SANDBOXES) - sandboxes, gateway.calls(CREDENTIALS) - credentials);
+    assert_eq!(asked, (1, 1));
+}
+
+#[test]
+fn what_exists_is_believed_for_5_seconds_while_the_feed_does_not_work() {
+    let gateway = Gateway::new();
+    gateway.fleet().feed = false;
+    gateway.passes(with_key(8080, "my-env"));
+    gateway.advance_ms(4_800);
+    gateway.passes(with_key(8080, "my-env"));
+    assert_eq!((gateway.calls(SANDBOXES), gateway.calls(CREDENTIALS)), (1, 1));
+    gateway.advance_ms(300);
+    gateway.passes(with_key(8080, "my-env"));
+    assert_eq!((gateway.calls(SANDBOXES), gateway.calls(CREDENTIALS)), (2, 2));
+}
+
+#[test]
+fn what_does_not_exist_is_asked_for_again_after_2_seconds() {
+    let gateway = warm();
+    assert_eq!(gateway.denies(with_key(8080, "later")).1, "SANDBOX_NOT_FOUND");
+    gateway.fleet().change_quietly(SHOP, |sandbox| sandbox.name = Some("later".into()));
+    gateway.advance_ms(2_100);
+    gateway.passes(to(8080, "later"));
+}
+
+#[test]
+fn a_port_works_in_the_instant_in_which_it_is_exposed_even_if_the_feed_is_slow() {
+    let gateway = warm();
+    assert_eq!(gateway.denies(with_key(4444, "my-env")), denial(403, "PORT_NOT_EXPOSED"));
+    gateway.advance_ms(1_000);
+    gateway.fleet().change_quietly(MY_ENV, |sandbox| sandbox.exposed_ports.push(4444));
+    let forwarded = gateway.passes(with_key(4444, "my-env"));
+    assert_eq!(forwarded.upstream.as_deref(), Some("127.64.0.2:4444"));
+}
+
+#[test]
+fn a_new_sandbox_and_a_new_credential_work_at_once_after_a_denial() {
+    let gateway = warm();
+    assert_eq!(gateway.denies(with_key(8080, "brand-new")).1, "SANDBOX_NOT_FOUND");
+    assert_eq!(gateway.denies(bearer(to(8080, "my-env"), "tl_apiKey_new")).0, 401);
+    gateway.advance_ms(600);
+    let new = sandbox("brandnew0000000000009", Some("brand-new"), "127.64.0.9", &[8080]);
+    gateway.fleet().change_quietly(SHOP, |shop| *shop = new);
+    gateway.fleet().allow("tl_apiKey_new", CredentialKind::ApiKey, "key_new");
+    gateway.passes(with_key(8080, "brand-new"));
+    gateway.passes(bearer(to(8080, "my-env"), "tl_apiKey_new"));
+}
+
+#[test]
+fn denials_from_the_cache_ask_again_only_so_often() {
+    let gateway = warm();
+    gateway.denies(with_key(4444, "my-env"));
+    let before = gateway.calls("");
+    for _ in 0..200 {
+        assert_eq!(gateway.denies(with_key(4444, "my-env")).1, "PORT_NOT_EXPOSED");
+        gateway.advance_ms(5);
+    }
+    let asked = gateway.calls("") - before;
+    assert!(asked <= 24, "200 denials in a second made {asked} calls");
+}
+
+#[test]
+fn the_feed_makes_the_filter_forget_at_once() {
+    let gateway = warm();
+    gateway.fleet().change(MY_ENV, |sandbox| sandbox.exposed_ports = vec![3000]);
+    gateway.host.run();
+    assert_eq!(gateway.denies(with_key(8080, "my-env")), denial(403, "PORT_NOT_EXPOSED"));
+    gateway.passes(with_key(3000, "my-env"));
+    gateway.fleet().revoke(KEY);
+    gateway.host.run();
+    assert_eq!(gateway.denies(with_key(3000, "my-env")).1, "INVALID_CREDENTIALS");
+}
+
+#[test]
+fn a_change_by_id_is_heard_for_the_name_and_the_other_way_round() {
+    let gateway = Gateway::new();
+    gateway.passes(with_key(8080, "my-env"));
+    gateway.passes(with_key(8080, MY_ENV));
+    gateway.fleet().change(MY_ENV, |sandbox| sandbox.exposed_ports.clear());
+    gateway.host.run();
+    assert_eq!(gateway.denies(with_key(8080, "my-env")).1, "PORT_NOT_EXPOSED");
+    assert_eq!(gateway.denies(with_key(8080, MY_ENV)).1, "PORT_NOT_EXPOSED");
+}
+
+#[test]
+fn the_feed_goes_on_for_hours_with_one_call_at_a_time() {
+    let gateway = warm();
+    let before = gateway.calls("GET /gateway/v1/changes");
+    gateway.advance_ms(600_000);
+    let polls = gateway.calls("GET /gateway/v1/changes") - before;
+    assert!((23..=25).contains(&polls), "{polls} polls of 25 s in ten minutes");
+    assert_eq!(gateway.host.calls_in_flight(), 1);
+    gateway.passes(with_key(8080, "my-env"));
+    gateway.fleet().change(MY_ENV, |sandbox| sandbox.exposed_ports.clear());
+    gateway.host.run();
+    assert_eq!(gateway.denies(with_key(8080, "my-env")).1, "PORT_NOT_EXPOSED");
+}
+
+#[test]
+fn changes_that_were_missed_while_the_feed_was_down_are_caught_up_with() {
+    let gateway = warm();
+    gateway.fleet().health = Health::Down;
+    gateway.host.run();
+    gateway.fleet().change(MY_ENV, |sandbox| sandbox.exposed_ports.clear());
+    gateway.fleet().health = Health::Good;
+    gateway.advance_ms(4_000);
+    assert_eq!(gateway.denies(with_key(8080, "my-env")).1, "PORT_NOT_EXPOSED");
+}
+
+#[test]
+fn a_change_that_overtakes_the_answer_to_an_older_question_is_not_lost() {
+    let gateway = warm();
+    gateway.advance_ms(31_000);
+    // The answer is made now and comes later; the change is heard of in between.
+    gateway.fleet().delay = std::time::Duration::from_millis(100);
+    let stream = gateway.send(with_key(8080, "my-env"));
+    gateway.advance_ms(50);
+    gateway.fleet().delay = std::time::Duration::ZERO;
+    gateway.fleet().change(MY_ENV, |sandbox| sandbox.exposed_ports.clear());
+    gateway.advance_ms(100);
+    drop(stream);
+    let late = gateway.send(with_key(8080, "my-env"));
+    assert_eq!(denied(&late), denial(403, "PORT_NOT_EXPOSED"));
+}
+
+#[test]
+fn a_renamed_sandbox_is_no_longer_reached_by_its_old_name() {
+    let gateway = warm();
+    gateway.fleet().change(MY_ENV, |sandbox| sandbox.name = Some("renamed".into()));
+    gateway.host.run();
+    let stream = gateway.send(with_key(8080, "renamed"));
+    assert_eq!(forwarded(&stream).upstream.as_deref(), Some("127.64.0.2:8080"));
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_does_not_prolong_what_is_believed() {
+    let gateway = warm();
+    let before = gateway.calls(SANDBOXES);
+    gateway.host.set_clock_back(std::time::Duration::from_secs(86_400));
+    gateway.advance_ms(29_000);
+    gateway.passes(with_key(8080, "my-env"));
+    assert_eq!(gateway.calls(SANDBOXES), before);
+    gateway.advance_ms(1_200);
+    gateway.passes(with_key(8080, "my-env"));
+    assert_eq!(gateway.calls(SANDBOXES) - before, 1);
+}
+
+#[test]
+fn a_feed_that_hangs_is_not_trusted_for_long() {
+    let gateway = warm();
+    gateway.fleet().health = Health::Hangs;
+    gateway.advance_ms(36_000);
+    gateway.fleet().feed = false;
+    gateway.fleet().health = Health::Good;
+    gateway.fleet().change_quietly(MY_ENV, |sandbox| sandbox.exposed_ports.clear());
+    gateway.advance_ms(6_000);
+    assert_eq!(gateway.denies(with_key(8080, "my-env")).1, "PORT_NOT_EXPOSED");
+}
+
+#[test]
+fn every_worker_hears_of_a_change() {
+    let gateway = Gateway::configured(&crate::support::configuration(), 3);
+    let send = |worker| {
+        let stream = gateway.host.request_at(worker, with_key(8080, "my-env"));
+        gateway.host.run();
+        stream
+    };
+    (0..3).for_each(|worker| drop(forwarded(&send(worker))));
+    gateway.fleet().change(MY_ENV, |sandbox| sandbox.exposed_ports.clear());
+    gateway.host.run();
+    for worker in 0..3 {
+        assert_eq!(denied(&send(worker)), denial(403, "PORT_NOT_EXPOSED"));
+    }
+}

@@ -1,0 +1,175 @@
+//! Cold lookups: in parallel, one for many, and with clients that do not stay.
+
+use std::time::Duration;
+
+use sandgate_wasm_host::Outcome;
+
+use crate::support::{
+    Gateway, KEY, MY_ENV, PLAIN_KEY, bearer, denied, forwarded, is_pending, to, with_key,
+};
+
+const ROUND_TRIP: Duration = Duration::from_millis(40);
+
+/// A gateway whose feed runs, and whose lookups take a while.
+fn slow() -> Gateway {
+    let gateway = Gateway::new();
+    gateway.passes(to(8080, "shop"));
+    gateway.fleet().delay = ROUND_TRIP;
+    gateway
+}
+
+#[test]
+fn the_very_first_request_of_a_worker_waits_for_one_round_trip_too() {
+    let gateway = Gateway::new();
+    gateway.fleet().delay = ROUND_TRIP;
+    let stream = gateway.send(with_key(8080, "my-env"));
+    gateway.host.advance(ROUND_TRIP);
+    forwarded(&stream);
+}
+
+#[test]
+fn sandbox_and_credential_are_looked_up_in_one_round_trip() {
+    let gateway = slow();
+    let stream = gateway.send(with_key(8080, "my-env"));
+    assert_eq!(gateway.calls("GET /gateway/v1/sandboxes/my-env"), 1);
+    assert_eq!(gateway.calls("POST /gateway/v1/credentials/introspect"), 1);
+    assert!(is_pending(&stream));
+    gateway.host.advance(ROUND_TRIP);
+    assert_eq!(forwarded(&stream).upstream.as_deref(), Some("127.64.0.2:8080"));
+}
+
+#[test]
+fn a_second_request_needs_no_lookup() {
+    let gateway = Gateway::new();
+    gateway.passes(with_key(8080, "my-env"));
+    let calls = gateway.calls("");
+    for _ in 0..10 {
+        let stream = gateway.host.request(with_key(3000, "my-env"));
+        assert_eq!(forwarded(&stream).upstream.as_deref(), Some("127.64.0.2:3000"));
+    }
+    assert_eq!(gateway.calls("") - calls, 0);
+}
+
+#[test]
+fn a_thousand_waiters_make_one_lookup() {
+    let gateway = slow();
+    let streams: Vec<_> =
+        (0..1_000).map(|_| gateway.host.request(with_key(8080, "my-env"))).collect();
+    gateway.host.run();
+    assert!(streams.iter().all(is_pending));
+    gateway.host.advance(ROUND_TRIP);
+    for stream in &streams {
+        assert_eq!(forwarded(stream).upstream.as_deref(), Some("127.64.0.2:8080"));
+    }
+    assert_eq!(gateway.calls("GET /gateway/v1/sandboxes/my-env"), 1);
+    assert_eq!(gateway.calls("POST /gateway/v1/credentials/introspect"), 1);
+}
+
+#[test]
+fn waiters_with_different_credentials_share_the_sandbox_only() {
+    let gateway = slow();
+    let mine = gateway.send(with_key(8080, "my-env"));
+    let other = gateway.send(bearer(to(8080, "my-env"), PLAIN_KEY));
+    let wrong = gateway.send(bearer(to(8080, "my-env"), "tl_apiKey_wrong"));
+    let nobody = gateway.send(to(8080, "my-env"));
+    gateway.host.advance(ROUND_TRIP);
+    gateway.host.advance(ROUND_TRIP);
+    assert_eq!(mine.property("sandgate_principal").as_deref(), Some("key_1"));
+    assert_eq!(other.property("sandgate_principal").as_deref(), Some("key_2"));
+    forwarded(&mine);
+    forwarded(&other);
+    assert_eq!(denied(&wrong).1, "INVALID_CREDENTIALS");
+    assert_eq!(denied(&nobody).1, "UNAUTHENTICATED");
+    assert_eq!(gateway.calls("GET /gateway/v1/sandboxes/my-env"), 1);
+    assert_eq!(gateway.calls("POST /gateway/v1/credentials/introspect"), 3);
+}
+
+#[test]
+fn a_bearer_that_may_be_the_apps_own_is_shown_only_when_the_port_is_known_not_to_be_public() {
+    let gateway = slow();
+    let stream = gateway.send(bearer(to(8080, "my-env"), PLAIN_KEY));
+    assert_eq!(gateway.calls("POST /gateway/v1/credentials/introspect"), 0);
+    gateway.host.advance(ROUND_TRIP);
+    assert_eq!(gateway.calls("POST /gateway/v1/credentials/introspect"), 1);
+    gateway.host.advance(ROUND_TRIP);
+    forwarded(&stream);
+}
+
+#[test]
+fn a_client_that_goes_away_in_the_middle_of_a_lookup_disturbs_nobody() {
+    let gateway = slow();
+    let first = gateway.send(with_key(8080, "my-env"));
+    let second = gateway.send(with_key(8080, "my-env"));
+    let third = gateway.send(with_key(8080, "my-env"));
+    gateway.advance_ms(10);
+    first.abort();
+    third.abort();
+    gateway.host.advance(ROUND_TRIP);
+    assert_eq!(first.outcome(), Outcome::Aborted);
+    assert_eq!(third.outcome(), Outcome::Aborted);
+    forwarded(&second);
+    second.complete();
+    gateway.passes(with_key(8080, "my-env"));
+    assert_eq!(gateway.calls("GET /gateway/v1/sandboxes/my-env"), 1);
+}
+
+#[test]
+fn when_the_only_client_goes_away_the_answer_is_kept_all_the_same() {
+    let gateway = slow();
+    let only = gateway.host.request(with_key(8080, "my-env"));
+    only.abort();
+    let again = gateway.send(with_key(8080, MY_ENV));
+    again.abort();
+    gateway.advance_ms(1_000);
+    gateway.passes(with_key(8080, MY_ENV));
+    assert_eq!(gateway.calls(&format!("GET /gateway/v1/sandboxes/{MY_ENV}")), 1);
+}
+
+#[test]
+fn each_worker_looks_up_for_itself_and_all_of_them_answer() {
+    let gateway = Gateway::configured(&crate::support::configuration(), 4);
+    for worker in 0..4 {
+        gateway.host.request_at(worker, to(8080, "shop"));
+    }
+    gateway.host.run();
+    let streams: Vec<_> =
+        (0..4).map(|worker| gateway.host.request_at(worker, with_key(8080, "my-env"))).collect();
+    gateway.host.run();
+    for stream in &streams {
+        forwarded(stream);
+    }
+    assert_eq!(gateway.calls("GET /gateway/v1/sandboxes/my-env"), 4);
+    assert_eq!(gateway.calls("GET /gateway/v1/changes"), 8, "a feed each: first and next call");
+    let watchers: std::collections::BTreeSet<String> = gateway
+        .host
+        .calls()
+        .iter()
+        .filter_map(|call| Some(call.path().split_once("watcher=")?.1.split('&').next()?.into()))
+        .collect();
+    assert_eq!(watchers.len(), 4, "each has its own name: {watchers:?}");
+}
+
+#[test]
+fn a_lookup_that_fails_at_dispatch_is_a_denial_and_not_a_wait() {
+    let gateway = Gateway::new();
+    gateway.host.max_calls(0);
+    let stream = gateway.send(with_key(8080, "my-env"));
+    assert_eq!(denied(&stream).0, 503);
+    gateway.host.clusters(&[]);
+    let stream = gateway.send(with_key(8080, "my-env"));
+    assert_eq!(denied(&stream).0, 503);
+}
+
+#[test]
+fn the_question_names_kind_secret_and_project_and_nothing_else_of_the_request() {
+    let gateway = Gateway::new();
+    gateway.passes(bearer(to(8080, "my-env"), KEY).with("x-private", "do not tell"));
+    for call in gateway.host.calls() {
+        assert!(!call.headers.mention(KEY), "a secret belongs into a body: {call:?}");
+        assert!(!call.headers.mention("do not tell") && !call.text().contains("do not tell"));
+        assert_eq!(call.headers.value(":authority").as_deref(), Some("gateway.sandgate.internal"));
+        assert_eq!(call.cluster, "sandgate_control_plane");
+    }
+    let asked: Vec<_> = gateway.host.calls().iter().map(sandgate_wasm_host::Call::text).collect();
+    assert!(asked.contains(&format!(r#"{{"kind":"api_key","secret":"{KEY}"}}"#)), "{asked:?}");
+}

@@ -1,0 +1,103 @@
+//! A denial for whom it is for: JSON for programs, a page for a person, a status for gRPC.
+
+use sandgate_wasm_host::{Headers, Reply};
+use serde_json::Value;
+
+use crate::support::{DOMAIN, Gateway, KEY, bearer, replied, to, websocket, with_key};
+
+fn reply(headers: Headers) -> Reply {
+    replied(&Gateway::new().send(headers))
+}
+
+fn is_json(reply: &Reply) -> bool {
+    reply.headers.value("content-type").as_deref() == Some("application/json")
+        && serde_json::from_str::<Value>(&reply.body)
+            .is_ok_and(|body| body["code"] == "UNAUTHENTICATED" && body["error"].is_string())
+}
+
+#[test]
+fn a_program_gets_json() {
+    for accept in ["*/*", "application/json", "text/plain", "application/xhtml+xml"] {
+        assert!(is_json(&reply(to(8080, "my-env").with("accept", accept))), "{accept}");
+    }
+    assert!(is_json(&reply(to(8080, "my-env"))));
+}
+
+#[test]
+fn a_browser_that_navigates_gets_a_short_page_without_anything_of_its_request() {
+    let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    let headers = Headers::get(&format!("8080-my-env.{DOMAIN}"), "/<script>alert(1)</script>")
+        .with("accept", accept)
+        .with("sec-fetch-mode", "navigate")
+        .with("user-agent", "<script>");
+    let page = reply(headers);
+    assert_eq!(page.status, 401);
+    assert!(page.headers.value("content-type").is_some_and(|kind| kind.starts_with("text/html")));
+    assert!(page.body.contains("UNAUTHENTICATED"));
+    assert!(!page.body.contains("<script>") && !page.body.contains("my-env"));
+    assert!(page.body.len() < 2_000);
+}
+
+#[test]
+fn a_browsers_fetch_and_a_websocket_get_json() {
+    let html = || to(8080, "my-env").with("accept", "text/html");
+    assert!(is_json(&reply(html().with("sec-fetch-mode", "cors"))));
+    assert!(is_json(&reply(html().with("sec-fetch-mode", "websocket"))));
+    assert!(is_json(&reply(websocket(html()))));
+}
+
+#[test]
+fn a_grpc_client_gets_a_status_and_a_message() {
+    for (headers, status, code) in [
+        (to(50051, "my-env"), "16", "UNAUTHENTICATED"),
+        (bearer(to(50051, "my-env"), "tl_apiKey_wrong"), "16", "INVALID_CREDENTIALS"),
+        (with_key(4444, "my-env"), "7", "PORT_NOT_EXPOSED"),
+        (with_key(8080, "theirs"), "12", "SANDBOX_NOT_FOUND"),
+    ] {
+        for kind in ["application/grpc", "application/grpc+proto"] {
+            let reply = reply(headers.clone().with("content-type", kind).with("te", "trailers"));
+            assert_eq!((reply.status, reply.body.as_str()), (200, ""));
+            assert_eq!(reply.headers.value("grpc-status").as_deref(), Some(status), "{code}");
+            let message = reply.headers.value("grpc-message").expect("a message");
+            assert!(message.contains(code), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_content_type_that_envoy_does_not_take_for_grpc_is_answered_in_json() {
+    for kind in ["application/grpc;charset=utf-8", "application/grpc; x", "Application/GRPC"] {
+        let reply = reply(to(50051, "my-env").with("content-type", kind));
+        assert_eq!(reply.status, 401);
+        assert!(is_json(&reply), "{kind}: {reply:?}");
+    }
+}
+
+#[test]
+fn grpc_web_is_plain_http() {
+    let web = to(50051, "my-env").with("content-type", "application/grpc-web+proto");
+    assert!(is_json(&reply(web)));
+}
+
+#[test]
+fn every_denial_is_uncacheable_and_names_no_secret() {
+    let gateway = Gateway::new();
+    for headers in [
+        to(8080, "my-env"),
+        bearer(to(8080, "my-env"), "tl_apiKey_wrong"),
+        with_key(4444, "my-env"),
+        Headers::get("nowhere.test", "/"),
+    ] {
+        let reply = replied(&gateway.send(headers));
+        assert_eq!(reply.headers.value("cache-control").as_deref(), Some("no-store"));
+        assert!(!reply.body.contains(KEY) && !reply.body.contains("tl_apiKey_wrong"));
+        assert!(!reply.headers.mention("tl_apiKey"));
+    }
+}
+
+#[test]
+fn a_head_request_is_denied_without_a_body() {
+    let head = Headers::request("HEAD", &format!("8080-my-env.{DOMAIN}"), "/");
+    let reply = reply(head);
+    assert_eq!((reply.status, reply.body.as_str()), (401, ""));
+}
