@@ -1,0 +1,214 @@
+//! Everything at once, for one test: a network, a control plane, an owner, and Envoys.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures_util::FutureExt as _;
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::control_plane::{ControlPlane, DOMAIN, Owner, Runtime, Sandbox};
+use crate::envoy::{Envoy, EnvoySetup};
+use crate::network::Network;
+use crate::platform::Platform;
+use crate::template::Values;
+
+/// No test takes as long: one that hangs is a failure.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// The second domain of every edge.
+pub const SECOND_DOMAIN: &str = "local";
+
+/// What a test needs. `Setup::default()` is the local run.
+pub struct Setup {
+    /// Envoys, all on one control plane.
+    pub envoys: usize,
+    /// Sandboxes live on an operator's platform, so that they outlive the control plane.
+    pub webhook: bool,
+    /// `limits` of the filter.
+    pub limits: Value,
+    /// Origins that may use cookies.
+    pub trusted_origins: Value,
+    /// Silence that ends a stream.
+    pub stream_idle_timeout: &'static str,
+    /// A filter to run instead of the real one, as WebAssembly text.
+    pub filter: Option<&'static str>,
+    /// Changes Envoy's configuration.
+    pub change: fn(&str) -> String,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            envoys: 1,
+            webhook: false,
+            limits: json!({}),
+            trusted_origins: json!([]),
+            stream_idle_timeout: "3600s",
+            filter: None,
+            change: str::to_owned,
+        }
+    }
+}
+
+/// Everything of one test; gone when dropped, in the order of its fields.
+pub struct Stack {
+    /// The Envoys.
+    pub envoys: Vec<Envoy>,
+    /// The control plane.
+    pub control_plane: ControlPlane,
+    /// Who owns the test's sandboxes.
+    pub owner: Owner,
+    /// The sandboxes' network.
+    pub network: Arc<Network>,
+    _folder: tempfile::TempDir,
+}
+
+/// Runs a test against a stack of its own, and shows all logs if it fails.
+///
+/// # Panics
+/// When the test fails.
+pub fn run(setup: Setup, test: impl AsyncFnOnce(&mut Stack) -> Result<()>) {
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("no runtime")
+        .and_then(|runtime| runtime.block_on(run_in(setup, test)));
+    if let Err(error) = outcome {
+        fail(&format!("{error:?}"));
+    }
+}
+
+#[expect(clippy::panic, reason = "how a test says that it failed")]
+fn fail(reason: &str) -> ! {
+    panic!("{reason}")
+}
+
+async fn run_in(setup: Setup, test: impl AsyncFnOnce(&mut Stack) -> Result<()>) -> Result<()> {
+    let mut stack = Stack::start(setup).await?;
+    // Caught, so that logs can be shown and everything ended in order.
+    let test = AssertUnwindSafe(tokio::time::timeout(LIMIT, test(&mut stack))).catch_unwind();
+    let outcome = match test.await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => Err(anyhow::anyhow!("the test took longer than {LIMIT:?}")),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(anyhow::anyhow!("the test panicked: {}", text.unwrap_or_default()))
+        }
+    };
+    if outcome.is_err() {
+        stack.show_logs().await;
+    }
+    outcome
+}
+
+impl Stack {
+    async fn start(setup: Setup) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("sandgate-e2e-").tempdir()?;
+        let network = Arc::new(Network::reserve()?);
+        let runtime = if setup.webhook {
+            let platform = Platform::start(Arc::clone(&network), folder.path().to_owned());
+            Runtime::Webhook(platform.await?)
+        } else {
+            Runtime::Local
+        };
+        let control_plane =
+            ControlPlane::start(folder.path(), Arc::clone(&network), runtime).await?;
+        let owner = control_plane.new_owner("acme")?;
+        let filter = match setup.filter {
+            Some(text) => {
+                let path = folder.path().join("other-filter.wasm");
+                std::fs::write(&path, wat::parse_str(text)?)?;
+                Some(path)
+            }
+            None => None,
+        };
+        let values = Values::from([
+            ("SANDGATE_CONTROL_PLANE_ADDRESS", "127.0.0.1".to_owned()),
+            ("SANDGATE_API_PORT", control_plane.api().address().port().to_string()),
+            ("SANDGATE_GATEWAY_PORT", control_plane.gateway().address().port().to_string()),
+            ("SANDGATE_DOMAIN", DOMAIN.to_owned()),
+            ("SANDGATE_SECOND_DOMAIN", SECOND_DOMAIN.to_owned()),
+            ("SANDGATE_SANDBOX_NETWORK", network.base().to_string()),
+            ("SANDGATE_SANDBOX_PREFIX_LEN", Network::PREFIX_LEN.to_string()),
+            ("SANDGATE_STREAM_IDLE_TIMEOUT", setup.stream_idle_timeout.to_owned()),
+            ("SANDGATE_TRUSTED_ORIGINS", setup.trusted_origins.to_string()),
+            ("SANDGATE_INGRESS_LIMITS", setup.limits.to_string()),
+        ]);
+        let mut envoys = Vec::new();
+        for _ in 0..setup.envoys {
+            let setup = EnvoySetup {
+                values: values.clone(),
+                token: ControlPlane::TOKEN.to_owned(),
+                filter: filter.clone(),
+                change: setup.change,
+            };
+            envoys.push(Envoy::start(setup).await?);
+        }
+        Ok(Self { envoys, control_plane, owner, network, _folder: folder })
+    }
+
+    /// The first Envoy.
+    #[must_use]
+    pub fn envoy(&self) -> &Envoy {
+        // INVARIANT: no setup asks for none.
+        #[expect(clippy::indexing_slicing, reason = "see above")]
+        &self.envoys[0]
+    }
+
+    /// The first Envoy's edge.
+    #[must_use]
+    pub fn edge(&self) -> Client {
+        self.envoy().edge()
+    }
+
+    /// The control plane's public API.
+    #[must_use]
+    pub fn api(&self) -> Client {
+        self.control_plane.api()
+    }
+
+    /// The key of the test's owner.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.owner.api_key
+    }
+
+    /// A running sandbox of the test's owner.
+    pub async fn sandbox(&self, request: Value) -> Result<Sandbox> {
+        self.owner.create(self.api(), request).await
+    }
+
+    /// A running sandbox called `my-env`, with the demo's three ports exposed, not public.
+    pub async fn my_env(&self) -> Result<Sandbox> {
+        self.sandbox(json!({ "name": "my-env", "exposed_ports": [8080, 3000, 50051] })).await
+    }
+
+    /// The same, public.
+    pub async fn public_env(&self) -> Result<Sandbox> {
+        self.sandbox(json!({
+            "name": "my-env",
+            "exposed_ports": [8080, 3000, 50051],
+            "allow_unauthenticated_access": true,
+        }))
+        .await
+    }
+
+    async fn show_logs(&self) {
+        eprintln!("---- control plane ----\n{}", tail(&self.control_plane.output()));
+        for (number, envoy) in self.envoys.iter().enumerate() {
+            eprintln!("---- Envoy {number} ----\n{}", tail(&envoy.output().await));
+        }
+    }
+}
+
+/// The last part of a log.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let skip = lines.len().saturating_sub(60);
+    lines.iter().skip(skip).copied().collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,131 @@
+//! The control plane goes away under load, and comes back: what is known goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use sandgate_e2e::wait::until;
+use sandgate_e2e::{Call, DOMAIN, Protocol, Setup, run};
+use serde_json::json;
+
+#[test]
+fn killed_under_load_known_requests_go_on_unknown_ones_get_503_and_it_heals() {
+    run(Setup { webhook: true, ..Setup::default() }, async |stack| {
+        let sandbox = stack.my_env().await?;
+        let late = stack.sandbox(json!({ "name": "late-env", "exposed_ports": [8080] })).await?;
+        let public = stack
+            .sandbox(json!({
+                "name": "public-env",
+                "exposed_ports": [8080],
+                "allow_unauthenticated_access": true,
+            }))
+            .await?;
+        let edge = stack.edge();
+        let owner = stack.owner.clone();
+        let known = move |number: usize| -> Call {
+            match number % 3 {
+                0 => edge.get(&sandbox.host(8080), "/health").bearer(&owner.api_key),
+                1 => owner.with_pat(edge.get(&sandbox.host(8080), "/health")),
+                _ => edge.get(&public.host(8080), "/health"),
+            }
+        };
+        // Both workers get to know everything.
+        for number in 0..48 {
+            assert_eq!(known(number).send().await?.status, 200);
+        }
+
+        let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut clients = Vec::new();
+        for number in 0..12 {
+            let (stop, served, known) = (Arc::clone(&stop), Arc::clone(&served), known.clone());
+            clients.push(tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = known(number).send().await?;
+                    anyhow::ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
+                    served.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                anyhow::Ok(())
+            }));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stack.control_plane.kill();
+        let at_the_kill = served.load(Ordering::Relaxed);
+
+        // Longer than what is believed without the change feed (5 s), so that stale entries serve.
+        for _ in 0..8 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let unknown = edge.get(&late.host(8080), "/").bearer(stack.key()).send().await?;
+            assert_eq!(unknown.denial()?, "503 SANDBOX_UPSTREAM_ERROR");
+            assert!(unknown.header("retry-after").is_some());
+            let stranger = edge
+                .get(&format!("my-env.{DOMAIN}"), "/api/v1/health")
+                .bearer("tl_apiKey_never_seen_before_0123456789");
+            assert_eq!(stranger.send().await?.denial()?, "503 AUTH_SERVICE_UNAVAILABLE");
+        }
+        let while_down = served.load(Ordering::Relaxed) - at_the_kill;
+        assert!(while_down > 200, "only {while_down} requests were served without a control plane");
+        assert!(clients.iter().all(|client| !client.is_finished()), "a known request failed");
+
+        stack.control_plane.run().await?;
+        until("unknown sandboxes are found again", Duration::from_secs(10), async || {
+            let answer = edge.get(&late.host(8080), "/").bearer(stack.key()).send().await?;
+            Ok((answer.status == 200).then_some(()))
+        })
+        .await?;
+        // The change feed, too: what changes counts at once again.
+        until("changes count again", Duration::from_secs(10), async || {
+            stack.owner.expose(stack.api(), &late, &[], false).await?;
+            let answer = edge.get(&late.host(8080), "/").bearer(stack.key()).send().await?;
+            Ok((answer.status == 403).then_some(()))
+        })
+        .await?;
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.await??;
+        }
+        eprintln!("{while_down} requests were served in 8 s without a control plane");
+        Ok(())
+    });
+}
+
+#[test]
+fn streams_that_are_open_survive_the_control_plane() {
+    run(Setup { webhook: true, ..Setup::default() }, async |stack| {
+        let sandbox = stack.public_env().await?;
+        let path = "/events?count=8&interval_ms=1000";
+        let call = stack.edge().get(&sandbox.host(8080), path).over(Protocol::H2c);
+        let mut answer = call.open().await?;
+        stack.control_plane.kill();
+        let body = crate::streaming::read_all(answer.body_mut()).await?;
+        assert_eq!(String::from_utf8_lossy(&body).matches("data:").count(), 8);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_control_plane_with_another_token_is_a_control_plane_that_cannot_be_asked() {
+    run(Setup::default(), async |stack| -> Result<()> {
+        stack.my_env().await?;
+        stack.envoy().rotate_token("another-token-0123456789abcdef")?;
+        let host = format!("8080-my-env.{DOMAIN}");
+        let ask = async || {
+            let call = stack.edge().get(&host, "/health").bearer(stack.key());
+            let answer = call.send().await?;
+            if answer.status == 200 { Ok("200".to_owned()) } else { answer.denial() }
+        };
+        until("the new token is in use", Duration::from_secs(10), async || {
+            let updates = stack.envoy().stat("sds.gateway_token.update_success").await?;
+            Ok((updates >= 2).then_some(()))
+        })
+        .await?;
+        assert_eq!(ask().await?, "503 SANDBOX_UPSTREAM_ERROR");
+        // The second of the tokens that are valid at once.
+        stack.envoy().rotate_token(sandgate_e2e::control_plane::ControlPlane::NEXT_TOKEN)?;
+        until("the rotated token is good", Duration::from_secs(10), async || {
+            Ok((ask().await? == "200").then_some(()))
+        })
+        .await
+    });
+}

@@ -1,0 +1,64 @@
+//! Addresses are handed from sandbox to sandbox; connections to them are not.
+
+use anyhow::Result;
+use sandgate_e2e::{Connection, Protocol, Sandbox, Setup, Stack, run};
+use serde_json::json;
+
+use crate::support::number;
+
+/// Which of the demo's connections carried a request.
+async fn connection_used(
+    stack: &Stack,
+    connection: &mut Connection,
+    sandbox: &Sandbox,
+) -> Result<u64> {
+    let call = stack.edge().get(&sandbox.host(8080), "/").bearer(stack.key());
+    number(&connection.send(call).await?.ok()?, "connection")
+}
+
+#[test]
+fn connections_are_kept_within_a_generation_and_never_carried_over() {
+    run(Setup { webhook: true, ..Setup::default() }, async |stack| {
+        // One process plays all sandboxes, one after the other, at one address.
+        stack.control_plane.platform()?.pin(stack.network.host(5));
+        let mut previous = 0;
+        // One client connection, and so one worker with one pool.
+        let mut connection = stack.edge().connect(Protocol::Http1).await?;
+        for round in 0..4 {
+            let request = json!({ "name": format!("env-{round}"), "exposed_ports": [8080] });
+            let sandbox = stack.sandbox(request).await?;
+            let first = connection_used(stack, &mut connection, &sandbox).await?;
+            assert!(first > previous, "round {round}: a connection of the sandbox before");
+            let again = connection_used(stack, &mut connection, &sandbox).await?;
+            assert_eq!(again, first, "within a generation connections are reused");
+            // The same sandbox at the same address, in another generation.
+            stack.owner.suspend(stack.api(), &sandbox).await?;
+            let resumed = connection_used(stack, &mut connection, &sandbox).await?;
+            assert!(resumed > first, "round {round}: a connection of the generation before");
+            previous = connection_used(stack, &mut connection, &sandbox).await?;
+            assert_eq!(previous, resumed);
+            stack.owner.delete(stack.api(), &sandbox).await?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_sandbox_that_moved_is_found_at_its_new_address_at_once() {
+    run(Setup { webhook: true, ..Setup::default() }, async |stack| {
+        let sandbox = stack.my_env().await?;
+        let mut connection = stack.edge().connect(Protocol::Http1).await?;
+        let call = || stack.edge().get(&sandbox.host(8080), "/health").bearer(stack.key());
+        for _ in 0..4 {
+            assert_eq!(connection.send(call()).await?.status, 200);
+            // The platform gives it another address each time, and nothing listens at the old one.
+            stack.owner.suspend(stack.api(), &sandbox).await?;
+            let path = format!("/sandboxes/{}/resume", sandbox.id);
+            let resumed = stack.owner.call(stack.api(), http::Method::POST, &path).send().await?;
+            assert!(resumed.status.is_success());
+            stack.owner.wait_for(stack.api(), &sandbox, "running").await?;
+            assert_eq!(connection.send(call()).await?.status, 200);
+        }
+        Ok(())
+    });
+}

@@ -1,0 +1,36 @@
+//! The promises of the ingress path, one file for each. See the library for how they are run.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests may fail like the tests that call them"
+)]
+
+mod support;
+
+/// Nothing is forwarded unless the filter says so, and never out of the sandboxes' network.
+mod black_hole;
+/// The control plane goes away and comes back.
+mod control_plane_down;
+/// Every way to show a credential, and what a sandbox sees of it.
+mod credentials;
+/// Every row of the decision table.
+mod decisions;
+/// Ports open and close at once.
+mod exposure;
+/// Addresses are handed from sandbox to sandbox, connections are not.
+mod generations;
+/// gRPC in all its streaming forms.
+mod grpc;
+/// What operators see, and what nobody sees.
+mod operation;
+/// Ports without authentication.
+mod public_ports;
+/// Suspended sandboxes wake up, once.
+mod resume;
+/// Hosts lead to sandboxes, and nothing of a request is rewritten.
+mod routing;
+/// Bodies pass without being collected.
+mod streaming;
+/// WebSocket both ways.
+mod websocket;

@@ -1,0 +1,155 @@
+//! Suspended sandboxes wake up when an authorized request comes, once however many come.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use http::StatusCode;
+use sandgate_e2e::{Protocol, Setup, run};
+use serde_json::json;
+
+use crate::support::sandbox_id;
+
+fn on_a_platform() -> Setup {
+    Setup { webhook: true, ..Setup::default() }
+}
+
+#[test]
+fn two_hundred_waiters_on_two_envoys_make_one_resume_call() {
+    run(Setup { envoys: 2, ..on_a_platform() }, async |stack| {
+        let sandbox = stack.my_env().await?;
+        stack.owner.suspend(stack.api(), &sandbox).await?;
+        let platform = stack.control_plane.platform()?;
+        platform.delay(Duration::from_millis(1500));
+        let begun = Instant::now();
+        let calls = (0..200).map(|number| {
+            let edge = stack.envoys[number % 2].edge();
+            // Exposed ports and the management API alike.
+            let host = if number % 5 == 0 { sandbox.management() } else { sandbox.host(8080) };
+            let path = if number % 5 == 0 { "/api/v1/health" } else { "/health" };
+            edge.get(&host, path).bearer(stack.key()).send()
+        });
+        for answer in join_all(calls).await {
+            let answer = answer?;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        }
+        eprintln!("200 waiters served {:?} after the first came", begun.elapsed());
+        assert_eq!(platform.count("resume", &sandbox.id), 1);
+        // The answer was passed on to everybody, so the filters asked for it but a few times.
+        let mut asked = 0;
+        for envoy in &stack.envoys {
+            asked += envoy.stat("sandgate_ingress_lookups_total.resume").await?;
+        }
+        assert!((1..=8).contains(&asked), "{asked} resume calls of the filters");
+        Ok(())
+    });
+}
+
+#[test]
+fn nobody_wakes_a_sandbox_without_being_authorized() {
+    run(on_a_platform(), async |stack| {
+        let sandbox = stack.my_env().await?;
+        let stranger = stack.control_plane.new_owner("stranger")?;
+        stack.owner.suspend(stack.api(), &sandbox).await?;
+        let edge = stack.edge();
+        for (call, denial) in [
+            (edge.get(&sandbox.host(8080), "/"), "401 UNAUTHENTICATED"),
+            (edge.get(&sandbox.management(), "/"), "401 UNAUTHENTICATED"),
+            (
+                edge.get(&sandbox.host(8080), "/").bearer("tl_apiKey_wrong"),
+                "401 INVALID_CREDENTIALS",
+            ),
+            (edge.get(&sandbox.host(8080), "/").bearer(&stranger.api_key), "404 SANDBOX_NOT_FOUND"),
+            (edge.get(&sandbox.host(4444), "/").bearer(stack.key()), "403 PORT_NOT_EXPOSED"),
+        ] {
+            assert_eq!(call.send().await?.denial()?, denial);
+        }
+        let platform = stack.control_plane.platform()?;
+        assert_eq!(platform.count("resume", &sandbox.id), 0);
+        // And the owner does.
+        let call = edge.get(&sandbox.host(8080), "/health").bearer(stack.key());
+        assert_eq!(sandbox_id(&call.send().await?.ok()?), Some(sandbox.id.as_str()));
+        assert_eq!(platform.count("resume", &sandbox.id), 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_public_port_wakes_its_sandbox_and_a_local_one_is_the_same_sandbox_after() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.public_env().await?;
+        stack.owner.suspend(stack.api(), &sandbox).await?;
+        let answer = stack.edge().get(&sandbox.host(8080), "/health").send().await?.ok()?;
+        assert_eq!(sandbox_id(&answer), Some(sandbox.id.as_str()));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_waiter_waits_as_long_as_its_client_says() {
+    run(on_a_platform(), async |stack| {
+        let sandbox = stack.my_env().await?;
+        stack.owner.suspend(stack.api(), &sandbox).await?;
+        stack.control_plane.platform()?.delay(Duration::from_secs(6));
+        let begun = Instant::now();
+        let call = stack
+            .edge()
+            .get(&sandbox.host(8080), "/health")
+            .bearer(stack.key())
+            .header("x-tensorlake-request-timeout-ms", "2999");
+        let answer = call.send().await?;
+        assert_eq!(answer.denial()?, "503 SANDBOX_NOT_READY");
+        assert!(answer.header("retry-after").is_some());
+        let waited = begun.elapsed();
+        assert!(
+            waited > Duration::from_secs(2) && waited < Duration::from_millis(2999),
+            "{waited:?}"
+        );
+        // The resume went on, and the next one gets through.
+        let call = stack.edge().get(&sandbox.host(8080), "/health").bearer(stack.key());
+        assert_eq!(call.send().await?.status, StatusCode::OK);
+        assert_eq!(stack.control_plane.platform()?.count("resume", &sandbox.id), 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_body_that_was_sent_while_waiting_arrives_whole() {
+    run(on_a_platform(), async |stack| {
+        let sandbox = stack.my_env().await?;
+        stack.owner.suspend(stack.api(), &sandbox).await?;
+        stack.control_plane.platform()?.delay(Duration::from_secs(1));
+        let body = vec![b'x'; 3 << 20];
+        let call = stack.edge().post(&sandbox.host(8080), "/upload").bearer(stack.key()).body(body);
+        let answer = call.send().await?.ok()?;
+        assert_eq!(answer["body_length"], json!(3 << 20));
+        Ok(())
+    });
+}
+
+#[test]
+fn waiters_are_bounded_and_the_rest_is_told_to_come_back() {
+    let setup = Setup { limits: json!({ "waiters": 5 }), ..on_a_platform() };
+    run(setup, async |stack| {
+        let sandbox = stack.my_env().await?;
+        let host = sandbox.host(8080);
+        // One connection, and so one worker, which is what the bound is per.
+        let mut connection = stack.edge().connect(Protocol::H2c).await?;
+        let call = || stack.edge().get(&host, "/health").bearer(stack.key());
+        assert_eq!(connection.send(call()).await?.status, StatusCode::OK);
+        stack.owner.suspend(stack.api(), &sandbox).await?;
+        stack.control_plane.platform()?.delay(Duration::from_secs(2));
+        let calls = (0..20).map(|_| {
+            let (connection, call) = (connection.share(), call());
+            async move { connection?.send(call).await }
+        });
+        let answers = futures_util::future::try_join_all(calls).await?;
+        let (served, refused): (Vec<_>, Vec<_>) =
+            answers.iter().partition(|answer| answer.status == StatusCode::OK);
+        assert_eq!(served.len(), 5);
+        for answer in refused {
+            assert_eq!(answer.denial()?, "503 SANDBOX_NOT_READY");
+            assert!(answer.header("retry-after").is_some());
+        }
+        Ok(())
+    });
+}

@@ -1,0 +1,44 @@
+//! What several files need.
+
+use anyhow::{Context as _, Result};
+use sandgate_demo::client::Target;
+use sandgate_e2e::Stack;
+use serde_json::Value;
+
+/// Which sandbox answered.
+pub(crate) fn sandbox_id(answer: &Value) -> Option<&str> {
+    answer.pointer("/sandbox/id").and_then(Value::as_str)
+}
+
+/// All values of a header, as the sandbox saw it.
+pub(crate) fn seen<'a>(answer: &'a Value, name: &str) -> Vec<&'a str> {
+    let headers = answer.get("headers").and_then(Value::as_array);
+    headers
+        .into_iter()
+        .flatten()
+        .filter(|header| header.get(0).and_then(Value::as_str) == Some(name))
+        .filter_map(|header| header.get(1).and_then(Value::as_str))
+        .collect()
+}
+
+/// A text field of an answer.
+pub(crate) fn text<'a>(answer: &'a Value, field: &str) -> Result<&'a str> {
+    answer
+        .get(field)
+        .and_then(Value::as_str)
+        .with_context(|| format!("no text `{field}` in {answer}"))
+}
+
+/// A number of an answer.
+pub(crate) fn number(answer: &Value, field: &str) -> Result<u64> {
+    answer
+        .get(field)
+        .and_then(Value::as_u64)
+        .with_context(|| format!("no number `{field}` in {answer}"))
+}
+
+/// A host and path behind the first Envoy, for the demo's WebSocket and gRPC clients.
+pub(crate) fn target(stack: &Stack, host: &str, path: &str) -> Result<Target> {
+    let address = stack.edge().address().to_string();
+    Ok(Target::new(&format!("http://{host}{path}"))?.via(address))
+}
