@@ -1,0 +1,38 @@
+# What a developer types. Each target is a script in scripts/, which says what it does at its head.
+
+.PHONY: help run try test check wasm envoy bench clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: ## Run Sandgate here: control plane, two demo sandboxes, Envoy on localhost:9443
+	@scripts/setup build envoy
+	@exec scripts/run
+
+try: ## Run every command that `make run` prints, against a run of its own
+	@scripts/setup build envoy
+	@exec scripts/try --own
+
+test: ## Run all tests; says at the end what ran and what did not
+	@scripts/setup build envoy
+	@exec scripts/test
+
+check: ## Format, clippy (native and wasm), docs, licences, Envoy's view of its configuration
+	@scripts/setup build envoy check
+	@exec scripts/check
+
+wasm: ## Build the Envoy filters into target/filters/
+	@scripts/setup build
+	@exec scripts/wasm
+
+envoy: ## Get Envoy 1.40 and print where it is
+	@scripts/setup build envoy
+	@exec scripts/envoy
+
+bench: ## Measure what the edge costs a request, on this machine
+	@scripts/setup build envoy
+	@exec scripts/bench
+
+clean: ## Remove all that these targets made: target/, .sandgate/, .cache/
+	@exec scripts/clean

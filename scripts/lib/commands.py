@@ -1,0 +1,68 @@
+"""The commands that `make run` prints, as data: scripts/try runs the very same ones."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """One line to paste, what it shows, and what its output has to contain (a regular expression)."""
+
+    shows: str
+    line: str
+    expect: str
+
+
+KEY = '-H "Authorization: Bearer $TENSORLAKE_API_KEY"'
+HEADER = '--header "Authorization: Bearer $TENSORLAKE_API_KEY"'
+PROJECT = ('-H "X-Forwarded-Organization-Id: $TENSORLAKE_ORGANIZATION_ID" '
+           '-H "X-Forwarded-Project-Id: $TENSORLAKE_PROJECT_ID"')
+STATUS = r"-w '\n%{http_code}\n'"
+
+
+def printed(ports, demo, my_env_id):
+    """The commands, in the order in which they are to be pasted after `source`."""
+    edge = ports["edge"]
+    # `*.localhost` does not resolve everywhere, so curl is told where it is.
+    curl = f"curl -sS {STATUS} --resolve '*:{edge}:127.0.0.1'"
+    api = "$TENSORLAKE_API_URL/sandboxes/my-env"
+
+    def host(label):
+        return f"{label}.$SANDGATE_DOMAIN:{edge}"
+
+    def patch(exposed):
+        return f"""curl -sS {STATUS} -X PATCH {api} {KEY} -H "Content-Type: application/json" -d '{{"exposed_ports": {exposed}}}'"""
+
+    return [
+        Command("a port by the sandbox's name, with an API key",
+                f"{curl} http://{host('8080-my-env')}/health {KEY}", r"\n200$"),
+        Command("the same by its id",
+                f"{curl} http://{host(f'8080-{my_env_id}')}/health {KEY}", r"\n200$"),
+        Command("with a personal access token, which says for which project",
+                f'{curl} http://{host("8080-my-env")}/health -H "Authorization: Bearer $TENSORLAKE_PAT" {PROJECT}',
+                r"\n200$"),
+        Command("with a browser's session cookie",
+                f'{curl} http://{host("8080-my-env")}/health -H "Cookie: tl.session_token=$TENSORLAKE_SESSION_TOKEN" {PROJECT}',
+                r"\n200$"),
+        Command("no credential: denied, 401",
+                f"{curl} http://{host('8080-my-env')}/health", r'"UNAUTHENTICATED"[\s\S]*\n401$'),
+        Command("a public port needs none",
+                f"{curl} http://{host('8080-my-public-sandbox')}/health", r"\n200$"),
+        Command("the management API, on port 9501 of every sandbox",
+                f"{curl} http://{host('my-env')}/api/v1/info {KEY}", r"\n200$"),
+        Command("a port that is not exposed: denied, 403",
+                f"{curl} http://{host('5000-my-env')}/ {KEY}", r'"PORT_NOT_EXPOSED"[\s\S]*\n403$'),
+        Command("unexpose port 3000",
+                patch("[8080, 50051]"), r"\n200$"),
+        Command("it is denied at once",
+                f"{curl} http://{host('3000-my-env')}/socket {KEY}", r'"PORT_NOT_EXPOSED"[\s\S]*\n403$'),
+        Command("expose it again",
+                patch("[3000, 8080, 50051]"), r"\n200$"),
+        Command("and use it, as a WebSocket (the client comes with Sandgate)",
+                f"{demo} ws --connect 127.0.0.1:{edge} {HEADER} --message hello ws://{host('3000-my-env')}/socket", r"^hello$"),
+        Command("gRPC",
+                f"{demo} grpc echo --connect 127.0.0.1:{edge} {HEADER} --message hello http://{host('50051-my-env')}", r'"message": "hello"'),
+        Command("suspend the sandbox",
+                f"curl -sS {STATUS} -X POST {api}/suspend {KEY}", r"\n20[02]$"),
+        Command("a request wakes it up",
+                f"{curl} http://{host('8080-my-env')}/health {KEY}", r"\n200$"),
+    ]

