@@ -2,7 +2,8 @@
 //!
 //! Time is a parameter: milliseconds of one monotonic clock. An entry is believed for a while,
 //! kept a while longer for the case that the control plane can't be asked, and the least recently
-//! used one makes room for a new one.
+//! used one makes room for a new one. What does not exist is anything that a client can think of,
+//! so it makes room for what exists and never the other way round.
 
 use std::collections::BTreeMap;
 
@@ -77,7 +78,10 @@ impl<V> Entry<V> {
 #[derive(Debug)]
 pub struct Cache<K, V> {
     entries: BTreeMap<K, Entry<V>>,
-    by_use: BTreeMap<u64, K>,
+    /// Keys of what exists, by their last use.
+    existing: BTreeMap<u64, K>,
+    /// Keys of what does not exist, by their last use.
+    missing: BTreeMap<u64, K>,
     clock: u64,
     capacity: usize,
     lifetimes: Lifetimes,
@@ -89,7 +93,8 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     pub fn new(capacity: usize, lifetimes: Lifetimes) -> Self {
         Self {
             entries: BTreeMap::new(),
-            by_use: BTreeMap::new(),
+            existing: BTreeMap::new(),
+            missing: BTreeMap::new(),
             clock: 0,
             capacity: capacity.max(1),
             lifetimes,
@@ -135,22 +140,30 @@ impl<K: Clone + Ord, V> Cache<K, V> {
             None => (0, asked_at),
         };
         while self.entries.len() >= self.capacity {
-            let Some((_, oldest)) = self.by_use.pop_first() else { break };
+            let oldest = self.missing.pop_first().or_else(|| self.existing.pop_first());
+            let Some((_, oldest)) = oldest else { break };
             self.entries.remove(&oldest);
         }
         self.clock = self.clock.saturating_add(1);
         let stamp = self.clock;
-        self.by_use.insert(stamp, key.clone());
+        self.by_use(value.is_some()).insert(stamp, key.clone());
         let entry = Entry { value, asked_at, stamp, rechecks, rechecks_since };
         self.entries.insert(key, entry);
     }
 
     /// Whether a denial that rests on this entry may ask once more: it was asked before the
     /// request came, and not too many have done so of late. Counts as done when it may.
+    ///
+    /// What exists is asked for again in any case when it is as old as what does not exist may
+    /// become, so that the time and order of denials do not tell which of the two it is.
     pub fn may_recheck(&mut self, key: &K, request_at: u64, now: u64) -> bool {
+        let old = self.lifetimes.negative;
         let Some(entry) = self.entries.get_mut(key) else { return false };
         if entry.asked_at > request_at {
             return false;
+        }
+        if now.saturating_sub(entry.asked_at) >= old {
+            return true;
         }
         let regained = now.saturating_sub(entry.rechecks_since) / RECHECK_INTERVAL;
         if regained > 0 {
@@ -168,17 +181,17 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     /// Forgets one key.
     pub fn remove(&mut self, key: &K) -> Option<Entry<V>> {
         let entry = self.entries.remove(key)?;
-        self.by_use.remove(&entry.stamp);
+        self.by_use(entry.value.is_some()).remove(&entry.stamp);
         Some(entry)
     }
 
     /// Forgets every entry whose value is `unwanted`.
     pub fn remove_where(&mut self, mut unwanted: impl FnMut(&V) -> bool) {
-        let by_use = &mut self.by_use;
+        let existing = &mut self.existing;
         self.entries.retain(|_, entry| {
             let keep = !entry.value.as_ref().is_some_and(&mut unwanted);
             if !keep {
-                by_use.remove(&entry.stamp);
+                existing.remove(&entry.stamp);
             }
             keep
         });
@@ -187,7 +200,8 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.entries.clear();
-        self.by_use.clear();
+        self.existing.clear();
+        self.missing.clear();
     }
 
     /// Entries held.
@@ -205,13 +219,24 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     /// Marks an entry as just used.
     fn touch(&mut self, key: &K) -> Option<&Entry<V>> {
         let entry = self.entries.get_mut(key)?;
+        let by_use = match entry.value {
+            Some(_) => &mut self.existing,
+            None => &mut self.missing,
+        };
         if entry.stamp != self.clock
-            && let Some(key) = self.by_use.remove(&entry.stamp)
+            && let Some(key) = by_use.remove(&entry.stamp)
         {
             self.clock = self.clock.saturating_add(1);
             entry.stamp = self.clock;
-            self.by_use.insert(entry.stamp, key);
+            by_use.insert(entry.stamp, key);
         }
         Some(entry)
+    }
+
+    fn by_use(&mut self, exists: bool) -> &mut BTreeMap<u64, K> {
+        match exists {
+            true => &mut self.existing,
+            false => &mut self.missing,
+        }
     }
 }

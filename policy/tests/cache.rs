@@ -116,6 +116,25 @@ fn the_least_recently_used_makes_room() {
     assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_some());
 }
 
+#[test]
+fn what_does_not_exist_never_pushes_out_what_exists() {
+    let mut cache = cache(3);
+    cache.insert(key("a"), Some(1), 0);
+    cache.insert(key("b"), Some(1), 0);
+    for number in 0..100_u32 {
+        cache.insert(number.to_string(), None, 0);
+    }
+    assert!(cache.stale(&key("a"), 0).is_some());
+    assert!(cache.stale(&key("b"), 0).is_some());
+    assert_eq!(cache.len(), 3);
+    // What comes to exist does.
+    cache.insert(key("c"), Some(1), 0);
+    assert!(cache.fresh(&key("99"), 0, Some(0), NOW_CAME).is_none());
+    // And where all of it exists, a name that does not is not kept in its place for long.
+    cache.insert(key("x"), None, 0);
+    assert_eq!(cache.len(), 3);
+}
+
 #[test_case(0 => 1; "a capacity of nothing holds one")]
 #[test_case(1 => 1; "one")]
 #[test_case(100 => 100; "a hundred")]
@@ -174,7 +193,17 @@ fn second_questions_about_one_entry_are_limited() {
     assert_eq!(rechecks(&mut cache, 510), 1, "one after half a second");
     assert_eq!(rechecks(&mut cache, 1_009), 0);
     assert_eq!(rechecks(&mut cache, 1_510), 2, "two after a second");
-    assert_eq!(rechecks(&mut cache, 1_000_000), 4, "never more than four");
+    cache.insert(key("a"), None, 1_000_000);
+    assert_eq!(rechecks(&mut cache, 1_000_001), 4, "never more than four");
+}
+
+#[test_case(None; "what does not exist")]
+#[test_case(Some(1); "what exists")]
+fn a_denial_never_rests_on_an_answer_of_two_seconds_ago(value: Option<u32>) {
+    let mut cache = cache(4);
+    cache.insert(key("a"), value, 0);
+    assert_eq!(rechecks(&mut cache, 1_999), 4);
+    assert_eq!(rechecks(&mut cache, 2_000), 100, "as if nothing were known");
 }
 
 #[test]
