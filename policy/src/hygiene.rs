@@ -64,6 +64,11 @@ pub fn clean_request(
             changes.push(HeaderChange::Add("cookie".into(), rest));
         }
     }
+    // A proxy in the sandbox drops what `Connection` names: it must not name what was just verified,
+    // and Envoy, which drops such headers itself, leaves the list of an upgrade as it is.
+    if head.first("upgrade").is_some() && head.all("connection").any(|value| names_more(value)) {
+        changes.push(HeaderChange::Set("connection".into(), b"Upgrade".to_vec()));
+    }
     if let Some(caller) = caller {
         let mut set = |name: &str, value: &str| {
             changes.push(HeaderChange::Set(name.into(), value.as_bytes().to_vec()));
@@ -72,6 +77,22 @@ pub fn clean_request(
         set(PROJECT_HEADER, &caller.project_id);
     }
     changes
+}
+
+/// Whether a `Connection` header names more than the upgrade itself.
+fn names_more(value: &[u8]) -> bool {
+    let items = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    items.filter(|item| !item.is_empty()).any(|item| !item.eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// What to change in the trailers of a request: nothing in there was verified.
+#[must_use]
+pub fn clean_trailers(
+    trailers: Head<'_>,
+    config: &IngressConfig,
+    used: Option<&Credential>,
+) -> Vec<HeaderChange> {
+    clean_request(trailers, config, used, None)
 }
 
 fn is_secret(name: &str, value: &[u8], config: &IngressConfig, used: Option<&Credential>) -> bool {
@@ -84,7 +105,7 @@ fn is_secret(name: &str, value: &[u8], config: &IngressConfig, used: Option<&Cre
         "authorization" if used.is_some_and(in_bearer) => true,
         // Joined or wrapped in another scheme, it is a secret all the same.
         "authorization" | "proxy-authorization" => value
-            .split(|b| matches!(b, b' ' | b'\t' | b',' | b'=' | b'"'))
+            .split(|b| matches!(b, b' ' | b'\t' | b',' | b'=' | b':' | b';' | b'"' | b'\''))
             .chain([token])
             .any(|word| is_used(word, used) || config.is_platform_secret(word)),
         _ => is_bare_secret(token, config, used),

@@ -1,7 +1,10 @@
 //! What crosses the gateway, in both directions, and what does not.
 
 use sandgate_policy::credential::Credential;
-use sandgate_policy::hygiene::{HeaderChange, clean_api_request, clean_request, clean_response};
+use sandgate_policy::head::Head;
+use sandgate_policy::hygiene::{
+    HeaderChange, clean_api_request, clean_request, clean_response, clean_trailers,
+};
 use sandgate_policy::ingress::Caller;
 use test_case::test_case;
 
@@ -92,6 +95,8 @@ fn what_belongs_to_the_app_arrives_untouched(name: &str, value: &str) {
 #[test_case("authorization", KEY.into(); "no scheme")]
 #[test_case("authorization", format!("Bearer sk-app, Bearer {KEY}"); "joined with the app's own")]
 #[test_case("authorization", format!("Basic YTpi,{KEY}"); "joined with another scheme")]
+#[test_case("authorization", format!("ApiKey:{KEY}"); "joined to a scheme by a colon")]
+#[test_case("authorization", format!("Bearer '{KEY}'"); "in single quotes")]
 #[test_case("proxy-authorization", format!("Bearer {KEY}"); "for a proxy")]
 #[test_case("x-sandgate-authorization", format!("Bearer {KEY}"); "in the gateway's header")]
 #[test_case("x-sandgate-authorization", "Bearer app".into(); "anything in the gateway's header")]
@@ -291,4 +296,33 @@ fn a_sandbox_may_not_speak_for_the_gateway() {
 fn an_answer_without_anything_forbidden_is_not_changed_at_all() {
     let headers = [("set-cookie".to_owned(), b"a=1".to_vec()), ("x".to_owned(), b"\xff".to_vec())];
     assert_eq!(clean_response(&headers, APP.as_bytes()), []);
+}
+
+#[test_case("Upgrade", "Upgrade"; "an upgrade alone stays as it was sent")]
+#[test_case("upgrade,", "upgrade,"; "an empty item does no harm")]
+#[test_case("Upgrade, X-Forwarded-Project-Id", "Upgrade"; "what was verified can not be nominated away")]
+#[test_case("keep-alive, upgrade", "Upgrade"; "what is of this hop stays on this hop")]
+fn the_connection_of_an_upgrade_names_the_upgrade_alone(sent: &str, received: &str) {
+    let request = get().and("upgrade", "websocket").and("connection", sent);
+    let request = request.and("x-sandgate-authorization", format!("Bearer {KEY}"));
+    let expected = ["upgrade: websocket".to_owned(), format!("connection: {received}")];
+    assert_eq!(private(&request), expected);
+}
+
+#[test]
+fn trailers_are_cleaned_like_headers() {
+    let used = get().and("authorization", "Bearer an-older-key-of-this-caller");
+    let used = Credential::extract(used.head(), &config()).ok().flatten();
+    let trailers: Vec<(String, Vec<u8>)> = [
+        ("checksum", "abc"),
+        ("authorization", "Bearer an-older-key-of-this-caller"),
+        ("cookie", "a=1; tl-session=x"),
+        ("x-forwarded-project-id", "proj_other"),
+        ("x_sandgate_anything", "x"),
+        ("x-copy", "an-older-key-of-this-caller"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
+    .into();
+    let changes = clean_trailers(Head::new(&trailers), &config(), used.as_ref());
+    assert_eq!(text(&apply(&trailers, &changes)), ["checksum: abc", "cookie: a=1"]);
 }
