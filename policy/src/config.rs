@@ -82,6 +82,8 @@ pub struct Limits {
     pub cache_entries: usize,
     /// Requests of a VM that wait for an answer.
     pub waiters: usize,
+    /// Those of them that wait for a resume of one project's sandboxes: the rest is for others.
+    pub resume_waiters_per_project: usize,
     /// Lookups of a VM under way at once.
     pub lookups_in_flight: usize,
     /// Requests to one sandbox in flight through one VM (one Envoy worker thread).
@@ -104,6 +106,7 @@ impl Default for Limits {
             stale_credential_ms: 60_000,
             cache_entries: 10_000,
             waiters: 1_000,
+            resume_waiters_per_project: 250,
             lookups_in_flight: 256,
             requests_per_sandbox: 1_000,
             resume_wait_ms: 30_000,
@@ -281,7 +284,7 @@ fn check_domains(raw: &[String]) -> Result<Vec<Domain>, ConfigError> {
 fn check_prefixes(raw: &RawIngressConfig) -> Result<(), ConfigError> {
     // Every token has an empty prefix, and none has one with a space or a separator: the first
     // would take the app's own bearers for ours, the other would miss ours in silence.
-    let separators = b",;=\"\\";
+    let separators = b",;:=\"'\\";
     let in_prefix = |b: u8| b.is_ascii_graphic() && !separators.contains(&b);
     let bad = |prefix: &&String| prefix.is_empty() || !prefix.bytes().all(in_prefix);
     if let Some(prefix) = raw.platform_prefixes.iter().find(bad) {
@@ -307,6 +310,7 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     let zero = [
         ("limits.cache_entries", limits.cache_entries == 0),
         ("limits.waiters", limits.waiters == 0),
+        ("limits.resume_waiters_per_project", limits.resume_waiters_per_project == 0),
         ("limits.lookups_in_flight", limits.lookups_in_flight == 0),
         ("limits.requests_per_sandbox", limits.requests_per_sandbox == 0),
     ];

@@ -247,6 +247,7 @@ impl Permit {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ResumePermit {
     sandbox_id: String,
+    project_id: String,
     public: bool,
 }
 
@@ -255,6 +256,12 @@ impl ResumePermit {
     #[must_use]
     pub fn sandbox_id(&self) -> &str {
         &self.sandbox_id
+    }
+
+    /// The project that the sandbox belongs to, and that whoever waits is counted for.
+    #[must_use]
+    pub fn project_id(&self) -> &str {
+        &self.project_id
     }
 
     /// Nobody was asked for a credential.
@@ -289,8 +296,11 @@ fn judge(inquiry: &Inquiry, facts: &Facts<'_>, config: &IngressConfig) -> Result
             if sandbox.name.is_none() || !sandbox.auto_resume {
                 return Err(Denial::SandboxNotRunning);
             }
-            let sandbox_id = sandbox.id.clone();
-            return Ok(Decision::Resume(ResumePermit { sandbox_id, public }));
+            return Ok(Decision::Resume(ResumePermit {
+                sandbox_id: sandbox.id.clone(),
+                project_id: sandbox.project_id.clone(),
+                public,
+            }));
         }
         SandboxState::Terminated => return Err(Denial::SandboxNotFound),
     }

@@ -16,6 +16,10 @@ pub enum Direction {
     Request,
     /// From upstream.
     Response,
+    /// From downstream, behind the body.
+    RequestTrailers,
+    /// From upstream, behind the body.
+    ResponseTrailers,
 }
 
 impl Direction {
@@ -23,6 +27,8 @@ impl Direction {
         match self {
             Self::Request => MapType::HttpRequestHeaders,
             Self::Response => MapType::HttpResponseHeaders,
+            Self::RequestTrailers => MapType::HttpRequestTrailers,
+            Self::ResponseTrailers => MapType::HttpResponseTrailers,
         }
     }
 }

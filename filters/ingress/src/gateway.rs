@@ -1,6 +1,6 @@
 //! All that one VM knows, and the requests that wait for it to know more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_wasm::types::Action;
 use sandgate_hostcalls::http::Answer;
@@ -29,6 +29,9 @@ use crate::waiting::{Verdict, Waiting};
 const TICKS_PER_PATROL: u32 = 10;
 /// Live streams judged again in one turn, so that a large change does not stall a worker.
 const SUSPECTS_PER_TURN: usize = 256;
+/// Requests that go on in one turn. Envoy sends the replies of one turn inside each other, and the
+/// VM's stack holds about 300: many requests may wait for one answer, and clients choose how many.
+const READY_PER_TURN: usize = 64;
 
 /// The state of the filter in one VM, for one configuration.
 pub(crate) struct Gateway {
@@ -44,6 +47,8 @@ pub(crate) struct Gateway {
     /// When a public port last resumed a sandbox, in milliseconds.
     pub(crate) public_resumes: BTreeMap<String, u64>,
     waiting: BTreeMap<u32, Waiting>,
+    /// Those of the waiting that need not wait any longer.
+    ready: BTreeSet<u32>,
     queue: Option<Queue>,
     ticks: u32,
 }
@@ -62,6 +67,7 @@ impl Gateway {
             live: Live::default(),
             public_resumes: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            ready: BTreeSet::new(),
             queue: None,
             ticks: 0,
             config,
@@ -106,14 +112,22 @@ impl Gateway {
         }
     }
 
-    /// The sandbox (or the proxy in its place) has answered; its stream is the effective context.
-    pub(crate) fn respond(&mut self, id: u32) {
+    /// More of a permitted stream has come than the head of its request; its stream is the effective
+    /// context.
+    pub(crate) fn clean(&mut self, id: u32, direction: Direction) {
         let Some(live) = self.live.get(id) else { return };
-        let cleaned = stream::headers(Direction::Response).and_then(|headers| {
-            let changes = hygiene::clean_response(&headers, &live.authority);
-            apply::change(Direction::Response, &changes)
+        let cleaned = stream::headers(direction).and_then(|headers| {
+            let changes = match direction {
+                Direction::Response | Direction::ResponseTrailers => {
+                    hygiene::clean_response(&headers, &live.authority)
+                }
+                Direction::Request | Direction::RequestTrailers => {
+                    hygiene::clean_trailers(Head::new(&headers), &self.config, live.credential())
+                }
+            };
+            apply::change(direction, &changes)
         });
-        // What can't be cleaned must not reach the client.
+        // What can't be cleaned must not go on.
         if cleaned.is_err() {
             self.metrics.host_error();
             let _ = stream::reset();
@@ -125,6 +139,7 @@ impl Gateway {
         if let Some(waiting) = self.waiting.remove(&id) {
             waiting.missing().iter().for_each(|key| self.lookups.leave(key, id));
         }
+        self.ready.remove(&id);
         self.live.remove(id);
     }
 
@@ -137,13 +152,9 @@ impl Gateway {
     /// Keeps deadlines. The root is the effective context.
     pub(crate) fn tick(&mut self) {
         let now = self.clock.now();
-        let due: Vec<u32> =
-            self.waiting.iter().filter(|(_, w)| w.is_due(now.ms)).map(|(id, _)| *id).collect();
-        for id in due {
-            if let Some(waiting) = self.waiting.get_mut(&id) {
-                waiting.on_due(now.ms);
-            }
-            self.proceed(id, now);
+        for (id, waiting) in self.waiting.iter_mut().filter(|(_, it)| it.is_due(now.ms)) {
+            waiting.on_due(now.ms);
+            self.ready.insert(*id);
         }
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_PER_PATROL) {
@@ -151,7 +162,7 @@ impl Gateway {
             if self.feed.is_settled(now.ms, self.config.limits().no_feed_ttl_ms.into()) {
                 self.live.suspect_all();
             }
-            self.judge_suspects(now);
+            self.live.start_round();
         }
         self.turn(now);
     }
@@ -164,7 +175,6 @@ impl Gateway {
             self.metrics.lookup(Asked::Changes, news.is_some());
             if let Some(news) = news {
                 self.forget(&news);
-                self.judge_suspects(now);
             }
         } else if let Some((key, flight)) = self.lookups.take(token) {
             let fact = answer.and_then(|answer| lookups::read(&key, answer));
@@ -283,10 +293,10 @@ impl Gateway {
         for id in flight.waiters {
             if let Some(waiting) = self.waiting.get_mut(&id) {
                 if waiting.on_answer(key, fact, now.ms) {
-                    self.proceed(id, now);
+                    self.ready.insert(id);
                 }
             } else if fact.is_some() {
-                self.judge(id, now);
+                self.live.suspect_one(id);
             }
         }
     }
@@ -326,9 +336,16 @@ impl Gateway {
         }
     }
 
-    fn judge_suspects(&mut self, now: Now) {
-        for id in self.live.suspects().into_iter().take(SUSPECTS_PER_TURN) {
-            self.judge(id, now);
+    /// Requests that wait for a resume of one of the project's sandboxes.
+    pub(crate) fn resuming(&self, project_id: &str) -> usize {
+        self.waiting.values().filter(|waiting| waiting.is_for(project_id)).count()
+    }
+
+    /// Lets requests go on that have all they waited for: those that came first, first.
+    fn proceed_ready(&mut self, now: Now) {
+        for _ in 0..READY_PER_TURN {
+            let Some(id) = self.ready.pop_first() else { break };
+            self.proceed(id, now);
         }
     }
 
@@ -354,11 +371,15 @@ impl Gateway {
         if !self.feed_name_is_missing() && self.feed.is_due(now.ms) {
             self.feed.poll(&self.config, now.ms);
         }
+        self.proceed_ready(now);
+        for id in self.live.next_suspects(SUSPECTS_PER_TURN) {
+            self.judge(id, now);
+        }
         for (key, flight) in self.lookups.send(&self.config, now.ms) {
             self.learn(&key, flight, None, now);
         }
-        // Whatever that asked for is sent by the next turn.
-        if self.lookups.has_unsent() {
+        // Whatever is left is done by the next turn.
+        if self.lookups.has_unsent() || !self.ready.is_empty() || self.live.is_in_round() {
             self.wake();
         }
     }

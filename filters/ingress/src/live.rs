@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sandgate_policy::credential::Credential;
 use sandgate_policy::gateway::Change;
 use sandgate_policy::ingress::{Inquiry, Permit};
 
@@ -25,6 +26,11 @@ impl LiveStream {
         }
     }
 
+    /// The credential that was judged; none on a public port, where what is shown is the app's.
+    pub(crate) fn credential(&self) -> Option<&Credential> {
+        self.inquiry.credential().filter(|_| self.permit.caller().is_some())
+    }
+
     pub(crate) fn is_expired(&self, unix_seconds: u64) -> bool {
         let expiry = self.permit.caller().and_then(|caller| caller.expires_at);
         expiry.is_some_and(|expiry| unix_seconds >= expiry)
@@ -37,6 +43,11 @@ pub(crate) struct Live {
     streams: BTreeMap<u32, LiveStream>,
     in_flight: BTreeMap<String, usize>,
     suspects: BTreeSet<u32>,
+    /// The suspect that was judged last. The next turn goes on behind it, so that changes which
+    /// concern one owner's streams again and again keep nobody else's from being judged.
+    judged: u32,
+    /// Suspects still to be judged in this round.
+    left: usize,
 }
 
 impl Live {
@@ -81,11 +92,21 @@ impl Live {
     pub(crate) fn suspect(&mut self, change: &Change) {
         let concerned = self.streams.iter().filter(|(_, stream)| stream.rests_on(change));
         self.suspects.extend(concerned.map(|(id, _)| *id));
+        self.start_round();
+    }
+
+    /// Marks one stream, if it is live.
+    pub(crate) fn suspect_one(&mut self, id: u32) {
+        if self.streams.contains_key(&id) {
+            self.suspects.insert(id);
+            self.start_round();
+        }
     }
 
     /// Marks all streams.
     pub(crate) fn suspect_all(&mut self) {
         self.suspects.extend(self.streams.keys());
+        self.start_round();
     }
 
     /// Marks the streams whose credential has expired.
@@ -94,8 +115,25 @@ impl Live {
         self.suspects.extend(expired.map(|(id, _)| *id));
     }
 
-    pub(crate) fn suspects(&self) -> Vec<u32> {
-        self.suspects.iter().copied().collect()
+    /// Has every suspect judged once, also those over which nothing could be said before.
+    pub(crate) fn start_round(&mut self) {
+        self.left = self.suspects.len();
+    }
+
+    /// Whether suspects wait to be judged in this round.
+    pub(crate) fn is_in_round(&self) -> bool {
+        self.left > 0
+    }
+
+    /// The suspects to be judged now, at most `max`.
+    pub(crate) fn next_suspects(&mut self, max: usize) -> Vec<u32> {
+        let max = max.min(self.left);
+        let behind = self.judged.saturating_add(1);
+        let next = self.suspects.range(behind..).chain(self.suspects.range(..behind));
+        let next: Vec<u32> = next.take(max).copied().collect();
+        self.left = self.left.saturating_sub(max);
+        self.judged = next.last().copied().unwrap_or(self.judged);
+        next
     }
 
     pub(crate) fn acquit(&mut self, id: u32) {

@@ -2,6 +2,7 @@
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
+use sandgate_hostcalls::stream::Direction;
 
 use crate::root::SharedGateway;
 
@@ -23,7 +24,18 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        self.gateway.with(|gateway| gateway.respond(self.id));
+        self.gateway.with(|gateway| gateway.clean(self.id, Direction::Response));
+        Action::Continue
+    }
+
+    // What is no header must not pass as a trailer: many servers and clients merge the two.
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        self.gateway.with(|gateway| gateway.clean(self.id, Direction::RequestTrailers));
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        self.gateway.with(|gateway| gateway.clean(self.id, Direction::ResponseTrailers));
         Action::Continue
     }
 }

@@ -85,6 +85,11 @@ impl Waiting {
         }
     }
 
+    /// Whether it waits for a resume of one of the project's sandboxes.
+    pub(crate) fn is_for(&self, project_id: &str) -> bool {
+        self.resume.as_ref().is_some_and(|permit| permit.project_id() == project_id)
+    }
+
     /// What it waits to be told.
     pub(crate) fn missing(&self) -> &[Key] {
         &self.missing
@@ -316,7 +321,17 @@ impl Gateway {
         now: Now,
     ) -> Verdict {
         if waiting.resume.is_none() {
-            waiting.deadline = now.ms.saturating_add(waiting.patience);
+            // One project's sandboxes, slow to resume, must leave room for others to wait.
+            let room = self.config.limits().resume_waiters_per_project;
+            if self.resuming(permit.project_id()) >= room {
+                return Verdict::deny(Denial::SandboxNotReady);
+            }
+            // Nobody is accountable for how long an anonymous client says that it waits.
+            let patience = match permit.is_public() {
+                true => waiting.patience.min(self.config.limits().resume_wait_ms.into()),
+                false => waiting.patience,
+            };
+            waiting.deadline = now.ms.saturating_add(patience);
         }
         waiting.resume = Some(permit.clone());
         if waiting.gave_up || now.ms >= waiting.deadline {

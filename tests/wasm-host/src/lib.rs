@@ -23,6 +23,7 @@
 //! - Resuming, replying and resetting happen after the filter's callback has returned.
 //! - A request's headers are gone once it was resumed: a filter that reads them then is told
 //!   `BadArgument`, on which the SDK panics.
+//! - More than 256 replies in one callback are a fault: in Envoy they overflow the machine's stack.
 //! - A reply of the filter's own passes its response callback, as every response does.
 //! - HTTP calls belong to the root context, whoever made them. Failures come as 503 and 504
 //!   responses with a text body.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use sandgate_e2e::control_plane::ControlPlane;
 use sandgate_e2e::wait::until;
-use sandgate_e2e::{DOMAIN, Setup, run};
+use sandgate_e2e::{DOMAIN, Protocol, Setup, run};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -133,6 +134,43 @@ fn nothing_that_a_client_sends_breaks_the_filter() {
         }
         let call = stack.edge().get(&host, "/health").bearer(&key);
         assert_eq!(call.send().await?.status, 200);
+        assert_eq!(stack.envoy().stat("wasm.sandgate_ingress.vm_reload").await?, 0, "a VM trapped");
+        assert_eq!(stack.envoy().stat("sandgate_ingress_host_errors_total").await?, 0);
+        Ok(())
+    });
+}
+
+/// One answer of the control plane may refuse as many requests as may wait. Envoy sends the replies
+/// of one callback inside each other; a VM that ran out of stack there took everybody's live
+/// streams with it.
+#[test]
+fn a_crowd_that_one_answer_refuses_does_not_break_the_filter() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.my_env().await?;
+        for round in 0..6 {
+            let host = format!("8080-crowd-{round}.{DOMAIN}");
+            let wrong = format!("tl_apiKey_wrong_{round}");
+            let mut connections = Vec::new();
+            for _ in 0..9 {
+                connections.push(stack.edge().connect(Protocol::H2c).await?);
+            }
+            let mut crowd = Vec::new();
+            for (number, connection) in (0..900).zip(connections.iter().cycle()) {
+                let mut connection = connection.share()?;
+                // Those who name no sandbox that there is, and those who show no good credential.
+                let (call, expected) = match number % 2 {
+                    0 => (stack.edge().get(&host, "/"), "401 UNAUTHENTICATED"),
+                    _ => {
+                        let call = stack.edge().get(&sandbox.management(), "/").bearer(&wrong);
+                        (call, "401 INVALID_CREDENTIALS")
+                    }
+                };
+                crowd.push(async move { (connection.send(call).await, expected) });
+            }
+            for (answer, expected) in join_all(crowd).await {
+                assert_eq!(answer?.denial()?, expected);
+            }
+        }
         assert_eq!(stack.envoy().stat("wasm.sandgate_ingress.vm_reload").await?, 0, "a VM trapped");
         assert_eq!(stack.envoy().stat("sandgate_ingress_host_errors_total").await?, 0);
         Ok(())

@@ -156,6 +156,25 @@ fn a_thousand_streams_are_closed_with_few_calls() {
     assert!(made <= 10, "{made} calls");
 }
 
+/// Whoever has many streams, and keeps changing what they rest on, must not keep those of others
+/// from being closed.
+#[test]
+fn streams_that_cannot_be_judged_yet_hold_up_no_others() {
+    let gateway = warm();
+    let many: Vec<Stream> = (0..600).map(|_| open(&gateway, with_key(8080, "my-env"))).collect();
+    let other = open(&gateway, to(8080, "shop"));
+    gateway.fleet().hang_on = Some(MY_ENV.to_owned());
+    gateway.fleet().change(MY_ENV, |sandbox| sandbox.exposed_ports = vec![8080]);
+    gateway.advance_ms(100);
+    gateway.fleet().change(SHOP, |sandbox| sandbox.exposed_ports = vec![]);
+    for _ in 0..5 {
+        gateway.fleet().change(MY_ENV, |sandbox| sandbox.exposed_ports.push(3000));
+        gateway.advance_ms(100);
+    }
+    assert_eq!(other.outcome(), Outcome::Reset);
+    assert!(many.iter().all(Stream::is_open));
+}
+
 #[test]
 fn a_stream_that_waits_for_its_response_is_closed_too() {
     let gateway = warm();

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sandgate_wasm_host::Outcome;
+use sandgate_wasm_host::{Outcome, Stream};
 
 use crate::support::{
-    Gateway, KEY, MY_ENV, PLAIN_KEY, bearer, denied, forwarded, is_pending, to, with_key,
+    Gateway, KEY, MY_ENV, PLAIN_KEY, bearer, denial, denied, forwarded, is_pending, to, with_key,
 };
 
 const ROUND_TRIP: Duration = Duration::from_millis(40);
@@ -48,6 +48,23 @@ fn a_second_request_needs_no_lookup() {
         assert_eq!(forwarded(&stream).upstream.as_deref(), Some("127.64.0.2:3000"));
     }
     assert_eq!(gateway.calls("") - calls, 0);
+}
+
+/// Envoy's VM ran out of stack when more than 304 were refused in one callback, and took the live
+/// streams of everybody with it; the host of these tests fails on more than 256.
+#[test]
+fn a_thousand_that_are_refused_by_one_answer_are_all_answered() {
+    let gateway = slow();
+    let unknown: Vec<Stream> = (0..500).map(|_| gateway.host.request(to(8080, "nobody"))).collect();
+    let wrong = bearer(to(9501, "my-env"), "tl_apiKey_wrong");
+    let wrong: Vec<Stream> = (0..500).map(|_| gateway.host.request(wrong.clone())).collect();
+    gateway.advance_ms(1_000);
+    for stream in &unknown {
+        assert_eq!(denied(stream), denial(401, "UNAUTHENTICATED"));
+    }
+    for stream in &wrong {
+        assert_eq!(denied(stream), denial(401, "INVALID_CREDENTIALS"));
+    }
 }
 
 #[test]

@@ -243,6 +243,25 @@ fn an_authorized_caller_is_not_held_back_by_the_limit_for_public_ports() {
 }
 
 #[test]
+fn one_projects_waiters_leave_room_for_others() {
+    let gateway = Gateway::with_limits(json!({"waiters": 20, "resume_waiters_per_project": 5}));
+    gateway.passes(to(8080, "shop"));
+    gateway.fleet().resume_time = Duration::from_secs(60);
+    gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
+    gateway.host.run();
+    let anonymous: Vec<Stream> =
+        (0..30).map(|_| gateway.send(with_timeout(to(8080, "asleep"), "300000"))).collect();
+    assert_eq!(anonymous.iter().filter(|stream| is_pending(stream)).count(), 5);
+    assert_eq!(denied(&anonymous[29]), denial(503, "SANDBOX_NOT_READY"));
+    // What is not known can still be asked for, and waited for.
+    assert_eq!(gateway.denies(to(8080, "nobody")), denial(401, "UNAUTHENTICATED"));
+    gateway.passes(with_key(8080, "my-env"));
+    // Nobody says for how long an anonymous client may take a place.
+    gateway.advance_ms(30_100);
+    assert!(!anonymous.iter().any(is_pending));
+}
+
+#[test]
 fn more_waiters_than_the_limit_are_told_to_come_again() {
     let gateway = Gateway::with_limits(json!({"waiters": 5}));
     gateway.passes(to(8080, "shop"));

@@ -36,6 +36,8 @@ pub(crate) struct Fleet {
     pub(crate) feed: bool,
     /// How long each lookup takes.
     pub(crate) delay: Duration,
+    /// The sandbox, by name or id, that it never answers about.
+    pub(crate) hang_on: Option<String>,
     /// How long a resume takes.
     pub(crate) resume_time: Duration,
     /// What every resume is answered with instead, if anything.
@@ -69,6 +71,7 @@ impl Fleet {
             delay: Duration::ZERO,
             resume_time: Duration::from_secs(2),
             resume_answer: None,
+            hang_on: None,
             sandboxes: BTreeMap::new(),
             credentials: BTreeMap::new(),
             changes: Vec::new(),
@@ -154,6 +157,9 @@ impl Fleet {
         let (path, query) = path.split_once('?').unwrap_or((&path, ""));
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match (call.method().as_str(), parts.as_slice()) {
+            ("GET", ["gateway", "v1", "sandboxes", name]) if self.hangs_on(name) => {
+                Answer::silence()
+            }
             ("GET", ["gateway", "v1", "sandboxes", name]) => self.resolve(name).after(self.delay),
             ("POST", ["gateway", "v1", "credentials", "introspect"]) => {
                 self.introspect(&call.body).after(self.delay)
@@ -168,6 +174,11 @@ impl Fleet {
     fn find(&self, name: &str) -> Option<&Sandbox> {
         let named = |sandbox: &&Sandbox| sandbox.name.as_deref() == Some(name);
         self.sandboxes.get(name).or_else(|| self.sandboxes.values().find(named))
+    }
+
+    fn hangs_on(&self, name: &str) -> bool {
+        let asked = self.find(name).map(|sandbox| &sandbox.id);
+        asked.is_some() && asked == self.hang_on.as_ref()
     }
 
     fn resolve(&self, name: &str) -> Answer {
