@@ -15,7 +15,7 @@ try: ## Run every command that `make run` prints, against a run of its own
 	@exec scripts/try --own
 
 test: ## Run all tests; says at the end what ran and what did not
-	@scripts/setup build envoy
+	@scripts/setup build envoy venv
 	@exec scripts/test
 
 check: ## Format, clippy (native and wasm), docs, licences, Envoy's view of its configuration

@@ -7,17 +7,25 @@
 mod access;
 mod fields;
 mod info;
+mod lifecycle;
+mod list;
+pub mod openapi;
+mod parameters;
 mod platform;
 mod requests;
 mod sandboxes;
+mod spec;
+mod target;
+mod urls;
 
 use axum::Router;
+use axum::response::Response;
 use axum::routing::{get, post};
 
-pub use self::info::{InvalidProxyUrl, PublicUrls};
 pub(crate) use self::platform::ready;
+pub use self::urls::{InvalidProxyUrl, PublicUrls};
 use crate::fleet::Fleet;
-use crate::http::{Bounds, bounded, with_fallbacks};
+use crate::http::{ApiError, Bounds, bounded, with_fallbacks};
 use crate::watchers::Watchers;
 
 /// What the handlers work on.
@@ -31,17 +39,21 @@ pub struct Api {
     pub urls: PublicUrls,
 }
 
+/// What a call ends in.
+type Answer = Result<Response, ApiError>;
+
 /// The routes of the public API.
 pub fn router(api: Api, bounds: Bounds) -> Router {
     let fleet = api.fleet.clone();
     let sandboxes = Router::new()
-        .route("/sandboxes", post(sandboxes::create).get(sandboxes::list))
+        .route("/sandboxes", post(sandboxes::create).get(list::list))
         .route(
             "/sandboxes/{sandbox}",
             get(sandboxes::get).patch(sandboxes::patch).delete(sandboxes::delete),
         )
-        .route("/sandboxes/{sandbox}/suspend", post(sandboxes::suspend))
-        .route("/sandboxes/{sandbox}/resume", post(sandboxes::resume));
+        .route("/sandboxes/{sandbox}/suspend", post(lifecycle::suspend))
+        .route("/sandboxes/{sandbox}/resume", post(lifecycle::resume))
+        .route("/archived-sandboxes/{sandbox}", get(sandboxes::archived));
     let router = Router::new()
         .merge(sandboxes.clone())
         .nest("/v1/namespaces/{namespace}", sandboxes)

@@ -39,7 +39,7 @@ enum Command {
     /// API keys, personal access tokens and sessions
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Show who changed which ports of a sandbox can be reached
+    /// Show who changed which ports can be reached, of one sandbox or of all
     Audit(audit::Audit),
     /// Print the description of an API, as it is committed in docs/openapi
     #[command(subcommand)]
@@ -50,6 +50,8 @@ enum Command {
 enum Openapi {
     /// The API that the ingress filters call
     Gateway,
+    /// The API that owners of sandboxes call
+    Public,
 }
 
 /// Options of every management command.
@@ -93,5 +95,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Openapi(Openapi::Gateway) => {
             Output::plain(&crate::gateway::openapi::description()?)
         }
+        Command::Openapi(Openapi::Public) => Output::plain(&crate::api::openapi::description()?),
     }
 }

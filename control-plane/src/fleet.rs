@@ -4,6 +4,7 @@
 //! the store, of which only one can win, so several control planes can share a store. Work that has
 //! begun goes on when the caller who asked for it goes away.
 
+mod leftovers;
 mod locks;
 mod restore;
 mod resume;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use sandgate_policy::gateway::SandboxState;
 use sandgate_policy::host::SandboxRef;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::locks::KeyedLocks;
@@ -22,7 +24,7 @@ use self::resume::Flights;
 pub use self::resume::{ResumeError, ResumePolicy};
 use crate::db::Db;
 use crate::model::{NewSandbox, Sandbox, SandboxId, SandboxPatch, Timestamp};
-use crate::runtime::Runtime;
+use crate::runtime::{Failure, Runtime};
 use crate::store::{Committed, Patched, Result, StoreError};
 
 /// Bounds that an operator may change.
@@ -55,6 +57,8 @@ struct Inner {
     settings: FleetSettings,
     locks: KeyedLocks,
     flights: Mutex<Flights>,
+    /// Suspensions that the runtime did not confirm, with the generation that was to end.
+    unconfirmed: Mutex<BySandbox<u64>>,
 }
 
 /// Why a sandbox can't be suspended.
@@ -71,9 +75,25 @@ pub enum SuspendError {
     /// It is not there.
     #[error("there is no such sandbox")]
     NotFound,
+    /// The runtime refused: it runs on.
+    #[error("the sandbox runs on, as it could not be suspended: {0}")]
+    Refused(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The runtime failed.
+    #[error(
+        "the suspension is not confirmed: {0}; the sandbox counts as suspended and nothing reaches it, the platform is asked again, and a resume makes it run"
+    )]
+    Unconfirmed(String),
+}
+
+/// A sandbox that is being started.
+pub struct Starting {
+    /// As it was written down.
+    pub made: Committed<Sandbox>,
+    /// How its start ends; closed without a word if the server stops before that.
+    pub started: oneshot::Receiver<std::result::Result<(), Failure>>,
 }
 
 impl Fleet {
@@ -87,6 +107,7 @@ impl Fleet {
                 settings,
                 locks: KeyedLocks::default(),
                 flights: Mutex::new(Flights::default()),
+                unconfirmed: Mutex::default(),
             }),
         }
     }
@@ -109,13 +130,15 @@ impl Fleet {
     ///
     /// # Errors
     /// Those of [`crate::store::Sandboxes::create_sandbox`].
-    pub async fn create(&self, new: NewSandbox) -> Result<Committed<Sandbox>> {
+    pub async fn create(&self, new: NewSandbox) -> Result<Starting> {
         let made =
             self.inner.db.write(move |store| store.create_sandbox(&new, Timestamp::now())).await?;
         let inner = Arc::clone(&self.inner);
         let sandbox = made.value.clone();
-        tokio::spawn(async move { inner.start(sandbox).await });
-        Ok(made)
+        let (done, started) = oneshot::channel();
+        // Whoever asked may have gone away.
+        tokio::spawn(async move { drop(done.send(inner.start(sandbox).await)) });
+        Ok(Starting { made, started })
     }
 
     /// Changes what an owner may change.
@@ -172,9 +195,15 @@ impl Fleet {
             SandboxState::Suspended => return Ok(sandbox),
             SandboxState::Suspending => {}
             SandboxState::Running => {
-                let inner = Arc::clone(&self.inner);
-                let id = id.clone();
-                tokio::spawn(async move { inner.suspend(id).await });
+                let work = tokio::spawn(Arc::clone(&self.inner).suspend(sandbox));
+                // When it takes too long, or the server stops, the answer is the state.
+                if let Ok(Ok(Err(failure))) = tokio::time::timeout_at(deadline, work).await {
+                    return Err(if failure.refused {
+                        SuspendError::Refused(failure.reason)
+                    } else {
+                        SuspendError::Unconfirmed(failure.reason)
+                    });
+                }
             }
             SandboxState::Pending | SandboxState::Snapshotting | SandboxState::Terminated => {
                 return Err(SuspendError::NotRunning(crate::model::state_name(sandbox.state)));

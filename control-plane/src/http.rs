@@ -3,9 +3,10 @@
 mod body;
 mod bounds;
 mod error;
+mod json;
 mod listener;
 
-pub use body::{read_object, read_typed};
+pub use body::{read_nothing, read_object, read_typed};
 pub use bounds::{Bounds, bounded};
 pub use error::ApiError;
 pub use listener::{ListenError, Listener};

@@ -63,9 +63,17 @@ pub enum RuntimeError {
         "the runtime gave the address {0}, which lies in none of the sandbox CIDRs; start the server with a --sandbox-cidr that holds it, or correct the runtime"
     )]
     ForeignAddress(IpAddr),
-    /// It failed.
+    /// It failed, and nobody knows how far it got.
     #[error("{0}")]
     Failed(String),
+    /// It will not do it, and has changed nothing.
+    #[error("{why}")]
+    Refused {
+        /// For the log.
+        why: String,
+        /// What it says to the owner, if it does.
+        to_owner: Option<String>,
+    },
     /// Every address is in use, or was until a moment ago.
     #[error(
         "no address is free in {0}; delete sandboxes, or start the server with a larger --local-cidr"
@@ -79,5 +87,35 @@ pub enum RuntimeError {
 impl RuntimeError {
     pub(crate) fn failed(what: impl std::fmt::Display) -> Self {
         Self::Failed(what.to_string())
+    }
+
+    /// What the owner of the sandbox is told.
+    #[must_use]
+    pub fn for_owner(&self) -> Failure {
+        let reason = match self {
+            Self::ForeignAddress(_) => "the platform gave it an address that sandboxes can't have",
+            Self::Failed(_) => "the platform failed, or can't be reached",
+            Self::NoAddress(_) => "there is no room for another one now",
+            Self::TimedOut(_) => "the platform did not finish in time",
+            Self::Refused { to_owner: Some(words), .. } => words,
+            Self::Refused { to_owner: None, .. } => "the platform refused, without saying why",
+        };
+        Failure { refused: matches!(self, Self::Refused { .. }), reason: reason.to_owned() }
+    }
+}
+
+/// A runtime's failure in words for owners: no addresses, programs or URLs of the operator's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// It was refused: trying again will not help, and the sandbox is as it was.
+    pub refused: bool,
+    /// Why, as the end of a sentence.
+    pub reason: String,
+}
+
+impl Failure {
+    /// Our own store failed.
+    pub(crate) fn of_store() -> Self {
+        Self { refused: false, reason: "the control plane's store failed".to_owned() }
     }
 }

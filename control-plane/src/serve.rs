@@ -117,6 +117,8 @@ impl Server {
         tasks.spawn(follow_store(db, watchers));
         let follower = fleet.clone();
         tasks.spawn(async move { follower.follow_exits(exited).await });
+        let follower = fleet.clone();
+        tasks.spawn(async move { follower.follow_leftovers().await });
         restore(&fleet).await;
         Ok(Self { api_address, gateway_address, fleet, stopping, listeners, tasks, _lock: lock })
     }

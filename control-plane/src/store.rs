@@ -280,9 +280,9 @@ pub trait Sandboxes {
     /// The store can't be read.
     fn name_is_free(&self, name: &SandboxName, project_id: &str, now: Timestamp) -> Result<bool>;
 
-    /// The audit log of a sandbox's ports, oldest first.
+    /// The audit log of the ports of one sandbox, or of all, oldest first.
     ///
     /// # Errors
     /// The store can't be read.
-    fn port_changes(&self, sandbox_id: &SandboxId) -> Result<Vec<PortChange>>;
+    fn port_changes(&self, sandbox_id: Option<&SandboxId>) -> Result<Vec<PortChange>>;
 }

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod suite {
     mod api_access;
+    mod api_bodies;
     mod api_create;
     mod api_life;
     mod api_list;
@@ -22,4 +23,5 @@ mod suite {
     mod runtime;
     mod support;
     mod webhook;
+    mod webhook_example;
 }

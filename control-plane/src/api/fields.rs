@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 
 use crate::http::ApiError;
 
+/// The largest number that [`whole`] takes.
+pub(super) const MAX_WHOLE: u64 = (1 << 53) - 1;
+
 /// The fields that are not read yet.
 pub(super) struct Fields(Map<String, Value>);
 
@@ -105,4 +108,15 @@ pub(super) fn list(name: &str, value: Value) -> Result<Vec<Value>, ApiError> {
         Value::Array(list) => Ok(list),
         _ => Err(ApiError::invalid(format!("`{name}` must be a list"))),
     }
+}
+
+/// A whole number from 0 to 2^53 - 1, which every JSON parser reads exactly (RFC 8259, section 6).
+/// JSON has one kind of number: `8080.0` is as whole as `8080`.
+pub(super) fn whole(value: &Value) -> Option<u64> {
+    let whole = value.as_u64().or_else(|| {
+        let number = value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0)?;
+        // A float of that size has no other form as text, and no sign.
+        format!("{number:.0}").parse().ok()
+    });
+    whole.filter(|number| *number <= MAX_WHOLE)
 }

@@ -3,32 +3,85 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::access::Caller;
+use super::parameters::Parameters;
 use crate::fleet::Fleet;
 use crate::http::ApiError;
 
-/// Who the credential is.
-pub(super) async fn introspect(caller: Caller) -> Response {
-    Json(json!({
-        "id": caller.principal,
-        "organizationId": caller.organization_id,
-        "projectId": caller.project_id,
-    }))
-    .into_response()
+/// Who a credential is.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct KeyInfo {
+    /// The key's id, or the user's.
+    id: String,
+    /// Of the project.
+    organization_id: String,
+    /// In which it acts.
+    project_id: String,
 }
 
-/// The names of the caller's project.
+/// A project and its organization.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ProjectInfo {
+    /// The project's id.
+    id: String,
+    /// The project's name.
+    name: String,
+    /// Whose it is.
+    organization_id: String,
+    /// Name of that organization.
+    organization_name: String,
+}
+
+/// Who the credential is, and in which project it acts.
+#[utoipa::path(
+    post,
+    path = "/platform/v1/keys/introspect",
+    tag = "platform",
+    operation_id = "introspect_key",
+    responses((status = 200, description = "It is valid.", body = KeyInfo))
+)]
+pub(super) async fn introspect(
+    caller: Caller,
+    parameters: Parameters,
+) -> Result<Json<KeyInfo>, ApiError> {
+    parameters.none()?;
+    Ok(Json(KeyInfo {
+        id: caller.principal,
+        organization_id: caller.organization_id,
+        project_id: caller.project_id,
+    }))
+}
+
+/// The names of the caller's project and its organization.
+#[utoipa::path(
+    get,
+    path = "/platform/v1/organizations/{organization}/projects/{project}",
+    tag = "platform",
+    operation_id = "get_project",
+    params(
+        ("organization" = String, Path, description = "Its id."),
+        ("project" = String, Path, description = "Its id."),
+    ),
+    responses((status = 200, description = "The project.", body = ProjectInfo))
+)]
 pub(super) async fn project(
     State(api): State<Api>,
     caller: Caller,
-    Path((organization, project)): Path<(String, String)>,
-) -> Result<Response, ApiError> {
+    parameters: Parameters,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<Json<ProjectInfo>, ApiError> {
+    parameters.none()?;
+    let Path((organization, project)) =
+        path.map_err(|_| ApiError::invalid("the path is not UTF-8"))?;
     let none = || {
         let message = "there is no such project that this credential may see";
         ApiError::new(StatusCode::NOT_FOUND, "PROJECT_NOT_FOUND", message)
@@ -38,13 +91,12 @@ pub(super) async fn project(
     }
     let found = api.fleet.db().read(move |store| store.project(&project)).await?;
     let project = found.ok_or_else(none)?;
-    Ok(Json(json!({
-        "id": project.id,
-        "name": project.name,
-        "organizationId": project.organization_id,
-        "organizationName": project.organization_name,
+    Ok(Json(ProjectInfo {
+        id: project.id,
+        name: project.name,
+        organization_id: project.organization_id,
+        organization_name: project.organization_name,
     }))
-    .into_response())
 }
 
 /// Whether the store answers.

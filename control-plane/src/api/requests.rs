@@ -2,31 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, Update, boolean, list, text};
+use super::fields::{Fields, Update, boolean, list, text, whole};
+use super::spec::{self, CHANGEABLE_SPEC, SPEC};
 use crate::http::ApiError;
 use crate::model::{ExposedPorts, SandboxName, SandboxPatch, Spec};
+use crate::store::StoreError;
 
-/// Fields that the clients send and networking has no use for: kept, repeated in answers, and
-/// handed to the runtime.
-const SPEC: [&str; 11] = [
-    "resources",
-    "image",
-    "timeout_secs",
-    "entrypoint",
-    "snapshot_id",
-    "file_systems",
-    "max_pending_secs",
-    "secret_names",
-    "template_id",
-    "pool_id",
-    "metadata",
-];
-/// Those of them that can be changed.
-const CHANGEABLE_SPEC: [&str; 3] = ["resources", "timeout_secs", "metadata"];
-/// Bytes of all that is kept.
-const MAX_SPEC: usize = 64 * 1_024;
 /// Entries of `exposed_ports`, before duplicates are dropped.
-const MAX_PORTS: usize = 65_535;
+pub(super) const MAX_PORTS: usize = 65_535;
 
 /// A sandbox to be made.
 pub(super) struct CreateRequest {
@@ -48,15 +31,18 @@ impl CreateRequest {
         let auto_resume = fields.take("auto_resume", boolean)?;
         let wait = fields.take("wait", boolean)?;
         fields.take("network", network)?;
-        let mut spec = fields.keep(&SPEC);
+        let mut spec = spec::take(&mut fields, &SPEC)?;
         spec.retain(|_, value| !value.is_null());
         fields.finish()?;
-        bound(&spec)?;
+        let name = match name {
+            Update::Set(name) => Some(name),
+            Update::Keep | Update::Clear => None,
+        };
+        if auto_resume == Update::Set(false) && name.is_none() {
+            return Err(ApiError::invalid(StoreError::AutoResumeNeedsName.to_string()));
+        }
         Ok(Self {
-            name: match name {
-                Update::Set(name) => Some(name),
-                Update::Keep | Update::Clear => None,
-            },
+            name,
             exposed_ports: ports.or_default(ExposedPorts::default()).unwrap_or_default(),
             allow_unauthenticated_access: public.or_default(false).unwrap_or(false),
             auto_resume: auto_resume.or_default(true).unwrap_or(true),
@@ -86,9 +72,8 @@ pub(super) fn parse_patch(body: Map<String, Value>) -> Result<SandboxPatch, ApiE
     let public = access(&mut fields)?;
     let auto_resume = fields.take("auto_resume", boolean)?;
     fields.take("network", network)?;
-    let spec = fields.keep(&CHANGEABLE_SPEC);
+    let spec = spec::take(&mut fields, &CHANGEABLE_SPEC)?;
     fields.finish()?;
-    bound(&spec)?;
     Ok(SandboxPatch {
         name,
         exposed_ports: ports.or_default(ExposedPorts::default()),
@@ -114,7 +99,8 @@ fn ports(field: &str, value: Value) -> Result<ExposedPorts, ApiError> {
         return Err(ApiError::invalid(format!("`{field}` has more than {MAX_PORTS} entries")));
     }
     let numbers = list.iter().enumerate().map(|(index, entry)| {
-        let number = entry.as_i64().map(i128::from).or_else(|| entry.as_u64().map(i128::from));
+        // A negative number has a better error than one that is none.
+        let number = whole(entry).map(i128::from).or_else(|| entry.as_i64().map(i128::from));
         number.ok_or_else(|| {
             ApiError::invalid(format!("`{field}[{index}]` must be a whole number from 1 to 65535"))
         })
@@ -156,27 +142,6 @@ fn network(field: &str, value: Value) -> Result<(), ApiError> {
         if !entries.is_empty() {
             return Err(refused(name));
         }
-    }
-    Ok(())
-}
-
-/// What clients may send along is bounded, as it is stored and repeated.
-fn bound(spec: &Spec) -> Result<(), ApiError> {
-    for name in ["resources", "metadata"] {
-        if spec.get(name).is_some_and(|value| !value.is_object() && !value.is_null()) {
-            return Err(ApiError::invalid(format!("`{name}` must be an object")));
-        }
-    }
-    for name in ["file_systems", "entrypoint"] {
-        if spec.get(name).is_some_and(|value| !value.is_array() && !value.is_null()) {
-            return Err(ApiError::invalid(format!("`{name}` must be a list")));
-        }
-    }
-    let size = Value::Object(spec.clone()).to_string().len();
-    if size > MAX_SPEC {
-        return Err(ApiError::invalid(format!(
-            "the fields that describe the sandbox take more than {MAX_SPEC} bytes"
-        )));
     }
     Ok(())
 }

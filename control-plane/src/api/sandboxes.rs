@@ -1,89 +1,46 @@
-//! The calls on sandboxes.
-
-use std::collections::HashMap;
-use std::time::Duration;
+//! Making, showing, changing and deleting sandboxes.
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
-use sandgate_policy::gateway::SandboxState;
-use sandgate_policy::host::SandboxRef;
-use serde_json::json;
-use tokio::time::Instant;
+use axum::response::IntoResponse;
+use sandgate_policy::gateway::{ErrorBody, SandboxState};
+use tokio::time::{Instant, timeout_at};
 
 use super::access::Caller;
+use super::info::{CreatedSandbox, SandboxInfo};
+use super::parameters::{LONGEST_WAIT, Parameters};
 use super::requests::{CreateRequest, parse_patch};
-use super::{Api, info};
-use crate::fleet::{ResumeError, ResumePolicy, SuspendError};
+use super::target::Target;
+use super::{Answer, Api};
+use crate::fleet::Starting;
 use crate::http::{ApiError, read_object};
-use crate::model::{NewSandbox, Sandbox, SandboxId, state_named};
-use crate::store::{ListFilter, Revision};
+use crate::model::{NewSandbox, SandboxId};
 
-/// The namespace of the paths without one.
-const DEFAULT_NAMESPACE: &str = "default";
-/// Sandboxes in one answer, unless fewer are asked for. Some clients read one page only.
-const PAGE: usize = 1_000;
-/// How long suspend and resume are waited for, unless `wait_ms` says otherwise.
-const DEFAULT_WAIT: Duration = Duration::from_secs(30);
-/// The longest wait, whatever `wait_ms` says.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-type Answer = Result<Response, ApiError>;
-
-/// The path's namespace and sandbox.
-pub(super) struct Target {
-    namespace: String,
-    sandbox: Option<String>,
-}
-
-impl FromRequestParts<Api> for Target {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let mut path = Path::<HashMap<String, String>>::from_request_parts(parts, api)
-            .await
-            .map_err(|_| ApiError::invalid("the path is not UTF-8"))?;
-        let namespace = path.remove("namespace").unwrap_or_else(|| DEFAULT_NAMESPACE.into());
-        Ok(Self { namespace, sandbox: path.remove("sandbox") })
-    }
-}
-
-impl Target {
-    /// The sandbox, if it is the caller's.
-    async fn find(&self, api: &Api, caller: &Caller) -> Result<Sandbox, ApiError> {
-        let which = self.sandbox.as_deref().and_then(SandboxRef::parse);
-        let found = match which {
-            Some(which) => api.fleet.find(which).await?,
-            None => None,
-        };
-        found
-            .filter(|sandbox| sandbox.project_id == caller.project_id)
-            .ok_or_else(ApiError::no_sandbox)
-    }
-}
-
-impl Api {
-    /// Waits until the gateways have seen a change, so that it holds when it is answered.
-    async fn seen(&self, revision: Revision) {
-        if !self.watchers.confirmed(revision).await {
-            tracing::warn!(revision, "a gateway is slow to apply a change");
-        }
-    }
-
-    fn show(&self, status: StatusCode, sandbox: &Sandbox, target: &Target) -> Response {
-        (status, Json(info::info(sandbox, &target.namespace, &self.urls))).into_response()
-    }
-}
-
+/// Makes a sandbox, and waits until it runs.
+#[utoipa::path(
+    post,
+    path = "/sandboxes",
+    tag = "sandboxes",
+    operation_id = "create_sandbox",
+    request_body(content = ref("#/components/schemas/CreateSandbox"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "It runs.", body = CreatedSandbox),
+        (status = 202, description = "With `wait` false: it is being started.", body = CreatedSandbox),
+        (status = 409, description = "`NAME_TAKEN`: the name is not available.", body = ErrorBody),
+        (status = 422, description = "`SANDBOX_REFUSED`: the platform will not run it, and says why.", body = ErrorBody),
+        (status = 504, description = "It does not run yet, `status` is `timeout`: ask for it again.", body = CreatedSandbox),
+    )
+)]
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
     target: Target,
+    parameters: Parameters,
     body: Body,
 ) -> Answer {
+    parameters.none()?;
     let request = CreateRequest::parse(read_object(body).await?)?;
     let id = SandboxId::generate().map_err(|error| {
         tracing::error!(%error, "no sandbox can be created");
@@ -99,86 +56,82 @@ pub(super) async fn create(
         spec: request.spec,
         principal: caller.principal,
     };
-    let made = api.fleet.create(new).await?;
+    let Starting { made, started } = api.fleet.create(new).await?;
     // Gateways may remember for a moment that the name did not exist.
     api.seen(made.revision).await;
+    let show = |sandbox| CreatedSandbox::new(sandbox, &target.namespace, &api.urls);
     if !request.wait {
-        let mut body = info::created(&made.value, &target.namespace, &api.urls);
-        body.insert("state".into(), json!("pending"));
-        return Ok((StatusCode::ACCEPTED, Json(body)).into_response());
+        return Ok((StatusCode::ACCEPTED, Json(show(&made.value).accepted())).into_response());
     }
-    let deadline = Instant::now() + LONGEST_WAIT;
-    let settled = |state| state != SandboxState::Pending;
-    match api.fleet.wait_until(&id, deadline, settled).await? {
-        None => Err(ApiError::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "SANDBOX_NOT_STARTED",
-            "the sandbox could not be started; the control plane's log says why",
-        )),
-        Some(sandbox) => {
-            let mut body = info::created(&sandbox, &target.namespace, &api.urls);
-            let late = sandbox.state == SandboxState::Pending;
-            if late {
-                body.insert("status".into(), json!("timeout"));
-            }
-            let status = if late { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::OK };
-            Ok((status, Json(body)).into_response())
-        }
+    let ended = timeout_at(Instant::now() + LONGEST_WAIT, started).await;
+    if let Ok(Ok(Err(failure))) = ended {
+        return Err(not_started("started", failure.refused, &failure.reason));
     }
+    let found = api.fleet.find(id.to_ref()).await?;
+    let sandbox = found.ok_or_else(|| not_started("started", false, "it was deleted meanwhile"))?;
+    let created = show(&sandbox);
+    Ok(if sandbox.state == SandboxState::Pending {
+        (StatusCode::GATEWAY_TIMEOUT, Json(created.late())).into_response()
+    } else {
+        Json(created).into_response()
+    })
 }
 
-pub(super) async fn get(State(api): State<Api>, caller: Caller, target: Target) -> Answer {
+/// A sandbox that does not run although somebody asked for that.
+pub(super) fn not_started(what: &str, refused: bool, reason: &str) -> ApiError {
+    let message = format!("the sandbox could not be {what}: {reason}");
+    if refused {
+        return ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "SANDBOX_REFUSED", message);
+    }
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SANDBOX_NOT_STARTED", message)
+}
+
+/// A sandbox by its id or its name.
+#[utoipa::path(
+    get,
+    path = "/sandboxes/{sandbox}",
+    tag = "sandboxes",
+    operation_id = "get_sandbox",
+    params(("sandbox" = String, Path, description = "Id or name.")),
+    responses((status = 200, description = "The sandbox.", body = SandboxInfo))
+)]
+pub(super) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    target: Target,
+    parameters: Parameters,
+) -> Answer {
+    parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
     Ok(api.show(StatusCode::OK, &sandbox, &target))
 }
 
-pub(super) async fn list(
-    State(api): State<Api>,
-    caller: Caller,
-    target: Target,
-    Query(query): Query<HashMap<String, String>>,
-) -> Answer {
-    let state = match query.get("status").map(String::as_str) {
-        None | Some("") => None,
-        Some(word) => Some(state_named(word).ok_or_else(|| {
-            ApiError::invalid(
-                "`status` must be pending, running, snapshotting, suspending, suspended or terminated",
-            )
-        })?),
-    };
-    let limit = match query.get("limit") {
-        None => PAGE,
-        Some(text) => {
-            text.parse().ok().filter(|limit| (1..=PAGE).contains(limit)).ok_or_else(|| {
-                ApiError::invalid(format!("`limit` must be a whole number from 1 to {PAGE}"))
-            })?
-        }
-    };
-    let after = match query.get("cursor") {
-        None => 0,
-        Some(text) => text.parse().map_err(|_| {
-            ApiError::invalid("`cursor` must be the `next_cursor` of an earlier answer")
-        })?,
-    };
-    // One more than asked for, to know whether there are more.
-    let filter = ListFilter { state, after, limit: limit + 1 };
-    let project = caller.project_id;
-    let mut found =
-        api.fleet.db().read(move |store| store.list_sandboxes(&project, &filter)).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| more).map(|sandbox| sandbox.sequence.to_string());
-    let sandboxes: Vec<_> =
-        found.iter().map(|sandbox| info::info(sandbox, &target.namespace, &api.urls)).collect();
-    Ok(Json(json!({ "sandboxes": sandboxes, "next_cursor": next })).into_response())
-}
-
+/// Changes a sandbox: what is absent is kept, null means the default.
+#[utoipa::path(
+    patch,
+    path = "/sandboxes/{sandbox}",
+    tag = "sandboxes",
+    operation_id = "patch_sandbox",
+    params(("sandbox" = String, Path, description = "Id or name.")),
+    request_body(content = ref("#/components/schemas/PatchSandbox"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "The sandbox, changed; every gateway knows.", body = SandboxInfo),
+        (
+            status = 409,
+            description = "`NAME_TAKEN`: the name is not available. `AUTO_RESUME_NEEDS_NAME`: a \
+                sandbox without a name is never suspended, so `auto_resume` can't be switched off.",
+            body = ErrorBody
+        ),
+    )
+)]
 pub(super) async fn patch(
     State(api): State<Api>,
     caller: Caller,
     target: Target,
+    parameters: Parameters,
     body: Body,
 ) -> Answer {
+    parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
     let patch = parse_patch(read_object(body).await?)?;
     let patched = api.fleet.patch(sandbox.id, patch, caller.principal).await?;
@@ -186,7 +139,22 @@ pub(super) async fn patch(
     Ok(api.show(StatusCode::OK, &patched.value.after, &target))
 }
 
-pub(super) async fn delete(State(api): State<Api>, caller: Caller, target: Target) -> Answer {
+/// Ends a sandbox for ever.
+#[utoipa::path(
+    delete,
+    path = "/sandboxes/{sandbox}",
+    tag = "sandboxes",
+    operation_id = "delete_sandbox",
+    params(("sandbox" = String, Path, description = "Id or name.")),
+    responses((status = 200, description = "It is gone. Shown as it was, terminated.", body = SandboxInfo))
+)]
+pub(super) async fn delete(
+    State(api): State<Api>,
+    caller: Caller,
+    target: Target,
+    parameters: Parameters,
+) -> Answer {
+    parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
     let ended = api.fleet.delete(sandbox.id, caller.principal).await?;
     let ended = ended.ok_or_else(ApiError::no_sandbox)?;
@@ -194,60 +162,19 @@ pub(super) async fn delete(State(api): State<Api>, caller: Caller, target: Targe
     Ok(api.show(StatusCode::OK, &ended.value, &target))
 }
 
-pub(super) async fn suspend(
-    State(api): State<Api>,
-    caller: Caller,
-    target: Target,
-    Query(query): Query<HashMap<String, String>>,
-) -> Answer {
-    let wait = wait(&query)?;
-    let sandbox = target.find(&api, &caller).await?;
-    let sandbox = api.fleet.suspend(sandbox.id, wait).await.map_err(|error| match error {
-        SuspendError::Ephemeral => {
-            ApiError::new(StatusCode::BAD_REQUEST, "SANDBOX_NOT_SUSPENDABLE", error.to_string())
-        }
-        SuspendError::NotRunning(_) => {
-            ApiError::new(StatusCode::CONFLICT, "SANDBOX_NOT_RUNNING", error.to_string())
-        }
-        SuspendError::NotFound => ApiError::no_sandbox(),
-        SuspendError::Store(error) => error.into(),
-    })?;
-    api.seen(api.fleet.db().feed().newest()).await;
-    Ok(api.show(reached(&sandbox, SandboxState::Suspended), &sandbox, &target))
-}
-
-pub(super) async fn resume(
-    State(api): State<Api>,
-    caller: Caller,
-    target: Target,
-    Query(query): Query<HashMap<String, String>>,
-) -> Answer {
-    let wait = wait(&query)?;
-    let sandbox = target.find(&api, &caller).await?;
-    let resumed = api.fleet.resume(sandbox.id, ResumePolicy::Owner, wait).await;
-    let sandbox = resumed.map_err(|error| match error {
-        ResumeError::NotFound => ApiError::no_sandbox(),
-        ResumeError::NotResumable(_) | ResumeError::TooSoon(_) => {
-            ApiError::new(StatusCode::BAD_REQUEST, "SANDBOX_NOT_RESUMABLE", error.to_string())
-        }
-        ResumeError::Failed => {
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SANDBOX_NOT_STARTED", error.to_string())
-        }
-        ResumeError::Store(error) => error.into(),
-    })?;
-    api.seen(api.fleet.db().feed().newest()).await;
-    Ok(api.show(reached(&sandbox, SandboxState::Running), &sandbox, &target))
-}
-
-/// 200: done. 202: the caller may ask for the state until it is.
-fn reached(sandbox: &Sandbox, wanted: SandboxState) -> StatusCode {
-    if sandbox.state == wanted { StatusCode::OK } else { StatusCode::ACCEPTED }
-}
-
-fn wait(query: &HashMap<String, String>) -> Result<Duration, ApiError> {
-    let Some(text) = query.get("wait_ms") else { return Ok(DEFAULT_WAIT) };
-    let millis: u64 = text
-        .parse()
-        .map_err(|_| ApiError::invalid("`wait_ms` must be a whole number of milliseconds"))?;
-    Ok(Duration::from_millis(millis).min(LONGEST_WAIT))
+/// What was deleted is not kept: 404 for every sandbox. A client asks here when it did not find a
+/// sandbox among the living.
+#[utoipa::path(
+    get,
+    path = "/archived-sandboxes/{sandbox}",
+    tag = "sandboxes",
+    operation_id = "get_archived_sandbox",
+    params(("sandbox" = String, Path, description = "Id or name.")),
+    responses()
+)]
+pub(super) async fn archived(caller: Caller, target: Target, parameters: Parameters) -> ApiError {
+    // Nothing of them matters: there is nothing that the answer could tell about.
+    drop((caller, target, parameters));
+    let message = "there is no such sandbox in this project; deleted ones are not kept";
+    ApiError::new(StatusCode::NOT_FOUND, "SANDBOX_NOT_FOUND", message)
 }

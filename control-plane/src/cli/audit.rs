@@ -14,8 +14,8 @@ use crate::store::{Sandboxes as _, SqliteStore};
 /// Which sandbox.
 #[derive(Args)]
 pub(super) struct Audit {
-    /// Its id, also after it was deleted, or its name
-    sandbox: String,
+    /// Its id, also after it was deleted, or its name; all sandboxes if left out
+    sandbox: Option<String>,
     #[command(flatten)]
     common: Common,
 }
@@ -23,8 +23,8 @@ pub(super) struct Audit {
 impl Audit {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let store = open_store(&self.common.data_dir)?;
-        let id = find(&store, &self.sandbox)?;
-        let log: Vec<_> = store.port_changes(&id)?.iter().map(line).collect();
+        let id = self.sandbox.map(|sandbox| find(&store, &sandbox)).transpose()?;
+        let log: Vec<_> = store.port_changes(id.as_ref())?.iter().map(line).collect();
         Output::new(self.common.json).many("port_changes", &log)
     }
 }

@@ -79,6 +79,9 @@ struct WebhookArgs {
     /// How long one of those calls may take, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 15_000)]
     webhook_timeout_ms: u64,
+    /// How long one step of a sandbox's life may take, with all its calls, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 120_000)]
+    webhook_step_timeout_ms: u64,
     /// Addresses that the platform may give sandboxes; the private ranges and --local-cidr if left
     /// out. Can be repeated
     #[arg(long = "sandbox-cidr", value_name = "CIDR")]
@@ -87,8 +90,6 @@ struct WebhookArgs {
 
 /// What sandboxes may have for addresses, unless the operator says otherwise.
 const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
-/// How long one step of a sandbox's life may take on the operator's platform.
-const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl ServeArgs {
     pub(super) fn run(self) -> anyhow::Result<()> {
@@ -157,7 +158,7 @@ impl WebhookArgs {
                 .unwrap_or_default(),
             sandbox_cidrs,
             call_timeout: Duration::from_millis(self.webhook_timeout_ms),
-            step_timeout: STEP_TIMEOUT,
+            step_timeout: Duration::from_millis(self.webhook_step_timeout_ms),
         })
     }
 }

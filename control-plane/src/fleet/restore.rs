@@ -61,18 +61,21 @@ impl Fleet {
 }
 
 impl Inner {
-    async fn in_state(&self, state: SandboxState) -> Result<Vec<Sandbox>> {
+    pub(super) async fn in_state(&self, state: SandboxState) -> Result<Vec<Sandbox>> {
         self.db.read(move |store| store.sandboxes_in(state)).await
     }
 
     async fn restore_one(self: Arc<Self>, sandbox: Sandbox) {
         if sandbox.state == SandboxState::Suspending {
             let _turn = self.locks.acquire(&sandbox.id).await;
-            return self.finish_suspend(&sandbox).await;
+            // Where it was is not known any more. Nobody waits for the outcome; it is in the log.
+            let _ = self.finish_suspend(&sandbox, None).await;
+            return;
         }
         // Generation 0: it never ran.
         if sandbox.generation == 0 {
-            return self.start(sandbox).await;
+            let _ = self.start(sandbox).await;
+            return;
         }
         let turn = self.locks.acquire(&sandbox.id).await;
         let started = self.runtime.resume(&sandbox).await;

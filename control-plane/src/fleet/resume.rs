@@ -11,8 +11,10 @@ use sandgate_policy::gateway::SandboxState;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::steps::Outcome;
 use super::{BySandbox, Fleet, FleetSettings, Inner};
 use crate::model::{Sandbox, SandboxId, Transition};
+use crate::runtime::Failure;
 use crate::store::StoreError;
 
 /// Sandboxes whose last resume is remembered; beyond that, the oldest are let go of.
@@ -39,8 +41,8 @@ pub enum ResumeError {
     #[error("the sandbox is suspended and {0}")]
     NotResumable(&'static str),
     /// The runtime failed.
-    #[error("the sandbox could not be resumed; the control plane's log says why")]
-    Failed,
+    #[error("the sandbox could not be resumed: {}", .0.reason)]
+    Failed(Failure),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -49,11 +51,14 @@ pub enum ResumeError {
     TooSoon(Duration),
 }
 
+/// Closes when it is over; holds why it failed, if it did.
+type Flight = watch::Receiver<Option<Failure>>;
+
 /// What is under way, and what was a moment ago.
 #[derive(Default)]
 pub(super) struct Flights {
     /// The sender lives in the flight's task, so the channel closes when that ends.
-    under_way: BySandbox<watch::Receiver<()>>,
+    under_way: BySandbox<Flight>,
     last_public: BySandbox<Instant>,
     last_failed: BySandbox<Instant>,
 }
@@ -104,16 +109,16 @@ impl Fleet {
         let Some(mut landed) = self.board(&id, policy).await? else {
             return self.find(id.to_ref()).await?.ok_or(ResumeError::NotFound);
         };
-        // The channel only ever closes; a time-out is answered with the state, too.
+        // A failure, or the channel closes. A time-out is answered with the state, too.
         let _ = timeout_at(deadline, landed.changed()).await;
         // Another control plane on the same store may have been quicker, and be at it still.
         let found = self.wait_until(&id, deadline, |state| !starting(state)).await?;
         let found = found.ok_or(ResumeError::NotFound)?;
-        let over = landed.has_changed().is_err();
-        if policy == ResumePolicy::Owner && over && found.state == SandboxState::Suspended {
-            return Err(ResumeError::Failed);
+        let failure = landed.borrow().clone();
+        match failure.filter(|_| found.state == SandboxState::Suspended) {
+            Some(failure) if policy == ResumePolicy::Owner => Err(ResumeError::Failed(failure)),
+            _ => Ok(found),
         }
-        Ok(found)
     }
 
     /// Joins the sandbox's flight, or begins one. `None`: there is nothing to wait for.
@@ -121,7 +126,7 @@ impl Fleet {
         &self,
         id: &SandboxId,
         policy: ResumePolicy,
-    ) -> Result<Option<watch::Receiver<()>>, ResumeError> {
+    ) -> Result<Option<Flight>, ResumeError> {
         match self.inner.join_or_begin(id, policy) {
             Err(ResumeError::TooSoon(left)) => {
                 // It may have been resumed between the look at its state and the look at the limit.
@@ -151,7 +156,7 @@ impl Inner {
         self: &Arc<Self>,
         id: &SandboxId,
         policy: ResumePolicy,
-    ) -> Result<Option<watch::Receiver<()>>, ResumeError> {
+    ) -> Result<Option<Flight>, ResumeError> {
         let now = Instant::now();
         let mut flights = self.flights();
         if let Some(flight) = flights.under_way.get(id) {
@@ -168,15 +173,16 @@ impl Inner {
             }
             flights.last_public.insert(id.clone(), now);
         }
-        let (landing, flight) = watch::channel(());
+        let (landing, flight) = watch::channel(None);
         flights.under_way.insert(id.clone(), flight.clone());
         let (inner, id) = (Arc::clone(self), id.clone());
         tokio::spawn(async move {
-            let succeeded = inner.fly(&id).await;
+            let outcome = inner.fly(&id).await;
             let mut flights = inner.flights();
             flights.under_way.remove(&id);
-            if !succeeded {
+            if let Err(failure) = outcome {
                 flights.last_failed.insert(id, Instant::now());
+                landing.send_replace(Some(failure));
             }
             drop(flights);
             drop(landing);
@@ -185,25 +191,25 @@ impl Inner {
     }
 
     /// Resumes, if the sandbox is still suspended when its turn comes.
-    async fn fly(&self, id: &SandboxId) -> bool {
+    async fn fly(&self, id: &SandboxId) -> Outcome {
         let _turn = self.locks.acquire(id).await;
         let pending = self.step(id, &[SandboxState::Suspended], Transition::Pending).await;
         let sandbox = match pending {
             Ok(Some(committed)) => committed.value,
-            Ok(None) => return true,
+            Ok(None) => return Ok(()),
             Err(error) => {
                 tracing::error!(sandbox = %id, %error, "a sandbox could not be resumed");
-                return false;
+                return Err(Failure::of_store());
             }
         };
         let started = self.runtime.resume(&sandbox).await;
-        if self.settle_start(&sandbox, started).await.is_ok() {
-            return true;
-        }
-        if let Err(error) = self.step(id, &[SandboxState::Pending], Transition::Suspended).await {
+        let running = self.settle_start(&sandbox, started).await;
+        if running.is_err()
+            && let Err(error) = self.step(id, &[SandboxState::Pending], Transition::Suspended).await
+        {
             tracing::error!(sandbox = %id, %error, "a failed resume could not be written down");
         }
-        false
+        running
     }
 
     fn flights(&self) -> MutexGuard<'_, Flights> {

@@ -1,21 +1,20 @@
 //! The steps of a sandbox's life: a transition, the runtime's work, a transition.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use sandgate_policy::gateway::SandboxState;
 
 use super::Inner;
 use crate::model::{Sandbox, SandboxId, Timestamp, Transition};
-use crate::runtime::{Exited, RuntimeError};
+use crate::runtime::{Exited, Failure, RuntimeError};
 use crate::store::{Committed, Result};
 
 /// Who ended a sandbox that nobody deleted, in the audit log.
 pub(super) const SYSTEM: &str = "system";
 
-/// The runtime failed; why is in the log.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the runtime could not run the sandbox; the control plane's log says why")]
-pub(super) struct NotStarted;
+/// How the runtime's work ended. The whole reason of a failure is in the log.
+pub(super) type Outcome = std::result::Result<(), Failure>;
 
 impl Inner {
     /// Takes a step if the sandbox is in one of the states of `from`.
@@ -30,7 +29,7 @@ impl Inner {
     }
 
     /// Starts a new, pending sandbox. One that does not start is terminated.
-    pub(super) async fn start(self: Arc<Self>, sandbox: Sandbox) {
+    pub(super) async fn start(self: Arc<Self>, sandbox: Sandbox) -> Outcome {
         let turn = self.locks.acquire(&sandbox.id).await;
         let started = self.runtime.start(&sandbox).await;
         let running = self.settle_start(&sandbox, started).await;
@@ -40,17 +39,18 @@ impl Inner {
         {
             tracing::error!(%error, "a sandbox that did not start can't be removed");
         }
+        running
     }
 
     /// Writes down where a pending sandbox runs now.
     pub(super) async fn settle_start(
         &self,
         sandbox: &Sandbox,
-        started: std::result::Result<std::net::IpAddr, RuntimeError>,
-    ) -> std::result::Result<(), NotStarted> {
+        started: std::result::Result<IpAddr, RuntimeError>,
+    ) -> Outcome {
         let address = started.map_err(|error| {
             tracing::error!(sandbox = %sandbox.id, %error, "a sandbox could not be started");
-            NotStarted
+            error.for_owner()
         })?;
         match self.step(&sandbox.id, &[SandboxState::Pending], Transition::Running(address)).await {
             Ok(Some(_)) => {
@@ -61,37 +61,60 @@ impl Inner {
             Ok(None) => Ok(()),
             Err(error) => {
                 tracing::error!(sandbox = %sandbox.id, %error, "a start could not be written down");
-                Err(NotStarted)
+                Err(Failure::of_store())
             }
         }
     }
 
     /// Suspends a running sandbox; one that can't be suspended runs on.
-    pub(super) async fn suspend(self: Arc<Self>, id: SandboxId) {
-        let _turn = self.locks.acquire(&id).await;
-        let suspending = self.step(&id, &[SandboxState::Running], Transition::Suspending).await;
-        let sandbox = match suspending {
-            Ok(Some(committed)) => committed.value,
-            // Somebody else was quicker.
-            Ok(None) => return,
-            Err(error) => {
-                tracing::error!(sandbox = %id, %error, "a sandbox could not be suspended");
-                return;
+    pub(super) async fn suspend(self: Arc<Self>, sandbox: Sandbox) -> Outcome {
+        let _turn = self.locks.acquire(&sandbox.id).await;
+        let suspending =
+            self.step(&sandbox.id, &[SandboxState::Running], Transition::Suspending).await;
+        match suspending {
+            Ok(Some(Committed { value: suspending, .. })) => {
+                // It may have moved between the look at it and its turn.
+                let was_at =
+                    sandbox.address.filter(|_| suspending.generation == sandbox.generation);
+                self.finish_suspend(&suspending, was_at).await
             }
-        };
-        self.finish_suspend(&sandbox).await;
+            // Somebody else was quicker.
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::error!(sandbox = %sandbox.id, %error, "a sandbox could not be suspended");
+                Err(Failure::of_store())
+            }
+        }
     }
 
-    /// The second half of a suspension, also after a restart in the middle of one. When the runtime
-    /// fails, nobody knows whether the sandbox runs: it counts as suspended, and a resume finds out.
-    pub(super) async fn finish_suspend(&self, sandbox: &Sandbox) {
-        if let Err(error) = self.runtime.suspend(sandbox).await {
-            tracing::error!(sandbox = %sandbox.id, %error, "the runtime could not suspend a sandbox");
-        }
-        let done = self.step(&sandbox.id, &[SandboxState::Suspending], Transition::Suspended).await;
+    /// The second half of a suspension, also after a restart in the middle of one. Where the runtime
+    /// refuses, the sandbox runs on where it was. Where it fails, nobody knows whether the sandbox
+    /// runs: it counts as suspended, so that nothing is sent to it, the runtime is asked again later,
+    /// and a resume finds out.
+    pub(super) async fn finish_suspend(
+        &self,
+        sandbox: &Sandbox,
+        was_at: Option<IpAddr>,
+    ) -> Outcome {
+        let suspended = self.runtime.suspend(sandbox).await;
+        let (next, outcome) = match (suspended, was_at) {
+            (Ok(()), _) => (Transition::Suspended, Ok(())),
+            (Err(error @ RuntimeError::Refused { .. }), Some(address)) => {
+                tracing::warn!(sandbox = %sandbox.id, %error, "the runtime refused to suspend a sandbox");
+                (Transition::Running(address), Err(error.for_owner()))
+            }
+            (Err(error), _) => {
+                tracing::error!(sandbox = %sandbox.id, %error, "the runtime could not suspend a sandbox");
+                self.unconfirmed().insert(sandbox.id.clone(), sandbox.generation);
+                (Transition::Suspended, Err(Failure { refused: false, ..error.for_owner() }))
+            }
+        };
+        let done = self.step(&sandbox.id, &[SandboxState::Suspending], next).await;
         if let Err(error) = done {
             tracing::error!(sandbox = %sandbox.id, %error, "a suspension could not be written down");
+            return Err(Failure::of_store());
         }
+        outcome
     }
 
     /// Ends a sandbox for everyone at once, and has the runtime clean up behind that.
@@ -112,13 +135,15 @@ impl Inner {
         Ok(ended)
     }
 
-    /// Stops a terminated sandbox. If that fails it is tried again at the next start of the server.
+    /// Stops a terminated sandbox. If that fails, [`Fleet::settle_leftovers`] tries it again.
+    ///
+    /// [`Fleet::settle_leftovers`]: super::Fleet::settle_leftovers
     pub(super) async fn clean_up(self: Arc<Self>, sandbox: Sandbox) {
         let _turn = self.locks.acquire(&sandbox.id).await;
         if let Err(error) = self.runtime.stop(&sandbox).await {
             tracing::error!(
                 sandbox = %sandbox.id, %error,
-                "a deleted sandbox could not be stopped; it is tried again when the server starts",
+                "a deleted sandbox could not be stopped; it is tried again later",
             );
             return;
         }
@@ -147,7 +172,8 @@ impl Inner {
             let stopped =
                 self.step(&sandbox.id, &[SandboxState::Running], Transition::Suspending).await;
             if let Ok(Some(committed)) = stopped {
-                self.finish_suspend(&committed.value).await;
+                // Its outcome is in the log, and nobody waits for it.
+                let _ = self.finish_suspend(&committed.value, None).await;
             }
             return;
         }

@@ -122,7 +122,7 @@ pub(super) async fn resume(
     match resumed {
         Ok(sandbox) => Ok(Json(sandbox.to_gateway())),
         Err(ResumeError::NotFound) => Err(not_found()),
-        Err(error @ (ResumeError::NotResumable(_) | ResumeError::Failed)) => {
+        Err(error @ (ResumeError::NotResumable(_) | ResumeError::Failed(_))) => {
             Err(ApiError::new(StatusCode::CONFLICT, "SANDBOX_NOT_RUNNING", message(&error)))
         }
         Err(error @ ResumeError::TooSoon(left)) => {

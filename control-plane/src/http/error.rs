@@ -73,7 +73,9 @@ impl From<StoreError> for ApiError {
             StoreError::NameTaken(_) => {
                 Self::new(StatusCode::CONFLICT, "NAME_TAKEN", error.to_string())
             }
-            StoreError::AutoResumeNeedsName => Self::invalid(error.to_string()),
+            StoreError::AutoResumeNeedsName => {
+                Self::new(StatusCode::CONFLICT, "AUTO_RESUME_NEEDS_NAME", error.to_string())
+            }
             StoreError::NotFound { what: "sandbox", .. } => Self::no_sandbox(),
             StoreError::NotFound { .. } => {
                 Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", error.to_string())

@@ -4,8 +4,6 @@ use std::fmt;
 
 use sandgate_policy::host::SandboxRef;
 
-/// `65535-` and a name must fit the 63 bytes of a DNS label.
-const MAX_LENGTH: usize = 57;
 /// Host names under a sandbox domain that are not sandboxes.
 const RESERVED: [&str; 2] = ["api", "www"];
 /// What names in other scripts start with in DNS; letting owners choose them would allow look-alikes.
@@ -27,7 +25,7 @@ pub enum InvalidName {
     #[error("`name` must not be 21 letters and digits, as sandbox ids are")]
     LikeAnId,
     /// No room for the longest port before it.
-    #[error("`name` must be at most {MAX_LENGTH} characters")]
+    #[error("`name` must be at most {} characters", SandboxName::MAX_LENGTH)]
     Length,
     /// Has a meaning of its own.
     #[error("`name` must not be `api` or `www`, nor start with `xn--`")]
@@ -35,6 +33,9 @@ pub enum InvalidName {
 }
 
 impl SandboxName {
+    /// `65535-` and a name must fit the 63 bytes of a DNS label.
+    pub const MAX_LENGTH: usize = 57;
+
     /// Checks a name.
     ///
     /// # Errors
@@ -42,7 +43,7 @@ impl SandboxName {
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let characters = text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
         let first = text.starts_with(|c: char| c.is_ascii_lowercase());
-        if text.len() > MAX_LENGTH {
+        if text.len() > Self::MAX_LENGTH {
             return Err(InvalidName::Length);
         }
         match SandboxRef::parse(text) {

@@ -91,7 +91,10 @@ impl WebhookRuntime {
             match attempt {
                 Attempt::Answered(Answer { state: State::Pending, .. }) => failures = 0,
                 Attempt::Answered(answer) => return Ok(answer),
-                Attempt::Refused(why) => return Err(RuntimeError::Failed(why)),
+                Attempt::Refused { why, to_owner } => {
+                    return Err(RuntimeError::Refused { why, to_owner });
+                }
+                Attempt::Failed(why) => return Err(RuntimeError::Failed(why)),
                 Attempt::TryAgain(why) => {
                     failures += 1;
                     if failures >= MAX_FAILURES {

@@ -54,7 +54,8 @@ async fn what_the_clients_send_along_is_kept_and_repeated() {
         "image": "python:3.13", "timeout_secs": 600, "entrypoint": ["sh"], "name": "full",
         "file_systems": [{ "file_system_id": "fs", "mount_path": "/data" }],
         "exposed_ports": [8080, 3000, 8080], "allow_unauthenticated_access": true,
-        "auto_resume": false, "network": null, "snapshot_id": null,
+        "auto_resume": false, "network": null, "snapshot_id": "snap", "max_pending_secs": 5,
+        "secret_names": ["token"], "template_id": "t", "pool_id": null, "metadata": { "team": "a" },
     });
     world.call("POST", "/sandboxes", body).await.ok();
     let info = world.call("GET", "/sandboxes/full", Value::Null).await.ok();
@@ -64,6 +65,9 @@ async fn what_the_clients_send_along_is_kept_and_repeated() {
     assert_eq!(info["image"], "python:3.13");
     assert_eq!((&info["timeout_secs"], &info["entrypoint"]), (&json!(600), &json!(["sh"])));
     assert_eq!(info["file_systems"][0]["mount_path"], "/data");
+    assert_eq!((&info["snapshot_id"], &info["max_pending_secs"]), (&json!("snap"), &json!(5)));
+    assert_eq!((&info["secret_names"], &info["template_id"]), (&json!(["token"]), &json!("t")));
+    assert_eq!((&info["pool_id"], &info["metadata"]), (&Value::Null, &json!({ "team": "a" })));
     assert_eq!(info["exposed_ports"], json!([3000, 8080]));
     assert_eq!(
         (&info["allow_unauthenticated_access"], &info["auto_resume"]),
@@ -112,7 +116,18 @@ async fn each_wrong_field_is_refused_by_name() {
         (json!({ "name": "abcdefghijklmnopqrstu" }), "name"),
         (json!({ "name": "a".repeat(58) }), "name"),
         (json!({ "resources": [] }), "resources"),
+        (json!({ "resources": { "cpus": 0 } }), "resources.cpus"),
+        (json!({ "resources": { "memory_mb": 1.5 } }), "resources.memory_mb"),
+        (json!({ "resources": { "disk_mb": "10" } }), "resources.disk_mb"),
         (json!({ "file_systems": {} }), "file_systems"),
+        (json!({ "file_systems": [{}, 1] }), "file_systems[1]"),
+        (json!({ "image": 5 }), "image"),
+        (json!({ "timeout_secs": -1 }), "timeout_secs"),
+        (json!({ "timeout_secs": "60" }), "timeout_secs"),
+        (json!({ "entrypoint": "sh" }), "entrypoint"),
+        (json!({ "entrypoint": ["sh", 5] }), "entrypoint[1]"),
+        (json!({ "snapshot_id": {} }), "snapshot_id"),
+        (json!({ "metadata": [] }), "metadata"),
         (json!({ "expose_ports": [8080] }), "expose_ports"),
         (json!({ "wait": "no" }), "wait"),
         (json!({ "image": "x".repeat(70_000) }), "bytes"),
@@ -181,8 +196,16 @@ async fn a_sandbox_that_does_not_start_is_reported_and_leaves_nothing() {
         .call("POST", "/sandboxes", json!({ "name": "broken" }))
         .await
         .refused(503, "SANDBOX_NOT_STARTED");
+    assert!(error.contains("the platform failed"), "{error}");
     assert!(!error.contains("told to fail"), "the runtime's words are for the log: {error}");
     world.runtime.set_failing(false);
+    world.runtime.set_refusing(true);
+    let error = world
+        .call("POST", "/sandboxes", json!({ "name": "broken" }))
+        .await
+        .refused(422, "SANDBOX_REFUSED");
+    assert!(error.contains("there is no such image"), "what is for the owner: {error}");
+    world.runtime.set_refusing(false);
     let seen = world.call("GET", "/sandboxes", Value::Null).await.ok();
     assert_eq!(seen["sandboxes"], json!([]));
     world.create(json!({ "name": "broken" })).await;

@@ -60,10 +60,16 @@ async fn a_resume_that_fails_is_reported_and_can_be_tried_again() {
     world.create_suspended(json!({ "name": "my-env" })).await;
     world.runtime.set_failing(true);
     let answer = world.call("POST", "/sandboxes/my-env/resume", Value::Null).await;
-    answer.refused(503, "SANDBOX_NOT_STARTED");
+    let error = answer.refused(503, "SANDBOX_NOT_STARTED");
+    assert!(error.contains("the platform failed") && !error.contains("told"), "{error}");
     let info = world.call("GET", "/sandboxes/my-env", Value::Null).await.ok();
     assert_eq!(info["status"], "suspended");
     world.runtime.set_failing(false);
+    world.runtime.set_refusing(true);
+    let answer = world.call("POST", "/sandboxes/my-env/resume", Value::Null).await;
+    let error = answer.refused(422, "SANDBOX_REFUSED");
+    assert!(error.contains("there is no such image") && !error.contains("told"), "{error}");
+    world.runtime.set_refusing(false);
     let answer = world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
     assert_eq!(answer["status"], "running");
 }
@@ -100,4 +106,82 @@ async fn a_sandbox_that_is_deleted_while_it_starts_is_stopped_after_that() {
     };
     tokio::time::timeout(Duration::from_secs(5), stopped).await.unwrap();
     assert_eq!(world.runtime.actions(), ["start", "stop"]);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_the_platform_will_not_suspend_runs_on_where_it_was() {
+    let world = World::new();
+    world.create(json!({ "name": "my-env" })).await;
+    let where_is = async || {
+        let found = world.gate("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
+        (found["state"].clone(), found["address"].clone())
+    };
+    let before = where_is().await;
+    world.runtime.set_refusing(true);
+    let answer = world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await;
+    let error = answer.refused(422, "SANDBOX_REFUSED");
+    assert!(error.contains("runs on") && error.contains("no such image"), "{error}");
+    assert_eq!(where_is().await, before);
+    assert_eq!(before.0, "running");
+    // Asking again asks again.
+    world.runtime.set_refusing(false);
+    world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await.ok();
+}
+
+#[tokio::test]
+async fn a_suspension_that_is_not_confirmed_is_said_to_be_so_and_asked_for_again() {
+    let world = World::new();
+    world.create(json!({ "name": "my-env" })).await;
+    world.runtime.set_failing(true);
+    let answer = world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await;
+    let error = answer.refused(503, "SUSPENSION_NOT_CONFIRMED");
+    assert!(error.contains("not confirmed") && !error.contains("told"), "{error}");
+    // Nobody knows whether it runs, so nothing is sent to it.
+    let found = world.gate("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
+    assert_eq!((&found["state"], &found["address"]), (&json!("suspended"), &Value::Null));
+    world.fleet.settle_leftovers().await;
+    assert_eq!(world.runtime.count("suspend"), 2);
+    world.runtime.set_failing(false);
+    world.fleet.settle_leftovers().await;
+    world.fleet.settle_leftovers().await;
+    assert_eq!(world.runtime.count("suspend"), 3, "until it is confirmed, and no longer");
+    let resumed = world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
+    assert_eq!(resumed["status"], "running");
+}
+
+#[tokio::test]
+async fn a_suspension_is_not_asked_for_again_once_the_sandbox_runs() {
+    let world = World::new();
+    world.create(json!({ "name": "my-env" })).await;
+    world.runtime.set_failing(true);
+    world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await;
+    world.runtime.set_failing(false);
+    world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
+    world.fleet.settle_leftovers().await;
+    assert_eq!(world.runtime.actions(), ["start", "suspend", "resume"]);
+    let info = world.call("GET", "/sandboxes/my-env", Value::Null).await.ok();
+    assert_eq!(info["status"], "running");
+}
+
+#[tokio::test]
+async fn a_deleted_sandbox_that_could_not_be_stopped_is_stopped_later() {
+    let world = World::new();
+    let id = world.create(json!({ "name": "my-env" })).await;
+    world.runtime.set_failing(true);
+    world.call("DELETE", "/sandboxes/my-env", Value::Null).await.ok();
+    let path = format!("/sandboxes/{id}");
+    world.call("GET", &path, Value::Null).await.refused(404, "SANDBOX_NOT_FOUND");
+    let tried = async {
+        while world.runtime.count("stop") == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), tried).await.unwrap();
+    world.fleet.settle_leftovers().await;
+    world.runtime.set_failing(false);
+    world.fleet.settle_leftovers().await;
+    let asked = world.runtime.count("stop");
+    assert!(asked >= 2, "{asked}");
+    world.fleet.settle_leftovers().await;
+    assert_eq!(world.runtime.count("stop"), asked, "until it is stopped, and no longer");
 }

@@ -59,12 +59,16 @@ async fn a_bad_field_changes_nothing_and_is_named() {
         (json!({ "exposed_ports": [3000], "allow_unauthenticated_access": 1 }), "allow_unauth"),
         (json!({ "exposed_ports": [3000], "image": "x" }), "image"),
         (json!({ "exposed_ports": [3000], "colour": "x" }), "colour"),
-        (json!({ "auto_resume": false }), "auto_resume"),
+        (json!({ "exposed_ports": [3000], "resources": { "cpus": "2" } }), "resources.cpus"),
+        (json!({ "exposed_ports": [3000], "timeout_secs": -1 }), "timeout_secs"),
         (json!({}), "exposed_ports"),
     ] {
         let error = world.call("PATCH", &path, body).await.refused(400, "INVALID_REQUEST");
         assert!(error.contains(named), "{error}");
     }
+    let body = json!({ "exposed_ports": [3000], "auto_resume": false });
+    let error = world.call("PATCH", &path, body).await.refused(409, "AUTO_RESUME_NEEDS_NAME");
+    assert!(error.contains("`auto_resume`"), "{error}");
     let policy = json!({ "exposed_ports": [3000], "network": { "allow_internet_access": false } });
     world.call("PATCH", &path, policy).await.refused(400, "NETWORK_POLICY_UNSUPPORTED");
     let info = world.call("GET", &path, Value::Null).await.ok();
@@ -90,6 +94,40 @@ async fn a_new_name_leads_to_the_sandbox_and_the_old_one_no_longer_does() {
 }
 
 #[tokio::test]
+async fn a_rename_follows_the_rules_of_names() {
+    let world = World::new();
+    let others = world.others();
+    let id = world.create(json!({ "name": "old-name" })).await;
+    let path = format!("/sandboxes/{id}");
+    for name in ["api", "www", "xn--env", "abcdefghijklmnopqrstu", "Env", "1env", "env-", "", "e.v"]
+    {
+        let error = world.call("PATCH", &path, json!({ "name": name })).await;
+        let error = error.refused(400, "INVALID_REQUEST");
+        assert!(error.contains("`name`"), "{error}");
+    }
+    let body = json!({ "name": "a".repeat(58) });
+    world.call("PATCH", &path, body).await.refused(400, "INVALID_REQUEST");
+    // Its own name is no change, and its old one is still its project's.
+    world.call("PATCH", &path, json!({ "name": "old-name" })).await.ok();
+    world.call("PATCH", &path, json!({ "name": "new-name" })).await.ok();
+    world.call("PATCH", &path, json!({ "name": "old-name" })).await.ok();
+    // What it was called for a moment is held too, in words that tell others nothing.
+    let body = json!({ "name": "new-name" });
+    let held = world.call_as(&others.key, "POST", "/sandboxes", body).await;
+    let held = held.refused(409, "NAME_TAKEN");
+    let used =
+        world.call_as(&others.key, "POST", "/sandboxes", json!({ "name": "old-name" })).await;
+    let used = used.refused(409, "NAME_TAKEN");
+    assert_eq!(held.replace("new-name", "old-name"), used);
+    // One that had none gets one, and can be suspended from then on.
+    let id = world.create(json!({})).await;
+    let body = json!({ "name": "new-name", "auto_resume": false });
+    let info = world.call("PATCH", &format!("/sandboxes/{id}"), body).await.ok();
+    assert_eq!((&info["name"], &info["auto_resume"]), (&json!("new-name"), &json!(false)));
+    world.call("POST", "/sandboxes/new-name/suspend", Value::Null).await.ok();
+}
+
+#[tokio::test]
 async fn changes_of_ports_leave_an_audit_log_that_names_who_made_them() {
     use sandgate::model::SandboxId;
     use sandgate::store::Sandboxes as _;
@@ -99,7 +137,7 @@ async fn changes_of_ports_leave_an_audit_log_that_names_who_made_them() {
     world.call("PATCH", &path, json!({ "name": "renamed" })).await.ok();
     world.call("PATCH", &path, json!({ "allow_unauthenticated_access": true })).await.ok();
     world.call("DELETE", &path, Value::Null).await.ok();
-    let log = world.store.port_changes(&SandboxId::parse(&id).unwrap()).unwrap();
+    let log = world.store.port_changes(SandboxId::parse(&id).as_ref()).unwrap();
     let seen: Vec<_> = log
         .iter()
         .map(|change| {

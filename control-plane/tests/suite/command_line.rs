@@ -14,25 +14,25 @@ use super::support::TOKEN;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sandgate");
 const OBEDIENT: &str = "echo ready; while read -r line; do :; done";
 
-struct Place {
-    dir: TempDir,
+pub(crate) struct Place {
+    pub(crate) dir: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
         program(dir.path(), OBEDIENT);
         Self { dir }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Runs a management command and returns what it printed as JSON.
     #[track_caller]
-    fn manage(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn manage(&self, arguments: &[&str]) -> Value {
         let output = self.try_manage(arguments);
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{arguments:?}: {complaint}");
@@ -53,7 +53,7 @@ impl Place {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    fn serve_command(&self) -> Command {
+    pub(crate) fn serve_command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command
             .args(["serve", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"])
@@ -71,7 +71,30 @@ impl Place {
     }
 
     fn serve(&self) -> Served {
-        let mut child = self.serve_command().spawn().unwrap();
+        Served::start(self.serve_command())
+    }
+
+    /// An organization, a project and a key of it: the project's id and the key.
+    pub(crate) fn furnish(&self) -> (String, Value) {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let organization = text(&self.manage(&["orgs", "create", "acme"])["id"]);
+        let create = ["projects", "create", "web", "--organization", &organization];
+        let project = text(&self.manage(&create)["id"]);
+        let key = self.manage(&["keys", "create", "--project", &project, "--name", "ci"]);
+        (project, key)
+    }
+}
+
+pub(crate) struct Served {
+    pub(crate) api: String,
+    pub(crate) gateway: String,
+    child: Child,
+}
+
+impl Served {
+    /// Starts a server, and waits until it says that it is ready.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
@@ -83,28 +106,16 @@ impl Place {
             panic!("{line:?}: {complaint}");
         };
         assert_eq!(ready, "ready:");
-        Served { api: api.to_owned(), gateway: gateway.to_owned(), child }
+        Self { api: api.to_owned(), gateway: gateway.to_owned(), child }
     }
 
-    /// An organization, a project and a key of it: the project's id and the key.
-    fn furnish(&self) -> (String, Value) {
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let organization = text(&self.manage(&["orgs", "create", "acme"])["id"]);
-        let create = ["projects", "create", "web", "--organization", &organization];
-        let project = text(&self.manage(&create)["id"]);
-        let key = self.manage(&["keys", "create", "--project", &project, "--name", "ci"]);
-        (project, key)
-    }
-}
-
-struct Served {
-    api: String,
-    gateway: String,
-    child: Child,
-}
-
-impl Served {
-    async fn call(&self, key: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn call(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> (u16, Value) {
         exchange(&self.api, key, method, path, body).await
     }
 
@@ -135,7 +146,7 @@ async fn exchange(base: &str, key: &str, method: &str, path: &str, body: Value) 
     (status, serde_json::from_str(&response.text().await.unwrap()).unwrap())
 }
 
-fn secret(key: &Value) -> &str {
+pub(crate) fn secret(key: &Value) -> &str {
     key["secret"].as_str().unwrap()
 }
 
@@ -153,7 +164,7 @@ async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
     let place = Place::new();
     let (_, key) = place.furnish();
     let mut served = place.serve();
-    let key = secret(&key);
+    let (key, key_id) = (secret(&key), &key["id"]);
     let (status, made) = served.call(key, "POST", "/sandboxes", json!({ "name": "my-env" })).await;
     assert_eq!((status, &made["status"]), (200, &json!("running")), "{made}");
     let address = async |served: &Served| {
@@ -188,7 +199,17 @@ async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
     let (status, _) = served.call(key, "DELETE", "/sandboxes/my-env", Value::Null).await;
     assert_eq!(status, 200);
     let id = made["sandbox_id"].as_str().unwrap();
-    assert_eq!(place.manage(&["audit", id])["port_changes"].as_array().unwrap().len(), 2);
+    let log = place.manage(&["audit", id]);
+    let [opened, closed] = log["port_changes"].as_array().unwrap().as_slice() else {
+        panic!("{log}");
+    };
+    assert_eq!((&opened["principal"], &opened["sandbox_id"]), (key_id, &json!(id)));
+    assert_eq!(opened["before"]["exposed_ports"], json!([]));
+    assert_eq!(
+        closed["after"],
+        json!({ "exposed_ports": [], "allow_unauthenticated_access": false })
+    );
+    assert_eq!(place.manage(&["audit"]), log, "of all sandboxes");
     assert!(place.complaint(&["audit", "my-env"]).contains("by its id"));
     wait_for("its process ends", async || starts(place.dir.path()).iter().all(|line| !lives(line)))
         .await;

@@ -271,7 +271,7 @@ fn the_audit_log_outlives_the_sandbox() {
         store.patch_sandbox(&id, &patch, "key_7", at(20)).unwrap();
         store.terminate_sandbox(&id, "key_8", at(30)).unwrap();
         store.remove_terminated(&id).unwrap();
-        let log = store.port_changes(&id).unwrap();
+        let log = store.port_changes(Some(&id)).unwrap();
         let lines: Vec<_> =
             log.iter().map(|line| (line.at, line.principal.as_str(), line.after.1)).collect();
         assert_eq!(lines, [(at(20), "key_7", true), (at(30), "key_8", false)]);

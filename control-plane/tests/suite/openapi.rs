@@ -1,15 +1,76 @@
-//! The committed description of the gateway API is the one that the code makes.
+//! The committed descriptions of the two APIs are the ones that the code makes. That the server does
+//! as the public one says is tested by `scripts/schemathesis`.
+
+use serde_json::{Value, json};
+
+use super::support::World;
 
 #[test]
-fn the_committed_description_is_up_to_date() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi/gateway.json");
-    let committed = std::fs::read_to_string(path).unwrap();
-    let made = sandgate::gateway::openapi::description().unwrap();
-    assert!(
-        committed == made,
-        "docs/openapi/gateway.json is out of date; run \
-         `cargo run -p sandgate -- openapi gateway > docs/openapi/gateway.json`"
-    );
+fn the_committed_descriptions_are_up_to_date() {
+    for (api, made) in [
+        ("gateway", sandgate::gateway::openapi::description().unwrap()),
+        ("public", sandgate::api::openapi::description().unwrap()),
+    ] {
+        let path = format!("{}/../docs/openapi/{api}.json", env!("CARGO_MANIFEST_DIR"));
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert!(
+            committed == made,
+            "docs/openapi/{api}.json is out of date; run \
+             `cargo run -p sandgate -- openapi {api} > docs/openapi/{api}.json`"
+        );
+    }
+}
+
+fn public() -> Value {
+    serde_json::from_str(&sandgate::api::openapi::description().unwrap()).unwrap()
+}
+
+#[test]
+fn the_public_description_has_every_call_in_both_forms() {
+    let api = public();
+    let mut calls = Vec::new();
+    for (path, item) in api["paths"].as_object().unwrap() {
+        calls.extend(item.as_object().unwrap().keys().map(|method| format!("{method} {path}")));
+    }
+    let mut expected = vec![
+        "post /platform/v1/keys/introspect".to_owned(),
+        "get /platform/v1/organizations/{organization}/projects/{project}".to_owned(),
+    ];
+    for prefix in ["", "/v1/namespaces/{namespace}"] {
+        for (method, path) in [
+            ("post", "/sandboxes"),
+            ("get", "/sandboxes"),
+            ("get", "/sandboxes/{sandbox}"),
+            ("patch", "/sandboxes/{sandbox}"),
+            ("delete", "/sandboxes/{sandbox}"),
+            ("post", "/sandboxes/{sandbox}/suspend"),
+            ("post", "/sandboxes/{sandbox}/resume"),
+            ("get", "/archived-sandboxes/{sandbox}"),
+        ] {
+            expected.push(format!("{method} {prefix}{path}"));
+        }
+    }
+    calls.sort();
+    expected.sort();
+    assert_eq!(calls, expected);
+}
+
+#[tokio::test]
+async fn the_described_fields_are_the_ones_that_are_taken() {
+    let world = World::new();
+    let id = world.create(json!({})).await;
+    let api = public();
+    let fields = |body: &str| {
+        let properties = &api["components"]["schemas"][body]["properties"];
+        properties.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    for field in fields("CreateSandbox") {
+        world.call("POST", "/sandboxes", json!({ field: null })).await.ok();
+    }
+    for field in fields("PatchSandbox") {
+        let value = if field == "name" { json!("my-env") } else { Value::Null };
+        world.call("PATCH", &format!("/sandboxes/{id}"), json!({ field: value })).await.ok();
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(crate) struct TestRuntime {
     calls: Mutex<Vec<(&'static str, String)>>,
     delay_ms: AtomicU64,
     failing: AtomicBool,
+    refusing: AtomicBool,
     outlives: AtomicBool,
     addresses: AtomicU32,
 }
@@ -26,6 +27,11 @@ impl TestRuntime {
 
     pub(crate) fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    /// It says no, in words for the owner.
+    pub(crate) fn set_refusing(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::SeqCst);
     }
 
     pub(crate) fn set_outlives(&self) {
@@ -47,6 +53,10 @@ impl TestRuntime {
         tokio::time::sleep(Duration::from_millis(self.delay_ms.load(Ordering::SeqCst))).await;
         if self.failing.load(Ordering::SeqCst) {
             return Err(RuntimeError::Failed("told to fail".into()));
+        }
+        if self.refusing.load(Ordering::SeqCst) {
+            let to_owner = Some("there is no such image".into());
+            return Err(RuntimeError::Refused { why: "told to refuse".into(), to_owner });
         }
         Ok(())
     }

@@ -77,6 +77,7 @@ async fn failures_that_may_pass_are_tried_again_with_the_same_key() {
     receiver.reply([
         Reply::Json(500, json!({})),
         Reply::Json(503, json!({})),
+        Reply::Json(429, json!({})),
         Reply::Silence(Duration::from_secs(2)),
         Reply::Json(202, json!({ "state": "pending" })),
         running("10.1.2.3"),
@@ -84,7 +85,7 @@ async fn failures_that_may_pass_are_tried_again_with_the_same_key() {
     runtime.start(&sandbox()).await.unwrap();
     let keys: std::collections::BTreeSet<_> =
         receiver.calls().into_iter().map(|call| call.idempotency_key).collect();
-    assert_eq!((receiver.calls().len(), keys.len()), (5, 1));
+    assert_eq!((receiver.calls().len(), keys.len()), (6, 1));
 }
 
 #[tokio::test]
@@ -98,21 +99,47 @@ async fn it_gives_up_after_a_few_failures_in_a_row() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_final() {
+async fn an_answer_that_makes_no_sense_is_final() {
     let receiver = Receiver::default();
     let runtime = runtime(receiver.listen().await);
     for reply in [
-        Reply::Json(400, json!({})),
+        Reply::Json(400, json!({ "error": "who are you" })),
+        Reply::Json(401, json!({})),
+        Reply::Json(404, json!({})),
         Reply::Json(302, json!({})),
         Reply::Json(200, json!({ "state": "melted" })),
         Reply::Json(200, json!({ "address": "10.0.0.1" })),
         Reply::Json(200, json!({ "state": "running" })),
+        Reply::Json(200, json!({ "state": "running", "address": "sandbox.example.com" })),
         Reply::Json(200, json!({ "state": "suspended" })),
     ] {
         let before = receiver.calls().len();
         receiver.reply([reply.clone()]);
-        assert!(runtime.start(&sandbox()).await.is_err(), "{reply:?}");
+        let error = runtime.start(&sandbox()).await.unwrap_err();
+        assert!(matches!(error, RuntimeError::Failed(_)), "{reply:?}: {error}");
         assert_eq!(receiver.calls().len() - before, 1, "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_and_its_words_are_for_the_owner() {
+    let receiver = Receiver::default();
+    let runtime = runtime(receiver.listen().await);
+    let (long, cut) = ("x".repeat(10_000), "x".repeat(500));
+    for (status, body, words) in [
+        (422, json!({ "error": "there is no image `x`" }), "there is no image `x`"),
+        (409, json!({ "error": " two\nlines\u{1b}[31m ", "more": 1 }), "two lines [31m"),
+        (422, json!({ "error": long }), cut.as_str()),
+        (422, json!({ "error": "" }), "the platform refused, without saying why"),
+        (422, json!({ "error": { "text": 1 } }), "the platform refused, without saying why"),
+        (409, json!([]), "the platform refused, without saying why"),
+    ] {
+        let before = receiver.calls().len();
+        receiver.reply([Reply::Json(status, body)]);
+        let error = runtime.suspend(&sandbox()).await.unwrap_err();
+        let failure = error.for_owner();
+        assert_eq!((failure.refused, failure.reason.as_str()), (true, words));
+        assert_eq!(receiver.calls().len() - before, 1);
     }
 }
 

@@ -11,6 +11,14 @@ use crate::runtime::RuntimeError;
 
 /// Bytes of an answer; what is asked for takes less than a hundred.
 const MAX_ANSWER: usize = 64 * 1_024;
+/// What says that the platform will not do it, for a reason that is the sandbox's. Other errors of
+/// the 4xx class say that the two don't understand one another, which is the operator's to repair.
+const REFUSALS: [StatusCode; 2] = [StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY];
+/// What may have passed a moment later, like every 5xx.
+const PASSING: [StatusCode; 3] =
+    [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+/// Characters of a refusal that owners see.
+const MAX_WORDS: usize = 500;
 
 /// What the platform is to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -82,12 +90,25 @@ impl Answer {
     }
 }
 
+/// What the platform may say when it refuses.
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+}
+
 /// How an attempt went.
 pub(super) enum Attempt {
     /// With an answer.
     Answered(Answer),
-    /// It makes no sense to try again.
-    Refused(String),
+    /// It makes no sense to try again: the platform says no.
+    Refused {
+        /// For the log.
+        why: String,
+        /// What the platform says to the owner.
+        to_owner: Option<String>,
+    },
+    /// It makes no sense to try again: what the platform says can't be understood.
+    Failed(String),
     /// Perhaps next time.
     TryAgain(String),
 }
@@ -114,7 +135,7 @@ pub(super) async fn attempt(
     };
     let body = match serde_json::to_vec(&request) {
         Ok(body) => body,
-        Err(error) => return Attempt::Refused(error.to_string()),
+        Err(error) => return Attempt::Failed(error.to_string()),
     };
     let timestamp = Timestamp::now().seconds();
     let sent = client
@@ -141,21 +162,37 @@ async fn judge(response: reqwest::Response, action: Action) -> Attempt {
     if status == StatusCode::NOT_FOUND && action == Action::Stop {
         return Attempt::Answered(Answer { state: State::Terminated, address: None });
     }
-    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+    if status.is_server_error() || PASSING.contains(&status) {
         return Attempt::TryAgain(format!("the webhook answered {status}"));
     }
+    if REFUSALS.contains(&status) {
+        let to_owner = read(response).await.ok().and_then(|body| words(&body));
+        let why = match &to_owner {
+            Some(words) => format!("the webhook answered {status}: {words}"),
+            None => format!("the webhook answered {status}"),
+        };
+        return Attempt::Refused { why, to_owner };
+    }
     if !status.is_success() {
-        return Attempt::Refused(format!("the webhook answered {status}"));
+        return Attempt::Failed(format!("the webhook answered {status}"));
     }
     match read(response).await {
         Ok(body) => match serde_json::from_slice(&body) {
             Ok(answer) => Attempt::Answered(answer),
-            Err(error) => Attempt::Refused(format!(
+            Err(error) => Attempt::Failed(format!(
                 "the webhook's answer is not JSON with `state` and `address`: {error}"
             )),
         },
         Err(why) => Attempt::TryAgain(why),
     }
+}
+
+/// `{"error": "…"}`, as text that can't do harm in a log or a terminal.
+fn words(body: &[u8]) -> Option<String> {
+    let refusal: Refusal = serde_json::from_slice(body).ok()?;
+    let plain = refusal.error.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let words = plain.take(MAX_WORDS).collect::<String>().trim().to_owned();
+    (!words.is_empty()).then_some(words)
 }
 
 async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {

@@ -181,13 +181,15 @@ impl Sandboxes for SqliteStore {
         self.read(|tx| names::is_free(tx, name, project_id, now))
     }
 
-    fn port_changes(&self, sandbox_id: &SandboxId) -> Result<Vec<PortChange>> {
+    fn port_changes(&self, sandbox_id: Option<&SandboxId>) -> Result<Vec<PortChange>> {
         self.read(|tx| {
             let mut query = tx.prepare_cached(
                 "SELECT at, sandbox_id, project_id, principal, ports_before, public_before, \
-                 ports_after, public_after FROM port_changes WHERE sandbox_id = ?1 ORDER BY id",
+                 ports_after, public_after FROM port_changes \
+                 WHERE ?1 IS NULL OR sandbox_id = ?1 ORDER BY id",
             )?;
-            query.query_and_then([sandbox_id.as_str()], rows::port_change)?.collect()
+            let sandbox_id = sandbox_id.map(SandboxId::as_str);
+            query.query_and_then([sandbox_id], rows::port_change)?.collect()
         })
     }
 }

@@ -1,0 +1,139 @@
+//! The description of the public API. Paths and answers are made from the handlers and the types
+//! that they send; what bodies may hold is in [`bodies`], beside the rules that it repeats. The
+//! committed copy is `docs/openapi/public.json`; a test fails when the two differ, and
+//! `sandgate openapi public` prints what belongs there. That the server does as it says is tested by
+//! `scripts/schemathesis`.
+
+mod bodies;
+mod links;
+mod shown;
+
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+
+use sandgate_policy::gateway::{ErrorBody, SandboxState};
+
+pub(super) use self::shown::{KeptFields, Resources, ShownNetworkPolicy, Status};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Sandgate public API",
+        version = "1",
+        description = "What owners of sandboxes call, directly or through Tensorlake's clients. \
+            Each sandbox path exists twice: as it is, and below `/v1/namespaces/{namespace}`, where \
+            the namespace is repeated in answers and means nothing else. The credential's project \
+            decides what is seen. A field or parameter that is not described is refused.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(
+        super::sandboxes::create,
+        super::list::list,
+        super::sandboxes::get,
+        super::sandboxes::patch,
+        super::sandboxes::delete,
+        super::sandboxes::archived,
+        super::lifecycle::suspend,
+        super::lifecycle::resume,
+        super::platform::introspect,
+        super::platform::project,
+    ),
+    components(schemas(ErrorBody, SandboxState)),
+    security(("credential" = [])),
+)]
+struct Description;
+
+/// Refusals that any call may answer with.
+const REFUSALS: [(&str, &str); 6] = [
+    (
+        "400",
+        "A header, parameter or field is not as described; the sentence names it. With a personal access token: the project is missing.",
+    ),
+    ("401", "No valid credential."),
+    ("403", "The credential is not for the project that the headers name."),
+    ("408", "The body was not sent in time."),
+    ("413", "The body is too long."),
+    (
+        "503",
+        "The store, or the platform that runs sandboxes, can't do it now; the sentence says which.",
+    ),
+];
+const NOT_FOUND: (&str, &str) = ("404", "There is no such thing in this project.");
+
+/// The description as JSON, as it is committed.
+///
+/// # Errors
+/// It can't be written as JSON.
+pub fn description() -> serde_json::Result<String> {
+    let mut api = Description::openapi();
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "An API key; or a personal access token, with the headers \
+             `X-Forwarded-Organization-Id` and `X-Forwarded-Project-Id`.",
+        ))
+        .build();
+    let components = api.components.get_or_insert_default();
+    components.add_security_scheme("credential", SecurityScheme::Http(scheme));
+    let mut api = serde_json::to_value(api)?;
+    if let Some(Value::Object(schemas)) = api.pointer_mut("/components/schemas") {
+        schemas.extend(bodies::schemas());
+    }
+    if let Some(Value::Object(paths)) = api.pointer_mut("/paths") {
+        for (path, calls) in paths.iter_mut() {
+            each_call(calls, |call| complete(call, path.contains('{')));
+        }
+        let nested = paths.iter().filter(|(path, _)| path.contains("sandboxes"));
+        let nested: Vec<_> = nested.map(|(path, calls)| in_namespace(path, calls)).collect();
+        paths.extend(nested);
+        paths.values_mut().for_each(|calls| each_call(calls, links::add));
+    }
+    let mut text = serde_json::to_string_pretty(&api)?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn each_call(calls: &mut Value, mut change: impl FnMut(&mut Map<String, Value>)) {
+    if let Value::Object(calls) = calls {
+        calls.values_mut().filter_map(Value::as_object_mut).for_each(&mut change);
+    }
+}
+
+/// Adds the answers that each call has, and that a body which is described must be there.
+fn complete(call: &mut Map<String, Value>, names_something: bool) {
+    if let Some(Value::Object(body)) = call.get_mut("requestBody") {
+        body.insert("required".to_owned(), json!(true));
+    }
+    let responses = call.entry("responses").or_insert_with(|| json!({}));
+    let Value::Object(responses) = responses else { return };
+    let not_found = names_something.then_some(NOT_FOUND);
+    for (status, description) in REFUSALS.into_iter().chain(not_found) {
+        let body = json!({ "schema": { "$ref": "#/components/schemas/ErrorBody" } });
+        let mut refusal =
+            json!({ "description": description, "content": { "application/json": body } });
+        if let ("401", Value::Object(refusal)) = (status, &mut refusal) {
+            let header = json!({ "schema": { "type": "string" }, "required": true });
+            refusal.insert("headers".to_owned(), json!({ "WWW-Authenticate": header }));
+        }
+        responses.entry(status).or_insert(refusal);
+    }
+}
+
+/// The same calls on the path's other form.
+fn in_namespace(path: &str, calls: &Value) -> (String, Value) {
+    let mut calls = calls.clone();
+    each_call(&mut calls, |call| {
+        if let Some(Value::String(id)) = call.get_mut("operationId") {
+            id.push_str(links::IN_NAMESPACE);
+        }
+        let parameters = call.entry("parameters").or_insert_with(|| json!([]));
+        if let Value::Array(parameters) = parameters {
+            parameters.push(json!({
+                "name": "namespace", "in": "path", "required": true,
+                "description": "Repeated in the answer.", "schema": { "type": "string" },
+            }));
+        }
+    });
+    (format!("/v1/namespaces/{{namespace}}{path}"), calls)
+}

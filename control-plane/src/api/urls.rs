@@ -1,0 +1,85 @@
+//! The URLs under which sandboxes are reached from outside.
+
+/// How sandboxes are reached from outside.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PublicUrls {
+    scheme: String,
+    /// `localhost` or an address: then the clients connect there and put the sandbox in `Host`.
+    local_proxy: Option<String>,
+    /// The first configured domain, with the proxy's port if it has one.
+    authority: String,
+}
+
+/// The proxy's URL is none that clients could use.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--proxy-url `{0}` must be `http://` or `https://` with a host and perhaps a port, without a path: `http://localhost:9443`, `https://sandbox.example.com`"
+)]
+pub struct InvalidProxyUrl(String);
+
+impl PublicUrls {
+    /// URLs for a proxy at `proxy_url` that serves `domain`.
+    ///
+    /// # Errors
+    /// [`InvalidProxyUrl`] when it is no origin.
+    pub fn new(proxy_url: &str, domain: &str) -> Result<Self, InvalidProxyUrl> {
+        let invalid = || InvalidProxyUrl(proxy_url.to_owned());
+        let (scheme, rest) = proxy_url.split_once("://").ok_or_else(invalid)?;
+        let origin = rest.strip_suffix('/').unwrap_or(rest);
+        let authority: axum::http::uri::Authority = origin.parse().map_err(|_| invalid())?;
+        if !matches!(scheme, "http" | "https") || origin.contains('@') {
+            return Err(invalid());
+        }
+        // The clients send `Host: <id>.local` to these two; to any other host they send that host.
+        let local = matches!(authority.host(), "localhost" | "127.0.0.1");
+        Ok(Self {
+            scheme: scheme.to_owned(),
+            local_proxy: local.then(|| format!("{scheme}://{authority}")),
+            authority: match authority.port_u16() {
+                Some(port) => format!("{domain}:{port}"),
+                None => domain.to_owned(),
+            },
+        })
+    }
+
+    /// Where the management API of a sandbox is. Also while it is suspended: a request there is
+    /// what resumes it.
+    pub(super) fn sandbox(&self, id: &str) -> String {
+        self.local_proxy
+            .clone()
+            .unwrap_or_else(|| format!("{}://{id}.{}", self.scheme, self.authority))
+    }
+
+    /// The origin that clients put `<port>-<id>.` before.
+    pub(super) fn ingress(&self) -> String {
+        format!("{}://{}", self.scheme, self.authority)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_on_localhost_is_named_as_it_is_for_clients_and_by_domain_for_apps() {
+        let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
+        assert_eq!(urls.sandbox("abc"), "http://localhost:9443");
+        assert_eq!(urls.ingress(), "http://sandbox.localhost:9443");
+    }
+
+    #[test]
+    fn elsewhere_each_sandbox_has_its_own_host() {
+        let urls = PublicUrls::new("https://sandbox.example.com/", "sandbox.example.com").unwrap();
+        assert_eq!(urls.sandbox("abc"), "https://abc.sandbox.example.com");
+        assert_eq!(urls.ingress(), "https://sandbox.example.com");
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        for url in
+            ["localhost:9443", "ftp://a", "http://", "http://a/b", "http://u:p@a", "http://a?b"]
+        {
+            assert!(PublicUrls::new(url, "d").is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The whole of the webhook runtime: a real server, and behind it the example receiver that
+//! `docs/webhook.md` points to. And the page's own example, number by number.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use sandgate::runtime::SigningKey;
+use serde_json::{Value, json};
+
+use super::command_line::{Place, Served, secret};
+use super::local_runtime::{lives, starts};
+use super::receiver::{Receiver, Reply, SECRET};
+
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
+
+/// The example receiver as a process.
+struct Platform {
+    url: String,
+    child: Child,
+}
+
+impl Platform {
+    fn start(place: &Place, network: &str) -> Self {
+        let mut child = Command::new("python3")
+            .arg(format!("{DOCS}/examples/webhook_receiver.py"))
+            .args(["--listen", "127.0.0.1:0", "--network", network])
+            .arg("--secret-file")
+            .arg(place.path("webhook-secret"))
+            .arg("--program")
+            .arg(place.path("sandbox.sh"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("ready: ").unwrap_or_else(|| panic!("{line:?}"));
+        Self { url: url.to_owned(), child }
+    }
+
+    fn kill(&mut self) {
+        // It may have been killed already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn serve(place: &Place, url: &str, more: &[&str]) -> Served {
+    let mut command = place.serve_command();
+    command.args(["--runtime", "webhook", "--webhook-url", url, "--sandbox-cidr", "127.93.0.0/16"]);
+    command.args(["--webhook-timeout-ms", "3000"]).args(more);
+    command.arg("--webhook-secret-file").arg(place.path("webhook-secret"));
+    Served::start(command)
+}
+
+fn furnished() -> (Place, String) {
+    let place = Place::new();
+    std::fs::write(place.path("webhook-secret"), format!("{SECRET}\n")).unwrap();
+    let (_, key) = place.furnish();
+    let key = secret(&key).to_owned();
+    (place, key)
+}
+
+#[tokio::test]
+async fn the_example_receiver_runs_a_sandbox_through_its_life() {
+    let (place, key) = furnished();
+    let platform = Platform::start(&place, "127.93.0.0/16");
+    let served = serve(&place, &platform.url, &[]);
+    let call = async |method, path: &str, body| served.call(&key, method, path, body).await;
+    let alive = || starts(place.dir.path()).iter().filter(|line| lives(line)).count();
+
+    let (status, made) = call("POST", "/sandboxes", json!({ "name": "my-env" })).await;
+    assert_eq!((status, &made["status"]), (200, &json!("running")), "{made}");
+    let line = starts(place.dir.path()).join("\n");
+    let id = made["sandbox_id"].as_str().unwrap();
+    assert!(line.contains(&format!("--id {id}")) && line.contains("--name my-env"), "{line}");
+    assert!(line.contains("--address 127.93."), "{line}");
+    let (status, info) = call("POST", "/sandboxes/my-env/suspend", Value::Null).await;
+    assert_eq!((status, &info["status"], alive()), (200, &json!("suspended"), 0), "{info}");
+    let (status, info) = call("POST", "/sandboxes/my-env/resume", Value::Null).await;
+    assert_eq!((status, &info["status"], alive()), (200, &json!("running"), 1), "{info}");
+    // What the platform will not do, its owner is told in the platform's words.
+    let body = json!({ "name": "with-image", "image": "python" });
+    let (status, error) = call("POST", "/sandboxes", body).await;
+    assert_eq!((status, &error["code"]), (422, &json!("SANDBOX_REFUSED")), "{error}");
+    assert!(error["error"].as_str().unwrap().contains("leave `image` out"), "{error}");
+    let (status, _) = call("DELETE", "/sandboxes/my-env", Value::Null).await;
+    assert_eq!(status, 200);
+    let gone = async {
+        while alive() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_platform_that_is_away_is_named_and_the_states_stay_true() {
+    let (place, key) = furnished();
+    let mut platform = Platform::start(&place, "127.93.0.0/16");
+    let served = serve(&place, &platform.url, &[]);
+    let call = async |method, path: &str, body| served.call(&key, method, path, body).await;
+    call("POST", "/sandboxes", json!({ "name": "my-env" })).await;
+    call("POST", "/sandboxes/my-env/suspend", Value::Null).await;
+    platform.kill();
+    let (status, error) = call("POST", "/sandboxes", json!({ "name": "another" })).await;
+    assert_eq!((status, &error["code"]), (503, &json!("SANDBOX_NOT_STARTED")), "{error}");
+    let sentence = error["error"].as_str().unwrap();
+    assert!(sentence.contains("platform") && sentence.contains("can't be reached"), "{sentence}");
+    assert!(!sentence.contains("127.0.0.1"), "the operator's addresses are the operator's");
+    let (status, error) = call("POST", "/sandboxes/my-env/resume", Value::Null).await;
+    assert_eq!((status, &error["code"]), (503, &json!("SANDBOX_NOT_STARTED")), "{error}");
+    let (_, all) = call("GET", "/sandboxes", Value::Null).await;
+    let states: Vec<_> =
+        all["sandboxes"].as_array().unwrap().iter().map(|info| &info["status"]).collect();
+    assert_eq!(states, [&json!("suspended")], "{all}");
+}
+
+#[tokio::test]
+async fn a_platform_that_is_slow_is_waited_for_and_given_up_on_in_time() {
+    let (place, key) = furnished();
+    let receiver = Receiver::default();
+    let url = format!("http://{}/hook", receiver.listen().await);
+    let served = serve(&place, &url, &["--webhook-step-timeout-ms", "1500"]);
+    let call = async |method, path: &str, body| served.call(&key, method, path, body).await;
+    let reply = |status, body| Reply::Json(status, body);
+    let pending = || reply(202, json!({ "state": "pending" }));
+    let running = || reply(200, json!({ "state": "running", "address": "127.93.0.9" }));
+    receiver.reply([pending(), pending(), running()]);
+    let (status, made) = call("POST", "/sandboxes", json!({ "name": "slow" })).await;
+    assert_eq!((status, &made["status"]), (200, &json!("running")), "{made}");
+    // Whoever does not wait sees where it is, and the work goes on.
+    let suspended = || reply(200, json!({ "state": "suspended" }));
+    receiver.reply([pending(), pending(), suspended()]);
+    let (status, info) = call("POST", "/sandboxes/slow/suspend?wait_ms=10", Value::Null).await;
+    assert_eq!((status, &info["status"]), (202, &json!("suspending")), "{info}");
+    let settled = async {
+        while call("GET", "/sandboxes/slow", Value::Null).await.1["status"] != "suspended" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), settled).await.unwrap();
+
+    receiver.reply([pending()]);
+    let before = receiver.calls().len();
+    let (status, error) = call("POST", "/sandboxes", json!({ "name": "never" })).await;
+    assert_eq!((status, &error["code"]), (503, &json!("SANDBOX_NOT_STARTED")), "{error}");
+    assert!(error["error"].as_str().unwrap().contains("did not finish in time"), "{error}");
+    let (status, _) = call("GET", "/sandboxes/never", Value::Null).await;
+    assert_eq!(status, 404);
+    // What may be running there is stopped.
+    let stopped = async {
+        while !receiver.calls()[before..].iter().any(|call| call.body["action"] == "stop") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), stopped).await.unwrap();
+    assert!(receiver.calls().iter().all(|call| call.genuine));
+}
+
+#[test]
+fn the_page_says_how_calls_are_signed() {
+    let page = std::fs::read_to_string(format!("{DOCS}/webhook.md")).unwrap();
+    let value = |name: &str| {
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+        let mut cells = rows.filter_map(|row| row.split_once(" | "));
+        let found =
+            cells.find(|(cell, _)| *cell == name).unwrap_or_else(|| panic!("no row {name}"));
+        found.1.trim_matches('`').to_owned()
+    };
+    let body = value("body");
+    let call: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(call["action"], "start");
+    let key = SigningKey::new(&value("secret")).unwrap();
+    let timestamp = value("`X-Sandgate-Timestamp`").parse().unwrap();
+    assert_eq!(key.sign(timestamp, body.as_bytes()), value("`X-Sandgate-Signature`"));
+}

@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""A platform behind Sandgate's `webhook` runtime, as small as it can be: an example to start from.
+
+usage: docs/examples/webhook_receiver.py --secret-file FILE --program PROGRAM [--listen 127.0.0.1:9700]
+           [--network 127.66.0.0/16]
+
+Each sandbox is a process on this machine with a loopback address of its own; there is no isolation.
+Put your platform in the place of `Platform`. What every receiver has to get right is in `Receiver`:
+who calls, how old the call is, and that a call which comes twice is done once. docs/webhook.md has
+the rules. Python 3.9 or newer, nothing else.
+"""
+
+import argparse
+import hashlib
+import hmac
+import ipaddress
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+# Bytes of a call; what owners send along takes at most 64 KiB of it.
+MAX_BODY = 256 * 1024
+# Seconds that the two clocks may differ; an older call is a replay.
+MAX_AGE = 300
+# Seconds until an answer; what takes longer is `pending`, and is asked for again.
+ANSWER_WITHIN = 1.0
+# Seconds for a sandbox to say that it is ready.
+READY_WITHIN = 20
+
+
+class Refusal(Exception):
+    """The platform will not do it. The text is shown to the sandbox's owner."""
+
+
+class Platform:
+    """Sandboxes as processes. `PROGRAM serve --address A --id ID [--name N]` prints `ready` when it is."""
+
+    def __init__(self, program, network):
+        self.program = program
+        # The first one is the network's own.
+        self.addresses = itertools.islice(ipaddress.ip_network(network).hosts(), 1, None)
+        self.guard = threading.Lock()
+
+    def run(self, sandbox):
+        """(process, address) of a sandbox that can be reached."""
+        if sandbox["spec"].get("image"):
+            raise Refusal("this platform has no images; leave `image` out")
+        with self.guard:
+            address = next(self.addresses, None)
+        if address is None:
+            raise Refusal("every address is in use")
+        command = [self.program, "serve", "--address", str(address), "--id", sandbox["id"], "--exit-with-parent"]
+        if sandbox["name"]:
+            command += ["--name", sandbox["name"]]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        late = threading.Timer(READY_WITHIN, process.kill)
+        late.start()
+        ready = any(line.strip() == "ready" for line in iter(process.stdout.readline, ""))
+        late.cancel()
+        if not ready:
+            self.end(process)
+            raise RuntimeError(f"{self.program} did not say `ready`")
+        # What it prints later must go somewhere: a full pipe would stop it.
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        return process, str(address)
+
+    def end(self, process):
+        process.terminate()
+        process.wait()
+        process.stdin.close()
+
+
+class Sandbox:
+    """What is known of one sandbox. One thing at a time is done to it."""
+
+    def __init__(self):
+        self.state = "terminated"
+        self.address = None
+        self.process = None
+        self.steps = {}
+        self.guard = threading.Lock()
+
+
+class Step:
+    """One step of a sandbox's life, done once however often it is asked for."""
+
+    def __init__(self, work):
+        self.failure = None
+        self.thread = threading.Thread(target=self.do, args=(work,), daemon=True)
+        self.thread.start()
+
+    def do(self, work):
+        try:
+            work()
+        except Exception as failure:  # It belongs to whoever asks for the step.
+            self.failure = failure
+
+
+class Fleet:
+    """All sandboxes, and the steps that were taken."""
+
+    def __init__(self, platform):
+        self.platform = platform
+        self.sandboxes = {}
+        self.guard = threading.Lock()
+
+    def call(self, action, key, subject):
+        """(status, answer) of a call."""
+        with self.guard:
+            known = subject["id"] in self.sandboxes
+            if action == "stop" and not known:
+                return 404, {"state": "terminated"}
+            sandbox = self.sandboxes.setdefault(subject["id"], Sandbox())
+            # The key is what tells a call that comes again, perhaps much later, from a new one.
+            step = sandbox.steps.get(key)
+            if step is None:
+                step = sandbox.steps[key] = Step(lambda: self.take(action, sandbox, subject))
+        step.thread.join(ANSWER_WITHIN)
+        if step.thread.is_alive():
+            return 202, {"state": "pending"}
+        if step.failure is not None:
+            with self.guard:
+                # It may be tried again.
+                sandbox.steps.pop(key, None)
+            if isinstance(step.failure, Refusal):
+                return 422, {"error": str(step.failure)}
+            print(f"{action} {subject['id']}: {step.failure}", file=sys.stderr, flush=True)
+            return 500, {"error": "see the receiver's log"}
+        # Always what is so now, not what was so when the step was taken.
+        return 200, {"state": sandbox.state, **({"address": sandbox.address} if sandbox.address else {})}
+
+    def take(self, action, sandbox, subject):
+        with sandbox.guard:
+            runs = sandbox.process is not None and sandbox.process.poll() is None
+            if action in ("start", "resume"):
+                if not runs:
+                    sandbox.process, sandbox.address = self.platform.run(subject)
+                    sandbox.state = "running"
+                return
+            if sandbox.process is not None:
+                self.platform.end(sandbox.process)
+            sandbox.process, sandbox.address = None, None
+            sandbox.state = "suspended" if action == "suspend" else "terminated"
+
+    def close(self):
+        for sandbox in self.sandboxes.values():
+            if sandbox.process is not None:
+                self.platform.end(sandbox.process)
+
+
+class Receiver(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    secret = b""
+    fleet = None
+
+    def do_POST(self):
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > MAX_BODY:
+            self.close_connection = True
+            return self.answer(413, {"error": "the body is too long, or of unknown length"})
+        body = self.rfile.read(int(length))
+        # Before anything in the body is believed, or even parsed.
+        problem = unproven(self.secret, self.headers, body, time.time())
+        if problem:
+            return self.answer(401, {"error": problem})
+        try:
+            call = json.loads(body)
+            action, key, subject = call["action"], call["idempotency_key"], call["sandbox"]
+            known = action in ("start", "suspend", "resume", "stop")
+        except (ValueError, KeyError, TypeError):
+            known = False
+        if not known:
+            return self.answer(400, {"error": "not a call that this receiver knows"})
+        return self.answer(*self.fleet.call(action, key, subject))
+
+    def answer(self, status, answer):
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def unproven(secret, headers, body, now):
+    """Why a call may be somebody else's, or None."""
+    timestamp = headers.get("X-Sandgate-Timestamp", "")
+    if not (timestamp.isascii() and timestamp.isdigit()):
+        return "no timestamp"
+    expected = signature(secret, timestamp, body)
+    # In constant time: how much of a guess was right must not show.
+    if not hmac.compare_digest(expected.encode(), headers.get("X-Sandgate-Signature", "").encode()):
+        return "the signature is wrong"
+    if abs(now - int(timestamp)) > MAX_AGE:
+        return "the call is too old, or a clock is wrong"
+    return None
+
+
+def signature(secret, timestamp, body):
+    return "v1=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def main():
+    parser = argparse.ArgumentParser(description="An example platform for `sandgate serve --runtime webhook`.")
+    parser.add_argument("--secret-file", required=True)
+    parser.add_argument("--program", required=True)
+    parser.add_argument("--listen", default="127.0.0.1:9700")
+    parser.add_argument("--network", default="127.66.0.0/16")
+    arguments = parser.parse_args()
+    with open(arguments.secret_file, "rb") as file:
+        Receiver.secret = file.read().strip()
+    Receiver.fleet = Fleet(Platform(arguments.program, arguments.network))
+    host, _, port = arguments.listen.rpartition(":")
+    server = ThreadingHTTPServer((host, int(port)), Receiver)
+    print(f"ready: http://{host}:{server.server_address[1]}", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        Receiver.fleet.close()
+
+
+if __name__ == "__main__":
+    main()
