@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::host::Domain;
+use crate::host::{Domain, normalize};
 
 /// The JSON that Envoy hands to the filter, as the operator wrote it.
 #[derive(Clone, Debug, Deserialize)]
@@ -18,6 +18,10 @@ pub struct RawIngressConfig {
     pub version: u32,
     /// Domains under which sandboxes are reached, without a leading dot: `sandbox.example.com`.
     pub domains: Vec<String>,
+    /// Further hosts of the lifecycle API. Tensorlake's clients look for that of `sandbox.example.com`
+    /// at `api.example.com`, which is beside the domain and not below it.
+    #[serde(default)]
+    pub api_hosts: Vec<String>,
     /// How to reach the gateway API.
     pub control_plane: RawControlPlane,
     /// The only addresses that traffic is ever sent to.
@@ -120,6 +124,7 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct IngressConfig {
     domains: Vec<Domain>,
+    api_hosts: Vec<Domain>,
     control_plane: RawControlPlane,
     sandbox_cidrs: Vec<IpNet>,
     platform_prefixes: Vec<String>,
@@ -161,6 +166,13 @@ impl IngressConfig {
     #[must_use]
     pub fn domains(&self) -> &[Domain] {
         &self.domains
+    }
+
+    /// Whether an authority is a host of the lifecycle API that lies outside of the domains.
+    #[must_use]
+    pub fn is_api_host(&self, authority: &[u8]) -> bool {
+        normalize(authority)
+            .is_some_and(|host| self.api_hosts.iter().any(|api| api.as_str() == host))
     }
 
     /// How to reach the gateway API.
@@ -236,8 +248,10 @@ impl TryFrom<RawIngressConfig> for IngressConfig {
             );
             return Err(wrong("trusted_origins", problem));
         }
+        let domains = check_domains(&raw.domains)?;
         Ok(Self {
-            domains: check_domains(&raw.domains)?,
+            api_hosts: check_api_hosts(&raw.api_hosts, &domains)?,
+            domains,
             control_plane: raw.control_plane,
             sandbox_cidrs: raw.sandbox_cidrs,
             platform_prefixes: raw.platform_prefixes,
@@ -279,6 +293,22 @@ fn check_domains(raw: &[String]) -> Result<Vec<Domain>, ConfigError> {
         }
     }
     Ok(domains)
+}
+
+fn check_api_hosts(raw: &[String], domains: &[Domain]) -> Result<Vec<Domain>, ConfigError> {
+    let parsed: Result<Vec<Domain>, _> = raw.iter().map(|text| Domain::parse(text)).collect();
+    let hosts =
+        parsed.map_err(|error| wrong("api_hosts", format!("holds a bad entry: {error}")))?;
+    for host in &hosts {
+        // It would be a sandbox's host as well.
+        if let Some(domain) = domains.iter().find(|domain| domain.covers(host.as_str())) {
+            return Err(wrong(
+                "api_hosts",
+                format!("holds `{host}`, which the domain `{domain}` covers already"),
+            ));
+        }
+    }
+    Ok(hosts)
 }
 
 fn check_prefixes(raw: &RawIngressConfig) -> Result<(), ConfigError> {

@@ -5,7 +5,7 @@
 //! ```text
 //! authority = host [ "." ] [ ":" port ]        the port of the authority is ignored
 //! host      = domain                           the lifecycle API
-//!           | "api." domain                    the lifecycle API
+//!           | "api." domain                    the lifecycle API (as are the configured API hosts)
 //!           | [ digits "-" ] sandbox "." domain
 //! sandbox   = id | name
 //! id        = 21 of [a-z0-9]

@@ -26,6 +26,20 @@ pub enum HeaderChange {
 const INTERNAL_PREFIXES: [&str; 4] =
     ["x-tensorlake-sandbox-", "x-tensorlake-route-hint", "x-sandgate-", "x-envoy-"];
 
+/// Headers in which a proxy tells apps of the client. A client's own word for it reaches none of them:
+/// Envoy has replaced these two, and what it does not set is removed.
+const SET_BY_ENVOY: [&str; 2] = ["x-forwarded-for", "x-forwarded-proto"];
+const FORWARDING_PREFIX: &str = "x-forwarded-";
+/// The same by other names: RFC 7239's, and those of well-known proxies.
+const FORWARDING: [&str; 6] = [
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+];
+
 /// A bare platform secret in a header or cookie that is none of the usual ones is at least this
 /// long; words that only start like one (the locale `tl_PH`) are shorter.
 const BARE_SECRET_MIN: usize = 20;
@@ -50,7 +64,10 @@ pub fn clean_request(
     for (name, value) in head.iter().filter(|(name, _)| !name.starts_with(':')) {
         let canonical = canonical(name);
         let internal = INTERNAL_PREFIXES.iter().any(|prefix| canonical.starts_with(prefix));
-        let claimed = canonical == ORGANIZATION_HEADER || canonical == PROJECT_HEADER;
+        // By the name as it came: `x_forwarded_for` is not what Envoy has set.
+        let claimed = !SET_BY_ENVOY.contains(&name)
+            && (canonical.starts_with(FORWARDING_PREFIX)
+                || FORWARDING.contains(&canonical.as_str()));
         if internal || claimed || is_secret(&canonical, value, config, used) {
             let removal = HeaderChange::Remove(name.to_owned());
             if !changes.contains(&removal) {
@@ -66,7 +83,7 @@ pub fn clean_request(
     }
     // A proxy in the sandbox drops what `Connection` names: it must not name what was just verified,
     // and Envoy, which drops such headers itself, leaves the list of an upgrade as it is.
-    if head.first("upgrade").is_some() && head.all("connection").any(|value| names_more(value)) {
+    if head.first("upgrade").is_some() && head.all("connection").any(names_more) {
         changes.push(HeaderChange::Set("connection".into(), b"Upgrade".to_vec()));
     }
     if let Some(caller) = caller {

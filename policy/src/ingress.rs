@@ -53,6 +53,9 @@ impl Request {
             .single(":authority")
             .map_err(|_| Denial::InvalidRequest("the Host header stands more than once"))?
             .unwrap_or_default();
+        if config.is_api_host(authority) {
+            return Ok(Self::Api);
+        }
         let host = Host::parse(authority, config.domains()).map_err(Denial::InvalidHost)?;
         let declared = declared_sandbox(head);
         let (sandbox, port, declared) = match host {

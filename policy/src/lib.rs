@@ -7,7 +7,7 @@
 //! 3. [`cache`]: what may still be believed of sandbox and caller.
 //! 4. [`ingress`]: [`ingress::decide`], the only maker of a [`ingress::Permit`].
 //! 5. [`denial`]: every reason to refuse, in one table.
-//! 6. [`hygiene`]: what must not cross the gateway.
+//! 6. [`hygiene`]: what must not cross the gateway; [`websocket`]: what an upgrade lacks.
 
 pub mod cache;
 pub mod config;
@@ -21,3 +21,4 @@ pub mod host;
 pub mod hygiene;
 pub mod ingress;
 pub mod origin;
+pub mod websocket;

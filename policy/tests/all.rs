@@ -18,3 +18,4 @@ mod oracle;
 mod origin_table;
 mod properties;
 mod support;
+mod websocket_table;

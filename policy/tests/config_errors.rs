@@ -5,7 +5,7 @@ use test_case::test_case;
 
 /// A good configuration with one piece of its text replaced.
 fn error(good: &str, bad: &str) -> String {
-    let json = r#"{"version": 1, "domains": ["sandbox.example.com", "local"],
+    let json = r#"{"version": 1, "domains": ["sandbox.example.com", "local"], "api_hosts": ["api.example.com"],
         "control_plane": {"cluster": "control_plane", "timeout_ms": 2000},
         "sandbox_cidrs": ["10.1.0.0/16"], "trusted_origins": ["https://app.example.com"],
         "platform_prefixes": ["tl_"], "personal_access_token_prefixes": ["tl_pat"],
@@ -25,6 +25,9 @@ fn error(good: &str, bad: &str) -> String {
 #[test_case(r#""local""#, r#""example.com""# => "the ingress configuration's `domains` holds `sandbox.example.com`, which `example.com` covers already"; "a domain and its parent")]
 #[test_case(r#""local""#, r#""api.sandbox.example.com""# => "the ingress configuration's `domains` holds `api.sandbox.example.com`, which `sandbox.example.com` covers already"; "a domain and its API")]
 #[test_case(r#""local""#, r#""sandbox.example.com""# => "the ingress configuration's `domains` holds `sandbox.example.com`, which `sandbox.example.com` covers already"; "a domain twice")]
+#[test_case("api.example.com", "api.example.com:443" => "the ingress configuration's `api_hosts` holds a bad entry: `api.example.com:443` is not a domain: expected lower-case labels of a-z, 0-9 and `-`, like `sandbox.example.com`"; "an API host with a port")]
+#[test_case("api.example.com", "api.sandbox.example.com" => "the ingress configuration's `api_hosts` holds `api.sandbox.example.com`, which the domain `sandbox.example.com` covers already"; "an API host that is one already")]
+#[test_case("api.example.com", "8080-x.local" => "the ingress configuration's `api_hosts` holds `8080-x.local`, which the domain `local` covers already"; "a sandbox's host as the API's")]
 #[test_case(r#""cluster": "control_plane""#, r#""cluster": """# => "the ingress configuration's `control_plane.cluster` is empty; name an Envoy cluster"; "no cluster")]
 #[test_case(r#""timeout_ms": 2000"#, r#""timeout_ms": 0"# => "the ingress configuration's `control_plane.timeout_ms` is 0; a lookup needs a time limit"; "no time limit")]
 #[test_case(r#""timeout_ms": 2000"#, r#""authority": """# => "the ingress configuration's `control_plane.authority` is ``; expected a host with an optional port, like `gateway.sandgate.internal`"; "no authority")]

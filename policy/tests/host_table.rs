@@ -1,9 +1,10 @@
 //! The host grammar: every way to be accepted, and every way to be refused.
 
 use sandgate_policy::host::{Domain, Host, InvalidHost, Port, SandboxRef};
+use sandgate_policy::ingress::Request;
 use test_case::test_case;
 
-use crate::support::ID;
+use crate::support::{ID, Req, config};
 
 /// What an authority names, as text, under the domains `sandbox.example.com` and `local`.
 fn meaning(authority: &[u8]) -> String {
@@ -234,4 +235,17 @@ fn port_0_does_not_exist_and_9501_is_no_user_port() {
     assert_eq!(Port::new(9501), Some(Port::Management));
     assert_eq!(Port::new(9501).map(Port::get), Some(9501));
     assert_eq!(Port::new(9502).map(Port::get), Some(9502));
+}
+
+#[test_case("api.example.com" => true; "as it is configured")]
+#[test_case("API.Example.com.:443" => true; "in another spelling")]
+#[test_case("api.sandbox.example.com" => true; "below a domain")]
+#[test_case("sandbox.example.com" => true; "a domain itself")]
+#[test_case("example.com" => false; "the parent")]
+#[test_case("x.api.example.com" => false; "below it")]
+#[test_case("8080-my-env.api.example.com" => false; "a sandbox below it")]
+#[test_case("xapi.example.com" => false; "a name that ends like it")]
+#[test_case("api.example.com:x" => false; "with something that is no port")]
+fn an_api_host_is_that_name_alone(authority: &str) -> bool {
+    matches!(Request::parse(Req::get(authority).head(), &config()), Ok(Request::Api))
 }

@@ -27,6 +27,7 @@ pub(crate) fn config() -> IngressConfig {
     let json = br#"{
         "version": 1,
         "domains": ["sandbox.example.com", "local"],
+        "api_hosts": ["api.example.com"],
         "control_plane": { "cluster": "control_plane" },
         "sandbox_cidrs": ["10.1.0.0/16", "fd00:1::/32"],
         "trusted_origins": ["https://app.example.com"],

@@ -7,6 +7,7 @@ use sandgate_policy::credential::Credential;
 use sandgate_policy::head::Head;
 use sandgate_policy::hygiene::{self, HeaderChange};
 use sandgate_policy::ingress::Permit;
+use sandgate_policy::websocket;
 
 /// Filter state of the dynamic forward proxy; a filter in front of this one points both at a black
 /// hole, so that a request which nobody permitted goes nowhere.
@@ -26,6 +27,7 @@ pub(crate) fn permit(
     // On a public port no credential was looked at, and the app's own bearer is the app's.
     let used = used.filter(|_| permit.caller().is_some());
     change(Direction::Request, &hygiene::clean_request(head, config, used, permit.caller()))?;
+    change(Direction::Request, &websocket::complete_request(head))?;
     let upstream = permit.upstream();
     stream::set_property("sandgate_generation", &permit.connection_group())?;
     if let Some(caller) = permit.caller() {

@@ -15,6 +15,7 @@ use sandgate_policy::gateway::{Change, Identity, Sandbox};
 use sandgate_policy::head::Head;
 use sandgate_policy::hygiene;
 use sandgate_policy::ingress::{Decision, Request};
+use sandgate_policy::websocket;
 
 use crate::apply;
 use crate::clock::{Clock, Now};
@@ -125,7 +126,11 @@ impl Gateway {
                     hygiene::clean_trailers(Head::new(&headers), &self.config, live.credential())
                 }
             };
-            apply::change(direction, &changes)
+            apply::change(direction, &changes)?;
+            if live.lacks_key && direction == Direction::Response {
+                apply::change(direction, &websocket::complete_answer(&headers))?;
+            }
+            Ok(())
         });
         // What can't be cleaned must not go on.
         if cleaned.is_err() {
@@ -216,7 +221,8 @@ impl Gateway {
                 apply::record("permit");
                 let authority = head.first(":authority").unwrap_or_default().to_vec();
                 let inquiry = waiting.inquiry;
-                self.live.insert(id, LiveStream { inquiry, permit, authority });
+                let lacks_key = websocket::lacks_key(head);
+                self.live.insert(id, LiveStream { inquiry, permit, authority, lacks_key });
                 Action::Continue
             }
             Decision::AnswerPreflight { origin } => {

@@ -12,6 +12,8 @@ pub(crate) struct LiveStream {
     pub(crate) inquiry: Inquiry,
     pub(crate) permit: Permit,
     pub(crate) authority: Vec<u8>,
+    /// It is a WebSocket over HTTP/2.
+    pub(crate) lacks_key: bool,
 }
 
 impl LiveStream {
