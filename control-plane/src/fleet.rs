@@ -234,6 +234,11 @@ impl Fleet {
         }
     }
 
+    /// Waits for the steps that are under way: starts, suspensions, resumes and stops.
+    pub async fn idle(&self) {
+        self.inner.locks.idle().await;
+    }
+
     /// Stops everything that would not outlive the server.
     pub async fn shut_down(&self) {
         self.inner.runtime.shut_down().await;

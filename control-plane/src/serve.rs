@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 pub use self::settings::{RuntimeSettings, ServeSettings};
 use crate::api::{self, Api};
@@ -46,6 +47,7 @@ pub struct Server {
     api_address: SocketAddr,
     gateway_address: SocketAddr,
     fleet: Fleet,
+    drain: Duration,
     stopping: watch::Sender<bool>,
     listeners: JoinSet<()>,
     tasks: JoinSet<()>,
@@ -85,6 +87,9 @@ impl Server {
         let lock = lock(&settings.data_dir)?;
         let api_listener = Listener::bind("--api-listen", settings.api_listen).await?;
         let gateway_listener = Listener::bind("--gateway-listen", settings.gateway_listen).await?;
+        let drain = settings.drain;
+        let api_listener = api_listener.draining_within(drain);
+        let gateway_listener = gateway_listener.draining_within(drain);
 
         let db = Db::new(Arc::new(store))?;
         let (exits, exited) = mpsc::unbounded_channel();
@@ -120,7 +125,16 @@ impl Server {
         let follower = fleet.clone();
         tasks.spawn(async move { follower.follow_leftovers().await });
         restore(&fleet).await;
-        Ok(Self { api_address, gateway_address, fleet, stopping, listeners, tasks, _lock: lock })
+        Ok(Self {
+            api_address,
+            gateway_address,
+            fleet,
+            drain,
+            stopping,
+            listeners,
+            tasks,
+            _lock: lock,
+        })
     }
 
     /// Where the public API listens.
@@ -135,10 +149,15 @@ impl Server {
         self.gateway_address
     }
 
-    /// Stops listening, lets requests finish, and stops the sandboxes that would not outlive it.
+    /// Stops listening, answers polls, lets requests and the steps that they began finish in the time
+    /// that the settings give them, and stops the sandboxes that would not outlive it.
     pub async fn stop(mut self) {
+        let deadline = Instant::now() + self.drain;
         let _ = self.stopping.send(true);
         while self.listeners.join_next().await.is_some() {}
+        if timeout_at(deadline, self.fleet.idle()).await.is_err() {
+            tracing::warn!("the shutdown cut off what the next start will finish");
+        }
         self.tasks.shutdown().await;
         self.fleet.shut_down().await;
     }

@@ -39,6 +39,9 @@ pub(super) struct ServeArgs {
     /// Requests to public ports resume one sandbox at most once in this many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     public_resume_interval_ms: u64,
+    /// After a signal to stop, requests and what they began may go on for this long
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    drain_seconds: u64,
     /// Where sandboxes live: processes on this machine, for trying it out, or your own platform
     #[arg(long, value_enum, default_value_t = RuntimeKind::Local)]
     runtime: RuntimeKind,
@@ -115,6 +118,7 @@ impl ServeArgs {
             gateway_token_file: self.gateway_token_file,
             urls,
             runtime,
+            drain: Duration::from_secs(self.drain_seconds),
             fleet: FleetSettings {
                 public_resume_interval: Duration::from_millis(self.public_resume_interval_ms),
                 ..FleetSettings::default()
@@ -192,6 +196,11 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
         _ = terminated.recv() => {}
     }
     tracing::info!("stopping");
-    server.stop().await;
+    tokio::select! {
+        () = server.stop() => {}
+        // Whoever asks twice does not want to wait.
+        _ = interrupted.recv() => tracing::warn!("stopped at once"),
+        _ = terminated.recv() => tracing::warn!("stopped at once"),
+    }
     Ok(())
 }

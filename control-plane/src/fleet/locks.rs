@@ -1,11 +1,15 @@
 //! One lock for each sandbox, kept only while someone holds or awaits it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
 use super::BySandbox;
 use crate::model::SandboxId;
+
+/// Nothing tells when a lock is released, and nobody waits for that but a server that stops.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Locks by sandbox.
 #[derive(Default)]
@@ -23,6 +27,13 @@ impl KeyedLocks {
             Arc::clone(locks.entry(id.clone()).or_default())
         };
         lock.lock_owned().await
+    }
+
+    /// Waits until nobody holds or awaits a lock.
+    pub(super) async fn idle(&self) {
+        while self.lock().values().any(|lock| Arc::strong_count(lock) > 1) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BySandbox<Arc<tokio::sync::Mutex<()>>>> {

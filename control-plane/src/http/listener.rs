@@ -32,7 +32,7 @@ const MAX_HEADERS: u32 = 64 * 1_024;
 /// does not answer: a dead gateway must not count as a live watcher.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_WITHIN: Duration = Duration::from_secs(5);
-/// How long requests may go on after a shutdown began.
+/// How long requests may go on after a shutdown began, unless the operator says otherwise.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Pause after a connection could not be accepted.
@@ -42,6 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    drain_within: Duration,
 }
 
 /// A port can't be listened on.
@@ -83,7 +84,13 @@ impl Listener {
         };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, drain_within: DRAIN_WITHIN })
+    }
+
+    /// Lets requests go on for as long after a shutdown began.
+    #[must_use]
+    pub fn draining_within(self, drain_within: Duration) -> Self {
+        Self { drain_within, ..self }
     }
 
     /// Where it listens; the real port if 0 was asked for.
@@ -111,7 +118,7 @@ impl Listener {
             }
         }
         drop(self.socket);
-        if tokio::time::timeout(DRAIN_WITHIN, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(self.drain_within, graceful.shutdown()).await.is_err() {
             tracing::warn!(address = %self.address, "requests were cut off by the shutdown");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::api::PublicUrls;
 use crate::fleet::FleetSettings;
@@ -21,6 +22,8 @@ pub struct ServeSettings {
     pub urls: PublicUrls,
     /// Where sandboxes live.
     pub runtime: RuntimeSettings,
+    /// How long requests, and what they began, may go on after a stop.
+    pub drain: Duration,
     /// Bounds on resumes.
     pub fleet: FleetSettings,
 }
