@@ -25,7 +25,7 @@ enum Command {
     Serve(serve::Args),
     /// Open a WebSocket, send messages and print what comes back
     Ws(ws::Args),
-    /// Call a gRPC service (over HTTP/2 without TLS)
+    /// Call a gRPC service
     #[command(subcommand)]
     Grpc(grpc::Command),
 }

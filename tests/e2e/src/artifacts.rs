@@ -91,7 +91,12 @@ fn image() -> Result<EnvoyProgram> {
 }
 
 fn path() -> Result<EnvoyProgram> {
-    Ok(EnvoyProgram::Path(ask_script(&[])?.into()))
+    Ok(EnvoyProgram::Path(envoy_program()?))
+}
+
+/// An Envoy on this machine, however the tests run theirs.
+pub fn envoy_program() -> Result<PathBuf> {
+    Ok(ask_script(&[])?.into())
 }
 
 /// One place knows where Envoy comes from: `scripts/envoy`.

@@ -17,9 +17,14 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::pki;
 
 /// No answer takes as long, apart from streams, which are not awaited as a whole.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -30,6 +35,8 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     address: SocketAddr,
+    /// The server name that is asked for, inside TLS.
+    tls: Option<&'static str>,
 }
 
 /// What to speak.
@@ -37,7 +44,7 @@ pub struct Client {
 pub enum Protocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2 with prior knowledge.
+    /// HTTP/2: with prior knowledge, or by ALPN inside TLS.
     H2c,
 }
 
@@ -45,7 +52,13 @@ impl Client {
     /// Connects to `address`, whatever the host of a call.
     #[must_use]
     pub const fn new(address: SocketAddr) -> Self {
-        Self { address }
+        Self { address, tls: None }
+    }
+
+    /// Speaks TLS: asks for `server_name` (SNI), and trusts the tests' own authority.
+    #[must_use]
+    pub const fn tls(self, server_name: &'static str) -> Self {
+        Self { address: self.address, tls: Some(server_name) }
     }
 
     /// The address.
@@ -96,25 +109,36 @@ impl Client {
 
     /// A connection that is kept.
     pub async fn connect(self, protocol: Protocol) -> Result<Connection> {
+        match self.tls {
+            Some(_) => {
+                let stream = self.shake_hands(protocol).await?;
+                Connection::over(TokioIo::new(stream), protocol, "https").await
+            }
+            None => Connection::over(TokioIo::new(self.open().await?), protocol, "http").await,
+        }
+    }
+
+    /// The certificate (DER) that the server shows to a new connection.
+    pub async fn certificate(self) -> Result<Vec<u8>> {
+        let stream = self.shake_hands(Protocol::Http1).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        Ok(shown.context("the server showed no certificate")?.to_vec())
+    }
+
+    /// Inside TLS that agreed on `protocol`.
+    async fn shake_hands(self, protocol: Protocol) -> Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(self.tls.context("not a TLS client")?)?;
+        let connector = TlsConnector::from(pki::client_config(protocol)?);
+        let shaking = connector.connect(name, self.open().await?);
+        Ok(tokio::time::timeout(LIMIT, shaking).await.context("no TLS handshake in time")??)
+    }
+
+    async fn open(self) -> Result<TcpStream> {
         let stream = TcpStream::connect(self.address)
             .await
             .with_context(|| format!("nothing accepts connections at {}", self.address))?;
         stream.set_nodelay(true)?;
-        let io = TokioIo::new(stream);
-        // Errors of a connection are also given to its requests.
-        match protocol {
-            Protocol::Http1 => {
-                let (sender, connection) = http1::Builder::new().handshake(io).await?;
-                tokio::spawn(connection.with_upgrades());
-                Ok(Connection::Http1(sender))
-            }
-            Protocol::H2c => {
-                let (sender, connection) =
-                    http2::Builder::new(TokioExecutor::new()).handshake(io).await?;
-                tokio::spawn(connection);
-                Ok(Connection::H2c(sender))
-            }
-        }
+        Ok(stream)
     }
 }
 
@@ -190,19 +214,45 @@ impl Call {
 }
 
 /// A connection that is kept.
-pub enum Connection {
-    /// HTTP/1.1.
+pub struct Connection {
+    sender: Sender,
+    scheme: &'static str,
+}
+
+enum Sender {
     Http1(http1::SendRequest<Body>),
-    /// HTTP/2.
     H2c(http2::SendRequest<Body>),
 }
 
 impl Connection {
+    async fn over<T>(io: T, protocol: Protocol, scheme: &'static str) -> Result<Self>
+    where
+        T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    {
+        // Errors of a connection are also given to its requests.
+        let sender = match protocol {
+            Protocol::Http1 => {
+                let (sender, connection) = http1::Builder::new().handshake(io).await?;
+                tokio::spawn(connection.with_upgrades());
+                Sender::Http1(sender)
+            }
+            Protocol::H2c => {
+                let (sender, connection) =
+                    http2::Builder::new(TokioExecutor::new()).handshake(io).await?;
+                tokio::spawn(connection);
+                Sender::H2c(sender)
+            }
+        };
+        Ok(Self { sender, scheme })
+    }
+
     /// The same HTTP/2 connection, for another call at the same time.
     pub fn share(&self) -> Result<Self> {
-        match self {
-            Self::H2c(sender) => Ok(Self::H2c(sender.clone())),
-            Self::Http1(_) => bail!("an HTTP/1.1 connection carries one call at a time"),
+        match &self.sender {
+            Sender::H2c(sender) => {
+                Ok(Self { sender: Sender::H2c(sender.clone()), scheme: self.scheme })
+            }
+            Sender::Http1(_) => bail!("an HTTP/1.1 connection carries one call at a time"),
         }
     }
 
@@ -227,16 +277,16 @@ impl Connection {
         let mut request = Request::new(call.body);
         *request.method_mut() = call.method;
         *request.headers_mut() = call.headers;
-        match self {
-            Self::Http1(sender) => {
+        match &mut self.sender {
+            Sender::Http1(sender) => {
                 *request.uri_mut() = call.path.parse().context("not a path")?;
                 request.headers_mut().insert("host", HeaderValue::from_str(&call.host)?);
                 sender.ready().await?;
                 Ok(sender.send_request(request).await?)
             }
-            Self::H2c(sender) => {
+            Sender::H2c(sender) => {
                 *request.uri_mut() = Uri::builder()
-                    .scheme("http")
+                    .scheme(self.scheme)
                     .authority(call.host)
                     .path_and_query(call.path)
                     .build()?;

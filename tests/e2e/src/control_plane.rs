@@ -33,6 +33,7 @@ pub struct ControlPlane {
     folder: PathBuf,
     network: Arc<Network>,
     runtime: Runtime,
+    drain_seconds: u32,
     process: Option<Process>,
     api: SocketAddr,
     gateway: SocketAddr,
@@ -60,7 +61,12 @@ impl ControlPlane {
     pub const NEXT_TOKEN: &str = "e2e-gateway-token-fedcba9876543210";
 
     /// Starts it on ports that the system chooses.
-    pub async fn start(folder: &Path, network: Arc<Network>, runtime: Runtime) -> Result<Self> {
+    pub async fn start(
+        folder: &Path,
+        network: Arc<Network>,
+        runtime: Runtime,
+        drain_seconds: u32,
+    ) -> Result<Self> {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let folder = folder.to_owned();
         std::fs::write(
@@ -68,8 +74,15 @@ impl ControlPlane {
             format!("{}\n{}\n", Self::TOKEN, Self::NEXT_TOKEN),
         )?;
         std::fs::write(folder.join("webhook-secret"), "e2e-webhook-secret-0123456789\n")?;
-        let mut this =
-            Self { folder, network, runtime, process: None, api: nowhere, gateway: nowhere };
+        let mut this = Self {
+            folder,
+            network,
+            runtime,
+            drain_seconds,
+            process: None,
+            api: nowhere,
+            gateway: nowhere,
+        };
         this.run().await?;
         Ok(this)
     }
@@ -83,6 +96,7 @@ impl ControlPlane {
         command.arg("--data-dir").arg(self.data());
         command.args(["--api-listen", &self.api.to_string()]);
         command.args(["--gateway-listen", &self.gateway.to_string()]);
+        command.args(["--drain-seconds", &self.drain_seconds.to_string()]);
         command.arg("--gateway-token-file").arg(self.folder.join("gateway-tokens"));
         match &self.runtime {
             Runtime::Local => {
@@ -112,6 +126,21 @@ impl ControlPlane {
         self.gateway = addresses.next().context("no gateway address in the ready line")?.parse()?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Which gateway tokens are valid from now on, as soon as it has read its file again.
+    pub fn set_tokens(&self, tokens: &[&str]) -> Result<()> {
+        Ok(std::fs::write(self.folder.join("gateway-tokens"), tokens.join("\n"))?)
+    }
+
+    /// Asks it to stop, by SIGTERM.
+    pub fn terminate(&self) -> Result<()> {
+        self.process.as_ref().context("the control plane does not run")?.terminate()
+    }
+
+    /// Its exit status, once it has ended.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.process.as_mut().and_then(Process::ended)
     }
 
     /// Ends it with SIGKILL.

@@ -14,6 +14,7 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt as _};
 
 use crate::artifacts::{self, EnvoyProgram};
 use crate::client::Client;
+use crate::pki;
 use crate::process::Process;
 use crate::template::{Values, render};
 use crate::wait::until;
@@ -35,11 +36,17 @@ pub struct EnvoySetup {
 
 /// A running Envoy; gone when dropped.
 pub struct Envoy {
-    edge: SocketAddr,
-    admin: SocketAddr,
+    addresses: Addresses,
     running: Running,
     // Dropped after what runs in it.
     folder: tempfile::TempDir,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    edge: SocketAddr,
+    edge_tls: SocketAddr,
+    admin: SocketAddr,
 }
 
 enum Running {
@@ -53,14 +60,17 @@ impl Envoy {
         let folder = tempfile::Builder::new().prefix("sandgate-e2e-envoy-").tempdir()?;
         let filter = setup.filter.map_or_else(artifacts::filter, Ok)?;
         write_token(folder.path(), &setup.token)?;
+        write_certificate(folder.path())?;
         let mut values = setup.values;
         let file = |name: &str| folder.path().join(name).display().to_string();
         values.extend([
             ("SANDGATE_EDGE_ADDRESS", "127.0.0.1".to_owned()),
             // The system chooses; the admin page tells.
             ("SANDGATE_EDGE_PORT", "0".to_owned()),
+            ("SANDGATE_EDGE_TLS_PORT", "0".to_owned()),
             ("SANDGATE_ADMIN_PORT", "0".to_owned()),
             ("SANDGATE_GATEWAY_TOKEN_SDS", file("gateway-token.yaml")),
+            ("SANDGATE_TLS_SDS", file("tls-certificate.yaml")),
             ("SANDGATE_WASM", filter.display().to_string()),
         ]);
         let bootstrap = file("edge.yaml");
@@ -82,7 +92,7 @@ impl Envoy {
         ];
         let mut running = Running::start(&arguments, folder.path(), &filter).await?;
         match addresses(&admin_file, &mut running).await {
-            Ok((edge, admin)) => Ok(Self { edge, admin, running, folder }),
+            Ok(addresses) => Ok(Self { addresses, running, folder }),
             Err(error) => Err(error.context(format!("Envoy's log:\n{}", running.output().await))),
         }
     }
@@ -90,19 +100,25 @@ impl Envoy {
     /// Where clients connect.
     #[must_use]
     pub fn edge(&self) -> Client {
-        Client::new(self.edge)
+        Client::new(self.addresses.edge)
+    }
+
+    /// Where clients connect by TLS. They ask for a host that every certificate is for.
+    #[must_use]
+    pub fn edge_tls(&self) -> Client {
+        Client::new(self.addresses.edge_tls).tls("any.sandbox.localhost")
     }
 
     /// The admin interface.
     #[must_use]
     pub fn admin(&self) -> Client {
-        Client::new(self.admin)
+        Client::new(self.addresses.admin)
     }
 
     /// The admin interface's address.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
-        self.admin
+        self.addresses.admin
     }
 
     /// The sum of all counters and gauges whose name matches a regular expression.
@@ -139,10 +155,35 @@ impl Envoy {
         write_token(self.folder.path(), token)
     }
 
+    /// Puts another certificate in the place of the edge's, as an operator does; returns it (DER).
+    pub fn rotate_certificate(&self) -> Result<Vec<u8>> {
+        pki::issue(&certificate_directory(self.folder.path()))
+    }
+
+    /// Where its certificate and key are: `tls.crt` and `tls.key`.
+    #[must_use]
+    pub fn certificate_directory(&self) -> PathBuf {
+        certificate_directory(self.folder.path())
+    }
+
     /// What it has written: access log and warnings.
     pub async fn output(&self) -> String {
         self.running.output().await
     }
+}
+
+fn certificate_directory(folder: &Path) -> PathBuf {
+    folder.join("tls")
+}
+
+fn write_certificate(folder: &Path) -> Result<()> {
+    let directory = certificate_directory(folder);
+    std::fs::create_dir(&directory)?;
+    pki::issue(&directory)?;
+    let values = Values::from([("SANDGATE_TLS_DIR", directory.display().to_string())]);
+    let sds = render("tls-certificate.yaml", &values, str::to_owned)?;
+    std::fs::write(folder.join("tls-certificate.yaml"), sds)?;
+    Ok(())
 }
 
 fn write_token(folder: &Path, token: &str) -> Result<()> {
@@ -203,8 +244,8 @@ impl Running {
     }
 }
 
-/// Waits until Envoy serves; where its edge and its admin interface are.
-async fn addresses(admin_file: &str, running: &mut Running) -> Result<(SocketAddr, SocketAddr)> {
+/// Waits until Envoy serves; where its listeners and its admin interface are.
+async fn addresses(admin_file: &str, running: &mut Running) -> Result<Addresses> {
     until("Envoy serves", Duration::from_secs(60), async || {
         if running.has_ended().await {
             anyhow::bail!("Envoy has ended");
@@ -219,11 +260,21 @@ async fn addresses(admin_file: &str, running: &mut Running) -> Result<(SocketAdd
         let listeners =
             client.request(Method::GET, "admin", "/listeners?format=json").send().await?;
         let listeners = listeners.json()?;
-        let edge = listeners.pointer("/listener_statuses/0/local_address/socket_address");
-        let port = edge.and_then(|edge| edge.get("port_value")).and_then(Value::as_u64);
-        let port = u16::try_from(port.context("the edge's port is not told")?)?;
-        ensure!(port != 0, "the edge has no port yet");
-        Ok(Some((SocketAddr::from(([127, 0, 0, 1], port)), admin)))
+        let edge = address_of(&listeners, "edge")?;
+        let edge_tls = address_of(&listeners, "edge_tls")?;
+        Ok(Some(Addresses { edge, edge_tls, admin }))
     })
     .await
+}
+
+/// A listener's address in the answer of the admin page.
+fn address_of(listeners: &Value, name: &str) -> Result<SocketAddr> {
+    let all = listeners.get("listener_statuses").and_then(Value::as_array);
+    let mut all = all.into_iter().flatten();
+    let found = all.find(|listener| listener.get("name").is_some_and(|it| it == name));
+    let port = found.and_then(|it| it.pointer("/local_address/socket_address/port_value"));
+    let port = port.and_then(Value::as_u64).with_context(|| format!("no port of `{name}`"))?;
+    let port = u16::try_from(port)?;
+    ensure!(port != 0, "`{name}` has no port yet");
+    Ok(SocketAddr::from(([127, 0, 0, 1], port)))
 }

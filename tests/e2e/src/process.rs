@@ -7,13 +7,20 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result};
 
 /// Runs a program and kills it when standard input ends: that happens when a [`Process`] is dropped,
-/// and also when the tests themselves are killed.
+/// and also when the tests themselves are killed. SIGTERM is passed on.
 const GUARD: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
 program=$!
 (cat <&3; kill -KILL "$program") >/dev/null 2>&1 &
+trap 'kill -TERM "$program"' TERM
 wait "$program"
+status=$?
+while kill -0 "$program" 2>/dev/null; do
+    wait "$program"
+    status=$?
+done
+exit "$status"
 "#;
 
 /// Killed when dropped, also by a panicking test.
@@ -52,6 +59,14 @@ impl Process {
             |error| format!("(no output: {error})"),
             |bytes| String::from_utf8_lossy(&bytes).into_owned(),
         )
+    }
+
+    /// Asks it to stop, by SIGTERM.
+    pub fn terminate(&self) -> Result<()> {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status()?;
+        anyhow::ensure!(sent.success(), "process {id} can't be asked to stop");
+        Ok(())
     }
 
     /// Ends it with SIGKILL: it gets no chance to clean up.

@@ -20,6 +20,8 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// The second domain of every edge.
 pub const SECOND_DOMAIN: &str = "local";
+/// The lifecycle API's host outside of the domains, where clients look for that of [`DOMAIN`].
+pub const API_HOST: &str = "api.localhost";
 
 /// What a test needs. `Setup::default()` is the local run.
 pub struct Setup {
@@ -35,6 +37,12 @@ pub struct Setup {
     pub stream_idle_timeout: &'static str,
     /// A filter to run instead of the real one, as WebAssembly text.
     pub filter: Option<&'static str>,
+    /// `--drain-seconds` of the control plane.
+    pub drain_seconds: u32,
+    /// `SANDGATE_LISTENER_FILTERS` of the edge.
+    pub listener_filters: Value,
+    /// Proxies in front of the edge that are believed.
+    pub trusted_hops: u32,
     /// Changes Envoy's configuration.
     pub change: fn(&str) -> String,
 }
@@ -48,6 +56,9 @@ impl Default for Setup {
             trusted_origins: json!([]),
             stream_idle_timeout: "3600s",
             filter: None,
+            drain_seconds: 20,
+            listener_filters: json!([]),
+            trusted_hops: 0,
             change: str::to_owned,
         }
     }
@@ -117,7 +128,8 @@ impl Stack {
             Runtime::Local
         };
         let control_plane =
-            ControlPlane::start(folder.path(), Arc::clone(&network), runtime).await?;
+            ControlPlane::start(folder.path(), Arc::clone(&network), runtime, setup.drain_seconds)
+                .await?;
         let owner = control_plane.new_owner("acme")?;
         let filter = match setup.filter {
             Some(text) => {
@@ -133,11 +145,14 @@ impl Stack {
             ("SANDGATE_GATEWAY_PORT", control_plane.gateway().address().port().to_string()),
             ("SANDGATE_DOMAIN", DOMAIN.to_owned()),
             ("SANDGATE_SECOND_DOMAIN", SECOND_DOMAIN.to_owned()),
+            ("SANDGATE_API_HOST", API_HOST.to_owned()),
             ("SANDGATE_SANDBOX_NETWORK", network.base().to_string()),
             ("SANDGATE_SANDBOX_PREFIX_LEN", Network::PREFIX_LEN.to_string()),
             ("SANDGATE_STREAM_IDLE_TIMEOUT", setup.stream_idle_timeout.to_owned()),
             ("SANDGATE_TRUSTED_ORIGINS", setup.trusted_origins.to_string()),
             ("SANDGATE_INGRESS_LIMITS", setup.limits.to_string()),
+            ("SANDGATE_LISTENER_FILTERS", setup.listener_filters.to_string()),
+            ("SANDGATE_TRUSTED_HOPS", setup.trusted_hops.to_string()),
         ]);
         let mut envoys = Vec::new();
         for _ in 0..setup.envoys {
@@ -164,6 +179,12 @@ impl Stack {
     #[must_use]
     pub fn edge(&self) -> Client {
         self.envoy().edge()
+    }
+
+    /// The first Envoy's edge, by TLS.
+    #[must_use]
+    pub fn edge_tls(&self) -> Client {
+        self.envoy().edge_tls()
     }
 
     /// The control plane's public API.

@@ -1,6 +1,7 @@
 //! Options that both clients have.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,6 +12,10 @@ pub(super) struct Options {
     /// Connect to this address instead of resolving the URL's host
     #[arg(long, value_name = "HOST:PORT")]
     connect: Option<String>,
+
+    /// Trust the certificates (PEM) in this file, for `https` and `wss`
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
 
     /// Send this header; may be given several times
     #[arg(long = "header", value_name = "NAME: VALUE")]
@@ -26,6 +31,7 @@ impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
             .field("connect", &self.connect)
+            .field("cacert", &self.cacert)
             .field("headers", &self.headers.len())
             .field("timeout_seconds", &self.timeout_seconds)
             .finish()
@@ -37,6 +43,12 @@ impl Options {
         let mut target = Target::new(url)?;
         if let Some(address) = &self.connect {
             target = target.via(address);
+        }
+        if let Some(file) = &self.cacert {
+            let certificates = std::fs::read(file)
+                .with_context(|| format!("--cacert {} can't be read", file.display()))?;
+            let trusted = target.trusting(&certificates);
+            target = trusted.with_context(|| format!("--cacert {}", file.display()))?;
         }
         for header in &self.headers {
             let (name, value) = header

@@ -21,13 +21,20 @@ pub(super) struct Args {
     #[arg(long)]
     interactive: bool,
 
+    /// Over HTTP/2 (RFC 8441) instead of HTTP/1.1
+    #[arg(long)]
+    http2: bool,
+
     /// Such as `ws://3000-my-env.sandbox.localhost:9443/socket`
     url: String,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let target = args.connect.target(&args.url)?;
-    let mut socket = args.connect.answer(websocket::open(&target)).await??.socket;
+    let mut socket = match args.http2 {
+        true => args.connect.answer(websocket::open_over_http2(&target)).await??.socket,
+        false => args.connect.answer(websocket::open(&target)).await??.socket,
+    };
     for message in &args.messages {
         socket.send(Message::text(message)).await.context("cannot send")?;
         loop {
@@ -44,7 +51,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     // What is still on its way comes before the server's own close.
     while let Some(received) = args.connect.answer(socket.next()).await? {
         match received? {
-            Message::Close(_) => {}
+            // Whoever has both close frames is done; the connection may end as it likes.
+            Message::Close(_) => break,
             message => _ = print(message)?,
         }
     }

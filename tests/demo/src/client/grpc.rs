@@ -1,4 +1,5 @@
-//! gRPC without TLS (HTTP/2 with prior knowledge), with the URL's authority as `:authority`.
+//! gRPC (HTTP/2 with prior knowledge, or by ALPN inside TLS), with the URL's authority as
+//! `:authority`.
 
 use hyper_util::rt::TokioIo;
 use tonic::metadata::MetadataMap;
@@ -13,6 +14,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use super::Target;
+use super::target::Alpn;
 use crate::proto::echo_client::EchoClient;
 use crate::server::MAX_GRPC_MESSAGE;
 
@@ -68,7 +70,7 @@ pub async fn connect(target: &Target) -> Result<Connection, ConnectError> {
         let target = target.clone();
         tower::service_fn(move |_| {
             let target = target.clone();
-            async move { target.connect().await.map(TokioIo::new) }
+            async move { target.connect(Alpn::Http2).await.map(TokioIo::new) }
         })
     };
     let channel = Endpoint::from(target.uri.clone()).connect_with_connector(connector).await?;

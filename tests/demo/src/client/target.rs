@@ -1,10 +1,17 @@
-//! What to ask for, and where to connect.
+//! What to ask for, where to connect, and whom to trust.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 /// Long enough for a lost packet or two; nobody here connects across an ocean.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,17 +23,30 @@ pub struct Target {
     /// Header values are marked sensitive, so `Debug` hides them.
     pub(super) headers: HeaderMap,
     via: String,
+    trusted: RootCertStore,
+}
+
+/// A connection, with or without TLS.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// What is spoken inside TLS, as ALPN names it (RFC 7301).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Alpn {
+    Http1,
+    Http2,
 }
 
 /// A URL or header that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidTarget {
-    /// The URL is not `http://host[:port]/…` or `ws://host[:port]/…`.
-    #[error("`{0}` is not a URL such as `http://host:port/path` or `ws://host:port/path`")]
+    /// The URL is not `http[s]://host[:port]/…` or `ws[s]://host[:port]/…`.
+    #[error("`{0}` is not a URL such as `http://host:port/path` or `wss://host:port/path`")]
     Url(String),
-    /// The URL asks for TLS.
-    #[error("`{0}` asks for TLS, which this client doesn't speak: use `http` or `ws`")]
-    Tls(String),
+    /// No certificate to trust.
+    #[error("there is no certificate (PEM) in what was given to be trusted")]
+    Certificates,
     /// The header's name has a character that names can't have.
     #[error("`{0}` is not a header name")]
     HeaderName(String),
@@ -38,22 +58,23 @@ pub enum InvalidTarget {
 impl Target {
     /// A target that connects to the host and port of `url` itself.
     ///
-    /// `ws` and `http` mean the same: no TLS.
+    /// `ws` and `http` mean the same: no TLS; `wss` and `https`: TLS with a server that
+    /// [`Self::trusting`] trusts.
     pub fn new(url: &str) -> Result<Self, InvalidTarget> {
         let invalid = || InvalidTarget::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let authority = uri.authority().filter(|it| !it.host().is_empty()).ok_or_else(invalid)?;
-        let via = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
-        let mut parts = uri.into_parts();
-        match parts.scheme.as_ref().map(Scheme::as_str) {
-            Some("http") => {}
-            // For the wire they are one; gRPC sends it as `:scheme`.
-            Some("ws") => parts.scheme = Some(Scheme::HTTP),
-            Some("https" | "wss") => return Err(InvalidTarget::Tls(url.to_owned())),
+        // For the wire two of them are one; HTTP/2 sends it as `:scheme`.
+        let (scheme, port) = match uri.scheme_str() {
+            Some("http" | "ws") => (Scheme::HTTP, 80),
+            Some("https" | "wss") => (Scheme::HTTPS, 443),
             _ => return Err(invalid()),
-        }
+        };
+        let via = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(port));
+        let mut parts = uri.into_parts();
+        parts.scheme = Some(scheme);
         let uri = Uri::from_parts(parts).map_err(|_| invalid())?;
-        Ok(Self { uri, headers: HeaderMap::new(), via })
+        Ok(Self { uri, headers: HeaderMap::new(), via, trusted: RootCertStore::empty() })
     }
 
     /// Connects to `address` (`host:port`) instead of the URL's host.
@@ -61,6 +82,15 @@ impl Target {
     pub fn via(mut self, address: impl Into<String>) -> Self {
         self.via = address.into();
         self
+    }
+
+    /// Trusts servers whose certificates these ones (PEM) have signed. Without it, none.
+    pub fn trusting(mut self, certificates: &[u8]) -> Result<Self, InvalidTarget> {
+        for certificate in CertificateDer::pem_slice_iter(certificates) {
+            let certificate = certificate.map_err(|_| InvalidTarget::Certificates)?;
+            self.trusted.add(certificate).map_err(|_| InvalidTarget::Certificates)?;
+        }
+        if self.trusted.is_empty() { Err(InvalidTarget::Certificates) } else { Ok(self) }
     }
 
     /// Adds a header, also a second one of the same name.
@@ -74,15 +104,39 @@ impl Target {
         Ok(self)
     }
 
-    /// Connects, within ten seconds.
-    pub(super) async fn connect(&self) -> Result<TcpStream, CannotConnect> {
+    /// Connects, and shakes hands where the URL asks for TLS, within ten seconds.
+    pub(super) async fn connect(&self, alpn: Alpn) -> Result<Box<dyn Stream>, CannotConnect> {
         let failed = |reason| CannotConnect { address: self.via.clone(), reason };
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.via))
+        tokio::time::timeout(CONNECT_TIMEOUT, self.open(alpn))
             .await
-            .map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?
-            .map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        Ok(stream)
+            .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
+            .map_err(failed)
+    }
+
+    async fn open(&self, alpn: Alpn) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect(&self.via).await?;
+        stream.set_nodelay(true)?;
+        if self.uri.scheme() != Some(&Scheme::HTTPS) {
+            return Ok(Box::new(stream));
+        }
+        let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let name = ServerName::try_from(host).map_err(io::Error::other)?;
+        Ok(Box::new(self.connector(alpn)?.connect(name, stream).await?))
+    }
+
+    fn connector(&self, alpn: Alpn) -> io::Result<TlsConnector> {
+        let mut config =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(io::Error::other)?
+                .with_root_certificates(self.trusted.clone())
+                .with_no_client_auth();
+        let protocol: &[u8] = match alpn {
+            Alpn::Http1 => b"http/1.1",
+            Alpn::Http2 => b"h2",
+        };
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Ok(Arc::new(config).into())
     }
 }
 
@@ -91,7 +145,7 @@ impl Target {
 #[error("cannot connect to `{address}`: {reason}; is it running?")]
 pub struct CannotConnect {
     address: String,
-    reason: std::io::Error,
+    reason: io::Error,
 }
 
 #[cfg(test)]
@@ -113,7 +167,16 @@ mod tests {
         for url in ["", "/path", "host:80", "ftp://host/", "http://"] {
             assert!(matches!(Target::new(url), Err(InvalidTarget::Url(_))), "{url}");
         }
-        assert!(matches!(Target::new("wss://host/"), Err(InvalidTarget::Tls(_))));
+    }
+
+    #[test]
+    fn tls_has_a_port_and_a_scheme_of_its_own_and_needs_somebody_to_trust() {
+        let target = Target::new("wss://host/x").unwrap();
+        assert_eq!((target.uri.scheme_str(), target.via.as_str()), (Some("https"), "host:443"));
+        for text in ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n"] {
+            let refused = Target::new("https://host/").unwrap().trusting(text.as_bytes());
+            assert!(matches!(refused, Err(InvalidTarget::Certificates)), "{text}");
+        }
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Opening WebSockets. The upgrade is done with an HTTP client rather than a WebSocket library,
 //! because libraries lose most of a refusal's body.
 
+use std::time::Duration;
+
 use http::header::{
     CONNECTION, HOST, HeaderMap, HeaderValue, InvalidHeaderValue, SEC_WEBSOCKET_ACCEPT,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::ext::Protocol;
 use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -18,10 +21,14 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 pub use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::Target;
+use super::target::Alpn;
 pub use super::target::CannotConnect;
 
 /// As much of a refusal's body as is kept.
 const REFUSAL_LIMIT: usize = 64 << 10;
+/// A server's settings come with its first bytes.
+const SETTINGS_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A [`Stream`](futures_util::Stream) and [`Sink`](futures_util::Sink) of [`Message`]s.
 pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -31,7 +38,7 @@ pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 pub struct Opened {
     /// To send and receive messages.
     pub socket: Socket,
-    /// The headers of the 101 response.
+    /// The headers of the answer.
     pub headers: HeaderMap,
 }
 
@@ -41,7 +48,7 @@ pub enum OpenError {
     /// Nothing listens there.
     #[error(transparent)]
     Connect(#[from] CannotConnect),
-    /// The answer was another status than 101.
+    /// The answer was another status than 101, or in HTTP/2 than 200.
     #[error("the WebSocket upgrade was refused: HTTP {status}\n{body}")]
     Refused {
         /// The HTTP status.
@@ -51,6 +58,9 @@ pub enum OpenError {
         /// The response's body as text, or its first 64 KiB.
         body: String,
     },
+    /// The server does not take WebSockets over HTTP/2.
+    #[error("the server does not offer WebSocket over HTTP/2 (RFC 8441)")]
+    NotOffered,
     /// The status was 101, but the answer is not a WebSocket's.
     #[error("the answer to the WebSocket upgrade has a missing or wrong `{0}` header")]
     NotAWebSocket(http::HeaderName),
@@ -66,13 +76,13 @@ pub enum OpenError {
 ///
 /// The target's headers take the place of those that an upgrade has anyway (`host`, …).
 pub async fn open(target: &Target) -> Result<Opened, OpenError> {
-    let stream = target.connect().await?;
+    let stream = target.connect(Alpn::Http1).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // Its errors are also given to the request, and after the upgrade to the socket.
     tokio::spawn(async move { connection.with_upgrades().await });
     let key = generate_key();
-    let mut response = sender.send_request(upgrade_request(target, &key)?).await?;
+    let response = sender.send_request(upgrade_request(target, &key)?).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(refusal(response).await);
     }
@@ -84,6 +94,45 @@ pub async fn open(target: &Target) -> Result<Opened, OpenError> {
     if protocol.is_none_or(|it| !it.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         return Err(OpenError::NotAWebSocket(UPGRADE));
     }
+    opened(response).await
+}
+
+/// Connects and opens it by an extended CONNECT over HTTP/2 (RFC 8441), as browsers do.
+pub async fn open_over_http2(target: &Target) -> Result<Opened, OpenError> {
+    connect_over_http2(target, "websocket").await
+}
+
+/// Like [`open_over_http2`], for whatever `protocol` (`:protocol`) names.
+pub async fn connect_over_http2(
+    target: &Target,
+    protocol: &'static str,
+) -> Result<Opened, OpenError> {
+    let stream = target.connect(Alpn::Http2).await?;
+    let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+    // RFC 8441, section 3: not before the server's settings, its first frame, allow it. Nothing
+    // tells when they have come.
+    let offered = async {
+        while !connection.is_extended_connect_protocol_enabled() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(SETTINGS_WITHIN, offered).await.map_err(|_| OpenError::NotOffered)?;
+    tokio::spawn(connection);
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() = target.uri.clone();
+    request.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    request.headers_mut().extend(target.headers.clone());
+    request.extensions_mut().insert(Protocol::from_static(protocol));
+    let response = sender.send_request(request).await?;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    opened(response).await
+}
+
+async fn opened(mut response: Response<Incoming>) -> Result<Opened, OpenError> {
     let upgraded = hyper::upgrade::on(&mut response).await?;
     let config = crate::server::websocket_config();
     let socket =

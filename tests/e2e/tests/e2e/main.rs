@@ -16,8 +16,12 @@ mod control_plane_down;
 mod credentials;
 /// Every row of the decision table.
 mod decisions;
+/// Edge and control plane stop in good order.
+mod draining;
 /// Ports open and close at once.
 mod exposure;
+/// What apps are told of the client.
+mod forwarding;
 /// Addresses are handed from sandbox to sandbox, connections are not.
 mod generations;
 /// gRPC in all its streaming forms.
@@ -28,9 +32,15 @@ mod operation;
 mod public_ports;
 /// Suspended sandboxes wake up, once.
 mod resume;
+/// The gateway's token changes hands.
+mod rotation;
 /// Hosts lead to sandboxes, and nothing of a request is rewritten.
 mod routing;
 /// Bodies pass without being collected.
 mod streaming;
+/// TLS, and certificates that change.
+mod tls;
 /// WebSocket both ways.
 mod websocket;
+/// WebSocket over HTTP/2.
+mod websocket_http2;

@@ -37,6 +37,13 @@ pub(crate) fn number(answer: &Value, field: &str) -> Result<u64> {
         .with_context(|| format!("no number `{field}` in {answer}"))
 }
 
+/// A host and path behind the first Envoy's TLS port.
+pub(crate) fn target_tls(stack: &Stack, host: &str, path: &str) -> Result<Target> {
+    let address = stack.edge_tls().address().to_string();
+    let trusted = sandgate_e2e::pki::trusted()?;
+    Ok(Target::new(&format!("https://{host}{path}"))?.via(address).trusting(trusted.as_bytes())?)
+}
+
 /// A host and path behind the first Envoy, for the demo's WebSocket and gRPC clients.
 pub(crate) fn target(stack: &Stack, host: &str, path: &str) -> Result<Target> {
     let address = stack.edge().address().to_string();

@@ -3,7 +3,8 @@
 use sandgate_wasm_host::Headers;
 
 use crate::support::{
-    DOMAIN, Gateway, KEY, bearer, denial, denied, forwarded, replied, to, websocket, with_session,
+    DOMAIN, Gateway, KEY, bearer, denial, denied, forwarded, replied, to, websocket, with_key,
+    with_session,
 };
 
 fn post(sandbox: &str) -> Headers {
@@ -159,4 +160,36 @@ fn an_options_request_that_is_no_preflight_needs_a_credential() {
     let plain = Headers::request("OPTIONS", &format!("8080-my-env.{DOMAIN}"), "*");
     assert_eq!(gateway.denies(plain.clone()), denial(401, "UNAUTHENTICATED"));
     gateway.passes(bearer(plain.with("origin", "https://evil.test"), KEY));
+}
+
+#[test]
+fn an_upgrade_that_came_over_http2_gets_the_key_that_apps_want() {
+    let gateway = Gateway::new();
+    let extended = || websocket(with_key(3000, "my-env")).with("x-request-id", "0123456789abcdef");
+    let forwarded = gateway.passes(extended());
+    assert_eq!(forwarded.headers.values("sec-websocket-key"), ["0123456789abcdefAAAAAA=="]);
+    let own = extended().with("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    let forwarded = gateway.passes(own);
+    assert_eq!(forwarded.headers.values("sec-websocket-key"), ["dGhlIHNhbXBsZSBub25jZQ=="]);
+    assert!(!gateway.passes(with_key(3000, "my-env")).headers.contains("sec-websocket-key"));
+}
+
+#[test]
+fn over_http2_no_answer_but_101_opens_a_socket() {
+    let gateway = Gateway::new();
+    let answered = |headers: Headers, status: &str| {
+        let stream = gateway.send(headers);
+        let response = Headers::from([(":status", status), ("content-type", "text/html")]);
+        let response = stream.respond(response).expect("a response");
+        stream.complete();
+        response.value(":status").unwrap_or_default()
+    };
+    let extended = || websocket(with_key(3000, "my-env"));
+    for (status, shown) in [("101", "101"), ("200", "502"), ("206", "502"), ("403", "403")] {
+        assert_eq!(answered(extended(), status), shown);
+    }
+    // HTTP/1.1 tells them apart by itself.
+    let own = extended().with("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    assert_eq!(answered(own, "200"), "200");
+    assert_eq!(answered(with_key(3000, "my-env"), "200"), "200");
 }

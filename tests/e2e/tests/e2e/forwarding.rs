@@ -1,0 +1,103 @@
+//! What apps are told of the client: its address and whether it came by TLS, by the edge's own word or
+//! that of the operator's proxies, never by the client's.
+
+use anyhow::{Context as _, Result};
+use sandgate_e2e::{Protocol, Setup, run};
+use serde_json::{Value, json};
+
+use crate::support::seen;
+
+/// Every spelling in which a client may tell an app something that only proxies know.
+const LIES: [(&str, &str); 14] = [
+    ("x-forwarded-for", "192.0.2.66, 192.0.2.67"),
+    ("x-forwarded-for", "127.0.0.9"),
+    ("x_forwarded_for", "192.0.2.66"),
+    ("x-forwarded-proto", "gopher"),
+    ("x_forwarded_proto", "https"),
+    ("x-forwarded-host", "evil.example"),
+    ("x-forwarded-port", "1"),
+    ("x-forwarded-prefix", "/evil"),
+    ("x-forwarded-user", "root"),
+    ("x-forwarded-client-cert", "Subject=root"),
+    ("forwarded", "for=192.0.2.66;proto=https"),
+    ("x-real-ip", "192.0.2.66"),
+    ("true-client-ip", "192.0.2.66"),
+    ("x-envoy-external-address", "192.0.2.66"),
+];
+
+#[test]
+fn a_clients_own_word_reaches_no_app() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.public_env().await?;
+        for (edge, scheme) in [(stack.edge(), "http"), (stack.edge_tls(), "https")] {
+            for protocol in [Protocol::Http1, Protocol::H2c] {
+                let call = edge.get(&sandbox.host(8080), "/").over(protocol);
+                let call = LIES.iter().fold(call, |call, (name, value)| call.header(name, value));
+                let answer = call.send().await?.ok()?;
+                assert_eq!(seen(&answer, "x-forwarded-for"), ["127.0.0.1"]);
+                assert_eq!(seen(&answer, "x-forwarded-proto"), [scheme]);
+                for (name, _) in LIES {
+                    let is_ours = matches!(name, "x-forwarded-for" | "x-forwarded-proto");
+                    assert!(is_ours || seen(&answer, name).is_empty(), "{name}: {answer}");
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn behind_one_proxy_its_word_counts_and_that_of_whoever_is_in_front_of_it_does_not() {
+    run(Setup { trusted_hops: 1, ..Setup::default() }, async |stack| {
+        let sandbox = stack.public_env().await?;
+        let ask = async |forwarded_for: &str, proto: &str| -> Result<Value> {
+            let call = stack.edge().get(&sandbox.host(8080), "/");
+            let call = call.header("x-forwarded-for", forwarded_for);
+            let call = call.header("x-forwarded-proto", proto).header("x-real-ip", "192.0.2.66");
+            call.send().await?.ok()
+        };
+        // The client sent the first entry, the proxy added the second.
+        let answer = ask("192.0.2.66, 203.0.113.9", "https").await?;
+        assert_eq!(seen(&answer, "x-forwarded-for"), ["203.0.113.9"]);
+        assert_eq!(seen(&answer, "x-forwarded-proto"), ["https"]);
+        assert!(seen(&answer, "x-real-ip").is_empty());
+        let answer = ask("2001:db8::9", "http").await?;
+        assert_eq!(seen(&answer, "x-forwarded-for"), ["2001:db8::9"]);
+        assert_eq!(seen(&answer, "x-forwarded-proto"), ["http"]);
+        Ok(())
+    });
+}
+
+const PROXY_PROTOCOL: &str =
+    "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
+
+#[test]
+fn behind_a_proxy_that_speaks_the_proxy_protocol_the_address_is_the_one_that_it_tells() {
+    let filters = json!([{
+        "name": "envoy.filters.listener.proxy_protocol",
+        "typed_config": { "@type": PROXY_PROTOCOL },
+    }]);
+    run(Setup { listener_filters: filters, ..Setup::default() }, async |stack| {
+        let sandbox = stack.public_env().await?;
+        let request = format!(
+            "GET / HTTP/1.1\r\nhost: {}\r\nx-forwarded-for: 192.0.2.66\r\nconnection: close\r\n\r\n",
+            sandbox.host(8080)
+        );
+        let through = format!("PROXY TCP4 203.0.113.7 198.51.100.1 5555 443\r\n{request}");
+        let answer = stack.edge().raw(through.as_bytes()).await?;
+        let answer = String::from_utf8(answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let start = body.find('{').context("no JSON")?;
+        let end = body.rfind('}').context("no JSON")?;
+        let body: Value = serde_json::from_str(body.get(start..=end).unwrap_or_default())?;
+        assert_eq!(seen(&body, "x-forwarded-for"), ["203.0.113.7"]);
+        // Whoever comes round the proxy gets nothing: it could tell any address.
+        for edge in [stack.edge(), stack.edge_tls()] {
+            // The connection is reset, or just ends.
+            let answer = edge.raw(request.as_bytes()).await.unwrap_or_default();
+            assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+        }
+        Ok(())
+    });
+}

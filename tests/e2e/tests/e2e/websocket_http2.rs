@@ -1,0 +1,259 @@
+//! WebSocket over HTTP/2 (RFC 8441): an extended CONNECT is an upgrade, judged like one, and the only
+//! CONNECT that gets anywhere.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::Method;
+use sandgate_demo::client::Target;
+use sandgate_demo::client::websocket::{self, Message, OpenError};
+use sandgate_e2e::{DOMAIN, Protocol, Setup, Stack, run};
+use serde_json::Value;
+
+use crate::support::{seen, target, target_tls};
+
+/// `403 CROSS_ORIGIN`, or `open`.
+async fn outcome(target: &Target) -> Result<String> {
+    match websocket::open_over_http2(target).await {
+        Ok(_) => Ok("open".to_owned()),
+        Err(OpenError::Refused { status, body, .. }) => {
+            let body: Value = serde_json::from_str(&body).with_context(|| body.clone())?;
+            Ok(format!("{} {}", status.as_u16(), body["code"].as_str().unwrap_or("(no code)")))
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+#[test]
+fn messages_travel_both_ways_with_and_without_tls() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.my_env().await?;
+        let key = format!("Bearer {}", stack.key());
+        let host = sandbox.host(3000);
+        for target in [target_tls(stack, &host, "/socket")?, target(stack, &host, "/socket")?] {
+            let target = target.header("authorization", &key)?;
+            let mut socket = websocket::open_over_http2(&target).await?.socket;
+            let large: Vec<u8> = (0..1 << 20).map(|index| (index % 251) as u8).collect();
+            for message in [Message::text("hello"), Message::binary(large), Message::text("")] {
+                socket.send(message.clone()).await?;
+                let answer = tokio::time::timeout(Duration::from_secs(20), socket.next()).await?;
+                assert!(answer.context("closed")?? == message, "another message came back");
+            }
+            // The app's own close arrives.
+            socket.close(None).await?;
+            let last = tokio::time::timeout(Duration::from_secs(20), socket.next()).await?;
+            assert!(matches!(last, Some(Ok(Message::Close(_)))), "{last:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn many_sockets_share_one_worker_and_none_is_closed_for_anothers_sake() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.public_env().await?;
+        let target = target_tls(stack, &sandbox.host(3000), "/socket")?;
+        let mut sockets = Vec::new();
+        for _ in 0..20 {
+            sockets.push(websocket::open_over_http2(&target).await?.socket);
+        }
+        sockets.truncate(10);
+        for (number, socket) in sockets.iter_mut().enumerate() {
+            socket.send(Message::text(number.to_string())).await?;
+            let answer = socket.next().await.context("closed")??;
+            assert_eq!(answer, Message::text(number.to_string()));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn it_is_authorized_like_any_other_upgrade() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.my_env().await?;
+        let owner = stack.owner.clone();
+        let at = |port: u16, query: &str| -> Result<Target> {
+            target_tls(stack, &sandbox.host(port), &format!("/socket{query}"))
+        };
+        assert_eq!(outcome(&at(3000, "")?).await?, "401 UNAUTHENTICATED");
+        let key = format!("Bearer {}", owner.api_key);
+        let with_key = |port| anyhow::Ok(at(port, "")?.header("authorization", &key)?);
+        assert_eq!(outcome(&with_key(3000)?).await?, "open");
+        assert_eq!(outcome(&with_key(5000)?).await?, "403 PORT_NOT_EXPOSED");
+        let wrong = at(3000, "")?.header("authorization", "Bearer tl_apiKey_of_nobody_at_all")?;
+        assert_eq!(outcome(&wrong).await?, "401 INVALID_CREDENTIALS");
+
+        // A browser's: the context in the query, the session in a cookie, and an origin.
+        let context = format!("?organizationId={}&projectId={}", owner.organization, owner.project);
+        let cookie = format!("tl.session_token={}", owner.session);
+        let browser = |query: &str, origin: Option<&str>| -> Result<Target> {
+            let target = at(3000, query)?.header("cookie", &cookie)?;
+            Ok(match origin {
+                Some(origin) => target.header("origin", origin)?,
+                None => target,
+            })
+        };
+        let own = format!("https://{}", sandbox.host(3000));
+        assert_eq!(outcome(&browser(&context, Some(&own))?).await?, "open");
+        assert_eq!(outcome(&browser("", Some(&own))?).await?, "400 PROJECT_CONTEXT_REQUIRED");
+        for origin in ["https://evil.example", "null", &format!("https://8080-my-env.{DOMAIN}")] {
+            let foreign = browser(&context, Some(origin))?;
+            assert_eq!(outcome(&foreign).await?, "403 CROSS_ORIGIN", "{origin}");
+        }
+        let across = browser(&context, None)?.header("sec-fetch-site", "cross-site")?;
+        assert_eq!(outcome(&across).await?, "403 CROSS_ORIGIN");
+        // The query names nothing on a request that is no upgrade, also over HTTP/2.
+        let path = format!("/socket{context}");
+        let call = stack.edge_tls().get(&sandbox.host(3000), &path).over(Protocol::H2c);
+        let answer = call.header("cookie", &cookie).send().await?;
+        assert_eq!(answer.denial()?, "400 PROJECT_CONTEXT_REQUIRED");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_management_port_of_a_public_sandbox_is_not_reached_by_it() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.public_env().await?;
+        let path = "/api/v1/tunnels/tcp?port=8080";
+        for host in [sandbox.management(), format!("9501-my-env.{DOMAIN}")] {
+            assert_eq!(outcome(&target_tls(stack, &host, path)?).await?, "401 UNAUTHENTICATED");
+            let foreign = target_tls(stack, &host, path)?
+                .header("cookie", &format!("tl.session_token={}", stack.owner.session))?
+                .header("x-forwarded-organization-id", &stack.owner.organization)?
+                .header("x-forwarded-project-id", &stack.owner.project)?
+                .header("origin", "https://evil.example")?;
+            assert_eq!(outcome(&foreign).await?, "403 CROSS_ORIGIN");
+        }
+        Ok(())
+    });
+}
+
+/// How an app that knows no WebSocket refused one: the status, and its answer.
+async fn refused_by(stack: &Stack, host: &str, path: &str) -> Result<(u16, String)> {
+    let key = format!("Bearer {}", stack.key());
+    let target = target_tls(stack, host, path)?.header("authorization", &key)?;
+    let target = target.header("x-sandgate-y", "1")?.header("x_forwarded_for", "192.0.2.9")?;
+    match websocket::open_over_http2(&target).await {
+        Err(OpenError::Refused { status, body, .. }) => Ok((status.as_u16(), body)),
+        Err(other) => Err(other.into()),
+        Ok(_) => anyhow::bail!("{host}{path} opened a WebSocket"),
+    }
+}
+
+#[test]
+fn the_app_gets_an_upgrade_as_rfc_6455_has_it_and_no_secret() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.my_env().await?;
+        // Port 8080 answers like to a plain request, and tells what it saw.
+        let (status, body) = refused_by(stack, &sandbox.host(8080), "/status/409?x").await?;
+        assert_eq!(status, 409, "{body}");
+        let answer: Value = serde_json::from_str(&body).context(body)?;
+        assert_eq!(answer["method"], "GET");
+        assert_eq!(answer["target"], "/status/409?x");
+        assert_eq!(seen(&answer, "upgrade"), ["websocket"]);
+        assert_eq!(seen(&answer, "sec-websocket-key").len(), 1);
+        assert_eq!(seen(&answer, "x-forwarded-proto"), ["https"]);
+        for absent in ["authorization", "x-sandgate-y", "x_forwarded_for", ":protocol"] {
+            assert!(seen(&answer, absent).is_empty(), "{absent}: {answer}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn no_answer_but_101_opens_a_socket() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.my_env().await?;
+        // Over HTTP/2 a 200 would say that the socket is open, and a script of another site would read
+        // what follows.
+        for path in ["/", "/status/201", "/download?bytes=1000"] {
+            let (status, body) = refused_by(stack, &sandbox.host(8080), path).await?;
+            assert_eq!(status, 502, "{path}: {body}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_socket_is_closed_when_its_port_is() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.my_env().await?;
+        let key = format!("Bearer {}", stack.key());
+        let target = target_tls(stack, &sandbox.host(3000), "/socket")?;
+        let target = target.header("authorization", &key)?;
+        let mut socket = websocket::open_over_http2(&target).await?.socket;
+        socket.send(Message::text("x")).await?;
+        assert_eq!(socket.next().await.context("closed")??, Message::text("x"));
+        stack.owner.expose(stack.api(), &sandbox, &[8080], false).await?;
+        let end = tokio::time::timeout(Duration::from_secs(5), socket.next()).await;
+        let end = end.context("the socket is still open")?;
+        assert!(!matches!(end, Some(Ok(_))), "{end:?}");
+        Ok(())
+    });
+}
+
+/// The status of a refusal that may have any body; none when the stream was reset.
+async fn refusal(target: &Target, protocol: &'static str) -> Result<Option<u16>> {
+    match websocket::connect_over_http2(target, protocol).await {
+        Ok(_) => anyhow::bail!("`{protocol}` was opened"),
+        Err(OpenError::Refused { status, .. }) => Ok(Some(status.as_u16())),
+        Err(OpenError::Connection(_)) => Ok(None),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Requests that the first sandbox's HTTP port has got so far.
+async fn served(stack: &Stack) -> Result<u64> {
+    stack.envoy().stat("cluster.sandbox_h(1|2c).upstream_rq_total").await
+}
+
+#[test]
+fn no_other_protocol_and_no_plain_connect_gets_anywhere() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.public_env().await?;
+        let before = served(stack).await?;
+        for protocol in ["connect-udp", "connect-ip", "connect-tcp", "h2c", "webtransport", "x"] {
+            for host in [sandbox.host(3000), "127.0.0.1:22".to_owned(), format!("api.{DOMAIN}")] {
+                let target = target(stack, &host, "/socket")?;
+                let target = target.header("authorization", &format!("Bearer {}", stack.key()))?;
+                let status = refusal(&target, protocol).await?;
+                let refused = status.is_none_or(|status| (400..=503).contains(&status));
+                assert!(refused, "{protocol} to {host}: {status:?}");
+            }
+        }
+        // A tunnel to wherever the authority says: what makes a proxy an open one.
+        for host in [sandbox.host(8080), "127.0.0.1:22".to_owned(), DOMAIN.to_owned()] {
+            for edge in [stack.edge(), stack.edge_tls()] {
+                let call = edge.request(Method::CONNECT, &host, "/").over(Protocol::H2c);
+                if let Ok(answer) = call.bearer(stack.key()).open().await {
+                    let status = answer.status().as_u16();
+                    assert!((400..=503).contains(&status), "CONNECT {host}: {status}");
+                }
+            }
+        }
+        assert_eq!(served(stack).await?, before, "something reached a sandbox");
+        assert_eq!(stack.envoy().stat("sandgate_ingress_host_errors_total").await?, 0);
+        assert_eq!(stack.envoy().stat("wasm.sandgate_ingress.vm_reload").await?, 0, "a VM trapped");
+        // The edge is well.
+        let call = stack.edge_tls().get(&sandbox.host(8080), "/health").over(Protocol::H2c);
+        call.send().await?.ok()?;
+        Ok(())
+    });
+}
+
+#[test]
+fn the_api_host_upgrades_to_nothing() {
+    run(Setup::default(), async |stack| {
+        for host in [DOMAIN.to_owned(), format!("api.{DOMAIN}")] {
+            let target = target_tls(stack, &host, "/sandboxes")?;
+            let status = refusal(&target, "websocket").await?;
+            assert!(
+                status.is_none_or(|status| (400..=503).contains(&status)),
+                "{host}: {status:?}"
+            );
+        }
+        Ok(())
+    });
+}
