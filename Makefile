@@ -1,12 +1,12 @@
 # What a developer types. Each target is a script in scripts/, which says what it does at its head.
 
-.PHONY: help run try test check wasm envoy bench clean
+.PHONY: help run try test clients check wasm envoy bench clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-run: ## Run Sandgate here: control plane, two demo sandboxes, Envoy on localhost:9443
+run: ## Run Sandgate here: control plane, two demo sandboxes, Envoy on localhost:9443 and 9444
 	@scripts/setup build envoy
 	@exec scripts/run
 
@@ -15,8 +15,12 @@ try: ## Run every command that `make run` prints, against a run of its own
 	@exec scripts/try --own
 
 test: ## Run all tests; says at the end what ran and what did not
-	@scripts/setup build envoy venv
+	@scripts/setup build envoy venv clients
 	@exec scripts/test
+
+clients: ## Test with the clients that users have, unmodified: SDKs, tl, curl, grpcio, a browser
+	@scripts/setup build envoy clients
+	@exec scripts/clients
 
 check: ## Format, clippy (native and wasm), docs, licences, Envoy's view of its configuration
 	@scripts/setup build envoy check

@@ -17,17 +17,20 @@ HEADER = '--header "Authorization: Bearer $TENSORLAKE_API_KEY"'
 PROJECT = ('-H "X-Forwarded-Organization-Id: $TENSORLAKE_ORGANIZATION_ID" '
            '-H "X-Forwarded-Project-Id: $TENSORLAKE_PROJECT_ID"')
 STATUS = r"-w '\n%{http_code}\n'"
+HTTP_STATUS = r"-w '\n%{http_code} HTTP/%{http_version}\n'"
 
 
 def printed(ports, demo, my_env_id):
     """The commands, in the order in which they are to be pasted after `source`."""
-    edge = ports["edge"]
+    edge, tls = ports["edge"], ports["edge_tls"]
     # `*.localhost` does not resolve everywhere, so curl is told where it is.
     curl = f"curl -sS {STATUS} --resolve '*:{edge}:127.0.0.1'"
+    secure = f"curl -sS {HTTP_STATUS} --cacert $SANDGATE_CA --resolve '*:{tls}:127.0.0.1'"
+    trusting = f"--connect 127.0.0.1:{tls} --cacert $SANDGATE_CA"
     api = "$TENSORLAKE_API_URL/sandboxes/my-env"
 
-    def host(label):
-        return f"{label}.$SANDGATE_DOMAIN:{edge}"
+    def host(label, port=edge):
+        return f"{label}.$SANDGATE_DOMAIN:{port}"
 
     def patch(exposed):
         return f"""curl -sS {STATUS} -X PATCH {api} {KEY} -H "Content-Type: application/json" -d '{{"exposed_ports": {exposed}}}'"""
@@ -61,6 +64,16 @@ def printed(ports, demo, my_env_id):
                 f"{demo} ws --connect 127.0.0.1:{edge} {HEADER} --message hello ws://{host('3000-my-env')}/socket", r"^hello$"),
         Command("gRPC",
                 f"{demo} grpc echo --connect 127.0.0.1:{edge} {HEADER} --message hello http://{host('50051-my-env')}", r'"message": "hello"'),
+        Command("all of it by TLS, and HTTP/2",
+                f"{secure} https://{host('8080-my-env', tls)}/health {KEY}", r"\n200 HTTP/2$"),
+        Command("or HTTP/1.1",
+                f"{secure} --http1.1 https://{host('8080-my-env', tls)}/health {KEY}", r"\n200 HTTP/1.1$"),
+        Command("a WebSocket by TLS",
+                f"{demo} ws {trusting} {HEADER} --message hello wss://{host('3000-my-env', tls)}/socket", r"^hello$"),
+        Command("and over HTTP/2",
+                f"{demo} ws --http2 {trusting} {HEADER} --message hello wss://{host('3000-my-env', tls)}/socket", r"^hello$"),
+        Command("gRPC by TLS",
+                f"{demo} grpc echo {trusting} {HEADER} --message hello https://{host('50051-my-env', tls)}", r'"message": "hello"'),
         Command("suspend the sandbox",
                 f"curl -sS {STATUS} -X POST {api}/suspend {KEY}", r"\n20[02]$"),
         Command("a request wakes it up",

@@ -5,6 +5,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import certificate
 from tell import ROOT, Failure
 
 FILTER = ROOT / "target" / "filters" / "sandgate_ingress.wasm"
@@ -23,6 +24,10 @@ def values(folder, ports):
     return {
         "SANDGATE_EDGE_ADDRESS": "127.0.0.1",
         "SANDGATE_EDGE_PORT": str(ports["edge"]),
+        "SANDGATE_EDGE_TLS_PORT": str(ports["edge_tls"]),
+        "SANDGATE_TLS_SDS": str(folder / "tls-certificate.yaml"),
+        "SANDGATE_LISTENER_FILTERS": "[]",
+        "SANDGATE_TRUSTED_HOPS": "0",
         "SANDGATE_ADMIN_PORT": str(ports["admin"]),
         "SANDGATE_CONTROL_PLANE_ADDRESS": "127.0.0.1",
         "SANDGATE_API_PORT": str(ports["api"]),
@@ -32,6 +37,8 @@ def values(folder, ports):
         "SANDGATE_DOMAIN": DOMAIN,
         # What Tensorlake's clients put behind a sandbox's id when they talk to localhost.
         "SANDGATE_SECOND_DOMAIN": "local",
+        # Where Tensorlake's clients look for the API of `sandbox.localhost`.
+        "SANDGATE_API_HOST": "api.localhost",
         "SANDGATE_SANDBOX_NETWORK": SANDBOX_NETWORK,
         "SANDGATE_SANDBOX_PREFIX_LEN": str(SANDBOX_PREFIX_LEN),
         "SANDGATE_STREAM_IDLE_TIMEOUT": "3600s",
@@ -58,11 +65,17 @@ def write_private(path, text):
     partial.replace(path)
 
 
-def render_all(folder, token, ports):
-    """Writes both of Envoy's files into a folder; returns the path of the one to start it with."""
+def render_all(folder, token, ports, names=certificate.NAMES, **changed):
+    """Writes Envoy's files into a folder, the certificate too; returns the path of the one to start it with.
+
+    `names` are the certificate's; `changed` are values other than the local run's.
+    """
     folder = Path(folder)
+    certificate.ensure(folder, names)
+    write_private(folder / "tls-certificate.yaml",
+                  render(ROOT / "envoy" / "tls-certificate.yaml", {"SANDGATE_TLS_DIR": str(certificate.directory(folder))}))
     write_private(folder / "gateway-token.yaml",
                   render(ROOT / "envoy" / "gateway-token.yaml", {"SANDGATE_GATEWAY_TOKEN": token}))
     bootstrap = folder / "edge.yaml"
-    write_private(bootstrap, render(ROOT / "envoy" / "edge.yaml", values(folder, ports)))
+    write_private(bootstrap, render(ROOT / "envoy" / "edge.yaml", values(folder, ports) | changed))
     return bootstrap

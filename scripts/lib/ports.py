@@ -10,6 +10,7 @@ from tell import Failure
 # name: (default, what listens there)
 PORTS = {
     "edge": (9443, "Envoy, where clients connect"),
+    "edge_tls": (9444, "Envoy, where clients connect by TLS"),
     "api": (8900, "the owners' API"),
     "gateway": (8901, "the API that the filter calls"),
     "admin": (9901, "Envoy's admin pages"),

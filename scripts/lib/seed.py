@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import time
 
+from certificate import authority_file
 from envoy_config import DOMAIN, write_private
 from http_json import call
 from tell import Failure, say
@@ -32,6 +33,7 @@ class Seed:
     def __init__(self, program, state, ports, gateway_token):
         self.program = program
         self.data = state / "data"
+        self.state = state
         self.env_file = state / "env"
         self.api = f"http://127.0.0.1:{ports['api']}"
         self.gateway = f"http://127.0.0.1:{ports['gateway']}"
@@ -67,6 +69,7 @@ class Seed:
             "TENSORLAKE_ORGANIZATION_ID": organization,
             "TENSORLAKE_PROJECT_ID": project,
             "SANDGATE_DOMAIN": DOMAIN,
+            "SANDGATE_CA": str(authority_file(self.state)),
         }
         made = []
         for variable, kind, how in CREDENTIALS:

@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "scripts" / "lib"))
+import certificate  # noqa: E402
 from parts import Stack  # noqa: E402
 from tell import Failure  # noqa: E402
 
@@ -65,7 +66,7 @@ class Case(unittest.TestCase):
         """A PATH with the system's small tools and the given fakes, and nothing else."""
         folder = self.folder / "bin"
         folder.mkdir()
-        for tool in ("awk", "bash", "cat", "cc", "curl", "cut", "dirname", "env", "grep", "head", "id", "mktemp",
+        for tool in ("awk", "bash", "cat", "cc", "curl", "cut", "dirname", "env", "grep", "head", "id", "mktemp", "openssl",
                      "python3", "rm", "sed", "sh", "sort", "tail", "tr"):
             found = shutil.which(tool)
             if found and tool not in without:
@@ -178,6 +179,36 @@ class Parts(Case):
         while alive(child) and time.monotonic() < deadline:
             time.sleep(0.02)
         self.assertFalse(alive(child))
+
+
+class Certificates(Case):
+    def setUp(self):
+        super().setUp()
+        certificate.ensure(self.folder)
+        self.key, self.certificate = self.folder / "tls" / "tls.key", self.folder / "tls" / "tls.crt"
+
+    def test_keys_are_their_owners_alone(self):
+        for key in (self.folder / "ca.key", self.key):
+            self.assertEqual(key.stat().st_mode & 0o777, 0o600, key)
+
+    def test_nothing_is_made_anew_without_a_reason(self):
+        before = [path.read_bytes() for path in (self.folder / "ca.crt", self.certificate)]
+        certificate.ensure(self.folder)
+        self.assertEqual([path.read_bytes() for path in (self.folder / "ca.crt", self.certificate)], before)
+
+    def test_half_a_pair_is_made_anew_under_the_same_authority(self):
+        authority, before = (self.folder / "ca.crt").read_bytes(), self.certificate.read_bytes()
+        shutil.copy(self.folder / "ca.key", self.key)
+        certificate.ensure(self.folder)
+        self.assertEqual((self.folder / "ca.crt").read_bytes(), authority)
+        self.assertNotEqual(self.certificate.read_bytes(), before)
+        self.assertTrue(certificate.lasts(self.key, self.certificate, self.folder / "ca.crt"))
+
+    def test_the_authority_can_speak_for_no_other_host(self):
+        certificate.issue(self.folder, ("www.example.com",))
+        done = certificate.openssl("verify", "-CAfile", self.folder / "ca.crt", self.certificate, required=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("permitted subtree violation", done.stdout + done.stderr)
 
 
 class Counting(unittest.TestCase):

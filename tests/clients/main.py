@@ -1,0 +1,118 @@
+"""Runs the tests of one mode against a Sandgate of its own. scripts/clients calls it.
+
+usage: main.py MODE CLIENTS ENVOY [PATTERN]...    MODE is `local`, `cloud` or `tls`; the folder of
+       scripts/clients-setup; Envoy's path; of the tests, only those with a pattern in their line
+"""
+
+import os
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "scripts" / "lib")]
+# Before the SDKs read them, and so that no client finds another server or another's credential.
+for variable in [name for name in os.environ if name.startswith(("TENSORLAKE_", "INDEXIFY_"))]:
+    del os.environ[variable]
+# The clients' proxies are for the world outside.
+for variable in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    os.environ.pop(variable, None)
+
+import browser  # noqa: E402
+import private_network  # noqa: E402
+import world  # noqa: E402
+from parts import Stack  # noqa: E402
+from tell import Failure, main, say  # noqa: E402
+
+MODES = ("local", "cloud", "tls")
+
+
+def described(test):
+    """`Python SDK: a sandbox without a name is reached by its id`"""
+    client = (type(test).__doc__ or type(test).__name__).splitlines()[0]
+    return f"{client}: " + getattr(test, "_testMethodName", str(test)).removeprefix("test_").replace("_", " ")
+
+
+class Lines(unittest.TextTestResult):
+    """One line for each test: how it ended, how long it took, what it says."""
+
+    passed = 0
+
+    def startTest(self, test):
+        self.begun = time.monotonic()
+        super().startTest(test)
+
+    def line(self, how, test):
+        taken = 1000 * (time.monotonic() - getattr(self, "begun", time.monotonic()))
+        print(f"  {how:6} {taken:6.0f} ms  {world.current.mode}: {described(test)}", flush=True)
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self.passed += 1
+        self.line("ok", test)
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.line("FAILED", test)
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.line("FAILED", test)
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err:
+            self.line("FAILED", test)
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self.line("--", test)
+
+
+def suite(mode, patterns=()):
+    def wanted(test):
+        # A class or a test that is for some modes alone says so.
+        if not all(mode in getattr(it, "modes", MODES) for it in (test, getattr(test, test._testMethodName, None))):
+            return False
+        return not patterns or any(pattern.lower().replace("_", " ") in described(test).lower() for pattern in patterns)
+
+    def of(tests):
+        for test in tests:
+            if isinstance(test, unittest.TestSuite):
+                yield from of(test)
+            elif wanted(test):
+                yield test
+
+    return unittest.TestSuite(of(unittest.TestLoader().discover(str(HERE))))
+
+
+def entry(arguments):
+    mode, clients, envoy, *patterns = arguments
+    if mode not in MODES:
+        raise Failure(f"there is no mode `{mode}`; there are {' and '.join(MODES)}")
+    os.umask(0o077)
+    with tempfile.TemporaryDirectory(prefix="sandgate-clients-") as folder, Stack() as stack:
+        world.current = world.World(mode, folder, clients, envoy, browser.program())
+        if world.current.names_resolve:
+            private_network.enter(world.CLOUD, folder)
+        say(f"starting a control plane and Envoy ({mode} mode)")
+        world.current.start(stack)
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            runner = unittest.TextTestRunner(stream=nowhere, resultclass=Lines, verbosity=0)
+            result = runner.run(suite(mode, patterns))
+        bad = result.failures + result.errors
+        for test, trace in bad:
+            print(f"--- {test}\n{trace}", flush=True)
+        if bad:
+            for log in sorted(Path(folder).glob("*.log")):
+                print(f"--- the end of {log.name}\n" + "".join(log.read_text(errors="replace").splitlines(True)[-30:]))
+        for test, reason in result.skipped:
+            print(f"not run: {mode}: {described(test)} ({reason})")
+        print(f"clients, {mode} mode: {result.passed} passed, {len(bad)} failed, {len(result.skipped)} not run", flush=True)
+        return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    main(entry)

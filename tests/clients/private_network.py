@@ -1,0 +1,83 @@
+"""A network of our own for cloud mode, where port 80 is free and every name ends here.
+
+The clients ask the system's resolver for `api.X`, `sandbox.X` and `ID.sandbox.X`, and one of them
+drops the port of the API's URL. So the tests are run in a network namespace, which has nothing but
+a loopback interface (no client can reach anybody outside, either), and a mount namespace, whose
+/etc/resolv.conf names a server of ours.
+"""
+
+import ctypes
+import fcntl
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+from pathlib import Path
+
+from tell import Failure
+
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+MS_BIND = 4096
+# As root, and as a user that may make namespaces of its own.
+WAYS = (["unshare", "--net", "--mount"], ["unshare", "--user", "--map-root-user", "--net", "--mount"])
+
+
+def entrance():
+    """(the command that starts another one in such namespaces, None) or (None, why there is none)."""
+    if not shutil.which("unshare"):
+        return None, "there is no `unshare` (util-linux)"
+    reasons = []
+    for way in WAYS:
+        # What `enter` does, tried out.
+        tried = subprocess.run([*way, "sh", "-c", "mount --bind /etc/hosts /etc/hosts"], capture_output=True, text=True)
+        if tried.returncode == 0:
+            return way, None
+        reasons.append(tried.stderr.strip().replace("\n", "; ") or f"status {tried.returncode}")
+    return None, f"no network and mount namespace can be made here: {'; as a user of its own: '.join(reasons)}"
+
+
+def enter(domain, folder):
+    """In the namespaces: loopback up, names of the domain resolved. For ever."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(control, SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | IFF_UP))
+    configuration = Path(folder) / "resolv.conf"
+    configuration.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+    # What the link stands for, where it is one.
+    target = os.path.realpath("/etc/resolv.conf")
+    if ctypes.CDLL(None, use_errno=True).mount(str(configuration).encode(), target.encode(), None, MS_BIND, None):
+        raise Failure(f"{target} can't be replaced in a mount namespace: {os.strerror(ctypes.get_errno())}")
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind(("127.0.0.1", 53))
+    threading.Thread(target=serve, args=(server, domain.lower().encode()), daemon=True).start()
+
+
+def serve(server, domain):
+    while True:
+        query, client = server.recvfrom(512)
+        try:
+            server.sendto(answer(query, domain), client)
+        except (IndexError, struct.error):
+            # No question, no answer.
+            continue
+
+
+def answer(query, domain):
+    """The response (RFC 1035 section 4): 127.0.0.1 for the domain and all below it, else "no such name"."""
+    number, flags = struct.unpack("!HH", query[:4])
+    labels, position = [], 12
+    while query[position]:
+        labels.append(query[position + 1:position + 1 + query[position]].lower())
+        position += 1 + query[position]
+    question = query[12:position + 5]
+    kind = struct.unpack("!H", query[position + 1:position + 3])[0]
+    name = b".".join(labels)
+    known = name == domain or name.endswith(b"." + domain)
+    # Only A records: a name that is known has no answer of another kind, and is no error.
+    records = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 1, 4) + socket.inet_aton("127.0.0.1") if known and kind == 1 else b""
+    # Response, authoritative, recursion as desired; NXDOMAIN for what is unknown.
+    flags = 0x8480 | (flags & 0x0100) | (0 if known else 3)
+    return struct.pack("!HHHHHH", number, flags, 1, 1 if records else 0, 0, 0) + question + records

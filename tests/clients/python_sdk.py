@@ -1,0 +1,63 @@
+"""The Python SDK, in the words of owners.py."""
+
+import contextlib
+
+import owners
+import world
+from tensorlake.sandbox import SandboxClient
+
+KEPT = ("name", "exposed_ports", "allow_unauthenticated_access", "sandbox_url", "auto_resume")
+
+
+class PythonSdk(owners.Client):
+    def __init__(self, credential="api key"):
+        here = world.current
+        who = {"api_key": here.api_key}
+        if credential != "api key":
+            who = {"api_key": here.pat, "organization_id": here.organization, "project_id": here.project}
+        # The public constructor of the SDK; that it will go some day is not our business.
+        self.client = SandboxClient(api_url=here.api_url, **who, _internal=True)
+
+    def close(self):
+        self.client.close()
+
+    def create(self, **options):
+        return self.client.create(**options).value.sandbox_id
+
+    def get(self, sandbox):
+        return seen(self.client.get(sandbox).value)
+
+    def list(self):
+        return [seen(sandbox) for sandbox in self.client.list()]
+
+    def expose(self, sandbox, ports, public):
+        return seen(self.client.expose_ports(sandbox, ports, allow_unauthenticated_access=public))
+
+    def unexpose(self, sandbox, ports):
+        return seen(self.client.unexpose_ports(sandbox, ports))
+
+    def suspend(self, sandbox):
+        self.client.suspend(sandbox)
+
+    def resume(self, sandbox):
+        self.client.resume(sandbox)
+
+    def delete(self, sandbox):
+        self.client.delete(sandbox)
+
+    def health(self, sandbox):
+        with contextlib.closing(self.client.connect(sandbox)) as connected:
+            return connected.health().value.healthy
+
+    @contextlib.contextmanager
+    def tunnel(self, sandbox, port):
+        with contextlib.closing(self.client.connect(sandbox)) as connected:
+            with connected.create_tunnel(port, local_port=0) as tunnel:
+                yield tunnel.local_port
+
+
+def seen(info):
+    # Some calls answer with the sandbox, others with the sandbox and a trace id.
+    info = getattr(info, "value", info)
+    return {"id": info.sandbox_id, "status": getattr(info.status, "value", info.status),
+            **{key: getattr(info, key) for key in KEPT}}

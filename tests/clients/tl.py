@@ -1,0 +1,70 @@
+"""The `tl` command: run once for each call, with an owner's settings and a home of its own."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from dataclasses import dataclass
+
+import world
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it printed."""
+
+    status: int
+    output: str
+    error: str
+
+
+class Tl:
+    def __init__(self, credential="api key"):
+        here = world.current
+        self.program = here.clients / "tl"
+        # It reads settings from its home and from the folders above the one it runs in.
+        self.home = here.folder / "tl-home"
+        self.home.mkdir(exist_ok=True)
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "TENSORLAKE_API_URL": here.api_url} | here.trust
+        if here.mode == "local":
+            # With a local API it never asks the server where the proxy is.
+            self.environment["TENSORLAKE_SANDBOX_PROXY_URL"] = here.proxy_url
+        if credential == "api key":
+            self.environment["TENSORLAKE_API_KEY"] = here.api_key
+        else:
+            self.environment |= {"TENSORLAKE_PAT": here.pat, "TENSORLAKE_ORGANIZATION_ID": here.organization,
+                                 "TENSORLAKE_PROJECT_ID": here.project}
+
+    def __call__(self, *arguments):
+        done = subprocess.run([self.program, *arguments], env=self.environment, cwd=self.home, timeout=60,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def good(self, *arguments):
+        """The output of a command that has to succeed."""
+        done = self(*arguments)
+        if done.status:
+            raise AssertionError(f"`tl {' '.join(arguments)}` ended with status {done.status}:\n{done.output}{done.error}")
+        return done.output
+
+    @contextlib.contextmanager
+    def tunnel(self, sandbox, port):
+        """The local port of a tunnel that is up."""
+        local = world.free_port()
+        process = subprocess.Popen(
+            [self.program, "sbx", "tunnel", sandbox, str(port), "--listen-port", str(local)], env=self.environment,
+            cwd=self.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            line = process.stdout.readline()
+            if not re.match(rf"Listening on 127\.0\.0\.1:{local} ", line):
+                raise AssertionError(f"`tl sbx tunnel` said: {line}{process.stdout.read() if process.poll() else ''}")
+            yield local
+        finally:
+            # Ctrl-C, as it says.
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            process.wait()
+            process.stdout.close()

@@ -1,0 +1,73 @@
+"""What scripts/clients and scripts/test say of clients that could not be run: never nothing.
+
+Run by `make test`, with the rest of this folder.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import unittest
+from unittest import mock
+
+from test_scripts import Case, script
+
+CAN_NOT = "the clients could not be installed: npm is missing"
+
+
+class NotRun(Case):
+    def run_all(self, results, ci):
+        """(exit status, output) of scripts/clients for what its modes come to."""
+        clients = script("clients")
+        results = [clients.NotRun(CAN_NOT) if result is None else result for result in results]
+        output = io.StringIO()
+        with mock.patch.dict(os.environ, {"CI": "true" if ci else ""}), contextlib.redirect_stdout(output), \
+                mock.patch.object(clients, "run", side_effect=results):
+            return clients.run_all(("local", "cloud"), [], "envoy"), output.getvalue()
+
+    def test_what_could_not_be_run_is_listed_and_counted(self):
+        status, output = self.run_all([(7, 0, 0), None], ci=False)
+        self.assertEqual(status, 0)
+        self.assertIn(f"not run: cloud: all of its tests ({CAN_NOT})\n", output)
+        self.assertRegex(output, r"\nclients, in \d+ s: 7 passed, 0 failed, 1 not run\n$")
+
+    def test_in_ci_it_is_a_failure(self):
+        for results in ([(7, 0, 0), None], [None, None], [(7, 0, 0), (6, 0, 1)]):
+            status, output = self.run_all(results, ci=True)
+            self.assertEqual(status, 1, output)
+            self.assertRegex(output, r", 1 failed, [12] not run\n$")
+
+    def test_failures_of_any_mode_count(self):
+        self.assertEqual(self.run_all([(7, 1, 0), (8, 0, 0)], ci=False)[0], 1)
+
+    def test_clients_that_can_not_be_installed_are_a_sentence(self):
+        clients = script("clients")
+        tools = [(name, f'exec {shutil.which(name)} "$@"') for name in ("flock", "mkdir", "sha256sum")]
+        old = ("python3", 'case "$1" in --version) echo Python 3.8.1 ;; *) exit 1 ;; esac')
+        path = self.bare_path(*tools, old, without=("python3",))
+        with mock.patch.dict(os.environ, {"PATH": path, "SANDGATE_CACHE_DIR": str(self.folder)}), \
+                contextlib.redirect_stderr(io.StringIO()), self.assertRaises(clients.NotRun) as raised:
+            clients.installed()
+        self.assertEqual(str(raised.exception), "the clients could not be installed: they need Python 3.11 "
+                                                "or newer, and `python3` is Python 3.8.1")
+
+
+class Counted(unittest.TestCase):
+    def follow(self, *lines):
+        test = script("test")
+        tally = test.Tally()
+        with contextlib.redirect_stdout(io.StringIO()):
+            return test.follow_clients([line + "\n" for line in lines], tally), tally.left_out
+
+    def test_the_last_line_is_the_count(self):
+        counts, left_out = self.follow(
+            "  ok     3 ms  local: curl: works", "clients, local mode: 1 passed, 0 failed, 0 not run",
+            "not run: cloud: all of its tests (no unshare)", "clients, in 9 s: 1 passed, 0 failed, 1 not run")
+        self.assertEqual((counts, left_out), ((1, 0, 1), ["clients: cloud: all of its tests (no unshare)"]))
+
+    def test_without_a_count_it_has_failed(self):
+        self.assertEqual(self.follow("error: there is no Envoy to start (the reason is above)")[0], (0, 1, 0))
+
+
+if __name__ == "__main__":
+    unittest.main()
