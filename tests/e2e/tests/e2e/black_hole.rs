@@ -109,6 +109,22 @@ const CRASHING: &str = r#"
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) unreachable)
 )"#;
 
+/// The promise of a 503 is that nothing was forwarded, and clients send again on it.
+#[test]
+fn with_a_filter_that_crashes_after_the_request_was_sent_the_answer_does_not_say_503() {
+    let change = |text: &str| without_black_hole(&without_address_guards(text));
+    let late = CRASHING.replace("proxy_on_request_headers", "proxy_on_response_headers");
+    let setup = Setup { filter: Some(late.leak()), ..on_a_platform(change) };
+    run(setup, async |stack| {
+        stack.control_plane.platform()?.pin(stack.network.host(7));
+        stack.public_env().await?;
+        let host = format!("{}:8080", stack.network.host(7));
+        let answer = stack.edge().get(&host, "/health").send().await?;
+        assert_eq!(answer.denial()?, "502 UPSTREAM_RESET");
+        Ok(())
+    });
+}
+
 #[test]
 fn with_a_filter_that_crashes_nothing_is_forwarded() {
     let setup = Setup { filter: Some(CRASHING), ..on_a_platform(without_address_guards) };

@@ -27,6 +27,7 @@ mod generations;
 /// gRPC in all its streaming forms.
 mod grpc;
 /// What operators see, and what nobody sees.
+mod odd_places;
 mod operation;
 /// Ports without authentication.
 mod public_ports;

@@ -1,0 +1,115 @@
+//! What an app, or a client, says in places where a filter does not usually look.
+
+use anyhow::{Context as _, Result};
+use sandgate_e2e::{Sandbox, Setup, Stack, run};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+const PORT: u16 = 7070;
+const PLANTED: &str =
+    "set-cookie: tl-session=evil; Domain=sandbox.localhost\r\nx-sandgate-principal: admin\r\n";
+
+/// A sandbox in which an app gives one answer, byte for byte, when it has read `until`. The task
+/// ends with what the app read.
+async fn app(
+    stack: &Stack,
+    until: &'static str,
+    answer: String,
+) -> Result<(Sandbox, JoinHandle<Result<String>>)> {
+    let address = stack.network.host(9);
+    stack.control_plane.platform()?.pin(address);
+    let sandbox = stack.sandbox(json!({ "name": "odd", "exposed_ports": [PORT] })).await?;
+    let listener = TcpListener::bind((address, PORT)).await?;
+    let app = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await?;
+        let mut read = Vec::new();
+        let mut buffer = [0; 4096];
+        while !String::from_utf8_lossy(&read).contains(until) {
+            let length = stream.read(&mut buffer).await?;
+            read.extend(buffer.get(..length).filter(|it| !it.is_empty()).context("too little")?);
+        }
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        Ok(String::from_utf8_lossy(&read).into_owned())
+    });
+    Ok((sandbox, app))
+}
+
+fn on_a_platform() -> Setup {
+    Setup { webhook: true, ..Setup::default() }
+}
+
+#[test]
+fn informational_responses_of_an_app_do_not_go_on() {
+    run(on_a_platform(), async |stack| {
+        let answer = format!(
+            "HTTP/1.1 103 Early Hints\r\n{PLANTED}\r\nHTTP/1.1 102 Processing\r\n{PLANTED}\r\n\
+             HTTP/1.1 200 OK\r\ncontent-length: 4\r\nx-app: 1\r\n\r\ndone"
+        );
+        let (sandbox, app) = app(stack, "\r\n\r\n", answer).await?;
+        let request = format!(
+            "GET / HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",
+            sandbox.host(PORT),
+            stack.key()
+        );
+        let received = stack.edge().raw(request.as_bytes()).await?;
+        let received = String::from_utf8_lossy(&received);
+        app.await??;
+        assert!(received.starts_with("HTTP/1.1 200 "), "{received}");
+        assert!(received.ends_with("done"), "{received}");
+        assert!(!received.contains("evil") && !received.contains("admin"), "{received}");
+        Ok(())
+    });
+}
+
+#[test]
+fn trailers_carry_no_secret_in_and_no_cookie_out() {
+    run(on_a_platform(), async |stack| {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
+             4\r\ndone\r\n0\r\nx-sum: 7\r\n{PLANTED}\r\n"
+        );
+        let (sandbox, app) = app(stack, "x-last: 1\r\n", answer).await?;
+        let key = stack.key();
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {key}\r\nte: trailers\r\n\
+             transfer-encoding: chunked\r\nconnection: close, te\r\n\r\n2\r\nhi\r\n0\r\n\
+             x-forwarded-project-id: evil\r\nauthorization: Bearer {key}\r\ncookie: tl-session=evil; a=1\r\n\
+             x-sandgate-principal: admin\r\nx-last: 1\r\n\r\n",
+            sandbox.host(PORT)
+        );
+        let received = stack.edge().raw(request.as_bytes()).await?;
+        let received = String::from_utf8_lossy(&received);
+        let seen = app.await??;
+        for secret in ["evil", "admin", key] {
+            assert!(!seen.contains(secret), "{seen}");
+            assert!(!received.contains(secret), "{received}");
+        }
+        assert!(seen.contains("x-last: 1"), "{seen}");
+        assert!(received.contains("x-sum: 7"), "{received}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_full_table_of_upstream_addresses_is_told_like_all_that_was_not_forwarded() {
+    let change = |text: &str| {
+        assert_eq!(text.matches("max_hosts: 100000\n").count(), 1);
+        text.replace("max_hosts: 100000\n", "max_hosts: 3\n")
+    };
+    run(Setup { change, ..on_a_platform() }, async |stack| {
+        let ports: Vec<u16> = (4001..4020).collect();
+        let sandbox = stack.sandbox(json!({ "name": "many", "exposed_ports": ports })).await?;
+        let mut denials = Vec::new();
+        for port in ports {
+            let call = stack.edge().get(&sandbox.host(port), "/").bearer(stack.key());
+            denials.push(call.send().await?.denial()?.to_owned());
+        }
+        assert!(denials.iter().any(|it| it == "503 SANDBOX_UPSTREAM_ERROR"), "{denials:?}");
+        let known = ["503 SANDBOX_UNREACHABLE", "503 SANDBOX_UPSTREAM_ERROR"];
+        assert!(denials.iter().all(|it| known.contains(&it.as_str())), "{denials:?}");
+        Ok(())
+    });
+}
