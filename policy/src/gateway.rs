@@ -9,12 +9,15 @@
 //! | `GET /gateway/v1/sandboxes/{id-or-name}` | 200 [`Sandbox`], 404 [`ErrorBody`] |
 //! | `POST /gateway/v1/credentials/introspect` with [`IntrospectRequest`] | 200 [`Introspection`] |
 //! | `POST /gateway/v1/sandboxes/{id}/resume` with [`ResumeRequest`] | 200 [`Sandbox`] (after the wait, whatever its state), 404, 409 (can't be resumed), 429 + `Retry-After` (public resume limit) |
+//! | `GET /gateway/v1/sandboxes/{id}/network-policy?since=R&wait_ms=25000` | 200 [`SandboxNetworkPolicy`], 404 |
 //! | `GET /gateway/v1/changes?since=R&wait_ms=25000&watcher=W` | 200 [`Changes`] |
 //!
 //! Every answer carries [`MARKER_HEADER`]: Envoy shows its own failures as 503 and 504 responses,
 //! and an answer without the marker is "the control plane could not be asked".
 
 use serde::{Deserialize, Serialize};
+
+use crate::egress::NetworkPolicy;
 
 /// Present, with the value [`MARKER_VALUE`], on every answer of a gateway API.
 pub const MARKER_HEADER: &str = "x-sandgate-control-plane";
@@ -173,6 +176,20 @@ pub enum Change {
         /// As in [`Identity::principal`].
         id: String,
     },
+}
+
+/// Answer to a sidecar's long poll for its sandbox's network policy.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SandboxNetworkPolicy {
+    /// Canonical id of the sandbox.
+    pub sandbox_id: String,
+    /// Opaque; to be sent as `since` with the next call. The same as before when the wait ended
+    /// without a change.
+    pub revision: String,
+    /// Where the sandbox may connect to. A key that the reader does not know makes the policy one
+    /// that it can't enforce: it keeps the one that it has.
+    pub network_policy: NetworkPolicy,
 }
 
 /// Body of every error answer, on all of Sandgate's APIs.

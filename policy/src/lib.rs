@@ -8,6 +8,8 @@
 //! 4. [`ingress`]: [`ingress::decide`], the only maker of a [`ingress::Permit`].
 //! 5. [`denial`]: every reason to refuse, in one table.
 //! 6. [`hygiene`]: what must not cross the gateway; [`websocket`]: what an upgrade lacks.
+//!
+//! The way of a connection out of a sandbox is [`egress`].
 
 pub mod cache;
 pub mod config;
@@ -15,6 +17,7 @@ pub mod context;
 pub mod cookie;
 pub mod credential;
 pub mod denial;
+pub mod egress;
 pub mod gateway;
 pub mod head;
 pub mod host;

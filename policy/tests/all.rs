@@ -11,6 +11,7 @@ mod config_errors;
 mod credential_table;
 mod decision_table;
 mod denials;
+mod egress;
 mod head_table;
 mod host_table;
 mod hygiene_table;

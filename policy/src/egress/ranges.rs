@@ -1,0 +1,70 @@
+//! A map from ranges of addresses to what they mean; the longest prefix wins.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::embedded::{EMBEDDINGS, embedding};
+
+/// Ranges, each with a value; an IPv4 range stands for the IPv6 addresses that carry it too.
+#[derive(Clone, Debug)]
+pub(super) struct Ranges<T> {
+    map: BTreeMap<IpNet, T>,
+    /// Prefix lengths that occur, longest first: as many look-ups as there are lengths.
+    v4: Vec<u8>,
+    v6: Vec<u8>,
+}
+
+impl<T: Clone> Ranges<T> {
+    /// Of two values for one range, the first stays.
+    pub(super) fn new(entries: impl IntoIterator<Item = (IpNet, T)>) -> Self {
+        let mut map = BTreeMap::new();
+        for (range, value) in entries {
+            let range = range.trunc();
+            if let IpNet::V4(v4) = range {
+                for embedding in EMBEDDINGS {
+                    map.entry(embedding.project(v4)).or_insert_with(|| value.clone());
+                }
+            }
+            map.entry(range).or_insert(value);
+        }
+        let lengths = |is_v4: bool| {
+            let of_family = map.keys().filter(|range| range.addr().is_ipv4() == is_v4);
+            let mut lengths: Vec<u8> = of_family.map(IpNet::prefix_len).collect();
+            lengths.sort_unstable_by(|a, b| b.cmp(a));
+            lengths.dedup();
+            lengths
+        };
+        Self { v4: lengths(true), v6: lengths(false), map }
+    }
+
+    /// The value of the longest range that holds the address.
+    pub(super) fn get(&self, address: IpAddr) -> Option<&T> {
+        self.longest(address).map(|(_, value)| value)
+    }
+
+    /// The same, but an address that carries an IPv4 address is in no range that is wider than
+    /// all those that do: what allows `::/0` does not allow IPv4 through NAT64.
+    pub(super) fn get_inside(&self, address: IpAddr) -> Option<&T> {
+        let (range, value) = self.longest(address)?;
+        let least = embedding(address).map_or(0, |embedding| embedding.range().prefix_len());
+        (range.prefix_len() >= least).then_some(value)
+    }
+
+    /// All ranges with their values, longest prefix first.
+    pub(super) fn longest_first(&self) -> Vec<(IpNet, &T)> {
+        let mut all: Vec<(IpNet, &T)> =
+            self.map.iter().map(|(range, value)| (*range, value)).collect();
+        all.sort_by_key(|(range, _)| std::cmp::Reverse(range.prefix_len()));
+        all
+    }
+
+    fn longest(&self, address: IpAddr) -> Option<(IpNet, &T)> {
+        let lengths = if address.is_ipv4() { &self.v4 } else { &self.v6 };
+        lengths.iter().find_map(|length| {
+            let range = IpNet::new(address, *length).ok()?.trunc();
+            self.map.get(&range).map(|value| (range, value))
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! Egress: tables for each part, and properties against a naive reading of the rules.
+
+mod address_rules;
+mod config;
+mod decisions;
+mod entries;
+mod facts;
+mod global;
+mod properties;
+mod queries;
+mod reference;
+
+use std::net::IpAddr;
+
+use sandgate_policy::egress::{Destination, Facts, NameFact, NetworkPolicy, Operator, Policy};
+use sandgate_policy::egress::{Route, Verdict, Virtual};
+
+/// A policy as an owner writes it.
+#[track_caller]
+fn network(json: &str) -> NetworkPolicy {
+    serde_json::from_str(json).expect("the table's policy is good")
+}
+
+/// Settings as an operator writes them.
+#[track_caller]
+fn operator(json: &str) -> Operator {
+    serde_json::from_str(json).expect("the table's settings are good")
+}
+
+/// A policy under the operator of the tables: one protected range, one that counts as the internet.
+#[track_caller]
+fn policy(json: &str) -> Policy {
+    let operator = operator(r#"{"protected": ["10.9.0.0/16"], "also_global": ["203.0.113.0/24"]}"#);
+    Policy::new(&network(json), &operator)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("the table's address is good")
+}
+
+/// `allow`, where it goes and the rule; or `deny` and the rule.
+fn text(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Allow(permit) => match permit.route() {
+            Route::ByName(name) => format!("allow by name {name}: {}", permit.rule()),
+            Route::Original(address) => format!("allow {address}: {}", permit.rule()),
+        },
+        Verdict::Deny(denial) => format!("deny: {}", denial.rule()),
+    }
+}
+
+/// Decides about `destination`, which is an address, or `virtual` and a name or `*`.
+#[track_caller]
+fn decide(policy: &Policy, destination: &str, sni: &str, host: &str) -> String {
+    let destination = match destination.strip_prefix("virtual ") {
+        Some(means) => {
+            Destination::Virtual(Virtual::try_from(means.to_owned()).expect("it is a name"))
+        }
+        None => Destination::Address(ip(destination)),
+    };
+    let host = match host {
+        "" => NameFact::Absent,
+        host => NameFact::from_authority(host.as_bytes()),
+    };
+    let facts = Facts { destination: &destination, sni: NameFact::from_sni(sni.as_bytes()), host };
+    text(&policy.decide(&facts))
+}

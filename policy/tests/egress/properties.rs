@@ -1,0 +1,278 @@
+//! Properties that hold for any policy and any connection.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+use sandgate_policy::egress::config::{Conjunction, EgressConfig};
+use sandgate_policy::egress::{
+    Action, Destination, DomainPattern, Entry, Facts, Lookup, Name, NameFact, NetworkPolicy,
+    Operator, Policy, Route, RuleOrder, Verdict, Virtual,
+};
+
+use super::reference::{self, Outcome};
+
+/// Addresses that lie close to rules, and to each other.
+const V4: [[u8; 4]; 12] = [
+    [8, 8, 8, 8],
+    [8, 8, 4, 4],
+    [10, 0, 0, 5],
+    [10, 1, 2, 3],
+    [169, 254, 169, 254],
+    [203, 0, 113, 7],
+    [198, 18, 0, 9],
+    [127, 0, 0, 1],
+    [100, 64, 0, 1],
+    [192, 168, 1, 1],
+    [224, 0, 0, 1],
+    [192, 0, 0, 9],
+];
+const V6: [[u16; 8]; 8] = [
+    [0x2606, 0x4700, 0, 0, 0, 0, 0, 0x1111],
+    [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1],
+    [0x2001, 1, 0, 0, 0, 0, 0, 1],
+    [0xfd00, 0, 0, 0, 0, 0, 0, 1],
+    [0xfe80, 0, 0, 0, 0, 0, 0, 1],
+    [0, 0, 0, 0, 0, 0, 0, 1],
+    [0x64, 0xff9b, 1, 0, 0, 0, 0x808, 0x808],
+    [0x2001, 0x20, 0, 0, 0, 0, 0, 1],
+];
+
+fn v4() -> impl Strategy<Value = Ipv4Addr> {
+    prop_oneof![4 => prop::sample::select(&V4[..]).prop_map(Ipv4Addr::from), 1 => any::<Ipv4Addr>()]
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    let embedded = (v4(), 0..3, any::<u64>()).prop_map(|(v4, how, rest)| {
+        let bits = u128::from(v4.to_bits());
+        let address = match how {
+            0 => bits | (0xffff << 32),
+            1 => bits | (0x64_ff9b << 96),
+            _ => (0x2002 << 112) | (bits << 80) | u128::from(rest >> 60),
+        };
+        IpAddr::V6(Ipv6Addr::from_bits(address))
+    });
+    prop_oneof![
+        4 => v4().prop_map(IpAddr::V4),
+        3 => embedded,
+        2 => prop::sample::select(&V6[..]).prop_map(|s| IpAddr::V6(Ipv6Addr::from(s))),
+        1 => any::<Ipv6Addr>().prop_map(IpAddr::V6),
+    ]
+}
+
+fn range() -> impl Strategy<Value = IpNet> {
+    (address(), 0_u8..=128).prop_map(|(address, length)| {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let range = IpNet::new(address, length.min(most)).expect("the length fits").trunc();
+        // As it is parsed: a mapped range is the IPv4 range.
+        match Entry::parse(&range.to_string()) {
+            Ok(Entry::Address(range)) => range,
+            other => panic!("{range} is a range, not {other:?}"),
+        }
+    })
+}
+
+fn name() -> impl Strategy<Value = Name> {
+    let labels = prop::collection::vec(prop::sample::select(vec!["a", "b", "cb"]), 1..4);
+    labels.prop_map(|labels| labels.join(".").parse().expect("it is a name"))
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    prop_oneof![
+        2 => range().prop_map(Entry::Address),
+        1 => name().prop_map(|name| Entry::Domain(DomainPattern::Exact(name))),
+        1 => name().prop_map(|name| Entry::Domain(DomainPattern::Below(name))),
+    ]
+}
+
+fn network() -> impl Strategy<Value = NetworkPolicy> {
+    let list = || prop::collection::vec(entry(), 0..4);
+    (any::<bool>(), list(), list()).prop_map(|(allow_internet_access, allow_out, deny_out)| {
+        NetworkPolicy { allow_internet_access, allow_out, deny_out }
+    })
+}
+
+fn operator() -> impl Strategy<Value = Operator> {
+    let order = prop_oneof![Just(RuleOrder::AllowFirst), Just(RuleOrder::DenyFirst)];
+    let list = || prop::collection::vec(range(), 0..2);
+    (order, list(), list()).prop_map(|(rule_order, protected, also_global)| Operator {
+        rule_order,
+        protected,
+        also_global,
+    })
+}
+
+fn fact() -> impl Strategy<Value = NameFact> {
+    prop_oneof![
+        4 => Just(NameFact::Absent),
+        6 => name().prop_map(NameFact::Name),
+        2 => address().prop_map(NameFact::Address),
+        1 => Just(NameFact::Unparsable),
+    ]
+}
+
+fn destination() -> impl Strategy<Value = Destination> {
+    prop_oneof![
+        4 => address().prop_map(Destination::Address),
+        1 => name().prop_map(|name| Destination::Virtual(Virtual::Name(name))),
+        1 => Just(Destination::Virtual(Virtual::Wildcard)),
+    ]
+}
+
+fn outcome(verdict: &Verdict) -> Outcome {
+    match verdict {
+        Verdict::Deny(_) => Outcome::Deny,
+        Verdict::Allow(permit) => match permit.route() {
+            Route::ByName(name) => Outcome::ByName(name.clone()),
+            Route::Original(address) => Outcome::Original(*address),
+        },
+    }
+}
+
+fn without_names(policy: &Policy, address: IpAddr) -> Verdict {
+    let destination = Destination::Address(address);
+    policy.decide(&Facts {
+        destination: &destination,
+        sni: NameFact::Absent,
+        host: NameFact::Absent,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        max_global_rejects: 200_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn decides_as_the_rules_read(
+        network in network(), operator in operator(), destination in destination(),
+        sni in fact(), host in fact(),
+    ) {
+        let expected = reference::decide(&network, &operator, &destination, &sni, &host);
+        let policy = Policy::new(&network, &operator);
+        let verdict = policy.decide(&Facts { destination: &destination, sni, host });
+        prop_assert_eq!(outcome(&verdict), expected, "{}", verdict.rule());
+    }
+
+    #[test]
+    fn the_list_of_addresses_says_what_the_decision_says(
+        network in network(), operator in operator(), address in address(),
+    ) {
+        let policy = Policy::new(&network, &operator);
+        let verdict = without_names(&policy, address);
+        let rules = policy.address_rules();
+        let rule = rules.first_match(address).expect("every address is in a range");
+        prop_assert_eq!(rule.action == Action::Accept, verdict.is_allowed());
+        prop_assert_eq!(&rule.rule, verdict.rule());
+        prop_assert_eq!(rule.needs_names, policy.needs_names(address));
+    }
+
+    #[test]
+    fn where_no_names_are_needed_none_changes_anything(
+        network in network(), operator in operator(), address in address(),
+        sni in fact(), host in fact(),
+    ) {
+        let policy = Policy::new(&network, &operator);
+        prop_assume!(!policy.needs_names(address));
+        let destination = Destination::Address(address);
+        let verdict = policy.decide(&Facts { destination: &destination, sni, host });
+        prop_assert_eq!(verdict, without_names(&policy, address));
+    }
+
+    #[test]
+    fn a_guardrail_holds_whatever_is_in_sight(
+        network in network(), address in address(), length in 0_u8..=128,
+        sni in fact(), host in fact(),
+    ) {
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let protected = IpNet::new(address, length.min(most)).expect("the length fits").trunc();
+        let operator = Operator { protected: vec![protected], ..Operator::default() };
+        let policy = Policy::new(&network, &operator);
+        let destination = Destination::Address(address);
+        let verdict = policy.decide(&Facts { destination: &destination, sni, host });
+        prop_assert!(!verdict.is_allowed());
+        for rules in [policy.address_rules(), policy.dial_rules()] {
+            let rule = rules.first_match(address).expect("every address is in a range");
+            prop_assert_eq!(rule.action, Action::Reject);
+        }
+    }
+
+    #[test]
+    fn both_members_of_a_conjunction_allow_what_it_allows(
+        old in network(), new in network(), operator in operator(), destination in destination(),
+        sni in fact(), host in fact(),
+    ) {
+        let (old, new) = (Policy::new(&old, &operator), Policy::new(&new, &operator));
+        let facts = Facts { destination: &destination, sni, host };
+        let each = [old.decide(&facts), new.decide(&facts)];
+        let both = Conjunction::new(old, Some(new)).decide(&facts);
+        prop_assert_eq!(both.is_allowed(), each.iter().all(Verdict::is_allowed));
+        // And it goes where one of them sends it: by name, if any does.
+        let by_name = |verdict: &Verdict| matches!(outcome(verdict), Outcome::ByName(_));
+        if both.is_allowed() {
+            prop_assert!(each.contains(&both));
+            prop_assert_eq!(by_name(&both), each.iter().any(by_name));
+        }
+    }
+
+    #[test]
+    fn envoy_may_dial_all_that_a_permit_leads_to(
+        network in network(), operator in operator(), address in address(), name in name(),
+    ) {
+        let policy = Policy::new(&network, &operator);
+        let rules = policy.dial_rules();
+        let rule = rules.first_match(address).expect("every address is in a range");
+        let allowed = without_names(&policy, address).is_allowed()
+            || policy.judge_found(&name, address).is_allowed();
+        prop_assert!(rule.action == Action::Accept || !allowed, "{}", rule.rule);
+    }
+
+    #[test]
+    fn a_name_that_is_found_at_an_address_is_no_way_around_the_rules(
+        network in network(), operator in operator(), address in address(), name in name(),
+    ) {
+        let policy = Policy::new(&network, &operator);
+        let found = policy.judge_found(&name, address);
+        if found.is_allowed() {
+            prop_assert!(policy.judge_dial(&name).is_allowed()
+                || without_names(&policy, address).is_allowed());
+            prop_assert!(policy.is_global(address) || without_names(&policy, address).is_allowed());
+        }
+    }
+
+    #[test]
+    fn dns_answers_exactly_the_names_that_may_be_dialled(
+        network in network(), operator in operator(), name in name(),
+    ) {
+        let policy = Policy::new(&network, &operator);
+        let refused = matches!(policy.judge_query(&name), Lookup::Refuse(_));
+        prop_assert_eq!(policy.judge_dial(&name).is_allowed(), !refused);
+    }
+
+    #[test]
+    fn a_policy_survives_being_written_and_read(network in network(), operator in operator()) {
+        let json = serde_json::to_string(&network).expect("a policy can be written");
+        prop_assert_eq!(&serde_json::from_str::<NetworkPolicy>(&json).expect("and read"), &network);
+        let json = serde_json::to_string(&operator).expect("settings can be written");
+        prop_assert_eq!(serde_json::from_str::<Operator>(&json).expect("and read"), operator);
+    }
+
+    #[test]
+    fn what_parses_is_shown_in_a_form_that_parses_to_the_same(text in "[0-9a-zA-Z:./*_-]{0,20}") {
+        if let Ok(entry) = Entry::parse(&text) {
+            prop_assert_eq!(Entry::parse(&entry.to_string()), Ok(entry));
+        }
+    }
+
+    #[test]
+    fn no_input_panics(text in any::<String>(), bytes in any::<Vec<u8>>()) {
+        let _ = Entry::parse(&text);
+        let _ = (NameFact::from_sni(&bytes), NameFact::from_authority(&bytes));
+        let _ = NameFact::from_authority(text.as_bytes());
+        let _ = EgressConfig::from_json(&bytes);
+        let _ = serde_json::from_value::<NetworkPolicy>(serde_json::json!({"deny_out": [text]}));
+    }
+}

@@ -1,0 +1,197 @@
+//! The rules, read naively: lists are walked, nothing is compiled, nothing is shared with the code
+//! under test but the tables of ranges.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use sandgate_policy::egress::{
+    Destination, DomainPattern, Entry, Name, NameFact, NetworkPolicy, Operator, RuleOrder, Virtual,
+    global, guardrail,
+};
+
+/// Where something may go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Outcome {
+    Deny,
+    Original(IpAddr),
+    ByName(Name),
+}
+
+/// The IPv4 address inside, and the range of the addresses that carry one so.
+pub(super) fn inside(address: IpAddr) -> Option<(Ipv4Addr, IpNet)> {
+    let IpAddr::V6(v6) = address else { return None };
+    let [a, b, c, d, e, f, g, h] = v6.segments();
+    let of = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    let range = |text: &str| text.parse().expect("it is a range");
+    match (a, b, c, d, e, f) {
+        (0, 0, 0, 0, 0, 0xffff) => Some((of(g, h), range("::ffff:0:0/96"))),
+        (0x64, 0xff9b, 0, 0, 0, 0) => Some((of(g, h), range("64:ff9b::/96"))),
+        (0x2002, ..) => Some((of(b, c), range("2002::/16"))),
+        _ => None,
+    }
+}
+
+/// All that an address is, for what denies.
+fn is_in(range: &IpNet, address: IpAddr) -> bool {
+    let inner = inside(address).map(|(v4, _)| IpAddr::V4(v4));
+    range.contains(&address) || inner.is_some_and(|inner| range.contains(&inner))
+}
+
+/// What an address is, for what allows: a wide IPv6 range does not mean the IPv4 address inside.
+fn is_allowed_in(range: &IpNet, address: IpAddr) -> bool {
+    match inside(address) {
+        None => range.contains(&address),
+        Some((v4, all)) => {
+            range.contains(&IpAddr::V4(v4)) || (all.contains(range) && range.contains(&address))
+        }
+    }
+}
+
+fn is_global(operator: &Operator, address: IpAddr) -> bool {
+    if operator.also_global.iter().any(|range| is_allowed_in(range, address)) {
+        return true;
+    }
+    let judged = inside(address).map_or(address, |(v4, _)| IpAddr::V4(v4));
+    let holding = global::TABLE.iter().filter(|(range, _)| range.contains(&judged));
+    holding.max_by_key(|(range, _)| range.prefix_len()).is_some_and(|(_, global)| *global)
+}
+
+fn is_meant(pattern: &DomainPattern, name: &Name) -> bool {
+    match pattern {
+        DomainPattern::Exact(exact) => exact.as_str() == name.as_str(),
+        DomainPattern::Below(parent) => name.as_str().ends_with(&format!(".{parent}")),
+    }
+}
+
+fn judge(
+    network: &NetworkPolicy,
+    operator: &Operator,
+    address: Option<IpAddr>,
+    name: Option<&Name>,
+) -> Outcome {
+    let guarded = |address| {
+        guardrail::FIXED.iter().chain(&operator.protected).any(|range| is_in(range, address))
+    };
+    if address.is_some_and(guarded) {
+        return Outcome::Deny;
+    }
+    let allowed_address = address.is_some_and(|address| {
+        network
+            .allow_out
+            .iter()
+            .any(|entry| matches!(entry, Entry::Address(range) if is_allowed_in(range, address)))
+    });
+    let denied_address = address.is_some_and(|address| {
+        network
+            .deny_out
+            .iter()
+            .any(|entry| matches!(entry, Entry::Address(range) if is_in(range, address)))
+    });
+    let named = |list: &[Entry]| {
+        name.is_some_and(|name| {
+            list.iter()
+                .any(|entry| matches!(entry, Entry::Domain(pattern) if is_meant(pattern, name)))
+        })
+    };
+    let original = |address: IpAddr| Outcome::Original(address.to_canonical());
+    let allow = || match (allowed_address, address, name) {
+        (true, Some(address), _) => Some(original(address)),
+        (_, _, Some(name)) if named(&network.allow_out) => Some(Outcome::ByName(name.clone())),
+        _ => None,
+    };
+    let deny = || (denied_address || named(&network.deny_out)).then_some(Outcome::Deny);
+    let listed = match operator.rule_order {
+        RuleOrder::AllowFirst => allow().or_else(deny),
+        RuleOrder::DenyFirst => deny().or_else(allow),
+    };
+    listed.unwrap_or_else(|| match (network.allow_internet_access, address, name) {
+        (true, Some(address), _) if is_global(operator, address) => original(address),
+        (true, None, Some(name)) => Outcome::ByName(name.clone()),
+        _ => Outcome::Deny,
+    })
+}
+
+/// The whole decision.
+pub(super) fn decide(
+    network: &NetworkPolicy,
+    operator: &Operator,
+    destination: &Destination,
+    sni: &NameFact,
+    host: &NameFact,
+) -> Outcome {
+    let address = match destination {
+        Destination::Address(address) => Some(*address),
+        Destination::Virtual(_) => None,
+    };
+    let alone = judge(network, operator, address, None);
+    let lists = network.allow_out.iter().chain(&network.deny_out);
+    let names_a_domain = lists.clone().any(|entry| matches!(entry, Entry::Domain(_)));
+    // An address that a list decides about before any name is looked at needs no names.
+    if let Some(address) = address {
+        let settled = match operator.rule_order {
+            RuleOrder::AllowFirst => network.allow_out.iter().any(
+                |entry| matches!(entry, Entry::Address(range) if is_allowed_in(range, address)),
+            ),
+            RuleOrder::DenyFirst => network
+                .deny_out
+                .iter()
+                .any(|entry| matches!(entry, Entry::Address(range) if is_in(range, address))),
+        };
+        // Nor does one whose verdict no name could change.
+        if settled || !names_a_domain || !could_change(network, operator, address, &alone) {
+            return alone;
+        }
+    }
+    let own = match destination {
+        Destination::Virtual(Virtual::Name(name)) => NameFact::Name(name.clone()),
+        _ => NameFact::Absent,
+    };
+    let mut outcomes = Vec::new();
+    for fact in [&own, sni, host] {
+        outcomes.push(match fact {
+            NameFact::Absent => continue,
+            NameFact::Unparsable => Outcome::Deny,
+            NameFact::Name(name) => judge(network, operator, address, Some(name)),
+            NameFact::Address(literal) => {
+                match (judge(network, operator, Some(*literal), None), address) {
+                    (Outcome::Deny, _) | (_, None) => Outcome::Deny,
+                    (_, Some(_)) => alone.clone(),
+                }
+            }
+        });
+    }
+    if outcomes.contains(&Outcome::Deny) {
+        return Outcome::Deny;
+    }
+    let by_name = outcomes.iter().find(|outcome| matches!(outcome, Outcome::ByName(_)));
+    by_name.or(outcomes.first()).cloned().unwrap_or(alone)
+}
+
+/// Whether a list that decides by address leaves room for names.
+fn could_change(
+    network: &NetworkPolicy,
+    operator: &Operator,
+    address: IpAddr,
+    alone: &Outcome,
+) -> bool {
+    let names = |list: &[Entry]| list.iter().any(|entry| matches!(entry, Entry::Domain(_)));
+    if guardrail::FIXED.iter().chain(&operator.protected).any(|range| is_in(range, address)) {
+        return false;
+    }
+    match (operator.rule_order, alone) {
+        (RuleOrder::AllowFirst, Outcome::Deny) => {
+            let denied = network
+                .deny_out
+                .iter()
+                .any(|entry| matches!(entry, Entry::Address(range) if is_in(range, address)));
+            names(&network.allow_out) || (!denied && names(&network.deny_out))
+        }
+        (RuleOrder::DenyFirst, Outcome::Original(_)) => {
+            let allowed = network.allow_out.iter().any(
+                |entry| matches!(entry, Entry::Address(range) if is_allowed_in(range, address)),
+            );
+            names(&network.deny_out) || (!allowed && names(&network.allow_out))
+        }
+        _ => true,
+    }
+}
