@@ -9,6 +9,7 @@ mod fields;
 mod info;
 mod lifecycle;
 mod list;
+mod network;
 pub mod openapi;
 mod parameters;
 mod platform;
@@ -22,6 +23,7 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::{get, post};
 
+pub use self::network::Egress;
 pub(crate) use self::platform::ready;
 pub use self::urls::{InvalidProxyUrl, PublicUrls};
 use crate::fleet::Fleet;
@@ -37,6 +39,8 @@ pub struct Api {
     pub watchers: Watchers,
     /// How sandboxes are reached from outside.
     pub urls: PublicUrls,
+    /// Whether network policies hold here.
+    pub egress: Egress,
 }
 
 /// What a call ends in.

@@ -4,6 +4,7 @@ mod audit;
 mod keys;
 mod manage;
 mod output;
+mod policy;
 mod serve;
 
 use std::io::IsTerminal as _;
@@ -39,7 +40,10 @@ enum Command {
     /// API keys, personal access tokens and sessions
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Show who changed which ports can be reached, of one sandbox or of all
+    /// Network policies
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Show who changed which ports can be reached, and network policies, of one sandbox or of all
     Audit(audit::Audit),
     /// Print the description of an API, as it is committed in docs/openapi
     #[command(subcommand)]
@@ -76,7 +80,7 @@ pub fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             output::complain(&error);
             ExitCode::FAILURE
@@ -84,8 +88,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Policy(command) => return command.run(),
         Command::Serve(args) => args.run(),
         Command::Orgs(command) => command.run(),
         Command::Projects(command) => command.run(),
@@ -96,5 +101,6 @@ fn run(command: Command) -> anyhow::Result<()> {
             Output::plain(&crate::gateway::openapi::description()?)
         }
         Command::Openapi(Openapi::Public) => Output::plain(&crate::api::openapi::description()?),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

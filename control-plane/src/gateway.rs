@@ -2,24 +2,25 @@
 //! its description in `docs/openapi/gateway.json`.
 //!
 //! It has a listener of its own, which nothing but gateways should reach, and every call needs one
-//! of the tokens of a file. Every answer, refusals too, carries a marker header: without it, what
+//! of the tokens of a file; a sidecar's needs one that is good for its sandbox only. Every answer, refusals too, carries a marker header: without it, what
 //! arrives at a filter is Envoy's own error page.
 
 mod changes;
+mod network_policy;
 pub mod openapi;
 mod sandboxes;
 mod tokens;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use sandgate_policy::gateway::{MARKER_HEADER, MARKER_VALUE};
 use tokio::sync::watch;
 
-pub use self::tokens::{InvalidTokens, Tokens, follow_file};
+pub use self::tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
 use crate::fleet::Fleet;
 use crate::http::{ApiError, Bounds, bounded, with_fallbacks};
 use crate::watchers::Watchers;
@@ -46,22 +47,27 @@ pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
         .route("/gateway/v1/credentials/introspect", post(sandboxes::introspect))
         .route("/gateway/v1/changes", get(changes::changes))
         .route_layer(from_fn_with_state(gateway.tokens.clone(), authenticate))
+        .route("/gateway/v1/sandboxes/{sandbox}/network-policy", get(network_policy::follow))
         .with_state(gateway)
         .route("/readyz", get(move || crate::api::ready(fleet)));
     bounded(with_fallbacks(calls), bounds).layer(map_response(mark))
 }
 
 async fn authenticate(State(tokens): State<Tokens>, request: Request, next: Next) -> Response {
-    let mut shown = request.headers().get_all(header::AUTHORIZATION).iter();
-    let token = match (shown.next(), shown.next()) {
-        (Some(value), None) => value.as_bytes().strip_prefix(b"Bearer "),
-        _ => None,
-    };
-    if token.is_some_and(|token| tokens.accepts(token)) {
+    if bearer(request.headers()).is_some_and(|token| tokens.accepts(token)) {
         return next.run(request).await;
     }
     let message = "the gateway API needs `Authorization: Bearer <gateway token>`";
     ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message).into_response()
+}
+
+/// The bearer token of a request; none if there are several.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    match (shown.next(), shown.next()) {
+        (Some(value), None) => value.as_bytes().strip_prefix(b"Bearer "),
+        _ => None,
+    }
 }
 
 async fn mark(mut response: Response) -> Response {

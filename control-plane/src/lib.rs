@@ -1,5 +1,5 @@
-//! Sandgate's control plane: the owners' API, the API that the ingress filters call, the store and
-//! the runtimes in which sandboxes live.
+//! Sandgate's control plane: the owners' API, the API that ingress filters and sidecars call, the store
+//! and the runtimes in which sandboxes live.
 //!
 //! ```text
 //! owner ──► api ─────┐
@@ -19,6 +19,7 @@ pub mod fleet;
 pub mod gateway;
 pub mod http;
 pub mod model;
+pub mod policy_feed;
 pub mod random;
 pub mod runtime;
 pub mod serve;

@@ -12,7 +12,7 @@ pub use principal::{
     Credential, CredentialQuery, Member, NewCredential, Organization, Owner, Project, User,
 };
 pub use sandbox::{
-    NewSandbox, PortChange, Sandbox, SandboxId, SandboxPatch, Spec, Transition, state_name,
-    state_named,
+    NetworkChange, NewSandbox, PortChange, Sandbox, SandboxId, SandboxPatch, Spec, Transition,
+    state_name, state_named,
 };
 pub use time::Timestamp;

@@ -15,14 +15,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::settings::{RuntimeSettings, ServeSettings};
-use crate::api::{self, Api};
+use crate::api::{self, Api, Egress};
 use crate::db::Db;
 use crate::feed;
 use crate::fleet::Fleet;
 use crate::gateway::{self, Gateway, Tokens};
 use crate::http::{Bounds, Listener};
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
-use crate::store::SqliteStore;
+use crate::store::{Sandboxes, SqliteStore};
 use crate::watchers::Watchers;
 
 /// The database's name in the data directory.
@@ -85,6 +85,7 @@ impl Server {
         let tokens = Tokens::from_file(&settings.gateway_token_file)?;
         let store = open_store(&settings.data_dir)?;
         let lock = lock(&settings.data_dir)?;
+        keep_promises(&store, settings.egress)?;
         let api_listener = Listener::bind("--api-listen", settings.api_listen).await?;
         let gateway_listener = Listener::bind("--gateway-listen", settings.gateway_listen).await?;
         let drain = settings.drain;
@@ -100,7 +101,12 @@ impl Server {
         let watchers = Watchers::default();
         let (stopping, stopped) = watch::channel(false);
         let (api_address, gateway_address) = (api_listener.address(), gateway_listener.address());
-        let api = Api { fleet: fleet.clone(), watchers: watchers.clone(), urls: settings.urls };
+        let api = Api {
+            fleet: fleet.clone(),
+            watchers: watchers.clone(),
+            urls: settings.urls,
+            egress: settings.egress,
+        };
         let gateway = Gateway {
             fleet: fleet.clone(),
             watchers: watchers.clone(),
@@ -161,6 +167,20 @@ impl Server {
         self.tasks.shutdown().await;
         self.fleet.shut_down().await;
     }
+}
+
+/// A policy that was accepted is a promise of isolation: it does not lapse because a server is
+/// started without the option.
+fn keep_promises(store: &impl Sandboxes, egress: Egress) -> anyhow::Result<()> {
+    let restricted = store.restricted_sandboxes()?;
+    if egress == Egress::None && restricted > 0 {
+        anyhow::bail!(
+            "{restricted} sandboxes have a network policy, which nothing would enforce; run with \
+             `--egress enforced`, and without sidecars clear the policies first \
+             (`PATCH /sandboxes/<id>` with `{{\"network\": null}}`)"
+        );
+    }
+    Ok(())
 }
 
 /// Two servers on one database would both start its sandboxes.

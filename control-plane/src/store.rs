@@ -17,8 +17,9 @@ pub use error::StoreError;
 pub use sqlite::SqliteStore;
 
 use crate::model::{
-    Credential, CredentialQuery, Member, NewCredential, NewSandbox, Organization, PortChange,
-    Project, Sandbox, SandboxId, SandboxName, SandboxPatch, Timestamp, Transition, User,
+    Credential, CredentialQuery, Member, NetworkChange, NewCredential, NewSandbox, Organization,
+    PortChange, Project, Sandbox, SandboxId, SandboxName, SandboxPatch, Timestamp, Transition,
+    User,
 };
 
 /// How long a freed name stays with its project: links to it must not lead to somebody else's
@@ -231,7 +232,8 @@ pub trait Sandboxes {
     /// The store can't be read.
     fn sandboxes_in(&self, state: SandboxState) -> Result<Vec<Sandbox>>;
 
-    /// Changes what an owner may change; ports and flag leave a line in the audit log.
+    /// Changes what an owner may change; ports and flag, and the network policy, leave a line each
+    /// in the audit log.
     ///
     /// # Errors
     /// No such sandbox, the name is taken, `auto_resume` is switched off for a sandbox without a
@@ -285,4 +287,16 @@ pub trait Sandboxes {
     /// # Errors
     /// The store can't be read.
     fn port_changes(&self, sandbox_id: Option<&SandboxId>) -> Result<Vec<PortChange>>;
+
+    /// The audit log of network policies, of one sandbox or of all, oldest first.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn network_changes(&self, sandbox_id: Option<&SandboxId>) -> Result<Vec<NetworkChange>>;
+
+    /// How many sandboxes have another network policy than the default one.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn restricted_sandboxes(&self) -> Result<u64>;
 }

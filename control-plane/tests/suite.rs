@@ -16,7 +16,9 @@ mod suite {
     mod gateway;
     mod listener;
     mod local_runtime;
+    mod network_policy;
     mod openapi;
+    mod policy_check;
     mod receiver;
     mod restore;
     mod resume;

@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::PublicUrls;
 use super::openapi::{KeptFields, Resources, ShownNetworkPolicy, Status};
 use super::spec::SPEC;
+use super::{PublicUrls, network};
 use crate::model::{Sandbox, Spec, state_name};
 
 /// Answer to get, list, patch, delete, suspend and resume.
@@ -108,7 +108,7 @@ impl CreatedSandbox {
 
 impl Facts {
     fn new(sandbox: &Sandbox, namespace: &str, urls: &PublicUrls) -> Self {
-        let policy = json!({ "allow_internet_access": true, "allow_out": [], "deny_out": [] });
+        let policy = network::show(&sandbox.network);
         Self {
             namespace: namespace.to_owned(),
             name: sandbox.name.as_ref().map(ToString::to_string),

@@ -1,7 +1,9 @@
 //! What owners may ask for, checked.
 
+use sandgate_policy::egress::NetworkPolicy;
 use serde_json::{Map, Value};
 
+use super::Egress;
 use super::fields::{Fields, Update, boolean, list, text, whole};
 use super::spec::{self, CHANGEABLE_SPEC, SPEC};
 use crate::http::ApiError;
@@ -17,20 +19,21 @@ pub(super) struct CreateRequest {
     pub(super) exposed_ports: ExposedPorts,
     pub(super) allow_unauthenticated_access: bool,
     pub(super) auto_resume: bool,
+    pub(super) network: NetworkPolicy,
     pub(super) spec: Spec,
     /// Answer when it runs, not as soon as it is written down.
     pub(super) wait: bool,
 }
 
 impl CreateRequest {
-    pub(super) fn parse(body: Map<String, Value>) -> Result<Self, ApiError> {
+    pub(super) fn parse(body: Map<String, Value>, egress: Egress) -> Result<Self, ApiError> {
         let mut fields = Fields::new(body);
         let name = fields.take("name", name)?;
         let ports = fields.take("exposed_ports", ports)?;
         let public = access(&mut fields)?;
         let auto_resume = fields.take("auto_resume", boolean)?;
         let wait = fields.take("wait", boolean)?;
-        fields.take("network", network)?;
+        let network = fields.take("network", |field, value| egress.parse(field, value))?;
         let mut spec = spec::take(&mut fields, &SPEC)?;
         spec.retain(|_, value| !value.is_null());
         fields.finish()?;
@@ -46,6 +49,7 @@ impl CreateRequest {
             exposed_ports: ports.or_default(ExposedPorts::default()).unwrap_or_default(),
             allow_unauthenticated_access: public.or_default(false).unwrap_or(false),
             auto_resume: auto_resume.or_default(true).unwrap_or(true),
+            network: network.or_default(NetworkPolicy::default()).unwrap_or_default(),
             wait: wait.or_default(true).unwrap_or(true),
             spec,
         })
@@ -53,7 +57,10 @@ impl CreateRequest {
 }
 
 /// Reads a change: what is absent is kept, `null` means the default.
-pub(super) fn parse_patch(body: Map<String, Value>) -> Result<SandboxPatch, ApiError> {
+pub(super) fn parse_patch(
+    body: Map<String, Value>,
+    egress: Egress,
+) -> Result<SandboxPatch, ApiError> {
     let mut fields = Fields::new(body);
     if fields.is_empty() {
         return Err(ApiError::invalid(
@@ -71,7 +78,7 @@ pub(super) fn parse_patch(body: Map<String, Value>) -> Result<SandboxPatch, ApiE
     let ports = fields.take("exposed_ports", ports)?;
     let public = access(&mut fields)?;
     let auto_resume = fields.take("auto_resume", boolean)?;
-    fields.take("network", network)?;
+    let network = fields.take("network", |field, value| egress.parse(field, value))?;
     let spec = spec::take(&mut fields, &CHANGEABLE_SPEC)?;
     fields.finish()?;
     Ok(SandboxPatch {
@@ -79,6 +86,7 @@ pub(super) fn parse_patch(body: Map<String, Value>) -> Result<SandboxPatch, ApiE
         exposed_ports: ports.or_default(ExposedPorts::default()),
         allow_unauthenticated_access: public.or_default(false),
         auto_resume: auto_resume.or_default(true),
+        network: network.or_default(NetworkPolicy::default()),
         spec,
     })
 }
@@ -107,41 +115,4 @@ fn ports(field: &str, value: Value) -> Result<ExposedPorts, ApiError> {
     });
     let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
     ExposedPorts::parse(numbers).map_err(|error| ApiError::invalid(error.to_string()))
-}
-
-/// Only the default policy is enforced yet. Accepting another one would be a promise of isolation
-/// that is not kept.
-fn network(field: &str, value: Value) -> Result<(), ApiError> {
-    let Value::Object(policy) = value else {
-        return Err(ApiError::invalid(format!("`{field}` must be an object or null")));
-    };
-    let mut policy = Fields::new(policy);
-    let internet = policy
-        .take("allow_internet_access", |name, value| boolean(&format!("{field}.{name}"), value))?;
-    let mut entries = |name: &'static str| -> Result<(&'static str, Vec<Value>), ApiError> {
-        let entries = policy.take(name, |name, value| list(&format!("{field}.{name}"), value))?;
-        Ok((name, entries.or_default(Vec::new()).unwrap_or_default()))
-    };
-    let lists = [entries("allow_out")?, entries("deny_out")?];
-    policy.finish()?;
-    let refused = |name: &str| {
-        ApiError::new(
-            axum::http::StatusCode::BAD_REQUEST,
-            "NETWORK_POLICY_UNSUPPORTED",
-            format!(
-                "`{field}.{name}`: outbound rules are not enforced in this version, so only the \
-                 default policy is accepted (`allow_internet_access` true, no `allow_out`, no \
-                 `deny_out`)"
-            ),
-        )
-    };
-    if internet == Update::Set(false) {
-        return Err(refused("allow_internet_access"));
-    }
-    for (name, entries) in lists {
-        if !entries.is_empty() {
-            return Err(refused(name));
-        }
-    }
-    Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Answer {
     parameters.none()?;
-    let request = CreateRequest::parse(read_object(body).await?)?;
+    let request = CreateRequest::parse(read_object(body).await?, api.egress)?;
     let id = SandboxId::generate().map_err(|error| {
         tracing::error!(%error, "no sandbox can be created");
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "NO_RANDOMNESS", error.to_string())
@@ -53,6 +53,7 @@ pub(super) async fn create(
         exposed_ports: request.exposed_ports,
         allow_unauthenticated_access: request.allow_unauthenticated_access,
         auto_resume: request.auto_resume,
+        network: request.network,
         spec: request.spec,
         principal: caller.principal,
     };
@@ -133,7 +134,7 @@ pub(super) async fn patch(
 ) -> Answer {
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
-    let patch = parse_patch(read_object(body).await?)?;
+    let patch = parse_patch(read_object(body).await?, api.egress)?;
     let patched = api.fleet.patch(sandbox.id, patch, caller.principal).await?;
     api.seen(patched.revision).await;
     Ok(api.show(StatusCode::OK, &patched.value.after, &target))

@@ -1,4 +1,4 @@
-//! `sandgate audit`: the log of changes to what can be reached.
+//! `sandgate audit`: the log of changes to what can be reached, and to network policies.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Common;
 use super::output::Output;
-use crate::model::{ExposedPorts, PortChange, SandboxId};
+use crate::model::{ExposedPorts, NetworkChange, PortChange, SandboxId};
 use crate::serve::open_store;
 use crate::store::{Sandboxes as _, SqliteStore};
 
@@ -24,8 +24,11 @@ impl Audit {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let store = open_store(&self.common.data_dir)?;
         let id = self.sandbox.map(|sandbox| find(&store, &sandbox)).transpose()?;
-        let log: Vec<_> = store.port_changes(id.as_ref())?.iter().map(line).collect();
-        Output::new(self.common.json).many("port_changes", &log)
+        let ports: Vec<_> = store.port_changes(id.as_ref())?.iter().map(line).collect();
+        let networks: Vec<_> =
+            store.network_changes(id.as_ref())?.iter().map(network_line).collect();
+        let output = Output::new(self.common.json);
+        output.lists(&[("port_changes", &ports), ("network_changes", &networks)])
     }
 }
 
@@ -52,5 +55,16 @@ fn line(change: &PortChange) -> Value {
         "principal": change.principal,
         "before": side(&change.before),
         "after": side(&change.after),
+    })
+}
+
+fn network_line(change: &NetworkChange) -> Value {
+    json!({
+        "at": change.at.millis(),
+        "sandbox_id": change.sandbox_id,
+        "project_id": change.project_id,
+        "principal": change.principal,
+        "before": change.before,
+        "after": change.after,
     })
 }

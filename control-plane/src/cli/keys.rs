@@ -1,6 +1,6 @@
 //! `sandgate keys`: API keys, personal access tokens and sessions. A secret is shown once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::Common;
 use super::manage::label;
 use super::output::Output;
-use crate::model::{Credential, NewCredential, Owner, Timestamp};
+use crate::gateway::sidecar_tokens;
+use crate::model::{Credential, NewCredential, Owner, SandboxId, Timestamp};
 use crate::random::{NewSecret, prefixed_id};
 use crate::serve::{is_served, open_store};
 use crate::store::{ChangeLog as _, Principals as _, Revision, SqliteStore};
@@ -33,6 +34,17 @@ pub(super) enum Keys {
     List {
         #[command(flatten)]
         common: Common,
+    },
+    /// Show the token with which the sidecar of one sandbox reads its network policy
+    ///
+    /// It is made from the gateway token, and is good as long as that one is: a line for each that
+    /// the file has.
+    Sidecar {
+        /// Canonical id of the sandbox
+        sandbox: String,
+        /// The file that `sandgate serve` has
+        #[arg(long, value_name = "FILE")]
+        gateway_token_file: PathBuf,
     },
     /// Revoke a credential; it stops working at once
     Revoke {
@@ -89,6 +101,13 @@ impl Keys {
                 let all = open_store(&common.data_dir)?.credentials()?;
                 let all: Vec<_> = all.iter().map(credential).collect();
                 Output::new(common.json).many("keys", &all)
+            }
+            Self::Sidecar { sandbox, gateway_token_file } => {
+                let id = SandboxId::parse(&sandbox).with_context(|| {
+                    format!("`{sandbox}` is not a sandbox's id: 21 characters of a-z and 0-9")
+                })?;
+                let tokens = sidecar_tokens(&gateway_token_file, &id)?;
+                Output::plain(&(tokens.join("\n") + "\n"))
             }
             Self::Revoke { id, common } => {
                 let store = open_store(&common.data_dir)?;

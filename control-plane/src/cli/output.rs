@@ -27,10 +27,17 @@ impl Output {
 
     /// Prints a list; with `--json` as one object whose only key is `name`.
     pub(super) fn many(&self, name: &str, values: &[Value]) -> anyhow::Result<()> {
+        self.lists(&[(name, values)])
+    }
+
+    /// Prints lists one after the other; with `--json` as one object whose keys are their names.
+    pub(super) fn lists(&self, lists: &[(&str, &[Value])]) -> anyhow::Result<()> {
         if self.json {
-            return Self::plain(&format!("{}\n", json!({ name: values })));
+            let all = lists.iter().map(|(name, values)| ((*name).to_owned(), json!(values)));
+            return Self::plain(&format!("{}\n", Value::Object(all.collect())));
         }
-        let lines = values.iter().map(|value| {
+        let values = lists.iter().flat_map(|(_, values)| values.iter());
+        let lines = values.map(|value| {
             let columns: Vec<_> =
                 value.as_object().into_iter().flatten().map(|(_, v)| shown(v)).collect();
             columns.join("  ") + "\n"

@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::Output;
-use crate::api::PublicUrls;
+use crate::api::{Egress, PublicUrls};
 use crate::fleet::FleetSettings;
 use crate::runtime::{LocalSettings, SigningKey, WebhookSettings};
 use crate::serve::{RuntimeSettings, ServeSettings, Server};
@@ -42,6 +42,10 @@ pub(super) struct ServeArgs {
     /// After a signal to stop, requests and what they began may go on for this long
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     drain_seconds: u64,
+    /// Whether a sidecar enforces the network policy of each sandbox; without, only the default
+    /// policy is accepted
+    #[arg(long, value_enum, default_value_t = EgressKind::None)]
+    egress: EgressKind,
     /// Where sandboxes live: processes on this machine, for trying it out, or your own platform
     #[arg(long, value_enum, default_value_t = RuntimeKind::Local)]
     runtime: RuntimeKind,
@@ -55,6 +59,12 @@ pub(super) struct ServeArgs {
 enum RuntimeKind {
     Local,
     Webhook,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum EgressKind {
+    Enforced,
+    None,
 }
 
 #[derive(Args)]
@@ -117,6 +127,10 @@ impl ServeArgs {
             gateway_listen: self.gateway_listen,
             gateway_token_file: self.gateway_token_file,
             urls,
+            egress: match self.egress {
+                EgressKind::Enforced => Egress::Enforced,
+                EgressKind::None => Egress::None,
+            },
             runtime,
             drain: Duration::from_secs(self.drain_seconds),
             fleet: FleetSettings {

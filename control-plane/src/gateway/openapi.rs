@@ -14,8 +14,8 @@ use sandgate_policy::gateway::{MARKER_HEADER, MARKER_VALUE};
     info(
         title = "Sandgate gateway API",
         version = "1",
-        description = "What Sandgate's ingress filters ask a control plane. Implement these four \
-            calls, and the filters work with your platform. Every answer carries the header \
+        description = "What Sandgate's ingress filters and sidecars ask a control plane. Implement \
+            these five calls, and they work with your platform. Every answer carries the header \
             `x-sandgate-control-plane: v1`; an answer without it is taken for a proxy's error page.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -24,6 +24,7 @@ use sandgate_policy::gateway::{MARKER_HEADER, MARKER_VALUE};
         super::sandboxes::introspect,
         super::sandboxes::resume,
         super::changes::changes,
+        super::network_policy::follow,
     ),
     security(("gateway_token" = [])),
     modifiers(&Marked, &Token)
@@ -64,6 +65,16 @@ impl Modify for Token {
             .build();
         let components = api.components.get_or_insert_default();
         components.add_security_scheme("gateway_token", SecurityScheme::Http(bearer));
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "Good for the network policy of one sandbox. Sandgate's own is `sgs_` and the \
+                 HMAC-SHA-256 in hexadecimal of `sandgate sidecar token v1`, a line feed and the \
+                 sandbox's id, with the SHA-256 of a gateway token as its key; another platform may \
+                 issue what it likes.",
+            ))
+            .build();
+        components.add_security_scheme("sidecar_token", SecurityScheme::Http(bearer));
     }
 }
 

@@ -1,12 +1,16 @@
 //! The tokens of gateways: a file with one or two of them, so that one can replace the other
 //! without a moment in which a gateway is refused.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
+
+use crate::model::SandboxId;
 
 /// Shortest token that is taken.
 const MIN_LENGTH: usize = 16;
@@ -73,6 +77,44 @@ impl Tokens {
         let found = hashes.iter().fold(Choice::from(0), |found, hash| found | hash.ct_eq(&shown));
         found.into()
     }
+
+    /// Whether `token` may read what belongs to one sandbox: a gateway token, or one of the sandbox's
+    /// [`sidecar_tokens`].
+    #[must_use]
+    pub fn accepts_of(&self, token: &[u8], sandbox: &str) -> bool {
+        let hashes = self.hashes.read().unwrap_or_else(PoisonError::into_inner);
+        let good = hashes.iter().map(|hash| derive(hash, sandbox));
+        let found = good.fold(Choice::from(0), |found, good| found | good.as_bytes().ct_eq(token));
+        bool::from(found) || self.accepts(token)
+    }
+}
+
+/// What a sidecar token starts with.
+const SIDECAR_PREFIX: &str = "sgs_";
+
+/// The sidecar tokens of a sandbox, one for each gateway token of a file. Each is good for the
+/// network policy of that sandbox and for nothing else, as long as its gateway token is in the file.
+///
+/// # Errors
+/// [`InvalidTokens`] says what is wrong with the file.
+pub fn sidecar_tokens(file: &Path, sandbox: &SandboxId) -> Result<Vec<String>, InvalidTokens> {
+    Ok(read(file)?.iter().map(|hash| derive(hash, sandbox.as_str())).collect())
+}
+
+/// A keyed hash of the sandbox's id. Who has one token can't make another sandbox's, nor the key.
+fn derive(gateway_token_hash: &[u8; 32], sandbox: &str) -> String {
+    // A key that is shorter than a block is filled up with zeros (RFC 2104, section 2).
+    let mut key = [0; 64];
+    key.iter_mut().zip(gateway_token_hash).for_each(|(to, from)| *to = *from);
+    let mut mac = <Hmac<Sha256> as KeyInit>::new((&key).into());
+    mac.update(b"sandgate sidecar token v1\n");
+    mac.update(sandbox.as_bytes());
+    let mut token = SIDECAR_PREFIX.to_owned();
+    for byte in mac.finalize().into_bytes() {
+        // Writing to a string does not fail.
+        let _ = write!(token, "{byte:02x}");
+    }
+    token
 }
 
 /// Takes over what the file says whenever that changes. A file that is wrong changes nothing.
@@ -145,6 +187,29 @@ mod tests {
         for wrong in ["", " ", "0123456789abcdef", "# rotation", "0123456789abcdef-ol"] {
             assert!(!tokens.accepts(wrong.as_bytes()), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_sidecar_token_is_good_for_its_sandbox_and_nothing_else() {
+        let (_dir, path) = file(&format!("{OLD}\n{NEW}\n"));
+        let tokens = Tokens::from_file(&path).unwrap();
+        let (mine, other) = ("a1b2c3d4e5f6g7h8i9j0k", "b1b2c3d4e5f6g7h8i9j0k");
+        let made = sidecar_tokens(&path, &SandboxId::parse(mine).unwrap()).unwrap();
+        assert_eq!(made.len(), 2);
+        for token in &made {
+            assert!(tokens.accepts_of(token.as_bytes(), mine));
+            assert!(!tokens.accepts_of(token.as_bytes(), other));
+            assert!(!tokens.accepts(token.as_bytes()));
+        }
+        assert!(tokens.accepts_of(NEW.as_bytes(), mine));
+        for wrong in ["", "sgs_", "sgs_00"] {
+            assert!(!tokens.accepts_of(wrong.as_bytes(), mine), "{wrong:?}");
+        }
+        // With its gateway token goes the sidecar token.
+        let (_dir, path) = file(NEW);
+        let tokens = Tokens::from_file(&path).unwrap();
+        let good = made.iter().filter(|token| tokens.accepts_of(token.as_bytes(), mine));
+        assert_eq!(good.count(), 1);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway::SandboxState;
 use sandgate_policy::host::SandboxRef;
 use serde_json::{Map, Value};
@@ -82,6 +83,10 @@ pub struct Sandbox {
     pub allow_unauthenticated_access: bool,
     /// A request may resume it.
     pub auto_resume: bool,
+    /// Where it may connect to.
+    pub network: NetworkPolicy,
+    /// The revision at which that was said; 0 when it was made.
+    pub network_revision: u64,
     /// What else its owner asked for.
     pub spec: Spec,
     /// When it was made.
@@ -132,6 +137,8 @@ pub struct NewSandbox {
     pub allow_unauthenticated_access: bool,
     /// A request may resume it.
     pub auto_resume: bool,
+    /// Where it may connect to.
+    pub network: NetworkPolicy,
     /// What else its owner asked for.
     pub spec: Spec,
     /// Who asked, for the audit log.
@@ -149,6 +156,8 @@ pub struct SandboxPatch {
     pub allow_unauthenticated_access: Option<bool>,
     /// New flag.
     pub auto_resume: Option<bool>,
+    /// New policy, in the place of the whole old one.
+    pub network: Option<NetworkPolicy>,
     /// Replaces these keys of [`Sandbox::spec`]; null removes.
     pub spec: Spec,
 }
@@ -194,6 +203,23 @@ pub struct PortChange {
     pub before: (ExposedPorts, bool),
     /// Ports and flag after.
     pub after: (ExposedPorts, bool),
+}
+
+/// A line of the audit log: who changed where a sandbox may connect to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NetworkChange {
+    /// When.
+    pub at: Timestamp,
+    /// Which sandbox.
+    pub sandbox_id: String,
+    /// In which project.
+    pub project_id: String,
+    /// By whom.
+    pub principal: String,
+    /// The policy before; the default one for a new sandbox.
+    pub before: NetworkPolicy,
+    /// The policy after.
+    pub after: NetworkPolicy,
 }
 
 /// The word for a state, on the wire and in the store.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::api::PublicUrls;
+use crate::api::{Egress, PublicUrls};
 use crate::fleet::FleetSettings;
 use crate::runtime::{LocalSettings, WebhookSettings};
 
@@ -20,6 +20,8 @@ pub struct ServeSettings {
     pub gateway_token_file: PathBuf,
     /// How sandboxes are reached from outside.
     pub urls: PublicUrls,
+    /// Whether network policies hold.
+    pub egress: Egress,
     /// Where sandboxes live.
     pub runtime: RuntimeSettings,
     /// How long requests, and what they began, may go on after a stop.

@@ -4,6 +4,7 @@ use sandgate::model::{
     ExposedPorts, NewSandbox, SandboxId, SandboxName, SandboxPatch, Spec, Transition,
 };
 use sandgate::store::{ListFilter, NAME_HOLD, Store, StoreError};
+use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway::{Change, SandboxState};
 use sandgate_policy::host::SandboxRef;
 use serde_json::json;
@@ -28,6 +29,7 @@ fn new(text: Option<&str>, project: &str) -> NewSandbox {
         exposed_ports: ports(&[]),
         allow_unauthenticated_access: false,
         auto_resume: true,
+        network: NetworkPolicy::default(),
         spec: Spec::new(),
         principal: "key_1".into(),
     }
@@ -276,5 +278,39 @@ fn the_audit_log_outlives_the_sandbox() {
             log.iter().map(|line| (line.at, line.principal.as_str(), line.after.1)).collect();
         assert_eq!(lines, [(at(20), "key_7", true), (at(30), "key_8", false)]);
         assert_eq!(log[0].after.0, ports(&[8080]));
+    });
+}
+
+#[test]
+fn a_network_policy_has_a_revision_that_only_its_own_changes_raise() {
+    on_every_store(|open| {
+        let store = open();
+        furnish(store.as_ref());
+        let id = make(store.as_ref(), None);
+        let patch = |patch: SandboxPatch| {
+            store.patch_sandbox(&id, &patch, "key_7", at(20)).unwrap().value.after
+        };
+        let off: NetworkPolicy =
+            serde_json::from_str(r#"{"allow_internet_access": false, "deny_out": ["a.test"]}"#)
+                .unwrap();
+        assert_eq!(store.restricted_sandboxes().unwrap(), 0);
+        let network = |network| SandboxPatch { network: Some(network), ..SandboxPatch::default() };
+        let changed = patch(network(off.clone()));
+        assert_eq!(changed.network, off);
+        assert!(changed.network_revision > 0);
+        let same = patch(network(off.clone()));
+        let port =
+            patch(SandboxPatch { exposed_ports: Some(ports(&[80])), ..SandboxPatch::default() });
+        assert_eq!([same.network_revision, port.network_revision], [changed.network_revision; 2]);
+        assert_eq!(open().sandbox(&id.to_ref()).unwrap().unwrap(), port);
+        assert_eq!(store.restricted_sandboxes().unwrap(), 1);
+        let cleared = patch(network(NetworkPolicy::default()));
+        assert!(cleared.network_revision > changed.network_revision);
+        assert_eq!(store.restricted_sandboxes().unwrap(), 0);
+        let log = store.network_changes(Some(&id)).unwrap();
+        let default = NetworkPolicy::default();
+        let lines: Vec<_> = log.iter().map(|line| (&line.before, &line.after)).collect();
+        assert_eq!(lines, [(&default, &off), (&off, &default)]);
+        assert_eq!((log[0].at, log[0].principal.as_str()), (at(20), "key_7"));
     });
 }

@@ -57,6 +57,8 @@ fn sandbox(id: &str) -> Sandbox {
         exposed_ports: ExposedPorts::default(),
         allow_unauthenticated_access: false,
         auto_resume: true,
+        network: sandgate_policy::egress::NetworkPolicy::default(),
+        network_revision: 0,
         spec: serde_json::Map::new(),
         created_at: Timestamp::from_millis(0),
         sequence: 1,

@@ -93,6 +93,7 @@ fn the_description_has_every_call_and_the_marker_on_every_answer() {
         [
             "get /gateway/v1/changes",
             "get /gateway/v1/sandboxes/{sandbox}",
+            "get /gateway/v1/sandboxes/{sandbox}/network-policy",
             "post /gateway/v1/credentials/introspect",
             "post /gateway/v1/sandboxes/{sandbox}/resume",
         ]

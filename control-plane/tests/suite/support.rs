@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use sandgate::api::{self, Api, PublicUrls};
+use sandgate::api::{self, Api, Egress, PublicUrls};
 use sandgate::db::Db;
 use sandgate::fleet::{Fleet, FleetSettings};
 use sandgate::gateway::{self, Gateway, Tokens};
@@ -91,8 +91,24 @@ impl World {
         Self::on(dir, store, settings)
     }
 
+    /// A control plane of a deployment in which sidecars enforce network policies.
+    pub(crate) fn with_sidecars() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
+        Self::build(dir, store, FleetSettings::default(), Egress::Enforced)
+    }
+
     /// A control plane on a store that may have been used before.
     pub(crate) fn on(dir: TempDir, store: Arc<SqliteStore>, settings: FleetSettings) -> Self {
+        Self::build(dir, store, settings, Egress::None)
+    }
+
+    fn build(
+        dir: TempDir,
+        store: Arc<SqliteStore>,
+        settings: FleetSettings,
+        egress: Egress,
+    ) -> Self {
         let token_file: PathBuf = dir.path().join("tokens");
         std::fs::write(&token_file, TOKEN).unwrap();
         let ours = tenant(store.as_ref(), "ours");
@@ -103,7 +119,7 @@ impl World {
         let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
         let (stopping, stopped) = watch::channel(false);
         let bounds = || Bounds::new(1_000, Duration::from_secs(80));
-        let api = Api { fleet: fleet.clone(), watchers: watchers.clone(), urls };
+        let api = Api { fleet: fleet.clone(), watchers: watchers.clone(), urls, egress };
         let gateway = Gateway {
             fleet: fleet.clone(),
             watchers,

@@ -34,6 +34,8 @@ fn sandbox() -> Sandbox {
         exposed_ports: ExposedPorts::default(),
         allow_unauthenticated_access: false,
         auto_resume: true,
+        network: sandgate_policy::egress::NetworkPolicy::default(),
+        network_revision: 0,
         spec: json!({ "image": "python" }).as_object().unwrap().clone(),
         created_at: Timestamp::from_millis(0),
         sequence: 1,

@@ -2,6 +2,7 @@
 //! `requests.rs` and `spec.rs`, which have words for each mistake; here they are said again for
 //! programs, from the same constants.
 
+use sandgate_policy::egress::network_policy::ENTRIES_MAX;
 use sandgate_policy::host::MANAGEMENT_PORT;
 use serde_json::{Map, Value, json};
 
@@ -109,18 +110,27 @@ fn name() -> Value {
     })
 }
 
-/// Only the default policy is enforced yet, so only that is accepted.
+/// What an entry may be is more than a schema can say: see `docs/network-policy.md`.
 fn network() -> Value {
-    let nothing =
-        json!({ "type": ["array", "null"], "items": { "type": "string" }, "maxItems": 0 });
+    let entries = json!({
+        "type": ["array", "null"],
+        "items": {
+            "type": "string",
+            "description": "An address, a range like `10.0.0.0/8`, a name, or `*.example.com` for \
+                every name below one. No port.",
+            "minLength": 1,
+        },
+        "maxItems": ENTRIES_MAX,
+    });
     json!({
         "type": "object",
-        "description": "What the sandbox may send to. Outbound rules are not enforced in this \
-            version: another policy than the default is refused with `NETWORK_POLICY_UNSUPPORTED`.",
+        "description": "What the sandbox may send to; what is left out has its default. Where no \
+            sidecars enforce it (`--egress none`), another policy than the default is refused with \
+            `NETWORK_POLICY_UNSUPPORTED`.",
         "properties": {
-            "allow_internet_access": { "type": ["boolean", "null"], "enum": [true, null] },
-            "allow_out": nothing,
-            "deny_out": nothing,
+            "allow_internet_access": { "type": ["boolean", "null"], "default": true },
+            "allow_out": entries,
+            "deny_out": entries,
         },
         "additionalProperties": false,
     })

@@ -1,6 +1,7 @@
-//! The audit log of ports: who changed when what can be reached.
+//! The audit log: who changed when what can be reached, and where a sandbox may connect to.
 
 use rusqlite::{Transaction, params};
+use sandgate_policy::egress::NetworkPolicy;
 
 use super::rows;
 use crate::model::{ExposedPorts, Sandbox, Timestamp};
@@ -29,6 +30,32 @@ pub(super) fn record(
             was.1,
             rows::ports_text(&now_is.exposed_ports),
             now_is.allow_unauthenticated_access,
+        ],
+    )?;
+    Ok(())
+}
+
+/// Writes down that a network policy changed, if it did.
+pub(super) fn record_network(
+    tx: &Transaction<'_>,
+    now_is: &Sandbox,
+    was: &NetworkPolicy,
+    principal: &str,
+    now: Timestamp,
+) -> Result<()> {
+    if *was == now_is.network {
+        return Ok(());
+    }
+    tx.execute(
+        "INSERT INTO network_changes (at, sandbox_id, project_id, principal, network_before, \
+         network_after) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![
+            now.millis(),
+            now_is.id.as_str(),
+            now_is.project_id,
+            principal,
+            rows::network_text(was)?,
+            rows::network_text(&now_is.network)?,
         ],
     )?;
     Ok(())

@@ -1,17 +1,19 @@
 //! From rows to types. What does not parse was not written by this program, and is an error.
 
 use rusqlite::Row;
+use sandgate_policy::egress::NetworkPolicy;
 use serde_json::Value;
 
 use crate::model::{
-    Credential, ExposedPorts, Member, Organization, Owner, PortChange, Project, Sandbox, SandboxId,
-    SandboxName, Spec, Timestamp, User, state_named,
+    Credential, ExposedPorts, Member, NetworkChange, Organization, Owner, PortChange, Project,
+    Sandbox, SandboxId, SandboxName, Spec, Timestamp, User, state_named,
 };
 use crate::store::{Result, StoreError};
 
 /// Columns that [`sandbox`] reads, of `sandboxes s` joined with `projects p`.
 pub(super) const SANDBOX: &str = "s.sequence, s.id, s.name, p.organization_id, s.project_id, \
-     s.state, s.address, s.generation, s.exposed_ports, s.public, s.auto_resume, s.spec, s.created_at \
+     s.state, s.address, s.generation, s.exposed_ports, s.public, s.auto_resume, s.spec, s.created_at, \
+     s.network, s.network_revision \
      FROM sandboxes s JOIN projects p ON p.id = s.project_id";
 
 pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
@@ -37,6 +39,8 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
         auto_resume: row.get(10)?,
         spec: parse_spec(&spec)?,
         created_at: time(row.get(12)?),
+        network: network(&row.get::<_, String>(13)?)?,
+        network_revision: super::unsigned(row.get(14)?)?,
         id: SandboxId::parse(&id).ok_or_else(|| corrupt("id", &id))?,
     })
 }
@@ -48,6 +52,14 @@ pub(super) fn ports(text: &str) -> Result<ExposedPorts> {
 
 pub(super) fn ports_text(ports: &ExposedPorts) -> String {
     Value::from(ports.as_slice()).to_string()
+}
+
+pub(super) fn network(text: &str) -> Result<NetworkPolicy> {
+    serde_json::from_str(text).map_err(|_| corrupt("network policy", text))
+}
+
+pub(super) fn network_text(network: &NetworkPolicy) -> Result<String> {
+    serde_json::to_string(network).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 fn parse_spec(text: &str) -> Result<Spec> {
@@ -114,6 +126,18 @@ pub(super) fn port_change(row: &Row<'_>) -> Result<PortChange> {
         principal: row.get(3)?,
         before: (ports(&row.get::<_, String>(4)?)?, row.get(5)?),
         after: (ports(&row.get::<_, String>(6)?)?, row.get(7)?),
+    })
+}
+
+/// Reads `at, sandbox_id, project_id, principal` and the policies before and after.
+pub(super) fn network_change(row: &Row<'_>) -> Result<NetworkChange> {
+    Ok(NetworkChange {
+        at: time(row.get(0)?),
+        sandbox_id: row.get(1)?,
+        project_id: row.get(2)?,
+        principal: row.get(3)?,
+        before: network(&row.get::<_, String>(4)?)?,
+        after: network(&row.get::<_, String>(5)?)?,
     })
 }
 

@@ -1,14 +1,15 @@
-//! Sandboxes in SQLite: their life, their names, and the audit log of their ports.
+//! Sandboxes in SQLite: their life, their names, and the audit log of their ports and policies.
 
 use rusqlite::{Transaction, params};
+use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway::{Change, SandboxState};
 use sandgate_policy::host::SandboxRef;
 use serde_json::Value;
 
-use super::{SqliteStore, audit, changes, names, principals, rows, signed};
+use super::{SqliteStore, audit, changes, names, principals, rows, signed, unsigned};
 use crate::model::{
-    ExposedPorts, NewSandbox, PortChange, Sandbox, SandboxId, SandboxName, SandboxPatch, Timestamp,
-    Transition, state_name,
+    ExposedPorts, NetworkChange, NewSandbox, PortChange, Sandbox, SandboxId, SandboxName,
+    SandboxPatch, Timestamp, Transition, state_name,
 };
 use crate::store::{Committed, ListFilter, Patched, Result, Revision, Sandboxes, StoreError};
 
@@ -24,7 +25,8 @@ impl Sandboxes for SqliteStore {
             }
             tx.execute(
                 "INSERT INTO sandboxes (id, name, project_id, state, generation, exposed_ports, \
-                 public, auto_resume, spec, created_at) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9)",
+                 public, auto_resume, spec, created_at, network) \
+                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     new.id.as_str(),
                     new.name.as_ref().map(SandboxName::as_str),
@@ -35,11 +37,13 @@ impl Sandboxes for SqliteStore {
                     new.auto_resume,
                     Value::Object(new.spec.clone()).to_string(),
                     now.millis(),
+                    rows::network_text(&new.network)?,
                 ],
             )?;
             let made = require(tx, &new.id)?;
             let nothing = (ExposedPorts::default(), false);
             audit::record(tx, &made, &nothing, &new.principal, now)?;
+            audit::record_network(tx, &made, &NetworkPolicy::default(), &new.principal, now)?;
             let revision = record(tx, &made, None)?;
             Ok(Committed { value: made, revision })
         })
@@ -82,7 +86,7 @@ impl Sandboxes for SqliteStore {
     ) -> Result<Committed<Patched>> {
         self.write(|tx| {
             let before = require(tx, id)?;
-            let after = patched(&before, patch)?;
+            let mut after = patched(&before, patch)?;
             if after == before {
                 let revision = changes::current(tx)?;
                 return Ok(Committed { value: Patched { before, after }, revision });
@@ -93,9 +97,13 @@ impl Sandboxes for SqliteStore {
                     names::take(tx, name, &after.project_id, now)?;
                 }
             }
+            let revision = record(tx, &after, before.name.as_ref())?;
+            if after.network != before.network {
+                after.network_revision = revision;
+            }
             tx.execute(
                 "UPDATE sandboxes SET name = ?2, exposed_ports = ?3, public = ?4, auto_resume = ?5, \
-                 spec = ?6 WHERE id = ?1",
+                 spec = ?6, network = ?7, network_revision = ?8 WHERE id = ?1",
                 params![
                     id.as_str(),
                     after.name.as_ref().map(SandboxName::as_str),
@@ -103,11 +111,13 @@ impl Sandboxes for SqliteStore {
                     after.allow_unauthenticated_access,
                     after.auto_resume,
                     Value::Object(after.spec.clone()).to_string(),
+                    rows::network_text(&after.network)?,
+                    signed(after.network_revision)?,
                 ],
             )?;
             let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
             audit::record(tx, &after, &was, principal, now)?;
-            let revision = record(tx, &after, before.name.as_ref())?;
+            audit::record_network(tx, &after, &before.network, principal, now)?;
             Ok(Committed { value: Patched { before, after }, revision })
         })
     }
@@ -192,6 +202,28 @@ impl Sandboxes for SqliteStore {
             query.query_and_then([sandbox_id], rows::port_change)?.collect()
         })
     }
+
+    fn network_changes(&self, sandbox_id: Option<&SandboxId>) -> Result<Vec<NetworkChange>> {
+        self.read(|tx| {
+            let mut query = tx.prepare_cached(
+                "SELECT at, sandbox_id, project_id, principal, network_before, network_after \
+                 FROM network_changes WHERE ?1 IS NULL OR sandbox_id = ?1 ORDER BY id",
+            )?;
+            let sandbox_id = sandbox_id.map(SandboxId::as_str);
+            query.query_and_then([sandbox_id], rows::network_change)?.collect()
+        })
+    }
+
+    fn restricted_sandboxes(&self) -> Result<u64> {
+        self.read(|tx| {
+            let count = tx.query_row(
+                "SELECT count(*) FROM sandboxes WHERE network <> ?1 AND state <> 'terminated'",
+                [rows::network_text(&NetworkPolicy::default())?],
+                |row| row.get(0),
+            )?;
+            unsigned(count)
+        })
+    }
 }
 
 fn find(tx: &Transaction<'_>, which: &SandboxRef) -> Result<Option<Sandbox>> {
@@ -222,6 +254,9 @@ fn patched(before: &Sandbox, patch: &SandboxPatch) -> Result<Sandbox> {
     after.auto_resume = patch.auto_resume.unwrap_or(before.auto_resume);
     if !after.auto_resume && after.name.is_none() {
         return Err(StoreError::AutoResumeNeedsName);
+    }
+    if let Some(network) = &patch.network {
+        after.network = network.clone();
     }
     for (key, value) in &patch.spec {
         match value {

@@ -7,7 +7,7 @@ use crate::random;
 use crate::store::{Result, StoreError};
 
 /// One script for each format; never edit one that was released, add one.
-const STEPS: [&str; 1] = [FORMAT_1];
+const STEPS: [&str; 2] = [FORMAT_1, FORMAT_2];
 
 const FORMAT_1: &str = "
 CREATE TABLE meta (
@@ -95,6 +95,23 @@ CREATE TABLE port_changes (
 CREATE INDEX port_changes_of_sandbox ON port_changes (sandbox_id, id);
 ";
 
+/// Network policies.
+const FORMAT_2: &str = r#"
+ALTER TABLE sandboxes ADD COLUMN network TEXT NOT NULL
+    DEFAULT '{"allow_internet_access":true,"allow_out":[],"deny_out":[]}';
+ALTER TABLE sandboxes ADD COLUMN network_revision INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE network_changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    sandbox_id TEXT NOT NULL,
+    project_id TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    network_before TEXT NOT NULL,
+    network_after TEXT NOT NULL
+) STRICT;
+CREATE INDEX network_changes_of_sandbox ON network_changes (sandbox_id, id);
+"#;
+
 /// Brings the file to the newest format and returns its epoch.
 pub(super) fn migrate(connection: &mut Connection, now: Timestamp) -> Result<String> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -136,10 +153,31 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut connection, Timestamp::from_millis(0)).unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 99, known: 1 }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 2 }), "{error}");
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).unwrap();
         assert_eq!(tables, 0);
+    }
+
+    #[test]
+    fn a_sandbox_of_before_network_policies_has_the_default_one() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(FORMAT_1).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO organizations VALUES ('o', 'o', 1);
+                 INSERT INTO projects VALUES ('p', 'o', 'p', 1);
+                 INSERT INTO sandboxes VALUES \
+                 (1, 'a1b2c3d4e5f6g7h8i9j0k', NULL, 'p', 'pending', NULL, 0, '[]', 0, 1, '{}', 1);",
+            )
+            .unwrap();
+        migrate(&mut connection, Timestamp::from_millis(5)).unwrap();
+        let sql = format!("SELECT {}", super::super::rows::SANDBOX);
+        let read = connection.query_row(&sql, [], |row| Ok(super::super::rows::sandbox(row)));
+        let sandbox = read.unwrap().unwrap();
+        assert_eq!(sandbox.network, sandgate_policy::egress::NetworkPolicy::default());
+        assert_eq!(sandbox.network_revision, 0);
     }
 
     #[test]

@@ -1,0 +1,56 @@
+//! The network policy of a sandbox, as owners send and see it.
+
+use axum::http::StatusCode;
+use sandgate_policy::egress::NetworkPolicy;
+use serde_json::{Value, json};
+
+use crate::http::ApiError;
+
+/// Whether what a sandbox sends goes through a sidecar that enforces its network policy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Egress {
+    /// Every sandbox is behind its sidecar.
+    Enforced,
+    /// There are no sidecars. Accepting a policy would be a promise of isolation that is not kept.
+    None,
+}
+
+impl Egress {
+    /// Reads a policy; keys that are absent or null have their default.
+    pub(super) fn parse(self, field: &str, value: Value) -> Result<NetworkPolicy, ApiError> {
+        let Value::Object(mut keys) = value else {
+            return Err(ApiError::invalid(format!("`{field}` must be an object or null")));
+        };
+        keys.retain(|_, value| !value.is_null());
+        let policy: NetworkPolicy = serde_json::from_value(keys.into())
+            .map_err(|error| ApiError::invalid(format!("`{field}`: {error}")))?;
+        let refused = match self {
+            Self::Enforced => None,
+            Self::None if !policy.allow_internet_access => Some("allow_internet_access"),
+            Self::None if !policy.allow_out.is_empty() => Some("allow_out"),
+            Self::None if !policy.deny_out.is_empty() => Some("deny_out"),
+            Self::None => None,
+        };
+        match refused {
+            None => Ok(policy),
+            Some(key) => Err(ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "NETWORK_POLICY_UNSUPPORTED",
+                format!(
+                    "`{field}.{key}`: outbound rules are not enforced in this deployment, so only \
+                     the default policy is accepted (`allow_internet_access` true, no `allow_out`, \
+                     no `deny_out`); its operator can run sidecars and say `--egress enforced`"
+                ),
+            )),
+        }
+    }
+}
+
+/// The policy in an answer.
+pub(super) fn show(policy: &NetworkPolicy) -> Value {
+    json!({
+        "allow_internet_access": policy.allow_internet_access,
+        "allow_out": policy.allow_out,
+        "deny_out": policy.deny_out,
+    })
+}

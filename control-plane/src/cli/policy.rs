@@ -1,0 +1,121 @@
+//! `sandgate policy check`: what a network policy says of destinations, by the function that
+//! enforces it.
+
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use sandgate_policy::egress::{
+    Destination, Facts, InvalidName, Name, NameFact, NetworkPolicy, Operator, Policy, Virtual,
+};
+use serde::de::DeserializeOwned;
+
+use super::output::Output;
+
+/// Exit status when at least one destination is denied.
+const DENIED: u8 = 3;
+/// Bytes that a file may have: two full lists of the longest entries, written generously.
+const MAX_BYTES: u64 = 4 * 1_024 * 1_024;
+
+/// `sandgate policy`.
+#[derive(Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Say which destinations a policy allows, and the rule that decides
+    ///
+    /// Prints a line for each destination: `allow` or `deny`, the destination, and the rule, with
+    /// tabs between them. Nothing is looked up or connected to.
+    ///
+    /// Exit status: 0 when all are allowed, 3 when at least one is denied, 1 when the policy or a
+    /// destination can't be read.
+    Check(Check),
+}
+
+/// What to check.
+#[derive(Args)]
+pub(super) struct Check {
+    /// The network policy, as the API takes it in `network`, as JSON; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// The operator's settings: `{"rule_order": "allow_first", "protected": [], "also_global": []}`
+    #[arg(long, value_name = "FILE")]
+    operator: Option<PathBuf>,
+    /// What to connect to: an address; a name, whatever it resolves to; or `NAME@ADDRESS`, a
+    /// connection to the address that shows the name as its SNI or Host
+    #[arg(required = true, value_name = "DESTINATION")]
+    destinations: Vec<Asked>,
+}
+
+/// A destination as it was written.
+#[derive(Clone)]
+struct Asked {
+    text: String,
+    destination: Destination,
+    shown: NameFact,
+}
+
+/// What is wrong with a destination.
+#[derive(Debug, thiserror::Error)]
+enum InvalidDestination {
+    #[error("`{0}` behind the `@` is not an IP address")]
+    Address(String),
+    #[error("is no IP address, and as a name it {0}")]
+    Name(#[from] InvalidName),
+}
+
+impl FromStr for Asked {
+    type Err = InvalidDestination;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDestination> {
+        let (destination, shown) = match (text.split_once('@'), text.parse::<IpAddr>()) {
+            (Some((name, address)), _) => {
+                let wrong = |_| InvalidDestination::Address(address.to_owned());
+                let address = address.parse().map_err(wrong)?;
+                (Destination::Address(address), NameFact::Name(Name::parse(name)?))
+            }
+            (None, Ok(address)) => (Destination::Address(address), NameFact::Absent),
+            (None, Err(_)) => {
+                (Destination::Virtual(Virtual::Name(Name::parse(text)?)), NameFact::Absent)
+            }
+        };
+        Ok(Self { text: text.to_owned(), destination, shown })
+    }
+}
+
+impl PolicyCommand {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let Self::Check(check) = self;
+        let network: NetworkPolicy = read("--policy", &check.policy)?;
+        let operator = match &check.operator {
+            Some(file) => read("--operator", file)?,
+            None => Operator::default(),
+        };
+        let policy = Policy::new(&network, &operator);
+        let mut all_allowed = true;
+        let mut lines = String::new();
+        for asked in check.destinations {
+            let (destination, host) = (&asked.destination, NameFact::Absent);
+            let verdict = policy.decide(&Facts { destination, sni: asked.shown, host });
+            let word = if verdict.is_allowed() { "allow" } else { "deny" };
+            all_allowed &= verdict.is_allowed();
+            lines.push_str(&format!("{word}\t{}\t{}\n", asked.text, verdict.rule()));
+        }
+        Output::plain(&lines)?;
+        Ok(if all_allowed { ExitCode::SUCCESS } else { ExitCode::from(DENIED) })
+    }
+}
+
+fn read<T: DeserializeOwned>(option: &str, path: &Path) -> anyhow::Result<T> {
+    let name = || format!("{option} {}", path.display());
+    let mut bytes = Vec::new();
+    let found = if path == Path::new("-") {
+        std::io::stdin().lock().take(MAX_BYTES).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes))
+    };
+    found.with_context(|| format!("{} can't be read", name()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not valid", name()))
+}

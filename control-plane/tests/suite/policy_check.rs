@@ -1,0 +1,151 @@
+//! `sandgate policy check`, and the policies that a server must not forget.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use sandgate::model::{NewSandbox, SandboxId, Spec, Timestamp};
+use sandgate::serve::open_store;
+use sandgate::store::{Principals as _, Sandboxes as _};
+
+use super::support::TOKEN;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sandgate");
+
+fn check(policy: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command.args(["policy", "check", "--policy", "-"]).args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(policy.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn each_destination_gets_a_line_with_the_rule() {
+    let policy = r#"{"allow_internet_access": false,
+        "allow_out": ["10.0.0.0/8", "8.8.8.8", "*.ok.test"], "deny_out": ["example.com"]}"#;
+    let asked = [
+        "10.1.2.3",
+        "8.8.4.4",
+        "a.ok.test",
+        "example.com",
+        "a.ok.test@1.1.1.1",
+        "evil.test@10.0.0.1",
+        "64:ff9b::a9fe:a9fe",
+    ];
+    let output = check(policy, &asked);
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "allow\t10.1.2.3\tallow_out 10.0.0.0/8\n\
+         deny\t8.8.4.4\tdefault deny\n\
+         allow\ta.ok.test\tallow_out *.ok.test\n\
+         deny\texample.com\tdeny_out example.com\n\
+         allow\ta.ok.test@1.1.1.1\tallow_out *.ok.test\n\
+         allow\tevil.test@10.0.0.1\tallow_out 10.0.0.0/8\n\
+         deny\t64:ff9b::a9fe:a9fe\tguardrail 169.254.0.0/16\n"
+    );
+    assert_eq!(output.status.code(), Some(3));
+    let output = check(policy, &["10.1.2.3"]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn the_operators_settings_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let (policy, operator) = (dir.path().join("policy.json"), dir.path().join("operator.json"));
+    std::fs::write(&policy, r#"{"allow_out": ["10.0.0.0/8"], "deny_out": ["10.2.0.0/16"]}"#)
+        .unwrap();
+    std::fs::write(&operator, r#"{"rule_order": "deny_first", "protected": ["10.1.0.0/16"]}"#)
+        .unwrap();
+    let output = Command::new(PROGRAM)
+        .args(["policy", "check", "--policy"])
+        .arg(&policy)
+        .arg("--operator")
+        .arg(&operator)
+        .args(["10.1.0.1", "10.2.0.1", "10.3.0.1"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "deny\t10.1.0.1\tguardrail 10.1.0.0/16\n\
+         deny\t10.2.0.1\tdeny_out 10.2.0.0/16\n\
+         allow\t10.3.0.1\tallow_out 10.0.0.0/8\n"
+    );
+}
+
+#[test]
+fn what_can_not_be_read_is_an_error_and_no_verdict() {
+    for (policy, destination, named) in [
+        (r#"{"deny_out": ["a:1"]}"#, "8.8.8.8", "`deny_out[0]` (`a:1`) names a port"),
+        (r#"{"deny": []}"#, "8.8.8.8", "unknown field `deny`"),
+        ("", "8.8.8.8", "--policy - is not valid"),
+        ("{}", "10.0.0.0/8", "no IP address"),
+        ("{}", "a.test@b.test", "`b.test` behind the `@` is not an IP address"),
+        ("{}", "0x7f.1", "looks like an IP address but is none"),
+    ] {
+        let output = check(policy, &[destination]);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert!(complaint.contains(named), "{complaint}");
+        assert!(!matches!(output.status.code(), Some(0 | 3)) && output.stdout.is_empty());
+    }
+}
+
+/// A store with one sandbox that may not connect to anything.
+fn furnish(data_dir: &Path) {
+    let store = open_store(data_dir).unwrap();
+    let now = Timestamp::now();
+    store.create_organization("org_1", "acme", now).unwrap();
+    store.create_project("project_1", "org_1", "web", now).unwrap();
+    let new = NewSandbox {
+        id: SandboxId::parse("a1b2c3d4e5f6g7h8i9j0k").unwrap(),
+        name: None,
+        project_id: "project_1".into(),
+        exposed_ports: sandgate::model::ExposedPorts::default(),
+        allow_unauthenticated_access: false,
+        auto_resume: true,
+        network: serde_json::from_str(r#"{"allow_internet_access": false}"#).unwrap(),
+        spec: Spec::new(),
+        principal: "key_1".into(),
+    };
+    store.create_sandbox(&new, now).unwrap();
+}
+
+#[test]
+fn a_server_without_sidecars_does_not_start_on_policies_that_were_promised() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, tokens) = (dir.path().join("data"), dir.path().join("token"));
+    std::fs::write(&tokens, TOKEN).unwrap();
+    furnish(&data);
+    let output = Command::new(PROGRAM)
+        .args(["serve", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"])
+        .args(["--local-program", "/bin/true", "--data-dir"])
+        .arg(&data)
+        .arg("--gateway-token-file")
+        .arg(&tokens)
+        .output()
+        .unwrap();
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(complaint.contains("1 sandboxes have a network policy"), "{complaint}");
+    assert!(complaint.contains("--egress enforced"), "{complaint}");
+}
+
+#[test]
+fn the_command_line_shows_the_sidecar_token_of_a_sandbox() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = dir.path().join("token");
+    std::fs::write(&tokens, TOKEN).unwrap();
+    let shown = |sandbox: &str| {
+        Command::new(PROGRAM)
+            .args(["keys", "sidecar", sandbox, "--gateway-token-file"])
+            .arg(&tokens)
+            .output()
+            .unwrap()
+    };
+    let output = shown("a1b2c3d4e5f6g7h8i9j0k");
+    let id = SandboxId::parse("a1b2c3d4e5f6g7h8i9j0k").unwrap();
+    let made = sandgate::gateway::sidecar_tokens(&tokens, &id).unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), made.join("\n") + "\n");
+    assert!(!shown("my-env").status.success());
+}
