@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use crate::feed::Feed;
 use crate::store::{Committed, Result, Store, StoreError};
 
-/// Queries that run at once; the others wait.
+/// Queries that run at once for each kind of caller; the others wait.
 const CONCURRENT_READS: usize = 16;
 /// Writers take turns in the database anyway. They wait for theirs here, where it costs no thread and
 /// keeps no query waiting.
@@ -36,6 +36,13 @@ impl Db {
             readers: Arc::new(Semaphore::new(CONCURRENT_READS)),
             writers: Arc::new(Semaphore::new(CONCURRENT_WRITES)),
         })
+    }
+
+    /// The same store with readers of its own: however many queries wait at this handle, none of
+    /// another handle waits behind them.
+    #[must_use]
+    pub fn with_own_readers(&self) -> Self {
+        Self { readers: Arc::new(Semaphore::new(CONCURRENT_READS)), ..self.clone() }
     }
 
     /// Where commits are announced.

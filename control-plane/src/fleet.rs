@@ -6,6 +6,7 @@
 
 mod leftovers;
 mod locks;
+mod reports;
 mod restore;
 mod resume;
 mod steps;
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::locks::KeyedLocks;
+pub use self::reports::{News, ReportError};
 use self::resume::Flights;
 pub use self::resume::{ResumeError, ResumePolicy};
 use crate::db::Db;
@@ -49,6 +51,8 @@ impl Default for FleetSettings {
 #[derive(Clone)]
 pub struct Fleet {
     inner: Arc<Inner>,
+    /// For the queries of those who ask through this handle.
+    db: Db,
 }
 
 struct Inner {
@@ -101,6 +105,7 @@ impl Fleet {
     #[must_use]
     pub fn new(db: Db, runtime: Arc<dyn Runtime>, settings: FleetSettings) -> Self {
         Self {
+            db: db.clone(),
             inner: Arc::new(Inner {
                 db,
                 runtime,
@@ -112,10 +117,16 @@ impl Fleet {
         }
     }
 
+    /// The same sandboxes, for callers whose queries must not wait for those of others.
+    #[must_use]
+    pub fn with_own_readers(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), db: self.db.with_own_readers() }
+    }
+
     /// The store.
     #[must_use]
     pub fn db(&self) -> &Db {
-        &self.inner.db
+        &self.db
     }
 
     /// The sandbox of an id or a name, in whatever project.
@@ -123,7 +134,7 @@ impl Fleet {
     /// # Errors
     /// The store can't be read.
     pub async fn find(&self, which: SandboxRef) -> Result<Option<Sandbox>> {
-        self.inner.db.read(move |store| store.sandbox(&which)).await
+        self.db.read(move |store| store.sandbox(&which)).await
     }
 
     /// Makes a sandbox and begins to start it.
@@ -223,7 +234,7 @@ impl Fleet {
         deadline: Instant,
         will_do: impl Fn(SandboxState) -> bool,
     ) -> Result<Option<Sandbox>> {
-        let mut changes = self.inner.db.feed().subscribe();
+        let mut changes = self.db.feed().subscribe();
         loop {
             changes.mark_unchanged();
             let found = self.find(id.to_ref()).await?;

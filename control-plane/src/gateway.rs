@@ -8,8 +8,11 @@
 mod changes;
 mod network_policy;
 pub mod openapi;
+mod reports;
 mod sandboxes;
 mod tokens;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -20,6 +23,7 @@ use axum::routing::{get, post};
 use sandgate_policy::gateway::{MARKER_HEADER, MARKER_VALUE};
 use tokio::sync::watch;
 
+pub use self::reports::Platform;
 pub use self::tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
 use crate::fleet::Fleet;
 use crate::http::{ApiError, Bounds, bounded, with_fallbacks};
@@ -34,13 +38,23 @@ pub struct Gateway {
     pub watchers: Watchers,
     /// Who may call.
     pub tokens: Tokens,
+    /// Who may report what happened to sandboxes, if they live on the operator's platform.
+    pub platform: Option<Arc<Platform>>,
     /// Closes when the server stops: held answers are given then.
     pub stopping: watch::Receiver<bool>,
 }
 
 /// The routes of the gateway API.
 pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
+    // What gateways ask must not wait for what owners ask.
+    let gateway = Gateway { fleet: gateway.fleet.with_own_readers(), ..gateway };
     let fleet = gateway.fleet.clone();
+    let reports = match gateway.platform.clone() {
+        Some(platform) => Router::new()
+            .route("/runtime/v1/reports", post(reports::report))
+            .with_state((gateway.clone(), platform)),
+        None => Router::new(),
+    };
     let calls = Router::new()
         .route("/gateway/v1/sandboxes/{sandbox}", get(sandboxes::resolve))
         .route("/gateway/v1/sandboxes/{sandbox}/resume", post(sandboxes::resume))
@@ -49,6 +63,7 @@ pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
         .route_layer(from_fn_with_state(gateway.tokens.clone(), authenticate))
         .route("/gateway/v1/sandboxes/{sandbox}/network-policy", get(network_policy::follow))
         .with_state(gateway)
+        .merge(reports)
         .route("/readyz", get(move || crate::api::ready(fleet)));
     bounded(with_fallbacks(calls), bounds).layer(map_response(mark))
 }

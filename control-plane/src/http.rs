@@ -3,11 +3,13 @@
 mod body;
 mod bounds;
 mod error;
+mod held;
+mod idle;
 mod json;
 mod listener;
 
-pub use body::{read_nothing, read_object, read_typed};
-pub use bounds::{Bounds, bounded};
+pub use body::{read_bytes, read_nothing, read_object, read_typed};
+pub use bounds::{Bounds, Slot, bounded};
 pub use error::ApiError;
 pub use listener::{ListenError, Listener};
 

@@ -14,12 +14,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-pub use self::settings::{RuntimeSettings, ServeSettings};
+pub use self::settings::{ApiSettings, RuntimeSettings, ServeSettings};
 use crate::api::{self, Api, Egress};
 use crate::db::Db;
 use crate::feed;
 use crate::fleet::Fleet;
-use crate::gateway::{self, Gateway, Tokens};
+use crate::gateway::{self, Gateway, Platform, Tokens};
 use crate::http::{Bounds, Listener};
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
 use crate::store::{Sandboxes, SqliteStore};
@@ -29,9 +29,7 @@ use crate::watchers::Watchers;
 const DATABASE: &str = "sandgate.db";
 /// Held by a running server.
 const LOCK: &str = "serve.lock";
-/// Requests at once: of owners, and of gateways, where each worker of each Envoy holds a poll and
-/// waits for resumes.
-const API_IN_FLIGHT: usize = 512;
+/// Requests of gateways at once: each worker of each Envoy holds a poll and waits for resumes.
 const GATEWAY_IN_FLIGHT: usize = 8_192;
 /// The longest answer of either API: a held poll, or a wait for a runtime.
 const API_TIMEOUT: Duration = Duration::from_secs(90);
@@ -83,10 +81,12 @@ impl Server {
     /// What is wrong and what to do, in one sentence.
     pub async fn start(settings: ServeSettings) -> anyhow::Result<Self> {
         let tokens = Tokens::from_file(&settings.gateway_token_file)?;
-        let store = open_store(&settings.data_dir)?;
+        let store = open_store(&settings.data_dir)?.holding(settings.held_names);
         let lock = lock(&settings.data_dir)?;
         keep_promises(&store, settings.egress)?;
-        let api_listener = Listener::bind("--api-listen", settings.api_listen).await?;
+        let api_listener = Listener::bind("--api-listen", settings.api_listen)
+            .await?
+            .at_most(settings.api.connections);
         let gateway_listener = Listener::bind("--gateway-listen", settings.gateway_listen).await?;
         let drain = settings.drain;
         let api_listener = api_listener.draining_within(drain);
@@ -94,6 +94,7 @@ impl Server {
 
         let db = Db::new(Arc::new(store))?;
         let (exits, exited) = mpsc::unbounded_channel();
+        let platform = platform(&settings.runtime);
         let runtime = runtime(settings.runtime, exits)?;
         let fleet = Fleet::new(db.clone(), runtime, settings.fleet);
         fleet.forget_addresses().await?;
@@ -111,13 +112,21 @@ impl Server {
             fleet: fleet.clone(),
             watchers: watchers.clone(),
             tokens: tokens.clone(),
+            platform,
             stopping: stopped.clone(),
         };
         let mut listeners = JoinSet::new();
-        listeners.spawn(api_listener.serve(
-            api::router(api, Bounds::new(API_IN_FLIGHT, API_TIMEOUT)),
-            stop_of(stopped.clone()),
-        ));
+        listeners.spawn(
+            api_listener.serve(
+                api::router(
+                    api,
+                    Bounds::new(settings.api.requests, API_TIMEOUT)
+                        .each_project(settings.api.requests_per_project)
+                        .waiting(settings.api.waiting),
+                ),
+                stop_of(stopped.clone()),
+            ),
+        );
         listeners.spawn(gateway_listener.serve(
             gateway::router(gateway, Bounds::new(GATEWAY_IN_FLIGHT, GATEWAY_TIMEOUT)),
             stop_of(stopped),
@@ -125,7 +134,7 @@ impl Server {
 
         let mut tasks = JoinSet::new();
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file));
-        tasks.spawn(follow_store(db, watchers));
+        tasks.spawn(follow_store(db.with_own_readers(), watchers));
         let follower = fleet.clone();
         tasks.spawn(async move { follower.follow_exits(exited).await });
         let follower = fleet.clone();
@@ -210,6 +219,17 @@ fn runtime(settings: RuntimeSettings, exits: Exits) -> anyhow::Result<Arc<dyn Ru
         RuntimeSettings::Local(settings) => Arc::new(LocalRuntime::new(settings, exits)?),
         RuntimeSettings::Webhook(settings) => Arc::new(WebhookRuntime::new(*settings)?),
     })
+}
+
+/// Who may report what happened to sandboxes: the platform that is told what to do with them.
+fn platform(settings: &RuntimeSettings) -> Option<Arc<Platform>> {
+    match settings {
+        RuntimeSettings::Local(_) => None,
+        RuntimeSettings::Webhook(settings) => Some(Arc::new(Platform {
+            key: settings.key.clone(),
+            sandbox_cidrs: settings.sandbox_cidrs.clone(),
+        })),
+    }
 }
 
 async fn stop_of(mut stopped: watch::Receiver<bool>) {

@@ -26,6 +26,11 @@ use crate::model::{
 /// sandbox the day after.
 pub const NAME_HOLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// Freed names that are held for one project, unless the operator says otherwise: the newest ones.
+pub const HELD_NAMES: usize = 100;
+/// Who ended a sandbox that nobody deleted, in the audit log.
+pub const SYSTEM: &str = "system";
+
 /// Number of a change; grows with every change in the deployment.
 pub type Revision = u64;
 /// What a call to the store ends in.
@@ -192,8 +197,29 @@ pub struct ListFilter {
     pub state: Option<SandboxState>,
     /// Only those after this [`Sandbox::sequence`].
     pub after: i64,
-    /// At most so many.
+    /// At most so many, but one if there is one.
     pub limit: usize,
+    /// At most so many bytes of ports and specifications, but one sandbox if there is one.
+    pub size: usize,
+}
+
+/// Some of a project's sandboxes, in the order in which they were made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// They.
+    pub sandboxes: Vec<Sandbox>,
+    /// There are others after them.
+    pub more: bool,
+}
+
+/// A sandbox that took a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stepped {
+    /// As it is.
+    pub sandbox: Sandbox,
+    /// The sandbox that had its address until then, as it is: suspended, or terminated if it had no
+    /// name. The platform gave an address away without a word that it was free.
+    pub displaced: Option<Sandbox>,
 }
 
 /// A patched sandbox.
@@ -224,7 +250,7 @@ pub trait Sandboxes {
     ///
     /// # Errors
     /// The store can't be read.
-    fn list_sandboxes(&self, project_id: &str, filter: &ListFilter) -> Result<Vec<Sandbox>>;
+    fn list_sandboxes(&self, project_id: &str, filter: &ListFilter) -> Result<Page>;
 
     /// All sandboxes of the deployment in a state.
     ///
@@ -249,6 +275,9 @@ pub trait Sandboxes {
     /// Takes a step if the sandbox is in one of the states of `from`; `None` if it is not (any
     /// more). Of several who try, one wins.
     ///
+    /// An address belongs to one sandbox at a time. A step to [`Transition::Running`] takes it away
+    /// from the one that has it, in the same transaction and with a change of its own.
+    ///
     /// # Errors
     /// The store can't be written.
     fn transition(
@@ -256,7 +285,8 @@ pub trait Sandboxes {
         id: &SandboxId,
         from: &[SandboxState],
         step: Transition,
-    ) -> Result<Option<Committed<Sandbox>>>;
+        now: Timestamp,
+    ) -> Result<Option<Committed<Stepped>>>;
 
     /// Ends a sandbox for everyone: it is not found any more, its name is held for its project.
     /// What the runtime must still clean up stays listed as terminated. `None` if it is not there.

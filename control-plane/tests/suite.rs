@@ -8,8 +8,10 @@ mod suite {
     mod api_life;
     mod api_list;
     mod api_patch;
+    mod bounds;
     mod command_line;
     mod contract;
+    mod contract_bounds;
     mod contract_principals;
     mod contract_sandboxes;
     mod feed;
@@ -20,6 +22,7 @@ mod suite {
     mod openapi;
     mod policy_check;
     mod receiver;
+    mod reports;
     mod restore;
     mod resume;
     mod runtime;

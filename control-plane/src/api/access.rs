@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use sandgate_policy::gateway::{CredentialKind, Identity};
 
 use super::Api;
-use crate::http::ApiError;
+use crate::http::{ApiError, Slot};
 use crate::model::{CredentialQuery, Timestamp};
 use crate::random::SecretHash;
 
@@ -62,7 +62,10 @@ impl FromRequestParts<Api> for Caller {
             let message = "the credential is not valid: unknown, expired or revoked";
             ApiError::new(StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS", message)
         })?;
-        acting_in(identity, &query)
+        let caller = acting_in(identity, &query)?;
+        // Only who is known is counted: nobody can use up the share of another project.
+        Slot::from_request_parts(parts, api).await?.charge(&caller.project_id)?;
+        Ok(caller)
     }
 }
 

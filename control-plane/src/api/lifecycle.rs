@@ -12,7 +12,7 @@ use super::sandboxes::not_started;
 use super::target::Target;
 use super::{Answer, Api};
 use crate::fleet::{ResumeError, ResumePolicy, SuspendError};
-use crate::http::{ApiError, read_nothing};
+use crate::http::{ApiError, Slot, read_nothing};
 use crate::model::Sandbox;
 
 /// Stops a sandbox so that it can be resumed, and waits for that.
@@ -38,6 +38,7 @@ use crate::model::Sandbox;
 pub(super) async fn suspend(
     State(api): State<Api>,
     caller: Caller,
+    slot: Slot,
     target: Target,
     parameters: Parameters,
     body: Body,
@@ -45,6 +46,7 @@ pub(super) async fn suspend(
     let wait = parameters.wait()?;
     read_nothing(body).await?;
     let sandbox = target.find(&api, &caller).await?;
+    slot.wait()?;
     let sandbox = api.fleet.suspend(sandbox.id, wait).await.map_err(|error| {
         let (status, code) = match error {
             SuspendError::Ephemeral => (StatusCode::BAD_REQUEST, "SANDBOX_NOT_SUSPENDABLE"),
@@ -84,6 +86,7 @@ pub(super) async fn suspend(
 pub(super) async fn resume(
     State(api): State<Api>,
     caller: Caller,
+    slot: Slot,
     target: Target,
     parameters: Parameters,
     body: Body,
@@ -91,6 +94,7 @@ pub(super) async fn resume(
     let wait = parameters.wait()?;
     read_nothing(body).await?;
     let sandbox = target.find(&api, &caller).await?;
+    slot.wait()?;
     let resumed = api.fleet.resume(sandbox.id, ResumePolicy::Owner, wait).await;
     let sandbox = resumed.map_err(|error| match error {
         ResumeError::NotFound => ApiError::no_sandbox(),

@@ -12,12 +12,15 @@ use super::target::Target;
 use super::{Answer, Api};
 use crate::http::ApiError;
 use crate::model::state_named;
-use crate::store::ListFilter;
+use crate::store::{ListFilter, Page};
 
 /// Sandboxes in one answer, unless fewer are asked for. Some clients read one page only.
 const PAGE: usize = 1_000;
+/// Bytes of ports and kept fields in one answer; a page ends before it has more.
+const PAGE_SIZE: usize = 1_024 * 1_024;
 
-/// The project's sandboxes in the order in which they were made, in pages.
+/// The project's sandboxes in the order in which they were made, in pages. A page may end before
+/// `limit` where sandboxes are large; as long as there is a `next_cursor`, there are more.
 #[utoipa::path(
     get,
     path = "/sandboxes",
@@ -41,14 +44,12 @@ pub(super) async fn list(
     let filter = ListFilter {
         state: status.map(|word| state(&word)).transpose()?,
         after: cursor.map_or(Ok(0), |text| place(&text))?,
-        // One more than asked for, to know whether there are more.
-        limit: limit + 1,
+        limit,
+        size: PAGE_SIZE,
     };
     let project = caller.project_id;
-    let mut found =
+    let Page { sandboxes: found, more } =
         api.fleet.db().read(move |store| store.list_sandboxes(&project, &filter)).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
     let next_cursor = found.last().filter(|_| more).map(|sandbox| sandbox.sequence.to_string());
     let show = |sandbox| SandboxInfo::new(sandbox, &target.namespace, &api.urls);
     let sandboxes = found.iter().map(show).collect();

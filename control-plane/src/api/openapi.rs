@@ -45,7 +45,7 @@ pub(super) use self::shown::{KeptFields, Resources, ShownNetworkPolicy, Status};
 struct Description;
 
 /// Refusals that any call may answer with.
-const REFUSALS: [(&str, &str); 6] = [
+const REFUSALS: [(&str, &str); 7] = [
     (
         "400",
         "A header, parameter or field is not as described; the sentence names it. With a personal access token: the project is missing.",
@@ -54,6 +54,10 @@ const REFUSALS: [(&str, &str); 6] = [
     ("403", "The credential is not for the project that the headers name."),
     ("408", "The body was not sent in time."),
     ("413", "The body is too long."),
+    (
+        "429",
+        "`TOO_MANY_REQUESTS`: the project has too many requests in flight, waiting ones and answers that are not read too.",
+    ),
     (
         "503",
         "The store, or the platform that runs sandboxes, can't do it now; the sentence says which.",
@@ -115,6 +119,10 @@ fn complete(call: &mut Map<String, Value>, names_something: bool) {
         if let ("401", Value::Object(refusal)) = (status, &mut refusal) {
             let header = json!({ "schema": { "type": "string" }, "required": true });
             refusal.insert("headers".to_owned(), json!({ "WWW-Authenticate": header }));
+        }
+        if let ("429", Value::Object(refusal)) = (status, &mut refusal) {
+            let seconds = json!({ "schema": { "type": "integer" }, "required": true });
+            refusal.insert("headers".to_owned(), json!({ "Retry-After": seconds }));
         }
         responses.entry(status).or_insert(refusal);
     }

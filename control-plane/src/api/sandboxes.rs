@@ -15,7 +15,7 @@ use super::requests::{CreateRequest, parse_patch};
 use super::target::Target;
 use super::{Answer, Api};
 use crate::fleet::Starting;
-use crate::http::{ApiError, read_object};
+use crate::http::{ApiError, Slot, read_object};
 use crate::model::{NewSandbox, SandboxId};
 
 /// Makes a sandbox, and waits until it runs.
@@ -36,6 +36,7 @@ use crate::model::{NewSandbox, SandboxId};
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
+    slot: Slot,
     target: Target,
     parameters: Parameters,
     body: Body,
@@ -57,6 +58,10 @@ pub(super) async fn create(
         spec: request.spec,
         principal: caller.principal,
     };
+    if request.wait {
+        // Before anything is made: who is refused here has lost nothing.
+        slot.wait()?;
+    }
     let Starting { made, started } = api.fleet.create(new).await?;
     // Gateways may remember for a moment that the name did not exist.
     api.seen(made.revision).await;

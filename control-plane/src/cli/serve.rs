@@ -12,8 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::output::Output;
 use crate::api::{Egress, PublicUrls};
 use crate::fleet::FleetSettings;
+use crate::http::{Bounds, Listener};
 use crate::runtime::{LocalSettings, SigningKey, WebhookSettings};
-use crate::serve::{RuntimeSettings, ServeSettings, Server};
+use crate::serve::{ApiSettings, RuntimeSettings, ServeSettings, Server};
+use crate::store::HELD_NAMES;
 
 /// Options of the server.
 #[derive(Args)]
@@ -46,6 +48,11 @@ pub(super) struct ServeArgs {
     /// policy is accepted
     #[arg(long, value_enum, default_value_t = EgressKind::None)]
     egress: EgressKind,
+    #[command(flatten)]
+    api: ApiArgs,
+    /// Freed names that are held for one project, the newest ones
+    #[arg(long, value_name = "COUNT", default_value_t = HELD_NAMES)]
+    held_names: usize,
     /// Where sandboxes live: processes on this machine, for trying it out, or your own platform
     #[arg(long, value_enum, default_value_t = RuntimeKind::Local)]
     runtime: RuntimeKind,
@@ -65,6 +72,33 @@ enum RuntimeKind {
 enum EgressKind {
     Enforced,
     None,
+}
+
+#[derive(Args)]
+struct ApiArgs {
+    /// Connections to the owners' API at once
+    #[arg(long, value_name = "COUNT", default_value_t = Listener::CONNECTIONS, value_parser = count)]
+    api_connections: usize,
+    /// Requests of owners at once
+    #[arg(long, value_name = "COUNT", default_value_t = API_REQUESTS, value_parser = count)]
+    api_requests: usize,
+    /// Requests of one project at once, waiting ones too
+    #[arg(long, value_name = "COUNT", default_value_t = Bounds::EACH_PROJECT, value_parser = count)]
+    api_requests_per_project: usize,
+    /// Requests of owners at once that wait for a sandbox, besides the others
+    #[arg(long, value_name = "COUNT", default_value_t = Bounds::WAITING, value_parser = count)]
+    api_waiting: usize,
+}
+
+/// Requests of owners at once, unless the operator says otherwise.
+const API_REQUESTS: usize = 512;
+/// The largest number that a bound may be: more than any machine has file descriptors.
+const LARGEST: usize = 1_000_000;
+
+/// A bound that lets something through.
+fn count(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=LARGEST).contains(number));
+    number.ok_or_else(|| format!("it must be a whole number from 1 to {LARGEST}"))
 }
 
 #[derive(Args)]
@@ -137,6 +171,13 @@ impl ServeArgs {
                 public_resume_interval: Duration::from_millis(self.public_resume_interval_ms),
                 ..FleetSettings::default()
             },
+            api: ApiSettings {
+                connections: self.api.api_connections,
+                requests: self.api.api_requests,
+                requests_per_project: self.api.api_requests_per_project,
+                waiting: self.api.api_waiting,
+            },
+            held_names: self.held_names,
         })
     }
 }

@@ -6,11 +6,10 @@ use sandgate_policy::gateway::SandboxState;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::steps::SYSTEM;
 use super::{Fleet, Inner};
 use crate::model::{Sandbox, Transition};
 use crate::runtime::Exited;
-use crate::store::Result;
+use crate::store::{Result, SYSTEM};
 
 /// Sandboxes that are started again at once.
 const AT_ONCE: usize = 8;

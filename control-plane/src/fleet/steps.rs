@@ -8,10 +8,7 @@ use sandgate_policy::gateway::SandboxState;
 use super::Inner;
 use crate::model::{Sandbox, SandboxId, Timestamp, Transition};
 use crate::runtime::{Exited, Failure, RuntimeError};
-use crate::store::{Committed, Result};
-
-/// Who ended a sandbox that nobody deleted, in the audit log.
-pub(super) const SYSTEM: &str = "system";
+use crate::store::{Committed, Result, SYSTEM, Stepped};
 
 /// How the runtime's work ended. The whole reason of a failure is in the log.
 pub(super) type Outcome = std::result::Result<(), Failure>;
@@ -25,7 +22,32 @@ impl Inner {
         step: Transition,
     ) -> Result<Option<Committed<Sandbox>>> {
         let id = id.clone();
-        self.db.try_write(move |store| store.transition(&id, from, step)).await
+        let taken = self
+            .db
+            .try_write(move |store| store.transition(&id, from, step, Timestamp::now()))
+            .await?;
+        let Some(Committed { value: Stepped { sandbox, displaced }, revision }) = taken else {
+            return Ok(None);
+        };
+        if let Some(displaced) = displaced {
+            self.was_displaced(&displaced, &sandbox);
+        }
+        Ok(Some(Committed { value: sandbox, revision }))
+    }
+
+    /// The platform gave a sandbox's address to another one. It is told to suspend or stop the first
+    /// one by [`Fleet::settle_leftovers`], should it run somewhere nevertheless.
+    ///
+    /// [`Fleet::settle_leftovers`]: super::Fleet::settle_leftovers
+    fn was_displaced(&self, displaced: &Sandbox, by: &Sandbox) {
+        tracing::error!(
+            sandbox = %displaced.id, by = %by.id, address = ?by.address,
+            "the platform gave a running sandbox's address to another one: it was not told that the \
+             first one ended, and counts it as ended now",
+        );
+        if displaced.state == SandboxState::Suspended {
+            self.unconfirmed().insert(displaced.id.clone(), displaced.generation);
+        }
     }
 
     /// Starts a new, pending sandbox. One that does not start is terminated.
@@ -101,7 +123,7 @@ impl Inner {
             (Ok(()), _) => (Transition::Suspended, Ok(())),
             (Err(error @ RuntimeError::Refused { .. }), Some(address)) => {
                 tracing::warn!(sandbox = %sandbox.id, %error, "the runtime refused to suspend a sandbox");
-                (Transition::Running(address), Err(error.for_owner()))
+                (Transition::RunningStill(address), Err(error.for_owner()))
             }
             (Err(error), _) => {
                 tracing::error!(sandbox = %sandbox.id, %error, "the runtime could not suspend a sandbox");
@@ -109,12 +131,22 @@ impl Inner {
                 (Transition::Suspended, Err(Failure { refused: false, ..error.for_owner() }))
             }
         };
-        let done = self.step(&sandbox.id, &[SandboxState::Suspending], next).await;
-        if let Err(error) = done {
-            tracing::error!(sandbox = %sandbox.id, %error, "a suspension could not be written down");
-            return Err(Failure::of_store());
+        match self.step(&sandbox.id, &[SandboxState::Suspending], next).await {
+            Ok(Some(Committed { value: settled, .. })) if settled.state != next.state() => {
+                tracing::error!(
+                    sandbox = %sandbox.id, ?was_at,
+                    "a sandbox whose suspension was refused counts as suspended: the platform gave \
+                     its address to another one meanwhile",
+                );
+                self.unconfirmed().insert(settled.id, settled.generation);
+                outcome.map_err(|failure| Failure { refused: false, ..failure })
+            }
+            Ok(_) => outcome,
+            Err(error) => {
+                tracing::error!(sandbox = %sandbox.id, %error, "a suspension could not be written down");
+                Err(Failure::of_store())
+            }
         }
-        outcome
     }
 
     /// Ends a sandbox for everyone at once, and has the runtime clean up behind that.

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use super::ApiError;
 use super::json::parse_object;
 
-/// Bytes of a body. The largest one that makes sense lists 65,534 ports.
+/// Bytes of a body. The largest one that makes sense has 64 KiB of kept fields, each character of them
+/// as an escape.
 const MAX_BODY: usize = 1_024 * 1_024;
 /// How long a client may take to send it.
 const READ_WITHIN: Duration = Duration::from_secs(10);
@@ -20,7 +21,7 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// The body is too long, too slow, no JSON object, or ambiguous.
 pub async fn read_object(body: Body) -> Result<Map<String, Value>, ApiError> {
-    parse_object(&read(body).await?)
+    parse_object(&read_bytes(body).await?)
 }
 
 /// For calls that take no body: there is none, or an empty object.
@@ -28,7 +29,7 @@ pub async fn read_object(body: Body) -> Result<Map<String, Value>, ApiError> {
 /// # Errors
 /// There is something in it, which would otherwise be ignored.
 pub async fn read_nothing(body: Body) -> Result<(), ApiError> {
-    let bytes = read(body).await?;
+    let bytes = read_bytes(body).await?;
     if bytes.is_empty() || parse_object(&bytes)?.is_empty() {
         return Ok(());
     }
@@ -40,7 +41,7 @@ pub async fn read_nothing(body: Body) -> Result<(), ApiError> {
 /// # Errors
 /// The body is too long, too slow, or not of that form.
 pub async fn read_typed<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    let bytes = read(body).await?;
+    let bytes = read_bytes(body).await?;
     // serde_json's messages name the place and, for strings, quote no more than was expected;
     // a secret in the body is never repeated because unknown values are described by their kind.
     serde_json::from_slice(&bytes).map_err(|error| {
@@ -52,7 +53,11 @@ pub async fn read_typed<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> 
     })
 }
 
-async fn read(body: Body) -> Result<Bytes, ApiError> {
+/// Reads a body as it was sent.
+///
+/// # Errors
+/// The body is too long or too slow.
+pub async fn read_bytes(body: Body) -> Result<Bytes, ApiError> {
     tokio::time::timeout(READ_WITHIN, to_bytes(body, MAX_BODY))
         .await
         .map_err(|_| {

@@ -1,6 +1,7 @@
-//! A listener for HTTP/1.1 and HTTP/2 without TLS: bounded connections, bounded header time, and a
-//! shutdown that lets requests finish.
+//! A listener for HTTP/1.1 and HTTP/2 without TLS: bounded connections, of which idle ones make room,
+//! bounded header time, and a shutdown that lets requests finish.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,9 +20,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-/// Connections at once; further ones wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 1_024;
-/// How long a connection may be without a complete request head. It also ends idle ones, so it is
+use super::held::Held;
+use super::idle::{Connection, Idle};
+
+/// How long a new connection may be silent.
+const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a new connection may be without its first request's complete head.
+const FIRST_HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long an old connection may be without a complete request head. It also ends idle ones, so it is
 /// longer than proxies keep theirs between two requests of a busy client.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
 /// Streams of one HTTP/2 connection: Envoy sends all its lookups and polls over few connections.
@@ -35,6 +41,8 @@ const PING_WITHIN: Duration = Duration::from_secs(5);
 /// How long requests may go on after a shutdown began, unless the operator says otherwise.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long a connection that was told to make room may take.
+const ROOM_WITHIN: Duration = Duration::from_millis(100);
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,6 +51,7 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     drain_within: Duration,
+    connections: usize,
 }
 
 /// A port can't be listened on.
@@ -73,6 +82,10 @@ pub enum ListenError {
 }
 
 impl Listener {
+    /// Connections at once, unless the operator says otherwise. A further one takes the place of the
+    /// one that has been idle for longest; where none is, it waits.
+    pub const CONNECTIONS: usize = 1_024;
+
     /// Binds `address`, which `option` of the command line gave.
     ///
     /// # Errors
@@ -84,13 +97,20 @@ impl Listener {
         };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address, drain_within: DRAIN_WITHIN })
+        Ok(Self { socket, address, drain_within: DRAIN_WITHIN, connections: Self::CONNECTIONS })
     }
 
     /// Lets requests go on for as long after a shutdown began.
     #[must_use]
     pub fn draining_within(self, drain_within: Duration) -> Self {
         Self { drain_within, ..self }
+    }
+
+    /// Has at most so many connections at once.
+    #[must_use]
+    pub fn at_most(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
     }
 
     /// Where it listens; the real port if 0 was asked for.
@@ -102,17 +122,24 @@ impl Listener {
     /// Serves `router` until `stopped` is done, and then until its requests are.
     pub async fn serve(self, router: Router, stopped: impl Future<Output = ()>) {
         let mut stopped = std::pin::pin!(stopped);
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let connections = Arc::new(Semaphore::new(self.connections));
+        let idle = Idle::default();
         let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
                 () = &mut stopped => break,
-                accepted = self.accept(&connections) => accepted,
+                accepted = self.accept(&connections, &idle) => accepted,
             };
             if let Some((stream, permit)) = accepted {
                 let (router, watcher) = (router.clone(), graceful.watcher());
+                let connection = idle.connection();
                 tokio::spawn(async move {
-                    converse(stream, router, watcher).await;
+                    tokio::select! {
+                        () = converse(stream, router, watcher, &connection) => {}
+                        () = connection.told_to_close() => {}
+                        () = never_asks(&connection) => {}
+                    }
+                    connection.end();
                     drop(permit);
                 });
             }
@@ -126,10 +153,10 @@ impl Listener {
     async fn accept(
         &self,
         connections: &Arc<Semaphore>,
+        idle: &Idle,
     ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(connections).acquire_owned().await.ok()?;
         match self.socket.accept().await {
-            Ok((stream, _)) => Some((stream, permit)),
+            Ok((stream, _)) => Some((stream, room(connections, idle).await?)),
             Err(error) => {
                 tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
                 // Out of file descriptors, mostly: without a pause this would spin.
@@ -140,20 +167,52 @@ impl Listener {
     }
 }
 
+/// A place for one more connection.
+async fn room(connections: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemaphorePermit> {
+    let mut free = std::pin::pin!(Arc::clone(connections).acquire_owned());
+    // At once, if there is one.
+    let mut wait = Duration::ZERO;
+    loop {
+        if let Ok(permit) = timeout(wait, &mut free).await {
+            return permit.ok();
+        }
+        idle.close_one();
+        wait = ROOM_WITHIN;
+    }
+}
+
+/// Ends when a connection has not asked for anything in time.
+async fn never_asks(connection: &Connection) {
+    tokio::time::sleep(FIRST_HEAD_WITHIN).await;
+    if connection.has_asked() {
+        std::future::pending().await
+    }
+}
+
 /// Serves one connection to its end. A client that breaks the protocol or goes away is no error.
-async fn converse(stream: TcpStream, router: Router, watcher: Watcher) {
+async fn converse(
+    stream: TcpStream,
+    router: Router,
+    watcher: Watcher,
+    connection: &Arc<Connection>,
+) {
     // Answers are small and waited for; a failure costs milliseconds, no more.
     let _ = stream.set_nodelay(true);
     // Whether it speaks HTTP/1.1 or 2 shows in its first bytes, which must come.
-    if !matches!(timeout(HEAD_WITHIN, stream.peek(&mut [0])).await, Ok(Ok(1))) {
+    if !matches!(timeout(FIRST_BYTE_WITHIN, stream.peek(&mut [0])).await, Ok(Ok(1))) {
         return;
     }
+    let connection = Arc::clone(connection);
     let service = service_fn(move |request: Request<Incoming>| {
-        router.clone().oneshot(request.map(Body::new))
+        let (router, busy) = (router.clone(), connection.request());
+        async move {
+            let response = router.oneshot(request.map(Body::new)).await?;
+            Ok::<_, Infallible>(response.map(|body| Held::new(body, busy)))
+        }
     });
     let builder = builder();
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let _ = watcher.watch(connection).await;
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    let _ = watcher.watch(served).await;
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

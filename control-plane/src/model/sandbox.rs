@@ -167,8 +167,11 @@ pub struct SandboxPatch {
 pub enum Transition {
     /// It will run soon.
     Pending,
-    /// It runs at this address, in a new generation.
+    /// It runs at this address, in a new generation. Whoever had the address loses it.
     Running(IpAddr),
+    /// It runs on where it was, as its suspension was refused, in a new generation. If another one got
+    /// the address meanwhile, that was told later, and this one is suspended.
+    RunningStill(IpAddr),
     /// It is being stopped.
     Suspending,
     /// It is stopped.
@@ -181,7 +184,7 @@ impl Transition {
     pub fn state(self) -> SandboxState {
         match self {
             Self::Pending => SandboxState::Pending,
-            Self::Running(_) => SandboxState::Running,
+            Self::Running(_) | Self::RunningStill(_) => SandboxState::Running,
             Self::Suspending => SandboxState::Suspending,
             Self::Suspended => SandboxState::Suspended,
         }

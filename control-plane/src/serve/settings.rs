@@ -28,6 +28,23 @@ pub struct ServeSettings {
     pub drain: Duration,
     /// Bounds on resumes.
     pub fleet: FleetSettings,
+    /// Bounds on what owners may ask at once.
+    pub api: ApiSettings,
+    /// Freed names that are held for one project.
+    pub held_names: usize,
+}
+
+/// Bounds on the owners' API.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiSettings {
+    /// Connections at once.
+    pub connections: usize,
+    /// Requests at once.
+    pub requests: usize,
+    /// Requests of one project at once, waiting ones too.
+    pub requests_per_project: usize,
+    /// Requests at once that wait for a sandbox.
+    pub waiting: usize,
 }
 
 /// Where sandboxes live.

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::{Result, StoreError};
+use super::{HELD_NAMES, Result, StoreError};
 use crate::model::Timestamp;
 
 /// How long a write waits for another process's write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Read connections that are kept open.
-const IDLE_READERS: usize = 8;
+const IDLE_READERS: usize = 16;
 /// Changes that the log keeps. A filter that was away for longer forgets everything.
 pub(crate) const CHANGE_LOG_LENGTH: u64 = 10_000;
 
@@ -28,6 +28,8 @@ pub(crate) const CHANGE_LOG_LENGTH: u64 = 10_000;
 pub struct SqliteStore {
     path: PathBuf,
     epoch: String,
+    /// Freed names that are held for one project.
+    held_names: usize,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
     /// A connection of its own: `data_version` tells one connection what the others wrote.
@@ -52,10 +54,18 @@ impl SqliteStore {
         Ok(Self {
             path: path.to_owned(),
             epoch,
+            held_names: HELD_NAMES,
             writer: Mutex::new(writer),
             readers: Mutex::new(Vec::new()),
             observer: Mutex::new(Observer { connection: observer, data_version }),
         })
+    }
+
+    /// Holds at most so many freed names for one project, instead of [`HELD_NAMES`].
+    #[must_use]
+    pub fn holding(mut self, names: usize) -> Self {
+        self.held_names = names;
+        self
     }
 
     /// Runs a transaction. It begins as a writer: a reader that turns writer half-way could fail.

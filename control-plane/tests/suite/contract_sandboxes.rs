@@ -13,15 +13,15 @@ use super::contract::{at, changes, furnish, on_every_store};
 
 const ADDRESS: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 64, 0, 9));
 
-fn name(text: &str) -> SandboxName {
+pub(crate) fn name(text: &str) -> SandboxName {
     SandboxName::parse(text).unwrap()
 }
 
-fn ports(list: &[u16]) -> ExposedPorts {
+pub(crate) fn ports(list: &[u16]) -> ExposedPorts {
     ExposedPorts::parse(list.iter().copied().map(i128::from)).unwrap()
 }
 
-fn new(text: Option<&str>, project: &str) -> NewSandbox {
+pub(crate) fn new(text: Option<&str>, project: &str) -> NewSandbox {
     NewSandbox {
         id: SandboxId::generate().unwrap(),
         name: text.map(name),
@@ -35,14 +35,15 @@ fn new(text: Option<&str>, project: &str) -> NewSandbox {
     }
 }
 
-fn make(store: &dyn Store, text: Option<&str>) -> SandboxId {
+pub(crate) fn make(store: &dyn Store, text: Option<&str>) -> SandboxId {
     let new = new(text, "project_1");
     store.create_sandbox(&new, at(10)).unwrap().value.id
 }
 
 fn run(store: &dyn Store, id: &SandboxId) -> u64 {
     let step = Transition::Running(ADDRESS);
-    store.transition(id, &[SandboxState::Pending], step).unwrap().unwrap().value.generation
+    let taken = store.transition(id, &[SandboxState::Pending], step, at(11)).unwrap().unwrap();
+    taken.value.sandbox.generation
 }
 
 #[test]
@@ -86,7 +87,7 @@ fn a_step_is_taken_by_one_of_many_who_try() {
                     let step = Transition::Running(ADDRESS);
                     let id = &id;
                     scope.spawn(move || {
-                        store.transition(id, &[SandboxState::Pending], step).unwrap()
+                        store.transition(id, &[SandboxState::Pending], step, at(11)).unwrap()
                     })
                 })
                 .collect();
@@ -105,7 +106,7 @@ fn the_address_is_there_exactly_while_it_runs_and_generations_never_repeat() {
         let mut generations = vec![run(store.as_ref(), &one), run(store.as_ref(), &two)];
         for step in [Transition::Suspending, Transition::Suspended, Transition::Pending] {
             let from = [SandboxState::Running, SandboxState::Suspending, SandboxState::Suspended];
-            let taken = store.transition(&one, &from, step).unwrap().unwrap().value;
+            let taken = store.transition(&one, &from, step, at(11)).unwrap().unwrap().value.sandbox;
             assert_eq!((taken.state, taken.address), (step.state(), None));
             assert_eq!(taken.generation, generations[0]);
         }
@@ -113,8 +114,9 @@ fn the_address_is_there_exactly_while_it_runs_and_generations_never_repeat() {
         assert!(generations.is_sorted_by(|a, b| a < b), "{generations:?}");
         let found = store.sandbox(&one.to_ref()).unwrap().unwrap();
         assert_eq!(found.address, Some(ADDRESS));
-        let wrong =
-            store.transition(&one, &[SandboxState::Suspended], Transition::Pending).unwrap();
+        let wrong = store
+            .transition(&one, &[SandboxState::Suspended], Transition::Pending, at(11))
+            .unwrap();
         assert_eq!(wrong, None);
     });
 }
@@ -224,7 +226,7 @@ fn a_terminated_sandbox_is_found_only_by_those_who_clean_up() {
             SandboxState::Suspended,
             SandboxState::Terminated,
         ];
-        assert_eq!(store.transition(&id, &every, Transition::Pending).unwrap(), None);
+        assert_eq!(store.transition(&id, &every, Transition::Pending, at(22)).unwrap(), None);
         let left = store.sandboxes_in(SandboxState::Terminated).unwrap();
         assert_eq!(left.iter().map(|sandbox| &sandbox.id).collect::<Vec<_>>(), [&id]);
         store.remove_terminated(&id).unwrap();
@@ -245,8 +247,8 @@ fn lists_hold_a_projects_own_in_order_by_state_and_by_page() {
         run(store.as_ref(), &ids[1]);
         store.terminate_sandbox(&ids[2], "key_1", at(20)).unwrap();
         let list = |state, after, limit| {
-            let filter = ListFilter { state, after, limit };
-            store.list_sandboxes("project_1", &filter).unwrap()
+            let filter = ListFilter { state, after, limit, size: usize::MAX };
+            store.list_sandboxes("project_1", &filter).unwrap().sandboxes
         };
         let found = |list: Vec<sandgate::model::Sandbox>| {
             list.into_iter().map(|sandbox| sandbox.id).collect::<Vec<_>>()

@@ -17,8 +17,16 @@ use super::support::{TOKEN, World};
 
 /// Serves the gateway API of `world` until the sender is dropped.
 async fn listen(world: &World) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    listen_with(world, Listener::CONNECTIONS).await
+}
+
+async fn listen_with(
+    world: &World,
+    connections: usize,
+) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let listener =
         Listener::bind("--gateway-listen", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = listener.at_most(connections);
     let address = listener.address();
     let (stop, stopped) = oneshot::channel();
     let router = world.gateway.clone();
@@ -151,4 +159,64 @@ async fn what_is_no_http_is_refused_and_clients_that_stall_do_not_block_others()
     let (mut sender, _connection) = http2(address).await;
     let response = sender.send_request(request("/healthz")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
+}
+
+/// Opens connections that hold their places as cheaply as can be.
+async fn idlers(address: SocketAddr, count: usize, sent: &[u8]) -> Vec<TcpStream> {
+    let mut idlers = Vec::new();
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        idlers.push(stream);
+    }
+    idlers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_make_room_for_new_ones() {
+    let world = World::new();
+    let (address, _stop, _task) = listen_with(&world, 8).await;
+    // Silent, in the middle of a head, between two requests.
+    for sent in [&b""[..], b"GET /health", b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"] {
+        let _idlers = idlers(address, 20, sent).await;
+        // Sooner than any of them would be closed for its silence.
+        let answered = tokio::time::timeout(Duration::from_secs(4), async {
+            let (mut sender, _connection) = http2(address).await;
+            sender.send_request(request("/healthz")).await.unwrap().status()
+        });
+        assert_eq!(answered.await.unwrap(), StatusCode::OK);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_with_a_request_under_way_are_not_closed_for_others() {
+    let world = World::new();
+    let since = world.revision().await;
+    let (address, _stop, _task) = listen_with(&world, 4).await;
+    let (mut sender, _connection) = http2(address).await;
+    let path = format!("/gateway/v1/changes?wait_ms=20000&since={since}&watcher=held");
+    let poll = tokio::spawn(async move { sender.send_request(request(&path)).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let _idlers = idlers(address, 20, b"GET /health").await;
+    let (mut other, _other) = http2(address).await;
+    assert_eq!(other.send_request(request("/healthz")).await.unwrap().status(), StatusCode::OK);
+    let id = world.create(json!({})).await;
+    let polled = json_of(poll.await.unwrap().unwrap()).await;
+    assert!(polled["changes"].to_string().contains(&id), "{polled}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_does_not_say_what_it_wants_is_closed() {
+    let world = World::new();
+    let (address, _stop, _task) = listen(&world).await;
+    for sent in [&b""[..], b"G", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut idle = idlers(address, 1, sent).await;
+        let closed = async {
+            let mut answer = Vec::new();
+            // Closed or reset, as long as it is over.
+            let _ = idle[0].read_to_end(&mut answer).await;
+        };
+        // Long before the minute that a connection may be idle between two requests.
+        tokio::time::timeout(Duration::from_secs(30), closed).await.unwrap();
+    }
 }

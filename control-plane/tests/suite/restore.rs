@@ -69,7 +69,9 @@ async fn what_was_begun_is_finished() {
     let world = World::new();
     let suspending = world.create(json!({ "name": "half-asleep" })).await;
     let id = SandboxId::parse(&suspending).unwrap();
-    world.store.transition(&id, &[SandboxState::Running], Transition::Suspending).unwrap().unwrap();
+    let step = Transition::Suspending;
+    let now = Timestamp::now();
+    world.store.transition(&id, &[SandboxState::Running], step, now).unwrap().unwrap();
     let deleted = world.create(json!({ "name": "deleted" })).await;
     let deleted = SandboxId::parse(&deleted).unwrap();
     world.store.terminate_sandbox(&deleted, "test", Timestamp::now()).unwrap().unwrap();

@@ -18,6 +18,8 @@ pub(crate) struct TestRuntime {
     refusing: AtomicBool,
     outlives: AtomicBool,
     addresses: AtomicU32,
+    /// What it gives everyone, if it is to.
+    address: Mutex<Option<IpAddr>>,
 }
 
 impl TestRuntime {
@@ -32,6 +34,11 @@ impl TestRuntime {
     /// It says no, in words for the owner.
     pub(crate) fn set_refusing(&self, refusing: bool) {
         self.refusing.store(refusing, Ordering::SeqCst);
+    }
+
+    /// It gives one and the same address to everyone: to nobody by `None`.
+    pub(crate) fn set_address(&self, address: Option<&str>) {
+        *self.address.lock().unwrap() = address.map(|text| text.parse().unwrap());
     }
 
     pub(crate) fn set_outlives(&self) {
@@ -63,6 +70,9 @@ impl TestRuntime {
 
     async fn run(&self, action: &'static str, sandbox: &Sandbox) -> Result<IpAddr, RuntimeError> {
         self.act(action, sandbox).await?;
+        if let Some(address) = *self.address.lock().unwrap() {
+            return Ok(address);
+        }
         let number = self.addresses.fetch_add(1, Ordering::SeqCst);
         Ok(Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 70, 0, 1)) + number).into())
     }

@@ -12,10 +12,11 @@ use http_body_util::BodyExt as _;
 use sandgate::api::{self, Api, Egress, PublicUrls};
 use sandgate::db::Db;
 use sandgate::fleet::{Fleet, FleetSettings};
-use sandgate::gateway::{self, Gateway, Tokens};
+use sandgate::gateway::{self, Gateway, Platform, Tokens};
 use sandgate::http::Bounds;
 use sandgate::model::{NewCredential, Owner, Timestamp};
 use sandgate::random::{NewSecret, prefixed_id};
+use sandgate::runtime::SigningKey;
 use sandgate::store::{SqliteStore, Store};
 use sandgate::watchers::Watchers;
 use serde_json::{Value, json};
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
+use super::receiver::SECRET;
 use super::runtime::TestRuntime;
 
 pub(crate) const TOKEN: &str = "gateway-token-for-tests";
@@ -95,19 +97,31 @@ impl World {
     pub(crate) fn with_sidecars() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
-        Self::build(dir, store, FleetSettings::default(), Egress::Enforced)
+        Self::within(dir, store, FleetSettings::default(), Egress::Enforced, Self::bounds(1_000))
     }
 
     /// A control plane on a store that may have been used before.
     pub(crate) fn on(dir: TempDir, store: Arc<SqliteStore>, settings: FleetSettings) -> Self {
-        Self::build(dir, store, settings, Egress::None)
+        Self::within(dir, store, settings, Egress::None, Self::bounds(1_000))
     }
 
-    fn build(
+    /// A new one, with bounds on what owners may ask at once.
+    pub(crate) fn bounded(api: Bounds) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
+        Self::within(dir, store, FleetSettings::default(), Egress::None, api)
+    }
+
+    pub(crate) fn bounds(in_flight: usize) -> Bounds {
+        Bounds::new(in_flight, Duration::from_secs(80))
+    }
+
+    fn within(
         dir: TempDir,
         store: Arc<SqliteStore>,
         settings: FleetSettings,
         egress: Egress,
+        bounds: Bounds,
     ) -> Self {
         let token_file: PathBuf = dir.path().join("tokens");
         std::fs::write(&token_file, TOKEN).unwrap();
@@ -118,17 +132,20 @@ impl World {
         let watchers = Watchers::default();
         let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
         let (stopping, stopped) = watch::channel(false);
-        let bounds = || Bounds::new(1_000, Duration::from_secs(80));
         let api = Api { fleet: fleet.clone(), watchers: watchers.clone(), urls, egress };
         let gateway = Gateway {
             fleet: fleet.clone(),
             watchers,
             tokens: Tokens::from_file(&token_file).unwrap(),
+            platform: Some(Arc::new(Platform {
+                key: SigningKey::new(SECRET).unwrap(),
+                sandbox_cidrs: vec!["127.70.0.0/16".parse().unwrap()],
+            })),
             stopping: stopped,
         };
         Self {
-            api: api::router(api, bounds()),
-            gateway: gateway::router(gateway, bounds()),
+            api: api::router(api, bounds),
+            gateway: gateway::router(gateway, Self::bounds(1_000)),
             fleet,
             runtime,
             store,

@@ -39,14 +39,26 @@ pub(super) fn take(
     Ok(())
 }
 
-/// Frees a sandbox's name, and holds it for its project.
-pub(super) fn release(tx: &Transaction<'_>, sandbox: &Sandbox, now: Timestamp) -> Result<()> {
+/// Frees a sandbox's name, and holds it for its project: that and the ones that it freed last, up to
+/// `most`. Else one sandbox that is renamed again and again would take every name from everyone.
+pub(super) fn release(
+    tx: &Transaction<'_>,
+    sandbox: &Sandbox,
+    most: usize,
+    now: Timestamp,
+) -> Result<()> {
     if let Some(name) = &sandbox.name {
         let held_until = now.plus(NAME_HOLD).millis();
         tx.execute(
             "INSERT INTO name_holds VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE \
              SET project_id = excluded.project_id, held_until = excluded.held_until",
             params![name.as_str(), sandbox.project_id, held_until],
+        )?;
+        tx.execute(
+            "DELETE FROM name_holds WHERE project_id = ?1 AND name NOT IN (
+                 SELECT name FROM name_holds WHERE project_id = ?1
+                 ORDER BY held_until DESC, name = ?2 DESC LIMIT ?3)",
+            params![sandbox.project_id, name.as_str(), i64::try_from(most).unwrap_or(i64::MAX)],
         )?;
     }
     Ok(())

@@ -45,6 +45,12 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
     })
 }
 
+/// Bytes that a sandbox takes where owners decide how many: its ports and what they sent along.
+pub(super) fn sandbox_size(row: &Row<'_>) -> Result<usize> {
+    let size = |column| Ok::<_, StoreError>(row.get_ref(column)?.as_bytes().map_or(0, <[u8]>::len));
+    Ok(size(8)? + size(11)?)
+}
+
 pub(super) fn ports(text: &str) -> Result<ExposedPorts> {
     let list: Vec<u16> = serde_json::from_str(text).map_err(|_| corrupt("port list", text))?;
     ExposedPorts::parse(list.into_iter().map(i128::from)).map_err(|_| corrupt("port list", text))

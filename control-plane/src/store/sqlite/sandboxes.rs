@@ -1,5 +1,7 @@
 //! Sandboxes in SQLite: their life, their names, and the audit log of their ports and policies.
 
+use std::net::IpAddr;
+
 use rusqlite::{Transaction, params};
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway::{Change, SandboxState};
@@ -11,7 +13,9 @@ use crate::model::{
     ExposedPorts, NetworkChange, NewSandbox, PortChange, Sandbox, SandboxId, SandboxName,
     SandboxPatch, Timestamp, Transition, state_name,
 };
-use crate::store::{Committed, ListFilter, Patched, Result, Revision, Sandboxes, StoreError};
+use crate::store::{
+    Committed, ListFilter, Page, Patched, Result, Revision, SYSTEM, Sandboxes, Stepped, StoreError,
+};
 
 impl Sandboxes for SqliteStore {
     fn create_sandbox(&self, new: &NewSandbox, now: Timestamp) -> Result<Committed<Sandbox>> {
@@ -53,19 +57,27 @@ impl Sandboxes for SqliteStore {
         self.read(|tx| find(tx, which))
     }
 
-    fn list_sandboxes(&self, project_id: &str, filter: &ListFilter) -> Result<Vec<Sandbox>> {
+    fn list_sandboxes(&self, project_id: &str, filter: &ListFilter) -> Result<Page> {
         self.read(|tx| {
             let sql = format!(
                 "SELECT {} WHERE s.project_id = ?1 AND s.sequence > ?2 AND s.state <> 'terminated' \
-                 AND (?3 IS NULL OR s.state = ?3) ORDER BY s.sequence LIMIT ?4",
+                 AND (?3 IS NULL OR s.state = ?3) ORDER BY s.sequence",
                 rows::SANDBOX
             );
-            let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
             let state = filter.state.map(state_name);
             let mut query = tx.prepare_cached(&sql)?;
-            query
-                .query_and_then(params![project_id, filter.after, state, limit], rows::sandbox)?
-                .collect()
+            let mut found = query.query(params![project_id, filter.after, state])?;
+            let (mut sandboxes, mut size) = (Vec::new(), 0);
+            while let Some(row) = found.next()? {
+                size += rows::sandbox_size(row)?;
+                // The first one is shown however large it is: a list must get on.
+                let full = sandboxes.len() >= filter.limit || size > filter.size;
+                if full && !sandboxes.is_empty() {
+                    return Ok(Page { sandboxes, more: true });
+                }
+                sandboxes.push(rows::sandbox(row)?);
+            }
+            Ok(Page { sandboxes, more: false })
         })
     }
 
@@ -92,7 +104,7 @@ impl Sandboxes for SqliteStore {
                 return Ok(Committed { value: Patched { before, after }, revision });
             }
             if after.name != before.name {
-                names::release(tx, &before, now)?;
+                names::release(tx, &before, self.held_names, now)?;
                 if let Some(name) = &after.name {
                     names::take(tx, name, &after.project_id, now)?;
                 }
@@ -127,25 +139,45 @@ impl Sandboxes for SqliteStore {
         id: &SandboxId,
         from: &[SandboxState],
         step: Transition,
-    ) -> Result<Option<Committed<Sandbox>>> {
+        now: Timestamp,
+    ) -> Result<Option<Committed<Stepped>>> {
         self.write(|tx| {
             let found = find(tx, &id.to_ref())?;
             let Some(before) = found.filter(|sandbox| from.contains(&sandbox.state)) else {
                 return Ok(None);
             };
-            let revision = record(tx, &before, None)?;
-            let (address, generation) = match step {
-                // The revision is unique and grows, which is what a generation must do.
-                Transition::Running(address) => (Some(address.to_string()), revision),
+            let (state, address, displaced) = match step {
+                Transition::Running(address) => {
+                    let address = address.to_canonical();
+                    let displaced = self.displace(tx, address, id, now)?;
+                    (step.state(), Some(address), displaced)
+                }
+                Transition::RunningStill(address) => {
+                    let address = address.to_canonical();
+                    if at(tx, address)?.is_none_or(|other| other.id == *id) {
+                        (step.state(), Some(address), None)
+                    } else {
+                        (SandboxState::Suspended, None, None)
+                    }
+                }
                 Transition::Pending | Transition::Suspending | Transition::Suspended => {
-                    (None, before.generation)
+                    (step.state(), None, None)
                 }
             };
+            let revision = record(tx, &before, None)?;
+            // The revision is unique and grows, which is what a generation must do.
+            let generation = if address.is_some() { revision } else { before.generation };
             tx.execute(
                 "UPDATE sandboxes SET state = ?2, address = ?3, generation = ?4 WHERE id = ?1",
-                params![id.as_str(), state_name(step.state()), address, signed(generation)?],
+                params![
+                    id.as_str(),
+                    state_name(state),
+                    address.map(|address| address.to_string()),
+                    signed(generation)?,
+                ],
             )?;
-            Ok(Some(Committed { value: require(tx, id)?, revision }))
+            let sandbox = require(tx, id)?;
+            Ok(Some(Committed { value: Stepped { sandbox, displaced }, revision }))
         })
     }
 
@@ -157,23 +189,7 @@ impl Sandboxes for SqliteStore {
     ) -> Result<Option<Committed<Sandbox>>> {
         self.write(|tx| {
             let Some(before) = find(tx, &id.to_ref())? else { return Ok(None) };
-            names::release(tx, &before, now)?;
-            tx.execute(
-                "UPDATE sandboxes SET state = 'terminated', address = NULL, name = NULL WHERE id = ?1",
-                [id.as_str()],
-            )?;
-            let nothing = (ExposedPorts::default(), false);
-            let closed = Sandbox {
-                state: SandboxState::Terminated,
-                address: None,
-                exposed_ports: nothing.0,
-                allow_unauthenticated_access: false,
-                ..before.clone()
-            };
-            let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
-            audit::record(tx, &closed, &was, principal, now)?;
-            let revision = record(tx, &before, None)?;
-            Ok(Some(Committed { value: closed, revision }))
+            self.terminate(tx, &before, principal, now).map(Some)
         })
     }
 
@@ -224,6 +240,65 @@ impl Sandboxes for SqliteStore {
             unsigned(count)
         })
     }
+}
+
+impl SqliteStore {
+    /// Takes an address away from the sandbox that has it: whoever is told that another one runs there
+    /// knows that this one does not. With a name it is suspended, and the next request resumes it;
+    /// without one nothing ever could, so it is gone.
+    fn displace(
+        &self,
+        tx: &Transaction<'_>,
+        address: IpAddr,
+        by: &SandboxId,
+        now: Timestamp,
+    ) -> Result<Option<Sandbox>> {
+        let Some(before) = at(tx, address)?.filter(|sandbox| sandbox.id != *by) else {
+            return Ok(None);
+        };
+        if before.name.is_none() {
+            return Ok(Some(self.terminate(tx, &before, SYSTEM, now)?.value));
+        }
+        record(tx, &before, None)?;
+        tx.execute(
+            "UPDATE sandboxes SET state = 'suspended', address = NULL WHERE id = ?1",
+            [before.id.as_str()],
+        )?;
+        require(tx, &before.id).map(Some)
+    }
+
+    fn terminate(
+        &self,
+        tx: &Transaction<'_>,
+        before: &Sandbox,
+        principal: &str,
+        now: Timestamp,
+    ) -> Result<Committed<Sandbox>> {
+        names::release(tx, before, self.held_names, now)?;
+        tx.execute(
+            "UPDATE sandboxes SET state = 'terminated', address = NULL, name = NULL WHERE id = ?1",
+            [before.id.as_str()],
+        )?;
+        let closed = Sandbox {
+            state: SandboxState::Terminated,
+            address: None,
+            exposed_ports: ExposedPorts::default(),
+            allow_unauthenticated_access: false,
+            ..before.clone()
+        };
+        let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
+        audit::record(tx, &closed, &was, principal, now)?;
+        let revision = record(tx, before, None)?;
+        Ok(Committed { value: closed, revision })
+    }
+}
+
+/// The sandbox that has an address. There is one at most: the index `live_addresses` is unique.
+fn at(tx: &Transaction<'_>, address: IpAddr) -> Result<Option<Sandbox>> {
+    let sql = format!("SELECT {} WHERE s.address = ?1", rows::SANDBOX);
+    let mut statement = tx.prepare_cached(&sql)?;
+    let mut found = statement.query([address.to_string()])?;
+    found.next()?.map(rows::sandbox).transpose()
 }
 
 fn find(tx: &Transaction<'_>, which: &SandboxRef) -> Result<Option<Sandbox>> {

@@ -7,7 +7,7 @@ use crate::random;
 use crate::store::{Result, StoreError};
 
 /// One script for each format; never edit one that was released, add one.
-const STEPS: [&str; 2] = [FORMAT_1, FORMAT_2];
+const STEPS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
 
 const FORMAT_1: &str = "
 CREATE TABLE meta (
@@ -112,6 +112,19 @@ CREATE TABLE network_changes (
 CREATE INDEX network_changes_of_sandbox ON network_changes (sandbox_id, id);
 "#;
 
+/// An address belongs to one sandbox. Where several have it, nobody knows but that the newest was
+/// told last: the others are suspended, and whoever follows the changes forgets everything.
+const FORMAT_3: &str = "
+UPDATE sandboxes SET state = 'suspended', address = NULL
+WHERE address IS NOT NULL AND generation < (
+    SELECT max(generation) FROM sandboxes AS newest WHERE newest.address = sandboxes.address
+);
+UPDATE meta SET revision = revision + 1, forgotten = revision + 1;
+DELETE FROM changes;
+CREATE UNIQUE INDEX live_addresses ON sandboxes (address) WHERE address IS NOT NULL;
+CREATE INDEX name_holds_of_project ON name_holds (project_id, held_until);
+";
+
 /// Brings the file to the newest format and returns its epoch.
 pub(super) fn migrate(connection: &mut Connection, now: Timestamp) -> Result<String> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -153,7 +166,7 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut connection, Timestamp::from_millis(0)).unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 99, known: 2 }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 3 }), "{error}");
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).unwrap();
         assert_eq!(tables, 0);
@@ -189,5 +202,42 @@ mod tests {
         let revision: i64 =
             connection.query_row("SELECT revision FROM meta", [], |r| r.get(0)).unwrap();
         assert_eq!(revision, 5);
+    }
+
+    #[test]
+    fn of_several_sandboxes_at_one_address_only_the_newest_keeps_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(FORMAT_1).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        begin(&connection, Timestamp::from_millis(5)).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO organizations VALUES ('o', 'o', 0);
+                 INSERT INTO projects VALUES ('p', 'o', 'p', 0);
+                 INSERT INTO changes VALUES (5, '{}');
+                 INSERT INTO sandboxes (id, project_id, state, address, generation, exposed_ports, \
+                 public, auto_resume, spec, created_at) VALUES
+                 ('old', 'p', 'running', '10.0.0.1', 1, '[]', 0, 1, '{}', 0),
+                 ('new', 'p', 'running', '10.0.0.1', 3, '[]', 0, 1, '{}', 0),
+                 ('other', 'p', 'running', '10.0.0.2', 2, '[]', 0, 1, '{}', 0);",
+            )
+            .unwrap();
+        migrate(&mut connection, Timestamp::from_millis(9)).unwrap();
+        let mut query =
+            connection.prepare("SELECT id, state, address FROM sandboxes ORDER BY id").unwrap();
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        let rows: Vec<(String, String, Option<String>)> = rows.map(Result::unwrap).collect();
+        let row = |id: &str, state: &str, address: Option<&str>| {
+            (id.to_owned(), state.to_owned(), address.map(str::to_owned))
+        };
+        let expected = [
+            row("new", "running", Some("10.0.0.1")),
+            row("old", "suspended", None),
+            row("other", "running", Some("10.0.0.2")),
+        ];
+        assert_eq!(rows, expected);
+        let meta = connection
+            .query_row("SELECT revision, forgotten FROM meta", [], |r| Ok((r.get(0)?, r.get(1)?)));
+        assert_eq!(meta.unwrap(), (6, 6), "followers start from nothing");
     }
 }
