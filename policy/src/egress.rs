@@ -26,6 +26,7 @@ pub mod config;
 pub mod embedded;
 pub mod entry;
 pub mod facts;
+pub mod first_bytes;
 pub mod global;
 pub mod guardrail;
 pub mod name;

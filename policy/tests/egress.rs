@@ -5,6 +5,7 @@ mod config;
 mod decisions;
 mod entries;
 mod facts;
+mod first_bytes;
 mod global;
 mod properties;
 mod queries;

@@ -8,6 +8,7 @@
 //! is paused, never after it was resumed; and dispatch calls only while the root context is the
 //! effective one, so that an answer outlives the stream that asked.
 
+pub mod connection;
 pub mod http;
 pub mod metrics;
 pub mod queue;
@@ -77,4 +78,22 @@ pub fn configuration(size: usize) -> Result<Vec<u8>> {
     let bytes =
         hostcalls::get_buffer(buffer, 0, size).map_err(HostError::of("get_configuration"))?;
     Ok(bytes.unwrap_or_default())
+}
+
+/// A property of the effective context, as the host has it: text as it is, numbers in 8 bytes,
+/// little endian. `None` where there is no such property.
+///
+/// # Errors
+/// When the host refuses.
+pub fn property(path: &[&str]) -> Result<Option<Vec<u8>>> {
+    hostcalls::get_property(path.to_vec()).map_err(HostError::of("get_property"))
+}
+
+/// The root id that the configuration gives the calling root context: which of the module's filters
+/// it is. Empty where it gives none.
+///
+/// # Errors
+/// When the host refuses.
+pub fn root_id() -> Result<Vec<u8>> {
+    Ok(property(&["plugin_root_id"])?.unwrap_or_default())
 }

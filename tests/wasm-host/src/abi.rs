@@ -43,6 +43,7 @@ impl MapType {
 
 /// Buffers that this host can fill; the ABI's numbers.
 pub(crate) mod buffer {
+    pub(crate) const DOWNSTREAM_DATA: u32 = 2;
     pub(crate) const HTTP_CALL_RESPONSE_BODY: u32 = 4;
     pub(crate) const VM_CONFIGURATION: u32 = 6;
     pub(crate) const PLUGIN_CONFIGURATION: u32 = 7;
@@ -53,6 +54,7 @@ pub(crate) mod buffer {
 pub(crate) mod stream_type {
     pub(crate) const HTTP_REQUEST: u32 = 0;
     pub(crate) const HTTP_RESPONSE: u32 = 1;
+    pub(crate) const DOWNSTREAM: u32 = 2;
     pub(crate) const UPSTREAM: u32 = 3;
 }
 

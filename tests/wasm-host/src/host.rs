@@ -6,12 +6,14 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::connection::{Attributes, Connection};
 use crate::control_plane::{Answer, Call};
 use crate::filter_state::FilterState;
 use crate::headers::Headers;
 use crate::module;
 use crate::shared::Log;
 use crate::stream::{Ending, Outcome, StreamState};
+use crate::vm::Vm;
 use crate::world::World;
 
 /// An Envoy with one filter. Cloning gives another handle to the same one.
@@ -61,8 +63,13 @@ impl Host {
 
     /// Gives the filter a configuration.
     pub fn configure(&self, configuration: &str) -> Result<(), Refused> {
+        self.configure_root("", configuration)
+    }
+
+    /// Gives one of the module's filters, the one with that root id, a configuration.
+    pub fn configure_root(&self, root_id: &str, configuration: &str) -> Result<(), Refused> {
         let before = self.logs().len();
-        let accepted = self.with(|world| world.configure(configuration.as_bytes()));
+        let accepted = self.with(|world| world.configure(root_id, configuration.as_bytes()));
         if accepted {
             return Ok(());
         }
@@ -92,12 +99,36 @@ impl Host {
 
     /// A request without a body arrives at a worker, counted from 0.
     pub fn request_at(&self, worker: usize, headers: Headers) -> Stream {
+        self.request_of("", worker, headers, Attributes::new())
+    }
+
+    /// A request arrives at the filter with that root id, with what Envoy knows of it.
+    pub fn request_of(
+        &self,
+        root_id: &str,
+        worker: usize,
+        headers: Headers,
+        attributes: Attributes,
+    ) -> Stream {
         let vm = worker + 1;
-        let id = self.with(|world| {
-            let vm = world.vms.get_mut(vm).unwrap_or_else(|| panic!("no worker {worker}"));
-            vm.request(headers, true)
-        });
+        let id = self.with_vm(vm, |vm| vm.request(root_id, headers, attributes, true));
         Stream { host: self.clone(), vm, id }
+    }
+
+    /// A connection arrives at the network filter with that root id, on the first worker.
+    pub fn connect(&self, root_id: &str, attributes: Attributes) -> Connection {
+        let id = self.with_vm(1, |vm| vm.connect(root_id, attributes));
+        Connection { host: self.clone(), vm: 1, id }
+    }
+
+    pub(crate) fn with_vm<T>(&self, vm: usize, act: impl FnOnce(&mut Vm) -> T) -> T {
+        self.with(|world| {
+            act(world.vms.get_mut(vm).unwrap_or_else(|| panic!("no worker {}", vm - 1)))
+        })
+    }
+
+    pub(crate) fn look_at_vm<T>(&self, vm: usize, look: impl FnOnce(&Vm) -> T) -> T {
+        look(&self.0.borrow().vms[vm])
     }
 
     /// Does everything that can be done without time passing.
@@ -148,7 +179,7 @@ impl Host {
 
     /// Memory of the first worker's machine.
     pub fn memory_bytes(&self) -> usize {
-        self.0.borrow().vms.get(1).map_or(0, crate::vm::Vm::memory_bytes)
+        self.0.borrow().vms.get(1).map_or(0, Vm::memory_bytes)
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
@@ -219,14 +250,15 @@ impl Stream {
         self.look(|stream| stream.filter_state.get(key).cloned())
     }
 
-    fn act<T>(&self, act: impl FnOnce(&mut crate::vm::Vm, u32) -> T) -> T {
-        self.host.with(|world| act(&mut world.vms[self.vm], self.id))
+    fn act<T>(&self, act: impl FnOnce(&mut Vm, u32) -> T) -> T {
+        self.host.with_vm(self.vm, |vm| act(vm, self.id))
     }
 
     fn look<T>(&self, look: impl FnOnce(&StreamState) -> T) -> T {
-        let world = self.host.0.borrow();
-        let state = world.vms[self.vm].state();
-        let stream = state.streams.get(&self.id).or_else(|| state.finished.get(&self.id));
-        look(stream.unwrap_or_else(|| panic!("request {} is not known", self.id)))
+        self.host.look_at_vm(self.vm, |vm| {
+            let state = vm.state();
+            let stream = state.streams.get(&self.id).or_else(|| state.finished.get(&self.id));
+            look(stream.unwrap_or_else(|| panic!("request {} is not known", self.id)))
+        })
     }
 }

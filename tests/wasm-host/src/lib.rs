@@ -20,7 +20,8 @@
 //!
 //! - A virtual machine for the main thread and one for each worker; a canary first tries each
 //!   configuration. A new configuration is a new root context in the same machine.
-//! - Resuming, replying and resetting happen after the filter's callback has returned.
+//! - A module may hold several filters, told apart by their root ids: they share the machine.
+//! - Resuming, replying, resetting and closing happen after the filter's callback has returned.
 //! - A request's headers are gone once it was resumed: a filter that reads them then is told
 //!   `BadArgument`, on which the SDK panics.
 //! - More than 256 replies in one callback are a fault: in Envoy they overflow the machine's stack.
@@ -33,12 +34,13 @@
 //! # What it does not do
 //!
 //! Bodies and trailers are not passed to the filter; there are no gRPC calls (a filter that makes
-//! one traps) and no network filters. A machine that trapped stays dead, and the test fails with
-//! the trap's message and backtrace.
+//! one traps). Of a network filter's connections, only the client's bytes are passed to it. A machine
+//! that trapped stays dead, and the test fails with the trap's message and backtrace.
 //!
 //! Time stands still unless a test calls [`Host::advance`].
 
 mod abi;
+mod connection;
 mod control_plane;
 mod filter_state;
 mod headers;
@@ -50,6 +52,7 @@ mod stream;
 mod vm;
 mod world;
 
+pub use connection::{Attributes, Connected, Connection, Upstream};
 pub use control_plane::{Answer, Call, Response};
 pub use filter_state::{FilterState, LifeSpan};
 pub use headers::Headers;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::connection::Attributes;
 use crate::filter_state::{DYNAMIC_HOST, DYNAMIC_PORT, FilterState, LifeSpan};
 use crate::headers::Headers;
 
@@ -58,6 +59,7 @@ const BLACK_HOLE: &str = "black-hole.invalid";
 #[derive(Debug)]
 pub(crate) struct StreamState {
     pub(crate) root: u32,
+    pub(crate) attributes: Attributes,
     pub(crate) request: Headers,
     /// Whether the filter may look at the request's headers now.
     pub(crate) request_readable: bool,
@@ -77,11 +79,12 @@ pub(crate) struct StreamState {
 }
 
 impl StreamState {
-    pub(crate) fn new(root: u32, request: Headers) -> Self {
+    pub(crate) fn new(root: u32, request: Headers, attributes: Attributes) -> Self {
         let black_hole =
             |value: &str| FilterState { value: value.to_owned(), span: LifeSpan::FilterChain };
         Self {
             root,
+            attributes,
             request,
             request_readable: false,
             response: Headers::new(),

@@ -1,6 +1,7 @@
 //! One virtual machine: a filter's memory, its contexts, and calls into it.
 
 mod lifecycle;
+mod network;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use wasmtime::{Instance, Linker, Memory, Module, Store, TypedFunc, Val};
 
+use crate::connection::ConnectionState;
 use crate::control_plane::Response;
 use crate::imports;
 use crate::shared::{Shared, VmId};
@@ -25,12 +27,16 @@ pub(crate) enum Action {
     ResumeResponse,
     Reply(u32, LocalReply),
     Reset(u32),
+    Close(u32),
+    Proceed(u32),
     RootDone(u32),
 }
 
 /// A root context: one configuration of the filter.
 #[derive(Debug, Default)]
 pub(crate) struct Root {
+    /// Which of the module's filters it is.
+    pub(crate) root_id: String,
     /// New requests go to the current root; an older one lives until its last request ends.
     pub(crate) current: bool,
     pub(crate) tick_period: Option<Duration>,
@@ -52,6 +58,9 @@ pub(crate) struct VmState {
     /// Requests with a context in the machine, and those that had one.
     pub(crate) streams: BTreeMap<u32, StreamState>,
     pub(crate) finished: BTreeMap<u32, StreamState>,
+    /// Connections, likewise.
+    pub(crate) connections: BTreeMap<u32, ConnectionState>,
+    pub(crate) disconnected: BTreeMap<u32, ConnectionState>,
     pub(crate) actions: VecDeque<Action>,
     /// A reply was made in this callback: what it returns no longer counts.
     pub(crate) stop_iteration: bool,
@@ -74,11 +83,15 @@ impl VmState {
 
     /// The root context of that context.
     pub(crate) fn root_of(&self, context: u32) -> u32 {
-        self.streams.get(&context).map_or(context, |stream| stream.root)
+        let of_stream = self.streams.get(&context).map(|stream| stream.root);
+        let of_connection = || self.connections.get(&context).map(|connection| connection.root);
+        of_stream.or_else(of_connection).unwrap_or(context)
     }
 
     pub(crate) fn has_context(&self, context: u32) -> bool {
-        self.streams.contains_key(&context) || self.roots.contains_key(&context)
+        self.streams.contains_key(&context)
+            || self.connections.contains_key(&context)
+            || self.roots.contains_key(&context)
     }
 
     fn new_context(&mut self) -> u32 {
@@ -107,6 +120,8 @@ impl Vm {
             roots: BTreeMap::new(),
             streams: BTreeMap::new(),
             finished: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            disconnected: BTreeMap::new(),
             actions: VecDeque::new(),
             stop_iteration: false,
             call_response: None,

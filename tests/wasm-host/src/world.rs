@@ -32,16 +32,17 @@ impl World {
         Self { shared, vms, control_plane, module }
     }
 
-    /// Tries a configuration in a canary, and gives it to every machine if it is accepted.
-    pub(crate) fn configure(&mut self, configuration: &[u8]) -> bool {
+    /// Tries a configuration of the filter with that root id in a canary, and gives it to every
+    /// machine if it is accepted.
+    pub(crate) fn configure(&mut self, root_id: &str, configuration: &[u8]) -> bool {
         let mut canary = Vm::new(CANARY, &self.module, Rc::clone(&self.shared));
-        let accepted = canary.configure(configuration);
+        let accepted = canary.configure(root_id, configuration);
         self.shared.borrow_mut().cancel_calls(CANARY, None);
         if !accepted {
             return false;
         }
         for vm in &mut self.vms {
-            if !vm.configure(configuration) {
+            if !vm.configure(root_id, configuration) {
                 let mut shared = self.shared.borrow_mut();
                 shared.fault("a machine refused a configuration that the canary had accepted");
             }

@@ -1,5 +1,6 @@
 //! Logs, time, configuration, properties, metrics, contexts and foreign functions.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use wasmtime::Linker;
 
 use super::{Guest, Hostcall, hostcall};
 use crate::abi::{Status, buffer};
-use crate::filter_state;
+use crate::connection::Attributes;
+use crate::filter_state::{self, FilterState};
 use crate::shared::{Log, LogLevel, Metric};
 use crate::stream::StreamState;
 use crate::vm::{Action, VmState};
@@ -115,6 +117,13 @@ fn read_buffer(guest: &mut Guest<'_>, buffer: u32) -> Hostcall<Vec<u8>> {
                 _ => Err(Status::NotFound.into()),
             }
         }
+        buffer::DOWNSTREAM_DATA => {
+            let context = state.context();
+            match state.connections.get(&context) {
+                Some(connection) if connection.readable => Ok(connection.received.clone()),
+                _ => Err(Status::NotFound.into()),
+            }
+        }
         number if number <= buffer::LAST => Err(Status::NotFound.into()),
         _ => Err(Status::BadArgument.into()),
     }
@@ -130,12 +139,55 @@ pub(super) fn stream<'a>(guest: &'a mut Guest<'_>) -> Hostcall<&'a mut StreamSta
 fn set_filter_state(guest: &mut Guest<'_>, arguments: &[u8]) -> Hostcall {
     let (key, new) = filter_state::parse(arguments)?;
     let shared = Rc::clone(&guest.state().shared);
-    let stream = stream(guest)?;
-    if stream.filter_state.get(&key).is_some_and(|old| old.span != new.span) {
+    let subject = subject(guest)?;
+    if subject.filter_state.get(&key).is_some_and(|old| old.span != new.span) {
         shared.borrow_mut().fault(format!("it set the filter state {key} with another life span"));
     }
-    stream.filter_state.insert(key, new);
+    subject.filter_state.insert(key, new);
     Ok(())
+}
+
+/// What a request and a connection have in common.
+struct Subject<'a> {
+    filter_state: &'a mut BTreeMap<String, FilterState>,
+    properties: &'a mut BTreeMap<Vec<u8>, Vec<u8>>,
+    attributes: &'a Attributes,
+}
+
+/// The request or connection that a host call is about; a root context has none.
+fn subject<'a>(guest: &'a mut Guest<'_>) -> Hostcall<Subject<'a>> {
+    let state = guest.state();
+    let context = state.context();
+    if let Some(connection) = state.connections.get_mut(&context) {
+        return Ok(Subject {
+            filter_state: &mut connection.filter_state,
+            properties: &mut connection.properties,
+            attributes: &connection.attributes,
+        });
+    }
+    let stream = state.streams.get_mut(&context).ok_or(Status::NotFound)?;
+    Ok(Subject {
+        filter_state: &mut stream.filter_state,
+        properties: &mut stream.properties,
+        attributes: &stream.attributes,
+    })
+}
+
+/// A property of the effective context: its plugin's, what the filter set, or what Envoy knows.
+fn property(guest: &mut Guest<'_>, path: &[u8]) -> Hostcall<Vec<u8>> {
+    if path == b"plugin_root_id" {
+        let state = guest.state();
+        let root = state.root_of(state.context());
+        let root = state.roots.get(&root).ok_or(Status::NotFound)?;
+        return Ok(root.root_id.clone().into_bytes());
+    }
+    let subject = subject(guest)?;
+    if let Some(value) = subject.properties.get(path) {
+        return Ok(value.clone());
+    }
+    // The parts of a path are separated by NULs.
+    let name = String::from_utf8_lossy(path).replace('\0', ".");
+    subject.attributes.get(&name).cloned().ok_or_else(|| Status::NotFound.into())
 }
 
 fn define_properties(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
@@ -144,7 +196,7 @@ fn define_properties(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
         "proxy_get_property",
         |guest, path: u32, size: u32, pointer_at: u32, size_at: u32| {
             let path = guest.read(path, size)?;
-            let value = stream(guest)?.properties.get(&path).cloned().ok_or(Status::NotFound)?;
+            let value = property(guest, &path)?;
             guest.give(&value, pointer_at, size_at)
         }
     );
@@ -154,7 +206,7 @@ fn define_properties(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
         |guest, path: u32, path_size: u32, value: u32, value_size: u32| {
             let path = guest.read(path, path_size)?;
             let value = guest.read(value, value_size)?;
-            stream(guest)?.properties.insert(path, value);
+            subject(guest)?.properties.insert(path, value);
             Ok(())
         }
     );

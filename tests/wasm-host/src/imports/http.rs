@@ -119,6 +119,10 @@ fn define_streams(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_continue_stream", |guest, stream: u32| {
         let id = guest.state().context();
         // For a context without a request, Envoy has nothing to resume, and says Ok.
+        if stream == stream_type::DOWNSTREAM {
+            guest.state().actions.push_back(Action::Proceed(id));
+            return Ok(());
+        }
         let Ok(state) = general::stream(guest) else { return Ok(()) };
         let action = match stream {
             stream_type::HTTP_REQUEST => Action::Resume(id),
@@ -132,6 +136,12 @@ fn define_streams(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     });
     hostcall!(linker, "proxy_close_stream", |guest, stream: u32| {
         let id = guest.state().context();
+        if stream == stream_type::DOWNSTREAM {
+            if guest.state().connections.contains_key(&id) {
+                guest.state().actions.push_back(Action::Close(id));
+            }
+            return Ok(());
+        }
         if general::stream(guest).is_err() {
             return Ok(());
         }

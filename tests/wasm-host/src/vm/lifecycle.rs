@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Action, Root, Vm};
+use crate::connection::Attributes;
 use crate::control_plane::Response;
 use crate::headers::Headers;
 use crate::shared::PendingCall;
@@ -11,17 +12,19 @@ use crate::stream::{Ending, LocalReply, Reply, StreamState};
 
 const CONTINUE: u32 = 0;
 
-fn count(number: usize) -> u32 {
+pub(super) fn count(number: usize) -> u32 {
     u32::try_from(number).expect("a test's maps and bodies are small")
 }
 
 // --- Root contexts ---
 
 impl Vm {
-    /// Starts a root context with that configuration; `false` when the filter refuses it.
-    pub(crate) fn configure(&mut self, configuration: &[u8]) -> bool {
+    /// Starts a root context of the filter with that root id, with that configuration; `false` when
+    /// the filter refuses it.
+    pub(crate) fn configure(&mut self, root_id: &str, configuration: &[u8]) -> bool {
         let root = self.state_mut().new_context();
-        self.state_mut().roots.insert(root, Root::default());
+        let state = Root { root_id: root_id.to_owned(), ..Root::default() };
+        self.state_mut().roots.insert(root, state);
         self.invoke("proxy_on_context_create", root, &[root, 0]);
         let started = self.invoke("proxy_on_vm_start", root, &[root, 0]) != 0;
         self.state_mut().configuration = Some(configuration.to_vec());
@@ -29,7 +32,8 @@ impl Vm {
             self.invoke("proxy_on_configure", root, &[root, count(configuration.len())]) != 0;
         self.state_mut().configuration = None;
         if started && accepted {
-            for (id, other) in &mut self.state_mut().roots {
+            let roots = &mut self.state_mut().roots;
+            for (id, other) in roots.iter_mut().filter(|(_, other)| other.root_id == root_id) {
                 other.current = *id == root;
             }
             self.release_roots();
@@ -37,19 +41,25 @@ impl Vm {
         started && accepted
     }
 
-    /// The root context that new requests get.
-    fn current_root(&self) -> Option<u32> {
-        self.state().roots.iter().find(|(_, root)| root.current).map(|(id, _)| *id)
+    /// The root context that new requests or connections of a filter get.
+    pub(super) fn current_root(&self, root_id: &str) -> Option<u32> {
+        let current = |root: &Root| root.current && root.root_id == root_id;
+        self.state().roots.iter().find(|(_, root)| current(root)).map(|(id, _)| *id)
     }
 
     /// Ends root contexts that are neither current nor used by a request.
-    fn release_roots(&mut self) {
+    pub(super) fn release_roots(&mut self) {
+        // One that is being configured becomes current when that is done.
+        if self.state().configuration.is_some() {
+            return;
+        }
         let state = self.state();
         let unused: Vec<u32> = state
             .roots
             .iter()
             .filter(|(id, root)| {
-                let used = state.streams.values().any(|stream| stream.root == **id);
+                let used = state.streams.values().any(|stream| stream.root == **id)
+                    || state.connections.values().any(|connection| connection.root == **id);
                 !root.current && !root.lingering && !used
             })
             .map(|(id, _)| *id)
@@ -119,14 +129,20 @@ impl Vm {
 // --- Requests ---
 
 impl Vm {
-    /// A request arrives.
-    pub(crate) fn request(&mut self, headers: Headers, end_of_stream: bool) -> u32 {
-        let Some(root) = self.current_root() else {
+    /// A request arrives at the filter with that root id.
+    pub(crate) fn request(
+        &mut self,
+        root_id: &str,
+        headers: Headers,
+        attributes: Attributes,
+        end_of_stream: bool,
+    ) -> u32 {
+        let Some(root) = self.current_root(root_id) else {
             panic!("a request before the filter has a configuration");
         };
         let id = self.state_mut().new_context();
         let number = count(headers.len());
-        self.state_mut().streams.insert(id, StreamState::new(root, headers));
+        self.state_mut().streams.insert(id, StreamState::new(root, headers, attributes));
         self.invoke("proxy_on_context_create", id, &[id, root]);
         self.with(id, |stream| stream.request_readable = true);
         let returned =
@@ -199,6 +215,8 @@ impl Vm {
                 self.finish(id, Ending::Reset);
             }
             Action::RootDone(id) => self.delete_root(id),
+            Action::Close(id) => self.close(id),
+            Action::Proceed(id) => self.proceed(id),
         }
     }
 
@@ -233,7 +251,7 @@ impl Vm {
         self.finish(id, Ending::Replied(Reply { status, headers, body }));
     }
 
-    fn fault(&mut self, what: impl Into<String>) {
+    pub(super) fn fault(&mut self, what: impl Into<String>) {
         let shared = Rc::clone(&self.state().shared);
         shared.borrow_mut().fault(what);
     }

@@ -1,0 +1,39 @@
+//! What a refused request reads, and what the agent's probe does.
+
+use sandgate_hostcalls::{Result, stream};
+use sandgate_policy::egress::Rule;
+use serde_json::{Value, json};
+
+use crate::vm::{self, Protocol};
+
+/// Answers a denial with the rule that decided; without one, the filter could not decide.
+pub(crate) fn deny(rule: Option<&Rule>) -> Result<()> {
+    let body = match rule {
+        Some(rule) => json!({
+            "error": "the network policy of this sandbox does not allow this destination",
+            "code": "EGRESS_DENIED",
+            "rule": rule.to_string(),
+        }),
+        None => json!({
+            "error": "the gateway of this sandbox could not judge the request, and so refuses it",
+            "code": "EGRESS_DENIED",
+        }),
+    };
+    answer(403, &body)
+}
+
+/// Answers the probe: 200 once both filters have a configuration, with the generation that is in
+/// force for both.
+pub(crate) fn probe() -> Result<()> {
+    let generations = vm::with(|vm| {
+        (vm.generation(), vm.generation_of(Protocol::Tcp), vm.generation_of(Protocol::Http))
+    });
+    let (both, tcp, http) = generations.unwrap_or_default();
+    let status = if both.is_some() { 200 } else { 503 };
+    answer(status, &json!({ "generation": both, "tcp": tcp, "http": http }))
+}
+
+fn answer(status: u16, body: &Value) -> Result<()> {
+    let headers = [("content-type", "application/json"), ("cache-control", "no-store")];
+    stream::reply(status, &headers, body.to_string().as_bytes())
+}

@@ -1,0 +1,50 @@
+//! Memory is bounded whatever a sandbox sends.
+
+use crate::hello::hello;
+use crate::support::{Egress, allow_list, deny_list};
+
+#[test]
+fn connections_that_come_and_go_leave_nothing_behind() {
+    let egress = Egress::with(deny_list());
+    let come_and_go = |rounds: u32| {
+        for round in 0..rounds {
+            let name = format!("n{round}.{}.test", "x".repeat(60));
+            let late = egress.connect("8.8.8.8:443", "");
+            late.send(&hello(&name)[..30], false);
+            late.leave();
+            egress.connect("8.8.8.8:443", &name).leave();
+            egress.connect("8.8.8.8:443", "bad.test").leave();
+            egress.get("8.8.8.8:80", &name).complete();
+            egress.get("8.8.8.8:80", "bad.test");
+        }
+    };
+    come_and_go(300);
+    let memory = egress.host.memory_bytes();
+    come_and_go(3_000);
+    assert!(egress.host.memory_bytes() <= memory + (64 << 10), "{memory} grew");
+}
+
+#[test]
+fn ten_thousand_connections_at_once_take_a_few_megabytes() {
+    let egress = Egress::with(allow_list());
+    egress.connect("10.1.2.3:22", "").leave();
+    let before = egress.host.memory_bytes();
+    let connections: Vec<_> = (0..10_000)
+        .map(|_| egress.connect("10.1.2.3:443", "a-name-of-usual-length.test"))
+        .collect();
+    let grown = egress.host.memory_bytes() - before;
+    assert!(grown < 10 << 20, "{grown} bytes for {} connections", connections.len());
+}
+
+#[test]
+fn a_client_that_never_ends_its_first_line_is_held_for_so_long_only() {
+    let egress = Egress::with(deny_list());
+    let connection = egress.connect("8.8.8.8:80", "");
+    let before = egress.host.memory_bytes();
+    for _ in 0..1_000 {
+        if connection.is_open() {
+            assert_eq!(connection.send(&[b'A'; 10], false), b"", "held");
+        }
+    }
+    assert!(egress.host.memory_bytes() <= before + (256 << 10));
+}

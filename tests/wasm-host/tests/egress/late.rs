@@ -1,0 +1,188 @@
+//! A client that shows its name late gains nothing by it.
+
+use sandgate_wasm_host::{Connected, Connection};
+
+use crate::hello::{hello, message, records};
+use crate::support::{Egress, OK, allow_list, deny_list, to_address, to_name};
+
+/// A connection that was let out before anything was seen of it.
+fn silent(egress: &Egress) -> Connection {
+    let connection = egress.connect("8.8.8.8:443", "");
+    assert_eq!(connection.outcome(), to_address("8.8.8.8:443"));
+    connection
+}
+
+/// What is passed on of what a client sends in parts of that size.
+fn send_in_parts(connection: &Connection, bytes: &[u8], size: usize) -> Vec<u8> {
+    let mut passed = Vec::new();
+    for part in bytes.chunks(size) {
+        if connection.is_open() {
+            passed.extend(connection.send(part, false));
+        }
+    }
+    passed
+}
+
+fn closed_by(connection: &Connection) -> Option<String> {
+    assert_eq!(connection.outcome(), Connected::Closed);
+    assert_eq!(connection.property("sandgate_decision").as_deref(), Some("deny"));
+    connection.property("sandgate_rule")
+}
+
+#[test]
+fn a_denied_name_that_comes_late_is_denied_and_never_passed_on() {
+    let egress = Egress::with(deny_list());
+    for size in [1, 5, 100, 100_000] {
+        let connection = silent(&egress);
+        assert_eq!(send_in_parts(&connection, &hello("bad.test"), size), b"", "parts of {size}");
+        assert_eq!(closed_by(&connection).as_deref(), Some("deny_out bad.test"));
+    }
+    assert_eq!(egress.decisions("tcp.deny.deny_out"), 4);
+}
+
+#[test]
+fn other_names_that_come_late_pass_byte_for_byte() {
+    let egress = Egress::with(deny_list());
+    for size in [1, 5, 100, 100_000] {
+        let connection = silent(&egress);
+        let sent = [hello("good.test"), b"and more".to_vec()].concat();
+        assert_eq!(send_in_parts(&connection, &sent, size), sent, "parts of {size}");
+        assert!(connection.is_open());
+    }
+}
+
+#[test]
+fn a_hello_in_many_records_or_larger_than_the_proxys_own_limit_is_read() {
+    let egress = Egress::with(deny_list());
+    for (padding, record) in [(0, 1), (1_100, 16_000), (17_000, 16_000), (50_000, 300)] {
+        let connection = silent(&egress);
+        let bad = records(&message(&["bad.test"], padding), record);
+        assert_eq!(send_in_parts(&connection, &bad, 1_460), b"", "{padding} {record}");
+        assert_eq!(closed_by(&connection).as_deref(), Some("deny_out bad.test"));
+        let connection = silent(&egress);
+        let good = records(&message(&["good.test"], padding), record);
+        assert_eq!(send_in_parts(&connection, &good, 1_460), good, "{padding} {record}");
+    }
+}
+
+#[test]
+fn what_is_no_hello_that_a_server_could_read_is_denied() {
+    let egress = Egress::with(deny_list());
+    let mut truncated = hello("good.test");
+    let length = truncated.len();
+    truncated[length - 4] = 200;
+    for (bytes, what) in [
+        (records(&message(&["good.test", "bad.test"], 0), 16_000), "two names"),
+        (records(&message(&[""], 0), 16_000), "an empty name"),
+        (records(&message(&["b\u{e4}d.test"], 0), 16_000), "a name that is none"),
+        (records(&[2, 0, 0, 1, 0], 16_000), "another handshake message"),
+        (truncated, "an extension that runs over"),
+        (b"\x16\x03\x01\x00\x00".to_vec(), "an empty record"),
+        (
+            [&hello("good.test")[..20], b"\x17\x03\x01\x00\x01x"].concat(),
+            "too short, and then none",
+        ),
+        (
+            vec![0x16, 3, 1, 0xff, 0xff]
+                .into_iter()
+                .chain([1, 0xff, 0xff, 0xff])
+                .chain(vec![0; 70_000])
+                .collect(),
+            "a hello without an end",
+        ),
+    ] {
+        let connection = silent(&egress);
+        let passed = send_in_parts(&connection, &bytes, 1_460);
+        let is_open = connection.is_open();
+        // A record that waits for more is held for as long as it waits.
+        assert!(passed.is_empty(), "{what}: passed {} bytes", passed.len());
+        assert!(!is_open || what.starts_with("too short"), "{what}: still open");
+    }
+}
+
+#[test]
+fn http_that_comes_late_is_closed_since_nobody_would_judge_its_next_request() {
+    let egress = Egress::with(deny_list());
+    for request in [
+        "GET / HTTP/1.1\r\nHost: good.test\r\n\r\n",
+        "\r\n\r\nGET / HTTP/1.1\r\nHost: bad.test\r\n\r\n",
+        "\nGET\t/\thttp/1.0\n\n",
+        "FROB * HTTP/1.1\r\n",
+        "GET /\u{e4} HTTP/1.1\r\nHost: bad.test\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        for size in [1, 1_460] {
+            let connection = silent(&egress);
+            assert_eq!(send_in_parts(&connection, request.as_bytes(), size), b"", "{request}");
+            assert_eq!(closed_by(&connection).as_deref(), Some("Host not understood"));
+        }
+    }
+    let connection = silent(&egress);
+    let endless = [b"GET /".to_vec(), vec![b'a'; 20_000]].concat();
+    assert_eq!(send_in_parts(&connection, &endless, 1_460), b"");
+    assert_eq!(connection.outcome(), Connected::Closed);
+}
+
+#[test]
+fn other_protocols_pass_as_soon_as_they_can_be_told_apart() {
+    let egress = Egress::with(deny_list());
+    for bytes in [
+        &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
+        b"EHLO me.test\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
+        b"\x16\x01\x00",
+        b"\x10\x1a\x00\x04MQTT",
+        b"AMQP\x00\x00\x09\x01",
+        b"GET key\r\n",
+        b"ping",
+    ] {
+        let connection = silent(&egress);
+        assert_eq!(connection.send(bytes, false), bytes, "{bytes:?}");
+        assert_eq!(connection.send(b"GET / HTTP/1.1\r\n", false), b"GET / HTTP/1.1\r\n");
+        assert!(connection.is_open());
+    }
+}
+
+#[test]
+fn the_end_of_what_could_have_become_more_is_passed_on() {
+    let egress = Egress::with(deny_list());
+    for bytes in [&b"HELLO"[..], b"", &hello("bad.test")[..40]] {
+        assert_eq!(silent(&egress).send(bytes, true), bytes);
+    }
+}
+
+#[test]
+fn a_virtual_address_is_no_cover_for_another_name() {
+    let egress = Egress::with(allow_list());
+    let connect = || egress.connect(&format!("{OK}:443"), "");
+    let connection = connect();
+    assert_eq!(connection.outcome(), to_name("ok.test:443"));
+    assert_eq!(connection.send(&hello("bad.test"), false), b"");
+    assert_eq!(closed_by(&connection).as_deref(), Some("default deny"));
+    for bytes in [hello("ok.test"), hello("a.ok.test"), hello(""), b"x\n".to_vec()] {
+        let connection = connect();
+        assert_eq!(connection.send(&bytes, false), bytes);
+        assert!(connection.is_open());
+    }
+}
+
+#[test]
+fn a_client_that_was_silent_while_the_policy_changed_is_judged_by_the_new_one() {
+    let egress = Egress::with(serde_json::json!({}));
+    let (bad, good) = (silent(&egress), silent(&egress));
+    egress.configure(&crate::support::configuration(2, &[deny_list()]));
+    assert_eq!(bad.send(&hello("bad.test"), false), b"");
+    assert_eq!(closed_by(&bad).as_deref(), Some("deny_out bad.test"));
+    assert_eq!(good.send(&hello("good.test"), false), hello("good.test"));
+}
+
+#[test]
+fn where_no_name_matters_nothing_is_looked_at() {
+    let egress = Egress::with(serde_json::json!({ "deny_out": ["8.8.4.0/24"] }));
+    let connection = silent(&egress);
+    assert_eq!(connection.send(&hello("bad.test")[..40], false), &hello("bad.test")[..40]);
+    let egress = Egress::with(allow_list());
+    let connection = egress.connect("10.1.2.3:443", "");
+    assert_eq!(connection.send(b"G", false), b"G");
+}
