@@ -1,0 +1,426 @@
+//! The agent's life: closed, then one generation after the other, then closed again.
+//!
+//! 1. [`Agent::set_up`]: nftables, closed; the DNS proxy; only then forwarding.
+//! 2. A policy comes: Envoy is started with it. When its filter says that it has it, nftables and DNS get
+//!    it too, and the way opens.
+//! 3. Another policy comes: first what neither forbids, everywhere, then the new one alone, each step
+//!    waited for.
+//! 4. Envoy dies, or does not take a generation: closed, and Envoy starts again.
+//! 5. The end: closed, Envoy ended, and everything put back.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sandgate_policy::egress::NetworkPolicy;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::dns;
+use crate::envoy::{Child, Files, files::FilesError, probe};
+use crate::gate::Gate;
+use crate::generation::{Generation, InForce};
+use crate::host::{Routes, Sysctls, routes::RouteError, sysctl, sysctl::SysctlError};
+use crate::nftables::apply::NftError;
+use crate::nftables::layout::Mode;
+use crate::nftables::render;
+use crate::settings::{Settings, Source};
+use crate::source::{self, Offer, Offers};
+use crate::status::{self, Status};
+use crate::virtual_addresses::VirtualAddresses;
+
+/// How long Envoy has for taking a generation, from its start and while it runs.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+const TAKES_WITHIN: Duration = Duration::from_secs(10);
+/// How long a dead Envoy stays dead: at first, and at most.
+const RESTARTS_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How many files Envoy may have open: twice the connections that its configuration allows, and some.
+const FILES: u64 = 110_000;
+/// How often memory is looked at.
+const MEASURES: Duration = Duration::from_secs(5);
+
+/// The agent can't begin.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// nftables.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// Kernel settings.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// Routing of DNS.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The DNS proxy.
+    #[error(transparent)]
+    Dns(#[from] dns::BindError),
+    /// Envoy's files.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+}
+
+/// Runs an agent until `end` is cancelled.
+///
+/// Call it on the thread that lives as long as the program: Envoy is bound to it.
+///
+/// # Errors
+///
+/// Where it can't begin; what it had set up by then is taken away again.
+pub async fn run(settings: Settings, end: CancellationToken) -> Result<(), AgentError> {
+    let mut agent = Agent::new(settings);
+    let done = agent.set_up().await;
+    if done.is_ok() {
+        end.run_until_cancelled(agent.live()).await;
+    }
+    agent.take_down().await;
+    done
+}
+
+struct Agent {
+    settings: Settings,
+    gate: Gate,
+    sysctls: Sysctls,
+    routes: Routes,
+    files: Option<Files>,
+    dns: Option<dns::Proxy>,
+    dns_end: CancellationToken,
+    tasks: JoinSet<()>,
+    said: status::Files,
+
+    names: VirtualAddresses,
+    number: u64,
+    in_force: Option<NetworkPolicy>,
+    envoy: Option<Child>,
+    status: Status,
+    /// Why something newer than what is in force is not.
+    not_taken: Option<String>,
+    /// Why there is no way out.
+    no_way: Option<String>,
+    /// When Envoy is started again, and how long that took to be allowed last.
+    restart: Option<(Instant, Duration)>,
+}
+
+impl Agent {
+    fn new(mut settings: Settings) -> Self {
+        settings.operator.protected.extend(own_addresses());
+        let said = status::Files {
+            ready: settings.ready_file.clone(),
+            status: settings.status_file.clone(),
+        };
+        Self {
+            settings,
+            gate: Gate::default(),
+            sysctls: Sysctls::default(),
+            routes: Routes::default(),
+            files: None,
+            dns: None,
+            dns_end: CancellationToken::new(),
+            tasks: JoinSet::new(),
+            said,
+            names: VirtualAddresses::default(),
+            number: 0,
+            in_force: None,
+            envoy: None,
+            status: Status::default(),
+            not_taken: None,
+            no_way: None,
+            restart: None,
+        }
+    }
+
+    /// Everything that does not depend on a policy. Closed before anything is passed on.
+    async fn set_up(&mut self) -> Result<(), AgentError> {
+        // What an agent said that was killed.
+        self.say();
+        let settings = &self.settings;
+        self.gate.apply(&render::setup(&settings.layout)).await?;
+        raise_file_limit();
+        self.sysctls.make(&sysctl::PROMPT_REFUSALS)?;
+        self.sysctls.make(&sysctl::QUEUES)?;
+        self.routes.make().await?;
+        let ports = settings.layout.ports;
+        self.files = Some(Files::prepare(
+            &settings.run_dir,
+            &settings.filter,
+            settings.envoy_config.clone(),
+            ports,
+        )?);
+        let sandbox = |address| dns::Listen {
+            address: SocketAddr::new(address, ports.dns),
+            role: dns::Role::Sandbox,
+            transparent: true,
+        };
+        let inner = dns::Listen {
+            address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ports.resolver),
+            role: dns::Role::Inner,
+            transparent: false,
+        };
+        let listen =
+            [sandbox(Ipv4Addr::UNSPECIFIED.into()), sandbox(Ipv6Addr::UNSPECIFIED.into()), inner];
+        let (proxy, server) =
+            dns::Proxy::bind(&listen, settings.resolvers.clone(), dns::Limits::default())?;
+        self.dns = Some(proxy);
+        self.tasks.spawn(server.run(self.dns_end.clone()));
+        self.tasks.spawn(self.gate.clone().keep());
+        if let Mode::Gateway { .. } = settings.layout.mode {
+            self.sysctls.make(&sysctl::FORWARDING)?;
+        }
+        Ok(())
+    }
+
+    /// Follows the policy and Envoy for ever.
+    async fn live(&mut self) {
+        let mut offered = self.follow();
+        let mut measure = tokio::time::interval(MEASURES);
+        self.say();
+        loop {
+            let restart = self.restart.map_or_else(Instant::now, |(at, _)| at);
+            tokio::select! {
+                Ok(()) = offered.changed() => {
+                    let offer = offered.borrow_and_update().clone();
+                    self.take(offer).await;
+                }
+                () = died(self.envoy.as_mut()) => self.envoy_is_gone("it ended").await,
+                () = tokio::time::sleep_until(restart), if self.restart.is_some() => self.start().await,
+                _ = measure.tick() => {}
+            }
+            self.say();
+        }
+    }
+
+    fn follow(&mut self) -> watch::Receiver<Offer> {
+        let (offers, offered) = Offers::new();
+        match self.settings.source.clone() {
+            Source::File(path) => self.tasks.spawn(source::file::follow(path, offers)),
+            Source::ControlPlane(control_plane) => self.tasks.spawn(control_plane.follow(offers)),
+        };
+        offered
+    }
+
+    /// Puts what was offered in force, if it is new.
+    async fn take(&mut self, offer: Offer) {
+        self.not_taken = offer.problem;
+        let Some(new) = offer.policy else { return };
+        match self.in_force.clone() {
+            Some(old) if old == new => {}
+            Some(old) if self.envoy.is_some() => {
+                // Whatever happens on the way, the new one is what Envoy starts with next.
+                self.in_force = Some(new.clone());
+                if self.tighten(&InForce::Both(old, new.clone())).await {
+                    self.loosen(&InForce::Only(new)).await;
+                }
+            }
+            _ => {
+                self.in_force = Some(new);
+                self.restart.get_or_insert((Instant::now(), RESTARTS_AFTER.0));
+            }
+        }
+    }
+
+    /// A generation that allows nothing more than the one before: where it is known first does not
+    /// matter. Whether all have it.
+    async fn tighten(&mut self, in_force: &InForce) -> bool {
+        let Some(generation) = self.compile(in_force) else { return false };
+        if let Some(dns) = &self.dns {
+            dns.set(generation.dns.clone());
+        }
+        self.open(&generation).await && self.feed(&generation).await
+    }
+
+    /// A generation that allows more: Envoy has it before nftables lets new traffic there, and DNS
+    /// says names last.
+    async fn loosen(&mut self, in_force: &InForce) -> bool {
+        let Some(generation) = self.compile(in_force) else { return false };
+        if !(self.feed(&generation).await && self.open(&generation).await) {
+            return false;
+        }
+        if let Some(dns) = &self.dns {
+            dns.set(generation.dns.clone());
+        }
+        self.is_in_force(generation.number);
+        true
+    }
+
+    fn is_in_force(&mut self, number: u64) {
+        self.status.ready = true;
+        self.status.generation = number;
+        self.no_way = None;
+        tracing::info!("ready: generation {number} is in force");
+    }
+
+    fn compile(&mut self, in_force: &InForce) -> Option<Generation> {
+        self.number += 1;
+        let (operator, ports) = (&self.settings.operator, &self.settings.layout.ports);
+        match Generation::compile(self.number, in_force, operator, &mut self.names, ports) {
+            Ok(generation) => Some(generation),
+            Err(error) => {
+                self.not_taken = Some(error.to_string());
+                tracing::error!("{error}; what was in force before stays");
+                None
+            }
+        }
+    }
+
+    /// Applies the rules, with which the way is open.
+    async fn open(&mut self, generation: &Generation) -> bool {
+        match self.gate.open(&generation.rules).await {
+            Ok(()) => true,
+            Err(error) => {
+                // What is in force elsewhere is another generation: nothing passes until all agree.
+                self.envoy_is_gone(&format!("it can't be kept in step with nftables: {error}"))
+                    .await;
+                false
+            }
+        }
+    }
+
+    /// Gives Envoy a generation, and waits until its filter has it.
+    async fn feed(&mut self, generation: &Generation) -> bool {
+        let Some(files) = &self.files else { return false };
+        if let Err(error) = files.write_generation(&generation.filter) {
+            self.envoy_is_gone(&error.to_string()).await;
+            return false;
+        }
+        self.confirmed(generation.number, TAKES_WITHIN).await
+    }
+
+    /// Whether Envoy's filter has a generation within a time; where not, it is ended.
+    async fn confirmed(&mut self, number: u64, limit: Duration) -> bool {
+        let port = self.settings.layout.ports.probe;
+        let why = tokio::select! {
+            () = probe::until(port, number) => return true,
+            () = died(self.envoy.as_mut()) => "it ended".to_owned(),
+            () = tokio::time::sleep(limit) => format!("it did not take generation {number}"),
+        };
+        self.envoy_is_gone(&why).await;
+        false
+    }
+
+    /// Starts Envoy with what is in force, and opens when it has it.
+    async fn start(&mut self) {
+        let backoff = self.restart.take().map_or(RESTARTS_AFTER.0, |(_, backoff)| backoff);
+        // Where it fails: later, and later.
+        let next = (backoff * 2).min(RESTARTS_AFTER.1);
+        let Some(policy) = self.in_force.clone() else { return };
+        if !self.start_with(&InForce::Only(policy)).await {
+            self.restart = Some((Instant::now() + next, next));
+        }
+    }
+
+    async fn start_with(&mut self, in_force: &InForce) -> bool {
+        let Some(generation) = self.compile(in_force) else { return false };
+        let Some(files) = &self.files else { return false };
+        let written =
+            files.write_generation(&generation.filter).and_then(|()| files.write_bootstrap());
+        let started = written
+            .map_err(|error| error.to_string())
+            .and_then(|path| self.settings.envoy.start(&path).map_err(|error| error.to_string()));
+        match started {
+            Ok(child) => self.envoy = Some(child),
+            Err(error) => {
+                self.envoy_is_gone(&error).await;
+                return false;
+            }
+        }
+        if !(self.confirmed(generation.number, STARTS_WITHIN).await && self.open(&generation).await)
+        {
+            return false;
+        }
+        if let Some(dns) = &self.dns {
+            dns.set(generation.dns);
+        }
+        self.is_in_force(generation.number);
+        true
+    }
+
+    /// Closes; ends what is left of Envoy; and has it started again.
+    async fn envoy_is_gone(&mut self, why: &str) {
+        self.gate.close().await;
+        self.status.ready = false;
+        self.status.envoy_restarts += 1;
+        let problem = format!("there is no way out, because of Envoy: {why}");
+        tracing::error!("{problem}; it is started again");
+        self.no_way = Some(problem);
+        self.say();
+        if let Some(child) = self.envoy.take() {
+            child.stop().await;
+        }
+        let backoff = RESTARTS_AFTER.0;
+        self.restart.get_or_insert((Instant::now() + backoff, backoff));
+    }
+
+    fn say(&mut self) {
+        self.status.problem = self.no_way.clone().or_else(|| self.not_taken.clone());
+        self.status.agent_resident_bytes = status::resident_bytes(std::process::id());
+        self.status.envoy_resident_bytes =
+            self.envoy.as_ref().and_then(|child| status::resident_bytes(child.pid()));
+        self.said.say(&self.status);
+    }
+
+    /// Puts everything back. Where this namespace passed packets on before, or is the sandbox's own, the
+    /// closed table stays: an agent that ends opens nothing.
+    async fn take_down(&mut self) {
+        self.gate.close().await;
+        self.said.remove();
+        if let Some(child) = self.envoy.take() {
+            child.stop().await;
+        }
+        self.dns_end.cancel();
+        self.tasks.shutdown().await;
+        let stays_closed = match self.settings.layout.mode {
+            Mode::Gateway { .. } => self.sysctls.was_forwarding(),
+            Mode::Shared => true,
+        };
+        let mut left = self.sysctls.restore();
+        left.extend(self.routes.remove().await);
+        if stays_closed {
+            tracing::info!(
+                "`table inet sandgate` stays, closed, so that nothing passes without an agent"
+            );
+        } else if let Err(error) = self.gate.apply(&render::removal()).await {
+            left.push(error.to_string());
+        }
+        if let Some(files) = &self.files {
+            files.remove();
+        }
+        for problem in left {
+            tracing::error!("{problem}");
+        }
+    }
+}
+
+/// Waits until Envoy has ended. For ever, where there is none.
+async fn died(envoy: Option<&mut Child>) {
+    match envoy {
+        Some(child) => drop(child.ended().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// The addresses of this namespace: no sandbox reaches them, whatever its policy says.
+fn own_addresses() -> BTreeSet<IpNet> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    });
+    addresses.map(IpNet::from).collect()
+}
+
+/// Each connection takes Envoy two file descriptors, and it has the agent's limit. Root may raise what it was
+/// given; anyone may use all of it.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| {
+        let wanted = most.max(FILES);
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted)
+            .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most))
+    });
+    if let Err(error) = raised {
+        tracing::warn!("the limit of open files could not be raised: {error}");
+    }
+}

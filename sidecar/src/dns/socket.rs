@@ -1,0 +1,136 @@
+//! Sockets: ordinary ones, and transparent ones, which receive what was sent to other addresses (by
+//! nftables' `tproxy`) and answer from there.
+
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
+
+use nix::net::if_::if_indextoname;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg, setsockopt,
+    sockopt,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::{TcpListener, UdpSocket};
+
+/// How many connections may wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// One datagram as it was received.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received {
+    pub(super) length: usize,
+    pub(super) client: SocketAddr,
+    /// None on an ordinary socket.
+    pub(super) arrival: Option<Arrival>,
+}
+
+/// How a datagram came to a transparent socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    /// Where the client sent it.
+    pub(super) destination: SocketAddr,
+    /// The network interface that it came in by: its index.
+    pub(super) interface: u32,
+}
+
+/// A socket for datagrams.
+pub(super) fn udp(address: SocketAddr, transparent: bool) -> io::Result<UdpSocket> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP, transparent)?;
+    if transparent {
+        match address {
+            SocketAddr::V4(_) => {
+                setsockopt(&socket, sockopt::Ipv4OrigDstAddr, &true)?;
+                setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+            }
+            SocketAddr::V6(_) => {
+                setsockopt(&socket, sockopt::Ipv6OrigDstAddr, &true)?;
+                setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            }
+        }
+    }
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// A socket for connections. Where it is transparent, the local address of a connection is the one
+/// that the client connected to.
+pub(super) fn tcp(address: SocketAddr, transparent: bool) -> io::Result<TcpListener> {
+    let socket = socket(address, Type::STREAM, Protocol::TCP, transparent)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn socket(
+    address: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+    transparent: bool,
+) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    match address {
+        SocketAddr::V4(_) if transparent => socket.set_ip_transparent_v4(true)?,
+        SocketAddr::V4(_) => {}
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            if transparent {
+                socket.set_ip_transparent_v6(true)?;
+            }
+        }
+    }
+    Ok(socket)
+}
+
+/// Waits for a datagram.
+pub(super) async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
+    socket.async_io(Interest::READABLE, || receive_now(socket, buffer)).await
+}
+
+fn receive_now(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut parts = [IoSliceMut::new(buffer)];
+    let mut control = nix::cmsg_space!(nix::libc::sockaddr_in6, nix::libc::in6_pktinfo);
+    let flags = MsgFlags::empty();
+    let message =
+        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+    let client = message.address.as_ref().and_then(plain).ok_or(io::ErrorKind::InvalidData)?;
+    let (mut destination, mut interface) = (None, None);
+    for control in message.cmsgs()? {
+        match control {
+            ControlMessageOwned::Ipv4OrigDstAddr(address) => {
+                destination = Some(SocketAddrV4::from(SockaddrIn::from(address)).into());
+            }
+            ControlMessageOwned::Ipv6OrigDstAddr(address) => {
+                destination = Some(SocketAddrV6::from(SockaddrIn6::from(address)).into());
+            }
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                interface = u32::try_from(info.ipi_ifindex).ok();
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => interface = Some(info.ipi6_ifindex),
+            _ => {}
+        }
+    }
+    let arrival = destination.zip(interface);
+    let arrival = arrival.map(|(destination, interface)| Arrival { destination, interface });
+    Ok(Received { length: message.bytes, client, arrival })
+}
+
+fn plain(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddrV4::from(*v4).into());
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddrV6::from(*v6).into()))
+}
+
+/// Answers a datagram from where it was sent to, which need not be an address of this machine, and by
+/// the interface that it came in by. A sandbox can write any source address into its questions; its
+/// answers must not become a way out to there.
+pub(super) fn send_back(arrival: Arrival, client: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+    let socket = socket(arrival.destination, Type::DGRAM, Protocol::UDP, true)?;
+    socket.bind_device(Some(if_indextoname(arrival.interface)?.to_bytes()))?;
+    // Answers to several clients may come from one address at the same time.
+    socket.set_reuse_address(true)?;
+    socket.bind(&arrival.destination.into())?;
+    socket.send_to(datagram, &client.into()).map(|_| ())
+}

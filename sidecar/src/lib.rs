@@ -1,0 +1,26 @@
+//! The agent of one sandbox: the only policy client that the sandbox has. It feeds three enforcers
+//! (its own Envoy, its DNS proxy, nftables) from one generation of the policy.
+//!
+//! ```text
+//! sandbox ──► nftables ──┬─ port 53 ─► dns ──────────────► resolvers
+//!                        └─ TCP ─────► Envoy (EGRESS.WASM) ─► internet
+//!                                        └─ names ─► dns (inner resolver)
+//! ```
+//!
+//! Start reading at [`agent`], which is its life. A policy comes from a [`source`], is compiled to a
+//! [`generation`] for all three, and the [`gate`] opens when all three have it.
+
+pub mod agent;
+pub mod dns;
+pub mod envoy;
+pub mod gate;
+pub mod generation;
+pub mod host;
+pub mod nftables;
+pub mod settings;
+pub mod source;
+pub mod status;
+pub mod virtual_addresses;
+
+pub use agent::{AgentError, run};
+pub use settings::{Settings, Source};

@@ -1,0 +1,20 @@
+//! The firewall of one sandbox: `table inet sandgate`.
+//!
+//! It decides about what no proxy looks at (UDP, ICMP), sends TCP to Envoy and DNS to the agent, and judges
+//! once more what Envoy dials. [`render`] makes text of a generation, [`apply`] hands it to `nft` in
+//! one transaction: the kernel has all of it or nothing of it.
+//!
+//! Every way out is gated by the set `alive`, whose elements the agent renews (see [`alive`]): when the
+//! agent is gone, so is the way.
+
+pub mod alive;
+pub mod apply;
+pub mod first_match;
+mod gateway;
+pub mod layout;
+pub mod render;
+mod shared;
+
+pub use apply::Nft;
+pub use first_match::FirstMatch;
+pub use layout::Layout;

@@ -1,0 +1,101 @@
+//! The fixed chains of gateway mode: the sandbox is behind an interface, and everything passes here.
+
+use super::layout::{DNS_MARK, Interface, Layout, Ports};
+use super::render::to_dns_proxy;
+
+/// The chains, indented as members of the table.
+pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
+    let ports = &layout.ports;
+    let dns = to_dns_proxy(ports);
+    let Ports { admin, plain, inspected, probe, reset, dns: dns_port, resolver } = ports;
+    let envoy = layout.envoy_uid;
+    let masquerade = if layout.masquerade {
+        format!("    iifname \"{interface}\" masquerade\n")
+    } else {
+        String::new()
+    };
+    format!(
+        r#"  # First of all: who is it, is the agent there, and what is DNS. After defragmentation (conntrack).
+  chain arrival {{
+    type filter hook prerouting priority mangle; policy accept;
+    iifname != "{interface}" accept
+    meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
+    # Another's source address: an answer to it would not come back here.
+    fib saddr . iif oif missing counter name refused_protocol drop
+    # What edges began is none of the policy's business.
+    meta l4proto tcp ct direction reply ip daddr @edges4 accept
+    meta l4proto tcp ct direction reply ip6 daddr @edges6 accept
+    meta nfproto != @alive goto unready
+    # Whatever resolver it is for: the DNS proxy answers in its name.
+    meta l4proto {{ tcp, udp }} th dport 53 {dns}
+  }}
+  # All other TCP goes to Envoy, whose filter decides.
+  chain to_envoy {{
+    type nat hook prerouting priority dstnat; policy accept;
+    iifname "{interface}" meta l4proto tcp meta mark != {DNS_MARK} jump inspect
+  }}
+  # What is for this namespace itself.
+  chain here {{
+    type filter hook input priority filter; policy accept;
+    iifname "lo" accept
+    iifname "{interface}" goto here_from_sandbox
+    # Nobody on the other side is a sandbox.
+    meta l4proto {{ tcp, udp }} th dport {{ {admin}, {plain}, {inspected}, {probe}, {reset}, {dns_port}, {resolver} }} counter name refused_inbound goto refuse
+  }}
+  chain here_from_sandbox {{
+    meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
+    meta mark {DNS_MARK} accept
+    # Redirected to Envoy, and to nothing else: the redirect takes all.
+    ct status dnat meta l4proto tcp accept
+    # Answers to what was begun here.
+    ct direction reply ct state established,related accept
+    counter name refused_protocol goto refuse
+  }}
+  # What passes through: UDP and ICMP, each packet judged, so that nothing lives longer than its rule.
+  chain through {{
+    type filter hook forward priority filter; policy drop;
+    iifname "{interface}" goto through_outward
+    oifname "{interface}" goto through_inward
+  }}
+  chain through_outward {{
+    meta l4proto tcp ct direction reply ip daddr @edges4 accept
+    meta l4proto tcp ct direction reply ip6 daddr @edges6 accept
+    meta nfproto != @alive goto unready
+    meta l4proto != {{ udp, icmp, icmpv6 }} counter name refused_protocol goto refuse
+    # The DNS proxy was not there to take it.
+    udp dport 53 counter name refused_unready goto refuse
+    jump outward
+    meta l4proto udp jump quic
+    accept
+  }}
+  chain through_inward {{
+    meta l4proto tcp ip saddr @edges4 accept
+    meta l4proto tcp ip6 saddr @edges6 accept
+    meta nfproto != @alive goto unready
+    # Only answers. An error on the way comes from anyone on it, and tells nothing but that.
+    meta l4proto {{ icmp, icmpv6 }} ct state related accept
+    meta l4proto != {{ udp, icmp, icmpv6 }} counter name refused_inbound goto refuse
+    ct state != established counter name refused_inbound goto refuse
+    jump inward
+    accept
+  }}
+  chain leaving {{
+    type nat hook postrouting priority srcnat; policy accept;
+{masquerade}  }}
+  # What Envoy sends: answers, questions to its resolver, and dials, which are judged once more.
+  chain from_here {{
+    type filter hook output priority filter; policy accept;
+    meta skuid {envoy} goto from_envoy
+  }}
+  chain from_envoy {{
+    ct direction reply accept
+    oifname "lo" ip daddr 127.0.0.1 udp dport {resolver} accept
+    oifname "lo" ip daddr 127.0.0.1 tcp dport {{ {reset}, {resolver} }} accept
+    meta nfproto != @alive goto unready
+    meta l4proto != tcp counter name refused_protocol goto refuse
+    jump dial
+    accept
+  }}
+"#
+    )
+}

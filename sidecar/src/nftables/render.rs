@@ -1,0 +1,202 @@
+//! The text of `table inet sandgate`.
+//!
+//! What depends on the layout alone is made once, and stays as it is: chains that hang on a hook are never
+//! replaced, so that no packet passes in between. What depends on the policy is in chains that they jump
+//! to, and is replaced by each generation, all at once.
+
+use std::fmt::Write as _;
+
+use ipnet::IpNet;
+use sandgate_policy::egress::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
+use sandgate_policy::egress::{Action, AddressRules, Policy, Rule};
+
+use super::alive;
+use super::first_match::{FirstMatch, Side};
+use super::layout::{DNS_MARK, Layout, Mode, Ports};
+use super::{gateway, shared};
+
+/// How many policies can be in force at once: the old and the new one, while one replaces the other.
+const SLOTS: usize = 2;
+/// The chains of each policy; see [`policy_chains`].
+const KINDS: [&str; 4] = ["outward", "inward", "dial", "inspect"];
+
+/// Everything, for the first time, in place of whatever is there. Nothing passes until the agent renews
+/// `alive`, and not before a policy is there.
+#[must_use]
+pub fn setup(layout: &Layout) -> String {
+    let fixed = match &layout.mode {
+        Mode::Gateway { interface } => gateway::chains(layout, interface),
+        Mode::Shared => shared::chains(layout),
+    };
+    let mut text =
+        "table inet sandgate\ndelete table inet sandgate\ntable inet sandgate {\n".to_owned();
+    text.push_str("  set alive { typeof meta nfproto; flags timeout; }\n");
+    for (name, family) in [("edges4", "ipv4_addr"), ("edges6", "ipv6_addr")] {
+        let wanted = |range: &&IpNet| range.addr().is_ipv4() == (family == "ipv4_addr");
+        let ranges: Vec<IpNet> = layout.edges.iter().filter(wanted).copied().collect();
+        let ranges: Vec<String> =
+            IpNet::aggregate(&ranges).iter().map(ToString::to_string).collect();
+        let elements = match ranges.join(", ") {
+            none if none.is_empty() => none,
+            some => format!(" elements = {{ {some} }}"),
+        };
+        let _ = writeln!(text, "  set {name} {{ type {family}; flags interval;{elements} }}");
+    }
+    for kind in counted() {
+        let _ = writeln!(text, "  counter {kind} {{ }}");
+    }
+    text.push_str(REFUSE);
+    text.push_str(&policy_chains(&[], &layout.ports));
+    text.push_str(&fixed);
+    text.push_str("}\n");
+    text
+}
+
+/// The policies of a generation, all of which must allow; and the agent is alive.
+///
+/// Without a policy, everything is refused.
+#[must_use]
+pub fn generation(policies: &[&Policy], ports: &Ports) -> String {
+    let mut text = String::new();
+    for kind in KINDS {
+        let _ = writeln!(text, "flush chain inet sandgate {kind}");
+        for slot in 0..SLOTS {
+            let _ = writeln!(text, "flush chain inet sandgate {kind}_{slot}");
+        }
+    }
+    text.push_str("flush chain inet sandgate quic\ntable inet sandgate {\n");
+    text.push_str(&policy_chains(policies, ports));
+    text.push_str("}\n");
+    text.push_str(&alive::renew());
+    text
+}
+
+/// Nothing passes, at once: what is left when the agent goes and the namespace forwards for others.
+#[must_use]
+pub fn closed() -> String {
+    "flush set inet sandgate alive\n".to_owned()
+}
+
+/// Takes all of it away.
+#[must_use]
+pub fn removal() -> String {
+    "table inet sandgate\ndelete table inet sandgate\n".to_owned()
+}
+
+/// The counters of what was refused, by [`Rule::kind`], and for reasons that no policy has.
+pub fn counted() -> impl Iterator<Item = String> {
+    Rule::KINDS.iter().map(|kind| format!("refused_{kind}")).chain(
+        ["refused_quic", "refused_protocol", "refused_inbound", "refused_unready"]
+            .map(str::to_owned),
+    )
+}
+
+/// How a client is told at once: by a reset where there is a connection, else by ICMP.
+const REFUSE: &str = "\
+  # Every refusal is audible: what is told nothing waits, and tries again.
+  chain refuse {
+    meta l4proto tcp reject with tcp reset
+    reject with icmpx type admin-prohibited
+  }
+  # The agent is gone, or not ready: nothing begins, and what goes on waits for it.
+  chain unready {
+    counter name refused_unready
+    ct state established drop
+    goto refuse
+  }
+";
+
+/// The chains that a generation fills: in `outward`, `inward` and `dial`, what returns is allowed.
+fn policy_chains(policies: &[&Policy], ports: &Ports) -> String {
+    let mut text = String::new();
+    for slot in 0..SLOTS {
+        let policy = policies.get(slot);
+        let addresses = policy.map(|policy| verdicts(&policy.address_rules()));
+        let dials = policy.map(|policy| verdicts(&policy.dial_rules()));
+        let names = policy.map(|policy| inspected(&policy.address_rules()));
+        let judged = |list: &Option<FirstMatch<Outcome>>, side| {
+            list.as_ref()
+                .map_or("    return\n".to_owned(), |list| list.rules(side, Outcome::statement))
+        };
+        let _ = write!(
+            text,
+            "  chain outward_{slot} {{\n{}  }}\n  chain inward_{slot} {{\n{}  }}\n  chain dial_{slot} {{\n{}  }}\n  \
+             chain inspect_{slot} {{\n{}  }}\n",
+            judged(&addresses, Side::Destination),
+            judged(&addresses, Side::Source),
+            judged(&dials, Side::Destination),
+            names.map_or("    return\n".to_owned(), |list| list.rules(
+                Side::Destination,
+                |names| if *names {
+                    format!("meta l4proto tcp redirect to :{}", ports.inspected)
+                } else {
+                    "return".to_owned()
+                }
+            )),
+        );
+    }
+    // Nobody has said yet what is allowed.
+    let empty =
+        if policies.is_empty() { "    counter name refused_unready goto refuse\n" } else { "" };
+    for chain in ["outward", "inward", "dial"] {
+        let _ = writeln!(
+            text,
+            "  chain {chain} {{\n{empty}    jump {chain}_0\n    jump {chain}_1\n  }}"
+        );
+    }
+    let _ = writeln!(
+        text,
+        "  chain inspect {{\n    jump inspect_0\n    jump inspect_1\n    meta l4proto tcp redirect to :{}\n  }}",
+        ports.plain
+    );
+    let quic = policies.iter().any(|policy| policy.names_a_domain());
+    let _ = writeln!(text, "  chain quic {{\n{}  }}", if quic { QUIC } else { "" });
+    text
+}
+
+/// Names in QUIC can't be seen. A client falls back to TCP, where they can: its port, and on any port what
+/// looks like a first packet: a long header (RFC 9000, 17.2) in a datagram of at least 1,200 bytes
+/// (14.1), and 8 for the UDP header.
+const QUIC: &str = "    udp dport 443 counter name refused_quic goto refuse
+    @th,64,8 & 0xc0 == 0xc0 udp length >= 1208 counter name refused_quic goto refuse
+";
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outcome {
+    Accept,
+    Reject(&'static str),
+}
+
+impl Outcome {
+    fn statement(&self) -> String {
+        match self {
+            Self::Accept => "return".to_owned(),
+            Self::Reject(kind) => format!("counter name refused_{kind} goto refuse"),
+        }
+    }
+}
+
+fn verdicts(rules: &AddressRules) -> FirstMatch<Outcome> {
+    let rules = rules.rules().iter().map(|rule| {
+        let outcome = match rule.action {
+            Action::Accept => Outcome::Accept,
+            Action::Reject => Outcome::Reject(rule.rule.kind()),
+        };
+        (rule.range, outcome)
+    });
+    FirstMatch::new(rules, Outcome::Reject(Rule::Default.kind()))
+}
+
+/// Which connections must show a name. A virtual address stands for one, and what the handshake says must
+/// not differ.
+fn inspected(rules: &AddressRules) -> FirstMatch<bool> {
+    let made_up = [(IpNet::V4(VIRTUAL_V4), true), (IpNet::V6(VIRTUAL_V6), true)];
+    let rules = rules.rules().iter().map(|rule| (rule.range, rule.needs_names));
+    FirstMatch::new(made_up.into_iter().chain(rules), false)
+}
+
+/// What a packet to port 53 gets on its way to the DNS proxy.
+pub(super) fn to_dns_proxy(ports: &Ports) -> String {
+    format!("tproxy to :{} meta mark set {DNS_MARK} accept", ports.dns)
+}

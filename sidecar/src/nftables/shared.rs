@@ -1,0 +1,72 @@
+//! The fixed chains of shared mode: sandbox and agent are in one network namespace, told apart by user.
+//!
+//! Weaker than gateway mode, because what redirects is within reach: whoever may change this namespace
+//! (`CAP_NET_ADMIN`), or becomes Envoy's or the agent's user, gets round it.
+
+use super::layout::{DNS_MARK, Layout, Ports};
+use super::render::to_dns_proxy;
+
+/// The chains, indented as members of the table.
+pub(super) fn chains(layout: &Layout) -> String {
+    let dns = to_dns_proxy(&layout.ports);
+    let Ports { admin, probe, reset, resolver, .. } = &layout.ports;
+    let (envoy, agent) = (layout.envoy_uid, layout.agent_uid);
+    format!(
+        r#"  # DNS, whatever resolver it is for: marked, so that it is routed to this machine, and taken there.
+  chain mark_dns {{
+    type route hook output priority mangle; policy accept;
+    meta skuid {{ {envoy}, {agent} }} accept
+    ct direction reply accept
+    meta nfproto != @alive goto unready
+    meta l4proto {{ tcp, udp }} th dport 53 meta mark set {DNS_MARK}
+  }}
+  chain arrival {{
+    type filter hook prerouting priority mangle; policy accept;
+    iifname "lo" meta mark {DNS_MARK} meta l4proto {{ tcp, udp }} {dns}
+  }}
+  # All other TCP that leaves goes to Envoy, whose filter decides.
+  chain to_envoy {{
+    type nat hook output priority -100; policy accept;
+    meta skuid {{ {envoy}, {agent} }} accept
+    oifname "lo" accept
+    meta l4proto tcp jump inspect
+  }}
+  chain from_here {{
+    type filter hook output priority filter; policy accept;
+    meta skuid {envoy} goto from_envoy
+    meta skuid {agent} accept
+    ct direction reply accept
+    meta mark {DNS_MARK} accept
+    meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} accept
+    meta nfproto != @alive goto unready
+    meta l4proto tcp ct status dnat accept
+    # What Envoy and the agent have for themselves.
+    oifname "lo" meta l4proto {{ tcp, udp }} th dport {{ {admin}, {probe}, {reset}, {resolver} }} counter name refused_protocol goto refuse
+    oifname "lo" accept
+    meta l4proto != {{ udp, icmp, icmpv6 }} counter name refused_protocol goto refuse
+    jump outward
+    meta l4proto udp jump quic
+    accept
+  }}
+  chain from_envoy {{
+    ct direction reply accept
+    oifname "lo" ip daddr 127.0.0.1 udp dport {resolver} accept
+    oifname "lo" ip daddr 127.0.0.1 tcp dport {{ {reset}, {resolver} }} accept
+    meta nfproto != @alive goto unready
+    meta l4proto != tcp counter name refused_protocol goto refuse
+    jump dial
+    accept
+  }}
+  chain here {{
+    type filter hook input priority filter; policy accept;
+    iifname "lo" accept
+    meta l4proto icmpv6 icmpv6 type {{ nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
+    meta l4proto {{ icmp, icmpv6 }} ct state related accept
+    ct direction reply ct state established accept
+    meta l4proto tcp ip saddr @edges4 accept
+    meta l4proto tcp ip6 saddr @edges6 accept
+    counter name refused_inbound goto refuse
+  }}
+"#
+    )
+}

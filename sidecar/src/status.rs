@@ -1,0 +1,106 @@
+//! What the agent says of itself: a file that is there while it is ready, and one with the details.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// How the agent is.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// Whether all three enforcers have the generation, and the sandbox has its way out.
+    pub ready: bool,
+    /// The generation that is in force everywhere; 0 before the first.
+    pub generation: u64,
+    /// Why something newer is not in force, or why there is no way out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// How often Envoy had to be started again.
+    pub envoy_restarts: u64,
+    /// Memory of Envoy, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub envoy_resident_bytes: Option<u64>,
+    /// Memory of the agent, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_resident_bytes: Option<u64>,
+}
+
+/// The files.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// There while the agent is ready; holds the generation.
+    pub ready: Option<PathBuf>,
+    /// There while the agent lives; holds [`Status`].
+    pub status: Option<PathBuf>,
+}
+
+impl Files {
+    /// Says how it is. What can't be written is logged: it changes nothing about what is enforced.
+    pub fn say(&self, status: &Status) {
+        let ready = self.ready.as_deref().map(|path| match status.ready {
+            true => replace(path, &format!("{}\n", status.generation)),
+            false => remove(path),
+        });
+        let details = self.status.as_deref().map(|path| {
+            let text = serde_json::to_string(status).map_err(io::Error::other)?;
+            replace(path, &format!("{text}\n"))
+        });
+        for error in ready.into_iter().chain(details).filter_map(Result::err) {
+            tracing::error!("the agent's state can't be written: {error}");
+        }
+    }
+
+    /// Takes both away.
+    pub fn remove(&self) {
+        for path in self.ready.iter().chain(&self.status) {
+            drop(remove(path));
+        }
+    }
+}
+
+/// Whole or not at all, for whoever reads it.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let partial = path.with_extension("part");
+    std::fs::write(&partial, text)?;
+    std::fs::rename(&partial, path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// How much of a process is in memory, in bytes (`VmRSS` of proc(5), which counts in KiB).
+#[must_use]
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_file_is_there_only_while_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ready");
+        let files = Files { ready: Some(path.clone()), status: None };
+        files.say(&Status { ready: true, generation: 7, ..Status::default() });
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "7\n");
+        files.say(&Status::default());
+        assert!(!path.exists());
+        files.remove();
+    }
+
+    #[test]
+    fn memory_is_that_of_the_process() {
+        let own = resident_bytes(std::process::id()).unwrap();
+        assert!(own > 1 << 20 && own < 1 << 32, "{own}");
+        assert_eq!(resident_bytes(u32::MAX), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! Addresses that stand for names: what an allowed name resolves to, so that any protocol can be allowed by
+//! name. Envoy's filter maps them back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use sandgate_policy::egress::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
+use sandgate_policy::egress::{DomainPattern, Entry, Name, NetworkPolicy, Virtual};
+
+/// Where numbers of names begin: 0 to 1 are the network and, by habit, its router, 2 the wildcard's.
+const FIRST: u32 = 10;
+/// The number that all names share which only a wildcard allows.
+const WILDCARD: u32 = 2;
+/// How many numbers there are: as many as IPv4 has addresses, its last one aside.
+const LAST: u32 = (1 << (32 - VIRTUAL_V4.prefix_len())) - 2;
+
+/// Who has which number, for as long as the agent lives: what a program has looked up stays right.
+#[derive(Debug, Default)]
+pub struct VirtualAddresses {
+    numbers: BTreeMap<Name, u32>,
+}
+
+impl VirtualAddresses {
+    /// The table for policies: an address of each family for each name that is allowed by itself, and one
+    /// for all names that a wildcard allows.
+    pub fn table(&mut self, policies: &[&NetworkPolicy]) -> BTreeMap<IpAddr, Virtual> {
+        let mut names = BTreeSet::new();
+        let mut wildcard = false;
+        for entry in policies.iter().flat_map(|policy| &policy.allow_out) {
+            match entry {
+                Entry::Address(_) => {}
+                Entry::Domain(DomainPattern::Exact(name)) => drop(names.insert(name.clone())),
+                Entry::Domain(DomainPattern::Below(_)) => wildcard = true,
+            }
+        }
+        let mut table = BTreeMap::new();
+        let mut stand_for = |number: u32, means: &Virtual| {
+            for address in addresses(number) {
+                table.insert(address, means.clone());
+            }
+        };
+        if wildcard {
+            stand_for(WILDCARD, &Virtual::Wildcard);
+        }
+        for name in &names {
+            if let Some(number) = self.number(name, &names) {
+                stand_for(number, &Virtual::Name(name.clone()));
+            }
+        }
+        table
+    }
+
+    /// A name's number. Where they are used up, that of a name which is not `needed`.
+    fn number(&mut self, name: &Name, needed: &BTreeSet<Name>) -> Option<u32> {
+        if let Some(number) = self.numbers.get(name) {
+            return Some(*number);
+        }
+        let next = u32::try_from(self.numbers.len()).ok()?.checked_add(FIRST)?;
+        let number = if next <= LAST {
+            next
+        } else {
+            let unused = self.numbers.keys().find(|other| !needed.contains(*other))?.clone();
+            self.numbers.remove(&unused)?
+        };
+        self.numbers.insert(name.clone(), number);
+        Some(number)
+    }
+}
+
+fn addresses(number: u32) -> [IpAddr; 2] {
+    let v4 = Ipv4Addr::from_bits(VIRTUAL_V4.network().to_bits() | number);
+    let v6 = Ipv6Addr::from_bits(VIRTUAL_V6.network().to_bits() | u128::from(number));
+    [v4.into(), v6.into()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(allow_out: &[&str]) -> NetworkPolicy {
+        serde_json::from_value(serde_json::json!({ "allow_out": allow_out })).unwrap()
+    }
+
+    fn of<'a>(table: &'a BTreeMap<IpAddr, Virtual>, name: &str) -> Vec<&'a IpAddr> {
+        let means = Virtual::Name(Name::parse(name).unwrap());
+        table.iter().filter(|(_, other)| **other == means).map(|(address, _)| address).collect()
+    }
+
+    #[test]
+    fn a_name_has_one_address_of_each_family_and_keeps_them() {
+        let mut addresses = VirtualAddresses::default();
+        let first = addresses.table(&[&policy(&["b.test", "10.0.0.0/8"])]);
+        assert_eq!(of(&first, "b.test").len(), 2);
+        assert_eq!(first.len(), 2);
+        let later = addresses.table(&[&policy(&["b.test"]), &policy(&["a.test", "b.test"])]);
+        assert_eq!(of(&first, "b.test"), of(&later, "b.test"));
+        assert_ne!(of(&later, "a.test"), of(&later, "b.test"));
+        drop(addresses.table(&[&policy(&["a.test"])]));
+        let again = addresses.table(&[&policy(&["b.test"])]);
+        assert_eq!(of(&first, "b.test"), of(&again, "b.test"));
+    }
+
+    #[test]
+    fn names_below_a_wildcard_share_one() {
+        let table = VirtualAddresses::default().table(&[&policy(&["*.a.test", "*.b.test"])]);
+        assert_eq!(table.len(), 2);
+        assert!(table.values().all(|means| *means == Virtual::Wildcard));
+    }
+
+    #[test]
+    fn numbers_that_are_used_up_are_taken_from_names_that_nobody_needs() {
+        let mut addresses = VirtualAddresses::default();
+        for number in FIRST..=LAST {
+            addresses.numbers.insert(Name::parse(&format!("n{number}.test")).unwrap(), number);
+        }
+        let table = addresses.table(&[&policy(&["new.test", "n11.test"])]);
+        assert_eq!(of(&table, "new.test").len(), 2);
+        assert_eq!(of(&table, "n11.test").len(), 2);
+        assert_eq!(table.len(), 4);
+    }
+}

@@ -1,0 +1,28 @@
+//! The DNS proxy between resolvers of our own and a client of our own, over real sockets: what users
+//! were promised, and each attempt to get round it.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "the harness of these tests fails as they do"
+)]
+
+#[path = "dns/allowed.rs"]
+mod allowed;
+#[path = "dns/authority.rs"]
+mod authority;
+#[path = "dns/bounds.rs"]
+mod bounds;
+#[path = "dns/denied.rs"]
+mod denied;
+#[path = "dns/inner.rs"]
+mod inner;
+#[path = "dns/malformed.rs"]
+mod malformed;
+#[path = "dns/open.rs"]
+mod open;
+#[path = "dns/rig.rs"]
+mod rig;
+#[path = "dns/slow.rs"]
+mod slow;

@@ -1,0 +1,109 @@
+//! What is no question for a resolver gets the answer that the RFCs have for it.
+
+use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, RecordType};
+use proptest::prelude::*;
+use test_case::test_case;
+
+use crate::authority::name;
+use crate::rig::{OPEN, Rig, by_tcp, exchange, question, raw};
+
+fn changed(change: impl FnOnce(&mut Message)) -> Message {
+    let mut message = question("ok.test", RecordType::A);
+    change(&mut message);
+    message
+}
+
+fn second_question(message: &mut Message) {
+    message.add_query(Query::query(name("bad.test"), RecordType::A));
+}
+
+#[test_case(|m| m.metadata.op_code = OpCode::Update, ResponseCode::NotImp; "an update")]
+#[test_case(|m| m.metadata.op_code = OpCode::Notify, ResponseCode::NotImp; "a notification")]
+#[test_case(|m| m.metadata.op_code = OpCode::Status, ResponseCode::NotImp; "a status")]
+#[test_case(second_question, ResponseCode::FormErr; "two questions")]
+#[test_case(|m| m.queries.clear(), ResponseCode::FormErr; "no question")]
+#[test_case(|m| { m.queries[0].set_query_class(DNSClass::CH); }, ResponseCode::Refused; "class CH")]
+#[test_case(|m| { m.queries[0].set_query_class(DNSClass::ANY); }, ResponseCode::Refused; "any class")]
+#[test_case(|m| { m.queries[0].set_query_type(RecordType::AXFR); }, ResponseCode::Refused; "a zone transfer")]
+#[test_case(|m| { m.queries[0].set_query_type(RecordType::IXFR); }, ResponseCode::Refused; "an incremental one")]
+#[test_case(|m| { m.queries[0].set_query_type(RecordType::OPT); }, ResponseCode::FormErr; "options as a question")]
+#[test_case(|m| { m.queries[0].set_query_type(RecordType::from(249)); }, ResponseCode::NotImp; "a key exchange")]
+// 16 is BADVERS in an answer with EDNS, and BADSIG elsewhere (RFC 6895 §2.3); the library says the latter.
+#[test_case(|m| { m.edns.as_mut().unwrap().set_version(1); }, ResponseCode::BADSIG; "EDNS of the future")]
+#[tokio::test]
+async fn it_is_refused_and_goes_no_further(change: fn(&mut Message), code: ResponseCode) {
+    let rig = Rig::new(OPEN).await;
+    let message = changed(change);
+    for answer in [exchange(rig.sandbox, &message).await, by_tcp(rig.sandbox, &message).await] {
+        assert_eq!(answer.metadata.response_code, code);
+        assert_eq!(answer.metadata.id, 0x1234);
+    }
+    assert_eq!((rig.seen(), rig.count("malformed")), (0, 2));
+}
+
+#[test_case(&[]; "no questions section")]
+#[test_case(b"\x02ok"; "cut off in the name")]
+#[test_case(b"\xc0\x0c\x00\x01\x00\x01"; "a name that points to itself")]
+#[test_case(b"\xc0\x00\x00\x01\x00\x01"; "a name that points into the header")]
+#[test_case(b"\x40abc\x00\x00\x01\x00\x01"; "a label of an unknown kind")]
+#[test_case(b"\x02ok\x00\x00\x01"; "without a class")]
+#[tokio::test]
+async fn a_question_that_can_not_be_read_is_a_format_error(rest: &[u8]) {
+    let rig = Rig::new(OPEN).await;
+    let wire = [&[0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], rest].concat();
+    let answer = raw(rig.sandbox, &wire).await;
+    assert_eq!(answer, [0x12, 0x34, 0x81, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn an_answer_is_not_answered() {
+    let rig = Rig::new(OPEN).await;
+    let socket = tokio::net::UdpSocket::bind(crate::rig::LOCAL).await.unwrap();
+    socket.connect(rig.sandbox).await.unwrap();
+    let mut answer = question("ok.test", RecordType::A).to_vec().unwrap();
+    answer[2] |= 0x80;
+    socket.send(&answer).await.unwrap();
+    socket.send(b"short").await.unwrap();
+    // The first thing that comes back is about the question after them.
+    let mut good = question("ok.test", RecordType::A);
+    good.metadata.id = 0x4321;
+    socket.send(&good.to_vec().unwrap()).await.unwrap();
+    let mut buffer = [0; 1500];
+    let received = tokio::time::timeout(crate::rig::PATIENCE, socket.recv(&mut buffer)).await;
+    received.expect("an answer").unwrap();
+    assert_eq!(buffer[..2], [0x43, 0x21]);
+}
+
+#[tokio::test]
+async fn a_long_datagram_is_malformed_not_fatal() {
+    let rig = Rig::new(OPEN).await;
+    let mut wire = question("ok.test", RecordType::A).to_vec().unwrap();
+    wire.resize(9000, 0xff);
+    raw(rig.sandbox, &wire).await;
+    assert_eq!(rig.ask("ok.test", RecordType::A).await.answers.len(), 1);
+}
+
+#[test]
+fn whatever_bytes_come_the_proxy_lives_and_answers_the_next_question() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let rig = runtime.block_on(Rig::new(OPEN));
+    let good = question("ok.test", RecordType::A).to_vec().unwrap();
+    let garbage = prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..600),
+        (proptest::collection::vec((0..good.len(), any::<u8>()), 1..6)).prop_map(move |changes| {
+            let mut wire = good.clone();
+            changes.into_iter().for_each(|(place, byte)| wire[place] = byte);
+            wire
+        }),
+    ];
+    let config = ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() };
+    proptest!(config, |(wire in garbage)| {
+        runtime.block_on(async {
+            let socket = tokio::net::UdpSocket::bind(crate::rig::LOCAL).await.unwrap();
+            socket.send_to(&wire, rig.sandbox).await.unwrap();
+        });
+        let answer = runtime.block_on(rig.ask("ok.test", RecordType::A));
+        prop_assert_eq!(answer.answers.len(), 1);
+    });
+}

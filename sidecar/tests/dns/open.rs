@@ -1,0 +1,140 @@
+//! Internet on, no rules: nothing that works without us fails with us.
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{RData, RecordType};
+use sandgate_sidecar::dns::Limits;
+
+use crate::authority::{Authority, Behaviour};
+use crate::rig::{LOCAL_V6, OPEN, Rig, ZONE, by_tcp, exchange, question, raw};
+
+/// Every type that the zone has, two that nobody knows included.
+const TYPES: [u16; 10] = [1, 28, 16, 65, 257, 44, 29, 65280, 15, 33];
+
+#[tokio::test]
+async fn every_type_arrives_byte_for_byte() {
+    let rig = Rig::new(OPEN).await;
+    let names =
+        ["ok.test", "mx.test", "_s._tcp.other.test", "via.test", "missing.test", "test", "."];
+    for text in names {
+        for kind in TYPES.map(RecordType::from) {
+            let question = question(text, kind).to_vec().unwrap();
+            let through = raw(rig.sandbox, &question).await;
+            let direct = raw(rig.resolvers[0].address, &question).await;
+            assert_eq!(through, direct, "{text} {kind}");
+        }
+    }
+    assert_eq!(rig.count("forwarded"), 70);
+}
+
+#[tokio::test]
+async fn nodata_and_nxdomain_stay_apart_and_keep_their_soa() {
+    let rig = Rig::new(OPEN).await;
+    let nodata = rig.ask("v4.test", RecordType::AAAA).await;
+    assert_eq!(nodata.metadata.response_code, ResponseCode::NoError);
+    assert!(nodata.answers.is_empty());
+    let missing = rig.ask("missing.test", RecordType::A).await;
+    assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
+    for answer in [nodata, missing] {
+        assert_eq!(answer.authorities[0].record_type(), RecordType::SOA);
+    }
+}
+
+#[tokio::test]
+async fn times_to_live_are_the_resolvers() {
+    let rig = Rig::new(OPEN).await;
+    assert_eq!(rig.ask("ok.test", RecordType::A).await.answers[0].ttl, 77);
+}
+
+#[tokio::test]
+async fn letters_come_back_as_they_were_written() {
+    let lowers = Behaviour { lowers_case: true, ..Behaviour::default() };
+    let rig = Rig::with(OPEN, vec![lowers], Limits::default()).await;
+    let answer = rig.ask("oK.TeSt", RecordType::A).await;
+    assert_eq!(answer.queries[0].name().to_ascii(), "oK.TeSt.");
+    assert_eq!(answer.answers.len(), 1);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_truncated_and_comes_by_tcp() {
+    let rig = Rig::new(OPEN).await;
+    let mut plain = question("big.test", RecordType::A);
+    plain.edns = None;
+    let wire = raw(rig.sandbox, &plain.to_vec().unwrap()).await;
+    assert!(wire.len() <= 512, "a client without EDNS gets at most 512 bytes, not {}", wire.len());
+    let short = exchange(rig.sandbox, &plain).await;
+    assert!(short.metadata.truncation);
+    assert!(!short.answers.is_empty(), "what fits stays, for clients that make do with it");
+    assert!(short.edns.is_none());
+    let whole = by_tcp(rig.sandbox, &plain).await;
+    assert!(!whole.metadata.truncation);
+    assert_eq!(whole.answers.len(), 100);
+    assert_eq!(
+        by_tcp(rig.sandbox, &question("huge.test", RecordType::TXT)).await.answers.len(),
+        20
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_takes_much_gets_no_datagram_that_would_be_fragmented() {
+    let rig = Rig::new(OPEN).await;
+    let mut greedy = question("huge.test", RecordType::TXT);
+    greedy.edns.as_mut().unwrap().set_max_payload(4096);
+    let wire = raw(rig.sandbox, &greedy.to_vec().unwrap()).await;
+    assert!(wire.len() <= 1232, "{} bytes", wire.len());
+    assert!(exchange(rig.sandbox, &greedy).await.metadata.truncation);
+    assert!(rig.resolvers[0].seen().iter().all(|seen| seen.payload == Some(1232)));
+}
+
+#[tokio::test]
+async fn ipv6_works_on_both_sides() {
+    let resolver = Authority::start(LOCAL_V6, ZONE, Behaviour::default()).await;
+    let rig = Rig::on(OPEN, LOCAL_V6, vec![resolver], Limits::default()).await;
+    assert_eq!(rig.ask("ok.test", RecordType::AAAA).await.answers.len(), 1);
+    assert_eq!(by_tcp(rig.sandbox, &question("ok.test", RecordType::A)).await.answers.len(), 1);
+}
+
+#[tokio::test]
+async fn guardrail_addresses_are_taken_out_of_answers() {
+    let rig = Rig::new(OPEN).await;
+    let one = rig.ask("meta.test", RecordType::A).await;
+    assert_eq!(one.answers.len(), 1, "the other address stays");
+    assert_eq!(one.answers[0].data.ip_addr(), Some("203.0.113.15".parse().unwrap()));
+    for (text, kind) in [
+        ("metaonly.test", RecordType::A),
+        ("meta.test", RecordType::AAAA),
+        // What the operator protects.
+        ("edge.test", RecordType::A),
+    ] {
+        let answer = rig.ask(text, kind).await;
+        assert_eq!(answer.metadata.response_code, ResponseCode::NoError, "{text} {kind}");
+        assert!(answer.answers.is_empty(), "{text} {kind}");
+        assert_eq!(answer.authorities[0].record_type(), RecordType::SOA, "{text} {kind}");
+    }
+    assert_eq!(rig.count("stripped_addresses"), 6);
+}
+
+#[tokio::test]
+async fn guardrail_addresses_are_taken_out_of_hints() {
+    let rig = Rig::new(OPEN).await;
+    let answer = rig.ask("meta.test", RecordType::HTTPS).await;
+    let RData::HTTPS(https) = &answer.answers[0].data else { panic!("an HTTPS record") };
+    assert_eq!(https.to_string(), "1 . ipv4hint=203.0.113.15,");
+}
+
+#[tokio::test]
+async fn the_resolver_says_nothing_about_encrypted_dns_of_its_own() {
+    let rig = Rig::new(OPEN).await;
+    let answer = rig.ask("_dns.Resolver.arpa", RecordType::HTTPS).await;
+    assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+    assert!(answer.answers.is_empty());
+    assert_eq!(rig.seen(), 0);
+}
+
+#[tokio::test]
+async fn a_service_bindings_ech_stays_where_no_rule_names_a_domain() {
+    let rig = Rig::new(OPEN).await;
+    let answer = rig.ask("ech.test", RecordType::HTTPS).await;
+    let RData::HTTPS(https) = &answer.answers[0].data else { panic!("an HTTPS record") };
+    assert_eq!(https.0.svc_params.len(), 3);
+    assert_eq!(rig.count("stripped_ech"), 0);
+}

@@ -1,0 +1,35 @@
+//! The DNS proxy's transparent mode in real network namespaces: `sandbox – gateway – internet`, nftables'
+//! `tproxy`, and the resolvers that people have (dig, glibc, musl).
+//!
+//! Building namespaces needs root. So this program does without the usual test harness, and says of
+//! each test that it was ignored, and why, where it can't run. The program runs itself again inside the
+//! namespaces, as the gateway's proxy and as the resolvers.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation is how these tests fail"
+)]
+
+#[path = "dns/authority.rs"]
+#[expect(dead_code, reason = "what it was asked is of interest to the other tests")]
+mod authority;
+#[path = "namespaces/harness.rs"]
+mod harness;
+#[path = "namespaces/inside.rs"]
+mod inside;
+#[path = "namespaces/network.rs"]
+mod network;
+#[path = "namespaces/promises.rs"]
+mod promises;
+
+fn main() -> std::process::ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["inside", "gateway", resolver] => inside::proxy(resolver, &inside::GATEWAY, true),
+        ["inside", "shared", resolver] => inside::proxy(resolver, &inside::SHARED, false),
+        ["inside", "resolver", says, ref addresses @ ..] => inside::resolver(says, addresses),
+        ref other => harness::run(other),
+    }
+}

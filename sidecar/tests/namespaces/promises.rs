@@ -1,0 +1,222 @@
+//! What must hold, with clients that people have.
+
+use std::process::Command;
+
+use crate::network::{ALLOWED, NOBODY, NOBODY_V6, Network};
+
+/// One test.
+pub(crate) struct Promise {
+    pub(crate) name: &'static str,
+    /// A program that only this one needs.
+    pub(crate) needs: Option<&'static str>,
+    pub(crate) holds: fn(),
+}
+
+pub(crate) const PROMISES: [Promise; 11] = [
+    promise("answers_come_from_the_address_that_was_asked", answers_come_from_the_address_asked),
+    promise("a_resolver_that_allow_out_has_is_asked_itself", an_allowed_resolver_is_asked),
+    promise("a_question_in_fragments_is_judged_as_any", fragments),
+    promise("internet_off_fails_every_lookup_at_once", internet_off_fails_at_once),
+    promise("large_answers_come_by_tcp", large_answers_come_by_tcp),
+    promise("glibc_resolves_names_of_one_and_two_families", glibc_resolves),
+    Promise {
+        needs: Some("musl-gcc"),
+        ..promise("musl_resolves_names_of_one_and_two_families", musl_resolves)
+    },
+    promise("hundreds_of_lookups_at_once_are_all_answered", hundreds_at_once),
+    promise("an_answer_never_leaves_by_another_interface", an_answer_never_leaves),
+    promise("a_redirect_works_in_a_shared_namespace", a_redirect_works),
+    promise("a_change_of_policy_loses_no_question", a_change_loses_nothing),
+];
+
+const fn promise(name: &'static str, holds: fn()) -> Promise {
+    Promise { name, needs: None, holds }
+}
+
+const ALLOWS: &str = r#"{"allow_internet_access":false,"allow_out":["ok.test","v4.test"]}"#;
+
+/// dig itself refuses an answer from another address than the one it asked.
+fn answers_come_from_the_address_asked() {
+    let network = Network::new("{}");
+    for server in [NOBODY, NOBODY_V6, "169.254.169.254", "10.77.0.1", "fd77:1::1"] {
+        for transport in ["+notcp", "+tcp", "+noedns", "+dnssec"] {
+            let answer = network.dig(&format!("@{server} {transport} +short ok.test A"));
+            assert_eq!(answer, "203.0.113.10\n", "{server} {transport}");
+        }
+    }
+}
+
+/// A question in fragments has its port in the first one only.
+fn fragments() {
+    let network = Network::new(r#"{"deny_out":["bad.test"]}"#);
+    let padding = "00".repeat(3000);
+    for server in [NOBODY, NOBODY_V6] {
+        let long = format!("@{server} +ednsopt=65001:{padding}");
+        assert_eq!(network.dig(&format!("{long} +short ok.test A")), "203.0.113.10\n");
+        assert!(network.dig(&format!("{long} bad.test A")).contains("status: NXDOMAIN"));
+    }
+}
+
+fn an_allowed_resolver_is_asked() {
+    let mut network = Network::new("{}");
+    let who = |network: &Network, server: &str, transport: &str| {
+        network.dig(&format!("@{server} {transport} +short who.test TXT")).trim().to_owned()
+    };
+    for transport in ["+notcp", "+tcp"] {
+        assert_eq!(who(&network, ALLOWED, transport), "\"upstream\"", "no rule has it");
+    }
+    network.set(&format!(
+        r#"{{"allow_internet_access":false,"allow_out":["{ALLOWED}"],"deny_out":["bad.test"]}}"#
+    ));
+    for transport in ["+notcp", "+tcp"] {
+        assert_eq!(who(&network, ALLOWED, transport), "\"allowed\"");
+        assert_eq!(who(&network, NOBODY, transport), "", "no other resolver is allowed");
+        for name in ["bad.test", "alias.test"] {
+            let answer = network.dig(&format!("@{ALLOWED} {transport} {name} A"));
+            assert!(answer.contains("status: NXDOMAIN"), "{answer}");
+        }
+        let meta = network.dig(&format!("@{ALLOWED} {transport} +short meta.test A"));
+        assert_eq!(meta, "203.0.113.15\n", "guardrails hold there too");
+    }
+}
+
+fn internet_off_fails_at_once() {
+    let network = Network::new(r#"{"allow_internet_access":false}"#);
+    for server in [NOBODY, NOBODY_V6] {
+        for transport in ["+notcp", "+tcp"] {
+            for kind in ["A", "AAAA", "TXT", "MX", "HTTPS", "NS", "SRV", "CAA", "PTR", "ANY", "SOA"]
+            {
+                let answer = network.dig(&format!("@{server} {transport} ok.test {kind}"));
+                assert!(answer.contains("status: NXDOMAIN"), "{answer}");
+                assert!(answer.contains("EDE: 15 (Blocked): (default deny)"), "{answer}");
+            }
+        }
+    }
+    let began = std::time::Instant::now();
+    // EAI_NONAME: the name does not exist. A time-out would be EAI_AGAIN, after 5 s and more.
+    assert_eq!(network.getaddrinfo("ok.test"), "-2");
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+fn large_answers_come_by_tcp() {
+    let network = Network::new("{}");
+    for size in ["+noedns", "+bufsize=1232", "+bufsize=4096"] {
+        let answer = network.dig(&format!("@{NOBODY} {size} +short huge.test TXT"));
+        assert_eq!(answer.lines().count(), 20, "{size}: {answer}");
+        let ignores = network.dig(&format!("@{NOBODY} {size} +ignore huge.test TXT"));
+        assert!(ignores.contains(" tc "), "{ignores}");
+    }
+    let all = network.getaddrinfo("big.test");
+    assert_eq!(all.matches("203.0.113.").count(), 100, "{all}");
+}
+
+fn glibc_resolves() {
+    let mut network = Network::new("{}");
+    assert_eq!(network.getaddrinfo("ok.test"), "['2001:db8:113::10', '203.0.113.10']");
+    assert_eq!(network.getaddrinfo("v4.test"), "['203.0.113.11']");
+    assert_eq!(network.getaddrinfo("missing.test"), "-2");
+    network.set(ALLOWS);
+    assert_eq!(network.getaddrinfo("ok.test"), "['198.18.0.10', 'fd53:6700::10']");
+    assert_eq!(network.getaddrinfo("v4.test"), "['198.18.0.11']");
+    assert_eq!(network.getaddrinfo("other.test"), "-2");
+}
+
+/// musl asks for both families at once, and gives up on a name if either does not exist.
+fn musl_resolves() {
+    let folder = std::env::temp_dir().join(format!("sgdns-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let (source, program) = (folder.join("resolve.c"), folder.join("resolve"));
+    std::fs::write(&source, MUSL).expect("a file");
+    let built = Command::new("musl-gcc").args(["-static", "-o"]).args([&program, &source]).status();
+    assert!(built.expect("musl-gcc").success());
+    let mut network = Network::new("{}");
+    let resolve = |network: &Network, name| network.run(&[program.to_str().expect("a path"), name]);
+    assert_eq!(resolve(&network, "v4.test"), "203.0.113.11\n");
+    assert!(resolve(&network, "ok.test").contains("203.0.113.10\n"));
+    assert_eq!(resolve(&network, "missing.test"), "Name does not resolve\n");
+    network.set(ALLOWS);
+    assert_eq!(resolve(&network, "v4.test"), "198.18.0.11\n");
+    assert_eq!(resolve(&network, "other.test"), "Name does not resolve\n");
+    std::fs::remove_dir_all(folder).expect("to clean up");
+}
+
+const MUSL: &str = r"
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <sys/socket.h>
+int main(int argc, char **argv) {
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *all;
+    int error = getaddrinfo(argv[1], 0, &hints, &all);
+    if (error) { puts(gai_strerror(error)); return 0; }
+    for (; all; all = all->ai_next) {
+        char text[64];
+        void *a = all->ai_family == AF_INET
+            ? (void *)&((struct sockaddr_in *)all->ai_addr)->sin_addr
+            : (void *)&((struct sockaddr_in6 *)all->ai_addr)->sin6_addr;
+        puts(inet_ntop(all->ai_family, a, text, sizeof text));
+    }
+}
+";
+
+/// Looks a name up from many threads; prints how many found the address that was expected.
+const MANY: &str = "import socket,sys\n\
+    from concurrent.futures import ThreadPoolExecutor\n\
+    def one(_): return socket.gethostbyname(sys.argv[1]) == sys.argv[2]\n\
+    with ThreadPoolExecutor(64) as pool: print(sum(pool.map(one, range(int(sys.argv[3])))))";
+
+fn hundreds_at_once() {
+    let network = Network::new("{}");
+    let found = network.run(&["python3", "-c", MANY, "ok.test", "203.0.113.10", "600"]);
+    assert_eq!(found.trim(), "600");
+}
+
+fn a_change_loses_nothing() {
+    let mut network = Network::new("{}");
+    std::thread::scope(|scope| {
+        // The policies differ, but not about this name.
+        let sandbox = network.sandbox();
+        let asks = scope.spawn(move || {
+            sandbox.run(&["python3", "-c", MANY, "ok.test", "203.0.113.10", "1000"])
+        });
+        let mut changes = 0;
+        while !asks.is_finished() {
+            let policy = if changes % 2 == 0 { r#"{"deny_out":["bad.test"]}"# } else { "{}" };
+            network.set(policy);
+            changes += 1;
+        }
+        assert_eq!(asks.join().expect("a thread").trim(), "1000");
+        assert!(changes > 10, "{changes}");
+    });
+}
+
+/// A sandbox may write the address of an accomplice into its questions as their source. Names that it
+/// asks for come back in the answers, so an answer that went there would carry data out.
+fn an_answer_never_leaves() {
+    let network = Network::new(r#"{"allow_internet_access":false}"#);
+    for (address, server) in [("203.0.113.77", NOBODY), ("2001:db8:77::77", NOBODY_V6)] {
+        let accomplice = network.impersonate(address, 5353);
+        let script = "import socket,sys\n\
+            family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n\
+            s = socket.socket(family, socket.SOCK_DGRAM); s.bind((sys.argv[1], 5353))\n\
+            q = b'\\x12\\x34\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\6secret\\4test\\0\\0\\1\\0\\1'\n\
+            for _ in range(20): s.sendto(q, (sys.argv[2], 53))";
+        network.run(&["python3", "-c", script, address, server]);
+        let heard = accomplice.wait_with_output().expect("its number").stdout;
+        assert_eq!(String::from_utf8_lossy(&heard), "0\n", "{address}");
+        // The questions themselves were taken and answered: an honest client fares as before.
+        assert!(network.dig(&format!("@{server} secret.test A")).contains("status: NXDOMAIN"));
+    }
+}
+
+fn a_redirect_works() {
+    let network = Network::shared(r#"{"deny_out":["bad.test"]}"#);
+    for server in [NOBODY, NOBODY_V6] {
+        for transport in ["+notcp", "+tcp"] {
+            let answer = network.dig_as_nobody(&format!("@{server} {transport} +short ok.test A"));
+            assert_eq!(answer, "203.0.113.10\n", "{server} {transport}");
+            let denied = network.dig_as_nobody(&format!("@{server} {transport} alias.test A"));
+            assert!(denied.contains("status: NXDOMAIN"), "{denied}");
+        }
+    }
+}

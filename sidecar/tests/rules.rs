@@ -1,0 +1,102 @@
+//! The text of the nftables rules, compared with files that people can read: `sidecar/tests/rules/`. That they
+//! do what they say is shown by packets, in `tests/egress`.
+//!
+//! After a change that is meant, write the files anew with: `SANDGATE_BLESS=1 cargo test -p sandgate-sidecar
+//! --test rules`, and read the difference.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed")]
+
+use std::path::Path;
+
+use sandgate_policy::egress::{Operator, Policy};
+use sandgate_sidecar::nftables::layout::{Interface, Mode, Ports};
+use sandgate_sidecar::nftables::{Layout, render};
+use serde_json::{Value, json};
+
+fn layout(mode: Mode) -> Layout {
+    Layout {
+        mode,
+        edges: ["198.51.100.0/28", "198.51.100.16/28", "2001:db8:b::1/128"]
+            .map(|range| range.parse().unwrap())
+            .to_vec(),
+        masquerade: true,
+        envoy_uid: 64_321,
+        agent_uid: 0,
+        ports: Ports::default(),
+    }
+}
+
+fn gateway() -> Mode {
+    Mode::Gateway { interface: "sandbox0".parse().unwrap() }
+}
+
+fn policy(policy: Value) -> Policy {
+    let operator: Operator =
+        serde_json::from_value(json!({ "protected": ["192.0.2.0/30"] })).unwrap();
+    Policy::new(&serde_json::from_value(policy).unwrap(), &operator)
+}
+
+/// Compares a text with a file, or writes the file where that is asked for.
+fn is(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rules").join(name);
+    if std::env::var_os("SANDGATE_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; see the head of this file", path.display()));
+    let differs = text.lines().zip(expected.lines()).find(|(ours, theirs)| ours != theirs);
+    assert!(text == expected, "{name} differs, first at {differs:#?}; see the head of this file");
+}
+
+#[test]
+fn the_fixed_rules_of_a_gateway() {
+    is("gateway.nft", &render::setup(&layout(gateway())));
+}
+
+#[test]
+fn the_fixed_rules_of_a_shared_namespace() {
+    is("shared.nft", &render::setup(&layout(Mode::Shared)));
+}
+
+#[test]
+fn a_generation_with_internet_off_and_addresses() {
+    let policy =
+        policy(json!({ "allow_internet_access": false, "allow_out": ["10.0.0.0/8", "8.8.8.8"] }));
+    is("addresses.nft", &render::generation(&[&policy], &Ports::default()));
+}
+
+#[test]
+fn a_generation_of_two_policies_with_names() {
+    let old = policy(json!({ "deny_out": ["example.com", "203.0.113.20"] }));
+    let new = policy(
+        json!({ "allow_internet_access": false, "allow_out": ["ok.test", "2001:db8::/32"] }),
+    );
+    is("update.nft", &render::generation(&[&old, &new], &Ports::default()));
+}
+
+#[test]
+fn without_a_policy_everything_is_refused() {
+    let text = render::setup(&layout(gateway()));
+    for chain in ["outward", "inward", "dial"] {
+        let refuses = format!("  chain {chain} {{\n    counter name refused_unready goto refuse\n");
+        assert!(text.contains(&refuses), "{text}");
+    }
+    // And nothing is alive.
+    assert!(!text.contains("add element"), "{text}");
+}
+
+#[test]
+fn what_hangs_on_a_hook_is_never_replaced_by_a_generation() {
+    let text = render::generation(&[&policy(json!({}))], &Ports::default());
+    assert!(!text.contains("hook") && !text.contains("delete table"), "{text}");
+}
+
+#[test]
+fn the_name_of_an_interface_can_not_become_a_rule() {
+    for bad in ["", "a\" accept", "a b", "a;b", "sixteen-letters-", "..", "a\n", "é"] {
+        assert!(bad.parse::<Interface>().is_err(), "{bad:?}");
+    }
+    for good in ["eth0", "veth1234@if5", "sbx-1.2", "tap_0"] {
+        assert_eq!(good.parse::<Interface>().unwrap().to_string(), good);
+    }
+}
