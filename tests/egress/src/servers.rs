@@ -1,0 +1,124 @@
+//! The internet of the rig: servers on every address of [`site::ALL`].
+
+pub mod dns;
+mod tcp;
+mod udp;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::{Context as _, Result};
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::oneshot;
+
+use crate::netns::Namespace;
+use crate::site;
+
+/// The servers, all on one thread in their namespace.
+pub struct Internet {
+    /// Every DNS question that reached it, in order.
+    questions: Arc<Mutex<Vec<dns::Question>>>,
+    certificate: String,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Internet {
+    /// Starts all of them, and returns when they listen.
+    pub(crate) fn start(namespace: &Namespace) -> Result<Self> {
+        let questions = Arc::default();
+        let (identity, certificate) = tcp::identity()?;
+        let sockets = namespace.enter(Sockets::bind)??;
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let zone = dns::Zone::new(Arc::clone(&questions))?;
+        // Accepted sockets are where their listener is: the thread itself need not be.
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async {
+                match sockets.serve(&identity, &zone) {
+                    Ok(()) => drop(stopped.await),
+                    Err(error) => tell(&format!("the rig's servers do not start: {error:#}")),
+                }
+            });
+        });
+        Ok(Self { questions, certificate, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Every DNS question that reached the internet so far.
+    #[must_use]
+    pub fn questions(&self) -> Vec<dns::Question> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The certificate of the TLS servers (PEM), which is its own authority.
+    #[must_use]
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    pub(crate) fn stop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// Listening sockets: streams on all addresses at once, datagrams on each, so that answers come from it.
+struct Sockets {
+    streams: Vec<(u16, std::net::TcpListener)>,
+    datagrams: Vec<(u16, std::net::UdpSocket)>,
+}
+
+impl Sockets {
+    fn bind() -> Result<Self> {
+        let mut streams = Vec::new();
+        for port in [53, site::BANNER_PORT, site::ECHO_PORT, site::HTTP_PORT, site::HTTPS_PORT] {
+            for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+                streams.push((port, listener(SocketAddr::new(any, port))?));
+            }
+        }
+        let mut datagrams = Vec::new();
+        for address in site::ALL {
+            for port in [53, site::QUIC_PORT, site::UDP_PORT] {
+                let socket = std::net::UdpSocket::bind((address, port))
+                    .with_context(|| format!("udp {address} port {port}"))?;
+                socket.set_nonblocking(true)?;
+                datagrams.push((port, socket));
+            }
+        }
+        Ok(Self { streams, datagrams })
+    }
+
+    fn serve(self, identity: &tcp::Identity, zone: &dns::Zone) -> Result<()> {
+        for (port, listener) in self.streams {
+            let listener = TcpListener::from_std(listener)?;
+            tcp::serve(port, listener, identity.clone(), zone.clone());
+        }
+        for (port, socket) in self.datagrams {
+            let socket = UdpSocket::from_std(socket)?;
+            udp::serve(port, socket, zone.clone());
+        }
+        Ok(())
+    }
+}
+
+fn listener(address: SocketAddr) -> Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into()).with_context(|| format!("tcp {address}"))?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+/// Tests have no other place to say it: the tests that need the servers fail on their own.
+fn tell(text: &str) {
+    use std::io::Write as _;
+    drop(writeln!(std::io::stderr(), "{text}"));
+}

@@ -1,0 +1,247 @@
+//! The real sidecar in the gateway, with a real Envoy.
+
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::process::Process;
+use crate::rig::Rig;
+use crate::site;
+
+/// What a test wants of the agent besides a policy.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The policy to begin with.
+    pub policy: Value,
+    /// The operator's settings. TEST-NET addresses are no part of the internet, unless these say so.
+    pub operator: Value,
+    /// Where the policy comes from, instead of a file.
+    pub source: Option<Vec<String>>,
+    /// Whether it runs in the sandbox's own namespace.
+    pub shared: bool,
+    /// More of the command line.
+    pub arguments: Vec<String>,
+}
+
+impl Setup {
+    /// The policy that a test begins with; what is built for tests counts as the internet.
+    #[must_use]
+    pub fn new(policy: Value) -> Self {
+        let operator = json!({
+            "also_global": ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"],
+            "protected": ["192.0.2.0/30", "2001:db8:a::/64"],
+        });
+        Self { policy, operator, source: None, shared: false, arguments: Vec::new() }
+    }
+
+    /// Adds to the command line.
+    #[must_use]
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+}
+
+/// A running agent. It ends, and cleans up, when dropped.
+pub struct Sidecar {
+    /// Its process.
+    pub process: Process,
+    folder: PathBuf,
+}
+
+/// How long the sidecar may take for anything: a machine that is busy with other tests is slow.
+const LIVENESS: Duration = Duration::from_secs(90);
+
+impl Sidecar {
+    /// Starts it, and waits until it is ready.
+    pub fn start(rig: &Rig, setup: &Setup) -> Result<Self> {
+        let sidecar = Self::launch(rig, setup)?;
+        sidecar.until_ready()?;
+        Ok(sidecar)
+    }
+
+    /// Starts it, and does not wait.
+    pub fn launch(rig: &Rig, setup: &Setup) -> Result<Self> {
+        let folder = rig.folder().to_owned();
+        std::fs::write(folder.join("policy.json"), setup.policy.to_string())?;
+        std::fs::write(folder.join("operator.json"), setup.operator.to_string())?;
+        // What another agent said, that was killed.
+        for said in ["ready", "status"] {
+            drop(std::fs::remove_file(folder.join(said)));
+        }
+        let path = |name: &str| folder.join(name).display().to_string();
+        let program = built("debug/sandgate", "cargo build --package sandgate")?;
+        let filter = built("filters/sandgate_egress.wasm", "scripts/wasm")?;
+        let mut command: Command = match setup.shared {
+            true => rig.sandbox.command(&program.display().to_string()),
+            false => rig.gateway.command(&program.display().to_string()),
+        };
+        match setup.shared {
+            true => command.args(["sidecar", "--mode", "shared"]),
+            false => command.args(["sidecar", "--sandbox-interface", "sandbox0"]),
+        };
+        match &setup.source {
+            Some(source) => command.args(source),
+            None => command.args(["--policy-file", &path("policy.json")]),
+        };
+        command.args(["--operator-file", &path("operator.json")]);
+        command.args(["--resolver", &site::RESOLVER.to_string()]);
+        command.args(["--envoy", &envoy()?.display().to_string()]);
+        command.args(["--filter", &filter.display().to_string()]);
+        // Envoy's user must be able to look into it, and a test's own folder is private.
+        command.args(["--run-dir", &run_dir(rig)]);
+        command.args(["--ready-file", &path("ready"), "--status-file", &path("status")]);
+        command.args(&setup.arguments);
+        let process = Process::start(&command, &folder, "sidecar")?;
+        Ok(Self { process, folder })
+    }
+
+    /// Waits until the agent says that it enforces a policy: the generation.
+    pub fn until_ready(&self) -> Result<u64> {
+        self.until("ready", |status| {
+            (status["ready"] == true).then(|| status["generation"].as_u64())?
+        })
+    }
+
+    /// Waits until the agent's status has something.
+    pub fn until<T>(&self, what: &str, found: impl Fn(&Value) -> Option<T>) -> Result<T> {
+        let begun = Instant::now();
+        while begun.elapsed() < LIVENESS {
+            if let Some(found) = self.status().as_ref().and_then(&found) {
+                return Ok(found);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        bail!(
+            "the sidecar is not {what} within {LIVENESS:?}; its output:\n{}",
+            self.process.output()
+        )
+    }
+
+    /// What the agent says of itself.
+    #[must_use]
+    pub fn status(&self) -> Option<Value> {
+        let text = std::fs::read_to_string(self.folder.join("status")).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Whether the file is there that says that it is ready.
+    #[must_use]
+    pub fn says_ready(&self) -> bool {
+        self.folder.join("ready").exists()
+    }
+
+    /// Puts another policy in place and waits until it is in force.
+    pub fn set(&self, policy: &Value) -> Result<()> {
+        let before =
+            self.status().and_then(|status| status.get("generation")?.as_u64()).unwrap_or(0);
+        self.write(&policy.to_string())?;
+        self.until("at another generation", |status| {
+            let is_new = status["generation"].as_u64()? > before && status["ready"] == true;
+            is_new.then_some(())
+        })
+    }
+
+    /// Puts any text in the place of the policy, and does not wait.
+    pub fn write(&self, policy: &str) -> Result<()> {
+        let partial = self.folder.join("policy.part");
+        std::fs::write(&partial, policy)?;
+        Ok(std::fs::rename(partial, self.folder.join("policy.json"))?)
+    }
+
+    /// The process id of its Envoy.
+    pub fn envoy_pid(&self) -> Result<i32> {
+        let children = format!("/proc/{0}/task/{0}/children", self.process.pid());
+        let text = std::fs::read_to_string(&children)?;
+        for pid in text.split_whitespace() {
+            if std::fs::read_to_string(format!("/proc/{pid}/comm"))?.trim() == "envoy" {
+                return Ok(pid.parse()?);
+            }
+        }
+        bail!("the sidecar has no Envoy among its children: `{text}`")
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn terminate(&mut self) -> Result<ExitStatus> {
+        self.process.terminate()
+    }
+
+    /// Kills it: it gets no chance to clean up.
+    pub fn kill(&mut self) -> Result<ExitStatus> {
+        self.process.kill()
+    }
+}
+
+/// Where Envoy's files are, for one rig.
+#[must_use]
+pub fn run_dir(rig: &Rig) -> String {
+    format!("/tmp/{}", rig.gateway.name())
+}
+
+/// The resolver that sandboxes are given: any address will do, since the gateway takes all of DNS.
+pub const RESOLVER: IpAddr = site::RESOLVER;
+
+/// The repository's root.
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
+}
+
+/// Something under `target/`, built before; `how` says how, for the error.
+pub fn built(path: &str, how: &str) -> Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |folder| root().join(folder));
+    let path = match path.strip_prefix("filters/") {
+        Some(name) => root().join("target/filters").join(name),
+        None => target.join(path),
+    };
+    ensure!(path.is_file(), "`{}` is missing; build it with: {how}", path.display());
+    Ok(path)
+}
+
+/// Envoy, where its own user can start it, looked for once.
+fn envoy() -> Result<&'static PathBuf> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| find_envoy().map_err(|error| format!("{error:#}")));
+    found.as_ref().map_err(|error| anyhow::anyhow!(error.clone()))
+}
+
+fn find_envoy() -> Result<PathBuf> {
+    let script = root().join("scripts/envoy");
+    let output =
+        Command::new(&script).output().with_context(|| format!("`{}`", script.display()))?;
+    ensure!(output.status.success(), "scripts/envoy: {}", String::from_utf8_lossy(&output.stderr));
+    let found = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+    if found.ancestors().all(is_open_to_all) {
+        return Ok(found);
+    }
+    // The tree is in somebody's private folder.
+    let folder = tempfile::Builder::new().prefix("sandgate-envoy-").tempdir()?.keep();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
+    let copy = folder.join("envoy");
+    std::fs::copy(&found, &copy)?;
+    Ok(copy)
+}
+
+fn is_open_to_all(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+        || std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
+}
+
+/// Removes what was made for all tests of this process.
+pub fn clean_up() {
+    if let Ok(envoy) = envoy()
+        && let Some(folder) = envoy.parent()
+        && folder
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("sandgate-envoy-"))
+    {
+        drop(std::fs::remove_dir_all(folder));
+    }
+}

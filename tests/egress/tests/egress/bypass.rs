@@ -1,0 +1,311 @@
+//! Ways round an allow-list, each tried. SECURITY.md lists them.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv6Addr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rustls::pki_types::ServerName;
+use sandgate_egress_tests::{Capture, Outcome, Rig, Setup, Sidecar, site};
+use serde_json::{Value, json};
+
+use crate::support::{answered_with, curl, dig, refused_at_once, tests, with, with_setup};
+
+tests![
+    an_allowed_name_on_another_address_leads_to_the_name,
+    a_host_or_server_name_that_is_not_allowed_is_refused_on_an_allowed_address,
+    every_request_of_a_connection_is_judged,
+    an_address_inside_an_address_is_judged_as_itself,
+    a_client_hello_in_pieces_or_of_any_size_is_understood,
+    udp_that_may_be_quic_is_refused_where_names_matter,
+    fragments_are_judged_as_the_packet_they_were,
+    another_source_address_gets_nothing_out,
+    another_sandbox_is_out_of_reach_whatever_the_policy_says,
+    a_deny_by_name_does_not_hold_against_who_hides_the_name,
+];
+
+/// Internet off, and names of `ok.test` allowed.
+fn allow_list() -> Result<(Rig, Sidecar, Capture)> {
+    let (rig, sidecar) =
+        with(json!({ "allow_internet_access": false, "allow_out": ["ok.test", "*.ok.test"] }))?;
+    let capture = rig.capture()?;
+    Ok((rig, sidecar, capture))
+}
+
+/// Not one packet went to a destination that is not allowed.
+fn others_saw_nothing(capture: &Capture) -> Result<()> {
+    for address in [site::OTHER, site::OTHER6, site::EXAMPLE, site::METADATA, site::PRIVATE] {
+        ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
+    }
+    Ok(())
+}
+
+fn virtual_address(rig: &Rig, name: &str) -> Result<IpAddr> {
+    let said = dig(rig, site::RESOLVER, &[name, "A", "+short"])?;
+    said.trim().parse().with_context(|| format!("{name}: `{said}`"))
+}
+
+fn an_allowed_name_on_another_address_leads_to_the_name() -> Result<()> {
+    let (rig, _sidecar, capture) = allow_list()?;
+    for (scheme, port) in [("https", 443), ("http", 80)] {
+        let elsewhere = format!("ok.test:{port}:{}", site::OTHER);
+        let got = curl(&rig, &["--resolve", &elsewhere, &format!("{scheme}://ok.test/")])?;
+        let answer: Value = serde_json::from_str(&got).with_context(|| got.clone())?;
+        ensure!(answer["address"] == site::OK.to_string(), "{scheme}: {answer}");
+    }
+    others_saw_nothing(&capture)
+}
+
+fn a_host_or_server_name_that_is_not_allowed_is_refused_on_an_allowed_address() -> Result<()> {
+    let (rig, _sidecar, capture) = allow_list()?;
+    let ok = virtual_address(&rig, "ok.test")?;
+    for host in [
+        "other.test",
+        "203.0.113.20",
+        "[2001:db8:c::20]",
+        "169.254.169.254",
+        "xok.test",
+        "ok.test.evil",
+        "ok.test@other.test",
+        "ok.test,other.test",
+    ] {
+        let got = curl(&rig, &["-H", &format!("Host: {host}"), "http://ok.test/"])?;
+        ensure!(got.contains("EGRESS_DENIED"), "Host: {host}: {got}");
+    }
+    for name in ["other.test", "xok.test", "example.com"] {
+        let there = format!("{name}:443:{ok}");
+        let got = curl(&rig, &["--resolve", &there, &format!("https://{name}/")]);
+        ensure!(got.is_err(), "SNI {name}: {got:?}");
+    }
+    others_saw_nothing(&capture)
+}
+
+/// Requests on one connection, and the statuses of their answers.
+fn statuses(rig: &Rig, address: IpAddr, requests: &[&str]) -> Result<Vec<String>> {
+    rig.sandbox.enter(|| {
+        let mut stream = TcpStream::connect((address, site::HTTP_PORT))?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut statuses = Vec::new();
+        for request in requests {
+            stream.write_all(request.as_bytes())?;
+            let mut answer = Vec::new();
+            let mut buffer = [0; 4096];
+            // One answer is in JSON that ends with a brace, or has no body.
+            while !(answer.ends_with(b"}")
+                || (answer.ends_with(b"\r\n\r\n") && request.starts_with("CONNECT")))
+            {
+                let length = stream.read(&mut buffer)?;
+                if length == 0 {
+                    break;
+                }
+                answer.extend_from_slice(&buffer[..length]);
+            }
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            statuses.push(answer.split(' ').nth(1).unwrap_or("closed").to_owned());
+        }
+        Ok(statuses)
+    })?
+}
+
+fn every_request_of_a_connection_is_judged() -> Result<()> {
+    let (rig, _sidecar, capture) = allow_list()?;
+    let ok = virtual_address(&rig, "ok.test")?;
+    let get = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let seen = statuses(&rig, ok, &[&get("ok.test"), &get("other.test"), &get("ok.test")])?;
+    ensure!(seen == ["200", "403", "200"], "kept alive: {seen:?}");
+    let absolute = "GET http://other.test/ HTTP/1.1\r\nHost: ok.test\r\n\r\n";
+    let seen = statuses(&rig, ok, &[absolute])?;
+    ensure!(seen == ["403"], "absolute form: {seen:?}");
+    for target in ["other.test:443", "169.254.169.254:80", "203.0.113.20:22"] {
+        let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
+        let seen = statuses(&rig, ok, &[&connect])?;
+        ensure!(seen == ["403"], "CONNECT {target}: {seen:?}");
+    }
+    let upgrade =
+        "GET / HTTP/1.1\r\nHost: other.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let seen = statuses(&rig, ok, &[upgrade])?;
+    ensure!(seen == ["403"], "upgrade: {seen:?}");
+    others_saw_nothing(&capture)
+}
+
+fn an_address_inside_an_address_is_judged_as_itself() -> Result<()> {
+    let (rig, _sidecar) =
+        with(json!({ "allow_out": ["::/0"], "deny_out": ["203.0.113.20", "169.254.169.254"] }))?;
+    let capture = rig.capture()?;
+    for form in [
+        "64:ff9b::cb00:7114",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe",
+        "2002:cb00:7114::1",
+        "2002:a9fe:a9fe::1",
+        "::ffff:203.0.113.20",
+    ] {
+        let address: IpAddr = form.parse()?;
+        let spent = rig.sandbox.tcp(address, site::HTTP_PORT, b"")?;
+        refused_at_once(form, &spent)?;
+        let spent = rig.sandbox.udp(address, site::UDP_PORT, b"hello")?;
+        refused_at_once(form, &spent)?;
+    }
+    let seen = capture.packets();
+    ensure!(seen.is_empty(), "the internet saw {seen:?}");
+    Ok(())
+}
+
+/// The first message of a TLS client, with as many protocols offered as make it that long.
+fn client_hello(name: &str, padding: usize) -> Result<Vec<u8>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    config.alpn_protocols = (0..padding / 256).map(|_| vec![b'x'; 255]).collect();
+    config.alpn_protocols.push(b"http/1.1".to_vec());
+    let name = ServerName::try_from(name.to_owned())?;
+    let mut connection = rustls::ClientConnection::new(Arc::new(config), name)?;
+    let mut hello = Vec::new();
+    while connection.wants_write() {
+        connection.write_tls(&mut hello)?;
+    }
+    Ok(hello)
+}
+
+fn a_client_hello_in_pieces_or_of_any_size_is_understood() -> Result<()> {
+    let (rig, _sidecar, capture) = allow_list()?;
+    let ok = virtual_address(&rig, "ok.test")?;
+    for padding in [0, 1_500, 20_000, 50_000] {
+        for piece in [7, 1_000_000] {
+            for name in ["ok.test", "other.test"] {
+                let hello = client_hello(name, padding)?;
+                ensure!(hello.len() > padding);
+                let piece = piece.max(hello.len() / 200);
+                let outcome =
+                    rig.sandbox.enter(|| -> std::io::Result<usize> {
+                        let mut stream = TcpStream::connect((ok, site::HTTPS_PORT))?;
+                        stream.set_nodelay(true)?;
+                        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+                        for part in hello.chunks(piece) {
+                            stream.write_all(part)?;
+                            std::thread::sleep(Duration::from_millis(
+                                if part.len() < hello.len() { 2 } else { 0 },
+                            ));
+                        }
+                        stream.read(&mut [0; 5])
+                    })?;
+                let what = format!("{name}, {} bytes in pieces of {piece}", hello.len());
+                match name {
+                    // Envoy's inspector takes no more than 16 KiB: who sends more at once may be refused.
+                    "ok.test" if hello.len() > 16_384 => {}
+                    "ok.test" => ensure!(matches!(outcome, Ok(1..)), "{what}: {outcome:?}"),
+                    _ => ensure!(matches!(outcome, Ok(0) | Err(_)), "{what}: {outcome:?}"),
+                }
+            }
+        }
+    }
+    others_saw_nothing(&capture)
+}
+
+/// A QUIC client's first packet, as far as anybody on the way can see: a long header, version 1, 1,200 bytes.
+fn quic_initial() -> Vec<u8> {
+    let mut packet = vec![0xc3, 0, 0, 0, 1, 8];
+    packet.resize(1_200, 0x5a);
+    packet
+}
+
+fn udp_that_may_be_quic_is_refused_where_names_matter() -> Result<()> {
+    let (rig, sidecar) = with(json!({ "deny_out": ["example.com"] }))?;
+    let capture = rig.capture()?;
+    for address in [site::OK, site::OK6] {
+        refused_at_once("port 443", &rig.sandbox.udp(address, site::QUIC_PORT, b"hello")?)?;
+        refused_at_once("an Initial", &rig.sandbox.udp(address, site::UDP_PORT, &quic_initial())?)?;
+        ensure!(capture.to(address).is_empty(), "it saw {:?}", capture.to(address));
+        answered_with("no QUIC", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
+    }
+    // Where no rule names a domain, QUIC is UDP like any other.
+    sidecar.set(&json!({ "deny_out": ["203.0.113.20"] }))?;
+    answered_with(
+        "QUIC",
+        &rig.sandbox.udp(site::OK, site::QUIC_PORT, &quic_initial())?,
+        &quic_initial(),
+    )
+}
+
+fn fragments_are_judged_as_the_packet_they_were() -> Result<()> {
+    let (rig, _sidecar) =
+        with(json!({ "deny_out": ["203.0.113.20", "2001:db8:c::20", "example.com"] }))?;
+    let capture = rig.capture()?;
+    let large = vec![7; 4_000];
+    for address in [site::OTHER, site::OTHER6] {
+        refused_at_once("in fragments", &rig.sandbox.udp(address, site::UDP_PORT, &large)?)?;
+    }
+    let mut initial = quic_initial();
+    initial.resize(4_000, 0);
+    refused_at_once("QUIC in fragments", &rig.sandbox.udp(site::OK, site::UDP_PORT, &initial)?)?;
+    let seen = capture.packets();
+    ensure!(seen.is_empty(), "the internet saw {seen:?}");
+    answered_with("allowed", &rig.sandbox.udp(site::OK, site::UDP_PORT, &large)?, &large)
+}
+
+fn another_source_address_gets_nothing_out() -> Result<()> {
+    let (rig, _sidecar) = with(json!({}))?;
+    let capture = rig.capture()?;
+    for (address, length) in
+        [("203.0.113.99", "/32"), ("198.51.100.1", "/32"), ("2001:db8:c::99", "/128")]
+    {
+        // Whoever is root in the sandbox can do that.
+        rig.sandbox.run("ip", &["addr", "add", &format!("{address}{length}"), "dev", "eth0"])?;
+        let to = if address.contains(':') { site::OK6 } else { site::OK };
+        for port in [site::UDP_PORT, 53] {
+            let outcome = rig.sandbox.enter(|| -> std::io::Result<()> {
+                let socket =
+                    std::net::UdpSocket::bind((address.parse::<IpAddr>().unwrap_or(to), 0))?;
+                socket.send_to(b"from somebody else", (to, port))?;
+                Ok(())
+            })?;
+            outcome?;
+        }
+    }
+    let seen = capture.packets();
+    ensure!(seen.is_empty(), "the internet saw {seen:?}");
+    Ok(())
+}
+
+fn another_sandbox_is_out_of_reach_whatever_the_policy_says() -> Result<()> {
+    let mut setup = Setup::new(json!({ "allow_out": ["0.0.0.0/0", "::/0"] }));
+    // The rig's other addresses stand for other sandboxes here, and for the control plane.
+    setup.operator["protected"] =
+        json!(["192.0.2.0/30", "2001:db8:a::/64", "10.0.0.0/8", "203.0.113.20", "2001:db8:c::20"]);
+    let (rig, _sidecar) = with_setup(&setup)?;
+    let capture = rig.capture()?;
+    for address in
+        [site::PRIVATE, site::OTHER, site::OTHER6, site::METADATA, site::GATEWAY.0.into()]
+    {
+        for port in [9501, site::HTTP_PORT, site::HTTPS_PORT] {
+            refused_at_once("tcp", &rig.sandbox.tcp(address, port, b"")?)?;
+        }
+        refused_at_once("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?)?;
+        ensure!(!rig.sandbox.ping(address)?.0, "ping {address}");
+    }
+    let link_local: Ipv6Addr = "fe80::1".parse()?;
+    ensure!(rig.sandbox.tcp(link_local.into(), 80, b"")?.outcome.text().is_none());
+    let seen = capture.packets();
+    ensure!(seen.is_empty(), "the internet saw {seen:?}");
+    answered_with(
+        "allowed",
+        &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?,
+        site::BANNER.as_bytes(),
+    )
+}
+
+/// What `deny_out` with a domain can't stop, so that nobody believes it does.
+fn a_deny_by_name_does_not_hold_against_who_hides_the_name() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "deny_out": ["example.com"] }))?;
+    let spent = rig.sandbox.tcp(site::EXAMPLE, site::BANNER_PORT, b"")?;
+    ensure!(matches!(&spent.outcome, Outcome::Answered(_)), "{spent:?}");
+    let got = curl(
+        &rig,
+        &["-k", "--resolve", "innocent.test:443:203.0.113.66", "https://innocent.test/"],
+    )?;
+    ensure!(got.contains("203.0.113.66"), "{got}");
+    Ok(())
+}

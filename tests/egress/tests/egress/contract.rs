@@ -1,0 +1,129 @@
+//! What users were promised, case by case (contract, "Outbound Internet Access").
+
+use anyhow::{Result, ensure};
+use sandgate_egress_tests::site;
+use serde_json::{Value, json};
+
+use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
+
+tests![
+    by_default_the_internet_is_reachable_and_private_networks_are_not,
+    only_listed_addresses_are_reachable_with_internet_off,
+    a_denied_name_is_blocked_and_another_host_answers,
+    allow_out_comes_before_deny_out,
+    an_operator_may_turn_the_order_round,
+];
+
+fn by_default_the_internet_is_reachable_and_private_networks_are_not() -> Result<()> {
+    let (rig, _sidecar) = with(json!({}))?;
+    let capture = rig.capture()?;
+    for address in [site::OK, site::OK6] {
+        answered_with(
+            "banner",
+            &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?,
+            site::BANNER.as_bytes(),
+        )?;
+        answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
+        ensure!(rig.sandbox.ping(address)?.0, "ping {address}");
+    }
+    ensure!(dig(&rig, site::RESOLVER, &["ok.test", "A", "+short"])?.contains("203.0.113.10"));
+    let answer: Value = serde_json::from_str(&curl(&rig, &["http://ok.test/path?query"])?)?;
+    ensure!(
+        answer["request"] == "GET /path?query HTTP/1.1" && answer["host"] == "ok.test",
+        "{answer}"
+    );
+    let answer: Value = serde_json::from_str(&curl(&rig, &["https://ok.test/"])?)?;
+    ensure!(answer["sni"] == "ok.test", "{answer}");
+    for address in [site::PRIVATE, site::METADATA] {
+        refused_at_once("tcp", &rig.sandbox.tcp(address, site::HTTP_PORT, b"")?)?;
+        refused_at_once("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?)?;
+        ensure!(!rig.sandbox.ping(address)?.0, "ping {address}");
+        ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
+    }
+    Ok(())
+}
+
+fn only_listed_addresses_are_reachable_with_internet_off() -> Result<()> {
+    let (rig, _sidecar) =
+        with(json!({ "allow_internet_access": false, "allow_out": ["10.0.0.0/8", "8.8.8.8"] }))?;
+    let capture = rig.capture()?;
+    for address in [site::PRIVATE, site::PUBLIC_RESOLVER] {
+        answered_with(
+            "banner",
+            &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?,
+            site::BANNER.as_bytes(),
+        )?;
+        answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
+        ensure!(rig.sandbox.ping(address)?.0, "ping {address}");
+    }
+    // DNS to 8.8.8.8 is a listed destination like any other; other resolvers are not.
+    for transport in ["+notcp", "+tcp"] {
+        let said = dig(&rig, site::PUBLIC_RESOLVER, &["ok.test", "A", transport])?;
+        ensure!(said.contains("203.0.113.10"), "dig @8.8.8.8 {transport}: {said}");
+        let said = dig(&rig, site::RESOLVER, &["ok.test", "A", transport])?;
+        ensure!(said.contains("status: NXDOMAIN"), "dig {transport}: {said}");
+    }
+    for address in [site::OK, site::OK6, site::METADATA] {
+        refused_at_once("tcp", &rig.sandbox.tcp(address, site::HTTP_PORT, b"")?)?;
+        refused_at_once("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?)?;
+        ensure!(!rig.sandbox.ping(address)?.0, "ping {address}");
+        ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
+    }
+    Ok(())
+}
+
+fn a_denied_name_is_blocked_and_another_host_answers() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "deny_out": ["example.com"] }))?;
+    let capture = rig.capture()?;
+    let said = curl(&rig, &["https://example.com/"])
+        .map_or_else(|error| error.to_string(), |_| String::new());
+    ensure!(said.contains("Could not resolve host"), "curl https://example.com: {said}");
+    let answer: Value = serde_json::from_str(&curl(&rig, &["https://other.test/"])?)?;
+    ensure!(answer["sni"] == "other.test", "{answer}");
+    // Names below it are others.
+    let answer: Value = serde_json::from_str(&curl(&rig, &["http://www.example.com/"])?)?;
+    ensure!(answer["host"] == "www.example.com", "{answer}");
+    // A client that knows the address, and shows the name.
+    let capture_before = capture.to(site::EXAMPLE).len();
+    let said = curl(&rig, &["--resolve", "example.com:443:203.0.113.66", "https://example.com/"]);
+    ensure!(said.is_err(), "curl with the address of example.com: {said:?}");
+    let answer = curl(&rig, &["--resolve", "example.com:80:203.0.113.66", "http://example.com/"])?;
+    let answer: Value = serde_json::from_str(&answer)?;
+    ensure!(
+        answer["code"] == "EGRESS_DENIED" && answer["rule"] == "deny_out example.com",
+        "{answer}"
+    );
+    let after = capture.to(site::EXAMPLE).len();
+    ensure!(after == capture_before, "the denied destination saw {:?}", capture.to(site::EXAMPLE));
+    Ok(())
+}
+
+fn allow_out_comes_before_deny_out() -> Result<()> {
+    let (rig, _sidecar) = with(
+        json!({ "allow_out": ["203.0.113.10", "www.example.com"], "deny_out": ["203.0.113.0/24", "*.example.com"] }),
+    )?;
+    answered_with(
+        "allowed",
+        &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?,
+        site::BANNER.as_bytes(),
+    )?;
+    refused_at_once("denied", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)?;
+    let answer: Value = serde_json::from_str(&curl(&rig, &["http://www.example.com/"])?)?;
+    ensure!(answer["host"] == "www.example.com", "{answer}");
+    Ok(())
+}
+
+fn an_operator_may_turn_the_order_round() -> Result<()> {
+    let mut setup = sandgate_egress_tests::Setup::new(
+        json!({ "allow_out": ["203.0.113.10", "203.0.113.20"], "deny_out": ["203.0.113.10"] }),
+    );
+    setup.operator["rule_order"] = json!("deny_first");
+    let (rig, _sidecar) = crate::support::with_setup(&setup)?;
+    refused_at_once("denied", &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?)?;
+    refused_at_once("denied", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?)?;
+    answered_with(
+        "allowed",
+        &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?,
+        site::BANNER.as_bytes(),
+    )
+}

@@ -1,0 +1,192 @@
+//! Whatever breaks, there is no way out; and what ends properly leaves nothing behind.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sandgate_egress_tests::{Rig, Setup, Sidecar, site};
+use serde_json::json;
+
+use crate::support::{answered_with, refused_at_once, tests, with};
+
+tests![
+    a_killed_agent_leaves_no_way_out,
+    a_killed_envoy_leaves_no_way_out_until_another_has_the_policy,
+    a_bad_policy_changes_nothing_and_is_told,
+    a_bad_policy_at_the_start_leaves_it_closed,
+    an_agent_that_hangs_leaves_no_way_out,
+    an_agent_that_ends_leaves_nothing_behind,
+    an_agent_that_ends_does_not_open_a_gateway_that_forwarded_before,
+    an_agent_that_starts_after_a_killed_one_works,
+    memory_is_reported,
+];
+
+/// How long a UDP packet may still pass after the agent's death (2 s), and a busy machine's delay.
+const HELD: Duration = Duration::from_secs(6);
+
+/// Nothing gets out, by whatever protocol.
+fn is_closed(rig: &Rig) -> Result<()> {
+    let capture = rig.capture()?;
+    for address in [site::OK, site::OK6] {
+        refused_at_once("tcp", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
+        refused_at_once("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?)?;
+        refused_at_once("dns", &rig.sandbox.udp(address, 53, b"hello")?)?;
+        refused_at_once("dns by tcp", &rig.sandbox.tcp(address, 53, b"hello")?)?;
+        ensure!(!rig.sandbox.ping(address)?.0, "ping {address}");
+    }
+    let seen = capture.packets();
+    ensure!(seen.is_empty(), "the internet saw {seen:?}");
+    Ok(())
+}
+
+fn is_open(rig: &Rig) -> Result<()> {
+    answered_with(
+        "tcp",
+        &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?,
+        site::BANNER.as_bytes(),
+    )?;
+    answered_with("udp", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")
+}
+
+fn a_killed_agent_leaves_no_way_out() -> Result<()> {
+    let (rig, mut sidecar) = with(json!({}))?;
+    is_open(&rig)?;
+    let envoy = sidecar.envoy_pid()?;
+    sidecar.kill()?;
+    sleep(HELD);
+    ensure!(!std::path::Path::new(&format!("/proc/{envoy}")).exists(), "Envoy lives on");
+    is_closed(&rig)
+}
+
+fn a_killed_envoy_leaves_no_way_out_until_another_has_the_policy() -> Result<()> {
+    let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
+    let first = sidecar.envoy_pid()?;
+    kill(Pid::from_raw(first), Signal::SIGKILL)?;
+    sidecar.until("without its Envoy", |status| (status["envoy_restarts"] == 1).then_some(()))?;
+    // UDP does not pass through Envoy, and is refused all the same while there is none.
+    let begun = Instant::now();
+    while !sidecar.says_ready() && begun.elapsed() < Duration::from_secs(60) {
+        let denied = rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?;
+        ensure!(denied.outcome.is_refused(), "{denied:?}");
+    }
+    sidecar.until_ready()?;
+    ensure!(sidecar.envoy_pid()? != first);
+    is_open(&rig)?;
+    refused_at_once("denied", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)
+}
+
+fn a_bad_policy_changes_nothing_and_is_told() -> Result<()> {
+    let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
+    for (bad, reason) in [
+        ("{", "EOF"),
+        (r#"{"allow_out": ["example.com:443"]}"#, "example.com:443"),
+        (r#"{"allow_internet": false}"#, "allow_internet"),
+        ("", "EOF"),
+    ] {
+        sidecar.write(bad)?;
+        sidecar.until("complaining", |status| {
+            status["problem"].as_str()?.contains(reason).then_some(())
+        })?;
+        ensure!(sidecar.status().is_some_and(|status| status["ready"] == true));
+        is_open(&rig)?;
+        refused_at_once("denied", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)?;
+        refused_at_once("denied", &rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?)?;
+    }
+    sidecar.set(&json!({ "deny_out": ["203.0.113.10"] }))?;
+    ensure!(sidecar.status().is_some_and(|status| status["problem"].is_null()));
+    answered_with("allowed now", &rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?, b"hello")
+}
+
+fn a_bad_policy_at_the_start_leaves_it_closed() -> Result<()> {
+    let rig = Rig::build()?;
+    let sidecar = Sidecar::launch(&rig, &Setup::new(json!({ "deny_out": [":80"] })))?;
+    sidecar.until("complaining", |status| status["problem"].as_str().map(|_| ()))?;
+    is_closed(&rig)?;
+    ensure!(!sidecar.says_ready());
+    sidecar.write("{}")?;
+    sidecar.until_ready()?;
+    is_open(&rig)
+}
+
+fn an_agent_that_hangs_leaves_no_way_out() -> Result<()> {
+    let (rig, sidecar) = with(json!({}))?;
+    is_open(&rig)?;
+    kill(Pid::from_raw(sidecar.process.pid()), Signal::SIGSTOP)?;
+    sleep(HELD);
+    let capture = rig.capture()?;
+    for address in [site::OK, site::OK6] {
+        refused_at_once("tcp", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
+        refused_at_once("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?)?;
+    }
+    ensure!(capture.packets().is_empty(), "the internet saw {:?}", capture.packets());
+    // It wakes up and goes on.
+    kill(Pid::from_raw(sidecar.process.pid()), Signal::SIGCONT)?;
+    sleep(Duration::from_secs(1));
+    is_open(&rig)
+}
+
+/// What the agent changes: rules, routes, kernel settings.
+fn state(rig: &Rig) -> Result<Vec<String>> {
+    [
+        "nft list ruleset",
+        "ip rule list",
+        "ip -6 rule list",
+        "ip route show table all",
+        "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv4.icmp_ratelimit net.ipv6.icmp.ratelimit net.core.somaxconn",
+    ]
+    .into_iter()
+    .map(|command| rig.gateway.run("sh", &["-c", command]))
+    .collect()
+}
+
+fn an_agent_that_ends_leaves_nothing_behind() -> Result<()> {
+    let rig = Rig::build()?;
+    let before = state(&rig)?;
+    let mut sidecar = Sidecar::start(&rig, &Setup::new(json!({})))?;
+    ensure!(state(&rig)? != before, "the agent changes nothing, so this shows nothing");
+    let envoy = sidecar.envoy_pid()?;
+    let status = sidecar.terminate()?;
+    ensure!(status.success(), "{status}: {}", sidecar.process.output());
+    ensure!(!std::path::Path::new(&format!("/proc/{envoy}")).exists(), "Envoy lives on");
+    ensure!(!sidecar.says_ready() && sidecar.status().is_none());
+    ensure!(!std::path::Path::new(&sandgate_egress_tests::sidecar::run_dir(&rig)).exists());
+    let after = state(&rig)?;
+    ensure!(after == before, "before: {before:#?}\nafter: {after:#?}");
+    let capture = rig.capture()?;
+    let udp = rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?;
+    ensure!(udp.outcome.text().is_none() && capture.to(site::OK).is_empty(), "{udp:?}");
+    Ok(())
+}
+
+fn an_agent_that_ends_does_not_open_a_gateway_that_forwarded_before() -> Result<()> {
+    let rig = Rig::build()?;
+    rig.gateway
+        .run("sysctl", &["-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])?;
+    answered_with("before", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")?;
+    let mut sidecar = Sidecar::start(&rig, &Setup::new(json!({})))?;
+    is_open(&rig)?;
+    sidecar.terminate()?;
+    is_closed(&rig)
+}
+
+fn an_agent_that_starts_after_a_killed_one_works() -> Result<()> {
+    let (rig, mut sidecar) = with(json!({}))?;
+    sidecar.kill()?;
+    let sidecar = Sidecar::start(&rig, &Setup::new(json!({ "deny_out": ["203.0.113.20"] })))?;
+    is_open(&rig)?;
+    refused_at_once("denied", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)?;
+    drop(sidecar);
+    is_closed(&rig)
+}
+
+fn memory_is_reported() -> Result<()> {
+    let (_rig, sidecar) = with(json!({}))?;
+    let (envoy, agent) = sidecar.until("telling its memory", |status| {
+        Some((status["envoy_resident_bytes"].as_u64()?, status["agent_resident_bytes"].as_u64()?))
+    })?;
+    ensure!((20 << 20..400 << 20).contains(&envoy), "Envoy: {envoy}");
+    ensure!((1 << 20..200 << 20).contains(&agent), "agent: {agent}");
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! TLS that does not show its name as usual: cut up, oversized, late. The name counts all the same.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use sandgate_egress_tests::{Rig, site};
+use serde_json::json;
+
+use crate::support::{tests, with};
+
+tests![a_denied_server_name_is_seen_however_it_is_sent, other_server_names_pass_byte_for_byte];
+
+/// How a ClientHello is sent.
+struct Manner {
+    what: &'static str,
+    /// Bytes of padding in the ClientHello.
+    padding: usize,
+    /// Bytes of each record, and of each segment.
+    record: usize,
+    segment: usize,
+    /// How long the client is silent before it.
+    silence: Duration,
+}
+
+const MANNERS: [Manner; 6] = [
+    Manner {
+        what: "at once",
+        padding: 0,
+        record: 16_000,
+        segment: 100_000,
+        silence: Duration::ZERO,
+    },
+    Manner {
+        what: "in many segments",
+        padding: 0,
+        record: 16_000,
+        segment: 7,
+        silence: Duration::ZERO,
+    },
+    Manner {
+        what: "in records of one byte",
+        padding: 0,
+        record: 1,
+        segment: 100_000,
+        silence: Duration::ZERO,
+    },
+    Manner {
+        what: "over 1,024 bytes",
+        padding: 2_000,
+        record: 16_000,
+        segment: 1_000,
+        silence: Duration::ZERO,
+    },
+    Manner {
+        what: "over 16 KiB",
+        padding: 20_000,
+        record: 16_000,
+        segment: 4_000,
+        silence: Duration::ZERO,
+    },
+    Manner {
+        what: "late",
+        padding: 0,
+        record: 16_000,
+        segment: 100,
+        silence: Duration::from_millis(400),
+    },
+];
+
+/// A ClientHello for a name, in records.
+fn hello(name: &str, manner: &Manner) -> Result<Vec<u8>> {
+    let server_name = vector(&[&[0][..], &vector(name.as_bytes())?].concat())?;
+    let extensions =
+        [extension(21, &vec![0; manner.padding])?, extension(0, &server_name)?].concat();
+    let body = [&[3, 3][..], &[7; 32], &[0], &vector(&[0x13, 1])?, &[1, 0], &vector(&extensions)?]
+        .concat();
+    let length = u32::try_from(body.len())?.to_be_bytes();
+    let message = [&[1][..], &length[1..], &body].concat();
+    let mut records = Vec::new();
+    for part in message.chunks(manner.record) {
+        records.extend([&[22, 3, 1][..], &vector(part)?].concat());
+    }
+    Ok(records)
+}
+
+fn extension(kind: u16, body: &[u8]) -> Result<Vec<u8>> {
+    Ok([&kind.to_be_bytes()[..], &vector(body)?].concat())
+}
+
+fn vector(bytes: &[u8]) -> Result<Vec<u8>> {
+    Ok([&u16::try_from(bytes.len())?.to_be_bytes()[..], bytes].concat())
+}
+
+/// What the echo service sends back of what a client says in that manner.
+fn echoed(rig: &Rig, address: IpAddr, bytes: &[u8], manner: &Manner) -> Result<Vec<u8>> {
+    rig.sandbox.enter(|| {
+        let mut stream = TcpStream::connect_timeout(
+            &SocketAddr::new(address, site::ECHO_PORT),
+            Duration::from_secs(5),
+        )?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        std::thread::sleep(manner.silence);
+        let mut echo = Vec::new();
+        // A connection that is closed meanwhile echoes nothing.
+        if bytes.chunks(manner.segment).try_for_each(|part| stream.write_all(part)).is_ok() {
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            let _ = stream.take(length).read_to_end(&mut echo);
+        }
+        Ok(echo)
+    })?
+}
+
+fn a_denied_server_name_is_seen_however_it_is_sent() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "deny_out": ["example.com"] }))?;
+    for manner in &MANNERS {
+        for name in ["example.com", "EXAMPLE.com."] {
+            let echo = echoed(&rig, site::EXAMPLE, &hello(name, manner)?, manner)?;
+            ensure!(echo.is_empty(), "{name} {}: {} bytes came back", manner.what, echo.len());
+        }
+    }
+    Ok(())
+}
+
+fn other_server_names_pass_byte_for_byte() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "deny_out": ["example.com"] }))?;
+    for manner in &MANNERS {
+        let sent = hello("other.test", manner)?;
+        let echo = echoed(&rig, site::OTHER, &sent, manner)?;
+        ensure!(echo == sent, "{}: {} of {} bytes came back", manner.what, echo.len(), sent.len());
+    }
+    Ok(())
+}

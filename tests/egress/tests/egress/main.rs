@@ -1,0 +1,37 @@
+//! Every promise about a sandbox's way out, kept by the real parts; one file for each promise.
+//!
+//! A program of its own and not the usual test harness: what can't run on a machine is counted as not run,
+//! and never as passed. With `CI=true` everything must run.
+
+#![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+mod bypass;
+mod contract;
+mod control_plane;
+mod failures;
+mod hellos;
+mod inbound;
+mod names;
+mod off;
+mod open;
+mod requests;
+mod shared;
+mod support;
+mod updates;
+
+fn main() -> std::process::ExitCode {
+    support::run(&[
+        off::TESTS,
+        contract::TESTS,
+        names::TESTS,
+        bypass::TESTS,
+        hellos::TESTS,
+        requests::TESTS,
+        open::TESTS,
+        updates::TESTS,
+        failures::TESTS,
+        inbound::TESTS,
+        control_plane::TESTS,
+        shared::TESTS,
+    ])
+}

@@ -1,0 +1,135 @@
+//! Names as a way out: any protocol reaches an allowed name, and nothing else does.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use sandgate_egress_tests::{Rig, site};
+use serde_json::{Value, json};
+
+use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
+
+tests![
+    a_plain_tcp_service_is_reached_by_its_name_and_no_other_is,
+    names_below_a_wildcard_are_reached_where_they_can_be_seen,
+    a_name_that_resolves_to_a_forbidden_address_leads_nowhere,
+    upper_case_and_a_trailing_dot_are_the_same_name,
+    internationalized_names_are_reached_in_their_ascii_form,
+];
+
+/// The address that the sandbox is told.
+fn resolved(rig: &Rig, name: &str, kind: &str) -> Result<IpAddr> {
+    let said = dig(rig, site::RESOLVER, &[name, kind, "+short"])?;
+    said.trim().parse().with_context(|| format!("{name} {kind}: `{said}`"))
+}
+
+fn a_plain_tcp_service_is_reached_by_its_name_and_no_other_is() -> Result<()> {
+    let (rig, _sidecar) =
+        with(json!({ "allow_internet_access": false, "allow_out": ["ok.test"] }))?;
+    let capture = rig.capture()?;
+    for kind in ["A", "AAAA"] {
+        let address = resolved(&rig, "ok.test", kind)?;
+        let spent = rig.sandbox.tcp(address, site::BANNER_PORT, b"")?;
+        answered_with(&format!("{address}"), &spent, site::BANNER.as_bytes())?;
+        let spent = rig.sandbox.tcp(address, site::ECHO_PORT, b"\x00any protocol")?;
+        answered_with(&format!("{address}"), &spent, b"\x00any protocol")?;
+        // The name is a way for TCP; UDP has no proxy that would resolve it.
+        refused_at_once("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?)?;
+    }
+    let answer: Value = serde_json::from_str(&curl(&rig, &["https://ok.test/"])?)?;
+    ensure!(answer["sni"] == "ok.test" && answer["address"] == site::OK.to_string(), "{answer}");
+    for name in ["other.test", "a.ok.test", "xok.test", "test"] {
+        let said = dig(&rig, site::RESOLVER, &[name, "A"])?;
+        ensure!(said.contains("status: NXDOMAIN"), "{name}: {said}");
+    }
+    // Its own address is no name: who dials it has not asked for it by name.
+    for address in [site::OK, site::OTHER, site::OK6] {
+        refused_at_once("by address", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
+    }
+    for address in [site::OTHER, site::OTHER6] {
+        ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
+    }
+    let asked: Vec<String> =
+        rig.served.questions().into_iter().map(|question| question.name).collect();
+    ensure!(asked.iter().all(|name| name == "ok.test"), "resolvers were asked {asked:?}");
+    Ok(())
+}
+
+fn names_below_a_wildcard_are_reached_where_they_can_be_seen() -> Result<()> {
+    let (rig, _sidecar) =
+        with(json!({ "allow_internet_access": false, "allow_out": ["*.ok.test"] }))?;
+    for name in ["a.ok.test", "deep.a.ok.test"] {
+        let answer: Value = serde_json::from_str(&curl(&rig, &[&format!("http://{name}/")])?)?;
+        ensure!(answer["host"] == name && answer["address"] == site::OK.to_string(), "{answer}");
+        // (The rig's certificate has no name for two labels below.)
+        let answer: Value =
+            serde_json::from_str(&curl(&rig, &["-k", &format!("https://{name}/")])?)?;
+        ensure!(answer["sni"] == name, "{answer}");
+    }
+    // The apex is not below itself; and a connection that shows no name could be for any.
+    ensure!(dig(&rig, site::RESOLVER, &["ok.test", "A"])?.contains("status: NXDOMAIN"));
+    let shared = resolved(&rig, "a.ok.test", "A")?;
+    refused_at_once(
+        "no name",
+        &rig.sandbox.tcp(shared, site::BANNER_PORT, b"no name in here\r\n")?,
+    )?;
+    Ok(())
+}
+
+fn a_name_that_resolves_to_a_forbidden_address_leads_nowhere() -> Result<()> {
+    let (rig, _sidecar) = with(
+        json!({ "allow_internet_access": false, "allow_out": ["*.ok.test", "meta.test", "private.test"] }),
+    )?;
+    let capture = rig.capture()?;
+    for name in ["meta.test", "private.test", "rebind.ok.test", "inside.ok.test"] {
+        for url in [format!("http://{name}/"), format!("https://{name}/")] {
+            let got = curl(&rig, &["-k", "-f", &url]);
+            ensure!(got.is_err(), "{url}: {got:?}");
+        }
+    }
+    for address in [site::METADATA, site::PRIVATE] {
+        ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
+    }
+    // The owner's word about the address opens it; nobody's opens a guardrail.
+    drop(rig);
+    let (rig, _sidecar) = with(json!({
+        "allow_internet_access": false, "allow_out": ["private.test", "meta.test", "10.0.0.0/8", "169.254.0.0/16"],
+    }))?;
+    let capture = rig.capture()?;
+    let answer: Value = serde_json::from_str(&curl(&rig, &["http://private.test/"])?)?;
+    ensure!(answer["address"] == site::PRIVATE.to_string(), "{answer}");
+    ensure!(curl(&rig, &["-f", "http://meta.test/"]).is_err());
+    ensure!(capture.to(site::METADATA).is_empty(), "it saw {:?}", capture.to(site::METADATA));
+    Ok(())
+}
+
+fn upper_case_and_a_trailing_dot_are_the_same_name() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "deny_out": ["example.com", "203.0.113.20"] }))?;
+    for name in ["EXAMPLE.com", "example.com.", "eXample.COM."] {
+        for transport in ["+notcp", "+tcp"] {
+            let said = dig(&rig, site::RESOLVER, &[name, "A", transport])?;
+            ensure!(said.contains("status: NXDOMAIN"), "{name}: {said}");
+        }
+        let host = format!("Host: {name}");
+        let answer = curl(&rig, &["-H", &host, "http://203.0.113.66/"])?;
+        ensure!(answer.contains("EGRESS_DENIED"), "{name}: {answer}");
+    }
+    // Also not by another name that leads to it.
+    let said = dig(&rig, site::RESOLVER, &["alias.test", "A"])?;
+    ensure!(!said.contains("203.0.113.66"), "{said}");
+    drop(rig);
+    let (rig, _sidecar) =
+        with(json!({ "allow_internet_access": false, "allow_out": ["ok.test"] }))?;
+    for name in ["OK.test", "ok.test."] {
+        let answer: Value = serde_json::from_str(&curl(&rig, &[&format!("http://{name}/")])?)?;
+        ensure!(answer["address"] == site::OK.to_string(), "{name}: {answer}");
+    }
+    Ok(())
+}
+
+fn internationalized_names_are_reached_in_their_ascii_form() -> Result<()> {
+    let (rig, _sidecar) =
+        with(json!({ "allow_internet_access": false, "allow_out": ["xn--bcher-kva.test"] }))?;
+    let answer: Value = serde_json::from_str(&curl(&rig, &["http://xn--bcher-kva.test/"])?)?;
+    ensure!(answer["host"] == "xn--bcher-kva.test", "{answer}");
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Internet off: everything fails, at once, and nothing leaves.
+
+use anyhow::{Result, ensure};
+use sandgate_egress_tests::site;
+use serde_json::json;
+
+use crate::support::{refused_at_once, tests, with};
+
+tests![
+    tcp_is_reset_before_anything_leaves,
+    udp_and_icmp_are_refused_audibly,
+    dns_says_that_there_is_no_such_name,
+];
+
+fn tcp_is_reset_before_anything_leaves() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "allow_internet_access": false }))?;
+    let capture = rig.capture()?;
+    for address in [site::OK, site::OK6, site::PRIVATE, site::METADATA, site::GATEWAY.0.into()] {
+        for port in [
+            site::BANNER_PORT,
+            site::HTTP_PORT,
+            site::HTTPS_PORT,
+            853,
+            4444,
+            15_000,
+            15_001,
+            15_053,
+        ] {
+            let spent = rig.sandbox.tcp(address, port, b"")?;
+            refused_at_once(&format!("tcp {address} port {port}"), &spent)?;
+        }
+    }
+    let seen = capture.packets();
+    ensure!(seen.is_empty(), "the internet saw {seen:?}");
+    Ok(())
+}
+
+fn udp_and_icmp_are_refused_audibly() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "allow_internet_access": false }))?;
+    let capture = rig.capture()?;
+    for address in [site::OK, site::OK6, site::PRIVATE, site::METADATA, site::GATEWAY.0.into()] {
+        for port in [site::UDP_PORT, site::QUIC_PORT, 123, 15_053] {
+            let spent = rig.sandbox.udp(address, port, b"anyone there?")?;
+            refused_at_once(&format!("udp {address} port {port}"), &spent)?;
+        }
+        let (answered, said) = rig.sandbox.ping(address)?;
+        ensure!(!answered, "ping {address}: {said}");
+        ensure!(said.contains("iltered") || said.contains("prohibited"), "ping {address}: {said}");
+    }
+    let seen = capture.packets();
+    ensure!(seen.is_empty(), "the internet saw {seen:?}");
+    Ok(())
+}
+
+fn dns_says_that_there_is_no_such_name() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "allow_internet_access": false }))?;
+    let capture = rig.capture()?;
+    for server in [
+        site::RESOLVER,
+        site::PUBLIC_RESOLVER,
+        site::RESOLVER6,
+        site::METADATA,
+        site::GATEWAY.0.into(),
+    ] {
+        for kind in ["A", "AAAA", "TXT", "MX", "SRV", "HTTPS", "NS", "ANY"] {
+            for transport in ["+notcp", "+tcp"] {
+                let asked =
+                    [&format!("@{server}"), "ok.test", kind, transport, "+tries=1", "+time=2"];
+                let said = rig.sandbox.run("dig", &asked)?;
+                ensure!(said.contains("status: NXDOMAIN"), "dig {asked:?}: {said}");
+            }
+        }
+    }
+    let done =
+        rig.client(site::RESOLVER, "curl")?.args(["-sS", "-m", "5", "http://ok.test/"]).output()?;
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    ensure!(said.contains("Could not resolve host"), "curl: {said}");
+    ensure!(rig.served.questions().is_empty(), "resolvers were asked {:?}", rig.served.questions());
+    let seen = capture.packets();
+    ensure!(seen.is_empty(), "the internet saw {seen:?}");
+    Ok(())
+}

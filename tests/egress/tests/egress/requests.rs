@@ -1,0 +1,127 @@
+//! Plain HTTP: each request is judged by itself, and arrives as it was sent.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use sandgate_egress_tests::{Rig, site};
+use serde_json::json;
+
+use crate::support::{dig, tests, with};
+
+tests![
+    the_second_request_of_a_connection_is_judged_like_the_first,
+    nothing_in_a_request_covers_for_another_host,
+    requests_arrive_as_they_were_sent,
+];
+
+/// The rig whose sandbox may reach `ok.test` alone, and the address that stands for it there.
+fn with_one_name() -> Result<(Rig, sandgate_egress_tests::Sidecar, IpAddr)> {
+    let (rig, sidecar) = with(json!({ "allow_internet_access": false, "allow_out": ["ok.test"] }))?;
+    let said = dig(&rig, site::RESOLVER, &["ok.test", "A", "+short"])?;
+    let address = said.trim().parse().with_context(|| format!("ok.test: `{said}`"))?;
+    Ok((rig, sidecar, address))
+}
+
+/// Sends parts one after the other, and reads until nothing comes for a moment.
+fn exchange(rig: &Rig, address: IpAddr, parts: &[&[u8]]) -> Result<String> {
+    let exchanged = rig.sandbox.enter(|| -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(
+            &SocketAddr::new(address, site::HTTP_PORT),
+            Duration::from_secs(5),
+        )?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        for part in parts {
+            // It may have been closed already; what came before that is read below.
+            if stream.write_all(part).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut answer = Vec::new();
+        // Its end is the end of the connection, in whichever way, or of what comes.
+        let _ = stream.read_to_end(&mut answer);
+        Ok(answer)
+    })??;
+    Ok(String::from_utf8_lossy(&exchanged).into_owned())
+}
+
+fn the_second_request_of_a_connection_is_judged_like_the_first() -> Result<()> {
+    let (rig, _sidecar, ok) = with_one_name()?;
+    let (good, bad) =
+        ("GET /1 HTTP/1.1\r\nHost: ok.test\r\n\r\n", "GET /2 HTTP/1.1\r\nHost: other.test\r\n\r\n");
+    let both = format!("{good}{bad}");
+    for parts in [vec![good.as_bytes(), bad.as_bytes()], vec![both.as_bytes()]] {
+        let answer = exchange(&rig, ok, &parts)?;
+        ensure!(answer.contains("GET /1 HTTP/1.1"), "the first was not answered: {answer}");
+        ensure!(answer.contains("EGRESS_DENIED") && !answer.contains("GET /2"), "{answer}");
+    }
+    Ok(())
+}
+
+fn nothing_in_a_request_covers_for_another_host() -> Result<()> {
+    let (rig, _sidecar, ok) = with_one_name()?;
+    let capture = rig.capture()?;
+    let split: Vec<Vec<u8>> =
+        b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n".iter().map(|byte| vec![*byte]).collect();
+    let split: Vec<&[u8]> = split.iter().map(Vec::as_slice).collect();
+    let whole: [&[u8]; 18] = [
+        b"GET http://other.test/ HTTP/1.1\r\nHost: ok.test\r\n\r\n",
+        b"CONNECT other.test:443 HTTP/1.1\r\nHost: ok.test\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: ok.test\r\nHost: other.test\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: other.test\r\nHost: ok.test\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: ok.test,other.test\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: ok.test@other.test\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 203.0.113.20\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : other.test\r\nHost: ok.test\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: ok.test\r\n other.test\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: ok.test\x00other.test\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: other.test\n\n",
+        b"get / HTTP/1.1\r\nHost: other.test\r\n\r\n",
+        b"GET\t/\tHTTP/1.1\r\nHost: other.test\r\n\r\n",
+        b"FROB / HTTP/1.1\r\nHost: other.test\r\n\r\n",
+        b"\r\n\r\nGET / HTTP/1.1\r\nHost: other.test\r\n\r\n",
+        b"GET /\xc3\xa4 HTTP/1.1\r\nHost: other.test\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: ok.test\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+          GET /x HTTP/1.1\r\nHost: other.test\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: other.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ];
+    let attempts = whole.iter().map(|request| vec![*request]).chain([split]);
+    for parts in attempts {
+        let answer = exchange(&rig, ok, &parts)?;
+        // The server's own answers name the address that was asked.
+        ensure!(
+            !answer.contains("\"address\""),
+            "{:?} was answered: {answer}",
+            String::from_utf8_lossy(&parts.concat())
+        );
+    }
+    ensure!(capture.to(site::OTHER).is_empty(), "{:?}", capture.to(site::OTHER));
+    Ok(())
+}
+
+fn requests_arrive_as_they_were_sent() -> Result<()> {
+    let (rig, _sidecar, ok) = with_one_name()?;
+    for line in
+        ["GET //a/%2e%2e/../c;d?e=%2F&f HTTP/1.1", "FROB /x HTTP/1.1", "DELETE /%zz HTTP/1.1"]
+    {
+        let request = format!("{line}\r\nhOsT: OK.test\r\n\r\n");
+        let answer = exchange(&rig, ok, &[request.as_bytes()])?;
+        let (_, body) =
+            answer.split_once("\r\n\r\n").with_context(|| format!("{line}: {answer}"))?;
+        let body: serde_json::Value =
+            serde_json::from_str(body).with_context(|| format!("{line}: {answer}"))?;
+        ensure!(body["request"] == line && body["host"] == "OK.test", "{line}: {body}");
+    }
+    let upgraded = exchange(
+        &rig,
+        ok,
+        &[
+            b"GET / HTTP/1.1\r\nHost: ok.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            b"any bytes",
+        ],
+    )?;
+    ensure!(upgraded.starts_with("HTTP/1.1 101") && upgraded.ends_with("any bytes"), "{upgraded}");
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Runs the tests and tells of them as `cargo test` does, so that whoever counts can count.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use sandgate_egress_tests::{Outcome, Rig, Setup, Sidecar, Spent};
+use serde_json::Value;
+
+/// A test: a sentence, and what shows that it is true.
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    pub(crate) holds: fn() -> Result<()>,
+}
+
+/// The tests of a file.
+macro_rules! tests {
+    ($($name:ident),+ $(,)?) => {
+        /// What this file shows.
+        pub(crate) const TESTS: &[crate::support::Test] = &[$(crate::support::Test {
+            name: concat!(module_path!(), "::", stringify!($name)),
+            holds: $name,
+        }),+];
+    };
+}
+pub(crate) use tests;
+
+/// How fast a refusal must be. Issue 4: "all fail within 200 ms, not by time-out". A machine that does other
+/// things at the same time is allowed as much again; a time-out of any client is seconds.
+pub(crate) const AT_ONCE: Duration = Duration::from_millis(400);
+
+/// A rig with a sidecar that is ready.
+pub(crate) fn with(policy: Value) -> Result<(Rig, Sidecar)> {
+    with_setup(&Setup::new(policy))
+}
+
+/// The same with more than a policy.
+pub(crate) fn with_setup(setup: &Setup) -> Result<(Rig, Sidecar)> {
+    let rig = Rig::build()?;
+    let sidecar = Sidecar::start(&rig, setup)?;
+    Ok((rig, sidecar))
+}
+
+/// It was refused, and not by a client's patience coming to its end.
+pub(crate) fn refused_at_once(what: &str, spent: &Spent) -> Result<()> {
+    ensure!(spent.outcome.is_refused(), "{what}: {:?}", spent.outcome);
+    ensure!(spent.time < AT_ONCE, "{what} was refused after {:?}", spent.time);
+    Ok(())
+}
+
+/// It was answered, and with this.
+pub(crate) fn answered_with(what: &str, spent: &Spent, expected: &[u8]) -> Result<()> {
+    match &spent.outcome {
+        Outcome::Answered(bytes) if bytes == expected => Ok(()),
+        other => {
+            anyhow::bail!("{what}: expected {:?}, got {other:?}", String::from_utf8_lossy(expected))
+        }
+    }
+}
+
+/// Runs those whose names contain one of the words of the command line; all, where there is none.
+pub(crate) fn run(files: &[&[Test]]) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
+    let wanted =
+        |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let tests = files.iter().flat_map(|file| file.iter()).filter(|test| wanted(test.name));
+    let tests: Vec<&Test> = tests.collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        tests.iter().for_each(|test| println!("{}: test", test.name));
+        return ExitCode::SUCCESS;
+    }
+    println!("\nrunning {} tests", tests.len());
+    let count = tests.len();
+    if let Some(why) = sandgate_egress_tests::rig::obstacle() {
+        tests.iter().for_each(|test| println!("test {} ... ignored, {why}", test.name));
+        // In CI everything is there: not to run is to fail.
+        return summary(0, 0, count, std::env::var("CI").as_deref() == Ok("true"));
+    }
+    let queue = Mutex::new(VecDeque::from(tests));
+    let failed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..at_once() {
+            scope.spawn(|| {
+                while let Some(test) = locked(&queue).pop_front() {
+                    let done = catch_unwind(AssertUnwindSafe(test.holds));
+                    let why = match done {
+                        Ok(Ok(())) => None,
+                        Ok(Err(error)) => Some(format!("{error:#}")),
+                        Err(_) => Some("it panicked (see above)".to_owned()),
+                    };
+                    let mut failed = locked(&failed);
+                    println!(
+                        "test {} ... {}",
+                        test.name,
+                        if why.is_none() { "ok" } else { "FAILED" }
+                    );
+                    drop(std::io::stdout().flush());
+                    failed.extend(why.map(|why| (test.name, why)));
+                }
+            });
+        }
+    });
+    sandgate_egress_tests::sidecar::clean_up();
+    let failed = locked(&failed);
+    for (name, why) in failed.iter() {
+        println!("\n---- {name}\n{why}");
+    }
+    summary(count - failed.len(), failed.len(), 0, false)
+}
+
+fn summary(passed: usize, failed: usize, ignored: usize, must_run: bool) -> ExitCode {
+    let good = failed == 0 && !must_run;
+    let word = if good { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out\n"
+    );
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How many at a time: `RUST_TEST_THREADS`, else a few. They mostly wait, but refusals are timed.
+fn at_once() -> usize {
+    std::env::var("RUST_TEST_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(2)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What `dig` says, asking a server from the sandbox.
+pub(crate) fn dig(rig: &Rig, server: std::net::IpAddr, asked: &[&str]) -> Result<String> {
+    let server = format!("@{server}");
+    let mut arguments = vec![server.as_str(), "+tries=1", "+time=5"];
+    arguments.extend(asked);
+    rig.sandbox.run("dig", &arguments)
+}
+
+/// What `curl` gets in the sandbox; an error has what it says. It trusts the rig's certificates.
+pub(crate) fn curl(rig: &Rig, arguments: &[&str]) -> Result<String> {
+    let trusted = rig.folder().join("trusted.pem");
+    std::fs::write(&trusted, rig.served.certificate())?;
+    let mut command = rig.client(sandgate_egress_tests::sidecar::RESOLVER, "curl")?;
+    command.args(["-sS", "-m", "20", "--cacert"]).arg(trusted).args(arguments);
+    sandgate_egress_tests::netns::output(&mut command)
+}
