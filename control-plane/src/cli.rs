@@ -6,6 +6,7 @@ mod manage;
 mod output;
 mod policy;
 mod serve;
+mod sidecar;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ enum Command {
     Policy(policy::PolicyCommand),
     /// Show who changed which ports can be reached, and network policies, of one sandbox or of all
     Audit(audit::Audit),
+    /// Run the agent of one sandbox's way out: its firewall, its DNS proxy, its Envoy
+    Sidecar(Box<sidecar::SidecarArgs>),
     /// Print the description of an API, as it is committed in docs/openapi
     #[command(subcommand)]
     Openapi(Openapi),
@@ -97,6 +100,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Members(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Audit(command) => command.run(),
+        Command::Sidecar(args) => args.run(),
         Command::Openapi(Openapi::Gateway) => {
             Output::plain(&crate::gateway::openapi::description()?)
         }

@@ -1,6 +1,7 @@
-"""Renders the Envoy configuration in envoy/ for the local run (envoy/render.sh does the substitution)."""
+"""Renders the Envoy configurations in envoy/ for the local run (envoy/render.sh does the substitution)."""
 
 import ipaddress
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ import certificate
 from tell import ROOT, Failure
 
 FILTER = ROOT / "target" / "filters" / "sandgate_ingress.wasm"
+EGRESS_FILTER = ROOT / "target" / "filters" / "sandgate_egress.wasm"
 # A part of loopback: each demo sandbox has an address of its own there.
 SANDBOX_NETWORK, SANDBOX_PREFIX_LEN = os.environ.get("SANDGATE_SANDBOX_NETWORK") or "127.64.0.0", 16
 DOMAIN = "sandbox.localhost"
@@ -78,4 +80,35 @@ def render_all(folder, token, ports, names=certificate.NAMES, **changed):
                   render(ROOT / "envoy" / "gateway-token.yaml", {"SANDGATE_GATEWAY_TOKEN": token}))
     bootstrap = folder / "edge.yaml"
     write_private(bootstrap, render(ROOT / "envoy" / "edge.yaml", values(folder, ports) | changed))
+    return bootstrap
+
+
+def sidecar_values(folder, ports):
+    """What the names in envoy/sidecar.yaml stand for; `sandgate sidecar` has its own way to fill it in."""
+    return {
+        "SANDGATE_SIDECAR_PLAIN_PORT": str(ports["plain"]),
+        "SANDGATE_SIDECAR_INSPECTED_PORT": str(ports["inspected"]),
+        "SANDGATE_SIDECAR_PROBE_PORT": str(ports["probe"]),
+        "SANDGATE_SIDECAR_ADMIN_PORT": str(ports["admin"]),
+        "SANDGATE_SIDECAR_RESET_PORT": str(ports["reset"]),
+        "SANDGATE_SIDECAR_RESOLVER_PORT": str(ports["resolver"]),
+        "SANDGATE_SIDECAR_INSPECTION": "0.150s",
+        "SANDGATE_EGRESS_TCP_ECDS": str(folder / "egress-tcp.yaml"),
+        "SANDGATE_EGRESS_HTTP_ECDS": str(folder / "egress-http.yaml"),
+    }
+
+
+def write_egress(folder, config):
+    """Writes, or replaces by a rename, the two files that bring the egress filter its configuration."""
+    table = {"SANDGATE_EGRESS_WASM": str(EGRESS_FILTER), "SANDGATE_EGRESS_CONFIG": json.dumps(config)}
+    for name in ("egress-tcp.yaml", "egress-http.yaml"):
+        write_private(Path(folder) / name, render(ROOT / "envoy" / name, table))
+
+
+def render_sidecar(folder, config, ports):
+    """Writes all files of a sidecar's Envoy into a folder; returns the path of the one to start it with."""
+    folder = Path(folder)
+    write_egress(folder, config)
+    bootstrap = folder / "sidecar.yaml"
+    write_private(bootstrap, render(ROOT / "envoy" / "sidecar.yaml", sidecar_values(folder, ports)))
     return bootstrap

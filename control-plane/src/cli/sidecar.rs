@@ -1,0 +1,211 @@
+//! `sandgate sidecar`: the agent of one sandbox's way out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+use sandgate_policy::egress::Operator;
+use sandgate_sidecar::envoy::Program;
+use sandgate_sidecar::nftables::Layout;
+use sandgate_sidecar::nftables::layout::{Interface, Mode, Ports};
+use sandgate_sidecar::source::ControlPlane;
+use sandgate_sidecar::{Settings, Source};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Options of the agent.
+#[derive(Args)]
+pub(super) struct SidecarArgs {
+    /// Where the sandbox is: behind an interface of this network namespace, or in it
+    #[arg(long, value_enum, default_value_t = ModeKind::Gateway)]
+    mode: ModeKind,
+    /// Interface that leads to the sandbox, for --mode gateway
+    #[arg(long, value_name = "NAME", required_if_eq("mode", "gateway"))]
+    sandbox_interface: Option<Interface>,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// File with the operator's settings (JSON): rule_order, protected, also_global
+    #[arg(long, value_name = "FILE")]
+    operator_file: Option<PathBuf>,
+    /// Range that no sandbox reaches, whatever its policy says: edges, the control plane, the
+    /// sandboxes. Adds to the operator's settings. Can be repeated
+    #[arg(long = "protected", value_name = "CIDR")]
+    protected: Vec<IpNet>,
+    /// Range from which connections to the sandbox are let in, and which is protected; nothing
+    /// else comes in. Can be repeated
+    #[arg(long = "edge", value_name = "CIDR")]
+    edges: Vec<IpNet>,
+    /// Resolver that names are looked up at, as ADDRESS or ADDRESS:PORT; those of /etc/resolv.conf
+    /// if left out. Can be repeated
+    #[arg(long = "resolver", value_name = "ADDRESS", value_parser = resolver)]
+    resolvers: Vec<SocketAddr>,
+    /// Leave the sandbox's own source address on UDP and ICMP: the network knows the way back to it
+    #[arg(long)]
+    no_masquerade: bool,
+    /// Program that is Envoy 1.40
+    #[arg(long, value_name = "PATH", default_value = "envoy")]
+    envoy: PathBuf,
+    /// Number of the user that Envoy runs as; nothing else may run as it
+    #[arg(long, value_name = "UID", default_value_t = 64_321, value_parser = clap::value_parser!(u32).range(1..))]
+    envoy_uid: u32,
+    /// Template of Envoy's bootstrap, instead of the built-in one (envoy/sidecar.yaml)
+    #[arg(long, value_name = "FILE")]
+    envoy_config: Option<PathBuf>,
+    /// The egress filter, sandgate_egress.wasm
+    #[arg(long, value_name = "FILE")]
+    filter: PathBuf,
+    /// Directory for Envoy's files; made if it is missing
+    #[arg(long, value_name = "DIR", default_value = "/run/sandgate-sidecar")]
+    run_dir: PathBuf,
+    /// File that is there while the policy is enforced and the sandbox has its way out
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// File that says how the agent is: ready, generation, problem, memory (JSON)
+    #[arg(long, value_name = "FILE")]
+    status_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum ModeKind {
+    Gateway,
+    Shared,
+}
+
+#[derive(Args)]
+struct SourceArgs {
+    /// File with the policy (JSON); read again when it changes, and a bad one changes nothing
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "control_plane",
+        conflicts_with = "control_plane"
+    )]
+    policy_file: Option<PathBuf>,
+    /// URL of the control plane's gateway API, which is asked for the policy
+    #[arg(long, value_name = "URL", requires_all = ["sandbox", "token_file"])]
+    control_plane: Option<String>,
+    /// Canonical id of the sandbox, for --control-plane
+    #[arg(long, value_name = "ID")]
+    sandbox: Option<String>,
+    /// File with the token for it (`sandgate keys sidecar`), for --control-plane; read for each call
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl SidecarArgs {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let settings = self.settings()?;
+        // One thread: Envoy is bound to the life of the one that started it.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            // Before anything is set up, so that no signal ends the program without cleaning up.
+            let mut interrupted = signal(SignalKind::interrupt())?;
+            let mut terminated = signal(SignalKind::terminate())?;
+            let end = CancellationToken::new();
+            let asked = end.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = interrupted.recv() => {}
+                    _ = terminated.recv() => {}
+                }
+                tracing::info!("stopping");
+                asked.cancel();
+            });
+            sandgate_sidecar::run(settings, end).await?;
+            Ok(())
+        })
+    }
+
+    fn settings(self) -> anyhow::Result<Settings> {
+        let mut operator = match &self.operator_file {
+            None => Operator::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("--operator-file {} can't be read", path.display()))?;
+                serde_json::from_str(&text)
+                    .with_context(|| format!("--operator-file {} is not valid", path.display()))?
+            }
+        };
+        operator.protected.extend(self.protected);
+        operator.protected.extend(self.edges.iter().copied());
+        let mode = match self.mode {
+            ModeKind::Shared => Mode::Shared,
+            ModeKind::Gateway => Mode::Gateway {
+                interface: self
+                    .sandbox_interface
+                    .context("--mode gateway needs --sandbox-interface")?,
+            },
+        };
+        let resolvers = match self.resolvers {
+            none if none.is_empty() => system_resolvers()?,
+            some => some,
+        };
+        Ok(Settings {
+            layout: Layout {
+                mode,
+                edges: self.edges,
+                masquerade: !self.no_masquerade,
+                envoy_uid: self.envoy_uid,
+                agent_uid: nix::unistd::geteuid().as_raw(),
+                ports: Ports::default(),
+            },
+            operator,
+            source: self.source.source()?,
+            resolvers,
+            envoy: Program { path: program(&self.envoy)?, uid: self.envoy_uid },
+            filter: self.filter,
+            envoy_config: self.envoy_config,
+            run_dir: std::path::absolute(&self.run_dir)
+                .with_context(|| format!("--run-dir {} can't be used", self.run_dir.display()))?,
+            ready_file: self.ready_file,
+            status_file: self.status_file,
+        })
+    }
+}
+
+impl SourceArgs {
+    fn source(self) -> anyhow::Result<Source> {
+        if let Some(path) = self.policy_file {
+            return Ok(Source::File(path));
+        }
+        let url = self.control_plane.context("--policy-file or --control-plane is missing")?;
+        let sandbox = self.sandbox.context("--control-plane needs --sandbox")?;
+        let token_file = self.token_file.context("--control-plane needs --token-file")?;
+        let asked = ControlPlane::new(&url, sandbox, token_file).context("--control-plane")?;
+        Ok(Source::ControlPlane(asked))
+    }
+}
+
+/// Port 53, unless it says another.
+fn resolver(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "expected an IP address, or ADDRESS:PORT".to_owned())
+}
+
+/// What resolv.conf(5) says.
+fn system_resolvers() -> anyhow::Result<Vec<SocketAddr>> {
+    let path = "/etc/resolv.conf";
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{path} can't be read; use --resolver"))?;
+    let named = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let resolvers: Vec<SocketAddr> = named.filter_map(|rest| resolver(rest.trim()).ok()).collect();
+    anyhow::ensure!(!resolvers.is_empty(), "{path} names no resolver; use --resolver");
+    Ok(resolvers)
+}
+
+/// Where a program is: Envoy gets no PATH of ours.
+fn program(name: &std::path::Path) -> anyhow::Result<PathBuf> {
+    if name.components().count() > 1 {
+        return std::fs::canonicalize(name)
+            .with_context(|| format!("--envoy {} can't be used", name.display()));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+        .with_context(|| format!("there is no `{}` on PATH; name it with --envoy", name.display()))
+}
