@@ -6,12 +6,15 @@
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-run: ## Run Sandgate here: control plane, two demo sandboxes, Envoy on localhost:9443 and 9444
+run: ## Run Sandgate here: control plane, demo sandboxes, Envoy on localhost:9443 and 9444
 	@scripts/setup build envoy
+	@# One part of it is for root alone, and the rest runs without it: the run says what is missing.
+	@[ "$$(id -u)" != 0 ] || scripts/setup sidecar || true
 	@exec scripts/run
 
 try: ## Run every command that `make run` prints, against a run of its own
 	@scripts/setup build envoy
+	@[ "$$(id -u)" != 0 ] || scripts/setup sidecar || true
 	@exec scripts/try --own
 
 test: ## Run all tests; says at the end what ran and what did not

@@ -1,6 +1,12 @@
 """The commands that `make run` prints, as data: scripts/try runs the very same ones."""
 
+import json
+import os
+import shlex
 from dataclasses import dataclass
+
+import sidecar_demo
+from tell import ROOT
 
 
 @dataclass(frozen=True)
@@ -10,6 +16,10 @@ class Command:
     shows: str
     line: str
     expect: str
+    # How it ends: curl tells denials by that.
+    status: int = 0
+    # For how many seconds it may be tried again, after a change that takes effect in a moment.
+    patience: float = 0
 
 
 KEY = '-H "Authorization: Bearer $TENSORLAKE_API_KEY"'
@@ -79,3 +89,57 @@ def printed(ports, demo, my_env_id):
         Command("a request wakes it up",
                 f"{curl} http://{host('8080-my-env')}/health {KEY}", r"\n200$"),
     ]
+
+
+# curl's exit statuses (curl(1)).
+NO_SUCH_HOST, NO_TLS = 6, 35
+
+
+def printed_for_sidecar(demo):
+    """Those for the sandbox behind a sidecar (sidecar_demo.py). They take root."""
+    sandbox = " ".join(demo.inside("sandbox"))
+    curl = f"{sandbox} curl -sS --max-time 10 {STATUS}"
+    secure = f"{curl} --cacert {shown(demo.authority)}"
+    denied = sidecar_demo.PLACES[sidecar_demo.DENIED]
+
+    def set_policy(*names):
+        return f"echo '{json.dumps(sidecar_demo.policy(*names))}' > {shown(demo.policy_file)}"
+
+    def banner(place):
+        return f"{sandbox} bash -c 'cat < /dev/tcp/{place}/25'"
+
+    return [
+        Command("an allowed name, by HTTP",
+                f"{curl} http://{sidecar_demo.ALLOWED}/hello", rf"^{sidecar_demo.ALLOWED} answers GET /hello[\s\S]*\n200$"),
+        Command("by HTTPS",
+                f"{secure} https://{sidecar_demo.ALLOWED}/hello", rf"^{sidecar_demo.ALLOWED} answers GET /hello[\s\S]*\n200$"),
+        Command("and by a protocol that says no names (this one is like SMTP)",
+                banner(sidecar_demo.ALLOWED), rf"^220 {sidecar_demo.ALLOWED} ready"),
+        Command("another name: does not exist for this sandbox",
+                f"{curl} http://{sidecar_demo.DENIED}/hello", r"Could not resolve host", NO_SUCH_HOST),
+        Command("its address, by HTTP: denied, 403, with the rule",
+                f"{curl} http://{denied}/hello", r'"EGRESS_DENIED"[\s\S]*"rule":"default deny"[\s\S]*\n403$'),
+        Command("by HTTPS: reset",
+                f"{secure} --connect-to {sidecar_demo.DENIED}:443:{denied}:443 https://{sidecar_demo.DENIED}/hello",
+                r"[Rr]eset by peer", NO_TLS),
+        Command("by that other protocol: reset",
+                banner(denied), r"reset by peer", 1),
+        Command("the other way: the edge gets in, to any port",
+                f"{' '.join(demo.inside('internet'))} curl -sS {STATUS} --interface {sidecar_demo.EDGE} "
+                f"http://{sidecar_demo.SANDBOX}:8080/health", r"\n200$"),
+        Command("change the policy: the other name instead",
+                set_policy(sidecar_demo.DENIED), r"^$"),
+        Command("it answers now",
+                f"{curl} http://{sidecar_demo.DENIED}/hello", rf"^{sidecar_demo.DENIED} answers[\s\S]*\n200$", patience=30),
+        Command("and the first one is denied",
+                f"{curl} http://{sidecar_demo.ALLOWED}/hello", r"Could not resolve host", NO_SUCH_HOST, patience=30),
+        Command("change it back",
+                set_policy(sidecar_demo.ALLOWED), r"^$"),
+        Command("the first one answers again",
+                f"{curl} http://{sidecar_demo.ALLOWED}/hello", rf"^{sidecar_demo.ALLOWED} answers[\s\S]*\n200$", patience=30),
+    ]
+
+
+def shown(path):
+    """A path as it is to be typed in the tree's root."""
+    return shlex.quote(os.path.relpath(path, ROOT))
