@@ -14,6 +14,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def end_with_parent():
     """In the child, before it becomes its program: should we be killed outright, it ends too."""
+    # What we ignore, it would ignore as well, and a shell could not even trap it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
