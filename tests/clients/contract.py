@@ -53,13 +53,16 @@ CURLS = [
          patch('{\n"allow_unauthenticated_access": false,\n"exposed_ports": []\n}'),
          200, {"allow_unauthenticated_access": False, "exposed_ports": []}),
     Curl("unexposed for its owner, too", f"{HEALTH} \\\n{KEY}", 403, {"code": "PORT_NOT_EXPOSED"}),
-    # What is not enforced yet is refused.
-    Curl("no outbound access", create('{"allow_internet_access": false}'), 400, {"code": "NETWORK_POLICY_UNSUPPORTED"}),
-    Curl("an outbound allow list",
-         create('{\n"allow_internet_access": false,\n"allow_out": ["10.0.0.0/8", "8.8.8.8"]\n}'),
-         400, {"code": "NETWORK_POLICY_UNSUPPORTED"}),
-    Curl("an outbound deny list", create('{"deny_out": ["example.com"]}'), 400, {"code": "NETWORK_POLICY_UNSUPPORTED"}),
 ]
+
+# What sandboxes are created with to have less than the whole internet.
+NETWORKS = [
+    '{"allow_internet_access": false}',
+    '{\n"allow_internet_access": false,\n"allow_out": ["10.0.0.0/8", "8.8.8.8"]\n}',
+    '{"deny_out": ["example.com"]}',
+]
+# Where nobody would enforce it, it is refused.
+REFUSED = [Curl(f"network {network}", create(network), 400, {"code": "NETWORK_POLICY_UNSUPPORTED"}) for network in NETWORKS]
 
 PYTHON = """\
 from tensorlake.sandbox import SandboxClient

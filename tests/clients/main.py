@@ -1,6 +1,6 @@
 """Runs the tests of one mode against a Sandgate of its own. scripts/clients calls it.
 
-usage: main.py MODE CLIENTS ENVOY [PATTERN]...    MODE is `local`, `cloud` or `tls`; the folder of
+usage: main.py MODE CLIENTS ENVOY [PATTERN]...    MODE is `local`, `cloud`, `tls` or `egress`; the folder of
        scripts/clients-setup; Envoy's path; of the tests, only those with a pattern in their line
 """
 
@@ -21,12 +21,15 @@ for variable in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_
     os.environ.pop(variable, None)
 
 import browser  # noqa: E402
+import outbound  # noqa: E402
 import private_network  # noqa: E402
 import world  # noqa: E402
 from parts import Stack  # noqa: E402
 from tell import Failure, main, say  # noqa: E402
 
-MODES = ("local", "cloud", "tls")
+MODES = ("local", "cloud", "tls", "egress")
+# Those of a test that names none.
+PLAIN = ("local", "cloud", "tls")
 
 
 def described(test):
@@ -74,7 +77,9 @@ class Lines(unittest.TextTestResult):
 def suite(mode, patterns=()):
     def wanted(test):
         # A class or a test that is for some modes alone says so.
-        if not all(mode in getattr(it, "modes", MODES) for it in (test, getattr(test, test._testMethodName, None))):
+        modes = getattr(test, "modes", PLAIN)
+        modes = getattr(getattr(test, test._testMethodName, None), "modes", modes)
+        if mode not in modes:
             return False
         return not patterns or any(pattern.lower().replace("_", " ") in described(test).lower() for pattern in patterns)
 
@@ -97,8 +102,12 @@ def entry(arguments):
         world.current = world.World(mode, folder, clients, envoy, browser.program())
         if world.current.names_resolve:
             private_network.enter(world.CLOUD, folder)
+        if world.current.egress:
+            outbound.build(Path(folder))
         say(f"starting a control plane and Envoy ({mode} mode)")
         world.current.start(stack)
+        if world.current.egress:
+            outbound.serve_sites(world.current.certified())
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
             runner = unittest.TextTestRunner(stream=nowhere, resultclass=Lines, verbosity=0)
             result = runner.run(suite(mode, patterns))

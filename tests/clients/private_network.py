@@ -1,4 +1,4 @@
-"""A network of our own for cloud mode, where port 80 is free and every name ends here.
+"""A network of our own for all modes but `local`, where port 80 is free and every name ends here.
 
 The clients ask the system's resolver for `api.X`, `sandbox.X` and `ID.sandbox.X`, and one of them
 drops the port of the API's URL. So the tests are run in a network namespace, which has nothing but
@@ -21,15 +21,27 @@ from tell import Failure
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 MS_BIND = 4096
 # As root, and as a user that may make namespaces of its own.
-WAYS = (["unshare", "--net", "--mount"], ["unshare", "--user", "--map-root-user", "--net", "--mount"])
+AS_ROOT = ["unshare", "--net", "--mount"]
+WAYS = (AS_ROOT, ["unshare", "--user", "--map-root-user", "--net", "--mount"])
+# What a sidecar and its tests run.
+EGRESS_PROGRAMS = ("ip", "nft", "setpriv", "curl")
 
 
-def entrance():
+def entrance(mode):
     """(the command that starts another one in such namespaces, None) or (None, why there is none)."""
     if not shutil.which("unshare"):
         return None, "there is no `unshare` (util-linux)"
+    ways = WAYS
+    if mode == "egress":
+        # A sidecar starts Envoy as another user, and a user's own namespace has only the one.
+        if os.geteuid():
+            return None, "sidecars need root"
+        for program in EGRESS_PROGRAMS:
+            if not shutil.which(program):
+                return None, f"there is no `{program}`; install it with: scripts/setup network"
+        ways = (AS_ROOT,)
     reasons = []
-    for way in WAYS:
+    for way in ways:
         # What `enter` does, tried out.
         tried = subprocess.run([*way, "sh", "-c", "mount --bind /etc/hosts /etc/hosts"], capture_output=True, text=True)
         if tried.returncode == 0:
@@ -47,26 +59,35 @@ def enter(domain, folder):
     configuration = Path(folder) / "resolv.conf"
     configuration.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     # What the link stands for, where it is one.
-    target = os.path.realpath("/etc/resolv.conf")
-    if ctypes.CDLL(None, use_errno=True).mount(str(configuration).encode(), target.encode(), None, MS_BIND, None):
+    mount(str(configuration), os.path.realpath("/etc/resolv.conf"), flags=MS_BIND)
+    answer_names("127.0.0.1", lambda name: "127.0.0.1" if name == domain or name.endswith(f".{domain}") else None)
+
+
+def mount(source, target, kind="", flags=0):
+    """mount(2). The mount namespace is our own: nobody else sees it, and it ends with us."""
+    if ctypes.CDLL(None, use_errno=True).mount(source.encode(), target.encode(), kind.encode(), flags, None):
         raise Failure(f"{target} can't be replaced in a mount namespace: {os.strerror(ctypes.get_errno())}")
+
+
+def answer_names(address, address_of):
+    """A DNS server on an address, for ever. `address_of` has the address of a name in lower case, or None."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind(("127.0.0.1", 53))
-    threading.Thread(target=serve, args=(server, domain.lower().encode()), daemon=True).start()
+    server.bind((address, 53))
+    threading.Thread(target=serve, args=(server, address_of), daemon=True).start()
 
 
-def serve(server, domain):
+def serve(server, address_of):
     while True:
-        query, client = server.recvfrom(512)
+        query, client = server.recvfrom(4096)
         try:
-            server.sendto(answer(query, domain), client)
+            server.sendto(answer(query, address_of), client)
         except (IndexError, struct.error):
             # No question, no answer.
             continue
 
 
-def answer(query, domain):
-    """The response (RFC 1035 section 4): 127.0.0.1 for the domain and all below it, else "no such name"."""
+def answer(query, address_of):
+    """The response (RFC 1035 section 4): the name's address, or "no such name"."""
     number, flags = struct.unpack("!HH", query[:4])
     labels, position = [], 12
     while query[position]:
@@ -74,10 +95,9 @@ def answer(query, domain):
         position += 1 + query[position]
     question = query[12:position + 5]
     kind = struct.unpack("!H", query[position + 1:position + 3])[0]
-    name = b".".join(labels)
-    known = name == domain or name.endswith(b"." + domain)
+    address = address_of(b".".join(labels).decode("ascii", "replace"))
     # Only A records: a name that is known has no answer of another kind, and is no error.
-    records = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 1, 4) + socket.inet_aton("127.0.0.1") if known and kind == 1 else b""
+    records = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 1, 4) + socket.inet_aton(address) if address and kind == 1 else b""
     # Response, authoritative, recursion as desired; NXDOMAIN for what is unknown.
-    flags = 0x8480 | (flags & 0x0100) | (0 if known else 3)
+    flags = 0x8480 | (flags & 0x0100) | (0 if address else 3)
     return struct.pack("!HHHHHH", number, flags, 1, 1 if records else 0, 0, 0) + question + records

@@ -4,7 +4,7 @@ import contextlib
 
 import owners
 import world
-from tensorlake.sandbox import SandboxClient
+from tensorlake.sandbox import CLEAR_NETWORK_POLICY, NetworkConfig, SandboxClient
 
 KEPT = ("name", "exposed_ports", "allow_unauthenticated_access", "sandbox_url", "auto_resume")
 
@@ -35,6 +35,15 @@ class PythonSdk(owners.Client):
 
     def unexpose(self, sandbox, ports):
         return seen(self.client.unexpose_ports(sandbox, ports))
+
+    def network(self, sandbox):
+        """Its network policy, as the SDK tells of it."""
+        return self.client.get(sandbox).value.network_policy.model_dump()
+
+    def set_network(self, sandbox, network):
+        """Replaces its network policy; None is the default."""
+        wanted = CLEAR_NETWORK_POLICY if network is None else NetworkConfig(**network)
+        self.client.update_sandbox(sandbox, network=wanted)
 
     def suspend(self, sandbox):
         self.client.suspend(sandbox)

@@ -49,7 +49,7 @@ class CurlTest(Commands):
     def test_every_command_of_the_contract_works_by_name_and_by_id(self):
         resolve = "" if self.here.names_resolve else f"--resolve '*:{self.here.ports['edge']}:127.0.0.1' "
         for sandbox in (self.name, self.id):
-            for curl in contract.CURLS:
+            for curl in (*contract.CURLS, *contract.REFUSED):
                 line = self.here_is(curl.line, sandbox)
                 # Without a resolver of ours, curl is told where all hosts are.
                 line = line.replace("curl ", f"curl -sS -w '\\n%{{http_code}}' {resolve}", 1)

@@ -10,7 +10,7 @@ import owners
 import world
 
 DRIVER = Path(__file__).with_name("typescript_sdk.mjs")
-OPTIONS = {"allow_internet_access": "allowInternetAccess"}
+OPTIONS = {"allow_internet_access": "allowInternetAccess", "allow_out": "allowOut", "deny_out": "denyOut"}
 
 
 class ClientError(Exception):

@@ -5,8 +5,9 @@
 | `local` | `http://localhost:PORT` | behind `http://localhost:PORT`, named in `Host: ID.local` |
 | `cloud` | `http://api.gate.test`, which clients turn into `http://sandbox.gate.test` | `http://ID.sandbox.gate.test` |
 | `tls` | the same with `https`, and a certificate of our own authority | |
+| `egress` | as in `cloud`; network policies are accepted, and sidecars enforce them: see outbound.py | |
 
-The others need ports 80 and 443, and names that resolve: see private_network.py.
+All but the first need ports 80 and 443, and names that resolve: see private_network.py.
 """
 
 import base64
@@ -52,6 +53,8 @@ class World:
         self.s = "s" if mode == "tls" else ""
         # Whether names lead here by the system's resolver.
         self.names_resolve = mode != "local"
+        # Whether there are sidecars, which have to reach the control plane.
+        self.egress = mode == "egress"
         if self.names_resolve:
             self.ports |= {"edge": 80, "edge_tls": 443}
             self.domain, self.second_domain = f"sandbox.{CLOUD}", "local"
@@ -71,8 +74,10 @@ class World:
         self.control_plane = stack.start(
             "the control plane",
             [PROGRAMS / "sandgate", "serve", "--data-dir", self.folder / "data",
-             "--api-listen", f"127.0.0.1:{self.ports['api']}", "--gateway-listen", f"127.0.0.1:{self.ports['gateway']}",
+             "--api-listen", f"127.0.0.1:{self.ports['api']}",
+             "--gateway-listen", f"{'0.0.0.0' if self.egress else '127.0.0.1'}:{self.ports['gateway']}",
              "--gateway-token-file", token, "--domain", self.domain, "--proxy-url", self.proxy_url,
+             "--egress", "enforced" if self.egress else "none",
              "--runtime", "local", "--local-program", PROGRAMS / "sandgate-demo", "--local-cidr", f"{self.network}/16"],
             self.folder / "control-plane.log")
         stack.wait_until(lambda: "ready: api" in self.log(), self.control_plane, "was not ready", 30)
@@ -147,8 +152,10 @@ class World:
 
     def server_tls(self):
         """TLS for a server of ours, with the edge's certificate; None without TLS."""
-        if not self.s:
-            return None
+        return self.certified() if self.s else None
+
+    def certified(self):
+        """TLS for a server, with the edge's certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         folder = certificate.directory(self.folder)
         context.load_cert_chain(folder / "tls.crt", folder / "tls.key")

@@ -52,6 +52,15 @@ class NotRun(Case):
                                                 "or newer, and `python3` is Python 3.8.1")
 
 
+    def test_what_sidecars_need_and_lack_is_named(self):
+        entrance = script("clients").private_network.entrance
+        path = self.bare_path(("unshare", "exit 0"), ("ip", "exit 0"))
+        with mock.patch.dict(os.environ, {"PATH": path}), mock.patch.object(os, "geteuid", return_value=1000):
+            self.assertEqual(entrance("egress"), (None, "sidecars need root"))
+        with mock.patch.dict(os.environ, {"PATH": path}), mock.patch.object(os, "geteuid", return_value=0):
+            self.assertEqual(entrance("egress"), (None, "there is no `nft`; install it with: scripts/setup network"))
+
+
 class Counted(unittest.TestCase):
     def follow(self, *lines):
         test = script("test")

@@ -13,6 +13,7 @@
 
 pub mod capture;
 pub mod client;
+pub mod containers;
 pub mod netns;
 pub mod process;
 pub mod rig;
@@ -22,6 +23,7 @@ pub mod site;
 
 pub use capture::{Capture, Packet};
 pub use client::{Outcome, Spent};
+pub use containers::Containers;
 pub use netns::Namespace;
 pub use rig::Rig;
 pub use sidecar::{Setup, Sidecar};

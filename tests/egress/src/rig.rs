@@ -13,11 +13,12 @@ use crate::netns::{Namespace, output};
 use crate::servers::Internet;
 use crate::site;
 
-/// Builds all of it out of a prefix for the names (`$1`) and the addresses of the internet (the rest), and
-/// takes it away when standard input ends: when the [`Rig`] is dropped, or the tests are killed.
+/// Builds all of it out of a prefix for the names (`$1`), processes whose namespaces are to be the sandbox's and
+/// the gateway's (`$2`, `$3`; new ones where they are empty), and the addresses of the internet (the rest). Takes
+/// it away when standard input ends: when the [`Rig`] is dropped, or the tests are killed.
 const BUILD: &str = r#"
 set -e
-p=$1; shift
+p=$1 sandbox=$2 gateway=$3 internet=; shift 3
 clean() {
   trap - EXIT
   for n in sandbox gateway internet; do
@@ -29,9 +30,11 @@ clean() {
 trap clean EXIT
 trap '' INT TERM HUP
 for n in sandbox gateway internet; do
-  ip netns add "$p-$n"
-  # Addresses are good from the start: there is nobody else who might have them.
-  ip netns exec "$p-$n" sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0
+  eval "process=\$$n"
+  if [ "$process" ]; then ip netns attach "$p-$n" "$process"; else ip netns add "$p-$n"; fi
+  # Addresses are good from the start: there is nobody else who might have them. A container has no IPv6 at first.
+  ip netns exec "$p-$n" sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0 \
+    net.ipv6.conf.default.disable_ipv6=0 net.ipv6.conf.all.disable_ipv6=0
   ip -n "$p-$n" link set lo up
 done
 ip link add eth0 netns "$p-sandbox" type veth peer name sandbox0 netns "$p-gateway"
@@ -87,10 +90,15 @@ pub struct Rig {
 impl Rig {
     /// Builds one with names that no other test process uses.
     pub fn build() -> Result<Self> {
+        Self::around(["", ""])
+    }
+
+    /// The same, of the namespaces that two processes are in: the sandbox's and the gateway's.
+    pub(crate) fn around(processes: [&str; 2]) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("sandgate-{}-{count}", std::process::id());
-        let lifeline = Lifeline::build(&prefix)?;
+        let lifeline = Lifeline::build(&prefix, processes)?;
         let internet = Namespace::named(format!("{prefix}-internet"));
         let served = Internet::start(&internet)?;
         Ok(Self {
@@ -140,9 +148,10 @@ struct Lifeline {
 }
 
 impl Lifeline {
-    fn build(prefix: &str) -> Result<Self> {
+    fn build(prefix: &str, processes: [&str; 2]) -> Result<Self> {
         let mut builder = Command::new("sh")
             .args(["-c", BUILD, "sh", prefix])
+            .args(processes)
             .args(site::ALL.map(|address| address.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

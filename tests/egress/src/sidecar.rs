@@ -188,7 +188,7 @@ pub fn run_dir(rig: &Rig) -> String {
 pub const RESOLVER: IpAddr = site::RESOLVER;
 
 /// The repository's root.
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here)
 }

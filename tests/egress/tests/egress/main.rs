@@ -6,6 +6,7 @@
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 mod bypass;
+mod containers;
 mod contract;
 mod control_plane;
 mod failures;
@@ -33,5 +34,6 @@ fn main() -> std::process::ExitCode {
         inbound::TESTS,
         control_plane::TESTS,
         shared::TESTS,
+        containers::TESTS,
     ])
 }

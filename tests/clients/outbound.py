@@ -1,0 +1,179 @@
+"""A sandbox's way out, for `egress` mode: a real sidecar between a sandbox and an internet of our own.
+
+    sandbox 192.0.2.2 ── 192.0.2.1 gateway 198.51.100.2 ── 198.51.100.1 here
+
+`sandbox` and `gateway` are network namespaces. Here, where the tests run (private_network.py), is all the
+rest: the internet's servers, and the platform with its control plane, which no policy opens to sandboxes.
+Only our own mount namespace knows these namespaces: however the tests end, nothing is left of them.
+"""
+
+import contextlib
+import http.server
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import private_network
+import world
+from envoy_config import EGRESS_FILTER
+from parts import Part
+from tell import Failure
+
+NETNS = "/run/netns"
+SANDBOX, GATEWAY, HERE = "192.0.2.2", "192.0.2.1", "198.51.100.1"
+RESOLVER = "198.51.100.53"
+# The contract's examples name 10.0.0.0/8 and 8.8.8.8.
+PRIVATE, PUBLIC = "10.1.2.3", "8.8.8.8"
+SITES = {"ok.test": "203.0.113.10", "other.test": "203.0.113.20", "example.com": "203.0.113.66"}
+# What the documentation's addresses stand for here is the internet, except for the platform's part of it.
+OPERATOR = {
+    "also_global": ["198.51.100.0/24", "203.0.113.0/24"],
+    "protected": ["192.0.2.0/30", f"{HERE}/32"],
+}
+LINKS = f"""\
+netns add gateway
+netns add sandbox
+link add uplink type veth peer name eth0 netns gateway
+link add sandbox0 netns gateway type veth peer name eth0 netns sandbox
+address add {HERE}/30 dev uplink
+link set uplink up
+-n gateway address add 198.51.100.2/30 dev eth0
+-n gateway address add {GATEWAY}/30 dev sandbox0
+-n gateway link set lo up
+-n gateway link set eth0 up
+-n gateway link set sandbox0 up
+-n gateway route add default via {HERE}
+-n sandbox address add {SANDBOX}/30 dev eth0
+-n sandbox link set lo up
+-n sandbox link set eth0 up
+-n sandbox route add default via {GATEWAY}
+"""
+_count = itertools.count(1)
+
+
+def build(folder):
+    """Makes the namespaces, and the internet's addresses and names."""
+    os.makedirs(NETNS, exist_ok=True)
+    private_network.mount("tmpfs", NETNS, "tmpfs")
+    for line in LINKS.splitlines():
+        run("ip", *line.split())
+    # A new namespace may have inherited that it passes packets on: a gateway starts closed.
+    run("ip", "netns", "exec", "gateway", "sh", "-c", "echo 0 >/proc/sys/net/ipv4/ip_forward")
+    for address in (RESOLVER, PRIVATE, PUBLIC, *SITES.values()):
+        run("ip", "address", "add", f"{address}/32", "dev", "lo")
+    private_network.answer_names(RESOLVER, SITES.get)
+    (folder / "operator.json").write_text(json.dumps(OPERATOR))
+    (folder / "sandbox-resolv.conf").write_text(f"nameserver {RESOLVER}\noptions timeout:5 attempts:1\n")
+
+
+def run(*command):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise Failure(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+
+
+def serve_sites(tls):
+    """Servers on the internet: HTTP, and HTTPS with an `ssl` context. Each tells its address."""
+    for address in (PRIVATE, PUBLIC, *SITES.values()):
+        for port in (80, 443):
+            server = http.server.ThreadingHTTPServer((address, port), Site)
+            if port == 443:
+                # The handshake is the connection's own thread's business, at its first read.
+                server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """Answers with the address on which it was reached."""
+
+    def do_GET(self):
+        body = self.server.server_address[0].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Nothing: what the tests are told is enough."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What came of a request: how it ended, and what was answered or said."""
+
+    how: str
+    text: str
+
+
+# curl's exit status, where a refusal is one; a time-out is not.
+REFUSALS = {6: "no such name", 7: "refused", 35: "refused", 52: "refused", 55: "refused", 56: "refused"}
+
+
+def fetch(url, *options):
+    """A request from the sandbox, by curl."""
+    resolv = Path("/etc/resolv.conf").resolve()
+    done = subprocess.run(
+        # `ip netns exec` has made a mount namespace of its own.
+        ["ip", "netns", "exec", "sandbox", "sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"',
+         world.current.folder / "sandbox-resolv.conf", resolv,
+         "curl", "-q", "-sS", "--insecure", "--max-time", "20", "--write-out", r"\n%{http_code}", *options, url],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        return Fetched(REFUSALS.get(done.returncode, f"curl ended with status {done.returncode}"), done.stderr.strip())
+    text, _, status = done.stdout.rpartition("\n")
+    if status == "403" and json.loads(text)["code"] == "EGRESS_DENIED":
+        return Fetched("denied", text)
+    return Fetched("answered" if status == "200" else status, text)
+
+
+@contextlib.contextmanager
+def sidecar(sandbox):
+    """The sidecar of a sandbox, by its id: ready, and following the control plane."""
+    here = world.current
+    number = next(_count)
+    name = f"sidecar-{number}"
+    token, ready = here.folder / f"{name}.token", here.folder / f"{name}.ready"
+    made = subprocess.run([world.PROGRAMS / "sandgate", "keys", "sidecar", sandbox, "--gateway-token-file",
+                           here.folder / "gateway-token"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    token.write_text(made.stdout)
+    # Envoy's user has to look into it.
+    with open_folder() as files:
+        part = Part(
+            "the sidecar",
+            ["ip", "netns", "exec", "gateway", world.PROGRAMS / "sandgate", "sidecar", "--sandbox-interface", "sandbox0",
+             "--control-plane", f"http://{HERE}:{here.ports['gateway']}", "--sandbox", sandbox, "--token-file", token,
+             "--operator-file", here.folder / "operator.json", "--resolver", RESOLVER, "--envoy", envoy(here, files),
+             "--filter", EGRESS_FILTER, "--run-dir", files, "--ready-file", ready],
+            here.folder / f"{name}.log")
+        try:
+            world.eventually(lambda: ready.exists() or part.ended(), "the sidecar is ready", 60)
+            if part.ended():
+                raise part.failure(part.ended())
+            yield part
+        finally:
+            part.stop()
+
+
+@contextlib.contextmanager
+def open_folder():
+    """A folder that everybody may read, for a while."""
+    with tempfile.TemporaryDirectory(prefix="sandgate-egress-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def envoy(here, folder):
+    """Envoy, where a user of its own can start it: that need not be so in a developer's home."""
+    original = Path(here.envoy)
+    if all(place.stat().st_mode & 0o001 for place in (original, *original.parents)):
+        return original
+    copy = folder / "envoy"
+    shutil.copy(original, copy)
+    copy.chmod(0o755)
+    return copy
