@@ -138,6 +138,8 @@ impl Drop for Rig {
     fn drop(&mut self) {
         self.served.stop();
         self.lifeline.cut();
+        // What a killed agent could not take away.
+        drop(std::fs::remove_dir_all(crate::sidecar::run_dir(self)));
     }
 }
 
