@@ -137,6 +137,9 @@ impl Agent {
         // What an agent said that was killed.
         self.say();
         let settings = &self.settings;
+        if let Mode::Gateway { interface } = &settings.layout.mode {
+            sysctl::distrust(interface)?;
+        }
         self.gate.apply(&render::setup(&settings.layout)).await?;
         raise_file_limit();
         self.sysctls.make(&sysctl::PROMPT_REFUSALS)?;

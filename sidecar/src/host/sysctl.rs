@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::nftables::layout::Interface;
+
 /// Settings that were changed, with what they were.
 #[derive(Debug, Default)]
 pub struct Sysctls {
@@ -22,7 +24,7 @@ pub struct Setting {
     "`{key}` can't be set to {value}: {source}; the agent needs CAP_NET_ADMIN and a writable /proc/sys"
 )]
 pub struct SysctlError {
-    key: &'static str,
+    key: String,
     value: &'static str,
     source: io::Error,
 }
@@ -40,6 +42,30 @@ pub const PROMPT_REFUSALS: [Setting; 2] = [
 /// Many connections of one sandbox at a time.
 pub const QUEUES: [Setting; 1] = [Setting { key: "net/core/somaxconn", value: "8192" }];
 
+/// Has this namespace believe nothing that a neighbour on the sandbox's interface says about routes: the
+/// neighbour is the sandbox. Stays so, for an agent that ends takes its rules away.
+///
+/// # Errors
+///
+/// Where a setting can't be made.
+pub fn distrust(interface: &Interface) -> Result<(), SysctlError> {
+    for (family, setting) in [
+        ("ipv6", "accept_ra"),
+        ("ipv6", "autoconf"),
+        ("ipv6", "accept_redirects"),
+        ("ipv4", "accept_redirects"),
+    ] {
+        let key = format!("net/{family}/conf/{interface}/{setting}");
+        match std::fs::write(path(&key), "0") {
+            // A kernel without IPv6 is told nothing by it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && family == "ipv6" => {}
+            Err(source) => return Err(SysctlError { key, value: "0", source }),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
 impl Sysctls {
     /// Makes settings, and remembers what they were.
     ///
@@ -49,7 +75,7 @@ impl Sysctls {
     pub fn make(&mut self, settings: &[Setting]) -> Result<(), SysctlError> {
         for setting in settings {
             let Setting { key, value } = *setting;
-            let failed = |source| SysctlError { key, value, source };
+            let failed = |source| SysctlError { key: key.to_owned(), value, source };
             let before = match std::fs::read_to_string(path(key)) {
                 Ok(before) => before.trim().to_owned(),
                 // A kernel without IPv6 has nothing to let through.

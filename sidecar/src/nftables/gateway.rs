@@ -1,6 +1,6 @@
 //! The fixed chains of gateway mode: the sandbox is behind an interface, and everything passes here.
 
-use super::layout::{DNS_MARK, Interface, Layout, Ports};
+use super::layout::{DNS_MARK, ENVOY_MARK, Interface, Layout, Ports};
 use super::render::to_dns_proxy;
 
 /// The chains, indented as members of the table.
@@ -60,13 +60,19 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
   chain through_outward {{
     meta l4proto tcp ct direction reply ip daddr @edges4 accept
     meta l4proto tcp ct direction reply ip6 daddr @edges6 accept
+    # Cut short, or about no connection: the rules below could not judge all of it.
+    ct state invalid counter name refused_protocol drop
+    # What routers and neighbours tell each other ends at this one.
+    meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }} counter name refused_protocol drop
+    meta l4proto icmp icmp type redirect counter name refused_protocol drop
     meta nfproto != @alive goto unready
     meta l4proto != {{ udp, icmp, icmpv6 }} counter name refused_protocol goto refuse
     # The DNS proxy was not there to take it.
     udp dport 53 counter name refused_unready goto refuse
     jump outward
     meta l4proto udp jump quic
-    accept
+    # Said once more, and last: what has no protocol that can be read matches neither rule, and is dropped.
+    meta l4proto {{ udp, icmp, icmpv6 }} accept
   }}
   chain through_inward {{
     meta l4proto tcp ip saddr @edges4 accept
@@ -85,12 +91,17 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
   # What Envoy sends: answers, questions to its resolver, and dials, which are judged once more.
   chain from_here {{
     type filter hook output priority filter; policy accept;
+    # What Envoy began stays Envoy's: a connection that it has closed may still have data to send, and no owner.
+    meta skuid {envoy} ct direction original ct mark set {ENVOY_MARK}
     meta skuid {envoy} goto from_envoy
+    ct mark {ENVOY_MARK} ct direction original goto from_envoy
   }}
   chain from_envoy {{
     ct direction reply accept
     oifname "lo" ip daddr 127.0.0.1 udp dport {resolver} accept
     oifname "lo" ip daddr 127.0.0.1 tcp dport {{ {reset}, {resolver} }} accept
+    # Addresses of this namespace are guardrails, also those that it got after the agent began.
+    oifname "lo" counter name refused_guardrail goto refuse
     meta nfproto != @alive goto unready
     meta l4proto != tcp counter name refused_protocol goto refuse
     jump dial

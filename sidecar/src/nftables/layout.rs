@@ -68,6 +68,8 @@ impl Default for Ports {
 /// What marks a packet that goes to the DNS proxy, in nftables and in the routing rule; also the number of
 /// the routing table that delivers it here.
 pub const DNS_MARK: u32 = 15_053;
+/// Mark of the connections (conntrack) that Envoy began.
+pub const ENVOY_MARK: u32 = 15_001;
 
 /// The name of a network interface. Parsed, because it becomes part of the rules' text.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -3,7 +3,7 @@
 //! Weaker than gateway mode, because what redirects is within reach: whoever may change this namespace
 //! (`CAP_NET_ADMIN`), or becomes Envoy's or the agent's user, gets round it.
 
-use super::layout::{DNS_MARK, Layout, Ports};
+use super::layout::{DNS_MARK, ENVOY_MARK, Layout, Ports};
 use super::render::to_dns_proxy;
 
 /// The chains, indented as members of the table.
@@ -33,7 +33,10 @@ pub(super) fn chains(layout: &Layout) -> String {
   }}
   chain from_here {{
     type filter hook output priority filter; policy accept;
+    # What Envoy began stays Envoy's: a connection that it has closed may still have data to send, and no owner.
+    meta skuid {envoy} ct direction original ct mark set {ENVOY_MARK}
     meta skuid {envoy} goto from_envoy
+    ct mark {ENVOY_MARK} ct direction original goto from_envoy
     meta skuid {agent} accept
     ct direction reply accept
     meta mark {DNS_MARK} accept
@@ -52,6 +55,8 @@ pub(super) fn chains(layout: &Layout) -> String {
     ct direction reply accept
     oifname "lo" ip daddr 127.0.0.1 udp dport {resolver} accept
     oifname "lo" ip daddr 127.0.0.1 tcp dport {{ {reset}, {resolver} }} accept
+    # Addresses of this namespace are guardrails, also those that it got after the agent began.
+    oifname "lo" counter name refused_guardrail goto refuse
     meta nfproto != @alive goto unready
     meta l4proto != tcp counter name refused_protocol goto refuse
     jump dial

@@ -1,5 +1,7 @@
 //! The policy as a file of JSON, read again when it changes.
 
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,13 +32,21 @@ pub async fn follow(path: PathBuf, offers: Offers) {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let failed = |error: std::io::Error| {
-        format!("the policy file `{}` can't be read: {error}", path.display())
+    let failed = |problem: &dyn std::fmt::Display| {
+        format!("the policy file `{}` can't be read: {problem}", path.display())
     };
-    let file = std::fs::File::open(path).map_err(failed)?;
+    // Opening a pipe would wait for who writes to it, and the agent with it.
+    let not_waiting = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(not_waiting).open(path);
+    let file = file.map_err(|error| failed(&error))?;
+    if !file.metadata().map_err(|error| failed(&error))?.is_file() {
+        return Err(failed(&"it is no regular file"));
+    }
     let mut text = String::new();
-    std::io::Read::read_to_string(&mut std::io::Read::take(file, MOST_BYTES), &mut text)
-        .map_err(failed)?;
+    file.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(|error| failed(&error))?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(failed(&"it has more than 1 MiB"));
+    }
     Ok(text)
 }
 
@@ -65,7 +75,10 @@ mod tests {
         let following = tokio::spawn(follow(path.clone(), offers));
         let first = changed(&mut offered).await;
         assert!(!first.policy.as_ref().unwrap().allow_internet_access);
-        for bad in [r#"{"allow_out": ["example.com:443"]}"#, r#"{"allow_internet": true}"#, "{"] {
+        let long = format!("{{}}{}", " ".repeat(1 << 20));
+        for bad in
+            [r#"{"allow_out": ["example.com:443"]}"#, r#"{"allow_internet": true}"#, "{", &long]
+        {
             std::fs::write(&path, bad).unwrap();
             let after = changed(&mut offered).await;
             assert_eq!(after.policy, first.policy, "{bad}");
@@ -74,6 +87,12 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let gone = changed(&mut offered).await;
         assert_eq!(gone.policy, first.policy);
+        // Whoever opens a pipe waits for a writer.
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let pipe = changed(&mut offered).await;
+        assert_eq!(pipe.policy, first.policy);
+        assert!(pipe.problem.unwrap().contains("no regular file"));
+        std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "{}").unwrap();
         let good = changed(&mut offered).await;
         assert_eq!((good.policy.unwrap().allow_internet_access, good.problem), (true, None));

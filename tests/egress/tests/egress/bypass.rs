@@ -1,7 +1,7 @@
 //! Ways round an allow-list, each tried. SECURITY.md lists them.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv6Addr, TcpStream};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ tests![
     fragments_are_judged_as_the_packet_they_were,
     another_source_address_gets_nothing_out,
     another_sandbox_is_out_of_reach_whatever_the_policy_says,
+    an_address_that_the_gateway_got_later_is_out_of_reach_as_well,
+    packets_that_are_no_datagram_and_no_question_go_nowhere,
     a_deny_by_name_does_not_hold_against_who_hides_the_name,
 ];
 
@@ -296,6 +298,47 @@ fn another_sandbox_is_out_of_reach_whatever_the_policy_says() -> Result<()> {
         site::BANNER.as_bytes(),
     )
 }
+
+/// Its addresses are guardrails; the agent knows those that were there when it began.
+fn an_address_that_the_gateway_got_later_is_out_of_reach_as_well() -> Result<()> {
+    let (rig, _sidecar) = with(json!({}))?;
+    let later: Ipv4Addr = "203.0.113.77".parse()?;
+    rig.gateway.run("ip", &["addr", "add", &format!("{later}/32"), "dev", "lo"])?;
+    let service = rig.gateway.enter(|| TcpListener::bind((later, site::BANNER_PORT)))??;
+    service.set_nonblocking(true)?;
+    // The second one is Envoy's own, which would dial itself again and again.
+    for port in [site::BANNER_PORT, 15_001] {
+        let spent = rig.sandbox.tcp(later.into(), port, b"hello")?;
+        ensure!(spent.outcome.text().is_none(), "port {port}: {spent:?}");
+    }
+    let reached = service.accept();
+    ensure!(reached.as_ref().is_err_and(|e| e.kind() == ErrorKind::WouldBlock), "{reached:?}");
+    Ok(())
+}
+
+/// UDP too short to have a length, and the word of a router: rules about ports and addresses say nothing of
+/// either, and must not be passed for it.
+fn packets_that_are_no_datagram_and_no_question_go_nowhere() -> Result<()> {
+    let (rig, _sidecar) = with(json!({}))?;
+    let capture = rig.capture()?;
+    for kind in ["udp", "icmp"] {
+        rig.sandbox.run("python3", &["-c", RAW, kind, &site::OK.to_string()])?;
+    }
+    let odd = capture.to(site::OK);
+    ensure!(odd.is_empty(), "the internet saw {odd:?}");
+    ensure!(rig.sandbox.ping(site::OK)?.0, "no ping");
+    ensure!(!capture.to(site::OK).is_empty(), "the capture sees nothing");
+    Ok(())
+}
+
+/// Sends IPv4 packets that no program would: see above.
+const RAW: &str = r"
+import socket, sys
+kind, to = sys.argv[1:]
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, getattr(socket, f'IPPROTO_{kind.upper()}'))
+for _ in range(3):
+    raw.sendto({'udp': bytes([0, 1, 0, 2]), 'icmp': bytes([5, 1, 0xfa, 0xfe]) + bytes(28)}[kind], (to, 0))
+";
 
 /// What `deny_out` with a domain can't stop, so that nobody believes it does.
 fn a_deny_by_name_does_not_hold_against_who_hides_the_name() -> Result<()> {

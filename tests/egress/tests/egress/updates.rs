@@ -1,7 +1,7 @@
 //! A change of policy, while connections live.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use crate::support::{answered_with, refused_at_once, tests, with};
 
 tests![
     connections_that_are_denied_now_are_closed_and_others_go_on,
+    what_was_under_way_to_who_is_denied_now_does_not_arrive,
     udp_that_is_denied_now_stops_although_it_is_established,
     nothing_is_let_through_in_between_under_many_connections,
 ];
@@ -91,6 +92,28 @@ fn connections_that_are_denied_now_are_closed_and_others_go_on() -> Result<()> {
         }
         changed
     })
+}
+
+/// Whoever reads nothing decides when it arrives: until then it lies in the gateway's kernel, as part of a
+/// connection that nobody has open any more.
+fn what_was_under_way_to_who_is_denied_now_does_not_arrive() -> Result<()> {
+    let (rig, sidecar) = with(json!({}))?;
+    let listener = rig.internet.enter(|| TcpListener::bind((site::OTHER, 9_999)))??;
+    let mut sender = connected(&rig, site::OTHER, 9_999)?;
+    sender.set_write_timeout(Some(Duration::from_millis(500)))?;
+    let (mut receiver, _) = listener.accept()?;
+    let block = vec![7; 1 << 16];
+    while sender.write(&block).is_ok() {}
+    sidecar.set(&json!({ "allow_internet_access": false }))?;
+    std::thread::sleep(Duration::from_secs(1));
+    let capture = rig.capture()?;
+    receiver.set_read_timeout(Some(Duration::from_secs(3)))?;
+    let mut buffer = vec![0; 1 << 20];
+    // Makes room, and with it asks for more.
+    while receiver.read(&mut buffer).is_ok_and(|length| length > 0) {}
+    let still = capture.to(site::OTHER);
+    ensure!(still.is_empty(), "{} packets still came, first {:?}", still.len(), still.first());
+    Ok(())
 }
 
 fn udp_that_is_denied_now_stops_although_it_is_established() -> Result<()> {
