@@ -1,11 +1,12 @@
 //! The fixed chains of gateway mode: the sandbox is behind an interface, and everything passes here.
 
 use super::layout::{DNS_MARK, ENVOY_MARK, Interface, Layout, Ports};
-use super::render::to_dns_proxy;
+use super::render::{from_envoy, to_dns_proxy};
 
 /// The chains, indented as members of the table.
 pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     let ports = &layout.ports;
+    let from_envoy = from_envoy(ports);
     let dns = to_dns_proxy(ports);
     let Ports { admin, plain, inspected, probe, reset, dns: dns_port, resolver } = ports;
     let envoy = layout.envoy_uid;
@@ -96,17 +97,6 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     meta skuid {envoy} goto from_envoy
     ct mark {ENVOY_MARK} ct direction original goto from_envoy
   }}
-  chain from_envoy {{
-    ct direction reply accept
-    oifname "lo" ip daddr 127.0.0.1 udp dport {resolver} accept
-    oifname "lo" ip daddr 127.0.0.1 tcp dport {{ {reset}, {resolver} }} accept
-    # Addresses of this namespace are guardrails, also those that it got after the agent began.
-    oifname "lo" counter name refused_guardrail goto refuse
-    meta nfproto != @alive goto unready
-    meta l4proto != tcp counter name refused_protocol goto refuse
-    jump dial
-    accept
-  }}
-"#
+{from_envoy}"#
     )
 }

@@ -196,6 +196,25 @@ fn inspected(rules: &AddressRules) -> FirstMatch<bool> {
     FirstMatch::new(made_up.into_iter().chain(rules), false)
 }
 
+/// The chain of what Envoy sends: answers, questions to its resolver, and dials, which are judged once more.
+pub(super) fn from_envoy(ports: &Ports) -> String {
+    let Ports { reset, resolver, .. } = ports;
+    format!(
+        r#"  chain from_envoy {{
+    ct direction reply accept
+    oifname "lo" ip daddr 127.0.0.1 udp dport {resolver} accept
+    oifname "lo" ip daddr 127.0.0.1 tcp dport {{ {reset}, {resolver} }} accept
+    # Addresses of this namespace are guardrails, also those that it got after the agent began.
+    oifname "lo" counter name refused_guardrail goto refuse
+    meta nfproto != @alive goto unready
+    meta l4proto != tcp counter name refused_protocol goto refuse
+    jump dial
+    accept
+  }}
+"#
+    )
+}
+
 /// What a packet to port 53 gets on its way to the DNS proxy.
 pub(super) fn to_dns_proxy(ports: &Ports) -> String {
     format!("tproxy to :{} meta mark set {DNS_MARK} accept", ports.dns)

@@ -4,10 +4,11 @@
 //! (`CAP_NET_ADMIN`), or becomes Envoy's or the agent's user, gets round it.
 
 use super::layout::{DNS_MARK, ENVOY_MARK, Layout, Ports};
-use super::render::to_dns_proxy;
+use super::render::{from_envoy, to_dns_proxy};
 
 /// The chains, indented as members of the table.
 pub(super) fn chains(layout: &Layout) -> String {
+    let from_envoy = from_envoy(&layout.ports);
     let dns = to_dns_proxy(&layout.ports);
     let Ports { admin, probe, reset, resolver, .. } = &layout.ports;
     let (envoy, agent) = (layout.envoy_uid, layout.agent_uid);
@@ -51,18 +52,7 @@ pub(super) fn chains(layout: &Layout) -> String {
     meta l4proto udp jump quic
     accept
   }}
-  chain from_envoy {{
-    ct direction reply accept
-    oifname "lo" ip daddr 127.0.0.1 udp dport {resolver} accept
-    oifname "lo" ip daddr 127.0.0.1 tcp dport {{ {reset}, {resolver} }} accept
-    # Addresses of this namespace are guardrails, also those that it got after the agent began.
-    oifname "lo" counter name refused_guardrail goto refuse
-    meta nfproto != @alive goto unready
-    meta l4proto != tcp counter name refused_protocol goto refuse
-    jump dial
-    accept
-  }}
-  chain here {{
+{from_envoy}  chain here {{
     type filter hook input priority filter; policy accept;
     iifname "lo" accept
     meta l4proto icmpv6 icmpv6 type {{ nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
