@@ -188,8 +188,11 @@ impl Context<'_> {
     }
 
     /// The resolver's own bytes under the client's id and question, if they fit.
+    ///
+    /// Names in the answer point into the question: only the case of its letters may be another, or they
+    /// would be other names than those that were judged.
     fn unchanged(&self, read: &[u8]) -> Option<Vec<u8>> {
-        let same = question_of(read)?.len() == self.query.question.len();
+        let same = question_of(read)?.eq_ignore_ascii_case(&self.query.question);
         if !same || read.len() > self.query.limit() {
             return None;
         }

@@ -225,6 +225,26 @@ fn wire_id() -> [u8; 2] {
     [0x12, 0x34]
 }
 
+/// A name in an answer is written as a place in the question. With the client's question in the place of
+/// another one, it would be read as a name that nobody has judged.
+#[test]
+fn an_answer_to_another_question_does_not_become_one_to_the_clients() {
+    let generation = generation(r#"{"deny_out":["bad.test","*.bad.test"]}"#);
+    let query = query(RecordType::A, Transport::Udp);
+    let mut message = query.address("8.8.8.8".parse().unwrap(), 1);
+    let hidden = RData::A(A::new(203, 0, 113, 66));
+    message.answers.push(Record::from_rdata(name("bad.test."), 9, hidden));
+    let mut wire = query.encode(message);
+    // `bad.` has the rest of its name in the question, which is about `ok.best` now.
+    let last_label = HEADER + 4;
+    assert_eq!(&wire[last_label..last_label + 4], b"test");
+    wire[last_label] = b'b';
+    if let Ok(answer) = treat(&query, &wire, Treatment::Real, &generation, &Counters::default()) {
+        let names = Message::from_vec(&answer).iter().flat_map(told).collect::<Vec<_>>();
+        assert!(names.iter().all(|(of, _)| generation.denied(of).is_none()), "{names:?}");
+    }
+}
+
 #[test]
 fn signatures_of_what_was_changed_go_with_it() {
     let generation = generation("{}");
