@@ -3,7 +3,7 @@
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types::Action;
 use sandgate_hostcalls::{connection, property};
-use sandgate_policy::egress::first_bytes::{EXAMINED_MAX, FirstBytes};
+use sandgate_policy::egress::first_bytes::{FirstBytes, Seen};
 use sandgate_policy::egress::{Destination, NameFact, Verdict};
 
 use crate::apply;
@@ -13,10 +13,16 @@ use crate::vm::{self, Protocol};
 /// The network context of one connection.
 pub(crate) struct Connection {
     id: u32,
-    /// What was known when it was let out without a name, until its first bytes have been looked at.
-    unnamed: Option<Facts>,
+    /// That it was let out without a name, until its first bytes have told that they have none.
+    unnamed: Option<Unnamed>,
     /// It was denied: whatever else it sends goes nowhere.
     denied: bool,
+}
+
+/// What is known of a connection that has shown no name.
+struct Unnamed {
+    facts: Facts,
+    first_bytes: FirstBytes,
 }
 
 impl Connection {
@@ -48,37 +54,41 @@ impl Connection {
         if vm::with(|vm| vm.live.insert(self.id, live)).is_none() {
             return self.refuse();
         }
-        self.unnamed = Some(facts).filter(|facts| facts.sni == NameFact::Absent);
+        if facts.sni == NameFact::Absent {
+            self.unnamed = Some(Unnamed { facts, first_bytes: FirstBytes::default() });
+        }
         Action::Continue
     }
 
     /// Looks at the first bytes of a connection that showed no name in time.
     fn examine(&mut self, received: usize, end_of_stream: bool) -> Action {
-        let Some(mut facts) = self.unnamed.take() else { return Action::Continue };
+        let Some(mut unnamed) = self.unnamed.take() else { return Action::Continue };
         // By the policy of now: it may have changed while the client was silent.
         let Some(config) = vm::with(|vm| vm.current()).flatten() else { return self.refuse() };
-        let names_matter = match config.destination(facts.destination.ip()) {
+        let names_matter = match config.destination(unnamed.facts.destination.ip()) {
             Destination::Address(address) => config.policies().needs_names(address),
             Destination::Virtual(_) => true,
         };
         if !names_matter {
             return Action::Continue;
         }
-        let Ok(bytes) = connection::received(received.min(EXAMINED_MAX)) else {
-            return self.refuse();
-        };
-        match FirstBytes::of(&bytes) {
+        let Ok(bytes) = connection::received(received) else { return self.refuse() };
+        let facts = match unnamed.first_bytes.see(&bytes) {
             // The end of a client that said nothing whole is passed on as it is.
-            FirstBytes::Incomplete if end_of_stream => return Action::Continue,
-            FirstBytes::Incomplete => {
-                self.unnamed = Some(facts);
+            Seen::Hold | Seen::Pass if end_of_stream => return Action::Continue,
+            Seen::Hold => {
+                self.unnamed = Some(unnamed);
                 return Action::Pause;
             }
-            FirstBytes::Other => return Action::Continue,
-            FirstBytes::Tls(sni) => facts.sni = sni,
+            Seen::Pass => {
+                self.unnamed = Some(unnamed);
+                return Action::Continue;
+            }
+            Seen::Other => return Action::Continue,
+            Seen::Tls(sni) => Facts { sni, ..unnamed.facts },
             // Nobody would judge its second request.
-            FirstBytes::Http => facts.host = NameFact::Unparsable,
-        }
+            Seen::Http => Facts { host: NameFact::Unparsable, ..unnamed.facts },
+        };
         self.judge_late(facts)
     }
 

@@ -1,7 +1,7 @@
 //! The first bytes of a connection: what they are, and which name they show.
 
 use proptest::prelude::*;
-use sandgate_policy::egress::first_bytes::{EXAMINED_MAX, FirstBytes};
+use sandgate_policy::egress::first_bytes::{FirstBytes, Seen, TLS_MAX};
 use sandgate_policy::egress::{Name, NameFact};
 
 /// What OpenSSL 3 sends for `bad.test`, offering h2 and http/1.1.
@@ -26,8 +26,36 @@ fn openssl() -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-fn shows(name: &str) -> FirstBytes {
-    FirstBytes::Tls(NameFact::Name(Name::parse(name).expect("a name")))
+/// What bytes are that come all at once.
+fn seen(bytes: &[u8]) -> Seen {
+    FirstBytes::default().see(bytes)
+}
+
+/// What becomes of bytes that come in such parts: what was passed on before it was told, and what they are.
+/// What is told once is not asked again.
+fn in_parts(bytes: &[u8], sizes: impl IntoIterator<Item = usize>) -> (Vec<u8>, Seen) {
+    let mut first_bytes = FirstBytes::default();
+    let (mut passed, mut held, mut rest) = (Vec::new(), Vec::new(), bytes);
+    let mut seen = Seen::Hold;
+    for size in sizes {
+        let (part, more) = rest.split_at(size.min(rest.len()));
+        rest = more;
+        held.extend(part);
+        seen = first_bytes.see(&held);
+        match seen {
+            Seen::Hold => {}
+            Seen::Pass => passed.append(&mut held),
+            _ => break,
+        }
+        if rest.is_empty() {
+            break;
+        }
+    }
+    (passed, seen)
+}
+
+fn shows(name: &str) -> Seen {
+    Seen::Tls(NameFact::Name(Name::parse(name).expect("a name")))
 }
 
 /// The same handshake message in records of that many bytes.
@@ -43,10 +71,10 @@ fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
 fn a_real_client_hello_shows_its_name_once_it_is_whole_and_not_before() {
     let hello = openssl();
     for length in 0..hello.len() {
-        assert_eq!(FirstBytes::of(&hello[..length]), FirstBytes::Incomplete, "{length} bytes");
+        assert_eq!(seen(&hello[..length]), Seen::Hold, "{length} bytes");
     }
-    assert_eq!(FirstBytes::of(&hello), shows("bad.test"));
-    assert_eq!(FirstBytes::of(&[&hello[..], b"early data"].concat()), shows("bad.test"));
+    assert_eq!(seen(&hello), shows("bad.test"));
+    assert_eq!(seen(&[&hello[..], b"early data"].concat()), shows("bad.test"));
 }
 
 #[test]
@@ -54,8 +82,9 @@ fn a_client_hello_may_be_cut_into_records_of_any_size() {
     let hello = openssl();
     for size in [1, 2, 3, 4, 5, 100, 511, 512, 16_384] {
         let cut = in_records(&hello, size);
-        assert_eq!(FirstBytes::of(&cut), shows("bad.test"), "records of {size}");
-        assert_eq!(FirstBytes::of(&cut[..cut.len() - 1]), FirstBytes::Incomplete);
+        assert_eq!(seen(&cut), shows("bad.test"), "records of {size}");
+        assert_eq!(seen(&cut[..cut.len() - 1]), Seen::Hold);
+        assert_eq!(in_parts(&cut, std::iter::repeat(7)), (vec![], shows("bad.test")));
     }
 }
 
@@ -67,61 +96,105 @@ fn what_is_neither_tls_nor_http_is_known_from_the_bytes_that_tell() {
         b"SSH-2.0-x\r\n",
         b"EHLO a.test\n",
         b"GET key\r\n",
-        b"two words and (more) [\x01",
-        b"POST /\x00 HTTP/1.1\r\n",
         b"(not a method",
-        b"ping",
+        b"ping\x00",
         b"\r\n\r\n\x00",
         b"\x00",
+        b"\n\x16\x03\x01",
+        b"no HTTP\n/1.1",
+        b"HTTP/1.1 200 OK\r\n",
     ] {
-        assert_eq!(FirstBytes::of(bytes), FirstBytes::Other, "{bytes:?}");
+        assert_eq!(seen(bytes), Seen::Other, "{bytes:?}");
+        assert_eq!(in_parts(bytes, std::iter::repeat(1)).1, Seen::Other, "{bytes:?} in parts");
     }
 }
 
 #[test]
-fn what_may_become_http_is_waited_for_and_http_is_known_by_its_request_line() {
-    for bytes in [&b"G"[..], b"\r\n", b"GET", b"GET ", b"GET /a?b HTTP", b"hello you"] {
-        assert_eq!(FirstBytes::of(bytes), FirstBytes::Incomplete, "{bytes:?}");
+fn what_may_become_http_goes_on_until_its_request_line_names_the_protocol() {
+    for bytes in [
+        &b"G"[..],
+        b"\r\n",
+        b"GET",
+        b"GET ",
+        b"GET /a?b HTTP",
+        b"hello you",
+        b"ping",
+        b"two words and (more) [\x01",
+    ] {
+        assert_eq!(seen(bytes), Seen::Pass, "{bytes:?}");
     }
     for bytes in [
         &b"GET / HTTP/1.1\r\n"[..],
         b"GET / HTTP/",
         b"\r\n\nget / http/1.0\n",
         b"FROB\t*\tHTTP/9\n",
+        b"GET\x0b/\x0cHTTP/1.1\r\n",
+        b"GET\r/\rHTTP/1.1\r\n",
+        b" GET / HTTP/1.1\r\n",
         b"GET /\xc3\xa4 HTTP/1.1\r\n",
+        b"POST /\x00 HTTP/1.1\r\n",
+        b"GET /hhtthttp:HTTHTTP/",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ] {
-        assert_eq!(FirstBytes::of(bytes), FirstBytes::Http, "{bytes:?}");
+        assert_eq!(seen(bytes), Seen::Http, "{bytes:?}");
+        let (passed, last) = in_parts(bytes, std::iter::repeat(1));
+        assert_eq!(last, Seen::Http, "{bytes:?} in parts");
+        assert!(!passed.to_ascii_uppercase().ends_with(b"HTTP/"), "{passed:?}");
     }
 }
 
 #[test]
-fn nothing_is_waited_for_without_end() {
-    let endless =
-        [&[22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff][..], &vec![0; EXAMINED_MAX]].concat();
-    assert_eq!(FirstBytes::of(&endless[..EXAMINED_MAX]), FirstBytes::Tls(NameFact::Unparsable));
-    let line = vec![b'A'; EXAMINED_MAX];
-    assert_eq!(FirstBytes::of(&line), FirstBytes::Http);
-    let line = [&b"GET /"[..], &line].concat();
-    assert_eq!(FirstBytes::of(&line), FirstBytes::Http);
+fn a_line_is_looked_at_to_its_end_however_long_and_tls_is_not_waited_for_without_end() {
+    let endless = [&[22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff][..], &vec![0; TLS_MAX]].concat();
+    assert_eq!(seen(&endless[..TLS_MAX]), Seen::Tls(NameFact::Unparsable));
+    let line = [&b"GET /"[..], &vec![b'A'; 200_000]].concat();
+    assert_eq!(seen(&line), Seen::Pass);
+    let request = [&line[..], b" HTTP/1.1\r\n"].concat();
+    let (passed, last) = in_parts(&request, std::iter::repeat(1_460));
+    assert_eq!((last, passed.len() >= 198_000), (Seen::Http, true));
 }
 
 proptest! {
     #[test]
-    fn any_bytes_are_judged_and_more_of_them_never_take_a_judgement_back(
-        bytes in proptest::collection::vec(any::<u8>(), 0..600),
+    fn any_bytes_are_told_the_same_in_any_parts(
+        bytes in proptest::collection::vec(
+            prop_oneof![any::<u8>(), proptest::sample::select(&b"\r\n HTPhtp/"[..])],
+            0..600,
+        ),
         start in proptest::sample::select(vec![&b""[..], b"\x16\x03\x01\x00\x20\x01", b"GET ", b"\r\n"]),
+        sizes in proptest::collection::vec(1..40usize, 1..20),
     ) {
         let bytes = [start, &bytes].concat();
-        let mut judged = None;
-        for length in 0..=bytes.len() {
-            let now = FirstBytes::of(&bytes[..length]);
-            if let Some(before) = &judged {
-                prop_assert_eq!(before, &now, "at {} bytes", length);
-            } else if now != FirstBytes::Incomplete {
-                judged = Some(now);
-            }
+        let whole = seen(&bytes);
+        let (passed, last) = in_parts(&bytes, sizes.into_iter().cycle());
+        prop_assert_eq!(&last, &whole);
+        prop_assert!(bytes.starts_with(&passed));
+        if matches!(whole, Seen::Hold | Seen::Tls(_)) {
+            prop_assert!(passed.is_empty(), "nothing of TLS goes on before its name is judged");
         }
+    }
+
+    /// By the rule as one reads it, not as the machine runs it.
+    #[test]
+    fn lines_are_told_as_the_whole_line_says(
+        line in "[\\r\\n]{0,3}[ -~\\t]{0,40}( [Hh][Tt][Tt][Pp]/)?[ -~]{0,10}\\n?",
+    ) {
+        let text = line.trim_start_matches(['\r', '\n']);
+        let (first, ended) = text.split_once('\n').map_or((text, false), |(line, _)| (line, true));
+        let (method, rest) = first.split_once([' ', '\t', '\r']).unwrap_or((first, ""));
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        let expected = if !method.chars().all(is_token) {
+            Seen::Other
+        } else if rest.to_ascii_uppercase().contains("HTTP/") {
+            Seen::Http
+        } else if line.is_empty() {
+            Seen::Hold
+        } else if ended {
+            Seen::Other
+        } else {
+            Seen::Pass
+        };
+        prop_assert_eq!(seen(line.as_bytes()), expected);
     }
 
     #[test]
@@ -133,7 +206,7 @@ proptest! {
         if let Some(byte) = hello.get_mut(at) {
             *byte = value;
         }
-        let seen = FirstBytes::of(&hello);
-        prop_assert!(matches!(seen, FirstBytes::Tls(_) | FirstBytes::Incomplete), "{seen:?}");
+        let seen = seen(&hello);
+        prop_assert!(matches!(seen, Seen::Tls(_) | Seen::Hold), "{seen:?}");
     }
 }

@@ -19,6 +19,7 @@ mod requests;
 mod shared;
 mod support;
 mod updates;
+mod words;
 
 fn main() -> std::process::ExitCode {
     support::run(&[
@@ -29,6 +30,7 @@ fn main() -> std::process::ExitCode {
         hellos::TESTS,
         requests::TESTS,
         open::TESTS,
+        words::TESTS,
         updates::TESTS,
         failures::TESTS,
         inbound::TESTS,

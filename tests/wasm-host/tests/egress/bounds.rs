@@ -37,14 +37,28 @@ fn ten_thousand_connections_at_once_take_a_few_megabytes() {
 }
 
 #[test]
-fn a_client_that_never_ends_its_first_line_is_held_for_so_long_only() {
+fn a_client_that_never_ends_its_first_line_takes_no_memory() {
     let egress = Egress::with(deny_list());
     let connection = egress.connect("8.8.8.8:80", "");
+    assert_eq!(connection.send(&[b'A'; 1_000], false), [b'A'; 1_000]);
     let before = egress.host.memory_bytes();
     for _ in 0..1_000 {
+        assert_eq!(connection.send(&[b'A'; 1_000], false), [b'A'; 1_000]);
+    }
+    assert_eq!(egress.host.memory_bytes(), before);
+}
+
+#[test]
+fn a_client_that_never_ends_its_hello_is_held_for_so_long_only() {
+    let egress = Egress::with(deny_list());
+    let connection = egress.connect("8.8.8.8:443", "");
+    let endless = [&[22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff][..], &[0; 100_000]].concat();
+    let before = egress.host.memory_bytes();
+    for part in endless.chunks(1_000) {
         if connection.is_open() {
-            assert_eq!(connection.send(&[b'A'; 10], false), b"", "held");
+            assert_eq!(connection.send(part, false), b"", "held");
         }
     }
-    assert!(egress.host.memory_bytes() <= before + (256 << 10));
+    assert!(!connection.is_open());
+    assert!(egress.host.memory_bytes() <= before + (1 << 20));
 }

@@ -111,20 +111,23 @@ fn http_that_comes_late_is_closed_since_nobody_would_judge_its_next_request() {
         "GET /\u{e4} HTTP/1.1\r\nHost: bad.test\r\n\r\n",
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ] {
-        for size in [1, 1_460] {
-            let connection = silent(&egress);
-            assert_eq!(send_in_parts(&connection, request.as_bytes(), size), b"", "{request}");
-            assert_eq!(closed_by(&connection).as_deref(), Some("Host not understood"));
-        }
+        let connection = silent(&egress);
+        assert_eq!(send_in_parts(&connection, request.as_bytes(), 1_460), b"", "{request}");
+        assert_eq!(closed_by(&connection).as_deref(), Some("Host not understood"));
+        // In parts, less goes on than any server would answer.
+        let connection = silent(&egress);
+        let passed = send_in_parts(&connection, request.as_bytes(), 1).to_ascii_uppercase();
+        assert!(!passed.windows(5).any(|part| part == b"HTTP/"), "{request}: passed {passed:?}");
+        assert_eq!(closed_by(&connection).as_deref(), Some("Host not understood"));
     }
     let connection = silent(&egress);
-    let endless = [b"GET /".to_vec(), vec![b'a'; 20_000]].concat();
-    assert_eq!(send_in_parts(&connection, &endless, 1_460), b"");
+    let endless = [b"GET /".to_vec(), vec![b'a'; 20_000], b" HTTP/1.1\r\n".to_vec()].concat();
+    send_in_parts(&connection, &endless, 1_460);
     assert_eq!(connection.outcome(), Connected::Closed);
 }
 
 #[test]
-fn other_protocols_pass_as_soon_as_they_can_be_told_apart() {
+fn other_protocols_pass_and_are_not_kept_waiting() {
     let egress = Egress::with(deny_list());
     for bytes in [
         &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
@@ -135,11 +138,19 @@ fn other_protocols_pass_as_soon_as_they_can_be_told_apart() {
         b"\x10\x1a\x00\x04MQTT",
         b"AMQP\x00\x00\x09\x01",
         b"GET key\r\n",
-        b"ping",
+        b"PING\n",
     ] {
         let connection = silent(&egress);
         assert_eq!(connection.send(bytes, false), bytes, "{bytes:?}");
         assert_eq!(connection.send(b"GET / HTTP/1.1\r\n", false), b"GET / HTTP/1.1\r\n");
+        assert!(connection.is_open());
+    }
+    // Words without an end, after which the client may wait for an answer.
+    for bytes in [&b"ping"[..], b"LOGIN", b"two words", b"G"] {
+        let connection = silent(&egress);
+        assert_eq!(connection.send(bytes, false), bytes, "{bytes:?}");
+        assert_eq!(connection.send(b" and more", false), b" and more");
+        assert_eq!(connection.send(b"\nGET / HTTP/1.1\r\n", false), b"\nGET / HTTP/1.1\r\n");
         assert!(connection.is_open());
     }
 }

@@ -1,0 +1,130 @@
+//! The server name in a ClientHello that may come in parts.
+
+use super::super::facts::NameFact;
+
+/// The first byte of TLS: the content type of a handshake record (RFC 8446, section 5.1).
+pub(super) const HANDSHAKE: u8 = 22;
+/// A ClientHello among handshake messages (RFC 8446, section 4).
+const CLIENT_HELLO: u8 = 1;
+/// The extension `server_name`, and a name of type `host_name` in it (RFC 6066, section 3).
+const SERVER_NAME: u16 = 0;
+const HOST_NAME: u8 = 0;
+
+/// The server name that TLS shows which starts like this; nothing while its ClientHello goes on.
+pub(super) fn shown(bytes: &[u8]) -> Option<NameFact> {
+    match client_hello(bytes) {
+        Ok(hello) => Some(server_name(&hello).unwrap_or(NameFact::Unparsable)),
+        Err(Missing::More) => None,
+        Err(Missing::Sense) => Some(NameFact::Unparsable),
+    }
+}
+
+/// Why there is no ClientHello.
+enum Missing {
+    /// It goes on.
+    More,
+    /// It is none.
+    Sense,
+}
+
+/// The body of the ClientHello, put together from the records that it was cut into.
+fn client_hello(bytes: &[u8]) -> Result<Vec<u8>, Missing> {
+    let mut records = Bytes(bytes);
+    let mut message = Vec::new();
+    loop {
+        if let Some(body) = message_body(&message)? {
+            return Ok(body.to_vec());
+        }
+        let [content, major] = records.array().ok_or(Missing::More)?;
+        if content != HANDSHAKE || major != 3 {
+            return Err(Missing::Sense);
+        }
+        records.take(1).ok_or(Missing::More)?;
+        let length = records.u16().ok_or(Missing::More)?;
+        if length == 0 {
+            return Err(Missing::Sense);
+        }
+        // What is there of a record counts: a message may end before the record does.
+        let fragment = records.take(usize::from(length).min(records.0.len())).unwrap_or_default();
+        message.extend_from_slice(fragment);
+        if fragment.len() < usize::from(length) {
+            return message_body(&message)?.map(<[u8]>::to_vec).ok_or(Missing::More);
+        }
+    }
+}
+
+/// The body of a handshake message, once it is whole.
+fn message_body(message: &[u8]) -> Result<Option<&[u8]>, Missing> {
+    let mut message = Bytes(message);
+    let Some([kind, high, middle, low]) = message.array() else { return Ok(None) };
+    if kind != CLIENT_HELLO {
+        return Err(Missing::Sense);
+    }
+    let length = u32::from_be_bytes([0, high, middle, low]);
+    Ok(usize::try_from(length).ok().and_then(|length| message.take(length)))
+}
+
+/// The server name of a ClientHello (RFC 8446, section 4.1.2); nothing when it is malformed.
+fn server_name(hello: &[u8]) -> Option<NameFact> {
+    let mut hello = Bytes(hello);
+    let _version_and_random = hello.take(2 + 32)?;
+    let _session_id = hello.short_vector()?;
+    let _cipher_suites = hello.vector()?;
+    let _compression_methods = hello.short_vector()?;
+    if hello.0.is_empty() {
+        return Some(NameFact::Absent);
+    }
+    let mut extensions = Bytes(hello.vector()?);
+    let mut found = NameFact::Absent;
+    while !extensions.0.is_empty() {
+        let kind = extensions.u16()?;
+        let body = extensions.vector()?;
+        if kind != SERVER_NAME {
+            continue;
+        }
+        let mut list = Bytes(Bytes(body).vector()?);
+        let [name_type] = list.array()?;
+        let name = list.vector()?;
+        // Two names, or two extensions: which one counts is the server's affair, so none does.
+        if name_type != HOST_NAME
+            || name.is_empty()
+            || !list.0.is_empty()
+            || found != NameFact::Absent
+        {
+            return None;
+        }
+        found = NameFact::from_sni(name);
+    }
+    Some(found)
+}
+
+/// Bytes that are read from the front; every read says whether there was enough.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
+    /// A vector whose length is in one byte.
+    fn short_vector(&mut self) -> Option<&'a [u8]> {
+        let [length] = self.array()?;
+        self.take(length.into())
+    }
+
+    /// A vector whose length is in two bytes.
+    fn vector(&mut self) -> Option<&'a [u8]> {
+        let length = self.u16()?;
+        self.take(length.into())
+    }
+}
