@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::time::MissedTickBehavior;
 
+use crate::nftables::alive::Handle;
 use crate::nftables::apply::NftError;
 use crate::nftables::{Nft, alive, render};
 
@@ -12,7 +13,13 @@ use crate::nftables::{Nft, alive, render};
 #[derive(Clone, Debug, Default)]
 pub struct Gate {
     nft: Nft,
-    open: Arc<Mutex<bool>>,
+    held: Arc<Mutex<Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    open: bool,
+    handle: Handle,
 }
 
 impl Gate {
@@ -22,7 +29,7 @@ impl Gate {
     ///
     /// Where the kernel refuses them.
     pub async fn apply(&self, transaction: &str) -> Result<(), NftError> {
-        let _held = self.open.lock().await;
+        let _held = self.held.lock().await;
         self.nft.apply(transaction).await
     }
 
@@ -32,18 +39,23 @@ impl Gate {
     ///
     /// Where the kernel refuses them: what was in force stays.
     pub async fn open(&self, transaction: &str) -> Result<(), NftError> {
-        let mut open = self.open.lock().await;
+        let mut held = self.held.lock().await;
         self.nft.apply(transaction).await?;
-        *open = true;
+        held.open = true;
         Ok(())
     }
 
     /// Closes at once. Where not even that works, it closes by itself: nobody renews it any more.
     pub async fn close(&self) {
-        let mut open = self.open.lock().await;
-        *open = false;
+        let mut held = self.held.lock().await;
+        held.open = false;
+        let Err(first) = held.handle.let_go() else { return };
+        // In another way: what keeps the one from working need not keep the other.
         if let Err(error) = self.nft.apply(&render::closed()).await {
-            tracing::error!("{error}; the way out closes by itself within {:?}", alive::HELD);
+            tracing::error!(
+                "{first}; {error}; the way out closes by itself within {:?}",
+                alive::HELD
+            );
         }
     }
 
@@ -54,8 +66,10 @@ impl Gate {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let open = self.open.lock().await;
-            if *open && let Err(error) = self.nft.apply(&alive::renew()).await {
+            let mut held = self.held.lock().await;
+            if held.open
+                && let Err(error) = held.handle.renew()
+            {
                 tracing::error!("the way out could not be kept open: {error}");
             }
         }

@@ -16,6 +16,7 @@ pub mod envoy;
 pub mod gate;
 pub mod generation;
 pub mod host;
+pub mod netlink;
 pub mod nftables;
 pub mod settings;
 pub mod source;
