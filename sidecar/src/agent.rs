@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -25,9 +26,13 @@ use crate::envoy::{Child, Files, files::FilesError, probe};
 use crate::gate::Gate;
 use crate::generation::{Generation, InForce};
 use crate::host::{Routes, Sysctls, routes::RouteError, sysctl, sysctl::SysctlError};
+use crate::metrics::Numbers;
 use crate::nftables::apply::NftError;
 use crate::nftables::layout::Mode;
-use crate::nftables::render;
+use crate::nftables::nflog::Ear;
+use crate::nftables::refusal::{GROUP, Told};
+use crate::nftables::{counters, render};
+use crate::refusals::{Refusals, Untold};
 use crate::settings::{Settings, Source};
 use crate::source::{self, Offer, Offers};
 use crate::status::{self, Status};
@@ -90,6 +95,8 @@ struct Agent {
     dns_end: CancellationToken,
     tasks: JoinSet<()>,
     said: status::Files,
+    refusals: Refusals,
+    untold: Untold,
 
     names: VirtualAddresses,
     number: u64,
@@ -110,6 +117,7 @@ impl Agent {
         let said = status::Files {
             ready: settings.ready_file.clone(),
             status: settings.status_file.clone(),
+            metrics: settings.metrics_file.clone(),
         };
         Self {
             settings,
@@ -121,6 +129,8 @@ impl Agent {
             dns_end: CancellationToken::new(),
             tasks: JoinSet::new(),
             said,
+            refusals: Refusals::default(),
+            untold: Untold::default(),
             names: VirtualAddresses::default(),
             number: 0,
             in_force: None,
@@ -140,7 +150,9 @@ impl Agent {
         if let Mode::Gateway { interface } = &settings.layout.mode {
             sysctl::distrust(interface)?;
         }
-        self.gate.apply(&render::setup(&settings.layout)).await?;
+        if let Some(ear) = self.set_rules_up().await? {
+            self.tasks.spawn(self.refusals.clone().tell(ear));
+        }
         raise_file_limit();
         self.sysctls.make(&sysctl::PROMPT_REFUSALS)?;
         self.sysctls.make(&sysctl::QUEUES)?;
@@ -175,6 +187,23 @@ impl Agent {
         Ok(())
     }
 
+    /// The rules that stay, closed. Where the kernel can't tell of single packets, they are counted only.
+    async fn set_rules_up(&self) -> Result<Option<Ear>, NftError> {
+        let layout = &self.settings.layout;
+        if let Err(error) = self.gate.apply(&render::setup(layout, Told::Singly)).await {
+            // What else is wrong with it is said here.
+            self.gate.apply(&render::setup(layout, Told::AsNumbers)).await?;
+            tracing::warn!("denied packets are counted, and not told one by one: {error}");
+            return Ok(None);
+        }
+        let ear = Ear::open().inspect_err(|error| {
+            tracing::warn!(
+                "denied packets are counted, and not told one by one: NFLOG group {GROUP} can't be had: {error}"
+            );
+        });
+        Ok(ear.ok())
+    }
+
     /// Follows the policy and Envoy for ever.
     async fn live(&mut self) {
         let mut offered = self.follow();
@@ -189,7 +218,7 @@ impl Agent {
                 }
                 () = died(self.envoy.as_mut()) => self.envoy_is_gone("it ended").await,
                 () = tokio::time::sleep_until(restart), if self.restart.is_some() => self.start().await,
-                _ = measure.tick() => {}
+                _ = measure.tick() => self.count(),
             }
             self.say();
         }
@@ -270,6 +299,7 @@ impl Agent {
 
     /// Applies the rules, with which the way is open.
     async fn open(&mut self, generation: &Generation) -> bool {
+        self.refusals.set(Arc::clone(&generation.lists));
         match self.gate.open(&generation.rules).await {
             Ok(()) => true,
             Err(error) => {
@@ -362,6 +392,24 @@ impl Agent {
         self.status.envoy_resident_bytes =
             self.envoy.as_ref().and_then(|child| status::resident_bytes(child.pid()));
         self.said.say(&self.status);
+    }
+
+    /// Tells in numbers what was done, and what was refused without being told one by one.
+    fn count(&mut self) {
+        let refused = counters::read();
+        let told = self.refusals.told();
+        match &refused {
+            Ok(refused) => {
+                let untold = self.untold.more(refused, told);
+                if untold > 0 {
+                    tracing::info!(target: "sandgate::packets", untold, "more packets denied");
+                }
+            }
+            Err(error) => tracing::error!("what nftables refused can't be counted: {error}"),
+        }
+        let dns = self.dns.as_ref().map(|dns| dns.counters().values()).unwrap_or_default();
+        let refused = refused.as_ref().ok();
+        self.said.count(&Numbers { status: &self.status, refused, told, dns: &dns });
     }
 
     /// Puts everything back. Where this namespace passed packets on before, or is the sandbox's own, the

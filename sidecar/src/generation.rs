@@ -8,6 +8,7 @@ use sandgate_policy::egress::{NetworkPolicy, Operator, Policy};
 use crate::dns;
 use crate::nftables::layout::Ports;
 use crate::nftables::render;
+use crate::refusals::Lists;
 use crate::virtual_addresses::VirtualAddresses;
 
 /// What is to be in force.
@@ -30,6 +31,8 @@ pub struct Generation {
     pub dns: dns::Generation,
     /// For nftables: a transaction.
     pub rules: String,
+    /// What these rules are called, for those who are told of refusals.
+    pub lists: Arc<Lists>,
 }
 
 /// The filter would refuse it. It never should: its parts were checked when they were parsed.
@@ -70,7 +73,8 @@ impl Generation {
         let compiled: Vec<&Policy> =
             std::iter::once(&first).chain(&second).map(std::convert::AsRef::as_ref).collect();
         let rules = render::generation(&compiled, ports);
+        let lists = Arc::new(Lists::new(number, &compiled));
         let dns = dns::Generation::new(number, first, second, virtual_addresses);
-        Ok(Self { number, filter, dns, rules })
+        Ok(Self { number, filter, dns, rules, lists })
     }
 }

@@ -32,6 +32,8 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// A file that says how the agent is, as JSON.
     pub status_file: Option<PathBuf>,
+    /// A file that has what it counts, for Prometheus.
+    pub metrics_file: Option<PathBuf>,
 }
 
 /// Where the policy comes from.

@@ -1,9 +1,12 @@
-//! What the agent says of itself: a file that is there while it is ready, and one with the details.
+//! What the agent says of itself: a file that is there while it is ready, one with the details, and one
+//! with what it counts.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+
+use crate::metrics::Numbers;
 
 /// How the agent is.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -32,6 +35,8 @@ pub struct Files {
     pub ready: Option<PathBuf>,
     /// There while the agent lives; holds [`Status`].
     pub status: Option<PathBuf>,
+    /// There while the agent lives; holds [`crate::metrics`].
+    pub metrics: Option<PathBuf>,
 }
 
 impl Files {
@@ -50,9 +55,17 @@ impl Files {
         }
     }
 
-    /// Takes both away.
+    /// Says what was counted, where that is wanted.
+    pub fn count(&self, numbers: &Numbers<'_>) {
+        let Some(path) = &self.metrics else { return };
+        if let Err(error) = replace(path, &numbers.text()) {
+            tracing::error!("the agent's metrics can't be written: {error}");
+        }
+    }
+
+    /// Takes all away.
     pub fn remove(&self) {
-        for path in self.ready.iter().chain(&self.status) {
+        for path in self.ready.iter().chain(&self.status).chain(&self.metrics) {
             drop(remove(path));
         }
     }
@@ -89,7 +102,7 @@ mod tests {
     fn the_ready_file_is_there_only_while_ready() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ready");
-        let files = Files { ready: Some(path.clone()), status: None };
+        let files = Files { ready: Some(path.clone()), status: None, metrics: None };
         files.say(&Status { ready: true, generation: 7, ..Status::default() });
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "7\n");
         files.say(&Status::default());

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use sandgate_policy::egress::{Operator, Policy};
 use sandgate_sidecar::nftables::layout::{Interface, Mode, Ports};
-use sandgate_sidecar::nftables::{Layout, render};
+use sandgate_sidecar::nftables::{Layout, refusal::Told, render};
 use serde_json::{Value, json};
 
 fn layout(mode: Mode) -> Layout {
@@ -50,12 +50,12 @@ fn is(name: &str, text: &str) {
 
 #[test]
 fn the_fixed_rules_of_a_gateway() {
-    is("gateway.nft", &render::setup(&layout(gateway())));
+    is("gateway.nft", &render::setup(&layout(gateway()), Told::Singly));
 }
 
 #[test]
 fn the_fixed_rules_of_a_shared_namespace() {
-    is("shared.nft", &render::setup(&layout(Mode::Shared)));
+    is("shared.nft", &render::setup(&layout(Mode::Shared), Told::Singly));
 }
 
 #[test]
@@ -76,9 +76,9 @@ fn a_generation_of_two_policies_with_names() {
 
 #[test]
 fn without_a_policy_everything_is_refused() {
-    let text = render::setup(&layout(gateway()));
+    let text = render::setup(&layout(gateway()), Told::Singly);
     for chain in ["outward", "inward", "dial"] {
-        let refuses = format!("  chain {chain} {{\n    counter name refused_unready goto refuse\n");
+        let refuses = format!("  chain {chain} {{\n    goto refuse_unready\n");
         assert!(text.contains(&refuses), "{text}");
     }
     // And nothing is alive.

@@ -65,6 +65,9 @@ pub(super) struct SidecarArgs {
     /// File that says how the agent is: ready, generation, problem, memory (JSON)
     #[arg(long, value_name = "FILE")]
     status_file: Option<PathBuf>,
+    /// File with what the agent counts, in Prometheus' text format, written again every five seconds
+    #[arg(long, value_name = "FILE")]
+    metrics_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -161,6 +164,7 @@ impl SidecarArgs {
                 .with_context(|| format!("--run-dir {} can't be used", self.run_dir.display()))?,
             ready_file: self.ready_file,
             status_file: self.status_file,
+            metrics_file: self.metrics_file,
         })
     }
 }

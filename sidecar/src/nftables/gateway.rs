@@ -22,7 +22,7 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     iifname != "{interface}" accept
     meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
     # Another's source address: an answer to it would not come back here.
-    fib saddr . iif oif missing counter name refused_protocol drop
+    fib saddr . iif oif missing goto drop_protocol
     # What edges began is none of the policy's business.
     meta l4proto tcp ct direction reply ip daddr @edges4 accept
     meta l4proto tcp ct direction reply ip6 daddr @edges6 accept
@@ -41,7 +41,7 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     iifname "lo" accept
     iifname "{interface}" goto here_from_sandbox
     # Nobody on the other side is a sandbox.
-    meta l4proto {{ tcp, udp }} th dport {{ {admin}, {plain}, {inspected}, {probe}, {reset}, {dns_port}, {resolver} }} counter name refused_inbound goto refuse
+    meta l4proto {{ tcp, udp }} th dport {{ {admin}, {plain}, {inspected}, {probe}, {reset}, {dns_port}, {resolver} }} goto refuse_inbound
   }}
   chain here_from_sandbox {{
     meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
@@ -50,7 +50,7 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     ct status dnat meta l4proto tcp accept
     # Answers to what was begun here.
     ct direction reply ct state established,related accept
-    counter name refused_protocol goto refuse
+    goto refuse_protocol
   }}
   # What passes through: UDP and ICMP, each packet judged, so that nothing lives longer than its rule.
   chain through {{
@@ -62,14 +62,14 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     meta l4proto tcp ct direction reply ip daddr @edges4 accept
     meta l4proto tcp ct direction reply ip6 daddr @edges6 accept
     # Cut short, or about no connection: the rules below could not judge all of it.
-    ct state invalid counter name refused_protocol drop
+    ct state invalid goto drop_protocol
     # What routers and neighbours tell each other ends at this one.
-    meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }} counter name refused_protocol drop
-    meta l4proto icmp icmp type redirect counter name refused_protocol drop
+    meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect }} goto drop_protocol
+    meta l4proto icmp icmp type redirect goto drop_protocol
     meta nfproto != @alive goto unready
-    meta l4proto != {{ udp, icmp, icmpv6 }} counter name refused_protocol goto refuse
+    meta l4proto != {{ udp, icmp, icmpv6 }} goto refuse_protocol
     # The DNS proxy was not there to take it.
-    udp dport 53 counter name refused_unready goto refuse
+    udp dport 53 goto refuse_unready
     jump outward
     meta l4proto udp jump quic
     # Said once more, and last: what has no protocol that can be read matches neither rule, and is dropped.
@@ -81,8 +81,8 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     meta nfproto != @alive goto unready
     # Only answers. An error on the way comes from anyone on it, and tells nothing but that.
     meta l4proto {{ icmp, icmpv6 }} ct state related accept
-    meta l4proto != {{ udp, icmp, icmpv6 }} counter name refused_inbound goto refuse
-    ct state != established counter name refused_inbound goto refuse
+    meta l4proto != {{ udp, icmp, icmpv6 }} goto refuse_inbound
+    ct state != established goto refuse_inbound
     jump inward
     accept
   }}

@@ -13,6 +13,7 @@ use sandgate_policy::egress::{Action, AddressRules, Policy, Rule};
 use super::alive;
 use super::first_match::{FirstMatch, Side};
 use super::layout::{DNS_MARK, Layout, Mode, Ports};
+use super::refusal::{self, Told};
 use super::{gateway, shared};
 
 /// How many policies can be in force at once: the old and the new one, while one replaces the other.
@@ -23,7 +24,7 @@ const KINDS: [&str; 4] = ["outward", "inward", "dial", "inspect"];
 /// Everything, for the first time, in place of whatever is there. Nothing passes until the agent renews
 /// `alive`, and not before a policy is there.
 #[must_use]
-pub fn setup(layout: &Layout) -> String {
+pub fn setup(layout: &Layout, told: Told) -> String {
     let fixed = match &layout.mode {
         Mode::Gateway { interface } => gateway::chains(layout, interface),
         Mode::Shared => shared::chains(layout),
@@ -45,7 +46,7 @@ pub fn setup(layout: &Layout) -> String {
     for kind in counted() {
         let _ = writeln!(text, "  counter {kind} {{ }}");
     }
-    text.push_str(REFUSE);
+    text.push_str(&refusal::chains(told));
     text.push_str(&policy_chains(&[], &layout.ports));
     text.push_str(&fixed);
     text.push_str("}\n");
@@ -91,21 +92,6 @@ pub fn counted() -> impl Iterator<Item = String> {
     )
 }
 
-/// How a client is told at once: by a reset where there is a connection, else by ICMP.
-const REFUSE: &str = "\
-  # Every refusal is audible: what is told nothing waits, and tries again.
-  chain refuse {
-    meta l4proto tcp reject with tcp reset
-    reject with icmpx type admin-prohibited
-  }
-  # The agent is gone, or not ready: nothing begins, and what goes on waits for it.
-  chain unready {
-    counter name refused_unready
-    ct state established drop
-    goto refuse
-  }
-";
-
 /// The chains that a generation fills: in `outward`, `inward` and `dial`, what returns is allowed.
 fn policy_chains(policies: &[&Policy], ports: &Ports) -> String {
     let mut text = String::new();
@@ -114,17 +100,18 @@ fn policy_chains(policies: &[&Policy], ports: &Ports) -> String {
         let addresses = policy.map(|policy| verdicts(&policy.address_rules()));
         let dials = policy.map(|policy| verdicts(&policy.dial_rules()));
         let names = policy.map(|policy| inspected(&policy.address_rules()));
-        let judged = |list: &Option<FirstMatch<Outcome>>, side| {
-            list.as_ref()
-                .map_or("    return\n".to_owned(), |list| list.rules(side, Outcome::statement))
+        let judged = |list: &Option<FirstMatch<Outcome>>, side, cause| {
+            list.as_ref().map_or("    return\n".to_owned(), |list| {
+                list.rules(side, |outcome| outcome.statement(cause))
+            })
         };
         let _ = write!(
             text,
             "  chain outward_{slot} {{\n{}  }}\n  chain inward_{slot} {{\n{}  }}\n  chain dial_{slot} {{\n{}  }}\n  \
              chain inspect_{slot} {{\n{}  }}\n",
-            judged(&addresses, Side::Destination),
-            judged(&addresses, Side::Source),
-            judged(&dials, Side::Destination),
+            judged(&addresses, Side::Destination, "outward"),
+            judged(&addresses, Side::Source, "inward"),
+            judged(&dials, Side::Destination, "dial"),
             names.map_or("    return\n".to_owned(), |list| list.rules(
                 Side::Destination,
                 |names| if *names {
@@ -136,8 +123,7 @@ fn policy_chains(policies: &[&Policy], ports: &Ports) -> String {
         );
     }
     // Nobody has said yet what is allowed.
-    let empty =
-        if policies.is_empty() { "    counter name refused_unready goto refuse\n" } else { "" };
+    let empty = if policies.is_empty() { "    goto refuse_unready\n" } else { "" };
     for chain in ["outward", "inward", "dial"] {
         let _ = writeln!(
             text,
@@ -157,8 +143,8 @@ fn policy_chains(policies: &[&Policy], ports: &Ports) -> String {
 /// Names in QUIC can't be seen. A client falls back to TCP, where they can: its port, and on any port what
 /// looks like a first packet: a long header (RFC 9000, 17.2) in a datagram of at least 1,200 bytes
 /// (14.1), and 8 for the UDP header.
-const QUIC: &str = "    udp dport 443 counter name refused_quic goto refuse
-    @th,64,8 & 0xc0 == 0xc0 udp length >= 1208 counter name refused_quic goto refuse
+const QUIC: &str = "    udp dport 443 goto refuse_quic
+    @th,64,8 & 0xc0 == 0xc0 udp length >= 1208 goto refuse_quic
 ";
 
 /// What becomes of a packet.
@@ -169,10 +155,10 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn statement(&self) -> String {
+    fn statement(&self, cause: &str) -> String {
         match self {
             Self::Accept => "return".to_owned(),
-            Self::Reject(kind) => format!("counter name refused_{kind} goto refuse"),
+            Self::Reject(kind) => format!("counter name refused_{kind} goto refuse_{cause}"),
         }
     }
 }
@@ -205,9 +191,9 @@ pub(super) fn from_envoy(ports: &Ports) -> String {
     oifname "lo" ip daddr 127.0.0.1 udp dport {resolver} accept
     oifname "lo" ip daddr 127.0.0.1 tcp dport {{ {reset}, {resolver} }} accept
     # Addresses of this namespace are guardrails, also those that it got after the agent began.
-    oifname "lo" counter name refused_guardrail goto refuse
+    oifname "lo" goto refuse_own
     meta nfproto != @alive goto unready
-    meta l4proto != tcp counter name refused_protocol goto refuse
+    meta l4proto != tcp goto refuse_protocol
     jump dial
     accept
   }}

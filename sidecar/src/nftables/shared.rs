@@ -45,9 +45,9 @@ pub(super) fn chains(layout: &Layout) -> String {
     meta nfproto != @alive goto unready
     meta l4proto tcp ct status dnat accept
     # What Envoy and the agent have for themselves.
-    oifname "lo" meta l4proto {{ tcp, udp }} th dport {{ {admin}, {probe}, {reset}, {resolver} }} counter name refused_protocol goto refuse
+    oifname "lo" meta l4proto {{ tcp, udp }} th dport {{ {admin}, {probe}, {reset}, {resolver} }} goto refuse_protocol
     oifname "lo" accept
-    meta l4proto != {{ udp, icmp, icmpv6 }} counter name refused_protocol goto refuse
+    meta l4proto != {{ udp, icmp, icmpv6 }} goto refuse_protocol
     jump outward
     meta l4proto udp jump quic
     accept
@@ -60,7 +60,7 @@ pub(super) fn chains(layout: &Layout) -> String {
     ct direction reply ct state established accept
     meta l4proto tcp ip saddr @edges4 accept
     meta l4proto tcp ip6 saddr @edges6 accept
-    counter name refused_inbound goto refuse
+    goto refuse_inbound
   }}
 "#
     )

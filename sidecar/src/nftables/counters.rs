@@ -1,0 +1,82 @@
+//! Reads the counters of what was refused. They are exact: the kernel counts each packet, whether
+//! anybody hears of it or not.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::kernel::{FAMILY, TABLE, kind};
+use crate::netlink::message::{
+    self, About, DUMP, Malformed, REQUEST, Received, as_text, at, attribute, messages, text,
+};
+use crate::netlink::{DATAGRAM, Socket};
+
+/// Kinds of messages and attributes (`linux/netfilter/nf_tables.h`).
+const GET_OBJECTS: u16 = 19;
+const NEW_OBJECT: u16 = 18;
+const OBJECT_TABLE: u16 = 1;
+const OBJECT_NAME: u16 = 2;
+const OBJECT_TYPE: u16 = 3;
+const OBJECT_DATA: u16 = 4;
+const COUNTER: u32 = 1;
+const COUNTER_PACKETS: u16 = 2;
+
+/// Packets by counter.
+pub type Counters = BTreeMap<String, u64>;
+
+/// All counters of the table.
+///
+/// # Errors
+///
+/// Where the kernel does not give all of them.
+pub fn read() -> io::Result<Counters> {
+    let about = About { kind: kind(GET_OBJECTS), family: FAMILY, resource: 0 };
+    let asked = [text(OBJECT_TABLE, TABLE), attribute(OBJECT_TYPE, &COUNTER.to_be_bytes())];
+    let socket = Socket::open()?;
+    socket.send(&message::message(about, REQUEST | DUMP, 1, &asked.concat()))?;
+    let (mut counters, mut room) = (Counters::new(), vec![0; DATAGRAM]);
+    while let Some(datagram) = socket.receive(&mut room)? {
+        for message in messages(datagram) {
+            match message? {
+                Received::Message { kind: this, attributes } if this == kind(NEW_OBJECT) => {
+                    counters.extend(counter(attributes)?);
+                }
+                Received::Done => return Ok(counters),
+                Received::Outcome { errno, .. } => {
+                    return Err(io::Error::from_raw_os_error(errno));
+                }
+                Received::Message { .. } => return Err(Malformed.into()),
+            }
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
+
+/// One counter of our table; another table's is none of ours.
+fn counter(attributes: &[u8]) -> Result<Option<(String, u64)>, Malformed> {
+    let name = |wanted| -> Result<&str, Malformed> {
+        message::find(attributes, wanted)?.and_then(as_text).ok_or(Malformed)
+    };
+    if name(OBJECT_TABLE)? != TABLE {
+        return Ok(None);
+    }
+    let data = message::find(attributes, OBJECT_DATA)?.ok_or(Malformed)?;
+    let packets = message::find(data, COUNTER_PACKETS)?.ok_or(Malformed)?;
+    let packets = u64::from_be_bytes(at(packets, 0).ok_or(Malformed)?);
+    Ok(Some((name(OBJECT_NAME)?.to_owned(), packets)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::message::nested;
+
+    #[test]
+    fn a_counter_is_read() {
+        let data =
+            nested(OBJECT_DATA, &[attribute(1, &[0; 8]), attribute(2, &7_u64.to_be_bytes())]);
+        let object = |table| [text(1, table), text(2, "refused_quic"), data.clone()].concat();
+        assert_eq!(counter(&object(TABLE)), Ok(Some(("refused_quic".to_owned(), 7))));
+        assert_eq!(counter(&object("another")), Ok(None));
+        assert_eq!(counter(&text(1, TABLE)), Err(Malformed));
+    }
+}
