@@ -93,8 +93,12 @@ def sidecar_values(folder, ports):
         "SANDGATE_SIDECAR_RESET_PORT": str(ports["reset"]),
         "SANDGATE_SIDECAR_RESOLVER_PORT": str(ports["resolver"]),
         "SANDGATE_SIDECAR_INSPECTION": "0.150s",
+        "SANDGATE_SIDECAR_CONNECTIONS": "20000",
+        "SANDGATE_SIDECAR_HEAP": str(1 << 30),
+        "SANDGATE_SIDECAR_BUFFER": str(128 << 10),
         "SANDGATE_EGRESS_TCP_ECDS": str(folder / "egress-tcp.yaml"),
         "SANDGATE_EGRESS_HTTP_ECDS": str(folder / "egress-http.yaml"),
+        "SANDGATE_EGRESS_LOG": str(ROOT / "envoy" / "egress-log.yaml"),
     }
 
 

@@ -43,8 +43,6 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 const TAKES_WITHIN: Duration = Duration::from_secs(10);
 /// How long a dead Envoy stays dead: at first, and at most.
 const RESTARTS_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How many files Envoy may have open: twice the connections that its configuration allows, and some.
-const FILES: u64 = 110_000;
 /// How often memory is looked at.
 const MEASURES: Duration = Duration::from_secs(5);
 
@@ -119,6 +117,7 @@ impl Agent {
             status: settings.status_file.clone(),
             metrics: settings.metrics_file.clone(),
         };
+        let status = Status::of(settings.bounds);
         Self {
             settings,
             gate: Gate::default(),
@@ -135,7 +134,7 @@ impl Agent {
             number: 0,
             in_force: None,
             envoy: None,
-            status: Status::default(),
+            status,
             not_taken: None,
             no_way: None,
             restart: None,
@@ -153,7 +152,7 @@ impl Agent {
         if let Some(ear) = self.set_rules_up().await? {
             self.tasks.spawn(self.refusals.clone().tell(ear));
         }
-        raise_file_limit();
+        raise_file_limit(settings.bounds.files());
         self.sysctls.make(&sysctl::PROMPT_REFUSALS)?;
         self.sysctls.make(&sysctl::QUEUES)?;
         self.routes.make().await?;
@@ -163,6 +162,7 @@ impl Agent {
             &settings.filter,
             settings.envoy_config.clone(),
             ports,
+            settings.bounds,
         )?);
         let sandbox = |address| dns::Listen {
             address: SocketAddr::new(address, ports.dns),
@@ -463,11 +463,11 @@ fn own_addresses() -> BTreeSet<IpNet> {
     addresses.map(IpNet::from).collect()
 }
 
-/// Each connection takes Envoy two file descriptors, and it has the agent's limit. Root may raise what it was
+/// Envoy has the agent's limit. Root may raise what it was
 /// given; anyone may use all of it.
-fn raise_file_limit() {
+fn raise_file_limit(files: u64) {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| {
-        let wanted = most.max(FILES);
+        let wanted = most.max(files);
         setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted)
             .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most))
     });

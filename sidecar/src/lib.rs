@@ -26,4 +26,4 @@ pub mod status;
 pub mod virtual_addresses;
 
 pub use agent::{AgentError, run};
-pub use settings::{Settings, Source};
+pub use settings::{Bounds, Settings, Source};

@@ -26,6 +26,8 @@ pub struct Settings {
     pub filter: PathBuf,
     /// A bootstrap template instead of the built-in one.
     pub envoy_config: Option<PathBuf>,
+    /// What one sandbox may take of Envoy.
+    pub bounds: Bounds,
     /// A folder for Envoy's files, made if it is missing.
     pub run_dir: PathBuf,
     /// A file that is there while the policy is enforced and the sandbox has its way out.
@@ -34,6 +36,35 @@ pub struct Settings {
     pub status_file: Option<PathBuf>,
     /// A file that has what it counts, for Prometheus.
     pub metrics_file: Option<PathBuf>,
+}
+
+/// What one sandbox may take of Envoy. Beyond it, new connections are closed at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bounds {
+    /// Connections at the same time.
+    pub connections: u32,
+    /// Envoy's heap, in bytes: what it has allocated, without its program and the filter's own memory.
+    pub heap: u64,
+    /// What is held of data that the other side of a connection has not taken yet, in bytes, for each
+    /// direction.
+    pub buffer: u32,
+}
+
+impl Default for Bounds {
+    /// Twice the 10,000 connections that a sandbox is promised: one that was ended by its client is still
+    /// there while its last bytes are under way. They cost some 20 KiB each, so the heap has room for
+    /// them, and for buffers besides.
+    fn default() -> Self {
+        Self { connections: 20_000, heap: 1 << 30, buffer: 128 << 10 }
+    }
+}
+
+impl Bounds {
+    /// How many files Envoy opens: for a connection two, for one that is being denied three; and its own.
+    #[must_use]
+    pub fn files(&self) -> u64 {
+        u64::from(self.connections) * 3 + 1_024
+    }
 }
 
 /// Where the policy comes from.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::metrics::Numbers;
+use crate::settings::Bounds;
 
 /// How the agent is.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -20,12 +21,28 @@ pub struct Status {
     pub problem: Option<String>,
     /// How often Envoy had to be started again.
     pub envoy_restarts: u64,
+    /// How many connections of the sandbox Envoy takes at the same time.
+    pub envoy_max_connections: u32,
+    /// How large Envoy's heap may become, in bytes.
+    pub envoy_max_heap_bytes: u64,
     /// Memory of Envoy, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub envoy_resident_bytes: Option<u64>,
     /// Memory of the agent, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_resident_bytes: Option<u64>,
+}
+
+impl Status {
+    /// Before the first policy.
+    #[must_use]
+    pub fn of(bounds: Bounds) -> Self {
+        Self {
+            envoy_max_connections: bounds.connections,
+            envoy_max_heap_bytes: bounds.heap,
+            ..Self::default()
+        }
+    }
 }
 
 /// The files.

@@ -11,7 +11,7 @@ use sandgate_sidecar::envoy::Program;
 use sandgate_sidecar::nftables::Layout;
 use sandgate_sidecar::nftables::layout::{Interface, Mode, Ports};
 use sandgate_sidecar::source::ControlPlane;
-use sandgate_sidecar::{Settings, Source};
+use sandgate_sidecar::{Bounds, Settings, Source};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +53,15 @@ pub(super) struct SidecarArgs {
     /// Template of Envoy's bootstrap, instead of the built-in one (envoy/sidecar.yaml)
     #[arg(long, value_name = "FILE")]
     envoy_config: Option<PathBuf>,
+    /// How many connections the sandbox may have at the same time; one more is closed at once
+    #[arg(long, value_name = "NUMBER", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_connections: u32,
+    /// How large Envoy's heap may become, in MiB; when it nearly is, new connections are closed at once
+    #[arg(long, value_name = "MIB", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
+    max_heap: u32,
+    /// How much Envoy holds of what the other side of a connection has not taken yet, in KiB
+    #[arg(long, value_name = "KIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(4..=65_536))]
+    connection_buffer: u32,
     /// The egress filter, sandgate_egress.wasm
     #[arg(long, value_name = "FILE")]
     filter: PathBuf,
@@ -160,6 +169,11 @@ impl SidecarArgs {
             envoy: Program { path: program(&self.envoy)?, uid: self.envoy_uid },
             filter: self.filter,
             envoy_config: self.envoy_config,
+            bounds: Bounds {
+                connections: self.max_connections,
+                heap: u64::from(self.max_heap) << 20,
+                buffer: self.connection_buffer << 10,
+            },
             run_dir: std::path::absolute(&self.run_dir)
                 .with_context(|| format!("--run-dir {} can't be used", self.run_dir.display()))?,
             ready_file: self.ready_file,

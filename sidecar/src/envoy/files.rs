@@ -5,9 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::nftables::layout::Ports;
+use crate::settings::Bounds;
 
 /// The bootstrap, as operators read it.
 const BOOTSTRAP: &str = include_str!("../../../envoy/sidecar.yaml");
+/// How much its access logs say.
+const LOG: &str = include_str!("../../../envoy/egress-log.yaml");
 /// What Envoy re-reads: for connections, and for plain HTTP.
 const DISCOVERED: [(&str, &str); 2] = [
     ("egress-tcp.yaml", include_str!("../../../envoy/egress-tcp.yaml")),
@@ -20,6 +23,7 @@ pub struct Files {
     folder: PathBuf,
     bootstrap: Option<PathBuf>,
     ports: Ports,
+    bounds: Bounds,
 }
 
 /// A file can't be written, or a template can't be filled in.
@@ -54,10 +58,11 @@ impl Files {
         filter: &Path,
         bootstrap: Option<PathBuf>,
         ports: Ports,
+        bounds: Bounds,
     ) -> Result<Self, FilesError> {
         std::fs::create_dir_all(folder).map_err(failed(folder, "made"))?;
         readable(folder, 0o755)?;
-        let files = Self { folder: folder.to_owned(), bootstrap, ports };
+        let files = Self { folder: folder.to_owned(), bootstrap, ports, bounds };
         let module = std::fs::read(filter).map_err(failed(filter, "read"))?;
         files.replace("sandgate_egress.wasm", &module)?;
         Ok(files)
@@ -69,7 +74,7 @@ impl Files {
     ///
     /// Where it can't be written, or the operator's template can't be read or filled in.
     pub fn write_bootstrap(&self) -> Result<PathBuf, FilesError> {
-        let ports = &self.ports;
+        let (ports, bounds) = (&self.ports, &self.bounds);
         let path = |name: &str| self.folder.join(name).display().to_string();
         let values = BTreeMap::from([
             ("SANDGATE_SIDECAR_ADMIN_PORT", ports.admin.to_string()),
@@ -79,13 +84,18 @@ impl Files {
             ("SANDGATE_SIDECAR_RESET_PORT", ports.reset.to_string()),
             ("SANDGATE_SIDECAR_RESOLVER_PORT", ports.resolver.to_string()),
             ("SANDGATE_SIDECAR_INSPECTION", "0.150s".to_owned()),
+            ("SANDGATE_SIDECAR_CONNECTIONS", bounds.connections.to_string()),
+            ("SANDGATE_SIDECAR_HEAP", bounds.heap.to_string()),
+            ("SANDGATE_SIDECAR_BUFFER", bounds.buffer.to_string()),
             ("SANDGATE_EGRESS_TCP_ECDS", path("egress-tcp.yaml")),
             ("SANDGATE_EGRESS_HTTP_ECDS", path("egress-http.yaml")),
+            ("SANDGATE_EGRESS_LOG", path("egress-log.yaml")),
         ]);
         let template = match &self.bootstrap {
             Some(path) => std::fs::read_to_string(path).map_err(failed(path, "read"))?,
             None => BOOTSTRAP.to_owned(),
         };
+        self.replace("egress-log.yaml", LOG.as_bytes())?;
         self.replace("sidecar.yaml", fill(&template, &values)?.as_bytes())
     }
 
@@ -110,8 +120,13 @@ impl Files {
 
     /// Takes the folder's files away, and the folder, if nothing else is in it.
     pub fn remove(&self) {
-        for name in ["sidecar.yaml", "egress-tcp.yaml", "egress-http.yaml", "sandgate_egress.wasm"]
-        {
+        for name in [
+            "sidecar.yaml",
+            "egress-tcp.yaml",
+            "egress-http.yaml",
+            "egress-log.yaml",
+            "sandgate_egress.wasm",
+        ] {
             drop(std::fs::remove_file(self.folder.join(name)));
         }
         drop(std::fs::remove_dir(&self.folder));
@@ -160,7 +175,8 @@ mod tests {
     fn prepared(folder: &Path) -> Files {
         let filter = folder.join("filter");
         std::fs::write(&filter, b"module").unwrap();
-        Files::prepare(&folder.join("run"), &filter, None, Ports::default()).unwrap()
+        let (ports, bounds) = (Ports::default(), Bounds::default());
+        Files::prepare(&folder.join("run"), &filter, None, ports, bounds).unwrap()
     }
 
     #[test]
@@ -169,6 +185,7 @@ mod tests {
         let files = prepared(folder.path());
         let bootstrap = std::fs::read_to_string(files.write_bootstrap().unwrap()).unwrap();
         assert!(bootstrap.contains("port_value: 15001"), "{bootstrap}");
+        assert!(bootstrap.contains("max_active_downstream_connections: 20000"), "{bootstrap}");
         files.write_generation(r#"{"version":1}"#).unwrap();
         let discovered =
             std::fs::read_to_string(folder.path().join("run/egress-tcp.yaml")).unwrap();
