@@ -116,7 +116,7 @@ impl Refusals {
             Cause::Quic => fixed("could be QUIC, and a rule names a domain"),
             Cause::Protocol => fixed("nothing judges this protocol, or this form of it"),
             Cause::Inbound => fixed("not from an edge"),
-            Cause::Unready => fixed("no policy is in force"),
+            Cause::Unready => fixed("not ready: no policy is enforced"),
         }
     }
 

@@ -85,6 +85,21 @@ fn without_a_policy_everything_is_refused() {
     assert!(!text.contains("add element"), "{text}");
 }
 
+/// What is counted and refused in one line passes by the chain that tells of it.
+#[test]
+fn whatever_is_refused_is_told() {
+    let policy = policy(json!({ "deny_out": ["example.com", "203.0.113.20"] }));
+    let mut text = render::generation(&[&policy], &Ports::default());
+    for mode in [gateway(), Mode::Shared] {
+        text.push_str(&render::setup(&layout(mode), Told::Singly));
+    }
+    let untold = text.lines().map(str::trim).filter(|line| {
+        line.contains("counter name")
+            && (line.ends_with("goto refuse") || line.ends_with("drop") || line.contains(" reject"))
+    });
+    assert_eq!(untold.collect::<Vec<_>>(), Vec::<&str>::new(), "see nftables/refusal.rs");
+}
+
 #[test]
 fn what_hangs_on_a_hook_is_never_replaced_by_a_generation() {
     let text = render::generation(&[&policy(json!({}))], &Ports::default());

@@ -13,7 +13,7 @@ use crate::support::{tests, with};
 tests![a_denied_server_name_is_seen_however_it_is_sent, other_server_names_pass_byte_for_byte];
 
 /// How a ClientHello is sent.
-struct Manner {
+pub(crate) struct Manner {
     what: &'static str,
     /// Bytes of padding in the ClientHello.
     padding: usize,
@@ -24,7 +24,7 @@ struct Manner {
     silence: Duration,
 }
 
-const MANNERS: [Manner; 6] = [
+pub(crate) const MANNERS: [Manner; 6] = [
     Manner {
         what: "at once",
         padding: 0,
@@ -70,7 +70,7 @@ const MANNERS: [Manner; 6] = [
 ];
 
 /// A ClientHello for a name, in records.
-fn hello(name: &str, manner: &Manner) -> Result<Vec<u8>> {
+pub(crate) fn hello(name: &str, manner: &Manner) -> Result<Vec<u8>> {
     let server_name = vector(&[&[0][..], &vector(name.as_bytes())?].concat())?;
     let extensions =
         [extension(21, &vec![0; manner.padding])?, extension(0, &server_name)?].concat();

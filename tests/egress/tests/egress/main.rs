@@ -5,6 +5,8 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+mod accounts;
+mod bounds;
 mod bypass;
 mod containers;
 mod contract;
@@ -33,6 +35,8 @@ fn main() -> std::process::ExitCode {
         words::TESTS,
         updates::TESTS,
         failures::TESTS,
+        bounds::TESTS,
+        accounts::TESTS,
         inbound::TESTS,
         control_plane::TESTS,
         shared::TESTS,

@@ -1,0 +1,129 @@
+//! A sandbox takes what it is given, and not more: beyond a bound it is refused at once, nothing gets out
+//! unjudged, and what it has goes on.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use sandgate_egress_tests::{Outcome, Setup, Spent, site};
+use serde_json::json;
+
+use crate::support::{AT_ONCE, refused_at_once, tests, with, with_setup};
+
+tests![
+    one_connection_too_many_is_closed_at_once_and_the_others_live,
+    without_memory_nothing_gets_out,
+    an_idle_agent_starts_no_programs,
+    an_agent_whose_handle_is_gone_says_so,
+];
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn connect(address: IpAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::new(address, site::ECHO_PORT), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// Whether what is said comes back.
+fn echoes(stream: &mut TcpStream) -> bool {
+    let mut answer = [0; 5];
+    stream.write_all(b"hello").and_then(|()| stream.read_exact(&mut answer)).is_ok()
+        && &answer == b"hello"
+}
+
+/// It ended at once, with or without a reset, and nothing came.
+fn closed_at_once(what: &str, spent: &Spent) -> Result<()> {
+    let closed = spent.outcome.is_refused() || spent.outcome == Outcome::Closed;
+    ensure!(closed && spent.time < AT_ONCE, "{what}: {spent:?}");
+    Ok(())
+}
+
+fn one_connection_too_many_is_closed_at_once_and_the_others_live() -> Result<()> {
+    const MOST: usize = 40;
+    let setup = Setup::new(json!({})).with(&["--max-connections", &MOST.to_string()]);
+    let (rig, sidecar) = with_setup(&setup)?;
+    let status = sidecar.status().unwrap_or_default();
+    ensure!(status["envoy_max_connections"] == MOST, "{status}");
+    let mut held = rig.sandbox.enter(|| {
+        let mut held: Vec<TcpStream> = (0..MOST).filter_map(|_| connect(site::OK).ok()).collect();
+        let alive = held.iter_mut().filter_map(|stream| echoes(stream).then_some(())).count();
+        ensure!(alive == MOST, "{alive} of {MOST}");
+        Ok(held)
+    })??;
+    let capture = rig.capture()?;
+    for address in [site::OTHER, site::OTHER6] {
+        for _ in 0..3 {
+            closed_at_once("one more", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
+        }
+        ensure!(capture.to(address).is_empty(), "{address} heard of it");
+    }
+    ensure!(held.iter_mut().all(echoes), "an earlier connection is gone");
+    // A sandbox at its bound does not keep a policy from being enforced.
+    sidecar.set(&json!({ "deny_out": ["203.0.113.20"] }))?;
+    let status = sidecar.status().unwrap_or_default();
+    ensure!(status["envoy_restarts"] == 0 && status["ready"] == true, "{status}");
+    ensure!(held.iter_mut().all(echoes), "an earlier connection is gone");
+    // Room for others.
+    held.truncate(MOST / 2);
+    let begun = Instant::now();
+    while !rig.sandbox.enter(|| connect(site::OK).is_ok_and(|mut stream| echoes(&mut stream)))? {
+        ensure!(begun.elapsed() < PATIENCE, "no place is free");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    refused_at_once("denied", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)
+}
+
+/// Envoy's heap is fuller than it may be from the start.
+fn without_memory_nothing_gets_out() -> Result<()> {
+    let (rig, sidecar) = with_setup(&Setup::new(json!({})).with(&["--max-heap", "1"]))?;
+    let capture = rig.capture()?;
+    let begun = Instant::now();
+    // It looks at its memory four times a second.
+    while rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?.outcome.text().is_some() {
+        ensure!(begun.elapsed() < PATIENCE, "Envoy takes more memory than it may");
+    }
+    for address in [site::OTHER, site::OTHER6] {
+        closed_at_once("tcp", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
+        closed_at_once(
+            "http",
+            &rig.sandbox.tcp(address, site::HTTP_PORT, b"GET / HTTP/1.1\r\n\r\n")?,
+        )?;
+        ensure!(capture.to(address).is_empty(), "{address} heard of it");
+    }
+    // Policies are taken all the same.
+    sidecar.set(&json!({ "allow_internet_access": false }))?;
+    ensure!(sidecar.status().is_some_and(|status| status["envoy_restarts"] == 0));
+    Ok(())
+}
+
+/// Holding the way open cost an idle agent more than all the rest, when it was done by a program.
+fn an_idle_agent_starts_no_programs() -> Result<()> {
+    let (rig, sidecar) = with(json!({}))?;
+    let children = || -> Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", sidecar.process.pid()))?;
+        // Behind the name: proc_pid_stat(5). Faults and time of children that have ended.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        let sum = [8, 10, 13, 14].map(|field| fields[field].parse::<u64>().unwrap_or(u64::MAX));
+        Ok(sum.iter().sum())
+    };
+    let before = children()?;
+    std::thread::sleep(Duration::from_secs(3));
+    ensure!(children()? == before, "a child has ended");
+    // And the way is open.
+    ensure!(rig.sandbox.ping(site::OK)?.0);
+    Ok(())
+}
+
+/// Nothing is taken for done that the kernel has not confirmed.
+fn an_agent_whose_handle_is_gone_says_so() -> Result<()> {
+    let (rig, sidecar) = with(json!({}))?;
+    rig.gateway.run("nft", &["delete table inet sandgate"])?;
+    let begun = Instant::now();
+    while !sidecar.process.output().contains("could not be kept open") {
+        ensure!(begun.elapsed() < PATIENCE, "{}", sidecar.process.output());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
