@@ -409,7 +409,8 @@ impl Agent {
         }
         let dns = self.dns.as_ref().map(|dns| dns.counters().values()).unwrap_or_default();
         let refused = refused.as_ref().ok();
-        self.said.count(&Numbers { status: &self.status, refused, told, dns: &dns });
+        let sandbox = self.settings.sandbox.as_deref();
+        self.said.count(&Numbers { sandbox, status: &self.status, refused, told, dns: &dns });
     }
 
     /// Puts everything back. Where this namespace passed packets on before, or is the sandbox's own, the

@@ -11,6 +11,8 @@ use crate::status::Status;
 /// What the numbers are made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbers<'a> {
+    /// Whose they are, as a label of each; none where the agent was not told.
+    pub sandbox: Option<&'a str>,
     /// How the agent is.
     pub status: &'a Status,
     /// Packets that nftables refused; none where the kernel did not say.
@@ -21,74 +23,87 @@ pub struct Numbers<'a> {
     pub dns: &'a [(&'static str, u64)],
 }
 
+/// A metric: its name, type, and help.
+struct Metric<'a>(&'a str, &'static str, &'static str);
+
 impl Numbers<'_> {
     /// The text.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
         let Status { ready, generation, envoy_restarts, .. } = self.status;
-        gauge(
-            &mut text,
-            "sandgate_egress_ready",
-            "Whether the policy is enforced and the way is open.",
-        );
-        let _ = writeln!(text, "sandgate_egress_ready {}", u8::from(*ready));
-        gauge(
-            &mut text,
-            "sandgate_egress_agent_generation",
-            "The generation of the policy that is in force everywhere.",
-        );
-        let _ = writeln!(text, "sandgate_egress_agent_generation {generation}");
-        counter(
-            &mut text,
-            "sandgate_egress_envoy_restarts_total",
-            "How often Envoy had to be started again.",
-        );
-        let _ = writeln!(text, "sandgate_egress_envoy_restarts_total {envoy_restarts}");
-        self.memory(&mut text);
-        self.packets(&mut text);
+        let Status { agent_resident_bytes, envoy_resident_bytes, .. } = self.status;
+        let mut single =
+            |metric: Metric<'_>, value: u64| self.series(&mut text, &metric, [(None, value)]);
+        single(READY, u64::from(*ready));
+        single(GENERATION, *generation);
+        single(RESTARTS, *envoy_restarts);
+        single(TOLD, self.told);
         for (name, value) in self.dns {
             let name = format!("sandgate_egress_dns_{name}_total");
-            counter(&mut text, &name, "Of the DNS proxy.");
-            let _ = writeln!(text, "{name} {value}");
+            single(Metric(&name, "counter", "Of the DNS proxy."), *value);
         }
+        let memory = [("agent", agent_resident_bytes), ("envoy", envoy_resident_bytes)];
+        let memory = memory
+            .into_iter()
+            .filter_map(|(process, bytes)| Some((Some(("process", process)), (*bytes)?)));
+        self.series(&mut text, &MEMORY, memory);
+        // Names of the table's own, which are a closed list too.
+        let refused = self.refused.into_iter().flatten().filter_map(|(counter, packets)| {
+            Some((Some(("rule", counter.strip_prefix("refused_")?)), *packets))
+        });
+        self.series(&mut text, &REFUSED, refused);
         text
     }
 
-    fn memory(&self, text: &mut String) {
-        let Status { agent_resident_bytes, envoy_resident_bytes, .. } = self.status;
-        gauge(text, "sandgate_egress_resident_bytes", "Memory of a process.");
-        for (process, bytes) in [("agent", agent_resident_bytes), ("envoy", envoy_resident_bytes)] {
-            if let Some(bytes) = bytes {
-                let _ = writeln!(
-                    text,
-                    "sandgate_egress_resident_bytes{{process=\"{process}\"}} {bytes}"
-                );
-            }
+    fn series<'a>(
+        &self,
+        text: &mut String,
+        Metric(name, kind, help): &Metric<'_>,
+        values: impl IntoIterator<Item = (Option<(&'a str, &'a str)>, u64)>,
+    ) {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (label, value) in values {
+            let labels = self.sandbox.map(|sandbox| ("sandbox", sandbox)).into_iter().chain(label);
+            let labels: Vec<String> =
+                labels.map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+            let labels = match labels.join(",") {
+                none if none.is_empty() => none,
+                some => format!("{{{some}}}"),
+            };
+            let _ = writeln!(text, "{name}{labels} {value}");
         }
-    }
-
-    fn packets(&self, text: &mut String) {
-        let name = "sandgate_egress_refused_packets_total";
-        counter(text, name, "Packets that nftables refused, by the rule that did.");
-        for (counter, packets) in self.refused.into_iter().flatten() {
-            // Names of the table's own, which are closed too.
-            if let Some(rule) = counter.strip_prefix("refused_") {
-                let _ = writeln!(text, "{name}{{rule=\"{rule}\"}} {packets}");
-            }
-        }
-        let name = "sandgate_egress_told_packets_total";
-        counter(text, name, "Those of them that the log names one by one.");
-        let _ = writeln!(text, "{name} {}", self.told);
     }
 }
 
-fn gauge(text: &mut String, name: &str, help: &str) {
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-}
+const READY: Metric<'_> =
+    Metric("sandgate_egress_ready", "gauge", "Whether a policy is enforced and the way is open.");
+const GENERATION: Metric<'_> = Metric(
+    "sandgate_egress_agent_generation",
+    "gauge",
+    "The generation of the policy that is in force everywhere.",
+);
+const RESTARTS: Metric<'_> = Metric(
+    "sandgate_egress_envoy_restarts_total",
+    "counter",
+    "How often Envoy had to be started again.",
+);
+const MEMORY: Metric<'_> =
+    Metric("sandgate_egress_resident_bytes", "gauge", "Memory of a process.");
+const REFUSED: Metric<'_> = Metric(
+    "sandgate_egress_refused_packets_total",
+    "counter",
+    "Packets that nftables refused, by the kind of the rule.",
+);
+const TOLD: Metric<'_> = Metric(
+    "sandgate_egress_told_packets_total",
+    "counter",
+    "Those of them that the log names one by one.",
+);
 
-fn counter(text: &mut String, name: &str, help: &str) {
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+/// As Prometheus' text format wants the value of a label.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -106,6 +121,7 @@ mod tests {
         };
         let refused = Counters::from([("refused_quic".to_owned(), 5), ("else".to_owned(), 1)]);
         let numbers = Numbers {
+            sandbox: None,
             status: &status,
             refused: Some(&refused),
             told: 3,
@@ -119,15 +135,19 @@ mod tests {
                 "sandgate_egress_ready 1",
                 "sandgate_egress_agent_generation 7",
                 "sandgate_egress_envoy_restarts_total 2",
-                "sandgate_egress_resident_bytes{process=\"envoy\"} 4096",
-                "sandgate_egress_refused_packets_total{rule=\"quic\"} 5",
                 "sandgate_egress_told_packets_total 3",
                 "sandgate_egress_dns_refused_names_total 11",
+                "sandgate_egress_resident_bytes{process=\"envoy\"} 4096",
+                "sandgate_egress_refused_packets_total{rule=\"quic\"} 5",
             ]
         );
         for line in values {
             let name = line.split(['{', ' ']).next().unwrap();
             assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
         }
+        let told = Numbers { sandbox: Some("a\"\\\nb"), ..numbers }.text();
+        let values: Vec<_> = told.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(values.first(), Some(&r#"sandgate_egress_ready{sandbox="a\"\\\nb"} 1"#));
+        assert!(values.iter().all(|line| line.contains(r#"{sandbox="a\"\\\nb""#)), "{told}");
     }
 }

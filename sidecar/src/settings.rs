@@ -34,6 +34,8 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// A file that says how the agent is, as JSON.
     pub status_file: Option<PathBuf>,
+    /// The sandbox's id, which its metrics have as a label.
+    pub sandbox: Option<String>,
     /// A file that has what it counts, for Prometheus.
     pub metrics_file: Option<PathBuf>,
 }

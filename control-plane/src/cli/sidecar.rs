@@ -98,7 +98,7 @@ struct SourceArgs {
     /// URL of the control plane's gateway API, which is asked for the policy
     #[arg(long, value_name = "URL", requires_all = ["sandbox", "token_file"])]
     control_plane: Option<String>,
-    /// Canonical id of the sandbox, for --control-plane
+    /// Canonical id of the sandbox, for --control-plane; its metrics have it as a label
     #[arg(long, value_name = "ID")]
     sandbox: Option<String>,
     /// File with the token for it (`sandgate keys sidecar`), for --control-plane; read for each call
@@ -154,6 +154,7 @@ impl SidecarArgs {
             none if none.is_empty() => system_resolvers()?,
             some => some,
         };
+        let sandbox = self.source.sandbox.clone();
         Ok(Settings {
             layout: Layout {
                 mode,
@@ -178,6 +179,7 @@ impl SidecarArgs {
                 .with_context(|| format!("--run-dir {} can't be used", self.run_dir.display()))?,
             ready_file: self.ready_file,
             status_file: self.status_file,
+            sandbox,
             metrics_file: self.metrics_file,
         })
     }
