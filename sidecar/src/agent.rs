@@ -22,7 +22,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::dns;
-use crate::envoy::{Child, Files, files::FilesError, probe};
+use crate::envoy::files::{FilesError, INSPECTION};
+use crate::envoy::{Child, Files, probe};
 use crate::gate::Gate;
 use crate::generation::{Generation, InForce};
 use crate::host::{Routes, Sysctls, routes::RouteError, sysctl, sysctl::SysctlError};
@@ -260,7 +261,15 @@ impl Agent {
         if let Some(dns) = &self.dns {
             dns.set(generation.dns.clone());
         }
-        self.open(&generation).await && self.feed(&generation).await
+        if !self.open(&generation).await {
+            return false;
+        }
+        if generation.names_matter {
+            // What nftables took for a connection without names has as long for its first words as one that is
+            // inspected: the filter would have to close what is HTTP, since nobody judges its requests.
+            tokio::time::sleep(INSPECTION).await;
+        }
+        self.feed(&generation).await
     }
 
     /// A generation that allows more: Envoy has it before nftables lets new traffic there, and DNS

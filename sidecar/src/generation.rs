@@ -31,6 +31,8 @@ pub struct Generation {
     pub dns: dns::Generation,
     /// For nftables: a transaction.
     pub rules: String,
+    /// Whether the newest policy makes names matter: connections have to be inspected that were not before.
+    pub names_matter: bool,
     /// What these rules are called, for those who are told of refusals.
     pub lists: Arc<Lists>,
 }
@@ -74,7 +76,8 @@ impl Generation {
             std::iter::once(&first).chain(&second).map(std::convert::AsRef::as_ref).collect();
         let rules = render::generation(&compiled, ports);
         let lists = Arc::new(Lists::new(number, &compiled));
+        let names_matter = compiled.last().is_some_and(|policy| policy.names_a_domain());
         let dns = dns::Generation::new(number, first, second, virtual_addresses);
-        Ok(Self { number, filter, dns, rules, lists })
+        Ok(Self { number, filter, dns, rules, lists, names_matter })
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::nftables::layout::Ports;
 use crate::settings::Bounds;
@@ -16,6 +17,9 @@ const DISCOVERED: [(&str, &str); 2] = [
     ("egress-tcp.yaml", include_str!("../../../envoy/egress-tcp.yaml")),
     ("egress-http.yaml", include_str!("../../../envoy/egress-http.yaml")),
 ];
+
+/// How long a connection's first words are waited for where names matter: docs/decisions/0005.
+pub const INSPECTION: Duration = Duration::from_millis(150);
 
 /// The folder that Envoy reads.
 #[derive(Clone, Debug)]
@@ -48,7 +52,8 @@ pub enum FilesError {
 
 impl Files {
     /// Makes the folder, and puts the filter into it: Envoy's user need not reach its place, and nobody
-    /// changes it under a running Envoy. `bootstrap` is a template instead of the built-in one.
+    /// changes it under a running Envoy. `bootstrap` is a template instead of the built-in one. Of `connections` at a
+    /// time, Envoy closes what is more.
     ///
     /// # Errors
     ///
@@ -83,7 +88,7 @@ impl Files {
             ("SANDGATE_SIDECAR_PROBE_PORT", ports.probe.to_string()),
             ("SANDGATE_SIDECAR_RESET_PORT", ports.reset.to_string()),
             ("SANDGATE_SIDECAR_RESOLVER_PORT", ports.resolver.to_string()),
-            ("SANDGATE_SIDECAR_INSPECTION", "0.150s".to_owned()),
+            ("SANDGATE_SIDECAR_INSPECTION", format!("{:.3}s", INSPECTION.as_secs_f64())),
             ("SANDGATE_SIDECAR_CONNECTIONS", bounds.connections.to_string()),
             ("SANDGATE_SIDECAR_HEAP", bounds.heap.to_string()),
             ("SANDGATE_SIDECAR_BUFFER", bounds.buffer.to_string()),
