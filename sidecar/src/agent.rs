@@ -34,7 +34,7 @@ use crate::nftables::nflog::Ear;
 use crate::nftables::refusal::{GROUP, Told};
 use crate::nftables::{counters, render};
 use crate::refusals::{Refusals, Untold};
-use crate::settings::{Settings, Source};
+use crate::settings::{Bounds, Settings, Source};
 use crate::source::{self, Offer, Offers};
 use crate::status::{self, Status};
 use crate::virtual_addresses::VirtualAddresses;
@@ -153,7 +153,6 @@ impl Agent {
         if let Some(ear) = self.set_rules_up().await? {
             self.tasks.spawn(self.refusals.clone().tell(ear));
         }
-        raise_file_limit(settings.bounds.files());
         self.sysctls.make(&sysctl::PROMPT_REFUSALS)?;
         self.sysctls.make(&sysctl::QUEUES)?;
         self.routes.make().await?;
@@ -163,7 +162,7 @@ impl Agent {
             &settings.filter,
             settings.envoy_config.clone(),
             ports,
-            settings.bounds,
+            within_file_limit(settings.bounds),
         )?);
         let sandbox = |address| dns::Listen {
             address: SocketAddr::new(address, ports.dns),
@@ -473,15 +472,28 @@ fn own_addresses() -> BTreeSet<IpNet> {
     addresses.map(IpNet::from).collect()
 }
 
-/// Envoy has the agent's limit. Root may raise what it was
-/// given; anyone may use all of it.
-fn raise_file_limit(files: u64) {
+/// The bounds that Envoy can keep: it has the agent's limit of open files. Root may raise what it was given; anyone may
+/// use all of it.
+fn within_file_limit(wanted: Bounds) -> Bounds {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| {
-        let wanted = most.max(files);
-        setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted)
-            .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most))
+        let files = most.max(wanted.files());
+        setrlimit(Resource::RLIMIT_NOFILE, files, files)
+            .map(|()| files)
+            .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most).map(|()| most))
     });
-    if let Err(error) = raised {
+    let files = raised.or_else(|error| {
         tracing::warn!("the limit of open files could not be raised: {error}");
+        getrlimit(Resource::RLIMIT_NOFILE).map(|(now, _)| now)
+    });
+    let bounds = wanted.within(files.unwrap_or_default());
+    if bounds != wanted {
+        tracing::warn!(
+            "the limit of open files lets Envoy carry only {} connections at a time, of {}; raise it (`ulimit -Hn`, \
+             `LimitNOFILE=`) to {}",
+            bounds.connections,
+            wanted.connections,
+            wanted.files()
+        );
     }
+    bounds
 }

@@ -67,6 +67,16 @@ impl Bounds {
     pub fn files(&self) -> u64 {
         u64::from(self.connections) * 3 + 1_024
     }
+
+    /// The same, with no more connections than so many files are enough for. Out of files, Envoy would let those that
+    /// are too many wait without a word, and turn round without end meanwhile.
+    #[must_use]
+    pub fn within(self, files: u64) -> Self {
+        /// What it has open besides connections, and for those that are being denied.
+        const BESIDES: u64 = 200;
+        let room = u32::try_from(files.saturating_sub(BESIDES) / 2).unwrap_or(u32::MAX);
+        Self { connections: self.connections.min(room).max(1), ..self }
+    }
 }
 
 /// Where the policy comes from.
