@@ -48,6 +48,9 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     meta mark {DNS_MARK} accept
     # Redirected to Envoy, and to nothing else: the redirect takes all.
     ct status dnat meta l4proto tcp accept
+    # A redirect of what went there anyway is none. Envoy resets it, as for any address of this namespace; the
+    # kernel can't, for such an address.
+    ip6 daddr fe80::/10 tcp dport {{ {plain}, {inspected} }} accept
     # Answers to what was begun here.
     ct direction reply ct state established,related accept
     goto refuse_protocol

@@ -113,6 +113,8 @@ pub(super) fn chains(told: Told) -> String {
     let mut text = "\
   # Every refusal is audible: what is told nothing waits, and tries again.
   chain refuse {
+    # Linux finds no way for a reset to such an address, which does not say on which link it is.
+    ip6 saddr fe80::/10 reject with icmpv6 type admin-prohibited
     meta l4proto tcp reject with tcp reset
     reject with icmpx type admin-prohibited
   }
