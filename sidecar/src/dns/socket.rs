@@ -2,9 +2,10 @@
 //! nftables' `tproxy`) and answer from there.
 
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
 
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::if_indextoname;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg, setsockopt,
@@ -14,6 +15,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, UdpSocket};
 
+/// What Linux calls it, always.
+const LOOPBACK: &str = "lo";
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;
 
@@ -128,9 +131,25 @@ fn plain(address: &SockaddrStorage) -> Option<SocketAddr> {
 /// answers must not become a way out to there.
 pub(super) fn send_back(arrival: Arrival, client: SocketAddr, datagram: &[u8]) -> io::Result<()> {
     let socket = socket(arrival.destination, Type::DGRAM, Protocol::UDP, true)?;
-    socket.bind_device(Some(if_indextoname(arrival.interface)?.to_bytes()))?;
+    let came_by = if_indextoname(arrival.interface)?.into_string().map_err(io::Error::other)?;
+    let leaves_by = match client.ip() {
+        // To IPv6, an address of this machine is where it was given, also for what came by loopback.
+        IpAddr::V6(client) if came_by == LOOPBACK => interface_of(client)?,
+        _ => came_by,
+    };
+    socket.bind_device(Some(leaves_by.as_bytes()))?;
     // Answers to several clients may come from one address at the same time.
     socket.set_reuse_address(true)?;
     socket.bind(&arrival.destination.into())?;
     socket.send_to(datagram, &client.into()).map(|_| ())
+}
+
+/// The interface that has an address; an error where this machine does not have it.
+fn interface_of(address: Ipv6Addr) -> io::Result<String> {
+    let has_it = |of: &InterfaceAddress| {
+        let of = of.address.as_ref().and_then(|of| of.as_sockaddr_in6());
+        of.is_some_and(|of| of.ip() == address)
+    };
+    let found = getifaddrs()?.find(has_it).ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok(found.interface_name)
 }
