@@ -43,6 +43,12 @@ impl Outcome {
         }
     }
 
+    /// Whether it was answered.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        matches!(self, Self::Answered(_))
+    }
+
     /// Whether the client was told at once that it may not.
     #[must_use]
     pub fn is_refused(&self) -> bool {
@@ -84,13 +90,25 @@ impl Namespace {
         })
     }
 
-    /// One ping: whether it was answered. The text is what `ping` says.
-    pub fn ping(&self, address: IpAddr) -> Result<(bool, String)> {
+    /// One ping. The time is that of the program, from its start to its end.
+    pub fn ping(&self, address: IpAddr) -> Result<Spent> {
+        let begun = Instant::now();
+        let wait = PATIENCE.as_secs().to_string();
         let done = self
             .command("ping")
-            .args(["-n", "-c", "1", "-W", "2", &address.to_string()])
+            .args(["-n", "-c", "1", "-W", &wait, &address.to_string()])
             .output()?;
-        Ok((done.status.success(), String::from_utf8_lossy(&done.stdout).into_owned()))
+        let time = begun.elapsed();
+        let said = String::from_utf8_lossy(&done.stdout);
+        let outcome = match done.status.success() {
+            true => Outcome::Answered(done.stdout),
+            // "Packet filtered" by IPv4, "Administratively prohibited" by IPv6.
+            false if said.contains("filtered") || said.contains("prohibited") => {
+                Outcome::Refused(ErrorKind::HostUnreachable)
+            }
+            false => Outcome::Silence,
+        };
+        Ok(Spent { outcome, time })
     }
 }
 

@@ -14,6 +14,9 @@
 pub mod capture;
 pub mod client;
 pub mod containers;
+pub mod crowd;
+pub mod hello;
+pub mod load;
 pub mod netns;
 pub mod process;
 pub mod rig;
@@ -24,6 +27,8 @@ pub mod site;
 pub use capture::{Capture, Packet};
 pub use client::{Outcome, Spent};
 pub use containers::Containers;
+pub use hello::ClientHello;
+pub use load::Load;
 pub use netns::Namespace;
 pub use rig::Rig;
 pub use sidecar::{Setup, Sidecar};

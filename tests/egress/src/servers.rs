@@ -20,6 +20,8 @@ use crate::site;
 pub struct Internet {
     /// Every DNS question that reached it, in order.
     questions: Arc<Mutex<Vec<dns::Question>>>,
+    /// Where [`dns::TURNS`] leads.
+    leads: Arc<Mutex<IpAddr>>,
     certificate: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -29,11 +31,12 @@ impl Internet {
     /// Starts all of them, and returns when they listen.
     pub(crate) fn start(namespace: &Namespace) -> Result<Self> {
         let questions = Arc::default();
+        let leads = Arc::new(Mutex::new(site::OK));
         let (identity, certificate) = tcp::identity()?;
         let sockets = namespace.enter(Sockets::bind)??;
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let zone = dns::Zone::new(Arc::clone(&questions))?;
+        let zone = dns::Zone::new(Arc::clone(&questions), Arc::clone(&leads))?;
         // Accepted sockets are where their listener is: the thread itself need not be.
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
@@ -43,13 +46,18 @@ impl Internet {
                 }
             });
         });
-        Ok(Self { questions, certificate, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { questions, leads, certificate, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Every DNS question that reached the internet so far.
     #[must_use]
     pub fn questions(&self) -> Vec<dns::Question> {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has [`dns::TURNS`] lead to an address from now on.
+    pub fn turn(&self, address: IpAddr) {
+        *self.leads.lock().unwrap_or_else(PoisonError::into_inner) = address;
     }
 
     /// The certificate of the TLS servers (PEM), which is its own authority.

@@ -25,6 +25,8 @@ pub struct Setup {
     pub source: Option<Vec<String>>,
     /// Whether it runs in the sandbox's own namespace.
     pub shared: bool,
+    /// The most files that its processes may have open, instead of this machine's limit.
+    pub files: Option<u32>,
     /// More of the command line.
     pub arguments: Vec<String>,
 }
@@ -37,7 +39,7 @@ impl Setup {
             "also_global": ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"],
             "protected": ["192.0.2.0/30", "2001:db8:a::/64"],
         });
-        Self { policy, operator, source: None, shared: false, arguments: Vec::new() }
+        Self { policy, operator, source: None, shared: false, files: None, arguments: Vec::new() }
     }
 
     /// Adds to the command line.
@@ -78,9 +80,17 @@ impl Sidecar {
         let path = |name: &str| folder.join(name).display().to_string();
         let program = built("debug/sandgate", "cargo build --package sandgate")?;
         let filter = built("filters/sandgate_egress.wasm", "scripts/wasm")?;
-        let mut command: Command = match setup.shared {
-            true => rig.sandbox.command(&program.display().to_string()),
-            false => rig.gateway.command(&program.display().to_string()),
+        let namespace = if setup.shared { &rig.sandbox } else { &rig.gateway };
+        let program = program.display().to_string();
+        let mut command = match setup.files {
+            Some(files) => {
+                // Who may raise the limit is not held by it.
+                let mut command = namespace.command("setpriv");
+                command.args(["--bounding-set", "-sys_resource", "prlimit"]);
+                command.arg(format!("--nofile={files}:{files}")).arg(program);
+                command
+            }
+            None => namespace.command(&program),
         };
         match setup.shared {
             true => command.args(["sidecar", "--mode", "shared"]),

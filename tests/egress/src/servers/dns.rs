@@ -36,15 +36,22 @@ pub const TTL: u32 = 77;
 /// How many addresses `big.test` has: too many for 512 bytes.
 pub const BIG: u8 = 100;
 
+/// A name that leads to [`site::OK`] until it is turned elsewhere; nobody is to remember where.
+pub const TURNS: &str = "turns.ok.test";
+
 /// All records.
 #[derive(Clone)]
 pub struct Zone {
     records: Arc<Vec<(Name, RData)>>,
     questions: Arc<Mutex<Vec<Question>>>,
+    leads: Arc<Mutex<IpAddr>>,
 }
 
 impl Zone {
-    pub(super) fn new(questions: Arc<Mutex<Vec<Question>>>) -> Result<Self> {
+    pub(super) fn new(
+        questions: Arc<Mutex<Vec<Question>>>,
+        leads: Arc<Mutex<IpAddr>>,
+    ) -> Result<Self> {
         let mut records = Vec::new();
         let mut add = |name: &str, data: RData| -> Result<()> {
             records.push((Name::from_str(name)?, data));
@@ -76,7 +83,7 @@ impl Zone {
         for last in 0..BIG {
             add("big.test.", RData::A(A::new(203, 0, 113, last)))?;
         }
-        Ok(Self { records: Arc::new(records), questions })
+        Ok(Self { records: Arc::new(records), questions, leads })
     }
 
     /// The answer to a message, or nothing where it is none that can be answered.
@@ -99,6 +106,14 @@ impl Zone {
             answer.set_edns(edns);
         }
         let mut name = query.name().to_lowercase();
+        if name.to_utf8().trim_end_matches('.') == TURNS {
+            if query.query_type() == RecordType::A {
+                let leads = *self.leads.lock().unwrap_or_else(PoisonError::into_inner);
+                let address = address_record(leads);
+                answer.add_answer(Record::from_rdata(name, 0, address));
+            }
+            return answer.to_vec().ok();
+        }
         // A CNAME and what it points at come together, as from any recursive resolver.
         loop {
             let here: Vec<_> = self.records.iter().filter(|(owner, _)| *owner == name).collect();

@@ -36,7 +36,7 @@ fn echoes(stream: &mut TcpStream) -> bool {
 /// It ended at once, with or without a reset, and nothing came.
 fn closed_at_once(what: &str, spent: &Spent) -> Result<()> {
     let closed = spent.outcome.is_refused() || spent.outcome == Outcome::Closed;
-    ensure!(closed && spent.time < AT_ONCE, "{what}: {spent:?}");
+    ensure!(closed && spent.time < 2 * AT_ONCE, "{what}: {spent:?}");
     Ok(())
 }
 
@@ -72,7 +72,7 @@ fn one_connection_too_many_is_closed_at_once_and_the_others_live() -> Result<()>
         ensure!(begun.elapsed() < PATIENCE, "no place is free");
         std::thread::sleep(Duration::from_millis(20));
     }
-    refused_at_once("denied", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)
+    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
 }
 
 /// Envoy's heap is fuller than it may be from the start.
@@ -112,7 +112,7 @@ fn an_idle_agent_starts_no_programs() -> Result<()> {
     std::thread::sleep(Duration::from_secs(3));
     ensure!(children()? == before, "a child has ended");
     // And the way is open.
-    ensure!(rig.sandbox.ping(site::OK)?.0);
+    ensure!(rig.sandbox.ping(site::OK)?.outcome.is_answered());
     Ok(())
 }
 

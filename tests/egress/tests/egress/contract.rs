@@ -24,7 +24,7 @@ fn by_default_the_internet_is_reachable_and_private_networks_are_not() -> Result
             site::BANNER.as_bytes(),
         )?;
         answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
-        ensure!(rig.sandbox.ping(address)?.0, "ping {address}");
+        ensure!(rig.sandbox.ping(address)?.outcome.is_answered(), "ping {address}");
     }
     ensure!(dig(&rig, site::RESOLVER, &["ok.test", "A", "+short"])?.contains("203.0.113.10"));
     let answer: Value = serde_json::from_str(&curl(&rig, &["http://ok.test/path?query"])?)?;
@@ -35,9 +35,9 @@ fn by_default_the_internet_is_reachable_and_private_networks_are_not() -> Result
     let answer: Value = serde_json::from_str(&curl(&rig, &["https://ok.test/"])?)?;
     ensure!(answer["sni"] == "ok.test", "{answer}");
     for address in [site::PRIVATE, site::METADATA] {
-        refused_at_once("tcp", &rig.sandbox.tcp(address, site::HTTP_PORT, b"")?)?;
-        refused_at_once("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?)?;
-        ensure!(!rig.sandbox.ping(address)?.0, "ping {address}");
+        refused_at_once("tcp", || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
+        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+        refused_at_once("ping", || rig.sandbox.ping(address))?;
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
     }
     Ok(())
@@ -54,7 +54,7 @@ fn only_listed_addresses_are_reachable_with_internet_off() -> Result<()> {
             site::BANNER.as_bytes(),
         )?;
         answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
-        ensure!(rig.sandbox.ping(address)?.0, "ping {address}");
+        ensure!(rig.sandbox.ping(address)?.outcome.is_answered(), "ping {address}");
     }
     // DNS to 8.8.8.8 is a listed destination like any other; other resolvers are not.
     for transport in ["+notcp", "+tcp"] {
@@ -64,9 +64,9 @@ fn only_listed_addresses_are_reachable_with_internet_off() -> Result<()> {
         ensure!(said.contains("status: NXDOMAIN"), "dig {transport}: {said}");
     }
     for address in [site::OK, site::OK6, site::METADATA] {
-        refused_at_once("tcp", &rig.sandbox.tcp(address, site::HTTP_PORT, b"")?)?;
-        refused_at_once("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?)?;
-        ensure!(!rig.sandbox.ping(address)?.0, "ping {address}");
+        refused_at_once("tcp", || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
+        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+        refused_at_once("ping", || rig.sandbox.ping(address))?;
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
     }
     Ok(())
@@ -107,7 +107,7 @@ fn allow_out_comes_before_deny_out() -> Result<()> {
         &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?,
         site::BANNER.as_bytes(),
     )?;
-    refused_at_once("denied", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)?;
+    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
     let answer: Value = serde_json::from_str(&curl(&rig, &["http://www.example.com/"])?)?;
     ensure!(answer["host"] == "www.example.com", "{answer}");
     Ok(())
@@ -119,8 +119,8 @@ fn an_operator_may_turn_the_order_round() -> Result<()> {
     );
     setup.operator["rule_order"] = json!("deny_first");
     let (rig, _sidecar) = crate::support::with_setup(&setup)?;
-    refused_at_once("denied", &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?)?;
-    refused_at_once("denied", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?)?;
+    refused_at_once("denied", || rig.sandbox.tcp(site::OK, site::BANNER_PORT, b""))?;
+    refused_at_once("denied", || rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello"))?;
     answered_with(
         "allowed",
         &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?,

@@ -166,10 +166,10 @@ fn what_the_owner_sets_is_enforced() -> Result<()> {
     let rig = Rig::build()?;
     let owner = Owner::new(&rig, &json!({ "allow_internet_access": false }))?;
     let _sidecar = owner.sidecar(&rig)?;
-    refused_at_once("off", &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?)?;
+    refused_at_once("off", || rig.sandbox.tcp(site::OK, site::BANNER_PORT, b""))?;
     owner.set(&rig, &json!({ "allow_internet_access": false, "allow_out": ["203.0.113.10"] }))?;
     until(&rig, site::OK, true)?;
-    refused_at_once("not listed", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)?;
+    refused_at_once("not listed", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
     owner.set(&rig, &json!({ "deny_out": ["203.0.113.10"] }))?;
     until(&rig, site::OK, false)?;
     // What is allowed now comes last.
@@ -184,7 +184,7 @@ fn an_outage_of_the_control_plane_changes_nothing() -> Result<()> {
     sidecar.until("complaining", |status| status["problem"].as_str().map(|_| ()))?;
     ensure!(sidecar.says_ready());
     until(&rig, site::OK, true)?;
-    refused_at_once("denied", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)?;
+    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
     // It comes back, where it was, and is followed again.
     let port =
         owner.gateway.rsplit(':').next().unwrap_or_default().trim_end_matches('/').to_owned();
@@ -201,5 +201,5 @@ fn a_sandbox_that_is_gone_gets_nothing_out() -> Result<()> {
     until(&rig, site::OK, true)?;
     owner.call(&rig, "DELETE", &format!("/sandboxes/{}", owner.sandbox), &json!({}))?;
     until(&rig, site::OK, false)?;
-    refused_at_once("udp", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?)
+    refused_at_once("udp", || rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello"))
 }

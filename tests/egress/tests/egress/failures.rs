@@ -24,24 +24,24 @@ tests![
 ];
 
 /// How long a UDP packet may still pass after the agent's death (2 s), and a busy machine's delay.
-const HELD: Duration = Duration::from_secs(6);
+pub(crate) const HELD: Duration = Duration::from_secs(6);
 
 /// Nothing gets out, by whatever protocol.
-fn is_closed(rig: &Rig) -> Result<()> {
+pub(crate) fn is_closed(rig: &Rig) -> Result<()> {
     let capture = rig.capture()?;
     for address in [site::OK, site::OK6] {
-        refused_at_once("tcp", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
-        refused_at_once("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?)?;
-        refused_at_once("dns", &rig.sandbox.udp(address, 53, b"hello")?)?;
-        refused_at_once("dns by tcp", &rig.sandbox.tcp(address, 53, b"hello")?)?;
-        ensure!(!rig.sandbox.ping(address)?.0, "ping {address}");
+        refused_at_once("tcp", || rig.sandbox.tcp(address, site::BANNER_PORT, b""))?;
+        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+        refused_at_once("dns", || rig.sandbox.udp(address, 53, b"hello"))?;
+        refused_at_once("dns by tcp", || rig.sandbox.tcp(address, 53, b"hello"))?;
+        refused_at_once("ping", || rig.sandbox.ping(address))?;
     }
     let seen = capture.packets();
     ensure!(seen.is_empty(), "the internet saw {seen:?}");
     Ok(())
 }
 
-fn is_open(rig: &Rig) -> Result<()> {
+pub(crate) fn is_open(rig: &Rig) -> Result<()> {
     answered_with(
         "tcp",
         &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?,
@@ -74,7 +74,7 @@ fn a_killed_envoy_leaves_no_way_out_until_another_has_the_policy() -> Result<()>
     sidecar.until_ready()?;
     ensure!(sidecar.envoy_pid()? != first);
     is_open(&rig)?;
-    refused_at_once("denied", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)
+    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
 }
 
 fn a_bad_policy_changes_nothing_and_is_told() -> Result<()> {
@@ -91,8 +91,8 @@ fn a_bad_policy_changes_nothing_and_is_told() -> Result<()> {
         })?;
         ensure!(sidecar.status().is_some_and(|status| status["ready"] == true));
         is_open(&rig)?;
-        refused_at_once("denied", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)?;
-        refused_at_once("denied", &rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?)?;
+        refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
+        refused_at_once("denied", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
     }
     sidecar.set(&json!({ "deny_out": ["203.0.113.10"] }))?;
     ensure!(sidecar.status().is_some_and(|status| status["problem"].is_null()));
@@ -117,8 +117,8 @@ fn an_agent_that_hangs_leaves_no_way_out() -> Result<()> {
     sleep(HELD);
     let capture = rig.capture()?;
     for address in [site::OK, site::OK6] {
-        refused_at_once("tcp", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
-        refused_at_once("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?)?;
+        refused_at_once("tcp", || rig.sandbox.tcp(address, site::BANNER_PORT, b""))?;
+        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
     }
     ensure!(capture.packets().is_empty(), "the internet saw {:?}", capture.packets());
     // It wakes up and goes on.
@@ -176,7 +176,7 @@ fn an_agent_that_starts_after_a_killed_one_works() -> Result<()> {
     sidecar.kill()?;
     let sidecar = Sidecar::start(&rig, &Setup::new(json!({ "deny_out": ["203.0.113.20"] })))?;
     is_open(&rig)?;
-    refused_at_once("denied", &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?)?;
+    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
     drop(sidecar);
     is_closed(&rig)
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use sandgate_egress_tests::{Rig, site};
+use sandgate_egress_tests::{ClientHello, Rig, site};
 use serde_json::json;
 
 use crate::support::{tests, with};
@@ -24,7 +24,7 @@ pub(crate) struct Manner {
     silence: Duration,
 }
 
-pub(crate) const MANNERS: [Manner; 6] = [
+pub(crate) const MANNERS: [Manner; 8] = [
     Manner {
         what: "at once",
         padding: 0,
@@ -61,6 +61,20 @@ pub(crate) const MANNERS: [Manner; 6] = [
         silence: Duration::ZERO,
     },
     Manner {
+        what: "over 16 KiB, at once",
+        padding: 20_000,
+        record: 16_000,
+        segment: 100_000,
+        silence: Duration::ZERO,
+    },
+    Manner {
+        what: "of 50 KiB, at once, in small records",
+        padding: 50_000,
+        record: 300,
+        segment: 100_000,
+        silence: Duration::ZERO,
+    },
+    Manner {
         what: "late",
         padding: 0,
         record: 16_000,
@@ -71,26 +85,8 @@ pub(crate) const MANNERS: [Manner; 6] = [
 
 /// A ClientHello for a name, in records.
 pub(crate) fn hello(name: &str, manner: &Manner) -> Result<Vec<u8>> {
-    let server_name = vector(&[&[0][..], &vector(name.as_bytes())?].concat())?;
-    let extensions =
-        [extension(21, &vec![0; manner.padding])?, extension(0, &server_name)?].concat();
-    let body = [&[3, 3][..], &[7; 32], &[0], &vector(&[0x13, 1])?, &[1, 0], &vector(&extensions)?]
-        .concat();
-    let length = u32::try_from(body.len())?.to_be_bytes();
-    let message = [&[1][..], &length[1..], &body].concat();
-    let mut records = Vec::new();
-    for part in message.chunks(manner.record) {
-        records.extend([&[22, 3, 1][..], &vector(part)?].concat());
-    }
-    Ok(records)
-}
-
-fn extension(kind: u16, body: &[u8]) -> Result<Vec<u8>> {
-    Ok([&kind.to_be_bytes()[..], &vector(body)?].concat())
-}
-
-fn vector(bytes: &[u8]) -> Result<Vec<u8>> {
-    Ok([&u16::try_from(bytes.len())?.to_be_bytes()[..], bytes].concat())
+    let hello = ClientHello::default().padding(manner.padding)?;
+    hello.server_names(&[name.as_bytes()])?.records(manner.record)
 }
 
 /// What the echo service sends back of what a client says in that manner.

@@ -5,7 +5,10 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+use sandgate_egress_tests::crowd::{HOLD, hold};
+
 mod accounts;
+mod atomic;
 mod bounds;
 mod bypass;
 mod containers;
@@ -13,31 +16,50 @@ mod contract;
 mod control_plane;
 mod failures;
 mod hellos;
+mod hidden;
 mod inbound;
+mod interrupted;
+mod link_local;
+mod many;
 mod names;
 mod off;
 mod open;
+mod rebinding;
 mod requests;
 mod shared;
 mod support;
+mod tuples;
 mod updates;
 mod words;
 
 fn main() -> std::process::ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((HOLD, arguments)) =
+        arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
+    {
+        return support::exit(hold(arguments));
+    }
     support::run(&[
         off::TESTS,
         contract::TESTS,
         names::TESTS,
+        rebinding::TESTS,
         bypass::TESTS,
         hellos::TESTS,
+        hidden::TESTS,
         requests::TESTS,
         open::TESTS,
+        many::TESTS,
         words::TESTS,
         updates::TESTS,
+        atomic::TESTS,
         failures::TESTS,
         bounds::TESTS,
         accounts::TESTS,
+        interrupted::TESTS,
         inbound::TESTS,
+        tuples::TESTS,
+        link_local::TESTS,
         control_plane::TESTS,
         shared::TESTS,
         containers::TESTS,

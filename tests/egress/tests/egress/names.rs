@@ -33,7 +33,7 @@ fn a_plain_tcp_service_is_reached_by_its_name_and_no_other_is() -> Result<()> {
         let spent = rig.sandbox.tcp(address, site::ECHO_PORT, b"\x00any protocol")?;
         answered_with(&format!("{address}"), &spent, b"\x00any protocol")?;
         // The name is a way for TCP; UDP has no proxy that would resolve it.
-        refused_at_once("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?)?;
+        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
     }
     let answer: Value = serde_json::from_str(&curl(&rig, &["https://ok.test/"])?)?;
     ensure!(answer["sni"] == "ok.test" && answer["address"] == site::OK.to_string(), "{answer}");
@@ -43,7 +43,7 @@ fn a_plain_tcp_service_is_reached_by_its_name_and_no_other_is() -> Result<()> {
     }
     // Its own address is no name: who dials it has not asked for it by name.
     for address in [site::OK, site::OTHER, site::OK6] {
-        refused_at_once("by address", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
+        refused_at_once("by address", || rig.sandbox.tcp(address, site::BANNER_PORT, b""))?;
     }
     for address in [site::OTHER, site::OTHER6] {
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
@@ -68,10 +68,8 @@ fn names_below_a_wildcard_are_reached_where_they_can_be_seen() -> Result<()> {
     // The apex is not below itself; and a connection that shows no name could be for any.
     ensure!(dig(&rig, site::RESOLVER, &["ok.test", "A"])?.contains("status: NXDOMAIN"));
     let shared = resolved(&rig, "a.ok.test", "A")?;
-    refused_at_once(
-        "no name",
-        &rig.sandbox.tcp(shared, site::BANNER_PORT, b"no name in here\r\n")?,
-    )?;
+    let nameless = || rig.sandbox.tcp(shared, site::BANNER_PORT, b"no name in here\r\n");
+    refused_at_once("no name", nameless)?;
     Ok(())
 }
 

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sandgate_egress_tests::servers::dns::{BIG, TTL};
 use sandgate_egress_tests::{Rig, site};
 use serde_json::json;
@@ -16,7 +15,6 @@ tests![
     dns_answers_are_what_the_resolver_says,
     datagrams_of_all_sizes_and_pings_pass,
     bytes_pass_unchanged_and_half_closed_connections_live,
-    ten_thousand_connections_live_at_the_same_time,
     who_speaks_first_is_not_waited_for,
 ];
 
@@ -100,47 +98,6 @@ fn connected(rig: &Rig, address: IpAddr, port: u16) -> Result<TcpStream> {
     let stream = rig.sandbox.enter(|| TcpStream::connect((address, port)))??;
     stream.set_read_timeout(Some(Duration::from_secs(120)))?;
     Ok(stream)
-}
-
-fn ten_thousand_connections_live_at_the_same_time() -> Result<()> {
-    // Both ends of each are in this process, and two in Envoy.
-    let wanted = 65_536;
-    let most = getrlimit(Resource::RLIMIT_NOFILE)?.1;
-    let most = match setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted) {
-        Ok(()) => wanted,
-        Err(_) => setrlimit(Resource::RLIMIT_NOFILE, most, most).map(|()| most)?,
-    };
-    let count = usize::try_from(most.saturating_sub(2_000) / 2)?.min(10_000);
-    if count < 10_000 {
-        println!(
-            "    only {count} connections: this machine allows no process more than {most} open files"
-        );
-    }
-    ensure!(count >= 1_000, "{count} connections show nothing; raise the limit of open files");
-    let (rig, sidecar) = with(json!({}))?;
-    let mut streams = rig.sandbox.enter(|| -> Result<Vec<TcpStream>> {
-        (0..count)
-            .map(|at| {
-                let stream = TcpStream::connect((site::OK, site::ECHO_PORT))
-                    .with_context(|| format!("connection {at}"))?;
-                stream.set_read_timeout(Some(Duration::from_secs(120)))?;
-                Ok(stream)
-            })
-            .collect()
-    })??;
-    for round in 0..2_u32 {
-        for (at, stream) in (0_u32..).zip(&mut streams) {
-            stream.write_all(&(at ^ round).to_be_bytes())?;
-        }
-        for (at, stream) in (0_u32..).zip(&mut streams) {
-            let mut back = [0; 4];
-            stream.read_exact(&mut back).with_context(|| format!("connection {at}"))?;
-            ensure!(back == (at ^ round).to_be_bytes(), "connection {at} got another's bytes");
-        }
-    }
-    let memory = sidecar.status().map(|status| status["envoy_resident_bytes"].clone());
-    println!("    memory of Envoy with {count} connections: {memory:?} bytes");
-    Ok(())
 }
 
 /// The shortest of some times until a banner.

@@ -31,9 +31,11 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// How fast a refusal must be. Issue 4: "all fail within 200 ms, not by time-out". A machine that does other
-/// things at the same time is allowed as much again; a time-out of any client is seconds.
-pub(crate) const AT_ONCE: Duration = Duration::from_millis(400);
+/// How fast a refusal is: within this time, and not by a time-out.
+pub(crate) const AT_ONCE: Duration = Duration::from_millis(200);
+/// How often a client tries where something else on the machine may have held it up. What waits for a time-out is
+/// slow each time.
+const ATTEMPTS: usize = 5;
 
 /// A rig with a sidecar that is ready.
 pub(crate) fn with(policy: Value) -> Result<(Rig, Sidecar)> {
@@ -47,11 +49,25 @@ pub(crate) fn with_setup(setup: &Setup) -> Result<(Rig, Sidecar)> {
     Ok((rig, sidecar))
 }
 
-/// It was refused, and not by a client's patience coming to its end.
-pub(crate) fn refused_at_once(what: &str, spent: &Spent) -> Result<()> {
-    ensure!(spent.outcome.is_refused(), "{what}: {:?}", spent.outcome);
-    ensure!(spent.time < AT_ONCE, "{what} was refused after {:?}", spent.time);
-    Ok(())
+/// It is refused each time, and not by a client's patience coming to its end.
+pub(crate) fn refused_at_once(what: &str, attempt: impl Fn() -> Result<Spent>) -> Result<()> {
+    at_once(what, || {
+        let spent = attempt()?;
+        ensure!(spent.outcome.is_refused(), "{what}: {:?}", spent.outcome);
+        Ok(spent.time)
+    })
+}
+
+/// What is done takes no longer than a refusal may: the best of a few attempts.
+pub(crate) fn at_once(what: &str, attempt: impl Fn() -> Result<Duration>) -> Result<()> {
+    let mut best = Duration::MAX;
+    for _ in 0..ATTEMPTS {
+        best = best.min(attempt()?);
+        if best <= AT_ONCE {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("{what}: {best:?} at best, of {ATTEMPTS} attempts")
 }
 
 /// It was answered, and with this.
@@ -88,7 +104,7 @@ pub(crate) fn run(files: &[&[Test]]) -> ExitCode {
     let failed = Mutex::new(Vec::new());
     let ignored = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..at_once() {
+        for _ in 0..side_by_side() {
             scope.spawn(|| {
                 while let Some(test) = locked(&queue).pop_front() {
                     let done = catch_unwind(AssertUnwindSafe(test.holds));
@@ -123,6 +139,17 @@ pub(crate) fn run(files: &[&[Test]]) -> ExitCode {
     summary(count - failed.len() - ignored, failed.len(), ignored, all_must_run && ignored > 0)
 }
 
+/// How a process ends that the tests have started.
+pub(crate) fn exit(done: Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn summary(passed: usize, failed: usize, ignored: usize, must_run: bool) -> ExitCode {
     let good = failed == 0 && !must_run;
     let word = if good { "ok" } else { "FAILED" };
@@ -133,7 +160,7 @@ fn summary(passed: usize, failed: usize, ignored: usize, must_run: bool) -> Exit
 }
 
 /// How many at a time: `RUST_TEST_THREADS`, else a few. They mostly wait, but refusals are timed.
-fn at_once() -> usize {
+fn side_by_side() -> usize {
     std::env::var("RUST_TEST_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(2)
 }
 

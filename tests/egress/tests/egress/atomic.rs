@@ -1,0 +1,122 @@
+//! A change of policy, while a thousand connections a second begin.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use sandgate_egress_tests::capture::Content;
+use sandgate_egress_tests::load::Attempt;
+use sandgate_egress_tests::{Capture, Load, Rig, site};
+use serde_json::json;
+
+use crate::support::{tests, with};
+
+tests![
+    nothing_is_let_through_in_between_under_a_thousand_connections_a_second,
+    nothing_that_begins_after_a_denial_gets_out_however_often_that_changes,
+];
+
+/// How many connections are begun each second, to one address and the other.
+const RATE: u32 = 550;
+/// The addresses as the clients have them.
+const OK: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+const OTHER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 20);
+/// A client without a processor for so long may find its connection closed: docs/decisions/0005.
+const INSPECTION: Duration = Duration::from_millis(150);
+
+fn load(rig: &Rig, address: Ipv4Addr) -> Load {
+    Load::start(&rig.sandbox, (address, site::HTTP_PORT), RATE, 4)
+}
+
+/// Whether it was told that it may not.
+fn is_refused(attempt: &Attempt) -> bool {
+    match &attempt.outcome {
+        Ok(status) => *status == 403,
+        Err(error) => matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused | ErrorKind::UnexpectedEof
+        ),
+    }
+}
+
+/// The policy goes round four, which all deny one address, each for a reason of its own, and allow another. Not
+/// one connection may reach the first, and none to the other may fail.
+fn nothing_is_let_through_in_between_under_a_thousand_connections_a_second() -> Result<()> {
+    let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
+    let capture = rig.capture()?;
+    let policies = [
+        json!({ "allow_internet_access": false, "allow_out": ["203.0.113.10"] }),
+        json!({ "deny_out": ["203.0.113.0/29", "203.0.113.20"] }),
+        json!({ "deny_out": ["203.0.113.16/28", "example.com"] }),
+        json!({ "allow_internet_access": false, "allow_out": ["203.0.113.8/29", "ok.test"] }),
+    ];
+    let (allowed, denied) = (load(&rig, OK), load(&rig, OTHER));
+    let begun = Instant::now();
+    let swung = policies.iter().cycle().take(12).try_for_each(|policy| sidecar.set(policy));
+    let time = begun.elapsed();
+    let (allowed, denied) = (allowed.stop()?, denied.stop()?);
+    swung?;
+    let rate = 1_000 * (allowed.len() + denied.len()) / usize::try_from(time.as_millis())?;
+    println!("    {rate} connections a second, for {time:?} and 12 updates");
+    if rate < 1_000 {
+        println!("    that is less than a thousand: this machine is too slow, or too busy");
+    }
+    ensure!(rate > 200, "{rate} connections a second are too few to show anything");
+    let failed = |attempt: &&Attempt| !matches!(attempt.outcome, Ok(200));
+    let (late, wrong): (Vec<_>, Vec<_>) =
+        allowed.iter().filter(failed).partition(|attempt| attempt.time >= INSPECTION);
+    ensure!(wrong.is_empty(), "{} that are allowed failed: {:?}", wrong.len(), wrong.first());
+    ensure!(late.len() * 200 < allowed.len(), "{} of {} were late", late.len(), allowed.len());
+    let wrong = denied.iter().find(|attempt| !is_refused(attempt));
+    ensure!(wrong.is_none(), "one that is denied: {wrong:?}");
+    let seen = capture.to(site::OTHER);
+    ensure!(seen.is_empty(), "the denied destination saw {:?}", seen.first());
+    Ok(())
+}
+
+/// The connections that the far side saw the beginning of.
+fn begun(capture: &Capture, address: IpAddr) -> usize {
+    let is_begun = |content| matches!(content, Content::Tcp { syn: true, .. });
+    capture.to(address).into_iter().filter(|packet| is_begun(packet.content)).count()
+}
+
+fn nothing_that_begins_after_a_denial_gets_out_however_often_that_changes() -> Result<()> {
+    let (rig, sidecar) = with(json!({}))?;
+    let clients = load(&rig, OTHER);
+    let (allow, deny) = (json!({}), json!({ "deny_out": ["203.0.113.20"] }));
+    let all = rig.capture()?;
+    for _ in 0..4 {
+        sidecar.set(&deny)?;
+        let capture = rig.capture()?;
+        sleep(Duration::from_millis(200));
+        ensure!(begun(&capture, site::OTHER) == 0, "{:?}", capture.to(site::OTHER).first());
+        sidecar.set(&allow)?;
+        sleep(Duration::from_millis(50));
+    }
+    ensure!(begun(&all, site::OTHER) > 0, "nothing got out while it was allowed");
+    // Faster than the agent can follow: some changes find another one under way, and some are never seen.
+    for pause in [10, 70, 130, 190, 250, 310, 370].into_iter().cycle().take(21) {
+        sidecar.write(&deny.to_string())?;
+        sleep(Duration::from_millis(pause));
+        sidecar.write(&allow.to_string())?;
+        sleep(Duration::from_millis(pause / 2));
+    }
+    // The last one also denies what none before did: so it shows when Envoy has it.
+    sidecar.write(&json!({ "deny_out": ["203.0.113.20", "203.0.113.66"] }).to_string())?;
+    let waited = Instant::now();
+    while !rig.sandbox.tcp(site::EXAMPLE, site::BANNER_PORT, b"")?.outcome.is_refused() {
+        ensure!(waited.elapsed() < Duration::from_secs(60), "the last policy is not in force");
+    }
+    let capture = rig.capture()?;
+    let from = Instant::now();
+    sleep(Duration::from_secs(1));
+    ensure!(begun(&capture, site::OTHER) == 0, "{:?}", capture.to(site::OTHER).first());
+    let attempts = clients.stop()?;
+    let after: Vec<_> = attempts.iter().filter(|attempt| attempt.begun >= from).collect();
+    ensure!(after.len() > 100, "{} connections show nothing", after.len());
+    let wrong = after.iter().find(|attempt| !is_refused(attempt));
+    ensure!(wrong.is_none(), "{wrong:?}");
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Envoy or the agent ends, or stands still, at the worst moment: nothing gets out that nobody judged.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sandgate_egress_tests::capture::Content;
+use sandgate_egress_tests::{Load, Outcome, Setup, Sidecar, site};
+use serde_json::json;
+
+use crate::failures::{HELD, is_closed, is_open};
+use crate::support::{refused_at_once, tests, with};
+
+tests![
+    an_envoy_killed_under_load_lets_nothing_out_that_it_did_not_judge,
+    an_envoy_that_hangs_lets_nothing_out_and_is_replaced,
+    an_agent_killed_in_the_middle_of_an_update_leaves_no_way_out,
+];
+
+fn signal(pid: i32, signal: Signal) -> Result<()> {
+    Ok(kill(Pid::from_raw(pid), signal)?)
+}
+
+fn an_envoy_killed_under_load_lets_nothing_out_that_it_did_not_judge() -> Result<()> {
+    let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
+    let capture = rig.capture()?;
+    let to = |last| (Ipv4Addr::new(203, 0, 113, last), site::HTTP_PORT);
+    let loads = [10, 20].map(|last| Load::start(&rig.sandbox, to(last), 200, 2));
+    for killed in 1..=2 {
+        sleep(Duration::from_millis(300));
+        signal(sidecar.envoy_pid()?, Signal::SIGKILL)?;
+        sidecar.until("with another Envoy", |status| {
+            (status["envoy_restarts"] == killed && status["ready"] == true).then_some(())
+        })?;
+    }
+    sleep(Duration::from_millis(300));
+    let [allowed, denied] = loads;
+    let (allowed, denied) = (allowed.stop()?, denied.stop()?);
+    ensure!(denied.len() > 100, "{} connections show nothing", denied.len());
+    ensure!(denied.iter().all(|attempt| !matches!(attempt.outcome, Ok(200))));
+    let reached = allowed.iter().filter(|attempt| matches!(attempt.outcome, Ok(200))).count();
+    ensure!((1..allowed.len()).contains(&reached), "{reached} of {}", allowed.len());
+    ensure!(capture.to(site::OTHER).is_empty(), "it saw {:?}", capture.to(site::OTHER).first());
+    // What reached the allowed one was sent by Envoy, and not passed on from the sandbox.
+    let passed = capture
+        .to(site::OK)
+        .into_iter()
+        .find(|packet| packet.source != IpAddr::V4(site::OUTSIDE.0));
+    ensure!(passed.is_none(), "{passed:?}");
+    // Nothing of the sandbox's own is masqueraded either: each has a connection of Envoy's, begun as often.
+    let begun = |address| {
+        let is_begun = |content| matches!(content, Content::Tcp { syn: true, .. });
+        capture.to(address).into_iter().filter(|packet| is_begun(packet.content)).count()
+    };
+    ensure!(begun(site::OK) <= allowed.len(), "{} of {}", begun(site::OK), allowed.len());
+    Ok(())
+}
+
+fn an_envoy_that_hangs_lets_nothing_out_and_is_replaced() -> Result<()> {
+    let (rig, sidecar) = with(json!({}))?;
+    is_open(&rig)?;
+    let hangs = sidecar.envoy_pid()?;
+    signal(hangs, Signal::SIGSTOP)?;
+    let capture = rig.capture()?;
+    let spent = rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?;
+    ensure!(spent.outcome == Outcome::Silence, "{spent:?}");
+    ensure!(capture.to(site::OK).is_empty(), "it saw {:?}", capture.to(site::OK));
+    // What needs no Envoy is denied as soon as it should be; then the agent gives Envoy up.
+    let begun = Instant::now();
+    sidecar.write(&json!({ "deny_out": ["203.0.113.20"] }).to_string())?;
+    while !rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?.outcome.is_refused() {
+        ensure!(begun.elapsed() < Duration::from_secs(5), "not denied without Envoy");
+    }
+    sidecar.until("with another Envoy", |status| {
+        (status["envoy_restarts"] == 1 && status["ready"] == true).then_some(())
+    })?;
+    ensure!(sidecar.envoy_pid()? != hangs);
+    ensure!(!std::path::Path::new(&format!("/proc/{hangs}")).exists(), "it is still there");
+    is_open(&rig)?;
+    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
+}
+
+/// Between the moment in which it denies, and the one in which all have the new policy.
+fn an_agent_killed_in_the_middle_of_an_update_leaves_no_way_out() -> Result<()> {
+    let (rig, mut sidecar) = with(json!({ "deny_out": ["203.0.113.10"] }))?;
+    let envoy = sidecar.envoy_pid()?;
+    // It does not confirm what it is given, so the update goes no further.
+    signal(envoy, Signal::SIGSTOP)?;
+    let new = json!({ "deny_out": ["203.0.113.20"] });
+    sidecar.write(&new.to_string())?;
+    let begun = Instant::now();
+    while !rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?.outcome.is_refused() {
+        ensure!(begun.elapsed() < Duration::from_secs(5), "the update does not begin");
+    }
+    // What the old one denied still is: this is neither policy, but both.
+    refused_at_once("denied before", || rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello"))?;
+    sidecar.kill()?;
+    sleep(HELD);
+    ensure!(!std::path::Path::new(&format!("/proc/{envoy}")).exists(), "Envoy lives on");
+    is_closed(&rig)?;
+    let sidecar = Sidecar::start(&rig, &Setup::new(new))?;
+    is_open(&rig)?;
+    refused_at_once("denied now", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
+    drop(sidecar);
+    is_closed(&rig)
+}

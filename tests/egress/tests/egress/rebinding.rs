@@ -1,0 +1,97 @@
+//! A name that leads somewhere else when it is asked for again, and what Envoy dials after all.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sandgate_egress_tests::servers::dns::TURNS;
+use sandgate_egress_tests::{Capture, site};
+use serde_json::{Value, json};
+
+use crate::support::{at_once, curl, dig, tests, with};
+
+tests![
+    an_allowed_name_that_turns_to_a_forbidden_address_leads_nowhere,
+    a_resolver_that_turns_is_not_believed_by_the_sandbox_either,
+    what_envoy_dials_is_judged_whoever_told_it_to,
+];
+
+fn forbidden_saw_nothing(capture: &Capture) -> Result<()> {
+    for address in [site::METADATA, site::PRIVATE] {
+        ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
+    }
+    Ok(())
+}
+
+fn an_allowed_name_that_turns_to_a_forbidden_address_leads_nowhere() -> Result<()> {
+    let (rig, sidecar) = with(json!({ "allow_internet_access": false, "allow_out": [TURNS] }))?;
+    let capture = rig.capture()?;
+    let url = format!("http://{TURNS}/");
+    let answer: Value = serde_json::from_str(&curl(&rig, &[&url])?)?;
+    ensure!(answer["address"] == site::OK.to_string(), "{answer}");
+    // Envoy remembers it longer than it should: no turn within a minute counts. Another Envoy asks again.
+    for (killed, elsewhere) in [(1, site::METADATA), (2, site::PRIVATE)] {
+        rig.served.turn(elsewhere);
+        let asked = rig.served.questions().len();
+        kill(Pid::from_raw(sidecar.envoy_pid()?), Signal::SIGKILL)?;
+        sidecar.until("with another Envoy", |status| {
+            (status["envoy_restarts"] == killed && status["ready"] == true).then_some(())
+        })?;
+        for url in [url.clone(), format!("https://{TURNS}/")] {
+            let got = curl(&rig, &["-k", "-f", &url]);
+            ensure!(got.is_err(), "{url}: {got:?}");
+        }
+        ensure!(rig.served.questions().len() > asked, "nobody asked again");
+    }
+    forbidden_saw_nothing(&capture)
+}
+
+fn a_resolver_that_turns_is_not_believed_by_the_sandbox_either() -> Result<()> {
+    let (rig, _sidecar) = with(json!({}))?;
+    let capture = rig.capture()?;
+    let ask = || dig(&rig, site::RESOLVER, &[TURNS, "A", "+short"]);
+    let first = ask()?;
+    ensure!(first.trim() == site::OK.to_string(), "{first}");
+    rig.served.turn(site::METADATA);
+    let second = ask()?;
+    ensure!(!second.contains("169.254"), "{second}");
+    // Whoever believes it all the same, or knew it before, gets no further.
+    for address in [site::METADATA, site::PRIVATE] {
+        let there = format!("{TURNS}:80:{address}");
+        let got = curl(&rig, &["-f", "--resolve", &there, &format!("http://{TURNS}/")]);
+        ensure!(got.is_err(), "{address}: {got:?}");
+    }
+    forbidden_saw_nothing(&capture)
+}
+
+/// As Envoy's user: by whatever mistake it dials something, the kernel judges that once more.
+fn what_envoy_dials_is_judged_whoever_told_it_to() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "allow_out": ["ok.test"] }))?;
+    let capture = rig.capture()?;
+    let dial = |url: &str| {
+        let user = ["--reuid", "64321", "--regid", "64321", "--clear-groups", "--"];
+        rig.gateway.command("setpriv").args(user).args(["curl", "-sS", "-m", "5", url]).output()
+    };
+    for url in [
+        "http://169.254.169.254/",
+        "http://10.1.2.3/",
+        "http://[fd00::1]/",
+        "http://[fe80::1]/",
+        "http://192.0.2.2/",
+        "http://198.51.100.2/",
+        "http://127.0.0.2/",
+    ] {
+        at_once(url, || {
+            let begun = Instant::now();
+            let done = dial(url)?;
+            ensure!(!done.status.success(), "{url} was reached");
+            Ok(begun.elapsed())
+        })?;
+    }
+    for url in ["http://203.0.113.10/", "http://[2001:db8:c::10]/"] {
+        let done = dial(url)?;
+        ensure!(done.status.success(), "{url}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    forbidden_saw_nothing(&capture)
+}
