@@ -26,7 +26,7 @@ use crate::envoy::files::{FilesError, INSPECTION};
 use crate::envoy::{Child, Files, probe};
 use crate::gate::Gate;
 use crate::generation::{Generation, InForce};
-use crate::host::{Routes, Sysctls, routes::RouteError, sysctl, sysctl::SysctlError};
+use crate::host::{Routes, Sysctls, routers, routes::RouteError, sysctl, sysctl::SysctlError};
 use crate::metrics::Numbers;
 use crate::nftables::apply::NftError;
 use crate::nftables::layout::Mode;
@@ -148,7 +148,7 @@ impl Agent {
         self.say();
         let settings = &self.settings;
         if let Mode::Gateway { interface } = &settings.layout.mode {
-            sysctl::distrust(interface)?;
+            routers::distrust(interface).await?;
         }
         if let Some(ear) = self.set_rules_up().await? {
             self.tasks.spawn(self.refusals.clone().tell(ear));
@@ -181,7 +181,10 @@ impl Agent {
         self.dns = Some(proxy);
         self.tasks.spawn(server.run(self.dns_end.clone()));
         self.tasks.spawn(self.gate.clone().keep());
-        if let Mode::Gateway { .. } = settings.layout.mode {
+        if let Mode::Gateway { interface } = &settings.layout.mode {
+            self.sysctls.make(&sysctl::tcp_buffers(settings.tcp_buffer)?)?;
+            self.sysctls.make(&routers::keep(interface)?)?;
+            self.sysctls.remember(sysctl::WITH_FORWARDING)?;
             self.sysctls.make(&sysctl::FORWARDING)?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! What the agent sets in its network namespace besides nftables, and puts back when it ends.
 
+pub mod routers;
 pub mod routes;
 pub mod sysctl;
 

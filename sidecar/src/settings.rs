@@ -26,6 +26,8 @@ pub struct Settings {
     pub filter: PathBuf,
     /// A bootstrap template instead of the built-in one.
     pub envoy_config: Option<PathBuf>,
+    /// The most bytes that the kernel holds for one TCP connection in one direction, in gateway mode.
+    pub tcp_buffer: u32,
     /// What one sandbox may take of Envoy.
     pub bounds: Bounds,
     /// A folder for Envoy's files, made if it is missing.

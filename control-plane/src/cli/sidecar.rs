@@ -65,6 +65,10 @@ pub(super) struct SidecarArgs {
     /// The egress filter, sandgate_egress.wasm
     #[arg(long, value_name = "FILE")]
     filter: PathBuf,
+    /// The most bytes that the gateway's kernel holds for one TCP connection in one direction, for
+    /// --mode gateway: less is slower over long ways, more is more memory for a sandbox to take
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(65_536..=1 << 30))]
+    tcp_buffer: u32,
     /// Directory for Envoy's files; made if it is missing
     #[arg(long, value_name = "DIR", default_value = "/run/sandgate-sidecar")]
     run_dir: PathBuf,
@@ -170,6 +174,7 @@ impl SidecarArgs {
             envoy: Program { path: program(&self.envoy)?, uid: self.envoy_uid },
             filter: self.filter,
             envoy_config: self.envoy_config,
+            tcp_buffer: self.tcp_buffer,
             bounds: Bounds {
                 connections: self.max_connections,
                 heap: u64::from(self.max_heap) << 20,
