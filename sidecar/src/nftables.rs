@@ -15,6 +15,7 @@ pub mod first_match;
 mod gateway;
 mod kernel;
 pub mod layout;
+pub mod neighbours;
 pub mod nflog;
 pub mod packet;
 pub mod refusal;

@@ -117,6 +117,8 @@ impl Refusals {
             Cause::Protocol => fixed("nothing judges this protocol, or this form of it"),
             Cause::Inbound => fixed("not from an edge"),
             Cause::Unready => fixed("not ready: no policy is enforced"),
+            Cause::NoRoute => fixed("the gateway has no route"),
+            Cause::Neighbour => fixed("more neighbours than a sandbox may have"),
         }
     }
 

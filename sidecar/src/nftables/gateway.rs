@@ -1,5 +1,7 @@
 //! The fixed chains of gateway mode: the sandbox is behind an interface, and everything passes here.
 
+use sandgate_policy::egress::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
+
 use super::layout::{DNS_MARK, ENVOY_MARK, Interface, Layout, Ports};
 use super::render::{from_envoy, to_dns_proxy};
 
@@ -20,15 +22,27 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
   chain arrival {{
     type filter hook prerouting priority mangle; policy accept;
     iifname != "{interface}" accept
-    meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
+    # Who has no address yet asks whether it is another's.
+    ip6 saddr :: icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit }} ip6 hoplimit 255 accept
     # Another's source address: an answer to it would not come back here.
     fib saddr . iif oif missing goto drop_protocol
+    jump sender
+    meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
     # What edges began is none of the policy's business.
     meta l4proto tcp ct direction reply ip daddr @edges4 accept
     meta l4proto tcp ct direction reply ip6 daddr @edges6 accept
     meta nfproto != @alive goto unready
     # Whatever resolver it is for: the DNS proxy answers in its name.
     meta l4proto {{ tcp, udp }} th dport 53 {dns}
+    # Envoy accepts before it dials, and who was accepted tries no other address: where there is no route, it is
+    # refused here. What stands for a name needs none. A reset, since ICMP is not heard during connect().
+    ip daddr != {VIRTUAL_V4} meta l4proto tcp ct state new fib daddr oif missing goto no_way
+    ip6 daddr != {VIRTUAL_V6} meta l4proto tcp ct state new fib daddr oif missing goto no_way
+  }}
+  chain no_way {{
+    # What is denied stays denied by its rule, so that nobody learns which ways there are.
+    jump outward
+    goto refuse_no_route
   }}
   # All other TCP goes to Envoy, whose filter decides.
   chain to_envoy {{
@@ -75,6 +89,7 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     udp dport 53 goto refuse_unready
     jump outward
     meta l4proto udp jump quic
+    ct state new jump next_hop
     # Said once more, and last: what has no protocol that can be read matches neither rule, and is dropped.
     meta l4proto {{ udp, icmp, icmpv6 }} accept
   }}

@@ -41,11 +41,15 @@ pub enum Cause {
     Inbound,
     /// No policy is in force, or no agent.
     Unready,
+    /// It begins a connection, and the gateway has no route for it.
+    NoRoute,
+    /// It has one neighbour too many: its sender, or its next hop.
+    Neighbour,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Outward,
         Self::Inward,
         Self::Dial,
@@ -54,6 +58,8 @@ impl Cause {
         Self::Protocol,
         Self::Inbound,
         Self::Unready,
+        Self::NoRoute,
+        Self::Neighbour,
     ];
 
     /// How the rules call it.
@@ -68,6 +74,8 @@ impl Cause {
             Self::Protocol => "protocol",
             Self::Inbound => "inbound",
             Self::Unready => "unready",
+            Self::NoRoute => "no_route",
+            Self::Neighbour => "neighbour",
         }
     }
 
@@ -88,6 +96,8 @@ impl Cause {
             Self::Protocol => Some("refused_protocol"),
             Self::Inbound => Some("refused_inbound"),
             Self::Unready => Some("refused_unready"),
+            Self::NoRoute => Some("refused_no_route"),
+            Self::Neighbour => Some("refused_neighbour"),
         }
     }
 
@@ -126,9 +136,11 @@ pub(super) fn chains(told: Told) -> String {
             writeln!(text, "  chain refuse_{} {{\n{account}    goto refuse\n  }}", cause.name());
     }
     let (protocol, unready) = (Cause::Protocol.account(told), Cause::Unready.account(told));
+    let neighbour = Cause::Neighbour.account(told);
     let _ = write!(
         text,
         "  # Where an answer would be taken for another's.\n  chain drop_protocol {{\n{protocol}    drop\n  }}\n  \
+         # Where an answer would look for the neighbour.\n  chain drop_neighbour {{\n{neighbour}    drop\n  }}\n  \
          # The agent is gone, or not ready: nothing begins, and what goes on waits for it.\n  \
          chain unready {{\n{unready}    ct state established drop\n    goto refuse\n  }}\n"
     );

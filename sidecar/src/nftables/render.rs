@@ -14,7 +14,7 @@ use super::alive;
 use super::first_match::{FirstMatch, Side};
 use super::layout::{DNS_MARK, Layout, Mode, Ports};
 use super::refusal::{self, Told};
-use super::{gateway, shared};
+use super::{gateway, neighbours, shared};
 
 /// How many policies can be in force at once: the old and the new one, while one replaces the other.
 const SLOTS: usize = 2;
@@ -29,8 +29,8 @@ pub fn setup(layout: &Layout, told: Told) -> String {
         Mode::Gateway { interface } => gateway::chains(layout, interface),
         Mode::Shared => shared::chains(layout),
     };
-    let mut text =
-        "table inet sandgate\ndelete table inet sandgate\ntable inet sandgate {\n".to_owned();
+    let mut text = removal();
+    text.push_str("table inet sandgate {\n");
     text.push_str("  set alive { typeof meta nfproto; flags timeout; }\n");
     for (name, family) in [("edges4", "ipv4_addr"), ("edges6", "ipv6_addr")] {
         let wanted = |range: &&IpNet| range.addr().is_ipv4() == (family == "ipv4_addr");
@@ -47,9 +47,13 @@ pub fn setup(layout: &Layout, told: Told) -> String {
         let _ = writeln!(text, "  counter {kind} {{ }}");
     }
     text.push_str(&refusal::chains(told));
+    text.push_str(&neighbours::chains());
     text.push_str(&policy_chains(&[], &layout.ports));
     text.push_str(&fixed);
     text.push_str("}\n");
+    if let Mode::Gateway { interface } = &layout.mode {
+        text.push_str(&neighbours::arp(interface));
+    }
     text
 }
 
@@ -81,14 +85,23 @@ pub fn closed() -> String {
 /// Takes all of it away.
 #[must_use]
 pub fn removal() -> String {
-    "table inet sandgate\ndelete table inet sandgate\n".to_owned()
+    ["inet", "arp"]
+        .map(|family| format!("table {family} sandgate\ndelete table {family} sandgate\n"))
+        .concat()
 }
 
 /// The counters of what was refused, by [`Rule::kind`], and for reasons that no policy has.
 pub fn counted() -> impl Iterator<Item = String> {
     Rule::KINDS.iter().map(|kind| format!("refused_{kind}")).chain(
-        ["refused_quic", "refused_protocol", "refused_inbound", "refused_unready"]
-            .map(str::to_owned),
+        [
+            "refused_quic",
+            "refused_protocol",
+            "refused_inbound",
+            "refused_unready",
+            "refused_no_route",
+            "refused_neighbour",
+        ]
+        .map(str::to_owned),
     )
 }
 
@@ -195,6 +208,7 @@ pub(super) fn from_envoy(ports: &Ports) -> String {
     meta nfproto != @alive goto unready
     meta l4proto != tcp goto refuse_protocol
     jump dial
+    ct state new jump next_hop
     accept
   }}
 "#

@@ -50,6 +50,7 @@ pub(super) fn chains(layout: &Layout) -> String {
     meta l4proto != {{ udp, icmp, icmpv6 }} goto refuse_protocol
     jump outward
     meta l4proto udp jump quic
+    ct state new jump next_hop
     accept
   }}
 {from_envoy}  chain here {{
