@@ -21,6 +21,7 @@ mod inbound;
 mod interrupted;
 mod link_local;
 mod many;
+mod kernel;
 mod names;
 mod off;
 mod open;
@@ -60,6 +61,7 @@ fn main() -> std::process::ExitCode {
         inbound::TESTS,
         tuples::TESTS,
         link_local::TESTS,
+        kernel::TESTS,
         control_plane::TESTS,
         shared::TESTS,
         containers::TESTS,

@@ -1,0 +1,395 @@
+//! The gateway's kernel: ways that are not there, routers' words, neighbours, memory for connections.
+
+use std::io::{ErrorKind, Write as _};
+use std::net::{IpAddr, Ipv6Addr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use sandgate_egress_tests::netns::{Namespace, output};
+use sandgate_egress_tests::sidecar::RESOLVER;
+use sandgate_egress_tests::{Outcome, Rig, Setup, Sidecar, site};
+use serde_json::json;
+
+use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
+
+tests![
+    a_name_of_both_families_works_where_one_leads_nowhere,
+    a_shared_namespace_without_a_way_falls_back_too,
+    a_gateway_goes_on_listening_to_its_own_router,
+    a_sandbox_is_no_router_of_the_gateway,
+    a_sandbox_fills_no_table_of_neighbours,
+    an_address_of_the_sandbox_among_many_goes_on_working,
+    connections_that_nobody_reads_hold_little,
+    kernel_settings_are_put_back,
+];
+
+/// The count of packets that nftables refused for a reason.
+fn refused(rig: &Rig, reason: &str) -> Result<u64> {
+    let said = rig
+        .gateway
+        .run("nft", &["list", "counter", "inet", "sandgate", &format!("refused_{reason}")])?;
+    let mut words = said.split_whitespace().skip_while(|word| *word != "packets").skip(1);
+    words.next().and_then(|word| word.parse().ok()).with_context(|| said.clone())
+}
+
+/// Waits until something is so.
+fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while !holds()? {
+        ensure!(begun.elapsed() < Duration::from_secs(30), "still not: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn banner(rig: &Rig, address: IpAddr) -> Result<()> {
+    let spent = rig.sandbox.tcp(address, site::BANNER_PORT, b"")?;
+    answered_with(&format!("{address}"), &spent, site::BANNER.as_bytes())
+}
+
+/// Programs that try both families take the first that accepts. Envoy accepts all, so what leads nowhere has to be
+/// refused before it gets there; by what names allow, Envoy chooses the address itself.
+fn a_name_of_both_families_works_where_one_leads_nowhere() -> Result<()> {
+    /// Prints the banner of a name, by whatever address answers.
+    const BY_NAME: &str = "import socket\n\
+        print(socket.create_connection(('ok.test', 22), 20).recv(99).decode())";
+    let (rig, sidecar) = with(json!({ "deny_out": ["2001:db8:c::20"] }))?;
+    rig.gateway.run("ip", &["-6", "route", "del", "default"])?;
+    // The second policy has all connections inspected.
+    for deny in ["203.0.113.20", "example.com"] {
+        sidecar.set(&json!({ "deny_out": ["2001:db8:c::20", deny] }))?;
+        let found = rig.client(RESOLVER, "getent")?.args(["ahosts", "ok.test"]).output()?;
+        let found = String::from_utf8(found.stdout)?;
+        ensure!(found.starts_with("2001:db8:c::10"), "IPv6 is not tried first: {found}");
+        let said = output(rig.client(RESOLVER, "python3")?.args(["-c", BY_NAME]))?;
+        ensure!(said.contains(site::BANNER.trim()), "{said}");
+        for url in ["http://ok.test/", "https://ok.test/"] {
+            let got = curl(&rig, &[url])?;
+            ensure!(got.contains("203.0.113.10"), "{url}: {got}");
+        }
+        refused_at_once("no way", &rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b"")?)?;
+        ensure!(refused(&rig, "no_route")? > 0, "it was not refused for that");
+    }
+    // What is denied, is so for its rule.
+    let before = (refused(&rig, "no_route")?, refused(&rig, "deny_out")?);
+    refused_at_once("denied", &rig.sandbox.tcp(site::OTHER6, site::BANNER_PORT, b"")?)?;
+    ensure!(refused(&rig, "no_route")? == before.0 && refused(&rig, "deny_out")? > before.1);
+    // A virtual address stands for a name, which leads somewhere by its other address.
+    sidecar.set(&json!({ "allow_internet_access": false, "allow_out": ["ok.test"] }))?;
+    let said = dig(&rig, site::RESOLVER, &["ok.test", "AAAA", "+short"])?;
+    let address: Ipv6Addr = said.trim().parse().with_context(|| said.clone())?;
+    banner(&rig, address.into())?;
+    // The other way round.
+    sidecar.set(&json!({}))?;
+    rig.gateway.run("ip", &["-6", "route", "add", "default", "via", &site::EDGE.1.to_string()])?;
+    rig.gateway.run("ip", &["-4", "route", "del", "default"])?;
+    refused_at_once("no way", &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?)?;
+    banner(&rig, site::OK6)
+}
+
+/// There, the kernel looks for a way before it redirects.
+fn a_shared_namespace_without_a_way_falls_back_too() -> Result<()> {
+    let rig = Rig::build()?;
+    rig.gateway.run("sysctl", &["-qw", "net.ipv4.ip_forward=1"])?;
+    rig.sandbox.run("ip", &["-6", "route", "del", "default"])?;
+    let mut setup = Setup::new(json!({ "deny_out": ["example.com"] }));
+    setup.operator["protected"] = json!([]);
+    setup.shared = true;
+    let _sidecar = Sidecar::start(&rig, &setup)?;
+    let user = ["--reuid", "4242", "--regid", "4242", "--clear-groups", "--"];
+    let mut client = rig.client(RESOLVER, "setpriv")?;
+    let said = output(client.args(user).args(["curl", "-sS", "-m", "20", "http://ok.test/"]))?;
+    ensure!(said.contains("203.0.113.10"), "{said}");
+    Ok(())
+}
+
+/// Says, as a router on `eth0`: I am the way to everywhere, and this prefix is on the link.
+const ADVERTISE: &str = "\
+import socket, struct, sys
+prefix = socket.inet_pton(socket.AF_INET6, sys.argv[1])
+raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex('eth0'))
+router = struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0)
+prefix = struct.pack('!BBBBIII', 3, 4, 64, 0xc0, 86400, 14400, 0) + prefix
+raw.sendto(router + prefix, ('ff02::1', 0))
+";
+/// What the addresses that are advertised begin with.
+const PREFIX: &str = "2001:db8:bad:";
+
+/// One router advertisement; afterwards it has been dealt with.
+fn advertise(from: &Namespace, to: Ipv6Addr) -> Result<()> {
+    from.run("python3", &["-c", ADVERTISE, &format!("{PREFIX}:")])?;
+    // What is sent behind it on the same link comes after it, and is answered or refused.
+    from.command("ping").args(["-n", "-c", "1", "-W", "5", &to.to_string()]).output()?;
+    Ok(())
+}
+
+/// What the gateway has learned on an interface: routes and addresses.
+fn learned(rig: &Rig, interface: &str) -> Result<String> {
+    let routes = rig.gateway.run("ip", &["-6", "route", "show", "dev", interface])?;
+    let addresses = rig.gateway.run("ip", &["-6", "address", "show", "dev", interface])?;
+    let is_learned = |line: &&str| line.contains(PREFIX) || line.contains("proto ra");
+    let lines: Vec<&str> = routes.lines().chain(addresses.lines()).filter(is_learned).collect();
+    Ok(lines.join("\n"))
+}
+
+/// Linux stops listening to routers when it begins to pass packets on, and drops what they said.
+fn a_gateway_goes_on_listening_to_its_own_router() -> Result<()> {
+    let rig = Rig::build()?;
+    let told = |rig: &Rig| Ok(learned(rig, "eth0")?.contains("default via fe80::"));
+    rig.gateway.run("ip", &["-6", "route", "del", "default"])?;
+    // The gateway takes an address of the prefix, too, and answers have to come back to it.
+    rig.internet.run("ip", &["addr", "add", &format!("{PREFIX}:1/64"), "dev", "eth0", "nodad"])?;
+    // A neighbour that says of itself that it is no router is none any more (RFC 4861, 7.2.5).
+    rig.internet.run("sysctl", &["-qw", "net.ipv6.conf.eth0.forwarding=1"])?;
+    advertise(&rig.internet, site::OUTSIDE.1)?;
+    until("a default route by advertisement", || told(&rig))?;
+    let mut sidecar = Sidecar::start(&rig, &Setup::new(json!({})))?;
+    ensure!(told(&rig)?, "it is gone: {}", rig.gateway.run("ip", &["-6", "route"])?);
+    banner(&rig, site::OK6)?;
+    answered_with("udp", &rig.sandbox.udp(site::OK6, site::UDP_PORT, b"hello")?, b"hello")?;
+    // One that comes while the agent is there is heard as well.
+    rig.gateway.run("ip", &["-6", "route", "flush", "dev", "eth0", "proto", "ra"])?;
+    refused_at_once("no way", &rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b"")?)?;
+    advertise(&rig.internet, site::OUTSIDE.1)?;
+    until("another default route", || told(&rig))?;
+    banner(&rig, site::OK6)?;
+    sidecar.terminate()?;
+    ensure!(told(&rig)?, "gone at the end: {}", rig.gateway.run("ip", &["-6", "route"])?);
+    let accepts = rig.gateway.run("sysctl", &["-n", "net.ipv6.conf.eth0.accept_ra"])?;
+    ensure!(accepts.trim() == "1", "accept_ra is {accepts}");
+    Ok(())
+}
+
+/// Root in the sandbox says that it is the way to everywhere: before there was an agent, while there is one, and
+/// when it has ended.
+fn a_sandbox_is_no_router_of_the_gateway() -> Result<()> {
+    let rig = Rig::build()?;
+    let believes = |rig: &Rig| learned(rig, "sandbox0");
+    advertise(&rig.sandbox, site::GATEWAY.1)?;
+    until("a gateway that believes its sandbox, so this would show nothing", || {
+        let said = believes(&rig)?;
+        Ok(said.contains("default via") && said.contains("inet6") && said.contains("/64 proto"))
+    })?;
+    let mut sidecar = Sidecar::start(&rig, &Setup::new(json!({})))?;
+    ensure!(believes(&rig)?.is_empty(), "still there: {}", believes(&rig)?);
+    advertise(&rig.sandbox, site::GATEWAY.1)?;
+    ensure!(believes(&rig)?.is_empty(), "with an agent: {}", believes(&rig)?);
+    banner(&rig, site::OK6)?;
+    sidecar.terminate()?;
+    advertise(&rig.sandbox, site::GATEWAY.1)?;
+    ensure!(believes(&rig)?.is_empty(), "without an agent: {}", believes(&rig)?);
+    Ok(())
+}
+
+/// Sends frames from the sandbox under `count` source addresses of a prefix, each with another one: solicitations,
+/// ARP requests, TCP by both families.
+const CROWD: &str = r"
+import itertools, socket, struct, sys
+kind, count, prefix = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+v6 = ':' in prefix
+family = socket.AF_INET6 if v6 else socket.AF_INET
+base = int.from_bytes(socket.inet_pton(family, prefix), 'big')
+gateway, target = (socket.inet_pton(family, text) for text in sys.argv[5:7])
+def mac(text): return bytes.fromhex(text.strip().replace(':', ''))
+ours, theirs = mac(open('/sys/class/net/eth0/address').read()), mac(sys.argv[4])
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(('eth0', 0))
+def checksum(data):
+    total = sum(struct.unpack(f'!{len(data) // 2}H', data))
+    while total >> 16: total = (total & 0xffff) + (total >> 16)
+    return struct.pack('!H', ~total & 0xffff)
+def packet(source, to, protocol, body, at, hops):
+    pseudo = source + to + struct.pack('!II', len(body), protocol)
+    body = body[:at] + checksum(pseudo + body) + body[at + 2:]
+    if v6:
+        return ours, b'\x86\xdd' + struct.pack('!IHBB', 6 << 28, len(body), protocol, hops) + source + to + body
+    head = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(body), 1, 0, hops, protocol, 0) + source + to
+    return ours, b'\x08\x00' + head[:10] + checksum(head) + head[12:] + body
+for number in range(1, count + 1):
+    source = (base + number).to_bytes(len(gateway), 'big')
+    if kind == 'solicit':
+        asked = struct.pack('!BBHI', 135, 0, 0, 0) + gateway + b'\x01\x01' + ours
+        source_mac, rest = packet(source, gateway, 58, asked, 2, 255)
+    elif kind == 'arp':
+        rest = b'\x08\x06' + struct.pack('!HHBBH', 1, 0x800, 6, 4, 1) + ours + source + bytes(6) + gateway
+    else:
+        syn = struct.pack('!HHIIBBHHH', 2000, 22, number, 0, 0x50, 2, 8192, 0, 0)
+        source_mac, rest = packet(source, target, 6, syn, 16, 64)
+    wire.send(theirs + ours + rest)
+";
+
+/// A wider network between sandbox and gateway than the rig's, for IPv4.
+const WIDE: &str = "10.9.0.1";
+
+/// How many neighbours the gateway knows, or looks for, on an interface.
+fn neighbours(rig: &Rig, family: &str, interface: &str) -> Result<usize> {
+    let known = ["reachable", "stale", "delay", "probe", "incomplete", "failed"];
+    let mut arguments = vec![family, "neigh", "show", "dev", interface];
+    known.iter().for_each(|state| arguments.extend(["nud", state]));
+    Ok(rig.gateway.run("ip", &arguments)?.lines().count())
+}
+
+fn crowd(rig: &Rig, kind: &str, prefix: &str) -> Result<()> {
+    let (gateway, target) = match prefix.contains(':') {
+        true => (site::GATEWAY.1.to_string(), site::OK6),
+        false => (WIDE.to_owned(), site::OK),
+    };
+    let mac = rig.gateway.run("cat", &["/sys/class/net/sandbox0/address"])?;
+    let target = target.to_string();
+    let arguments = ["-c", CROWD, kind, "400", prefix, mac.trim(), &gateway, &target];
+    rig.sandbox.run("python3", &arguments).map(drop)
+}
+
+/// The tables are the machine's: who fills them takes the network from everyone on it. 400 is less than they
+/// have room for, and more than one sandbox may take.
+fn a_sandbox_fills_no_table_of_neighbours() -> Result<()> {
+    /// 32 of the sandbox's, and what was there. IPv4's are counted by ARP and again by packet.
+    const SENDERS: usize = 40;
+    /// 128, and what was there.
+    const NEXT_HOPS: usize = 136;
+    let (rig, _sidecar) = with(json!({}))?;
+    // It has a place before its crowd takes the others.
+    banner(&rig, site::OK6)?;
+    rig.gateway.run("ip", &["addr", "add", &format!("{WIDE}/16"), "dev", "sandbox0"])?;
+    for (kind, family, prefix) in [
+        ("solicit", "-6", "2001:db8:a::1:0"),
+        ("syn", "-6", "2001:db8:a::2:0"),
+        ("arp", "-4", "10.9.1.0"),
+        ("syn", "-4", "10.9.4.0"),
+    ] {
+        let before = refused(&rig, "neighbour")?;
+        crowd(&rig, kind, prefix)?;
+        let known = neighbours(&rig, family, "sandbox0")?;
+        let bound = if family == "-6" { SENDERS } else { 2 * SENDERS };
+        ensure!(known <= bound, "{kind} {family}: {known} neighbours");
+        ensure!(kind == "arp" || refused(&rig, "neighbour")? >= before + 300, "{kind} {family}");
+        ensure!(known >= 16, "{kind} {family}: only {known}, so this shows nothing");
+    }
+    // The same by way of the gateway's other link: hosts there that do not exist, by UDP and through Envoy.
+    rig.sandbox.enter(|| -> Result<()> {
+        let socket = std::net::UdpSocket::bind("[::]:0")?;
+        for number in 1..=400_u16 {
+            let address = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 1, number);
+            // That it was refused is told by the next call.
+            drop(socket.send_to(b"hello", (address, site::UDP_PORT)));
+        }
+        Ok(())
+    })??;
+    let known = neighbours(&rig, "-6", "eth0")?;
+    ensure!((64..=NEXT_HOPS).contains(&known), "{known} neighbours by UDP");
+    let before = refused(&rig, "neighbour")?;
+    let nobody = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 2, 1);
+    let spent = rig.sandbox.tcp(nobody.into(), site::BANNER_PORT, b"")?;
+    ensure!(spent.outcome != Outcome::Silence && refused(&rig, "neighbour")? > before, "{spent:?}");
+    ensure!(neighbours(&rig, "-6", "eth0")? <= NEXT_HOPS);
+    Ok(())
+}
+
+fn an_address_of_the_sandbox_among_many_goes_on_working() -> Result<()> {
+    let (rig, _sidecar) = with(json!({}))?;
+    for address in [site::OK, site::OK6] {
+        banner(&rig, address)?;
+    }
+    rig.gateway.run("ip", &["addr", "add", &format!("{WIDE}/16"), "dev", "sandbox0"])?;
+    for (kind, prefix) in [("solicit", "2001:db8:a::1:0"), ("syn", "10.9.4.0"), ("arp", "10.9.1.0")]
+    {
+        crowd(&rig, kind, prefix)?;
+    }
+    for address in [site::OK, site::OK6] {
+        banner(&rig, address)?;
+        answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
+    }
+    Ok(())
+}
+
+/// What each TCP socket of the gateway holds that nobody has read or taken: received, and to be sent.
+fn held(rig: &Rig) -> Result<Vec<(u64, u64)>> {
+    let said = rig.gateway.run("ss", &["-tmnH", "state", "established"])?;
+    let held = said.lines().filter_map(|line| {
+        let memory = line.split_once("skmem:(")?.1.split_once(')')?.0;
+        let of = |kind: char| {
+            memory.split(',').find_map(|part| part.strip_prefix(kind)?.parse::<u64>().ok())
+        };
+        // `r` is followed by digits only here; the bound is `rb`.
+        Some((of('r')?, of('w')?))
+    });
+    Ok(held.collect())
+}
+
+/// A sandbox that sends to an echo and reads nothing fills every buffer on both ways.
+fn connections_that_nobody_reads_hold_little() -> Result<()> {
+    const BUFFER: u64 = 256 << 10;
+    const COUNT: usize = 50;
+    let rig = Rig::build()?;
+    let setup = Setup::new(json!({})).with(&["--tcp-buffer", &BUFFER.to_string()]);
+    let _sidecar = Sidecar::start(&rig, &setup)?;
+    let streams = rig.sandbox.enter(|| -> Result<Vec<TcpStream>> {
+        (0..COUNT)
+            .map(|_| {
+                let stream = TcpStream::connect((site::OK, site::ECHO_PORT))?;
+                stream.set_nonblocking(true)?;
+                Ok(stream)
+            })
+            .collect()
+    })??;
+    let block = vec![0x5a; 64 << 10];
+    // Until nothing goes any more for a second.
+    let mut last = Instant::now();
+    while last.elapsed() < Duration::from_secs(1) {
+        for mut stream in &streams {
+            match stream.write(&block) {
+                Ok(length) if length > 0 => last = Instant::now(),
+                Ok(_) => anyhow::bail!("nothing was written"),
+                Err(error) => ensure!(error.kind() == ErrorKind::WouldBlock, "{error}"),
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let held = held(&rig)?;
+    ensure!(held.len() >= 2 * COUNT, "{} sockets", held.len());
+    let most = held.iter().flat_map(|(received, unsent)| [*received, *unsent]).max().unwrap_or(0);
+    let all: u64 = held.iter().map(|(received, unsent)| received + unsent).sum();
+    println!(
+        "    {COUNT} connections hold {all} bytes of the gateway's kernel, no socket over {most} one way"
+    );
+    // The last packet that finds a place may be larger than what is left.
+    ensure!(most <= BUFFER + (128 << 10), "a socket holds {most} bytes one way");
+    ensure!(most >= BUFFER / 2, "they were never full, so this shows nothing: {most}");
+    Ok(())
+}
+
+/// Settings that the agent makes, or has the kernel make, with values that no kernel begins with.
+fn kernel_settings_are_put_back() -> Result<()> {
+    const SETTINGS: [&str; 7] = [
+        "net.ipv4.tcp_rmem=4096 131071 5000001",
+        "net.ipv4.tcp_wmem=4096 16385 4000001",
+        "net.ipv4.conf.all.accept_redirects=0",
+        "net.ipv6.conf.eth0.accept_ra=1",
+        "net.ipv6.conf.default.accept_ra=1",
+        "net.ipv6.conf.all.accept_ra=1",
+        "net.ipv6.conf.lo.accept_ra=0",
+    ];
+    let rig = Rig::build()?;
+    rig.gateway.run("sysctl", &[["-qw"].as_slice(), &SETTINGS].concat())?;
+    let names: Vec<&str> =
+        SETTINGS.iter().filter_map(|setting| Some(setting.split_once('=')?.0)).collect();
+    let state = || rig.gateway.run("sysctl", &names);
+    let before = state()?;
+    let mut sidecar = Sidecar::start(&rig, &Setup::new(json!({})))?;
+    let during = state()?;
+    for expected in [
+        "net.ipv4.tcp_rmem = 4096\t131071\t1048576",
+        "net.ipv4.tcp_wmem = 4096\t16385\t1048576",
+        "net.ipv6.conf.eth0.accept_ra = 2",
+        "net.ipv6.conf.default.accept_ra = 1",
+        "net.ipv6.conf.all.accept_ra = 1",
+        "net.ipv6.conf.lo.accept_ra = 0",
+    ] {
+        ensure!(during.lines().any(|line| line == expected), "no `{expected}` in {during}");
+    }
+    sidecar.terminate()?;
+    ensure!(state()? == before, "before: {before}\nafter: {}", state()?);
+    Ok(())
+}
