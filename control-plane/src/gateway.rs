@@ -9,6 +9,7 @@ mod changes;
 mod network_policy;
 pub mod openapi;
 mod reports;
+mod sandbox_changes;
 mod sandboxes;
 mod tokens;
 
@@ -24,6 +25,7 @@ use sandgate_policy::gateway::{MARKER_HEADER, MARKER_VALUE};
 use tokio::sync::watch;
 
 pub use self::reports::Platform;
+pub use self::sandbox_changes::SandboxChanges;
 pub use self::tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
 use crate::fleet::Fleet;
 use crate::http::{ApiError, Bounds, bounded, with_fallbacks};
@@ -36,6 +38,8 @@ pub struct Gateway {
     pub fleet: Fleet,
     /// Who follows the change feed.
     pub watchers: Watchers,
+    /// Which sidecars wait for their policy; something must run [`SandboxChanges::follow`] for it.
+    pub sandbox_changes: SandboxChanges,
     /// Who may call.
     pub tokens: Tokens,
     /// Who may report what happened to sandboxes, if they live on the operator's platform.

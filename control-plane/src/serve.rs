@@ -19,7 +19,7 @@ use crate::api::{self, Api, Egress};
 use crate::db::Db;
 use crate::feed;
 use crate::fleet::Fleet;
-use crate::gateway::{self, Gateway, Platform, Tokens};
+use crate::gateway::{self, Gateway, Platform, SandboxChanges, Tokens};
 use crate::http::{Bounds, Listener};
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
 use crate::store::{Sandboxes, SqliteStore};
@@ -100,6 +100,9 @@ impl Server {
         fleet.forget_addresses().await?;
 
         let watchers = Watchers::default();
+        let sandbox_changes = SandboxChanges::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(sandbox_changes.clone().follow(db.with_own_readers()));
         let (stopping, stopped) = watch::channel(false);
         let (api_address, gateway_address) = (api_listener.address(), gateway_listener.address());
         let api = Api {
@@ -111,6 +114,7 @@ impl Server {
         let gateway = Gateway {
             fleet: fleet.clone(),
             watchers: watchers.clone(),
+            sandbox_changes,
             tokens: tokens.clone(),
             platform,
             stopping: stopped.clone(),
@@ -132,7 +136,6 @@ impl Server {
             stop_of(stopped),
         ));
 
-        let mut tasks = JoinSet::new();
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file));
         tasks.spawn(follow_store(db.with_own_readers(), watchers));
         let follower = fleet.clone();

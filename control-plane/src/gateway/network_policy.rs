@@ -80,10 +80,9 @@ pub(super) async fn follow(
     }
     let id = SandboxId::parse(&sandbox).ok_or_else(no_sandbox)?;
     let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(LONGEST_WAIT);
-    let mut feed = gateway.fleet.db().feed().subscribe();
+    let mut waiter = gateway.sandbox_changes.of(&id);
     let mut stopping = gateway.stopping.clone();
     loop {
-        feed.mark_unchanged();
         let sandbox = gateway.fleet.find(id.to_ref()).await?.ok_or_else(no_sandbox)?;
         let revision = revision(gateway.fleet.db().epoch(), &sandbox);
         let time_is_up = Instant::now() >= deadline || *stopping.borrow();
@@ -92,7 +91,7 @@ pub(super) async fn follow(
             return Ok(Json(SandboxNetworkPolicy { sandbox_id, revision, network_policy }));
         }
         tokio::select! {
-            _ = timeout_at(deadline, feed.changed()) => {}
+            _ = timeout_at(deadline, waiter.changed()) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
     }

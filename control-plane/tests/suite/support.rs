@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use sandgate::api::{self, Api, Egress, PublicUrls};
 use sandgate::db::Db;
 use sandgate::fleet::{Fleet, FleetSettings};
-use sandgate::gateway::{self, Gateway, Platform, Tokens};
+use sandgate::gateway::{self, Gateway, Platform, SandboxChanges, Tokens};
 use sandgate::http::Bounds;
 use sandgate::model::{NewCredential, Owner, Timestamp};
 use sandgate::random::{NewSecret, prefixed_id};
@@ -133,9 +133,12 @@ impl World {
         let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
         let (stopping, stopped) = watch::channel(false);
         let api = Api { fleet: fleet.clone(), watchers: watchers.clone(), urls, egress };
+        let sandbox_changes = SandboxChanges::default();
+        tokio::spawn(sandbox_changes.clone().follow(fleet.db().clone()));
         let gateway = Gateway {
             fleet: fleet.clone(),
             watchers,
+            sandbox_changes,
             tokens: Tokens::from_file(&token_file).unwrap(),
             platform: Some(Arc::new(Platform {
                 key: SigningKey::new(SECRET).unwrap(),
