@@ -28,7 +28,7 @@ pub use self::reports::Platform;
 pub use self::sandbox_changes::SandboxChanges;
 pub use self::tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
 use crate::fleet::Fleet;
-use crate::http::{ApiError, Bounds, bounded, with_fallbacks};
+use crate::http::{ApiError, Bounds, Places, bounded, with_fallbacks};
 use crate::watchers::Watchers;
 
 /// What the handlers work on.
@@ -40,6 +40,8 @@ pub struct Gateway {
     pub watchers: Watchers,
     /// Which sidecars wait for their policy; something must run [`SandboxChanges::follow`] for it.
     pub sandbox_changes: SandboxChanges,
+    /// Places for the connections of sidecars, apart from those of the listener.
+    pub sidecars: Places,
     /// Who may call.
     pub tokens: Tokens,
     /// Who may report what happened to sandboxes, if they live on the operator's platform.
@@ -50,8 +52,11 @@ pub struct Gateway {
 
 /// The routes of the gateway API.
 pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
-    // What gateways ask must not wait for what owners ask.
-    let gateway = Gateway { fleet: gateway.fleet.with_own_readers(), ..gateway };
+    // What gateways ask must not wait for what owners ask, nor for what sidecars ask.
+    let with_own_readers =
+        |gateway: Gateway| Gateway { fleet: gateway.fleet.with_own_readers(), ..gateway };
+    let sidecars = with_own_readers(gateway.clone());
+    let gateway = with_own_readers(gateway);
     let fleet = gateway.fleet.clone();
     let reports = match gateway.platform.clone() {
         Some(platform) => Router::new()
@@ -59,14 +64,17 @@ pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
             .with_state((gateway.clone(), platform)),
         None => Router::new(),
     };
+    let policies = Router::new()
+        .route("/gateway/v1/sandboxes/{sandbox}/network-policy", get(network_policy::follow))
+        .with_state(sidecars);
     let calls = Router::new()
         .route("/gateway/v1/sandboxes/{sandbox}", get(sandboxes::resolve))
         .route("/gateway/v1/sandboxes/{sandbox}/resume", post(sandboxes::resume))
         .route("/gateway/v1/credentials/introspect", post(sandboxes::introspect))
         .route("/gateway/v1/changes", get(changes::changes))
         .route_layer(from_fn_with_state(gateway.tokens.clone(), authenticate))
-        .route("/gateway/v1/sandboxes/{sandbox}/network-policy", get(network_policy::follow))
         .with_state(gateway)
+        .merge(policies)
         .merge(reports)
         .route("/readyz", get(move || crate::api::ready(fleet)));
     bounded(with_fallbacks(calls), bounds).layer(map_response(mark))

@@ -4,14 +4,15 @@ mod body;
 mod bounds;
 mod error;
 mod held;
-mod idle;
 mod json;
 mod listener;
+mod places;
 
 pub use body::{read_bytes, read_nothing, read_object, read_typed};
 pub use bounds::{Bounds, Slot, bounded};
 pub use error::ApiError;
 pub use listener::{ListenError, Listener};
+pub use places::{Connection, Full, Places};
 
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};

@@ -1,6 +1,7 @@
 //! The server: store, runtime, two listeners and the tasks between them, started in an order in
 //! which nothing wrong can be answered, and stopped so that nothing is left running.
 
+mod files;
 mod settings;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -14,13 +15,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-pub use self::settings::{ApiSettings, RuntimeSettings, ServeSettings};
+pub use self::settings::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings};
 use crate::api::{self, Api, Egress};
 use crate::db::Db;
 use crate::feed;
 use crate::fleet::Fleet;
 use crate::gateway::{self, Gateway, Platform, SandboxChanges, Tokens};
-use crate::http::{Bounds, Listener};
+use crate::http::{Bounds, Listener, Places};
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
 use crate::store::{Sandboxes, SqliteStore};
 use crate::watchers::Watchers;
@@ -31,6 +32,9 @@ const DATABASE: &str = "sandgate.db";
 const LOCK: &str = "serve.lock";
 /// Requests of gateways at once: each worker of each Envoy holds a poll and waits for resumes.
 const GATEWAY_IN_FLIGHT: usize = 8_192;
+/// Calls of the sidecars of one sandbox at once: there is one sidecar, which may have been started again
+/// or be replaced by another.
+const EACH_SANDBOX: usize = 4;
 /// The longest answer of either API: a held poll, or a wait for a runtime.
 const API_TIMEOUT: Duration = Duration::from_secs(90);
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(75);
@@ -80,6 +84,7 @@ impl Server {
     /// # Errors
     /// What is wrong and what to do, in one sentence.
     pub async fn start(settings: ServeSettings) -> anyhow::Result<Self> {
+        files::allow(files::needed(&settings.api, &settings.gateway))?;
         let tokens = Tokens::from_file(&settings.gateway_token_file)?;
         let store = open_store(&settings.data_dir)?.holding(settings.held_names);
         let lock = lock(&settings.data_dir)?;
@@ -87,7 +92,9 @@ impl Server {
         let api_listener = Listener::bind("--api-listen", settings.api_listen)
             .await?
             .at_most(settings.api.connections);
-        let gateway_listener = Listener::bind("--gateway-listen", settings.gateway_listen).await?;
+        let gateway_listener = Listener::bind("--gateway-listen", settings.gateway_listen)
+            .await?
+            .at_most(settings.gateway.connections);
         let drain = settings.drain;
         let api_listener = api_listener.draining_within(drain);
         let gateway_listener = gateway_listener.draining_within(drain);
@@ -115,6 +122,7 @@ impl Server {
             fleet: fleet.clone(),
             watchers: watchers.clone(),
             sandbox_changes,
+            sidecars: Places::new(settings.gateway.sidecars),
             tokens: tokens.clone(),
             platform,
             stopping: stopped.clone(),
@@ -125,16 +133,23 @@ impl Server {
                 api::router(
                     api,
                     Bounds::new(settings.api.requests, API_TIMEOUT)
-                        .each_project(settings.api.requests_per_project)
+                        .each(settings.api.requests_per_project)
                         .waiting(settings.api.waiting),
                 ),
                 stop_of(stopped.clone()),
             ),
         );
-        listeners.spawn(gateway_listener.serve(
-            gateway::router(gateway, Bounds::new(GATEWAY_IN_FLIGHT, GATEWAY_TIMEOUT)),
-            stop_of(stopped),
-        ));
+        listeners.spawn(
+            gateway_listener.serve(
+                gateway::router(
+                    gateway,
+                    Bounds::new(GATEWAY_IN_FLIGHT, GATEWAY_TIMEOUT)
+                        .each(EACH_SANDBOX)
+                        .waiting(settings.gateway.sidecars),
+                ),
+                stop_of(stopped),
+            ),
+        );
 
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file));
         tasks.spawn(follow_store(db.with_own_readers(), watchers));

@@ -26,6 +26,7 @@ mod suite {
     mod restore;
     mod resume;
     mod runtime;
+    mod sidecars;
     mod support;
     mod webhook;
     mod webhook_example;

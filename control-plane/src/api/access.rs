@@ -64,7 +64,7 @@ impl FromRequestParts<Api> for Caller {
         })?;
         let caller = acting_in(identity, &query)?;
         // Only who is known is counted: nobody can use up the share of another project.
-        Slot::from_request_parts(parts, api).await?.charge(&caller.project_id)?;
+        Slot::from_request_parts(parts, api).await?.charge("project", &caller.project_id)?;
         Ok(caller)
     }
 }

@@ -14,7 +14,7 @@ use crate::api::{Egress, PublicUrls};
 use crate::fleet::FleetSettings;
 use crate::http::{Bounds, Listener};
 use crate::runtime::{LocalSettings, SigningKey, WebhookSettings};
-use crate::serve::{ApiSettings, RuntimeSettings, ServeSettings, Server};
+use crate::serve::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings, Server};
 use crate::store::HELD_NAMES;
 
 /// Options of the server.
@@ -50,6 +50,8 @@ pub(super) struct ServeArgs {
     egress: EgressKind,
     #[command(flatten)]
     api: ApiArgs,
+    #[command(flatten)]
+    gateway: GatewayArgs,
     /// Freed names that are held for one project, the newest ones
     #[arg(long, value_name = "COUNT", default_value_t = HELD_NAMES)]
     held_names: usize,
@@ -90,6 +92,18 @@ struct ApiArgs {
     api_waiting: usize,
 }
 
+#[derive(Args)]
+struct GatewayArgs {
+    /// Connections of gateways to their API at once
+    #[arg(long, value_name = "COUNT", default_value_t = Listener::CONNECTIONS, value_parser = count)]
+    gateway_connections: usize,
+    /// Sidecars at once, besides: each holds a connection to the gateways' API
+    #[arg(long, value_name = "COUNT", default_value_t = SIDECARS, value_parser = count)]
+    sidecars: usize,
+}
+
+/// Sidecars at once, unless the operator says otherwise.
+const SIDECARS: usize = 4_096;
 /// Requests of owners at once, unless the operator says otherwise.
 const API_REQUESTS: usize = 512;
 /// The largest number that a bound may be: more than any machine has file descriptors.
@@ -176,6 +190,10 @@ impl ServeArgs {
                 requests: self.api.api_requests,
                 requests_per_project: self.api.api_requests_per_project,
                 waiting: self.api.api_waiting,
+            },
+            gateway: GatewaySettings {
+                connections: self.gateway.gateway_connections,
+                sidecars: self.gateway.sidecars,
             },
             held_names: self.held_names,
         })

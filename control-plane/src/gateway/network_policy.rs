@@ -2,18 +2,22 @@
 //!
 //! `since` and `revision` are opaque to callers. A call without `since`, or with one of another
 //! store, is answered at once.
+//!
+//! There are as many sidecars as sandboxes, each with a connection and a held call. They have places of
+//! their own for both, so that however many there are, edges are answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
 use sandgate_policy::gateway::{ErrorBody, SandboxNetworkPolicy};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Gateway, bearer};
-use crate::http::ApiError;
+use crate::http::{ApiError, Connection, Full, Slot};
 use crate::model::{Sandbox, SandboxId};
 
 /// The longest wait, whatever `wait_ms` says.
@@ -61,12 +65,19 @@ pub(super) struct Poll {
             description = "No valid gateway token, nor the sidecar token of this sandbox.",
             body = ErrorBody
         ),
-        (status = 503, description = "The store can't be used now.", body = ErrorBody),
+        (status = 429, description = "Sidecars of this sandbox ask too much at once.", body = ErrorBody),
+        (
+            status = 503,
+            description = "The store can't be used now, or too many sidecars are connected.",
+            body = ErrorBody
+        ),
     )
 )]
 pub(super) async fn follow(
     State(gateway): State<Gateway>,
     Path(sandbox): Path<String>,
+    connection: Option<Extension<Arc<Connection>>>,
+    slot: Slot,
     headers: HeaderMap,
     Query(poll): Query<Poll>,
 ) -> Result<Json<SandboxNetworkPolicy>, ApiError> {
@@ -78,6 +89,11 @@ pub(super) async fn follow(
              or the sidecar token of this sandbox (`sandgate keys sidecar`)";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message));
     }
+    slot.charge("sandbox", &sandbox)?;
+    if let Some(Extension(connection)) = connection {
+        connection.move_to(&gateway.sidecars).map_err(|Full| too_many())?;
+    }
+    slot.wait()?;
     let id = SandboxId::parse(&sandbox).ok_or_else(no_sandbox)?;
     let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(LONGEST_WAIT);
     let mut waiter = gateway.sandbox_changes.of(&id);
@@ -99,6 +115,12 @@ pub(super) async fn follow(
 
 fn revision(epoch: &str, sandbox: &Sandbox) -> String {
     format!("{epoch}.{}", sandbox.network_revision)
+}
+
+fn too_many() -> ApiError {
+    let message = "too many sidecars are connected; see `--sidecars`";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", message)
+        .retry_after(Duration::from_secs(1))
 }
 
 fn no_sandbox() -> ApiError {

@@ -1,7 +1,8 @@
-//! Bounds on the requests of one listener: how many at once, how many of one project, how long each.
+//! Bounds on the requests of one listener: how many at once, how many of one caller (a project, or the
+//! sidecars of one sandbox), how long each.
 //!
 //! A request holds one of the listener's slots until its handler is done, so that slow readers of
-//! answers hold none; and one of its project's until its answer is sent, so that a project can't fill
+//! answers hold none; and one of its caller's until its answer is sent, so that a caller can't fill
 //! the memory with answers that it does not read. A request that only waits gives the listener's slot
 //! back and takes a waiter's: however many wait, others are answered.
 
@@ -29,13 +30,13 @@ const COME_BACK: Duration = Duration::from_secs(1);
 pub struct Bounds {
     in_flight: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
-    each_project: usize,
-    projects: Projects,
+    each: usize,
+    callers: Callers,
     request_timeout: Duration,
 }
 
-/// Requests of each project. A project without any has no entry.
-type Projects = Arc<Mutex<HashMap<String, usize>>>;
+/// Requests of each caller. One without any has no entry.
+type Callers = Arc<Mutex<HashMap<String, usize>>>;
 
 impl Bounds {
     /// Requests of one project at once, unless the operator says otherwise.
@@ -49,50 +50,50 @@ impl Bounds {
         Self {
             in_flight: Arc::new(Semaphore::new(in_flight)),
             waiting: Arc::new(Semaphore::new(Self::WAITING)),
-            each_project: Self::EACH_PROJECT,
-            projects: Projects::default(),
+            each: Self::EACH_PROJECT,
+            callers: Callers::default(),
             request_timeout,
         }
     }
 
-    /// At most so many requests of one project at once.
+    /// At most so many requests of one caller at once.
     #[must_use]
-    pub fn each_project(mut self, requests: usize) -> Self {
-        self.each_project = requests;
+    pub fn each(mut self, requests: usize) -> Self {
+        self.each = requests;
         self
     }
 
-    /// At most so many requests that wait for a sandbox, besides those in flight.
+    /// At most so many requests that wait, besides those in flight.
     #[must_use]
     pub fn waiting(mut self, requests: usize) -> Self {
         self.waiting = Arc::new(Semaphore::new(requests));
         self
     }
 
-    fn share(&self, project: &str) -> Option<Share> {
-        let mut projects = lock(&self.projects);
-        let count = projects.entry(project.to_owned()).or_default();
-        if *count >= self.each_project {
+    fn share(&self, caller: &str) -> Option<Share> {
+        let mut callers = lock(&self.callers);
+        let count = callers.entry(caller.to_owned()).or_default();
+        if *count >= self.each {
             return None;
         }
         *count += 1;
-        Some(Share { projects: Arc::clone(&self.projects), project: project.to_owned() })
+        Some(Share { callers: Arc::clone(&self.callers), caller: caller.to_owned() })
     }
 }
 
-/// One request of a project, as long as it lives.
+/// One request of a caller, as long as it lives.
 struct Share {
-    projects: Projects,
-    project: String,
+    callers: Callers,
+    caller: String,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut projects = lock(&self.projects);
-        if let Some(count) = projects.get_mut(&self.project) {
+        let mut callers = lock(&self.callers);
+        if let Some(count) = callers.get_mut(&self.caller) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                projects.remove(&self.project);
+                callers.remove(&self.caller);
             }
         }
     }
@@ -103,24 +104,25 @@ impl Drop for Share {
 pub struct Slot {
     bounds: Bounds,
     listeners: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
-    projects: Arc<Mutex<Option<Share>>>,
+    callers: Arc<Mutex<Option<Share>>>,
 }
 
 impl Slot {
-    /// Counts the request as one of its project, until its answer is sent.
+    /// Counts the request as one of its caller's, until its answer is sent. The caller is a `kind` (one
+    /// word) and an id.
     ///
     /// # Errors
-    /// The project has as many already as it may.
-    pub fn charge(&self, project: &str) -> Result<(), ApiError> {
-        let mut held = lock(&self.projects);
+    /// The caller has as many already as it may.
+    pub fn charge(&self, kind: &str, id: &str) -> Result<(), ApiError> {
+        let mut held = lock(&self.callers);
         if held.is_some() {
             return Ok(());
         }
-        let share = self.bounds.share(project).ok_or_else(|| {
+        let share = self.bounds.share(id).ok_or_else(|| {
             let message = format!(
-                "the project has {} requests in flight already; wait for their answers, then try \
+                "the {kind} has {} requests in flight already; wait for their answers, then try \
                  again",
-                self.bounds.each_project
+                self.bounds.each
             );
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", message)
                 .retry_after(COME_BACK)
@@ -135,8 +137,8 @@ impl Slot {
     /// Too many wait already.
     pub fn wait(&self) -> Result<(), ApiError> {
         let waiting = Arc::clone(&self.bounds.waiting).try_acquire_owned().map_err(|_| {
-            let message = "too many requests wait for sandboxes; try again in a moment, or without \
-                           waiting";
+            let message =
+                "too many requests wait already; try again in a moment, or without waiting";
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", message)
                 .retry_after(COME_BACK)
         })?;
@@ -172,7 +174,7 @@ async fn enforce(State(bounds): State<Bounds>, mut request: Request, next: Next)
     };
     let timeout = bounds.request_timeout;
     let listeners = Arc::new(Mutex::new(Some(permit)));
-    let slot = Slot { bounds, listeners, projects: Arc::default() };
+    let slot = Slot { bounds, listeners, callers: Arc::default() };
     request.extensions_mut().insert(slot.clone());
     let response = match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,

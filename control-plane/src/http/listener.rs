@@ -16,12 +16,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::held::Held;
-use super::idle::{Connection, Idle};
+use super::places::{Connection, Places};
 
 /// How long a new connection may be silent.
 const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(5);
@@ -41,8 +40,6 @@ const PING_WITHIN: Duration = Duration::from_secs(5);
 /// How long requests may go on after a shutdown began, unless the operator says otherwise.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a connection that was told to make room may take.
-const ROOM_WITHIN: Duration = Duration::from_millis(100);
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,7 +48,7 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     drain_within: Duration,
-    connections: usize,
+    places: Places,
 }
 
 /// A port can't be listened on.
@@ -97,7 +94,8 @@ impl Listener {
         };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address, drain_within: DRAIN_WITHIN, connections: Self::CONNECTIONS })
+        let places = Places::new(Self::CONNECTIONS);
+        Ok(Self { socket, address, drain_within: DRAIN_WITHIN, places })
     }
 
     /// Lets requests go on for as long after a shutdown began.
@@ -109,7 +107,7 @@ impl Listener {
     /// Has at most so many connections at once.
     #[must_use]
     pub fn at_most(mut self, connections: usize) -> Self {
-        self.connections = connections;
+        self.places = Places::new(connections);
         self
     }
 
@@ -122,17 +120,14 @@ impl Listener {
     /// Serves `router` until `stopped` is done, and then until its requests are.
     pub async fn serve(self, router: Router, stopped: impl Future<Output = ()>) {
         let mut stopped = std::pin::pin!(stopped);
-        let connections = Arc::new(Semaphore::new(self.connections));
-        let idle = Idle::default();
         let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
                 () = &mut stopped => break,
-                accepted = self.accept(&connections, &idle) => accepted,
+                accepted = self.accept() => accepted,
             };
-            if let Some((stream, permit)) = accepted {
+            if let Some((stream, connection)) = accepted {
                 let (router, watcher) = (router.clone(), graceful.watcher());
-                let connection = idle.connection();
                 tokio::spawn(async move {
                     tokio::select! {
                         () = converse(stream, router, watcher, &connection) => {}
@@ -140,7 +135,6 @@ impl Listener {
                         () = never_asks(&connection) => {}
                     }
                     connection.end();
-                    drop(permit);
                 });
             }
         }
@@ -150,13 +144,9 @@ impl Listener {
         }
     }
 
-    async fn accept(
-        &self,
-        connections: &Arc<Semaphore>,
-        idle: &Idle,
-    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    async fn accept(&self) -> Option<(TcpStream, Arc<Connection>)> {
         match self.socket.accept().await {
-            Ok((stream, _)) => Some((stream, room(connections, idle).await?)),
+            Ok((stream, _)) => Some((stream, self.places.connection().await?)),
             Err(error) => {
                 tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
                 // Out of file descriptors, mostly: without a pause this would spin.
@@ -164,20 +154,6 @@ impl Listener {
                 None
             }
         }
-    }
-}
-
-/// A place for one more connection.
-async fn room(connections: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemaphorePermit> {
-    let mut free = std::pin::pin!(Arc::clone(connections).acquire_owned());
-    // At once, if there is one.
-    let mut wait = Duration::ZERO;
-    loop {
-        if let Ok(permit) = timeout(wait, &mut free).await {
-            return permit.ok();
-        }
-        idle.close_one();
-        wait = ROOM_WITHIN;
     }
 }
 
@@ -203,8 +179,9 @@ async fn converse(
         return;
     }
     let connection = Arc::clone(connection);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let (router, busy) = (router.clone(), connection.request());
+        request.extensions_mut().insert(Arc::clone(&connection));
         async move {
             let response = router.oneshot(request.map(Body::new)).await?;
             Ok::<_, Infallible>(response.map(|body| Held::new(body, busy)))

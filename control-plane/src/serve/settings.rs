@@ -30,6 +30,8 @@ pub struct ServeSettings {
     pub fleet: FleetSettings,
     /// Bounds on what owners may ask at once.
     pub api: ApiSettings,
+    /// Bounds on the gateway API.
+    pub gateway: GatewaySettings,
     /// Freed names that are held for one project.
     pub held_names: usize,
 }
@@ -45,6 +47,15 @@ pub struct ApiSettings {
     pub requests_per_project: usize,
     /// Requests at once that wait for a sandbox.
     pub waiting: usize,
+}
+
+/// Bounds on the gateway API.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewaySettings {
+    /// Connections at once of gateways, the platform, and whoever has not said yet who it is.
+    pub connections: usize,
+    /// Sidecars at once: their connections, and their calls.
+    pub sidecars: usize,
 }
 
 /// Where sandboxes live.

@@ -377,6 +377,33 @@ fn a_server_that_cannot_work_says_why_and_what_to_do() {
     assert!(complaint.contains("openssl rand"), "{complaint}");
 }
 
+/// A command with the limit of open files that a shell sets before.
+fn with_files(command: &Command, limit: &str) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")]);
+    limited.arg(command.get_program()).args(command.get_args());
+    limited.stdout(Stdio::piped()).stderr(Stdio::piped());
+    limited
+}
+
+#[test]
+fn a_server_has_the_open_files_that_its_bounds_promise_or_does_not_start() {
+    let place = Place::new();
+    let mut command = place.serve_command();
+    command.args(["--api-connections", "10", "--gateway-connections", "10", "--sidecars", "80"]);
+    let complaint = refused(with_files(&command, "-n 611"));
+    assert!(
+        complaint.contains("need 612 open files") && complaint.contains("may have 611"),
+        "{complaint}"
+    );
+    assert!(complaint.contains("--sidecars") && complaint.contains("ulimit"), "{complaint}");
+    // What it may raise by itself it does.
+    let served = Served::start(with_files(&command, "-Sn 100"));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", served.child.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(3), Some("612"), "{files}");
+}
+
 #[tokio::test]
 async fn two_servers_do_not_share_a_data_directory() {
     let place = Place::new();

@@ -20,7 +20,7 @@ async fn listen(world: &World) -> (SocketAddr, oneshot::Sender<()>, tokio::task:
     listen_with(world, Listener::CONNECTIONS).await
 }
 
-async fn listen_with(
+pub(crate) async fn listen_with(
     world: &World,
     connections: usize,
 ) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
@@ -36,16 +36,16 @@ async fn listen_with(
     (address, stop, task)
 }
 
-fn request(path: &str) -> Request<Body> {
+pub(crate) fn request(path: &str) -> Request<Body> {
     let request = Request::builder().uri(format!("http://gateway{path}"));
     let request =
         request.header("host", "gateway").header("authorization", format!("Bearer {TOKEN}"));
     request.body(Body::empty()).unwrap()
 }
 
-type H2 = hyper::client::conn::http2::SendRequest<Body>;
+pub(crate) type H2 = hyper::client::conn::http2::SendRequest<Body>;
 
-async fn http2(address: SocketAddr) -> (H2, tokio::task::JoinHandle<()>) {
+pub(crate) async fn http2(address: SocketAddr) -> (H2, tokio::task::JoinHandle<()>) {
     let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();

@@ -28,16 +28,16 @@ fn default() -> Value {
     json!({ "allow_internet_access": true, "allow_out": [], "deny_out": [] })
 }
 
-fn path(id: &str) -> String {
+pub(crate) fn path(id: &str) -> String {
     format!("/gateway/v1/sandboxes/{id}/network-policy")
 }
 
-fn sidecar_token(world: &World, id: &str) -> String {
+pub(crate) fn sidecar_token(world: &World, id: &str) -> String {
     let id = SandboxId::parse(id).unwrap();
     sidecar_tokens(&world.dir.path().join("tokens"), &id).unwrap().remove(0)
 }
 
-async fn ask(world: &World, token: &str, path: &str) -> Answer {
+pub(crate) async fn ask(world: &World, token: &str, path: &str) -> Answer {
     let authorization = format!("Bearer {token}");
     send(&world.gateway, "GET", path, &[("authorization", &authorization)], Value::Null).await
 }

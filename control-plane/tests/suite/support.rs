@@ -13,7 +13,7 @@ use sandgate::api::{self, Api, Egress, PublicUrls};
 use sandgate::db::Db;
 use sandgate::fleet::{Fleet, FleetSettings};
 use sandgate::gateway::{self, Gateway, Platform, SandboxChanges, Tokens};
-use sandgate::http::Bounds;
+use sandgate::http::{Bounds, Places};
 use sandgate::model::{NewCredential, Owner, Timestamp};
 use sandgate::random::{NewSecret, prefixed_id};
 use sandgate::runtime::SigningKey;
@@ -81,6 +81,13 @@ impl Answer {
 }
 
 impl World {
+    /// Connections of sidecars at once.
+    pub(crate) const SIDECARS: usize = 8;
+    /// Calls of sidecars at once.
+    pub(crate) const SIDECAR_CALLS: usize = 12;
+    /// Calls of the sidecars of one sandbox at once.
+    pub(crate) const EACH_SANDBOX: usize = 2;
+
     pub(crate) fn new() -> Self {
         Self::with(FleetSettings::default())
     }
@@ -139,6 +146,7 @@ impl World {
             fleet: fleet.clone(),
             watchers,
             sandbox_changes,
+            sidecars: Places::new(Self::SIDECARS),
             tokens: Tokens::from_file(&token_file).unwrap(),
             platform: Some(Arc::new(Platform {
                 key: SigningKey::new(SECRET).unwrap(),
@@ -146,9 +154,10 @@ impl World {
             })),
             stopping: stopped,
         };
+        let of_gateways = Self::bounds(1_000).each(Self::EACH_SANDBOX).waiting(Self::SIDECAR_CALLS);
         Self {
             api: api::router(api, bounds),
-            gateway: gateway::router(gateway, Self::bounds(1_000)),
+            gateway: gateway::router(gateway, of_gateways),
             fleet,
             runtime,
             store,
