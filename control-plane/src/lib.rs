@@ -19,7 +19,6 @@ pub mod fleet;
 pub mod gateway;
 pub mod http;
 pub mod model;
-pub mod policy_feed;
 pub mod random;
 pub mod runtime;
 pub mod serve;

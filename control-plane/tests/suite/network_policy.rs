@@ -7,9 +7,11 @@ use axum::http::StatusCode;
 use sandgate::gateway::sidecar_tokens;
 use sandgate::http::Listener;
 use sandgate::model::SandboxId;
-use sandgate::policy_feed::{PolicyFeed, PolicyFeedError, Said};
 use sandgate::store::Sandboxes as _;
+use sandgate_sidecar::source::{ControlPlane, Offer, Offers};
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::support::{Answer, TOKEN, World, send};
 
@@ -213,19 +215,36 @@ async fn a_sidecars_token_reads_its_own_policy_and_nothing_else() {
 }
 
 /// The gateway API on a port, until the value is dropped.
-async fn listen(world: &World) -> (String, tokio::task::JoinSet<()>) {
+async fn listen(world: &World) -> (String, JoinSet<()>) {
     let listener = Listener::bind("--gateway-listen", ([127, 0, 0, 1], 0).into()).await.unwrap();
     let url = format!("http://{}", listener.address());
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = JoinSet::new();
     tasks.spawn(listener.serve(world.gateway.clone(), std::future::pending()));
     (url, tasks)
 }
 
-fn client() -> reqwest::Client {
-    // An error means that a provider is chosen already, which does as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let redirects = reqwest::redirect::Policy::none();
-    reqwest::Client::builder().redirect(redirects).no_proxy().build().unwrap()
+/// A sidecar's agent, as far as it follows its policy. The token file is in the world's directory.
+fn follow(
+    world: &World,
+    url: &str,
+    id: &str,
+    tokens: &str,
+) -> (watch::Receiver<Offer>, JoinSet<()>) {
+    let file = world.dir.path().join("sidecar-token");
+    std::fs::write(&file, tokens).unwrap();
+    let source = ControlPlane::new(url, id.to_owned(), file).unwrap();
+    let (offers, offered) = Offers::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(source.follow(offers));
+    (offered, tasks)
+}
+
+/// Waits for the next offer of an agent.
+async fn next(offered: &mut watch::Receiver<Offer>) -> (Option<Value>, Option<String>) {
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, offered.changed()).await.expect("told nothing").unwrap();
+    let Offer { policy, problem } = offered.borrow_and_update().clone();
+    (policy.map(|policy| serde_json::to_value(policy).unwrap()), problem)
 }
 
 #[tokio::test]
@@ -233,52 +252,51 @@ async fn an_agent_follows_its_policy_to_the_end_of_its_sandbox() {
     let world = World::with_sidecars();
     let (url, _tasks) = listen(&world).await;
     let id = world.create(json!({ "network": off() })).await;
-    let sandbox = SandboxId::parse(&id).unwrap();
-    let token = sidecar_token(&world, &id);
-    let feed = PolicyFeed::new(client(), &url, &sandbox, token).unwrap();
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let following = tokio::spawn(feed.follow(move |said| {
-        let _ = told.send(said);
-    }));
-    let as_said = |policy: Value| Said::Policy(serde_json::from_value(policy).unwrap());
-    assert_eq!(heard.recv().await, Some(as_said(off())));
+    let (mut offered, _agent) = follow(&world, &url, &id, &sidecar_token(&world, &id));
+    assert_eq!(next(&mut offered).await, (Some(off()), None));
     let own = format!("/sandboxes/{id}");
     world.call("PATCH", &own, json!({ "network": null })).await.ok();
-    assert_eq!(heard.recv().await, Some(as_said(default())));
+    assert_eq!(next(&mut offered).await, (Some(default()), None));
     world.call("DELETE", &own, Value::Null).await.ok();
-    assert_eq!(heard.recv().await, Some(Said::Gone));
-    following.abort();
+    let nothing = json!({ "allow_internet_access": false, "allow_out": [], "deny_out": [] });
+    assert_eq!(next(&mut offered).await, (Some(nothing), None));
 }
 
 #[tokio::test]
 async fn an_agent_says_why_it_was_told_nothing() {
     let world = World::with_sidecars();
     let (url, tasks) = listen(&world).await;
-    let id = SandboxId::parse(&world.create(json!({})).await).unwrap();
-    let feed = |url: &str, token: &str| PolicyFeed::new(client(), url, &id, token.to_owned());
-    let refused = feed(&url, "sgs_wrong").unwrap().next().await;
-    assert!(matches!(refused, Err(PolicyFeedError::Token)), "{refused:?}");
+    let id = world.create(json!({})).await;
+    let why = async |url: &str, token: &str| {
+        let (mut offered, _agent) = follow(&world, url, &id, token);
+        let (policy, problem) = next(&mut offered).await;
+        assert_eq!(policy, None);
+        problem.unwrap()
+    };
+    let refused = why(&url, "sgs_wrong").await;
+    assert!(refused.contains("401"), "{refused}");
     drop(tasks);
-    let unreachable = feed(&url, TOKEN).unwrap().next().await;
-    assert!(matches!(unreachable, Err(PolicyFeedError::Unavailable(_))), "{unreachable:?}");
-    for wrong in ["localhost:8901", "ftp://a", "http://a/b", "http://u@a", "http://a?b"] {
-        assert!(matches!(feed(wrong, TOKEN), Err(PolicyFeedError::Url(_))), "{wrong}");
+    let away = why(&url, TOKEN).await;
+    assert!(away.contains("can't be asked") && !away.contains(&url), "{away}");
+    for wrong in ["localhost:8901", "ftp://a", "http://"] {
+        let file = world.dir.path().join("sidecar-token");
+        assert!(ControlPlane::new(wrong, id.clone(), file).is_err(), "{wrong}");
     }
 }
 
 #[tokio::test]
 async fn an_answer_of_something_else_is_no_policy() {
+    let world = World::with_sidecars();
     // What a proxy on the way might say: with a status of success, or of a sandbox that is gone.
     for status in [StatusCode::OK, StatusCode::NOT_FOUND] {
         let page = axum::Router::new().fallback(move || async move { (status, "{}") });
         let listener =
             Listener::bind("--gateway-listen", ([127, 0, 0, 1], 0).into()).await.unwrap();
         let url = format!("http://{}", listener.address());
-        let serving = tokio::spawn(listener.serve(page, std::future::pending()));
-        let id = SandboxId::parse("a1b2c3d4e5f6g7h8i9j0k").unwrap();
-        let mut feed = PolicyFeed::new(client(), &url, &id, TOKEN.to_owned()).unwrap();
-        let said = feed.next().await;
-        assert!(matches!(said, Err(PolicyFeedError::Unavailable(_))), "{said:?}");
-        serving.abort();
+        let mut serving = JoinSet::new();
+        serving.spawn(listener.serve(page, std::future::pending()));
+        let (mut offered, _agent) = follow(&world, &url, "a1b2c3d4e5f6g7h8i9j0k", TOKEN);
+        let (policy, problem) = next(&mut offered).await;
+        assert!(policy.is_none() && problem.unwrap().contains("something else"));
     }
 }
