@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway::{MARKER_HEADER, MARKER_VALUE, SandboxNetworkPolicy};
 
@@ -20,6 +20,8 @@ const SLACK: Duration = Duration::from_secs(10);
 const AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 /// A policy of 1,000 entries of the longest names is smaller.
 const MOST_BYTES: usize = 1 << 20;
+/// Tokens of the file that are tried: the old one and the new one.
+const MOST_TOKENS: usize = 2;
 
 /// Whom to ask, about which sandbox.
 #[derive(Clone, Debug)]
@@ -103,32 +105,44 @@ impl ControlPlane {
     }
 
     async fn ask(&self, since: Option<&str>) -> Result<SandboxNetworkPolicy, Refusal> {
-        let token = std::fs::read_to_string(&self.token_file).map_err(|error| {
+        let tokens = std::fs::read_to_string(&self.token_file).map_err(|error| {
             problem(format!(
                 "the token file `{}` can't be read: {error}",
                 self.token_file.display()
             ))
         })?;
-        // A file may hold two while they are rotated; the first is the newer one.
-        let token = token.lines().next().unwrap_or_default().trim().to_owned();
+        // A file may hold two while they are rotated, and either may be the one that is good.
+        let tokens = tokens.lines().map(str::trim).filter(|token| !token.is_empty());
+        for token in tokens.take(MOST_TOKENS) {
+            let answer = self.call(token, since).await?;
+            if answer.status() != StatusCode::UNAUTHORIZED {
+                return self.understand(answer).await;
+            }
+        }
+        Err(problem(format!(
+            "the control plane takes no token of `{}`; write what `sandgate keys sidecar` prints into it",
+            self.token_file.display()
+        )))
+    }
+
+    /// An answer of a control plane, and of nothing that stands in for it.
+    async fn call(&self, token: &str, since: Option<&str>) -> Result<Response, Refusal> {
         let mut url = self.calls.clone();
         url.query_pairs_mut().append_pair("wait_ms", &WAIT.as_millis().to_string());
         if let Some(since) = since {
             url.query_pairs_mut().append_pair("since", since);
         }
-        let failed = |error: reqwest::Error| {
-            problem(format!(
-                "the control plane can't be asked for the policy: {}",
-                error.without_url()
-            ))
-        };
-        let mut answer = self.client.get(url).bearer_auth(token).send().await.map_err(failed)?;
-        let status = answer.status();
+        let answer = self.client.get(url).bearer_auth(token).send().await.map_err(failed)?;
         if answer.headers().get(MARKER_HEADER).is_none_or(|value| value != MARKER_VALUE) {
+            let status = answer.status();
             return Err(problem(format!(
                 "what answers for the control plane is something else (status {status})"
             )));
         }
+        Ok(answer)
+    }
+
+    async fn understand(&self, mut answer: Response) -> Result<SandboxNetworkPolicy, Refusal> {
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(failed)? {
             body.extend_from_slice(&chunk);
@@ -136,10 +150,10 @@ impl ControlPlane {
                 return Err(problem("the control plane's answer is too long".to_owned()));
             }
         }
-        match status {
+        match answer.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Err(Refusal::NoSandbox),
-            _ => {
+            status => {
                 return Err(problem(format!(
                     "the control plane refuses to say the policy (status {status})"
                 )));
@@ -160,6 +174,11 @@ enum Refusal {
     NoSandbox,
     /// It did not say anything that can be used.
     Problem(String),
+}
+
+fn failed(error: reqwest::Error) -> Refusal {
+    let error = error.without_url();
+    problem(format!("the control plane can't be asked for the policy: {error}"))
 }
 
 fn problem(text: String) -> Refusal {
