@@ -102,7 +102,8 @@ impl Server {
         let db = Db::new(Arc::new(store))?;
         let (exits, exited) = mpsc::unbounded_channel();
         let platform = platform(&settings.runtime);
-        let runtime = runtime(settings.runtime, exits)?;
+        let sidecars = (settings.egress == Egress::Enforced).then(|| tokens.clone());
+        let runtime = runtime(settings.runtime, exits, sidecars)?;
         let fleet = Fleet::new(db.clone(), runtime, settings.fleet);
         fleet.forget_addresses().await?;
 
@@ -232,10 +233,14 @@ fn make_private_dir(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-fn runtime(settings: RuntimeSettings, exits: Exits) -> anyhow::Result<Arc<dyn Runtime>> {
+fn runtime(
+    settings: RuntimeSettings,
+    exits: Exits,
+    sidecars: Option<Tokens>,
+) -> anyhow::Result<Arc<dyn Runtime>> {
     Ok(match settings {
         RuntimeSettings::Local(settings) => Arc::new(LocalRuntime::new(settings, exits)?),
-        RuntimeSettings::Webhook(settings) => Arc::new(WebhookRuntime::new(*settings)?),
+        RuntimeSettings::Webhook(settings) => Arc::new(WebhookRuntime::new(*settings, sidecars)?),
     })
 }
 

@@ -78,6 +78,13 @@ impl Tokens {
         found.into()
     }
 
+    /// The [`sidecar_tokens`] of a sandbox that are valid now.
+    #[must_use]
+    pub fn of_sidecar(&self, sandbox: &SandboxId) -> Vec<String> {
+        let hashes = self.hashes.read().unwrap_or_else(PoisonError::into_inner);
+        hashes.iter().map(|hash| derive(hash, sandbox.as_str())).collect()
+    }
+
     /// Whether `token` may read what belongs to one sandbox: a gateway token, or one of the sandbox's
     /// [`sidecar_tokens`].
     #[must_use]

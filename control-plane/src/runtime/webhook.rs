@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! {"action": "start" | "suspend" | "resume" | "stop", "idempotency_key": "…",
-//!  "sandbox": {"id", "name", "organization_id", "project_id", "spec": {…}}}
+//!  "sandbox": {"id", "name", "organization_id", "project_id", "spec": {…}, "sidecar_tokens": […]}}
 //! ```
 //!
 //! with the headers `Idempotency-Key`, `X-Sandgate-Timestamp` (seconds) and `X-Sandgate-Signature`
@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep};
 use self::call::{Action, Answer, Attempt, State};
 pub use self::signature::{InvalidSecret, SigningKey};
 use super::{Runtime, RuntimeError, RuntimeFuture};
+use crate::gateway::Tokens;
 use crate::model::Sandbox;
 
 /// First pause after a failed attempt; doubles with each.
@@ -56,15 +57,18 @@ pub struct WebhookSettings {
 /// Sandboxes on the operator's platform.
 pub struct WebhookRuntime {
     settings: WebhookSettings,
+    /// From which those of sidecars are made, where a sidecar is to enforce each network policy.
+    sidecars: Option<Tokens>,
     client: reqwest::Client,
 }
 
 impl WebhookRuntime {
-    /// A runtime that calls one URL.
+    /// A runtime that calls one URL. With `sidecars`, it hands each sandbox's sidecar tokens to the
+    /// platform, which has to run a sidecar before the sandbox then.
     ///
     /// # Errors
     /// The HTTP client can't be made.
-    pub fn new(settings: WebhookSettings) -> Result<Self, RuntimeError> {
+    pub fn new(settings: WebhookSettings, sidecars: Option<Tokens>) -> Result<Self, RuntimeError> {
         // An error means that a provider is chosen already, which does as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder();
@@ -79,16 +83,21 @@ impl WebhookRuntime {
             .user_agent(concat!("sandgate/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(RuntimeError::failed)?;
-        Ok(Self { settings, client })
+        Ok(Self { settings, sidecars, client })
     }
 
     /// Calls until the platform says that it is done, fails for good, or time is up.
     async fn step(&self, action: Action, sandbox: &Sandbox) -> Result<Answer, RuntimeError> {
         let began = Instant::now();
+        let sidecar_tokens = match (&self.sidecars, action) {
+            (Some(tokens), Action::Start | Action::Resume) => tokens.of_sidecar(&sandbox.id),
+            _ => Vec::new(),
+        };
         let (mut pause, mut failures) = (FIRST_PAUSE, 0);
         loop {
-            let attempt = call::attempt(&self.client, &self.settings, action, sandbox).await;
-            match attempt {
+            let attempt =
+                call::attempt(&self.client, &self.settings, action, sandbox, &sidecar_tokens);
+            match attempt.await {
                 Attempt::Answered(Answer { state: State::Pending, .. }) => failures = 0,
                 Attempt::Answered(answer) => return Ok(answer),
                 Attempt::Refused { why, to_owner } => {

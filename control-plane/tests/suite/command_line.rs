@@ -133,7 +133,13 @@ impl Drop for Served {
     }
 }
 
-async fn exchange(base: &str, key: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
+pub(crate) async fn exchange(
+    base: &str,
+    key: &str,
+    method: &str,
+    path: &str,
+    body: Value,
+) -> (u16, Value) {
     // The HTTP client wants one even for http; it can be chosen only once in a process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();

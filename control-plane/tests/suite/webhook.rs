@@ -3,23 +3,28 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sandgate::gateway::{Tokens, follow_file, sidecar_tokens};
 use sandgate::model::{ExposedPorts, Sandbox, SandboxId, SandboxName, Timestamp};
 use sandgate::runtime::{Runtime as _, RuntimeError, SigningKey, WebhookRuntime, WebhookSettings};
 use sandgate_policy::gateway::SandboxState;
 use serde_json::json;
 
 use super::receiver::{Receiver, Reply, SECRET};
+use super::support::TOKEN;
 
 fn runtime(address: SocketAddr) -> WebhookRuntime {
-    WebhookRuntime::new(WebhookSettings {
+    WebhookRuntime::new(settings(address), None).unwrap()
+}
+
+fn settings(address: SocketAddr) -> WebhookSettings {
+    WebhookSettings {
         url: format!("http://{address}/hook").parse().unwrap(),
         key: SigningKey::new(SECRET).unwrap(),
         trusted: vec![],
         sandbox_cidrs: vec!["10.0.0.0/8".parse().unwrap()],
         call_timeout: Duration::from_millis(300),
         step_timeout: Duration::from_secs(5),
-    })
-    .unwrap()
+    }
 }
 
 fn sandbox() -> Sandbox {
@@ -70,6 +75,45 @@ async fn a_call_is_signed_and_says_what_to_do_with_which_sandbox() {
         calls.iter().map(|call| call.idempotency_key.clone()).collect();
     assert_eq!(keys.len(), 4, "each step has its own key");
     assert_eq!(calls[0].body["idempotency_key"], calls[0].idempotency_key.as_str());
+}
+
+#[tokio::test]
+async fn the_platform_has_the_tokens_of_a_sidecar_when_it_has_to_start_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokens");
+    std::fs::write(&file, TOKEN).unwrap();
+    let tokens = Tokens::from_file(&file).unwrap();
+    let receiver = Receiver::default();
+    let address = receiver.listen().await;
+    let runtime = WebhookRuntime::new(settings(address), Some(tokens.clone())).unwrap();
+    let following = tokio::spawn(follow_file(tokens.clone(), file.clone()));
+    let made = || json!(sidecar_tokens(&file, &sandbox().id).unwrap());
+    receiver.reply([running("10.1.2.3")]);
+    runtime.start(&sandbox()).await.unwrap();
+    let first = made();
+    assert_eq!(receiver.calls()[0].body["sandbox"]["sidecar_tokens"], first);
+    receiver.reply([Reply::Json(200, json!({ "state": "suspended" }))]);
+    runtime.suspend(&sandbox()).await.unwrap();
+    receiver.reply([Reply::Json(200, json!({ "state": "terminated" }))]);
+    runtime.stop(&sandbox()).await.unwrap();
+    for call in &receiver.calls()[1..] {
+        assert_eq!(call.body["sandbox"].get("sidecar_tokens"), None, "{call:?}");
+    }
+    // While tokens are rotated it has both, and after that the new one.
+    let new = format!("{TOKEN}-new");
+    std::fs::write(&file, format!("{TOKEN}\n{new}")).unwrap();
+    let both = async {
+        while !tokens.accepts(new.as_bytes()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+    receiver.reply([running("10.1.2.3")]);
+    runtime.resume(&sandbox()).await.unwrap();
+    let resumed = receiver.calls().pop().unwrap().body["sandbox"]["sidecar_tokens"].clone();
+    assert_eq!((resumed.as_array().unwrap().len(), &resumed[0]), (2, &first[0]));
+    assert_eq!(resumed, made());
+    following.abort();
 }
 
 #[tokio::test]
@@ -170,16 +214,9 @@ async fn a_platform_that_never_finishes_is_given_up_on_in_time() {
     let receiver = Receiver::default();
     let address = receiver.listen().await;
     receiver.reply([Reply::Json(200, json!({ "state": "pending" }))]);
-    let settings = WebhookSettings {
-        url: format!("http://{address}/hook").parse().unwrap(),
-        key: SigningKey::new(SECRET).unwrap(),
-        trusted: vec![],
-        sandbox_cidrs: vec![],
-        call_timeout: Duration::from_millis(300),
-        step_timeout: Duration::from_secs(1),
-    };
+    let settings = WebhookSettings { step_timeout: Duration::from_secs(1), ..settings(address) };
     let began = Instant::now();
-    let error = WebhookRuntime::new(settings).unwrap().start(&sandbox()).await.unwrap_err();
+    let error = WebhookRuntime::new(settings, None).unwrap().start(&sandbox()).await.unwrap_err();
     assert!(matches!(error, RuntimeError::TimedOut(_)), "{error}");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
@@ -228,15 +265,15 @@ async fn an_https_url_is_called_only_if_its_certificate_is_trusted() {
     let (address, certificate) = behind_tls(receiver.listen().await).await;
     receiver.reply([running("10.1.2.3")]);
     let runtime = |trusted| {
-        WebhookRuntime::new(WebhookSettings {
+        let settings = WebhookSettings {
             url: format!("https://localhost:{}/hook", address.port()).parse().unwrap(),
             key: SigningKey::new(SECRET).unwrap(),
             trusted,
             sandbox_cidrs: vec!["10.0.0.0/8".parse().unwrap()],
             call_timeout: Duration::from_secs(2),
             step_timeout: Duration::from_secs(5),
-        })
-        .unwrap()
+        };
+        WebhookRuntime::new(settings, None).unwrap()
     };
     let trusted = reqwest::Certificate::from_pem(certificate.as_bytes()).unwrap();
     assert!(runtime(vec![]).start(&sandbox()).await.is_err());

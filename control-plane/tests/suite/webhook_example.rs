@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use sandgate::runtime::SigningKey;
 use serde_json::{Value, json};
 
-use super::command_line::{Place, Served, secret};
+use super::command_line::{Place, Served, exchange, secret};
 use super::local_runtime::{lives, starts};
 use super::receiver::{Receiver, Reply, SECRET};
 
@@ -51,11 +51,15 @@ impl Drop for Platform {
 }
 
 fn serve(place: &Place, url: &str, more: &[&str]) -> Served {
+    Served::start(serve_command(place, url, more))
+}
+
+fn serve_command(place: &Place, url: &str, more: &[&str]) -> Command {
     let mut command = place.serve_command();
     command.args(["--runtime", "webhook", "--webhook-url", url, "--sandbox-cidr", "127.93.0.0/16"]);
     command.args(["--webhook-timeout-ms", "3000"]).args(more);
     command.arg("--webhook-secret-file").arg(place.path("webhook-secret"));
-    Served::start(command)
+    command
 }
 
 fn furnished() -> (Place, String) {
@@ -161,6 +165,48 @@ async fn a_platform_that_is_slow_is_waited_for_and_given_up_on_in_time() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), stopped).await.unwrap();
     assert!(receiver.calls().iter().all(|call| call.genuine));
+}
+
+#[tokio::test]
+async fn a_platform_is_told_what_a_sidecar_needs_and_nobody_else_is() {
+    let (place, key) = furnished();
+    let receiver = Receiver::default();
+    let url = format!("http://{}/hook", receiver.listen().await);
+    let log = place.path("log");
+    let mut command = serve_command(&place, &url, &["--egress", "enforced"]);
+    command.env("SANDGATE_LOG", "trace").stderr(std::fs::File::create(&log).unwrap());
+    let served = Served::start(command);
+    // A try that fails, since failures are what is logged.
+    let running = json!({ "state": "running", "address": "127.93.0.9" });
+    receiver.reply([Reply::Json(500, json!({})), Reply::Json(200, running)]);
+    let body = json!({ "name": "my-env", "network": { "allow_internet_access": false } });
+    let (status, made) = served.call(&key, "POST", "/sandboxes", body).await;
+    assert_eq!(status, 200, "{made}");
+    let subject = receiver.calls().pop().unwrap().body["sandbox"].clone();
+    let token = subject["sidecar_tokens"][0].as_str().unwrap();
+    // It is good for the policy, which is not in the call: it changes without one.
+    let path =
+        |id: &Value| format!("/gateway/v1/sandboxes/{}/network-policy", id.as_str().unwrap());
+    let (status, policy) =
+        exchange(&served.gateway, token, "GET", &path(&subject["id"]), Value::Null).await;
+    assert_eq!(status, 200, "{policy}");
+    assert_eq!(policy["network_policy"]["allow_internet_access"], json!(false));
+    assert_eq!(subject.get("network_policy"), None);
+    // Owners don't see it, and no log has it.
+    assert!(!made.to_string().contains(token), "{made}");
+    let logged = std::fs::read_to_string(&log).unwrap();
+    assert!(logged.contains("the webhook failed") && !logged.contains(token), "{logged}");
+}
+
+#[tokio::test]
+async fn the_example_receiver_starts_nothing_that_a_sidecar_should_hold() {
+    let (place, key) = furnished();
+    let platform = Platform::start(&place, "127.93.0.0/16");
+    let served = serve(&place, &platform.url, &["--egress", "enforced"]);
+    let (status, error) = served.call(&key, "POST", "/sandboxes", json!({})).await;
+    assert_eq!((status, &error["code"]), (422, &json!("SANDBOX_REFUSED")), "{error}");
+    assert!(error["error"].as_str().unwrap().contains("no sidecars"), "{error}");
+    assert!(starts(place.dir.path()).is_empty());
 }
 
 #[test]

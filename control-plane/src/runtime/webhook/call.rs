@@ -45,6 +45,7 @@ impl Action {
     }
 }
 
+/// No `Debug`: it holds tokens.
 #[derive(Serialize)]
 struct Request<'a> {
     action: Action,
@@ -59,6 +60,8 @@ struct Subject<'a> {
     organization_id: &'a str,
     project_id: &'a str,
     spec: &'a Spec,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    sidecar_tokens: &'a [String],
 }
 
 /// What the platform says about the sandbox.
@@ -119,6 +122,7 @@ pub(super) async fn attempt(
     settings: &WebhookSettings,
     action: Action,
     sandbox: &Sandbox,
+    sidecar_tokens: &[String],
 ) -> Attempt {
     // A sandbox is resumed at most once in each generation, and suspended at most once.
     let idempotency_key = format!("{}-{}-{}", sandbox.id, action.name(), sandbox.generation);
@@ -131,6 +135,7 @@ pub(super) async fn attempt(
             organization_id: &sandbox.organization_id,
             project_id: &sandbox.project_id,
             spec: &sandbox.spec,
+            sidecar_tokens,
         },
     };
     let body = match serde_json::to_vec(&request) {
