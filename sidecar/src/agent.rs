@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use sandgate_policy::egress::NetworkPolicy;
+use sandgate_policy::egress::{NetworkPolicy, Operator};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -65,6 +65,9 @@ pub enum AgentError {
     /// Envoy's files.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// The operator's file.
+    #[error("{0}")]
+    Operator(String),
 }
 
 /// Runs an agent until `end` is cancelled.
@@ -75,7 +78,11 @@ pub enum AgentError {
 ///
 /// Where it can't begin; what it had set up by then is taken away again.
 pub async fn run(settings: Settings, end: CancellationToken) -> Result<(), AgentError> {
-    let mut agent = Agent::new(settings);
+    let operator = match &settings.operator_file {
+        Some(path) => source::file::load(path).map_err(AgentError::Operator)?,
+        None => Operator::default(),
+    };
+    let mut agent = Agent::new(settings, operator);
     let done = agent.set_up().await;
     if done.is_ok() {
         end.run_until_cancelled(agent.live()).await;
@@ -100,10 +107,13 @@ struct Agent {
     names: VirtualAddresses,
     number: u64,
     in_force: Option<NetworkPolicy>,
+    /// The operator's settings with it: the file's and the command line's.
+    operator: Operator,
     envoy: Option<Child>,
     status: Status,
-    /// Why something newer than what is in force is not.
+    /// Why something newer than what is in force is not: a policy, the operator's settings.
     not_taken: Option<String>,
+    operator_not_taken: Option<String>,
     /// Why there is no way out.
     no_way: Option<String>,
     /// When Envoy is started again, and how long that took to be allowed last.
@@ -111,8 +121,9 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(mut settings: Settings) -> Self {
+    fn new(mut settings: Settings, operator: Operator) -> Self {
         settings.operator.protected.extend(own_addresses());
+        let operator = with_guards(operator, &settings.operator);
         let said = status::Files {
             ready: settings.ready_file.clone(),
             status: settings.status_file.clone(),
@@ -134,9 +145,11 @@ impl Agent {
             names: VirtualAddresses::default(),
             number: 0,
             in_force: None,
+            operator,
             envoy: None,
             status,
             not_taken: None,
+            operator_not_taken: None,
             no_way: None,
             restart: None,
         }
@@ -209,7 +222,7 @@ impl Agent {
 
     /// Follows the policy and Envoy for ever.
     async fn live(&mut self) {
-        let mut offered = self.follow();
+        let (mut offered, mut operators) = (self.follow(), self.follow_operator());
         let mut measure = tokio::time::interval(MEASURES);
         self.say();
         loop {
@@ -218,6 +231,10 @@ impl Agent {
                 Ok(()) = offered.changed() => {
                     let offer = offered.borrow_and_update().clone();
                     self.take(offer).await;
+                }
+                Ok(()) = operators.changed() => {
+                    let offer = operators.borrow_and_update().clone();
+                    self.take_operator(offer).await;
                 }
                 () = died(self.envoy.as_mut()) => self.envoy_is_gone("it ended").await,
                 () = tokio::time::sleep_until(restart), if self.restart.is_some() => self.start().await,
@@ -236,30 +253,53 @@ impl Agent {
         offered
     }
 
+    fn follow_operator(&mut self) -> watch::Receiver<Offer<Operator>> {
+        let (offers, offered) = Offers::new();
+        if let Some(path) = self.settings.operator_file.clone() {
+            self.tasks.spawn(source::file::follow(path, offers));
+        }
+        offered
+    }
+
     /// Puts what was offered in force, if it is new.
     async fn take(&mut self, offer: Offer) {
         self.not_taken = offer.problem;
-        let Some(new) = offer.policy else { return };
+        let Some(new) = offer.good else { return };
+        if self.in_force.as_ref() != Some(&new) {
+            self.change(new, self.operator.clone()).await;
+        }
+    }
+
+    /// The same of the operator's settings: also as one generation, with the policy that there is.
+    async fn take_operator(&mut self, offer: Offer<Operator>) {
+        self.operator_not_taken = offer.problem;
+        let Some(new) = offer.good else { return };
+        let new = with_guards(new, &self.settings.operator);
         match self.in_force.clone() {
-            Some(old) if old == new => {}
+            _ if self.operator == new => {}
+            Some(policy) => self.change(policy, new).await,
+            None => self.operator = new,
+        }
+    }
+
+    async fn change(&mut self, new: NetworkPolicy, operator: Operator) {
+        // Whatever happens on the way, the new one is what Envoy starts with next.
+        let old_operator = std::mem::replace(&mut self.operator, operator.clone());
+        match self.in_force.replace(new.clone()) {
             Some(old) if self.envoy.is_some() => {
-                // Whatever happens on the way, the new one is what Envoy starts with next.
-                self.in_force = Some(new.clone());
-                if self.tighten(&InForce::Both(old, new.clone())).await {
-                    self.loosen(&InForce::Only(new)).await;
+                let both = (InForce::Both(old, new.clone()), old_operator.stricter(&operator));
+                if self.tighten(&both.0, &both.1).await {
+                    self.loosen(&InForce::Only(new), &operator).await;
                 }
             }
-            _ => {
-                self.in_force = Some(new);
-                self.restart.get_or_insert((Instant::now(), RESTARTS_AFTER.0));
-            }
+            _ => drop(self.restart.get_or_insert((Instant::now(), RESTARTS_AFTER.0))),
         }
     }
 
     /// A generation that allows nothing more than the one before: where it is known first does not
     /// matter. Whether all have it.
-    async fn tighten(&mut self, in_force: &InForce) -> bool {
-        let Some(generation) = self.compile(in_force) else { return false };
+    async fn tighten(&mut self, in_force: &InForce, operator: &Operator) -> bool {
+        let Some(generation) = self.compile(in_force, operator) else { return false };
         if let Some(dns) = &self.dns {
             dns.set(generation.dns.clone());
         }
@@ -276,8 +316,8 @@ impl Agent {
 
     /// A generation that allows more: Envoy has it before nftables lets new traffic there, and DNS
     /// says names last.
-    async fn loosen(&mut self, in_force: &InForce) -> bool {
-        let Some(generation) = self.compile(in_force) else { return false };
+    async fn loosen(&mut self, in_force: &InForce, operator: &Operator) -> bool {
+        let Some(generation) = self.compile(in_force, operator) else { return false };
         if !(self.feed(&generation).await && self.open(&generation).await) {
             return false;
         }
@@ -295,9 +335,9 @@ impl Agent {
         tracing::info!("ready: generation {number} is in force");
     }
 
-    fn compile(&mut self, in_force: &InForce) -> Option<Generation> {
+    fn compile(&mut self, in_force: &InForce, operator: &Operator) -> Option<Generation> {
         self.number += 1;
-        let (operator, ports) = (&self.settings.operator, &self.settings.layout.ports);
+        let ports = &self.settings.layout.ports;
         match Generation::compile(self.number, in_force, operator, &mut self.names, ports) {
             Ok(generation) => Some(generation),
             Err(error) => {
@@ -350,13 +390,14 @@ impl Agent {
         // Where it fails: later, and later.
         let next = (backoff * 2).min(RESTARTS_AFTER.1);
         let Some(policy) = self.in_force.clone() else { return };
-        if !self.start_with(&InForce::Only(policy)).await {
+        let operator = self.operator.clone();
+        if !self.start_with(&InForce::Only(policy), &operator).await {
             self.restart = Some((Instant::now() + next, next));
         }
     }
 
-    async fn start_with(&mut self, in_force: &InForce) -> bool {
-        let Some(generation) = self.compile(in_force) else { return false };
+    async fn start_with(&mut self, in_force: &InForce, operator: &Operator) -> bool {
+        let Some(generation) = self.compile(in_force, operator) else { return false };
         let Some(files) = &self.files else { return false };
         let written =
             files.write_generation(&generation.filter).and_then(|()| files.write_bootstrap());
@@ -398,7 +439,8 @@ impl Agent {
     }
 
     fn say(&mut self) {
-        self.status.problem = self.no_way.clone().or_else(|| self.not_taken.clone());
+        let problems = [&self.no_way, &self.not_taken, &self.operator_not_taken];
+        self.status.problem = problems.into_iter().find_map(Clone::clone);
         self.status.agent_resident_bytes = status::resident_bytes(std::process::id());
         self.status.envoy_resident_bytes =
             self.envoy.as_ref().and_then(|child| status::resident_bytes(child.pid()));
@@ -462,6 +504,12 @@ async fn died(envoy: Option<&mut Child>) {
         Some(child) => drop(child.ended().await),
         None => std::future::pending().await,
     }
+}
+
+/// What a file says, and the guardrails that no file takes away.
+fn with_guards(mut file: Operator, always: &Operator) -> Operator {
+    file.protected.extend(&always.protected);
+    file
 }
 
 /// The addresses of this namespace: no sandbox reaches them, whatever its policy says.

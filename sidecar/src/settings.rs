@@ -14,8 +14,10 @@ use crate::source::ControlPlane;
 pub struct Settings {
     /// Interfaces, ports, users.
     pub layout: Layout,
-    /// Guardrails and the order of rules.
+    /// What the command line says of guardrails. The file's are added.
     pub operator: Operator,
+    /// A file with the operator's settings, followed like a policy's.
+    pub operator_file: Option<PathBuf>,
     /// Where the policy comes from.
     pub source: Source,
     /// The resolvers that the DNS proxy asks, first choice first.

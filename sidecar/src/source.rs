@@ -1,4 +1,4 @@
-//! Where the policy comes from: a file, or the control plane.
+//! Where the policy comes from: a file, or the control plane. And the operator's settings: a file.
 //!
 //! A source never gives up, and never hands on what it does not understand: what is in force stays.
 
@@ -10,30 +10,30 @@ pub use control_plane::ControlPlane;
 use sandgate_policy::egress::NetworkPolicy;
 use tokio::sync::watch;
 
-/// The last good policy, none before there is one; and what is wrong with a later one.
+/// The last good one (a policy, mostly), none before there is one; and what is wrong with a later one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Offer {
+pub struct Offer<T = NetworkPolicy> {
     /// What should be in force.
-    pub policy: Option<NetworkPolicy>,
+    pub good: Option<T>,
     /// Why something newer is not: one sentence.
     pub problem: Option<String>,
 }
 
 /// A source's end of the line.
 #[derive(Clone, Debug)]
-pub struct Offers(watch::Sender<Offer>);
+pub struct Offers<T = NetworkPolicy>(watch::Sender<Offer<T>>);
 
-impl Offers {
+impl<T: Default + PartialEq> Offers<T> {
     /// A line without an offer.
     #[must_use]
-    pub fn new() -> (Self, watch::Receiver<Offer>) {
+    pub fn new() -> (Self, watch::Receiver<Offer<T>>) {
         let (sender, receiver) = watch::channel(Offer::default());
         (Self(sender), receiver)
     }
 
-    /// A good policy.
-    pub fn good(&self, policy: NetworkPolicy) {
-        let offer = Offer { policy: Some(policy), problem: None };
+    /// A good one.
+    pub fn good(&self, good: T) {
+        let offer = Offer { good: Some(good), problem: None };
         self.0.send_if_modified(|held| {
             let changed = *held != offer;
             *held = offer;

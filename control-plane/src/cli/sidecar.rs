@@ -26,7 +26,8 @@ pub(super) struct SidecarArgs {
     sandbox_interface: Option<Interface>,
     #[command(flatten)]
     source: SourceArgs,
-    /// File with the operator's settings (JSON): rule_order, protected, also_global
+    /// File with the operator's settings (JSON): rule_order, protected, also_global; read again when
+    /// it changes, and a bad one changes nothing
     #[arg(long, value_name = "FILE")]
     operator_file: Option<PathBuf>,
     /// Range that no sandbox reaches, whatever its policy says: edges, the control plane, the
@@ -135,15 +136,7 @@ impl SidecarArgs {
     }
 
     fn settings(self) -> anyhow::Result<Settings> {
-        let mut operator = match &self.operator_file {
-            None => Operator::default(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("--operator-file {} can't be read", path.display()))?;
-                serde_json::from_str(&text)
-                    .with_context(|| format!("--operator-file {} is not valid", path.display()))?
-            }
-        };
+        let mut operator = Operator::default();
         operator.protected.extend(self.protected);
         operator.protected.extend(self.edges.iter().copied());
         let mode = match self.mode {
@@ -169,6 +162,7 @@ impl SidecarArgs {
                 ports: Ports::default(),
             },
             operator,
+            operator_file: self.operator_file,
             source: self.source.source()?,
             resolvers,
             envoy: Program { path: program(&self.envoy)?, uid: self.envoy_uid },

@@ -243,8 +243,8 @@ fn follow(
 async fn next(offered: &mut watch::Receiver<Offer>) -> (Option<Value>, Option<String>) {
     let limit = Duration::from_secs(20);
     tokio::time::timeout(limit, offered.changed()).await.expect("told nothing").unwrap();
-    let Offer { policy, problem } = offered.borrow_and_update().clone();
-    (policy.map(|policy| serde_json::to_value(policy).unwrap()), problem)
+    let Offer { good, problem } = offered.borrow_and_update().clone();
+    (good.map(|policy| serde_json::to_value(policy).unwrap()), problem)
 }
 
 #[tokio::test]

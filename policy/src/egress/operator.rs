@@ -29,6 +29,31 @@ pub struct Operator {
     pub also_global: Vec<IpNet>,
 }
 
+impl Operator {
+    /// What neither of two settings forbids, and perhaps less: in force while one takes the place of the
+    /// other, so that nothing is allowed on the way that only one of them allows.
+    #[must_use]
+    pub fn stricter(&self, other: &Self) -> Self {
+        let deny_first = [self, other].iter().any(|one| one.rule_order == RuleOrder::DenyFirst);
+        let mut protected = self.protected.clone();
+        protected.extend(other.protected.iter().filter(|range| !self.protected.contains(range)));
+        // Two ranges have nothing in common, or one lies in the other.
+        let common = |one: &IpNet, other: &IpNet| {
+            let inner = if one.prefix_len() >= other.prefix_len() { one } else { other };
+            (one.contains(&inner.network()) && other.contains(&inner.network())).then_some(*inner)
+        };
+        let pairs = self
+            .also_global
+            .iter()
+            .flat_map(|one| other.also_global.iter().filter_map(move |other| common(one, other)));
+        Self {
+            rule_order: if deny_first { RuleOrder::DenyFirst } else { RuleOrder::AllowFirst },
+            protected,
+            also_global: pairs.collect(),
+        }
+    }
+}
+
 /// The wire form, before its ranges are understood.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

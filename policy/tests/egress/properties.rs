@@ -201,6 +201,32 @@ proptest! {
     }
 
     #[test]
+    fn what_the_stricter_of_two_settings_lets_through_each_of_them_does(
+        network in network(), old in operator(), new in operator(), destination in destination(),
+        address in address(), sni in fact(), host in fact(), name in name(),
+    ) {
+        let policy = |operator: &Operator| Policy::new(&network, operator);
+        let both = policy(&old.stricter(&new));
+        let facts = Facts { destination: &destination, sni, host };
+        let accepts = |policy: &Policy| {
+            let lists = [policy.address_rules(), policy.dial_rules()];
+            lists.map(|list| list.first_match(address).map(|rule| rule.action) == Some(Action::Accept))
+        };
+        for one in [policy(&old), policy(&new)] {
+            prop_assert!(one.decide(&facts).is_allowed() || !both.decide(&facts).is_allowed());
+            prop_assert!(one.judge_dial(&name).is_allowed() || !both.judge_dial(&name).is_allowed());
+            let (found, found_by_both) =
+                (one.judge_found(&name, address), both.judge_found(&name, address));
+            prop_assert!(found.is_allowed() || !found_by_both.is_allowed());
+            for (one, both) in accepts(&one).into_iter().zip(accepts(&both)) {
+                prop_assert!(one || !both);
+            }
+        }
+        // It forbids no more than it has to where the two are one.
+        prop_assert_eq!(policy(&old.stricter(&old)).decide(&facts), policy(&old).decide(&facts));
+    }
+
+    #[test]
     fn both_members_of_a_conjunction_allow_what_it_allows(
         old in network(), new in network(), operator in operator(), destination in destination(),
         sni in fact(), host in fact(),

@@ -26,6 +26,7 @@ mod names;
 mod off;
 mod open;
 mod rebinding;
+mod operator;
 mod requests;
 mod shared;
 mod support;
@@ -54,6 +55,7 @@ fn main() -> std::process::ExitCode {
         words::TESTS,
         updates::TESTS,
         atomic::TESTS,
+        operator::TESTS,
         failures::TESTS,
         bounds::TESTS,
         accounts::TESTS,
