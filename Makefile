@@ -1,10 +1,10 @@
 # What a developer types. Each target is a script in scripts/, which says what it does at its head.
 
-.PHONY: help run try test clients check wasm envoy bench clean
+.PHONY: help run try test clients check wasm envoy bench bench-egress clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: ## Run Sandgate here: control plane, demo sandboxes, Envoy on localhost:9443 and 9444
 	@scripts/setup build envoy
@@ -40,6 +40,11 @@ envoy: ## Get Envoy 1.40 and print where it is
 bench: ## Measure what the edge costs a request, on this machine
 	@scripts/setup build envoy
 	@exec scripts/bench
+
+bench-egress: ## Measure what the sidecar costs a connection, a request and a DNS question, on this machine (root)
+	@scripts/setup build envoy sidecar
+	@scripts/bench-egress
+	@exec cargo run --release --package sandgate-sidecar --example dns_bench
 
 clean: ## Remove all that these targets made: target/, .sandgate/, .cache/
 	@exec scripts/clean
