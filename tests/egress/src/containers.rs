@@ -59,8 +59,7 @@ impl Containers {
         }
         let program = built("debug/sandgate", "cargo build --package sandgate")?;
         let filter = built("filters/sandgate_egress.wasm", "scripts/wasm")?;
-        let (name, tag) = image(&program)?;
-        let image = || GenericImage::new(name.clone(), tag.clone());
+        let images = Images::make(&program, &filter)?;
         let folder = tempfile::tempdir()?;
         let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
         put("policy.json", &setup.policy.to_string())?;
@@ -68,7 +67,8 @@ impl Containers {
         put("resolv.conf", &format!("nameserver {}\n", site::RESOLVER))?;
 
         let resolver = folder.path().join("resolv.conf");
-        let sandbox = image()
+        let sandbox = images
+            .sandbox
             .with_entrypoint("sleep")
             .with_cmd(["infinity"])
             .with_network("none")
@@ -78,8 +78,8 @@ impl Containers {
             .context("the sandbox's container does not start")?;
         let inside = |name: &str| format!("{INSIDE}/{name}");
         let mut command = vec!["-c".to_owned(), WHEN_WIRED.to_owned(), inside("wired")];
-        command
-            .extend(["sandgate", "sidecar", "--sandbox-interface", "sandbox0"].map(str::to_owned));
+        command.extend(images.entrypoint);
+        command.extend(["--sandbox-interface", "sandbox0"].map(str::to_owned));
         for (option, file) in [
             ("--policy-file", "policy.json"),
             ("--operator-file", "operator.json"),
@@ -88,8 +88,8 @@ impl Containers {
             command.extend([option.to_owned(), inside(file)]);
         }
         command.extend(["--resolver".to_owned(), site::RESOLVER.to_string()]);
-        command.extend(["--filter", "/sandgate_egress.wasm"].map(str::to_owned));
-        let sidecar = image()
+        let sidecar = images
+            .sidecar
             .with_entrypoint("sh")
             .with_cmd(command)
             .with_network("none")
@@ -97,8 +97,6 @@ impl Containers {
             // Its settings are below /proc/sys, which engines make read-only.
             .with_host_config_modifier(|host| host.readonly_paths = Some(Vec::new()))
             .with_mount(bind(folder.path(), INSIDE))
-            .with_mount(bind(&program, "/usr/local/bin/sandgate"))
-            .with_mount(bind(&filter, "/sandgate_egress.wasm"))
             .start()
             .context("the sidecar's container does not start")?;
 
@@ -147,11 +145,30 @@ fn bind(from: &Path, to: &str) -> Mount {
     Mount::bind_mount(from.display().to_string(), to)
 }
 
-/// The image of both, made if it is missing.
-fn image(program: &Path) -> Result<(String, String)> {
-    let made = output(Command::new(root().join("scripts/egress-image")).arg(program))?;
-    let (name, tag) = made.trim().rsplit_once(':').context("an image without a tag")?;
-    Ok((name.to_owned(), tag.to_owned()))
+/// What the containers are made of.
+struct Images {
+    sandbox: GenericImage,
+    /// By envoy/sidecar.Dockerfile, as users build it.
+    sidecar: GenericImage,
+    /// What the sidecar's image starts, which waits for its links here.
+    entrypoint: Vec<String>,
+}
+
+impl Images {
+    /// Makes them, if they are missing.
+    fn make(program: &Path, filter: &Path) -> Result<Self> {
+        let mut script = Command::new(root().join("scripts/egress-image"));
+        let made = output(script.args([program, filter]))?;
+        let (sandbox, sidecar) = made.trim().split_once(' ').context("two images")?;
+        let image = |name: &str| -> Result<GenericImage> {
+            let (name, tag) = name.rsplit_once(':').context("an image without a tag")?;
+            Ok(GenericImage::new(name, tag))
+        };
+        let mut inspect = Command::new("docker");
+        inspect.args(["inspect", "--format", "{{json .Config.Entrypoint}}", sidecar]);
+        let entrypoint = serde_json::from_str(&output(&mut inspect)?)?;
+        Ok(Self { sandbox: image(sandbox)?, sidecar: image(sidecar)?, entrypoint })
+    }
 }
 
 /// The number of a container's first process, on this machine.
