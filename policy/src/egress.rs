@@ -29,6 +29,7 @@ pub mod facts;
 pub mod first_bytes;
 pub mod global;
 pub mod guardrail;
+pub mod list;
 pub mod name;
 pub mod network_policy;
 pub mod operator;

@@ -29,6 +29,9 @@ pub enum InvalidEntry {
     /// An IPv6 address in square brackets.
     #[error("has square brackets; write the IPv6 address without them")]
     Brackets,
+    /// A domain, where only addresses can stand.
+    #[error("is not an IP address or range")]
+    Domain,
     /// Bits behind the prefix are set, so that one address and a range may both be meant.
     #[error("has bits set behind its prefix; write `{0}` for the range or `{1}` for the address")]
     HostBits(IpNet, IpAddr),

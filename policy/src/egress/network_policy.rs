@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Entry, InvalidEntry};
+use super::entry::Entry;
+use super::list::{self, BadEntry};
 
 /// Entries that one list may have.
 pub const ENTRIES_MAX: usize = 1_000;
-/// Characters of a bad entry that an error shows.
-const SHOWN_MAX: usize = 80;
 
 /// A network policy. Strict: a key that is not known is an error, so that a typo can't switch a
 /// protection off in silence. A key that is missing has its default.
@@ -55,17 +54,8 @@ fn yes() -> bool {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidNetworkPolicy {
     /// An entry that is neither an address, a range nor a domain.
-    #[error("`{field}[{index}]` (`{shown}`) {problem}")]
-    Entry {
-        /// The list.
-        field: &'static str,
-        /// Where in the list, from 0.
-        index: usize,
-        /// The entry, escaped, cut short where it is long.
-        shown: String,
-        /// What is wrong with it, and what to write.
-        problem: InvalidEntry,
-    },
+    #[error(transparent)]
+    Entry(#[from] BadEntry),
     /// A list that is too long.
     #[error(
         "`{field}` has {count} entries; at most {ENTRIES_MAX} are allowed: join addresses to ranges, or names to `*.` domains"
@@ -94,13 +84,5 @@ fn parse(field: &'static str, entries: &[String]) -> Result<Vec<Entry>, InvalidN
     if entries.len() > ENTRIES_MAX {
         return Err(InvalidNetworkPolicy::TooMany { field, count: entries.len() });
     }
-    let parse_one = |(index, text): (usize, &String)| {
-        Entry::parse(text).map_err(|problem| InvalidNetworkPolicy::Entry {
-            field,
-            index,
-            shown: text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect(),
-            problem,
-        })
-    };
-    entries.iter().enumerate().map(parse_one).collect()
+    Ok(list::parse(field, entries, Entry::parse)?)
 }

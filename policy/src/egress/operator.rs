@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, InvalidEntry};
+use super::list::{self, BadEntry};
 
 /// Which list of a policy is looked at first.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
@@ -66,53 +67,22 @@ struct Raw {
     also_global: Vec<String>,
 }
 
-/// What is wrong with the operator's settings, and where.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum InvalidOperator {
-    /// A domain: guardrails are about addresses.
-    #[error("`{field}[{index}]` (`{shown}`) is not an IP address or range")]
-    Domain {
-        /// The list.
-        field: &'static str,
-        /// Where in the list, from 0.
-        index: usize,
-        /// The entry.
-        shown: String,
-    },
-    /// Not an address or range.
-    #[error("`{field}[{index}]` (`{shown}`) {problem}")]
-    Entry {
-        /// The list.
-        field: &'static str,
-        /// Where in the list, from 0.
-        index: usize,
-        /// The entry, escaped.
-        shown: String,
-        /// What is wrong with it, and what to write.
-        problem: InvalidEntry,
-    },
-}
-
 impl TryFrom<Raw> for Operator {
-    type Error = InvalidOperator;
+    type Error = BadEntry;
 
-    fn try_from(raw: Raw) -> Result<Self, InvalidOperator> {
+    fn try_from(raw: Raw) -> Result<Self, BadEntry> {
         Ok(Self {
             rule_order: raw.rule_order,
-            protected: parse("protected", &raw.protected)?,
-            also_global: parse("also_global", &raw.also_global)?,
+            protected: list::parse("protected", &raw.protected, range)?,
+            also_global: list::parse("also_global", &raw.also_global, range)?,
         })
     }
 }
 
-fn parse(field: &'static str, entries: &[String]) -> Result<Vec<IpNet>, InvalidOperator> {
-    let parse_one = |(index, text): (usize, &String)| {
-        let shown = text.escape_debug().to_string();
-        match Entry::parse(text) {
-            Ok(Entry::Address(range)) => Ok(range),
-            Ok(Entry::Domain(_)) => Err(InvalidOperator::Domain { field, index, shown }),
-            Err(problem) => Err(InvalidOperator::Entry { field, index, shown, problem }),
-        }
-    };
-    entries.iter().enumerate().map(parse_one).collect()
+/// Guardrails are about addresses.
+fn range(text: &str) -> Result<IpNet, InvalidEntry> {
+    match Entry::parse(text)? {
+        Entry::Address(range) => Ok(range),
+        Entry::Domain(_) => Err(InvalidEntry::Domain),
+    }
 }
