@@ -1,7 +1,8 @@
 //! Suspend and resume.
 
-use axum::body::Body;
-use axum::extract::State;
+use std::time::Duration;
+
+use axum::extract::{FromRequest, FromRequestParts as _, Request, State};
 use axum::http::StatusCode;
 use sandgate_policy::gateway::{ErrorBody, SandboxState};
 
@@ -37,16 +38,8 @@ use crate::model::Sandbox;
 )]
 pub(super) async fn suspend(
     State(api): State<Api>,
-    caller: Caller,
-    slot: Slot,
-    target: Target,
-    parameters: Parameters,
-    body: Body,
+    Step { sandbox, wait, target }: Step,
 ) -> Answer {
-    let wait = parameters.wait()?;
-    read_nothing(body).await?;
-    let sandbox = target.find(&api, &caller).await?;
-    slot.wait()?;
     let sandbox = api.fleet.suspend(sandbox.id, wait).await.map_err(|error| {
         let (status, code) = match error {
             SuspendError::Ephemeral => (StatusCode::BAD_REQUEST, "SANDBOX_NOT_SUSPENDABLE"),
@@ -83,18 +76,7 @@ pub(super) async fn suspend(
         (status = 422, description = "`SANDBOX_REFUSED`: the platform will not run it, and says why.", body = ErrorBody),
     )
 )]
-pub(super) async fn resume(
-    State(api): State<Api>,
-    caller: Caller,
-    slot: Slot,
-    target: Target,
-    parameters: Parameters,
-    body: Body,
-) -> Answer {
-    let wait = parameters.wait()?;
-    read_nothing(body).await?;
-    let sandbox = target.find(&api, &caller).await?;
-    slot.wait()?;
+pub(super) async fn resume(State(api): State<Api>, Step { sandbox, wait, target }: Step) -> Answer {
     let resumed = api.fleet.resume(sandbox.id, ResumePolicy::Owner, wait).await;
     let sandbox = resumed.map_err(|error| match error {
         ResumeError::NotFound => ApiError::no_sandbox(),
@@ -106,6 +88,29 @@ pub(super) async fn resume(
     })?;
     api.seen(api.fleet.db().feed().newest()).await;
     Ok(api.show(reached(&sandbox, SandboxState::Running), &sandbox, &target))
+}
+
+/// What a call asks for that moves a sandbox on and waits for that. From here on it only waits.
+pub(super) struct Step {
+    sandbox: Sandbox,
+    wait: Duration,
+    target: Target,
+}
+
+impl FromRequest<Api> for Step {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, api).await?;
+        let slot = Slot::from_request_parts(&mut parts, api).await?;
+        let target = Target::from_request_parts(&mut parts, api).await?;
+        let wait = Parameters::from_request_parts(&mut parts, api).await?.wait()?;
+        read_nothing(body).await?;
+        let sandbox = target.find(api, &caller).await?;
+        slot.wait()?;
+        Ok(Self { sandbox, wait, target })
+    }
 }
 
 /// 200: done. 202: the caller may ask for the state until it is.
