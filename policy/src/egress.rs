@@ -24,6 +24,7 @@
 pub mod address_rules;
 pub mod config;
 pub mod embedded;
+mod entries;
 pub mod entry;
 pub mod facts;
 pub mod first_bytes;

@@ -1,0 +1,66 @@
+//! `allow_out` or `deny_out`, compiled to look-ups.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::entry::Entry;
+use super::name::{DomainPattern, Name};
+use super::ranges::Ranges;
+
+/// One list of a policy, for look-ups.
+#[derive(Clone, Debug)]
+pub(super) struct Entries {
+    pub(super) ranges: Ranges<IpNet>,
+    exact: BTreeSet<Name>,
+    /// The names that `*.` stands before.
+    below: BTreeSet<Name>,
+}
+
+impl Entries {
+    pub(super) fn new(entries: &[Entry]) -> Self {
+        let ranges = entries.iter().filter_map(|entry| match entry {
+            Entry::Address(range) => Some((*range, *range)),
+            Entry::Domain(_) => None,
+        });
+        let patterns = || {
+            entries.iter().filter_map(|entry| match entry {
+                Entry::Address(_) => None,
+                Entry::Domain(pattern) => Some(pattern),
+            })
+        };
+        let exact = patterns().filter_map(|pattern| match pattern {
+            DomainPattern::Below(_) => None,
+            DomainPattern::Exact(name) => Some(name.clone()),
+        });
+        let below = patterns().filter_map(|pattern| match pattern {
+            DomainPattern::Below(parent) => Some(parent.clone()),
+            DomainPattern::Exact(_) => None,
+        });
+        Self { ranges: Ranges::new(ranges), exact: exact.collect(), below: below.collect() }
+    }
+
+    /// The entry that has the address, for an entry that allows.
+    pub(super) fn has_address(&self, address: IpAddr) -> Option<Entry> {
+        self.ranges.get_inside(address).map(|range| Entry::Address(*range))
+    }
+
+    /// The entry that has the address, for an entry that denies.
+    pub(super) fn denies_address(&self, address: IpAddr) -> Option<Entry> {
+        self.ranges.get(address).map(|range| Entry::Address(*range))
+    }
+
+    /// The entry that means the name: itself, or the nearest that it lies below.
+    pub(super) fn has_name(&self, name: &Name) -> Option<Entry> {
+        if self.exact.contains(name) {
+            return Some(Entry::Domain(DomainPattern::Exact(name.clone())));
+        }
+        let parent = name.ancestors().find_map(|ancestor| self.below.get(ancestor))?;
+        Some(Entry::Domain(DomainPattern::Below(parent.clone())))
+    }
+
+    pub(super) fn has_names(&self) -> bool {
+        !self.exact.is_empty() || !self.below.is_empty()
+    }
+}
