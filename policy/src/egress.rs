@@ -4,7 +4,7 @@
 //!
 //! 1. [`network_policy`]: what the sandbox's owner said, of [`entry`]s: ranges and [`name`]s.
 //! 2. [`operator`]: what no owner can override: guardrails, and the order of the rules.
-//! 3. [`policy`]: both, compiled to lookups; [`policy::Policy::decide`] is the only maker of a
+//! 3. [`policy`]: both, compiled to lookups, with the [`denied_addresses`] that the agent knows; [`policy::Policy::decide`] is the only maker of a
 //!    [`verdict::Permit`].
 //! 4. [`facts`]: what is known of a connection: where it goes, and the names that it shows.
 //! 5. [`verdict`]: where it may go, or the [`rule`] that forbids it.
@@ -15,7 +15,8 @@
 //!
 //! 1. a guardrail has the address: deny;
 //! 2. `allow_out` has the address, or a name: allow;
-//! 3. `deny_out` has the address, or a name: deny;
+//! 3. `deny_out` has the address, or a name, or there is no name and the address is known to be that of a
+//!    denied name: deny;
 //! 4. `allow_internet_access`, and the address is globally routable: allow;
 //! 5. deny.
 //!
@@ -23,6 +24,7 @@
 
 pub mod address_rules;
 pub mod config;
+pub mod denied_addresses;
 pub mod embedded;
 mod entries;
 pub mod entry;
@@ -41,6 +43,7 @@ pub mod rule;
 pub mod verdict;
 
 pub use address_rules::{Action, AddressRule, AddressRules};
+pub use denied_addresses::DeniedAddresses;
 pub use entry::{Entry, InvalidEntry};
 pub use facts::{Destination, Facts, NameFact, Virtual};
 pub use name::{DomainPattern, InvalidName, Name};

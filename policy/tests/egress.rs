@@ -3,6 +3,7 @@
 mod address_rules;
 mod config;
 mod decisions;
+mod denied_addresses;
 mod entries;
 mod facts;
 mod first_bytes;

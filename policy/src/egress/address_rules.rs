@@ -59,25 +59,28 @@ impl Policy {
     /// What the policy says of addresses alone.
     #[must_use]
     pub fn address_rules(&self) -> AddressRules {
-        let deny_is_tried = true;
-        self.rules(deny_is_tried, self.internet, &Rule::AllowInternetAccess)
+        self.rules(Denied::ByAddress, self.internet, &Rule::AllowInternetAccess)
     }
 
-    /// What Envoy may dial: by address where [`Self::address_rules`] accepts, and by name what
+    /// What Envoy may dial: by address where [`Self::judge_place`] allows, and by name what
     /// [`Self::judge_found`] allows for some name. Envoy judges names; this holds where a name is
     /// bound to another address between its resolution and the dialling.
     #[must_use]
     pub fn dial_rules(&self) -> AddressRules {
+        // A name may be in sight where another that has the same address is denied.
         if !self.allow.has_names() {
-            return self.address_rules();
+            return self.rules(Denied::ByRange, self.internet, &Rule::AllowInternetAccess);
         }
         // An allowed name may be at a denied address.
-        let deny_is_tried = self.order == RuleOrder::DenyFirst;
-        self.rules(deny_is_tried, true, &Rule::AllowedName)
+        let denied = match self.order {
+            RuleOrder::AllowFirst => Denied::Nothing,
+            RuleOrder::DenyFirst => Denied::ByRange,
+        };
+        self.rules(denied, true, &Rule::AllowedName)
     }
 
     /// `globals`: whether what no list has is accepted where it is globally routable, by `rule`.
-    fn rules(&self, deny_is_tried: bool, globals: bool, rule: &Rule) -> AddressRules {
+    fn rules(&self, denied: Denied, globals: bool, rule: &Rule) -> AddressRules {
         let mut rules = Vec::new();
         let mut seen = BTreeSet::new();
         for region in Region::all() {
@@ -102,11 +105,19 @@ impl Policy {
                         let rule = Rule::AllowOut(Entry::Address(*entry));
                         step(region.hold(range), Action::Accept, needs_names, rule);
                     }
-                } else if deny_is_tried {
+                    continue;
+                }
+                if denied != Denied::Nothing {
                     let needs_names = self.names_matter(false, true);
                     for (range, entry) in self.deny.ranges.longest_first() {
                         let rule = Rule::DenyOut(Entry::Address(*entry));
                         step(region.clip(range), Action::Reject, needs_names, rule);
+                    }
+                }
+                if denied == Denied::ByAddress {
+                    let needs_names = self.names_matter(false, false);
+                    for (range, rule) in self.unnamed.longest_first() {
+                        step(region.hold(range), Action::Reject, needs_names, rule.clone());
                     }
                 }
             }
@@ -130,6 +141,17 @@ impl Policy {
         }
         AddressRules { rules }
     }
+}
+
+/// What of `deny_out` is in a list.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Denied {
+    /// Ranges, and the addresses that denied names are known to have.
+    ByAddress,
+    /// Ranges.
+    ByRange,
+    /// Nothing.
+    Nothing,
 }
 
 /// A part of the address space in which the rules are complete, so that none before another matters.

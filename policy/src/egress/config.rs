@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::denied_addresses::DeniedAddresses;
 use super::facts::{Destination, Facts, NameFact, Virtual};
 use super::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
 use super::network_policy::NetworkPolicy;
@@ -33,6 +34,9 @@ pub struct RawEgressConfig {
     /// What the addresses that the DNS proxy made up stand for.
     #[serde(default)]
     pub virtual_addresses: BTreeMap<IpAddr, Virtual>,
+    /// The addresses that denied names have, as far as they are known.
+    #[serde(default, skip_serializing_if = "DeniedAddresses::is_empty")]
+    pub denied_addresses: DeniedAddresses,
 }
 
 /// A configuration that has been checked and compiled.
@@ -148,7 +152,9 @@ impl TryFrom<RawEgressConfig> for EgressConfig {
             let problem = format!("is {}; this filter reads {VERSION}", raw.version);
             return Err(wrong("version", problem));
         }
-        let compile = |network: &NetworkPolicy| Policy::new(network, &raw.operator);
+        let compile = |network: &NetworkPolicy| {
+            Policy::new(network, &raw.operator).knowing(&raw.denied_addresses)
+        };
         let policies = match raw.policies.as_slice() {
             [only] => Conjunction::new(compile(only), None),
             [old, new] => Conjunction::new(compile(old), Some(compile(new))),

@@ -13,7 +13,7 @@ use super::ranges::Ranges;
 #[derive(Clone, Debug)]
 pub(super) struct Entries {
     pub(super) ranges: Ranges<IpNet>,
-    exact: BTreeSet<Name>,
+    pub(super) exact: BTreeSet<Name>,
     /// The names that `*.` stands before.
     below: BTreeSet<Name>,
 }

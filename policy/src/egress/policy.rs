@@ -23,9 +23,21 @@ pub struct Policy {
     pub(super) guardrails: Ranges<IpNet>,
     pub(super) allow: Entries,
     pub(super) deny: Entries,
+    /// Addresses that names which `deny` has are known to have, for what shows no name.
+    pub(super) unnamed: Ranges<Rule>,
     /// Whatever `global` says, which holds longer prefixes than the operator may write.
     pub(super) also_global: Ranges<()>,
     pub(super) global: Ranges<bool>,
+}
+
+/// What a connection shows of the name that it is for.
+#[derive(Clone, Copy)]
+enum Shown<'a> {
+    Name(&'a Name),
+    /// Nothing: it may be for any name that has the address.
+    Nothing,
+    /// A name that has been judged.
+    Judged,
 }
 
 /// The first judgement of two that says something.
@@ -42,6 +54,7 @@ impl Policy {
             guardrails: Ranges::new(guardrails.map(|range| (range, range))),
             allow: Entries::new(&network.allow_out),
             deny: Entries::new(&network.deny_out),
+            unnamed: Ranges::new([]),
             also_global: Ranges::new(operator.also_global.iter().map(|range| (*range, ()))),
             global: Ranges::new(global::TABLE),
         }
@@ -53,7 +66,7 @@ impl Policy {
     pub fn decide(&self, facts: &Facts<'_>) -> Verdict {
         let address = match facts.destination {
             Destination::Address(address) if !self.needs_names(*address) => {
-                return self.judge(Some(*address), None);
+                return self.judge_address(*address);
             }
             Destination::Address(address) => Some(*address),
             Destination::Virtual(_) => None,
@@ -71,13 +84,13 @@ impl Policy {
         for (fact, not_understood) in in_sight {
             let verdict = match fact {
                 NameFact::Absent => continue,
-                NameFact::Address(literal) => match (self.judge(Some(*literal), None), address) {
+                NameFact::Address(literal) => match (self.judge_address(*literal), address) {
                     (Verdict::Deny(denial), _) => Verdict::Deny(denial),
                     // It allows nothing that the destination does not allow by itself.
-                    (Verdict::Allow(_), Some(address)) => self.judge(Some(address), None),
+                    (Verdict::Allow(_), Some(address)) => self.judge_address(address),
                     (Verdict::Allow(_), None) => Verdict::deny(not_understood),
                 },
-                NameFact::Name(name) => self.judge(address, Some(name)),
+                NameFact::Name(name) => self.judge(address, Shown::Name(name)),
                 NameFact::Unparsable => Verdict::deny(not_understood),
             };
             match &verdict {
@@ -94,13 +107,18 @@ impl Policy {
         }
         allowed.unwrap_or_else(|| match facts.destination {
             Destination::Virtual(_) => Verdict::deny(Rule::NoName),
-            Destination::Address(address) => self.judge(Some(*address), None),
+            Destination::Address(address) => self.judge_address(*address),
         })
     }
 
     /// Judges an address by itself, as for a packet that shows no name.
     pub fn judge_address(&self, address: IpAddr) -> Verdict {
-        self.judge(Some(address), None)
+        self.judge(Some(address), Shown::Nothing)
+    }
+
+    /// Judges the address that a connection is at, whose names pass.
+    pub fn judge_place(&self, address: IpAddr) -> Verdict {
+        self.judge(Some(address), Shown::Judged)
     }
 
     /// Whether SNI or Host can change the verdict about this address. Where they can't, nothing
@@ -135,13 +153,13 @@ impl Policy {
 
     /// Judges a name that Envoy is to resolve and dial, before the addresses are known.
     pub fn judge_dial(&self, name: &Name) -> Verdict {
-        self.judge(None, Some(name))
+        self.judge(None, Shown::Name(name))
     }
 
     /// Judges an address that a name which Envoy dials was resolved to: "what it finds is judged by
     /// 1 again and must be globally routable unless `allow_out` has it by address".
     pub fn judge_found(&self, name: &Name, address: IpAddr) -> Verdict {
-        match self.judge(Some(address), Some(name)) {
+        match self.judge(Some(address), Shown::Name(name)) {
             Verdict::Allow(permit)
                 if matches!(permit.route(), Route::ByName(_)) && !self.is_global(address) =>
             {
@@ -159,17 +177,18 @@ impl Policy {
     }
 
     /// The five steps, for an address (none: it is virtual) and at most one name.
-    fn judge(&self, address: Option<IpAddr>, name: Option<&Name>) -> Verdict {
+    fn judge(&self, address: Option<IpAddr>, shown: Shown<'_>) -> Verdict {
+        let name = shown.name();
         let guardrail = address.and_then(|address| self.guardrails.get(address));
         if let Some(range) = guardrail {
             return Verdict::deny(Rule::Guardrail(*range));
         }
         let listed = match self.order {
             RuleOrder::AllowFirst => {
-                self.listed_allow(address, name).or_else(|| self.listed_deny(address, name))
+                self.listed_allow(address, name).or_else(|| self.listed_deny(address, shown))
             }
             RuleOrder::DenyFirst => {
-                self.listed_deny(address, name).or_else(|| self.listed_allow(address, name))
+                self.listed_deny(address, shown).or_else(|| self.listed_allow(address, name))
             }
         };
         listed.unwrap_or_else(|| self.judge_unlisted(address, name))
@@ -187,10 +206,14 @@ impl Policy {
         })
     }
 
-    fn listed_deny(&self, address: Option<IpAddr>, name: Option<&Name>) -> Step {
+    fn listed_deny(&self, address: Option<IpAddr>, shown: Shown<'_>) -> Step {
         let by_address = address.and_then(|address| self.deny.denies_address(address));
-        let entry = by_address.or_else(|| self.deny.has_name(name?))?;
-        Some(Verdict::deny(Rule::DenyOut(entry)))
+        let listed = by_address.or_else(|| self.deny.has_name(shown.name()?)).map(Rule::DenyOut);
+        let rule = listed.or_else(|| match shown {
+            Shown::Nothing => self.unnamed.get(address?).cloned(),
+            Shown::Name(_) | Shown::Judged => None,
+        });
+        rule.map(Verdict::deny)
     }
 
     /// Steps 4 and 5. What a virtual address's name resolves to is judged when it is dialled.
@@ -203,6 +226,15 @@ impl Policy {
             (None, None) => return Verdict::deny(Rule::NoName),
         };
         Verdict::allow(route, Rule::AllowInternetAccess)
+    }
+}
+
+impl<'a> Shown<'a> {
+    fn name(self) -> Option<&'a Name> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Nothing | Self::Judged => None,
+        }
     }
 }
 

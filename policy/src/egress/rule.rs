@@ -1,6 +1,7 @@
 //! The rule that decided, for people, logs and metrics.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -19,6 +20,8 @@ pub enum Rule {
     Default,
     /// An entry of the policy's `deny_out`.
     DenyOut(Entry),
+    /// The same, by an address that a name which it denies is known to have: no name was in sight.
+    DenyOutAt(Entry, IpAddr),
     /// A range that no policy can open.
     Guardrail(IpNet),
     /// The request's Host is not understood, and rules are about names.
@@ -54,7 +57,7 @@ impl Rule {
             Self::AllowedName => "allowed_name",
             Self::AllowOut(_) => "allow_out",
             Self::Default => "default",
-            Self::DenyOut(_) => "deny_out",
+            Self::DenyOut(_) | Self::DenyOutAt(..) => "deny_out",
             Self::Guardrail(_) => "guardrail",
             Self::HostNotUnderstood => "host_not_understood",
             Self::NoName => "no_name",
@@ -72,6 +75,7 @@ impl fmt::Display for Rule {
             Self::AllowOut(entry) => write!(f, "allow_out {entry}"),
             Self::Default => f.write_str("default deny"),
             Self::DenyOut(entry) => write!(f, "deny_out {entry}"),
+            Self::DenyOutAt(entry, address) => write!(f, "deny_out {entry} ({address})"),
             Self::Guardrail(range) => write!(f, "guardrail {range}"),
             Self::HostNotUnderstood => f.write_str("Host not understood"),
             Self::NoName => f.write_str("no name in sight"),

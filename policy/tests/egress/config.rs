@@ -55,7 +55,7 @@ fn names_matter_where_they_matter_to_any_member() {
 #[test_case(r#"{"version":1,"generation":1,"policies":[{"allow_out":["a:1"]}]}"# => "the egress configuration is not valid: `allow_out[0]` (`a:1`) names a port; a policy is about hosts: leave the `:port` out at line 1 column 62"; "a bad entry")]
 #[test_case(r#"{"version":1,"generation":1,"policies":[{}],"virtual_addresses":{"8.8.8.8":"ok.test"}}"# => "the egress configuration's `virtual_addresses` holds 8.8.8.8; expected one of 198.18.0.0/15 or fd53:6700::/64"; "a real address as a virtual one")]
 #[test_case(r#"{"version":1,"generation":1,"policies":[{}],"virtual_addresses":{"198.18.0.1":"ok.test","198.18.0.2":"OK.test"}}"# => "the egress configuration's `virtual_addresses` holds 198.18.0.2 for `ok.test`, which has another already"; "two addresses for one name")]
-#[test_case(r#"{"version":1,"generation":1,"policies":[{}],"extra":1}"# => "the egress configuration is not valid: unknown field `extra`, expected one of `version`, `generation`, `policies`, `operator`, `virtual_addresses` at line 1 column 51"; "a field that is not known")]
+#[test_case(r#"{"version":1,"generation":1,"policies":[{}],"extra":1}"# => "the egress configuration is not valid: unknown field `extra`, expected one of `version`, `generation`, `policies`, `operator`, `virtual_addresses`, `denied_addresses` at line 1 column 51"; "a field that is not known")]
 #[test_case(r#"{"version":1,"generation":1}"# => "the egress configuration is not valid: missing field `policies` at line 1 column 28"; "policies are left out")]
 #[test_case("" => "the egress configuration is not valid: EOF while parsing a value at line 1 column 0"; "nothing")]
 fn is_refused(json: &str) -> String {

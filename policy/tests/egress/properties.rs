@@ -6,11 +6,11 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use sandgate_policy::egress::config::{Conjunction, EgressConfig};
 use sandgate_policy::egress::{
-    Action, Destination, DomainPattern, Entry, Facts, Lookup, Name, NameFact, NetworkPolicy,
-    Operator, Policy, Route, RuleOrder, Verdict, Virtual,
+    Action, DeniedAddresses, Destination, DomainPattern, Entry, Facts, Lookup, Name, NameFact,
+    NetworkPolicy, Operator, Policy, Route, RuleOrder, Verdict, Virtual,
 };
 
-use super::reference::{self, Outcome};
+use super::reference::{self, Known, Outcome};
 
 /// Addresses that lie close to rules, and to each other.
 const V4: [[u8; 4]; 12] = [
@@ -119,6 +119,36 @@ fn destination() -> impl Strategy<Value = Destination> {
     ]
 }
 
+fn known() -> impl Strategy<Value = Known> {
+    prop::collection::vec((name(), address()), 0..3)
+}
+
+/// A policy, what is known, and an address that often is known to be that of a name which is denied.
+fn aimed() -> impl Strategy<Value = (NetworkPolicy, Known, IpAddr)> {
+    (network(), known(), address(), any::<bool>()).prop_map(|(network, mut known, address, hit)| {
+        let denied = network.deny_out.iter().find_map(|entry| match entry {
+            Entry::Address(_) => None,
+            Entry::Domain(DomainPattern::Exact(name)) => Some(name.clone()),
+            Entry::Domain(DomainPattern::Below(parent)) => format!("a.{parent}").parse().ok(),
+        });
+        known.extend(denied.filter(|_| hit).map(|name| (name, address)));
+        (network, known, address)
+    })
+}
+
+/// The address, or sometimes something virtual.
+fn at(address: IpAddr, or: Destination) -> Destination {
+    match or {
+        Destination::Address(_) => Destination::Address(address),
+        Destination::Virtual(_) => or,
+    }
+}
+
+fn knowing(network: &NetworkPolicy, operator: &Operator, known: &Known) -> Policy {
+    let known = DeniedAddresses::new(known.clone()).expect("they are few");
+    Policy::new(network, operator).knowing(&known)
+}
+
 fn outcome(verdict: &Verdict) -> Outcome {
     match verdict {
         Verdict::Deny(_) => Outcome::Deny,
@@ -148,20 +178,21 @@ proptest! {
 
     #[test]
     fn decides_as_the_rules_read(
-        network in network(), operator in operator(), destination in destination(),
+        (network, known, address) in aimed(), operator in operator(), or in destination(),
         sni in fact(), host in fact(),
     ) {
-        let expected = reference::decide(&network, &operator, &destination, &sni, &host);
-        let policy = Policy::new(&network, &operator);
+        let destination = at(address, or);
+        let expected = reference::decide(&network, &operator, &known, &destination, &sni, &host);
+        let policy = knowing(&network, &operator, &known);
         let verdict = policy.decide(&Facts { destination: &destination, sni, host });
         prop_assert_eq!(outcome(&verdict), expected, "{}", verdict.rule());
     }
 
     #[test]
     fn the_list_of_addresses_says_what_the_decision_says(
-        network in network(), operator in operator(), address in address(),
+        (network, known, address) in aimed(), operator in operator(),
     ) {
-        let policy = Policy::new(&network, &operator);
+        let policy = knowing(&network, &operator, &known);
         let verdict = without_names(&policy, address);
         let rules = policy.address_rules();
         let rule = rules.first_match(address).expect("every address is in a range");
@@ -172,10 +203,10 @@ proptest! {
 
     #[test]
     fn where_no_names_are_needed_none_changes_anything(
-        network in network(), operator in operator(), address in address(),
+        (network, known, address) in aimed(), operator in operator(),
         sni in fact(), host in fact(),
     ) {
-        let policy = Policy::new(&network, &operator);
+        let policy = knowing(&network, &operator, &known);
         prop_assume!(!policy.needs_names(address));
         let destination = Destination::Address(address);
         let verdict = policy.decide(&Facts { destination: &destination, sni, host });
@@ -246,12 +277,16 @@ proptest! {
 
     #[test]
     fn envoy_may_dial_all_that_a_permit_leads_to(
-        network in network(), operator in operator(), address in address(), name in name(),
+        (network, known, address) in aimed(), operator in operator(),
+        name in name(), fact in fact(),
     ) {
-        let policy = Policy::new(&network, &operator);
+        let policy = knowing(&network, &operator, &known);
         let rules = policy.dial_rules();
         let rule = rules.first_match(address).expect("every address is in a range");
-        let allowed = without_names(&policy, address).is_allowed()
+        let destination = Destination::Address(address);
+        let facts = Facts { destination: &destination, sni: fact, host: NameFact::Absent };
+        let by_address = matches!(outcome(&policy.decide(&facts)), Outcome::Original(_));
+        let allowed = by_address || without_names(&policy, address).is_allowed()
             || policy.judge_found(&name, address).is_allowed();
         prop_assert!(rule.action == Action::Accept || !allowed, "{}", rule.rule);
     }
@@ -267,6 +302,30 @@ proptest! {
                 || without_names(&policy, address).is_allowed());
             prop_assert!(policy.is_global(address) || without_names(&policy, address).is_allowed());
         }
+    }
+
+    #[test]
+    fn what_is_known_of_denied_names_takes_nothing_from_who_shows_another(
+        (network, known, address) in aimed(), operator in operator(), or in destination(),
+        shown in name(),
+    ) {
+        let destination = at(address, or);
+        let facts = Facts {
+            destination: &destination, sni: NameFact::Name(shown), host: NameFact::Absent,
+        };
+        let without = Policy::new(&network, &operator).decide(&facts);
+        prop_assert_eq!(knowing(&network, &operator, &known).decide(&facts), without);
+    }
+
+    #[test]
+    fn what_is_known_of_denied_names_opens_nothing(
+        (network, known, address) in aimed(), operator in operator(), or in destination(),
+        sni in fact(), host in fact(),
+    ) {
+        let destination = at(address, or);
+        let facts = Facts { destination: &destination, sni, host };
+        let with = knowing(&network, &operator, &known).decide(&facts);
+        prop_assert!(!with.is_allowed() || with == Policy::new(&network, &operator).decide(&facts));
     }
 
     #[test]

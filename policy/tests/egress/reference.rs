@@ -63,9 +63,30 @@ fn is_meant(pattern: &DomainPattern, name: &Name) -> bool {
     }
 }
 
+/// What the agent found out: names, and addresses that they have.
+pub(super) type Known = Vec<(Name, IpAddr)>;
+
+/// Whether a name may not be reached at any address.
+fn is_denied(network: &NetworkPolicy, operator: &Operator, name: &Name) -> bool {
+    let in_list = |list: &[Entry]| {
+        list.iter().any(|entry| matches!(entry, Entry::Domain(pattern) if is_meant(pattern, name)))
+    };
+    let allow_wins = operator.rule_order == RuleOrder::AllowFirst && in_list(&network.allow_out);
+    in_list(&network.deny_out) && !allow_wins
+}
+
+/// Whether an address is one that a denied name is known to have.
+fn is_known(network: &NetworkPolicy, operator: &Operator, known: &Known, address: IpAddr) -> bool {
+    let judged = |address| inside(address).map_or(address, |(v4, _)| IpAddr::V4(v4));
+    known
+        .iter()
+        .any(|(name, has)| judged(*has) == judged(address) && is_denied(network, operator, name))
+}
+
 fn judge(
     network: &NetworkPolicy,
     operator: &Operator,
+    known: &Known,
     address: Option<IpAddr>,
     name: Option<&Name>,
 ) -> Outcome {
@@ -99,7 +120,10 @@ fn judge(
         (_, _, Some(name)) if named(&network.allow_out) => Some(Outcome::ByName(name.clone())),
         _ => None,
     };
-    let deny = || (denied_address || named(&network.deny_out)).then_some(Outcome::Deny);
+    let known_address = name.is_none()
+        && address.is_some_and(|address| is_known(network, operator, known, address));
+    let deny =
+        || (denied_address || named(&network.deny_out) || known_address).then_some(Outcome::Deny);
     let listed = match operator.rule_order {
         RuleOrder::AllowFirst => allow().or_else(deny),
         RuleOrder::DenyFirst => deny().or_else(allow),
@@ -115,6 +139,7 @@ fn judge(
 pub(super) fn decide(
     network: &NetworkPolicy,
     operator: &Operator,
+    known: &Known,
     destination: &Destination,
     sni: &NameFact,
     host: &NameFact,
@@ -123,7 +148,7 @@ pub(super) fn decide(
         Destination::Address(address) => Some(*address),
         Destination::Virtual(_) => None,
     };
-    let alone = judge(network, operator, address, None);
+    let alone = judge(network, operator, known, address, None);
     let lists = network.allow_out.iter().chain(&network.deny_out);
     let names_a_domain = lists.clone().any(|entry| matches!(entry, Entry::Domain(_)));
     // An address that a list decides about before any name is looked at needs no names.
@@ -151,9 +176,9 @@ pub(super) fn decide(
         outcomes.push(match fact {
             NameFact::Absent => continue,
             NameFact::Unparsable => Outcome::Deny,
-            NameFact::Name(name) => judge(network, operator, address, Some(name)),
+            NameFact::Name(name) => judge(network, operator, known, address, Some(name)),
             NameFact::Address(literal) => {
-                match (judge(network, operator, Some(*literal), None), address) {
+                match (judge(network, operator, known, Some(*literal), None), address) {
                     (Outcome::Deny, _) | (_, None) => Outcome::Deny,
                     (_, Some(_)) => alone.clone(),
                 }
