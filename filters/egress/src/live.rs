@@ -59,7 +59,8 @@ impl LiveStream {
         let mut places = config.policies().members().map(|policy| match (&self.route, peer) {
             (Route::ByName(name), Some(peer)) => policy.judge_found(name, peer),
             (Route::ByName(name), None) => policy.judge_dial(name),
-            (Route::Original(address), _) => policy.judge_address(*address),
+            // The facts have passed, and with them the names that it shows.
+            (Route::Original(address), _) => policy.judge_place(*address),
         });
         places.find(|verdict| !verdict.is_allowed()).map(|verdict| verdict.rule().clone())
     }

@@ -5,6 +5,7 @@
 mod bounds;
 mod configuration;
 mod connections;
+mod denied_addresses;
 mod hello;
 mod hostile;
 mod late;
