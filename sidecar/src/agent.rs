@@ -5,8 +5,9 @@
 //!    it too, and the way opens.
 //! 3. Another policy comes: first what neither forbids, everywhere, then the new one alone, each step
 //!    waited for.
-//! 4. Envoy dies, or does not take a generation: closed, and Envoy starts again.
-//! 5. The end: closed, Envoy ended, and everything put back.
+//! 4. Denied names have other addresses: the same policy, knowing them.
+//! 5. Envoy dies, or does not take a generation: closed, and Envoy starts again.
+//! 6. The end: closed, Envoy ended, and everything put back.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,12 +16,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use sandgate_policy::egress::{NetworkPolicy, Operator};
+use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, Operator, Policy};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::denied_names::DeniedNames;
 use crate::dns;
 use crate::envoy::files::{FilesError, INSPECTION};
 use crate::envoy::{Child, Files, probe};
@@ -44,6 +46,9 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 const TAKES_WITHIN: Duration = Duration::from_secs(10);
 /// How long a dead Envoy stays dead: at first, and at most.
 const RESTARTS_AFTER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long a policy waits for the addresses of the names that it denies. DNS can be slower, or broken: then
+/// they come later.
+const LOOKS_UP_WITHIN: Duration = Duration::from_secs(1);
 /// How often memory is looked at.
 const MEASURES: Duration = Duration::from_secs(5);
 
@@ -105,6 +110,9 @@ struct Agent {
     untold: Untold,
 
     names: VirtualAddresses,
+    denied_names: Option<DeniedNames>,
+    /// What is in force of what is known of them.
+    denied: DeniedAddresses,
     number: u64,
     in_force: Option<NetworkPolicy>,
     /// The operator's settings with it: the file's and the command line's.
@@ -143,6 +151,8 @@ impl Agent {
             refusals: Refusals::default(),
             untold: Untold::default(),
             names: VirtualAddresses::default(),
+            denied_names: None,
+            denied: DeniedAddresses::default(),
             number: 0,
             in_force: None,
             operator,
@@ -191,6 +201,9 @@ impl Agent {
             [sandbox(Ipv4Addr::UNSPECIFIED.into()), sandbox(Ipv6Addr::UNSPECIFIED.into()), inner];
         let (proxy, server) =
             dns::Proxy::bind(&listen, settings.resolvers.clone(), dns::Limits::default())?;
+        let (denied_names, finder) = DeniedNames::new();
+        self.denied_names = Some(denied_names);
+        self.tasks.spawn(finder.run(proxy.clone()));
         self.dns = Some(proxy);
         self.tasks.spawn(server.run(self.dns_end.clone()));
         self.tasks.spawn(self.gate.clone().keep());
@@ -236,6 +249,7 @@ impl Agent {
                     let offer = operators.borrow_and_update().clone();
                     self.take_operator(offer).await;
                 }
+                denied = changed(self.denied_names.as_mut()) => self.learn(denied).await,
                 () = died(self.envoy.as_mut()) => self.envoy_is_gone("it ended").await,
                 () = tokio::time::sleep_until(restart), if self.restart.is_some() => self.start().await,
                 _ = measure.tick() => self.count(),
@@ -287,13 +301,44 @@ impl Agent {
         let old_operator = std::mem::replace(&mut self.operator, operator.clone());
         match self.in_force.replace(new.clone()) {
             Some(old) if self.envoy.is_some() => {
+                self.follow_denied_names();
                 let both = (InForce::Both(old, new.clone()), old_operator.stricter(&operator));
                 if self.tighten(&both.0, &both.1).await {
+                    self.look_up_denied_names().await;
                     self.loosen(&InForce::Only(new), &operator).await;
                 }
             }
-            _ => drop(self.restart.get_or_insert((Instant::now(), RESTARTS_AFTER.0))),
+            _ => {
+                self.follow_denied_names();
+                self.restart.get_or_insert((Instant::now(), RESTARTS_AFTER.0));
+            }
         }
+    }
+
+    fn follow_denied_names(&self) {
+        if let (Some(denied_names), Some(policy)) = (&self.denied_names, &self.in_force) {
+            denied_names.follow(&Policy::new(policy, &self.operator));
+        }
+    }
+
+    /// Waits for their addresses, a moment.
+    async fn look_up_denied_names(&mut self) {
+        if let Some(denied_names) = &mut self.denied_names {
+            self.denied = denied_names.first(LOOKS_UP_WITHIN).await;
+        }
+    }
+
+    /// Puts in force what is known of denied names. One step: Envoy alone judges by it what may show names,
+    /// and nftables alone what has none, so that neither waits for the other.
+    async fn learn(&mut self, denied: DeniedAddresses) {
+        if self.denied == denied {
+            return;
+        }
+        self.denied = denied;
+        let (Some(policy), Some(_)) = (self.in_force.clone(), &self.envoy) else { return };
+        tracing::info!("denied names are at {} addresses", self.denied.pairs().count());
+        let operator = self.operator.clone();
+        self.loosen(&InForce::Only(policy), &operator).await;
     }
 
     /// A generation that allows nothing more than the one before: where it is known first does not
@@ -337,8 +382,8 @@ impl Agent {
 
     fn compile(&mut self, in_force: &InForce, operator: &Operator) -> Option<Generation> {
         self.number += 1;
-        let ports = &self.settings.layout.ports;
-        match Generation::compile(self.number, in_force, operator, &mut self.names, ports) {
+        let (names, denied, ports) = (&mut self.names, &self.denied, &self.settings.layout.ports);
+        match Generation::compile(self.number, in_force, operator, names, denied, ports) {
             Ok(generation) => Some(generation),
             Err(error) => {
                 self.not_taken = Some(error.to_string());
@@ -390,6 +435,7 @@ impl Agent {
         // Where it fails: later, and later.
         let next = (backoff * 2).min(RESTARTS_AFTER.1);
         let Some(policy) = self.in_force.clone() else { return };
+        self.look_up_denied_names().await;
         let operator = self.operator.clone();
         if !self.start_with(&InForce::Only(policy), &operator).await {
             self.restart = Some((Instant::now() + next, next));
@@ -495,6 +541,14 @@ impl Agent {
         for problem in left {
             tracing::error!("{problem}");
         }
+    }
+}
+
+/// Waits until other addresses of denied names are known. For ever, where nobody looks.
+async fn changed(denied_names: Option<&mut DeniedNames>) -> DeniedAddresses {
+    match denied_names {
+        Some(denied_names) => denied_names.changed().await,
+        None => std::future::pending().await,
     }
 }
 

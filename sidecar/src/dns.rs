@@ -14,22 +14,28 @@
 //! [`resolve`] is these steps as one function. Whatever happens, there is an answer: silence and ICMP
 //! cost clients seconds, and an overload or a resolver's failure is SERVFAIL. What a client can take
 //! is bounded ([`Limits`]).
+//!
+//! Beside that, it looks names up for the agent ([`lookup`]), and tells it what it has [`seen`] of names
+//! that are denied.
 
 mod aliases;
 mod answer;
 mod counters;
 mod denials;
 mod generation;
+mod lookup;
 mod plan;
 mod query;
 mod reply;
 mod resolve;
+mod seen;
 mod socket;
 mod svcb;
 mod tcp;
 mod udp;
 mod upstream;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,9 +48,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use counters::{Count, Counters};
 pub use generation::Generation;
+pub use lookup::{Addresses, Family};
+pub use seen::Pair;
 
 use denials::Denials;
 use resolve::Resolve;
+use seen::Seen;
 use upstream::Upstream;
 
 /// Free ports that are tried, where any will do.
@@ -166,6 +175,7 @@ impl Proxy {
             in_flight: Arc::new(Semaphore::new(limits.questions)),
             counters: Counters::default(),
             denials: Denials::default(),
+            seen: Seen::default(),
         });
         let mut server = Server { resolve: Arc::clone(&resolve), udp: vec![], tcp: vec![] };
         for one in listen {
@@ -183,6 +193,12 @@ impl Proxy {
     /// The number of the generation that holds.
     pub fn generation(&self) -> Option<u64> {
         self.resolve.generation.load().as_ref().map(|generation| generation.number())
+    }
+
+    /// Waits until addresses of denied names came by, in answers of the agent's resolvers, and takes
+    /// them.
+    pub async fn seen(&self) -> BTreeSet<Pair> {
+        self.resolve.seen.next().await
     }
 
     /// What was done so far.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sandgate_policy::egress::config::{EgressConfig, RawEgressConfig, VERSION};
-use sandgate_policy::egress::{NetworkPolicy, Operator, Policy};
+use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, Operator, Policy};
 
 use crate::dns;
 use crate::nftables::layout::Ports;
@@ -53,6 +53,7 @@ impl Generation {
         in_force: &InForce,
         operator: &Operator,
         names: &mut VirtualAddresses,
+        denied: &DeniedAddresses,
         ports: &Ports,
     ) -> Result<Self, Unusable> {
         let (first, second) = match in_force {
@@ -67,11 +68,12 @@ impl Generation {
             policies: members.into_iter().cloned().collect(),
             operator: operator.clone(),
             virtual_addresses: virtual_addresses.clone(),
+            denied_addresses: denied.clone(),
         };
         let filter = serde_json::to_string(&raw).map_err(|error| Unusable(error.to_string()))?;
         EgressConfig::from_json(filter.as_bytes()).map_err(|error| Unusable(error.to_string()))?;
-        let first = Arc::new(Policy::new(first, operator));
-        let second = second.map(|policy| Arc::new(Policy::new(policy, operator)));
+        let compile = |policy| Arc::new(Policy::new(policy, operator).knowing(denied));
+        let (first, second) = (compile(first), second.map(compile));
         let compiled: Vec<&Policy> =
             std::iter::once(&first).chain(&second).map(std::convert::AsRef::as_ref).collect();
         let rules = render::generation(&compiled, ports);

@@ -16,6 +16,8 @@ mod authority;
 mod bounds;
 #[path = "dns/denied.rs"]
 mod denied;
+#[path = "dns/denied_names.rs"]
+mod denied_names;
 #[path = "dns/inner.rs"]
 mod inner;
 #[path = "dns/malformed.rs"]

@@ -75,6 +75,17 @@ fn a_generation_of_two_policies_with_names() {
 }
 
 #[test]
+fn a_generation_that_knows_addresses_of_denied_names() {
+    let policy = policy(
+        json!({ "deny_out": ["bad.test", "203.0.113.20"], "allow_out": ["1.1.1.1", "9.9.9.0/24"] }),
+    );
+    let known =
+        json!({ "bad.test": ["1.1.1.1", "8.8.8.8", "2606:4700::1"], "other.test": ["8.8.4.4"] });
+    let policy = policy.knowing(&serde_json::from_value(known).unwrap());
+    is("denied.nft", &render::generation(&[&policy], &Ports::default()));
+}
+
+#[test]
 fn without_a_policy_everything_is_refused() {
     let text = render::setup(&layout(gateway()), Told::Singly);
     for chain in ["outward", "inward", "dial"] {

@@ -1,10 +1,17 @@
 //! Aliases (CNAME, RFC 1034 §3.6.2; DNAME, RFC 6672): a denied name is not reached through another.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use sandgate_policy::egress::Rule;
 
 use super::generation::Generation;
+use super::seen::Pair;
+
+/// How many aliases are followed: as many as resolvers do, which give up sooner.
+const FOLLOWED: usize = 16;
 
 /// The rule that forbids an answer since an alias in it leads to a denied name. Every alias of the
 /// answer counts, in the chain of the question or not, and in whatever order they come.
@@ -23,6 +30,40 @@ pub(super) fn denied(asked: &Name, answers: &[Record], generation: &Generation) 
         }
         _ => None,
     })
+}
+
+/// The addresses that a name has in an answer, by itself or by the aliases that lead on from it; and the
+/// smallest time to live of all that, in seconds.
+pub(super) fn addresses(name: &Name, answers: &[Record]) -> (BTreeSet<IpAddr>, Option<u32>) {
+    let (mut owner, mut ttl) = (name, None);
+    let mut addresses = BTreeSet::new();
+    for _ in 0..=FOLLOWED {
+        let mut next = None;
+        for record in answers.iter().filter(|record| record.name == *owner) {
+            match &record.data {
+                RData::A(v4) => drop(addresses.insert(v4.0.into())),
+                RData::AAAA(v6) => drop(addresses.insert(v6.0.into())),
+                RData::CNAME(target) => next = Some(&target.0),
+                _ => continue,
+            }
+            ttl = Some(ttl.map_or(record.ttl, |least: u32| least.min(record.ttl)));
+        }
+        let Some(target) = next else { break };
+        owner = target;
+    }
+    (addresses, ttl)
+}
+
+/// The denied name that an alias leads to, with the addresses that it has in the answer. (What makes a DNAME
+/// of a name comes as a CNAME too: RFC 6672 §3.1.)
+pub(super) fn seen(answers: &[Record], generation: &Generation) -> Vec<Pair> {
+    let denied = answers.iter().find_map(|record| match &record.data {
+        RData::CNAME(target) => Some((generation.denied_name(target)?, &target.0)),
+        _ => None,
+    });
+    let Some((name, target)) = denied else { return Vec::new() };
+    let (addresses, _) = addresses(target, answers);
+    addresses.into_iter().map(|address| (name.clone(), address)).collect()
 }
 
 /// The name that a DNAME from `owner` to `target` makes of one below the owner (RFC 6672 §2.2).

@@ -14,6 +14,7 @@ use super::aliases;
 use super::counters::Counters;
 use super::generation::Generation;
 use super::query::{HEADER, Query, question_of};
+use super::seen::Pair;
 use super::svcb;
 
 /// For whom an answer is, and so what it may hold.
@@ -30,8 +31,8 @@ pub(super) enum Treatment {
 /// Why a client does not get an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Withheld {
-    /// It leads to a name that may not be reached.
-    Denied(Rule),
+    /// It leads to a name that may not be reached, which has these addresses.
+    Denied(Rule, Vec<Pair>),
     /// It can't be parsed, so it can't be judged.
     Unreadable,
 }
@@ -52,7 +53,7 @@ pub(super) fn treat(
         return Ok(query.error(message.metadata.response_code));
     }
     if let Some(rule) = aliases::denied(&query.name, &message.answers, generation) {
-        return Err(Withheld::Denied(rule));
+        return Err(Withheld::Denied(rule, aliases::seen(&message.answers, generation)));
     }
     let context = Context { query, generation, counters };
     match (treatment, query.kind) {

@@ -99,6 +99,11 @@ impl Generation {
         })
     }
 
+    /// The same name as rules know it, if it is denied.
+    pub(super) fn denied_name(&self, name: &dns::Name) -> Option<Name> {
+        judged(name).filter(|_| self.denied(name).is_some())
+    }
+
     /// If Envoy may resolve a name: no policy forbids to dial it, and one allows it as a name.
     pub(super) fn dials(&self, name: &dns::Name) -> Result<(), Rule> {
         let name = judged(name).ok_or(Rule::Default)?;

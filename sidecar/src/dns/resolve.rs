@@ -14,6 +14,7 @@ use super::denials::Denials;
 use super::generation::Generation;
 use super::plan::Plan;
 use super::query::{Query, Transport, Unanswerable};
+use super::seen::Seen;
 use super::upstream::Upstream;
 
 /// What all listeners share.
@@ -27,6 +28,7 @@ pub(super) struct Resolve {
     pub(super) in_flight: Arc<Semaphore>,
     pub(super) counters: Counters,
     pub(super) denials: Denials,
+    pub(super) seen: Seen,
 }
 
 /// Where a message came from.
@@ -119,7 +121,11 @@ impl Resolve {
         }
         match answer::treat(query, &answer.wire, *treatment, &generation, &self.counters) {
             Ok(answer) => answer,
-            Err(Withheld::Denied(rule)) => {
+            Err(Withheld::Denied(rule, addresses)) => {
+                // A resolver that the sandbox chose may say anything.
+                if chosen.is_none() {
+                    self.seen.add(addresses);
+                }
                 self.counters.refused_answers.one();
                 self.denials.denied(query, origin.client, &rule);
                 query.refused(&rule.to_string(), generation.number())

@@ -53,3 +53,44 @@ fn aliases_count_in_any_order_and_outside_the_chain() {
     assert!(denied(&name("elsewhere.test"), &answers, &generation()).is_some());
     assert!(denied(&name("ok.test"), &answers[1..], &generation()).is_none());
 }
+
+fn a(owner: &str, address: [u8; 4], ttl: u32) -> Record {
+    Record::from_rdata(name(owner), ttl, RData::A(std::net::Ipv4Addr::from(address).into()))
+}
+
+#[test]
+fn what_is_seen_of_a_denied_name_is_what_it_leads_to() {
+    let cname = |owner: &str, target: &str| {
+        Record::from_rdata(name(owner), 1, RData::CNAME(CNAME(name(target))))
+    };
+    let answers = [
+        a("elsewhere.test", [192, 0, 2, 1], 60),
+        cname("ok.test", "Y.Denied.test"),
+        cname("y.denied.test", "cdn.test"),
+        a("CDN.test", [192, 0, 2, 2], 60),
+        a("cdn.test", [192, 0, 2, 3], 60),
+        a("ok.test", [192, 0, 2, 4], 60),
+    ];
+    let seen: Vec<String> = seen(&answers, &generation())
+        .into_iter()
+        .map(|(name, address)| format!("{name} {address}"))
+        .collect();
+    assert_eq!(seen, ["y.denied.test 192.0.2.2", "y.denied.test 192.0.2.3"]);
+}
+
+#[test]
+fn addresses_are_good_for_as_long_as_all_that_leads_to_them() {
+    let cname = |ttl, owner: &str, target: &str| {
+        Record::from_rdata(name(owner), ttl, RData::CNAME(CNAME(name(target))))
+    };
+    let answers = [
+        a("b.test", [192, 0, 2, 1], 60),
+        cname(30, "a.test", "b.test"),
+        a("c.test", [192, 0, 2, 2], 1),
+    ];
+    let (found, ttl) = addresses(&name("a.test"), &answers);
+    assert_eq!(found, BTreeSet::from(["192.0.2.1".parse().unwrap()]));
+    assert_eq!(ttl, Some(30));
+    let ring = [cname(5, "a.test", "b.test"), cname(5, "b.test", "a.test")];
+    assert_eq!(addresses(&name("a.test"), &ring), (BTreeSet::new(), Some(5)));
+}
