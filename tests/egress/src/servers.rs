@@ -20,8 +20,7 @@ use crate::site;
 pub struct Internet {
     /// Every DNS question that reached it, in order.
     questions: Arc<Mutex<Vec<dns::Question>>>,
-    /// Where [`dns::TURNS`] leads.
-    leads: Arc<Mutex<IpAddr>>,
+    zone: dns::Zone,
     certificate: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -31,22 +30,22 @@ impl Internet {
     /// Starts all of them, and returns when they listen.
     pub(crate) fn start(namespace: &Namespace) -> Result<Self> {
         let questions = Arc::default();
-        let leads = Arc::new(Mutex::new(site::OK));
         let (identity, certificate) = tcp::identity()?;
         let sockets = namespace.enter(Sockets::bind)??;
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let zone = dns::Zone::new(Arc::clone(&questions), Arc::clone(&leads))?;
+        let zone = dns::Zone::new(Arc::clone(&questions))?;
+        let served = zone.clone();
         // Accepted sockets are where their listener is: the thread itself need not be.
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
-                match sockets.serve(&identity, &zone) {
+                match sockets.serve(&identity, &served) {
                     Ok(()) => drop(stopped.await),
                     Err(error) => tell(&format!("the rig's servers do not start: {error:#}")),
                 }
             });
         });
-        Ok(Self { questions, leads, certificate, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { questions, zone, certificate, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Every DNS question that reached the internet so far.
@@ -55,9 +54,9 @@ impl Internet {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has [`dns::TURNS`] lead to an address from now on.
-    pub fn turn(&self, address: IpAddr) {
-        *self.leads.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    /// Gives a name (with its last dot) another address than it had of that family.
+    pub fn set_address(&self, name: &str, ttl: u32, address: IpAddr) -> Result<()> {
+        self.zone.set_address(name, ttl, address)
     }
 
     /// The certificate of the TLS servers (PEM), which is its own authority.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::str::FromStr as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use hickory_proto::op::{Edns, Message, MessageType, ResponseCode};
@@ -31,30 +31,23 @@ pub struct Question {
     pub transport: Transport,
 }
 
-/// The time to live of all records: one that nothing invents by itself.
+/// The time to live of records, unless a test says another: one that nothing invents by itself.
 pub const TTL: u32 = 77;
 /// How many addresses `big.test` has: too many for 512 bytes.
 pub const BIG: u8 = 100;
 
-/// A name that leads to [`site::OK`] until it is turned elsewhere; nobody is to remember where.
-pub const TURNS: &str = "turns.ok.test";
-
 /// All records.
 #[derive(Clone)]
 pub struct Zone {
-    records: Arc<Vec<(Name, RData)>>,
+    records: Arc<Mutex<Vec<Record>>>,
     questions: Arc<Mutex<Vec<Question>>>,
-    leads: Arc<Mutex<IpAddr>>,
 }
 
 impl Zone {
-    pub(super) fn new(
-        questions: Arc<Mutex<Vec<Question>>>,
-        leads: Arc<Mutex<IpAddr>>,
-    ) -> Result<Self> {
+    pub(super) fn new(questions: Arc<Mutex<Vec<Question>>>) -> Result<Self> {
         let mut records = Vec::new();
         let mut add = |name: &str, data: RData| -> Result<()> {
-            records.push((Name::from_str(name)?, data));
+            records.push(Record::from_rdata(Name::from_str(name)?, TTL, data));
             Ok(())
         };
         for (name, address) in [
@@ -77,13 +70,27 @@ impl Zone {
             add(name, address_record(address))?;
         }
         add("alias.test.", RData::CNAME(CNAME(Name::from_str("example.com.")?)))?;
+        add("alias-www.test.", RData::CNAME(CNAME(Name::from_str("www.example.com.")?)))?;
         add("ok.test.", RData::TXT(TXT::new(vec!["v=rig".to_owned()])))?;
         add("ok.test.", RData::MX(MX::new(10, Name::from_str("a.ok.test.")?)))?;
         add("_ssh._tcp.ok.test.", RData::SRV(SRV::new(1, 1, 22, Name::from_str("ok.test.")?)))?;
         for last in 0..BIG {
             add("big.test.", RData::A(A::new(203, 0, 113, last)))?;
         }
-        Ok(Self { records: Arc::new(records), questions, leads })
+        Ok(Self { records: Arc::new(Mutex::new(records)), questions })
+    }
+
+    /// Gives a name this address in the place of those that it had of that family.
+    pub(super) fn set_address(&self, name: &str, ttl: u32, address: IpAddr) -> Result<()> {
+        let record = Record::from_rdata(Name::from_str(name)?, ttl, address_record(address));
+        let mut records = self.records();
+        records.retain(|old| old.name != record.name || old.record_type() != record.record_type());
+        records.push(record);
+        Ok(())
+    }
+
+    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The answer to a message, or nothing where it is none that can be answered.
@@ -106,27 +113,21 @@ impl Zone {
             answer.set_edns(edns);
         }
         let mut name = query.name().to_lowercase();
-        if name.to_utf8().trim_end_matches('.') == TURNS {
-            if query.query_type() == RecordType::A {
-                let leads = *self.leads.lock().unwrap_or_else(PoisonError::into_inner);
-                let address = address_record(leads);
-                answer.add_answer(Record::from_rdata(name, 0, address));
-            }
-            return answer.to_vec().ok();
-        }
+        let records = self.records();
         // A CNAME and what it points at come together, as from any recursive resolver.
         loop {
-            let here: Vec<_> = self.records.iter().filter(|(owner, _)| *owner == name).collect();
-            if here.is_empty() && !self.exists(&name) {
+            let here: Vec<_> = records.iter().filter(|record| record.name == name).collect();
+            // Also a name that only has names below it exists.
+            if !records.iter().any(|record| name.zone_of(&record.name)) {
                 answer.metadata.response_code = ResponseCode::NXDomain;
             }
             let mut next = None;
-            for (owner, data) in here {
+            for record in here {
                 let wanted = query.query_type();
-                if data.record_type() == wanted || wanted == RecordType::ANY {
-                    answer.add_answer(Record::from_rdata(owner.clone(), TTL, data.clone()));
-                } else if let RData::CNAME(target) = data {
-                    answer.add_answer(Record::from_rdata(owner.clone(), TTL, data.clone()));
+                if record.record_type() == wanted || wanted == RecordType::ANY {
+                    answer.add_answer(record.clone());
+                } else if let RData::CNAME(target) = &record.data {
+                    answer.add_answer(record.clone());
                     next = Some(target.0.clone());
                 }
             }
@@ -141,11 +142,6 @@ impl Zone {
             return answer.truncate().to_vec().ok();
         }
         Some(bytes)
-    }
-
-    /// Whether there is such a name, also one that only has names below it.
-    fn exists(&self, name: &Name) -> bool {
-        self.records.iter().any(|(owner, _)| name.zone_of(owner))
     }
 }
 

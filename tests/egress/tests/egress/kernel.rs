@@ -67,12 +67,12 @@ fn a_name_of_both_families_works_where_one_leads_nowhere() -> Result<()> {
             let got = curl(&rig, &[url])?;
             ensure!(got.contains("203.0.113.10"), "{url}: {got}");
         }
-        refused_at_once("no way", &rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b"")?)?;
+        refused_at_once("no way", || rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b""))?;
         ensure!(refused(&rig, "no_route")? > 0, "it was not refused for that");
     }
     // What is denied, is so for its rule.
     let before = (refused(&rig, "no_route")?, refused(&rig, "deny_out")?);
-    refused_at_once("denied", &rig.sandbox.tcp(site::OTHER6, site::BANNER_PORT, b"")?)?;
+    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER6, site::BANNER_PORT, b""))?;
     ensure!(refused(&rig, "no_route")? == before.0 && refused(&rig, "deny_out")? > before.1);
     // A virtual address stands for a name, which leads somewhere by its other address.
     sidecar.set(&json!({ "allow_internet_access": false, "allow_out": ["ok.test"] }))?;
@@ -83,7 +83,7 @@ fn a_name_of_both_families_works_where_one_leads_nowhere() -> Result<()> {
     sidecar.set(&json!({}))?;
     rig.gateway.run("ip", &["-6", "route", "add", "default", "via", &site::EDGE.1.to_string()])?;
     rig.gateway.run("ip", &["-4", "route", "del", "default"])?;
-    refused_at_once("no way", &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?)?;
+    refused_at_once("no way", || rig.sandbox.tcp(site::OK, site::BANNER_PORT, b""))?;
     banner(&rig, site::OK6)
 }
 
@@ -151,7 +151,7 @@ fn a_gateway_goes_on_listening_to_its_own_router() -> Result<()> {
     answered_with("udp", &rig.sandbox.udp(site::OK6, site::UDP_PORT, b"hello")?, b"hello")?;
     // One that comes while the agent is there is heard as well.
     rig.gateway.run("ip", &["-6", "route", "flush", "dev", "eth0", "proto", "ra"])?;
-    refused_at_once("no way", &rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b"")?)?;
+    refused_at_once("no way", || rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b""))?;
     advertise(&rig.internet, site::OUTSIDE.1)?;
     until("another default route", || told(&rig))?;
     banner(&rig, site::OK6)?;

@@ -14,19 +14,20 @@ mod bypass;
 mod containers;
 mod contract;
 mod control_plane;
+mod denied_addresses;
 mod failures;
 mod hellos;
 mod hidden;
 mod inbound;
 mod interrupted;
+mod kernel;
 mod link_local;
 mod many;
-mod kernel;
 mod names;
 mod off;
 mod open;
-mod rebinding;
 mod operator;
+mod rebinding;
 mod requests;
 mod shared;
 mod support;
@@ -46,6 +47,7 @@ fn main() -> std::process::ExitCode {
         contract::TESTS,
         names::TESTS,
         rebinding::TESTS,
+        denied_addresses::TESTS,
         bypass::TESTS,
         hellos::TESTS,
         hidden::TESTS,

@@ -55,8 +55,8 @@ fn what_the_operator_protects_is_closed_at_once_and_opened_again() -> Result<()>
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
         got => bail!("a connection to what is protected now got {got:?}"),
     }
-    refused_at_once("TCP", &rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello")?)?;
-    refused_at_once("UDP", &rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?)?;
+    refused_at_once("TCP", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
+    refused_at_once("UDP", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
     other.write_all(b"still")?;
     other.read_exact(&mut back)?;
     ensure!(&back == b"still", "{back:?}");
@@ -75,7 +75,7 @@ fn bad_settings_of_the_operator_change_nothing() -> Result<()> {
         sidecar.until("saying what is wrong", |status| {
             status["problem"].as_str()?.contains("operator file").then_some(())
         })?;
-        refused_at_once("TCP", &rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello")?)?;
+        refused_at_once("TCP", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
         answered_with("TCP", &rig.sandbox.tcp(site::OK, site::ECHO_PORT, b"hello")?, b"hello")?;
         // A good one, so that the next problem is a new one.
         write(&rig, &setup.operator.to_string())?;

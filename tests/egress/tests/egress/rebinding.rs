@@ -1,12 +1,12 @@
 //! A name that leads somewhere else when it is asked for again, and what Envoy dials after all.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sandgate_egress_tests::servers::dns::TURNS;
-use sandgate_egress_tests::{Capture, site};
+use sandgate_egress_tests::{Capture, Rig, site};
 use serde_json::{Value, json};
 
 use crate::support::{at_once, curl, dig, tests, with};
@@ -17,6 +17,13 @@ tests![
     what_envoy_dials_is_judged_whoever_told_it_to,
 ];
 
+/// A name that leads wherever [`turn`] says, and that nobody is to remember.
+const TURNS: &str = "turns.ok.test";
+
+fn turn(rig: &Rig, address: IpAddr) -> Result<()> {
+    rig.served.set_address(&format!("{TURNS}."), 0, address)
+}
+
 fn forbidden_saw_nothing(capture: &Capture) -> Result<()> {
     for address in [site::METADATA, site::PRIVATE] {
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
@@ -26,13 +33,14 @@ fn forbidden_saw_nothing(capture: &Capture) -> Result<()> {
 
 fn an_allowed_name_that_turns_to_a_forbidden_address_leads_nowhere() -> Result<()> {
     let (rig, sidecar) = with(json!({ "allow_internet_access": false, "allow_out": [TURNS] }))?;
+    turn(&rig, site::OK)?;
     let capture = rig.capture()?;
     let url = format!("http://{TURNS}/");
     let answer: Value = serde_json::from_str(&curl(&rig, &[&url])?)?;
     ensure!(answer["address"] == site::OK.to_string(), "{answer}");
     // Envoy remembers it longer than it should: no turn within a minute counts. Another Envoy asks again.
     for (killed, elsewhere) in [(1, site::METADATA), (2, site::PRIVATE)] {
-        rig.served.turn(elsewhere);
+        turn(&rig, elsewhere)?;
         let asked = rig.served.questions().len();
         kill(Pid::from_raw(sidecar.envoy_pid()?), Signal::SIGKILL)?;
         sidecar.until("with another Envoy", |status| {
@@ -49,11 +57,12 @@ fn an_allowed_name_that_turns_to_a_forbidden_address_leads_nowhere() -> Result<(
 
 fn a_resolver_that_turns_is_not_believed_by_the_sandbox_either() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
+    turn(&rig, site::OK)?;
     let capture = rig.capture()?;
     let ask = || dig(&rig, site::RESOLVER, &[TURNS, "A", "+short"]);
     let first = ask()?;
     ensure!(first.trim() == site::OK.to_string(), "{first}");
-    rig.served.turn(site::METADATA);
+    turn(&rig, site::METADATA)?;
     let second = ask()?;
     ensure!(!second.contains("169.254"), "{second}");
     // Whoever believes it all the same, or knew it before, gets no further.
