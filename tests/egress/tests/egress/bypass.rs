@@ -194,11 +194,10 @@ fn a_client_hello_in_pieces_or_of_any_size_is_understood() -> Result<()> {
                     })?;
                 let what = format!("{name}, {} bytes in pieces of {piece}", hello.len());
                 match name {
-                    "ok.test" => ensure!(
-                        matches!(outcome, Ok(1..)),
-                        "{what}: {outcome:?} {}",
-                        _sidecar.process.output().lines().last().unwrap_or_default()
-                    ),
+                    // rustls fills its records, and Envoy's inspector takes no record of more than 16,384 bytes with its
+                    // head. (Large hellos in smaller ones: hellos.rs.)
+                    "ok.test" if hello.len() > 16_384 => {}
+                    "ok.test" => ensure!(matches!(outcome, Ok(1..)), "{what}: {outcome:?}"),
                     _ => ensure!(matches!(outcome, Ok(0) | Err(_)), "{what}: {outcome:?}"),
                 }
             }

@@ -62,7 +62,8 @@ fn the_name_outside_decides_where_an_encrypted_hello_goes() -> Result<()> {
     let ok = resolved(&rig, "ok.test")?;
     // The server inside may have any name: what it is sent goes to the name outside.
     let allowed = encrypted("ok.test")?;
-    ensure!(echoes(&rig, ok, std::slice::from_ref(&allowed))? == [allowed.clone()]);
+    let back = echoes(&rig, ok, std::slice::from_ref(&allowed))?;
+    ensure!(back[0] == allowed);
     for (address, name) in [(ok, "other.test"), (ok, "example.com"), (site::OTHER, "other.test")] {
         let back = echoes(&rig, address, &[encrypted(name)?])?;
         ensure!(back[0].is_empty(), "{name} at {address}");
