@@ -1,4 +1,4 @@
-//! The gateway's kernel: ways that are not there, routers' words, neighbours, memory for connections.
+//! The gateway's kernel: ways that are not there, routers' words, memory for connections.
 
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv6Addr, TcpStream};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use sandgate_egress_tests::netns::{Namespace, output};
 use sandgate_egress_tests::sidecar::RESOLVER;
-use sandgate_egress_tests::{Outcome, Rig, Setup, Sidecar, site};
+use sandgate_egress_tests::{Rig, Setup, Sidecar, site};
 use serde_json::json;
 
 use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
@@ -17,14 +17,12 @@ tests![
     a_shared_namespace_without_a_way_falls_back_too,
     a_gateway_goes_on_listening_to_its_own_router,
     a_sandbox_is_no_router_of_the_gateway,
-    a_sandbox_fills_no_table_of_neighbours,
-    an_address_of_the_sandbox_among_many_goes_on_working,
     connections_that_nobody_reads_hold_little,
     kernel_settings_are_put_back,
 ];
 
 /// The count of packets that nftables refused for a reason.
-fn refused(rig: &Rig, reason: &str) -> Result<u64> {
+pub(crate) fn refused(rig: &Rig, reason: &str) -> Result<u64> {
     let said = rig
         .gateway
         .run("nft", &["list", "counter", "inet", "sandgate", &format!("refused_{reason}")])?;
@@ -42,7 +40,8 @@ fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
     Ok(())
 }
 
-fn banner(rig: &Rig, address: IpAddr) -> Result<()> {
+/// An address answers by TCP.
+pub(crate) fn banner(rig: &Rig, address: IpAddr) -> Result<()> {
     let spent = rig.sandbox.tcp(address, site::BANNER_PORT, b"")?;
     answered_with(&format!("{address}"), &spent, site::BANNER.as_bytes())
 }
@@ -180,127 +179,6 @@ fn a_sandbox_is_no_router_of_the_gateway() -> Result<()> {
     sidecar.terminate()?;
     advertise(&rig.sandbox, site::GATEWAY.1)?;
     ensure!(believes(&rig)?.is_empty(), "without an agent: {}", believes(&rig)?);
-    Ok(())
-}
-
-/// Sends frames from the sandbox under `count` source addresses of a prefix, each with another one: solicitations,
-/// ARP requests, TCP by both families.
-const CROWD: &str = r"
-import itertools, socket, struct, sys
-kind, count, prefix = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-v6 = ':' in prefix
-family = socket.AF_INET6 if v6 else socket.AF_INET
-base = int.from_bytes(socket.inet_pton(family, prefix), 'big')
-gateway, target = (socket.inet_pton(family, text) for text in sys.argv[5:7])
-def mac(text): return bytes.fromhex(text.strip().replace(':', ''))
-ours, theirs = mac(open('/sys/class/net/eth0/address').read()), mac(sys.argv[4])
-wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-wire.bind(('eth0', 0))
-def checksum(data):
-    total = sum(struct.unpack(f'!{len(data) // 2}H', data))
-    while total >> 16: total = (total & 0xffff) + (total >> 16)
-    return struct.pack('!H', ~total & 0xffff)
-def packet(source, to, protocol, body, at, hops):
-    pseudo = source + to + struct.pack('!II', len(body), protocol)
-    body = body[:at] + checksum(pseudo + body) + body[at + 2:]
-    if v6:
-        return ours, b'\x86\xdd' + struct.pack('!IHBB', 6 << 28, len(body), protocol, hops) + source + to + body
-    head = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(body), 1, 0, hops, protocol, 0) + source + to
-    return ours, b'\x08\x00' + head[:10] + checksum(head) + head[12:] + body
-for number in range(1, count + 1):
-    source = (base + number).to_bytes(len(gateway), 'big')
-    if kind == 'solicit':
-        asked = struct.pack('!BBHI', 135, 0, 0, 0) + gateway + b'\x01\x01' + ours
-        source_mac, rest = packet(source, gateway, 58, asked, 2, 255)
-    elif kind == 'arp':
-        rest = b'\x08\x06' + struct.pack('!HHBBH', 1, 0x800, 6, 4, 1) + ours + source + bytes(6) + gateway
-    else:
-        syn = struct.pack('!HHIIBBHHH', 2000, 22, number, 0, 0x50, 2, 8192, 0, 0)
-        source_mac, rest = packet(source, target, 6, syn, 16, 64)
-    wire.send(theirs + ours + rest)
-";
-
-/// A wider network between sandbox and gateway than the rig's, for IPv4.
-const WIDE: &str = "10.9.0.1";
-
-/// How many neighbours the gateway knows, or looks for, on an interface.
-fn neighbours(rig: &Rig, family: &str, interface: &str) -> Result<usize> {
-    let known = ["reachable", "stale", "delay", "probe", "incomplete", "failed"];
-    let mut arguments = vec![family, "neigh", "show", "dev", interface];
-    known.iter().for_each(|state| arguments.extend(["nud", state]));
-    Ok(rig.gateway.run("ip", &arguments)?.lines().count())
-}
-
-fn crowd(rig: &Rig, kind: &str, prefix: &str) -> Result<()> {
-    let (gateway, target) = match prefix.contains(':') {
-        true => (site::GATEWAY.1.to_string(), site::OK6),
-        false => (WIDE.to_owned(), site::OK),
-    };
-    let mac = rig.gateway.run("cat", &["/sys/class/net/sandbox0/address"])?;
-    let target = target.to_string();
-    let arguments = ["-c", CROWD, kind, "400", prefix, mac.trim(), &gateway, &target];
-    rig.sandbox.run("python3", &arguments).map(drop)
-}
-
-/// The tables are the machine's: who fills them takes the network from everyone on it. 400 is less than they
-/// have room for, and more than one sandbox may take.
-fn a_sandbox_fills_no_table_of_neighbours() -> Result<()> {
-    /// 32 of the sandbox's, and what was there. IPv4's are counted by ARP and again by packet.
-    const SENDERS: usize = 40;
-    /// 128, and what was there.
-    const NEXT_HOPS: usize = 136;
-    let (rig, _sidecar) = with(json!({}))?;
-    // It has a place before its crowd takes the others.
-    banner(&rig, site::OK6)?;
-    rig.gateway.run("ip", &["addr", "add", &format!("{WIDE}/16"), "dev", "sandbox0"])?;
-    for (kind, family, prefix) in [
-        ("solicit", "-6", "2001:db8:a::1:0"),
-        ("syn", "-6", "2001:db8:a::2:0"),
-        ("arp", "-4", "10.9.1.0"),
-        ("syn", "-4", "10.9.4.0"),
-    ] {
-        let before = refused(&rig, "neighbour")?;
-        crowd(&rig, kind, prefix)?;
-        let known = neighbours(&rig, family, "sandbox0")?;
-        let bound = if family == "-6" { SENDERS } else { 2 * SENDERS };
-        ensure!(known <= bound, "{kind} {family}: {known} neighbours");
-        ensure!(kind == "arp" || refused(&rig, "neighbour")? >= before + 300, "{kind} {family}");
-        ensure!(known >= 16, "{kind} {family}: only {known}, so this shows nothing");
-    }
-    // The same by way of the gateway's other link: hosts there that do not exist, by UDP and through Envoy.
-    rig.sandbox.enter(|| -> Result<()> {
-        let socket = std::net::UdpSocket::bind("[::]:0")?;
-        for number in 1..=400_u16 {
-            let address = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 1, number);
-            // That it was refused is told by the next call.
-            drop(socket.send_to(b"hello", (address, site::UDP_PORT)));
-        }
-        Ok(())
-    })??;
-    let known = neighbours(&rig, "-6", "eth0")?;
-    ensure!((64..=NEXT_HOPS).contains(&known), "{known} neighbours by UDP");
-    let before = refused(&rig, "neighbour")?;
-    let nobody = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 2, 1);
-    let spent = rig.sandbox.tcp(nobody.into(), site::BANNER_PORT, b"")?;
-    ensure!(spent.outcome != Outcome::Silence && refused(&rig, "neighbour")? > before, "{spent:?}");
-    ensure!(neighbours(&rig, "-6", "eth0")? <= NEXT_HOPS);
-    Ok(())
-}
-
-fn an_address_of_the_sandbox_among_many_goes_on_working() -> Result<()> {
-    let (rig, _sidecar) = with(json!({}))?;
-    for address in [site::OK, site::OK6] {
-        banner(&rig, address)?;
-    }
-    rig.gateway.run("ip", &["addr", "add", &format!("{WIDE}/16"), "dev", "sandbox0"])?;
-    for (kind, prefix) in [("solicit", "2001:db8:a::1:0"), ("syn", "10.9.4.0"), ("arp", "10.9.1.0")]
-    {
-        crowd(&rig, kind, prefix)?;
-    }
-    for address in [site::OK, site::OK6] {
-        banner(&rig, address)?;
-        answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
-    }
     Ok(())
 }
 

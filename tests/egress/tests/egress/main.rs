@@ -24,6 +24,7 @@ mod kernel;
 mod link_local;
 mod many;
 mod names;
+mod neighbours;
 mod off;
 mod open;
 mod operator;
@@ -66,6 +67,7 @@ fn main() -> std::process::ExitCode {
         tuples::TESTS,
         link_local::TESTS,
         kernel::TESTS,
+        neighbours::TESTS,
         control_plane::TESTS,
         shared::TESTS,
         containers::TESTS,
