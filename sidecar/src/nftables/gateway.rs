@@ -35,9 +35,10 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     # Whatever resolver it is for: the DNS proxy answers in its name.
     meta l4proto {{ tcp, udp }} th dport 53 {dns}
     # Envoy accepts before it dials, and who was accepted tries no other address: where there is no route, it is
-    # refused here. What stands for a name needs none. A reset, since ICMP is not heard during connect().
+    # refused here. What stands for a name needs none. A reset, since ICMP is not heard during connect(); link-local
+    # addresses the kernel has no reset for, but Envoy has.
     ip daddr != {VIRTUAL_V4} meta l4proto tcp ct state new fib daddr oif missing goto no_way
-    ip6 daddr != {VIRTUAL_V6} meta l4proto tcp ct state new fib daddr oif missing goto no_way
+    ip6 daddr != {{ {VIRTUAL_V6}, fe80::/10 }} meta l4proto tcp ct state new fib daddr oif missing goto no_way
   }}
   chain no_way {{
     # What is denied stays denied by its rule, so that nobody learns which ways there are.
