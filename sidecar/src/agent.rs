@@ -39,7 +39,7 @@ use crate::source::{self, Offer, Offers};
 use crate::status::{self, Status};
 use crate::virtual_addresses::VirtualAddresses;
 
-/// How often memory is looked at.
+/// How often it is counted what was done, and Envoy asked whether it still answers.
 const MEASURES: Duration = Duration::from_secs(5);
 
 /// The agent can't begin.
@@ -108,6 +108,8 @@ struct Agent {
     /// The operator's settings with it: the file's and the command line's.
     operator: Operator,
     envoy: Option<Child>,
+    /// How often in a row it has not answered.
+    unanswered: u32,
     status: Status,
     /// Why something newer than what is in force is not: a policy, the operator's settings.
     not_taken: Option<String>,
@@ -147,6 +149,7 @@ impl Agent {
             in_force: None,
             operator,
             envoy: None,
+            unanswered: 0,
             status,
             not_taken: None,
             operator_not_taken: None,
@@ -174,7 +177,10 @@ impl Agent {
                 denied = changed(self.denied_names.as_mut()) => self.learn(denied).await,
                 () = died(self.envoy.as_mut()) => self.envoy_is_gone("it ended").await,
                 () = tokio::time::sleep_until(restart), if self.restart.is_some() => self.start().await,
-                _ = measure.tick() => self.count(),
+                _ = measure.tick() => {
+                    self.count();
+                    self.look_after_envoy().await;
+                }
             }
             self.say();
         }

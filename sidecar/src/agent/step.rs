@@ -17,6 +17,9 @@ const TAKES_WITHIN: Duration = Duration::from_secs(10);
 /// How long a dead Envoy stays dead: at first, and at most.
 pub(super) const RESTARTS_AFTER: (Duration, Duration) =
     (Duration::from_millis(100), Duration::from_secs(5));
+/// How many questions in a row an Envoy leaves unanswered that is taken for dead. A second each: one that is only busy
+/// answers some.
+const UNANSWERED: u32 = 3;
 
 impl Agent {
     /// A generation that allows nothing more than the one before: where it is known first does not
@@ -146,11 +149,25 @@ impl Agent {
         true
     }
 
+    /// Asks an Envoy that is in force whether it goes on working. One that hangs takes connections, and does
+    /// nothing with them.
+    pub(super) async fn look_after_envoy(&mut self) {
+        if !self.status.ready || probe::current(self.settings.layout.ports.probe).await.is_some() {
+            self.unanswered = 0;
+            return;
+        }
+        self.unanswered += 1;
+        if self.unanswered >= UNANSWERED {
+            self.envoy_is_gone("it does not answer any more").await;
+        }
+    }
+
     /// Closes; ends what is left of Envoy; and has it started again.
     pub(super) async fn envoy_is_gone(&mut self, why: &str) {
         self.gate.close().await;
         self.status.ready = false;
         self.status.envoy_restarts += 1;
+        self.unanswered = 0;
         let problem = format!("there is no way out, because of Envoy: {why}");
         tracing::error!("{problem}; it is started again");
         self.no_way = Some(problem);

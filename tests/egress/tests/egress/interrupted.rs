@@ -17,6 +17,7 @@ use crate::support::{refused_at_once, tests, with};
 tests![
     an_envoy_killed_under_load_lets_nothing_out_that_it_did_not_judge,
     an_envoy_that_hangs_lets_nothing_out_and_is_replaced,
+    an_envoy_that_hangs_is_noticed_without_a_change,
     an_agent_killed_in_the_middle_of_an_update_leaves_no_way_out,
 ];
 
@@ -81,6 +82,18 @@ fn an_envoy_that_hangs_lets_nothing_out_and_is_replaced() -> Result<()> {
     ensure!(!std::path::Path::new(&format!("/proc/{hangs}")).exists(), "it is still there");
     is_open(&rig)?;
     refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
+}
+
+/// Nobody changes the policy, and the sandbox sends nothing.
+fn an_envoy_that_hangs_is_noticed_without_a_change() -> Result<()> {
+    let (rig, sidecar) = with(json!({}))?;
+    let hangs = sidecar.envoy_pid()?;
+    signal(hangs, Signal::SIGSTOP)?;
+    sidecar.until("with another Envoy", |status| {
+        (status["envoy_restarts"] == 1 && status["ready"] == true).then_some(())
+    })?;
+    ensure!(sidecar.envoy_pid()? != hangs);
+    is_open(&rig)
 }
 
 /// Between the moment in which it denies, and the one in which all have the new policy.
