@@ -12,27 +12,25 @@
 mod change;
 mod place;
 mod step;
+mod tell;
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, Operator};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::change::with_guards;
+use self::place::own_addresses;
 use crate::denied_names::DeniedNames;
 use crate::dns;
 use crate::envoy::files::FilesError;
 use crate::envoy::{Child, Files};
 use crate::gate::Gate;
 use crate::host::{Routes, Sysctls, routes::RouteError, sysctl::SysctlError};
-use crate::metrics::Numbers;
 use crate::nftables::apply::NftError;
-use crate::nftables::counters;
 use crate::refusals::{Refusals, Untold};
 use crate::settings::{Settings, Source};
 use crate::source::{self, Offer, Offers};
@@ -202,34 +200,6 @@ impl Agent {
         }
         offered
     }
-
-    fn say(&mut self) {
-        let problems = [&self.no_way, &self.not_taken, &self.operator_not_taken];
-        self.status.problem = problems.into_iter().find_map(Clone::clone);
-        self.status.agent_resident_bytes = status::resident_bytes(std::process::id());
-        self.status.envoy_resident_bytes =
-            self.envoy.as_ref().and_then(|child| status::resident_bytes(child.pid()));
-        self.said.say(&self.status);
-    }
-
-    /// Tells in numbers what was done, and what was refused without being told one by one.
-    fn count(&mut self) {
-        let refused = counters::read();
-        let told = self.refusals.told();
-        match &refused {
-            Ok(refused) => {
-                let untold = self.untold.more(refused, told);
-                if untold > 0 {
-                    tracing::info!(target: "sandgate::packets", untold, "more packets denied");
-                }
-            }
-            Err(error) => tracing::error!("what nftables refused can't be counted: {error}"),
-        }
-        let dns = self.dns.as_ref().map(|dns| dns.counters().values()).unwrap_or_default();
-        let refused = refused.as_ref().ok();
-        let sandbox = self.settings.sandbox.as_deref();
-        self.said.count(&Numbers { sandbox, status: &self.status, refused, told, dns: &dns });
-    }
 }
 
 /// Waits until other addresses of denied names are known. For ever, where nobody looks.
@@ -246,21 +216,4 @@ async fn died(envoy: Option<&mut Child>) {
         Some(child) => drop(child.ended().await),
         None => std::future::pending().await,
     }
-}
-
-/// What a file says, and the guardrails that no file takes away.
-fn with_guards(mut file: Operator, always: &Operator) -> Operator {
-    file.protected.extend(&always.protected);
-    file
-}
-
-/// The addresses of this namespace: no sandbox reaches them, whatever its policy says.
-fn own_addresses() -> BTreeSet<IpNet> {
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let addresses = interfaces.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
-    });
-    addresses.map(IpNet::from).collect()
 }

@@ -31,7 +31,7 @@ pub struct Generation {
     pub dns: dns::Generation,
     /// For nftables: a transaction.
     pub rules: String,
-    /// Whether the newest policy makes names matter: connections have to be inspected that were not before.
+    /// Whether the newest policy names a domain: connections may have to be inspected that were not before.
     pub names_matter: bool,
     /// What these rules are called, for those who are told of refusals.
     pub lists: Arc<Lists>,

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Start reading at [`agent`], which is its life. A policy comes from a [`source`], is compiled to a
-//! [`generation`] for all three, with what [`denied_names`] finds out, and the [`gate`] opens when all three have it.
+//! [`generation`] for all three, with what [`denied_names`] finds out, and the [`gate`] opens when all three
+//! have it.
 
 pub mod agent;
 pub mod denied_names;

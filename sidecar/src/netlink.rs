@@ -2,8 +2,7 @@
 //! open ([`crate::nftables::alive`]), reads counters ([`crate::nftables::counters`]), and hears of what
 //! was refused ([`crate::nftables::nflog`]).
 //!
-//! Three messages, whose form is the kernel's ABI (`linux/netfilter/nfnetlink*.h`,
-//! `nf_tables.h`). What comes back is parsed strictly: an answer that is cut short or not understood is
+//! The form of its messages is the kernel's ABI (`linux/netfilter/nfnetlink*.h`, `nf_tables.h`). What comes back is parsed strictly: an answer that is cut short or not understood is
 //! an error, and never a success.
 
 pub mod message;

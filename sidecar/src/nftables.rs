@@ -1,4 +1,4 @@
-//! The firewall of one sandbox: `table inet sandgate`.
+//! The firewall of one sandbox: `table inet sandgate`, and `table arp sandgate` before a gateway.
 //!
 //! It decides about what no proxy looks at (UDP, ICMP), sends TCP to Envoy and DNS to the agent, and judges
 //! once more what Envoy dials. [`render`] makes text of a generation, [`apply`] hands it to `nft` in

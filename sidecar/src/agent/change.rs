@@ -5,8 +5,8 @@ use std::time::Duration;
 use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, Operator, Policy};
 use tokio::time::Instant;
 
+use super::Agent;
 use super::step::RESTARTS_AFTER;
-use super::{Agent, with_guards};
 use crate::generation::InForce;
 use crate::source::Offer;
 
@@ -80,4 +80,10 @@ impl Agent {
         let operator = self.operator.clone();
         self.loosen(&InForce::Only(policy), &operator).await;
     }
+}
+
+/// What a file says, and the guardrails that no file takes away.
+pub(super) fn with_guards(mut file: Operator, always: &Operator) -> Operator {
+    file.protected.extend(&always.protected);
+    file
 }

@@ -1,7 +1,9 @@
 //! What does not depend on a policy: set up before there is one, and put back at the end.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Agent, AgentError};
@@ -19,7 +21,7 @@ use crate::settings::Bounds;
 impl Agent {
     /// Everything that does not depend on a policy. Closed before anything is passed on.
     pub(super) async fn set_up(&mut self) -> Result<(), AgentError> {
-        // What an agent said that was killed.
+        // A killed agent may have left files that say it is ready.
         self.say();
         let settings = &self.settings;
         if let Mode::Gateway { interface } = &settings.layout.mode {
@@ -32,12 +34,14 @@ impl Agent {
         self.sysctls.make(&sysctl::QUEUES)?;
         self.routes.make().await?;
         let ports = settings.layout.ports;
+        let bounds = within_file_limit(settings.bounds);
+        self.status.envoy_max_connections = bounds.connections;
         self.files = Some(Files::prepare(
             &settings.run_dir,
             &settings.filter,
             settings.envoy_config.clone(),
             ports,
-            within_file_limit(settings.bounds),
+            bounds,
         )?);
         let sandbox = |address| dns::Listen {
             address: SocketAddr::new(address, ports.dns),
@@ -72,7 +76,7 @@ impl Agent {
     async fn set_rules_up(&self) -> Result<Option<Ear>, NftError> {
         let layout = &self.settings.layout;
         if let Err(error) = self.gate.apply(&render::setup(layout, Told::Singly)).await {
-            // What else is wrong with it is said here.
+            // Where the rules are refused for another reason, this fails too, and says it.
             self.gate.apply(&render::setup(layout, Told::AsNumbers)).await?;
             tracing::warn!("denied packets are counted, and not told one by one: {error}");
             return Ok(None);
@@ -103,7 +107,7 @@ impl Agent {
         left.extend(self.routes.remove().await);
         if stays_closed {
             tracing::info!(
-                "`table inet sandgate` stays, closed, so that nothing passes without an agent"
+                "the tables `sandgate` of nftables stay, closed, so that nothing passes without an agent"
             );
         } else if let Err(error) = self.gate.apply(&render::removal()).await {
             left.push(error.to_string());
@@ -141,4 +145,15 @@ fn within_file_limit(wanted: Bounds) -> Bounds {
         );
     }
     bounds
+}
+
+/// The addresses of this namespace: no sandbox reaches them, whatever its policy says.
+pub(super) fn own_addresses() -> BTreeSet<IpNet> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    });
+    addresses.map(IpNet::from).collect()
 }

@@ -22,8 +22,9 @@ pub(super) const RESTARTS_AFTER: (Duration, Duration) =
 const UNANSWERED: u32 = 3;
 
 impl Agent {
-    /// A generation that allows nothing more than the one before: where it is known first does not
-    /// matter. Whether all have it.
+    /// A generation that allows nothing more than the one before, so nothing gets out whoever has it first.
+    /// nftables has it before Envoy: what is inspected from now on must not meet a filter that does not know
+    /// yet why. Whether all have it.
     pub(super) async fn tighten(&mut self, in_force: &InForce, operator: &Operator) -> bool {
         let Some(generation) = self.compile(in_force, operator) else { return false };
         if let Some(dns) = &self.dns {
@@ -42,19 +43,26 @@ impl Agent {
 
     /// A generation that allows more: Envoy has it before nftables lets new traffic there, and DNS
     /// says names last.
-    pub(super) async fn loosen(&mut self, in_force: &InForce, operator: &Operator) -> bool {
-        let Some(generation) = self.compile(in_force, operator) else { return false };
-        if !(self.feed(&generation).await && self.open(&generation).await) {
+    pub(super) async fn loosen(&mut self, in_force: &InForce, operator: &Operator) {
+        let Some(generation) = self.compile(in_force, operator) else { return };
+        if self.feed(&generation).await {
+            self.complete(generation).await;
+        }
+    }
+
+    /// Envoy has it: nftables gets it too, then DNS says names, and the generation is in force.
+    async fn complete(&mut self, generation: Generation) -> bool {
+        if !self.open(&generation).await {
             return false;
         }
         if let Some(dns) = &self.dns {
-            dns.set(generation.dns.clone());
+            dns.set(generation.dns);
         }
-        self.is_in_force(generation.number);
+        self.now_in_force(generation.number);
         true
     }
 
-    fn is_in_force(&mut self, number: u64) {
+    fn now_in_force(&mut self, number: u64) {
         self.status.ready = true;
         self.status.generation = number;
         self.no_way = None;
@@ -138,15 +146,7 @@ impl Agent {
                 return false;
             }
         }
-        if !(self.confirmed(generation.number, STARTS_WITHIN).await && self.open(&generation).await)
-        {
-            return false;
-        }
-        if let Some(dns) = &self.dns {
-            dns.set(generation.dns);
-        }
-        self.is_in_force(generation.number);
-        true
+        self.confirmed(generation.number, STARTS_WITHIN).await && self.complete(generation).await
     }
 
     /// Asks an Envoy that is in force whether it goes on working. One that hangs takes connections, and does

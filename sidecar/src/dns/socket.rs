@@ -127,8 +127,9 @@ fn plain(address: &SockaddrStorage) -> Option<SocketAddr> {
 }
 
 /// Answers a datagram from where it was sent to, which need not be an address of this machine, and by
-/// the interface that it came in by. A sandbox can write any source address into its questions; its
-/// answers must not become a way out to there.
+/// the interface that it came in by (by loopback and IPv6: by the one that has the client's address, and only
+/// there). A sandbox can write any source address into its questions; its answers must not become a way out
+/// to there.
 pub(super) fn send_back(arrival: Arrival, client: SocketAddr, datagram: &[u8]) -> io::Result<()> {
     let socket = socket(arrival.destination, Type::DGRAM, Protocol::UDP, true)?;
     let came_by = if_indextoname(arrival.interface)?.into_string().map_err(io::Error::other)?;

@@ -76,9 +76,8 @@ pub const PROMPT_REFUSALS: [Setting; 2] = [
 /// Many connections of one sandbox at a time.
 pub const QUEUES: [Setting; 1] = [Setting::fixed("net/core/somaxconn", "8192")];
 
-/// The least, the usual and the most bytes that the kernel holds for one TCP connection in one direction:
-/// nothing over `most`. Whoever has it written to and does not read, or has it send to one who does not, makes
-/// the kernel hold the most.
+/// The kernel's bounds on what it holds of a TCP connection in one direction (least, usual, most), none over
+/// `most`: a peer that does not read makes it hold the most.
 ///
 /// # Errors
 ///
@@ -160,11 +159,10 @@ impl Sysctls {
         let mut left = Vec::new();
         while let Some((setting, before)) = self.changed.pop() {
             match std::fs::write(path(&setting.key), &before) {
-                // With its interface.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => left
+                Err(error) if error.kind() != io::ErrorKind::NotFound => left
                     .push(format!("`{}` could not be set back to {before}: {error}", setting.key)),
-                Ok(()) => {}
+                // Put back, or gone with its interface.
+                _ => {}
             }
         }
         left

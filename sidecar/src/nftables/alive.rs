@@ -80,7 +80,7 @@ impl Handle {
         self.sequence = self.sequence.wrapping_add(1);
         socket.send(&transaction(self.sequence, hold))?;
         let parts = if hold { 2 } else { 1 };
-        is_done(&socket, self.sequence, parts)?;
+        expect_done(&socket, self.sequence, parts)?;
         self.socket = Some(socket);
         Ok(())
     }
@@ -111,7 +111,7 @@ fn transaction(sequence: u32, hold: bool) -> Vec<u8> {
 
 /// Whether all parts were done: what the kernel has to say is there by now. One part that it refuses
 /// undoes the others, whatever it says of those.
-fn is_done(socket: &Socket, wanted: u32, parts: usize) -> io::Result<()> {
+fn expect_done(socket: &Socket, wanted: u32, parts: usize) -> io::Result<()> {
     let (mut done, mut room) = (0, vec![0; DATAGRAM]);
     while let Some(datagram) = socket.receive(&mut room)? {
         for message in messages(datagram) {

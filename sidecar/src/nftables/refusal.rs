@@ -88,7 +88,7 @@ impl Cause {
     /// Its counter, where one counts all of it; the policy's rules count by [`Rule::kind`] themselves.
     ///
     /// [`Rule::kind`]: sandgate_policy::egress::Rule::kind
-    fn counter(self) -> Option<&'static str> {
+    pub(super) fn counter(self) -> Option<&'static str> {
         match self {
             Self::Outward | Self::Inward | Self::Dial => None,
             Self::Own => Some("refused_guardrail"),

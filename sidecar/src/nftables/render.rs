@@ -1,4 +1,4 @@
-//! The text of `table inet sandgate`.
+//! The text of the tables `inet sandgate` and `arp sandgate`.
 //!
 //! What depends on the layout alone is made once, and stays as it is: chains that hang on a hook are never
 //! replaced, so that no packet passes in between. What depends on the policy is in chains that they jump
@@ -13,7 +13,7 @@ use sandgate_policy::egress::{Action, AddressRules, Policy, Rule};
 use super::alive;
 use super::first_match::{FirstMatch, Side};
 use super::layout::{DNS_MARK, Layout, Mode, Ports};
-use super::refusal::{self, Told};
+use super::refusal::{self, Cause, Told};
 use super::{gateway, neighbours, shared};
 
 /// How many policies can be in force at once: the old and the new one, while one replaces the other.
@@ -92,17 +92,10 @@ pub fn removal() -> String {
 
 /// The counters of what was refused, by [`Rule::kind`], and for reasons that no policy has.
 pub fn counted() -> impl Iterator<Item = String> {
-    Rule::KINDS.iter().map(|kind| format!("refused_{kind}")).chain(
-        [
-            "refused_quic",
-            "refused_protocol",
-            "refused_inbound",
-            "refused_unready",
-            "refused_no_route",
-            "refused_neighbour",
-        ]
-        .map(str::to_owned),
-    )
+    // What is this namespace's own counts as the policy's guardrail.
+    let causes = Cause::ALL.into_iter().filter(|cause| *cause != Cause::Own);
+    let causes = causes.filter_map(Cause::counter).map(str::to_owned);
+    Rule::KINDS.iter().map(|kind| format!("refused_{kind}")).chain(causes)
 }
 
 /// The chains that a generation fills: in `outward`, `inward` and `dial`, what returns is allowed.

@@ -39,7 +39,7 @@ impl Crowd {
     }
 
     /// Waits until all are connected, or all of the last round has come back.
-    pub fn is_done(&mut self) -> Result<()> {
+    pub fn wait(&mut self) -> Result<()> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
         ensure!(line == "done\n", "it says `{}` (the reason is above)", line.trim_end());

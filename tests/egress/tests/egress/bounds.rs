@@ -98,7 +98,7 @@ fn without_memory_nothing_gets_out() -> Result<()> {
     Ok(())
 }
 
-/// Holding the way open cost an idle agent more than all the rest, when it was done by a program.
+/// Several times a second the way is held open: by a program, that would cost more than all the rest of an idle agent.
 fn an_idle_agent_starts_no_programs() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     let children = || -> Result<u64> {

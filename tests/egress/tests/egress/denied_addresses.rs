@@ -104,7 +104,7 @@ fn an_address_that_a_denied_name_moves_to_is_denied_soon_and_nothing_else_is_tou
     echo(&mut elsewhere)
 }
 
-/// Not a text that could become a request: those are held until they are told apart.
+/// No text: what may become a request is looked at until its line ends.
 fn echo(stream: &mut TcpStream) -> Result<()> {
     stream.write_all(b"\x00still here")?;
     let mut back = [0; 11];

@@ -51,10 +51,10 @@ fn ten_thousand_connections_live_at_the_same_time() -> Result<()> {
     let half = count / 2;
     let mut crowds =
         [Crowd::start(&rig.sandbox, to, half)?, Crowd::start(&rig.sandbox, to, count - half)?];
-    crowds.iter_mut().try_for_each(Crowd::is_done)?;
+    crowds.iter_mut().try_for_each(Crowd::wait)?;
     for _ in 0..2 {
         crowds.iter_mut().try_for_each(Crowd::talk)?;
-        crowds.iter_mut().try_for_each(Crowd::is_done)?;
+        crowds.iter_mut().try_for_each(Crowd::wait)?;
     }
     let open = std::fs::read_dir(format!("/proc/{}/fd", sidecar.envoy_pid()?))?.count();
     ensure!(open > 2 * count, "Envoy has only {open} files open");
@@ -72,8 +72,9 @@ fn more_connections_than_envoy_has_files_for_are_closed_and_the_others_live() ->
     setup.files = Some(1_000);
     let sidecar = Sidecar::start(&rig, &setup)?;
     let envoy = sidecar.envoy_pid()?;
+    ensure!(sidecar.status().is_some_and(|status| status["envoy_max_connections"] == BOUND));
     let mut crowd = Crowd::start(&rig.sandbox, SocketAddr::new(site::OK, site::ECHO_PORT), 300)?;
-    crowd.is_done()?;
+    crowd.wait()?;
     let more: Vec<_> = rig.sandbox.enter(|| {
         (0..300).map(|_| TcpStream::connect((site::OK, site::ECHO_PORT))).collect::<Vec<_>>()
     })?;
@@ -95,7 +96,7 @@ fn more_connections_than_envoy_has_files_for_are_closed_and_the_others_live() ->
     sidecar.set(&json!({ "deny_out": ["203.0.113.20"] }))?;
     refused_at_once("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
     crowd.talk()?;
-    crowd.is_done()?;
+    crowd.wait()?;
     sidecar.set(&json!({ "deny_out": ["203.0.113.10"] }))?;
     for stream in more.iter().flatten() {
         let mut stream = stream;
@@ -120,7 +121,7 @@ fn a_flood_of_denied_connections_is_nobody_elses_affair() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20", "example.com"] }))?;
     let envoy = u32::try_from(sidecar.envoy_pid()?)?;
     let mut crowd = Crowd::start(&rig.sandbox, SocketAddr::new(site::OK, site::ECHO_PORT), 20)?;
-    crowd.is_done()?;
+    crowd.wait()?;
     let before = resident_bytes(envoy)?;
     let capture = rig.capture()?;
     let request = b"GET / HTTP/1.1\r\nhost: example.com\r\n\r\n";
@@ -144,7 +145,7 @@ fn a_flood_of_denied_connections_is_nobody_elses_affair() -> Result<()> {
         }
         while clients.iter().any(|client| !client.is_finished()) {
             crowd.talk()?;
-            crowd.is_done()?;
+            crowd.wait()?;
         }
         for client in clients {
             client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
