@@ -4,8 +4,8 @@
 //!
 //! 1. [`network_policy`]: what the sandbox's owner said, of [`entry`]s: ranges and [`name`]s.
 //! 2. [`operator`]: what no owner can override: guardrails, and the order of the rules.
-//! 3. [`policy`]: both, compiled to lookups, with the [`denied_addresses`] that the agent knows; [`policy::Policy::decide`] is the only maker of a
-//!    [`verdict::Permit`].
+//! 3. [`policy`]: both, compiled to lookups, with the [`denied_addresses`] that the agent knows;
+//!    [`policy::Policy::decide`] is the only maker of a [`verdict::Permit`].
 //! 4. [`facts`]: what is known of a connection: where it goes, and the names that it shows.
 //! 5. [`verdict`]: where it may go, or the [`rule`] that forbids it.
 //! 6. [`query`] and [`address_rules`]: the same policy for DNS, and for what has no names.
