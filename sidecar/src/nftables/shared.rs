@@ -41,6 +41,8 @@ pub(super) fn chains(layout: &Layout) -> String {
     meta skuid {agent} accept
     ct direction reply accept
     meta mark {DNS_MARK} accept
+    # The kernel speaks to neighbours of itself, and no program beyond them.
+    meta skuid 0-4294967295 ip6 daddr != {{ fe80::/10, ff02::/16 }} icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} goto refuse_protocol
     meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} accept
     meta nfproto != @alive goto unready
     meta l4proto tcp ct status dnat accept
@@ -52,6 +54,11 @@ pub(super) fn chains(layout: &Layout) -> String {
     meta l4proto udp jump quic
     ct state new jump next_hop
     accept
+  }}
+  # Marked, and yet on its way out: a socket that is bound to an interface is not routed to this machine.
+  chain leaving {{
+    type filter hook postrouting priority mangle; policy accept;
+    oifname != "lo" meta mark {DNS_MARK} goto drop_protocol
   }}
 {from_envoy}  chain here {{
     type filter hook input priority filter; policy accept;

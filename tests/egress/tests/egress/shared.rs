@@ -50,8 +50,10 @@ begun = time.monotonic()
 try:
     if kind == 'raw':
         socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_UDP)
-    one = socket.socket(family, socket.SOCK_DGRAM if kind == 'udp' else socket.SOCK_STREAM)
-    one.settimeout(5)
+    one = socket.socket(family, socket.SOCK_DGRAM if kind in ('udp', 'bound') else socket.SOCK_STREAM)
+    if kind == 'bound':
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'eth0')
+    one.settimeout(5 if kind != 'bound' else 0.5)
     one.connect((to, port))
     one.send(b'hello')
     answer = one.recv(64).split(b'\r')[0].decode() or 'closed'
@@ -148,6 +150,14 @@ fn a_user_of_a_shared_namespace_gets_nothing_out_with_internet_off() -> Result<(
         Ok(())
     };
     nothing_passes()?;
+    // A socket that is bound to the way out is not routed to the DNS proxy: it goes nowhere instead.
+    for address in [site::OK, site::OK6, site::RESOLVER, site::METADATA] {
+        for port in [53, site::UDP_PORT] {
+            let spent = says(&rig, "bound", address, port)?;
+            ensure!(spent.outcome.text().is_none(), "{address} port {port}: {spent:?}");
+        }
+    }
+    ensure!(capture.packets().is_empty(), "the internet saw {:?}", capture.packets());
     for kind in ["A", "AAAA", "TXT", "MX"] {
         for transport in ["+notcp", "+tcp"] {
             let said = dig(&rig, site::PUBLIC_RESOLVER, &["ok.test", kind, transport])?;
