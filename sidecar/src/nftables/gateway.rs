@@ -98,6 +98,7 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     meta l4proto tcp ip saddr @edges4 accept
     meta l4proto tcp ip6 saddr @edges6 accept
     meta nfproto != @alive goto unready
+    jump receiver
     # Only answers. An error on the way comes from anyone on it, and tells nothing but that.
     meta l4proto {{ icmp, icmpv6 }} ct state related accept
     meta l4proto != {{ udp, icmp, icmpv6 }} goto refuse_inbound
@@ -111,6 +112,7 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
   # What Envoy sends: answers, questions to its resolver, and dials, which are judged once more.
   chain from_here {{
     type filter hook output priority filter; policy accept;
+    oifname "{interface}" meta l4proto {{ tcp, udp }} jump receiver
     # What Envoy began stays Envoy's: a connection that it has closed may still have data to send, and no owner.
     meta skuid {envoy} ct direction original ct mark set {ENVOY_MARK}
     meta skuid {envoy} goto from_envoy

@@ -7,7 +7,8 @@
 //! - a packet that leaves: for its next hop. An answer goes to the sender, anything else to where the sandbox
 //!   chose, which may be on a link of the gateway.
 //!
-//! So there are few senders at a time behind the sandbox's interface, and few next hops for what a sandbox sends.
+//! So there are few senders at a time behind the sandbox's interface, few receivers, since what was begun by many
+//! senders one after the other can be kept alive from outside, and few next hops for what a sandbox sends.
 //! Sets of bounded size count them: an element that finds no place breaks its rule, and the next one refuses.
 
 use super::layout::Interface;
@@ -31,6 +32,8 @@ pub(super) fn chains() -> String {
     let sets = [
         set("senders4", "ip saddr", SENDERS),
         set("senders6", "ip6 saddr", SENDERS),
+        set("receivers4", "ip daddr", SENDERS),
+        set("receivers6", "ip6 daddr", SENDERS),
         set("next_hops4", "rt ip nexthop", NEXT_HOPS),
         set("next_hops6", "rt ip6 nexthop", NEXT_HOPS),
     ]
@@ -40,6 +43,11 @@ pub(super) fn chains() -> String {
   chain sender {{
     meta nfproto ipv4 update @senders4 {{ ip saddr }} return
     meta nfproto ipv6 update @senders6 {{ ip6 saddr }} return
+    goto drop_neighbour
+  }}
+  chain receiver {{
+    meta nfproto ipv4 update @receivers4 {{ ip daddr }} return
+    meta nfproto ipv6 update @receivers6 {{ ip6 daddr }} return
     goto drop_neighbour
   }}
   chain next_hop {{

@@ -11,6 +11,7 @@ use crate::support::{answered_with, tests, with};
 
 tests![
     a_sandbox_fills_no_table_of_neighbours,
+    many_addresses_one_after_the_other_are_not_kept_alive_from_outside,
     an_address_of_the_sandbox_among_many_goes_on_working,
 ];
 
@@ -115,6 +116,31 @@ fn a_sandbox_fills_no_table_of_neighbours() -> Result<()> {
     let spent = rig.sandbox.tcp(nobody.into(), site::BANNER_PORT, b"")?;
     ensure!(spent.outcome != Outcome::Silence && refused(&rig, "neighbour")? > before, "{spent:?}");
     ensure!(neighbours(&rig, "-6", "eth0")? <= NEXT_HOPS);
+    Ok(())
+}
+
+/// A sandbox's place among senders is free again after a minute, and what its old addresses began lives on for as long
+/// as the other side sends.
+fn many_addresses_one_after_the_other_are_not_kept_alive_from_outside() -> Result<()> {
+    let (rig, _sidecar) = with(json!({}))?;
+    let mut answered = 0;
+    for number in 1..=60_u16 {
+        let address = Ipv6Addr::new(0x2001, 0xdb8, 0xa, 0, 0, 0, 5, number);
+        let added = format!("{address}/64");
+        rig.sandbox.run("ip", &["addr", "add", &added, "dev", "eth0", "nodad"])?;
+        if number % 16 == 0 {
+            // As if the minute were over.
+            rig.gateway.run("nft", &["flush", "set", "inet", "sandgate", "senders6"])?;
+        }
+        let is_answered = rig.sandbox.enter(|| -> Result<bool> {
+            let socket = std::net::UdpSocket::bind((address, 0))?;
+            socket.set_read_timeout(Some(std::time::Duration::from_millis(300)))?;
+            socket.send_to(b"hello", (site::OK6, site::UDP_PORT))?;
+            Ok(socket.recv(&mut [0; 16]).is_ok())
+        })??;
+        answered += usize::from(is_answered);
+    }
+    ensure!((24..=32).contains(&answered), "{answered} of 60 addresses were answered");
     Ok(())
 }
 
