@@ -72,6 +72,10 @@ impl Connection {
         if !names_matter {
             return Action::Continue;
         }
+        if received < unnamed.first_bytes.least() && !end_of_stream {
+            self.unnamed = Some(unnamed);
+            return Action::Pause;
+        }
         let Ok(bytes) = connection::received(received) else { return self.refuse() };
         let facts = match unnamed.first_bytes.see(&bytes) {
             // The end of a client that said nothing whole is passed on as it is.

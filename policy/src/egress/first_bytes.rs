@@ -8,7 +8,7 @@ mod client_hello;
 mod request_line;
 
 use super::facts::NameFact;
-use client_hello::HANDSHAKE;
+use client_hello::Shown;
 use request_line::{Line, RequestLine};
 
 /// Longest start of TLS that is looked at, in bytes. What is not understood by then is not
@@ -18,6 +18,8 @@ pub const TLS_MAX: usize = 65_536;
 /// What has been seen of a client's first bytes.
 #[derive(Clone, Debug, Default)]
 pub struct FirstBytes {
+    /// Before so many bytes are there, nothing more can be told.
+    least: usize,
     /// The line that they are, once they are no TLS.
     line: Option<RequestLine>,
 }
@@ -39,20 +41,26 @@ pub enum Seen {
 }
 
 impl FirstBytes {
+    /// How many bytes that have not passed are the least to look at: before, they are to be held.
+    #[must_use]
+    pub fn least(&self) -> usize {
+        self.least
+    }
+
     /// Looks at what came since the last that passed.
     pub fn see(&mut self, bytes: &[u8]) -> Seen {
         if self.line.is_none() {
-            match bytes {
-                [] | [HANDSHAKE] => return Seen::Hold,
-                [HANDSHAKE, 3, ..] => {
-                    return match client_hello::shown(bytes) {
-                        Some(name) => Seen::Tls(name),
-                        // Nobody waits for ever, and what is no longer waited for counts as the worst.
-                        None if bytes.len() >= TLS_MAX => Seen::Tls(NameFact::Unparsable),
-                        None => Seen::Hold,
-                    };
+            match client_hello::shown(bytes) {
+                Shown::Name(name) => return Seen::Tls(name),
+                // Nobody waits for ever, and what is no longer waited for counts as the worst.
+                Shown::Incomplete { .. } if bytes.len() >= TLS_MAX => {
+                    return Seen::Tls(NameFact::Unparsable);
                 }
-                _ => {}
+                Shown::Incomplete { least } => {
+                    self.least = least.min(TLS_MAX);
+                    return Seen::Hold;
+                }
+                Shown::NoTls => self.least = 0,
             }
         }
         match self.line.get_or_insert_default().see(bytes) {

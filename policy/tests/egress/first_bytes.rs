@@ -91,7 +91,11 @@ fn a_client_hello_may_be_cut_into_records_of_any_size() {
 #[test]
 fn what_is_neither_tls_nor_http_is_known_from_the_bytes_that_tell() {
     for bytes in [
-        &b"\x16\x01"[..],
+        &b"\x16\x10"[..],
+        b"\x16\x01\x00\x00\x20\x02\x00",
+        b"\x16\x00\x00\x00\x01\x01\x01",
+        b"\x15\x00\x00\x00\x03",
+        b"\x15\x20",
         b"\x80\x2e\x01",
         b"SSH-2.0-x\r\n",
         b"EHLO a.test\n",
@@ -107,6 +111,41 @@ fn what_is_neither_tls_nor_http_is_known_from_the_bytes_that_tell() {
         assert_eq!(seen(bytes), Seen::Other, "{bytes:?}");
         assert_eq!(in_parts(bytes, std::iter::repeat(1)).1, Seen::Other, "{bytes:?} in parts");
     }
+}
+
+/// By their sources, Go takes a first record of any version below 0x1000, and Go, OpenSSL and BoringSSL go on
+/// after a warning. Whoever sends that is understood by the server, and would not be here.
+#[test]
+fn tls_that_only_servers_know_for_it_shows_a_name_that_is_not_understood() {
+    let unknown = Seen::Tls(NameFact::Unparsable);
+    let hello = openssl();
+    for version in [[2, 0], [0, 0], [4, 0], [0x0f, 0xff]] {
+        let odd = [&[22][..], &version, &hello[3..]].concat();
+        assert_eq!(in_parts(&odd, std::iter::repeat(1)), (vec![], unknown.clone()));
+    }
+    for version in [[3, 1], [3, 3], [2, 0]] {
+        let warning = [&[21][..], &version, &[0, 2, 1, 90]].concat();
+        let odd = [&warning[..], &hello].concat();
+        assert_eq!(in_parts(&odd, std::iter::repeat(1)), (vec![], unknown.clone()));
+    }
+}
+
+#[test]
+fn what_is_held_is_not_looked_at_again_for_each_byte() {
+    let mut hello = openssl();
+    // A message of 60,000 bytes, in records of one.
+    hello[6..9].copy_from_slice(&[0, 0xea, 0x60]);
+    hello.resize(5 + 4 + 60_000, 0);
+    let sent = in_records(&hello, 1);
+    let (mut first_bytes, mut looked) = (FirstBytes::default(), 0);
+    for length in 1..TLS_MAX {
+        if length >= first_bytes.least() {
+            looked += 1;
+            assert_eq!(first_bytes.see(&sent[..length]), Seen::Hold);
+            assert!(first_bytes.least() > length);
+        }
+    }
+    assert!(looked < 100, "{looked} times");
 }
 
 #[test]

@@ -2,27 +2,52 @@
 
 use super::super::facts::NameFact;
 
-/// The first byte of TLS: the content type of a handshake record (RFC 8446, section 5.1).
-pub(super) const HANDSHAKE: u8 = 22;
+/// The first byte of TLS: the content type of a handshake record, or of an alert (RFC 8446, section 5.1).
+const HANDSHAKE: u8 = 22;
+const ALERT: u8 = 21;
 /// A ClientHello among handshake messages (RFC 8446, section 4).
 const CLIENT_HELLO: u8 = 1;
 /// The extension `server_name`, and a name of type `host_name` in it (RFC 6066, section 3).
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 
-/// The server name that TLS shows which starts like this; nothing while its ClientHello goes on.
-pub(super) fn shown(bytes: &[u8]) -> Option<NameFact> {
-    match client_hello(bytes) {
-        Ok(hello) => Some(server_name(&hello).unwrap_or(NameFact::Unparsable)),
-        Err(Missing::More) => None,
-        Err(Missing::Sense) => Some(NameFact::Unparsable),
+/// What a connection shows that starts with some bytes.
+pub(super) enum Shown {
+    /// TLS, with this server name.
+    Name(NameFact),
+    /// It goes on, and tells nothing before it has at least so many bytes.
+    Incomplete { least: usize },
+    /// It is no TLS that any server would take.
+    NoTls,
+}
+
+/// Some servers take a first record of any low version, or an alert before the ClientHello. No client that
+/// means well sends that: its name counts as one that is not understood.
+pub(super) fn shown(bytes: &[u8]) -> Shown {
+    let odd = |is_tls| if is_tls { Shown::Name(NameFact::Unparsable) } else { Shown::NoTls };
+    match *bytes {
+        [] | [HANDSHAKE | ALERT] => Shown::Incomplete { least: bytes.len() + 1 },
+        [HANDSHAKE, 3, ..] => match client_hello(bytes) {
+            Ok(hello) => Shown::Name(server_name(&hello).unwrap_or(NameFact::Unparsable)),
+            Err(Missing::Bytes(more)) => Shown::Incomplete { least: bytes.len() + more },
+            Err(Missing::Sense) => odd(true),
+        },
+        // Two more: the message, and the first byte of its length.
+        [HANDSHAKE, ..0x10, _, _, _, message, length, ..] => {
+            odd(message == CLIENT_HELLO && length == 0)
+        }
+        [HANDSHAKE, ..0x10, ..] => Shown::Incomplete { least: 7 },
+        [ALERT, ..0x10, _, high, low, ..] => odd([high, low] == [0, 2]),
+        [ALERT, ..0x10, ..] => Shown::Incomplete { least: 5 },
+        _ => Shown::NoTls,
     }
 }
 
 /// Why there is no ClientHello.
+#[derive(Clone, Copy)]
 enum Missing {
-    /// It goes on.
-    More,
+    /// It goes on: so many bytes at least.
+    Bytes(usize),
     /// It is none.
     Sense,
 }
@@ -32,15 +57,18 @@ fn client_hello(bytes: &[u8]) -> Result<Vec<u8>, Missing> {
     let mut records = Bytes(bytes);
     let mut message = Vec::new();
     loop {
-        if let Some(body) = message_body(&message)? {
-            return Ok(body.to_vec());
-        }
-        let [content, major] = records.array().ok_or(Missing::More)?;
+        let missing = match message_body(&message)? {
+            Ok(body) => return Ok(body.to_vec()),
+            Err(missing) => missing,
+        };
+        // Each byte of the message comes by at least one of a record.
+        let more = Missing::Bytes(missing);
+        let [content, major] = records.array().ok_or(more)?;
         if content != HANDSHAKE || major != 3 {
             return Err(Missing::Sense);
         }
-        records.take(1).ok_or(Missing::More)?;
-        let length = records.u16().ok_or(Missing::More)?;
+        records.take(1).ok_or(more)?;
+        let length = records.u16().ok_or(more)?;
         if length == 0 {
             return Err(Missing::Sense);
         }
@@ -48,20 +76,23 @@ fn client_hello(bytes: &[u8]) -> Result<Vec<u8>, Missing> {
         let fragment = records.take(usize::from(length).min(records.0.len())).unwrap_or_default();
         message.extend_from_slice(fragment);
         if fragment.len() < usize::from(length) {
-            return message_body(&message)?.map(<[u8]>::to_vec).ok_or(Missing::More);
+            return message_body(&message)?.map(<[u8]>::to_vec).map_err(Missing::Bytes);
         }
     }
 }
 
-/// The body of a handshake message, once it is whole.
-fn message_body(message: &[u8]) -> Result<Option<&[u8]>, Missing> {
+/// The body of a handshake message once it is whole; how many bytes it needs at least before.
+fn message_body(message: &[u8]) -> Result<Result<&[u8], usize>, Missing> {
     let mut message = Bytes(message);
-    let Some([kind, high, middle, low]) = message.array() else { return Ok(None) };
+    let Some([kind, high, middle, low]) = message.array() else {
+        return Ok(Err(4 - message.0.len()));
+    };
     if kind != CLIENT_HELLO {
         return Err(Missing::Sense);
     }
     let length = u32::from_be_bytes([0, high, middle, low]);
-    Ok(usize::try_from(length).ok().and_then(|length| message.take(length)))
+    let length = usize::try_from(length).map_err(|_| Missing::Sense)?;
+    Ok(message.take(length).ok_or(length - message.0.len()))
 }
 
 /// The server name of a ClientHello (RFC 8446, section 4.1.2); nothing when it is malformed.

@@ -134,7 +134,7 @@ fn other_protocols_pass_and_are_not_kept_waiting() {
         b"EHLO me.test\r\n",
         b"*1\r\n$4\r\nPING\r\n",
         b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
-        b"\x16\x01\x00",
+        b"\x16\x20\x00",
         b"\x10\x1a\x00\x04MQTT",
         b"AMQP\x00\x00\x09\x01",
         b"GET key\r\n",
