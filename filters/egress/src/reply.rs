@@ -23,14 +23,15 @@ pub(crate) fn deny(rule: Option<&Rule>) -> Result<()> {
 }
 
 /// Answers the probe: 200 once both filters have a configuration, with the generation that is in
-/// force for both.
+/// force for both, and whether what is live is still being judged by it.
 pub(crate) fn probe() -> Result<()> {
     let generations = vm::with(|vm| {
-        (vm.generation(), vm.generation_of(Protocol::Tcp), vm.generation_of(Protocol::Http))
+        let each = (vm.generation_of(Protocol::Tcp), vm.generation_of(Protocol::Http));
+        (vm.generation(), each.0, each.1, vm.live.has_suspects())
     });
-    let (both, tcp, http) = generations.unwrap_or_default();
+    let (both, tcp, http, judging) = generations.unwrap_or_default();
     let status = if both.is_some() { 200 } else { 503 };
-    answer(status, &json!({ "generation": both, "tcp": tcp, "http": http }))
+    answer(status, &json!({ "generation": both, "tcp": tcp, "http": http, "judging": judging }))
 }
 
 fn answer(status: u16, body: &Value) -> Result<()> {

@@ -152,7 +152,7 @@ impl Agent {
     /// Asks an Envoy that is in force whether it goes on working. One that hangs takes connections, and does
     /// nothing with them.
     pub(super) async fn look_after_envoy(&mut self) {
-        if !self.status.ready || probe::current(self.settings.layout.ports.probe).await.is_some() {
+        if !self.status.ready || probe::answers(self.settings.layout.ports.probe).await {
             self.unanswered = 0;
             return;
         }

@@ -14,18 +14,24 @@ const LIMIT: Duration = Duration::from_secs(1);
 #[derive(Deserialize)]
 struct Answer {
     generation: u64,
+    /// Connections that it denies may not be closed yet.
+    judging: bool,
 }
 
-/// Waits until the filters decide by a generation. Never, where Envoy does not take it: bound it.
+/// Waits until the filters decide by a generation, and have closed what it denies. Never, where Envoy does not
+/// take it: bound it.
 pub async fn until(port: u16, generation: u64) {
-    while current(port).await != Some(generation) {
+    while !current(port).await.is_some_and(|is| is.generation == generation && !is.judging) {
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-/// The generation that is in force, if Envoy answers.
-pub async fn current(port: u16) -> Option<u64> {
+/// Whether Envoy answers.
+pub async fn answers(port: u16) -> bool {
+    current(port).await.is_some()
+}
+
+async fn current(port: u16) -> Option<Answer> {
     let (status, body) = ask(port, "/generation", LIMIT).await.ok()?;
-    let answer: Answer = (status == 200).then(|| serde_json::from_str(&body).ok())??;
-    Some(answer.generation)
+    (status == 200).then(|| serde_json::from_str(&body).ok())?
 }

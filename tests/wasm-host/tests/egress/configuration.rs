@@ -57,10 +57,16 @@ fn a_new_generation_is_in_force_for_both_filters_with_the_first_and_reported_wit
     let egress = Egress::with(deny_list());
     let next = configuration(2, &[allow_list()]).to_string();
     egress.host.configure_root(TCP, &next).expect("good");
-    assert_eq!(egress.probe(), json!({"generation": 1, "tcp": 2, "http": 1, "status": 200}));
+    assert_eq!(
+        egress.probe(),
+        json!({"generation": 1, "tcp": 2, "http": 1, "judging": false, "status": 200})
+    );
     crate::support::refused(&egress.get("8.8.8.8:80", "good.test"));
     egress.host.configure_root(HTTP, &next).expect("good");
-    assert_eq!(egress.probe(), json!({"generation": 2, "tcp": 2, "http": 2, "status": 200}));
+    assert_eq!(
+        egress.probe(),
+        json!({"generation": 2, "tcp": 2, "http": 2, "judging": false, "status": 200})
+    );
     assert_eq!(egress.host.metric("sandgate_egress_generation"), 2);
 }
 
