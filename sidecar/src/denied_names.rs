@@ -26,6 +26,8 @@ use table::Table;
 const AT_ONCE: usize = 8;
 /// How often something new is told at most: each time is a generation.
 const TELLS: Duration = Duration::from_secs(2);
+/// How often what is known is compared with what was told at most, however much comes by.
+const COMPARES: Duration = Duration::from_millis(100);
 /// How often it is looked for what has become too old.
 const LOOKS: Duration = Duration::from_secs(10);
 
@@ -63,6 +65,8 @@ pub struct Finder {
     /// When something was told last, and since when there is something new.
     told: Option<Instant>,
     news: Option<Instant>,
+    /// When all that is known was compared last.
+    compared: Option<Instant>,
 }
 
 impl DeniedNames {
@@ -79,6 +83,7 @@ impl DeniedNames {
             number: 0,
             told: None,
             news: None,
+            compared: None,
         };
         (Self { names, known }, finder)
     }
@@ -170,9 +175,14 @@ impl Finder {
     /// When to look again for what is to be told.
     fn tell(&mut self, now: Instant, idle: bool) -> Instant {
         let complete = if self.schedule.is_complete() { self.number } else { 0 };
+        let first = complete > self.known.borrow().complete;
+        let again = self.compared.map(|compared| compared + COMPARES).filter(|again| now < *again);
+        if let Some(again) = again.filter(|_| !first) {
+            return again;
+        }
+        self.compared = Some(now);
         let addresses = self.table.known(now);
         let told = self.known.borrow().clone();
-        let first = complete > told.complete;
         if addresses == told.addresses && !first {
             self.news = None;
             return now + LOOKS;
