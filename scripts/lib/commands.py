@@ -103,7 +103,8 @@ def printed_for_sidecar(demo):
     denied = sidecar_demo.PLACES[sidecar_demo.DENIED]
 
     def set_policy(*names):
-        return f"echo '{json.dumps(sidecar_demo.policy(*names))}' > {shown(demo.policy_file)}"
+        # A change is in force within a second: whoever pastes all of it at once has the next command wait for it.
+        return f"echo '{json.dumps(sidecar_demo.policy(*names))}' > {shown(demo.policy_file)}; sleep 2"
 
     def banner(place):
         return f"{sandbox} bash -c 'cat < /dev/tcp/{place}/25'"
