@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sandgate_egress_tests::capture::Content;
-use sandgate_egress_tests::{Load, Outcome, Setup, Sidecar, site};
+use sandgate_egress_tests::{Load, Outcome, Rig, Setup, Sidecar, site};
 use serde_json::json;
 
 use crate::failures::{HELD, is_closed, is_open};
@@ -23,6 +23,16 @@ tests![
 
 fn signal(pid: i32, signal: Signal) -> Result<()> {
     Ok(kill(Pid::from_raw(pid), signal)?)
+}
+
+/// Waits for an update that denies it. A datagram whose answer met the new rules has waited for all of a client's
+/// patience, and the next one is refused.
+fn until_denied(rig: &Rig) -> Result<()> {
+    let begun = Instant::now();
+    while !rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?.outcome.is_refused() {
+        ensure!(begun.elapsed() < Duration::from_secs(15), "not denied, with Envoy standing still");
+    }
+    Ok(())
 }
 
 fn an_envoy_killed_under_load_lets_nothing_out_that_it_did_not_judge() -> Result<()> {
@@ -70,11 +80,8 @@ fn an_envoy_that_hangs_lets_nothing_out_and_is_replaced() -> Result<()> {
     ensure!(spent.outcome == Outcome::Silence, "{spent:?}");
     ensure!(capture.to(site::OK).is_empty(), "it saw {:?}", capture.to(site::OK));
     // What needs no Envoy is denied as soon as it should be; then the agent gives Envoy up.
-    let begun = Instant::now();
     sidecar.write(&json!({ "deny_out": ["203.0.113.20"] }).to_string())?;
-    while !rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?.outcome.is_refused() {
-        ensure!(begun.elapsed() < Duration::from_secs(5), "not denied without Envoy");
-    }
+    until_denied(&rig)?;
     sidecar.until("with another Envoy", |status| {
         (status["envoy_restarts"] == 1 && status["ready"] == true).then_some(())
     })?;
@@ -104,11 +111,7 @@ fn an_agent_killed_in_the_middle_of_an_update_leaves_no_way_out() -> Result<()> 
     signal(envoy, Signal::SIGSTOP)?;
     let new = json!({ "deny_out": ["203.0.113.20"] });
     sidecar.write(&new.to_string())?;
-    let begun = Instant::now();
-    while !rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?.outcome.is_refused() {
-        // (One whose answer met the new rules has waited for all of a client's patience.)
-        ensure!(begun.elapsed() < Duration::from_secs(15), "the update does not begin");
-    }
+    until_denied(&rig)?;
     // What the old one denied still is: this is neither policy, but both.
     refused_at_once("denied before", || rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello"))?;
     sidecar.kill()?;
