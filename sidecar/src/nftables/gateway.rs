@@ -2,16 +2,16 @@
 
 use sandgate_policy::egress::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
 
-use super::layout::{DNS_MARK, ENVOY_MARK, Interface, Layout, Ports};
-use super::render::{from_envoy, to_dns_proxy};
+use super::layout::{DNS_MARK, Interface, Layout, Ports};
+use super::render::{from_envoy, to_dns_proxy, to_from_envoy};
 
 /// The chains, indented as members of the table.
 pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     let ports = &layout.ports;
     let from_envoy = from_envoy(ports);
+    let to_from_envoy = to_from_envoy(layout.envoy_uid);
     let dns = to_dns_proxy(ports);
     let Ports { admin, plain, inspected, probe, reset, dns: dns_port, resolver } = ports;
-    let envoy = layout.envoy_uid;
     let masquerade = if layout.masquerade {
         format!("    iifname \"{interface}\" masquerade\n")
     } else {
@@ -113,11 +113,7 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
   chain from_here {{
     type filter hook output priority filter; policy accept;
     oifname "{interface}" meta l4proto {{ tcp, udp }} jump receiver
-    # What Envoy began stays Envoy's: a connection that it has closed may still have data to send, and no owner.
-    meta skuid {envoy} ct direction original ct mark set {ENVOY_MARK}
-    meta skuid {envoy} goto from_envoy
-    ct mark {ENVOY_MARK} ct direction original goto from_envoy
-  }}
+{to_from_envoy}  }}
 {from_envoy}"#
     )
 }

@@ -12,7 +12,7 @@ use sandgate_policy::egress::{Action, AddressRules, Policy, Rule};
 
 use super::alive;
 use super::first_match::{FirstMatch, Side};
-use super::layout::{DNS_MARK, Layout, Mode, Ports};
+use super::layout::{DNS_MARK, ENVOY_MARK, Layout, Mode, Ports};
 use super::refusal::{self, Cause, Told};
 use super::{gateway, neighbours, shared};
 
@@ -103,9 +103,10 @@ fn policy_chains(policies: &[&Policy], ports: &Ports) -> String {
     let mut text = String::new();
     for slot in 0..SLOTS {
         let policy = policies.get(slot);
-        let addresses = policy.map(|policy| verdicts(&policy.address_rules()));
+        let rules = policy.map(|policy| policy.address_rules());
+        let addresses = rules.as_ref().map(verdicts);
         let dials = policy.map(|policy| verdicts(&policy.dial_rules()));
-        let names = policy.map(|policy| inspected(&policy.address_rules()));
+        let names = rules.as_ref().map(inspected);
         let judged = |list: &Option<FirstMatch<Outcome>>, side, cause| {
             list.as_ref().map_or("    return\n".to_owned(), |list| {
                 list.rules(side, |outcome| outcome.statement(cause))
@@ -115,9 +116,9 @@ fn policy_chains(policies: &[&Policy], ports: &Ports) -> String {
             text,
             "  chain outward_{slot} {{\n{}  }}\n  chain inward_{slot} {{\n{}  }}\n  chain dial_{slot} {{\n{}  }}\n  \
              chain inspect_{slot} {{\n{}  }}\n",
-            judged(&addresses, Side::Destination, "outward"),
-            judged(&addresses, Side::Source, "inward"),
-            judged(&dials, Side::Destination, "dial"),
+            judged(&addresses, Side::Destination, Cause::Outward),
+            judged(&addresses, Side::Source, Cause::Inward),
+            judged(&dials, Side::Destination, Cause::Dial),
             names.map_or("    return\n".to_owned(), |list| list.rules(
                 Side::Destination,
                 |names| if *names {
@@ -161,10 +162,12 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn statement(&self, cause: &str) -> String {
+    fn statement(&self, cause: Cause) -> String {
         match self {
             Self::Accept => "return".to_owned(),
-            Self::Reject(kind) => format!("counter name refused_{kind} goto refuse_{cause}"),
+            Self::Reject(kind) => {
+                format!("counter name refused_{kind} goto refuse_{}", cause.name())
+            }
         }
     }
 }
@@ -186,6 +189,17 @@ fn inspected(rules: &AddressRules) -> FirstMatch<bool> {
     let made_up = [(IpNet::V4(VIRTUAL_V4), true), (IpNet::V6(VIRTUAL_V6), true)];
     let rules = rules.rules().iter().map(|rule| (rule.range, rule.needs_names));
     FirstMatch::new(made_up.into_iter().chain(rules), false)
+}
+
+/// How what Envoy sends comes to its chain.
+pub(super) fn to_from_envoy(envoy: u32) -> String {
+    format!(
+        "    # What Envoy began stays Envoy's: a connection that it has closed may still have data to send, and no owner.
+    meta skuid {envoy} ct direction original ct mark set {ENVOY_MARK}
+    meta skuid {envoy} goto from_envoy
+    ct mark {ENVOY_MARK} ct direction original goto from_envoy
+"
+    )
 }
 
 /// The chain of what Envoy sends: answers, questions to its resolver, and dials, which are judged once more.

@@ -3,12 +3,13 @@
 //! Weaker than gateway mode, because what redirects is within reach: whoever may change this namespace
 //! (`CAP_NET_ADMIN`), or becomes Envoy's or the agent's user, gets round it.
 
-use super::layout::{DNS_MARK, ENVOY_MARK, Layout, Ports};
-use super::render::{from_envoy, to_dns_proxy};
+use super::layout::{DNS_MARK, Layout, Ports};
+use super::render::{from_envoy, to_dns_proxy, to_from_envoy};
 
 /// The chains, indented as members of the table.
 pub(super) fn chains(layout: &Layout) -> String {
     let from_envoy = from_envoy(&layout.ports);
+    let to_from_envoy = to_from_envoy(layout.envoy_uid);
     let dns = to_dns_proxy(&layout.ports);
     let Ports { admin, probe, reset, resolver, .. } = &layout.ports;
     let (envoy, agent) = (layout.envoy_uid, layout.agent_uid);
@@ -34,11 +35,7 @@ pub(super) fn chains(layout: &Layout) -> String {
   }}
   chain from_here {{
     type filter hook output priority filter; policy accept;
-    # What Envoy began stays Envoy's: a connection that it has closed may still have data to send, and no owner.
-    meta skuid {envoy} ct direction original ct mark set {ENVOY_MARK}
-    meta skuid {envoy} goto from_envoy
-    ct mark {ENVOY_MARK} ct direction original goto from_envoy
-    meta skuid {agent} accept
+{to_from_envoy}    meta skuid {agent} accept
     ct direction reply accept
     meta mark {DNS_MARK} accept
     # The kernel speaks to neighbours of itself, and no program beyond them.
