@@ -1,7 +1,9 @@
 //! What users were promised, case by case (contract, "Outbound Internet Access").
 
+use std::net::IpAddr;
+
 use anyhow::{Result, ensure};
-use sandgate_egress_tests::site;
+use sandgate_egress_tests::{Capture, Rig, site};
 use serde_json::{Value, json};
 
 use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
@@ -14,17 +16,32 @@ tests![
     an_operator_may_turn_the_order_round,
 ];
 
+/// By every protocol that needs no name.
+fn is_reached(rig: &Rig, address: IpAddr) -> Result<()> {
+    answered_with(
+        "banner",
+        &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?,
+        site::BANNER.as_bytes(),
+    )?;
+    answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
+    ensure!(rig.sandbox.ping(address)?.outcome.is_answered(), "ping {address}");
+    Ok(())
+}
+
+/// The same, and nothing of it gets there.
+fn is_refused(rig: &Rig, capture: &Capture, address: IpAddr) -> Result<()> {
+    refused_at_once("tcp", || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
+    refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+    refused_at_once("ping", || rig.sandbox.ping(address))?;
+    ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
+    Ok(())
+}
+
 fn by_default_the_internet_is_reachable_and_private_networks_are_not() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
     let capture = rig.capture()?;
     for address in [site::OK, site::OK6] {
-        answered_with(
-            "banner",
-            &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?,
-            site::BANNER.as_bytes(),
-        )?;
-        answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
-        ensure!(rig.sandbox.ping(address)?.outcome.is_answered(), "ping {address}");
+        is_reached(&rig, address)?;
     }
     ensure!(dig(&rig, site::RESOLVER, &["ok.test", "A", "+short"])?.contains("203.0.113.10"));
     let answer: Value = serde_json::from_str(&curl(&rig, &["http://ok.test/path?query"])?)?;
@@ -35,10 +52,7 @@ fn by_default_the_internet_is_reachable_and_private_networks_are_not() -> Result
     let answer: Value = serde_json::from_str(&curl(&rig, &["https://ok.test/"])?)?;
     ensure!(answer["sni"] == "ok.test", "{answer}");
     for address in [site::PRIVATE, site::METADATA] {
-        refused_at_once("tcp", || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
-        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
-        refused_at_once("ping", || rig.sandbox.ping(address))?;
-        ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
+        is_refused(&rig, &capture, address)?;
     }
     Ok(())
 }
@@ -48,13 +62,7 @@ fn only_listed_addresses_are_reachable_with_internet_off() -> Result<()> {
         with(json!({ "allow_internet_access": false, "allow_out": ["10.0.0.0/8", "8.8.8.8"] }))?;
     let capture = rig.capture()?;
     for address in [site::PRIVATE, site::PUBLIC_RESOLVER] {
-        answered_with(
-            "banner",
-            &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?,
-            site::BANNER.as_bytes(),
-        )?;
-        answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
-        ensure!(rig.sandbox.ping(address)?.outcome.is_answered(), "ping {address}");
+        is_reached(&rig, address)?;
     }
     // DNS to 8.8.8.8 is a listed destination like any other; other resolvers are not.
     for transport in ["+notcp", "+tcp"] {
@@ -64,10 +72,7 @@ fn only_listed_addresses_are_reachable_with_internet_off() -> Result<()> {
         ensure!(said.contains("status: NXDOMAIN"), "dig {transport}: {said}");
     }
     for address in [site::OK, site::OK6, site::METADATA] {
-        refused_at_once("tcp", || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
-        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
-        refused_at_once("ping", || rig.sandbox.ping(address))?;
-        ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
+        is_refused(&rig, &capture, address)?;
     }
     Ok(())
 }
