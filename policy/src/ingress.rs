@@ -13,6 +13,10 @@ use crate::head::Head;
 use crate::host::{Host, Port, SandboxRef};
 use crate::origin::{is_forgeable, is_preflight};
 
+mod standing;
+
+pub use standing::{Ended, Standing, decide_again};
+
 /// Names a sandbox on a bare domain; on a sandbox host it must agree with the host.
 pub const SANDBOX_ID_HEADER: &str = "x-tensorlake-sandbox-id";
 
@@ -277,13 +281,27 @@ impl ResumePermit {
 /// Decides over a request. First match wins; whatever is missing ends in a denial.
 #[must_use]
 pub fn decide(inquiry: &Inquiry, facts: &Facts<'_>, config: &IngressConfig) -> Decision {
-    match judge(inquiry, facts, config) {
+    match judge(inquiry, facts, config, Purpose::Begin) {
         Ok(decision) => decision,
         Err(denial) => Decision::Deny(denial),
     }
 }
 
-fn judge(inquiry: &Inquiry, facts: &Facts<'_>, config: &IngressConfig) -> Result<Decision, Denial> {
+/// What a judgement is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Purpose {
+    /// To forward a request.
+    Begin,
+    /// To let a stream go on that was forwarded.
+    GoOn,
+}
+
+fn judge(
+    inquiry: &Inquiry,
+    facts: &Facts<'_>,
+    config: &IngressConfig,
+    purpose: Purpose,
+) -> Result<Decision, Denial> {
     let public = inquiry.is_public(facts.sandbox);
     if !public && let Some(preflight) = &inquiry.preflight {
         return judge_preflight(preflight, inquiry, facts);
@@ -292,6 +310,7 @@ fn judge(inquiry: &Inquiry, facts: &Facts<'_>, config: &IngressConfig) -> Result
     let sandbox = authorize(inquiry, facts, caller)?;
     match sandbox.state {
         SandboxState::Running => {}
+        SandboxState::Snapshotting if purpose == Purpose::GoOn => {}
         SandboxState::Pending | SandboxState::Snapshotting => return Err(Denial::SandboxNotReady),
         // Contract: "If a named sandbox is suspended, the proxy can auto-resume it when a request
         // arrives for an exposed port."
@@ -307,7 +326,7 @@ fn judge(inquiry: &Inquiry, facts: &Facts<'_>, config: &IngressConfig) -> Result
         }
         SandboxState::Terminated => return Err(Denial::SandboxNotFound),
     }
-    if facts.in_flight >= config.limits().requests_per_sandbox {
+    if purpose == Purpose::Begin && facts.in_flight >= config.limits().requests_per_sandbox {
         return Err(Denial::TooManyRequests);
     }
     let address = sandbox.address.ok_or(Denial::SandboxNotReady)?;

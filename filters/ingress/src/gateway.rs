@@ -24,7 +24,7 @@ use crate::live::{Live, LiveStream};
 use crate::lookups::{self, Fact, Flight, Key, Lookups};
 use crate::metrics::{Asked, Metrics};
 use crate::reply::{self, Shape};
-use crate::waiting::{Verdict, Waiting};
+use crate::waiting::{Judged, Verdict, Waiting};
 
 /// Ticks between two looks at live streams.
 const TICKS_PER_PATROL: u32 = 10;
@@ -222,7 +222,7 @@ impl Gateway {
                 let authority = head.first(":authority").unwrap_or_default().to_vec();
                 let inquiry = waiting.inquiry;
                 let lacks_key = websocket::lacks_key(head);
-                self.live.insert(id, LiveStream { inquiry, permit, authority, lacks_key });
+                self.live.insert(id, LiveStream::new(inquiry, permit, authority, lacks_key));
                 Action::Continue
             }
             Decision::AnswerPreflight { origin } => {
@@ -357,13 +357,17 @@ impl Gateway {
 
     /// Judges a live stream again, and closes it if it would not be permitted any more.
     fn judge(&mut self, id: u32, now: Now) {
-        let Some(end) = self.rejudge(id, now) else { return };
+        let ended = match self.rejudge(id, now) {
+            Judged::NotYet => return,
+            Judged::GoesOn => None,
+            Judged::Ends(why) => Some(why),
+        };
         self.live.acquit(id);
-        let Some(code) = end else { return };
+        let Some(why) = ended else { return };
         // It is over for us now, though the host tells of its end only later.
         self.live.remove(id);
         if stream::make_effective(id).is_ok() {
-            apply::record(code);
+            apply::record(why.code());
             self.metrics.stream_closed();
             if stream::reset().is_err() {
                 self.metrics.host_error();

@@ -10,13 +10,32 @@ use sandgate_policy::ingress::{Inquiry, Permit};
 /// One forwarded stream. No `Debug`: the inquiry may hold a secret.
 pub(crate) struct LiveStream {
     pub(crate) inquiry: Inquiry,
+    /// What the last judgement of the stream came to: the stream rests on nothing else.
     pub(crate) permit: Permit,
+    /// The credential was verified at some time, and so is no secret of the app's.
+    is_credential_ours: bool,
     pub(crate) authority: Vec<u8>,
     /// It is a WebSocket over HTTP/2.
     pub(crate) lacks_key: bool,
 }
 
 impl LiveStream {
+    pub(crate) fn new(
+        inquiry: Inquiry,
+        permit: Permit,
+        authority: Vec<u8>,
+        lacks_key: bool,
+    ) -> Self {
+        let is_credential_ours = permit.caller().is_some();
+        Self { inquiry, permit, is_credential_ours, authority, lacks_key }
+    }
+
+    /// A new judgement permits the stream.
+    pub(crate) fn rest_on(&mut self, permit: Permit) {
+        self.is_credential_ours |= permit.caller().is_some();
+        self.permit = permit;
+    }
+
     fn rests_on(&self, change: &Change) -> bool {
         match change {
             Change::Sandbox { refs } => refs.iter().any(|name| {
@@ -28,9 +47,10 @@ impl LiveStream {
         }
     }
 
-    /// The credential that was judged; none on a public port, where what is shown is the app's.
+    /// The credential that trailers must not carry to the sandbox: the one that was verified, also
+    /// when the port has become public since. A credential that was never verified is the app's.
     pub(crate) fn credential(&self) -> Option<&Credential> {
-        self.inquiry.credential().filter(|_| self.permit.caller().is_some())
+        self.inquiry.credential().filter(|_| self.is_credential_ours)
     }
 
     pub(crate) fn is_expired(&self, unix_seconds: u64) -> bool {

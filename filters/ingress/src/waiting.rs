@@ -2,9 +2,11 @@
 
 use sandgate_policy::config::IngressConfig;
 use sandgate_policy::denial::Denial;
-use sandgate_policy::gateway::{Identity, Sandbox, SandboxState};
+use sandgate_policy::gateway::{Identity, Sandbox};
 use sandgate_policy::head::Head;
-use sandgate_policy::ingress::{Decision, Facts, Inquiry, Known, ResumePermit, decide};
+use sandgate_policy::ingress::{
+    Decision, Ended, Facts, Inquiry, Known, ResumePermit, Standing, decide, decide_again,
+};
 
 use crate::clock::Now;
 use crate::gateway::Gateway;
@@ -170,37 +172,30 @@ impl Gateway {
         }
     }
 
-    /// Whether a live stream would still be permitted: `None` when that can't be said yet, the
-    /// reason when it would not be.
-    pub(crate) fn rejudge(&mut self, id: u32, now: Now) -> Option<Option<&'static str>> {
-        let live = self.live.take(id)?;
+    /// Judges a live stream again. If it goes on, it rests on the new permit. Gives back why it must
+    /// be closed; [`Judged::NotYet`] when something must be known first.
+    pub(crate) fn rejudge(&mut self, id: u32, now: Now) -> Judged {
+        let Some(mut live) = self.live.take(id) else { return Judged::GoesOn };
         let (mut missing, mut asked) = (Vec::new(), Vec::new());
         let mut asks =
             Asks { id, since: now.ms, may_ask: true, missing: &mut missing, asked: &mut asked };
-        let known = self.know(&live.inquiry, &mut asks, now);
-        let verdict = match &known {
+        let standing = match &self.know(&live.inquiry, &mut asks, now) {
             (Some(sandbox), Some(caller)) => {
                 let facts = Facts { sandbox, caller, now: now.unix_seconds, in_flight: 0 };
-                match decide(&live.inquiry, &facts, &self.config) {
-                    Decision::Permit(permit) if permit.is_same_route(&live.permit) => Some(None),
-                    Decision::Permit(_) => Some(Some("closed.MOVED")),
-                    Decision::AnswerPreflight { .. } => Some(None),
-                    Decision::Resume(_) => Some(Some("closed.SANDBOX_NOT_RUNNING")),
-                    // Not a reason to end what runs: it is judged when the answer can be had.
-                    Decision::Deny(
-                        Denial::AuthServiceUnavailable | Denial::SandboxUpstreamError,
-                    ) => None,
-                    // It runs on, at the same address, when the snapshot is taken.
-                    Decision::Deny(Denial::SandboxNotReady) if is_snapshotting(sandbox) => {
-                        Some(None)
-                    }
-                    Decision::Deny(_) => Some(Some("closed.NOT_PERMITTED")),
-                }
+                decide_again(&live.inquiry, &live.permit, &facts, &self.config)
             }
-            _ => None,
+            _ => Standing::Unknown,
+        };
+        let judged = match standing {
+            Standing::Permitted(permit) => {
+                live.rest_on(permit);
+                Judged::GoesOn
+            }
+            Standing::Ended(why) => Judged::Ends(why),
+            Standing::Unknown => Judged::NotYet,
         };
         self.live.put_back(id, live);
-        verdict
+        judged
     }
 
     /// What is known of sandbox and caller; what is `None` was asked for.
@@ -373,8 +368,11 @@ impl Gateway {
     }
 }
 
-fn is_snapshotting(sandbox: &Known<Sandbox>) -> bool {
-    matches!(sandbox, Known::Is(sandbox) if sandbox.state == SandboxState::Snapshotting)
+/// What a new judgement of a live stream came to.
+pub(crate) enum Judged {
+    GoesOn,
+    Ends(Ended),
+    NotYet,
 }
 
 /// What one stream asks for.

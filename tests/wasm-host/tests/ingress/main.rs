@@ -14,6 +14,7 @@ mod hygiene;
 mod live;
 mod lookups;
 mod outage;
+mod permissions;
 mod public;
 mod resume;
 mod routing;

@@ -189,18 +189,23 @@ impl Fleet {
     }
 
     fn introspect(&self, body: &[u8]) -> Answer {
-        let asked: IntrospectRequest = serde_json::from_slice(body).expect("a good question");
-        let known = self.credentials.get(&asked.secret).filter(|(kind, _)| *kind == asked.kind);
-        let identity = known.map(|(kind, identity)| {
-            let mut identity = identity.clone();
-            if *kind != CredentialKind::ApiKey {
-                let (organization, project) = (asked.organization_id, asked.project_id);
-                let member = organization.as_ref() == Some(&identity.organization_id);
-                identity.project_ids.retain(|id| member && Some(id) == project.as_ref());
-            }
-            identity
-        });
-        marked(200, &Introspection { identity })
+        let asked = serde_json::from_slice(body).expect("a good question");
+        marked(200, &Introspection { identity: self.identity(&asked) })
+    }
+
+    /// Whose credential it is.
+    pub(crate) fn identity(&self, asked: &IntrospectRequest) -> Option<Identity> {
+        let (kind, identity) = self.credentials.get(&asked.secret)?;
+        if *kind != asked.kind {
+            return None;
+        }
+        let mut identity = identity.clone();
+        if *kind != CredentialKind::ApiKey {
+            let (organization, project) = (&asked.organization_id, &asked.project_id);
+            let member = organization.as_ref() == Some(&identity.organization_id);
+            identity.project_ids.retain(|id| member && Some(id) == project.as_ref());
+        }
+        Some(identity)
     }
 
     fn resume(&mut self, id: &str, call: &Call) -> Answer {

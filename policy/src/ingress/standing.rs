@@ -1,0 +1,74 @@
+//! Live streams: what becomes of a stream that was forwarded, once its facts may have changed.
+
+use crate::config::IngressConfig;
+use crate::denial::Denial;
+
+use super::{Decision, Facts, Inquiry, Known, Permit, Purpose, judge};
+
+/// Where a live stream stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// It goes on. It rests on this permit from now on, and no longer on the one before: on another
+    /// caller, perhaps, or on nobody.
+    Permitted(Permit),
+    /// It must be closed.
+    Ended(Ended),
+    /// The control plane can't be asked. That alone is no reason to close what runs: the stream
+    /// must be judged again when the answer can be had.
+    Unknown,
+}
+
+/// Why a live stream must be closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// The sandbox has another address now, or another generation of it.
+    Moved,
+    /// The sandbox is suspended.
+    NotRunning,
+    /// The request would be refused now, or answered by the gateway instead of the app.
+    NotPermitted,
+}
+
+impl Ended {
+    /// What access logs say.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Moved => "closed.MOVED",
+            Self::NotRunning => "closed.SANDBOX_NOT_RUNNING",
+            Self::NotPermitted => "closed.NOT_PERMITTED",
+        }
+    }
+}
+
+/// Judges a stream that was forwarded by `permit`, by the same rules as a new request.
+///
+/// Two rules differ. A sandbox of which a snapshot is taken takes no new requests, but it runs on at
+/// its address, so its streams go on. And a stream that is forwarded already takes no further place.
+#[must_use]
+pub fn decide_again(
+    inquiry: &Inquiry,
+    permit: &Permit,
+    facts: &Facts<'_>,
+    config: &IngressConfig,
+) -> Standing {
+    match judge(inquiry, facts, config, Purpose::GoOn) {
+        Ok(Decision::Permit(new)) if new.is_same_route(permit) => Standing::Permitted(new),
+        Ok(Decision::Permit(_)) => Standing::Ended(Ended::Moved),
+        Ok(Decision::Resume(_)) => Standing::Ended(Ended::NotRunning),
+        // A preflight that the app answered while the port was public is the gateway's to answer now.
+        Ok(Decision::AnswerPreflight { .. } | Decision::Deny(_)) => {
+            Standing::Ended(Ended::NotPermitted)
+        }
+        Err(denial) => refused(denial, facts),
+    }
+}
+
+fn refused(denial: Denial, facts: &Facts<'_>) -> Standing {
+    let cannot_ask = match denial {
+        Denial::SandboxUpstreamError => *facts.sandbox == Known::CannotAsk,
+        Denial::AuthServiceUnavailable => *facts.caller == Known::CannotAsk,
+        _ => false,
+    };
+    if cannot_ask { Standing::Unknown } else { Standing::Ended(Ended::NotPermitted) }
+}
