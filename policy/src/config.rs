@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::budget::Shares;
 use crate::host::{Domain, normalize};
 
 /// The JSON that Envoy hands to the filter, as the operator wrote it.
@@ -90,8 +91,12 @@ pub struct Limits {
     pub resume_waiters_per_project: usize,
     /// Lookups of a VM under way at once.
     pub lookups_in_flight: usize,
-    /// Requests to one sandbox in flight through one VM (one Envoy worker thread).
+    /// Requests to one sandbox in flight through one VM (one Envoy worker thread), of all classes
+    /// together; [`Shares`] says how many of them each class may have.
     pub requests_per_sandbox: usize,
+    /// When all places for anonymous requests are taken, a stream on which nothing was sent for this
+    /// long gives way to a new request.
+    pub anonymous_silence_ms: u32,
     /// How long a request waits for a resume when its client does not say.
     pub resume_wait_ms: u32,
     /// How often requests to public ports may resume one sandbox: once in this time.
@@ -113,6 +118,7 @@ impl Default for Limits {
             resume_waiters_per_project: 250,
             lookups_in_flight: 256,
             requests_per_sandbox: 1_000,
+            anonymous_silence_ms: 60_000,
             resume_wait_ms: 30_000,
             public_resume_interval_ms: 10_000,
             feed_wait_ms: 25_000,
@@ -131,6 +137,7 @@ pub struct IngressConfig {
     personal_access_token_prefixes: Vec<String>,
     trusted_origins: Vec<String>,
     limits: Limits,
+    shares: Shares,
 }
 
 /// What is wrong with a configuration, and where.
@@ -187,6 +194,12 @@ impl IngressConfig {
         &self.limits
     }
 
+    /// How many of one sandbox's places each class of requests may take.
+    #[must_use]
+    pub fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
     /// Whether traffic may be sent to this address.
     #[must_use]
     pub fn is_sandbox_address(&self, address: IpAddr) -> bool {
@@ -239,6 +252,7 @@ impl TryFrom<RawIngressConfig> for IngressConfig {
         }
         check_prefixes(&raw)?;
         check_limits(&raw.limits)?;
+        let shares = check_shares(&raw.limits)?;
         if raw.sandbox_cidrs.is_empty() {
             return Err(wrong("sandbox_cidrs", "is empty; without it no sandbox can be reached"));
         }
@@ -258,6 +272,7 @@ impl TryFrom<RawIngressConfig> for IngressConfig {
             personal_access_token_prefixes: raw.personal_access_token_prefixes,
             trusted_origins: raw.trusted_origins,
             limits: raw.limits,
+            shares,
         })
     }
 }
@@ -342,7 +357,6 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
         ("limits.waiters", limits.waiters == 0),
         ("limits.resume_waiters_per_project", limits.resume_waiters_per_project == 0),
         ("limits.lookups_in_flight", limits.lookups_in_flight == 0),
-        ("limits.requests_per_sandbox", limits.requests_per_sandbox == 0),
     ];
     if let Some((field, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
         return Err(wrong(field, "is 0; nothing would pass"));
@@ -352,4 +366,15 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
         return Err(wrong("limits.feed_wait_ms", problem));
     }
     Ok(())
+}
+
+fn check_shares(limits: &Limits) -> Result<Shares, ConfigError> {
+    let places = limits.requests_per_sandbox;
+    Shares::of(places).ok_or_else(|| {
+        let least = Shares::MIN;
+        let problem = format!(
+            "is {places}; expected at least {least}, one for each class of requests: management, authenticated, anonymous"
+        );
+        wrong("limits.requests_per_sandbox", problem)
+    })
 }

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use crate::budget::{Class, InFlight};
 use crate::config::IngressConfig;
 use crate::credential::{Credential, Place};
 use crate::denial::Denial;
@@ -175,7 +176,7 @@ pub struct Facts<'a> {
     /// Seconds since the Unix epoch.
     pub now: u64,
     /// Requests to this sandbox in flight through this VM, this one not counted.
-    pub in_flight: usize,
+    pub in_flight: InFlight,
 }
 
 /// What is to be done with a request.
@@ -190,6 +191,9 @@ pub enum Decision {
     Deny(Denial),
     /// Forward.
     Permit(Permit),
+    /// All places for anonymous requests to the sandbox are taken: forward in the place of another
+    /// stream, if one gives way ([`crate::places`]), else refuse as [`Denial::TooManyRequests`].
+    MakeRoom(NextPlace),
     /// Resume the sandbox, then ask again.
     Resume(ResumePermit),
 }
@@ -200,7 +204,26 @@ pub struct Permit {
     sandbox_id: String,
     generation: u64,
     upstream: SocketAddr,
+    class: Class,
     caller: Option<Caller>,
+}
+
+/// Proof that an anonymous request may be forwarded in the place of another one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NextPlace(Permit);
+
+impl NextPlace {
+    /// Canonical id of the sandbox whose places are all taken.
+    #[must_use]
+    pub fn sandbox_id(&self) -> &str {
+        self.0.sandbox_id()
+    }
+
+    /// The permit, once another stream to the sandbox has given way.
+    #[must_use]
+    pub fn in_place_of_another(self) -> Permit {
+        self.0
+    }
 }
 
 /// Who sends a permitted request: verified, and safe to show to the sandbox.
@@ -241,6 +264,12 @@ impl Permit {
         self.sandbox_id == other.sandbox_id
             && self.generation == other.generation
             && self.upstream == other.upstream
+    }
+
+    /// Which of the sandbox's places the request takes.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        self.class
     }
 
     /// Who sends it; `None` on a public port, where nobody was asked.
@@ -326,24 +355,33 @@ fn judge(
         }
         SandboxState::Terminated => return Err(Denial::SandboxNotFound),
     }
-    if purpose == Purpose::Begin && facts.in_flight >= config.limits().requests_per_sandbox {
-        return Err(Denial::TooManyRequests);
-    }
     let address = sandbox.address.ok_or(Denial::SandboxNotReady)?;
     if !config.is_sandbox_address(address) {
         return Err(Denial::SandboxUpstreamError);
     }
-    Ok(Decision::Permit(Permit {
+    let class = match (inquiry.port, caller) {
+        (Port::Management, _) => Class::Management,
+        (Port::User(_), Some(_)) => Class::Authenticated,
+        (Port::User(_), None) => Class::Anonymous,
+    };
+    let permit = Permit {
         sandbox_id: sandbox.id.clone(),
         generation: sandbox.generation,
         upstream: SocketAddr::new(address, inquiry.port.get()),
+        class,
         caller: caller.map(|identity| Caller {
             principal: identity.principal.clone(),
             organization_id: sandbox.organization_id.clone(),
             project_id: sandbox.project_id.clone(),
             expires_at: identity.expires_at,
         }),
-    }))
+    };
+    match (purpose, class) {
+        (Purpose::GoOn, _) => Ok(Decision::Permit(permit)),
+        _ if config.shares().admit(class, &facts.in_flight) => Ok(Decision::Permit(permit)),
+        (_, Class::Anonymous) => Ok(Decision::MakeRoom(NextPlace(permit))),
+        (_, Class::Authenticated | Class::Management) => Err(Denial::TooManyRequests),
+    }
 }
 
 /// "A CORS preflight to a port that needs a credential is answered by the gateway for trusted

@@ -6,11 +6,13 @@
 //! 2. [`credential`]: the one credential of the request, in its [`context`].
 //! 3. [`cache`]: what may still be believed of sandbox and caller.
 //! 4. [`ingress`]: [`ingress::decide`], the only maker of a [`ingress::Permit`].
+//!    [`budget`] and [`places`] say how many requests may be in flight, and whose.
 //! 5. [`denial`]: every reason to refuse, in one table.
 //! 6. [`hygiene`]: what must not cross the gateway; [`websocket`]: what an upgrade lacks.
 //!
 //! The way of a connection out of a sandbox is [`egress`].
 
+pub mod budget;
 pub mod cache;
 pub mod config;
 pub mod context;
@@ -24,4 +26,5 @@ pub mod host;
 pub mod hygiene;
 pub mod ingress;
 pub mod origin;
+pub mod places;
 pub mod websocket;

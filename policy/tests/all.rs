@@ -6,6 +6,7 @@
 #![cfg(test)]
 #![expect(clippy::needless_pass_by_value, reason = "the rows of a table are passed by value")]
 
+mod budget;
 mod cache;
 mod config_errors;
 mod credential_table;
@@ -17,6 +18,8 @@ mod host_table;
 mod hygiene_table;
 mod oracle;
 mod origin_table;
+mod places;
 mod properties;
+mod standing_table;
 mod support;
 mod websocket_table;

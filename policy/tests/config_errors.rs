@@ -44,7 +44,8 @@ fn error(good: &str, bad: &str) -> String {
 #[test_case(r#""waiters": 10"#, r#""waiters": 0"# => "the ingress configuration's `limits.waiters` is 0; nothing would pass"; "no waiters")]
 #[test_case(r#""waiters": 10"#, r#""cache_entries": 0"# => "the ingress configuration's `limits.cache_entries` is 0; nothing would pass"; "no cache")]
 #[test_case(r#""waiters": 10"#, r#""lookups_in_flight": 0"# => "the ingress configuration's `limits.lookups_in_flight` is 0; nothing would pass"; "no lookups")]
-#[test_case(r#""waiters": 10"#, r#""requests_per_sandbox": 0"# => "the ingress configuration's `limits.requests_per_sandbox` is 0; nothing would pass"; "no requests")]
+#[test_case(r#""waiters": 10"#, r#""requests_per_sandbox": 0"# => "the ingress configuration's `limits.requests_per_sandbox` is 0; expected at least 3, one for each class of requests: management, authenticated, anonymous"; "no requests")]
+#[test_case(r#""waiters": 10"#, r#""requests_per_sandbox": 2"# => "the ingress configuration's `limits.requests_per_sandbox` is 2; expected at least 3, one for each class of requests: management, authenticated, anonymous"; "too few requests for three classes")]
 #[test_case(r#""waiters": 10"#, r#""feed_wait_ms": 0"# => "the ingress configuration's `limits.feed_wait_ms` is 0; the control plane would be asked for changes without a pause"; "a change feed that never rests")]
 fn a_value_that_cannot_be_used_is_named(good: &str, bad: &str) -> String {
     error(good, bad)
@@ -128,6 +129,7 @@ fn defaults_are_those_of_the_design() {
     assert_eq!(limits.waiters, 1_000);
     assert_eq!(limits.lookups_in_flight, 256);
     assert_eq!(limits.requests_per_sandbox, 1_000);
+    assert_eq!(limits.anonymous_silence_ms, 60_000);
     assert_eq!(limits.resume_wait_ms, 30_000);
     assert_eq!(limits.public_resume_interval_ms, 10_000);
     assert_eq!(limits.feed_wait_ms, 25_000);

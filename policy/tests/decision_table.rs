@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use sandgate_policy::budget::InFlight;
 use sandgate_policy::gateway::{Sandbox, SandboxState};
 use sandgate_policy::ingress::{Decision, Known, decide};
 use test_case::test_case;
 
 use crate::support::{
-    APP, ID, KEY, MANAGEMENT, NOW, PAT, Req, World, config, inquiry, member, my_env, outcome,
+    APP, ID, KEY, MANAGEMENT, NOW, PAT, Req, World, config, in_flight, inquiry, member, my_env,
+    outcome,
 };
 
 const UNAUTHENTICATED: &str = "401 UNAUTHENTICATED";
@@ -124,7 +126,7 @@ fn the_sandbox_header_must_agree_with_the_host(request: Req, world: World) -> St
 #[test_case(APP, world().public().with(|s| { s.state = SandboxState::Terminated; s.allow_unauthenticated_access = true; }) => UNAUTHENTICATED; "a terminated sandbox that was public")]
 #[test_case(APP, world().with(|s| s.state = SandboxState::Suspended) => UNAUTHENTICATED; "a suspended sandbox")]
 #[test_case(APP, world().with(|s| s.state = SandboxState::Pending) => UNAUTHENTICATED; "a pending sandbox")]
-#[test_case(APP, World { in_flight: 4, ..world() } => UNAUTHENTICATED; "a busy sandbox")]
+#[test_case(APP, World { in_flight: in_flight(4, 4, 4), ..world() } => UNAUTHENTICATED; "a busy sandbox")]
 #[test_case(APP, world().with(|s| s.address = None) => UNAUTHENTICATED; "a sandbox without an address")]
 #[test_case(MANAGEMENT, world() => UNAUTHENTICATED; "the management port")]
 #[test_case(MANAGEMENT, world().public() => UNAUTHENTICATED; "the management port of a public sandbox")]
@@ -176,7 +178,7 @@ fn a_token_or_session_without_context_learns_nothing_either(host: &str, world: W
 #[test_case(APP, world().by(|c| c.organization_id = "org_2".into()) => NOT_FOUND; "another organization's, where a project is called the same")]
 #[test_case(CLOSED, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "a closed port of another project's")]
 #[test_case(MANAGEMENT, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "the management port of another project's")]
-#[test_case(APP, World { in_flight: 4, ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a busy one of another project's")]
+#[test_case(APP, World { in_flight: in_flight(4, 4, 4), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a busy one of another project's")]
 #[test_case(APP, World { sandbox: Known::Is(Sandbox { state: SandboxState::Suspended, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a suspended one of another project's, which is not resumed")]
 #[test_case(APP, World { sandbox: Known::Is(Sandbox { state: SandboxState::Pending, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a pending one of another project's")]
 fn what_is_not_the_callers_does_not_exist(host: &str, world: World) -> String {
@@ -187,7 +189,7 @@ fn what_is_not_the_callers_does_not_exist(host: &str, world: World) -> String {
 #[test_case(APP, world().with(|s| s.exposed_ports.clear()) => NOT_EXPOSED; "an empty list")]
 #[test_case(CLOSED, world().public() => NOT_EXPOSED; "the flag does not expose a port")]
 #[test_case(CLOSED, world().with(|s| s.state = SandboxState::Suspended) => NOT_EXPOSED; "nor is a sandbox resumed for it")]
-#[test_case(CLOSED, World { in_flight: 4, ..world() } => NOT_EXPOSED; "however busy the sandbox is")]
+#[test_case(CLOSED, World { in_flight: in_flight(4, 4, 4), ..world() } => NOT_EXPOSED; "however busy the sandbox is")]
 fn a_port_must_be_exposed(host: &str, world: World) -> String {
     outcome(&Req::get(host).bearer(KEY), &world)
 }
@@ -244,13 +246,33 @@ fn a_suspended_named_sandbox_is_resumed_for_those_who_may(request: Req, world: W
     outcome(&request, &world)
 }
 
-#[test_case(APP, 0 => PERMIT; "none")]
-#[test_case(APP, 3 => PERMIT; "one less than the limit")]
-#[test_case(APP, 4 => "429 TOO_MANY_REQUESTS"; "the limit")]
-#[test_case(APP, usize::MAX => "429 TOO_MANY_REQUESTS"; "more than the limit")]
-#[test_case(MANAGEMENT, 4 => "429 TOO_MANY_REQUESTS"; "the limit counts for the management port")]
-fn requests_in_flight_are_limited(host: &str, in_flight: usize) -> String {
+const FULL: &str = "429 TOO_MANY_REQUESTS";
+
+/// Of four places, authenticated and anonymous requests have three together, anonymous ones two.
+#[test_case(APP, in_flight(0, 0, 0) => PERMIT; "none in flight")]
+#[test_case(APP, in_flight(0, 2, 0) => PERMIT; "one less than the share of exposed ports")]
+#[test_case(APP, in_flight(0, 3, 0) => FULL; "the share of exposed ports")]
+#[test_case(APP, in_flight(0, 9, 9) => FULL; "more than the share of exposed ports")]
+#[test_case(APP, in_flight(3, 0, 0) => PERMIT; "one less than all, of management")]
+#[test_case(APP, in_flight(4, 0, 0) => FULL; "all, of management")]
+#[test_case(APP, in_flight(0, 0, 2) => PERMIT; "all that anonymous requests may take")]
+#[test_case(APP, in_flight(0, 1, 2) => FULL; "both kinds together fill the share of exposed ports")]
+#[test_case(MANAGEMENT, in_flight(0, 3, 0) => PERMIT_MANAGEMENT; "authenticated requests leave one for management")]
+#[test_case(MANAGEMENT, in_flight(0, 1, 2) => PERMIT_MANAGEMENT; "so do all others together")]
+#[test_case(MANAGEMENT, in_flight(1, 1, 2) => FULL; "all places are taken")]
+#[test_case(MANAGEMENT, in_flight(4, 0, 0) => FULL; "all places are taken by management")]
+fn requests_in_flight_are_limited(host: &str, in_flight: InFlight) -> String {
     outcome(&Req::get(host).bearer(KEY), &World { in_flight, ..world() })
+}
+
+const MAKE_ROOM: &str = "make room at a1b2c3d4e5f6g7h8i9j0k";
+
+#[test_case(in_flight(0, 0, 1) => "permit 10.1.0.2:8080 for nobody"; "one less than their share")]
+#[test_case(in_flight(0, 0, 2) => MAKE_ROOM; "their share")]
+#[test_case(in_flight(0, 3, 0) => MAKE_ROOM; "authenticated requests take all places of exposed ports")]
+#[test_case(in_flight(4, 0, 0) => MAKE_ROOM; "management takes all places")]
+fn anonymous_requests_have_a_share_in_which_others_give_way(in_flight: InFlight) -> String {
+    outcome(&Req::get(APP).bearer(KEY), &World { in_flight, ..world().public() })
 }
 
 #[test_case("10.1.255.255" => "permit 10.1.255.255:8080 for key_1"; "the last address of the range")]

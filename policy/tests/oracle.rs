@@ -1,6 +1,7 @@
 //! The rules of ingress once more, written naively and apart from the code that enforces them: the
 //! properties compare the two.
 
+use sandgate_policy::budget::Class;
 use sandgate_policy::gateway::SandboxState;
 use sandgate_policy::ingress::Known;
 
@@ -78,9 +79,15 @@ pub(crate) fn may_pass(request: &Req, world: &World, upstream_port: u16) -> bool
         }
         Known::IsNot | Known::CannotAsk => false,
     };
+    // Of the four places, one is for management, and one more not for nobody.
+    let [management, users, nobody] = [Class::Management, Class::Authenticated, Class::Anonymous]
+        .map(|class| world.in_flight.of(class));
+    let has_room = management + users + nobody < 4
+        && (port == 9501 || users + nobody < 3)
+        && (port == 9501 || !public || nobody < 2);
     port == upstream_port
         && sandbox.state == SandboxState::Running
-        && world.in_flight < 4
+        && has_room
         && (public || (authenticated && (exposed || port == 9501)))
 }
 

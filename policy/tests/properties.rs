@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use sandgate_policy::budget::InFlight;
 use sandgate_policy::config::IngressConfig;
 use sandgate_policy::context::ProjectContext;
 use sandgate_policy::credential::Credential;
@@ -24,7 +25,7 @@ use sandgate_policy::ingress::{Decision, Known, Request, decide};
 use self::generators::{hosts, requests, set_cookies, worlds};
 use crate::hygiene_table::apply;
 use crate::oracle;
-use crate::support::{ID, Req, config, outcome};
+use crate::support::{ID, Req, World, config, outcome};
 
 /// Bounded, so that all of them take seconds. A case that failed once becomes a row of a table.
 fn cases(cases: u32) -> ProptestConfig {
@@ -129,10 +130,19 @@ proptest! {
                 prop_assert!(sandbox.name.is_some() && sandbox.auto_resume);
                 sandbox.state = SandboxState::Running;
             }
-            running.in_flight = 0;
+            running.in_flight = InFlight::default();
             let port = inquiry.port().get();
             prop_assert!(oracle::may_pass(&request, &running, port), "{permit:?}");
             prop_assert!(!permit.is_public() || port != 9501);
+        } else if let Decision::MakeRoom(place) = decision {
+            // Whoever may make room may pass, once there is some; and only where nobody is asked.
+            let free = World { in_flight: InFlight::default(), caller: Known::IsNot, ..world };
+            let port = inquiry.port().get();
+            prop_assert!(oracle::may_pass(&request, &free, port));
+            let permit = place.in_place_of_another();
+            prop_assert_eq!(permit.caller(), None);
+            let decision = decide(&inquiry, &free.facts(), &config);
+            prop_assert_eq!(decision, Decision::Permit(permit));
         }
     }
 
@@ -250,7 +260,13 @@ fn the_requests_of_these_properties_come_to_every_end() {
     let codes = Denial::CODES.len();
     let refusals = ends.iter().filter(|end| end.starts_with(['4', '5'])).count();
     assert_eq!(refusals, codes, "{ends:?}");
-    for end in ["permit nobody", "permit key_1", "resume for nobody", "resume for the caller"] {
+    for end in [
+        "permit nobody",
+        "permit key_1",
+        "make room at",
+        "resume for nobody",
+        "resume for the caller",
+    ] {
         assert!(ends.contains(end), "{end}: {ends:?}");
     }
     assert!(ends.iter().any(|end| end.starts_with("preflight")), "{ends:?}");

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use sandgate_policy::budget::{Class, InFlight};
 use sandgate_policy::config::IngressConfig;
 use sandgate_policy::denial::Denial;
 use sandgate_policy::gateway::{Identity, Sandbox, SandboxState};
@@ -121,13 +122,18 @@ pub(crate) struct World {
     pub(crate) sandbox: Known<Sandbox>,
     pub(crate) caller: Known<Identity>,
     pub(crate) now: u64,
-    pub(crate) in_flight: usize,
+    pub(crate) in_flight: InFlight,
 }
 
 impl World {
     /// `my-env` runs, and the caller is a member of its project.
     pub(crate) fn new() -> Self {
-        Self { sandbox: Known::Is(my_env()), caller: Known::Is(member()), now: NOW, in_flight: 0 }
+        Self {
+            sandbox: Known::Is(my_env()),
+            caller: Known::Is(member()),
+            now: NOW,
+            in_flight: InFlight::default(),
+        }
     }
 
     /// Changes the sandbox.
@@ -157,6 +163,20 @@ impl World {
     }
 }
 
+/// So many requests in flight, of each class.
+pub(crate) fn in_flight(management: usize, authenticated: usize, anonymous: usize) -> InFlight {
+    let mut in_flight = InFlight::default();
+    let counts = [
+        (Class::Management, management),
+        (Class::Authenticated, authenticated),
+        (Class::Anonymous, anonymous),
+    ];
+    for (class, count) in counts {
+        (0..count).for_each(|_| in_flight.add(class));
+    }
+    in_flight
+}
+
 /// The request as a question about a sandbox.
 pub(crate) fn inquiry(request: &Req) -> Result<Box<Inquiry>, String> {
     match Request::parse(request.head(), &config()) {
@@ -182,6 +202,7 @@ pub(crate) fn describe(decision: &Decision) -> String {
             let caller = permit.caller().map_or("nobody", |caller| &caller.principal);
             format!("permit {} for {caller}", permit.upstream())
         }
+        Decision::MakeRoom(place) => format!("make room at {}", place.sandbox_id()),
         Decision::Resume(permit) if permit.is_public() => "resume for nobody".into(),
         Decision::Resume(_) => "resume for the caller".into(),
     }

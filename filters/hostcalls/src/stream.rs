@@ -4,7 +4,7 @@
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MapType;
 
-use crate::{HostError, Result};
+use crate::{HostError, Result, property};
 
 /// Header pairs: names in lower case, values as they came.
 pub type Headers = Vec<(String, Vec<u8>)>;
@@ -113,6 +113,29 @@ fn put_varint(out: &mut Vec<u8>, mut value: usize) {
 pub fn set_property(name: &str, value: &str) -> Result<()> {
     hostcalls::set_property(vec![name], Some(value.as_bytes()))
         .map_err(HostError::of("set_property"))
+}
+
+/// The client's address and port, as Envoy believes them: those of the connection, or what a trusted
+/// proxy says.
+///
+/// # Errors
+/// When the host refuses.
+pub fn client_address() -> Result<Vec<u8>> {
+    Ok(property(&["source", "address"])?.unwrap_or_default())
+}
+
+/// How many bytes were sent in both directions so far, headers included. It changes with each of them.
+///
+/// # Errors
+/// When the host refuses.
+pub fn bytes_sent() -> Result<u64> {
+    let number = |bytes: Option<Vec<u8>>| {
+        let bytes = bytes.and_then(|bytes| bytes.first_chunk().copied());
+        bytes.map_or(0, u64::from_le_bytes)
+    };
+    let request = number(property(&["request", "total_size"])?);
+    let response = number(property(&["response", "total_size"])?);
+    Ok(request.wrapping_add(response))
 }
 
 /// Answers in place of the upstream. The caller must leave the stream paused.

@@ -7,6 +7,7 @@ use sandgate_hostcalls::http::Answer;
 use sandgate_hostcalls::queue::{Queue, unique_number};
 use sandgate_hostcalls::stream::{self, Direction};
 use sandgate_hostcalls::{LogLevel, log, wall_clock};
+use sandgate_policy::budget::Class;
 use sandgate_policy::cache::{Cache, Lifetimes};
 use sandgate_policy::config::IngressConfig;
 use sandgate_policy::credential::CredentialKey;
@@ -15,6 +16,7 @@ use sandgate_policy::gateway::{Change, Identity, Sandbox};
 use sandgate_policy::head::Head;
 use sandgate_policy::hygiene;
 use sandgate_policy::ingress::{Decision, Request};
+use sandgate_policy::places::Client;
 use sandgate_policy::websocket;
 
 use crate::apply;
@@ -30,13 +32,15 @@ use crate::waiting::{Judged, Verdict, Waiting};
 const TICKS_PER_PATROL: u32 = 10;
 /// Live streams judged again in one turn, so that a large change does not stall a worker.
 const SUSPECTS_PER_TURN: usize = 256;
+/// Streams whose bytes are counted in one tick, for the same reason.
+const COUNTED_PER_TICK: usize = 256;
 /// Requests that go on in one turn. Envoy sends the replies of one turn inside each other, and the
 /// VM's stack holds about 300: many requests may wait for one answer, and clients choose how many.
 const READY_PER_TURN: usize = 64;
 
 /// The state of the filter in one VM, for one configuration.
 pub(crate) struct Gateway {
-    root_id: u32,
+    pub(crate) root_id: u32,
     pub(crate) config: IngressConfig,
     pub(crate) metrics: Metrics,
     clock: Clock,
@@ -50,6 +54,10 @@ pub(crate) struct Gateway {
     waiting: BTreeMap<u32, Waiting>,
     /// Those of the waiting that need not wait any longer.
     ready: BTreeSet<u32>,
+    /// Live streams that gave way to others, and are still to be closed.
+    displaced: Vec<u32>,
+    /// Anonymous streams whose bytes are still to be counted.
+    uncounted: Vec<u32>,
     queue: Option<Queue>,
     ticks: u32,
 }
@@ -69,6 +77,8 @@ impl Gateway {
             public_resumes: BTreeMap::new(),
             waiting: BTreeMap::new(),
             ready: BTreeSet::new(),
+            displaced: Vec::new(),
+            uncounted: Vec::new(),
             queue: None,
             ticks: 0,
             config,
@@ -108,8 +118,24 @@ impl Gateway {
                 _,
             ) if !has_room => self.refuse(Denial::SandboxNotReady, shape, None),
             Verdict::Decided(decision, retry_after) => {
-                self.carry_out(id, waiting, decision, retry_after, head)
+                self.carry_out(id, waiting, decision, retry_after, head, now)
             }
+        }
+    }
+
+    /// Where all places for anonymous requests are taken, has a live stream give way, or refuses. The
+    /// stream of the request must be the effective one.
+    fn make_room(&mut self, decision: Decision, now: Now) -> Decision {
+        let Decision::MakeRoom(place) = decision else { return decision };
+        let silence_ms = self.config.limits().anonymous_silence_ms.into();
+        match self.live.give_way(place.sandbox_id(), client(), now.ms, silence_ms) {
+            Some(gone) => {
+                self.live.remove(gone);
+                self.displaced.push(gone);
+                self.wake();
+                Decision::Permit(place.in_place_of_another())
+            }
+            None => Decision::Deny(Denial::TooManyRequests),
         }
     }
 
@@ -168,7 +194,11 @@ impl Gateway {
                 self.live.suspect_all();
             }
             self.live.start_round();
+            if self.uncounted.is_empty() {
+                self.uncounted = self.live.crowds(self.config.shares());
+            }
         }
+        self.count_bytes(now);
         self.turn(now);
     }
 
@@ -208,9 +238,10 @@ impl Gateway {
         decision: Decision,
         retry_after: Option<u32>,
         head: Head<'_>,
+        now: Now,
     ) -> Action {
         let shape = waiting.shape;
-        match decision {
+        match self.make_room(decision, now) {
             Decision::Permit(permit) => {
                 let used = waiting.inquiry.credential();
                 if apply::permit(&permit, head, &self.config, used).is_err() {
@@ -222,7 +253,13 @@ impl Gateway {
                 let authority = head.first(":authority").unwrap_or_default().to_vec();
                 let inquiry = waiting.inquiry;
                 let lacks_key = websocket::lacks_key(head);
-                self.live.insert(id, LiveStream::new(inquiry, permit, authority, lacks_key));
+                // One more call of the host, which the requests of known callers are spared.
+                let client = match permit.class() {
+                    Class::Anonymous => client(),
+                    Class::Management | Class::Authenticated => Client::Unknown,
+                };
+                let live = LiveStream::new(inquiry, permit, authority, lacks_key, client);
+                self.live.insert(id, live, now.ms);
                 Action::Continue
             }
             Decision::AnswerPreflight { origin } => {
@@ -236,6 +273,8 @@ impl Gateway {
             Decision::Deny(denial) => self.refuse(denial, shape, retry_after),
             // `step` turns a resume into a wait or a denial; this is what is left if it did not.
             Decision::Resume(_) => self.refuse(Denial::SandboxNotReady, shape, retry_after),
+            // The same of `make_room`.
+            Decision::MakeRoom(_) => self.refuse(Denial::TooManyRequests, shape, retry_after),
         }
     }
 
@@ -254,7 +293,7 @@ impl Gateway {
                 match stream::headers(Direction::Request) {
                     Ok(headers) => {
                         let head = Head::new(&headers);
-                        let action = self.carry_out(id, waiting, decision, retry_after, head);
+                        let action = self.carry_out(id, waiting, decision, retry_after, head, now);
                         if action == Action::Continue && stream::resume_request().is_err() {
                             self.metrics.host_error();
                         }
@@ -366,12 +405,34 @@ impl Gateway {
         let Some(why) = ended else { return };
         // It is over for us now, though the host tells of its end only later.
         self.live.remove(id);
+        self.close(id, why.code());
+    }
+
+    /// Closes a live stream that counts no more. The root is the effective context, before and after.
+    fn close(&mut self, id: u32, code: &str) {
         if stream::make_effective(id).is_ok() {
-            apply::record(why.code());
+            apply::record(code);
             self.metrics.stream_closed();
             if stream::reset().is_err() {
                 self.metrics.host_error();
             }
+            self.back_to_root();
+        }
+    }
+
+    /// Counts the bytes of anonymous streams where places for them become few. The root is the
+    /// effective context, before and after.
+    fn count_bytes(&mut self, now: Now) {
+        let from = self.uncounted.len().saturating_sub(COUNTED_PER_TICK);
+        let streams = self.uncounted.split_off(from);
+        for id in &streams {
+            if stream::make_effective(*id).is_ok()
+                && let Ok(bytes) = stream::bytes_sent()
+            {
+                self.live.note_bytes(*id, bytes, now.ms);
+            }
+        }
+        if !streams.is_empty() {
             self.back_to_root();
         }
     }
@@ -382,6 +443,9 @@ impl Gateway {
             self.feed.poll(&self.config, now.ms);
         }
         self.proceed_ready(now);
+        for id in std::mem::take(&mut self.displaced) {
+            self.close(id, "closed.MADE_ROOM");
+        }
         for id in self.live.next_suspects(SUSPECTS_PER_TURN) {
             self.judge(id, now);
         }
@@ -426,4 +490,20 @@ impl Gateway {
             self.metrics.host_error();
         }
     }
+}
+
+/// The client of the effective stream.
+pub(crate) fn client() -> Client {
+    Client::of_connection(&stream::client_address().unwrap_or_default())
+}
+
+/// The client of a stream, while the root is the effective context.
+pub(crate) fn client_of(id: u32, root_id: u32) -> Client {
+    let client = match stream::make_effective(id) {
+        Ok(()) => client(),
+        Err(_) => Client::Unknown,
+    };
+    // The root is there for as long as the VM is.
+    let _ = stream::make_effective(root_id);
+    client
 }

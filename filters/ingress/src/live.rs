@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sandgate_policy::budget::{Class, InFlight, Shares};
 use sandgate_policy::credential::Credential;
 use sandgate_policy::gateway::Change;
 use sandgate_policy::ingress::{Inquiry, Permit};
+use sandgate_policy::places::{Client, Places};
 
 /// One forwarded stream. No `Debug`: the inquiry may hold a secret.
 pub(crate) struct LiveStream {
@@ -17,6 +19,8 @@ pub(crate) struct LiveStream {
     pub(crate) authority: Vec<u8>,
     /// It is a WebSocket over HTTP/2.
     pub(crate) lacks_key: bool,
+    /// Whose it is while it is anonymous; else it does not matter, and is not asked for.
+    client: Client,
 }
 
 impl LiveStream {
@@ -25,15 +29,10 @@ impl LiveStream {
         permit: Permit,
         authority: Vec<u8>,
         lacks_key: bool,
+        client: Client,
     ) -> Self {
         let is_credential_ours = permit.caller().is_some();
-        Self { inquiry, permit, is_credential_ours, authority, lacks_key }
-    }
-
-    /// A new judgement permits the stream.
-    pub(crate) fn rest_on(&mut self, permit: Permit) {
-        self.is_credential_ours |= permit.caller().is_some();
-        self.permit = permit;
+        Self { inquiry, permit, is_credential_ours, authority, lacks_key, client }
     }
 
     fn rests_on(&self, change: &Change) -> bool {
@@ -59,11 +58,19 @@ impl LiveStream {
     }
 }
 
+/// The live streams of one sandbox.
+#[derive(Default)]
+struct Occupancy {
+    in_flight: InFlight,
+    anonymous: Places,
+}
+
 /// All live streams of a VM.
 #[derive(Default)]
 pub(crate) struct Live {
     streams: BTreeMap<u32, LiveStream>,
-    in_flight: BTreeMap<String, usize>,
+    /// By the sandbox's canonical id.
+    sandboxes: BTreeMap<String, Occupancy>,
     suspects: BTreeSet<u32>,
     /// The suspect that was judged last. The next turn goes on behind it, so that changes which
     /// concern one owner's streams again and again keep nobody else's from being judged.
@@ -73,21 +80,58 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn insert(&mut self, id: u32, stream: LiveStream) {
-        let count = self.in_flight.entry(stream.permit.sandbox_id().to_owned()).or_default();
-        *count = count.saturating_add(1);
+    pub(crate) fn insert(&mut self, id: u32, stream: LiveStream, now: u64) {
+        self.count(id, &stream, now);
         self.streams.insert(id, stream);
     }
 
     pub(crate) fn remove(&mut self, id: u32) {
         self.suspects.remove(&id);
-        let Some(stream) = self.streams.remove(&id) else { return };
+        if let Some(stream) = self.streams.remove(&id) {
+            self.uncount(id, &stream);
+        }
+    }
+
+    /// A new judgement permits a stream that was taken out. `client` is asked for where the stream
+    /// becomes an anonymous one.
+    pub(crate) fn rest_on(
+        &mut self,
+        id: u32,
+        stream: &mut LiveStream,
+        permit: Permit,
+        now: u64,
+        client: impl FnOnce() -> Client,
+    ) {
+        stream.is_credential_ours |= permit.caller().is_some();
+        if permit.class() == stream.permit.class() {
+            stream.permit = permit;
+            return;
+        }
+        self.uncount(id, stream);
+        stream.permit = permit;
+        if stream.permit.class() == Class::Anonymous {
+            stream.client = client();
+        }
+        self.count(id, stream, now);
+    }
+
+    fn count(&mut self, id: u32, stream: &LiveStream, now: u64) {
+        let sandbox = self.sandboxes.entry(stream.permit.sandbox_id().to_owned()).or_default();
+        sandbox.in_flight.add(stream.permit.class());
+        if stream.permit.class() == Class::Anonymous {
+            sandbox.anonymous.take(stream.client, id, now);
+        }
+    }
+
+    fn uncount(&mut self, id: u32, stream: &LiveStream) {
         let sandbox_id = stream.permit.sandbox_id();
-        if let Some(count) = self.in_flight.get_mut(sandbox_id) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.in_flight.remove(sandbox_id);
-            }
+        let Some(sandbox) = self.sandboxes.get_mut(sandbox_id) else { return };
+        sandbox.in_flight.remove(stream.permit.class());
+        if stream.permit.class() == Class::Anonymous {
+            sandbox.anonymous.leave(stream.client, id);
+        }
+        if sandbox.in_flight.is_empty() {
+            self.sandboxes.remove(sandbox_id);
         }
     }
 
@@ -106,8 +150,35 @@ impl Live {
     }
 
     /// Requests to a sandbox that are in flight.
-    pub(crate) fn in_flight(&self, sandbox_id: &str) -> usize {
-        self.in_flight.get(sandbox_id).copied().unwrap_or(0)
+    pub(crate) fn in_flight(&self, sandbox_id: &str) -> InFlight {
+        self.sandboxes.get(sandbox_id).map_or_else(InFlight::default, |sandbox| sandbox.in_flight)
+    }
+
+    /// The anonymous stream that must give way to a new one to the same sandbox.
+    pub(crate) fn give_way(
+        &self,
+        sandbox_id: &str,
+        newcomer: Client,
+        now: u64,
+        silence_ms: u64,
+    ) -> Option<u32> {
+        self.sandboxes.get(sandbox_id)?.anonymous.give_way(newcomer, now, silence_ms)
+    }
+
+    /// Anonymous streams to sandboxes where more than half of the places for them are taken. It is
+    /// known of these how long they are silent, before it matters.
+    pub(crate) fn crowds(&self, shares: &Shares) -> Vec<u32> {
+        let half = shares.anonymous() / 2;
+        let crowded = self.sandboxes.values().filter(|it| it.in_flight.of(Class::Anonymous) > half);
+        crowded.flat_map(|sandbox| sandbox.anonymous.streams()).collect()
+    }
+
+    /// Takes in how many bytes were sent on a stream.
+    pub(crate) fn note_bytes(&mut self, id: u32, bytes: u64, now: u64) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        if let Some(sandbox) = self.sandboxes.get_mut(stream.permit.sandbox_id()) {
+            sandbox.anonymous.note_bytes(stream.client, id, bytes, now);
+        }
     }
 
     /// Marks the streams that a change concerns, to be judged again.

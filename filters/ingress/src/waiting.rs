@@ -1,5 +1,6 @@
 //! One request from its arrival to its decision: what it knows, what it waits for, how long.
 
+use sandgate_policy::budget::InFlight;
 use sandgate_policy::config::IngressConfig;
 use sandgate_policy::denial::Denial;
 use sandgate_policy::gateway::{Identity, Sandbox};
@@ -9,7 +10,7 @@ use sandgate_policy::ingress::{
 };
 
 use crate::clock::Now;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, client_of};
 use crate::lookups::{Fact, Key};
 use crate::reply::Shape;
 
@@ -156,7 +157,7 @@ impl Gateway {
         };
         let in_flight = match &sandbox {
             Known::Is(sandbox) => self.live.in_flight(&sandbox.id),
-            Known::IsNot | Known::CannotAsk => 0,
+            Known::IsNot | Known::CannotAsk => InFlight::default(),
         };
         let facts = Facts { sandbox: &sandbox, caller: &caller, now: now.unix_seconds, in_flight };
         match decide(inquiry, &facts, &self.config) {
@@ -181,14 +182,16 @@ impl Gateway {
             Asks { id, since: now.ms, may_ask: true, missing: &mut missing, asked: &mut asked };
         let standing = match &self.know(&live.inquiry, &mut asks, now) {
             (Some(sandbox), Some(caller)) => {
-                let facts = Facts { sandbox, caller, now: now.unix_seconds, in_flight: 0 };
+                let in_flight = InFlight::default();
+                let facts = Facts { sandbox, caller, now: now.unix_seconds, in_flight };
                 decide_again(&live.inquiry, &live.permit, &facts, &self.config)
             }
             _ => Standing::Unknown,
         };
         let judged = match standing {
             Standing::Permitted(permit) => {
-                live.rest_on(permit);
+                let root_id = self.root_id;
+                self.live.rest_on(id, &mut live, permit, now.ms, || client_of(id, root_id));
                 Judged::GoesOn
             }
             Standing::Ended(why) => Judged::Ends(why),

@@ -57,7 +57,7 @@ pub fn decide_again(
         Ok(Decision::Permit(_)) => Standing::Ended(Ended::Moved),
         Ok(Decision::Resume(_)) => Standing::Ended(Ended::NotRunning),
         // A preflight that the app answered while the port was public is the gateway's to answer now.
-        Ok(Decision::AnswerPreflight { .. } | Decision::Deny(_)) => {
+        Ok(Decision::AnswerPreflight { .. } | Decision::MakeRoom(_) | Decision::Deny(_)) => {
             Standing::Ended(Ended::NotPermitted)
         }
         Err(denial) => refused(denial, facts),

@@ -9,7 +9,7 @@ use proptest::sample::select;
 use sandgate_policy::gateway::{Identity, Sandbox, SandboxState};
 use sandgate_policy::ingress::Known;
 
-use crate::support::{ID, KEY, NOW, PAT, Req, World, member, my_env};
+use crate::support::{ID, KEY, NOW, PAT, Req, World, in_flight, member, my_env};
 
 /// Hosts near the edges of the grammar: most of them almost right.
 pub(crate) fn hosts() -> impl Strategy<Value = Vec<u8>> {
@@ -200,7 +200,9 @@ pub(crate) fn callers() -> impl Strategy<Value = Known<Identity>> {
 }
 
 pub(crate) fn worlds() -> impl Strategy<Value = World> {
-    (sandboxes(), callers(), 0_usize..6).prop_map(|(sandbox, caller, in_flight)| World {
+    let in_flight = (0..3_usize, 0..3_usize, 0..3_usize)
+        .prop_map(|(management, users, anonymous)| in_flight(management, users, anonymous));
+    (sandboxes(), callers(), in_flight).prop_map(|(sandbox, caller, in_flight)| World {
         sandbox,
         caller,
         now: NOW,

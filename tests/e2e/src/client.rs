@@ -4,7 +4,7 @@
 //! [`Connection::send`] one that is kept.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -37,6 +37,8 @@ pub struct Client {
     address: SocketAddr,
     /// The server name that is asked for, inside TLS.
     tls: Option<&'static str>,
+    /// The client's own address, where it is not the system's to choose.
+    source: Option<IpAddr>,
 }
 
 /// What to speak.
@@ -52,13 +54,19 @@ impl Client {
     /// Connects to `address`, whatever the host of a call.
     #[must_use]
     pub const fn new(address: SocketAddr) -> Self {
-        Self { address, tls: None }
+        Self { address, tls: None, source: None }
     }
 
     /// Speaks TLS: asks for `server_name` (SNI), and trusts the tests' own authority.
     #[must_use]
     pub const fn tls(self, server_name: &'static str) -> Self {
-        Self { address: self.address, tls: Some(server_name) }
+        Self { tls: Some(server_name), ..self }
+    }
+
+    /// Connects from `source`, an address of this machine.
+    #[must_use]
+    pub const fn from(self, source: IpAddr) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// The address.
@@ -134,7 +142,15 @@ impl Client {
     }
 
     async fn open(self) -> Result<TcpStream> {
-        let stream = TcpStream::connect(self.address)
+        let socket = match self.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        if let Some(source) = self.source {
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
+        let stream = socket
+            .connect(self.address)
             .await
             .with_context(|| format!("nothing accepts connections at {}", self.address))?;
         stream.set_nodelay(true)?;

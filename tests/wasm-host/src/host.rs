@@ -230,6 +230,15 @@ impl Stream {
         self.act(|vm, id| vm.finish(id, Ending::Aborted));
     }
 
+    /// Sets what Envoy knows of it from now on.
+    pub fn set_attribute(&self, name: &str, value: &[u8]) {
+        self.act(|vm, id| {
+            if let Some(stream) = vm.state_mut().streams.get_mut(&id) {
+                stream.attributes.insert(name.to_owned(), value.to_vec());
+            }
+        });
+    }
+
     /// A property that the filter set, for access logs.
     pub fn property(&self, name: &str) -> Option<String> {
         self.look(|stream| {

@@ -14,6 +14,8 @@ mod black_hole;
 mod control_plane_down;
 /// Every way to show a credential, and what a sandbox sees of it.
 mod credentials;
+/// A public port that somebody fills with requests still serves the others.
+mod crowds;
 /// Every row of the decision table.
 mod decisions;
 /// Edge and control plane stop in good order.

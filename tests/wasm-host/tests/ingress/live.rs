@@ -110,6 +110,87 @@ fn when_a_credential_expires_its_streams_are_closed() {
 }
 
 #[test]
+fn a_stream_of_a_port_that_turned_private_rests_on_its_credential_from_then_on() {
+    let gateway = Gateway::new();
+    gateway.fleet().expire(PAT, gateway.host.unix_time() + 20);
+    let with_api_key = open(&gateway, with_key(8080, "shop"));
+    let with_token = open(&gateway, in_project(bearer(to(8080, "shop"), PAT)));
+    let with_wrong_key = open(&gateway, bearer(to(8080, "shop"), "tl_apiKey_nobodys"));
+    gateway.fleet().change(SHOP, |sandbox| sandbox.allow_unauthenticated_access = false);
+    gateway.advance_ms(SOON_MS);
+    assert!(with_api_key.is_open() && with_token.is_open(), "they would be permitted now");
+    assert_eq!(with_wrong_key.outcome(), Outcome::Reset);
+    gateway.fleet().revoke(KEY);
+    gateway.advance_ms(SOON_MS);
+    assert_eq!(with_api_key.outcome(), Outcome::Reset);
+    assert!(with_token.is_open());
+    gateway.advance_ms(20_000);
+    assert_eq!(with_token.outcome(), Outcome::Reset, "it has expired");
+}
+
+#[test]
+fn a_stream_of_a_port_that_turned_public_rests_on_nobody() {
+    let gateway = warm();
+    let stream = open(&gateway, with_key(8080, "my-env"));
+    gateway.fleet().change(MY_ENV, |sandbox| sandbox.allow_unauthenticated_access = true);
+    gateway.advance_ms(SOON_MS);
+    gateway.fleet().revoke(KEY);
+    gateway.advance_ms(SOON_MS);
+    assert!(stream.is_open());
+    gateway.fleet().change(MY_ENV, |sandbox| sandbox.allow_unauthenticated_access = false);
+    gateway.advance_ms(SOON_MS);
+    assert_eq!(stream.outcome(), Outcome::Reset);
+}
+
+#[test]
+fn a_stream_that_began_as_a_preflight_is_closed_like_any_other() {
+    type Change = fn(&mut sandgate_policy::gateway::Sandbox);
+    let changes: [Change; 4] = [
+        |sandbox| sandbox.state = SandboxState::Terminated,
+        |sandbox| sandbox.exposed_ports.clear(),
+        |sandbox| sandbox.allow_unauthenticated_access = false,
+        |sandbox| sandbox.generation += 1,
+    ];
+    for origin in ["https://app.example.com", "https://other.example"] {
+        for (number, change) in changes.into_iter().enumerate() {
+            let gateway = Gateway::new();
+            let request = Headers::request("OPTIONS", "8080-shop.sandbox.localhost", "/")
+                .with("origin", origin)
+                .with("access-control-request-method", "PUT");
+            let stream = gateway.send(request);
+            forwarded(&stream);
+            gateway.fleet().change(SHOP, change);
+            gateway.advance_ms(SOON_MS);
+            assert_eq!(stream.outcome(), Outcome::Reset, "{origin}, change {number}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_whose_sandbox_is_said_to_be_outside_of_the_sandboxes_network_is_closed() {
+    let gateway = warm();
+    let stream = open(&gateway, with_key(8080, "my-env"));
+    gateway.fleet().change(MY_ENV, |sandbox| sandbox.address = "127.0.0.1".parse().ok());
+    gateway.advance_ms(SOON_MS);
+    assert_eq!(stream.outcome(), Outcome::Reset);
+}
+
+#[test]
+fn a_key_that_is_revoked_while_a_snapshot_is_taken_closes_its_streams() {
+    let gateway = Gateway::new();
+    let stream = open(&gateway, with_key(8080, "shop"));
+    gateway.fleet().change(SHOP, |sandbox| {
+        sandbox.state = SandboxState::Snapshotting;
+        sandbox.allow_unauthenticated_access = false;
+    });
+    gateway.advance_ms(SOON_MS);
+    assert!(stream.is_open(), "it runs on");
+    gateway.fleet().revoke(KEY);
+    gateway.advance_ms(SOON_MS);
+    assert_eq!(stream.outcome(), Outcome::Reset);
+}
+
+#[test]
 fn a_change_that_leaves_it_permitted_closes_nothing() {
     let gateway = warm();
     let stream = open(&gateway, with_key(8080, "my-env"));

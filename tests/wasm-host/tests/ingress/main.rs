@@ -4,6 +4,7 @@
 
 mod bounds;
 mod browsers;
+mod budgets;
 mod caching;
 mod chaos;
 mod configuration;

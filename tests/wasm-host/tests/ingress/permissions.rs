@@ -6,6 +6,7 @@ use std::cell::Cell;
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use sandgate_policy::budget::InFlight;
 use sandgate_policy::config::IngressConfig;
 use sandgate_policy::gateway::{CredentialKind, Sandbox, SandboxState};
 use sandgate_policy::head::Head;
@@ -200,7 +201,7 @@ fn permit(request: &Headers, fleet: &Fleet, now: u64) -> Option<Permit> {
         sandbox: &Known::Is(sandbox),
         caller: &identity.map_or(Known::IsNot, Known::Is),
         now,
-        in_flight: 0,
+        in_flight: InFlight::default(),
     };
     match decide(&inquiry, &facts, &config) {
         Decision::Permit(permit) => Some(permit),
@@ -241,11 +242,11 @@ fn open(gateway: &Gateway, kind: Kind, port: u16) -> Option<Live> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn a_live_stream_is_open_exactly_while_its_request_would_be_permitted(
-        steps in proptest::collection::vec(step(), 10..60)
+        steps in proptest::collection::vec(step(), 20..60)
     ) {
         let gateway = Gateway::new();
         // The feed begins with the first request.

@@ -1,0 +1,104 @@
+//! How many requests may be in flight to one sandbox, and which kinds leave room for which.
+
+/// The kinds of requests that are counted apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Class {
+    /// To the management port, so by an authorized caller.
+    Management,
+    /// To an exposed port, by an authorized caller.
+    Authenticated,
+    /// To a public port, where nobody's credential is looked at.
+    Anonymous,
+}
+
+/// Requests to one sandbox that are in flight.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct InFlight {
+    management: usize,
+    authenticated: usize,
+    anonymous: usize,
+}
+
+impl InFlight {
+    /// The number of one class.
+    #[must_use]
+    pub fn of(&self, class: Class) -> usize {
+        match class {
+            Class::Management => self.management,
+            Class::Authenticated => self.authenticated,
+            Class::Anonymous => self.anonymous,
+        }
+    }
+
+    fn of_mut(&mut self, class: Class) -> &mut usize {
+        match class {
+            Class::Management => &mut self.management,
+            Class::Authenticated => &mut self.authenticated,
+            Class::Anonymous => &mut self.anonymous,
+        }
+    }
+
+    /// One more request.
+    pub fn add(&mut self, class: Class) {
+        let count = self.of_mut(class);
+        *count = count.saturating_add(1);
+    }
+
+    /// One request less.
+    pub fn remove(&mut self, class: Class) {
+        let count = self.of_mut(class);
+        *count = count.saturating_sub(1);
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How many of one sandbox's places each class may take.
+///
+/// A tenth is kept for management requests, and another tenth from anonymous ones. So a sandbox's
+/// visitors never keep its owner out, and an app's own users never keep the owner from managing it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Shares {
+    all: usize,
+    reserve: usize,
+}
+
+impl Shares {
+    /// The fewest places that leave one for each class.
+    pub const MIN: usize = 3;
+
+    /// Divides the places of one sandbox; `None` when there are fewer than [`Self::MIN`].
+    #[must_use]
+    pub fn of(places: usize) -> Option<Self> {
+        let reserve = (places / 10).max(1);
+        (places >= Self::MIN).then_some(Self { all: places, reserve })
+    }
+
+    /// The places of exposed ports.
+    fn users(&self) -> usize {
+        self.all.saturating_sub(self.reserve)
+    }
+
+    /// The places that anonymous requests may take.
+    #[must_use]
+    pub fn anonymous(&self) -> usize {
+        self.users().saturating_sub(self.reserve)
+    }
+
+    /// Whether one more request of the class may go on.
+    #[must_use]
+    pub fn admit(&self, class: Class, in_flight: &InFlight) -> bool {
+        let InFlight { management, authenticated, anonymous } = *in_flight;
+        let users = authenticated.saturating_add(anonymous);
+        let is_free = management.saturating_add(users) < self.all;
+        match class {
+            Class::Management => is_free,
+            Class::Authenticated => is_free && users < self.users(),
+            Class::Anonymous => is_free && users < self.users() && anonymous < self.anonymous(),
+        }
+    }
+}

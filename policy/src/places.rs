@@ -1,0 +1,116 @@
+//! Who holds the places of one sandbox's anonymous requests, and who gives way when all are taken.
+//!
+//! Nobody is accountable for an anonymous request, so a client that takes places and keeps them would
+//! lock all others out. When all places are taken, a new request gets the place of a stream of a
+//! client that holds more places than its own client does, or of a stream on which nothing was sent
+//! for a while. While there are free places, no stream gives way, however silent it is.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Who a request comes from, as far as an address tells.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Client {
+    /// An IPv4 address, also in the form of IPv6.
+    V4(Ipv4Addr),
+    /// The first 64 bits of an IPv6 address: one host chooses the rest by itself (RFC 4291, 2.5.1).
+    V6([u16; 4]),
+    /// No address is known: all of these count as one client.
+    Unknown,
+}
+
+impl Client {
+    /// The client behind the address and port of a connection, as Envoy writes them.
+    #[must_use]
+    pub fn of_connection(address: &[u8]) -> Self {
+        let parsed = std::str::from_utf8(address).ok().and_then(|text| text.parse().ok());
+        match parsed.map(|address: SocketAddr| address.ip().to_canonical()) {
+            Some(IpAddr::V4(address)) => Self::V4(address),
+            Some(IpAddr::V6(address)) => {
+                let [a, b, c, d, ..] = address.segments();
+                Self::V6([a, b, c, d])
+            }
+            None => Self::Unknown,
+        }
+    }
+}
+
+/// What is known of the traffic of one stream.
+#[derive(Clone, Copy, Debug)]
+struct Activity {
+    /// Bytes that had been sent in both directions when they were last counted.
+    bytes: u64,
+    /// Since when the count has not changed, in milliseconds.
+    silent_since: u64,
+}
+
+/// The anonymous streams of one sandbox.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    clients: BTreeMap<Client, BTreeMap<u32, Activity>>,
+}
+
+impl Places {
+    /// A stream takes a place.
+    pub fn take(&mut self, client: Client, stream: u32, now: u64) {
+        let activity = Activity { bytes: 0, silent_since: now };
+        self.clients.entry(client).or_default().insert(stream, activity);
+    }
+
+    /// A stream gives its place back.
+    pub fn leave(&mut self, client: Client, stream: u32) {
+        if let Some(streams) = self.clients.get_mut(&client) {
+            streams.remove(&stream);
+            if streams.is_empty() {
+                self.clients.remove(&client);
+            }
+        }
+    }
+
+    /// Takes in how many bytes a stream has sent and received so far.
+    pub fn note_bytes(&mut self, client: Client, stream: u32, bytes: u64, now: u64) {
+        let streams = self.clients.get_mut(&client);
+        if let Some(activity) = streams.and_then(|streams| streams.get_mut(&stream))
+            && activity.bytes != bytes
+        {
+            *activity = Activity { bytes, silent_since: now };
+        }
+    }
+
+    /// The stream that must give way to a new one of `newcomer`, if one must. Of the client with the
+    /// most places, the stream that has been silent for the longest.
+    ///
+    /// A client that holds at least two places more than the newcomer gives one up in any case: after
+    /// that it still holds no fewer. A client that holds as many, or one more, gives up a stream that
+    /// has been silent for `silence_ms`. A client that holds fewer keeps what it has.
+    #[must_use]
+    pub fn give_way(&self, newcomer: Client, now: u64, silence_ms: u64) -> Option<u32> {
+        let held = |client| self.clients.get(&client).map_or(0, BTreeMap::len);
+        let own = held(newcomer);
+        let candidates = self.clients.iter().filter(|(_, streams)| streams.len() >= own);
+        let candidates = candidates.filter_map(|(_, streams)| {
+            let (stream, activity) = streams.iter().min_by_key(|(_, it)| it.silent_since)?;
+            let silent_ms = now.saturating_sub(activity.silent_since);
+            let gives_way = streams.len() >= own.saturating_add(2) || silent_ms >= silence_ms;
+            gives_way.then_some((streams.len(), silent_ms, *stream))
+        });
+        candidates.max().map(|(_, _, stream)| stream)
+    }
+
+    /// All streams.
+    pub fn streams(&self) -> impl Iterator<Item = u32> {
+        self.clients.values().flat_map(|streams| streams.keys().copied())
+    }
+
+    /// Number of streams.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.clients.values().map(BTreeMap::len).sum()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+}

@@ -1,0 +1,196 @@
+//! The places of one sandbox: no class of requests, and no client, keeps the others out.
+
+use sandgate_wasm_host::{Attributes, Headers, Outcome, Stream};
+use serde_json::json;
+
+use crate::support::{
+    ASLEEP, Gateway, KEY, MY_ENV, SHOP, bearer, denial, denied, forwarded, to, websocket, with_key,
+};
+
+/// Twenty places: two of them for management alone, two more not for anonymous requests.
+fn gateway() -> Gateway {
+    let gateway = Gateway::with_limits(json!({"requests_per_sandbox": 20}));
+    gateway.fleet().change(SHOP, |sandbox| sandbox.exposed_ports = vec![3000, 8080]);
+    gateway
+}
+
+const ANONYMOUS: usize = 16;
+const USERS: usize = 18;
+const ALL: usize = 20;
+
+/// A request of a client.
+fn from(gateway: &Gateway, client: &str, headers: Headers) -> Stream {
+    let attributes =
+        Attributes::from([("source.address".to_owned(), format!("{client}:4000").into())]);
+    let stream = gateway.host.request_of("", 0, headers, attributes);
+    gateway.host.run();
+    stream
+}
+
+fn many(gateway: &Gateway, client: &str, number: usize) -> Vec<Stream> {
+    let streams = (0..number).map(|_| from(gateway, client, to(8080, "shop")));
+    streams.inspect(|stream| drop(forwarded(stream))).collect()
+}
+
+fn are_open(streams: &[Stream]) -> usize {
+    streams.iter().filter(|stream| stream.is_open()).count()
+}
+
+const FULL: &str = "TOO_MANY_REQUESTS";
+
+#[test]
+fn anonymous_requests_leave_places_for_their_owner() {
+    let gateway = gateway();
+    let _visitors = many(&gateway, "192.0.2.1", ANONYMOUS);
+    let one_more = from(&gateway, "192.0.2.1", to(8080, "shop"));
+    assert_eq!(denied(&one_more), denial(429, FULL));
+    assert!(crate::support::replied(&one_more).headers.contains("retry-after"));
+    let owners: Vec<Stream> = (0..ALL - ANONYMOUS)
+        .map(|_| from(&gateway, "192.0.2.1", with_key(9501, "shop")))
+        .inspect(|stream| drop(forwarded(stream)))
+        .collect();
+    let one_more = from(&gateway, "192.0.2.1", with_key(9501, "shop"));
+    assert_eq!(denied(&one_more), denial(429, FULL));
+    // Another sandbox has places of its own.
+    gateway.passes(with_key(8080, "my-env"));
+    owners.iter().for_each(Stream::complete);
+    gateway.passes(with_key(9501, "shop"));
+}
+
+#[test]
+fn authenticated_requests_leave_places_for_management() {
+    let gateway = gateway();
+    let users: Vec<Stream> = (0..USERS).map(|_| gateway.send(with_key(8080, "my-env"))).collect();
+    assert_eq!(are_open(&users), USERS);
+    assert_eq!(gateway.denies(with_key(8080, "my-env")), denial(429, FULL));
+    for _ in 0..ALL - USERS {
+        forwarded(&gateway.send(with_key(9501, "my-env")));
+    }
+    assert_eq!(gateway.denies(with_key(9501, MY_ENV)), denial(429, FULL));
+}
+
+#[test]
+fn a_client_that_holds_all_places_makes_room_for_others() {
+    let gateway = gateway();
+    let attack = many(&gateway, "192.0.2.1", ANONYMOUS);
+    let honest: Vec<Stream> = (2..10)
+        .map(|number| from(&gateway, &format!("192.0.2.{number}"), websocket(to(3000, "shop"))))
+        .collect();
+    assert_eq!(are_open(&honest), honest.len());
+    assert_eq!(are_open(&attack), ANONYMOUS - honest.len());
+    let closed = attack.iter().find(|stream| !stream.is_open()).expect("one gave way");
+    assert_eq!(closed.outcome(), Outcome::Reset);
+    assert_eq!(closed.property("sandgate_decision").as_deref(), Some("closed.MADE_ROOM"));
+    // However long it goes on, and however silent the others are.
+    for _ in 0..10 {
+        gateway.advance_ms(60_000);
+        many(&gateway, "192.0.2.1", 1);
+    }
+    assert_eq!(are_open(&honest), honest.len());
+}
+
+#[test]
+fn one_network_of_ipv6_is_one_client() {
+    let gateway = gateway();
+    let mut attack = Vec::new();
+    for host in 0..ANONYMOUS {
+        attack.extend(many(&gateway, &format!("[2001:db8::{host:x}]"), 1));
+    }
+    let honest = from(&gateway, "[2001:db8:0:1::1]", to(8080, "shop"));
+    forwarded(&honest);
+    assert_eq!(are_open(&attack), ANONYMOUS - 1);
+}
+
+/// What Envoy says about the bytes of a stream.
+fn send_bytes(stream: &Stream, bytes: u64) {
+    stream.set_attribute("response.total_size", &bytes.to_le_bytes());
+}
+
+#[test]
+fn where_each_client_has_one_stream_only_silent_ones_give_way() {
+    let gateway = gateway();
+    let streams: Vec<Stream> = (1..=ANONYMOUS)
+        .flat_map(|number| many(&gateway, &format!("192.0.2.{number}"), 1))
+        .collect();
+    let newcomer = || from(&gateway, "192.0.2.99", to(8080, "shop"));
+    assert_eq!(denied(&newcomer()), denial(429, FULL));
+    // All but one go on.
+    for second in 0..70 {
+        streams.iter().skip(1).for_each(|stream| send_bytes(stream, second));
+        gateway.advance_ms(1_000);
+    }
+    forwarded(&newcomer());
+    let [silent, busy @ ..] = streams.as_slice() else { panic!("no streams") };
+    assert_eq!(silent.outcome(), Outcome::Reset);
+    assert_eq!(are_open(busy), busy.len());
+    assert_eq!(denied(&from(&gateway, "192.0.2.98", to(8080, "shop"))), denial(429, FULL));
+}
+
+#[test]
+fn behind_one_address_silent_streams_make_room_too() {
+    let gateway = gateway();
+    let streams = many(&gateway, "192.0.2.1", ANONYMOUS);
+    assert_eq!(denied(&from(&gateway, "192.0.2.1", to(8080, "shop"))), denial(429, FULL));
+    gateway.advance_ms(70_000);
+    many(&gateway, "192.0.2.1", 1);
+    assert_eq!(are_open(&streams), ANONYMOUS - 1);
+}
+
+#[test]
+fn silent_streams_stay_while_there_are_places() {
+    let gateway = gateway();
+    let streams = many(&gateway, "192.0.2.1", ANONYMOUS - 1);
+    gateway.advance_ms(3_500_000);
+    many(&gateway, "192.0.2.2", 1);
+    assert_eq!(are_open(&streams), streams.len());
+}
+
+#[test]
+fn a_request_that_waited_for_the_control_plane_gets_a_place_as_well() {
+    let gateway = gateway();
+    let attack = many(&gateway, "192.0.2.1", ANONYMOUS);
+    gateway.fleet().delay = std::time::Duration::from_millis(50);
+    // By its id, which nobody has asked for.
+    let honest = from(&gateway, "192.0.2.2", to(8080, SHOP));
+    assert!(crate::support::is_pending(&honest));
+    gateway.advance_ms(1_000);
+    forwarded(&honest);
+    assert_eq!(are_open(&attack), ANONYMOUS - 1);
+}
+
+#[test]
+fn a_stream_takes_another_kind_of_place_when_its_port_turns_private_or_public() {
+    let gateway = gateway();
+    let keyed = || bearer(to(8080, "shop"), KEY);
+    let streams: Vec<Stream> =
+        (0..ANONYMOUS).map(|_| from(&gateway, "192.0.2.1", keyed())).collect();
+    let publish = |public: bool| {
+        gateway.fleet().change(SHOP, |sandbox| sandbox.allow_unauthenticated_access = public);
+        gateway.advance_ms(2_000);
+    };
+    publish(false);
+    assert_eq!(are_open(&streams), ANONYMOUS);
+    let more: Vec<Stream> =
+        (0..USERS - ANONYMOUS).map(|_| from(&gateway, "192.0.2.1", keyed())).collect();
+    assert_eq!(denied(&from(&gateway, "192.0.2.1", keyed())), denial(429, FULL));
+    publish(true);
+    assert_eq!(are_open(&streams) + are_open(&more), USERS);
+    assert_eq!(denied(&from(&gateway, "192.0.2.1", keyed())), denial(429, FULL));
+    forwarded(&from(&gateway, "192.0.2.2", to(8080, "shop")));
+    assert_eq!(are_open(&streams) + are_open(&more), USERS - 1, "whose they are was asked for");
+    streams.iter().chain(&more).filter(|stream| stream.is_open()).for_each(Stream::complete);
+    many(&gateway, "192.0.2.3", ANONYMOUS - 1);
+}
+
+#[test]
+fn a_sandbox_that_is_resumed_has_all_its_places() {
+    let gateway = gateway();
+    gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
+    let waiting: Vec<Stream> =
+        (0..ANONYMOUS + 2).map(|_| from(&gateway, "192.0.2.1", to(8080, "asleep"))).collect();
+    gateway.advance_ms(5_000);
+    let passed = |stream: &&Stream| matches!(stream.outcome(), Outcome::Forwarded(_));
+    assert_eq!(waiting.iter().filter(passed).count(), ANONYMOUS);
+    let rest: Vec<&Stream> = waiting.iter().filter(|stream| !passed(stream)).collect();
+    assert!(rest.iter().all(|stream| denied(stream) == denial(429, FULL)));
+}
