@@ -137,6 +137,48 @@ fn live_streams_end_when_a_sandbox_turns_private_or_a_key_is_revoked() {
 }
 
 #[test]
+fn a_stream_of_a_port_that_turned_private_ends_with_its_key() {
+    let trusted_origins = json!(["https://app.example.com"]);
+    run(Setup { trusted_origins, ..Setup::default() }, async |stack| {
+        let sandbox = stack.public_env().await?;
+        let made =
+            stack.control_plane.manage(&["keys", "create", "--project", &stack.owner.project])?;
+        let bearer = format!("Bearer {}", made["secret"].as_str().unwrap());
+        let host = sandbox.host(3000);
+        let keyed = target(stack, &host, "/socket")?.header("authorization", &bearer)?;
+        // Several, so that every worker has some.
+        let mut sockets = Vec::new();
+        for _ in 0..6 {
+            sockets.push(open(&keyed).await?);
+        }
+        let anonymous = open(&target(stack, &host, "/socket")?).await?;
+        // The app answers a preflight of a public port, and takes its time.
+        let call = stack
+            .edge()
+            .request(http::Method::OPTIONS, &sandbox.host(8080), "/slow?ms=50000")
+            .header("origin", "https://app.example.com")
+            .header("access-control-request-method", "PUT");
+        let preflight = tokio::spawn(call.send());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+
+        stack.owner.expose(stack.api(), &sandbox, &[8080, 3000], false).await?;
+        assert_closed(anonymous, "its port turned private").await?;
+        let ended = tokio::time::timeout(SOON, preflight).await;
+        let ended = ended.context("the preflight's stream is still open")??;
+        assert!(!matches!(ended, Ok(answer) if answer.status == 200), "the app answered it");
+        for socket in &mut sockets {
+            socket.send(Message::text("still here")).await?;
+            assert_eq!(socket.next().await.unwrap()?, Message::text("still here"));
+        }
+        stack.control_plane.manage(&["keys", "revoke", made["id"].as_str().unwrap()])?;
+        for socket in sockets {
+            assert_closed(socket, "its key was revoked").await?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn live_streams_end_when_their_sandbox_is_suspended_or_deleted() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
         // What runs on a pinned address goes on, so only the gateway can close the streams.
