@@ -1,4 +1,5 @@
-//! Who holds the places of one sandbox's anonymous requests, and who gives way when all are taken.
+//! Who holds places that are few, and who gives way when all are taken: the places of one sandbox's
+//! anonymous requests, and those of requests that wait for an answer of the control plane.
 //!
 //! Nobody is accountable for an anonymous request, so a client that takes places and keeps them would
 //! lock all others out. When all places are taken, a new request gets the place of a stream of a
@@ -44,23 +45,28 @@ struct Activity {
     silent_since: u64,
 }
 
-/// The anonymous streams of one sandbox.
+/// The streams that hold places, by client.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     clients: BTreeMap<Client, BTreeMap<u32, Activity>>,
+    taken: usize,
 }
 
 impl Places {
     /// A stream takes a place.
     pub fn take(&mut self, client: Client, stream: u32, now: u64) {
         let activity = Activity { bytes: 0, silent_since: now };
-        self.clients.entry(client).or_default().insert(stream, activity);
+        if self.clients.entry(client).or_default().insert(stream, activity).is_none() {
+            self.taken = self.taken.saturating_add(1);
+        }
     }
 
     /// A stream gives its place back.
     pub fn leave(&mut self, client: Client, stream: u32) {
         if let Some(streams) = self.clients.get_mut(&client) {
-            streams.remove(&stream);
+            if streams.remove(&stream).is_some() {
+                self.taken = self.taken.saturating_sub(1);
+            }
             if streams.is_empty() {
                 self.clients.remove(&client);
             }
@@ -82,16 +88,17 @@ impl Places {
     ///
     /// A client that holds at least two places more than the newcomer gives one up in any case: after
     /// that it still holds no fewer. A client that holds as many, or one more, gives up a stream that
-    /// has been silent for `silence_ms`. A client that holds fewer keeps what it has.
+    /// has been silent for `silence_ms`, if any silence is too long. A client that holds fewer keeps what it has.
     #[must_use]
-    pub fn give_way(&self, newcomer: Client, now: u64, silence_ms: u64) -> Option<u32> {
+    pub fn give_way(&self, newcomer: Client, now: u64, silence_ms: Option<u64>) -> Option<u32> {
         let held = |client| self.clients.get(&client).map_or(0, BTreeMap::len);
         let own = held(newcomer);
         let candidates = self.clients.iter().filter(|(_, streams)| streams.len() >= own);
         let candidates = candidates.filter_map(|(_, streams)| {
             let (stream, activity) = streams.iter().min_by_key(|(_, it)| it.silent_since)?;
             let silent_ms = now.saturating_sub(activity.silent_since);
-            let gives_way = streams.len() >= own.saturating_add(2) || silent_ms >= silence_ms;
+            let is_silent = silence_ms.is_some_and(|limit| silent_ms >= limit);
+            let gives_way = streams.len() >= own.saturating_add(2) || is_silent;
             gives_way.then_some((streams.len(), silent_ms, *stream))
         });
         candidates.max().map(|(_, _, stream)| stream)
@@ -105,12 +112,12 @@ impl Places {
     /// Number of streams.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.clients.values().map(BTreeMap::len).sum()
+        self.taken
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.clients.is_empty()
+        self.taken == 0
     }
 }

@@ -7,6 +7,7 @@ use sandgate_policy::places::{Client, Places};
 use test_case::test_case;
 
 const SILENCE_MS: u64 = 60_000;
+const SILENCE: Option<u64> = Some(SILENCE_MS);
 
 fn client(number: u8) -> Client {
     Client::of_connection(format!("192.0.2.{number}:4000").as_bytes())
@@ -40,32 +41,39 @@ fn who_is_one_client(one: &str, other: &str) -> bool {
 #[test]
 fn the_client_with_the_most_places_gives_up_the_stream_that_is_silent_for_longest() {
     let places = places(&[(1, &[50, 40, 45]), (2, &[1, 2])]);
-    assert_eq!(places.give_way(client(9), 50, SILENCE_MS), Some(1));
+    assert_eq!(places.give_way(client(9), 50, SILENCE), Some(1));
 }
 
 #[test]
 fn a_client_with_as_many_places_gives_up_only_what_is_silent() {
     let busy = places(&[(1, &[50]), (2, &[40])]);
-    assert_eq!(busy.give_way(client(9), SILENCE_MS, SILENCE_MS), None);
-    assert_eq!(busy.give_way(client(9), SILENCE_MS + 40, SILENCE_MS), Some(1));
-    assert_eq!(busy.give_way(client(1), SILENCE_MS + 50, SILENCE_MS), Some(1));
+    assert_eq!(busy.give_way(client(9), SILENCE_MS, SILENCE), None);
+    assert_eq!(busy.give_way(client(9), SILENCE_MS + 40, SILENCE), Some(1));
+    assert_eq!(busy.give_way(client(1), SILENCE_MS + 50, SILENCE), Some(1));
 }
 
 #[test]
 fn a_client_never_takes_from_one_that_has_fewer_places() {
     let places = places(&[(1, &[900_000, 900_000, 900_000]), (2, &[0, 0])]);
-    assert_eq!(places.give_way(client(1), 900_000, SILENCE_MS), None, "its own are busy");
-    let own = places.give_way(client(1), 960_000, SILENCE_MS);
+    assert_eq!(places.give_way(client(1), 900_000, SILENCE), None, "its own are busy");
+    let own = places.give_way(client(1), 960_000, SILENCE);
     assert!(own.is_some_and(|stream| stream < 3), "it may replace its own silent ones: {own:?}");
+}
+
+#[test]
+fn where_no_silence_is_too_long_only_a_client_with_more_places_gives_way() {
+    let places = places(&[(1, &[0]), (2, &[0, 0])]);
+    assert_eq!(places.give_way(client(1), u64::MAX, None), None);
+    assert!(places.give_way(client(9), u64::MAX, None).is_some_and(|stream| stream > 0));
 }
 
 #[test]
 fn bytes_end_a_silence_and_their_absence_does_not() {
     let mut places = places(&[(1, &[0])]);
     places.note_bytes(client(1), 0, 1, 70_000);
-    assert_eq!(places.give_way(client(2), 70_000, SILENCE_MS), Some(0));
+    assert_eq!(places.give_way(client(2), 70_000, SILENCE), Some(0));
     places.note_bytes(client(1), 0, 2, 70_000);
-    assert_eq!(places.give_way(client(2), 70_000, SILENCE_MS), None);
+    assert_eq!(places.give_way(client(2), 70_000, SILENCE), None);
 }
 
 #[test]
@@ -74,7 +82,7 @@ fn a_place_that_was_left_gives_nothing_up() {
     (0..3).for_each(|stream| places.leave(client(1), stream));
     places.leave(client(7), 99);
     assert!(places.is_empty());
-    assert_eq!(places.give_way(client(2), SILENCE_MS, SILENCE_MS), None);
+    assert_eq!(places.give_way(client(2), SILENCE_MS, SILENCE), None);
 }
 
 const CAPACITY: usize = 20;
@@ -93,7 +101,7 @@ proptest! {
         let mut next = 0_u32;
         let mut arrive = |places: &mut Places, who: Client, now: u64| -> bool {
             if places.len() >= CAPACITY {
-                let Some(gone) = places.give_way(who, now, SILENCE_MS) else { return false };
+                let Some(gone) = places.give_way(who, now, SILENCE) else { return false };
                 let owner = owners.remove(&gone).expect("a live stream");
                 // Only the attacker's streams ever give way.
                 assert_eq!(owner, attacker);

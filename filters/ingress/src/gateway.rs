@@ -16,7 +16,7 @@ use sandgate_policy::gateway::{Change, Identity, Sandbox};
 use sandgate_policy::head::Head;
 use sandgate_policy::hygiene;
 use sandgate_policy::ingress::{Decision, Request};
-use sandgate_policy::places::Client;
+use sandgate_policy::places::{Client, Places};
 use sandgate_policy::websocket;
 
 use crate::apply;
@@ -52,6 +52,8 @@ pub(crate) struct Gateway {
     /// When a public port last resumed a sandbox, in milliseconds.
     pub(crate) public_resumes: BTreeMap<String, u64>,
     waiting: BTreeMap<u32, Waiting>,
+    /// Whose the waiting are, but for those that gave way and are still to be refused.
+    waiting_places: Places,
     /// Those of the waiting that need not wait any longer.
     ready: BTreeSet<u32>,
     /// Live streams that gave way to others, and are still to be closed.
@@ -76,6 +78,7 @@ impl Gateway {
             live: Live::default(),
             public_resumes: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            waiting_places: Places::default(),
             ready: BTreeSet::new(),
             displaced: Vec::new(),
             uncounted: Vec::new(),
@@ -104,10 +107,16 @@ impl Gateway {
         let now = self.clock.now();
         self.start();
         // Without room to wait, only what is known already counts, and nothing is asked.
-        let has_room = self.waiting.len() < self.config.limits().waiters;
+        let has_room = self.waiting_places.len() < self.config.limits().waiters;
         let mut waiting = Waiting::new(inquiry, head, shape, now.ms, &self.config, has_room);
-        match self.step(id, &mut waiting, now) {
+        let mut verdict = self.step(id, &mut waiting, now);
+        if !has_room && verdict.is_for_want_of_knowledge() && self.make_room_to_wait(now) {
+            waiting.may_wait(client());
+            verdict = self.step(id, &mut waiting, now);
+        }
+        match verdict {
             Verdict::Wait => {
+                self.waiting_places.take(waiting.client(), id, now.ms);
                 self.waiting.insert(id, waiting);
                 self.wake();
                 Action::Pause
@@ -121,6 +130,19 @@ impl Gateway {
                 self.carry_out(id, waiting, decision, retry_after, head, now)
             }
         }
+    }
+
+    /// Has a request of the client that waits with the most be refused, if that has more than the client
+    /// of the effective stream.
+    fn make_room_to_wait(&mut self, now: Now) -> bool {
+        let Some(gone) = self.waiting_places.give_way(client(), now.ms, None) else { return false };
+        if let Some(waiting) = self.waiting.get_mut(&gone) {
+            self.waiting_places.leave(waiting.client(), gone);
+            waiting.give_way();
+            self.ready.insert(gone);
+            self.wake();
+        }
+        true
     }
 
     /// Where all places for anonymous requests are taken, has a live stream give way, or refuses. The
@@ -168,6 +190,7 @@ impl Gateway {
     /// The stream has ended, or its client went away while it waited.
     pub(crate) fn end(&mut self, id: u32) {
         if let Some(waiting) = self.waiting.remove(&id) {
+            self.waiting_places.leave(waiting.client(), id);
             waiting.missing().iter().for_each(|key| self.lookups.leave(key, id));
         }
         self.ready.remove(&id);
@@ -286,6 +309,8 @@ impl Gateway {
                 self.waiting.insert(id, waiting);
             }
             Verdict::Decided(decision, retry_after) => {
+                self.waiting_places.leave(waiting.client(), id);
+                waiting.missing().iter().for_each(|key| self.lookups.leave(key, id));
                 if stream::make_effective(id).is_err() {
                     return;
                 }
@@ -453,7 +478,7 @@ impl Gateway {
             self.learn(&key, flight, None, now);
         }
         // Whatever is left is done by the next turn.
-        if self.lookups.has_unsent() || !self.ready.is_empty() || self.live.is_in_round() {
+        if self.lookups.can_send() || !self.ready.is_empty() || self.live.is_in_round() {
             self.wake();
         }
     }

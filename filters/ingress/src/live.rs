@@ -162,7 +162,7 @@ impl Live {
         now: u64,
         silence_ms: u64,
     ) -> Option<u32> {
-        self.sandboxes.get(sandbox_id)?.anonymous.give_way(newcomer, now, silence_ms)
+        self.sandboxes.get(sandbox_id)?.anonymous.give_way(newcomer, now, Some(silence_ms))
     }
 
     /// Anonymous streams to sandboxes where more than half of the places for them are taken. It is

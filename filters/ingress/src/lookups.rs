@@ -1,6 +1,6 @@
 //! Questions to the control plane: one under way for all that wait for the same answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use sandgate_hostcalls::Result;
@@ -10,6 +10,7 @@ use sandgate_policy::credential::{Credential, CredentialKey};
 use sandgate_policy::gateway::{
     Identity, Introspection, MARKER_HEADER, MARKER_VALUE, ResumeRequest, Sandbox,
 };
+use sandgate_policy::places::Client;
 
 use crate::metrics::Asked;
 
@@ -48,6 +49,17 @@ pub(crate) struct Flight {
     /// What it is about changed while it was under way: its answer may tell of before.
     pub(crate) outdated: bool,
     body: Option<Vec<u8>>,
+    /// Who asked it first.
+    client: Client,
+}
+
+/// Who asks a question, for the order in which questions are sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Asker {
+    /// A request that waits, of this client.
+    Request(Client),
+    /// A live stream that is judged again. It asks another time if no question can be sent at once.
+    LiveStream,
 }
 
 /// What the control plane said.
@@ -63,10 +75,76 @@ pub(crate) enum Fact {
 pub(crate) struct Lookups {
     flights: BTreeMap<Key, Flight>,
     sent: BTreeMap<u32, Key>,
-    unsent: Vec<Key>,
-    capacity: usize,
+    lookups: Line,
+    resumes: Line,
     failures: u32,
     silent_until: u64,
+}
+
+/// Questions of one kind: how many are sent, of which client, and which are to be sent.
+struct Line {
+    unsent: BTreeMap<Client, VecDeque<Key>>,
+    sent: BTreeMap<Client, usize>,
+    /// Questions of this kind that may be under way at once.
+    capacity: usize,
+}
+
+impl Line {
+    fn new(capacity: usize) -> Self {
+        Self { unsent: BTreeMap::new(), sent: BTreeMap::new(), capacity }
+    }
+
+    fn is_full(&self) -> bool {
+        self.sent.values().sum::<usize>() >= self.capacity
+    }
+
+    fn can_send(&self) -> bool {
+        !self.unsent.is_empty() && !self.is_full()
+    }
+
+    fn add(&mut self, client: Client, key: Key) {
+        self.unsent.entry(client).or_default().push_back(key);
+    }
+
+    /// The next question to be sent: the oldest one of the client that has the fewest under way, so
+    /// that a flood of one client's delays the others' by one answer at most.
+    fn next(&mut self) -> Option<Key> {
+        if !self.can_send() {
+            return None;
+        }
+        let under_way = |client: &Client| self.sent.get(client).copied().unwrap_or(0);
+        let client = *self.unsent.keys().min_by_key(|client| under_way(client))?;
+        let queue = self.unsent.get_mut(&client)?;
+        let key = queue.pop_front();
+        if queue.is_empty() {
+            self.unsent.remove(&client);
+        }
+        let count = self.sent.entry(client).or_default();
+        *count = count.saturating_add(1);
+        key
+    }
+
+    /// A question that was sent is answered, or could not be sent.
+    fn done(&mut self, client: Client) {
+        if let Some(count) = self.sent.get_mut(&client) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.sent.remove(&client);
+            }
+        }
+    }
+
+    /// Takes a question back; whether it was still to be sent.
+    fn withdraw(&mut self, client: Client, key: &Key) -> bool {
+        let Some(queue) = self.unsent.get_mut(&client) else { return false };
+        let before = queue.len();
+        queue.retain(|unsent| unsent != key);
+        let withdrawn = queue.len() < before;
+        if queue.is_empty() {
+            self.unsent.remove(&client);
+        }
+        withdrawn
+    }
 }
 
 impl Lookups {
@@ -74,19 +152,29 @@ impl Lookups {
         Self {
             flights: BTreeMap::new(),
             sent: BTreeMap::new(),
-            unsent: Vec::new(),
-            capacity,
+            // Resumes are held for long: they must not take the places of lookups, nor the reverse.
+            lookups: Line::new(capacity),
+            resumes: Line::new(capacity),
             failures: 0,
             silent_until: 0,
         }
     }
 
-    /// Has `stream` wait for the answer to `key`; false when no more can be asked now.
+    fn line(&mut self, key: &Key) -> &mut Line {
+        match key {
+            Key::Resume { .. } => &mut self.resumes,
+            Key::Caller(_) | Key::Sandbox(_) => &mut self.lookups,
+        }
+    }
+
+    /// Has `stream` wait for the answer to `key`; false when it can't be asked now. How many requests
+    /// may wait bounds how many questions there are.
     pub(crate) fn ask(
         &mut self,
         key: &Key,
         who: Option<&Credential>,
         stream: u32,
+        asker: Asker,
         now: u64,
     ) -> bool {
         if let Some(flight) = self.flights.get_mut(key) {
@@ -95,11 +183,12 @@ impl Lookups {
             }
             return true;
         }
-        // Resumes are held for long: they must not take the places of lookups, nor the reverse.
-        let kind = matches!(key, Key::Resume { .. });
-        let under_way =
-            self.flights.keys().filter(|key| matches!(key, Key::Resume { .. }) == kind).count();
-        if now < self.silent_until || under_way >= self.capacity {
+        let client = match asker {
+            Asker::Request(client) => client,
+            Asker::LiveStream if self.line(key).is_full() => return false,
+            Asker::LiveStream => Client::Unknown,
+        };
+        if now < self.silent_until {
             return false;
         }
         let body = match key {
@@ -114,16 +203,19 @@ impl Lookups {
         };
         self.flights.insert(
             key.clone(),
-            Flight { waiters: vec![stream], asked_at: now, outdated: false, body },
+            Flight { waiters: vec![stream], asked_at: now, outdated: false, body, client },
         );
-        self.unsent.push(key.clone());
+        self.line(key).add(client, key.clone());
         true
     }
 
     /// Stops having `stream` wait: it has ended.
     pub(crate) fn leave(&mut self, key: &Key, stream: u32) {
-        if let Some(flight) = self.flights.get_mut(key) {
-            flight.waiters.retain(|waiter| *waiter != stream);
+        let Some(flight) = self.flights.get_mut(key) else { return };
+        flight.waiters.retain(|waiter| *waiter != stream);
+        let (is_forsaken, client) = (flight.waiters.is_empty(), flight.client);
+        if is_forsaken && self.line(key).withdraw(client, key) {
+            self.flights.remove(key);
         }
     }
 
@@ -131,8 +223,9 @@ impl Lookups {
         self.flights.contains_key(key)
     }
 
-    pub(crate) fn has_unsent(&self) -> bool {
-        !self.unsent.is_empty()
+    /// Whether something can be sent now.
+    pub(crate) fn can_send(&self) -> bool {
+        self.lookups.can_send() || self.resumes.can_send()
     }
 
     /// Marks the questions that were sent before a change which `concerns` them: an answer that
@@ -149,13 +242,13 @@ impl Lookups {
     /// not be sent, as failed.
     pub(crate) fn send(&mut self, config: &IngressConfig, now: u64) -> Vec<(Key, Flight)> {
         let mut failed = Vec::new();
-        for key in std::mem::take(&mut self.unsent) {
+        while let Some(key) = self.lookups.next().or_else(|| self.resumes.next()) {
             let Some(flight) = self.flights.get_mut(&key) else { continue };
             flight.asked_at = now;
             let body = flight.body.take();
             if let Ok(token) = dispatch(&key, body.as_deref(), config) {
                 self.sent.insert(token, key);
-            } else if let Some(flight) = self.flights.remove(&key) {
+            } else if let Some(flight) = self.end(&key) {
                 self.note(false, now);
                 failed.push((key, flight));
             }
@@ -163,10 +256,17 @@ impl Lookups {
         failed
     }
 
+    /// A question that was sent, or should have been, is over.
+    fn end(&mut self, key: &Key) -> Option<Flight> {
+        let flight = self.flights.remove(key)?;
+        self.line(key).done(flight.client);
+        Some(flight)
+    }
+
     /// The question that a call's answer belongs to.
     pub(crate) fn take(&mut self, token: u32) -> Option<(Key, Flight)> {
         let key = self.sent.remove(&token)?;
-        let flight = self.flights.remove(&key)?;
+        let flight = self.end(&key)?;
         Some((key, flight))
     }
 

@@ -8,10 +8,11 @@ use sandgate_policy::head::Head;
 use sandgate_policy::ingress::{
     Decision, Ended, Facts, Inquiry, Known, ResumePermit, Standing, decide, decide_again,
 };
+use sandgate_policy::places::Client;
 
 use crate::clock::Now;
-use crate::gateway::{Gateway, client_of};
-use crate::lookups::{Fact, Key};
+use crate::gateway::{Gateway, client, client_of};
+use crate::lookups::{Asker, Fact, Key};
 use crate::reply::Shape;
 
 /// How long a client says that it waits for an answer, in milliseconds.
@@ -28,6 +29,8 @@ const RESUME_PAUSE_MS: u64 = 250;
 
 /// A request that is not decided. No `Debug`: it may hold a secret.
 pub(crate) struct Waiting {
+    /// Whose it is; known as soon as it asks something.
+    client: Option<Client>,
     pub(crate) inquiry: Inquiry,
     pub(crate) shape: Shape,
     arrived_at: u64,
@@ -51,6 +54,21 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
+    /// Whether it could be another one if the request could wait.
+    pub(crate) fn is_for_want_of_knowledge(&self) -> bool {
+        matches!(
+            self,
+            Self::Decided(
+                Decision::Deny(
+                    Denial::AuthServiceUnavailable
+                        | Denial::SandboxUpstreamError
+                        | Denial::SandboxNotReady
+                ),
+                _
+            )
+        )
+    }
+
     fn deny(denial: Denial) -> Self {
         Self::Decided(Decision::Deny(denial), None)
     }
@@ -71,6 +89,7 @@ impl Waiting {
             None => config.limits().resume_wait_ms.into(),
         };
         Self {
+            client: None,
             inquiry,
             shape,
             arrived_at: now,
@@ -91,6 +110,22 @@ impl Waiting {
     /// Whether it waits for a resume of one of the project's sandboxes.
     pub(crate) fn is_for(&self, project_id: &str) -> bool {
         self.resume.as_ref().is_some_and(|permit| permit.project_id() == project_id)
+    }
+
+    /// Whose it is.
+    pub(crate) fn client(&self) -> Client {
+        self.client.unwrap_or(Client::Unknown)
+    }
+
+    /// There is room to wait after all.
+    pub(crate) fn may_wait(&mut self, client: Client) {
+        self.client = Some(client);
+        self.gave_up = false;
+    }
+
+    /// Its place to wait is another request's now.
+    pub(crate) fn give_way(&mut self) {
+        self.refused = Some((Denial::SandboxNotReady, None));
     }
 
     /// What it waits to be told.
@@ -150,8 +185,9 @@ impl Gateway {
         if let Some((denial, retry_after)) = waiting.refused {
             return Verdict::Decided(Decision::Deny(denial), retry_after);
         }
-        let Waiting { inquiry, arrived_at, gave_up, missing, asked, .. } = waiting;
-        let mut asks = Asks { id, since: *arrived_at, may_ask: !*gave_up, missing, asked };
+        let Waiting { client, inquiry, arrived_at, gave_up, missing, asked, .. } = waiting;
+        let asker = AskerOf::Request(client);
+        let mut asks = Asks { id, asker, since: *arrived_at, may_ask: !*gave_up, missing, asked };
         let (Some(sandbox), Some(caller)) = self.know(inquiry, &mut asks, now) else {
             return Verdict::Wait;
         };
@@ -178,8 +214,14 @@ impl Gateway {
     pub(crate) fn rejudge(&mut self, id: u32, now: Now) -> Judged {
         let Some(mut live) = self.live.take(id) else { return Judged::GoesOn };
         let (mut missing, mut asked) = (Vec::new(), Vec::new());
-        let mut asks =
-            Asks { id, since: now.ms, may_ask: true, missing: &mut missing, asked: &mut asked };
+        let mut asks = Asks {
+            id,
+            asker: AskerOf::LiveStream,
+            since: now.ms,
+            may_ask: true,
+            missing: &mut missing,
+            asked: &mut asked,
+        };
         let standing = match &self.know(&live.inquiry, &mut asks, now) {
             (Some(sandbox), Some(caller)) => {
                 let in_flight = InFlight::default();
@@ -257,7 +299,12 @@ impl Gateway {
     }
 
     fn ask(&mut self, key: Key, inquiry: &Inquiry, asks: &mut Asks<'_>, now: Now) -> bool {
-        if !self.lookups.ask(&key, inquiry.credential(), asks.id, now.ms) {
+        let asker = match &mut asks.asker {
+            // The first question of a request is asked while its stream is the effective one.
+            AskerOf::Request(of) => Asker::Request(*of.get_or_insert_with(client)),
+            AskerOf::LiveStream => Asker::LiveStream,
+        };
+        if !self.lookups.ask(&key, inquiry.credential(), asks.id, asker, now.ms) {
             return false;
         }
         if !asks.missing.contains(&key) {
@@ -280,10 +327,11 @@ impl Gateway {
             return false;
         }
         waiting.rechecked = true;
-        let Waiting { inquiry, arrived_at, missing, asked, .. } = waiting;
+        let Waiting { client, inquiry, arrived_at, missing, asked, .. } = waiting;
+        let asker = AskerOf::Request(client);
         let name = inquiry.sandbox().as_str().to_owned();
         let key = Key::Sandbox(name.clone());
-        let mut asks = Asks { id, since: *arrived_at, may_ask: true, missing, asked };
+        let mut asks = Asks { id, asker, since: *arrived_at, may_ask: true, missing, asked };
         // What was asked for this very request, in the same millisecond, is not asked again.
         let before = |asks: &Asks<'_>, key: &Key| match asks.asked.contains(key) {
             true => asks.since.saturating_sub(1),
@@ -321,6 +369,8 @@ impl Gateway {
         if waiting.resume.is_none() {
             // One project's sandboxes, slow to resume, must leave room for others to wait.
             let room = self.config.limits().resume_waiters_per_project;
+            // And its public ports leave room for its own callers.
+            let room = if permit.is_public() { room.saturating_sub(room / 5) } else { room };
             if self.resuming(permit.project_id()) >= room {
                 return Verdict::deny(Denial::SandboxNotReady);
             }
@@ -350,8 +400,9 @@ impl Gateway {
         {
             return Verdict::Decided(Decision::Deny(Denial::SandboxNotReady), Some(seconds));
         }
-        let Waiting { inquiry, arrived_at, missing, asked, .. } = waiting;
-        let mut asks = Asks { id, since: *arrived_at, may_ask: true, missing, asked };
+        let Waiting { client, inquiry, arrived_at, missing, asked, .. } = waiting;
+        let asker = AskerOf::Request(client);
+        let mut asks = Asks { id, asker, since: *arrived_at, may_ask: true, missing, asked };
         match self.ask(key, inquiry, &mut asks, now) {
             true => Verdict::Wait,
             false => Verdict::deny(Denial::SandboxNotReady),
@@ -381,9 +432,17 @@ pub(crate) enum Judged {
 /// What one stream asks for.
 struct Asks<'a> {
     id: u32,
+    asker: AskerOf<'a>,
     /// An answer to a question asked since then is believed, however long it took.
     since: u64,
     may_ask: bool,
     missing: &'a mut Vec<Key>,
     asked: &'a mut Vec<Key>,
+}
+
+/// Who asks it.
+enum AskerOf<'a> {
+    /// A request, and its client once that is known.
+    Request(&'a mut Option<Client>),
+    LiveStream,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::fleet::Health;
-use crate::support::{Gateway, bearer, denied, forwarded, is_pending, to, with_key};
+use crate::support::{Gateway, bearer, denial, denied, forwarded, from, is_pending, to, with_key};
 
 #[test]
 fn no_more_lookups_are_under_way_than_the_limit() {
@@ -14,14 +14,68 @@ fn no_more_lookups_are_under_way_than_the_limit() {
     gateway.fleet().delay = Duration::from_millis(500);
     let streams: Vec<_> =
         (0..100).map(|number| gateway.send(to(8080, &format!("unknown-{number}")))).collect();
-    assert_eq!(gateway.host.calls_in_flight(), 10 + 1, "and the feed");
-    for stream in streams.iter().filter(|stream| !is_pending(stream)) {
-        assert_eq!(denied(stream).0, 503);
+    for done in (0..100).step_by(10) {
+        assert_eq!(gateway.host.calls_in_flight(), 10 + 1, "and the feed");
+        assert_eq!(streams.iter().filter(|stream| is_pending(stream)).count(), 100 - done);
+        gateway.advance_ms(500);
     }
-    assert_eq!(streams.iter().filter(|stream| is_pending(stream)).count(), 10);
-    gateway.advance_ms(500);
-    assert!(!streams.iter().any(is_pending));
+    for stream in &streams {
+        assert_eq!(denied(stream), denial(401, "UNAUTHENTICATED"));
+    }
     gateway.passes(to(8080, "shop"));
+}
+
+#[test]
+fn lookups_that_nobody_waits_for_any_more_are_not_made() {
+    let gateway = Gateway::with_limits(json!({"lookups_in_flight": 10}));
+    gateway.passes(to(8080, "shop"));
+    gateway.fleet().delay = Duration::from_millis(500);
+    let before = gateway.calls("GET /gateway/v1/sandboxes/unknown");
+    let streams: Vec<_> =
+        (0..100).map(|number| gateway.send(to(8080, &format!("unknown-{number}")))).collect();
+    streams.iter().for_each(sandgate_wasm_host::Stream::abort);
+    gateway.advance_ms(5_000);
+    assert_eq!(gateway.calls("GET /gateway/v1/sandboxes/unknown") - before, 10);
+    gateway.passes(to(8080, "shop"));
+}
+
+#[test]
+fn a_flood_of_one_clients_lookups_delays_others_by_one_answer() {
+    let gateway = Gateway::with_limits(json!({"lookups_in_flight": 10}));
+    gateway.passes(to(8080, "shop"));
+    gateway.fleet().delay = Duration::from_millis(500);
+    let flood: Vec<_> = (0..500)
+        .map(|number| from(&gateway, "192.0.2.1", to(8080, &format!("unknown-{number}"))))
+        .collect();
+    let honest = from(&gateway, "192.0.2.2", with_key(8080, "my-env"));
+    gateway.advance_ms(1_100);
+    forwarded(&honest);
+    assert!(flood.iter().filter(|stream| is_pending(stream)).count() > 400);
+}
+
+#[test]
+fn a_client_that_takes_all_places_to_wait_makes_room_for_others() {
+    let gateway = Gateway::with_limits(json!({"waiters": 20, "requests_per_sandbox": 1_000}));
+    gateway.passes(to(8080, "shop"));
+    gateway.fleet().delay = Duration::from_millis(500);
+    let unknown = |number: usize| to(8080, &format!("unknown-{number}"));
+    let flood: Vec<_> = (0..20).map(|n| from(&gateway, "192.0.2.1", unknown(n))).collect();
+    let one_more = from(&gateway, "192.0.2.1", unknown(20));
+    assert_eq!(denied(&one_more), denial(503, "SANDBOX_NOT_READY"));
+    let honest: Vec<_> =
+        (0..5).map(|_| from(&gateway, "192.0.2.2", with_key(8080, "my-env"))).collect();
+    assert!(honest.iter().all(is_pending));
+    let refused: Vec<_> = flood.iter().filter(|stream| !is_pending(stream)).collect();
+    assert_eq!(refused.len(), honest.len());
+    for stream in refused {
+        assert_eq!(denied(stream), denial(503, "SANDBOX_NOT_READY"));
+    }
+    // What is known needs no place to wait, and takes none.
+    gateway.passes(to(8080, "shop"));
+    gateway.advance_ms(600);
+    honest.iter().for_each(|stream| drop(forwarded(stream)));
+    let rest = flood.iter().map(denied).filter(|it| *it == denial(401, "UNAUTHENTICATED"));
+    assert_eq!(rest.count(), 15);
 }
 
 #[test]

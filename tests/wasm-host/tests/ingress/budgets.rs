@@ -1,10 +1,11 @@
 //! The places of one sandbox: no class of requests, and no client, keeps the others out.
 
-use sandgate_wasm_host::{Attributes, Headers, Outcome, Stream};
+use sandgate_wasm_host::{Outcome, Stream};
 use serde_json::json;
 
 use crate::support::{
-    ASLEEP, Gateway, KEY, MY_ENV, SHOP, bearer, denial, denied, forwarded, to, websocket, with_key,
+    ASLEEP, Gateway, KEY, MY_ENV, SHOP, bearer, denial, denied, forwarded, from, is_pending, to,
+    websocket, with_key,
 };
 
 /// Twenty places: two of them for management alone, two more not for anonymous requests.
@@ -17,15 +18,6 @@ fn gateway() -> Gateway {
 const ANONYMOUS: usize = 16;
 const USERS: usize = 18;
 const ALL: usize = 20;
-
-/// A request of a client.
-fn from(gateway: &Gateway, client: &str, headers: Headers) -> Stream {
-    let attributes =
-        Attributes::from([("source.address".to_owned(), format!("{client}:4000").into())]);
-    let stream = gateway.host.request_of("", 0, headers, attributes);
-    gateway.host.run();
-    stream
-}
 
 fn many(gateway: &Gateway, client: &str, number: usize) -> Vec<Stream> {
     let streams = (0..number).map(|_| from(gateway, client, to(8080, "shop")));
@@ -152,7 +144,7 @@ fn a_request_that_waited_for_the_control_plane_gets_a_place_as_well() {
     gateway.fleet().delay = std::time::Duration::from_millis(50);
     // By its id, which nobody has asked for.
     let honest = from(&gateway, "192.0.2.2", to(8080, SHOP));
-    assert!(crate::support::is_pending(&honest));
+    assert!(is_pending(&honest));
     gateway.advance_ms(1_000);
     forwarded(&honest);
     assert_eq!(are_open(&attack), ANONYMOUS - 1);
@@ -180,6 +172,22 @@ fn a_stream_takes_another_kind_of_place_when_its_port_turns_private_or_public() 
     assert_eq!(are_open(&streams) + are_open(&more), USERS - 1, "whose they are was asked for");
     streams.iter().chain(&more).filter(|stream| stream.is_open()).for_each(Stream::complete);
     many(&gateway, "192.0.2.3", ANONYMOUS - 1);
+}
+
+#[test]
+fn anonymous_requests_that_wait_for_a_resume_leave_room_for_the_owner() {
+    let gateway = Gateway::with_limits(json!({"resume_waiters_per_project": 10}));
+    gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
+    gateway.fleet().resume_time = std::time::Duration::from_secs(20);
+    let visitors: Vec<Stream> = (0..12).map(|_| gateway.send(to(8080, "asleep"))).collect();
+    let (waiting, refused) = visitors.split_at(8);
+    assert!(waiting.iter().all(is_pending));
+    assert!(refused.iter().all(|stream| denied(stream) == denial(503, "SANDBOX_NOT_READY")));
+    let owners = [gateway.send(with_key(9501, "asleep")), gateway.send(with_key(9501, "asleep"))];
+    assert!(owners.iter().all(is_pending));
+    assert_eq!(gateway.denies(with_key(9501, "asleep")), denial(503, "SANDBOX_NOT_READY"));
+    gateway.advance_ms(25_000);
+    owners.iter().chain(waiting).for_each(|stream| drop(forwarded(stream)));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::cell::{Ref, RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
-use sandgate_wasm_host::{Forwarded, Headers, Host, Outcome, Reply, Stream};
+use sandgate_wasm_host::{Attributes, Forwarded, Headers, Host, Outcome, Reply, Stream};
 use serde_json::{Value, json};
 
 use fleet::Fleet;
@@ -116,6 +116,15 @@ impl Gateway {
         let line = |call: &sandgate_wasm_host::Call| format!("{} {}", call.method(), call.path());
         self.host.calls().iter().filter(|call| line(call).starts_with(start)).count()
     }
+}
+
+/// Sends a request of the client with that address, and does everything that needs no time.
+pub(crate) fn from(gateway: &Gateway, client: &str, headers: Headers) -> Stream {
+    let address = format!("{client}:4000");
+    let attributes = Attributes::from([("source.address".to_owned(), address.into())]);
+    let stream = gateway.host.request_of("", 0, headers, attributes);
+    gateway.host.run();
+    stream
 }
 
 /// A request to a port of a sandbox, without a credential.
