@@ -21,6 +21,7 @@ use sandgate_policy::websocket;
 
 use crate::apply;
 use crate::clock::{Clock, Now};
+use crate::crowding::client;
 use crate::feed::{Feed, News};
 use crate::live::{Live, LiveStream};
 use crate::lookups::{self, Fact, Flight, Key, Lookups};
@@ -32,8 +33,6 @@ use crate::waiting::{Judged, Verdict, Waiting};
 const TICKS_PER_PATROL: u32 = 10;
 /// Live streams judged again in one turn, so that a large change does not stall a worker.
 const SUSPECTS_PER_TURN: usize = 256;
-/// Streams whose bytes are counted in one tick, for the same reason.
-const COUNTED_PER_TICK: usize = 256;
 /// Requests that go on in one turn. Envoy sends the replies of one turn inside each other, and the
 /// VM's stack holds about 300: many requests may wait for one answer, and clients choose how many.
 const READY_PER_TURN: usize = 64;
@@ -51,15 +50,15 @@ pub(crate) struct Gateway {
     pub(crate) live: Live,
     /// When a public port last resumed a sandbox, in milliseconds.
     pub(crate) public_resumes: BTreeMap<String, u64>,
-    waiting: BTreeMap<u32, Waiting>,
+    pub(crate) waiting: BTreeMap<u32, Waiting>,
     /// Whose the waiting are, but for those that gave way and are still to be refused.
-    waiting_places: Places,
+    pub(crate) waiting_places: Places,
     /// Those of the waiting that need not wait any longer.
-    ready: BTreeSet<u32>,
+    pub(crate) ready: BTreeSet<u32>,
     /// Live streams that gave way to others, and are still to be closed.
-    displaced: Vec<u32>,
+    pub(crate) displaced: Vec<u32>,
     /// Anonymous streams whose bytes are still to be counted.
-    uncounted: Vec<u32>,
+    pub(crate) uncounted: Vec<u32>,
     queue: Option<Queue>,
     ticks: u32,
 }
@@ -129,35 +128,6 @@ impl Gateway {
             Verdict::Decided(decision, retry_after) => {
                 self.carry_out(id, waiting, decision, retry_after, head, now)
             }
-        }
-    }
-
-    /// Has a request of the client that waits with the most be refused, if that has more than the client
-    /// of the effective stream.
-    fn make_room_to_wait(&mut self, now: Now) -> bool {
-        let Some(gone) = self.waiting_places.give_way(client(), now.ms, None) else { return false };
-        if let Some(waiting) = self.waiting.get_mut(&gone) {
-            self.waiting_places.leave(waiting.client(), gone);
-            waiting.give_way();
-            self.ready.insert(gone);
-            self.wake();
-        }
-        true
-    }
-
-    /// Where all places for anonymous requests are taken, has a live stream give way, or refuses. The
-    /// stream of the request must be the effective one.
-    fn make_room(&mut self, decision: Decision, now: Now) -> Decision {
-        let Decision::MakeRoom(place) = decision else { return decision };
-        let silence_ms = self.config.limits().anonymous_silence_ms.into();
-        match self.live.give_way(place.sandbox_id(), client(), now.ms, silence_ms) {
-            Some(gone) => {
-                self.live.remove(gone);
-                self.displaced.push(gone);
-                self.wake();
-                Decision::Permit(place.in_place_of_another())
-            }
-            None => Decision::Deny(Denial::TooManyRequests),
         }
     }
 
@@ -445,23 +415,6 @@ impl Gateway {
         }
     }
 
-    /// Counts the bytes of anonymous streams where places for them become few. The root is the
-    /// effective context, before and after.
-    fn count_bytes(&mut self, now: Now) {
-        let from = self.uncounted.len().saturating_sub(COUNTED_PER_TICK);
-        let streams = self.uncounted.split_off(from);
-        for id in &streams {
-            if stream::make_effective(*id).is_ok()
-                && let Ok(bytes) = stream::bytes_sent()
-            {
-                self.live.note_bytes(*id, bytes, now.ms);
-            }
-        }
-        if !streams.is_empty() {
-            self.back_to_root();
-        }
-    }
-
     /// Sends what is to be sent; what can't be is answered as failed, which may ask for more.
     fn turn(&mut self, now: Now) {
         if !self.feed_name_is_missing() && self.feed.is_due(now.ms) {
@@ -501,7 +454,7 @@ impl Gateway {
         self.queue.is_none()
     }
 
-    fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         // Without it the next tick sends what is to be sent.
         if let Some(queue) = self.queue
             && queue.wake().is_err()
@@ -510,25 +463,9 @@ impl Gateway {
         }
     }
 
-    fn back_to_root(&mut self) {
+    pub(crate) fn back_to_root(&mut self) {
         if stream::make_effective(self.root_id).is_err() {
             self.metrics.host_error();
         }
     }
-}
-
-/// The client of the effective stream.
-pub(crate) fn client() -> Client {
-    Client::of_connection(&stream::client_address().unwrap_or_default())
-}
-
-/// The client of a stream, while the root is the effective context.
-pub(crate) fn client_of(id: u32, root_id: u32) -> Client {
-    let client = match stream::make_effective(id) {
-        Ok(()) => client(),
-        Err(_) => Client::Unknown,
-    };
-    // The root is there for as long as the VM is.
-    let _ = stream::make_effective(root_id);
-    client
 }

@@ -6,6 +6,7 @@
 //! 2. `gateway`: what must be known comes from the caches, or the request waits while
 //!    `lookups` asks the control plane once for all that wait for the same.
 //! 3. `policy` decides; `apply` carries the decision out.
+//!    Where all places are taken, `crowding` has another request give way.
 //! 4. `feed` hears of changes, so that caches forget and live streams are judged again.
 //!
 //! One VM is one Envoy worker thread: nothing here is shared between threads. Nothing that a client
@@ -13,6 +14,7 @@
 
 mod apply;
 mod clock;
+mod crowding;
 mod feed;
 mod gateway;
 mod live;

@@ -11,7 +11,8 @@ use sandgate_policy::ingress::{
 use sandgate_policy::places::Client;
 
 use crate::clock::Now;
-use crate::gateway::{Gateway, client, client_of};
+use crate::crowding::{client, client_of};
+use crate::gateway::Gateway;
 use crate::lookups::{Asker, Fact, Key};
 use crate::reply::Shape;
 
