@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::kernel::{FAMILY, NFTABLES, TABLE, kind};
 use crate::netlink::message::{
-    ACK, About, CREATE, REQUEST, Received, attribute, message, messages, nested, text,
+    ACK, CREATE, Header, REQUEST, Received, attribute, message, messages, nested, text,
 };
 use crate::netlink::{DATAGRAM, Socket};
 
@@ -67,7 +67,7 @@ impl Handle {
     /// # Errors
     ///
     /// Where the kernel has not said that it is done.
-    pub fn let_go(&mut self) -> io::Result<()> {
+    pub fn expire(&mut self) -> io::Result<()> {
         self.transact(false)
     }
 
@@ -89,13 +89,13 @@ impl Handle {
 /// Empties the set, and fills it again, as one: in between nothing is refused.
 fn transaction(sequence: u32, hold: bool) -> Vec<u8> {
     let bound = |kind, flags| {
-        let about = About { kind, family: 0, resource: NFTABLES };
-        message(about, flags, sequence, &[])
+        let header = Header { kind, family: 0, resource: NFTABLES };
+        message(header, flags, sequence, &[])
     };
     let set = [text(LIST_TABLE, TABLE), text(LIST_SET, SET)].concat();
-    let about = |message| About { kind: kind(message), family: FAMILY, resource: 0 };
+    let header = |message| Header { kind: kind(message), family: FAMILY, resource: 0 };
     let mut bytes = bound(BEGIN, REQUEST);
-    bytes.extend(message(about(DELETE_ELEMENTS), REQUEST | ACK, sequence, &set));
+    bytes.extend(message(header(DELETE_ELEMENTS), REQUEST | ACK, sequence, &set));
     if hold {
         let milliseconds = u64::try_from(HELD.as_millis()).unwrap_or(0).to_be_bytes();
         let elements = ELEMENTS.map(|family| {
@@ -103,7 +103,7 @@ fn transaction(sequence: u32, hold: bool) -> Vec<u8> {
             nested(LIST_ELEMENT, &[key, attribute(TIMEOUT, &milliseconds)])
         });
         let filled = [set, nested(LIST_ELEMENTS, &elements)].concat();
-        bytes.extend(message(about(NEW_ELEMENTS), REQUEST | CREATE | ACK, sequence, &filled));
+        bytes.extend(message(header(NEW_ELEMENTS), REQUEST | CREATE | ACK, sequence, &filled));
     }
     bytes.extend(bound(END, REQUEST));
     bytes
@@ -116,8 +116,8 @@ fn expect_done(socket: &Socket, wanted: u32, parts: usize) -> io::Result<()> {
     while let Some(datagram) = socket.receive(&mut room)? {
         for message in messages(datagram) {
             match message? {
-                Received::Outcome { sequence, errno: 0 } if sequence == wanted => done += 1,
-                Received::Outcome { errno, .. } if errno != 0 => {
+                Received::Ack { sequence, errno: 0 } if sequence == wanted => done += 1,
+                Received::Ack { errno, .. } if errno != 0 => {
                     return Err(io::Error::from_raw_os_error(errno));
                 }
                 other => {
