@@ -30,8 +30,8 @@ impl Agent {
         if let Some(socket) = self.set_rules_up().await? {
             self.tasks.spawn(self.refusals.clone().report(socket));
         }
-        self.sysctls.make(&sysctl::PROMPT_REFUSALS)?;
-        self.sysctls.make(&sysctl::QUEUES)?;
+        self.sysctls.make(&sysctl::NO_ICMP_RATE_LIMIT)?;
+        self.sysctls.make(&sysctl::LISTEN_BACKLOG)?;
         self.routes.make().await?;
         let ports = settings.layout.ports;
         let bounds = within_file_limit(settings.bounds);
@@ -66,7 +66,7 @@ impl Agent {
         if let Mode::Gateway { interface } = &settings.layout.mode {
             self.sysctls.make(&sysctl::tcp_buffers(settings.tcp_buffer)?)?;
             self.sysctls.make(&routers::keep_accepting(interface)?)?;
-            self.sysctls.remember(sysctl::WITH_FORWARDING)?;
+            self.sysctls.remember(sysctl::CHANGED_WITH_FORWARDING)?;
             self.sysctls.make(&sysctl::FORWARDING)?;
         }
         Ok(())

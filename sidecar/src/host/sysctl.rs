@@ -67,15 +67,15 @@ pub const FORWARDING: [Setting; 2] = [
     Setting::fixed("net/ipv6/conf/all/forwarding", "1"),
 ];
 /// A setting that the kernel changes by itself when packet forwarding is enabled or disabled.
-pub const WITH_FORWARDING: &str = "net/ipv4/conf/all/accept_redirects";
+pub const CHANGED_WITH_FORWARDING: &str = "net/ipv4/conf/all/accept_redirects";
 /// Disables the rate limit of ICMP errors. Without an error, a client would wait for a timeout
 /// after a refusal.
-pub const PROMPT_REFUSALS: [Setting; 2] = [
+pub const NO_ICMP_RATE_LIMIT: [Setting; 2] = [
     Setting::fixed("net/ipv4/icmp_ratelimit", "0"),
     Setting::fixed("net/ipv6/icmp/ratelimit", "0"),
 ];
 /// A listen backlog for many simultaneous connections of a sandbox.
-pub const QUEUES: [Setting; 1] = [Setting::fixed("net/core/somaxconn", "8192")];
+pub const LISTEN_BACKLOG: [Setting; 1] = [Setting::fixed("net/core/somaxconn", "8192")];
 
 /// The kernel's limits for the buffers of a TCP connection (minimum, default, maximum, in bytes per
 /// direction), each reduced to `most`. A peer that does not read makes the kernel use the maximum.

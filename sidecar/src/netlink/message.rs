@@ -127,13 +127,13 @@ pub fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Received<'_>, Ma
 }
 
 fn first_message(bytes: &[u8]) -> Option<(Received<'_>, &[u8])> {
-    let length = usize::try_from(u32::from_ne_bytes(at(bytes, 0)?)).ok()?;
-    let kind = u16::from_ne_bytes(at(bytes, 4)?);
-    let sequence = u32::from_ne_bytes(at(bytes, 8)?);
+    let length = usize::try_from(u32::from_ne_bytes(array_at(bytes, 0)?)).ok()?;
+    let kind = u16::from_ne_bytes(array_at(bytes, 4)?);
+    let sequence = u32::from_ne_bytes(array_at(bytes, 8)?);
     let body = bytes.get(HEADER_SIZE..length)?;
     let message = match kind {
         ACK_TYPE => {
-            let errno = i32::from_ne_bytes(at(body, 0)?).checked_neg()?;
+            let errno = i32::from_ne_bytes(array_at(body, 0)?).checked_neg()?;
             Received::Ack { sequence, errno }
         }
         DONE => Received::Done,
@@ -157,8 +157,8 @@ pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<Attribute<'_>, Ma
 }
 
 fn first_attribute(bytes: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
-    let length = usize::from(u16::from_ne_bytes(at(bytes, 0)?));
-    let kind = u16::from_ne_bytes(at(bytes, 2)?) & KIND_MASK;
+    let length = usize::from(u16::from_ne_bytes(array_at(bytes, 0)?));
+    let kind = u16::from_ne_bytes(array_at(bytes, 2)?) & KIND_MASK;
     let value = bytes.get(ATTRIBUTE_SIZE..length)?;
     Some(((kind, value), bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
@@ -186,7 +186,7 @@ pub fn as_text(value: &[u8]) -> Option<&str> {
 
 /// The `N` bytes of `bytes` at the offset `from`, if they exist.
 #[must_use]
-pub fn at<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
+pub fn array_at<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
     bytes.get(from..from.checked_add(N)?)?.try_into().ok()
 }
 

@@ -6,7 +6,7 @@ use std::io;
 
 use super::kernel::{FAMILY, TABLE, kind};
 use crate::netlink::message::{
-    self, DUMP, Header, Malformed, REQUEST, Received, as_text, at, attribute, messages, text,
+    self, DUMP, Header, Malformed, REQUEST, Received, array_at, as_text, attribute, messages, text,
 };
 use crate::netlink::{DATAGRAM, Socket};
 
@@ -61,7 +61,7 @@ fn counter(attributes: &[u8]) -> Result<Option<(String, u64)>, Malformed> {
     }
     let data = message::find(attributes, OBJECT_DATA)?.ok_or(Malformed)?;
     let packets = message::find(data, COUNTER_PACKETS)?.ok_or(Malformed)?;
-    let packets = u64::from_be_bytes(at(packets, 0).ok_or(Malformed)?);
+    let packets = u64::from_be_bytes(array_at(packets, 0).ok_or(Malformed)?);
     Ok(Some((name(OBJECT_NAME)?.to_owned(), packets)))
 }
 

@@ -92,7 +92,7 @@ fn parse_packet(bytes: &[u8]) -> Result<Refused, Malformed> {
     let (mut cause, mut packet) = (None, None);
     for attribute in attributes(bytes) {
         match attribute? {
-            (PREFIX, value) => cause = as_text(value).and_then(Cause::named),
+            (PREFIX, value) => cause = as_text(value).and_then(Cause::from_name),
             (PAYLOAD, value) => packet = Packet::parse(value),
             _ => {}
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::netlink::message::at;
+use crate::netlink::message::array_at;
 
 /// The addresses, the protocol, and the ports if the protocol has any.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,10 +59,10 @@ impl Packet {
     }
 
     fn v4(bytes: &[u8]) -> Option<Self> {
-        let source: [u8; 4] = at(bytes, 12)?;
-        let destination: [u8; 4] = at(bytes, 16)?;
+        let source: [u8; 4] = array_at(bytes, 12)?;
+        let destination: [u8; 4] = array_at(bytes, 16)?;
         let header = usize::from(bytes.first()? & 0x0f) * 4;
-        let is_first = u16::from_be_bytes(at(bytes, 6)?) & 0x1fff == 0;
+        let is_first = u16::from_be_bytes(array_at(bytes, 6)?) & 0x1fff == 0;
         let protocol = Protocol(*bytes.get(9)?);
         Some(Self {
             source: Ipv4Addr::from(source).into(),
@@ -73,8 +73,8 @@ impl Packet {
     }
 
     fn v6(bytes: &[u8]) -> Option<Self> {
-        let source: [u8; 16] = at(bytes, 8)?;
-        let destination: [u8; 16] = at(bytes, 24)?;
+        let source: [u8; 16] = array_at(bytes, 8)?;
+        let destination: [u8; 16] = array_at(bytes, 24)?;
         let (mut protocol, mut payload) = (*bytes.get(6)?, bytes.get(40..));
         for _ in 0..EXTENSIONS {
             let Some(header) = payload else { break };
@@ -83,7 +83,9 @@ impl Packet {
                 HOP_BY_HOP | ROUTING | OPTIONS => {
                     header.get(1).map(|length| (usize::from(*length) + 1) * 8)
                 }
-                FRAGMENT if at(header, 2).is_some_and(|o| u16::from_be_bytes(o) >> 3 == 0) => {
+                FRAGMENT
+                    if array_at(header, 2).is_some_and(|o| u16::from_be_bytes(o) >> 3 == 0) =>
+                {
                     Some(8)
                 }
                 _ => break,
@@ -115,7 +117,7 @@ impl Packet {
 
 fn ports(protocol: Protocol, payload: Option<&[u8]>) -> Option<(u16, u16)> {
     let payload = payload.filter(|_| matches!(protocol, TCP | UDP))?;
-    Some((u16::from_be_bytes(at(payload, 0)?), u16::from_be_bytes(at(payload, 2)?)))
+    Some((u16::from_be_bytes(array_at(payload, 0)?), u16::from_be_bytes(array_at(payload, 2)?)))
 }
 
 fn shown(address: IpAddr, port: Option<u16>) -> String {

@@ -82,7 +82,7 @@ impl Cause {
 
     /// The cause with this name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.name() == name)
     }
 
@@ -156,9 +156,9 @@ mod tests {
     #[test]
     fn a_cause_is_found_by_its_name() {
         for cause in Cause::ALL {
-            assert_eq!(Cause::named(cause.name()), Some(cause));
+            assert_eq!(Cause::from_name(cause.name()), Some(cause));
         }
-        assert_eq!(Cause::named("refuse"), None);
+        assert_eq!(Cause::from_name("refuse"), None);
     }
 
     #[test]
