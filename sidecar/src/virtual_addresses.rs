@@ -7,16 +7,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use sandgate_policy::egress::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
 use sandgate_policy::egress::{DomainPattern, Entry, Name, NetworkPolicy, Virtual};
 
-/// The first number for a name. Numbers 0 and 1 are not used (the network, and by convention its
-/// router); number 2 belongs to the wildcards.
+/// The first number of a name. A number is an offset in the virtual ranges, and so determines one
+/// address of each family. Numbers 0 and 1 are not used (the network address, and by convention the
+/// router's); number 2 belongs to the wildcards.
 const FIRST: u32 = 10;
 /// The number that all names share which only a wildcard allows.
 const WILDCARD: u32 = 2;
 /// The last number: the virtual IPv4 range without its last address.
 const LAST: u32 = (1 << (32 - VIRTUAL_V4.prefix_len())) - 2;
 
-/// The number of each name. A name keeps its number for the agent's lifetime, so that addresses
-/// which a program has cached stay valid.
+/// The number of each name. A name keeps its number for the agent's lifetime, so that the addresses
+/// that programs have cached stay valid.
 #[derive(Debug, Default)]
 pub struct VirtualAddresses {
     numbers: BTreeMap<Name, u32>,

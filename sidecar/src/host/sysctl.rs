@@ -68,8 +68,8 @@ pub const FORWARDING: [Setting; 2] = [
 ];
 /// A setting that the kernel changes by itself when packet forwarding is enabled or disabled.
 pub const CHANGED_WITH_FORWARDING: &str = "net/ipv4/conf/all/accept_redirects";
-/// Disables the rate limit of ICMP errors. Without an error, a client would wait for a timeout
-/// after a refusal.
+/// Disables the rate limit of ICMP errors. An ICMP error tells a client immediately that its packet
+/// was refused; with a rate limit, some clients would wait for a timeout.
 pub const NO_ICMP_RATE_LIMIT: [Setting; 2] = [
     Setting::fixed("net/ipv4/icmp_ratelimit", "0"),
     Setting::fixed("net/ipv6/icmp/ratelimit", "0"),
