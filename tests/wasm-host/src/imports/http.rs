@@ -18,7 +18,7 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     define_calls(linker)
 }
 
-/// A header map that the filter may read now.
+/// The header map, if the filter may read it now.
 fn readable<'a>(guest: &'a mut Guest<'_>, map: MapType) -> Option<&'a Headers> {
     let state = guest.state();
     let context = state.context();
@@ -45,7 +45,7 @@ fn readable<'a>(guest: &'a mut Guest<'_>, map: MapType) -> Option<&'a Headers> {
     }
 }
 
-/// A header map that the filter may change now.
+/// The header map, if the filter may change it now.
 fn writable<'a>(guest: &'a mut Guest<'_>, map: MapType) -> Hostcall<&'a mut Headers> {
     let stream = general::stream(guest).map_err(|_| Status::BadArgument)?;
     match map {
@@ -60,7 +60,7 @@ fn define_map_reads(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
         linker,
         "proxy_get_header_map_pairs",
         |guest, map: u32, pointer_at: u32, size_at: u32| {
-            // As in Envoy, a map that is not there is an empty one here.
+            // As in Envoy, a map that does not exist is returned as an empty map.
             let pairs =
                 readable(guest, MapType::from_abi(map)?).map(encode_pairs).unwrap_or_default();
             guest.give(&pairs, pointer_at, size_at)
@@ -118,7 +118,7 @@ fn define_map_writes(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
 fn define_streams(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_continue_stream", |guest, stream: u32| {
         let id = guest.state().context();
-        // For a context without a request, Envoy has nothing to resume, and says Ok.
+        // For a context without a request, Envoy does nothing and returns Ok.
         if stream == stream_type::DOWNSTREAM {
             guest.state().actions.push_back(Action::Proceed(id));
             return Ok(());
@@ -203,7 +203,7 @@ fn define_calls(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
         let body = guest.read(body, body_size)?;
         let timeout = Duration::from_millis(u64::from(timeout));
         let state = guest.state();
-        // The root context owns the call, whichever context makes it.
+        // The call belongs to the root context, whichever context makes it.
         let owner = (state.id, state.root_of(state.context()));
         let token = state.shared.borrow_mut().dispatch(owner, cluster, headers, body, timeout)?;
         guest.write_u32(token_at, token)
