@@ -7,7 +7,7 @@ use sandgate::fleet::FleetSettings;
 use sandgate::model::{SandboxId, Timestamp, Transition};
 use sandgate::store::Sandboxes as _;
 use sandgate_policy::gateway::SandboxState;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::support::{Tenant, World};
 
@@ -37,7 +37,7 @@ async fn one_project_for_which_the_platform_hangs_does_not_delay_another() {
     let world = World::new();
     let others = world.others();
     leave(&world, &world.ours, MANY).await;
-    leave(&world, &others, 3).await;
+    leave(&world, &others, MANY).await;
     world.runtime.hang_for(&world.ours.project);
     let fleet = world.fleet.clone();
     let round = tokio::spawn(async move { fleet.settle_leftovers().await });
@@ -81,9 +81,9 @@ async fn an_attempt_that_hangs_ends_and_the_next_round_begins_with_what_was_not_
 async fn after_a_restart_a_hanging_project_does_not_keep_another_from_running() {
     let world = World::new();
     let others = world.others();
-    for (tenant, how_many) in [(&world.ours, MANY), (&others, 1)] {
-        for number in 0..how_many {
-            let body = json!({ "name": format!("sandbox-{}-{number}", how_many) });
+    for (tenant, whose) in [(&world.ours, "ours"), (&others, "others")] {
+        for number in 0..MANY {
+            let body = json!({ "name": format!("{whose}-{number}") });
             let made = world.call_as(&tenant.key, "POST", "/sandboxes", body).await.ok();
             let id = SandboxId::parse(made["sandbox_id"].as_str().unwrap()).unwrap();
             let (from, step) = ([SandboxState::Running], Transition::Suspending);
@@ -93,17 +93,11 @@ async fn after_a_restart_a_hanging_project_does_not_keep_another_from_running() 
     world.runtime.hang_for(&world.ours.project);
     let fleet = world.fleet.clone();
     let restoring = tokio::spawn(async move { fleet.restore().await });
-    until("the other project's sandbox is suspended", || {
-        world.runtime.count_of(&others.project, "suspend") == 1
-    })
-    .await;
-    until("that is written down", || {
+    until("the other project's sandboxes are suspended", || {
         let suspended = world.store.sandboxes_in(SandboxState::Suspended).unwrap();
-        suspended.iter().any(|sandbox| sandbox.project_id == others.project)
+        suspended.iter().filter(|sandbox| sandbox.project_id == others.project).count() == MANY
     })
     .await;
     assert!(!restoring.is_finished());
-    let shown = world.call_as(&others.key, "GET", "/sandboxes/sandbox-1-0", Value::Null).await;
-    assert_eq!(shown.ok()["status"], "suspended");
     restoring.abort();
 }
