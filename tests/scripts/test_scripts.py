@@ -264,6 +264,25 @@ class TreeCheck(unittest.TestCase):
         found = self.findings("docs/x.md", "[a](no-such-file.md)\n")
         self.assertTrue(re.search("leads nowhere", " ".join(found)))
 
+    DIGEST = "sha256:" + 64 * "a"
+
+    def test_base_without_a_digest_is_found(self):
+        for text in ("FROM debian:trixie-slim\n", "FROM --platform=linux/amd64 debian AS x\n", f"FROM debian@{self.DIGEST[:-1]}\n",
+                     "ARG BASE=debian:trixie-slim\nFROM ${BASE}\n"):
+            self.assertIn("without a digest", " ".join(self.findings("envoy/Dockerfile", text)), text)
+
+    def test_base_with_a_digest_or_one_that_has_to_be_given_is_right(self):
+        for text in (f"FROM debian:trixie-slim@{self.DIGEST}\n", f"ARG BASE=debian@{self.DIGEST}\nFROM ${{BASE}} AS base\n",
+                     "ARG ENVOY_IMAGE\nFROM $ENVOY_IMAGE\n"):
+            self.assertEqual(self.findings("envoy/sidecar.Dockerfile", text), [], text)
+
+    def test_requirement_without_a_digest_is_found(self):
+        digest = f"    --hash={self.DIGEST}\n"
+        good = f"# Why.\none==1.0 \\\n{digest[:-1]} \\\n{digest}two==2 \\\n{digest}"
+        self.assertEqual(self.findings("tests/clients/requirements.txt", good), [])
+        for text in ("one==1.0\n", f"one \\\n{digest}", f"one==1.0 \\\ntwo==2 \\\n{digest}", "--index-url https://example.com\n"):
+            self.assertTrue(self.findings("tests/clients/requirements-tl.txt", text), text)
+
 
 if __name__ == "__main__":
     unittest.main()
