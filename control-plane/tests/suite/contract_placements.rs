@@ -72,14 +72,14 @@ fn a_suspension_is_unconfirmed_until_it_is_confirmed_or_the_sandbox_runs() {
         let second = step(store, &id, running("10.0.0.7")).generation;
         step(store, &id, Transition::Suspending);
         step(store, &id, Transition::SuspendedUnconfirmed);
-        assert_eq!(listed(), [id.clone()]);
+        assert_eq!(listed(), std::slice::from_ref(&id));
         // A resume that fails says nothing about it.
         step(store, &id, Transition::Pending);
         step(store, &id, Transition::Suspended);
-        assert_eq!(listed(), [id.clone()]);
+        assert_eq!(listed(), std::slice::from_ref(&id));
         // What is confirmed late is not what is to be confirmed now.
         store.confirm_suspension(&id, first).unwrap();
-        assert_eq!(listed(), [id.clone()]);
+        assert_eq!(listed(), std::slice::from_ref(&id));
         store.confirm_suspension(&id, second).unwrap();
         assert!(listed().is_empty());
         step(store, &id, Transition::SuspendedUnconfirmed);
@@ -88,7 +88,7 @@ fn a_suspension_is_unconfirmed_until_it_is_confirmed_or_the_sandbox_runs() {
         // The platform gave its address to another one without a word.
         let other = make(store, Some("other"));
         step(store, &other, running("10.0.0.7"));
-        assert_eq!(listed(), [id.clone()]);
+        assert_eq!(listed(), std::slice::from_ref(&id));
         store.terminate_sandbox(&id, "key_1", at(60)).unwrap().unwrap();
         assert!(listed().is_empty(), "it is to be stopped, not suspended");
     });
