@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sandgate_policy::gateway::SandboxState;
 use tokio::sync::mpsc;
 
+use super::resume::after_failed_resume;
 use super::turns::Turns;
 use super::{Fleet, Inner};
 use crate::model::{Sandbox, Transition};
@@ -73,11 +74,10 @@ impl Inner {
         }
         let turn = self.locks.acquire(&sandbox.id).await;
         let started = self.runtime.resume(&sandbox).await;
-        if self.settle_start(&sandbox, started).await.is_ok() {
-            return;
-        }
+        let Err(failure) = self.settle_start(&sandbox, started).await else { return };
         let given_up = if sandbox.name.is_some() {
-            self.step(&sandbox.id, &[SandboxState::Pending], Transition::Suspended).await
+            let step = after_failed_resume(&failure);
+            self.step(&sandbox.id, &[SandboxState::Pending], step).await
         } else {
             // Nothing could ever resume it.
             drop(turn);
