@@ -62,6 +62,8 @@ def printed(ports, demo, my_env_id):
                 f"{curl} http://{host('8080-my-public-sandbox')}/health", r"\n200$"),
         Command("the management API, on port 9501 of every sandbox",
                 f"{curl} http://{host('my-env')}/api/v1/info {KEY}", r"\n200$"),
+        Command("the same at the URL that the owners' API shows",
+                f"{curl} $(curl -sS {api} {KEY} | grep -o '\"sandbox_url\":\"[^\"]*' | cut -d'\"' -f4)/api/v1/info {KEY}", r"\n200$"),
         Command("a port that is not exposed: denied, 403",
                 f"{curl} http://{host('5000-my-env')}/ {KEY}", r'"PORT_NOT_EXPOSED"[\s\S]*\n403$'),
         Command("unexpose port 3000",
