@@ -26,6 +26,8 @@ mod forwarding;
 mod generations;
 /// gRPC in all its streaming forms.
 mod grpc;
+/// What the access log holds, whatever clients send.
+mod log_lines;
 /// What operators see, and what nobody sees.
 mod odd_places;
 mod operation;
