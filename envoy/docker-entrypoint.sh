@@ -28,6 +28,8 @@ export SANDGATE_WASM="${SANDGATE_WASM:-$here/sandgate_ingress.wasm}"
 export SANDGATE_STREAM_IDLE_TIMEOUT="${SANDGATE_STREAM_IDLE_TIMEOUT:-3600s}"
 export SANDGATE_TRUSTED_ORIGINS="${SANDGATE_TRUSTED_ORIGINS:-[]}"
 export SANDGATE_INGRESS_LIMITS="${SANDGATE_INGRESS_LIMITS:-{\}}"
+export SANDGATE_EDGE_HEAP="${SANDGATE_EDGE_HEAP:-2147483648}"
+export SANDGATE_EDGE_CONNECTIONS="${SANDGATE_EDGE_CONNECTIONS:-50000}"
 export SANDGATE_EDGE_LOG="${SANDGATE_EDGE_LOG:-$here/edge-log.yaml}"
 
 # Its name can't be known before: the gateway token and the configuration are there, and others may write to

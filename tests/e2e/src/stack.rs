@@ -43,6 +43,10 @@ pub struct Setup {
     pub listener_filters: Value,
     /// Proxies in front of the edge that are believed.
     pub trusted_hops: u32,
+    /// Envoy's heap, in bytes.
+    pub heap: u64,
+    /// Connections of clients at once.
+    pub connections: u32,
     /// Changes Envoy's configuration.
     pub change: fn(&str) -> String,
 }
@@ -59,6 +63,8 @@ impl Default for Setup {
             drain_seconds: 20,
             listener_filters: json!([]),
             trusted_hops: 0,
+            heap: 2 << 30,
+            connections: 50_000,
             change: str::to_owned,
         }
     }
@@ -153,6 +159,8 @@ impl Stack {
             ("SANDGATE_INGRESS_LIMITS", setup.limits.to_string()),
             ("SANDGATE_LISTENER_FILTERS", setup.listener_filters.to_string()),
             ("SANDGATE_TRUSTED_HOPS", setup.trusted_hops.to_string()),
+            ("SANDGATE_EDGE_HEAP", setup.heap.to_string()),
+            ("SANDGATE_EDGE_CONNECTIONS", setup.connections.to_string()),
         ]);
         let mut envoys = Vec::new();
         for _ in 0..setup.envoys {

@@ -22,6 +22,8 @@ mod draining;
 mod exposure;
 /// What apps are told of the client.
 mod forwarding;
+/// HTTP/2 frames, for what no library sends.
+mod frames;
 /// Addresses are handed from sandbox to sandbox, connections are not.
 mod generations;
 /// gRPC in all its streaming forms.
@@ -31,6 +33,8 @@ mod log_lines;
 /// What operators see, and what nobody sees.
 mod odd_places;
 mod operation;
+/// Memory and connections run short.
+mod overload;
 /// Ports without authentication.
 mod public_ports;
 /// Suspended sandboxes wake up, once.
