@@ -28,6 +28,8 @@ mod frames;
 mod generations;
 /// gRPC in all its streaming forms.
 mod grpc;
+/// Bounds, and what honest clients and apps experience at them.
+mod limits;
 /// What the access log holds, whatever clients send.
 mod log_lines;
 /// What operators see, and what nobody sees.
