@@ -30,8 +30,10 @@ pub struct EnvoySetup {
     pub token: String,
     /// A filter to run instead of the real one.
     pub filter: Option<PathBuf>,
-    /// Changes the templates' texts: to take a protection away and see that another one holds.
+    /// Changes the template's text: to take a protection away and see that another one holds.
     pub change: fn(&str) -> String,
+    /// Changes the text of `envoy/edge-log.yaml`.
+    pub change_log: fn(&str) -> String,
 }
 
 /// A running Envoy; gone when dropped.
@@ -61,7 +63,7 @@ impl Envoy {
         let filter = setup.filter.map_or_else(artifacts::filter, Ok)?;
         write_token(folder.path(), &setup.token)?;
         // In this folder, because a container sees no other one.
-        let log = render("edge-log.yaml", &Values::new(), setup.change)?;
+        let log = render("edge-log.yaml", &Values::new(), setup.change_log)?;
         std::fs::write(folder.path().join("edge-log.yaml"), log)?;
         write_certificate(folder.path())?;
         let mut values = setup.values;

@@ -49,6 +49,8 @@ pub struct Setup {
     pub connections: u32,
     /// Changes Envoy's configuration.
     pub change: fn(&str) -> String,
+    /// Changes how many lines a second the access log has.
+    pub change_log: fn(&str) -> String,
 }
 
 impl Default for Setup {
@@ -66,6 +68,7 @@ impl Default for Setup {
             heap: 2 << 30,
             connections: 50_000,
             change: str::to_owned,
+            change_log: str::to_owned,
         }
     }
 }
@@ -169,6 +172,7 @@ impl Stack {
                 token: ControlPlane::TOKEN.to_owned(),
                 filter: filter.clone(),
                 change: setup.change,
+                change_log: setup.change_log,
             };
             envoys.push(Envoy::start(setup).await?);
         }

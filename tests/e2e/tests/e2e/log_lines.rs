@@ -62,11 +62,11 @@ fn a_flood_of_requests_is_a_bounded_number_of_lines() {
     const BURST: u64 = 50;
     const SECOND: u64 = 10;
     // Less than in reality, so that a slow machine is fast enough.
-    let change = |text: &str| {
+    let change_log = |text: &str| {
         text.replace("max_tokens: 5000", "max_tokens: 50")
             .replace("tokens_per_fill: 100", "tokens_per_fill: 1")
     };
-    run(Setup { change, ..Setup::default() }, async |stack| {
+    run(Setup { change_log, ..Setup::default() }, async |stack| {
         let begun = Instant::now();
         let connection = stack.edge().connect(Protocol::H2c).await?;
         for _ in 0..FLOOD / 100 {
