@@ -173,7 +173,7 @@ fn connections_that_nobody_reads_end_when_memory_is_short() {
         let (attacker, other) = two_sandboxes(stack).await?;
         let host = attacker.host(8080);
         let _silent = silent_connections(stack.edge(), &host, stack.key(), 800).await?;
-        until("they are ended", Duration::from_secs(30), async || {
+        until("they are ended", Duration::from_secs(90), async || {
             let ended = stack.envoy().stat("http.edge.downstream_rq_idle_timeout").await?;
             Ok((ended > 100).then_some(()))
         })
@@ -233,7 +233,7 @@ fn idle_connections_up_to_the_bound_make_room() {
                 Ok((active >= u64::from(CONNECTIONS) * 8 / 10).then_some(()))
             })
             .await?;
-            until("a new client is served", Duration::from_secs(20), async || {
+            until("a new client is served", Duration::from_secs(60), async || {
                 let call = stack.edge().get(&sandbox.host(8080), "/health").bearer(stack.key());
                 Ok(call.send().await.is_ok_and(|answer| answer.status == 200).then_some(()))
             })
