@@ -10,6 +10,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 /// Flag of HEADERS and DATA; on SETTINGS it is ACK.
 const END_STREAM: u8 = 1;
@@ -32,6 +33,14 @@ pub(crate) enum Outcome {
     StreamReset,
     /// GOAWAY with an error, or the end: all requests of the connection have failed.
     ConnectionEnded,
+}
+
+/// What a server lets its client send.
+#[derive(Debug, Default)]
+pub(crate) struct Offer {
+    pub(crate) streams: u64,
+    pub(crate) stream_window: u64,
+    pub(crate) connection_window: u64,
 }
 
 impl Frames {
@@ -76,21 +85,49 @@ impl Frames {
         Ok(id)
     }
 
+    /// What the server says first: its settings, and how much larger the connection's window is than by default.
+    pub(crate) async fn offer(&mut self) -> Result<Offer> {
+        let mut offer = Offer::default();
+        while offer.connection_window == 0 {
+            let (kind, flags, _, payload) = self.read().await.context("no offer")?;
+            let number =
+                |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+            match kind {
+                WINDOW_UPDATE => offer.connection_window = 65_535 + number(&payload),
+                SETTINGS if flags & END_STREAM == 0 => {
+                    for setting in payload.chunks_exact(6) {
+                        let (name, value) = setting.split_at(2);
+                        match number(name) {
+                            3 => offer.streams = number(value),
+                            4 => offer.stream_window = number(value),
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(offer)
+    }
+
+    /// The next frame: its type, flags, stream, and payload. Nothing when the connection has ended.
+    async fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).await.ok()?;
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?];
+        self.stream.read_exact(&mut payload).await.ok()?;
+        Some((kind, flags, u32::from_be_bytes(stream), payload))
+    }
+
     /// What comes of a request.
     pub(crate) async fn outcome(&mut self, id: u32) -> Result<Outcome> {
         let mut body = String::new();
         loop {
-            let mut head = [0; 9];
-            if self.stream.read_exact(&mut head).await.is_err() {
+            let Some((kind, flags, stream, payload)) = self.read().await else {
                 return Ok(Outcome::ConnectionEnded);
-            }
-            let [a, b, c, kind, flags, stream @ ..] = head;
-            let length = u32::from_be_bytes([0, a, b, c]);
-            let mut payload = vec![0; usize::try_from(length)?];
-            if self.stream.read_exact(&mut payload).await.is_err() {
-                return Ok(Outcome::ConnectionEnded);
-            }
-            let of_request = u32::from_be_bytes(stream) == id;
+            };
+            let of_request = stream == id;
             match kind {
                 SETTINGS if flags & END_STREAM == 0 => {
                     let mut ack = Vec::new();

@@ -53,3 +53,5 @@ mod tls;
 mod websocket;
 /// WebSocket over HTTP/2.
 mod websocket_http2;
+/// HTTP/2 windows: who does not read stops nobody else.
+mod windows;
