@@ -117,19 +117,32 @@ fn a_client_that_does_not_read_holds_a_bounded_amount() {
     });
 }
 
-/// Requests of somebody else for as long as `until` says, all of which must be served.
+/// Whether somebody else's request is served. A busy machine gets three attempts.
+async fn is_served(stack: &Stack, sandbox: &Sandbox, protocol: Protocol) -> Result<bool> {
+    for _ in 0..3 {
+        let call = stack.edge().get(&sandbox.host(8080), "/health").over(protocol);
+        let answer = call.bearer(stack.key()).send();
+        match tokio::time::timeout(Duration::from_secs(5), answer).await {
+            Ok(Ok(answer)) if answer.status == 200 => return Ok(true),
+            Ok(Ok(answer)) => ensure!(!answer.text().contains("OVERLOADED"), "refused"),
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+    Ok(false)
+}
+
+/// Requests of somebody else until the attack is `over`, all of which must be served.
 async fn others_are_served(
     stack: &Stack,
     sandbox: &Sandbox,
-    mut until: impl AsyncFnMut() -> Result<bool>,
+    mut over: impl AsyncFnMut() -> Result<bool>,
 ) -> Result<u32> {
     let begun = Instant::now();
     let mut served = 0;
-    while !until().await? {
-        ensure!(begun.elapsed() < Duration::from_secs(60), "the attack does not end");
+    while !over().await? {
+        ensure!(begun.elapsed() < Duration::from_secs(90), "the attack does not end");
         for protocol in [Protocol::Http1, Protocol::H2c] {
-            let call = stack.edge().get(&sandbox.host(8080), "/health").over(protocol);
-            call.bearer(stack.key()).send().await?.ok()?;
+            ensure!(is_served(stack, sandbox, protocol).await?, "not served: {protocol:?}");
             served += 1;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -139,20 +152,20 @@ async fn others_are_served(
 
 #[test]
 fn streams_that_nobody_reads_are_reset_before_others_notice() {
-    const HEAP: u64 = 192 << 20;
+    const HEAP: u64 = 128 << 20;
     let limits = json!({ "requests_per_sandbox": 10_000, "waiters": 10_000 });
     run(Setup { heap: HEAP, limits, ..Setup::default() }, async |stack| {
         let (attacker, other) = two_sandboxes(stack).await?;
-        // Together they would hold 396 MB.
+        // Together they would hold 264 MB.
         let host = attacker.host(8080);
-        let streams = silent_streams(stack.edge(), &host, stack.key(), 4, 300).await?;
+        let streams = silent_streams(stack.edge(), &host, stack.key(), 4, 200).await?;
         let begun = Instant::now();
         let served = others_are_served(stack, &other, async || {
             let reset = stack.envoy().stat("reset_high_memory_stream.count").await?;
-            Ok(reset >= 300 && begun.elapsed() > Duration::from_secs(3))
+            Ok(reset >= 200 && begun.elapsed() > Duration::from_secs(3))
         })
         .await?;
-        assert!(served > 20, "{served}");
+        assert!(served >= 4, "{served}");
         assert_eq!(stack.envoy().stat("downstream_rq_overload_close").await?, 0, "refused");
         let heap = stack.envoy().stat("^server.memory_heap_size$").await?;
         assert!(heap < HEAP, "{heap} bytes");
@@ -178,9 +191,8 @@ fn connections_that_nobody_reads_end_when_memory_is_short() {
             Ok((ended > 100).then_some(()))
         })
         .await?;
-        until("others are served again", Duration::from_secs(10), async || {
-            let call = stack.edge().get(&other.host(8080), "/health").bearer(stack.key());
-            Ok((call.send().await?.status == 200).then_some(()))
+        until("others are served again", Duration::from_secs(60), async || {
+            Ok(is_served(stack, &other, Protocol::Http1).await?.then_some(()))
         })
         .await
     });
@@ -234,8 +246,7 @@ fn idle_connections_up_to_the_bound_make_room() {
             })
             .await?;
             until("a new client is served", Duration::from_secs(60), async || {
-                let call = stack.edge().get(&sandbox.host(8080), "/health").bearer(stack.key());
-                Ok(call.send().await.is_ok_and(|answer| answer.status == 200).then_some(()))
+                Ok(is_served(stack, &sandbox, Protocol::Http1).await?.then_some(()))
             })
             .await?;
             drop(held);
