@@ -2,7 +2,7 @@
 //! stream, and a server that answers the same bytes to each request.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -162,15 +162,15 @@ fn digits(value: &[u8]) -> Result<u16> {
 }
 
 /// A server of HTTP/1.1 that answers the same bytes to every request, and closes.
+#[derive(Debug, Default)]
 pub(crate) struct Server {
-    address: SocketAddr,
     requests: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Server {
     /// Serves from now on, until the process ends.
-    pub(crate) fn start(listener: TcpListener, response: Vec<u8>) -> Result<Self> {
-        let server = Self { address: listener.local_addr()?, requests: Arc::default() };
+    pub(crate) fn start(listener: TcpListener, response: Vec<u8>) -> Self {
+        let server = Self::default();
         let requests = Arc::clone(&server.requests);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -179,12 +179,7 @@ impl Server {
                 std::thread::spawn(move || answer(stream, &response, &requests));
             }
         });
-        Ok(server)
-    }
-
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        server
     }
 
     /// The heads of the requests that it has got.

@@ -1,8 +1,11 @@
 //! What several files need.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, Result};
 use sandgate_demo::client::Target;
-use sandgate_e2e::Stack;
+use sandgate_e2e::control_plane::ControlPlane;
+use sandgate_e2e::{Sandbox, Stack};
 use serde_json::Value;
 
 /// Which sandbox answered.
@@ -48,4 +51,11 @@ pub(crate) fn target_tls(stack: &Stack, host: &str, path: &str) -> Result<Target
 pub(crate) fn target(stack: &Stack, host: &str, path: &str) -> Result<Target> {
     let address = stack.edge().address().to_string();
     Ok(Target::new(&format!("http://{host}{path}"))?.via(address))
+}
+
+/// Where a sandbox's services listen, for tests that bring their own.
+pub(crate) async fn sandbox_address(stack: &Stack, sandbox: &Sandbox) -> Result<Ipv4Addr> {
+    let path = format!("/gateway/v1/sandboxes/{}", sandbox.id);
+    let call = stack.control_plane.gateway().get("gateway", &path).bearer(ControlPlane::TOKEN);
+    Ok(text(&call.send().await?.ok()?, "address")?.parse()?)
 }
