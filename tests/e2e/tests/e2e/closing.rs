@@ -214,7 +214,7 @@ fn an_early_denial_of_a_large_upload_can_be_read() {
 /// Larger than what all windows and buffers on the way hold.
 const MESSAGES: usize = 12_000_000;
 
-/// A gRPC server that ends each call by 12 MB and a status, and reads nothing.
+/// A gRPC server that ends each call by 12 MB and a status, whatever its client still sends.
 async fn ending_early(listener: TcpListener) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
@@ -224,12 +224,10 @@ async fn ending_early(listener: TcpListener) -> Result<()> {
             let piece = Bytes::from(vec![0; 10_000]);
             let pieces = std::iter::repeat_n(piece, MESSAGES / 10_000).map(Frame::data);
             let frames = pieces.chain([Frame::trailers(trailers)]).map(Ok::<_, anyhow::Error>);
-            // The call lasts as long as its request, so the server does not reset it.
-            let body = http::Request::<hyper::body::Incoming>::into_body(request);
-            let frames = futures_util::stream::iter(frames).map(move |frame| {
-                let _ = &body;
-                frame
-            });
+            // The server goes on reading, or it would reset the stream.
+            let mut body = http::Request::<hyper::body::Incoming>::into_body(request);
+            tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
+            let frames = futures_util::stream::iter(frames);
             let response = Response::builder().header("content-type", "application/grpc");
             anyhow::Ok(response.body(StreamBody::new(frames))?)
         });
@@ -257,10 +255,10 @@ fn a_grpc_call_that_the_server_ends_first_arrives_whole() {
         let call = stack.edge().post(&sandbox.host(50052), "/test/Call").over(Protocol::H2c);
         let call = call.header("content-type", "application/grpc").header("te", "trailers");
         let mut answer = call.stream(request).open().await?;
-        // A slow reader: the server has ended the call long before the client has read it.
-        tokio::time::sleep(Duration::from_secs(2)).await;
         let (mut length, mut status) = (0, None);
         while let Some(frame) = answer.body_mut().frame().await {
+            // A slow reader: its window is used up when the server ends the call.
+            tokio::time::sleep(Duration::from_millis(2)).await;
             match frame.context("the call was reset")?.into_data() {
                 Ok(data) => length += data.len(),
                 Err(frame) => {
