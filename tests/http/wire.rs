@@ -129,7 +129,8 @@ fn status(block: &[u8]) -> Result<u16> {
     if first & 0xe0 == 0x20 {
         return status(rest);
     }
-    if let Some(number) = [200, 204, 206, 304, 400, 404, 500].get(usize::from(first.wrapping_sub(0x88)))
+    if let Some(number) =
+        [200, 204, 206, 304, 400, 404, 500].get(usize::from(first.wrapping_sub(0x88)))
     {
         return Ok(*number);
     }
@@ -144,8 +145,10 @@ fn status(block: &[u8]) -> Result<u16> {
 
 /// Three digits in Huffman codes (RFC 7541, appendix B): five bits for 0 to 2, six for the others.
 fn digits(value: &[u8]) -> Result<u16> {
-    let bits: Vec<u16> =
-        value.iter().flat_map(|byte| (0..8).rev().map(move |at| u16::from(byte >> at & 1))).collect();
+    let bits: Vec<u16> = value
+        .iter()
+        .flat_map(|byte| (0..8).rev().map(move |at| u16::from(byte >> at & 1)))
+        .collect();
     let code = |at: usize, length: usize| {
         let bits = bits.get(at..at + length).context("a short value")?;
         Ok::<u16, anyhow::Error>(bits.iter().fold(0, |code, bit| code << 1 | bit))
@@ -153,7 +156,8 @@ fn digits(value: &[u8]) -> Result<u16> {
     let (mut at, mut number) = (0, 0);
     for _ in 0..3 {
         let short = code(at, 5)?;
-        let (digit, length) = if short < 3 { (short, 5) } else { (code(at, 6)?.wrapping_sub(22), 6) };
+        let (digit, length) =
+            if short < 3 { (short, 5) } else { (code(at, 6)?.wrapping_sub(22), 6) };
         ensure!(digit < 10, "no digit in {value:x?}");
         number = number * 10 + digit;
         at += length;

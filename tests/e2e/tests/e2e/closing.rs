@@ -27,7 +27,8 @@ fn small_buffers(text: &str) -> String {
     let option = "socket_options: &gone_clients [";
     assert_eq!(text.matches(option).count(), 1);
     // SO_SNDBUF.
-    let buffer = format!("{{ level: 1, name: 7, int_value: {KERNEL_BUFFER}, state: STATE_LISTENING }}");
+    let buffer =
+        format!("{{ level: 1, name: 7, int_value: {KERNEL_BUFFER}, state: STATE_LISTENING }}");
     text.replace(option, &format!("{option}{buffer}, "))
 }
 
@@ -45,7 +46,11 @@ async fn downloading(stack: &Stack, host: &str) -> Result<TcpStream> {
 
 /// Reads a response, with a pause when only this many bytes of it are missing; how many bytes of the body
 /// came.
-async fn read_with_a_pause(mut stream: TcpStream, missing: usize, pause: Duration) -> Result<usize> {
+async fn read_with_a_pause(
+    mut stream: TcpStream,
+    missing: usize,
+    pause: Duration,
+) -> Result<usize> {
     let mut response: Vec<u8> = Vec::new();
     let mut buffer = vec![0; 8 << 10];
     let mut pause = Some(pause);
@@ -114,7 +119,9 @@ async fn time_to_notice(
 ) -> Result<Duration> {
     stack.owner.expose(stack.api(), sandbox, &[8080], false).await?;
     let begun = Instant::now();
-    tokio::time::timeout(Duration::from_secs(5), ended).await.context("the stream is still open")?;
+    tokio::time::timeout(Duration::from_secs(5), ended)
+        .await
+        .context("the stream is still open")?;
     let elapsed = begun.elapsed();
     stack.owner.expose(stack.api(), sandbox, &[8080, 3000, 50051], true).await?;
     Ok(elapsed)
@@ -262,7 +269,8 @@ fn a_grpc_call_that_the_server_ends_first_arrives_whole() {
             match frame.context("the call was reset")?.into_data() {
                 Ok(data) => length += data.len(),
                 Err(frame) => {
-                    let trailers = frame.into_trailers().ok().context("neither data nor trailers")?;
+                    let trailers =
+                        frame.into_trailers().ok().context("neither data nor trailers")?;
                     status = trailers.get("grpc-status").cloned();
                 }
             }

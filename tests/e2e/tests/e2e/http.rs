@@ -32,12 +32,15 @@ fn every_row_of_the_table_comes_true_over_http1_and_http2() {
             let host = sandbox.host(port);
             // The server and the client block, each in a thread of its own.
             let checking = tokio::task::spawn_blocking(move || {
-                let server = Server::start(TcpListener::bind((address, port))?, row.response.clone());
+                let server =
+                    Server::start(TcpListener::bind((address, port))?, row.response.clone());
                 let mut wrong = Vec::new();
                 for protocol in [Protocol::Http1, Protocol::H2c] {
                     let before = server.requests().len();
                     let stream = std::net::TcpStream::connect(edge)?;
-                    let Some(reply) = send(stream, protocol, &row.request, &host)? else { continue };
+                    let Some(reply) = send(stream, protocol, &row.request, &host)? else {
+                        continue;
+                    };
                     let arrived = server.requests().split_off(before);
                     if let Err(error) = check(&row, protocol, &reply, &arrived) {
                         wrong.push(format!("`{}` over {protocol:?}: {error}", row.name));
@@ -78,7 +81,12 @@ fn send(
             http_wire::http1(stream, &bytes)?
         }
         (Request::Fields { method, target, fields, body }, Protocol::H2c) => {
-            let pseudo = [(":method", *method), (":scheme", "http"), (":authority", host), (":path", target)];
+            let pseudo = [
+                (":method", *method),
+                (":scheme", "http"),
+                (":authority", host),
+                (":path", target),
+            ];
             let pseudo = pseudo.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
             let fields: Vec<_> = pseudo.into_iter().chain(fields.iter().cloned()).collect();
             http_wire::http2(stream, &fields, body)?
@@ -101,7 +109,8 @@ fn check(row: &Exchange, protocol: Protocol, reply: &Reply, arrived: &[String]) 
             ensure!(arrived.is_empty(), "the server got {arrived:?}");
             // A stream error is HTTP/2's own way to refuse a malformed request.
             let reset = protocol == Protocol::H2c && reply.status.is_none();
-            let answered = reply.status == Some(status) && reply.text.contains("\"INVALID_REQUEST\"");
+            let answered =
+                reply.status == Some(status) && reply.text.contains("\"INVALID_REQUEST\"");
             ensure!(reset || answered, "{reply:?}");
         }
         Outcome::ResponseRefused => {

@@ -92,7 +92,8 @@ fn a_silent_sandbox_is_too_late() {
 
 #[test]
 fn a_client_that_is_silent_in_its_own_request_is_told_so() {
-    let change = |text: &str| text.replace("request_headers_timeout: 10s", "request_headers_timeout: 1s");
+    let change =
+        |text: &str| text.replace("request_headers_timeout: 10s", "request_headers_timeout: 1s");
     let setup = Setup { stream_idle_timeout: "1s", change, ..Setup::default() };
     run(setup, async |stack| {
         let sandbox = sandbox(stack).await?;
@@ -130,7 +131,8 @@ fn a_body_on_its_way_to_a_port_on_which_nothing_listens_changes_nothing() {
                 let answer = upload(stack, &host, length).await?;
                 assert!(answer.starts_with("HTTP/1.1 503 "), "{length}: {answer}");
                 assert!(answer.contains("\"SANDBOX_UNREACHABLE\""), "{length}: {answer}");
-                let call = stack.edge().post(&host, "/").over(Protocol::H2c).body(vec![b'x'; length]);
+                let call =
+                    stack.edge().post(&host, "/").over(Protocol::H2c).body(vec![b'x'; length]);
                 assert_eq!(call.send().await?.denial()?, "503 SANDBOX_UNREACHABLE", "{length}");
                 let call = stack.edge().post(&host, "/x").over(Protocol::H2c);
                 let call = call.header("content-type", "application/grpc").header("te", "trailers");
@@ -201,7 +203,8 @@ fn a_connect_is_an_invalid_request() {
 fn the_docs_list_the_code_of_every_row() {
     let docs = include_str!("../../../../docs/operations.md");
     let edge = include_str!("../../../../envoy/edge.yaml");
-    let codes = edge.split("json_format: { code: ").skip(1).filter_map(|rest| rest.split(',').next());
+    let codes =
+        edge.split("json_format: { code: ").skip(1).filter_map(|rest| rest.split(',').next());
     let codes: Vec<&str> = codes.collect();
     assert!(codes.len() >= 8, "{codes:?}");
     for code in codes {

@@ -57,7 +57,9 @@ impl ClosingServer {
 
     fn count(&self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes);
-        let Some(line) = text.lines().next().filter(|line| line.contains("HTTP/1.1")) else { return };
+        let Some(line) = text.lines().next().filter(|line| line.contains("HTTP/1.1")) else {
+            return;
+        };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         *seen.entry(line.to_owned()).or_default() += 1;
     }
@@ -146,11 +148,15 @@ fn an_upgrade_is_never_sent_again() {
             stream.write_all(request(&format!("/before/{number}"), "").as_bytes()).await?;
             let mut buffer = vec![0; 4096];
             let length = stream.read(&mut buffer).await?;
-            anyhow::ensure!(buffer.get(..length).is_some_and(|it| it.starts_with(b"HTTP/1.1 200 ")));
+            anyhow::ensure!(
+                buffer.get(..length).is_some_and(|it| it.starts_with(b"HTTP/1.1 200 "))
+            );
             let upgrade = "connection: upgrade\r\nupgrade: websocket\r\n";
             stream.write_all(request(&format!("/upgrade/{number}"), upgrade).as_bytes()).await?;
             let length = stream.read(&mut buffer).await?;
-            lost += usize::from(buffer.get(..length).is_some_and(|it| it.starts_with(b"HTTP/1.1 502 ")));
+            lost += usize::from(
+                buffer.get(..length).is_some_and(|it| it.starts_with(b"HTTP/1.1 502 ")),
+            );
         }
         assert!(lost > 0, "no upgrade was lost, so nothing was tested");
         let seen = server.seen.lock().unwrap().clone();
