@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::http_table::{Exchange, Outcome, Request, exchanges};
 use crate::http_wire::{self, Reply, Server};
-use crate::support::sandbox_address;
+use crate::support::{sandbox_address, seen};
 
 /// The port of the first row's server.
 const FIRST_PORT: u16 = 21_000;
@@ -120,6 +120,35 @@ fn check(row: &Exchange, protocol: Protocol, reply: &Reply, arrived: &[String]) 
         }
     }
     Ok(())
+}
+
+/// A proxy in front that ignores the field of HTTP/1.0 would take the body for the next request.
+#[test]
+fn http_1_0_with_a_transfer_coding_is_refused_and_ends_its_connection() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.public_env().await?;
+        let host = sandbox.host(8080);
+        let request = format!(
+            "POST /upload HTTP/1.0\r\nhost: {host}\r\nconnection: keep-alive\r\n\
+             transfer-encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.0\r\nhost: {host}\r\n\r\n"
+        );
+        let answer = stack.edge().raw(request.as_bytes()).await?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.0 400 "), "{answer}");
+        assert!(answer.contains("\"INVALID_REQUEST\""), "{answer}");
+        assert!(!answer.contains("HTTP/1.0 200"), "the connection went on: {answer}");
+        // With a length it passes.
+        let request =
+            format!("POST /upload HTTP/1.0\r\nhost: {host}\r\ncontent-length: 3\r\n\r\nabc");
+        let answer = stack.edge().raw(request.as_bytes()).await?;
+        assert!(answer.starts_with(b"HTTP/1.0 200 "));
+        // Over HTTP/1.1 it passes, and the app sees no trace of how the gateway tells the two apart.
+        let pieces = futures_util::stream::iter([bytes::Bytes::from_static(b"abc")]);
+        let answer = stack.edge().post(&host, "/").stream(pieces).send().await?.ok()?;
+        assert_eq!(seen(&answer, "transfer-encoding"), ["chunked"]);
+        assert!(seen(&answer, "x-sandgate-transfer-encoding").is_empty(), "{answer}");
+        Ok(())
+    });
 }
 
 #[test]

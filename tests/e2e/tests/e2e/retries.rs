@@ -17,7 +17,7 @@ use crate::support::sandbox_address;
 
 const PORT: u16 = 3100;
 /// A request that reaches the server within this time of a response is lost.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// Answers the first request of each connection, and closes the connection soon after. What has come
 /// meanwhile is counted, and not answered.
@@ -91,7 +91,7 @@ fn requests_with_a_safe_method_are_sent_again_once() {
         for protocol in [Protocol::Http1, Protocol::H2c] {
             for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
                 let mut connection = stack.edge().connect(protocol).await?;
-                for number in 0..30 {
+                for number in 0..15 {
                     let path = format!("/{protocol:?}/{number}");
                     let call = stack.edge().request(method.clone(), &host, &path);
                     let answer = connection.send(call).await?;
@@ -101,7 +101,7 @@ fn requests_with_a_safe_method_are_sent_again_once() {
         }
         for method in ["GET", "HEAD", "OPTIONS"] {
             let counts = server.counts(method);
-            assert_eq!(counts.len(), 60);
+            assert_eq!(counts.len(), 30);
             assert!(counts.contains(&2), "no {method} was lost, so nothing was tested");
             assert!(counts.iter().all(|count| *count <= 2), "{counts:?}");
         }
