@@ -12,11 +12,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sandgate_demo::client::websocket;
 use sandgate_e2e::{Protocol, Setup, Stack, run};
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::support::{sandbox_address, target};
+use crate::support::{public_ports, sandbox_address, target};
 
 const LENGTH: usize = 2 << 20;
 /// What the kernels on both sides hold of a response, so that the tests know when Envoy holds the rest.
@@ -160,13 +159,7 @@ fn the_end_of_a_live_stream_is_noticed_at_once() {
 #[test]
 fn a_socket_that_the_app_closes_is_closed_at_once() {
     run(Setup::default(), async |stack| {
-        let sandbox = stack
-            .sandbox(json!({
-                "name": "my-env",
-                "exposed_ports": [3100],
-                "allow_unauthenticated_access": true,
-            }))
-            .await?;
+        let sandbox = public_ports(stack, &[3100]).await?;
         let listener = TcpListener::bind((sandbox_address(stack, &sandbox).await?, 3100)).await?;
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -248,13 +241,7 @@ async fn ending_early(listener: TcpListener) -> Result<()> {
 #[test]
 fn a_grpc_call_that_the_server_ends_first_arrives_whole() {
     run(Setup::default(), async |stack| {
-        let sandbox = stack
-            .sandbox(json!({
-                "name": "my-env",
-                "exposed_ports": [50052],
-                "allow_unauthenticated_access": true,
-            }))
-            .await?;
+        let sandbox = public_ports(stack, &[50052]).await?;
         let listener = TcpListener::bind((sandbox_address(stack, &sandbox).await?, 50052)).await?;
         tokio::spawn(ending_early(listener));
         let request = futures_util::stream::iter([Bytes::from_static(&[0; 5])])

@@ -4,11 +4,10 @@ use std::net::TcpListener;
 
 use anyhow::{Context as _, Result, ensure};
 use sandgate_e2e::{Protocol, Setup, run};
-use serde_json::json;
 
 use crate::http_table::{Exchange, Outcome, Request, exchanges};
 use crate::http_wire::{self, Reply, Server};
-use crate::support::{sandbox_address, seen};
+use crate::support::{public_ports, sandbox_address, seen};
 
 /// The port of the first row's server.
 const FIRST_PORT: u16 = 21_000;
@@ -18,13 +17,7 @@ fn every_row_of_the_table_comes_true_over_http1_and_http2() {
     run(Setup::default(), async |stack| {
         let rows = exchanges();
         let ports: Vec<u16> = (FIRST_PORT..).take(rows.len()).collect();
-        let sandbox = stack
-            .sandbox(json!({
-                "name": "my-env",
-                "exposed_ports": ports,
-                "allow_unauthenticated_access": true,
-            }))
-            .await?;
+        let sandbox = public_ports(stack, &ports).await?;
         let address = sandbox_address(stack, &sandbox).await?;
         let edge = stack.edge().address();
         let mut wrong = Vec::new();

@@ -7,25 +7,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use http::Method;
 use sandgate_e2e::{Answer, Protocol, Sandbox, Setup, Stack, run};
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::http_wire::Server;
-use crate::support::sandbox_address;
+use crate::support::{public_ports, sandbox_address};
 
 const PORTS: [u16; 4] = [3100, 3101, 3102, 3103];
 /// Nothing listens here.
 const DEAD: u16 = 3103;
 
 async fn sandbox(stack: &Stack) -> Result<Sandbox> {
-    stack
-        .sandbox(json!({
-            "name": "my-env",
-            "exposed_ports": [8080, PORTS[0], PORTS[1], PORTS[2], PORTS[3]],
-            "allow_unauthenticated_access": true,
-        }))
-        .await
+    public_ports(stack, &[8080, PORTS[0], PORTS[1], PORTS[2], PORTS[3]]).await
 }
 
 /// Serves the same bytes to each request on a port of the sandbox.

@@ -9,11 +9,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use http::Method;
 use sandgate_e2e::{Call, Protocol, Setup, Stack, run};
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::sandbox_address;
+use crate::support::{public_ports, sandbox_address};
 
 const PORT: u16 = 3100;
 /// A request that reaches the server within this time of a response is lost.
@@ -73,13 +72,7 @@ impl ClosingServer {
 }
 
 async fn closing_server(stack: &Stack) -> Result<(ClosingServer, String)> {
-    let sandbox = stack
-        .sandbox(json!({
-            "name": "my-env",
-            "exposed_ports": [PORT],
-            "allow_unauthenticated_access": true,
-        }))
-        .await?;
+    let sandbox = public_ports(stack, &[PORT]).await?;
     let server = ClosingServer::start(sandbox_address(stack, &sandbox).await?).await?;
     Ok((server, sandbox.host(PORT)))
 }
@@ -172,13 +165,7 @@ fn an_upgrade_is_never_sent_again() {
 #[test]
 fn where_the_first_attempt_was_sent_and_the_second_one_was_not_the_answer_is_no_503() {
     run(Setup::default(), async |stack| {
-        let sandbox = stack
-            .sandbox(json!({
-                "name": "my-env",
-                "exposed_ports": [PORT],
-                "allow_unauthenticated_access": true,
-            }))
-            .await?;
+        let sandbox = public_ports(stack, &[PORT]).await?;
         let address = sandbox_address(stack, &sandbox).await?;
         let listener = TcpListener::bind((address, PORT)).await?;
         let dying = tokio::spawn(async move {
