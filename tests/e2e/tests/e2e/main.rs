@@ -6,10 +6,17 @@
     reason = "helpers of tests may fail like the tests that call them"
 )]
 
+/// The common table of what HTTP passes, and HTTP byte by byte.
+#[path = "../../../http/table.rs"]
+mod http_table;
+#[path = "../../../http/wire.rs"]
+mod http_wire;
 mod support;
 
 /// Nothing is forwarded unless the filter says so, and never out of the sandboxes' network.
 mod black_hole;
+/// Connections and streams end without a loss, and at once.
+mod closing;
 /// The control plane goes away and comes back.
 mod control_plane_down;
 /// Every way to show a credential, and what a sandbox sees of it.
@@ -28,6 +35,8 @@ mod frames;
 mod generations;
 /// gRPC in all its streaming forms.
 mod grpc;
+/// What HTTP passes.
+mod http;
 /// Bounds, and what honest clients and apps experience at them.
 mod limits;
 /// What the access log holds, whatever clients send.
@@ -37,10 +46,14 @@ mod odd_places;
 mod operation;
 /// Memory and connections run short.
 mod overload;
+/// What Envoy answers itself.
+mod own_answers;
 /// Ports without authentication.
 mod public_ports;
 /// Suspended sandboxes wake up, once.
 mod resume;
+/// Which requests are sent again.
+mod retries;
 /// The gateway's token changes hands.
 mod rotation;
 /// Hosts lead to sandboxes, and nothing of a request is rewritten.
