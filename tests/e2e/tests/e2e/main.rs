@@ -6,6 +6,7 @@
     reason = "helpers of tests may fail like the tests that call them"
 )]
 
+mod scripted;
 mod support;
 
 /// Nothing is forwarded unless the filter says so, and never out of the sandboxes' network.
@@ -20,6 +21,8 @@ mod decisions;
 mod draining;
 /// Ports open and close at once.
 mod exposure;
+/// Headers and trailers that do not cross the edge.
+mod fields;
 /// What apps are told of the client.
 mod forwarding;
 /// Addresses are handed from sandbox to sandbox, connections are not.
@@ -31,6 +34,10 @@ mod odd_places;
 mod operation;
 /// Ports without authentication.
 mod public_ports;
+/// Who may read denials.
+mod readers;
+/// Statuses that a sandbox must not send.
+mod responses;
 /// Suspended sandboxes wake up, once.
 mod resume;
 /// The gateway's token changes hands.
