@@ -345,7 +345,7 @@ fn judge_preflight(
     }
     match preflight {
         Preflight::Trusted(origin) => Ok(Decision::AnswerPreflight { origin: origin.clone() }),
-        Preflight::Untrusted => Err(Denial::CrossOrigin),
+        Preflight::Untrusted => Err(Denial::PreflightOrigin),
     }
 }
 

@@ -8,6 +8,7 @@
 //! 4. [`ingress`]: [`ingress::decide`], the only maker of a [`ingress::Permit`].
 //! 5. [`denial`]: every reason to refuse, in one table.
 //! 6. [`hygiene`]: what must not cross the gateway; [`websocket`]: what an upgrade lacks.
+//! 7. [`response`]: whether the sandbox's response may go on; [`recipient`]: who reads a denial.
 //!
 //! The way of a connection out of a sandbox is [`egress`].
 
@@ -24,4 +25,6 @@ pub mod host;
 pub mod hygiene;
 pub mod ingress;
 pub mod origin;
+pub mod recipient;
+pub mod response;
 pub mod websocket;

@@ -18,5 +18,7 @@ mod hygiene_table;
 mod oracle;
 mod origin_table;
 mod properties;
+mod response_table;
 mod support;
+mod trailers_table;
 mod websocket_table;

@@ -15,7 +15,8 @@ use sandgate_policy::gateway::{Change, Identity, Sandbox};
 use sandgate_policy::head::Head;
 use sandgate_policy::hygiene;
 use sandgate_policy::ingress::{Decision, Request};
-use sandgate_policy::websocket;
+use sandgate_policy::recipient::Recipient;
+use sandgate_policy::response::Exchange;
 
 use crate::apply;
 use crate::clock::{Clock, Now};
@@ -23,7 +24,7 @@ use crate::feed::{Feed, News};
 use crate::live::{Live, LiveStream};
 use crate::lookups::{self, Fact, Flight, Key, Lookups};
 use crate::metrics::{Asked, Metrics};
-use crate::reply::{self, Shape};
+use crate::reply;
 use crate::waiting::{Verdict, Waiting};
 
 /// Ticks between two looks at live streams.
@@ -77,7 +78,7 @@ impl Gateway {
 
     /// A request has come; its stream is the effective context.
     pub(crate) fn arrive(&mut self, id: u32, head: Head<'_>) -> Action {
-        let shape = Shape::of(head);
+        let recipient = Recipient::of(head, &self.config);
         let inquiry = match Request::parse(head, &self.config) {
             Ok(Request::Sandbox(inquiry)) => *inquiry,
             Ok(Request::Api) => {
@@ -86,16 +87,16 @@ impl Gateway {
                         apply::record("api");
                         Action::Continue
                     }
-                    Err(_) => self.refuse(Denial::SandboxUpstreamError, shape, None),
+                    Err(_) => self.refuse(Denial::SandboxUpstreamError, &recipient, None),
                 };
             }
-            Err(denial) => return self.refuse(denial, shape, None),
+            Err(denial) => return self.refuse(denial, &recipient, None),
         };
         let now = self.clock.now();
         self.start();
         // Without room to wait, only what is known already counts, and nothing is asked.
         let has_room = self.waiting.len() < self.config.limits().waiters;
-        let mut waiting = Waiting::new(inquiry, head, shape, now.ms, &self.config, has_room);
+        let mut waiting = Waiting::new(inquiry, head, recipient, now.ms, &self.config, has_room);
         match self.step(id, &mut waiting, now) {
             Verdict::Wait => {
                 self.waiting.insert(id, waiting);
@@ -106,36 +107,10 @@ impl Gateway {
             Verdict::Decided(
                 Decision::Deny(Denial::AuthServiceUnavailable | Denial::SandboxUpstreamError),
                 _,
-            ) if !has_room => self.refuse(Denial::SandboxNotReady, shape, None),
+            ) if !has_room => self.refuse(Denial::SandboxNotReady, &waiting.recipient, None),
             Verdict::Decided(decision, retry_after) => {
                 self.carry_out(id, waiting, decision, retry_after, head)
             }
-        }
-    }
-
-    /// More of a permitted stream has come than the head of its request; its stream is the effective
-    /// context.
-    pub(crate) fn clean(&mut self, id: u32, direction: Direction) {
-        let Some(live) = self.live.get(id) else { return };
-        let cleaned = stream::headers(direction).and_then(|headers| {
-            let changes = match direction {
-                Direction::Response | Direction::ResponseTrailers => {
-                    hygiene::clean_response(&headers, &live.authority)
-                }
-                Direction::Request | Direction::RequestTrailers => {
-                    hygiene::clean_trailers(Head::new(&headers), &self.config, live.credential())
-                }
-            };
-            apply::change(direction, &changes)?;
-            if live.lacks_key && direction == Direction::Response {
-                apply::change(direction, &websocket::complete_answer(&headers))?;
-            }
-            Ok(())
-        });
-        // What can't be cleaned must not go on.
-        if cleaned.is_err() {
-            self.metrics.host_error();
-            let _ = stream::reset();
         }
     }
 
@@ -190,10 +165,10 @@ impl Gateway {
     }
 
     /// Refuses the request of the effective stream.
-    fn refuse(&mut self, denial: Denial, shape: Shape, retry_after: Option<u32>) -> Action {
+    fn refuse(&mut self, denial: Denial, to: &Recipient, retry_after: Option<u32>) -> Action {
         self.metrics.denial(denial);
         apply::record(denial.code());
-        if reply::deny(denial, shape, retry_after).is_err() {
+        if reply::deny(denial, to, retry_after).is_err() {
             self.metrics.host_error();
         }
         // After a local reply a stream must stay where it is.
@@ -209,20 +184,18 @@ impl Gateway {
         retry_after: Option<u32>,
         head: Head<'_>,
     ) -> Action {
-        let shape = waiting.shape;
+        let Waiting { inquiry, recipient, .. } = waiting;
         match decision {
             Decision::Permit(permit) => {
-                let used = waiting.inquiry.credential();
+                let used = inquiry.credential();
                 if apply::permit(&permit, head, &self.config, used).is_err() {
                     self.metrics.host_error();
-                    return self.refuse(Denial::SandboxUpstreamError, shape, None);
+                    return self.refuse(Denial::SandboxUpstreamError, &recipient, None);
                 }
                 self.metrics.permit();
                 apply::record("permit");
-                let authority = head.first(":authority").unwrap_or_default().to_vec();
-                let inquiry = waiting.inquiry;
-                let lacks_key = websocket::lacks_key(head);
-                self.live.insert(id, LiveStream { inquiry, permit, authority, lacks_key });
+                let exchange = Exchange::of(head);
+                self.live.insert(id, LiveStream { inquiry, permit, exchange, recipient });
                 Action::Continue
             }
             Decision::AnswerPreflight { origin } => {
@@ -233,9 +206,9 @@ impl Gateway {
                 }
                 Action::Pause
             }
-            Decision::Deny(denial) => self.refuse(denial, shape, retry_after),
+            Decision::Deny(denial) => self.refuse(denial, &recipient, retry_after),
             // `step` turns a resume into a wait or a denial; this is what is left if it did not.
-            Decision::Resume(_) => self.refuse(Denial::SandboxNotReady, shape, retry_after),
+            Decision::Resume(_) => self.refuse(Denial::SandboxNotReady, &recipient, retry_after),
         }
     }
 
@@ -261,7 +234,7 @@ impl Gateway {
                     }
                     Err(_) => {
                         self.metrics.host_error();
-                        self.refuse(Denial::SandboxUpstreamError, waiting.shape, None);
+                        self.refuse(Denial::SandboxUpstreamError, &waiting.recipient, None);
                     }
                 }
                 self.back_to_root();

@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use sandgate_policy::credential::Credential;
 use sandgate_policy::gateway::Change;
 use sandgate_policy::ingress::{Inquiry, Permit};
+use sandgate_policy::recipient::Recipient;
+use sandgate_policy::response::Exchange;
 
 /// One forwarded stream. No `Debug`: the inquiry may hold a secret.
 pub(crate) struct LiveStream {
     pub(crate) inquiry: Inquiry,
     pub(crate) permit: Permit,
-    pub(crate) authority: Vec<u8>,
-    /// It is a WebSocket over HTTP/2.
-    pub(crate) lacks_key: bool,
+    /// What its response is judged by.
+    pub(crate) exchange: Exchange,
+    /// Who reads what the gateway answers in the sandbox's place.
+    pub(crate) recipient: Recipient,
 }
 
 impl LiveStream {

@@ -5,11 +5,11 @@ use sandgate_policy::denial::Denial;
 use sandgate_policy::gateway::{Identity, Sandbox, SandboxState};
 use sandgate_policy::head::Head;
 use sandgate_policy::ingress::{Decision, Facts, Inquiry, Known, ResumePermit, decide};
+use sandgate_policy::recipient::Recipient;
 
 use crate::clock::Now;
 use crate::gateway::Gateway;
 use crate::lookups::{Fact, Key};
-use crate::reply::Shape;
 
 /// How long a client says that it waits for an answer, in milliseconds.
 const CLIENT_TIMEOUT_HEADER: &str = "x-tensorlake-request-timeout-ms";
@@ -26,7 +26,7 @@ const RESUME_PAUSE_MS: u64 = 250;
 /// A request that is not decided. No `Debug`: it may hold a secret.
 pub(crate) struct Waiting {
     pub(crate) inquiry: Inquiry,
-    pub(crate) shape: Shape,
+    pub(crate) recipient: Recipient,
     arrived_at: u64,
     deadline: u64,
     patience: u64,
@@ -57,7 +57,7 @@ impl Waiting {
     pub(crate) fn new(
         inquiry: Inquiry,
         head: Head<'_>,
-        shape: Shape,
+        recipient: Recipient,
         now: u64,
         config: &IngressConfig,
         has_room: bool,
@@ -69,7 +69,7 @@ impl Waiting {
         };
         Self {
             inquiry,
-            shape,
+            recipient,
             arrived_at: now,
             deadline: now
                 .saturating_add(u64::from(config.control_plane().timeout_ms).saturating_mul(3))

@@ -12,7 +12,7 @@ use crate::filter_state::FilterState;
 use crate::headers::Headers;
 use crate::module;
 use crate::shared::Log;
-use crate::stream::{Ending, Outcome, StreamState};
+use crate::stream::{Ending, Outcome, Side, StreamState};
 use crate::vm::Vm;
 use crate::world::World;
 
@@ -218,6 +218,25 @@ impl Stream {
     /// when the request is over.
     pub fn respond(&self, headers: Headers) -> Option<Headers> {
         self.act(|vm, id| vm.response(id, headers))
+    }
+
+    /// What Envoy says of the stream from now on: `response.code_details`, say.
+    pub fn set_attribute(&self, name: &str, value: &str) {
+        self.act(|vm, id| {
+            if let Some(stream) = vm.state_mut().streams.get_mut(&id) {
+                stream.attributes.insert(name.to_owned(), value.into());
+            }
+        });
+    }
+
+    /// The client ends its request with these trailers. Returns them as the upstream gets them.
+    pub fn send_trailers(&self, trailers: Headers) -> Option<Headers> {
+        self.act(|vm, id| vm.trailers(id, Side::Downstream, trailers))
+    }
+
+    /// The upstream ends its response with these trailers. Returns them as the client gets them.
+    pub fn respond_with_trailers(&self, trailers: Headers) -> Option<Headers> {
+        self.act(|vm, id| vm.trailers(id, Side::Upstream, trailers))
     }
 
     /// The exchange ends as it should.

@@ -51,6 +51,13 @@ pub(crate) enum Ending {
     Completed,
 }
 
+/// Who sends trailers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    Downstream,
+    Upstream,
+}
+
 /// What stands in the filter state before the filter: an upstream that leads nowhere.
 const BLACK_HOLE: &str = "black-hole.invalid";
 
@@ -66,6 +73,8 @@ pub(crate) struct StreamState {
     /// Whether the filter may read the response headers now.
     pub(crate) response_readable: bool,
     pub(crate) response_started: bool,
+    /// Trailers that the filter may look at now, and of which side they are.
+    pub(crate) trailers: Option<(Side, Headers)>,
     pub(crate) paused: bool,
     /// The filter has sent a reply. Envoy accepts no second one.
     pub(crate) reply_held: bool,
@@ -89,6 +98,7 @@ impl StreamState {
             response: Headers::new(),
             response_readable: false,
             response_started: false,
+            trailers: None,
             paused: false,
             reply_held: false,
             logging: false,

@@ -11,6 +11,7 @@
 mod http_table;
 #[path = "../../../http/wire.rs"]
 mod http_wire;
+mod scripted;
 mod support;
 
 /// Nothing is forwarded unless the filter says so, and never out of the sandboxes' network.
@@ -27,6 +28,8 @@ mod decisions;
 mod draining;
 /// Ports open and close at once.
 mod exposure;
+/// Headers and trailers that do not cross the edge.
+mod fields;
 /// What apps are told of the client.
 mod forwarding;
 /// HTTP/2 frames, for what no library sends.
@@ -50,6 +53,10 @@ mod overload;
 mod own_answers;
 /// Ports without authentication.
 mod public_ports;
+/// Who may read denials.
+mod readers;
+/// Statuses that a sandbox must not send.
+mod responses;
 /// Suspended sandboxes wake up, once.
 mod resume;
 /// Which requests are sent again.

@@ -8,7 +8,7 @@ use wasmtime::Linker;
 use super::{Guest, Hostcall, general, hostcall};
 use crate::abi::{MapType, Status, decode_pairs, encode_pairs, stream_type};
 use crate::headers::Headers;
-use crate::stream::LocalReply;
+use crate::stream::{LocalReply, Side};
 use crate::vm::{Action, VmState};
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
@@ -39,9 +39,20 @@ fn readable<'a>(guest: &'a mut Guest<'_>, map: MapType) -> Option<&'a Headers> {
             let stream = state.streams.get(&context)?;
             (stream.response_readable || stream.logging).then_some(&stream.response)
         }
-        MapType::RequestTrailers | MapType::ResponseTrailers | MapType::CallResponseTrailers => {
-            None
+        MapType::RequestTrailers | MapType::ResponseTrailers => {
+            let (side, trailers) = state.streams.get(&context)?.trailers.as_ref()?;
+            (Some(*side) == side_of(map)).then_some(trailers)
         }
+        MapType::CallResponseTrailers => None,
+    }
+}
+
+/// Whose trailers a map holds.
+fn side_of(map: MapType) -> Option<Side> {
+    match map {
+        MapType::RequestTrailers => Some(Side::Downstream),
+        MapType::ResponseTrailers => Some(Side::Upstream),
+        _ => None,
     }
 }
 
@@ -51,6 +62,10 @@ fn writable<'a>(guest: &'a mut Guest<'_>, map: MapType) -> Hostcall<&'a mut Head
     match map {
         MapType::RequestHeaders if stream.request_readable => Ok(&mut stream.request),
         MapType::ResponseHeaders if stream.response_readable => Ok(&mut stream.response),
+        MapType::RequestTrailers | MapType::ResponseTrailers => match &mut stream.trailers {
+            Some((side, trailers)) if Some(*side) == side_of(map) => Ok(trailers),
+            _ => Err(Status::BadArgument.into()),
+        },
         _ => Err(Status::BadArgument.into()),
     }
 }

@@ -8,7 +8,7 @@ use crate::connection::Attributes;
 use crate::control_plane::Response;
 use crate::headers::Headers;
 use crate::shared::PendingCall;
-use crate::stream::{Ending, LocalReply, Reply, StreamState};
+use crate::stream::{Ending, LocalReply, Reply, Side, StreamState};
 
 const CONTINUE: u32 = 0;
 
@@ -163,6 +163,20 @@ impl Vm {
         Some(headers)
     }
 
+    /// Trailers arrive. Returns them as they go on; nothing when the request is over, or when the filter
+    /// broke it off.
+    pub(crate) fn trailers(&mut self, id: u32, side: Side, trailers: Headers) -> Option<Headers> {
+        let number = count(trailers.len());
+        self.with(id, |stream| stream.trailers = Some((side, trailers)))?;
+        let callback = match side {
+            Side::Downstream => "proxy_on_request_trailers",
+            Side::Upstream => "proxy_on_response_trailers",
+        };
+        let returned = self.invoke(callback, id, &[id, number]);
+        let (_, trailers) = self.with(id, |stream| stream.trailers.take())??;
+        (returned == CONTINUE).then_some(trailers)
+    }
+
     /// Passes response headers through the filter.
     fn encode(&mut self, id: u32, headers: Headers, end_of_stream: bool) -> Option<Headers> {
         let number = count(headers.len());
@@ -235,9 +249,9 @@ impl Vm {
     }
 
     fn reply(&mut self, id: u32, reply: &LocalReply) {
-        let Some((started, (headers, body))) =
-            self.with(id, |stream| (stream.response_started, stream.local_reply(reply)))
-        else {
+        let Some((started, judged, (headers, body))) = self.with(id, |stream| {
+            (stream.response_started, stream.response_readable, stream.local_reply(reply))
+        }) else {
             return;
         };
         if started {
@@ -245,9 +259,10 @@ impl Vm {
             self.finish(id, Ending::Reset);
             return;
         }
-        let Some(headers) = self.encode(id, headers, body.is_empty()) else {
-            return;
-        };
+        // In place of a response that filters have seen, Envoy sends a reply past them.
+        let headers =
+            if judged { Some(headers) } else { self.encode(id, headers, body.is_empty()) };
+        let Some(headers) = headers else { return };
         let status = headers.value(":status").and_then(|status| status.parse().ok()).unwrap_or(0);
         self.finish(id, Ending::Replied(Reply { status, headers, body }));
     }
