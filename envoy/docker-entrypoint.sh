@@ -28,10 +28,15 @@ export SANDGATE_WASM="${SANDGATE_WASM:-$here/sandgate_ingress.wasm}"
 export SANDGATE_STREAM_IDLE_TIMEOUT="${SANDGATE_STREAM_IDLE_TIMEOUT:-3600s}"
 export SANDGATE_TRUSTED_ORIGINS="${SANDGATE_TRUSTED_ORIGINS:-[]}"
 export SANDGATE_INGRESS_LIMITS="${SANDGATE_INGRESS_LIMITS:-{\}}"
+export SANDGATE_EDGE_HEAP="${SANDGATE_EDGE_HEAP:-2147483648}"
+export SANDGATE_EDGE_CONNECTIONS="${SANDGATE_EDGE_CONNECTIONS:-50000}"
+export SANDGATE_EDGE_LOG="${SANDGATE_EDGE_LOG:-$here/edge-log.yaml}"
 
+# Its name can't be known before: the gateway token and the configuration are there, and others may write to
+# the folder around it.
 umask 077
-run="${TMPDIR:-/tmp}/sandgate"
-mkdir -p "$run"
+run=$(mktemp -d "${TMPDIR:-/tmp}/sandgate.XXXXXXXXXX")
+trap 'rm -rf "$run"' EXIT
 if [ -z "${SANDGATE_GATEWAY_TOKEN_SDS:-}" ]; then
     # Mount a file and name it in SANDGATE_GATEWAY_TOKEN_SDS to rotate the token without a restart.
     : "${SANDGATE_GATEWAY_TOKEN:?the credential for the gateway API; or SANDGATE_GATEWAY_TOKEN_SDS, a file}"

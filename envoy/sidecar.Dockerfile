@@ -1,17 +1,29 @@
 # The sidecar as an image: the agent, the official Envoy, our filter, and the programs that the agent calls.
 #
 #   make wasm && cargo build --release --package sandgate
-#   docker build -f envoy/sidecar.Dockerfile -t sandgate-sidecar .
+#   docker build -f envoy/sidecar.Dockerfile -t sandgate-sidecar \
+#     --build-arg ENVOY_IMAGE=envoyproxy/envoy:v1.40.0@sha256:… .
 #   docker run --cap-add NET_ADMIN --security-opt systempaths=unconfined … sandgate-sidecar --sandbox-interface …
 #
 # Built from the repository's root. The program has to fit the C library of BASE: built on Debian 13, it fits
 # this one. docs/sidecar.md says where it has to run and what it takes.
-ARG ENVOY_IMAGE=envoyproxy/envoy:v1.40.0
-ARG BASE=debian:trixie-slim
+#
+# ENVOY_IMAGE has no default: a tag can be moved to another image, so you name the digest that you have
+# checked. `docker buildx imagetools inspect envoyproxy/envoy:v1.40.0` prints it.
+ARG ENVOY_IMAGE
+# The digest of August 2026, of all platforms, as Docker's official images list it.
+ARG BASE=debian:trixie-slim@sha256:3a39a0592364683e6bab97937b72cad5a8fa6dcbbee90edb3bb48c7f8e94f258
 
 FROM ${ENVOY_IMAGE} AS envoy
 
 FROM ${BASE}
+# Images that only this machine has, have no digest in their name: UNPINNED=yes takes them.
+ARG ENVOY_IMAGE
+ARG BASE
+ARG UNPINNED=no
+RUN for image in "$ENVOY_IMAGE" "$BASE"; do case "$UNPINNED $image" in "no "*@sha256:* | "yes "*) ;; *) \
+      echo "error: an image is \`$image\`, which has no digest; name it like name:tag@sha256:..." >&2; exit 1 ;; \
+    esac; done
 # A BASE of your own that has them is left as it is.
 RUN { command -v nft && command -v ip && command -v setpriv; } >/dev/null || { \
       apt-get update \

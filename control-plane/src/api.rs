@@ -17,6 +17,7 @@ mod requests;
 mod sandboxes;
 mod spec;
 mod target;
+mod unsupported;
 mod urls;
 
 use axum::Router;
@@ -68,5 +69,5 @@ pub fn router(api: Api, bounds: Bounds) -> Router {
         )
         .with_state(api)
         .route("/readyz", get(move || ready(fleet)));
-    bounded(with_fallbacks(router), bounds)
+    bounded(with_fallbacks(router).fallback(unsupported::answer), bounds)
 }

@@ -10,6 +10,7 @@ mod reports;
 mod restore;
 mod resume;
 mod steps;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -20,8 +21,9 @@ use sandgate_policy::host::SandboxRef;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::leftovers::Rounds;
 use self::locks::KeyedLocks;
-pub use self::reports::{News, ReportError};
+pub use self::reports::{Ignored, News, ReportError, Reported};
 use self::resume::Flights;
 pub use self::resume::{ResumeError, ResumePolicy};
 use crate::db::Db;
@@ -36,6 +38,11 @@ pub struct FleetSettings {
     pub public_resume_interval: Duration,
     /// After a failed resume, requests don't try again for this long.
     pub failed_resume_pause: Duration,
+    /// How long one attempt at what the runtime failed to do before may take.
+    pub leftover_timeout: Duration,
+    /// In one round of such attempts, none begins after that: what failed meanwhile has its turn in the
+    /// next round.
+    pub leftover_round: Duration,
 }
 
 impl Default for FleetSettings {
@@ -43,6 +50,8 @@ impl Default for FleetSettings {
         Self {
             public_resume_interval: Duration::from_secs(10),
             failed_resume_pause: Duration::from_secs(1),
+            leftover_timeout: Duration::from_secs(30),
+            leftover_round: Duration::from_secs(60),
         }
     }
 }
@@ -61,8 +70,7 @@ struct Inner {
     settings: FleetSettings,
     locks: KeyedLocks,
     flights: Mutex<Flights>,
-    /// Suspensions that the runtime did not confirm, with the generation that was to end.
-    unconfirmed: Mutex<BySandbox<u64>>,
+    rounds: tokio::sync::Mutex<Rounds>,
 }
 
 /// Why a sandbox can't be suspended.
@@ -112,7 +120,7 @@ impl Fleet {
                 settings,
                 locks: KeyedLocks::default(),
                 flights: Mutex::new(Flights::default()),
-                unconfirmed: Mutex::default(),
+                rounds: tokio::sync::Mutex::default(),
             }),
         }
     }

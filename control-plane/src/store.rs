@@ -258,6 +258,19 @@ pub trait Sandboxes {
     /// The store can't be read.
     fn sandboxes_in(&self, state: SandboxState) -> Result<Vec<Sandbox>>;
 
+    /// All sandboxes of the deployment whose suspension the runtime did not confirm.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn unconfirmed_suspensions(&self) -> Result<Vec<Sandbox>>;
+
+    /// Notes that the runtime confirmed a suspension, or refused it for good, if the sandbox has not
+    /// run since `generation`. That changes nothing that filters know, so it is no change.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    fn confirm_suspension(&self, id: &SandboxId, generation: u64) -> Result<()>;
+
     /// Changes what an owner may change; ports and flag, and the network policy, leave a line each
     /// in the audit log.
     ///
@@ -274,6 +287,8 @@ pub trait Sandboxes {
 
     /// Takes a step if the sandbox is in one of the states of `from`; `None` if it is not (any
     /// more). Of several who try, one wins.
+    ///
+    /// A step to [`Transition::Pending`], and a move from one address to another, begin a placement.
     ///
     /// An address belongs to one sandbox at a time. A step to [`Transition::Running`] takes it away
     /// from the one that has it, in the same transaction and with a change of its own.

@@ -12,10 +12,12 @@ mod suite {
     mod command_line;
     mod contract;
     mod contract_bounds;
+    mod contract_placements;
     mod contract_principals;
     mod contract_sandboxes;
     mod feed;
     mod gateway;
+    mod leftovers;
     mod listener;
     mod local_runtime;
     mod network_policy;

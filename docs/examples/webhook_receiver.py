@@ -6,7 +6,7 @@ usage: docs/examples/webhook_receiver.py --secret-file FILE --program PROGRAM [-
 
 Each sandbox is a process on this machine with a loopback address of its own; there is no isolation.
 Put your platform in the place of `Platform`. What every receiver has to get right is in `Receiver`:
-who calls, how old the call is, and that a call which comes twice is done once. docs/webhook.md has
+who calls, how old the call is, and that a call which comes twice or late is done once. docs/webhook.md has
 the rules. Python 3.9 or newer, nothing else.
 """
 
@@ -86,6 +86,8 @@ class Sandbox:
         self.state = "terminated"
         self.address = None
         self.process = None
+        # The newest one that a call was about; a report about the sandbox names it.
+        self.placement = 0
         self.steps = {}
         self.guard = threading.Lock()
 
@@ -122,7 +124,11 @@ class Fleet:
             sandbox = self.sandboxes.setdefault(subject["id"], Sandbox())
             # The key is what tells a call that comes again, perhaps much later, from a new one.
             step = sandbox.steps.get(key)
+            if step is None and subject["placement"] < sandbox.placement:
+                # It is about a stay that has ended: somebody sent it again, or it was long on its way.
+                return 200, now(sandbox)
             if step is None:
+                sandbox.placement = subject["placement"]
                 step = sandbox.steps[key] = Step(lambda: self.take(action, sandbox, subject))
         step.thread.join(ANSWER_WITHIN)
         if step.thread.is_alive():
@@ -135,8 +141,7 @@ class Fleet:
                 return 422, {"error": str(step.failure)}
             print(f"{action} {subject['id']}: {step.failure}", file=sys.stderr, flush=True)
             return 500, {"error": "see the receiver's log"}
-        # Always what is so now, not what was so when the step was taken.
-        return 200, {"state": sandbox.state, **({"address": sandbox.address} if sandbox.address else {})}
+        return 200, now(sandbox)
 
     def take(self, action, sandbox, subject):
         with sandbox.guard:
@@ -157,6 +162,11 @@ class Fleet:
                 self.platform.end(sandbox.process)
 
 
+def now(sandbox):
+    """Always what is so now, not what was so when the step was taken."""
+    return {"state": sandbox.state, **({"address": sandbox.address} if sandbox.address else {})}
+
+
 class Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     secret = b""
@@ -175,7 +185,7 @@ class Receiver(BaseHTTPRequestHandler):
         try:
             call = json.loads(body)
             action, key, subject = call["action"], call["idempotency_key"], call["sandbox"]
-            known = action in ("start", "suspend", "resume", "stop")
+            known = action in ("start", "suspend", "resume", "stop") and isinstance(subject["placement"], int)
         except (ValueError, KeyError, TypeError):
             known = False
         if not known:

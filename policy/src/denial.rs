@@ -2,9 +2,21 @@
 //!
 //! What a caller may learn follows the status: 401 is "who are you", and the same for a sandbox
 //! that does not exist; 404 is "no, and you may not know whether it exists"; 403 is "no, and you may
-//! know"; 503 promises that nothing was forwarded, so that clients may replay.
+//! know"; 503 promises that nothing was forwarded, so that clients may replay; 502 is about a response,
+//! so the request was forwarded.
 
-/// Why a request was not forwarded.
+/// Why a response of a sandbox is not passed on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum InvalidResponse {
+    /// A success in response to a WebSocket upgrade, but not 101.
+    NotSwitched,
+    /// A status that is no final one.
+    Status,
+    /// 101, though no WebSocket was asked for, or the response names another protocol.
+    SwitchedProtocols,
+}
+
+/// Why a client gets an answer of the gateway instead of the sandbox's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Denial {
     /// The control plane can't say whether the credential is good.
@@ -19,6 +31,8 @@ pub enum Denial {
     InvalidRequest(&'static str),
     /// A user port that the owner has not exposed.
     PortNotExposed,
+    /// A CORS preflight of an origin that is not trusted.
+    PreflightOrigin,
     /// A PAT or session without organization and project.
     ProjectContextRequired,
     /// Unknown, terminated, or another project's sandbox.
@@ -33,6 +47,8 @@ pub enum Denial {
     TooManyRequests,
     /// No credential, and the port is not public (or does not exist).
     Unauthenticated,
+    /// The sandbox answered, but its response must not be passed on.
+    UpstreamInvalid(InvalidResponse),
 }
 
 impl Denial {
@@ -41,7 +57,7 @@ impl Denial {
     pub fn code(self) -> &'static str {
         match self {
             Self::AuthServiceUnavailable => "AUTH_SERVICE_UNAVAILABLE",
-            Self::CrossOrigin => "CROSS_ORIGIN",
+            Self::CrossOrigin | Self::PreflightOrigin => "CROSS_ORIGIN",
             Self::InvalidCredentials => "INVALID_CREDENTIALS",
             Self::InvalidHost(_) => "INVALID_HOST",
             Self::InvalidRequest(_) => "INVALID_REQUEST",
@@ -53,11 +69,12 @@ impl Denial {
             Self::SandboxUpstreamError => "SANDBOX_UPSTREAM_ERROR",
             Self::TooManyRequests => "TOO_MANY_REQUESTS",
             Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::UpstreamInvalid(_) => "UPSTREAM_INVALID",
         }
     }
 
     /// All codes, for metrics that are defined before they count.
-    pub const CODES: [&'static str; 13] = [
+    pub const CODES: [&'static str; 14] = [
         "AUTH_SERVICE_UNAVAILABLE",
         "CROSS_ORIGIN",
         "INVALID_CREDENTIALS",
@@ -71,6 +88,7 @@ impl Denial {
         "SANDBOX_UPSTREAM_ERROR",
         "TOO_MANY_REQUESTS",
         "UNAUTHENTICATED",
+        "UPSTREAM_INVALID",
     ];
 
     /// HTTP status (RFC 9110, section 15).
@@ -79,13 +97,14 @@ impl Denial {
         match self {
             Self::InvalidHost(_) | Self::InvalidRequest(_) | Self::ProjectContextRequired => 400,
             Self::InvalidCredentials | Self::Unauthenticated => 401,
-            Self::CrossOrigin | Self::PortNotExposed => 403,
+            Self::CrossOrigin | Self::PortNotExposed | Self::PreflightOrigin => 403,
             Self::SandboxNotFound => 404,
             Self::TooManyRequests => 429,
             Self::AuthServiceUnavailable
             | Self::SandboxNotReady
             | Self::SandboxNotRunning
             | Self::SandboxUpstreamError => 503,
+            Self::UpstreamInvalid(_) => 502,
         }
     }
 
@@ -105,6 +124,10 @@ impl Denial {
             Self::PortNotExposed => {
                 "the port is not exposed; its owner can add it to the sandbox's exposed_ports"
             }
+            // A browser sends a preflight without any credential, so no credential can help.
+            Self::PreflightOrigin => {
+                "pages of this origin may not use this port; the operator can add the origin to trusted_origins, or the sandbox's owner can make the port public"
+            }
             Self::ProjectContextRequired => {
                 "a personal access token or session needs the X-Forwarded-Organization-Id and X-Forwarded-Project-Id headers (on a WebSocket also organizationId and projectId in the query)"
             }
@@ -121,6 +144,15 @@ impl Denial {
             Self::TooManyRequests => "the sandbox has too many requests in flight; try again",
             Self::Unauthenticated => {
                 "a credential is needed: an API key, a personal access token or a session"
+            }
+            Self::UpstreamInvalid(InvalidResponse::NotSwitched) => {
+                "the service in the sandbox did not open the WebSocket: it answered by a success other than 101"
+            }
+            Self::UpstreamInvalid(InvalidResponse::Status) => {
+                "the service in the sandbox sent a response whose status is not one of 200 to 599"
+            }
+            Self::UpstreamInvalid(InvalidResponse::SwitchedProtocols) => {
+                "the service in the sandbox switched to a protocol that the request did not ask for"
             }
         };
         text.to_owned()

@@ -23,6 +23,11 @@ impl<'a> Head<'a> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
+    /// All pairs but the pseudo-headers, in order.
+    pub fn fields(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.iter().filter(|(name, _)| !name.starts_with(':'))
+    }
+
     /// Every value of `name`, in order.
     pub fn all(self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.iter().filter(move |(n, _)| *n == name).map(|(_, value)| value)

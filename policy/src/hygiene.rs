@@ -1,15 +1,22 @@
 //! Step 6: what must not cross the gateway, in either direction.
 //!
 //! A sandbox never receives a platform secret that can be recognized, nor anything that looks as
-//! if the platform had said it. What it answers can't plant the platform's cookies.
+//! if the platform had said it. Its response can't plant the platform's cookies or steer the proxies in
+//! front of the edge. Trailers carry nothing that belongs into headers.
+
+pub(crate) mod names;
 
 use crate::config::IngressConfig;
 use crate::context::{ORGANIZATION_HEADER, PROJECT_HEADER};
 use crate::cookie::{settable, without_secrets};
 use crate::credential::{Credential, Place, bearer_token};
-use crate::head::{Head, Headers};
+use crate::head::Head;
 use crate::host::normalize;
 use crate::ingress::Caller;
+
+use self::names::{
+    CLAIMS, INTERNAL, INTERNAL_TO_API, NOT_IN_TRAILERS, Name, SET_BY_ENVOY, STEERING,
+};
 
 /// A change to a header map.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,32 +29,9 @@ pub enum HeaderChange {
     Add(String, Vec<u8>),
 }
 
-/// Prefixes of headers that only the platform may set.
-const INTERNAL_PREFIXES: [&str; 4] =
-    ["x-tensorlake-sandbox-", "x-tensorlake-route-hint", "x-sandgate-", "x-envoy-"];
-
-/// Headers in which a proxy tells apps of the client. A client's own word for it reaches none of them:
-/// Envoy has replaced these two, and what it does not set is removed.
-const SET_BY_ENVOY: [&str; 2] = ["x-forwarded-for", "x-forwarded-proto"];
-const FORWARDING_PREFIX: &str = "x-forwarded-";
-/// The same by other names: RFC 7239's, and those of well-known proxies.
-const FORWARDING: [&str; 6] = [
-    "forwarded",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
-];
-
 /// A bare platform secret in a header or cookie that is none of the usual ones is at least this
 /// long; words that only start like one (the locale `tl_PH`) are shorter.
 const BARE_SECRET_MIN: usize = 20;
-
-/// Many servers read `_` and `-` in header names as the same (CGI, WSGI), so both are judged alike.
-fn canonical(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
-}
 
 /// What to change in a request before a sandbox gets it.
 ///
@@ -61,18 +45,12 @@ pub fn clean_request(
     caller: Option<&Caller>,
 ) -> Vec<HeaderChange> {
     let mut changes = Vec::new();
-    for (name, value) in head.iter().filter(|(name, _)| !name.starts_with(':')) {
-        let canonical = canonical(name);
-        let internal = INTERNAL_PREFIXES.iter().any(|prefix| canonical.starts_with(prefix));
+    for (name, value) in head.fields() {
+        let folded = Name::new(name);
         // By the name as it came: `x_forwarded_for` is not what Envoy has set.
-        let claimed = !SET_BY_ENVOY.contains(&name)
-            && (canonical.starts_with(FORWARDING_PREFIX)
-                || FORWARDING.contains(&canonical.as_str()));
-        if internal || claimed || is_secret(&canonical, value, config, used) {
-            let removal = HeaderChange::Remove(name.to_owned());
-            if !changes.contains(&removal) {
-                changes.push(removal);
-            }
+        let claimed = CLAIMS.have(&folded) && !SET_BY_ENVOY.contains(&name);
+        if INTERNAL.have(&folded) || claimed || is_secret(&folded, value, config, used) {
+            remove(name, &mut changes);
         }
     }
     if let Some(rest) = without_secrets(head, |value| is_bare_secret(value, config, used)) {
@@ -102,31 +80,70 @@ fn names_more(value: &[u8]) -> bool {
     items.filter(|item| !item.is_empty()).any(|item| !item.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// What to change in the trailers of a request: nothing in there was verified.
+/// Adds the removal of a name, once.
+fn remove(name: &str, changes: &mut Vec<HeaderChange>) {
+    let is_it = |change: &HeaderChange| matches!(change, HeaderChange::Remove(n) if n == name);
+    if !changes.iter().any(is_it) {
+        changes.push(HeaderChange::Remove(name.to_owned()));
+    }
+}
+
+/// What to change in the trailers of a request: nothing in there was verified, and nothing in there
+/// may replace what was.
 #[must_use]
-pub fn clean_trailers(
+pub fn clean_request_trailers(
     trailers: Head<'_>,
     config: &IngressConfig,
     used: Option<&Credential>,
 ) -> Vec<HeaderChange> {
-    clean_request(trailers, config, used, None)
+    let forbidden = |name: &Name, value: &[u8]| {
+        INTERNAL.have(name)
+            || CLAIMS.have(name)
+            || NOT_IN_TRAILERS.have(name)
+            || is_secret(name, value, config, used)
+    };
+    removals(trailers, forbidden)
 }
 
-fn is_secret(name: &str, value: &[u8], config: &IngressConfig, used: Option<&Credential>) -> bool {
+/// What to change in the trailers of a response.
+#[must_use]
+pub fn clean_response_trailers(trailers: Head<'_>) -> Vec<HeaderChange> {
+    removals(trailers, |name, _| {
+        STEERING.have(name) || CLAIMS.have(name) || NOT_IN_TRAILERS.have(name)
+    })
+}
+
+/// Removes every field that is forbidden.
+fn removals(head: Head<'_>, forbidden: impl Fn(&Name, &[u8]) -> bool) -> Vec<HeaderChange> {
+    let mut changes = Vec::new();
+    for (name, value) in head.fields() {
+        if forbidden(&Name::new(name), value) {
+            remove(name, &mut changes);
+        }
+    }
+    changes
+}
+
+fn is_secret(name: &Name, value: &[u8], config: &IngressConfig, used: Option<&Credential>) -> bool {
     let in_bearer =
         |used: &Credential| matches!(used.place(), Place::PlatformBearer | Place::OtherBearer);
     let token = bearer_token(value).unwrap_or(value).trim_ascii();
-    match name {
-        // Judged one by one: the name of the first may start like a secret.
-        "cookie" => false,
-        "authorization" if used.is_some_and(in_bearer) => true,
+    // Judged one by one: the name of the first may start like a secret.
+    if name.is("cookie") {
+        return false;
+    }
+    let is_authorization = name.is("authorization");
+    if is_authorization && used.is_some_and(in_bearer) {
+        return true;
+    }
+    if is_authorization || name.is("proxy-authorization") {
         // Joined or wrapped in another scheme, it is a secret all the same.
-        "authorization" | "proxy-authorization" => value
+        return value
             .split(|b| matches!(b, b' ' | b'\t' | b',' | b'=' | b':' | b';' | b'"' | b'\''))
             .chain([token])
-            .any(|word| is_used(word, used) || config.is_platform_secret(word)),
-        _ => is_bare_secret(token, config, used),
+            .any(|word| is_used(word, used) || config.is_platform_secret(word));
     }
+    is_bare_secret(token, config, used)
 }
 
 /// Whether a value is a secret as a whole, with or without quotes or `Bearer`.
@@ -144,32 +161,23 @@ fn is_used(value: &[u8], used: Option<&Credential>) -> bool {
 /// What to change in a request to the lifecycle API: it judges credentials and context by itself.
 #[must_use]
 pub fn clean_api_request(head: Head<'_>) -> Vec<HeaderChange> {
-    let internal = |name: &str| {
-        let canonical = canonical(name);
-        canonical.starts_with("x-sandgate-") || canonical.starts_with("x-envoy-")
-    };
-    head.iter()
-        .filter(|(name, _)| internal(name))
-        .map(|(name, _)| HeaderChange::Remove(name.to_owned()))
-        .collect()
+    removals(head, |name, _| INTERNAL_TO_API.have(name))
 }
 
-/// What to change in a sandbox's answer before the client gets it. `authority` is the request's.
+/// What to change in the headers of a sandbox's response before the client gets it. `authority` is
+/// the request's.
 #[must_use]
-pub fn clean_response(headers: &Headers, authority: &[u8]) -> Vec<HeaderChange> {
-    let mut changes: Vec<HeaderChange> = headers
-        .iter()
-        .filter(|(name, _)| canonical(name).starts_with("x-sandgate-"))
-        .map(|(name, _)| HeaderChange::Remove(name.clone()))
-        .collect();
-    let host = normalize(authority).unwrap_or_default();
-    let cookies: Vec<&Vec<u8>> =
-        headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value).collect();
-    let kept: Vec<Vec<u8>> = cookies.iter().filter_map(|cookie| settable(cookie, &host)).collect();
-    if !cookies.into_iter().eq(&kept) {
-        changes.push(HeaderChange::Remove("set-cookie".into()));
-        changes
-            .extend(kept.into_iter().map(|cookie| HeaderChange::Add("set-cookie".into(), cookie)));
+pub fn clean_response(head: Head<'_>, authority: &[u8]) -> Vec<HeaderChange> {
+    let mut changes = removals(head, |name, _| STEERING.have(name));
+    if head.first("set-cookie").is_some() {
+        let host = normalize(authority).unwrap_or_default();
+        let kept: Vec<Vec<u8>> =
+            head.all("set-cookie").filter_map(|cookie| settable(cookie, &host)).collect();
+        if !head.all("set-cookie").eq(kept.iter().map(Vec::as_slice)) {
+            let name = || "set-cookie".to_owned();
+            changes.push(HeaderChange::Remove(name()));
+            changes.extend(kept.into_iter().map(|cookie| HeaderChange::Add(name(), cookie)));
+        }
     }
     changes
 }

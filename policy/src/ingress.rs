@@ -54,6 +54,12 @@ impl Request {
     /// # Errors
     /// A [`Denial`] when the host is not understood, or routing headers are duplicated or malformed.
     pub fn parse(head: Head<'_>, config: &IngressConfig) -> Result<Self, Denial> {
+        // No URI has such bytes (RFC 3986, section 2). Envoy refuses them over HTTP/1.1, but not over HTTP/2.
+        if !head.first(":path").unwrap_or_default().is_ascii() {
+            return Err(Denial::InvalidRequest(
+                "percent-encode the bytes outside ASCII in the path",
+            ));
+        }
         let authority = head
             .single(":authority")
             .map_err(|_| Denial::InvalidRequest("the Host header stands more than once"))?
@@ -396,7 +402,7 @@ fn judge_preflight(
     }
     match preflight {
         Preflight::Trusted(origin) => Ok(Decision::AnswerPreflight { origin: origin.clone() }),
-        Preflight::Untrusted => Err(Denial::CrossOrigin),
+        Preflight::Untrusted => Err(Denial::PreflightOrigin),
     }
 }
 

@@ -9,6 +9,7 @@
 //!    [`budget`] and [`places`] say how many requests may be in flight, and whose.
 //! 5. [`denial`]: every reason to refuse, in one table.
 //! 6. [`hygiene`]: what must not cross the gateway; [`websocket`]: what an upgrade lacks.
+//! 7. [`response`]: whether the sandbox's response may go on; [`recipient`]: who reads a denial.
 //!
 //! The way of a connection out of a sandbox is [`egress`].
 
@@ -27,4 +28,6 @@ pub mod hygiene;
 pub mod ingress;
 pub mod origin;
 pub mod places;
+pub mod recipient;
+pub mod response;
 pub mod websocket;

@@ -3,9 +3,9 @@
 //! A client sends an extended CONNECT (RFC 8441); Envoy makes an HTTP/1.1 upgrade of it before any
 //! filter sees it, and so it is judged like one. Two things Envoy does not do: make a
 //! `Sec-WebSocket-Key`, which RFC 6455 refuses to do without; and look whether the app agreed, which RFC
-//! 6455 says by 101 alone, and RFC 8441 by any 2xx.
+//! 6455 says by 101 alone, and RFC 8441 by any 2xx (see [`crate::response`]).
 
-use crate::head::{Head, Headers};
+use crate::head::Head;
 use crate::hygiene::HeaderChange;
 
 const KEY_HEADER: &str = "sec-websocket-key";
@@ -25,20 +25,6 @@ pub fn lacks_key(head: Head<'_>) -> bool {
 #[must_use]
 pub fn complete_request(head: Head<'_>) -> Vec<HeaderChange> {
     if lacks_key(head) { vec![HeaderChange::Set(KEY_HEADER.into(), key(head))] } else { Vec::new() }
-}
-
-/// What to change in the answer to an upgrade that came without a key.
-///
-/// An app that does not know the upgrade answers the request, by 200. Over HTTP/2 that would open a
-/// socket, and let a script of another site read the answer as if it were messages.
-#[must_use]
-pub fn complete_answer(headers: &Headers) -> Vec<HeaderChange> {
-    let status = Head::new(headers).first(":status").unwrap_or_default();
-    if status.starts_with(b"2") {
-        vec![HeaderChange::Set(":status".into(), b"502".to_vec())]
-    } else {
-        Vec::new()
-    }
 }
 
 /// Another one for each request: digits of its id, which are digits of base64 as well.

@@ -20,6 +20,8 @@ mod oracle;
 mod origin_table;
 mod places;
 mod properties;
+mod response_table;
 mod standing_table;
 mod support;
+mod trailers_table;
 mod websocket_table;

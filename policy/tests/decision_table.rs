@@ -73,6 +73,14 @@ fn a_host_that_is_not_understood_is_refused(authority: &str) -> String {
     outcome(&Req::get(authority).bearer(KEY), &world())
 }
 
+#[test_case("/caf\u{e9}"; "UTF-8 in the path")]
+#[test_case("/?name=caf\u{e9}"; "UTF-8 in the query")]
+fn a_path_that_no_uri_has_is_refused_on_every_host(path: &str) {
+    for host in [APP, "local", "api.local"] {
+        assert_eq!(outcome(&Req::get(host).bearer(KEY).path(path), &world().public()), REFUSED);
+    }
+}
+
 #[test]
 fn a_missing_or_repeated_host_is_refused() {
     let twice = Req::get(APP).and(":authority", APP).bearer(KEY);

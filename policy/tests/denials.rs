@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use sandgate_policy::denial::Denial;
+use sandgate_policy::denial::{Denial, InvalidResponse};
 use sandgate_policy::host::InvalidHost;
 
-const ALL: [Denial; 16] = [
+const ALL: [Denial; 20] = [
     Denial::AuthServiceUnavailable,
     Denial::CrossOrigin,
     Denial::InvalidCredentials,
@@ -15,6 +15,7 @@ const ALL: [Denial; 16] = [
     Denial::InvalidHost(InvalidHost::Sandbox),
     Denial::InvalidRequest("a reason"),
     Denial::PortNotExposed,
+    Denial::PreflightOrigin,
     Denial::ProjectContextRequired,
     Denial::SandboxNotFound,
     Denial::SandboxNotReady,
@@ -22,6 +23,9 @@ const ALL: [Denial; 16] = [
     Denial::SandboxUpstreamError,
     Denial::TooManyRequests,
     Denial::Unauthenticated,
+    Denial::UpstreamInvalid(InvalidResponse::NotSwitched),
+    Denial::UpstreamInvalid(InvalidResponse::Status),
+    Denial::UpstreamInvalid(InvalidResponse::SwitchedProtocols),
 ];
 
 #[test]
@@ -32,10 +36,12 @@ fn every_code_is_defined_for_metrics_and_no_other() {
 }
 
 #[test]
-fn every_denial_is_a_client_error_or_503() {
+fn every_denial_is_a_client_error_or_503_unless_the_request_was_forwarded() {
     for denial in ALL {
         let status = denial.status();
-        assert!((400..500).contains(&status) || status == 503, "{denial:?}: {status}");
+        let forwarded = matches!(denial, Denial::UpstreamInvalid(_));
+        let before = (400..500).contains(&status) || status == 503;
+        assert!(if forwarded { status == 502 } else { before }, "{denial:?}: {status}");
     }
 }
 
@@ -59,4 +65,11 @@ fn every_sentence_is_one_line_of_its_own() {
     let sentences: BTreeSet<String> = ALL.iter().map(|denial| denial.message()).collect();
     assert_eq!(sentences.len(), ALL.len());
     assert!(sentences.iter().all(|text| !text.is_empty() && !text.contains(['\n', '\r'])));
+}
+
+#[test]
+fn the_advice_for_a_preflight_does_not_ask_for_a_credential_which_no_preflight_has() {
+    let advice = Denial::PreflightOrigin.message();
+    assert!(advice.contains("trusted_origins") && advice.contains("public"), "{advice}");
+    assert!(!advice.contains("key") && !advice.contains("token"), "{advice}");
 }

@@ -1,4 +1,5 @@
-//! Egress: tables for each part, and properties against a naive reading of the rules.
+//! Egress tests: tables for each module, and properties against a reference implementation of the
+//! rules.
 
 mod address_rules;
 mod config;
@@ -14,22 +15,25 @@ mod reference;
 
 use std::net::IpAddr;
 
-use sandgate_policy::egress::{Destination, Facts, NameFact, NetworkPolicy, Operator, Policy};
+use sandgate_policy::egress::{
+    ConnectionFacts, Destination, NameFact, NetworkPolicy, Operator, Policy,
+};
 use sandgate_policy::egress::{Route, Verdict, Virtual};
 
 /// A policy as an owner writes it.
 #[track_caller]
 fn network(json: &str) -> NetworkPolicy {
-    serde_json::from_str(json).expect("the table's policy is good")
+    serde_json::from_str(json).expect("the table's policy is valid")
 }
 
 /// Settings as an operator writes them.
 #[track_caller]
 fn operator(json: &str) -> Operator {
-    serde_json::from_str(json).expect("the table's settings are good")
+    serde_json::from_str(json).expect("the table's settings are valid")
 }
 
-/// A policy under the operator of the tables: one protected range, one that counts as the internet.
+/// A policy under the tables' operator settings: one protected range, and one range that counts as
+/// globally routable.
 #[track_caller]
 fn policy(json: &str) -> Policy {
     let operator = operator(r#"{"protected": ["10.9.0.0/16"], "also_global": ["203.0.113.0/24"]}"#);
@@ -37,10 +41,10 @@ fn policy(json: &str) -> Policy {
 }
 
 fn ip(text: &str) -> IpAddr {
-    text.parse().expect("the table's address is good")
+    text.parse().expect("the table's address is valid")
 }
 
-/// `allow`, where it goes and the rule; or `deny` and the rule.
+/// The verdict as text: `allow`, the route and the rule; or `deny` and the rule.
 fn text(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Allow(permit) => match permit.route() {
@@ -51,7 +55,7 @@ fn text(verdict: &Verdict) -> String {
     }
 }
 
-/// Decides about `destination`, which is an address, or `virtual` and a name or `*`.
+/// Decides about `destination`: an address, or `virtual` followed by a name or `*`.
 #[track_caller]
 fn decide(policy: &Policy, destination: &str, sni: &str, host: &str) -> String {
     let destination = match destination.strip_prefix("virtual ") {
@@ -64,6 +68,10 @@ fn decide(policy: &Policy, destination: &str, sni: &str, host: &str) -> String {
         "" => NameFact::Absent,
         host => NameFact::from_authority(host.as_bytes()),
     };
-    let facts = Facts { destination: &destination, sni: NameFact::from_sni(sni.as_bytes()), host };
+    let facts = ConnectionFacts {
+        destination: &destination,
+        sni: NameFact::from_sni(sni.as_bytes()),
+        host,
+    };
     text(&policy.decide(&facts))
 }

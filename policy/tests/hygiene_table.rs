@@ -2,13 +2,12 @@
 
 use sandgate_policy::credential::Credential;
 use sandgate_policy::head::Head;
-use sandgate_policy::hygiene::{
-    HeaderChange, clean_api_request, clean_request, clean_response, clean_trailers,
-};
+use sandgate_policy::hygiene::{HeaderChange, clean_api_request, clean_request, clean_response};
 use sandgate_policy::ingress::Caller;
 use test_case::test_case;
 
 use crate::support::{APP, KEY, PAT, Req, SESSION, config};
+use crate::trailers_table;
 
 /// Headers after changes were applied in order, as Envoy would.
 pub(crate) fn apply(
@@ -30,7 +29,7 @@ pub(crate) fn apply(
 }
 
 /// `name: value` of all but pseudo-headers.
-fn text(headers: &[(String, Vec<u8>)]) -> Vec<String> {
+pub(crate) fn text(headers: &[(String, Vec<u8>)]) -> Vec<String> {
     let shown = headers.iter().filter(|(name, _)| !name.starts_with(':'));
     shown.map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect()
 }
@@ -77,7 +76,12 @@ const NOTHING: [&str; 0] = [];
 #[test_case("accept-language", "tl_PH, tl;q=0.9"; "a word that starts like a secret")]
 #[test_case("x-forwarded-for", "203.0.113.9"; "the client's address, which Envoy has set")]
 #[test_case("x-forwarded-proto", "https"; "whether it came by TLS, which Envoy has set")]
-#[test_case("x-forwarded", "1"; "a name that is none of the family")]
+#[test_case("forward", "1"; "a name that is none of the family")]
+#[test_case("x-forwardedly", "1"; "another one")]
+#[test_case("x.app", "1"; "a name with a dot")]
+#[test_case("x-client-ip-policy", "strict"; "a name that starts like a claimed address")]
+#[test_case("proxy-features", "1"; "a name that starts like the one of httpoxy")]
+#[test_case("x-original-url", "/a"; "a path for apps that take it, which decides nothing here")]
 #[test_case("via", "1.1 proxy"; "the proxies on the way, which nobody trusts with anything")]
 #[test_case("traceparent", "00-00000000000000000000000000000001-0000000000000001-01"; "a trace")]
 #[test_case("x-tensorlake-request-timeout-ms", "1000"; "the clients' time limit")]
@@ -140,6 +144,31 @@ fn what_belongs_to_the_app_arrives_untouched(name: &str, value: &str) {
 #[test_case("x-client-ip", "192.0.2.1".into(); "an address by a third name")]
 #[test_case("true-client-ip", "192.0.2.1".into(); "an address as a delivery network tells it")]
 #[test_case("cf-connecting-ip", "192.0.2.1".into(); "and as another one does")]
+#[test_case("client-ip", "192.0.2.1".into(); "an address as PHP and Rails look for it")]
+#[test_case("client_ip", "192.0.2.1".into(); "the same in another spelling")]
+#[test_case("http-client-ip", "192.0.2.1".into(); "an address as Java programs look for it")]
+#[test_case("http_x_forwarded_for", "192.0.2.1".into(); "and by the name of the CGI variable")]
+#[test_case("wl-proxy-client-ip", "192.0.2.1".into(); "an address as an application server looks for it")]
+#[test_case("x-cluster-client-ip", "192.0.2.1".into(); "an address by a fourth name")]
+#[test_case("x-original-forwarded-for", "192.0.2.1".into(); "an address that a proxy has moved")]
+#[test_case("x-forwarded", "for=192.0.2.1".into(); "the older name of RFC 7239's header")]
+#[test_case("forwarded-for", "192.0.2.1".into(); "another older name")]
+#[test_case("forwarded-proto", "https".into(); "and its scheme")]
+#[test_case("x-scheme", "https".into(); "a scheme that Tornado believes")]
+#[test_case("front-end-https", "on".into(); "a scheme by an older name")]
+#[test_case("client-cert", ":MII=:".into(); "a certificate, by RFC 9440")]
+#[test_case("ssl-client-verify", "SUCCESS".into(); "a certificate as proxies vouch for it")]
+#[test_case("proxy", "http://evil.test".into(); "httpoxy")]
+#[test_case("x.forwarded.project.id", "proj_evil".into(); "a claimed project with dots")]
+#[test_case("x-forwarded.project_id", "proj_evil".into(); "a claimed project with everything")]
+#[test_case("x!forwarded#project$id", "proj_evil".into(); "a claimed project with marks")]
+#[test_case("x%forwarded&project'id", "proj_evil".into(); "and with others")]
+#[test_case("x*forwarded+project^id", "proj_evil".into(); "and with more")]
+#[test_case("x`forwarded|project~id", "proj_evil".into(); "and with the last ones that a name may hold")]
+#[test_case("x.forwarded.for", "192.0.2.1".into(); "a claimed address with dots")]
+#[test_case("x.sandgate.principal", "admin".into(); "a header of the gateway's with dots")]
+#[test_case("x.envoy.retry.on", "5xx".into(); "a header that steers Envoy, with dots")]
+#[test_case("x~tensorlake~sandbox~id", "x".into(); "the sandbox header with tildes")]
 fn secrets_and_internal_headers_never_arrive(name: &str, value: String) {
     let request = get().and(name, &value);
     assert_eq!(public(&request), NOTHING);
@@ -220,7 +249,8 @@ fn the_lifecycle_api_gets_credentials_and_context_but_no_internal_headers() {
         .and("x-sandgate-authorization", "Bearer x")
         .and("x_sandgate_principal", "admin")
         .and("x-envoy-original-path", "/gateway/v1/sandboxes/x")
-        .and("x_envoy_force_trace", "1");
+        .and("x_envoy_force_trace", "1")
+        .and("x.sandgate.principal", "admin");
     let received = text(&apply(request.headers(), &clean_api_request(request.head())));
     assert_eq!(received.len(), 4, "{received:?}");
     assert!(received.contains(&format!("authorization: Bearer {KEY}")));
@@ -232,7 +262,7 @@ fn the_lifecycle_api_gets_credentials_and_context_but_no_internal_headers() {
 fn answer(headers: &[(&str, &str)], authority: &str) -> Vec<String> {
     let headers: Vec<(String, Vec<u8>)> =
         headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    text(&apply(&headers, &clean_response(&headers, authority.as_bytes())))
+    text(&apply(&headers, &clean_response(Head::new(&headers), authority.as_bytes())))
 }
 
 #[test_case("a=1"; "a cookie of the host")]
@@ -311,7 +341,7 @@ fn a_sandbox_may_not_speak_for_the_gateway() {
 #[test]
 fn an_answer_without_anything_forbidden_is_not_changed_at_all() {
     let headers = [("set-cookie".to_owned(), b"a=1".to_vec()), ("x".to_owned(), b"\xff".to_vec())];
-    assert_eq!(clean_response(&headers, APP.as_bytes()), []);
+    assert_eq!(clean_response(Head::new(&headers), APP.as_bytes()), []);
 }
 
 #[test_case("Upgrade", "Upgrade"; "an upgrade alone stays as it was sent")]
@@ -325,20 +355,45 @@ fn the_connection_of_an_upgrade_names_the_upgrade_alone(sent: &str, received: &s
     assert_eq!(private(&request), expected);
 }
 
-#[test]
-fn trailers_are_cleaned_like_headers() {
-    let used = get().and("authorization", "Bearer an-older-key-of-this-caller");
-    let used = Credential::extract(used.head(), &config()).ok().flatten();
-    let trailers: Vec<(String, Vec<u8>)> = [
-        ("checksum", "abc"),
-        ("authorization", "Bearer an-older-key-of-this-caller"),
-        ("cookie", "a=1; tl-session=x"),
-        ("x-forwarded-project-id", "proj_other"),
-        ("x_sandgate_anything", "x"),
-        ("x-copy", "an-older-key-of-this-caller"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))
-    .into();
-    let changes = clean_trailers(Head::new(&trailers), &config(), used.as_ref());
-    assert_eq!(text(&apply(&trailers, &changes)), ["checksum: abc", "cookie: a=1"]);
+#[test_case("x-envoy-immediate-health-check-fail"; "takes a cluster out of an Envoy's rotation")]
+#[test_case("x_envoy_degraded"; "the same family with underscores")]
+#[test_case("x-accel-redirect"; "has nginx serve another location")]
+#[test_case("x-accel-limit-rate"; "has nginx slow down")]
+#[test_case("x.accel.redirect"; "the same with dots")]
+#[test_case("x-sendfile"; "has a server send a file")]
+#[test_case("x-sendfile2"; "its second form")]
+#[test_case("x-sendfile-temporary"; "its third form")]
+#[test_case("x-lighttpd-send-file"; "has lighttpd send a file")]
+#[test_case("x-lighttpd-send-tempfile"; "and delete it")]
+#[test_case("x-reproxy-url"; "has a proxy fetch a URL")]
+#[test_case("x-reproxy-file"; "or a file")]
+#[test_case("x-litespeed-location"; "has LiteSpeed serve another location")]
+#[test_case("x-litespeed-purge"; "empties LiteSpeed's cache")]
+#[test_case("surrogate-control"; "switches edge side includes on")]
+#[test_case("edge-control"; "the same at another network")]
+#[test_case("x-esi"; "the same at another proxy")]
+#[test_case("x-appengine-blobkey"; "has App Engine serve a blob")]
+#[test_case("endpoint-load-metrics"; "changes weights of load balancing")]
+#[test_case("endpoint-load-metrics-bin"; "the same in binary")]
+#[test_case("alt-svc"; "has clients come to another address")]
+#[test_case("x-sandgate-decision"; "speaks as the gateway")]
+fn a_sandbox_does_not_steer_proxies_in_front(name: &str) {
+    assert_eq!(answer(&[("a", "1"), (name, "x"), (name, "y"), ("b", "2")], APP), ["a: 1", "b: 2"]);
+    let trailers = [("a", "1"), (name, "x"), ("b", "2")];
+    assert_eq!(trailers_table::response_trailers(&trailers), ["a: 1", "b: 2"]);
+}
+
+#[test_case("cache-control"; "how long it may be cached")]
+#[test_case("cdn-cache-control"; "the same for delivery networks (RFC 9213)")]
+#[test_case("surrogate-key"; "a label of a cache entry")]
+#[test_case("refresh"; "another page, as the body may say too")]
+#[test_case("location"; "a redirect")]
+#[test_case("link"; "links")]
+#[test_case("server-timing"; "timings")]
+#[test_case("x-request-id"; "its own id")]
+#[test_case("x-esign-id"; "a name that starts like a steering one")]
+#[test_case("x-forwarded-for"; "what no proxy reads in a response")]
+#[test_case("strict-transport-security"; "its own host's security")]
+fn what_is_the_apps_to_say_goes_on(name: &str) {
+    assert_eq!(answer(&[(name, "x")], APP), [format!("{name}: x")]);
 }

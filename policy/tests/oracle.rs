@@ -96,7 +96,7 @@ pub(crate) fn leaks(headers: &[(String, Vec<u8>)], used: Option<&str>) -> Vec<St
     let mut leaks = Vec::new();
     for (name, value) in headers.iter().filter(|(name, _)| !name.starts_with(':')) {
         let value = String::from_utf8_lossy(value);
-        let plain = name.to_lowercase().replace('_', "-");
+        let plain = as_cgi_reads(name);
         let internal =
             ["x-tensorlake-sandbox-", "x-tensorlake-route-hint", "x-sandgate-", "x-envoy-"];
         let words: Vec<&str> = value.split([' ', '\t', ',', '=', '"']).collect();
@@ -126,4 +126,9 @@ pub(crate) fn leaks(headers: &[(String, Vec<u8>)], used: Option<&str>) -> Vec<St
         }
     }
     leaks
+}
+
+/// A header name as a CGI program sees it, without `HTTP_` and with `-` for `_`.
+pub(crate) fn as_cgi_reads(name: &str) -> String {
+    name.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect()
 }

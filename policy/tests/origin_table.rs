@@ -1,10 +1,11 @@
 //! Cookies and other sites: who may use a session that a browser sends along, and who answers a
 //! preflight.
 
-use sandgate_policy::ingress::Known;
+use sandgate_policy::denial::Denial;
+use sandgate_policy::ingress::{Decision, Known, decide};
 use test_case::test_case;
 
-use crate::support::{APP, KEY, MANAGEMENT, Req, World, inquiry, outcome};
+use crate::support::{APP, KEY, MANAGEMENT, Req, World, config, inquiry, outcome};
 
 const CROSS_ORIGIN: &str = "403 CROSS_ORIGIN";
 const PERMIT: &str = "permit 10.1.0.2:8080 for key_1";
@@ -158,4 +159,16 @@ fn a_preflight_asks_only_whether_the_port_is_public() {
         assert!(!inquiry.needs_caller(None), "{host}");
         assert!(!inquiry.needs_caller(Some(&World::new().sandbox)), "{host}");
     }
+}
+
+#[test]
+fn a_refused_preflight_is_told_apart_from_a_cookie_of_another_site() {
+    let decision = |request: &Req| {
+        let inquiry = inquiry(request).ok()?;
+        Some(decide(&inquiry, &World::new().facts(), &config()))
+    };
+    let refused = decision(&preflight(APP, "https://evil.com"));
+    assert_eq!(refused, Some(Decision::Deny(Denial::PreflightOrigin)));
+    let cookie = decision(&post().and("origin", "https://evil.com"));
+    assert_eq!(cookie, Some(Decision::Deny(Denial::CrossOrigin)));
 }

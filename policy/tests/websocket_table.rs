@@ -1,7 +1,7 @@
 //! What an upgrade that came over HTTP/2 gets, and that others stay as they are.
 
 use sandgate_policy::hygiene::HeaderChange;
-use sandgate_policy::websocket::{complete_answer, complete_request};
+use sandgate_policy::websocket::complete_request;
 use test_case::test_case;
 
 use crate::support::{APP, Req};
@@ -29,22 +29,4 @@ fn an_upgrade_without_a_key_gets_one(request: Req) -> String {
 #[test_case(Req::new("CONNECT", APP); "a plain CONNECT")]
 fn everything_else_is_left_alone(request: Req) {
     assert_eq!(complete_request(request.head()), []);
-}
-
-#[test_case("101" => None; "the app upgraded, which Envoy makes a 200 of")]
-#[test_case("200" => Some("502".into()); "the app served a page")]
-#[test_case("204" => Some("502".into()); "another success")]
-#[test_case("302" => None; "a redirect")]
-#[test_case("401" => None; "the app wants a login")]
-#[test_case("426" => None; "the app wants another upgrade")]
-#[test_case("503" => None; "the app is not well")]
-fn only_101_opens_a_socket(status: &str) -> Option<String> {
-    let headers = [(":status".to_owned(), status.into()), ("a".to_owned(), b"1".to_vec())];
-    match complete_answer(&headers).as_slice() {
-        [] => None,
-        [HeaderChange::Set(name, value)] if name == ":status" => {
-            Some(String::from_utf8(value.clone()).unwrap())
-        }
-        other => panic!("another change: {other:?}"),
-    }
 }

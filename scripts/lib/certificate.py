@@ -1,7 +1,7 @@
-"""A certificate for the local run's TLS, by a certificate authority of its own (the `openssl` command).
+"""Creates the TLS certificate of the local run, and a certificate authority that signs it (with `openssl`).
 
-The authority is made once, and can sign for nothing but this machine's loopback names: who trusts it
-trusts no more than that. The edge's certificate is made anew before it expires.
+The authority is created once. Name constraints limit it to this machine's loopback names, so a client that
+trusts the authority trusts only certificates for these names. The edge's certificate is renewed before it expires.
 """
 
 import subprocess
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tell import Failure
 
-# Under which a sandbox is reached, and the name of the machine itself. The last one is that of which
-# the authority may speak, with all below it. No address: gRPC's TLS refuses a chain with one, because it
-# does not know how an authority can be limited to some of them.
+# The names of sandboxes, and the name of the machine. The authority is limited to the last name and all names
+# below it. The certificate contains no address: gRPC's TLS library does not support name constraints for
+# addresses, and refuses a chain with an address.
 NAMES = ("sandbox.localhost", "*.sandbox.localhost", "localhost")
 AUTHORITY_DAYS, DAYS = 3650, 90
-# Renewed when it would expire within this many days.
+# The certificate is renewed if it expires within this many days.
 RENEW_DAYS = 30
 
 REQUEST = """
@@ -39,17 +39,17 @@ subjectAltName = {names}
 
 
 def authority_file(folder):
-    """What clients have to trust."""
+    """The certificate that clients must trust."""
     return Path(folder) / "ca.crt"
 
 
 def directory(folder):
-    """Where tls.crt and tls.key of the edge are."""
+    """The folder of the edge's tls.crt and tls.key."""
     return Path(folder) / "tls"
 
 
 def ensure(folder, names=NAMES):
-    """Makes what is missing, or would soon expire, in a state folder."""
+    """Creates the files that are missing in a state folder, and renews certificates that expire soon."""
     folder = Path(folder)
     directory(folder).mkdir(mode=0o700, exist_ok=True)
     authority, certificate = authority_file(folder), directory(folder) / "tls.crt"
@@ -60,7 +60,7 @@ def ensure(folder, names=NAMES):
 
 
 def lasts(key, certificate, authority):
-    """Whether a pair is there, belongs together, is signed by this authority, and will do for some time."""
+    """Whether the pair exists, key and certificate match, this authority signed it, and it does not expire soon."""
     if not all(file.exists() for file in (key, certificate, authority)):
         return False
     lasting = openssl("x509", "-in", certificate, "-noout", "-checkend", str(RENEW_DAYS * 86400), required=False)
@@ -80,7 +80,7 @@ def make_authority(folder, names):
 
 
 def issue(folder, names):
-    """Makes a new certificate for the edge. A running Envoy takes it over."""
+    """Creates a new certificate for the edge. A running Envoy reloads it."""
     with tempfile.TemporaryDirectory(dir=folder) as work:
         work = Path(work)
         request = write_request(work, "Sandgate edge", names)
@@ -103,7 +103,7 @@ def write_request(work, name, names):
 
 
 def place(work, key, certificate):
-    """Puts a pair where it belongs, by renames; the key for its owner's eyes alone."""
+    """Moves a pair to its final place by renames. Only the owner can read the key."""
     (work / "new.key").chmod(0o600)
     (work / "new.key").replace(key)
     (work / "new.crt").replace(certificate)

@@ -1,4 +1,4 @@
-"""The commands that `make run` prints, as data: scripts/try runs the very same ones."""
+"""The commands that `make run` prints. scripts/try runs the same commands."""
 
 import json
 import os
@@ -11,14 +11,14 @@ from tell import ROOT
 
 @dataclass(frozen=True)
 class Command:
-    """One line to paste, what it shows, and what its output has to contain (a regular expression)."""
+    """A command line, a description, and a regular expression that its output must match."""
 
     shows: str
     line: str
     expect: str
-    # How it ends: curl tells denials by that.
+    # The exit status. curl reports denials by its exit status.
     status: int = 0
-    # For how many seconds it may be tried again, after a change that takes effect in a moment.
+    # The number of seconds for which the command is repeated, if it follows a change that takes effect with a delay.
     patience: float = 0
 
 
@@ -31,9 +31,9 @@ HTTP_STATUS = r"-w '\n%{http_code} HTTP/%{http_version}\n'"
 
 
 def printed(ports, demo, my_env_id):
-    """The commands, in the order in which they are to be pasted after `source`."""
+    """The commands, in the order in which users run them after `source`."""
     edge, tls = ports["edge"], ports["edge_tls"]
-    # `*.localhost` does not resolve everywhere, so curl is told where it is.
+    # Not every system resolves `*.localhost`, so curl gets the address.
     curl = f"curl -sS {STATUS} --resolve '*:{edge}:127.0.0.1'"
     secure = f"curl -sS {HTTP_STATUS} --cacert $SANDGATE_CA --resolve '*:{tls}:127.0.0.1'"
     trusting = f"--connect 127.0.0.1:{tls} --cacert $SANDGATE_CA"
@@ -62,6 +62,8 @@ def printed(ports, demo, my_env_id):
                 f"{curl} http://{host('8080-my-public-sandbox')}/health", r"\n200$"),
         Command("the management API, on port 9501 of every sandbox",
                 f"{curl} http://{host('my-env')}/api/v1/info {KEY}", r"\n200$"),
+        Command("the same at the URL that the owners' API shows",
+                f"{curl} $(curl -sS {api} {KEY} | grep -o '\"sandbox_url\":\"[^\"]*' | cut -d'\"' -f4)/api/v1/info {KEY}", r"\n200$"),
         Command("a port that is not exposed: denied, 403",
                 f"{curl} http://{host('5000-my-env')}/ {KEY}", r'"PORT_NOT_EXPOSED"[\s\S]*\n403$'),
         Command("unexpose port 3000",
@@ -96,14 +98,14 @@ NO_SUCH_HOST, NO_TLS = 6, 35
 
 
 def printed_for_sidecar(demo):
-    """Those for the sandbox behind a sidecar (sidecar_demo.py). They take root."""
+    """The commands for the sandbox behind a sidecar (sidecar_demo.py). They need root."""
     sandbox = " ".join(demo.inside("sandbox"))
     curl = f"{sandbox} curl -sS --max-time 10 {STATUS}"
     secure = f"{curl} --cacert {shown(demo.authority)}"
     denied = sidecar_demo.PLACES[sidecar_demo.DENIED]
 
     def set_policy(*names):
-        # A change is in force within a second: whoever pastes all of it at once has the next command wait for it.
+        # A change takes effect within a second. The pause lets users paste all commands at once.
         return f"echo '{json.dumps(sidecar_demo.policy(*names))}' > {shown(demo.policy_file)}; sleep 2"
 
     def banner(place):
@@ -142,5 +144,5 @@ def printed_for_sidecar(demo):
 
 
 def shown(path):
-    """A path as it is to be typed in the tree's root."""
+    """A path relative to the root of the tree, quoted for the shell."""
     return shlex.quote(os.path.relpath(path, ROOT))

@@ -1,4 +1,4 @@
-# Shared by the shell scripts here: strict mode, the tree's root, and one way to speak. Sourced.
+# Shared by the shell scripts, which source it: strict mode, the root of the tree, and functions for output.
 
 set -euo pipefail
 
@@ -6,14 +6,14 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 CACHE=${SANDGATE_CACHE_DIR:-$ROOT/.cache}
 cd "$ROOT"
 
-# Where rustup puts things when no shell start-up file has run (CI, sudo), and tools of our own.
+# The folder of rustup's programs, in case no shell start-up file has run (CI, sudo), and the folder of the tools.
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:$CACHE/tools/bin
 export PATH
 
-# One line of progress, on stderr so that stdout stays for answers.
+# Prints a line of progress on stderr. Results go to stdout.
 say() { printf '%s\n' "==> $*" >&2; }
 
-# One sentence on what is wrong and what to do, and the end.
+# Prints one sentence that says what is wrong and what to do, and exits.
 die() {
   printf '%s\n' "error: $*" >&2
   exit 1
@@ -34,7 +34,7 @@ quietly() {
   return 1
 }
 
-# Runs a command as root, by sudo where needed.
+# Runs a command as root, with sudo if necessary.
 as_root() {
   if [ "$(id -u)" = 0 ]; then
     "$@"
@@ -45,7 +45,7 @@ as_root() {
   fi
 }
 
-# Installs Debian packages. Package lists are fetched once, and again if a mirror hiccups.
+# Installs Debian packages. Refreshes the package lists if the installation fails.
 apt_install() {
   have apt-get || die "$* missing, and this is not Debian or Ubuntu; install them with your package manager"
   say "installing $* (apt-get)"

@@ -46,6 +46,9 @@ def values(folder, ports):
         "SANDGATE_STREAM_IDLE_TIMEOUT": "3600s",
         "SANDGATE_TRUSTED_ORIGINS": "[]",
         "SANDGATE_INGRESS_LIMITS": "{}",
+        "SANDGATE_EDGE_HEAP": str(2 << 30),
+        "SANDGATE_EDGE_CONNECTIONS": "50000",
+        "SANDGATE_EDGE_LOG": str(ROOT / "envoy" / "edge-log.yaml"),
     }
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The internet of the sandbox behind a sidecar: DNS, HTTP, HTTPS and a server that speaks first.
+"""Servers that stand in for the internet of the sandbox behind a sidecar: DNS, HTTP, HTTPS, and a server that sends first.
 
 usage: scripts/lib/far_side.py RESOLVER CERTIFICATE KEY NAME=ADDRESS...
 
-Runs in a network namespace of its own (namespaces.sh). RESOLVER is where it answers for the names, by UDP;
-each ADDRESS has HTTP on port 80, HTTPS on 443, and a banner, as of a mail server, on 25. Says `ready`.
+Runs in a separate network namespace (namespaces.sh). RESOLVER is the address of the DNS server (UDP). Each ADDRESS
+has HTTP on port 80, HTTPS on port 443, and a banner like a mail server's on port 25. Prints `ready`.
 """
 
 import http.server
@@ -18,12 +18,13 @@ import threading
 A, IN = 1, 1
 NO_ERROR, NAME_ERROR = 0, 3
 HEADER = struct.Struct("!6H")
-# Response, and recursion available (RFC 1035, 4.1.1); the query's opcode and its wish for recursion are kept.
+# The flags for a response with recursion available (RFC 1035, 4.1.1), and the query's flags that are copied: opcode and
+# recursion desired.
 RESPONSE, KEPT = 0x8080, 0x7900
 
 
 def answer(query, zone):
-    """The response to one query: an address where the zone has the name, else that there is none."""
+    """The response to a query: the address if the zone contains the name, else NXDOMAIN."""
     identifier, flags, *_ = HEADER.unpack_from(query)
     labels, at = [], HEADER.size
     while length := query[at]:
@@ -31,7 +32,7 @@ def answer(query, zone):
         at += 1 + length
     question = query[HEADER.size:at + 5]
     wanted, found = struct.unpack_from("!H", query, at + 1)[0], zone.get(".".join(labels).lower())
-    # The name is where the question has it (a pointer); the address is good for a second.
+    # The name is a pointer to the question. The TTL is one second.
     record = struct.pack("!HHHIH", 0xC000 | HEADER.size, A, IN, 1, 4) + found.packed if found and wanted == A else b""
     code = NO_ERROR if found else NAME_ERROR
     return HEADER.pack(identifier, RESPONSE | flags & KEPT | code, 1, bool(record), 0, 0) + question + record
@@ -43,7 +44,7 @@ class Dns(socketserver.BaseRequestHandler):
         try:
             socket.sendto(answer(data, self.server.zone), self.client_address)
         except (IndexError, struct.error, UnicodeDecodeError):
-            pass  # Not a query: nobody waits for an answer.
+            pass  # Not a valid query, so no client expects a response.
 
 
 class Http(http.server.BaseHTTPRequestHandler):
@@ -64,7 +65,7 @@ class Tcp(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
 
     def handle_error(self, request, client_address):
-        """A client that went away is no news."""
+        """Ignores errors: a client has disconnected."""
 
 
 def serve(server):
@@ -80,7 +81,7 @@ def main(resolver, certificate, key, *places):
             server = Tcp((str(address), port), handler)
             server.name = name
             if port == 443:
-                # The handshake is made by the first read, in the connection's own thread.
+                # The first read performs the handshake, in the connection's own thread.
                 server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
             serve(server)
     dns = socketserver.ThreadingUDPServer((resolver, 53), Dns)

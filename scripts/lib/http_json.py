@@ -1,4 +1,4 @@
-"""Calls to loopback that speak JSON: never through a proxy that the environment may name."""
+"""JSON over HTTP to loopback addresses. Ignores proxies of the environment."""
 
 import json
 import urllib.error
@@ -8,7 +8,7 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def call(method, url, body=None, timeout=10, **headers):
-    """(status, answer) of a call; (None, reason) where nothing answers. `_` in a header's name is `-`."""
+    """Returns (status, response), or (None, reason) if there is no response. `_` in a header's name becomes `-`."""
     request = urllib.request.Request(url, method=method, data=None if body is None else json.dumps(body).encode())
     if body is not None:
         request.add_header("Content-Type", "application/json")

@@ -1,4 +1,4 @@
-"""A container image made of programs of this machine and the libraries that they need: no registry is asked."""
+"""Builds a container image from programs of this machine and their libraries, without a registry."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from tell import Failure
 
 
 def libraries(program):
-    """The shared libraries that the loader names, loader included, under the paths it looks for."""
+    """The shared libraries of a program, including the loader, with the paths at which the loader finds them."""
     try:
         listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
     except FileNotFoundError:
@@ -19,8 +19,8 @@ def libraries(program):
 
 
 def make(image, programs, folders, changes, needed=()):
-    """Makes it. `programs` are {path in the image: path here}, `folders` {path: mode}; `changes` are Dockerfile
-    instructions; the libraries of the programs `needed` are there as well."""
+    """Builds the image. `programs` is {path in the image: path on this machine}, `folders` is {path: mode}, `changes` are
+    Dockerfile instructions. The image also contains the libraries of the programs `needed`."""
     importing = subprocess.Popen(
         ["docker", "import", *(word for change in changes for word in ("--change", change)), "-", image],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Three network namespaces, joined by veth pairs and by nothing else: no packet gets to this machine's network.
+# Creates three network namespaces that are connected by veth pairs only, so no packet reaches this machine's network.
 #
 #   PREFIX-sandbox 192.0.2.2 ── 192.0.2.1 PREFIX-gateway 198.51.100.2 ── 198.51.100.1 PREFIX-internet, and ADDRESS…
 #
 # usage: scripts/lib/namespaces.sh PREFIX RESOLVER ADDRESS...
 #
-# Says `built`, and keeps them until it is told to end (SIGTERM, SIGINT, SIGHUP), as its parent has the kernel do
-# when it is killed. Programs in PREFIX-sandbox look names up at RESOLVER. What a run before left under the
-# same PREFIX is taken away first. Also makes the folder /run/PREFIX. Needs root.
+# Prints `built`, and keeps the namespaces until it receives SIGTERM, SIGINT or SIGHUP. (The kernel sends SIGTERM if the
+# parent is killed.) Programs in PREFIX-sandbox use RESOLVER for DNS. Namespaces of an earlier run with the same PREFIX
+# are removed first. Also creates the folder /run/PREFIX. Needs root.
 
 set -euo pipefail
 
@@ -18,7 +18,7 @@ clean() {
   local name pid
   for name in sandbox gateway internet; do
     [ -e "/run/netns/$prefix-$name" ] || continue
-    # A program that was left in there would keep the namespace alive.
+    # A program that still runs in the namespace would keep it alive.
     for pid in $(ip netns pids "$prefix-$name" 2>/dev/null); do kill -KILL "$pid" 2>/dev/null || true; done
     ip netns del "$prefix-$name" || true
   done
@@ -47,23 +47,22 @@ for link in sandbox:eth0 gateway:sandbox0 gateway:eth0 internet:eth0; do
 done
 set_up sandbox route add default via 192.0.2.1
 set_up gateway route add default via 198.51.100.1
-# The way back to the sandbox: who else might get in is for the sidecar to say.
+# The route back to the sandbox. The sidecar decides which connections may reach it.
 set_up internet route add 192.0.2.0/30 via 198.51.100.2
 for address in "$resolver" "$@"; do
   set_up internet addr add "$address/32" dev lo
 done
-# A new namespace may inherit what the machine's has: a gateway starts closed, and the sidecar opens it.
+# A new namespace may inherit this setting from the machine. The gateway starts without forwarding; the sidecar enables it.
 inside gateway sysctl -qw net.ipv4.ip_forward=0
 
-# `ip netns exec` puts these in the place of those in /etc. Names are looked up by DNS, and by nothing that
-# talks to a service of this machine.
+# `ip netns exec` mounts these files over those in /etc. Names are resolved by DNS, and not by services of this machine.
 mkdir -p "/etc/netns/$prefix-sandbox"
 printf 'nameserver %s\noptions timeout:2 attempts:1\n' "$resolver" >"/etc/netns/$prefix-sandbox/resolv.conf"
 [ ! -e /etc/nsswitch.conf ] || printf 'hosts: files dns\n' >"/etc/netns/$prefix-sandbox/nsswitch.conf"
-# What Envoy's own user has to reach.
+# The folder that Envoy's user must be able to access.
 mkdir -m 755 "/run/$prefix"
 
 echo built
-# In the background: a shell acts on a signal while it waits, and not while a program runs in the foreground.
+# In the background, because a shell handles signals during `wait`, but not while a program runs in the foreground.
 setpriv --pdeathsig KILL sleep infinity &
 wait

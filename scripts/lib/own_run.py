@@ -1,4 +1,4 @@
-"""A `scripts/run` of one's own: on ports that nothing else uses, with a state folder of its own."""
+"""A separate `scripts/run` for tests: on unused ports, with its own state folder."""
 
 import os
 import signal
@@ -12,17 +12,17 @@ from tell import ROOT, Failure
 
 
 class OwnRun:
-    """A `scripts/run` on ports that nothing else uses."""
+    """A `scripts/run` on unused ports."""
 
     def __init__(self, state):
         self.state = state
         self.ports = {name: free_port() for name in PORTS}
-        # Away from the sandboxes of a run that a developer may have up.
+        # Differs from the network of a local run that a developer may have started.
         self.network = "127.65.0.0"
         self.output = state / "run.log"
 
     def start(self):
-        """Starts it and waits until it says that it is ready; the seconds that took."""
+        """Starts the run and waits until it is ready. Returns the duration in seconds."""
         begun = time.monotonic()
         environment = {f"SANDGATE_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
         with open(self.output, "w", encoding="utf-8") as output:
@@ -37,7 +37,7 @@ class OwnRun:
         return time.monotonic() - begun
 
     def stop(self):
-        """Stops it as Ctrl-C does; what is left running or listening, as sentences."""
+        """Stops the run as Ctrl-C does. Returns sentences about processes and listeners that still exist."""
         if self.process.poll() is not None:
             return [f"`scripts/run` ended on its own with status {self.process.returncode}"]
         self.process.send_signal(signal.SIGINT)
@@ -56,7 +56,7 @@ class OwnRun:
 
 
 def running(*words):
-    """Processes whose command line has one of the words, without ourselves."""
+    """The processes, except this one, whose command line contains one of the words."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")

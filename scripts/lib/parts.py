@@ -1,4 +1,4 @@
-"""The processes of a local run: started with a log each, watched, and stopped in reverse order."""
+"""The processes of a local run. Each has a log. They are monitored, and stopped in reverse order."""
 
 import ctypes
 import os
@@ -13,36 +13,36 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def end_with_parent():
-    """In the child, before it becomes its program: should we be killed outright, it ends too."""
-    # What we ignore, it would ignore as well, and a shell could not even trap it.
+    """Runs in the child before `exec`: makes the kernel end the child if this process is killed."""
+    # A child inherits ignored signals, and a shell can't trap them.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Part:
-    """One process with its log."""
+    """A process and its log."""
 
-    # Seconds between asking and insisting: the control plane stops its sandboxes in that time.
+    # The seconds between SIGTERM and SIGKILL. The control plane stops its sandboxes in this time.
     patience = 10.0
 
     def __init__(self, name, command, log, **environment):
         self.name = name
         self.log = log
         with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
-            # A session of its own: Ctrl-C in the terminal reaches us alone, and we stop the parts in order.
+            # With its own session, the process does not receive Ctrl-C from the terminal. `Stack` stops the parts in order.
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=end_with_parent)
 
     def ended(self):
-        """How it ended, or None while it runs."""
+        """How the process ended, or None while it runs."""
         status = self.process.poll()
         if status is None:
             return None
         return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
 
     def failure(self, what):
-        """The sentence, preceded by the end of the log."""
+        """A Failure with this sentence and the end of the log."""
         try:
             place = self.log.relative_to(ROOT)
         except ValueError:
@@ -52,7 +52,7 @@ class Part:
         return Failure(f"{self.name} {what}; its log is {place}" + (f", which ends with:\n{tail.rstrip()}" if lines else ""))
 
     def stop(self):
-        """Asks, waits, then insists, with everything that it started."""
+        """Sends SIGTERM, waits, and then kills the process and all processes that it started."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -60,7 +60,7 @@ class Part:
             except subprocess.TimeoutExpired:
                 pass
         try:
-            # Its session, so also what it may have left behind.
+            # The whole session, which includes processes that the part has left running.
             os.killpg(self.process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
@@ -68,7 +68,7 @@ class Part:
 
 
 class Stack:
-    """All parts of a run. As a context manager: whatever happens, nothing is left running."""
+    """All parts of a run. As a context manager, it stops all of them in any case."""
 
     def __init__(self):
         self.parts = []
@@ -77,7 +77,7 @@ class Stack:
         return self
 
     def __exit__(self, *_):
-        # An impatient Ctrl-C must not cut this short.
+        # A second Ctrl-C must not interrupt this.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         for part in reversed(self.parts):
@@ -89,7 +89,7 @@ class Stack:
         return part
 
     def wait_until(self, ready, part, what, seconds):
-        """Waits for `ready()`; a part that ends meanwhile, or the time running out, is a failure."""
+        """Waits until `ready()` returns a true value. Fails if a part ends before, or after `seconds`."""
         deadline = time.monotonic() + seconds
         while True:
             self.require_alive()
@@ -108,7 +108,7 @@ class Stack:
 
 
 def build(*command):
-    """Runs a build step with its output shown. Stopped with all that it started when we are."""
+    """Runs a build step and shows its output. If this process is interrupted, stops the step and all its children."""
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=2,
                                start_new_session=True, preexec_fn=end_with_parent)
     try:

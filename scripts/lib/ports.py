@@ -1,4 +1,4 @@
-"""Which ports a local run needs, whether they are free, and who holds them if not."""
+"""The ports of a local run: whether they are free, and which process uses them."""
 
 import errno
 import os
@@ -15,12 +15,12 @@ PORTS = {
     "gateway": (8901, "the API that the filter calls"),
     "admin": (9901, "Envoy's admin pages"),
 }
-# What each demo sandbox listens on, at an address of its own.
+# The ports of each demo sandbox, which has its own address.
 SANDBOX_PORTS = (8080, 3000, 50051, 9501)
 
 
 def chosen():
-    """The ports of this run; `SANDGATE_EDGE_PORT` and the like choose others."""
+    """The ports of this run. `SANDGATE_EDGE_PORT` and similar variables override the defaults."""
     ports = {}
     for name, (default, _) in PORTS.items():
         variable = f"SANDGATE_{name.upper()}_PORT"
@@ -34,7 +34,7 @@ def chosen():
 
 
 def require_free(ports, sandbox_address):
-    """Fails with the port, its holder, and a way out."""
+    """Fails if a port is in use. The error names the port, the process that uses it, and a remedy."""
     for name, port in ports.items():
         refusal = cannot_listen("127.0.0.1", port)
         if refusal == errno.EACCES:
@@ -50,7 +50,7 @@ def require_free(ports, sandbox_address):
 
 
 def cannot_listen(address, port):
-    """0, or the error number that a listener there would get."""
+    """Returns 0, or the error number of `bind` or `listen`."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -69,7 +69,7 @@ def free_port():
 
 
 def holder(port):
-    """` by nginx (process 123)`, or nothing where the system does not tell."""
+    """The process that uses the port, like ` by nginx (process 123)`, or an empty text if it is unknown."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:

@@ -1,7 +1,7 @@
-"""What a local run starts with: an organization, a project, a user, credentials and two sandboxes.
+"""The initial data of a local run: an organization, a project, a user, credentials and two sandboxes.
 
-All of it is found again by a later run, and made anew where it is missing: a lost env file or a lost
-store repairs itself. Secrets are in the env file alone, which only its owner may read.
+A later run reuses existing data and creates missing data again, for example after the env file or the
+store was deleted. Secrets are only in the env file, which only its owner can read.
 """
 
 import json
@@ -16,12 +16,12 @@ from tell import Failure, say
 
 NAME = "demo"
 USER = "demo@example.com"
-# Port 8080 answers HTTP, 3000 WebSocket, 50051 gRPC: the demo sandbox listens on all three.
+# The demo sandbox serves HTTP on port 8080, WebSocket on port 3000, and gRPC on port 50051.
 SANDBOXES = {
     "my-env": {"exposed_ports": [3000, 8080, 50051], "allow_unauthenticated_access": False},
     "my-public-sandbox": {"exposed_ports": [8080], "allow_unauthenticated_access": True},
 }
-# Variable, kind for the gateway API, and how `sandgate keys create` is asked for one.
+# The variable, the kind in the gateway API, and the arguments of `sandgate keys create`.
 CREDENTIALS = [
     ("TENSORLAKE_API_KEY", "api_key", lambda project: ["--project", project, "--name", NAME]),
     ("TENSORLAKE_PAT", "personal_access_token", lambda _: ["--kind", "pat", "--user", USER]),
@@ -41,7 +41,7 @@ class Seed:
         self.gateway_token = gateway_token
 
     def sandgate(self, *arguments):
-        """A management command's answer."""
+        """Runs a management command and returns its result."""
         done = subprocess.run([self.program, *arguments, "--data-dir", self.data, "--json"], capture_output=True,
                               text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
@@ -50,17 +50,17 @@ class Seed:
         return json.loads(done.stdout)
 
     def find_or_create(self, what, *scope):
-        """The id of the organization or project that is called `demo`."""
+        """The id of the organization or project with the name `demo`, which is created if necessary."""
         for found in listed(self.sandgate(what, "list")):
             if found["name"] == NAME and (not scope or found["organization_id"] == scope[-1]):
                 return found["id"]
         return self.sandgate(what, "create", NAME, *scope)["id"]
 
     def environment(self):
-        """The variables of the env file, which is written if they are new."""
+        """Returns the variables of the env file, and writes the file if they have changed."""
         organization = self.find_or_create("orgs")
         project = self.find_or_create("projects", "--organization", organization)
-        # Adding a member who is one already changes nothing.
+        # Adding an existing member changes nothing.
         self.sandgate("members", "add", "--user", USER, "--project", project)
         before = read_env(self.env_file)
         variables = {
@@ -86,7 +86,7 @@ class Seed:
         return variables
 
     def is_good(self, kind, secret, organization, project):
-        """Whether the control plane still takes this credential for this project."""
+        """Whether the control plane still accepts this credential for this project."""
         body = {"kind": kind, "secret": secret}
         if kind != "api_key":
             body.update(organization_id=organization, project_id=project)
@@ -98,7 +98,7 @@ class Seed:
         return bool(identity) and project in identity["project_ids"]
 
     def sandboxes(self, api_key):
-        """Both sandboxes, running, with the ports that the printed commands use; name to id."""
+        """Starts both sandboxes with the ports that the printed commands use. Returns {name: id}."""
         return {name: self.sandbox(name, wanted, api_key) for name, wanted in SANDBOXES.items()}
 
     def sandbox(self, name, wanted, api_key):
@@ -133,7 +133,7 @@ class Seed:
 
 
 def listed(answer):
-    """The items of a list command's answer, which is one object around one list."""
+    """The items of a list command's result, which is an object that contains one list."""
     lists = [value for value in answer.values() if isinstance(value, list)] if isinstance(answer, dict) else [answer]
     if len(lists) != 1:
         raise Failure(f"a list command of `sandgate` answered something else: {answer}")
@@ -141,7 +141,7 @@ def listed(answer):
 
 
 def read_env(path):
-    """An env file's variables; empty where there is none, or none that can be understood."""
+    """The variables of an env file. Empty if the file does not exist or can't be parsed."""
     try:
         words = shlex.split(path.read_text(encoding="utf-8"), comments=True)
     except (OSError, ValueError):

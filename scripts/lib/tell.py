@@ -1,4 +1,4 @@
-"""How the scripts speak: progress and one-sentence failures on stderr, answers on stdout."""
+"""The output of the scripts: progress and one-sentence errors on stderr, results on stdout."""
 
 import os
 import sys
@@ -7,22 +7,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("SANDGATE_CACHE_DIR") or ROOT / ".cache")
 
-# Where rustup puts things when no shell start-up file has run (CI, sudo), and tools of our own.
+# The folder of rustup's programs, in case no shell start-up file has run (CI, sudo), and the folder of the tools.
 _CARGO = os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo")
 os.environ["PATH"] += f":{_CARGO}/bin:{CACHE}/tools/bin"
 
 
 class Failure(Exception):
-    """What is wrong, where, and what to do: one sentence, for the user."""
+    """An error for the user: one sentence that says what is wrong, where, and what to do."""
 
 
 def say(line):
-    """A line of progress."""
+    """Prints a line of progress."""
     print(f"==> {line}", file=sys.stderr, flush=True)
 
 
 def main(entry):
-    """Runs a script; a Failure becomes one line and exit status 1."""
+    """Runs a script. Prints a Failure as one line, and exits with status 1."""
     try:
         sys.exit(entry(sys.argv[1:]))
     except Failure as failure:
@@ -31,6 +31,6 @@ def main(entry):
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nobody is left to tell.
+        # The reader of the output has exited (`| head`), so no message is printed.
         sys.stderr.close()
         sys.exit(141)

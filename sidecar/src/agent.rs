@@ -31,7 +31,7 @@ use crate::envoy::{Child, Files};
 use crate::gate::Gate;
 use crate::host::{Routes, Sysctls, routes::RouteError, sysctl::SysctlError};
 use crate::nftables::apply::NftError;
-use crate::refusals::{Refusals, Untold};
+use crate::refusals::{Refusals, Unreported};
 use crate::settings::{Settings, Source};
 use crate::source::{self, Offer, Offers};
 use crate::status::{self, Status};
@@ -95,7 +95,7 @@ struct Agent {
     tasks: JoinSet<()>,
     said: status::Files,
     refusals: Refusals,
-    untold: Untold,
+    unreported: Unreported,
 
     names: VirtualAddresses,
     denied_names: Option<DeniedNames>,
@@ -139,7 +139,7 @@ impl Agent {
             tasks: JoinSet::new(),
             said,
             refusals: Refusals::default(),
-            untold: Untold::default(),
+            unreported: Unreported::default(),
             names: VirtualAddresses::default(),
             denied_names: None,
             denied: DeniedAddresses::default(),

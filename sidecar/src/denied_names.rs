@@ -1,10 +1,12 @@
-//! Finds out which addresses denied names have, so that they need not be shown to be denied.
+//! Finds the addresses of denied names, so that the policy can deny a connection to them even if
+//! the connection shows no name.
 //!
-//! The agent itself looks up the names that `deny_out` has ([`schedule`]), whatever the sandbox asks for: a
-//! name that a sandbox chose would carry what it likes to the servers of that name. What the DNS proxy saw of
-//! other denied names, below a wildcard, comes to it. [`table`] remembers both.
+//! The agent looks up the exact names of `deny_out` ([`schedule`]), independent of the sandbox's
+//! queries. It never looks up a name that the sandbox chose, because such a query could carry data
+//! to the name's servers. For denied names below a wildcard, it uses the addresses that the DNS
+//! proxy observed. [`table`] stores both.
 //!
-//! All of it is best effort: a resolver that fails takes nothing away, and holds nothing up.
+//! This is best effort: if a resolver fails, no address is removed and nothing waits.
 
 pub mod schedule;
 pub mod table;
@@ -22,127 +24,129 @@ use crate::dns;
 use schedule::{Question, Schedule};
 use table::Table;
 
-/// How many questions are under way at most.
-const AT_ONCE: usize = 8;
-/// How often something new is told at most: each time is a generation.
-const TELLS: Duration = Duration::from_secs(2);
-/// How often what is known is compared with what was told at most, however much comes by.
-const COMPARES: Duration = Duration::from_millis(100);
-/// How often it is looked for what has become too old.
-const LOOKS: Duration = Duration::from_secs(10);
+/// The maximum number of questions in flight.
+const MAX_IN_FLIGHT: usize = 8;
+/// The minimum interval between two published changes, because each change makes a new policy
+/// generation.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
+/// The minimum interval between two comparisons of the table with the published addresses.
+const COMPARE_INTERVAL: Duration = Duration::from_millis(100);
+/// The interval at which expired addresses are removed.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is known.
+/// The published state.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Known {
     addresses: DeniedAddresses,
-    /// The last list of names, all of which have been asked for.
+    /// The number of the last list of names that was looked up completely.
     complete: u64,
 }
 
-/// Names, and which list of them this is.
+/// A list of names, and its number.
 #[derive(Clone, Debug, Default)]
 struct Names {
     names: BTreeSet<Name>,
     number: u64,
 }
 
-/// For who says which names are denied, and hears of their addresses.
+/// The agent's handle: it sets the denied names and receives their addresses.
 #[derive(Debug)]
 pub struct DeniedNames {
     names: watch::Sender<Names>,
     known: watch::Receiver<Known>,
 }
 
-/// Asks and remembers, while it runs.
+/// The background task that looks up the names and publishes their addresses.
 #[derive(Debug)]
-pub struct Finder {
+pub struct Refresher {
     names: watch::Receiver<Names>,
     known: watch::Sender<Known>,
     schedule: Schedule,
     table: Table,
-    /// The list of names that is asked for.
+    /// The number of the current list of names.
     number: u64,
-    /// When something was told last, and since when there is something new.
-    told: Option<Instant>,
-    news: Option<Instant>,
-    /// When all that is known was compared last.
-    compared: Option<Instant>,
+    /// The time of the last publication.
+    published_at: Option<Instant>,
+    /// The time of the first change that is not published yet.
+    changed_at: Option<Instant>,
+    /// The time of the last comparison of the table with the published addresses.
+    compared_at: Option<Instant>,
 }
 
 impl DeniedNames {
-    /// Both ends. Nothing is known.
+    /// Creates the handle and its background task. No address is known yet.
     #[must_use]
-    pub fn new() -> (Self, Finder) {
+    pub fn new() -> (Self, Refresher) {
         let (names, wanted) = watch::channel(Names::default());
-        let (teller, known) = watch::channel(Known::default());
-        let finder = Finder {
+        let (publisher, known) = watch::channel(Known::default());
+        let refresher = Refresher {
             names: wanted,
-            known: teller,
+            known: publisher,
             schedule: Schedule::default(),
             table: Table::default(),
             number: 0,
-            told: None,
-            news: None,
-            compared: None,
+            published_at: None,
+            changed_at: None,
+            compared_at: None,
         };
-        (Self { names, known }, finder)
+        (Self { names, known }, refresher)
     }
 
-    /// From now on, these names are looked up: those that this policy denies.
+    /// Replaces the list of names by the names that the policy denies.
     pub fn follow(&self, policy: &Policy) {
         let names = policy.denied_names().cloned().collect();
-        self.names.send_modify(|held| *held = Names { names, number: held.number + 1 });
+        self.names.send_modify(|current| *current = Names { names, number: current.number + 1 });
     }
 
-    /// What is known when all names have been asked for once, or the time is over.
+    /// The known addresses after all names have been looked up once, or after `limit`.
     pub async fn first(&mut self, limit: Duration) -> DeniedAddresses {
         let number = self.names.borrow().number;
-        // Whoever is late tells of it by itself.
+        // A lookup that takes longer is published as a change when it completes.
         drop(timeout(limit, self.known.wait_for(|known| known.complete >= number)).await);
         self.known.borrow_and_update().addresses.clone()
     }
 
-    /// Waits until something else is known.
+    /// Waits until the known addresses change.
     pub async fn changed(&mut self) -> DeniedAddresses {
         if self.known.changed().await.is_err() {
-            // Nobody finds out any more: what is known stays.
+            // The task has ended, so the addresses never change again.
             std::future::pending::<()>().await;
         }
         self.known.borrow_and_update().addresses.clone()
     }
 }
 
-impl Finder {
-    /// Asks by a DNS proxy's resolvers for ever.
+impl Refresher {
+    /// Looks up names through the resolvers of the DNS proxy, until the handle is dropped.
     pub async fn run(mut self, dns: dns::Proxy) {
-        let mut asking = FuturesUnordered::new();
+        let mut in_flight = FuturesUnordered::new();
         loop {
             let now = Instant::now();
-            while asking.len() < AT_ONCE
+            while in_flight.len() < MAX_IN_FLIGHT
                 && let Some(question) = self.schedule.take_due(now)
             {
                 let dns = &dns;
-                asking.push(async move {
+                in_flight.push(async move {
                     let answer = dns.look_up(&question.name, question.family).await;
                     (question, answer)
                 });
             }
-            let mut wake = self.tell(now, asking.is_empty());
-            // What is due while there is no room waits for an answer.
-            if asking.len() < AT_ONCE {
-                wake = self.schedule.next().map_or(wake, |due| due.min(wake));
+            let mut wake = self.publish(now, in_flight.is_empty());
+            // If the maximum is in flight, due questions wait for a response.
+            if in_flight.len() < MAX_IN_FLIGHT {
+                wake = self.schedule.next_due().map_or(wake, |due| due.min(wake));
             }
             tokio::select! {
                 changed = self.names.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    self.take_names();
+                    self.update_names();
                 }
-                Some((question, answer)) = asking.next() => self.answered(&question, answer),
+                Some((question, answer)) = in_flight.next() => self.on_response(&question, answer),
                 pairs = dns.seen() => {
                     for pair in pairs {
-                        self.table.saw(pair, Instant::now());
+                        self.table.observe(pair, Instant::now());
                     }
                 }
                 () = sleep_until(wake) => {}
@@ -150,58 +154,64 @@ impl Finder {
         }
     }
 
-    fn take_names(&mut self) {
+    fn update_names(&mut self) {
         let Names { names, number } = self.names.borrow_and_update().clone();
         self.number = number;
-        self.table.forget_resolved_but(&names);
+        self.table.retain_resolved(&names);
         self.schedule.follow(&names, Instant::now());
     }
 
-    fn answered(&mut self, question: &Question, answer: Option<dns::Addresses>) {
+    fn on_response(&mut self, question: &Question, answer: Option<dns::Addresses>) {
         let now = Instant::now();
-        if !self.schedule.has(question) {
+        if !self.schedule.contains(question) {
             return;
         }
         match answer {
             Some(answer) => {
-                self.schedule.answered(question, answer.good_for, now, spread());
+                self.schedule.answered(question, answer.good_for, now, jitter());
                 self.table.resolved(question, &answer.addresses, now);
             }
             None => self.schedule.failed(question, now),
         }
     }
 
-    /// Tells what is known, if that is news: not too soon after the last, and all of it that comes together.
-    /// When to look again for what is to be told.
-    fn tell(&mut self, now: Instant, idle: bool) -> Instant {
+    /// Publishes the known addresses if they changed. Waits for [`PUBLISH_INTERVAL`] after the
+    /// previous publication, and combines changes that occur together. Returns the time of the next
+    /// call.
+    fn publish(&mut self, now: Instant, idle: bool) -> Instant {
         let complete = if self.schedule.is_complete() { self.number } else { 0 };
-        let first = complete > self.known.borrow().complete;
-        let again = self.compared.map(|compared| compared + COMPARES).filter(|again| now < *again);
-        if let Some(again) = again.filter(|_| !first) {
-            return again;
+        let first_complete = complete > self.known.borrow().complete;
+        let compare_again = self
+            .compared_at
+            .map(|compared_at| compared_at + COMPARE_INTERVAL)
+            .filter(|time| now < *time);
+        if let Some(compare_again) = compare_again.filter(|_| !first_complete) {
+            return compare_again;
         }
-        self.compared = Some(now);
+        self.compared_at = Some(now);
         let addresses = self.table.known(now);
-        let told = self.known.borrow().clone();
-        if addresses == told.addresses && !first {
-            self.news = None;
-            return now + LOOKS;
+        let published = self.known.borrow().clone();
+        if addresses == published.addresses && !first_complete {
+            self.changed_at = None;
+            return now + EXPIRY_INTERVAL;
         }
-        let since = *self.news.get_or_insert(now);
-        let together = if idle { now } else { since + TELLS };
-        let soonest = self.told.map_or(together, |told| together.max(told + TELLS));
-        if !first && soonest > now {
-            return soonest;
+        let since = *self.changed_at.get_or_insert(now);
+        let combined = if idle { now } else { since + PUBLISH_INTERVAL };
+        let earliest = self
+            .published_at
+            .map_or(combined, |published_at| combined.max(published_at + PUBLISH_INTERVAL));
+        if !first_complete && earliest > now {
+            return earliest;
         }
-        (self.told, self.news) = (Some(now), None);
-        self.known.send_replace(Known { addresses, complete: complete.max(told.complete) });
-        now + LOOKS
+        (self.published_at, self.changed_at) = (Some(now), None);
+        self.known.send_replace(Known { addresses, complete: complete.max(published.complete) });
+        now + EXPIRY_INTERVAL
     }
 }
 
-/// A random part of what intervals are stretched by, so that the agents of many sandboxes do not ask at the
-/// same time. Where there is no chance, they do.
-fn spread() -> u8 {
+/// A random byte that varies the intervals, so that the agents of many sandboxes don't query at the
+/// same time. 0 if no randomness is available.
+fn jitter() -> u8 {
     let mut byte = [0];
     getrandom::fill(&mut byte).map_or(0, |()| byte[0])
 }

@@ -49,7 +49,7 @@ impl Gate {
     pub async fn close(&self) {
         let mut held = self.held.lock().await;
         held.open = false;
-        let Err(first) = held.handle.let_go() else { return };
+        let Err(first) = held.handle.expire() else { return };
         // In another way: what keeps the one from working need not keep the other.
         if let Err(error) = self.nft.apply(&render::closed()).await {
             tracing::error!(

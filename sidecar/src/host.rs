@@ -1,4 +1,4 @@
-//! What the agent sets in its network namespace besides nftables, and puts back when it ends.
+//! Settings of the network namespace other than nftables. The agent restores them when it ends.
 
 pub mod routers;
 pub mod routes;

@@ -1,9 +1,9 @@
-//! Netlink, as far as the agent speaks it to netfilter without a program in between: it holds the way
-//! open ([`crate::nftables::alive`]), reads counters ([`crate::nftables::counters`]), and hears of what
-//! was refused ([`crate::nftables::nflog`]).
+//! A netlink socket to netfilter. The agent uses it instead of running a program: it renews the
+//! `alive` set ([`crate::nftables::alive`]), reads counters ([`crate::nftables::counters`]), and
+//! receives refused packets ([`crate::nftables::nflog`]).
 //!
-//! The form of its messages is the kernel's ABI (`linux/netfilter/nfnetlink*.h`, `nf_tables.h`). What comes back is parsed strictly: an answer that is cut short or not understood is
-//! an error, and never a success.
+//! The message format is the kernel's ABI (`linux/netfilter/nfnetlink*.h`, `nf_tables.h`).
+//! Responses are parsed strictly: a truncated or unknown response is an error, never a success.
 
 pub mod message;
 
@@ -14,47 +14,49 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, send, socket,
 };
 
-/// Room for one datagram: the kernel's are at most this long where the reader has room (netlink(7),
-/// `NLMSG_GOODSIZE`, and 32 KiB for dumps).
+/// The buffer size for one datagram, in bytes. The kernel's datagrams are not longer if the reader
+/// provides this size (netlink(7), `NLMSG_GOODSIZE`, and 32 KiB for dumps).
 pub const DATAGRAM: usize = 32 * 1024;
 
-/// A connection to netfilter in the kernel of this network namespace. It never blocks.
+/// A non-blocking netlink socket to netfilter in the kernel of this network namespace.
 #[derive(Debug)]
 pub struct Socket(OwnedFd);
 
 impl Socket {
-    /// Opens one.
+    /// Opens a socket.
     ///
     /// # Errors
     ///
-    /// Where the kernel has no netfilter, or no descriptor is left.
+    /// If the kernel has no netfilter, or the process has no file descriptor left.
     pub fn open() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let netfilter = SockProtocol::NetlinkNetFilter;
         Ok(Self(socket(AddressFamily::Netlink, SockType::Raw, flags, netfilter)?))
     }
 
-    /// Sends a request. The kernel has done what it asks for when this returns, and its answers wait.
+    /// Sends a request. When this returns, the kernel has processed the request, and its responses
+    /// can be received.
     ///
     /// # Errors
     ///
-    /// Where it is not taken whole.
+    /// If the kernel does not take the whole request.
     pub fn send(&self, request: &[u8]) -> io::Result<()> {
         let sent = send(self.0.as_raw_fd(), request, MsgFlags::empty())?;
         if sent == request.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
-    /// The next datagram of the kernel's, none where nothing waits. What others send is passed over.
+    /// Receives the next datagram from the kernel, or `None` if no datagram is queued. Ignores
+    /// datagrams from other senders.
     ///
     /// # Errors
     ///
-    /// `ENOBUFS`: some were lost, and the next one can be read.
-    pub fn receive<'a>(&self, room: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+    /// `ENOBUFS` if datagrams were lost. The next datagram can still be received.
+    pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
         loop {
-            match recvfrom::<NetlinkAddr>(self.0.as_raw_fd(), room) {
+            match recvfrom::<NetlinkAddr>(self.0.as_raw_fd(), buffer) {
                 // Port 0 is the kernel.
                 Ok((length, Some(from))) if from.pid() == 0 => {
-                    return Ok(room.get(..length));
+                    return Ok(buffer.get(..length));
                 }
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(nix::Error::EAGAIN) => return Ok(None),

@@ -1,12 +1,13 @@
-//! The firewall of one sandbox: `table inet sandgate`, and `table arp sandgate` before a gateway.
+//! The firewall of a sandbox: `table inet sandgate`, and in gateway mode also `table arp sandgate`.
 //!
-//! It decides about what no proxy looks at (UDP, ICMP), sends TCP to Envoy and DNS to the agent, and judges
-//! once more what Envoy dials. [`render`] makes text of a generation, [`apply`] hands it to `nft` in
-//! one transaction: the kernel has all of it or nothing of it. What is done again and again needs no
-//! program: [`alive`], [`counters`] and [`nflog`] ask the kernel itself.
+//! It evaluates traffic that no proxy handles (UDP, ICMP), redirects TCP to Envoy and DNS to the
+//! agent, and evaluates Envoy's own connections once more. [`render`] renders the rules of a policy
+//! generation, and [`apply`] passes them to `nft` in one transaction, which the kernel applies
+//! completely or not at all. Frequent operations don't run a program: [`alive`], [`counters`] and
+//! [`nflog`] use netlink.
 //!
-//! Every way out is gated by the set `alive`, whose elements the agent renews (see [`alive`]): when the
-//! agent is gone, so is the way.
+//! All outbound traffic depends on the set `alive`, whose elements the agent renews (see
+//! [`alive`]). If the agent dies, the elements expire, and the rules deny all traffic.
 
 pub mod alive;
 pub mod apply;

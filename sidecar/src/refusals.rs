@@ -1,8 +1,8 @@
-//! Tells the operator which packets were refused, and by which rule.
+//! Logs refused packets with the rule that refused them.
 //!
-//! What the kernel tells of is judged once more by the policy that refused it: the same list that
-//! nftables was given ([`Policy::address_rules`]) says which of its rules it was. Whatever is not told
-//! one by one is told as a number, which comes from the kernel's exact counters.
+//! The agent finds the rule by evaluating the packet with the address rules that nftables has
+//! ([`Policy::address_rules`]). The kernel does not log every packet; the agent logs the number of
+//! the other packets, from the kernel's exact counters.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,75 +16,78 @@ use tokio::time::MissedTickBehavior;
 
 use crate::netlink::DATAGRAM;
 use crate::nftables::counters::Counters;
-use crate::nftables::nflog::{Ear, Refused};
+use crate::nftables::nflog::{NflogSocket, Refused};
 use crate::nftables::packet::Packet;
 use crate::nftables::refusal::Cause;
 
-/// How often it is looked for what the kernel tells. What it tells meanwhile, at most, fits into the
-/// socket's buffer.
+/// The interval between two reads of the NFLOG socket. The socket's buffer can hold the packets
+/// that the kernel logs in between.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The lists of one generation that nftables has.
+/// The address rules of one policy generation, as nftables has them.
 #[derive(Debug)]
 pub struct Lists {
     number: u64,
-    /// Of each policy: what is reached, and what is dialled.
+    /// For each policy: the rules for the sandbox's packets, and the rules for Envoy's connections.
     policies: Vec<(AddressRules, AddressRules)>,
 }
 
 impl Lists {
-    /// Those of a generation, whose policies must all allow.
+    /// The rules of a generation. All of its policies must allow a packet.
     #[must_use]
     pub fn new(number: u64, policies: &[&Policy]) -> Self {
         let policies = policies.iter().map(|one| (one.address_rules(), one.dial_rules())).collect();
         Self { number, policies }
     }
 
-    /// The rule that refuses an address, if one does.
-    fn refuses(&self, address: IpAddr, dialled: bool) -> Option<&Rule> {
-        self.policies.iter().find_map(|(reached, dials)| {
-            let list = if dialled { dials } else { reached };
+    /// The rule that refuses the address, if any. `by_envoy` selects the rules for Envoy's
+    /// connections.
+    fn refuses(&self, address: IpAddr, by_envoy: bool) -> Option<&Rule> {
+        self.policies.iter().find_map(|(packets, dials)| {
+            let list = if by_envoy { dials } else { packets };
             let first = list.first_match(address)?;
             (first.action == Action::Reject).then_some(&first.rule)
         })
     }
 }
 
-/// The newest generations: a packet that was refused a moment ago may have been by the one before.
+/// The current and the previous generation. The previous one may have refused a packet that is
+/// logged now.
 #[derive(Debug, Default)]
 struct Recent {
-    now: Option<Arc<Lists>>,
-    before: Option<Arc<Lists>>,
+    current: Option<Arc<Lists>>,
+    previous: Option<Arc<Lists>>,
 }
 
-/// What is told, and how much of it was. Clones are the same.
+/// Logs refused packets and counts the logged ones. Clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals {
     recent: Arc<ArcSwap<Recent>>,
-    told: Arc<AtomicU64>,
+    reported: Arc<AtomicU64>,
 }
 
 impl Refusals {
-    /// A generation that nftables gets now.
+    /// Sets the rules of the generation that nftables receives now.
     pub fn set(&self, lists: Arc<Lists>) {
-        let before = self.recent.load().now.clone();
-        self.recent.store(Arc::new(Recent { now: Some(lists), before }));
+        let previous = self.recent.load().current.clone();
+        self.recent.store(Arc::new(Recent { current: Some(lists), previous }));
     }
 
-    /// Tells what is heard, for ever.
-    pub async fn tell(self, ear: Ear) {
-        let mut room = vec![0; DATAGRAM];
+    /// Logs the packets that the socket receives. Never returns.
+    pub async fn report(self, socket: NflogSocket) {
+        let mut buffer = vec![0; DATAGRAM];
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             loop {
-                match ear.hear(&mut room) {
-                    Ok(Some(all)) => all.iter().for_each(|one| self.tell_one(one)),
+                match socket.recv(&mut buffer) {
+                    Ok(Some(all)) => all.iter().for_each(|one| self.report_packet(one)),
                     Ok(None) => break,
-                    // They are in the number of those that were not told.
+                    // The counters include these packets, so they are part of the unreported
+                    // number.
                     Err(error) => {
-                        tracing::debug!("some refused packets were not heard of: {error}");
+                        tracing::debug!("some refused packets were not received: {error}");
                         break;
                     }
                 }
@@ -92,9 +95,9 @@ impl Refusals {
         }
     }
 
-    fn tell_one(&self, refused: &Refused) {
+    fn report_packet(&self, refused: &Refused) {
         let Some(packet) = &refused.packet else { return };
-        self.told.fetch_add(1, Ordering::Relaxed);
+        self.reported.fetch_add(1, Ordering::Relaxed);
         let (rule, generation) = self.rule(refused.cause, packet);
         let (client, destination) = (packet.client(), packet.target());
         let protocol = packet.protocol;
@@ -105,54 +108,54 @@ impl Refusals {
         );
     }
 
-    /// The rule's text, and the generation that has it; 0 where it is no policy's.
+    /// The rule's text and its generation, or generation 0 if the rule is not part of a policy.
     fn rule(&self, cause: Cause, packet: &Packet) -> (String, u64) {
         let fixed = |text: &str| (text.to_owned(), 0);
         match cause {
-            Cause::Outward => self.of_policy(packet.destination, false),
-            Cause::Inward => self.of_policy(packet.source, false),
-            Cause::Dial => self.of_policy(packet.destination, true),
+            Cause::Outward => self.policy_rule(packet.destination, false),
+            Cause::Inward => self.policy_rule(packet.source, false),
+            Cause::Dial => self.policy_rule(packet.destination, true),
             Cause::Own => fixed(&Rule::Guardrail(IpNet::from(packet.destination)).to_string()),
             Cause::Quic => fixed("could be QUIC, and a rule names a domain"),
-            Cause::Protocol => fixed("nothing judges this protocol, or this form of it"),
+            Cause::Protocol => fixed("no rule evaluates this protocol, or this form of it"),
             Cause::Inbound => fixed("not from an edge"),
             Cause::Unready => fixed("not ready: no policy is enforced"),
             Cause::NoRoute => fixed("the gateway has no route"),
-            Cause::Neighbour => fixed("more neighbours than a sandbox may have"),
+            Cause::Neighbour => fixed("too many neighbours for one sandbox"),
         }
     }
 
-    fn of_policy(&self, address: IpAddr, dialled: bool) -> (String, u64) {
+    fn policy_rule(&self, address: IpAddr, by_envoy: bool) -> (String, u64) {
         let recent = self.recent.load();
-        let found = [&recent.now, &recent.before]
+        let found = [&recent.current, &recent.previous]
             .into_iter()
             .flatten()
-            .find_map(|lists| Some((lists.refuses(address, dialled)?.to_string(), lists.number)));
+            .find_map(|lists| Some((lists.refuses(address, by_envoy)?.to_string(), lists.number)));
         found.unwrap_or_else(|| ("a rule of an earlier generation".to_owned(), 0))
     }
 
-    /// How many packets were told of one by one.
+    /// The number of packets that were logged individually.
     #[must_use]
-    pub fn told(&self) -> u64 {
-        self.told.load(Ordering::Relaxed)
+    pub fn reported(&self) -> u64 {
+        self.reported.load(Ordering::Relaxed)
     }
 }
 
-/// Tells as a number what was not told one by one.
+/// Computes the number of refused packets that were not logged individually.
 #[derive(Debug, Default)]
-pub struct Untold {
+pub struct Unreported {
     counted: u64,
-    said: u64,
+    returned: u64,
 }
 
-impl Untold {
-    /// How many more there are by now. What was counted since the last time is left for the next: it may
-    /// be on its way to be told.
-    pub fn more(&mut self, counters: &Counters, told: u64) -> u64 {
-        let untold = self.counted.saturating_sub(told);
+impl Unreported {
+    /// The number of unlogged packets since the last call. Only considers packets that were already
+    /// counted at the last call, because newer ones may still be in the socket.
+    pub fn more(&mut self, counters: &Counters, reported: u64) -> u64 {
+        let unreported = self.counted.saturating_sub(reported);
         self.counted = counters.values().sum();
-        let more = untold.saturating_sub(self.said);
-        self.said = self.said.max(untold);
+        let more = unreported.saturating_sub(self.returned);
+        self.returned = self.returned.max(unreported);
         more
     }
 }
@@ -175,7 +178,7 @@ mod tests {
         Arc::new(Lists::new(number, &policies.iter().collect::<Vec<_>>()))
     }
 
-    /// A UDP packet from the sandbox.
+    /// A UDP packet from the sandbox to this address.
     fn to(address: &str) -> Packet {
         let mut bytes = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 64, 0, 2];
         bytes.extend(address.parse::<std::net::Ipv4Addr>().unwrap().octets());
@@ -188,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_is_the_one_that_refused() {
+    fn the_reported_rule_is_the_one_that_refused_the_packet() {
         let refusals = Refusals::default();
         refusals.set(lists(3, &[json!({ "deny_out": ["9.9.9.0/24", "8.8.8.8"] })]));
         for (address, rule) in [
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn all_policies_of_a_generation_count_and_the_one_before_too() {
+    fn the_rule_may_be_of_any_policy_of_the_current_or_previous_generation() {
         let refusals = Refusals::default();
         refusals.set(lists(1, &[json!({ "deny_out": ["1.1.1.1"] })]));
         refusals.set(lists(2, &[json!({}), json!({ "allow_internet_access": false })]));
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_opens_dials_and_not_packets() {
+    fn an_allowed_name_allows_envoys_connections_but_not_packets() {
         let refusals = Refusals::default();
         refusals
             .set(lists(1, &[json!({ "allow_internet_access": false, "allow_out": ["a.test"] })]));
@@ -226,13 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_told_is_a_number_once() {
+    fn unreported_packets_are_counted_once() {
         let counters = |count| Counters::from([("refused_quic".to_owned(), count)]);
-        let mut untold = Untold::default();
-        assert_eq!(untold.more(&counters(100), 20), 0, "the others may be on their way");
-        assert_eq!(untold.more(&counters(100), 20), 80);
-        assert_eq!(untold.more(&counters(150), 20), 0);
-        assert_eq!(untold.more(&counters(150), 40), 30);
-        assert_eq!(untold.more(&counters(150), 40), 0);
+        let mut unreported = Unreported::default();
+        assert_eq!(unreported.more(&counters(100), 20), 0, "the others may still be in the socket");
+        assert_eq!(unreported.more(&counters(100), 20), 80);
+        assert_eq!(unreported.more(&counters(150), 20), 0);
+        assert_eq!(unreported.more(&counters(150), 40), 30);
+        assert_eq!(unreported.more(&counters(150), 40), 0);
     }
 }

@@ -1,5 +1,5 @@
-//! Addresses that stand for names: what an allowed name resolves to, so that any protocol can be allowed by
-//! name. Envoy's filter maps them back.
+//! Assigns virtual addresses to allowed names. The DNS proxy answers them, and Envoy's filter maps
+//! them back to names, so that a policy can allow any protocol by name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,22 +7,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use sandgate_policy::egress::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
 use sandgate_policy::egress::{DomainPattern, Entry, Name, NetworkPolicy, Virtual};
 
-/// Where numbers of names begin: 0 to 1 are the network and, by habit, its router, 2 the wildcard's.
+/// The first number of a name. A number is an offset in the virtual ranges, and so determines one
+/// address of each family. Numbers 0 and 1 are not used (the network address, and by convention the
+/// router's); number 2 belongs to the wildcards.
 const FIRST: u32 = 10;
 /// The number that all names share which only a wildcard allows.
 const WILDCARD: u32 = 2;
-/// How many numbers there are: as many as IPv4 has addresses, its last one aside.
+/// The last number: the virtual IPv4 range without its last address.
 const LAST: u32 = (1 << (32 - VIRTUAL_V4.prefix_len())) - 2;
 
-/// Who has which number, for as long as the agent lives: what a program has looked up stays right.
+/// The number of each name. A name keeps its number for the agent's lifetime, so that the addresses
+/// that programs have cached stay valid.
 #[derive(Debug, Default)]
 pub struct VirtualAddresses {
     numbers: BTreeMap<Name, u32>,
 }
 
 impl VirtualAddresses {
-    /// The table for policies: an address of each family for each name that is allowed by itself, and one
-    /// for all names that a wildcard allows.
+    /// The table for these policies: one address per family for each exact name of `allow_out`, and
+    /// one address per family for all names that a wildcard allows.
     pub fn table(&mut self, policies: &[&NetworkPolicy]) -> BTreeMap<IpAddr, Virtual> {
         let mut names = BTreeSet::new();
         let mut wildcard = false;
@@ -34,23 +37,24 @@ impl VirtualAddresses {
             }
         }
         let mut table = BTreeMap::new();
-        let mut stand_for = |number: u32, means: &Virtual| {
+        let mut assign = |number: u32, means: &Virtual| {
             for address in addresses(number) {
                 table.insert(address, means.clone());
             }
         };
         if wildcard {
-            stand_for(WILDCARD, &Virtual::Wildcard);
+            assign(WILDCARD, &Virtual::Wildcard);
         }
         for name in &names {
             if let Some(number) = self.number(name, &names) {
-                stand_for(number, &Virtual::Name(name.clone()));
+                assign(number, &Virtual::Name(name.clone()));
             }
         }
         table
     }
 
-    /// A name's number. Where they are used up, that of a name which is not `needed`.
+    /// The number of a name. If all numbers are assigned, takes the number of a name that is not in
+    /// `needed`.
     fn number(&mut self, name: &Name, needed: &BTreeSet<Name>) -> Option<u32> {
         if let Some(number) = self.numbers.get(name) {
             return Some(*number);
@@ -101,14 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn names_below_a_wildcard_share_one() {
+    fn names_below_wildcards_share_one_address_per_family() {
         let table = VirtualAddresses::default().table(&[&policy(&["*.a.test", "*.b.test"])]);
         assert_eq!(table.len(), 2);
         assert!(table.values().all(|means| *means == Virtual::Wildcard));
     }
 
     #[test]
-    fn numbers_that_are_used_up_are_taken_from_names_that_nobody_needs() {
+    fn if_all_numbers_are_assigned_a_name_takes_the_number_of_an_unneeded_name() {
         let mut addresses = VirtualAddresses::default();
         for number in FIRST..=LAST {
             addresses.numbers.insert(Name::parse(&format!("n{number}.test")).unwrap(), number);

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use sandgate_policy::egress::{Operator, Policy};
 use sandgate_sidecar::nftables::layout::{Interface, Mode, Ports};
-use sandgate_sidecar::nftables::{Layout, refusal::Told, render};
+use sandgate_sidecar::nftables::{Layout, refusal::PacketLog, render};
 use serde_json::{Value, json};
 
 fn layout(mode: Mode) -> Layout {
@@ -50,12 +50,12 @@ fn is(name: &str, text: &str) {
 
 #[test]
 fn the_fixed_rules_of_a_gateway() {
-    is("gateway.nft", &render::setup(&layout(gateway()), Told::Singly));
+    is("gateway.nft", &render::setup(&layout(gateway()), PacketLog::On));
 }
 
 #[test]
 fn the_fixed_rules_of_a_shared_namespace() {
-    is("shared.nft", &render::setup(&layout(Mode::Shared), Told::Singly));
+    is("shared.nft", &render::setup(&layout(Mode::Shared), PacketLog::On));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_generation_that_knows_addresses_of_denied_names() {
 
 #[test]
 fn without_a_policy_everything_is_refused() {
-    let text = render::setup(&layout(gateway()), Told::Singly);
+    let text = render::setup(&layout(gateway()), PacketLog::On);
     for chain in ["outward", "inward", "dial"] {
         let refuses = format!("  chain {chain} {{\n    goto refuse_unready\n");
         assert!(text.contains(&refuses), "{text}");
@@ -102,7 +102,7 @@ fn whatever_is_refused_is_told() {
     let policy = policy(json!({ "deny_out": ["example.com", "203.0.113.20"] }));
     let mut text = render::generation(&[&policy], &Ports::default());
     for mode in [gateway(), Mode::Shared] {
-        text.push_str(&render::setup(&layout(mode), Told::Singly));
+        text.push_str(&render::setup(&layout(mode), PacketLog::On));
     }
     let untold = text.lines().map(str::trim).filter(|line| {
         line.contains("counter name")

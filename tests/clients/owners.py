@@ -34,6 +34,8 @@ class Client(abc.ABC):
     @abc.abstractmethod
     def health(self, sandbox): ...
     @abc.abstractmethod
+    def snapshot(self, sandbox): ...
+    @abc.abstractmethod
     def tunnel(self, sandbox, port): ...
 
 
@@ -183,3 +185,12 @@ def statuses(requests, path):
 
 def digest(data):
     return hashlib.sha256(data).hexdigest()
+
+    def test_a_call_that_is_not_supported_is_not_taken_for_a_missing_sandbox(self):
+        name = self.name("no-snapshots")
+        self.here.sandbox(name)
+        with self.assertRaises(Exception) as raised:
+            self.client.snapshot(name)
+        said = f"{type(raised.exception).__name__}: {raised.exception}"
+        self.assertRegex(said, rf"POST \S*/sandboxes/{name}/snapshot` is not supported")
+        self.assertNotRegex(said.lower(), r"not ?found")

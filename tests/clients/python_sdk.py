@@ -58,6 +58,9 @@ class PythonSdk(owners.Client):
         with contextlib.closing(self.client.connect(sandbox)) as connected:
             return connected.health().value.healthy
 
+    def snapshot(self, sandbox):
+        self.client.snapshot(sandbox)
+
     @contextlib.contextmanager
     def tunnel(self, sandbox, port):
         with contextlib.closing(self.client.connect(sandbox)) as connected:

@@ -71,6 +71,9 @@ class TypeScriptSdk(owners.Client):
     def health(self, sandbox):
         return self.call("health", sandbox)["healthy"]
 
+    def snapshot(self, sandbox):
+        self.call("snapshot", sandbox)
+
     @contextlib.contextmanager
     def tunnel(self, sandbox, port):
         try:

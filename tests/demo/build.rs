@@ -1,4 +1,4 @@
-//! Compiles the demo's proto file in pure Rust, so that nobody needs `protoc`.
+//! Compiles the demo's proto file in pure Rust, so that `protoc` is not required.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ fn main() -> anyhow::Result<()> {
     let files = protox::compile(["sandgate/demo/v1/echo.proto"], ["proto"])
         .context("compile tests/demo/proto")?;
     let out = PathBuf::from(std::env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
-    // What the reflection service answers from.
+    // The descriptors that the reflection service returns.
     let descriptors = out.join("sandgate_demo_descriptor.bin");
     std::fs::write(&descriptors, files.encode_to_vec())
         .with_context(|| format!("write {}", descriptors.display()))?;

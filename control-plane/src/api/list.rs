@@ -51,7 +51,7 @@ pub(super) async fn list(
     let Page { sandboxes: found, more } =
         api.fleet.db().read(move |store| store.list_sandboxes(&project, &filter)).await?;
     let next_cursor = found.last().filter(|_| more).map(|sandbox| sandbox.sequence.to_string());
-    let show = |sandbox| SandboxInfo::new(sandbox, &target.namespace, &api.urls);
+    let show = |sandbox| SandboxInfo::new(sandbox, &target.namespace, &target.urls);
     let sandboxes = found.iter().map(show).collect();
     Ok(Json(SandboxList { sandboxes, next_cursor }).into_response())
 }

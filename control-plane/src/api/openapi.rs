@@ -24,8 +24,20 @@ pub(super) use self::shown::{KeptFields, Resources, ShownNetworkPolicy, Status};
         description = "What owners of sandboxes call, directly or through Tensorlake's clients. \
             Each sandbox path exists twice: as it is, and below `/v1/namespaces/{namespace}`, where \
             the namespace is repeated in answers and means nothing else. The credential's project \
-            decides what is seen. A field or parameter that is not described is refused.",
+            decides what is seen. A field or parameter that is not described is refused. Other calls of \
+            Tensorlake's API are answered with 501 `NOT_SUPPORTED`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    servers(
+        (url = "http://localhost:8900", description = "`--api-listen`, unless it says otherwise."),
+        (
+            url = "{scheme}://{host}",
+            description = "Through an edge: a configured domain, or one of its `api_hosts`.",
+            variables(
+                ("scheme" = (default = "https", enum_values("https", "http"))),
+                ("host" = (default = "sandbox.example.com", description = "With a port if it has one.")),
+            )
+        ),
     ),
     paths(
         super::sandboxes::create,

@@ -65,7 +65,7 @@ pub(super) async fn create(
     let Starting { made, started } = api.fleet.create(new).await?;
     // Gateways may remember for a moment that the name did not exist.
     api.seen(made.revision).await;
-    let show = |sandbox| CreatedSandbox::new(sandbox, &target.namespace, &api.urls);
+    let show = |sandbox| CreatedSandbox::new(sandbox, &target.namespace, &target.urls);
     if !request.wait {
         return Ok((StatusCode::ACCEPTED, Json(show(&made.value).accepted())).into_response());
     }

@@ -9,9 +9,9 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use sandgate_policy::host::SandboxRef;
 
-use super::Api;
 use super::access::Caller;
 use super::info::SandboxInfo;
+use super::{Api, PublicUrls};
 use crate::http::ApiError;
 use crate::model::Sandbox;
 use crate::store::Revision;
@@ -19,9 +19,10 @@ use crate::store::Revision;
 /// The namespace of the paths without one.
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// The path's namespace and sandbox.
+/// The path's namespace and sandbox, and the URLs to show to the caller.
 pub(super) struct Target {
     pub(super) namespace: String,
+    pub(super) urls: PublicUrls,
     sandbox: Option<String>,
 }
 
@@ -33,7 +34,8 @@ impl FromRequestParts<Api> for Target {
             .await
             .map_err(|_| ApiError::invalid("the path is not UTF-8"))?;
         let namespace = path.remove("namespace").unwrap_or_else(|| DEFAULT_NAMESPACE.into());
-        Ok(Self { namespace, sandbox: path.remove("sandbox") })
+        let urls = api.urls.for_caller(&parts.headers);
+        Ok(Self { namespace, urls, sandbox: path.remove("sandbox") })
     }
 }
 
@@ -61,6 +63,6 @@ impl Api {
 
     /// An answer with a sandbox in it.
     pub(super) fn show(&self, status: StatusCode, sandbox: &Sandbox, target: &Target) -> Response {
-        (status, Json(SandboxInfo::new(sandbox, &target.namespace, &self.urls))).into_response()
+        (status, Json(SandboxInfo::new(sandbox, &target.namespace, &target.urls))).into_response()
     }
 }

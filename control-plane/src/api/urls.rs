@@ -1,5 +1,7 @@
 //! The URLs under which sandboxes are reached from outside.
 
+use axum::http::{HeaderMap, HeaderValue, header};
+
 /// How sandboxes are reached from outside.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PublicUrls {
@@ -42,6 +44,17 @@ impl PublicUrls {
         })
     }
 
+    /// The URLs to show to a caller. Tensorlake's clients connect to a proxy on localhost as it is named,
+    /// and put the sandbox into `Host`: names below `localhost` do not resolve everywhere. Nobody else
+    /// does that, and without it such a URL names no sandbox.
+    pub(super) fn for_caller(&self, headers: &HeaderMap) -> Self {
+        let mut urls = self.clone();
+        if !is_tensorlake(headers) {
+            urls.local_proxy = None;
+        }
+        urls
+    }
+
     /// Where the management API of a sandbox is. Also while it is suspended: a request there is
     /// what resumes it.
     pub(super) fn sandbox(&self, id: &str) -> String {
@@ -56,9 +69,36 @@ impl PublicUrls {
     }
 }
 
+/// `tensorlake-python-sdk/0.5.163`, `tensorlake-rust-sdk/0.5.89`, `Tensorlake CLI (rust/0.5.113)`.
+fn is_tensorlake(headers: &HeaderMap) -> bool {
+    const NAME: &[u8] = b"tensorlake";
+    let agent = headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+    agent.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shown_to(agent: &'static str) -> String {
+        let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
+        let headers = HeaderMap::from_iter([(header::USER_AGENT, HeaderValue::from_static(agent))]);
+        urls.for_caller(&headers).sandbox("abc")
+    }
+
+    #[test]
+    fn only_the_clients_that_put_the_sandbox_into_host_are_shown_a_url_without_it() {
+        for agent in [
+            "tensorlake-python-sdk/0.5.163",
+            "tensorlake-rust-sdk/0.5.89",
+            "Tensorlake CLI (rust/0.5.113)",
+        ] {
+            assert_eq!(shown_to(agent), "http://localhost:9443", "{agent}");
+        }
+        for agent in ["curl/8.14.1", "", "tensor", "Mozilla/5.0 tensorlake"] {
+            assert_eq!(shown_to(agent), "http://abc.sandbox.localhost:9443", "{agent}");
+        }
+    }
 
     #[test]
     fn a_proxy_on_localhost_is_named_as_it_is_for_clients_and_by_domain_for_apps() {

@@ -10,7 +10,8 @@ use std::str::FromStr;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use sandgate_policy::egress::{
-    Destination, Facts, InvalidName, Name, NameFact, NetworkPolicy, Operator, Policy, Virtual,
+    ConnectionFacts, Destination, InvalidName, Name, NameFact, NetworkPolicy, Operator, Policy,
+    Virtual,
 };
 use serde::de::DeserializeOwned;
 
@@ -98,7 +99,7 @@ impl PolicyCommand {
         let mut lines = String::new();
         for asked in check.destinations {
             let (destination, host) = (&asked.destination, NameFact::Absent);
-            let verdict = policy.decide(&Facts { destination, sni: asked.shown, host });
+            let verdict = policy.decide(&ConnectionFacts { destination, sni: asked.shown, host });
             let word = if verdict.is_allowed() { "allow" } else { "deny" };
             all_allowed &= verdict.is_allowed();
             lines.push_str(&format!("{word}\t{}\t{}\n", asked.text, verdict.rule()));

@@ -1,17 +1,32 @@
 //! What a runtime failed to do is asked of it again, until it is done: a platform that was away for
-//! a while must not leave sandboxes running that nobody has any more.
+//! a while must not leave sandboxes running that nobody has any more. What is left to do is in the
+//! store, so a restart does not forget it.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandgate_policy::gateway::SandboxState;
+use tokio::time::{Instant, timeout};
 
+use super::turns::Turns;
 use super::{BySandbox, Fleet, Inner};
-use crate::model::SandboxId;
+use crate::model::Sandbox;
 use crate::runtime::RuntimeError;
+use crate::store::Result;
 
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_secs(30);
+/// Attempts at once, in all and for one project.
+const AT_ONCE: usize = 32;
+const EACH_PROJECT: usize = 4;
+
+/// Rounds don't overlap: whoever holds this is the only one who asks.
+#[derive(Default)]
+pub(super) struct Rounds {
+    /// Attempts at what is still left. What was tried less often comes first, so leftovers for which
+    /// the platform hangs don't keep the others of their project waiting for ever.
+    attempts: BySandbox<u32>,
+}
 
 impl Fleet {
     /// Asks again, now and then, for as long as the server runs.
@@ -24,24 +39,66 @@ impl Fleet {
 
     /// One round: stops what was deleted and not stopped, suspends what was not confirmed.
     pub async fn settle_leftovers(&self) {
-        match self.inner.in_state(SandboxState::Terminated).await {
-            Ok(terminated) => {
-                for sandbox in terminated {
-                    Arc::clone(&self.inner).clean_up(sandbox).await;
-                }
+        let mut rounds = self.inner.rounds.lock().await;
+        let mut leftovers = match self.inner.leftovers().await {
+            Ok(leftovers) => leftovers,
+            Err(error) => {
+                tracing::error!(%error, "what is left to stop or suspend can't be listed");
+                return;
             }
-            Err(error) => tracing::error!(%error, "deleted sandboxes can't be listed"),
-        }
-        let unconfirmed = self.inner.unconfirmed().clone();
-        for (id, generation) in unconfirmed {
-            self.inner.confirm(&id, generation).await;
-        }
+        };
+        rounds.attempts = leftovers
+            .iter()
+            .map(|sandbox| {
+                let before = rounds.attempts.get(&sandbox.id).copied().unwrap_or_default();
+                (sandbox.id.clone(), before)
+            })
+            .collect();
+        leftovers.sort_by_key(|sandbox| rounds.attempts.get(&sandbox.id).copied());
+        let turns = Turns {
+            at_once: AT_ONCE,
+            each_project: EACH_PROJECT,
+            until: Some(Instant::now() + self.inner.settings.leftover_round),
+        };
+        turns
+            .take(leftovers, |sandbox| {
+                *rounds.attempts.entry(sandbox.id.clone()).or_default() += 1;
+                Arc::clone(&self.inner).settle(sandbox)
+            })
+            .await;
     }
 }
 
 impl Inner {
+    async fn leftovers(&self) -> Result<Vec<Sandbox>> {
+        let mut leftovers = self.in_state(SandboxState::Terminated).await?;
+        leftovers.extend(self.db.read(|store| store.unconfirmed_suspensions()).await?);
+        Ok(leftovers)
+    }
+
+    /// One attempt at one leftover. A runtime that takes longer is asked again in a later round, with
+    /// the same idempotency key.
+    async fn settle(self: Arc<Self>, sandbox: Sandbox) {
+        let within = self.settings.leftover_timeout;
+        let id = sandbox.id.clone();
+        let attempt = async {
+            if sandbox.state == SandboxState::Terminated {
+                self.clean_up(sandbox).await;
+            } else {
+                self.confirm(&sandbox).await;
+            }
+        };
+        if timeout(within, attempt).await.is_err() {
+            tracing::error!(
+                sandbox = %id, ?within,
+                "the runtime did not stop or suspend a sandbox in time; it is asked again later",
+            );
+        }
+    }
+
     /// Suspends again what still counts as suspended, and has not run since.
-    async fn confirm(&self, id: &SandboxId, generation: u64) {
+    async fn confirm(&self, listed: &Sandbox) {
+        let id = &listed.id;
         let _turn = self.locks.acquire(id).await;
         let which = id.to_ref();
         let found = match self.db.read(move |store| store.sandbox(&which)).await {
@@ -52,25 +109,23 @@ impl Inner {
             }
         };
         let still = found.filter(|sandbox| {
-            sandbox.state == SandboxState::Suspended && sandbox.generation == generation
+            sandbox.unconfirmed
+                && sandbox.state == SandboxState::Suspended
+                && sandbox.generation == listed.generation
         });
-        let settled = match still {
-            None => true,
-            Some(sandbox) => match self.runtime.suspend(&sandbox).await {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::error!(sandbox = %id, %error, "the runtime still could not suspend a sandbox");
-                    // It runs, and will: its owner can resume or delete it.
-                    matches!(error, RuntimeError::Refused { .. })
-                }
-            },
-        };
-        if settled {
-            self.unconfirmed().remove(id);
+        let Some(sandbox) = still else { return };
+        if let Err(error) = self.runtime.suspend(&sandbox).await {
+            tracing::error!(sandbox = %id, %error, "the runtime still could not suspend a sandbox");
+            // After a refusal it runs, and will: its owner can resume or delete it.
+            if !matches!(error, RuntimeError::Refused { .. }) {
+                return;
+            }
         }
-    }
-
-    pub(super) fn unconfirmed(&self) -> MutexGuard<'_, BySandbox<u64>> {
-        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
+        let confirmed = id.clone();
+        let noted =
+            self.db.note(move |store| store.confirm_suspension(&confirmed, sandbox.generation));
+        if let Err(error) = noted.await {
+            tracing::error!(sandbox = %id, %error, "a confirmed suspension could not be written down");
+        }
     }
 }

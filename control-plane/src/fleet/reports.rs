@@ -1,7 +1,8 @@
 //! What the platform says about a sandbox without having been asked: it ended, or it moved.
 //!
-//! A report says where the sandbox was, so that one which comes late, after the sandbox was stopped or
-//! runs elsewhere again, changes nothing.
+//! A report names the placement that it is about. One that comes late, or that somebody sends again,
+//! after the sandbox was suspended, resumed or moved, is about a placement that has ended, and changes
+//! nothing: also where the sandbox has its old address again.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,6 +29,50 @@ pub enum News {
     Terminated,
 }
 
+/// What a report did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reported {
+    /// It holds from `revision` on. A sandbox that moved is in `placement` now.
+    Applied {
+        /// Whoever has seen it has forgotten the old address.
+        revision: Revision,
+        /// The placement that the move began.
+        placement: Option<u64>,
+    },
+    /// It changed nothing.
+    Ignored(Ignored),
+}
+
+/// Why a report changed nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Ignored {
+    /// There is nothing that it could be about.
+    #[error("the sandbox is not known, or does not run")]
+    NotRunning,
+    /// It is about a time that is over.
+    #[error("the report is about placement {reported}, and the sandbox is in placement {current}")]
+    OtherPlacement {
+        /// As reported.
+        reported: u64,
+        /// As it is.
+        current: u64,
+    },
+    /// The platform and the store disagree.
+    #[error("the sandbox is in placement {0}, but not at `was_at`")]
+    Elsewhere(u64),
+}
+
+impl Ignored {
+    /// The placement in which the sandbox runs, if it does.
+    #[must_use]
+    pub fn placement(self) -> Option<u64> {
+        match self {
+            Self::NotRunning => None,
+            Self::OtherPlacement { current, .. } | Self::Elsewhere(current) => Some(current),
+        }
+    }
+}
+
 /// Why a report changes nothing although it may be true.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
@@ -40,17 +85,17 @@ pub enum ReportError {
 }
 
 impl Fleet {
-    /// Takes a report about a sandbox that was at `was_at`. Returns the revision at which it holds, or
-    /// `None` if the sandbox does not run there (any more), which is then known already.
+    /// Takes a report about a sandbox that was at `was_at` in `placement`.
     ///
     /// # Errors
     /// [`ReportError`]
     pub async fn reported(
         &self,
         id: SandboxId,
+        placement: u64,
         was_at: IpAddr,
         news: News,
-    ) -> Result<Option<Revision>, ReportError> {
+    ) -> Result<Reported, ReportError> {
         let turn = self.inner.locks.acquire(&id);
         let Ok(turn) = tokio::time::timeout(TURN_WITHIN, turn).await else {
             return Err(ReportError::Busy);
@@ -59,7 +104,7 @@ impl Fleet {
         // It is finished also when the platform goes away meanwhile.
         let work = tokio::spawn(async move {
             let _turn = turn;
-            inner.take_report(id, was_at, news).await
+            inner.take_report(id, placement, was_at, news).await
         });
         let taken = work.await.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
         Ok(taken?)
@@ -70,13 +115,26 @@ impl Inner {
     async fn take_report(
         self: Arc<Self>,
         id: SandboxId,
+        placement: u64,
         was_at: IpAddr,
         news: News,
-    ) -> Result<Option<Revision>> {
+    ) -> Result<Reported> {
         let which = id.to_ref();
         let found = self.db.read(move |store| store.sandbox(&which)).await?;
-        let there = found.filter(|sandbox| sandbox.address == Some(was_at.to_canonical()));
-        let Some(sandbox) = there else { return Ok(None) };
+        let Some((sandbox, address)) =
+            found.and_then(|sandbox| sandbox.address.map(|address| (sandbox, address)))
+        else {
+            return Ok(Reported::Ignored(Ignored::NotRunning));
+        };
+        let current = sandbox.placement;
+        if placement != current {
+            let ignored = Ignored::OtherPlacement { reported: placement, current };
+            tracing::warn!(sandbox = %id, %ignored, "a report of the platform's came late, or was repeated");
+            return Ok(Reported::Ignored(ignored));
+        }
+        if address != was_at.to_canonical() {
+            return Ok(Reported::Ignored(Ignored::Elsewhere(current)));
+        }
         tracing::warn!(sandbox = %id, %was_at, ?news, "the platform reports what it did by itself");
         let step = match news {
             News::Moved(address) => Transition::Running(address),
@@ -84,10 +142,21 @@ impl Inner {
             // Without a name nothing could ever resume it.
             News::Suspended | News::Terminated => {
                 let ended = self.terminate(id, SYSTEM.to_owned()).await?;
-                return Ok(ended.map(|ended| ended.revision));
+                return Ok(applied(ended.map(|ended| (ended.revision, None))));
             }
         };
         let taken = self.step(&id, &[SandboxState::Running], step).await?;
-        Ok(taken.map(|taken| taken.revision))
+        Ok(applied(taken.map(|taken| {
+            let runs = taken.value.address.is_some();
+            (taken.revision, runs.then_some(taken.value.placement))
+        })))
+    }
+}
+
+/// `None`: another control plane on the same store was quicker, and the sandbox does not run any more.
+fn applied(taken: Option<(Revision, Option<u64>)>) -> Reported {
+    match taken {
+        Some((revision, placement)) => Reported::Applied { revision, placement },
+        None => Reported::Ignored(Ignored::NotRunning),
     }
 }

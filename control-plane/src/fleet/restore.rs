@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use sandgate_policy::gateway::SandboxState;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
+use super::resume::after_failed_resume;
+use super::turns::Turns;
 use super::{Fleet, Inner};
 use crate::model::{Sandbox, Transition};
 use crate::runtime::Exited;
 use crate::store::{Result, SYSTEM};
 
-/// Sandboxes that are started again at once.
-const AT_ONCE: usize = 8;
+/// Sandboxes that are started or suspended at once, in all and in one project.
+const AT_ONCE: usize = 32;
+const EACH_PROJECT: usize = 8;
 
 impl Fleet {
     /// Takes running sandboxes off the address that they had, if the runtime did not outlive the
@@ -30,24 +32,18 @@ impl Fleet {
         Ok(())
     }
 
-    /// Finishes what the last server began: starts, suspensions, deletions.
+    /// Finishes what the last server began: starts, suspensions, deletions. What the runtime failed to
+    /// do is asked of it in the background.
     ///
     /// # Errors
     /// The store can't be read.
     pub async fn restore(&self) -> Result<()> {
-        for sandbox in self.inner.in_state(SandboxState::Terminated).await? {
-            tokio::spawn(Arc::clone(&self.inner).clean_up(sandbox));
-        }
-        let mut tasks = JoinSet::new();
-        let suspending = self.inner.in_state(SandboxState::Suspending).await?;
-        let pending = self.inner.in_state(SandboxState::Pending).await?;
-        for sandbox in suspending.into_iter().chain(pending) {
-            while tasks.len() >= AT_ONCE {
-                tasks.join_next().await;
-            }
-            tasks.spawn(Arc::clone(&self.inner).restore_one(sandbox));
-        }
-        tasks.join_all().await;
+        let leftovers = self.clone();
+        tokio::spawn(async move { leftovers.settle_leftovers().await });
+        let mut unfinished = self.inner.in_state(SandboxState::Suspending).await?;
+        unfinished.extend(self.inner.in_state(SandboxState::Pending).await?);
+        let turns = Turns { at_once: AT_ONCE, each_project: EACH_PROJECT, until: None };
+        turns.take(unfinished, |sandbox| Arc::clone(&self.inner).restore_one(sandbox)).await;
         Ok(())
     }
 
@@ -78,11 +74,10 @@ impl Inner {
         }
         let turn = self.locks.acquire(&sandbox.id).await;
         let started = self.runtime.resume(&sandbox).await;
-        if self.settle_start(&sandbox, started).await.is_ok() {
-            return;
-        }
+        let Err(failure) = self.settle_start(&sandbox, started).await else { return };
         let given_up = if sandbox.name.is_some() {
-            self.step(&sandbox.id, &[SandboxState::Pending], Transition::Suspended).await
+            let step = after_failed_resume(&failure);
+            self.step(&sandbox.id, &[SandboxState::Pending], step).await
         } else {
             // Nothing could ever resume it.
             drop(turn);

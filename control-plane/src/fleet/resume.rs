@@ -151,6 +151,12 @@ fn may_resume(sandbox: &Sandbox, policy: ResumePolicy) -> Result<(), ResumeError
     Ok(())
 }
 
+/// Unless the runtime refused, and so changed nothing, nobody knows whether the sandbox runs: the runtime
+/// is told to suspend it.
+pub(super) fn after_failed_resume(failure: &Failure) -> Transition {
+    if failure.refused { Transition::Suspended } else { Transition::SuspendedUnconfirmed }
+}
+
 impl Inner {
     fn join_or_begin(
         self: &Arc<Self>,
@@ -204,8 +210,9 @@ impl Inner {
         };
         let started = self.runtime.resume(&sandbox).await;
         let running = self.settle_start(&sandbox, started).await;
-        if running.is_err()
-            && let Err(error) = self.step(id, &[SandboxState::Pending], Transition::Suspended).await
+        if let Err(failure) = &running
+            && let Err(error) =
+                self.step(id, &[SandboxState::Pending], after_failed_resume(failure)).await
         {
             tracing::error!(sandbox = %id, %error, "a failed resume could not be written down");
         }

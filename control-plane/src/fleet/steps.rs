@@ -30,24 +30,9 @@ impl Inner {
             return Ok(None);
         };
         if let Some(displaced) = displaced {
-            self.was_displaced(&displaced, &sandbox);
+            was_displaced(&displaced, &sandbox);
         }
         Ok(Some(Committed { value: sandbox, revision }))
-    }
-
-    /// The platform gave a sandbox's address to another one. It is told to suspend or stop the first
-    /// one by [`Fleet::settle_leftovers`], should it run somewhere nevertheless.
-    ///
-    /// [`Fleet::settle_leftovers`]: super::Fleet::settle_leftovers
-    fn was_displaced(&self, displaced: &Sandbox, by: &Sandbox) {
-        tracing::error!(
-            sandbox = %displaced.id, by = %by.id, address = ?by.address,
-            "the platform gave a running sandbox's address to another one: it was not told that the \
-             first one ended, and counts it as ended now",
-        );
-        if displaced.state == SandboxState::Suspended {
-            self.unconfirmed().insert(displaced.id.clone(), displaced.generation);
-        }
     }
 
     /// Starts a new, pending sandbox. One that does not start is terminated.
@@ -127,8 +112,10 @@ impl Inner {
             }
             (Err(error), _) => {
                 tracing::error!(sandbox = %sandbox.id, %error, "the runtime could not suspend a sandbox");
-                self.unconfirmed().insert(sandbox.id.clone(), sandbox.generation);
-                (Transition::Suspended, Err(Failure { refused: false, ..error.for_owner() }))
+                (
+                    Transition::SuspendedUnconfirmed,
+                    Err(Failure { refused: false, ..error.for_owner() }),
+                )
             }
         };
         match self.step(&sandbox.id, &[SandboxState::Suspending], next).await {
@@ -138,7 +125,6 @@ impl Inner {
                     "a sandbox whose suspension was refused counts as suspended: the platform gave \
                      its address to another one meanwhile",
                 );
-                self.unconfirmed().insert(settled.id, settled.generation);
                 outcome.map_err(|failure| Failure { refused: false, ..failure })
             }
             Ok(_) => outcome,
@@ -214,4 +200,16 @@ impl Inner {
             tracing::error!(%error, "a sandbox that ended could not be removed");
         }
     }
+}
+
+/// The platform gave a sandbox's address to another one. It is told to suspend or stop the first
+/// one by [`Fleet::settle_leftovers`], should it run somewhere nevertheless.
+///
+/// [`Fleet::settle_leftovers`]: super::Fleet::settle_leftovers
+fn was_displaced(displaced: &Sandbox, by: &Sandbox) {
+    tracing::error!(
+        sandbox = %displaced.id, by = %by.id, address = ?by.address,
+        "the platform gave a running sandbox's address to another one: it was not told that the \
+         first one ended, and counts it as ended now",
+    );
 }

@@ -19,6 +19,17 @@ use sandgate_policy::gateway::{MARKER_HEADER, MARKER_VALUE};
             `x-sandgate-control-plane: v1`; an answer without it is taken for a proxy's error page.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
+    servers(
+        (url = "http://127.0.0.1:8901", description = "`--gateway-listen`, unless it says otherwise."),
+        (
+            url = "http://{host}:{port}",
+            description = "Where only edges and sidecars can reach it.",
+            variables(
+                ("host" = (default = "control-plane.internal")),
+                ("port" = (default = "8901")),
+            )
+        ),
+    ),
     paths(
         super::sandboxes::resolve,
         super::sandboxes::introspect,

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! POST /runtime/v1/reports
-//! {"sandbox_id": "…", "was_at": "10.1.2.3", "state": "running" | "suspended" | "terminated",
-//!  "address": "10.1.2.4"}
+//! {"sandbox_id": "…", "placement": 7, "was_at": "10.1.2.3",
+//!  "state": "running" | "suspended" | "terminated", "address": "10.1.2.4"}
 //! ```
 //!
 //! signed as the webhook's calls are, with the same secret. The answer is `{"applied": true}` once
-//! no gateway sends anything to the old address, so that it can be given to another sandbox.
+//! no gateway sends anything to the old address, so that it can be given to another sandbox. A report
+//! about a placement that has ended is answered with `{"applied": false}` and the reason.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,12 +22,12 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Gateway;
-use crate::fleet::{News, ReportError};
+use crate::fleet::{News, ReportError, Reported};
 use crate::http::{ApiError, read_bytes};
 use crate::model::{SandboxId, Timestamp};
 use crate::runtime::SigningKey;
 
-/// Seconds that the two clocks may differ; an older report is a replay.
+/// Seconds that the two clocks may differ. A younger replay is told by its placement.
 const MAX_AGE: u64 = 300;
 
 /// Who may report, and what.
@@ -42,6 +43,7 @@ pub struct Platform {
 #[serde(deny_unknown_fields)]
 struct Report {
     sandbox_id: String,
+    placement: u64,
     was_at: IpAddr,
     state: Now,
     #[serde(default)]
@@ -60,8 +62,14 @@ enum Now {
 /// The answer.
 #[derive(Serialize)]
 pub(super) struct Taken {
-    /// Whether it changed anything: the sandbox ran at `was_at`.
+    /// Whether it changed anything.
     applied: bool,
+    /// Why it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The placement in which the sandbox runs now, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placement: Option<u64>,
 }
 
 pub(super) async fn report(
@@ -80,13 +88,21 @@ pub(super) async fn report(
     let id = SandboxId::parse(&report.sandbox_id)
         .ok_or_else(|| ApiError::invalid("`sandbox_id` is no sandbox id"))?;
     let news = news(&report, &platform.sandbox_cidrs)?;
-    let revision = gateway.fleet.reported(id, report.was_at, news).await.map_err(refusal)?;
-    if let Some(revision) = revision
-        && !gateway.watchers.confirmed(revision).await
-    {
-        tracing::warn!(revision, "a gateway is slow to apply a change");
-    }
-    Ok(Json(Taken { applied: revision.is_some() }))
+    let reported = gateway.fleet.reported(id, report.placement, report.was_at, news);
+    let taken = match reported.await.map_err(refusal)? {
+        Reported::Applied { revision, placement } => {
+            if !gateway.watchers.confirmed(revision).await {
+                tracing::warn!(revision, "a gateway is slow to apply a change");
+            }
+            Taken { applied: true, reason: None, placement }
+        }
+        Reported::Ignored(ignored) => Taken {
+            applied: false,
+            reason: Some(ignored.to_string()),
+            placement: ignored.placement(),
+        },
+    };
+    Ok(Json(taken))
 }
 
 fn news(report: &Report, sandbox_cidrs: &[IpNet]) -> Result<News, ApiError> {

@@ -77,6 +77,12 @@ pub struct Sandbox {
     /// Unique in the deployment and growing: each time any sandbox gets an address it gets a new
     /// one, so two users of one address never share one.
     pub generation: u64,
+    /// Number of its stay at one address, for the platform that runs it: a start, a resume and a
+    /// reported move each begin another one. Unlike the generation, it is known before the address
+    /// is, so calls to the platform carry it, and reports name it. Unique in the deployment, growing.
+    pub placement: u64,
+    /// It counts as suspended, and the runtime has not confirmed that it is.
+    pub unconfirmed: bool,
     /// Ports that may be routed to.
     pub exposed_ports: ExposedPorts,
     /// Exposed ports need no credential.
@@ -176,6 +182,8 @@ pub enum Transition {
     Suspending,
     /// It is stopped.
     Suspended,
+    /// It counts as stopped, and the runtime did not confirm that: it is asked again.
+    SuspendedUnconfirmed,
 }
 
 impl Transition {
@@ -186,7 +194,7 @@ impl Transition {
             Self::Pending => SandboxState::Pending,
             Self::Running(_) | Self::RunningStill(_) => SandboxState::Running,
             Self::Suspending => SandboxState::Suspending,
-            Self::Suspended => SandboxState::Suspended,
+            Self::Suspended | Self::SuspendedUnconfirmed => SandboxState::Suspended,
         }
     }
 }

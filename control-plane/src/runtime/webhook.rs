@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! {"action": "start" | "suspend" | "resume" | "stop", "idempotency_key": "…",
-//!  "sandbox": {"id", "name", "organization_id", "project_id", "spec": {…}, "sidecar_tokens": […]}}
+//!  "sandbox": {"id", "placement", "name", "organization_id", "project_id", "spec": {…},
+//!  "sidecar_tokens": […]}}
 //! ```
 //!
 //! with the headers `Idempotency-Key`, `X-Sandgate-Timestamp` (seconds) and `X-Sandgate-Signature`

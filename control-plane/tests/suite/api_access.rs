@@ -188,3 +188,42 @@ async fn what_is_not_there_is_answered_in_json() {
     assert_eq!(world.call("GET", "/healthz", Value::Null).await.ok(), "ok\n");
     assert_eq!(world.call("GET", "/readyz", Value::Null).await.ok(), "ready\n");
 }
+
+#[tokio::test]
+async fn a_call_of_tensorlakes_that_is_not_here_is_not_taken_for_a_missing_sandbox() {
+    let world = World::new();
+    world.create(json!({ "name": "my-env" })).await;
+    for (method, path) in [
+        ("POST", "/sandboxes/my-env/snapshot"),
+        ("POST", "/sandboxes/my-env/copy?times=2"),
+        ("POST", "/sandboxes/my-env/file_systems"),
+        ("DELETE", "/sandboxes/my-env/file_systems"),
+        ("GET", "/sandboxes/my-env/logs"),
+        ("GET", "/sandboxes/my-env/processes"),
+        ("GET", "/snapshots"),
+        ("GET", "/snapshots/snapshot_1"),
+        ("DELETE", "/snapshots/snapshot_1"),
+        ("GET", "/archived-sandboxes?limit=10"),
+        ("GET", "/sandbox-pools"),
+        ("POST", "/sandbox-pools"),
+        ("PUT", "/sandbox-pools/pool_1"),
+        ("POST", "/sandbox-pools/pool_1/sandboxes"),
+    ] {
+        for prefix in ["", "/v1/namespaces/default"] {
+            let answer = world.call(method, &format!("{prefix}{path}"), Value::Null).await;
+            let error = answer.refused(501, "NOT_SUPPORTED");
+            let (path, _) = path.split_once('?').unwrap_or((path, ""));
+            assert!(error.contains(&format!("`{method} {prefix}{path}`")), "{error}");
+        }
+    }
+    for path in [
+        "/platform/v1/organizations",
+        "/platform/v1/users/me/ssh-keys",
+        "/platform/v1/secrets",
+        "/platform/v1/sandbox-templates",
+    ] {
+        world.call("GET", path, Value::Null).await.refused(501, "NOT_SUPPORTED");
+    }
+    // What is here and not found is so still.
+    world.call("GET", "/sandboxes/nobody", Value::Null).await.refused(404, "SANDBOX_NOT_FOUND");
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::World;
+use super::support::{World, send};
 
 /// The field names that clients cannot do without, from their own parsers.
 fn assert_clients_can_read(info: &Value) {
@@ -216,4 +216,33 @@ async fn a_body_that_is_too_long_is_refused() {
     let world = World::new();
     let body = json!({ "name": "x".repeat(2 * 1024 * 1024) });
     world.call("POST", "/sandboxes", body).await.refused(413, "BODY_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn a_management_url_names_the_sandbox_for_all_but_the_clients_that_name_it_in_host() {
+    let world = World::new();
+    let id = world.create(json!({ "name": "my-env" })).await;
+    let authorization = format!("Bearer {}", world.ours.key);
+    let shown = async |method: &str, path: &str, body: Value, agent: &str| {
+        let headers = [("authorization", authorization.as_str()), ("user-agent", agent)];
+        let answer = send(&world.api, method, path, &headers, body).await.ok();
+        let info = answer.pointer("/sandboxes/0").unwrap_or(&answer);
+        info["sandbox_url"].as_str().unwrap().to_owned()
+    };
+    for (method, path, body) in [
+        ("GET", "/sandboxes/my-env", Value::Null),
+        ("GET", "/v1/namespaces/default/sandboxes", Value::Null),
+        ("PATCH", "/sandboxes/my-env", json!({ "exposed_ports": [8080] })),
+        ("POST", "/sandboxes/my-env/suspend", Value::Null),
+    ] {
+        let named = shown(method, path, body.clone(), "curl/8.14.1").await;
+        assert_eq!(named, format!("http://{id}.sandbox.localhost:9443"), "{method} {path}");
+        for agent in ["tensorlake-python-sdk/0.5.163", "Tensorlake CLI (rust/0.5.113)"] {
+            let url = shown(method, path, body.clone(), agent).await;
+            assert_eq!(url, "http://localhost:9443", "{method} {path}");
+        }
+    }
+    let made = world.call("POST", "/sandboxes", json!({})).await.ok();
+    let url = made["sandbox_url"].as_str().unwrap();
+    assert!(url.contains(made["sandbox_id"].as_str().unwrap()), "{url}");
 }

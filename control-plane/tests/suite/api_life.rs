@@ -164,6 +164,26 @@ async fn a_suspension_is_not_asked_for_again_once_the_sandbox_runs() {
 }
 
 #[tokio::test]
+async fn a_sandbox_whose_resume_failed_is_suspended_again_as_it_may_run() {
+    let world = World::new();
+    world.create_suspended(json!({ "name": "my-env" })).await;
+    let resume = async || world.call("POST", "/sandboxes/my-env/resume", Value::Null).await;
+    // A runtime that refuses has changed nothing.
+    world.runtime.set_refusing(true);
+    resume().await.refused(422, "SANDBOX_REFUSED");
+    world.fleet.settle_leftovers().await;
+    assert_eq!(world.runtime.count("suspend"), 1);
+    world.runtime.set_refusing(false);
+    world.runtime.set_failing(true);
+    resume().await.refused(503, "SANDBOX_NOT_STARTED");
+    world.runtime.set_failing(false);
+    world.fleet.settle_leftovers().await;
+    world.fleet.settle_leftovers().await;
+    assert_eq!(world.runtime.count("suspend"), 2, "until it is confirmed");
+    assert_eq!(resume().await.ok()["status"], "running");
+}
+
+#[tokio::test]
 async fn a_deleted_sandbox_that_could_not_be_stopped_is_stopped_later() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;

@@ -59,6 +59,8 @@ fn sandbox(id: &str) -> Sandbox {
         auto_resume: true,
         network: sandgate_policy::egress::NetworkPolicy::default(),
         network_revision: 0,
+        placement: 1,
+        unconfirmed: false,
         spec: serde_json::Map::new(),
         created_at: Timestamp::from_millis(0),
         sequence: 1,

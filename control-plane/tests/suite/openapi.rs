@@ -21,6 +21,26 @@ fn the_committed_descriptions_are_up_to_date() {
     }
 }
 
+#[test]
+fn each_description_says_where_the_api_is() {
+    for (api, listen) in [
+        (sandgate::gateway::openapi::description().unwrap(), "8901"),
+        (sandgate::api::openapi::description().unwrap(), "8900"),
+    ] {
+        let api: Value = serde_json::from_str(&api).unwrap();
+        let servers = api["servers"].as_array().unwrap();
+        let first = servers[0]["url"].as_str().unwrap();
+        assert!(first.ends_with(listen), "{first}");
+        for server in servers {
+            let url = server["url"].as_str().unwrap();
+            for name in url.split('{').skip(1) {
+                let (name, _) = name.split_once('}').unwrap();
+                assert!(server["variables"][name]["default"].is_string(), "{url}: {name}");
+            }
+        }
+    }
+}
+
 fn public() -> Value {
     serde_json::from_str(&sandgate::api::openapi::description().unwrap()).unwrap()
 }

@@ -1,6 +1,9 @@
 //! Addresses that a platform gives twice, and what it reports by itself: who can't be reached any more,
 //! and who may say so.
 
+use std::time::Duration;
+
+use sandgate::fleet::FleetSettings;
 use sandgate::model::Timestamp;
 use sandgate::runtime::SigningKey;
 use serde_json::{Value, json};
@@ -17,14 +20,33 @@ async fn seen(world: &World, sandbox: &str) -> (Value, Value) {
     (found.body["state"].clone(), found.body["address"].clone())
 }
 
+/// A report as it goes over the network: somebody may keep it and send it again.
+#[derive(Clone)]
+struct Signed {
+    seconds: String,
+    signature: String,
+    body: Value,
+}
+
+impl Signed {
+    fn new(secret: &str, age: i64, body: Value) -> Self {
+        let seconds = Timestamp::now().seconds().checked_add_signed(-age).unwrap();
+        let key = SigningKey::new(secret).unwrap();
+        let signature = key.sign(seconds, body.to_string().as_bytes());
+        Self { seconds: seconds.to_string(), signature, body }
+    }
+
+    async fn send(self, world: &World) -> Answer {
+        let headers = [
+            ("x-sandgate-timestamp", self.seconds.as_str()),
+            ("x-sandgate-signature", self.signature.as_str()),
+        ];
+        send(&world.gateway, "POST", "/runtime/v1/reports", &headers, self.body).await
+    }
+}
+
 async fn report_signed(world: &World, secret: &str, age: i64, body: Value) -> Answer {
-    let seconds = Timestamp::now().seconds().checked_add_signed(-age).unwrap();
-    let key = SigningKey::new(secret).unwrap();
-    let signature = key.sign(seconds, body.to_string().as_bytes());
-    let seconds = seconds.to_string();
-    let headers =
-        [("x-sandgate-timestamp", seconds.as_str()), ("x-sandgate-signature", signature.as_str())];
-    send(&world.gateway, "POST", "/runtime/v1/reports", &headers, body).await
+    Signed::new(secret, age, body).send(world).await
 }
 
 async fn report(world: &World, body: Value) -> Answer {
@@ -64,23 +86,98 @@ async fn the_platform_reports_that_a_sandbox_was_suspended_moved_or_ended() {
     let world = World::new();
     world.runtime.set_address(Some(SHARED));
     let id = world.create(json!({ "name": "my-env" })).await;
+    let first = world.runtime.placement();
     let moved = json!({
-        "sandbox_id": id, "was_at": SHARED, "state": "running", "address": "127.70.9.10",
+        "sandbox_id": id, "placement": first, "was_at": SHARED, "state": "running",
+        "address": "127.70.9.10",
     });
-    assert_eq!(report(&world, moved.clone()).await.ok(), json!({ "applied": true }));
+    let answer = report(&world, moved.clone()).await.ok();
+    let second = answer["placement"].as_u64().unwrap();
+    assert_eq!(answer, json!({ "applied": true, "placement": second }));
+    assert!(second > first);
     assert_eq!(seen(&world, "my-env").await, (json!("running"), json!("127.70.9.10")));
-    // It is not there any more: a report that comes late, or twice, changes nothing.
-    assert_eq!(report(&world, moved).await.ok(), json!({ "applied": false }));
-    let late = json!({ "sandbox_id": id, "was_at": SHARED, "state": "terminated" });
-    assert_eq!(report(&world, late).await.ok(), json!({ "applied": false }));
-    let suspended = json!({ "sandbox_id": id, "was_at": "127.70.9.10", "state": "suspended" });
-    assert_eq!(report(&world, suspended).await.ok(), json!({ "applied": true }));
+    // Whoever did not hear the answer learns the new placement by reporting again.
+    let again = report(&world, moved).await.ok();
+    assert_eq!((&again["applied"], &again["placement"]), (&json!(false), &json!(second)));
+    let why = again["reason"].as_str().unwrap();
+    assert!(why.contains(&first.to_string()) && why.contains(&second.to_string()), "{why}");
+    let elsewhere = json!({
+        "sandbox_id": id, "placement": second, "was_at": SHARED, "state": "terminated",
+    });
+    let answer = report(&world, elsewhere).await.ok();
+    assert_eq!((&answer["applied"], &answer["placement"]), (&json!(false), &json!(second)));
+    assert!(answer["reason"].as_str().unwrap().contains("`was_at`"), "{answer}");
+    let suspended = json!({
+        "sandbox_id": id, "placement": second, "was_at": "127.70.9.10", "state": "suspended",
+    });
+    assert_eq!(report(&world, suspended.clone()).await.ok(), json!({ "applied": true }));
     assert_eq!(seen(&world, "my-env").await, (json!("suspended"), Value::Null));
+    let answer = report(&world, suspended).await.ok();
+    assert_eq!((&answer["applied"], &answer["placement"]), (&json!(false), &Value::Null));
     world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
-    let ended = json!({ "sandbox_id": id, "was_at": SHARED, "state": "terminated" });
+    let third = world.runtime.placement();
+    let ended = json!({
+        "sandbox_id": id, "placement": third, "was_at": SHARED, "state": "terminated",
+    });
     assert_eq!(report(&world, ended).await.ok(), json!({ "applied": true }));
     assert_eq!(seen(&world, "my-env").await, (Value::Null, Value::Null));
     world.call("GET", "/sandboxes/my-env", Value::Null).await.refused(404, "SANDBOX_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_report_that_somebody_sends_again_does_not_end_a_sandbox_that_runs_again() {
+    let world = World::new();
+    // It has the same address each time.
+    world.runtime.set_address(Some(SHARED));
+    let id = world.create(json!({ "name": "my-env" })).await;
+    let placement = world.runtime.placement();
+    let captured = ["suspended", "terminated"].map(|state| {
+        let body =
+            json!({ "sandbox_id": id, "placement": placement, "was_at": SHARED, "state": state });
+        Signed::new(SECRET, 0, body)
+    });
+    assert_eq!(captured[0].clone().send(&world).await.ok(), json!({ "applied": true }));
+    world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
+    // One was delivered before, the other one was held back on its way.
+    for captured in captured {
+        let answer = captured.send(&world).await.ok();
+        assert_eq!(answer["applied"], false, "{answer}");
+        assert_eq!(seen(&world, "my-env").await, (json!("running"), json!(SHARED)));
+    }
+}
+
+#[tokio::test]
+async fn a_report_about_a_resume_that_failed_does_not_hold_for_the_next_one() {
+    let world = World::with(FleetSettings {
+        failed_resume_pause: Duration::ZERO,
+        ..FleetSettings::default()
+    });
+    world.runtime.set_address(Some(SHARED));
+    let id = world.create_suspended(json!({ "name": "my-env" })).await;
+    world.runtime.set_failing(true);
+    let resume = async || world.call("POST", "/sandboxes/my-env/resume", Value::Null).await;
+    resume().await.refused(503, "SANDBOX_NOT_STARTED");
+    let failed = world.runtime.placement();
+    world.runtime.set_failing(false);
+    resume().await.ok();
+    let body =
+        json!({ "sandbox_id": id, "placement": failed, "was_at": SHARED, "state": "suspended" });
+    assert_eq!(report(&world, body).await.ok()["applied"], false);
+    assert_eq!(seen(&world, "my-env").await.0, "running");
+}
+
+#[tokio::test]
+async fn a_refused_suspension_leaves_the_placement_that_the_platform_knows() {
+    let world = World::new();
+    world.runtime.set_address(Some(SHARED));
+    let id = world.create(json!({ "name": "my-env" })).await;
+    world.runtime.set_refusing(true);
+    let suspended = world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await;
+    suspended.refused(422, "SANDBOX_REFUSED");
+    let placement = world.runtime.placement();
+    let body =
+        json!({ "sandbox_id": id, "placement": placement, "was_at": SHARED, "state": "suspended" });
+    assert_eq!(report(&world, body).await.ok(), json!({ "applied": true }));
 }
 
 #[tokio::test]
@@ -91,7 +188,10 @@ async fn a_report_is_applied_when_it_is_answered() {
     let since = world.revision().await;
     let polling = world.poll("edge", &since, 10_000);
     let reporting = async {
-        let body = json!({ "sandbox_id": id, "was_at": was_at, "state": "suspended" });
+        let body = json!({
+            "sandbox_id": id, "placement": world.runtime.placement(), "was_at": was_at,
+            "state": "suspended",
+        });
         report(&world, body).await.ok()
     };
     // The gateway is told before the platform may give the address away.
@@ -104,7 +204,10 @@ async fn nobody_else_can_report() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
     let (_, was_at) = seen(&world, "my-env").await;
-    let body = json!({ "sandbox_id": id, "was_at": was_at, "state": "terminated" });
+    let placement = world.runtime.placement();
+    let body = json!({
+        "sandbox_id": id, "placement": placement, "was_at": was_at, "state": "terminated",
+    });
     let wrong = "another-secret-of-somebody";
     report_signed(&world, wrong, 0, body.clone()).await.refused(401, "UNAUTHENTICATED");
     for age in [400, -400] {
@@ -124,13 +227,22 @@ async fn a_report_that_is_not_as_described_is_refused_and_changes_nothing() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
     let (_, was_at) = seen(&world, "my-env").await;
+    let placement = world.runtime.placement();
+    let with = |more: Value| {
+        let mut body = json!({ "sandbox_id": id, "placement": placement, "was_at": was_at });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
     for wrong in [
-        json!({ "sandbox_id": id, "was_at": was_at, "state": "running" }),
-        json!({ "sandbox_id": id, "was_at": was_at, "state": "running", "address": "8.8.8.8" }),
-        json!({ "sandbox_id": id, "was_at": was_at, "state": "terminated", "address": was_at }),
-        json!({ "sandbox_id": id, "was_at": was_at, "state": "gone" }),
-        json!({ "sandbox_id": id, "state": "terminated" }),
-        json!({ "sandbox_id": "my-env", "was_at": was_at, "state": "terminated" }),
+        with(json!({ "state": "running" })),
+        with(json!({ "state": "running", "address": "8.8.8.8" })),
+        with(json!({ "state": "terminated", "address": was_at })),
+        with(json!({ "state": "gone" })),
+        with(json!({ "state": "terminated", "placement": "1" })),
+        with(json!({ "state": "terminated", "placement": null })),
+        with(json!({ "state": "terminated", "was_at": null })),
+        with(json!({ "state": "terminated", "sandbox_id": "my-env" })),
+        json!({ "sandbox_id": id, "was_at": was_at, "state": "terminated" }),
         // A call of the webhook's, sent back: the same key signed it.
         json!({ "action": "stop", "idempotency_key": "x", "sandbox": { "id": id } }),
     ] {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandgate::db::Db;
 use sandgate::fleet::{Fleet, FleetSettings};
 use sandgate::model::{SandboxId, Timestamp, Transition};
-use sandgate::store::{Sandboxes as _, Store};
+use sandgate::store::{Sandboxes as _, SqliteStore, Store};
 use sandgate_policy::gateway::SandboxState;
 use serde_json::json;
 
@@ -100,4 +100,35 @@ async fn what_does_not_run_again_is_suspended_if_it_has_a_name_and_gone_if_not()
     restart(&world, &runtime).await;
     assert_eq!(state(&world, &named), Some(SandboxState::Suspended));
     assert_eq!(state(&world, &nameless), None);
+}
+
+#[tokio::test]
+async fn a_suspension_that_was_not_confirmed_is_asked_for_again_after_a_restart() {
+    let world = World::new();
+    let id = world.create(json!({ "name": "my-env" })).await;
+    world.runtime.set_failing(true);
+    let path = format!("/sandboxes/{id}/suspend");
+    let answer = world.call("POST", &path, serde_json::Value::Null).await;
+    answer.refused(503, "SUSPENSION_NOT_CONFIRMED");
+    // Each server opens the file anew.
+    let next_server = async |failing: bool| {
+        let store = SqliteStore::open(&world.dir.path().join("sandgate.db")).unwrap();
+        let db = Db::new(Arc::new(store) as Arc<dyn Store>).unwrap();
+        let runtime = Arc::new(TestRuntime::default());
+        runtime.set_outlives();
+        runtime.set_failing(failing);
+        let fleet = Fleet::new(db, Arc::clone(&runtime) as _, FleetSettings::default());
+        fleet.restore().await.unwrap();
+        // Waits for the round that the restart began, and begins another one.
+        tokio::task::yield_now().await;
+        fleet.settle_leftovers().await;
+        runtime
+    };
+    // The platform is away still.
+    let asked = next_server(true).await.count("suspend");
+    assert!(asked >= 1, "{asked}");
+    let asked = next_server(false).await;
+    assert_eq!(asked.actions(), ["suspend"], "until it is confirmed");
+    assert!(next_server(false).await.actions().is_empty(), "and no longer");
+    assert_eq!(state(&world, &id), Some(SandboxState::Suspended));
 }

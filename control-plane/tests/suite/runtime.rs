@@ -7,12 +7,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sandgate::model::Sandbox;
+use sandgate::model::{Sandbox, SandboxId};
 use sandgate::runtime::{Runtime, RuntimeError, RuntimeFuture};
 
 #[derive(Default)]
 pub(crate) struct TestRuntime {
-    calls: Mutex<Vec<(&'static str, String)>>,
+    calls: Mutex<Vec<(&'static str, Sandbox)>>,
+    /// Calls for sandboxes of this project hang.
+    hanging: Mutex<Option<String>>,
     delay_ms: AtomicU64,
     failing: AtomicBool,
     refusing: AtomicBool,
@@ -41,6 +43,11 @@ impl TestRuntime {
         *self.address.lock().unwrap() = address.map(|text| text.parse().unwrap());
     }
 
+    /// Calls for sandboxes of this project are never answered.
+    pub(crate) fn hang_for(&self, project: &str) {
+        *self.hanging.lock().unwrap() = Some(project.to_owned());
+    }
+
     pub(crate) fn set_outlives(&self) {
         self.outlives.store(true, Ordering::SeqCst);
     }
@@ -50,13 +57,32 @@ impl TestRuntime {
         self.calls.lock().unwrap().iter().filter(|(name, _)| *name == action).count()
     }
 
+    /// How often it was told to do `action` with sandboxes of `project`.
+    pub(crate) fn count_of(&self, project: &str, action: &str) -> usize {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|(name, of)| *name == action && of.project_id == project).count()
+    }
+
+    /// Which sandboxes it was told to do something with, in order.
+    pub(crate) fn ids(&self) -> Vec<SandboxId> {
+        self.calls.lock().unwrap().iter().map(|(_, sandbox)| sandbox.id.clone()).collect()
+    }
+
+    /// The placement that the last call was about.
+    pub(crate) fn placement(&self) -> u64 {
+        self.calls.lock().unwrap().last().unwrap().1.placement
+    }
+
     /// What it was told, in order.
     pub(crate) fn actions(&self) -> Vec<&'static str> {
         self.calls.lock().unwrap().iter().map(|(name, _)| *name).collect()
     }
 
     async fn act(&self, action: &'static str, sandbox: &Sandbox) -> Result<(), RuntimeError> {
-        self.calls.lock().unwrap().push((action, sandbox.id.to_string()));
+        self.calls.lock().unwrap().push((action, sandbox.clone()));
+        if self.hanging.lock().unwrap().as_ref() == Some(&sandbox.project_id) {
+            std::future::pending::<()>().await;
+        }
         tokio::time::sleep(Duration::from_millis(self.delay_ms.load(Ordering::SeqCst))).await;
         if self.failing.load(Ordering::SeqCst) {
             return Err(RuntimeError::Failed("told to fail".into()));

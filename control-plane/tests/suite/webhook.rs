@@ -41,6 +41,8 @@ fn sandbox() -> Sandbox {
         auto_resume: true,
         network: sandgate_policy::egress::NetworkPolicy::default(),
         network_revision: 0,
+        placement: 1,
+        unconfirmed: false,
         spec: json!({ "image": "python" }).as_object().unwrap().clone(),
         created_at: Timestamp::from_millis(0),
         sequence: 1,
@@ -67,13 +69,14 @@ async fn a_call_is_signed_and_says_what_to_do_with_which_sandbox() {
     let actions: Vec<_> = calls.iter().map(|call| call.body["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["start", "resume", "suspend", "stop"]);
     let subject = json!({
-        "id": "aaaaaaaaaaaaaaaaaaaa1", "name": "my-env", "organization_id": "org_1",
+        "id": "aaaaaaaaaaaaaaaaaaaa1", "placement": 1, "name": "my-env", "organization_id": "org_1",
         "project_id": "project_1", "spec": { "image": "python" },
     });
     assert_eq!(calls[0].body["sandbox"], subject);
     let keys: std::collections::BTreeSet<_> =
         calls.iter().map(|call| call.idempotency_key.clone()).collect();
     assert_eq!(keys.len(), 4, "each step has its own key");
+    assert!(calls.iter().all(|call| call.body["sandbox"]["placement"] == 1), "{calls:?}");
     assert_eq!(calls[0].body["idempotency_key"], calls[0].idempotency_key.as_str());
 }
 

@@ -33,7 +33,7 @@ impl Gateway {
         let silence_ms = self.config.limits().anonymous_silence_ms.into();
         match self.live.give_way(place.sandbox_id(), client(), now.ms, silence_ms) {
             Some(gone) => {
-                self.live.remove(gone);
+                self.live.displace(gone);
                 self.displaced.push(gone);
                 self.wake();
                 Decision::Permit(place.in_place_of_another())

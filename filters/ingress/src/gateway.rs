@@ -17,7 +17,8 @@ use sandgate_policy::head::Head;
 use sandgate_policy::hygiene;
 use sandgate_policy::ingress::{Decision, Request};
 use sandgate_policy::places::{Client, Places};
-use sandgate_policy::websocket;
+use sandgate_policy::recipient::Recipient;
+use sandgate_policy::response::Exchange;
 
 use crate::apply;
 use crate::clock::{Clock, Now};
@@ -26,7 +27,7 @@ use crate::feed::{Feed, News};
 use crate::live::{Live, LiveStream};
 use crate::lookups::{self, Fact, Flight, Key, Lookups};
 use crate::metrics::{Asked, Metrics};
-use crate::reply::{self, Shape};
+use crate::reply;
 use crate::waiting::{Judged, Verdict, Waiting};
 
 /// Ticks between two looks at live streams.
@@ -89,7 +90,7 @@ impl Gateway {
 
     /// A request has come; its stream is the effective context.
     pub(crate) fn arrive(&mut self, id: u32, head: Head<'_>) -> Action {
-        let shape = Shape::of(head);
+        let recipient = Recipient::of(head, &self.config);
         let inquiry = match Request::parse(head, &self.config) {
             Ok(Request::Sandbox(inquiry)) => *inquiry,
             Ok(Request::Api) => {
@@ -98,16 +99,16 @@ impl Gateway {
                         apply::record("api");
                         Action::Continue
                     }
-                    Err(_) => self.refuse(Denial::SandboxUpstreamError, shape, None),
+                    Err(_) => self.refuse(Denial::SandboxUpstreamError, &recipient, None),
                 };
             }
-            Err(denial) => return self.refuse(denial, shape, None),
+            Err(denial) => return self.refuse(denial, &recipient, None),
         };
         let now = self.clock.now();
         self.start();
         // Without room to wait, only what is known already counts, and nothing is asked.
         let has_room = self.waiting_places.len() < self.config.limits().waiters;
-        let mut waiting = Waiting::new(inquiry, head, shape, now.ms, &self.config, has_room);
+        let mut waiting = Waiting::new(inquiry, head, recipient, now.ms, &self.config, has_room);
         let mut verdict = self.step(id, &mut waiting, now);
         if !has_room && verdict.is_for_want_of_knowledge() && self.make_room_to_wait(now) {
             waiting.may_wait(client());
@@ -124,36 +125,10 @@ impl Gateway {
             Verdict::Decided(
                 Decision::Deny(Denial::AuthServiceUnavailable | Denial::SandboxUpstreamError),
                 _,
-            ) if !has_room => self.refuse(Denial::SandboxNotReady, shape, None),
+            ) if !has_room => self.refuse(Denial::SandboxNotReady, &waiting.recipient, None),
             Verdict::Decided(decision, retry_after) => {
                 self.carry_out(id, waiting, decision, retry_after, head, now)
             }
-        }
-    }
-
-    /// More of a permitted stream has come than the head of its request; its stream is the effective
-    /// context.
-    pub(crate) fn clean(&mut self, id: u32, direction: Direction) {
-        let Some(live) = self.live.get(id) else { return };
-        let cleaned = stream::headers(direction).and_then(|headers| {
-            let changes = match direction {
-                Direction::Response | Direction::ResponseTrailers => {
-                    hygiene::clean_response(&headers, &live.authority)
-                }
-                Direction::Request | Direction::RequestTrailers => {
-                    hygiene::clean_trailers(Head::new(&headers), &self.config, live.credential())
-                }
-            };
-            apply::change(direction, &changes)?;
-            if live.lacks_key && direction == Direction::Response {
-                apply::change(direction, &websocket::complete_answer(&headers))?;
-            }
-            Ok(())
-        });
-        // What can't be cleaned must not go on.
-        if cleaned.is_err() {
-            self.metrics.host_error();
-            let _ = stream::reset();
         }
     }
 
@@ -213,10 +188,10 @@ impl Gateway {
     }
 
     /// Refuses the request of the effective stream.
-    fn refuse(&mut self, denial: Denial, shape: Shape, retry_after: Option<u32>) -> Action {
+    fn refuse(&mut self, denial: Denial, to: &Recipient, retry_after: Option<u32>) -> Action {
         self.metrics.denial(denial);
         apply::record(denial.code());
-        if reply::deny(denial, shape, retry_after).is_err() {
+        if reply::deny(denial, to, retry_after).is_err() {
             self.metrics.host_error();
         }
         // After a local reply a stream must stay where it is.
@@ -233,25 +208,23 @@ impl Gateway {
         head: Head<'_>,
         now: Now,
     ) -> Action {
-        let shape = waiting.shape;
+        let Waiting { inquiry, recipient, .. } = waiting;
         match self.make_room(decision, now) {
             Decision::Permit(permit) => {
-                let used = waiting.inquiry.credential();
+                let used = inquiry.credential();
                 if apply::permit(&permit, head, &self.config, used).is_err() {
                     self.metrics.host_error();
-                    return self.refuse(Denial::SandboxUpstreamError, shape, None);
+                    return self.refuse(Denial::SandboxUpstreamError, &recipient, None);
                 }
                 self.metrics.permit();
                 apply::record("permit");
-                let authority = head.first(":authority").unwrap_or_default().to_vec();
-                let inquiry = waiting.inquiry;
-                let lacks_key = websocket::lacks_key(head);
+                let exchange = Exchange::of(head);
                 // One more call of the host, which the requests of known callers are spared.
                 let client = match permit.class() {
                     Class::Anonymous => client(),
                     Class::Management | Class::Authenticated => Client::Unknown,
                 };
-                let live = LiveStream::new(inquiry, permit, authority, lacks_key, client);
+                let live = LiveStream::new(inquiry, permit, exchange, recipient, client);
                 self.live.insert(id, live, now.ms);
                 Action::Continue
             }
@@ -263,11 +236,11 @@ impl Gateway {
                 }
                 Action::Pause
             }
-            Decision::Deny(denial) => self.refuse(denial, shape, retry_after),
+            Decision::Deny(denial) => self.refuse(denial, &recipient, retry_after),
             // `step` turns a resume into a wait or a denial; this is what is left if it did not.
-            Decision::Resume(_) => self.refuse(Denial::SandboxNotReady, shape, retry_after),
+            Decision::Resume(_) => self.refuse(Denial::SandboxNotReady, &recipient, retry_after),
             // The same of `make_room`.
-            Decision::MakeRoom(_) => self.refuse(Denial::TooManyRequests, shape, retry_after),
+            Decision::MakeRoom(_) => self.refuse(Denial::TooManyRequests, &recipient, retry_after),
         }
     }
 
@@ -295,7 +268,7 @@ impl Gateway {
                     }
                     Err(_) => {
                         self.metrics.host_error();
-                        self.refuse(Denial::SandboxUpstreamError, waiting.shape, None);
+                        self.refuse(Denial::SandboxUpstreamError, &waiting.recipient, None);
                     }
                 }
                 self.back_to_root();
@@ -422,6 +395,7 @@ impl Gateway {
         }
         self.proceed_ready(now);
         for id in std::mem::take(&mut self.displaced) {
+            self.live.remove(id);
             self.close(id, "closed.MADE_ROOM");
         }
         for id in self.live.next_suspects(SUSPECTS_PER_TURN) {

@@ -5,7 +5,7 @@
 //! 1. `stream`: its head is parsed ([`sandgate_policy::ingress::Request`]).
 //! 2. `gateway`: what must be known comes from the caches, or the request waits while
 //!    `lookups` asks the control plane once for all that wait for the same.
-//! 3. `policy` decides; `apply` carries the decision out.
+//! 3. `policy` decides; `apply` carries the decision out, and `response` judges what the sandbox answers.
 //!    Where all places are taken, `crowding` has another request give way.
 //! 4. `feed` hears of changes, so that caches forget and live streams are judged again.
 //!
@@ -21,6 +21,7 @@ mod live;
 mod lookups;
 mod metrics;
 mod reply;
+mod response;
 mod root;
 mod stream;
 mod waiting;

@@ -8,6 +8,8 @@ use sandgate_policy::credential::Credential;
 use sandgate_policy::gateway::Change;
 use sandgate_policy::ingress::{Inquiry, Permit};
 use sandgate_policy::places::{Client, Places};
+use sandgate_policy::recipient::Recipient;
+use sandgate_policy::response::Exchange;
 
 /// One forwarded stream. No `Debug`: the inquiry may hold a secret.
 pub(crate) struct LiveStream {
@@ -16,23 +18,26 @@ pub(crate) struct LiveStream {
     pub(crate) permit: Permit,
     /// The credential was verified at some time, and so is no secret of the app's.
     is_credential_ours: bool,
-    pub(crate) authority: Vec<u8>,
-    /// It is a WebSocket over HTTP/2.
-    pub(crate) lacks_key: bool,
+    /// What its response is judged by.
+    pub(crate) exchange: Exchange,
+    /// Who reads what the gateway answers in the sandbox's place.
+    pub(crate) recipient: Recipient,
     /// Whose it is while it is anonymous; else it does not matter, and is not asked for.
     client: Client,
+    /// It holds one of the sandbox's places. Without one, it is about to be closed.
+    has_place: bool,
 }
 
 impl LiveStream {
     pub(crate) fn new(
         inquiry: Inquiry,
         permit: Permit,
-        authority: Vec<u8>,
-        lacks_key: bool,
+        exchange: Exchange,
+        recipient: Recipient,
         client: Client,
     ) -> Self {
         let is_credential_ours = permit.caller().is_some();
-        Self { inquiry, permit, is_credential_ours, authority, lacks_key, client }
+        Self { inquiry, permit, is_credential_ours, exchange, recipient, client, has_place: true }
     }
 
     fn rests_on(&self, change: &Change) -> bool {
@@ -115,7 +120,19 @@ impl Live {
         self.count(id, stream, now);
     }
 
+    /// A stream gives its place to another one. Until it is closed, what it sends is still cleaned.
+    pub(crate) fn displace(&mut self, id: u32) {
+        if let Some(mut stream) = self.streams.remove(&id) {
+            self.uncount(id, &stream);
+            stream.has_place = false;
+            self.streams.insert(id, stream);
+        }
+    }
+
     fn count(&mut self, id: u32, stream: &LiveStream, now: u64) {
+        if !stream.has_place {
+            return;
+        }
         let sandbox = self.sandboxes.entry(stream.permit.sandbox_id().to_owned()).or_default();
         sandbox.in_flight.add(stream.permit.class());
         if stream.permit.class() == Class::Anonymous {
@@ -124,6 +141,9 @@ impl Live {
     }
 
     fn uncount(&mut self, id: u32, stream: &LiveStream) {
+        if !stream.has_place {
+            return;
+        }
         let sandbox_id = stream.permit.sandbox_id();
         let Some(sandbox) = self.sandboxes.get_mut(sandbox_id) else { return };
         sandbox.in_flight.remove(stream.permit.class());

@@ -4,31 +4,13 @@ use sandgate_hostcalls::{Result, stream};
 use sandgate_policy::denial::Denial;
 use sandgate_policy::gateway::ErrorBody;
 use sandgate_policy::head::Head;
-
-/// Which of them the caller understands.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Shape {
-    Grpc,
-    Html,
-    Json,
-}
-
-impl Shape {
-    pub(crate) fn of(head: Head<'_>) -> Self {
-        if head.is_grpc() {
-            Self::Grpc
-        } else if head.is_navigation() && !head.is_upgrade() {
-            Self::Html
-        } else {
-            Self::Json
-        }
-    }
-}
+use sandgate_policy::recipient::{Recipient, RequestId, Shape};
 
 /// Answers a denial. `retry_after` (seconds) overrides the denial's own.
-pub(crate) fn deny(denial: Denial, shape: Shape, retry_after: Option<u32>) -> Result<()> {
+pub(crate) fn deny(denial: Denial, to: &Recipient, retry_after: Option<u32>) -> Result<()> {
     let retry_after = retry_after.or(denial.retry_after()).map(|seconds| seconds.to_string());
     let mut headers = vec![("cache-control", "no-store"), ("x-content-type-options", "nosniff")];
+    headers.extend(to.headers());
     match denial {
         // RFC 9110, section 11.6.1, and RFC 6750, section 3.1.
         Denial::Unauthenticated => headers.push(("www-authenticate", "Bearer")),
@@ -40,14 +22,14 @@ pub(crate) fn deny(denial: Denial, shape: Shape, retry_after: Option<u32>) -> Re
     if let Some(seconds) = &retry_after {
         headers.push(("retry-after", seconds));
     }
-    let body = match shape {
+    let body = match to.shape() {
         // Envoy turns a local reply to a gRPC request into its status, and the body into the message.
         Shape::Grpc => format!("{}: {}", denial.code(), denial.message()),
         Shape::Html => {
             headers.push(("content-type", "text/html; charset=utf-8"));
             headers
                 .push(("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'"));
-            page(denial)
+            page(denial, to.request_id())
         }
         Shape::Json => {
             headers.push(("content-type", "application/json"));
@@ -58,14 +40,15 @@ pub(crate) fn deny(denial: Denial, shape: Shape, retry_after: Option<u32>) -> Re
     stream::reply(denial.status(), &headers, body.as_bytes())
 }
 
-/// A short page. All that is in it is ours: nothing of the request is shown.
-fn page(denial: Denial) -> String {
+/// A short page. Of the request it shows only the id, which holds nothing that a page could take for HTML.
+fn page(denial: Denial, request_id: Option<&RequestId>) -> String {
     let (status, code, message) = (denial.status(), denial.code(), denial.message());
     let message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let id = request_id.map(|id| format!("<br><code>{}</code>", id.as_str())).unwrap_or_default();
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status} {code}</title>\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em}}\
-         code{{color:#666}}</style><h1>{status}</h1><p>{message}</p><p><code>{code}</code></p></html>\n"
+         code{{color:#666}}</style><h1>{status}</h1><p>{message}</p><p><code>{code}</code>{id}</p></html>\n"
     )
 }
 

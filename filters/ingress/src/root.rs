@@ -13,10 +13,11 @@ use sandgate_hostcalls::{LogLevel, configuration, log, set_tick_period};
 use sandgate_policy::config::IngressConfig;
 use sandgate_policy::denial::Denial;
 use sandgate_policy::head::Head;
+use sandgate_policy::recipient::Recipient;
 
 use crate::gateway::Gateway;
 use crate::lookups::ANSWER_MAX;
-use crate::reply::{self, Shape};
+use crate::reply;
 use crate::stream::Stream;
 
 /// Deadlines of waiting requests are kept to this.
@@ -37,19 +38,19 @@ impl SharedGateway {
     /// A request has come. What is not decided by the gateway is refused.
     pub(crate) fn arrive(&self, id: u32) -> Action {
         let Ok(headers) = stream::headers(Direction::Request) else {
-            return refuse(Shape::Json);
+            return refuse(&Recipient::default());
         };
         let head = Head::new(&headers);
         match self.with(|gateway| gateway.arrive(id, head)) {
             Some(action) => action,
-            None => refuse(Shape::of(head)),
+            None => refuse(&Recipient::unconfigured(head)),
         }
     }
 }
 
-fn refuse(shape: Shape) -> Action {
+fn refuse(recipient: &Recipient) -> Action {
     // If even this fails, the request stays paused until the proxy's own time limit.
-    let _ = reply::deny(Denial::SandboxUpstreamError, shape, None);
+    let _ = reply::deny(Denial::SandboxUpstreamError, recipient, None);
     Action::Pause
 }
 

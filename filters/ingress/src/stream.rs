@@ -16,6 +16,11 @@ impl Stream {
     pub(crate) fn new(id: u32, gateway: SharedGateway) -> Self {
         Self { id, gateway }
     }
+
+    fn clean_trailers(&self, direction: Direction) -> Action {
+        let cleaned = self.gateway.with(|gateway| gateway.clean_trailers(self.id, direction));
+        cleaned.unwrap_or(Action::Continue)
+    }
 }
 
 impl HttpContext for Stream {
@@ -24,19 +29,16 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        self.gateway.with(|gateway| gateway.clean(self.id, Direction::Response));
-        Action::Continue
+        self.gateway.with(|gateway| gateway.respond(self.id)).unwrap_or(Action::Continue)
     }
 
     // What is no header must not pass as a trailer: many servers and clients merge the two.
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        self.gateway.with(|gateway| gateway.clean(self.id, Direction::RequestTrailers));
-        Action::Continue
+        self.clean_trailers(Direction::RequestTrailers)
     }
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
-        self.gateway.with(|gateway| gateway.clean(self.id, Direction::ResponseTrailers));
-        Action::Continue
+        self.clean_trailers(Direction::ResponseTrailers)
     }
 }
 

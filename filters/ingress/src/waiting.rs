@@ -9,12 +9,12 @@ use sandgate_policy::ingress::{
     Decision, Ended, Facts, Inquiry, Known, ResumePermit, Standing, decide, decide_again,
 };
 use sandgate_policy::places::Client;
+use sandgate_policy::recipient::Recipient;
 
 use crate::clock::Now;
 use crate::crowding::{client, client_of};
 use crate::gateway::Gateway;
 use crate::lookups::{Asker, Fact, Key};
-use crate::reply::Shape;
 
 /// How long a client says that it waits for an answer, in milliseconds.
 const CLIENT_TIMEOUT_HEADER: &str = "x-tensorlake-request-timeout-ms";
@@ -33,7 +33,7 @@ pub(crate) struct Waiting {
     /// Whose it is; known as soon as it asks something.
     client: Option<Client>,
     pub(crate) inquiry: Inquiry,
-    pub(crate) shape: Shape,
+    pub(crate) recipient: Recipient,
     arrived_at: u64,
     deadline: u64,
     patience: u64,
@@ -79,7 +79,7 @@ impl Waiting {
     pub(crate) fn new(
         inquiry: Inquiry,
         head: Head<'_>,
-        shape: Shape,
+        recipient: Recipient,
         now: u64,
         config: &IngressConfig,
         has_room: bool,
@@ -92,7 +92,7 @@ impl Waiting {
         Self {
             client: None,
             inquiry,
-            shape,
+            recipient,
             arrived_at: now,
             deadline: now
                 .saturating_add(u64::from(config.control_plane().timeout_ms).saturating_mul(3))

@@ -1,6 +1,7 @@
-//! The same policy for what has no names (UDP, ICMP): a list for nftables, which first match decides.
+//! The policy for traffic that shows no names (UDP, ICMP): an ordered list of rules for nftables.
+//! The first rule that matches decides.
 //!
-//! For each address the list says what [`Policy::decide`] says when no name is in sight.
+//! For each address, the list agrees with [`Policy::decide`] for a connection that shows no name.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,42 +14,45 @@ use super::operator::RuleOrder;
 use super::policy::Policy;
 use super::rule::Rule;
 
-/// What to do with a packet.
+/// The action for a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Let it pass.
+    /// Accept the packet.
     Accept,
-    /// Refuse it, audibly.
+    /// Reject the packet with an error to the sender.
     Reject,
 }
 
-/// One line of the list.
+/// One rule of the list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AddressRule {
-    /// Destinations that it is about.
+    /// The destinations that the rule matches.
     pub range: IpNet,
-    /// What to do with packets to them.
+    /// The action for packets to these destinations.
     pub action: Action,
-    /// Whether names can change that: [`Policy::needs_names`] of every address that gets here.
+    /// Whether names can change the verdict: [`Policy::needs_names`] for every address that this
+    /// rule decides about.
     pub needs_names: bool,
-    /// Why.
+    /// The rule of the policy that this rule comes from.
     pub rule: Rule,
 }
 
-/// The list. The first rule whose range has an address decides; every address is in one.
+/// The list of rules. The first rule whose range contains an address decides about it. Every
+/// address is in the range of at least one rule.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AddressRules {
     rules: Vec<AddressRule>,
 }
 
 impl AddressRules {
-    /// All rules, in the order in which they must be tried.
+    /// All rules, in the order of evaluation.
     #[must_use]
     pub fn rules(&self) -> &[AddressRule] {
         &self.rules
     }
 
-    /// The rule that decides about an address. None never happens; it would mean to reject.
+    /// The rule that decides about an address. It always exists; a caller must treat `None` as
+    /// [`Action::Reject`].
     #[must_use]
     pub fn first_match(&self, address: IpAddr) -> Option<&AddressRule> {
         self.rules.iter().find(|rule| rule.range.contains(&address))
@@ -56,22 +60,24 @@ impl AddressRules {
 }
 
 impl Policy {
-    /// What the policy says of addresses alone.
+    /// The rules for traffic that shows no names.
     #[must_use]
     pub fn address_rules(&self) -> AddressRules {
         self.rules(Denied::ByAddress, self.internet, &Rule::AllowInternetAccess)
     }
 
-    /// What Envoy may dial: by address where [`Self::judge_place`] allows, and by name what
-    /// [`Self::judge_found`] allows for some name. Envoy judges names; this holds where a name is
-    /// bound to another address between its resolution and the dialling.
+    /// The rules for Envoy's own connections. They accept an address that [`Self::judge_place`]
+    /// allows, and an address that [`Self::judge_found`] allows for any name. Envoy evaluates the
+    /// name. These rules apply in addition, for the case that a name resolves to another address
+    /// after Envoy has evaluated it.
     #[must_use]
     pub fn dial_rules(&self) -> AddressRules {
-        // A name may be in sight where another that has the same address is denied.
+        // The addresses of denied names are not in this list: a connection to such an address may
+        // show another name.
         if !self.allow.has_names() {
             return self.rules(Denied::ByRange, self.internet, &Rule::AllowInternetAccess);
         }
-        // An allowed name may be at a denied address.
+        // An allowed name may resolve to a denied address.
         let denied = match self.order {
             RuleOrder::AllowFirst => Denied::Nothing,
             RuleOrder::DenyFirst => Denied::ByRange,
@@ -79,31 +85,32 @@ impl Policy {
         self.rules(denied, true, &Rule::AllowedName)
     }
 
-    /// `globals`: whether what no list has is accepted where it is globally routable, by `rule`.
-    fn rules(&self, denied: Denied, globals: bool, rule: &Rule) -> AddressRules {
+    /// `allow_global` says whether globally routable addresses that no list contains are accepted;
+    /// `global_rule` is the rule that accepts them.
+    fn rules(&self, denied: Denied, allow_global: bool, global_rule: &Rule) -> AddressRules {
         let mut rules = Vec::new();
-        let mut seen = BTreeSet::new();
+        let mut ranges = BTreeSet::new();
         for region in Region::all() {
-            let mut step = |range: Option<IpNet>, action, needs_names, rule: Rule| {
-                // A range that was there has decided.
-                if let Some(range) = range.filter(|range| seen.insert(*range)) {
+            let mut push = |range: Option<IpNet>, action, needs_names, rule: Rule| {
+                // A later rule with the same range has no effect.
+                if let Some(range) = range.filter(|range| ranges.insert(*range)) {
                     rules.push(AddressRule { range, action, needs_names, rule });
                 }
             };
             for (range, guardrail) in self.guardrails.longest_first() {
                 let rule = Rule::Guardrail(*guardrail);
-                step(region.clip(range), Action::Reject, false, rule);
+                push(region.clip(range), Action::Reject, false, rule);
             }
-            let allow_comes = match self.order {
+            let lists = match self.order {
                 RuleOrder::AllowFirst => [true, false],
                 RuleOrder::DenyFirst => [false, true],
             };
-            for allows in allow_comes {
-                if allows {
+            for is_allow_list in lists {
+                if is_allow_list {
                     let needs_names = self.names_matter(true, false);
                     for (range, entry) in self.allow.ranges.longest_first() {
                         let rule = Rule::AllowOut(Entry::Address(*entry));
-                        step(region.hold(range), Action::Accept, needs_names, rule);
+                        push(region.if_inside(range), Action::Accept, needs_names, rule);
                     }
                     continue;
                 }
@@ -111,31 +118,31 @@ impl Policy {
                     let needs_names = self.names_matter(false, true);
                     for (range, entry) in self.deny.ranges.longest_first() {
                         let rule = Rule::DenyOut(Entry::Address(*entry));
-                        step(region.clip(range), Action::Reject, needs_names, rule);
+                        push(region.clip(range), Action::Reject, needs_names, rule);
                     }
                 }
                 if denied == Denied::ByAddress {
                     let needs_names = self.names_matter(false, false);
-                    for (range, rule) in self.unnamed.longest_first() {
-                        step(region.hold(range), Action::Reject, needs_names, rule.clone());
+                    for (range, rule) in self.denied_addresses.longest_first() {
+                        push(region.if_inside(range), Action::Reject, needs_names, rule.clone());
                     }
                 }
             }
             let needs_names = self.names_matter(false, false);
-            if globals {
+            if allow_global {
                 for (range, ()) in self.also_global.longest_first() {
-                    step(region.hold(range), Action::Accept, needs_names, rule.clone());
+                    push(region.if_inside(range), Action::Accept, needs_names, global_rule.clone());
                 }
                 for (range, is_global) in self.global.longest_first() {
                     let (action, rule) = match is_global {
-                        true => (Action::Accept, rule.clone()),
+                        true => (Action::Accept, global_rule.clone()),
                         false => (Action::Reject, Rule::NotGlobal),
                     };
-                    step(region.hold(range), action, needs_names, rule);
+                    push(region.if_inside(range), action, needs_names, rule);
                 }
             } else {
                 for range in region.ranges() {
-                    step(Some(range), Action::Reject, needs_names, Rule::Default);
+                    push(Some(range), Action::Reject, needs_names, Rule::Default);
                 }
             }
         }
@@ -143,23 +150,24 @@ impl Policy {
     }
 }
 
-/// What of `deny_out` is in a list.
+/// The part of `deny_out` that a list of rules contains.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Denied {
-    /// Ranges, and the addresses that denied names are known to have.
+    /// The ranges, and the known addresses of denied names.
     ByAddress,
-    /// Ranges.
+    /// The ranges.
     ByRange,
     /// Nothing.
     Nothing,
 }
 
-/// A part of the address space in which the rules are complete, so that none before another matters.
+/// A part of the address space. The rules of a region decide about every address in it, so the
+/// rules of other regions don't matter for these addresses.
 #[derive(Clone, Copy)]
 enum Region {
-    /// IPv6 addresses that carry an IPv4 address.
+    /// IPv6 addresses that embed an IPv4 address with this prefix.
     Embedded(Embedding),
-    /// All others: tried last.
+    /// All other addresses. This region comes last.
     Rest,
 }
 
@@ -175,22 +183,23 @@ impl Region {
         }
     }
 
-    /// The part of a range that is in here.
+    /// The part of the range that lies in this region.
     fn clip(self, range: IpNet) -> Option<IpNet> {
         match self {
             Self::Embedded(embedding) if range.contains(&embedding.range()) => {
                 Some(embedding.range())
             }
-            _ => self.hold(range),
+            _ => self.if_inside(range),
         }
     }
 
-    /// A range, if all of it is in here: as [`super::ranges::Ranges::get_inside`].
-    fn hold(self, range: IpNet) -> Option<IpNet> {
-        let is_here = match self {
+    /// The range, if all of it lies in this region. This corresponds to
+    /// [`super::ranges::Ranges::get_inside`].
+    fn if_inside(self, range: IpNet) -> Option<IpNet> {
+        let is_inside = match self {
             Self::Embedded(embedding) => embedding.range().contains(&range),
             Self::Rest => !EMBEDDINGS.iter().any(|other| other.range().contains(&range)),
         };
-        is_here.then_some(range)
+        is_inside.then_some(range)
     }
 }

@@ -1,4 +1,4 @@
-//! The egress filter's configuration: one generation of a sandbox's policy, for Envoy.
+//! The configuration of the egress filter: one policy generation of a sandbox.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,40 +6,40 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::denied_addresses::DeniedAddresses;
-use super::facts::{Destination, Facts, NameFact, Virtual};
+use super::facts::{ConnectionFacts, Destination, NameFact, Virtual};
 use super::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
 use super::network_policy::NetworkPolicy;
 use super::operator::Operator;
 use super::policy::Policy;
 use super::verdict::{Route, Verdict};
 
-/// Format of the document that this code reads.
+/// The format version that this code reads.
 pub const VERSION: u32 = 1;
-/// Virtual addresses that one document may have.
+/// The maximum number of virtual addresses in a configuration.
 const VIRTUAL_MAX: usize = 8_192;
 
-/// The JSON that the sidecar's agent writes and Envoy hands to the filter.
+/// The JSON that the sidecar's agent writes and that Envoy passes to the filter.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawEgressConfig {
-    /// Format of this document; [`VERSION`].
+    /// The format version of this document: [`VERSION`].
     pub version: u32,
-    /// Which update of the policy this is.
+    /// The policy generation.
     pub generation: u64,
-    /// One policy; or two while an update is on its way, and then both must allow.
+    /// One policy, or two policies during an update. If there are two, both must allow.
     pub policies: Vec<NetworkPolicy>,
     /// The operator's settings.
     #[serde(default)]
     pub operator: Operator,
-    /// What the addresses that the DNS proxy made up stand for.
+    /// The meaning of each virtual address that the DNS proxy answers.
     #[serde(default)]
     pub virtual_addresses: BTreeMap<IpAddr, Virtual>,
-    /// The addresses that denied names have, as far as they are known.
+    /// The known addresses of denied names.
     #[serde(default, skip_serializing_if = "DeniedAddresses::is_empty")]
     pub denied_addresses: DeniedAddresses,
 }
 
-/// A configuration that has been checked and compiled.
+/// A checked and compiled configuration.
 #[derive(Clone, Debug)]
 pub struct EgressConfig {
     generation: u64,
@@ -47,18 +47,18 @@ pub struct EgressConfig {
     virtual_addresses: BTreeMap<IpAddr, Virtual>,
 }
 
-/// What is wrong with a configuration, and where.
+/// The reason why a configuration is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not the JSON that is expected.
+    /// The document is not JSON, or does not have the expected structure.
     #[error("the egress configuration is not valid: {0}")]
     Json(#[from] serde_json::Error),
-    /// A value that can't be used.
+    /// A field has a value that is not valid.
     #[error("the egress configuration's `{field}` {problem}")]
     Field {
-        /// The field.
+        /// The name of the field.
         field: &'static str,
-        /// What is wrong with it, and what is expected.
+        /// What is wrong with the value, and what is expected.
         problem: String,
     },
 }
@@ -71,25 +71,25 @@ impl EgressConfig {
     /// Parses, checks and compiles the JSON of a filter's configuration.
     ///
     /// # Errors
-    /// [`ConfigError`], naming the field.
+    /// [`ConfigError`], which names the field.
     pub fn from_json(json: &[u8]) -> Result<Self, ConfigError> {
         serde_json::from_slice::<RawEgressConfig>(json)?.try_into()
     }
 
-    /// Which update of the policy this is.
+    /// The policy generation.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The policies, all of which must allow.
+    /// The policies. All of them must allow.
     #[must_use]
     pub fn policies(&self) -> &Conjunction {
         &self.policies
     }
 
-    /// What an original destination stands for. An address of the virtual ranges that stands for
-    /// nothing (any more) is an address, which a guardrail has.
+    /// The meaning of an original destination. An address in a virtual range that has no meaning
+    /// (any more) is an ordinary address, which a guardrail denies.
     #[must_use]
     pub fn destination(&self, address: IpAddr) -> Destination {
         let address = address.to_canonical();
@@ -99,15 +99,16 @@ impl EgressConfig {
         }
     }
 
-    /// Decides about a connection or a request by its original destination and the names in sight.
+    /// Decides about a connection or a request by its original destination and the names that it
+    /// shows.
     pub fn decide(&self, address: IpAddr, sni: NameFact, host: NameFact) -> Verdict {
         let destination = self.destination(address);
-        self.policies.decide(&Facts { destination: &destination, sni, host })
+        self.policies.decide(&ConnectionFacts { destination: &destination, sni, host })
     }
 }
 
-/// One or two policies, all of which must allow. An update goes from the old policy to both, and
-/// from both to the new one, so that nothing is allowed on the way that neither allows.
+/// One or two policies, all of which must allow. An update replaces the old policy by both
+/// policies, and then both by the new one. So an update never allows what neither policy allows.
 #[derive(Clone, Debug)]
 pub struct Conjunction {
     first: Policy,
@@ -115,20 +116,20 @@ pub struct Conjunction {
 }
 
 impl Conjunction {
-    /// Of one or two policies.
+    /// A conjunction of one or two policies.
     #[must_use]
     pub fn new(first: Policy, second: Option<Policy>) -> Self {
         Self { first, second }
     }
 
-    /// Each of the policies.
+    /// The one or two policies.
     pub fn members(&self) -> impl Iterator<Item = &Policy> {
         std::iter::once(&self.first).chain(&self.second)
     }
 
-    /// [`Policy::decide`] of all of them: the first denial, or a permit. Where one of them allows
-    /// by name only, the permit is by name.
-    pub fn decide(&self, facts: &Facts<'_>) -> Verdict {
+    /// Calls [`Policy::decide`] of all policies. Returns the first denial, or else a permit. If one
+    /// policy allows only by name, the permit is by name.
+    pub fn decide(&self, facts: &ConnectionFacts<'_>) -> Verdict {
         let first = self.first.decide(facts);
         let (Some(second), Verdict::Allow(permit)) = (&self.second, &first) else { return first };
         match (permit.route(), second.decide(facts)) {
@@ -137,7 +138,7 @@ impl Conjunction {
         }
     }
 
-    /// [`Policy::needs_names`] of any of them.
+    /// Whether [`Policy::needs_names`] is true for any of the policies.
     #[must_use]
     pub fn needs_names(&self, address: IpAddr) -> bool {
         self.members().any(|policy| policy.needs_names(address))
@@ -179,14 +180,16 @@ fn check_virtual(table: &BTreeMap<IpAddr, Virtual>) -> Result<(), ConfigError> {
         IpAddr::V6(v6) => VIRTUAL_V6.contains(v6),
     };
     if let Some(address) = table.keys().find(|address| !is_virtual(address)) {
-        let problem = format!("holds {address}; expected one of {VIRTUAL_V4} or {VIRTUAL_V6}");
+        let problem =
+            format!("contains {address}; expected an address of {VIRTUAL_V4} or {VIRTUAL_V6}");
         return Err(wrong(field, problem));
     }
-    // Two addresses of a family for one name would be two answers to one question.
-    let mut seen = BTreeSet::new();
+    // A DNS answer has one virtual address per family, so a name must not have two.
+    let mut meanings = BTreeSet::new();
     for (address, means) in table {
-        if !seen.insert((address.is_ipv4(), means)) {
-            let problem = format!("holds {address} for `{means}`, which has another already");
+        if !meanings.insert((address.is_ipv4(), means)) {
+            let problem =
+                format!("contains {address} for `{means}`, which already has another address");
             return Err(wrong(field, problem));
         }
     }

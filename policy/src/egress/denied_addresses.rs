@@ -1,5 +1,5 @@
-//! The addresses that denied names have, as far as the agent knows: what a connection without a name
-//! may be for.
+//! The known addresses of denied names. A connection that shows no name may be for one of these
+//! names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,27 +14,27 @@ use super::policy::Policy;
 use super::ranges::Ranges;
 use super::rule::Rule;
 
-/// Names and addresses that go together, at most [`Self::MAX`] pairs.
+/// Pairs of a name and one of its addresses, at most [`Self::MAX`] pairs.
 ///
-/// Addresses are held as they are judged: one that carries an IPv4 address is the address inside.
-/// What a policy does not deny by name is of no account in it.
+/// An IPv6 address that embeds an IPv4 address is stored as the IPv4 address, because the policy
+/// evaluates it as such. A policy ignores the names that it does not deny by name.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<Name, BTreeSet<IpAddr>>", into = "BTreeMap<Name, BTreeSet<IpAddr>>")]
 pub struct DeniedAddresses(BTreeMap<Name, BTreeSet<IpAddr>>);
 
-/// There are more pairs than one sidecar takes.
+/// There are more than [`DeniedAddresses::MAX`] pairs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("there are {0} addresses of denied names; at most {max} are allowed", max = DeniedAddresses::MAX)]
 pub struct TooMany(usize);
 
 impl DeniedAddresses {
-    /// How many pairs there may be.
+    /// The maximum number of pairs.
     pub const MAX: usize = 2_048;
 
-    /// From pairs, in any order.
+    /// Collects pairs, in any order.
     ///
     /// # Errors
-    /// [`TooMany`].
+    /// [`TooMany`], if there are more than [`Self::MAX`] pairs.
     pub fn new(pairs: impl IntoIterator<Item = (Name, IpAddr)>) -> Result<Self, TooMany> {
         let mut names: BTreeMap<Name, BTreeSet<IpAddr>> = BTreeMap::new();
         for (name, address) in pairs {
@@ -46,12 +46,12 @@ impl DeniedAddresses {
         }
     }
 
-    /// Each name with each of its addresses, in the order of names.
+    /// All pairs, ordered by name.
     pub fn pairs(&self) -> impl Iterator<Item = (&Name, IpAddr)> {
         self.0.iter().flat_map(|(name, addresses)| addresses.iter().map(move |ip| (name, *ip)))
     }
 
-    /// Whether there is none.
+    /// Whether there are no pairs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pairs().next().is_none()
@@ -59,26 +59,30 @@ impl DeniedAddresses {
 }
 
 impl Policy {
-    /// The same policy, knowing which addresses some names have. Those of names that are denied count
-    /// for what shows no name.
+    /// The same policy with known addresses. The policy denies connections that show no name to an
+    /// address of a denied name.
     #[must_use]
     pub fn knowing(mut self, addresses: &DeniedAddresses) -> Self {
         let rules = addresses.pairs().filter_map(|(name, address)| {
             let entry = self.denies_name(name)?;
             Some((address.into(), Rule::DenyOutAt(entry, address)))
         });
-        self.unnamed = Ranges::new(rules);
+        self.denied_addresses = Ranges::new(rules);
         self
     }
 
-    /// The names that are denied by themselves, and whose addresses could change a verdict: without
-    /// internet, those alone are reached that `allow_out` has, which comes first.
+    /// The names that the policy denies exactly (not by a wildcard), and whose addresses can change
+    /// a verdict. With internet access off and [`RuleOrder::AllowFirst`], only destinations of
+    /// `allow_out` are reachable, so no address of a denied name matters.
     pub fn denied_names(&self) -> impl Iterator<Item = &Name> {
-        let counts = self.internet || self.order == RuleOrder::DenyFirst;
-        self.deny.exact.iter().filter(move |name| counts && self.denies_name(name).is_some())
+        let addresses_matter = self.internet || self.order == RuleOrder::DenyFirst;
+        self.deny
+            .exact
+            .iter()
+            .filter(move |name| addresses_matter && self.denies_name(name).is_some())
     }
 
-    /// The entry by which a name may not be reached, whatever address it has.
+    /// The entry of `deny_out` that denies the name, whatever its address is.
     fn denies_name(&self, name: &Name) -> Option<Entry> {
         match self.judge_dial(name).rule() {
             Rule::DenyOut(entry) => Some(entry.clone()),

@@ -1,4 +1,4 @@
-//! IPv6 addresses that carry an IPv4 address, which are judged as the address inside.
+//! IPv6 addresses that embed an IPv4 address. The policy evaluates the embedded IPv4 address.
 //!
 //! A sandbox that may not reach `169.254.169.254` must not reach it as `64:ff9b::a9fe:a9fe` either.
 
@@ -6,19 +6,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// A prefix behind which all IPv6 addresses start with an IPv4 address.
+/// A prefix whose IPv6 addresses embed an IPv4 address directly after the prefix.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Embedding {
     prefix: Ipv6Addr,
     length: u8,
 }
 
-/// IPv4-mapped (RFC 4291, section 2.5.5.2), NAT64's well-known prefix (RFC 6052, section 2.1), 6to4
-/// (RFC 3056, section 2).
+/// IPv4-mapped (RFC 4291, section 2.5.5.2), the well-known prefix of NAT64 (RFC 6052, section 2.1),
+/// and 6to4 (RFC 3056, section 2).
 ///
-/// Not here, since they hold no address that could be known: `64:ff9b:1::/48` (RFC 8215: each
-/// network chooses how to embed) and `::/96` (RFC 4291: deprecated) are guardrails; Teredo
-/// (`2001::/32`, RFC 4380) is not globally routable.
+/// Other prefixes are not in this list, because their embedded address is not known:
+/// `64:ff9b:1::/48` (RFC 8215: each network chooses the position) and `::/96` (RFC 4291:
+/// deprecated) are guardrails; Teredo (`2001::/32`, RFC 4380) is not globally routable.
 pub(super) const EMBEDDINGS: [Embedding; 3] = [
     Embedding { prefix: Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), length: 96 },
     Embedding { prefix: Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), length: 96 },
@@ -26,33 +26,32 @@ pub(super) const EMBEDDINGS: [Embedding; 3] = [
 ];
 
 impl Embedding {
-    /// The prefix as a range.
     pub(super) fn range(self) -> IpNet {
         Ipv6Net::new(self.prefix, self.length).unwrap_or_default().into()
     }
 
-    /// The IPv6 addresses that carry an address of this IPv4 range.
+    /// The IPv6 addresses that embed an address of the IPv4 range.
     pub(super) fn project(self, range: Ipv4Net) -> IpNet {
-        let behind = u32::from(128 - self.length - 32);
-        let bits = self.prefix.to_bits() | (u128::from(range.network().to_bits()) << behind);
+        let shift = u32::from(128 - self.length - 32);
+        let bits = self.prefix.to_bits() | (u128::from(range.network().to_bits()) << shift);
         let length = self.length + range.prefix_len();
         Ipv6Net::new(bits.into(), length).unwrap_or_default().into()
     }
 
-    /// The IPv4 address that an address behind this prefix carries.
+    /// The embedded IPv4 address, if the address has this prefix.
     fn inside(self, address: Ipv6Addr) -> Option<Ipv4Addr> {
-        let behind = u32::from(128 - self.length - 32);
-        let inside = u32::try_from((address.to_bits() >> behind) & u128::from(u32::MAX)).ok()?;
+        let shift = u32::from(128 - self.length - 32);
+        let inside = u32::try_from((address.to_bits() >> shift) & u128::from(u32::MAX)).ok()?;
         self.range().contains(&IpAddr::V6(address)).then(|| inside.into())
     }
 }
 
-/// The embedding that an address is of.
+/// The embedding that the address belongs to, if any.
 pub(super) fn embedding(address: IpAddr) -> Option<Embedding> {
     EMBEDDINGS.into_iter().find(|embedding| embedding.range().contains(&address))
 }
 
-/// The IPv4 address inside, or the address itself.
+/// The embedded IPv4 address, or the address itself if it embeds none.
 #[must_use]
 pub fn innermost(address: IpAddr) -> IpAddr {
     match address {
@@ -64,7 +63,7 @@ pub fn innermost(address: IpAddr) -> IpAddr {
     }
 }
 
-/// An IPv4-mapped range as the IPv4 range, any other as it is.
+/// Converts an IPv4-mapped range to the IPv4 range. Returns any other range unchanged.
 pub(super) fn unmapped(range: IpNet) -> IpNet {
     let [mapped, ..] = EMBEDDINGS;
     match (innermost(range.network()), range.prefix_len().checked_sub(mapped.length)) {

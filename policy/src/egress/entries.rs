@@ -1,4 +1,4 @@
-//! `allow_out` or `deny_out`, compiled to look-ups.
+//! `allow_out` or `deny_out`, compiled for lookups.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,12 +9,12 @@ use super::entry::Entry;
 use super::name::{DomainPattern, Name};
 use super::ranges::Ranges;
 
-/// One list of a policy, for look-ups.
+/// One list of a policy, compiled for lookups.
 #[derive(Clone, Debug)]
 pub(super) struct Entries {
     pub(super) ranges: Ranges<IpNet>,
     pub(super) exact: BTreeSet<Name>,
-    /// The names that `*.` stands before.
+    /// The names that follow the `*.` of wildcard entries.
     below: BTreeSet<Name>,
 }
 
@@ -41,17 +41,17 @@ impl Entries {
         Self { ranges: Ranges::new(ranges), exact: exact.collect(), below: below.collect() }
     }
 
-    /// The entry that has the address, for an entry that allows.
+    /// The entry of `allow_out` that contains the address.
     pub(super) fn has_address(&self, address: IpAddr) -> Option<Entry> {
         self.ranges.get_inside(address).map(|range| Entry::Address(*range))
     }
 
-    /// The entry that has the address, for an entry that denies.
+    /// The entry of `deny_out` that contains the address.
     pub(super) fn denies_address(&self, address: IpAddr) -> Option<Entry> {
         self.ranges.get(address).map(|range| Entry::Address(*range))
     }
 
-    /// The entry that means the name: itself, or the nearest that it lies below.
+    /// The entry that matches the name: the name itself, or the wildcard with the longest suffix.
     pub(super) fn has_name(&self, name: &Name) -> Option<Entry> {
         if self.exact.contains(name) {
             return Some(Entry::Domain(DomainPattern::Exact(name.clone())));

@@ -1,4 +1,4 @@
-//! One entry of `allow_out` or `deny_out`: a range of addresses, or a domain.
+//! An entry of `allow_out` or `deny_out`: a range of addresses, or a domain.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,74 +10,75 @@ use serde::{Deserialize, Serialize};
 use super::embedded;
 use super::name::{DomainPattern, InvalidName, Name};
 
-/// Longest text that can be an entry: `*.` and a name of 253 characters and its trailing dot.
+/// The maximum length of an entry, in bytes: `*.`, a name of 253 characters, and a trailing dot.
 const ENTRY_MAX: usize = 256;
 
-/// What an owner allows or denies.
+/// A destination, or a set of destinations, that an owner allows or denies.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Entry {
-    /// An address, as the range of one, or a range.
+    /// A range of addresses. A single address is a range with the full prefix length.
     Address(IpNet),
-    /// A name, or all names below one.
+    /// A name, or all names below it.
     Domain(DomainPattern),
 }
 
-/// Why a text is not an [`Entry`]: a phrase that follows the entry.
+/// The reason why a text is not an [`Entry`]. The message continues a sentence that starts with the
+/// entry.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidEntry {
-    /// An IPv6 address in square brackets.
+    /// The text has square brackets.
     #[error("has square brackets; write the IPv6 address without them")]
     Brackets,
-    /// A domain, where only addresses can stand.
+    /// The text is a domain, but the list only takes addresses.
     #[error("is not an IP address or range")]
     Domain,
-    /// Bits behind the prefix are set, so that one address and a range may both be meant.
-    #[error("has bits set behind its prefix; write `{0}` for the range or `{1}` for the address")]
+    /// The range has bits set after its prefix. The owner may mean the range or the address.
+    #[error("has bits set after its prefix; write `{0}` for the range or `{1}` for the address")]
     HostBits(IpNet, IpAddr),
-    /// Neither an address nor a name.
+    /// The text is neither an address nor a valid name.
     #[error(
         "{0}; expected an IP address, a range like `10.0.0.0/8`, or a domain like `example.com` or `*.example.com`"
     )]
     Name(InvalidName),
-    /// A `:port` behind it.
-    #[error("names a port; a policy is about hosts: leave the `:port` out")]
+    /// The text has a `:port`.
+    #[error("has a port; a policy applies to hosts: remove the `:port`")]
     Port,
-    /// A `/` that no prefix length follows.
+    /// No valid prefix length follows the `/`.
     #[error(
-        "has no prefix length behind its `/`; expected a number up to 32 (IPv4) or 128 (IPv6), without leading zeros"
+        "has no valid prefix length after its `/`; expected a number up to 32 (IPv4) or 128 (IPv6), without leading zeros"
     )]
     Prefix,
-    /// A `/` behind what is no address.
-    #[error("has a `/` behind what is not an IP address")]
+    /// The text before the `/` is not an address.
+    #[error("has a `/` after text that is not an IP address")]
     Slash,
-    /// Over 256 bytes.
+    /// The text is longer than 256 bytes.
     #[error("is longer than 256 characters")]
     TooLong,
-    /// A URL.
-    #[error("is a URL; write its host alone")]
+    /// The text is a URL.
+    #[error("is a URL; write only its host")]
     Url,
-    /// A `*` that is not the first label, or stands alone.
+    /// A `*` is not the whole first label, or no domain follows it.
     #[error(
-        "has a `*` where none can stand; it can only be the whole first label, before a domain: `*.example.com`"
+        "has a misplaced `*`; a `*` must be the whole first label, before a domain: `*.example.com`"
     )]
     Wildcard,
-    /// Space around it or in it.
-    #[error("holds white space; remove it")]
+    /// The text contains white space.
+    #[error("contains white space; remove it")]
     Whitespace,
-    /// An IPv6 zone.
-    #[error("has a zone (`%…`), which means something on one machine only; leave it out")]
+    /// The address has an IPv6 zone.
+    #[error("has a zone (`%…`), which has a meaning on one machine only; remove it")]
     Zone,
 }
 
 impl Entry {
     /// Parses an entry.
     ///
-    /// An IPv4-mapped IPv6 range (`::ffff:10.0.0.0/104`) is the IPv4 range: a notation for the
-    /// same packets (RFC 4291, section 2.5.5.2).
+    /// An IPv4-mapped IPv6 range (`::ffff:10.0.0.0/104`) becomes the IPv4 range, because both are
+    /// notations for the same packets (RFC 4291, section 2.5.5.2).
     ///
     /// # Errors
-    /// [`InvalidEntry`], saying what is wrong and what to write.
+    /// [`InvalidEntry`], which says what is wrong and what to write instead.
     pub fn parse(text: &str) -> Result<Self, InvalidEntry> {
         if text.len() > ENTRY_MAX {
             return Err(InvalidEntry::TooLong);
@@ -113,10 +114,10 @@ impl Entry {
     }
 }
 
-/// Parses a range, which must have no bits set behind its prefix.
+/// Parses the range `address/prefix`. No bit after the prefix may be set.
 ///
 /// # Errors
-/// [`InvalidEntry`], as for [`Entry::parse`].
+/// The same as [`Entry::parse`].
 pub(super) fn parse_range(address: &str, prefix: &str) -> Result<IpNet, InvalidEntry> {
     let address: IpAddr = address.parse().map_err(|_| InvalidEntry::Slash)?;
     let canonical = !prefix.is_empty()

@@ -1,4 +1,4 @@
-//! What is known of a connection: where it goes, and the names that it shows.
+//! The facts of a connection: its destination and the names that it shows.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,52 +7,52 @@ use serde::{Deserialize, Serialize};
 
 use super::name::{InvalidName, Name};
 
-/// What the original destination of a connection stands for.
+/// The meaning of a connection's original destination.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Destination {
-    /// An address of the network.
+    /// A real address.
     Address(IpAddr),
-    /// An address that the sandbox's DNS proxy made up.
+    /// A virtual address, which the sandbox's DNS proxy answered for a name.
     Virtual(Virtual),
 }
 
-/// What a virtual address stands for. As text: the name, or `*`.
+/// The meaning of a virtual address. Its text form is the name, or `*`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Virtual {
-    /// One name: any protocol works with it.
+    /// One name. Any protocol works with this virtual address.
     Name(Name),
-    /// Some name that a wildcard allows: SNI or Host must say which.
+    /// Any name that a wildcard allows. SNI or Host must show the name.
     Wildcard,
 }
 
-/// A name that a connection or request shows.
+/// The name that a connection or request shows, as SNI or Host.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum NameFact {
-    /// None: no TLS or no SNI in it, no HTTP or no Host in it.
+    /// No name: the connection has no TLS or no SNI, or no HTTP or no Host.
     #[default]
     Absent,
-    /// An IP address in the place of a name.
+    /// An IP address instead of a name.
     Address(IpAddr),
     /// A name.
     Name(Name),
-    /// Something is there that is no name.
+    /// A text that is neither a name nor an address.
     Unparsable,
 }
 
-/// All that a decision rests on.
+/// All inputs of a decision about a connection or a request.
 #[derive(Clone, Debug)]
-pub struct Facts<'a> {
-    /// Where the sandbox sent it.
+pub struct ConnectionFacts<'a> {
+    /// The original destination, as the sandbox chose it.
     pub destination: &'a Destination,
-    /// Server name of the TLS handshake (RFC 6066, section 3).
+    /// The server name of the TLS handshake (RFC 6066, section 3).
     pub sni: NameFact,
-    /// Host of the HTTP request (RFC 9110, section 7.2).
+    /// The Host of the HTTP request (RFC 9110, section 7.2).
     pub host: NameFact,
 }
 
 impl NameFact {
-    /// From the server name of a TLS handshake; empty where there is none.
+    /// Parses the server name of a TLS handshake. An empty `sni` means that there is none.
     #[must_use]
     pub fn from_sni(sni: &[u8]) -> Self {
         match std::str::from_utf8(sni) {
@@ -62,7 +62,7 @@ impl NameFact {
         }
     }
 
-    /// From the `:authority` of a request: a host with an optional port, which is ignored.
+    /// Parses the `:authority` of a request: a host and an optional port, which is ignored.
     #[must_use]
     pub fn from_authority(authority: &[u8]) -> Self {
         let host = std::str::from_utf8(authority).ok().and_then(without_port);
@@ -81,7 +81,7 @@ impl NameFact {
     }
 }
 
-/// The host of `host[:port]`; a colon in square brackets is the host's own.
+/// The host of `host[:port]`. A colon inside square brackets belongs to the host.
 fn without_port(authority: &str) -> Option<&str> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, port),

@@ -1,8 +1,9 @@
-//! The first bytes that a client sends, where the proxy's own inspectors had nothing to look at yet.
+//! Inspects the first bytes of a connection whose client sent nothing until Envoy's listener
+//! filters timed out.
 //!
-//! A connection whose client is silent for too long is decided without names. If the client then
-//! shows one after all, it must not have gained anything by waiting: the names count as if they had
-//! come in time. So the first bytes are looked at once more, as they come.
+//! Envoy decides about such a connection without a name. If the client shows a name later, the
+//! policy applies to that name, as if it had come in time. Otherwise a client could evade the rules
+//! about names by waiting.
 
 mod client_hello;
 mod request_line;
@@ -11,48 +12,52 @@ use super::facts::NameFact;
 use client_hello::Shown;
 use request_line::{Line, RequestLine};
 
-/// Longest start of TLS that is looked at, in bytes. What is not understood by then is not
-/// understood. A ClientHello is at most 2^24 bytes by its format; real ones have under 20,000.
+/// The maximum number of bytes of a ClientHello that are inspected. A longer ClientHello counts as
+/// not parsable. The format allows 2^24 bytes; real ones have less than 20,000.
 pub const TLS_MAX: usize = 65_536;
 
-/// What has been seen of a client's first bytes.
+/// The state of the inspection.
 #[derive(Clone, Debug, Default)]
 pub struct FirstBytes {
-    /// Before so many bytes are there, nothing more can be told.
+    /// The number of bytes that are needed before the inspection can make progress.
     least: usize,
-    /// The line that they are, once they are no TLS.
+    /// The state of the request line, once the bytes are known not to be TLS.
     line: Option<RequestLine>,
 }
 
-/// What the bytes are that came last, and what is to be done with them.
+/// The result of an inspection, and what the caller must do with the bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Seen {
-    /// The start of TLS, which names nothing yet. To be held, and shown again with what follows.
+    /// The incomplete start of TLS. The caller must hold the bytes and pass them again together
+    /// with the next bytes.
     Hold,
-    /// A line that may yet become a request of HTTP. Nobody answers half a line: it may go on, and
-    /// what follows is to be shown. So protocols of words are not kept waiting.
+    /// The start of a line that may become an HTTP request. The caller must forward these bytes and
+    /// pass only the next ones. Forwarding is safe, because no server responds to an incomplete
+    /// request line; and text protocols are not delayed.
     Pass,
-    /// TLS, with the server name of its ClientHello.
+    /// TLS. The ClientHello has this server name.
     Tls(NameFact),
-    /// HTTP. Each request of the connection would have to be judged.
+    /// HTTP. A decision would be necessary for each request of the connection.
     Http,
-    /// Neither, whatever follows.
+    /// Neither TLS nor HTTP. The next bytes can't change that.
     Other,
 }
 
 impl FirstBytes {
-    /// How many bytes that have not passed are the least to look at: before, they are to be held.
+    /// The number of held bytes that the next call of [`Self::see`] needs. The caller must hold
+    /// fewer bytes than that without a call.
     #[must_use]
     pub fn least(&self) -> usize {
         self.least
     }
 
-    /// Looks at what came since the last that passed.
+    /// Inspects all bytes since the last [`Seen::Pass`].
     pub fn see(&mut self, bytes: &[u8]) -> Seen {
         if self.line.is_none() {
-            match client_hello::shown(bytes) {
+            match client_hello::parse(bytes) {
                 Shown::Name(name) => return Seen::Tls(name),
-                // Nobody waits for ever, and what is no longer waited for counts as the worst.
+                // The wait is bounded. An incomplete ClientHello of maximum length counts as not
+                // parsable.
                 Shown::Incomplete { .. } if bytes.len() >= TLS_MAX => {
                     return Seen::Tls(NameFact::Unparsable);
                 }
@@ -63,9 +68,9 @@ impl FirstBytes {
                 Shown::NoTls => self.least = 0,
             }
         }
-        match self.line.get_or_insert_default().see(bytes) {
-            Line::GoesOn => Seen::Pass,
-            Line::OfHttp => Seen::Http,
+        match self.line.get_or_insert_default().push(bytes) {
+            Line::Incomplete => Seen::Pass,
+            Line::Http => Seen::Http,
             Line::Other => Seen::Other,
         }
     }

@@ -1,15 +1,16 @@
-//! Which addresses are the internet: globally routable unicast, by IANA's special-purpose registries.
+//! The globally routable unicast addresses ("the internet"), by IANA's special-purpose registries.
 //!
-//! The registries are those of RFC 6890, as updated by RFC 8190 ("Globally Reachable"). Where they
-//! say "N/A" the answer here is no. The longest prefix that holds an address decides.
+//! The registries are those of RFC 6890, as updated by RFC 8190 ("Globally Reachable"). A range
+//! that the registries list as "N/A" is not globally routable here. The longest prefix that
+//! contains an address decides.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Ranges and whether they are globally routable.
+/// Each range, and whether it is globally routable.
 pub const TABLE: [(IpNet, bool); 45] = [
-    // IPv4: all that is not listed.
+    // IPv4: addresses that are not listed below are globally routable.
     (v4(0, 0, 0, 0, 0), true),
     // This network (RFC 791, section 3.2).
     (v4(0, 0, 0, 0, 8), false),
@@ -22,7 +23,7 @@ pub const TABLE: [(IpNet, bool); 45] = [
     // Loopback (RFC 1122), link-local (RFC 3927).
     (v4(127, 0, 0, 0, 8), false),
     (v4(169, 254, 0, 0, 16), false),
-    // IETF protocol assignments (RFC 6890), apart from two anycast addresses (RFC 7723, RFC 8155).
+    // IETF protocol assignments (RFC 6890), except two anycast addresses (RFC 7723, RFC 8155).
     (v4(192, 0, 0, 0, 24), false),
     (v4(192, 0, 0, 9, 32), true),
     (v4(192, 0, 0, 10, 32), true),
@@ -38,7 +39,8 @@ pub const TABLE: [(IpNet, bool); 45] = [
     (v4(224, 0, 0, 0, 4), false),
     (v4(240, 0, 0, 0, 4), false),
     (v4(255, 255, 255, 255, 32), false),
-    // IPv6: nothing that is not listed; global unicast is what IANA has allocated (RFC 4291, 2.4).
+    // IPv6: addresses that are not listed below are not globally routable. IANA has allocated
+    // `2000::/3` for global unicast (RFC 4291, section 2.4).
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 0), false),
     (v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3), true),
     // Unspecified and loopback (RFC 4291).
@@ -49,9 +51,10 @@ pub const TABLE: [(IpNet, bool); 45] = [
     // Discard-only (RFC 6666), dummy prefix (RFC 9780).
     (v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64), false),
     (v6([0x100, 0, 0, 1, 0, 0, 0, 0], 64), false),
-    // IETF protocol assignments (RFC 2928), Teredo (RFC 4380) and benchmarking (RFC 5180) with them,
-    // apart from: anycast addresses of PCP, TURN and DNS-SD (RFC 7723, RFC 8155, RFC 9665), AMT
-    // (RFC 7450), AS112 (RFC 7535), ORCHIDv2 (RFC 7343), remote identification of drones (RFC 9374).
+    // IETF protocol assignments (RFC 2928), including Teredo (RFC 4380) and benchmarking (RFC
+    // 5180), except: anycast addresses of PCP, TURN and DNS-SD (RFC 7723, RFC 8155, RFC 9665), AMT
+    // (RFC 7450), AS112 (RFC 7535), ORCHIDv2 (RFC 7343), remote identification of drones (RFC
+    // 9374).
     (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), false),
     (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32), false),
     (v6([0x2001, 2, 0, 0, 0, 0, 0, 0], 48), false),
@@ -74,7 +77,7 @@ pub const TABLE: [(IpNet, bool); 45] = [
     (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), false),
     (v6([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10), false),
     (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), false),
-    // The 6bone's, given back (RFC 3701).
+    // The former 6bone range (RFC 3701).
     (v6([0x3ffe, 0, 0, 0, 0, 0, 0, 0], 16), false),
 ];
 

@@ -1,28 +1,28 @@
-//! Lists of entries, as they are written: an error says where in which list.
+//! Parsing of lists of entries. An error names the list and the position of the invalid entry.
 
 use super::entry::InvalidEntry;
 
-/// Characters of a bad entry that an error shows.
+/// The number of characters of an invalid entry that an error shows.
 const SHOWN_MAX: usize = 80;
 
-/// A text in a list that is no entry of it.
+/// An invalid entry of a list.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{field}[{index}]` (`{shown}`) {problem}")]
 pub struct BadEntry {
-    /// The list.
+    /// The field that holds the list.
     pub field: &'static str,
-    /// Where in the list, from 0.
+    /// The position in the list, from 0.
     pub index: usize,
-    /// The text, escaped, cut short where it is long.
+    /// The text of the entry, escaped and truncated to 80 characters.
     pub shown: String,
-    /// What is wrong with it, and what to write.
+    /// What is wrong with the entry, and what to write instead.
     pub problem: InvalidEntry,
 }
 
-/// Parses each of a list, up to the first bad one.
+/// Parses the entries of a list up to the first invalid one.
 ///
 /// # Errors
-/// [`BadEntry`], naming it.
+/// [`BadEntry`] for the first invalid entry.
 pub(super) fn parse<T>(
     field: &'static str,
     texts: &[String],

@@ -1,4 +1,4 @@
-//! DNS names, normalised once, and the patterns that policies are written in.
+//! DNS names, normalised when they are parsed, and the patterns of a policy's entries.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,54 +6,55 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes of one label (RFC 1035, section 2.3.4).
+/// The maximum length of a label, in bytes (RFC 1035, section 2.3.4).
 const LABEL_MAX: usize = 63;
-/// Bytes of a whole name as text, without a trailing dot (RFC 1035, section 2.3.4).
+/// The maximum length of a name as text without a trailing dot, in bytes (RFC 1035, section 2.3.4).
 const NAME_MAX: usize = 253;
 
-/// One DNS name: lower case, without a trailing dot, labels of `a-z`, `0-9`, `-` and `_`.
+/// A DNS name in lower case, without a trailing dot. Its labels consist of `a-z`, `0-9`, `-` and
+/// `_`.
 ///
-/// Internationalised names are held as A-labels (`xn--…`, RFC 5890, section 2.3.2.1), since that is
-/// what DNS, SNI and Host carry. Never an IP address in any notation that some resolver would take
-/// for one: a name whose last label is a number is refused, as in the URL standard's "ends in a
-/// number" check.
+/// Internationalised names are stored as A-labels (`xn--…`, RFC 5890, section 2.3.2.1), because
+/// DNS, SNI and Host carry A-labels. A `Name` is never an IP address in any notation that a
+/// resolver may accept: a name whose last label is a number is refused, as in the "ends-in-a-number
+/// checker" of the URL standard.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
-/// Why a text is not a [`Name`].
+/// The reason why a text is not a [`Name`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidName {
-    /// Its last label is a number, so that some programs would read an IPv4 address out of it.
+    /// The last label is a number, so some programs would read the text as an IPv4 address.
     #[error(
-        "looks like an IP address but is none; write an IPv4 address as four decimal numbers without leading zeros"
+        "looks like an IP address but is not valid; write an IPv4 address as four decimal numbers without leading zeros"
     )]
     Address,
-    /// A character that no label holds.
-    #[error("holds {0:?}; the labels of a name are of letters, digits, `-` and `_`")]
+    /// A label contains a character that is not allowed.
+    #[error("contains {0:?}; a label consists of letters, digits, `-` and `_`")]
     Character(char),
-    /// Nothing is there.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
-    /// Two dots in a row, or one at the start.
-    #[error("has an empty label; write the labels with one dot between them")]
+    /// The text has two consecutive dots, or starts with a dot.
+    #[error("has an empty label; write one dot between two labels")]
     EmptyLabel,
-    /// Over 63 bytes between two dots.
+    /// A label is longer than 63 bytes.
     #[error("has a label of more than 63 characters")]
     LongLabel,
-    /// Over 253 bytes in all.
+    /// The name is longer than 253 bytes.
     #[error("is longer than 253 characters")]
     Long,
-    /// A U-label.
+    /// The text is not ASCII, for example a U-label.
     #[error("is not ASCII; write the name's ASCII form, whose labels start with `xn--`")]
     Unicode,
 }
 
 impl Name {
-    /// Parses and normalises a name. One trailing dot is allowed, and dropped.
+    /// Parses and normalises a name. Drops one trailing dot.
     ///
     /// # Errors
-    /// [`InvalidName`], for all that is not a name in the sense of this type.
+    /// [`InvalidName`], if the text is not a name as this type defines it.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let name = text.strip_suffix('.').unwrap_or(text);
         if text.is_empty() {
@@ -80,19 +81,19 @@ impl Name {
         Ok(Self(name.to_ascii_lowercase()))
     }
 
-    /// The name as text.
+    /// The normalised text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The names that this one lies below, nearest first: `a.b.c` lies below `b.c` and `c`.
+    /// The parent domains of this name, nearest first: `b.c` and `c` for `a.b.c`.
     pub(super) fn ancestors(&self) -> impl Iterator<Item = &str> {
         std::iter::successors(parent(&self.0), |name| parent(name))
     }
 }
 
-/// What stands behind the first label.
+/// The name without its first label.
 fn parent(name: &str) -> Option<&str> {
     name.split_once('.').map(|(_, parent)| parent)
 }
@@ -101,15 +102,15 @@ fn is_name_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
 }
 
-/// Whether a label is what an IPv4 parser takes for a number: decimal, octal or hexadecimal
-/// (URL standard, "ends-in-a-number checker").
+/// Whether an IPv4 parser accepts the label as a number: decimal, octal or hexadecimal (URL
+/// standard, "ends-in-a-number checker").
 fn is_number(label: &str) -> bool {
     let hex = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
     label.bytes().all(|b| b.is_ascii_digit())
         || hex.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// For look-ups by text: names compare as their text does.
+/// Allows lookups by text: names compare as their text does.
 impl Borrow<str> for Name {
     fn borrow(&self) -> &str {
         &self.0
@@ -144,17 +145,17 @@ impl fmt::Display for Name {
     }
 }
 
-/// Which names an entry of a policy means, compared by whole labels.
+/// The names that an entry of a policy matches. Names are compared by whole labels.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum DomainPattern {
-    /// `*.example.com`: every name below `example.com`, at any depth; not itself.
+    /// `*.example.com`: all names below `example.com`, at any depth, but not `example.com`.
     Below(Name),
-    /// `example.com`: that name alone.
+    /// `example.com`: only that name.
     Exact(Name),
 }
 
 impl DomainPattern {
-    /// Whether the pattern means this name.
+    /// Whether the pattern matches the name.
     #[must_use]
     pub fn matches(&self, name: &Name) -> bool {
         match self {

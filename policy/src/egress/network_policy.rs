@@ -1,44 +1,45 @@
-//! What a sandbox's owner says about its way out, as the API takes and shows it.
+//! The network policy of a sandbox's owner, as the API accepts and returns it.
 
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 use super::list::{self, BadEntry};
 
-/// Entries that one list may have.
+/// The maximum number of entries of one list.
 pub const ENTRIES_MAX: usize = 1_000;
 
-/// A network policy. Strict: a key that is not known is an error, so that a typo can't switch a
-/// protection off in silence. A key that is missing has its default.
+/// A network policy. An unknown key is an error, so that a typo can't disable a protection
+/// unnoticed. A missing key has its default.
 ///
 /// Contract, "Network Configuration Summary".
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(try_from = "Raw")]
 pub struct NetworkPolicy {
-    /// Whether what no entry names is allowed, as far as it is globally routable.
+    /// Whether globally routable destinations that no entry matches are allowed.
     #[cfg_attr(feature = "openapi", schema(default = true))]
     pub allow_internet_access: bool,
-    /// Allowed whatever `allow_internet_access` says; looked at before `deny_out`.
+    /// Destinations that are allowed regardless of `allow_internet_access`. Evaluated before
+    /// `deny_out` by default.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub allow_out: Vec<Entry>,
-    /// Denied.
+    /// Destinations that are denied.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub deny_out: Vec<Entry>,
 }
 
 impl Default for NetworkPolicy {
-    /// The whole internet, and nothing else.
+    /// Allows all globally routable destinations, and nothing else.
     fn default() -> Self {
         Self { allow_internet_access: true, allow_out: Vec::new(), deny_out: Vec::new() }
     }
 }
 
-/// The wire form, before its entries are understood.
+/// The wire format, with unparsed entries.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     allow_internet_access: bool,
     #[serde(default)]
     allow_out: Vec<String>,
@@ -46,24 +47,24 @@ struct Raw {
     deny_out: Vec<String>,
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 
-/// What is wrong with a policy, and where.
+/// The reason why a policy is not valid.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidNetworkPolicy {
-    /// An entry that is neither an address, a range nor a domain.
+    /// An entry is neither an address, a range nor a domain.
     #[error(transparent)]
     Entry(#[from] BadEntry),
-    /// A list that is too long.
+    /// A list has too many entries.
     #[error(
-        "`{field}` has {count} entries; at most {ENTRIES_MAX} are allowed: join addresses to ranges, or names to `*.` domains"
+        "`{field}` has {count} entries; at most {ENTRIES_MAX} are allowed: combine addresses into ranges, or names into `*.` domains"
     )]
     TooMany {
-        /// The list.
+        /// The field that holds the list.
         field: &'static str,
-        /// How many entries it has.
+        /// The number of entries in the list.
         count: usize,
     },
 }

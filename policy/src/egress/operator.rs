@@ -1,4 +1,4 @@
-//! What the operator of the gateway says about every sandbox's way out.
+//! The operator's settings for the outbound connections of all sandboxes.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Entry, InvalidEntry};
 use super::list::{self, BadEntry};
 
-/// Which list of a policy is looked at first.
+/// The order in which the two lists of a policy are evaluated.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleOrder {
@@ -17,28 +17,29 @@ pub enum RuleOrder {
     DenyFirst,
 }
 
-/// The operator's settings. Strict; a key that is missing has its default.
+/// The operator's settings. An unknown key is an error; a missing key has its default.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Raw")]
 pub struct Operator {
-    /// Which list of a policy is looked at first.
+    /// The order in which the two lists of a policy are evaluated.
     pub rule_order: RuleOrder,
-    /// Guardrails, besides those of [`super::guardrail`]: the edges, the control plane, the
-    /// sandboxes themselves. No sandbox reaches them, whatever its owner says.
+    /// Guardrails in addition to [`super::guardrail::FIXED`]: the edges, the control plane, the
+    /// sandboxes themselves. No policy allows them.
     pub protected: Vec<IpNet>,
     /// Ranges that count as globally routable although [`super::global`] says otherwise.
     pub also_global: Vec<IpNet>,
 }
 
 impl Operator {
-    /// What neither of two settings forbids, and perhaps less: in force while one takes the place of the
-    /// other, so that nothing is allowed on the way that only one of them allows.
+    /// The settings that deny what either of two settings denies, and possibly more. The agent
+    /// applies them during the change from one to the other, so that the change never allows a
+    /// destination that only one of them allows.
     #[must_use]
     pub fn stricter(&self, other: &Self) -> Self {
         let deny_first = [self, other].iter().any(|one| one.rule_order == RuleOrder::DenyFirst);
         let mut protected = self.protected.clone();
         protected.extend(other.protected.iter().filter(|range| !self.protected.contains(range)));
-        // Two ranges have nothing in common, or one lies in the other.
+        // Two ranges are either disjoint, or one contains the other.
         let common = |one: &IpNet, other: &IpNet| {
             let inner = if one.prefix_len() >= other.prefix_len() { one } else { other };
             (one.contains(&inner.network()) && other.contains(&inner.network())).then_some(*inner)
@@ -55,7 +56,7 @@ impl Operator {
     }
 }
 
-/// The wire form, before its ranges are understood.
+/// The wire format, with unparsed ranges.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -79,7 +80,7 @@ impl TryFrom<Raw> for Operator {
     }
 }
 
-/// Guardrails are about addresses.
+/// Parses an entry that must be an address or a range: the operator's settings have no domains.
 fn range(text: &str) -> Result<IpNet, InvalidEntry> {
     match Entry::parse(text)? {
         Entry::Address(range) => Ok(range),

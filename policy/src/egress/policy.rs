@@ -1,11 +1,11 @@
-//! A policy that has been compiled, and the one decision that rests on it.
+//! A compiled policy, and the decision function.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::entries::Entries;
-use super::facts::{Destination, Facts, NameFact, Virtual};
+use super::facts::{ConnectionFacts, Destination, NameFact, Virtual};
 use super::global;
 use super::guardrail;
 use super::name::Name;
@@ -15,7 +15,7 @@ use super::ranges::Ranges;
 use super::rule::Rule;
 use super::verdict::{Route, Verdict};
 
-/// An owner's policy under an operator's settings.
+/// An owner's policy, compiled together with the operator's settings.
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub(super) internet: bool,
@@ -23,28 +23,27 @@ pub struct Policy {
     pub(super) guardrails: Ranges<IpNet>,
     pub(super) allow: Entries,
     pub(super) deny: Entries,
-    /// Addresses that names which `deny` has are known to have, for what shows no name.
-    pub(super) unnamed: Ranges<Rule>,
-    /// Whatever `global` says, which holds longer prefixes than the operator may write.
+    /// The known addresses of names that `deny` denies. They apply to connections that show no
+    /// name.
+    pub(super) denied_addresses: Ranges<Rule>,
+    /// Separate from `global` because these ranges take precedence even over longer prefixes of
+    /// `global`.
     pub(super) also_global: Ranges<()>,
     pub(super) global: Ranges<bool>,
 }
 
-/// What a connection shows of the name that it is for.
+/// What a connection shows about its name.
 #[derive(Clone, Copy)]
 enum Shown<'a> {
     Name(&'a Name),
-    /// Nothing: it may be for any name that has the address.
+    /// No name. The connection may be for any name that has the address.
     Nothing,
-    /// A name that has been judged.
-    Judged,
+    /// A name that the policy has already allowed.
+    Allowed,
 }
 
-/// The first judgement of two that says something.
-type Step = Option<Verdict>;
-
 impl Policy {
-    /// Compiles an owner's policy.
+    /// Compiles an owner's policy and the operator's settings.
     #[must_use]
     pub fn new(network: &NetworkPolicy, operator: &Operator) -> Self {
         let guardrails = guardrail::FIXED.into_iter().chain(operator.protected.iter().copied());
@@ -54,16 +53,17 @@ impl Policy {
             guardrails: Ranges::new(guardrails.map(|range| (range, range))),
             allow: Entries::new(&network.allow_out),
             deny: Entries::new(&network.deny_out),
-            unnamed: Ranges::new([]),
+            denied_addresses: Ranges::new([]),
             also_global: Ranges::new(operator.also_global.iter().map(|range| (*range, ()))),
             global: Ranges::new(global::TABLE),
         }
     }
 
-    /// Decides about a connection or a request. The only place that does.
+    /// Decides about a connection or a request. No other function makes this decision.
     ///
-    /// Each name that is in sight must pass by itself, so that a good name covers for no other.
-    pub fn decide(&self, facts: &Facts<'_>) -> Verdict {
+    /// The policy must allow each shown name separately, so an allowed name never makes up for a
+    /// denied one.
+    pub fn decide(&self, facts: &ConnectionFacts<'_>) -> Verdict {
         let address = match facts.destination {
             Destination::Address(address) if !self.needs_names(*address) => {
                 return self.judge_address(*address);
@@ -75,27 +75,29 @@ impl Policy {
             Destination::Virtual(Virtual::Name(name)) => NameFact::Name(name.clone()),
             _ => NameFact::Absent,
         };
-        let in_sight = [
+        let shown_names = [
             (&own, Rule::NoName),
             (&facts.sni, Rule::SniNotUnderstood),
             (&facts.host, Rule::HostNotUnderstood),
         ];
         let mut allowed: Option<Verdict> = None;
-        for (fact, not_understood) in in_sight {
+        for (fact, not_understood) in shown_names {
             let verdict = match fact {
                 NameFact::Absent => continue,
                 NameFact::Address(literal) => match (self.judge_address(*literal), address) {
                     (Verdict::Deny(denial), _) => Verdict::Deny(denial),
-                    // It allows nothing that the destination does not allow by itself.
+                    // An address as SNI or Host allows nothing that the destination address does
+                    // not allow.
                     (Verdict::Allow(_), Some(address)) => self.judge_address(address),
                     (Verdict::Allow(_), None) => Verdict::deny(not_understood),
                 },
-                NameFact::Name(name) => self.judge(address, Shown::Name(name)),
+                NameFact::Name(name) => self.evaluate(address, Shown::Name(name)),
                 NameFact::Unparsable => Verdict::deny(not_understood),
             };
             match &verdict {
                 Verdict::Deny(_) => return verdict,
-                // The name that the connection was made with comes first, then its handshake's.
+                // A permit by name takes precedence over a permit for the original address. Of
+                // several permits by name, the first one is used: virtual address, SNI, Host.
                 Verdict::Allow(permit) => {
                     let by_name = matches!(permit.route(), Route::ByName(_));
                     let kept = allowed.as_ref().is_some_and(Verdict::is_by_name);
@@ -111,18 +113,18 @@ impl Policy {
         })
     }
 
-    /// Judges an address by itself, as for a packet that shows no name.
+    /// Evaluates an address alone, as for a packet that shows no name.
     pub fn judge_address(&self, address: IpAddr) -> Verdict {
-        self.judge(Some(address), Shown::Nothing)
+        self.evaluate(Some(address), Shown::Nothing)
     }
 
-    /// Judges the address that a connection is at, whose names pass.
+    /// Evaluates the address of a live connection whose names the policy has already allowed.
     pub fn judge_place(&self, address: IpAddr) -> Verdict {
-        self.judge(Some(address), Shown::Judged)
+        self.evaluate(Some(address), Shown::Allowed)
     }
 
-    /// Whether SNI or Host can change the verdict about this address. Where they can't, nothing
-    /// has to wait for them.
+    /// Whether SNI or Host can change the verdict about this address. If they can't, the connection
+    /// does not have to wait for them.
     #[must_use]
     pub fn needs_names(&self, address: IpAddr) -> bool {
         if self.guardrails.get(address).is_some() {
@@ -133,7 +135,8 @@ impl Policy {
         self.names_matter(allowed, denied)
     }
 
-    /// The same for an address that no guardrail has, by which lists have it.
+    /// [`Self::needs_names`] for an address that no guardrail contains. `allowed` and `denied` say
+    /// whether `allow_out` and `deny_out` contain the address.
     pub(super) fn names_matter(&self, allowed: bool, denied: bool) -> bool {
         let (allows_names, denies_names) = (self.allow.has_names(), self.deny.has_names());
         match self.order {
@@ -145,21 +148,22 @@ impl Policy {
         }
     }
 
-    /// Whether any rule is about names.
+    /// Whether `allow_out` or `deny_out` has an entry that is a name.
     #[must_use]
     pub fn names_a_domain(&self) -> bool {
         self.allow.has_names() || self.deny.has_names()
     }
 
-    /// Judges a name that Envoy is to resolve and dial, before the addresses are known.
+    /// Evaluates a name that Envoy will resolve and connect to, before its addresses are known.
     pub fn judge_dial(&self, name: &Name) -> Verdict {
-        self.judge(None, Shown::Name(name))
+        self.evaluate(None, Shown::Name(name))
     }
 
-    /// Judges an address that a name which Envoy dials was resolved to: "what it finds is judged by
-    /// 1 again and must be globally routable unless `allow_out` has it by address".
+    /// Evaluates an address that `name` resolved to, for a connection that Envoy opens by name.
+    /// Design: "what it finds is judged by 1 again and must be globally routable unless `allow_out`
+    /// has it by address".
     pub fn judge_found(&self, name: &Name, address: IpAddr) -> Verdict {
-        match self.judge(Some(address), Shown::Name(name)) {
+        match self.evaluate(Some(address), Shown::Name(name)) {
             Verdict::Allow(permit)
                 if matches!(permit.route(), Route::ByName(_)) && !self.is_global(address) =>
             {
@@ -169,15 +173,15 @@ impl Policy {
         }
     }
 
-    /// Whether an address is of the internet.
+    /// Whether an address is globally routable, by the operator's settings and IANA's registries.
     #[must_use]
     pub fn is_global(&self, address: IpAddr) -> bool {
         self.also_global.get_inside(address).is_some()
             || self.global.get_inside(address).copied().unwrap_or(false)
     }
 
-    /// The five steps, for an address (none: it is virtual) and at most one name.
-    fn judge(&self, address: Option<IpAddr>, shown: Shown<'_>) -> Verdict {
+    /// Evaluates the five rules for an address (`None` if it is virtual) and at most one name.
+    fn evaluate(&self, address: Option<IpAddr>, shown: Shown<'_>) -> Verdict {
         let name = shown.name();
         let guardrail = address.and_then(|address| self.guardrails.get(address));
         if let Some(range) = guardrail {
@@ -185,16 +189,16 @@ impl Policy {
         }
         let listed = match self.order {
             RuleOrder::AllowFirst => {
-                self.listed_allow(address, name).or_else(|| self.listed_deny(address, shown))
+                self.match_allow(address, name).or_else(|| self.match_deny(address, shown))
             }
             RuleOrder::DenyFirst => {
-                self.listed_deny(address, shown).or_else(|| self.listed_allow(address, name))
+                self.match_deny(address, shown).or_else(|| self.match_allow(address, name))
             }
         };
-        listed.unwrap_or_else(|| self.judge_unlisted(address, name))
+        listed.unwrap_or_else(|| self.evaluate_default(address, name))
     }
 
-    fn listed_allow(&self, address: Option<IpAddr>, name: Option<&Name>) -> Step {
+    fn match_allow(&self, address: Option<IpAddr>, name: Option<&Name>) -> Option<Verdict> {
         let by_address = address.and_then(|address| {
             let entry = self.allow.has_address(address)?;
             Some(Verdict::allow(Route::original(address), Rule::AllowOut(entry)))
@@ -206,18 +210,19 @@ impl Policy {
         })
     }
 
-    fn listed_deny(&self, address: Option<IpAddr>, shown: Shown<'_>) -> Step {
+    fn match_deny(&self, address: Option<IpAddr>, shown: Shown<'_>) -> Option<Verdict> {
         let by_address = address.and_then(|address| self.deny.denies_address(address));
         let listed = by_address.or_else(|| self.deny.has_name(shown.name()?)).map(Rule::DenyOut);
         let rule = listed.or_else(|| match shown {
-            Shown::Nothing => self.unnamed.get(address?).cloned(),
-            Shown::Name(_) | Shown::Judged => None,
+            Shown::Nothing => self.denied_addresses.get(address?).cloned(),
+            Shown::Name(_) | Shown::Allowed => None,
         });
         rule.map(Verdict::deny)
     }
 
-    /// Steps 4 and 5. What a virtual address's name resolves to is judged when it is dialled.
-    fn judge_unlisted(&self, address: Option<IpAddr>, name: Option<&Name>) -> Verdict {
+    /// Rules 4 and 5. If the address is virtual, the addresses that its name resolves to are
+    /// evaluated when Envoy connects.
+    fn evaluate_default(&self, address: Option<IpAddr>, name: Option<&Name>) -> Verdict {
         let route = match (address, name) {
             _ if !self.internet => return Verdict::deny(Rule::Default),
             (Some(address), _) if self.is_global(address) => Route::original(address),
@@ -233,7 +238,7 @@ impl<'a> Shown<'a> {
     fn name(self) -> Option<&'a Name> {
         match self {
             Self::Name(name) => Some(name),
-            Self::Nothing | Self::Judged => None,
+            Self::Nothing | Self::Allowed => None,
         }
     }
 }

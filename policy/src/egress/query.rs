@@ -1,4 +1,4 @@
-//! The same policy for DNS: what a name that is asked for gets.
+//! The policy for DNS: the response to a query for a name.
 
 use std::net::IpAddr;
 
@@ -9,36 +9,36 @@ use super::policy::Policy;
 use super::rule::Rule;
 use super::verdict::Verdict;
 
-/// What to do with a query.
+/// The action for a query.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Lookup {
-    /// Ask a resolver, and judge what it answers.
+    /// Forward the query to a resolver, and evaluate the response.
     Forward,
-    /// NXDOMAIN, for every type.
+    /// Respond with NXDOMAIN, for every query type.
     Refuse(Rule),
-    /// Addresses: the virtual ones that stand for this name alone.
+    /// Respond with the virtual addresses of this name alone.
     Virtual,
-    /// Addresses: the virtual ones that stand for all names which only a wildcard allows.
+    /// Respond with the virtual addresses that all names share which only a wildcard allows.
     VirtualWildcard,
 }
 
 impl Policy {
-    /// Judges a query to the resolver that the sandbox was given.
+    /// Evaluates a query to the resolver that the sandbox is configured with.
     #[must_use]
     pub fn judge_query(&self, name: &Name) -> Lookup {
         let unlisted = if self.internet { Lookup::Forward } else { Lookup::Refuse(Rule::Default) };
-        self.judge_listed(name).unwrap_or(unlisted)
+        self.match_lists(name).unwrap_or(unlisted)
     }
 
-    /// Judges a query to a resolver that [`Self::allowed_resolver`] has: that is where it goes,
-    /// and no name but a denied one is refused.
+    /// Evaluates a query to a resolver that [`Self::allowed_resolver`] allows. The query is
+    /// forwarded to that resolver unless the name is denied.
     #[must_use]
     pub fn judge_query_to_allowed(&self, name: &Name) -> Lookup {
-        self.judge_listed(name).unwrap_or(Lookup::Forward)
+        self.match_lists(name).unwrap_or(Lookup::Forward)
     }
 
-    /// The rule by which the sandbox may ask the resolver at this address, rather than the one that
-    /// it was given: an entry of `allow_out`. Contract: `allow_out=["10.0.0.0/8", "8.8.8.8"]`.
+    /// The entry of `allow_out` that allows the sandbox to query the resolver at this address
+    /// instead of the configured one. Contract: `allow_out=["10.0.0.0/8", "8.8.8.8"]`.
     #[must_use]
     pub fn allowed_resolver(&self, address: IpAddr) -> Option<Rule> {
         match self.judge_address(address) {
@@ -49,8 +49,8 @@ impl Policy {
         }
     }
 
-    /// What the lists say of a name.
-    fn judge_listed(&self, name: &Name) -> Option<Lookup> {
+    /// The action by `allow_out` and `deny_out`, if one of them matches the name.
+    fn match_lists(&self, name: &Name) -> Option<Lookup> {
         let allow = || {
             let entry = self.allow.has_name(name)?;
             Some(match entry {

@@ -1,4 +1,4 @@
-//! A map from ranges of addresses to what they mean; the longest prefix wins.
+//! A map from ranges of addresses to values. The longest prefix wins.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,17 +7,18 @@ use ipnet::IpNet;
 
 use super::embedded::{EMBEDDINGS, embedding};
 
-/// Ranges, each with a value; an IPv4 range stands for the IPv6 addresses that carry it too.
+/// Ranges, each with a value. An IPv4 range also covers the IPv6 addresses that embed its
+/// addresses.
 #[derive(Clone, Debug)]
 pub(super) struct Ranges<T> {
     map: BTreeMap<IpNet, T>,
-    /// Prefix lengths that occur, longest first: as many look-ups as there are lengths.
+    /// The prefix lengths that occur, longest first. A lookup probes the map once per length.
     v4: Vec<u8>,
     v6: Vec<u8>,
 }
 
 impl<T: Clone> Ranges<T> {
-    /// Of two values for one range, the first stays.
+    /// Builds the map. If a range occurs twice, the first value is kept.
     pub(super) fn new(entries: impl IntoIterator<Item = (IpNet, T)>) -> Self {
         let mut map = BTreeMap::new();
         for (range, value) in entries {
@@ -39,20 +40,20 @@ impl<T: Clone> Ranges<T> {
         Self { v4: lengths(true), v6: lengths(false), map }
     }
 
-    /// The value of the longest range that holds the address.
+    /// The value of the longest range that contains the address.
     pub(super) fn get(&self, address: IpAddr) -> Option<&T> {
         self.longest(address).map(|(_, value)| value)
     }
 
-    /// The same, but an address that carries an IPv4 address is in no range that is wider than
-    /// all those that do: what allows `::/0` does not allow IPv4 through NAT64.
+    /// Like [`Self::get`], but for an IPv6 address that embeds an IPv4 address, ranges wider than
+    /// the embedding's prefix don't count. For example, allowing `::/0` does not allow IPv4
+    /// addresses through NAT64.
     pub(super) fn get_inside(&self, address: IpAddr) -> Option<&T> {
         let (range, value) = self.longest(address)?;
         let least = embedding(address).map_or(0, |embedding| embedding.range().prefix_len());
         (range.prefix_len() >= least).then_some(value)
     }
 
-    /// All ranges with their values, longest prefix first.
     pub(super) fn longest_first(&self) -> Vec<(IpNet, &T)> {
         let mut all: Vec<(IpNet, &T)> =
             self.map.iter().map(|(range, value)| (*range, value)).collect();

@@ -1,4 +1,4 @@
-//! The rule that decided, for people, logs and metrics.
+//! The rule that caused a verdict, for error messages, logs, and metrics.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,35 +7,39 @@ use ipnet::IpNet;
 
 use super::entry::Entry;
 
-/// What decided about a connection or a query.
+/// The rule that caused the verdict about a connection or a DNS query.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Rule {
     /// The policy's `allow_internet_access`.
     AllowInternetAccess,
-    /// Some name of `allow_out`; Envoy knows which. Only in [`super::Policy::dial_rules`].
+    /// A name of `allow_out`. Envoy knows which name. Only [`super::Policy::dial_rules`] uses this
+    /// rule.
     AllowedName,
     /// An entry of the policy's `allow_out`.
     AllowOut(Entry),
-    /// Nothing allowed it.
+    /// No rule allows the destination.
     Default,
     /// An entry of the policy's `deny_out`.
     DenyOut(Entry),
-    /// The same, by an address that a name which it denies is known to have: no name was in sight.
+    /// An entry of `deny_out` that denies a name. The connection shows no name, and its address is
+    /// a known address of that name.
     DenyOutAt(Entry, IpAddr),
-    /// A range that no policy can open.
+    /// A protected range, which no policy can allow.
     Guardrail(IpNet),
-    /// The request's Host is not understood, and rules are about names.
+    /// The request's Host is not valid, and the policy has rules about names.
     HostNotUnderstood,
-    /// A virtual address that many names share, and the connection shows none.
+    /// The destination is the virtual address that several names share, and the connection shows no
+    /// name.
     NoName,
-    /// `allow_internet_access` would allow it, if the address were of the internet.
+    /// `allow_internet_access` is set, but the address is not globally routable.
     NotGlobal,
-    /// The handshake's server name is not understood, and rules are about names.
+    /// The server name of the TLS handshake is not valid, and the policy has rules about names.
     SniNotUnderstood,
 }
 
 impl Rule {
-    /// All of [`Self::kind`], for metrics that are defined before they count.
+    /// All values of [`Self::kind`]. The metrics are defined from this list before anything is
+    /// counted.
     pub const KINDS: [&'static str; 10] = [
         "allow_internet_access",
         "allow_out",
@@ -49,7 +53,7 @@ impl Rule {
         "sni_not_understood",
     ];
 
-    /// The rule without its entry: one of [`Self::KINDS`].
+    /// The kind of the rule, without its entry: one of [`Self::KINDS`].
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -78,7 +82,7 @@ impl fmt::Display for Rule {
             Self::DenyOutAt(entry, address) => write!(f, "deny_out {entry} ({address})"),
             Self::Guardrail(range) => write!(f, "guardrail {range}"),
             Self::HostNotUnderstood => f.write_str("Host not understood"),
-            Self::NoName => f.write_str("no name in sight"),
+            Self::NoName => f.write_str("no name shown"),
             Self::NotGlobal => f.write_str("not globally routable"),
             Self::SniNotUnderstood => f.write_str("SNI not understood"),
         }

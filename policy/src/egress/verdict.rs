@@ -1,37 +1,37 @@
-//! The outcome of a decision.
+//! The result of a decision.
 
 use std::net::IpAddr;
 
 use super::name::Name;
 use super::rule::Rule;
 
-/// Whether a connection or request may go on.
+/// Whether a connection or request is allowed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum Verdict {
-    /// It may, where the permit says.
+    /// Allowed, by the route of the permit.
     Allow(Permit),
-    /// It may not.
+    /// Denied.
     Deny(Denial),
 }
 
-/// Leave to go on; only [`super::policy`] makes one.
+/// Permission to connect. Only [`super::policy`] creates a permit.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Permit {
     route: Route,
     rule: Rule,
 }
 
-/// Where to.
+/// The destination that Envoy connects to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Route {
-    /// To what this name resolves to, whatever address the sandbox chose.
+    /// An address that this name resolves to. The address that the sandbox chose is ignored.
     ByName(Name),
-    /// To the address that the sandbox chose.
+    /// The address that the sandbox chose.
     Original(IpAddr),
 }
 
-/// Refusal.
+/// A denial, with the rule that caused it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Denial {
     rule: Rule,
@@ -46,13 +46,13 @@ impl Verdict {
         Self::Deny(Denial { rule })
     }
 
-    /// Whether it is an [`Self::Allow`].
+    /// Whether the connection or request is allowed.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         matches!(self, Self::Allow(_))
     }
 
-    /// The rule that decided.
+    /// The rule that caused the verdict.
     #[must_use]
     pub fn rule(&self) -> &Rule {
         match self {
@@ -63,20 +63,21 @@ impl Verdict {
 }
 
 impl Route {
-    /// IPv4-mapped addresses are dialled as IPv4: no such packets exist (RFC 4291, section 2.5.5.2).
+    /// A route to the address. An IPv4-mapped address becomes the IPv4 address, because no
+    /// IPv4-mapped packets exist (RFC 4291, section 2.5.5.2).
     pub(super) fn original(address: IpAddr) -> Self {
         Self::Original(address.to_canonical())
     }
 }
 
 impl Permit {
-    /// Where it may go.
+    /// The destination that Envoy connects to.
     #[must_use]
     pub fn route(&self) -> &Route {
         &self.route
     }
 
-    /// The rule that allowed it.
+    /// The rule that allowed the connection.
     #[must_use]
     pub fn rule(&self) -> &Rule {
         &self.rule
@@ -84,7 +85,7 @@ impl Permit {
 }
 
 impl Denial {
-    /// The rule that forbade it.
+    /// The rule that denied the connection.
     #[must_use]
     pub fn rule(&self) -> &Rule {
         &self.rule

@@ -1,4 +1,4 @@
-//! The list for nftables, as text.
+//! The address rules for nftables, as text.
 
 use sandgate_policy::egress::{Action, AddressRules};
 
@@ -30,7 +30,7 @@ fn the_contracts_allow_list() {
 }
 
 #[test]
-fn where_names_are_denied_they_matter_for_all_that_the_internet_allows() {
+fn a_denied_name_makes_names_matter_for_all_addresses_that_internet_access_allows() {
     let rules =
         policy(r#"{"deny_out": ["example.com"], "allow_out": ["10.0.0.0/8"]}"#).address_rules();
     for (address, expected) in [
@@ -44,14 +44,14 @@ fn where_names_are_denied_they_matter_for_all_that_the_internet_allows() {
 }
 
 #[test]
-fn what_envoy_dials_by_name_is_public_or_allowed_by_address() {
+fn the_rules_for_envoys_connections_accept_public_addresses_and_allowed_addresses() {
     let policy = policy(
         r#"{"allow_internet_access": false, "allow_out": ["ok.test", "192.168.1.0/24"],
             "deny_out": ["203.0.113.66"]}"#,
     );
     for (address, expected) in [
         ("203.0.113.1", Action::Accept),
-        // An allowed name may be at a denied address.
+        // An allowed name may resolve to a denied address.
         ("203.0.113.66", Action::Accept),
         ("192.168.1.7", Action::Accept),
         ("192.168.2.7", Action::Reject),
@@ -61,9 +61,9 @@ fn what_envoy_dials_by_name_is_public_or_allowed_by_address() {
     ] {
         let rules = policy.dial_rules();
         assert_eq!(rules.first_match(ip(address)).map(|rule| rule.action), Some(expected));
-        // Nothing of this is open to what has no names.
+        // Traffic without names only reaches the address that `allow_out` contains.
         let by_address = policy.address_rules();
-        let open = by_address.first_match(ip(address)).map(|rule| rule.action);
-        assert_eq!(open == Some(Action::Accept), address == "192.168.1.7", "{address}");
+        let accepted = by_address.first_match(ip(address)).map(|rule| rule.action);
+        assert_eq!(accepted == Some(Action::Accept), address == "192.168.1.7", "{address}");
     }
 }

@@ -1,4 +1,5 @@
-//! The filter's configuration: what is accepted, and what an update may open on its way.
+//! The filter's configuration: which documents are accepted, and which connections it allows during
+//! an update.
 
 use sandgate_policy::egress::NameFact;
 use sandgate_policy::egress::config::EgressConfig;
@@ -15,7 +16,7 @@ fn config(policies: &str) -> EgressConfig {
             "198.18.0.10": "OK.test.", "fd53:6700::10": "ok.test",
             "198.18.0.2": "*", "fd53:6700::2": "*"}}}}"#
     );
-    EgressConfig::from_json(json.as_bytes()).expect("it is good")
+    EgressConfig::from_json(json.as_bytes()).expect("it is valid")
 }
 
 fn decide(config: &EgressConfig, address: &str, sni: &str) -> String {
@@ -23,10 +24,10 @@ fn decide(config: &EgressConfig, address: &str, sni: &str) -> String {
 }
 
 #[test_case("198.18.0.10", "" => "allow by name ok.test: allow_out ok.test"; "a virtual address")]
-#[test_case("::ffff:198.18.0.10", "" => "allow by name ok.test: allow_out ok.test"; "as a socket of both families shows it")]
-#[test_case("fd53:6700::10", "" => "allow by name ok.test: allow_out ok.test"; "over ipv6")]
-#[test_case("198.18.0.2", "" => "deny: no name in sight"; "the shared one")]
-#[test_case("198.18.0.11", "ok.test" => "deny: guardrail 198.18.0.0/15"; "one that stands for nothing")]
+#[test_case("::ffff:198.18.0.10", "" => "allow by name ok.test: allow_out ok.test"; "an IPv4-mapped virtual address, as a dual-stack socket reports it")]
+#[test_case("fd53:6700::10", "" => "allow by name ok.test: allow_out ok.test"; "an IPv6 virtual address")]
+#[test_case("198.18.0.2", "" => "deny: no name shown"; "the shared virtual address")]
+#[test_case("198.18.0.11", "ok.test" => "deny: guardrail 198.18.0.0/15"; "a virtual address without a meaning")]
 #[test_case("8.8.8.8", "ok.test" => "allow by name ok.test: allow_out ok.test"; "a real address")]
 fn destination(address: &str, sni: &str) -> String {
     assert_eq!(config(NAMES).generation(), 7);
@@ -44,7 +45,7 @@ fn all_members_must_allow(policies: &str, address: &str, sni: &str) -> String {
 }
 
 #[test]
-fn names_matter_where_they_matter_to_any_member() {
+fn names_matter_if_they_matter_to_any_policy() {
     assert!(!config(OFF).policies().needs_names(ip("8.8.8.8")));
     assert!(config(&format!("{OFF}, {NAMES}")).policies().needs_names(ip("8.8.8.8")));
 }
@@ -52,11 +53,11 @@ fn names_matter_where_they_matter_to_any_member() {
 #[test_case(r#"{"version":2,"generation":1,"policies":[{}]}"# => "the egress configuration's `version` is 2; this filter reads 1"; "version")]
 #[test_case(r#"{"version":1,"generation":1,"policies":[]}"# => "the egress configuration's `policies` has 0 members; expected one or two"; "no policy")]
 #[test_case(r#"{"version":1,"generation":1,"policies":[{},{},{}]}"# => "the egress configuration's `policies` has 3 members; expected one or two"; "three policies")]
-#[test_case(r#"{"version":1,"generation":1,"policies":[{"allow_out":["a:1"]}]}"# => "the egress configuration is not valid: `allow_out[0]` (`a:1`) names a port; a policy is about hosts: leave the `:port` out at line 1 column 62"; "a bad entry")]
-#[test_case(r#"{"version":1,"generation":1,"policies":[{}],"virtual_addresses":{"8.8.8.8":"ok.test"}}"# => "the egress configuration's `virtual_addresses` holds 8.8.8.8; expected one of 198.18.0.0/15 or fd53:6700::/64"; "a real address as a virtual one")]
-#[test_case(r#"{"version":1,"generation":1,"policies":[{}],"virtual_addresses":{"198.18.0.1":"ok.test","198.18.0.2":"OK.test"}}"# => "the egress configuration's `virtual_addresses` holds 198.18.0.2 for `ok.test`, which has another already"; "two addresses for one name")]
-#[test_case(r#"{"version":1,"generation":1,"policies":[{}],"extra":1}"# => "the egress configuration is not valid: unknown field `extra`, expected one of `version`, `generation`, `policies`, `operator`, `virtual_addresses`, `denied_addresses` at line 1 column 51"; "a field that is not known")]
-#[test_case(r#"{"version":1,"generation":1}"# => "the egress configuration is not valid: missing field `policies` at line 1 column 28"; "policies are left out")]
+#[test_case(r#"{"version":1,"generation":1,"policies":[{"allow_out":["a:1"]}]}"# => "the egress configuration is not valid: `allow_out[0]` (`a:1`) has a port; a policy applies to hosts: remove the `:port` at line 1 column 62"; "a bad entry")]
+#[test_case(r#"{"version":1,"generation":1,"policies":[{}],"virtual_addresses":{"8.8.8.8":"ok.test"}}"# => "the egress configuration's `virtual_addresses` contains 8.8.8.8; expected an address of 198.18.0.0/15 or fd53:6700::/64"; "a real address as a virtual one")]
+#[test_case(r#"{"version":1,"generation":1,"policies":[{}],"virtual_addresses":{"198.18.0.1":"ok.test","198.18.0.2":"OK.test"}}"# => "the egress configuration's `virtual_addresses` contains 198.18.0.2 for `ok.test`, which already has another address"; "two addresses for one name")]
+#[test_case(r#"{"version":1,"generation":1,"policies":[{}],"extra":1}"# => "the egress configuration is not valid: unknown field `extra`, expected one of `version`, `generation`, `policies`, `operator`, `virtual_addresses`, `denied_addresses` at line 1 column 51"; "an unknown field")]
+#[test_case(r#"{"version":1,"generation":1}"# => "the egress configuration is not valid: missing field `policies` at line 1 column 28"; "no policies")]
 #[test_case("" => "the egress configuration is not valid: EOF while parsing a value at line 1 column 0"; "nothing")]
 fn is_refused(json: &str) -> String {
     EgressConfig::from_json(json.as_bytes()).expect_err("the table says so").to_string()

@@ -1,4 +1,4 @@
-//! What is read out of a handshake's server name and a request's authority.
+//! Parsing of a TLS handshake's server name and of a request's authority.
 
 use sandgate_policy::egress::NameFact;
 use test_case::test_case;

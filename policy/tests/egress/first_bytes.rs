@@ -1,10 +1,10 @@
-//! The first bytes of a connection: what they are, and which name they show.
+//! The inspection of a connection's first bytes.
 
 use proptest::prelude::*;
 use sandgate_policy::egress::first_bytes::{FirstBytes, Seen, TLS_MAX};
 use sandgate_policy::egress::{Name, NameFact};
 
-/// What OpenSSL 3 sends for `bad.test`, offering h2 and http/1.1.
+/// The ClientHello of OpenSSL 3 for `bad.test`, with ALPN h2 and http/1.1.
 const OPENSSL: &str = "1603010200010001fc030311569d0f0255ff56533e62af0da2d32bc768a7342a7cf3a309d13709d304606920\
         6ece40b6e189849ac0985a6523ce9f8132317bf14bce3d0d8bcc512073c0ce090024130213031301c02cc030\
         c02bc02fcca9cca8c024c028c023c027009f009e006b006700ff0100018f0000000d000b0000086261642e74\
@@ -26,13 +26,13 @@ fn openssl() -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// What bytes are that come all at once.
+/// The result for bytes that arrive all at once.
 fn seen(bytes: &[u8]) -> Seen {
     FirstBytes::default().see(bytes)
 }
 
-/// What becomes of bytes that come in such parts: what was passed on before it was told, and what they are.
-/// What is told once is not asked again.
+/// Passes the bytes in parts of these sizes, until the result is final. Returns the bytes that were
+/// forwarded before the final result, and that result.
 fn in_parts(bytes: &[u8], sizes: impl IntoIterator<Item = usize>) -> (Vec<u8>, Seen) {
     let mut first_bytes = FirstBytes::default();
     let (mut passed, mut held, mut rest) = (Vec::new(), Vec::new(), bytes);
@@ -58,7 +58,7 @@ fn shows(name: &str) -> Seen {
     Seen::Tls(NameFact::Name(Name::parse(name).expect("a name")))
 }
 
-/// The same handshake message in records of that many bytes.
+/// The same handshake message, split into records of `size` bytes.
 fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
     let record = |part: &[u8]| {
         let length = u16::try_from(part.len()).expect("a record").to_be_bytes();
@@ -68,7 +68,7 @@ fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_real_client_hello_shows_its_name_once_it_is_whole_and_not_before() {
+fn a_client_hello_shows_its_name_only_when_it_is_complete() {
     let hello = openssl();
     for length in 0..hello.len() {
         assert_eq!(seen(&hello[..length]), Seen::Hold, "{length} bytes");
@@ -78,7 +78,7 @@ fn a_real_client_hello_shows_its_name_once_it_is_whole_and_not_before() {
 }
 
 #[test]
-fn a_client_hello_may_be_cut_into_records_of_any_size() {
+fn a_client_hello_may_be_split_into_records_of_any_size() {
     let hello = openssl();
     for size in [1, 2, 3, 4, 5, 100, 511, 512, 16_384] {
         let cut = in_records(&hello, size);
@@ -89,7 +89,7 @@ fn a_client_hello_may_be_cut_into_records_of_any_size() {
 }
 
 #[test]
-fn what_is_neither_tls_nor_http_is_known_from_the_bytes_that_tell() {
+fn bytes_that_are_neither_tls_nor_http_are_recognized() {
     for bytes in [
         &b"\x16\x10"[..],
         b"\x16\x01\x00\x00\x20\x02\x00",
@@ -113,10 +113,11 @@ fn what_is_neither_tls_nor_http_is_known_from_the_bytes_that_tell() {
     }
 }
 
-/// By their sources, Go takes a first record of any version below 0x1000, and Go, OpenSSL and BoringSSL go on
-/// after a warning. Whoever sends that is understood by the server, and would not be here.
+/// By their sources, Go accepts a first record of any version below 0x1000, and Go, OpenSSL and
+/// BoringSSL continue after a warning alert. A server understands such bytes, but Envoy's TLS
+/// inspector does not.
 #[test]
-fn tls_that_only_servers_know_for_it_shows_a_name_that_is_not_understood() {
+fn tls_that_servers_accept_but_clients_do_not_send_has_no_valid_name() {
     let unknown = Seen::Tls(NameFact::Unparsable);
     let hello = openssl();
     for version in [[2, 0], [0, 0], [4, 0], [0x0f, 0xff]] {
@@ -131,25 +132,25 @@ fn tls_that_only_servers_know_for_it_shows_a_name_that_is_not_understood() {
 }
 
 #[test]
-fn what_is_held_is_not_looked_at_again_for_each_byte() {
+fn held_bytes_are_not_inspected_again_for_each_new_byte() {
     let mut hello = openssl();
-    // A message of 60,000 bytes, in records of one.
+    // A message of 60,000 bytes, in records of one byte.
     hello[6..9].copy_from_slice(&[0, 0xea, 0x60]);
     hello.resize(5 + 4 + 60_000, 0);
     let sent = in_records(&hello, 1);
-    let (mut first_bytes, mut looked) = (FirstBytes::default(), 0);
+    let (mut first_bytes, mut inspections) = (FirstBytes::default(), 0);
     for length in 1..TLS_MAX {
         if length >= first_bytes.least() {
-            looked += 1;
+            inspections += 1;
             assert_eq!(first_bytes.see(&sent[..length]), Seen::Hold);
             assert!(first_bytes.least() > length);
         }
     }
-    assert!(looked < 100, "{looked} times");
+    assert!(inspections < 100, "{inspections} inspections");
 }
 
 #[test]
-fn what_may_become_http_goes_on_until_its_request_line_names_the_protocol() {
+fn a_possible_request_line_is_forwarded_until_it_contains_the_protocol_name() {
     for bytes in [
         &b"G"[..],
         b"\r\n",
@@ -183,7 +184,7 @@ fn what_may_become_http_goes_on_until_its_request_line_names_the_protocol() {
 }
 
 #[test]
-fn a_line_is_looked_at_to_its_end_however_long_and_tls_is_not_waited_for_without_end() {
+fn lines_of_any_length_are_inspected_and_the_wait_for_tls_is_bounded() {
     let endless = [&[22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff][..], &vec![0; TLS_MAX]].concat();
     assert_eq!(seen(&endless[..TLS_MAX]), Seen::Tls(NameFact::Unparsable));
     let line = [&b"GET /"[..], &vec![b'A'; 200_000]].concat();
@@ -195,7 +196,7 @@ fn a_line_is_looked_at_to_its_end_however_long_and_tls_is_not_waited_for_without
 
 proptest! {
     #[test]
-    fn any_bytes_are_told_the_same_in_any_parts(
+    fn the_result_does_not_depend_on_how_the_bytes_are_split(
         bytes in proptest::collection::vec(
             prop_oneof![any::<u8>(), proptest::sample::select(&b"\r\n HTPhtp/"[..])],
             0..600,
@@ -209,13 +210,13 @@ proptest! {
         prop_assert_eq!(&last, &whole);
         prop_assert!(bytes.starts_with(&passed));
         if matches!(whole, Seen::Hold | Seen::Tls(_)) {
-            prop_assert!(passed.is_empty(), "nothing of TLS goes on before its name is judged");
+            prop_assert!(passed.is_empty(), "no byte of TLS is forwarded before its name is evaluated");
         }
     }
 
-    /// By the rule as one reads it, not as the machine runs it.
+    /// Compares with a direct reading of the rule instead of a state machine.
     #[test]
-    fn lines_are_told_as_the_whole_line_says(
+    fn the_result_for_a_line_agrees_with_the_rule_for_the_whole_line(
         line in "[\\r\\n]{0,3}[ -~\\t]{0,40}( [Hh][Tt][Tt][Pp]/)?[ -~]{0,10}\\n?",
     ) {
         let text = line.trim_start_matches(['\r', '\n']);
@@ -237,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn a_byte_that_was_changed_never_makes_the_hello_another_protocol_or_traps(
+    fn a_client_hello_with_one_changed_byte_never_becomes_another_protocol_or_panics(
         at in 2..517usize,
         value in any::<u8>(),
     ) {

@@ -1,4 +1,4 @@
-//! What is the internet, by IANA's registries, and what no policy opens.
+//! The globally routable addresses by IANA's registries, and the guardrails that no policy opens.
 
 use sandgate_policy::egress::{NetworkPolicy, Operator, Policy, guardrail};
 use test_case::test_case;
@@ -82,8 +82,8 @@ fn is_global(address: &str) -> bool {
 #[test_case("224.0.0.251" => "deny: guardrail 224.0.0.0/4"; "multicast")]
 #[test_case("ff02::fb" => "deny: guardrail ff00::/8"; "multicast v6")]
 #[test_case("fe80::1" => "deny: guardrail fe80::/10"; "link-local v6")]
-#[test_case("198.18.0.10" => "deny: guardrail 198.18.0.0/15"; "a virtual address that stands for nothing")]
-#[test_case("fd53:6700::10" => "deny: guardrail fd53:6700::/64"; "a virtual address v6 that stands for nothing")]
+#[test_case("198.18.0.10" => "deny: guardrail 198.18.0.0/15"; "a virtual address without a meaning")]
+#[test_case("fd53:6700::10" => "deny: guardrail fd53:6700::/64"; "a virtual address v6 without a meaning")]
 #[test_case("10.9.1.1" => "deny: guardrail 10.9.0.0/16"; "the operator's own")]
 #[test_case("2002:a09:101::1" => "deny: guardrail 10.9.0.0/16"; "the operator's own through 6to4")]
 fn no_policy_opens(address: &str) -> String {
@@ -102,13 +102,13 @@ fn every_guardrail_denies_at_both_its_ends() {
 }
 
 #[test]
-fn the_operators_word_holds_for_longer_prefixes_of_the_table_too() {
+fn also_global_takes_precedence_over_longer_prefixes_of_the_table() {
     let operator = super::operator(r#"{"also_global": ["0.0.0.0/0"]}"#);
     let policy = Policy::new(&NetworkPolicy::default(), &operator);
     for address in ["10.0.0.5", "192.0.2.1", "64:ff9b::a00:5"] {
         assert!(policy.is_global(ip(address)), "{address}");
     }
-    // It opens no guardrail.
+    // It does not open a guardrail.
     assert!(decide(&policy, "169.254.169.254", "", "").starts_with("deny: guardrail"));
     assert!(!policy.is_global(ip("fd12:3456::1")));
 }

@@ -6,13 +6,13 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use sandgate_policy::egress::config::{Conjunction, EgressConfig};
 use sandgate_policy::egress::{
-    Action, DeniedAddresses, Destination, DomainPattern, Entry, Facts, Lookup, Name, NameFact,
-    NetworkPolicy, Operator, Policy, Route, RuleOrder, Verdict, Virtual,
+    Action, ConnectionFacts, DeniedAddresses, Destination, DomainPattern, Entry, Lookup, Name,
+    NameFact, NetworkPolicy, Operator, Policy, Route, RuleOrder, Verdict, Virtual,
 };
 
 use super::reference::{self, Known, Outcome};
 
-/// Addresses that lie close to rules, and to each other.
+/// Addresses that are close to ranges of the rules, and to each other.
 const V4: [[u8; 4]; 12] = [
     [8, 8, 8, 8],
     [8, 8, 4, 4],
@@ -64,7 +64,7 @@ fn range() -> impl Strategy<Value = IpNet> {
     (address(), 0_u8..=128).prop_map(|(address, length)| {
         let most = if address.is_ipv4() { 32 } else { 128 };
         let range = IpNet::new(address, length.min(most)).expect("the length fits").trunc();
-        // As it is parsed: a mapped range is the IPv4 range.
+        // The same normalisation as for a parsed entry: a mapped range becomes the IPv4 range.
         match Entry::parse(&range.to_string()) {
             Ok(Entry::Address(range)) => range,
             other => panic!("{range} is a range, not {other:?}"),
@@ -123,7 +123,8 @@ fn known() -> impl Strategy<Value = Known> {
     prop::collection::vec((name(), address()), 0..3)
 }
 
-/// A policy, what is known, and an address that often is known to be that of a name which is denied.
+/// A policy, known addresses of names, and an address that often is a known address of a denied
+/// name.
 fn aimed() -> impl Strategy<Value = (NetworkPolicy, Known, IpAddr)> {
     (network(), known(), address(), any::<bool>()).prop_map(|(network, mut known, address, hit)| {
         let denied = network.deny_out.iter().find_map(|entry| match entry {
@@ -136,7 +137,7 @@ fn aimed() -> impl Strategy<Value = (NetworkPolicy, Known, IpAddr)> {
     })
 }
 
-/// The address, or sometimes something virtual.
+/// `Address(address)`, or `or` if `or` is virtual.
 fn at(address: IpAddr, or: Destination) -> Destination {
     match or {
         Destination::Address(_) => Destination::Address(address),
@@ -161,7 +162,7 @@ fn outcome(verdict: &Verdict) -> Outcome {
 
 fn without_names(policy: &Policy, address: IpAddr) -> Verdict {
     let destination = Destination::Address(address);
-    policy.decide(&Facts {
+    policy.decide(&ConnectionFacts {
         destination: &destination,
         sni: NameFact::Absent,
         host: NameFact::Absent,
@@ -177,19 +178,19 @@ proptest! {
     })]
 
     #[test]
-    fn decides_as_the_rules_read(
+    fn the_policy_agrees_with_the_reference(
         (network, known, address) in aimed(), operator in operator(), or in destination(),
         sni in fact(), host in fact(),
     ) {
         let destination = at(address, or);
         let expected = reference::decide(&network, &operator, &known, &destination, &sni, &host);
         let policy = knowing(&network, &operator, &known);
-        let verdict = policy.decide(&Facts { destination: &destination, sni, host });
+        let verdict = policy.decide(&ConnectionFacts { destination: &destination, sni, host });
         prop_assert_eq!(outcome(&verdict), expected, "{}", verdict.rule());
     }
 
     #[test]
-    fn the_list_of_addresses_says_what_the_decision_says(
+    fn the_address_rules_agree_with_the_decision(
         (network, known, address) in aimed(), operator in operator(),
     ) {
         let policy = knowing(&network, &operator, &known);
@@ -202,19 +203,19 @@ proptest! {
     }
 
     #[test]
-    fn where_no_names_are_needed_none_changes_anything(
+    fn if_names_are_not_needed_no_name_changes_the_verdict(
         (network, known, address) in aimed(), operator in operator(),
         sni in fact(), host in fact(),
     ) {
         let policy = knowing(&network, &operator, &known);
         prop_assume!(!policy.needs_names(address));
         let destination = Destination::Address(address);
-        let verdict = policy.decide(&Facts { destination: &destination, sni, host });
+        let verdict = policy.decide(&ConnectionFacts { destination: &destination, sni, host });
         prop_assert_eq!(verdict, without_names(&policy, address));
     }
 
     #[test]
-    fn a_guardrail_holds_whatever_is_in_sight(
+    fn a_guardrail_denies_whatever_names_are_shown(
         network in network(), address in address(), length in 0_u8..=128,
         sni in fact(), host in fact(),
     ) {
@@ -223,7 +224,7 @@ proptest! {
         let operator = Operator { protected: vec![protected], ..Operator::default() };
         let policy = Policy::new(&network, &operator);
         let destination = Destination::Address(address);
-        let verdict = policy.decide(&Facts { destination: &destination, sni, host });
+        let verdict = policy.decide(&ConnectionFacts { destination: &destination, sni, host });
         prop_assert!(!verdict.is_allowed());
         for rules in [policy.address_rules(), policy.dial_rules()] {
             let rule = rules.first_match(address).expect("every address is in a range");
@@ -232,13 +233,13 @@ proptest! {
     }
 
     #[test]
-    fn what_the_stricter_of_two_settings_lets_through_each_of_them_does(
+    fn each_of_two_settings_allows_what_the_stricter_of_them_allows(
         network in network(), old in operator(), new in operator(), destination in destination(),
         address in address(), sni in fact(), host in fact(), name in name(),
     ) {
         let policy = |operator: &Operator| Policy::new(&network, operator);
         let both = policy(&old.stricter(&new));
-        let facts = Facts { destination: &destination, sni, host };
+        let facts = ConnectionFacts { destination: &destination, sni, host };
         let accepts = |policy: &Policy| {
             let lists = [policy.address_rules(), policy.dial_rules()];
             lists.map(|list| list.first_match(address).map(|rule| rule.action) == Some(Action::Accept))
@@ -253,21 +254,21 @@ proptest! {
                 prop_assert!(one || !both);
             }
         }
-        // It forbids no more than it has to where the two are one.
+        // The stricter of two equal settings is the same setting.
         prop_assert_eq!(policy(&old.stricter(&old)).decide(&facts), policy(&old).decide(&facts));
     }
 
     #[test]
-    fn both_members_of_a_conjunction_allow_what_it_allows(
+    fn a_conjunction_allows_what_both_policies_allow(
         old in network(), new in network(), operator in operator(), destination in destination(),
         sni in fact(), host in fact(),
     ) {
         let (old, new) = (Policy::new(&old, &operator), Policy::new(&new, &operator));
-        let facts = Facts { destination: &destination, sni, host };
+        let facts = ConnectionFacts { destination: &destination, sni, host };
         let each = [old.decide(&facts), new.decide(&facts)];
         let both = Conjunction::new(old, Some(new)).decide(&facts);
         prop_assert_eq!(both.is_allowed(), each.iter().all(Verdict::is_allowed));
-        // And it goes where one of them sends it: by name, if any does.
+        // The route is the route of one of the policies: by name, if any of them routes by name.
         let by_name = |verdict: &Verdict| matches!(outcome(verdict), Outcome::ByName(_));
         if both.is_allowed() {
             prop_assert!(each.contains(&both));
@@ -276,7 +277,7 @@ proptest! {
     }
 
     #[test]
-    fn envoy_may_dial_all_that_a_permit_leads_to(
+    fn the_rules_for_envoys_connections_accept_every_permitted_address(
         (network, known, address) in aimed(), operator in operator(),
         name in name(), fact in fact(),
     ) {
@@ -284,7 +285,7 @@ proptest! {
         let rules = policy.dial_rules();
         let rule = rules.first_match(address).expect("every address is in a range");
         let destination = Destination::Address(address);
-        let facts = Facts { destination: &destination, sni: fact, host: NameFact::Absent };
+        let facts = ConnectionFacts { destination: &destination, sni: fact, host: NameFact::Absent };
         let by_address = matches!(outcome(&policy.decide(&facts)), Outcome::Original(_));
         let allowed = by_address || without_names(&policy, address).is_allowed()
             || policy.judge_found(&name, address).is_allowed();
@@ -292,7 +293,7 @@ proptest! {
     }
 
     #[test]
-    fn a_name_that_is_found_at_an_address_is_no_way_around_the_rules(
+    fn a_name_that_resolves_to_an_address_does_not_bypass_the_rules(
         network in network(), operator in operator(), address in address(), name in name(),
     ) {
         let policy = Policy::new(&network, &operator);
@@ -305,12 +306,12 @@ proptest! {
     }
 
     #[test]
-    fn what_is_known_of_denied_names_takes_nothing_from_who_shows_another(
+    fn known_addresses_do_not_affect_connections_that_show_a_name(
         (network, known, address) in aimed(), operator in operator(), or in destination(),
         shown in name(),
     ) {
         let destination = at(address, or);
-        let facts = Facts {
+        let facts = ConnectionFacts {
             destination: &destination, sni: NameFact::Name(shown), host: NameFact::Absent,
         };
         let without = Policy::new(&network, &operator).decide(&facts);
@@ -318,18 +319,18 @@ proptest! {
     }
 
     #[test]
-    fn what_is_known_of_denied_names_opens_nothing(
+    fn known_addresses_never_allow_anything(
         (network, known, address) in aimed(), operator in operator(), or in destination(),
         sni in fact(), host in fact(),
     ) {
         let destination = at(address, or);
-        let facts = Facts { destination: &destination, sni, host };
+        let facts = ConnectionFacts { destination: &destination, sni, host };
         let with = knowing(&network, &operator, &known).decide(&facts);
         prop_assert!(!with.is_allowed() || with == Policy::new(&network, &operator).decide(&facts));
     }
 
     #[test]
-    fn dns_answers_exactly_the_names_that_may_be_dialled(
+    fn dns_refuses_exactly_the_names_that_envoy_may_not_connect_to(
         network in network(), operator in operator(), name in name(),
     ) {
         let policy = Policy::new(&network, &operator);
@@ -338,7 +339,7 @@ proptest! {
     }
 
     #[test]
-    fn a_policy_survives_being_written_and_read(network in network(), operator in operator()) {
+    fn policies_and_settings_survive_serialization(network in network(), operator in operator()) {
         let json = serde_json::to_string(&network).expect("a policy can be written");
         prop_assert_eq!(&serde_json::from_str::<NetworkPolicy>(&json).expect("and read"), &network);
         let json = serde_json::to_string(&operator).expect("settings can be written");
@@ -346,7 +347,7 @@ proptest! {
     }
 
     #[test]
-    fn what_parses_is_shown_in_a_form_that_parses_to_the_same(text in "[0-9a-zA-Z:./*_-]{0,20}") {
+    fn the_text_of_an_entry_parses_to_the_same_entry(text in "[0-9a-zA-Z:./*_-]{0,20}") {
         if let Ok(entry) = Entry::parse(&text) {
             prop_assert_eq!(Entry::parse(&entry.to_string()), Ok(entry));
         }

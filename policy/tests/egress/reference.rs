@@ -1,5 +1,5 @@
-//! The rules, read naively: lists are walked, nothing is compiled, nothing is shared with the code
-//! under test but the tables of ranges.
+//! A reference implementation of the rules. It iterates over the lists, compiles nothing, and
+//! shares only the tables of ranges with the code under test.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,7 +9,7 @@ use sandgate_policy::egress::{
     global, guardrail,
 };
 
-/// Where something may go.
+/// The result of a decision.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Outcome {
     Deny,
@@ -17,7 +17,7 @@ pub(super) enum Outcome {
     ByName(Name),
 }
 
-/// The IPv4 address inside, and the range of the addresses that carry one so.
+/// The embedded IPv4 address, and the range of all addresses that embed one in the same way.
 pub(super) fn inside(address: IpAddr) -> Option<(Ipv4Addr, IpNet)> {
     let IpAddr::V6(v6) = address else { return None };
     let [a, b, c, d, e, f, g, h] = v6.segments();
@@ -31,13 +31,14 @@ pub(super) fn inside(address: IpAddr) -> Option<(Ipv4Addr, IpNet)> {
     }
 }
 
-/// All that an address is, for what denies.
+/// Whether a range of `deny_out` or a guardrail contains the address or its embedded address.
 fn is_in(range: &IpNet, address: IpAddr) -> bool {
     let inner = inside(address).map(|(v4, _)| IpAddr::V4(v4));
     range.contains(&address) || inner.is_some_and(|inner| range.contains(&inner))
 }
 
-/// What an address is, for what allows: a wide IPv6 range does not mean the IPv4 address inside.
+/// Whether a range of `allow_out` contains the address. A range that is wider than the embedding
+/// does not contain the embedded address.
 fn is_allowed_in(range: &IpNet, address: IpAddr) -> bool {
     match inside(address) {
         None => range.contains(&address),
@@ -63,10 +64,10 @@ fn is_meant(pattern: &DomainPattern, name: &Name) -> bool {
     }
 }
 
-/// What the agent found out: names, and addresses that they have.
+/// The names and addresses that the agent knows.
 pub(super) type Known = Vec<(Name, IpAddr)>;
 
-/// Whether a name may not be reached at any address.
+/// Whether the policy denies a name at all addresses.
 fn is_denied(network: &NetworkPolicy, operator: &Operator, name: &Name) -> bool {
     let in_list = |list: &[Entry]| {
         list.iter().any(|entry| matches!(entry, Entry::Domain(pattern) if is_meant(pattern, name)))
@@ -75,7 +76,7 @@ fn is_denied(network: &NetworkPolicy, operator: &Operator, name: &Name) -> bool 
     in_list(&network.deny_out) && !allow_wins
 }
 
-/// Whether an address is one that a denied name is known to have.
+/// Whether an address is a known address of a denied name.
 fn is_known(network: &NetworkPolicy, operator: &Operator, known: &Known, address: IpAddr) -> bool {
     let judged = |address| inside(address).map_or(address, |(v4, _)| IpAddr::V4(v4));
     known
@@ -135,7 +136,7 @@ fn judge(
     })
 }
 
-/// The whole decision.
+/// Decides about a connection or a request.
 pub(super) fn decide(
     network: &NetworkPolicy,
     operator: &Operator,
@@ -151,7 +152,7 @@ pub(super) fn decide(
     let alone = judge(network, operator, known, address, None);
     let lists = network.allow_out.iter().chain(&network.deny_out);
     let names_a_domain = lists.clone().any(|entry| matches!(entry, Entry::Domain(_)));
-    // An address that a list decides about before any name is looked at needs no names.
+    // If a list decides about the address before any name is evaluated, names don't matter.
     if let Some(address) = address {
         let settled = match operator.rule_order {
             RuleOrder::AllowFirst => network.allow_out.iter().any(
@@ -162,7 +163,7 @@ pub(super) fn decide(
                 .iter()
                 .any(|entry| matches!(entry, Entry::Address(range) if is_in(range, address))),
         };
-        // Nor does one whose verdict no name could change.
+        // Names don't matter either if no name could change the verdict.
         if settled || !names_a_domain || !could_change(network, operator, address, &alone) {
             return alone;
         }
@@ -192,7 +193,7 @@ pub(super) fn decide(
     by_name.or(outcomes.first()).cloned().unwrap_or(alone)
 }
 
-/// Whether a list that decides by address leaves room for names.
+/// Whether a name could change the verdict about the address.
 fn could_change(
     network: &NetworkPolicy,
     operator: &Operator,

@@ -92,6 +92,9 @@ pub(crate) fn names() -> impl Strategy<Value = String> {
         ":authority",
         ":protocol",
         "x-sandgate_x",
+        "x.sandgate.x",
+        "x_forwarded.project-id",
+        "x.forwarded.organization.id",
         "accept",
     ])
     .prop_map(String::from)

@@ -13,8 +13,8 @@ use crate::envoy::Files;
 use crate::host::{routers, sysctl};
 use crate::nftables::apply::NftError;
 use crate::nftables::layout::Mode;
-use crate::nftables::nflog::Ear;
-use crate::nftables::refusal::{GROUP, Told};
+use crate::nftables::nflog::NflogSocket;
+use crate::nftables::refusal::{GROUP, PacketLog};
 use crate::nftables::render;
 use crate::settings::Bounds;
 
@@ -25,13 +25,13 @@ impl Agent {
         self.say();
         let settings = &self.settings;
         if let Mode::Gateway { interface } = &settings.layout.mode {
-            routers::distrust(interface).await?;
+            routers::ignore_advertisements(interface).await?;
         }
-        if let Some(ear) = self.set_rules_up().await? {
-            self.tasks.spawn(self.refusals.clone().tell(ear));
+        if let Some(socket) = self.set_rules_up().await? {
+            self.tasks.spawn(self.refusals.clone().report(socket));
         }
-        self.sysctls.make(&sysctl::PROMPT_REFUSALS)?;
-        self.sysctls.make(&sysctl::QUEUES)?;
+        self.sysctls.make(&sysctl::NO_ICMP_RATE_LIMIT)?;
+        self.sysctls.make(&sysctl::LISTEN_BACKLOG)?;
         self.routes.make().await?;
         let ports = settings.layout.ports;
         let bounds = within_file_limit(settings.bounds);
@@ -65,28 +65,28 @@ impl Agent {
         self.tasks.spawn(self.gate.clone().keep());
         if let Mode::Gateway { interface } = &settings.layout.mode {
             self.sysctls.make(&sysctl::tcp_buffers(settings.tcp_buffer)?)?;
-            self.sysctls.make(&routers::keep(interface)?)?;
-            self.sysctls.remember(sysctl::WITH_FORWARDING)?;
+            self.sysctls.make(&routers::keep_accepting(interface)?)?;
+            self.sysctls.remember(sysctl::CHANGED_WITH_FORWARDING)?;
             self.sysctls.make(&sysctl::FORWARDING)?;
         }
         Ok(())
     }
 
     /// The rules that stay, closed. Where the kernel can't tell of single packets, they are counted only.
-    async fn set_rules_up(&self) -> Result<Option<Ear>, NftError> {
+    async fn set_rules_up(&self) -> Result<Option<NflogSocket>, NftError> {
         let layout = &self.settings.layout;
-        if let Err(error) = self.gate.apply(&render::setup(layout, Told::Singly)).await {
+        if let Err(error) = self.gate.apply(&render::setup(layout, PacketLog::On)).await {
             // Where the rules are refused for another reason, this fails too, and says it.
-            self.gate.apply(&render::setup(layout, Told::AsNumbers)).await?;
+            self.gate.apply(&render::setup(layout, PacketLog::Off)).await?;
             tracing::warn!("denied packets are counted, and not told one by one: {error}");
             return Ok(None);
         }
-        let ear = Ear::open().inspect_err(|error| {
+        let socket = NflogSocket::open().inspect_err(|error| {
             tracing::warn!(
                 "denied packets are counted, and not told one by one: NFLOG group {GROUP} can't be had: {error}"
             );
         });
-        Ok(ear.ok())
+        Ok(socket.ok())
     }
 
     /// Puts everything back. Where this namespace passed packets on before, or is the sandbox's own, the

@@ -18,10 +18,10 @@ impl Agent {
     /// Tells in numbers what was done, and what was refused without being told one by one.
     pub(super) fn count(&mut self) {
         let refused = counters::read();
-        let told = self.refusals.told();
+        let told = self.refusals.reported();
         match &refused {
             Ok(refused) => {
-                let untold = self.untold.more(refused, told);
+                let untold = self.unreported.more(refused, told);
                 if untold > 0 {
                     tracing::info!(target: "sandgate::packets", untold, "more packets denied");
                 }

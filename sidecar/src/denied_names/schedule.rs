@@ -1,4 +1,4 @@
-//! When each name is asked for again.
+//! The schedule of lookups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,25 +8,28 @@ use tokio::time::Instant;
 
 use crate::dns::Family;
 
-/// An answer is not asked for again sooner than this, or, with many names, than a time for each question.
-pub const SHORTEST: Duration = Duration::from_secs(5);
-/// So that a thousand names, with two questions each, are twenty questions a second.
-pub const EACH: Duration = Duration::from_millis(50);
-/// Nor later than this.
-pub const LONGEST: Duration = Duration::from_secs(3_600);
-/// The pause after failures: at first, and at most.
-pub const RETRIES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// The minimum interval between two lookups of a question. [`INTERVAL_PER_QUESTION`] makes it
+/// longer if there are many questions.
+pub const MIN_INTERVAL: Duration = Duration::from_secs(5);
+/// The minimum interval grows by this time for each question: a thousand names, with two questions
+/// each, cause at most twenty lookups a second.
+pub const INTERVAL_PER_QUESTION: Duration = Duration::from_millis(50);
+/// The maximum interval between two lookups of a question.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(3_600);
+/// The interval after the first failure, and the maximum interval after several failures.
+pub const RETRY_INTERVALS: (Duration, Duration) =
+    (Duration::from_secs(5), Duration::from_secs(300));
 
-/// What is asked.
+/// A DNS question.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Question {
     /// The name.
     pub name: Name,
-    /// Which of its addresses.
+    /// The address family.
     pub family: Family,
 }
 
-/// Questions, and when they are due.
+/// The questions and their due times.
 #[derive(Debug, Default)]
 pub struct Schedule {
     questions: BTreeMap<Question, Entry>,
@@ -34,46 +37,46 @@ pub struct Schedule {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// None while it is under way.
+    /// `None` while the question is in flight.
     due: Option<Instant>,
-    /// In a row.
+    /// The number of consecutive failures.
     failures: u32,
-    /// Whether it has come back once, with or without an answer.
-    asked: bool,
+    /// Whether the first lookup has completed, successfully or not.
+    is_complete: bool,
 }
 
 impl Schedule {
-    /// From now on, these names are asked for, and no others; new ones at once.
+    /// Replaces the names. New names are due immediately.
     pub fn follow(&mut self, names: &BTreeSet<Name>, now: Instant) {
         self.questions.retain(|question, _| names.contains(&question.name));
         for name in names {
             for family in [Family::V4, Family::V6] {
                 let question = Question { name: name.clone(), family };
-                let entry = Entry { due: Some(now), failures: 0, asked: false };
+                let entry = Entry { due: Some(now), failures: 0, is_complete: false };
                 self.questions.entry(question).or_insert(entry);
             }
         }
     }
 
-    /// Whether this is asked (still).
+    /// Whether the schedule (still) contains the question.
     #[must_use]
-    pub fn has(&self, question: &Question) -> bool {
+    pub fn contains(&self, question: &Question) -> bool {
         self.questions.contains_key(question)
     }
 
-    /// Whether every question has come back once.
+    /// Whether the first lookup of every question has completed.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.questions.values().all(|entry| entry.asked)
+        self.questions.values().all(|entry| entry.is_complete)
     }
 
-    /// When the next one is due, of those that are not under way.
+    /// The earliest due time of the questions that are not in flight.
     #[must_use]
-    pub fn next(&self) -> Option<Instant> {
+    pub fn next_due(&self) -> Option<Instant> {
         self.questions.values().filter_map(|entry| entry.due).min()
     }
 
-    /// Takes one that is due, the longest overdue first: it is under way then.
+    /// Takes the question that is overdue longest, if one is due. The question is then in flight.
     pub fn take_due(&mut self, now: Instant) -> Option<Question> {
         let due = self.questions.iter_mut().filter(|(_, entry)| entry.due.is_some());
         let (question, entry) = due.min_by_key(|(_, entry)| entry.due)?;
@@ -81,25 +84,28 @@ impl Schedule {
         Some(question.clone())
     }
 
-    /// An answer came, which is good for some time. `spread` stretches the time until the next, by a tenth
-    /// at most.
-    pub fn answered(&mut self, question: &Question, good_for: Duration, now: Instant, spread: u8) {
-        let each = EACH * u32::try_from(self.questions.len()).unwrap_or(u32::MAX);
-        let pause = good_for.clamp(SHORTEST.max(each).min(LONGEST), LONGEST);
-        let stretched = pause + pause / 10 * u32::from(spread) / 255;
-        self.came_back(question, now + stretched, 0);
+    /// Records a response that is valid for `valid_for`. `jitter` extends the interval until the
+    /// next lookup by up to a tenth.
+    pub fn answered(&mut self, question: &Question, valid_for: Duration, now: Instant, jitter: u8) {
+        let per_question =
+            INTERVAL_PER_QUESTION * u32::try_from(self.questions.len()).unwrap_or(u32::MAX);
+        let interval =
+            valid_for.clamp(MIN_INTERVAL.max(per_question).min(MAX_INTERVAL), MAX_INTERVAL);
+        let interval = interval + interval / 10 * u32::from(jitter) / 255;
+        self.complete(question, now + interval, 0);
     }
 
-    /// No answer came: again later, and later.
+    /// Records a failure. The interval until the next lookup doubles with each consecutive failure.
     pub fn failed(&mut self, question: &Question, now: Instant) {
         let failures = self.questions.get(question).map_or(0, |entry| entry.failures);
-        let pause = RETRIES.0.saturating_mul(1 << failures.min(8)).min(RETRIES.1);
-        self.came_back(question, now + pause, failures + 1);
+        let interval =
+            RETRY_INTERVALS.0.saturating_mul(1 << failures.min(8)).min(RETRY_INTERVALS.1);
+        self.complete(question, now + interval, failures + 1);
     }
 
-    fn came_back(&mut self, question: &Question, due: Instant, failures: u32) {
+    fn complete(&mut self, question: &Question, due: Instant, failures: u32) {
         if let Some(entry) = self.questions.get_mut(question) {
-            *entry = Entry { due: Some(due), failures, asked: true };
+            *entry = Entry { due: Some(due), failures, is_complete: true };
         }
     }
 }
@@ -118,12 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn new_names_are_asked_for_at_once_and_others_stay_as_they_are() {
+    fn new_names_are_due_immediately_and_other_names_keep_their_due_time() {
         let (mut schedule, start) = (Schedule::default(), Instant::now());
-        assert!(schedule.is_complete(), "there is nothing to ask");
+        assert!(schedule.is_complete(), "there are no questions");
         schedule.follow(&names(&["a.test"]), start);
         assert_eq!(all_due(&mut schedule, start), ["a.test V4", "a.test V6"]);
-        assert_eq!(schedule.next(), None, "both are under way");
+        assert_eq!(schedule.next_due(), None, "both are in flight");
         assert!(!schedule.is_complete());
         for family in [Family::V4, Family::V6] {
             let question = Question { name: "a.test".parse().unwrap(), family };
@@ -135,32 +141,34 @@ mod tests {
         assert_eq!(all_due(&mut schedule, start), ["b.test V4", "b.test V6"]);
         schedule.follow(&names(&["a.test"]), start);
         assert!(schedule.is_complete());
-        assert_eq!(schedule.next(), Some(start + Duration::from_secs(60)));
-        assert!(!schedule.has(&Question { name: "b.test".parse().unwrap(), family: Family::V4 }));
+        assert_eq!(schedule.next_due(), Some(start + Duration::from_secs(60)));
+        assert!(
+            !schedule.contains(&Question { name: "b.test".parse().unwrap(), family: Family::V4 })
+        );
     }
 
     #[test]
-    fn an_answer_is_asked_for_again_when_its_time_is_over_within_bounds() {
+    fn a_response_is_refreshed_when_it_expires_within_bounds() {
         let (mut schedule, start) = (Schedule::default(), Instant::now());
         schedule.follow(&names(&["a.test"]), start);
         let question = schedule.take_due(start).unwrap();
-        let _under_way = schedule.take_due(start).unwrap();
-        for (good_for, spread, expected) in [
+        let _in_flight = schedule.take_due(start).unwrap();
+        for (valid_for, jitter, expected) in [
             (60, 0, Duration::from_secs(60)),
             (60, 255, Duration::from_secs(66)),
-            (0, 0, SHORTEST),
-            (u64::from(u32::MAX), 0, LONGEST),
-            (u64::from(u32::MAX), 255, LONGEST + LONGEST / 10),
+            (0, 0, MIN_INTERVAL),
+            (u64::from(u32::MAX), 0, MAX_INTERVAL),
+            (u64::from(u32::MAX), 255, MAX_INTERVAL + MAX_INTERVAL / 10),
         ] {
-            schedule.answered(&question, Duration::from_secs(good_for), start, spread);
-            assert_eq!(schedule.next(), Some(start + expected), "{good_for} {spread}");
+            schedule.answered(&question, Duration::from_secs(valid_for), start, jitter);
+            assert_eq!(schedule.next_due(), Some(start + expected), "{valid_for} {jitter}");
             assert_eq!(schedule.take_due(start + expected - Duration::from_millis(1)), None);
             assert_eq!(schedule.take_due(start + expected), Some(question.clone()));
         }
     }
 
     #[test]
-    fn a_thousand_names_are_twenty_questions_a_second() {
+    fn a_thousand_names_cause_twenty_lookups_a_second() {
         let (mut schedule, start) = (Schedule::default(), Instant::now());
         let many: BTreeSet<Name> =
             (0..1_000).map(|n| format!("n{n}.test").parse().unwrap()).collect();
@@ -168,29 +176,33 @@ mod tests {
         while let Some(question) = schedule.take_due(start) {
             schedule.answered(&question, Duration::ZERO, start, 0);
         }
-        assert_eq!(schedule.next(), Some(start + Duration::from_secs(100)));
+        assert_eq!(schedule.next_due(), Some(start + Duration::from_secs(100)));
     }
 
     #[test]
-    fn failures_are_tried_again_later_and_later() {
+    fn the_interval_doubles_with_each_failure() {
         let (mut schedule, mut now) = (Schedule::default(), Instant::now());
         schedule.follow(&names(&["a.test"]), now);
         let other = schedule.take_due(now).unwrap();
-        schedule.answered(&other, LONGEST, now, 0);
+        schedule.answered(&other, MAX_INTERVAL, now, 0);
         let mut pauses = Vec::new();
         for _ in 0..9 {
             let question = schedule.take_due(now).unwrap();
             schedule.failed(&question, now);
-            pauses.push(schedule.next().unwrap().duration_since(now).as_secs());
-            now = schedule.next().unwrap();
+            pauses.push(schedule.next_due().unwrap().duration_since(now).as_secs());
+            now = schedule.next_due().unwrap();
         }
-        assert!(schedule.is_complete(), "a failure is an answer, too");
+        assert!(schedule.is_complete(), "a failed lookup counts as completed");
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
         let question = schedule.take_due(now).unwrap();
         schedule.answered(&question, Duration::from_secs(60), now, 0);
-        now = schedule.next().unwrap();
+        now = schedule.next_due().unwrap();
         assert_eq!(schedule.take_due(now), Some(question.clone()));
         schedule.failed(&question, now);
-        assert_eq!(schedule.next(), Some(now + RETRIES.0), "and from the start again");
+        assert_eq!(
+            schedule.next_due(),
+            Some(now + RETRY_INTERVALS.0),
+            "a success resets the interval"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The addresses of denied names, for as long as clients may hold them.
+//! The table of denied names' addresses. It keeps an address for as long as clients may use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,102 +10,106 @@ use tokio::time::Instant;
 use super::schedule::Question;
 use crate::dns::{Family, Pair};
 
-/// How many addresses there may be of names that are looked up.
-pub const RESOLVED: usize = 1_024;
-/// How many of each for a family: whoever owns a denied name decides how many it has.
-pub const OF_ONE: usize = 64;
-/// How many may come of names that were only seen: a sandbox decides how many it has seen.
-pub const SEEN: usize = 256;
-/// How long an address stays that DNS does not have any more: clients hold it, and rotating answers come
-/// round again.
-pub const LINGERS: Duration = Duration::from_secs(30 * 60);
-/// How long an address stays while nobody answers.
-pub const HELD: Duration = Duration::from_secs(24 * 3_600);
+/// The maximum number of addresses from lookups.
+pub const MAX_RESOLVED: usize = 1_024;
+/// The maximum number of addresses per name and family, because the owner of a denied name controls
+/// their number.
+pub const MAX_PER_QUESTION: usize = 64;
+/// The maximum number of observed addresses, because the sandbox controls their number.
+pub const MAX_OBSERVED: usize = 256;
+/// How long the table keeps an address that DNS no longer returns: clients may still use it, and
+/// rotating responses may return it again.
+pub const KEEP_STALE: Duration = Duration::from_secs(30 * 60);
+/// How long the table keeps an address if no lookup succeeds.
+pub const KEEP: Duration = Duration::from_secs(24 * 3_600);
 
-/// All of them.
+/// The addresses from lookups, and the addresses that the DNS proxy observed.
 #[derive(Debug)]
 pub struct Table {
     resolved: Pool,
-    seen: Pool,
+    observed: Pool,
 }
 
 impl Default for Table {
     fn default() -> Self {
-        Self { resolved: Pool::new(RESOLVED), seen: Pool::new(SEEN) }
+        Self { resolved: Pool::new(MAX_RESOLVED), observed: Pool::new(MAX_OBSERVED) }
     }
 }
 
 impl Table {
-    /// An answer of DNS, which says all that there is.
+    /// Stores the response to a question. Earlier addresses that the response does not contain
+    /// expire after [`KEEP_STALE`].
     pub fn resolved(&mut self, question: &Question, addresses: &BTreeSet<IpAddr>, now: Instant) {
         let of_family = |address: &IpAddr| address.is_ipv4() == (question.family == Family::V4);
         let current: BTreeSet<&IpAddr> =
-            addresses.iter().filter(|address| of_family(address)).take(OF_ONE).collect();
+            addresses.iter().filter(|address| of_family(address)).take(MAX_PER_QUESTION).collect();
         for ((name, address), until) in &mut self.resolved.pairs {
             if *name == question.name && of_family(address) && !current.contains(address) {
-                *until = (*until).min(now + LINGERS);
+                *until = (*until).min(now + KEEP_STALE);
             }
         }
         for address in current {
-            self.resolved.hold((question.name.clone(), *address), now + HELD, now);
+            self.resolved.insert((question.name.clone(), *address), now + KEEP, now);
         }
     }
 
-    /// An address that came by.
-    pub fn saw(&mut self, pair: Pair, now: Instant) {
-        self.seen.hold(pair, now + LINGERS, now);
+    /// Stores an address that the DNS proxy observed in a response to the sandbox.
+    pub fn observe(&mut self, pair: Pair, now: Instant) {
+        self.observed.insert(pair, now + KEEP_STALE, now);
     }
 
-    /// Forgets what was looked up of other names than these. What was seen is judged by who denies.
-    pub fn forget_resolved_but(&mut self, names: &BTreeSet<Name>) {
+    /// Removes the addresses from lookups of names other than these. Observed addresses stay,
+    /// because each policy ignores the names that it does not deny.
+    pub fn retain_resolved(&mut self, names: &BTreeSet<Name>) {
         self.resolved.pairs.retain(|(name, _), _| names.contains(name));
     }
 
-    /// What is known now.
+    /// Removes expired addresses and returns all others.
     pub fn known(&mut self, now: Instant) -> DeniedAddresses {
-        let pools = [&mut self.resolved, &mut self.seen];
+        let pools = [&mut self.resolved, &mut self.observed];
         for pool in pools {
             pool.pairs.retain(|_, until| *until > now);
         }
-        let pairs = self.resolved.pairs.keys().chain(self.seen.pairs.keys());
-        // The pools are smaller than what it takes.
+        let pairs = self.resolved.pairs.keys().chain(self.observed.pairs.keys());
+        // Can't fail: the pools together hold at most `DeniedAddresses::MAX` pairs.
         DeniedAddresses::new(pairs.cloned()).unwrap_or_default()
     }
 }
 
-/// A bounded number of pairs, each with the time at which it is forgotten.
+/// A bounded set of pairs, each with its expiry time.
 #[derive(Debug)]
 struct Pool {
     pairs: BTreeMap<Pair, Instant>,
-    most: usize,
-    told: bool,
+    capacity: usize,
+    warned: bool,
 }
 
 impl Pool {
-    fn new(most: usize) -> Self {
-        Self { pairs: BTreeMap::new(), most, told: false }
+    fn new(capacity: usize) -> Self {
+        Self { pairs: BTreeMap::new(), capacity, warned: false }
     }
 
-    /// Where there is no room, the oldest makes some that DNS does not have any more. Where there is none
-    /// such, what was there first stays: it would come back with the next answer, and so on for ever.
-    fn hold(&mut self, pair: Pair, until: Instant, now: Instant) {
-        if self.pairs.len() >= self.most && !self.pairs.contains_key(&pair) {
+    /// Inserts a pair. If the pool is full, the pair replaces the oldest one that DNS no longer
+    /// returns. If there is no such pair, the new pair is dropped: replacing a current pair would
+    /// only alternate the two with each response.
+    fn insert(&mut self, pair: Pair, until: Instant, now: Instant) {
+        if self.pairs.len() >= self.capacity && !self.pairs.contains_key(&pair) {
             let oldest = self.pairs.iter().min_by_key(|(_, until)| **until);
-            let gone = oldest.filter(|(_, until)| **until <= now + LINGERS);
-            let Some(gone) = gone.map(|(pair, _)| pair.clone()) else {
-                if !std::mem::replace(&mut self.told, true) {
+            let stale = oldest.filter(|(_, until)| **until <= now + KEEP_STALE);
+            let Some(stale) = stale.map(|(pair, _)| pair.clone()) else {
+                if !std::mem::replace(&mut self.warned, true) {
                     let (name, address) = pair;
-                    tracing::warn!(%name, %address, "denied names have too many addresses: some are not known");
+                    tracing::warn!(%name, %address, "denied names have too many addresses; an address is not stored");
                 }
                 return;
             };
-            self.pairs.remove(&gone);
+            self.pairs.remove(&stale);
         }
         self.pairs.insert(pair, until);
     }
 }
 
-const _: () = assert!(RESOLVED + SEEN <= DeniedAddresses::MAX, "what is known fits");
+const _: () = assert!(MAX_RESOLVED + MAX_OBSERVED <= DeniedAddresses::MAX, "all pairs fit");
 
 #[cfg(test)]
 mod tests {
@@ -128,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_gone_from_dns_stays_for_a_while() {
+    fn an_address_that_dns_no_longer_returns_is_kept_for_a_while() {
         let (mut table, start) = (Table::default(), Instant::now());
         let (a, aaaa) = (question("a.test", Family::V4), question("a.test", Family::V6));
         table.resolved(&a, &addresses(&["1.1.1.1", "2.2.2.2"]), start);
@@ -136,62 +140,62 @@ mod tests {
         let later = start + Duration::from_secs(60);
         table.resolved(&a, &addresses(&["2.2.2.2", "3.3.3.3"]), later);
         let all = ["a.test 1.1.1.1", "a.test 2.2.2.2", "a.test 3.3.3.3", "a.test 2606::1"];
-        assert_eq!(known(&mut table, later + LINGERS - Duration::from_secs(1)), all);
-        assert_eq!(known(&mut table, later + LINGERS), all[1..]);
+        assert_eq!(known(&mut table, later + KEEP_STALE - Duration::from_secs(1)), all);
+        assert_eq!(known(&mut table, later + KEEP_STALE), all[1..]);
     }
 
     #[test]
-    fn an_address_that_comes_back_is_as_new() {
+    fn an_address_that_dns_returns_again_is_current() {
         let (mut table, start) = (Table::default(), Instant::now());
         let a = question("a.test", Family::V4);
         table.resolved(&a, &addresses(&["1.1.1.1"]), start);
         table.resolved(&a, &addresses(&[]), start);
-        table.resolved(&a, &addresses(&["1.1.1.1"]), start + LINGERS / 2);
-        assert_eq!(known(&mut table, start + LINGERS * 2), ["a.test 1.1.1.1"]);
+        table.resolved(&a, &addresses(&["1.1.1.1"]), start + KEEP_STALE / 2);
+        assert_eq!(known(&mut table, start + KEEP_STALE * 2), ["a.test 1.1.1.1"]);
     }
 
     #[test]
-    fn an_address_stays_for_a_day_without_an_answer() {
+    fn an_address_is_kept_for_a_day_without_a_response() {
         let (mut table, start) = (Table::default(), Instant::now());
         table.resolved(&question("a.test", Family::V4), &addresses(&["1.1.1.1"]), start);
-        assert_eq!(known(&mut table, start + HELD - Duration::from_secs(1)).len(), 1);
-        assert!(known(&mut table, start + HELD).is_empty());
+        assert_eq!(known(&mut table, start + KEEP - Duration::from_secs(1)).len(), 1);
+        assert!(known(&mut table, start + KEEP).is_empty());
     }
 
     #[test]
-    fn names_that_are_denied_no_more_are_forgotten() {
+    fn addresses_of_names_that_are_no_longer_denied_are_removed() {
         let (mut table, start) = (Table::default(), Instant::now());
         for name in ["a.test", "b.test"] {
             table.resolved(&question(name, Family::V4), &addresses(&["1.1.1.1"]), start);
         }
-        table.forget_resolved_but(&BTreeSet::from([name("b.test")]));
+        table.retain_resolved(&BTreeSet::from([name("b.test")]));
         assert_eq!(known(&mut table, start), ["b.test 1.1.1.1"], "one address may be of two names");
     }
 
     #[test]
-    fn one_name_does_not_take_all_the_room() {
+    fn one_name_does_not_fill_the_table() {
         let (mut table, start) = (Table::default(), Instant::now());
         let many = (0..1_000).map(|bits: u32| std::net::Ipv4Addr::from(bits).into()).collect();
         table.resolved(&question("a.test", Family::V4), &many, start);
-        assert_eq!(known(&mut table, start).len(), OF_ONE);
+        assert_eq!(known(&mut table, start).len(), MAX_PER_QUESTION);
     }
 
     #[test]
-    fn what_a_sandbox_sees_pushes_nothing_out_that_was_looked_up() {
+    fn observed_addresses_never_replace_addresses_from_lookups() {
         let (mut table, start) = (Table::default(), Instant::now());
         table.resolved(&question("a.test", Family::V4), &addresses(&["1.1.1.1"]), start);
         for bits in 0..10_000_u32 {
             let now = start + Duration::from_millis(bits.into());
-            table.saw((name("x.bad.test"), std::net::Ipv4Addr::from(bits).into()), now);
+            table.observe((name("x.bad.test"), std::net::Ipv4Addr::from(bits).into()), now);
         }
         let known = known(&mut table, start + Duration::from_secs(10));
-        assert_eq!(known.len(), SEEN + 1);
+        assert_eq!(known.len(), MAX_OBSERVED + 1);
         assert!(known.contains(&"a.test 1.1.1.1".to_owned()));
         assert!(known.contains(&"x.bad.test 0.0.39.15".to_owned()), "the newest stay");
     }
 
     #[test]
-    fn where_there_is_no_room_what_dns_has_no_more_goes_first_and_nothing_goes_in_circles() {
+    fn a_full_table_replaces_only_addresses_that_dns_no_longer_returns() {
         let (mut table, start) = (Table::default(), Instant::now());
         let fill = |table: &mut Table, names: std::ops::Range<usize>, now| {
             for number in names {
@@ -204,16 +208,16 @@ mod tests {
                 );
             }
         };
-        fill(&mut table, 0..RESOLVED + 10, start);
+        fill(&mut table, 0..MAX_RESOLVED + 10, start);
         let first = known(&mut table, start);
-        assert_eq!(first.len(), RESOLVED);
+        assert_eq!(first.len(), MAX_RESOLVED);
         let later = start + Duration::from_secs(60);
-        fill(&mut table, 0..RESOLVED + 10, later);
+        fill(&mut table, 0..MAX_RESOLVED + 10, later);
         assert_eq!(known(&mut table, later), first);
         table.resolved(&question("n0.test", Family::V4), &addresses(&[]), later);
-        fill(&mut table, RESOLVED..RESOLVED + 1, later);
+        fill(&mut table, MAX_RESOLVED..MAX_RESOLVED + 1, later);
         let now = known(&mut table, later);
         assert!(!now.contains(&"n0.test 0.0.0.0".to_owned()));
-        assert!(now.contains(&format!("n{RESOLVED}.test 0.0.4.0")));
+        assert!(now.contains(&format!("n{MAX_RESOLVED}.test 0.0.4.0")));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hickory_proto::rr as dns;
 use sandgate_policy::egress::{
-    Destination, Entry, Facts, Lookup, Name, NameFact, Policy, Rule, Verdict, Virtual,
+    ConnectionFacts, Destination, Entry, Lookup, Name, NameFact, Policy, Rule, Verdict, Virtual,
 };
 
 /// Stands for a label that no rule can be about, in a name that is judged: it is no label of a real
@@ -164,7 +164,7 @@ impl Generation {
 /// Judges a connection to an address of which nothing else is known.
 fn decide(policy: &Policy, address: IpAddr) -> Verdict {
     let destination = Destination::Address(address);
-    policy.decide(&Facts {
+    policy.decide(&ConnectionFacts {
         destination: &destination,
         sni: NameFact::Absent,
         host: NameFact::Absent,

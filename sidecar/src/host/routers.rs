@@ -1,4 +1,5 @@
-//! Whose router advertisements this namespace believes: not the sandbox's, and its own routers' as before.
+//! Handling of router advertisements: the namespace ignores those from the sandbox, and continues
+//! to accept those of its own routers.
 
 use std::io;
 use std::process::Stdio;
@@ -8,38 +9,41 @@ use tokio::process::Command;
 use super::sysctl::{Setting, SysctlError, path, read, write};
 use crate::nftables::layout::Interface;
 
-/// `RTF_ADDRCONF` of linux/ipv6_route.h: a route that comes from a router advertisement.
+/// `RTF_ADDRCONF` of `linux/ipv6_route.h`: the route comes from a router advertisement.
 const ADVERTISED: u32 = 0x0004_0000;
 
-/// Has this namespace believe nothing that a neighbour on the sandbox's interface says about routes: the
-/// neighbour is the sandbox. Stays so, for an agent that ends takes its rules away. What it was told before is
-/// forgotten: routes, and addresses in the sandbox's prefixes.
+/// Makes the namespace ignore router advertisements and redirects on the sandbox's interface,
+/// because the only neighbour there is the sandbox. Also removes what earlier advertisements
+/// created: routes, and addresses in the sandbox's prefixes. The agent does not restore these
+/// settings when it ends, because it then removes its nftables rules.
 ///
 /// # Errors
 ///
-/// Where a setting can't be made, or what was learned can't be taken away.
-pub async fn distrust(interface: &Interface) -> Result<(), SysctlError> {
+/// If a setting can't be changed, or an advertised route or address can't be removed.
+pub async fn ignore_advertisements(interface: &Interface) -> Result<(), SysctlError> {
     write(&format!("net/ipv4/conf/{interface}/accept_redirects"), "0")?;
     for setting in ["accept_ra", "autoconf", "accept_redirects"] {
         match write(&format!("net/ipv6/conf/{interface}/{setting}"), "0") {
-            // A kernel without IPv6 is told nothing by it.
+            // Without IPv6, the kernel receives no router advertisements.
             Err(error) if error.is_missing() => return Ok(()),
             done => done?,
         }
     }
-    forget(interface)
+    remove_advertised(interface)
         .await
-        .map_err(|source| SysctlError::Forgotten { interface: interface.to_string(), source })
+        .map_err(|source| SysctlError::NotRemoved { interface: interface.to_string(), source })
 }
 
-/// Takes away what router advertisements on an interface have made.
-async fn forget(interface: &Interface) -> io::Result<()> {
+/// Removes the routes and addresses that router advertisements on an interface created.
+async fn remove_advertised(interface: &Interface) -> io::Result<()> {
     let name = interface.to_string();
-    // By its routers: the default route and more special ones.
+    // The default route and more specific routes.
     ip(&["route", "flush", "dev", &name, "proto", "ra"]).await?;
-    // Addresses with a lifetime are the kernel's own: whoever sets up a gateway gives it others.
+    // Only addresses from advertisements have a lifetime. The addresses that an operator configures
+    // on a gateway have none.
     ip(&["address", "flush", "dev", &name, "dynamic"]).await?;
-    // Prefixes that are said to be on the link look like the kernel's own routes to `ip`.
+    // `ip` shows advertised on-link prefixes as routes of the kernel itself, so they are found by
+    // their flag.
     let routes = std::fs::read_to_string("/proc/net/ipv6_route")?;
     for prefix in routes.lines().filter_map(|line| advertised(line, &name)) {
         ip(&["route", "del", &prefix, "dev", &name, "proto", "kernel"]).await?;
@@ -47,36 +51,39 @@ async fn forget(interface: &Interface) -> io::Result<()> {
     Ok(())
 }
 
-/// The destination of a line of `/proc/net/ipv6_route`, if it is a route of this interface that was advertised.
+/// The destination of a line of `/proc/net/ipv6_route`, if the route belongs to the interface and
+/// comes from an advertisement.
 fn advertised(line: &str, interface: &str) -> Option<String> {
     let mut fields = line.split_ascii_whitespace();
     let address = u128::from_str_radix(fields.next()?, 16).ok()?;
     let length = u8::from_str_radix(fields.next()?, 16).ok()?;
-    // Behind it: source, its length, next hop, metric, references, uses.
+    // The next fields: source, its length, next hop, metric, references, uses.
     let flags = u32::from_str_radix(fields.nth(6)?, 16).ok()?;
     let is_ours = fields.next()? == interface && flags & ADVERTISED != 0;
     is_ours.then(|| format!("{}/{length}", std::net::Ipv6Addr::from(address)))
 }
 
-async fn ip(words: &[&str]) -> io::Result<()> {
+async fn ip(arguments: &[&str]) -> io::Result<()> {
     let mut ip = Command::new("ip");
-    ip.arg("-6").args(words).stdin(Stdio::null());
-    let done = ip.output().await?;
-    if done.status.success() {
+    ip.arg("-6").args(arguments).stdin(Stdio::null());
+    let output = ip.output().await?;
+    if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&done.stderr);
-    Err(io::Error::other(format!("`ip -6 {}`: {}", words.join(" "), said.trim())))
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("`ip -6 {}`: {}", arguments.join(" "), stderr.trim())))
 }
 
-/// What has Linux go on listening to its own routers once it passes packets on: else it takes no default
-/// route from them, and drops the one that it has (Documentation/networking/ip-sysctl, `accept_ra`). Interfaces
-/// that listen now are meant, except the sandbox's. Those that come later are the operator's to set.
+/// The settings with which Linux accepts advertisements of its own routers while it forwards
+/// packets. Without them, Linux accepts no default route and drops the one that it has
+/// (Documentation/networking/ip-sysctl, `accept_ra`). They apply to the interfaces that accept
+/// advertisements now, except the sandbox's interface. The operator configures interfaces that are
+/// added later.
 ///
 /// # Errors
 ///
-/// Where the settings can't be read.
-pub fn keep(sandbox: &Interface) -> Result<Vec<Setting>, SysctlError> {
+/// If the current settings can't be read.
+pub fn keep_accepting(sandbox: &Interface) -> Result<Vec<Setting>, SysctlError> {
     let folder = "net/ipv6/conf";
     let entries = match std::fs::read_dir(path(folder)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -105,8 +112,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_advertised_on_this_interface_is_forgotten() {
-        // 2001:db8:bad::/64 by advertisement, with an end; the default route; a static one; another interface's.
+    fn only_advertised_routes_of_this_interface_are_removed() {
+        // An advertised prefix with a lifetime; the advertised default route; a static route; a
+        // route of another interface.
         let zeros = "0".repeat(32);
         let line = |destination: &str, flags: &str, interface: &str| {
             format!(

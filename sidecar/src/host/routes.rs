@@ -1,4 +1,5 @@
-//! Routing of marked packets to this machine, whatever address they are for: so the DNS proxy gets them.
+//! Policy routing that delivers marked packets to this machine, whatever their destination address
+//! is, so that the DNS proxy receives them.
 
 use std::process::Stdio;
 
@@ -6,13 +7,13 @@ use tokio::process::Command;
 
 use crate::nftables::layout::DNS_MARK;
 
-/// The rules and routes that were made.
+/// The rules and routes that were added.
 #[derive(Debug, Default)]
 pub struct Routes {
-    made: Vec<Vec<String>>,
+    added: Vec<Vec<String>>,
 }
 
-/// `ip` could not do it.
+/// A call of `ip` failed.
 #[derive(Debug, thiserror::Error)]
 #[error("`ip {command}` failed: {reason}")]
 pub struct RouteError {
@@ -21,11 +22,11 @@ pub struct RouteError {
 }
 
 impl Routes {
-    /// Makes them, for IPv4 and, where the kernel has it, IPv6.
+    /// Adds the rules and routes for IPv4 and, if the kernel supports it, for IPv6.
     ///
     /// # Errors
     ///
-    /// Where `ip` is missing or the agent may not.
+    /// If `ip` is not installed, or the agent lacks the permission.
     pub async fn make(&mut self) -> Result<(), RouteError> {
         let number = DNS_MARK.to_string();
         let has_v6 = std::path::Path::new("/proc/net/if_inet6").exists();
@@ -39,37 +40,37 @@ impl Routes {
                     fixed.chain(arguments.iter().copied()).map(str::to_owned).collect::<Vec<_>>()
                 };
                 let removal = command("del");
-                // One that a killed agent left behind would be there twice.
+                // Removes the entry of a killed agent, which would otherwise exist twice.
                 drop(ip(&removal).await);
                 ip(&command("add")).await?;
-                self.made.push(removal);
+                self.added.push(removal);
             }
         }
         Ok(())
     }
 
-    /// Takes them away again. What can't be is left, and named.
+    /// Removes the rules and routes. Returns an error message for each one that can't be removed.
     pub async fn remove(&mut self) -> Vec<String> {
-        let mut left = Vec::new();
-        while let Some(removal) = self.made.pop() {
+        let mut errors = Vec::new();
+        while let Some(removal) = self.added.pop() {
             if let Err(error) = ip(&removal).await {
-                left.push(error.to_string());
+                errors.push(error.to_string());
             }
         }
-        left
+        errors
     }
 }
 
-async fn ip(words: &[String]) -> Result<(), RouteError> {
-    let failed = |reason: String| RouteError { command: words.join(" "), reason };
-    let done = Command::new("ip")
-        .args(words)
+async fn ip(arguments: &[String]) -> Result<(), RouteError> {
+    let failed = |reason: String| RouteError { command: arguments.join(" "), reason };
+    let output = Command::new("ip")
+        .args(arguments)
         .stdin(Stdio::null())
         .output()
         .await
         .map_err(|error| failed(format!("{error}; install Debian's iproute2")))?;
-    if done.status.success() {
+    if output.status.success() {
         return Ok(());
     }
-    Err(failed(String::from_utf8_lossy(&done.stderr).trim().to_owned()))
+    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }

@@ -1,87 +1,88 @@
-//! Kernel settings of the namespace.
+//! Kernel settings (sysctl) of the namespace.
 
 use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
-/// Settings that were changed, with what they were.
+/// The changed settings and their previous values.
 #[derive(Debug, Default)]
 pub struct Sysctls {
     changed: Vec<(Setting, String)>,
 }
 
-/// One setting and the value that it needs.
+/// A setting and its new value.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Setting {
     key: Cow<'static, str>,
     value: Cow<'static, str>,
 }
 
-/// The kernel is not as the agent needs it.
+/// The kernel does not have the settings that the agent needs.
 #[derive(Debug, thiserror::Error)]
 pub enum SysctlError {
-    /// A setting can't be made.
+    /// A setting can't be changed.
     #[error(
         "`{key}` can't be set to {value}: {source}; the agent needs CAP_NET_ADMIN and a writable /proc/sys"
     )]
     Unwritable {
-        /// Its path under `/proc/sys`.
+        /// The path under `/proc/sys`.
         key: String,
-        /// What it should be.
+        /// The new value.
         value: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// A setting can't be read.
     #[error("`{key}` can't be read: {source}; the agent needs /proc/sys")]
     Unreadable {
-        /// Its path under `/proc/sys`.
+        /// The path under `/proc/sys`.
         key: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A setting has a form that is not known.
-    #[error("`{key}` is `{value}`, where three numbers are expected")]
+    /// A setting has an unknown format.
+    #[error("`{key}` is `{value}`; expected three numbers")]
     Unknown {
-        /// Its path under `/proc/sys`.
+        /// The path under `/proc/sys`.
         key: String,
-        /// What it is.
+        /// The current value.
         value: String,
     },
-    /// What the sandbox advertised as a router is still believed.
+    /// Routes or addresses from the sandbox's router advertisements still exist.
     #[error(
-        "what was advertised on {interface} can't be forgotten: {source}; install Debian's iproute2, or take it \
-         away by hand"
+        "routes and addresses from router advertisements on {interface} can't be removed: {source}; install \
+         Debian's iproute2, or remove them by hand"
     )]
-    Forgotten {
+    NotRemoved {
         /// The sandbox's interface.
         interface: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Passing packets on, for UDP and ICMP. Made only once nftables judges them.
+/// Packet forwarding, for UDP and ICMP. Enabled only after nftables has its rules.
 pub const FORWARDING: [Setting; 2] = [
     Setting::fixed("net/ipv4/ip_forward", "1"),
     Setting::fixed("net/ipv6/conf/all/forwarding", "1"),
 ];
-/// What the kernel sets of its own accord when it begins or ceases to pass packets on.
-pub const WITH_FORWARDING: &str = "net/ipv4/conf/all/accept_redirects";
-/// Refusals are answers: none may be held back, or clients would wait.
-pub const PROMPT_REFUSALS: [Setting; 2] = [
+/// A setting that the kernel changes by itself when packet forwarding is enabled or disabled.
+pub const CHANGED_WITH_FORWARDING: &str = "net/ipv4/conf/all/accept_redirects";
+/// Disables the rate limit of ICMP errors. An ICMP error tells a client immediately that its packet
+/// was refused; with a rate limit, some clients would wait for a timeout.
+pub const NO_ICMP_RATE_LIMIT: [Setting; 2] = [
     Setting::fixed("net/ipv4/icmp_ratelimit", "0"),
     Setting::fixed("net/ipv6/icmp/ratelimit", "0"),
 ];
-/// Many connections of one sandbox at a time.
-pub const QUEUES: [Setting; 1] = [Setting::fixed("net/core/somaxconn", "8192")];
+/// A listen backlog for many simultaneous connections of a sandbox.
+pub const LISTEN_BACKLOG: [Setting; 1] = [Setting::fixed("net/core/somaxconn", "8192")];
 
-/// The kernel's bounds on what it holds of a TCP connection in one direction (least, usual, most), none over
-/// `most`: a peer that does not read makes it hold the most.
+/// The kernel's limits for the buffers of a TCP connection (minimum, default, maximum, in bytes per
+/// direction), each reduced to `most`. A peer that does not read makes the kernel use the maximum.
 ///
 /// # Errors
 ///
-/// Where the settings can't be read.
+/// If the current settings can't be read or have an unknown format.
 pub fn tcp_buffers(most: u32) -> Result<Vec<Setting>, SysctlError> {
     let mut settings = Vec::new();
     for key in ["net/ipv4/tcp_rmem", "net/ipv4/tcp_wmem"] {
@@ -90,14 +91,14 @@ pub fn tcp_buffers(most: u32) -> Result<Vec<Setting>, SysctlError> {
         let unknown = || SysctlError::Unknown { key: key.to_owned(), value: text.clone() };
         let numbers: [u32; 3] =
             numbers.ok().and_then(|numbers| numbers.try_into().ok()).ok_or_else(unknown)?;
-        let [least, usual, most] = numbers.map(|number| number.min(most));
-        settings.push(Setting::new(key, format!("{least}\t{usual}\t{most}")));
+        let [min, default, max] = numbers.map(|number| number.min(most));
+        settings.push(Setting::new(key, format!("{min}\t{default}\t{max}")));
     }
     Ok(settings)
 }
 
 impl Setting {
-    /// A setting by its path under `/proc/sys`.
+    /// Creates a setting from its path under `/proc/sys` and its new value.
     pub fn new(key: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) -> Self {
         Self { key: key.into(), value: value.into() }
     }
@@ -108,21 +109,21 @@ impl Setting {
 }
 
 impl SysctlError {
-    /// Whether there is no such setting.
+    /// Whether the setting does not exist.
     pub(super) fn is_missing(&self) -> bool {
         matches!(self, Self::Unwritable { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
 impl Sysctls {
-    /// Makes settings, and remembers what they were.
+    /// Changes settings, and remembers their previous values.
     ///
     /// # Errors
     ///
-    /// Where one can't be made; those before it are, and are remembered.
+    /// If a setting can't be changed. The settings before it are changed and remembered.
     pub fn make(&mut self, settings: &[Setting]) -> Result<(), SysctlError> {
         for setting in settings {
-            // A kernel without IPv6 has nothing to let through; an interface may have gone.
+            // A setting may not exist: the kernel has no IPv6, or the interface was removed.
             let Some(before) = read(&setting.key)? else { continue };
             if before != setting.value {
                 write(&setting.key, &setting.value)?;
@@ -132,11 +133,11 @@ impl Sysctls {
         Ok(())
     }
 
-    /// Remembers what a setting is, which the kernel will change by itself.
+    /// Remembers the value of a setting that the kernel will change by itself.
     ///
     /// # Errors
     ///
-    /// Where it can't be read.
+    /// If the setting can't be read.
     pub fn remember(&mut self, key: &'static str) -> Result<(), SysctlError> {
         if let Some(before) = read(key)? {
             self.changed.push((Setting::new(key, before.clone()), before));
@@ -144,7 +145,7 @@ impl Sysctls {
         Ok(())
     }
 
-    /// Whether the namespace passed packets on before.
+    /// Whether packet forwarding was enabled before the agent enabled it.
     #[must_use]
     pub fn was_forwarding(&self) -> bool {
         FORWARDING.iter().any(|setting| {
@@ -154,22 +155,24 @@ impl Sysctls {
         })
     }
 
-    /// Puts all back as it was, in reverse order. What can't be is left, and named.
+    /// Restores the previous values in reverse order. Returns an error message for each one that
+    /// can't be restored.
     pub fn restore(&mut self) -> Vec<String> {
-        let mut left = Vec::new();
+        let mut errors = Vec::new();
         while let Some((setting, before)) = self.changed.pop() {
             match std::fs::write(path(&setting.key), &before) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => left
-                    .push(format!("`{}` could not be set back to {before}: {error}", setting.key)),
-                // Put back, or gone with its interface.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    errors.push(format!("`{}` can't be restored to {before}: {error}", setting.key))
+                }
+                // The setting is restored, or it was removed with its interface.
                 _ => {}
             }
         }
-        left
+        errors
     }
 }
 
-/// What a setting is; none where there is no such setting.
+/// The value of a setting, or `None` if the setting does not exist.
 pub(super) fn read(key: &str) -> Result<Option<String>, SysctlError> {
     match std::fs::read_to_string(path(key)) {
         Ok(text) => Ok(Some(text.trim().to_owned())),

@@ -1,32 +1,33 @@
-//! Messages and attributes: written, and parsed without trust in any length.
+//! Serialization and parsing of netlink messages and attributes. The parser trusts no length field.
 
 use std::io;
 
-/// Flags of a request (`linux/netlink.h`).
+/// Request flags (`linux/netlink.h`).
 pub const REQUEST: u16 = 0x1;
-/// Say that it was done.
+/// The kernel acknowledges the request.
 pub const ACK: u16 = 0x4;
-/// All of them.
+/// The request is for all objects.
 pub const DUMP: u16 = 0x300;
-/// Make it, if it is not there.
+/// The request creates the object if it does not exist.
 pub const CREATE: u16 = 0x400;
 
-/// An outcome: 0 or a negative errno (`NLMSG_ERROR`).
-const OUTCOME: u16 = 0x2;
-/// The end of several (`NLMSG_DONE`).
+/// The message type of an acknowledgement, which carries 0 or a negative errno (`NLMSG_ERROR`).
+const ACK_TYPE: u16 = 0x2;
+/// The message type at the end of a dump (`NLMSG_DONE`).
 const DONE: u16 = 0x3;
 
-const HEADER: usize = 16;
-/// `struct nfgenmsg`: family, version, and a number that depends on the subsystem.
-const NETFILTER: usize = 4;
-const ATTRIBUTE: usize = 4;
-/// An attribute's kind without the bits `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
-const KIND: u16 = 0x3fff;
+const HEADER_SIZE: usize = 16;
+/// The size of `struct nfgenmsg`: family, version, and a resource number that depends on the
+/// subsystem.
+const NETFILTER_SIZE: usize = 4;
+const ATTRIBUTE_SIZE: usize = 4;
+/// Masks an attribute's kind: removes the bits `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
+const KIND_MASK: u16 = 0x3fff;
 const NESTED: u16 = 0x8000;
 
-/// An answer is not what the ABI says.
+/// A response does not have the format of the ABI.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the kernel's answer can't be read")]
+#[error("the kernel's response is malformed")]
 pub struct Malformed;
 
 impl From<Malformed> for io::Error {
@@ -35,39 +36,41 @@ impl From<Malformed> for io::Error {
     }
 }
 
-/// What a message is about: `(subsystem << 8) | message` as its kind, and `struct nfgenmsg`.
+/// The header fields of a message: its kind, which is `(subsystem << 8) | message`, and the fields
+/// of `struct nfgenmsg`.
 #[derive(Clone, Copy, Debug)]
-pub struct About {
-    /// The kind.
+pub struct Header {
+    /// `(subsystem << 8) | message`.
     pub kind: u16,
-    /// `NFPROTO_…`; 0 where it does not matter.
+    /// `NFPROTO_…`, or 0 if the message has no family.
     pub family: u8,
-    /// A group of NFLOG, a subsystem for a batch; else 0.
+    /// The group for NFLOG, the subsystem for a batch, else 0.
     pub resource: u16,
 }
 
-/// Writes one message.
+/// Serializes a message.
 #[must_use]
-pub fn message(about: About, flags: u16, sequence: u32, attributes: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(HEADER + NETFILTER + attributes.len()).unwrap_or(u32::MAX);
+pub fn message(header: Header, flags: u16, sequence: u32, attributes: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(HEADER_SIZE + NETFILTER_SIZE + attributes.len()).unwrap_or(u32::MAX);
     let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(about.kind.to_ne_bytes());
+    bytes.extend(header.kind.to_ne_bytes());
     bytes.extend(flags.to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
-    // To whom: the kernel.
+    // The destination port. Port 0 is the kernel.
     bytes.extend([0; 4]);
-    bytes.extend([about.family, 0]);
-    bytes.extend(about.resource.to_be_bytes());
+    bytes.extend([header.family, 0]);
+    bytes.extend(header.resource.to_be_bytes());
     bytes.extend(attributes);
     pad(&mut bytes);
     bytes
 }
 
-/// Writes one attribute.
+/// Serializes an attribute.
 #[must_use]
 pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    // Nothing that is written here comes near the bound; what did would be refused for its length.
-    let length = u16::try_from(ATTRIBUTE + value.len()).unwrap_or(u16::MAX);
+    // The agent's values are far below the maximum. The kernel would refuse a longer value because
+    // of its length.
+    let length = u16::try_from(ATTRIBUTE_SIZE + value.len()).unwrap_or(u16::MAX);
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(value);
@@ -75,13 +78,13 @@ pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Writes an attribute of attributes.
+/// Serializes an attribute that contains attributes.
 #[must_use]
 pub fn nested(kind: u16, attributes: &[Vec<u8>]) -> Vec<u8> {
     attribute(kind | NESTED, &attributes.concat())
 }
 
-/// Writes an attribute that is text, which ends with a NUL.
+/// Serializes a text attribute, which ends with a NUL.
 #[must_use]
 pub fn text(kind: u16, text: &str) -> Vec<u8> {
     attribute(kind, &[text.as_bytes(), &[0]].concat())
@@ -91,28 +94,28 @@ fn pad(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
-/// A message that came.
+/// A received message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Received<'a> {
-    /// What became of the request with this number.
-    Outcome {
-        /// The request's.
+    /// The acknowledgement of a request.
+    Ack {
+        /// The sequence number of the request.
         sequence: u32,
-        /// An errno, 0 for success.
+        /// An errno, or 0 for success.
         errno: i32,
     },
-    /// There are no more.
+    /// The end of a dump.
     Done,
-    /// Something to read.
+    /// A message with attributes.
     Message {
-        /// Its kind.
+        /// `(subsystem << 8) | message`.
         kind: u16,
-        /// Its attributes.
+        /// The serialized attributes.
         attributes: &'a [u8],
     },
 }
 
-/// The messages of a datagram. After an error there is nothing more.
+/// Parses the messages of a datagram. The iterator ends after the first error.
 pub fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Received<'_>, Malformed>> {
     let mut rest = Some(datagram);
     std::iter::from_fn(move || {
@@ -124,17 +127,17 @@ pub fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Received<'_>, Ma
 }
 
 fn first_message(bytes: &[u8]) -> Option<(Received<'_>, &[u8])> {
-    let length = usize::try_from(u32::from_ne_bytes(at(bytes, 0)?)).ok()?;
-    let kind = u16::from_ne_bytes(at(bytes, 4)?);
-    let sequence = u32::from_ne_bytes(at(bytes, 8)?);
-    let body = bytes.get(HEADER..length)?;
+    let length = usize::try_from(u32::from_ne_bytes(array_at(bytes, 0)?)).ok()?;
+    let kind = u16::from_ne_bytes(array_at(bytes, 4)?);
+    let sequence = u32::from_ne_bytes(array_at(bytes, 8)?);
+    let body = bytes.get(HEADER_SIZE..length)?;
     let message = match kind {
-        OUTCOME => {
-            let errno = i32::from_ne_bytes(at(body, 0)?).checked_neg()?;
-            Received::Outcome { sequence, errno }
+        ACK_TYPE => {
+            let errno = i32::from_ne_bytes(array_at(body, 0)?).checked_neg()?;
+            Received::Ack { sequence, errno }
         }
         DONE => Received::Done,
-        kind => Received::Message { kind, attributes: body.get(NETFILTER..)? },
+        kind => Received::Message { kind, attributes: body.get(NETFILTER_SIZE..)? },
     };
     Some((message, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
@@ -142,7 +145,7 @@ fn first_message(bytes: &[u8]) -> Option<(Received<'_>, &[u8])> {
 /// An attribute's kind and value.
 pub type Attribute<'a> = (u16, &'a [u8]);
 
-/// The attributes in a value or message. After an error there is nothing more.
+/// Parses the attributes in a value or message. The iterator ends after the first error.
 pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<Attribute<'_>, Malformed>> {
     let mut rest = Some(bytes);
     std::iter::from_fn(move || {
@@ -154,17 +157,17 @@ pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<Attribute<'_>, Ma
 }
 
 fn first_attribute(bytes: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
-    let length = usize::from(u16::from_ne_bytes(at(bytes, 0)?));
-    let kind = u16::from_ne_bytes(at(bytes, 2)?) & KIND;
-    let value = bytes.get(ATTRIBUTE..length)?;
+    let length = usize::from(u16::from_ne_bytes(array_at(bytes, 0)?));
+    let kind = u16::from_ne_bytes(array_at(bytes, 2)?) & KIND_MASK;
+    let value = bytes.get(ATTRIBUTE_SIZE..length)?;
     Some(((kind, value), bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
-/// The value of an attribute, none where it is not there.
+/// The value of the first attribute of kind `wanted`, or `None` if there is none.
 ///
 /// # Errors
 ///
-/// Where the attributes before it can't be read.
+/// If an attribute before it is malformed.
 pub fn find(bytes: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
     for attribute in attributes(bytes) {
         let (kind, value) = attribute?;
@@ -175,15 +178,15 @@ pub fn find(bytes: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
     Ok(None)
 }
 
-/// Text that ends with a NUL.
+/// The text of a value that ends with a NUL, without the NUL.
 #[must_use]
 pub fn as_text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value.strip_suffix(&[0])?).ok()
 }
 
-/// Some bytes from a place on.
+/// The `N` bytes of `bytes` at the offset `from`, if they exist.
 #[must_use]
-pub fn at<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
+pub fn array_at<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
     bytes.get(from..from.checked_add(N)?)?.try_into().ok()
 }
 
@@ -194,10 +197,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn a_message_is_parsed_as_it_was_serialized() {
         let attributes_written = [text(1, "sandgate"), nested(3, &[attribute(1, &[2])])].concat();
-        let about = About { kind: 0x0a0c, family: 1, resource: 0 };
-        let bytes = message(about, REQUEST, 7, &attributes_written);
+        let header = Header { kind: 0x0a0c, family: 1, resource: 0 };
+        let bytes = message(header, REQUEST, 7, &attributes_written);
         let read: Vec<_> = messages(&bytes).collect::<Result<_, _>>().unwrap();
         let [Received::Message { kind: 0x0a0c, attributes }] = read[..] else { panic!("{read:?}") };
         assert_eq!(as_text(find(attributes, 1).unwrap().unwrap()), Some("sandgate"));
@@ -207,22 +210,22 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_says_which_request_and_why() {
+    fn an_acknowledgement_has_the_sequence_number_and_the_errno() {
         let mut bytes = 36_u32.to_ne_bytes().to_vec();
-        bytes.extend(OUTCOME.to_ne_bytes());
+        bytes.extend(ACK_TYPE.to_ne_bytes());
         bytes.extend([0; 2]);
         bytes.extend(5_u32.to_ne_bytes());
         bytes.extend([0; 4]);
         bytes.extend((-2_i32).to_ne_bytes());
         bytes.extend([0; 16]);
         let read: Vec<_> = messages(&bytes).collect();
-        assert_eq!(read, [Ok(Received::Outcome { sequence: 5, errno: 2 })]);
+        assert_eq!(read, [Ok(Received::Ack { sequence: 5, errno: 2 })]);
     }
 
     #[test]
-    fn what_is_cut_short_is_an_error() {
-        let about = About { kind: 0x0a0c, family: 1, resource: 0 };
-        let whole = message(about, REQUEST, 7, &text(1, "sandgate"));
+    fn a_truncated_message_is_an_error() {
+        let header = Header { kind: 0x0a0c, family: 1, resource: 0 };
+        let whole = message(header, REQUEST, 7, &text(1, "sandgate"));
         for length in 1..whole.len() {
             assert_eq!(messages(&whole[..length]).last(), Some(Err(Malformed)), "{length}");
         }
@@ -233,9 +236,9 @@ mod tests {
     }
 
     proptest! {
-        /// Neither a panic nor an endless loop, and no more messages than there is room for.
+        /// The parser neither panics nor loops, and yields at most one item per byte.
         #[test]
-        fn any_bytes_end(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+        fn any_bytes_are_parsed_in_bounded_steps(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             prop_assert!(messages(&bytes).count() <= bytes.len());
             prop_assert!(attributes(&bytes).count() <= bytes.len());
         }

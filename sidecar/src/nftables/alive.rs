@@ -1,27 +1,29 @@
-//! The dead man's handle: elements of a set that end by themselves unless the agent renews them.
+//! The set `alive`. Its elements expire unless the agent renews them, and without them the rules
+//! deny all traffic.
 //!
-//! That is several times a second for as long as the agent lives, so it asks the kernel itself: a
-//! program for each time would cost more than all the rest of an idle agent.
+//! The agent renews the elements several times a second, so it uses netlink: running a program each
+//! time would cost more than all other work of an idle agent.
 
 use std::io;
 use std::time::Duration;
 
 use super::kernel::{FAMILY, NFTABLES, TABLE, kind};
 use crate::netlink::message::{
-    ACK, About, CREATE, REQUEST, Received, attribute, message, messages, nested, text,
+    ACK, CREATE, Header, REQUEST, Received, attribute, message, messages, nested, text,
 };
 use crate::netlink::{DATAGRAM, Socket};
 
-/// How often the agent renews it.
+/// The interval at which the agent renews the elements.
 pub const RENEWED: Duration = Duration::from_millis(250);
-/// After how long without the agent there is no way out.
+/// The timeout of the elements: this time after the agent's last renewal, the rules deny all
+/// traffic.
 pub const HELD: Duration = Duration::from_secs(2);
 
-/// The set, and what is in it: `NFPROTO_IPV4` and `NFPROTO_IPV6`.
+/// The set and its elements: `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const SET: &str = "alive";
 const ELEMENTS: [u8; 2] = [2, 10];
 
-/// Kinds of messages and attributes (`linux/netfilter/nf_tables.h`).
+/// Message types and attributes (`linux/netfilter/nf_tables.h`).
 const NEW_ELEMENTS: u16 = 12;
 const DELETE_ELEMENTS: u16 = 14;
 const LIST_TABLE: u16 = 1;
@@ -31,21 +33,21 @@ const LIST_ELEMENT: u16 = 1;
 const KEY: u16 = 1;
 const TIMEOUT: u16 = 4;
 const VALUE: u16 = 1;
-/// The two ends of a transaction (`linux/netfilter/nfnetlink.h`).
+/// The first and the last message of a transaction (`linux/netfilter/nfnetlink.h`).
 const BEGIN: u16 = 0x10;
 const END: u16 = 0x11;
 
-/// The same as a part of a transaction for `nft`. One that is gone is new afterwards.
+/// Renders the renewal as part of an `nft` transaction. It also recreates expired elements.
 #[must_use]
 pub fn renew() -> String {
     let held = HELD.as_secs();
-    // `add` alone would leave the time of an element that is there as it was.
+    // `add` alone would not reset the timeout of an existing element.
     format!(
         "flush set inet {TABLE} {SET}\nadd element inet {TABLE} {SET} {{ ipv4 timeout {held}s, ipv6 timeout {held}s }}\n"
     )
 }
 
-/// The agent's hand on it.
+/// Renews or removes the elements through netlink.
 #[derive(Debug, Default)]
 pub struct Handle {
     socket: Option<Socket>,
@@ -53,26 +55,28 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Holds the way open for [`HELD`] from now on.
+    /// Renews the elements for [`HELD`] from now.
     ///
     /// # Errors
     ///
-    /// Where the kernel has not said that it is done: what was before goes on, and ends by itself.
+    /// If the kernel has not confirmed the transaction. The existing elements then expire at their
+    /// previous timeout.
     pub fn renew(&mut self) -> io::Result<()> {
         self.transact(true)
     }
 
-    /// Closes the way now.
+    /// Removes the elements, so that the rules deny all traffic immediately.
     ///
     /// # Errors
     ///
-    /// Where the kernel has not said that it is done.
-    pub fn let_go(&mut self) -> io::Result<()> {
+    /// If the kernel has not confirmed the transaction.
+    pub fn expire(&mut self) -> io::Result<()> {
         self.transact(false)
     }
 
     fn transact(&mut self, hold: bool) -> io::Result<()> {
-        // After an error, answers to what was asked before might come: they are not for this one.
+        // The socket is not reused after an error, because responses to the earlier request may
+        // still arrive on it.
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => Socket::open()?,
@@ -86,16 +90,17 @@ impl Handle {
     }
 }
 
-/// Empties the set, and fills it again, as one: in between nothing is refused.
+/// Flushes the set and adds the elements in one transaction, so that no packet is refused in
+/// between.
 fn transaction(sequence: u32, hold: bool) -> Vec<u8> {
     let bound = |kind, flags| {
-        let about = About { kind, family: 0, resource: NFTABLES };
-        message(about, flags, sequence, &[])
+        let header = Header { kind, family: 0, resource: NFTABLES };
+        message(header, flags, sequence, &[])
     };
     let set = [text(LIST_TABLE, TABLE), text(LIST_SET, SET)].concat();
-    let about = |message| About { kind: kind(message), family: FAMILY, resource: 0 };
+    let header = |message| Header { kind: kind(message), family: FAMILY, resource: 0 };
     let mut bytes = bound(BEGIN, REQUEST);
-    bytes.extend(message(about(DELETE_ELEMENTS), REQUEST | ACK, sequence, &set));
+    bytes.extend(message(header(DELETE_ELEMENTS), REQUEST | ACK, sequence, &set));
     if hold {
         let milliseconds = u64::try_from(HELD.as_millis()).unwrap_or(0).to_be_bytes();
         let elements = ELEMENTS.map(|family| {
@@ -103,25 +108,25 @@ fn transaction(sequence: u32, hold: bool) -> Vec<u8> {
             nested(LIST_ELEMENT, &[key, attribute(TIMEOUT, &milliseconds)])
         });
         let filled = [set, nested(LIST_ELEMENTS, &elements)].concat();
-        bytes.extend(message(about(NEW_ELEMENTS), REQUEST | CREATE | ACK, sequence, &filled));
+        bytes.extend(message(header(NEW_ELEMENTS), REQUEST | CREATE | ACK, sequence, &filled));
     }
     bytes.extend(bound(END, REQUEST));
     bytes
 }
 
-/// Whether all parts were done: what the kernel has to say is there by now. One part that it refuses
-/// undoes the others, whatever it says of those.
+/// Checks that the kernel has acknowledged all parts of the transaction. The responses have already
+/// arrived. If the kernel refuses one part, it undoes the others, even if it has acknowledged them.
 fn expect_done(socket: &Socket, wanted: u32, parts: usize) -> io::Result<()> {
-    let (mut done, mut room) = (0, vec![0; DATAGRAM]);
-    while let Some(datagram) = socket.receive(&mut room)? {
+    let (mut done, mut buffer) = (0, vec![0; DATAGRAM]);
+    while let Some(datagram) = socket.receive(&mut buffer)? {
         for message in messages(datagram) {
             match message? {
-                Received::Outcome { sequence, errno: 0 } if sequence == wanted => done += 1,
-                Received::Outcome { errno, .. } if errno != 0 => {
+                Received::Ack { sequence, errno: 0 } if sequence == wanted => done += 1,
+                Received::Ack { errno, .. } if errno != 0 => {
                     return Err(io::Error::from_raw_os_error(errno));
                 }
                 other => {
-                    tracing::debug!("unexpected from netfilter: {other:?}");
+                    tracing::debug!("unexpected netlink message: {other:?}");
                     return Err(io::ErrorKind::InvalidData.into());
                 }
             }
@@ -130,7 +135,7 @@ fn expect_done(socket: &Socket, wanted: u32, parts: usize) -> io::Result<()> {
     if done == parts {
         Ok(())
     } else {
-        Err(io::Error::other("the kernel has not said that it is done"))
+        Err(io::Error::other("the kernel has not confirmed the transaction"))
     }
 }
 
@@ -139,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transaction_empties_the_set_before_it_fills_it() {
+    fn a_transaction_flushes_the_set_before_it_adds_the_elements() {
         let kinds = |hold| {
             let bytes = transaction(3, hold);
             let kinds: Vec<u16> = messages(&bytes)

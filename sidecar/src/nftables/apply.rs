@@ -1,4 +1,4 @@
-//! Hands transactions to `nft`.
+//! Passes transactions to `nft`.
 
 use std::io;
 use std::process::Stdio;
@@ -12,13 +12,13 @@ pub struct Nft {
     _private: (),
 }
 
-/// The kernel has not taken a transaction, and so nothing of it.
+/// The transaction was not applied. No part of it has taken effect.
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {
-    /// No program.
+    /// The program can't be run.
     #[error("`nft` can't be run: {0}; install Debian's nftables, or your distribution's package")]
     NoProgram(#[source] io::Error),
-    /// It said no.
+    /// `nft` refused the transaction.
     #[error("nft refused the rules: {0}")]
     Refused(String),
 }
@@ -28,7 +28,8 @@ impl Nft {
     ///
     /// # Errors
     ///
-    /// Where there is no `nft`, or the kernel refuses: nothing has changed then.
+    /// If `nft` can't be run or the kernel refuses the transaction. The rules are unchanged in this
+    /// case.
     pub async fn apply(&self, transaction: &str) -> Result<(), NftError> {
         let mut child = Command::new("nft")
             .args(["-f", "-"])
@@ -39,15 +40,15 @@ impl Nft {
             .spawn()
             .map_err(NftError::NoProgram)?;
         if let Some(mut stdin) = child.stdin.take() {
-            // It may say no before it has read everything; its answer counts.
+            // `nft` may exit before it has read all input. Its exit status then reports the error.
             drop(stdin.write_all(transaction.as_bytes()).await);
         }
-        let done = child.wait_with_output().await.map_err(NftError::NoProgram)?;
-        if done.status.success() {
+        let output = child.wait_with_output().await.map_err(NftError::NoProgram)?;
+        if output.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&done.stderr);
-        // Its first line says what and where; the others draw it.
-        Err(NftError::Refused(said.lines().next().unwrap_or("no reason given").to_owned()))
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // The first line contains the error and its position. The other lines illustrate it.
+        Err(NftError::Refused(stderr.lines().next().unwrap_or("no reason given").to_owned()))
     }
 }

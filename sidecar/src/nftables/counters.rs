@@ -1,16 +1,16 @@
-//! Reads the counters of what was refused. They are exact: the kernel counts each packet, whether
-//! anybody hears of it or not.
+//! Reads the counters of refused packets. They are exact: the kernel counts each packet, whether or
+//! not it is reported through NFLOG.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use super::kernel::{FAMILY, TABLE, kind};
 use crate::netlink::message::{
-    self, About, DUMP, Malformed, REQUEST, Received, as_text, at, attribute, messages, text,
+    self, DUMP, Header, Malformed, REQUEST, Received, array_at, as_text, attribute, messages, text,
 };
 use crate::netlink::{DATAGRAM, Socket};
 
-/// Kinds of messages and attributes (`linux/netfilter/nf_tables.h`).
+/// Message types and attributes (`linux/netfilter/nf_tables.h`).
 const GET_OBJECTS: u16 = 19;
 const NEW_OBJECT: u16 = 18;
 const OBJECT_TABLE: u16 = 1;
@@ -20,28 +20,28 @@ const OBJECT_DATA: u16 = 4;
 const COUNTER: u32 = 1;
 const COUNTER_PACKETS: u16 = 2;
 
-/// Packets by counter.
+/// The number of packets by counter name.
 pub type Counters = BTreeMap<String, u64>;
 
-/// All counters of the table.
+/// Reads all counters of the table.
 ///
 /// # Errors
 ///
-/// Where the kernel does not give all of them.
+/// If the kernel does not return all of them.
 pub fn read() -> io::Result<Counters> {
-    let about = About { kind: kind(GET_OBJECTS), family: FAMILY, resource: 0 };
-    let asked = [text(OBJECT_TABLE, TABLE), attribute(OBJECT_TYPE, &COUNTER.to_be_bytes())];
+    let header = Header { kind: kind(GET_OBJECTS), family: FAMILY, resource: 0 };
+    let filter = [text(OBJECT_TABLE, TABLE), attribute(OBJECT_TYPE, &COUNTER.to_be_bytes())];
     let socket = Socket::open()?;
-    socket.send(&message::message(about, REQUEST | DUMP, 1, &asked.concat()))?;
-    let (mut counters, mut room) = (Counters::new(), vec![0; DATAGRAM]);
-    while let Some(datagram) = socket.receive(&mut room)? {
+    socket.send(&message::message(header, REQUEST | DUMP, 1, &filter.concat()))?;
+    let (mut counters, mut buffer) = (Counters::new(), vec![0; DATAGRAM]);
+    while let Some(datagram) = socket.receive(&mut buffer)? {
         for message in messages(datagram) {
             match message? {
                 Received::Message { kind: this, attributes } if this == kind(NEW_OBJECT) => {
                     counters.extend(counter(attributes)?);
                 }
                 Received::Done => return Ok(counters),
-                Received::Outcome { errno, .. } => {
+                Received::Ack { errno, .. } => {
                     return Err(io::Error::from_raw_os_error(errno));
                 }
                 Received::Message { .. } => return Err(Malformed.into()),
@@ -51,7 +51,7 @@ pub fn read() -> io::Result<Counters> {
     Err(io::ErrorKind::UnexpectedEof.into())
 }
 
-/// One counter of our table; another table's is none of ours.
+/// A counter of the table `sandgate`, or `None` for a counter of another table.
 fn counter(attributes: &[u8]) -> Result<Option<(String, u64)>, Malformed> {
     let name = |wanted| -> Result<&str, Malformed> {
         message::find(attributes, wanted)?.and_then(as_text).ok_or(Malformed)
@@ -61,7 +61,7 @@ fn counter(attributes: &[u8]) -> Result<Option<(String, u64)>, Malformed> {
     }
     let data = message::find(attributes, OBJECT_DATA)?.ok_or(Malformed)?;
     let packets = message::find(data, COUNTER_PACKETS)?.ok_or(Malformed)?;
-    let packets = u64::from_be_bytes(at(packets, 0).ok_or(Malformed)?);
+    let packets = u64::from_be_bytes(array_at(packets, 0).ok_or(Malformed)?);
     Ok(Some((name(OBJECT_NAME)?.to_owned(), packets)))
 }
 

@@ -1,28 +1,28 @@
-//! A list of ranges in which the first that has the address decides, in the form that nftables is fast at:
-//! neighbours with the same outcome become one set.
+//! Converts an ordered list of ranges, in which the first match decides, to nftables rules:
+//! adjacent entries with the same outcome become one set, which nftables looks up fast.
 
 use std::fmt::Write as _;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Ranges and outcomes, first match wins.
+/// An ordered list of ranges with outcomes. The first match decides.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FirstMatch<T> {
     runs: Vec<(Vec<IpNet>, T)>,
     default: T,
 }
 
-/// Which address of a packet is looked at.
+/// The address of a packet that a rule matches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
-    /// Where it goes.
+    /// The destination address.
     Destination,
-    /// Where it comes from.
+    /// The source address.
     Source,
 }
 
 impl<T: Clone + PartialEq> FirstMatch<T> {
-    /// From single ranges, and what holds for all other addresses.
+    /// Builds the list. `default` is the outcome of all addresses that no range contains.
     pub fn new(rules: impl IntoIterator<Item = (IpNet, T)>, default: T) -> Self {
         let mut runs: Vec<(Vec<IpNet>, T)> = Vec::new();
         for (range, outcome) in rules {
@@ -31,7 +31,7 @@ impl<T: Clone + PartialEq> FirstMatch<T> {
                 _ => runs.push((vec![range], outcome)),
             }
         }
-        // What would happen anyway needs no rule.
+        // A last entry with the default outcome needs no rule.
         while runs.last().is_some_and(|(_, outcome)| *outcome == default) {
             runs.pop();
         }
@@ -41,7 +41,7 @@ impl<T: Clone + PartialEq> FirstMatch<T> {
         Self { runs, default }
     }
 
-    /// The rules of a chain: `statement` says what each outcome does.
+    /// Renders the rules of a chain. `statement` returns the nftables statement of an outcome.
     #[must_use]
     pub fn rules(&self, side: Side, statement: impl Fn(&T) -> String) -> String {
         let side = match side {
@@ -78,7 +78,7 @@ fn v6(range: &IpNet) -> Option<Ipv6Net> {
     }
 }
 
-/// An anonymous set; nothing for no ranges.
+/// An anonymous set, or `None` if there are no ranges.
 fn set<T: std::fmt::Display>(ranges: &[T]) -> Option<String> {
     let shown: Vec<String> = ranges.iter().map(ToString::to_string).collect();
     (!shown.is_empty()).then(|| format!("{{ {} }}", shown.join(", ")))
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_with_one_outcome_are_one_set_for_each_family() {
+    fn adjacent_ranges_with_one_outcome_become_one_set_per_family() {
         let list = list(
             &[
                 ("10.0.0.0/8", true),
@@ -120,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn ranges_that_overlap_are_joined_and_nft_would_refuse_them_otherwise() {
+    fn overlapping_ranges_are_merged_because_nft_refuses_them_in_a_set() {
         let list =
             list(&[("10.0.0.0/8", true), ("10.1.0.0/16", true), ("10.0.0.0/9", true)], false);
         assert_eq!(shown(&list), "    ip daddr { 10.0.0.0/8 } return\n    goto refuse\n");
     }
 
     #[test]
-    fn an_exception_stays_in_front_of_what_it_is_an_exception_to() {
+    fn an_exception_stays_before_the_wider_range() {
         let list = list(&[("10.1.0.0/16", false), ("10.0.0.0/8", true)], false);
         assert_eq!(
             shown(&list),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_happen_anyway_has_no_rule() {
+    fn a_last_range_with_the_default_outcome_has_no_rule() {
         assert_eq!(
             shown(&list(&[("10.0.0.0/8", true), ("10.1.0.0/16", false)], false)).lines().count(),
             2

@@ -1,13 +1,13 @@
-//! What nftables is called where the kernel is asked itself (`linux/netfilter/nf_tables.h`).
+//! Constants for netlink messages to nftables (`linux/netfilter/nf_tables.h`).
 
-/// The table.
+/// The name of the table.
 pub(super) const TABLE: &str = "sandgate";
-/// Its family, `NFPROTO_INET`.
+/// The family of the table, `NFPROTO_INET`.
 pub(super) const FAMILY: u8 = 1;
 /// The subsystem, `NFNL_SUBSYS_NFTABLES`.
 pub(super) const NFTABLES: u16 = 10;
 
-/// A message of the subsystem.
+/// The netlink message type of a message of the subsystem.
 pub(super) const fn kind(message: u16) -> u16 {
     NFTABLES << 8 | message
 }

@@ -1,32 +1,33 @@
-//! What is the same in all generations: interfaces, ports, users.
+//! The parameters that all policy generations share: interfaces, ports, users.
 
 use ipnet::IpNet;
 
-/// Where the sandbox is, seen from the agent.
+/// The location of the sandbox relative to the agent's network namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Mode {
-    /// Behind an interface of this network namespace, which is the sandbox's only way out.
+    /// The sandbox is connected to an interface of this network namespace, and has no other route.
     Gateway {
-        /// The interface.
+        /// The interface to the sandbox.
         interface: Interface,
     },
-    /// In this network namespace, as everyone but root, Envoy and the agent.
+    /// The sandbox shares this network namespace. All users except root, Envoy and the agent belong
+    /// to the sandbox.
     Shared,
 }
 
-/// All that the rules rest on besides the policy.
+/// All parameters of the rules except the policy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Layout {
-    /// Where the sandbox is.
+    /// The location of the sandbox.
     pub mode: Mode,
-    /// Who may open connections to the sandbox: the operator's edges.
+    /// The address ranges of the operator's edges, which may open connections to the sandbox.
     pub edges: Vec<IpNet>,
-    /// Whether UDP and ICMP leave with the gateway's own address. Not, where the network knows the way
-    /// back to the sandbox.
+    /// Whether UDP and ICMP leave with the gateway's own source address. Not necessary if the
+    /// network has a route back to the sandbox.
     pub masquerade: bool,
-    /// The user that Envoy runs as, and nobody else.
+    /// The user id that Envoy runs as. No other process may run as this user.
     pub envoy_uid: u32,
-    /// The user that the agent runs as.
+    /// The user id that the agent runs as.
     pub agent_uid: u32,
     /// The ports of Envoy and the agent.
     pub ports: Ports,
@@ -65,27 +66,28 @@ impl Default for Ports {
     }
 }
 
-/// What marks a packet that goes to the DNS proxy, in nftables and in the routing rule; also the number of
-/// the routing table that delivers it here.
+/// The packet mark of DNS queries, in nftables and in the routing rule. Also the number of the
+/// routing table that delivers these packets locally.
 pub const DNS_MARK: u32 = 15_053;
-/// Mark of the connections (conntrack) that Envoy began.
+/// The connection mark (conntrack) of connections that Envoy opens.
 pub const ENVOY_MARK: u32 = 15_001;
 
-/// The name of a network interface. Parsed, because it becomes part of the rules' text.
+/// A valid name of a network interface. Parsed, because it becomes part of the rules' text.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Interface(String);
 
-/// Not the name of an interface.
+/// The text is not a valid interface name.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error(
-    "`{0}` is no interface name; it has 1 to 15 letters, digits, `-`, `_`, `.` or `@`, as `ip link` shows it"
+    "`{0}` is not an interface name; expected 1 to 15 letters, digits, `-`, `_`, `.` or `@`, as `ip link` shows it"
 )]
 pub struct InvalidInterface(String);
 
 impl std::str::FromStr for Interface {
     type Err = InvalidInterface;
 
-    /// The kernel takes more (`dev_valid_name`), but quotes and blanks have no place in rules.
+    /// Parses a name. The kernel allows more characters (`dev_valid_name`), but quotes and white
+    /// space must not get into the rules.
     fn from_str(text: &str) -> Result<Self, InvalidInterface> {
         let usual = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
         let valid = (1..=15).contains(&text.len())

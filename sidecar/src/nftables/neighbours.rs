@@ -1,32 +1,37 @@
-//! Bounds on the neighbours that a sandbox can make the kernel remember.
+//! Limits on the neighbour entries that a sandbox can make the kernel create.
 //!
-//! Linux has one neighbour table for IPv4 and one for IPv6, for all network namespaces of the machine, of 1,024
-//! entries each unless told otherwise (`gc_thresh3`; arp(7)). Whoever fills them takes IPv4 or IPv6 from everyone
-//! on the machine whose neighbours are not known yet. An entry comes into being by
-//! - an ARP request or neighbour solicitation that arrives: for its sender, whoever that claims to be;
-//! - a packet that leaves: for its next hop. An answer goes to the sender, anything else to where the sandbox
-//!   chose, which may be on a link of the gateway.
+//! Linux has one neighbour table for IPv4 and one for IPv6, which all network namespaces of a
+//! machine share. Each has 1,024 entries by default (`gc_thresh3`; arp(7)). A sandbox that fills a
+//! table blocks IPv4 or IPv6 for all programs of the machine that need a new entry. The kernel
+//! creates an entry for
+//! - an ARP request or neighbour solicitation that arrives: the entry is for its sender address,
+//!   which may be forged;
+//! - a packet that leaves: the entry is for the next hop. For a response, this is the sender of the
+//!   request. For other packets, the sandbox chooses the destination, which may be on a link of the
+//!   gateway.
 //!
-//! So there are few senders at a time behind the sandbox's interface, few receivers, since what was begun by many
-//! senders one after the other can be kept alive from outside, and few next hops for what a sandbox sends.
-//! Sets of bounded size count them: an element that finds no place breaks its rule, and the next one refuses.
+//! Therefore the rules limit the number of simultaneous senders behind the sandbox's interface, of
+//! receivers (remote hosts can keep alive connections that many senders opened one after the
+//! other), and of next hops of the sandbox's packets. Sets of limited size count them: if a set is
+//! full, the `update` statement does not match, and the next rule refuses the packet.
 
 use super::layout::Interface;
 
-/// How many addresses of each family a sandbox has at a time. One would do for most; IPv6 hosts have a
-/// handful (RFC 8981), containers inside of one have their own behind it.
+/// The maximum number of addresses per family that a sandbox uses at a time. Most sandboxes need
+/// one. IPv6 hosts have several (RFC 8981), and containers inside a sandbox have their own.
 pub const SENDERS: u32 = 32;
-/// How many next hops of each family a sandbox's traffic has at a time: a router, and hosts on links of the
-/// gateway.
+/// The maximum number of next hops per family of a sandbox's packets at a time: a router, and hosts
+/// on the gateway's links.
 pub const NEXT_HOPS: u32 = 128;
-/// How long each of them counts: as long as the kernel keeps an entry that nobody uses (`gc_stale_time`).
-const COUNTS: &str = "60s";
+/// The timeout of an element. The kernel keeps an unused entry for the same time (`gc_stale_time`).
+const TIMEOUT: &str = "60s";
 
-/// The sets, and the chains that what is judged jumps to; indented as members of the table.
+/// Renders the sets, and the chains that evaluated packets jump to, indented as members of the
+/// table.
 pub(super) fn chains() -> String {
     let set = |name: &str, of: &str, size: u32| {
         format!(
-            "  set {name} {{ typeof {of}; size {size}; flags dynamic,timeout; timeout {COUNTS}; }}\n"
+            "  set {name} {{ typeof {of}; size {size}; flags dynamic,timeout; timeout {TIMEOUT}; }}\n"
         )
     };
     let sets = [
@@ -39,7 +44,7 @@ pub(super) fn chains() -> String {
     ]
     .concat();
     format!(
-        r"{sets}  # The kernel's tables of neighbours are the machine's: no sandbox may fill them.
+        r"{sets}  # All sandboxes of the machine share the kernel's neighbour tables, so no sandbox may fill them.
   chain sender {{
     meta nfproto ipv4 update @senders4 {{ ip saddr }} return
     meta nfproto ipv6 update @senders6 {{ ip6 saddr }} return
@@ -51,7 +56,7 @@ pub(super) fn chains() -> String {
     goto drop_neighbour
   }}
   chain next_hop {{
-    # Where there is no Ethernet, there are no neighbours to look for.
+    # Interfaces other than Ethernet need no neighbour entries.
     meta oiftype != ether return
     meta nfproto ipv4 update @next_hops4 {{ rt ip nexthop }} return
     meta nfproto ipv6 update @next_hops6 {{ rt ip6 nexthop }} return
@@ -61,11 +66,12 @@ pub(super) fn chains() -> String {
     )
 }
 
-/// The same for ARP, which no chain of the other table sees: a table of its own.
+/// Renders the limit for ARP, which needs a separate table because the chains of an `inet` table
+/// don't see ARP packets.
 pub(super) fn arp(interface: &Interface) -> String {
     format!(
         r#"table arp sandgate {{
-  set senders {{ typeof arp saddr ip; size {SENDERS}; flags dynamic,timeout; timeout {COUNTS}; }}
+  set senders {{ typeof arp saddr ip; size {SENDERS}; flags dynamic,timeout; timeout {TIMEOUT}; }}
   chain arrival {{
     type filter hook input priority filter; policy accept;
     iifname != "{interface}" accept

@@ -1,17 +1,19 @@
-//! Hears from the kernel of single packets that were refused (NFLOG).
+//! Receives refused packets from the kernel (NFLOG), for the log.
 //!
-//! Nothing rests on it: the kernel drops what nobody reads in time, and the counters go on.
+//! No enforcement depends on this: the kernel drops messages that are not read in time, and its
+//! counters stay exact.
 
 use std::io;
 
 use super::packet::Packet;
 use super::refusal::{Cause, GROUP};
 use crate::netlink::message::{
-    ACK, About, Malformed, REQUEST, Received, as_text, attribute, attributes, message, messages,
+    ACK, Header, Malformed, REQUEST, Received, as_text, attribute, attributes, message, messages,
 };
 use crate::netlink::{DATAGRAM, Socket};
 
-/// The subsystem `NFNL_SUBSYS_ULOG`, and its messages and attributes (`linux/netfilter/nfnetlink_log.h`).
+/// The subsystem `NFNL_SUBSYS_ULOG`, and its message types and attributes
+/// (`linux/netfilter/nfnetlink_log.h`).
 const ULOG: u16 = 4;
 const PACKET: u16 = ULOG << 8;
 const CONFIGURE: u16 = ULOG << 8 | 1;
@@ -23,41 +25,42 @@ const THRESHOLD: u16 = 5;
 const PAYLOAD: u16 = 9;
 const PREFIX: u16 = 10;
 
-/// A packet that was refused, and which chain had it.
+/// A refused packet, and the chain that refused it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Refused {
-    /// Why.
+    /// The chain that refused the packet.
     pub cause: Cause,
-    /// What it was; none where it can't be read.
+    /// The parsed packet, or `None` if it can't be parsed.
     pub packet: Option<Packet>,
 }
 
-/// The agent's ear. The kernel ends it with the agent.
+/// The agent's NFLOG socket. The kernel removes the binding when the agent ends.
 #[derive(Debug)]
-pub struct Ear(Socket);
+pub struct NflogSocket(Socket);
 
-impl Ear {
-    /// Becomes the one that hears.
+impl NflogSocket {
+    /// Opens the socket and binds it to [`GROUP`].
     ///
     /// # Errors
     ///
-    /// Where the kernel has no NFLOG, or somebody else in this namespace hears already.
+    /// If the kernel has no NFLOG, or another process in this namespace is bound to the group.
     pub fn open() -> io::Result<Self> {
         let socket = Socket::open()?;
-        let about = About { kind: CONFIGURE, family: 0, resource: GROUP };
-        // Whole packets, which the rules cut short; each at once.
+        let header = Header { kind: CONFIGURE, family: 0, resource: GROUP };
+        // The kernel copies whole packets, which the rules truncate, and sends each packet
+        // immediately.
         let mode = [&u32::from(u16::MAX).to_be_bytes()[..], &[COPY_PACKET, 0]].concat();
-        let wanted = [
+        let attributes = [
             attribute(COMMAND, &[BIND]),
             attribute(MODE, &mode),
             attribute(THRESHOLD, &1_u32.to_be_bytes()),
         ];
-        socket.send(&message(about, REQUEST | ACK, 1, &wanted.concat()))?;
-        let mut room = vec![0; DATAGRAM];
-        let answer = socket.receive(&mut room)?.ok_or(Malformed)?;
-        match messages(answer).next() {
-            Some(Ok(Received::Outcome { errno: 0, .. })) => {}
-            Some(Ok(Received::Outcome { errno, .. })) => {
+        socket.send(&message(header, REQUEST | ACK, 1, &attributes.concat()))?;
+        let mut buffer = vec![0; DATAGRAM];
+        let response = socket.receive(&mut buffer)?.ok_or(Malformed)?;
+        match messages(response).next() {
+            Some(Ok(Received::Ack { errno: 0, .. })) => {}
+            Some(Ok(Received::Ack { errno, .. })) => {
                 return Err(io::Error::from_raw_os_error(errno));
             }
             _ => return Err(Malformed.into()),
@@ -65,31 +68,31 @@ impl Ear {
         Ok(Self(socket))
     }
 
-    /// The next of them, none where nothing waits.
+    /// Receives the next refused packets, or `None` if nothing is queued.
     ///
     /// # Errors
     ///
-    /// Some were lost, or can't be read; what comes next can.
-    pub fn hear(&self, room: &mut [u8]) -> io::Result<Option<Vec<Refused>>> {
-        Ok(self.0.receive(room)?.map(refused).transpose()?)
+    /// If messages were lost or are malformed. The next call can still succeed.
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Option<Vec<Refused>>> {
+        Ok(self.0.receive(buffer)?.map(parse_datagram).transpose()?)
     }
 }
 
-fn refused(datagram: &[u8]) -> Result<Vec<Refused>, Malformed> {
+fn parse_datagram(datagram: &[u8]) -> Result<Vec<Refused>, Malformed> {
     let mut all = Vec::new();
     for message in messages(datagram) {
         if let Received::Message { kind: PACKET, attributes } = message? {
-            all.push(one(attributes)?);
+            all.push(parse_packet(attributes)?);
         }
     }
     Ok(all)
 }
 
-fn one(bytes: &[u8]) -> Result<Refused, Malformed> {
+fn parse_packet(bytes: &[u8]) -> Result<Refused, Malformed> {
     let (mut cause, mut packet) = (None, None);
     for attribute in attributes(bytes) {
         match attribute? {
-            (PREFIX, value) => cause = as_text(value).and_then(Cause::named),
+            (PREFIX, value) => cause = as_text(value).and_then(Cause::from_name),
             (PAYLOAD, value) => packet = Packet::parse(value),
             _ => {}
         }
@@ -103,21 +106,21 @@ mod tests {
     use crate::netlink::message::text;
 
     fn datagram(attributes: &[Vec<u8>]) -> Vec<u8> {
-        let about = About { kind: PACKET, family: 2, resource: GROUP };
-        message(about, 0, 0, &attributes.concat())
+        let header = Header { kind: PACKET, family: 2, resource: GROUP };
+        message(header, 0, 0, &attributes.concat())
     }
 
     #[test]
-    fn a_packet_is_told_with_its_cause() {
+    fn each_packet_has_its_cause() {
         let both = [datagram(&[text(PREFIX, "quic")]), datagram(&[text(PREFIX, "own")])].concat();
-        let causes: Vec<_> = refused(&both).unwrap().iter().map(|one| one.cause).collect();
+        let causes: Vec<_> = parse_datagram(&both).unwrap().iter().map(|one| one.cause).collect();
         assert_eq!(causes, [Cause::Quic, Cause::Own]);
     }
 
     #[test]
-    fn what_is_not_ours_is_an_error() {
-        assert_eq!(refused(&datagram(&[text(PREFIX, "another's")])), Err(Malformed));
-        assert_eq!(refused(&datagram(&[])), Err(Malformed));
-        assert_eq!(refused(&datagram(&[text(PREFIX, "own")])[..20]), Err(Malformed));
+    fn unknown_and_truncated_messages_are_errors() {
+        assert_eq!(parse_datagram(&datagram(&[text(PREFIX, "another's")])), Err(Malformed));
+        assert_eq!(parse_datagram(&datagram(&[])), Err(Malformed));
+        assert_eq!(parse_datagram(&datagram(&[text(PREFIX, "own")])[..20]), Err(Malformed));
     }
 }

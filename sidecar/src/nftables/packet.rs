@@ -1,20 +1,20 @@
-//! What a refused packet was, from its first bytes.
+//! Parses the first bytes of a refused packet, for the log.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::netlink::message::at;
+use crate::netlink::message::array_at;
 
-/// Addresses, protocol, and ports where there are any.
+/// The addresses, the protocol, and the ports if the protocol has any.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Packet {
-    /// Where it says that it comes from.
+    /// The source address of the header, which the sender may have forged.
     pub source: IpAddr,
-    /// Where it was to go.
+    /// The destination address.
     pub destination: IpAddr,
-    /// What it carries.
+    /// The protocol of the payload.
     pub protocol: Protocol,
-    /// Source and destination port.
+    /// The source port and the destination port.
     pub ports: Option<(u16, u16)>,
 }
 
@@ -27,12 +27,12 @@ const TCP: Protocol = Protocol(6);
 const UDP: Protocol = Protocol(17);
 const ICMPV6: Protocol = Protocol(58);
 
-/// IPv6's headers on the way to the protocol: hop-by-hop, routing, fragment, destination options.
+/// IPv6 extension headers: hop-by-hop, routing, fragment, destination options.
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const OPTIONS: u8 = 60;
-/// How many of them are gone through.
+/// The maximum number of extension headers that are parsed.
 const EXTENSIONS: usize = 8;
 
 impl fmt::Display for Protocol {
@@ -48,7 +48,7 @@ impl fmt::Display for Protocol {
 }
 
 impl Packet {
-    /// Parses the beginning of an IP packet. None where not even its addresses can be read.
+    /// Parses the start of an IP packet. Returns `None` if it does not contain both addresses.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         match bytes.first()? >> 4 {
@@ -59,10 +59,10 @@ impl Packet {
     }
 
     fn v4(bytes: &[u8]) -> Option<Self> {
-        let source: [u8; 4] = at(bytes, 12)?;
-        let destination: [u8; 4] = at(bytes, 16)?;
+        let source: [u8; 4] = array_at(bytes, 12)?;
+        let destination: [u8; 4] = array_at(bytes, 16)?;
         let header = usize::from(bytes.first()? & 0x0f) * 4;
-        let is_first = u16::from_be_bytes(at(bytes, 6)?) & 0x1fff == 0;
+        let is_first = u16::from_be_bytes(array_at(bytes, 6)?) & 0x1fff == 0;
         let protocol = Protocol(*bytes.get(9)?);
         Some(Self {
             source: Ipv4Addr::from(source).into(),
@@ -73,17 +73,19 @@ impl Packet {
     }
 
     fn v6(bytes: &[u8]) -> Option<Self> {
-        let source: [u8; 16] = at(bytes, 8)?;
-        let destination: [u8; 16] = at(bytes, 24)?;
+        let source: [u8; 16] = array_at(bytes, 8)?;
+        let destination: [u8; 16] = array_at(bytes, 24)?;
         let (mut protocol, mut payload) = (*bytes.get(6)?, bytes.get(40..));
         for _ in 0..EXTENSIONS {
             let Some(header) = payload else { break };
             let length = match protocol {
-                // In units of 8 bytes, without the first (RFC 8200, section 4).
+                // The length is in units of 8 bytes, without the first unit (RFC 8200, section 4).
                 HOP_BY_HOP | ROUTING | OPTIONS => {
                     header.get(1).map(|length| (usize::from(*length) + 1) * 8)
                 }
-                FRAGMENT if at(header, 2).is_some_and(|o| u16::from_be_bytes(o) >> 3 == 0) => {
+                FRAGMENT
+                    if array_at(header, 2).is_some_and(|o| u16::from_be_bytes(o) >> 3 == 0) =>
+                {
                     Some(8)
                 }
                 _ => break,
@@ -100,13 +102,13 @@ impl Packet {
         })
     }
 
-    /// Where it comes from, as far as can be said.
+    /// The source address, with the port if it is known.
     #[must_use]
     pub fn client(&self) -> String {
         shown(self.source, self.ports.map(|(source, _)| source))
     }
 
-    /// Where it was to go, as far as can be said.
+    /// The destination address, with the port if it is known.
     #[must_use]
     pub fn target(&self) -> String {
         shown(self.destination, self.ports.map(|(_, destination)| destination))
@@ -115,7 +117,7 @@ impl Packet {
 
 fn ports(protocol: Protocol, payload: Option<&[u8]>) -> Option<(u16, u16)> {
     let payload = payload.filter(|_| matches!(protocol, TCP | UDP))?;
-    Some((u16::from_be_bytes(at(payload, 0)?), u16::from_be_bytes(at(payload, 2)?)))
+    Some((u16::from_be_bytes(array_at(payload, 0)?), u16::from_be_bytes(array_at(payload, 2)?)))
 }
 
 fn shown(address: IpAddr, port: Option<u16>) -> String {
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_behind_options_and_extension_headers() {
+    fn ports_are_found_after_options_and_extension_headers() {
         let ports = [0x12, 0x34, 0x1b, 0x58];
         assert_eq!(shown(&v4(17, 0, 0, &ports)), "udp 192.0.2.2:4660 203.0.113.20:7000");
         assert_eq!(shown(&v4(6, 0x4000, 12, &ports)), "tcp 192.0.2.2:4660 203.0.113.20:7000");
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_ports_or_hides_them_has_addresses() {
+    fn a_packet_without_readable_ports_has_addresses() {
         assert_eq!(shown(&v4(1, 0, 0, &[8, 0, 0, 0])), "icmp 192.0.2.2 203.0.113.20");
         assert_eq!(shown(&v4(17, 1, 0, &[0; 8])), "udp 192.0.2.2 203.0.113.20");
         assert_eq!(shown(&v4(17, 0, 40, &[])), "udp 192.0.2.2 203.0.113.20");
@@ -178,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_parsed_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
+        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..128)) {
             let _ = Packet::parse(&bytes);
         }
     }

@@ -1,54 +1,55 @@
-//! How a packet is refused: counted, told to the agent, and answered.
+//! The chains that refuse packets: they count a packet, log it to the agent, and reject it.
 //!
-//! The counters are exact. What the agent is told of ([`super::nflog`]) is a part, bounded by the kernel
-//! itself, so that nothing that a sandbox sends becomes more than a few lines a second.
+//! The counters are exact. The kernel limits the rate of logged packets ([`super::nflog`]), so that
+//! a sandbox can't cause more than a few log lines a second.
 
 use std::fmt::Write as _;
 
-/// NFLOG's group, by which the agent hears.
+/// The NFLOG group that the agent is bound to.
 pub const GROUP: u16 = 15_053;
-/// How many refusals of one cause are told in a second.
-pub const TOLD_PER_SECOND: u32 = 20;
-/// How much of a packet is told: room for every IP header and the ports, and little else.
-const BYTES: u32 = 128;
+/// The maximum number of logged packets per second and cause.
+pub const LOGGED_PER_SECOND: u32 = 20;
+/// The number of bytes of a packet that are logged. IP headers and ports fit, but almost no
+/// payload.
+const LOGGED_BYTES: u32 = 128;
 
-/// Whether the agent hears of single packets. The kernel may not be able to tell (`NFT_LOG`,
-/// `NETFILTER_NETLINK_LOG`); counters are everywhere.
+/// Whether refused packets are logged to the agent. Some kernels don't support it (`NFT_LOG`,
+/// `NETFILTER_NETLINK_LOG`). All kernels have counters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Told {
-    /// They are told.
-    Singly,
-    /// They are counted only.
-    AsNumbers,
+pub enum PacketLog {
+    /// Packets are counted and logged.
+    On,
+    /// Packets are only counted.
+    Off,
 }
 
-/// Why a packet is refused: which chain had it.
+/// The reason for a refusal, by the chain that refused the packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cause {
-    /// Where it goes: the policy's address rules.
+    /// The policy's address rules deny the destination.
     Outward,
-    /// Where it comes from: the same rules.
+    /// The policy's address rules deny the source of a packet to the sandbox.
     Inward,
-    /// Where Envoy's connection goes: the rules for dials.
+    /// The rules for Envoy's connections deny the destination.
     Dial,
-    /// Envoy's connection goes to this namespace itself.
+    /// Envoy's connection goes to an address of this namespace.
     Own,
-    /// It could be QUIC, and a rule names a domain.
+    /// The packet may be QUIC, and the policy has rules about names.
     Quic,
-    /// It is of a protocol, or a form, that nothing here judges.
+    /// No rule evaluates this protocol, or this form of it.
     Protocol,
-    /// It comes from outside, and not from an edge.
+    /// The connection comes from outside, and not from an edge.
     Inbound,
-    /// No policy is in force, or no agent.
+    /// No policy is applied yet, or the agent has ended.
     Unready,
-    /// It begins a connection, and the gateway has no route for it.
+    /// The packet starts a connection, and the gateway has no route to its destination.
     NoRoute,
-    /// It has one neighbour too many: its sender, or its next hop.
+    /// The packet would add a neighbour (its sender or its next hop) beyond the limit.
     Neighbour,
 }
 
 impl Cause {
-    /// All of them.
+    /// All causes.
     pub const ALL: [Self; 10] = [
         Self::Outward,
         Self::Inward,
@@ -62,7 +63,7 @@ impl Cause {
         Self::Neighbour,
     ];
 
-    /// How the rules call it.
+    /// The name of the cause in the rules and in the log.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -79,13 +80,14 @@ impl Cause {
         }
     }
 
-    /// The one by that name.
+    /// The cause with this name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.name() == name)
     }
 
-    /// Its counter, where one counts all of it; the policy's rules count by [`Rule::kind`] themselves.
+    /// The counter of the cause. `None` for the policy's rules, which have a counter for each
+    /// [`Rule::kind`].
     ///
     /// [`Rule::kind`]: sandgate_policy::egress::Rule::kind
     pub(super) fn counter(self) -> Option<&'static str> {
@@ -101,29 +103,29 @@ impl Cause {
         }
     }
 
-    /// Counts it, and tells of it.
-    fn account(self, told: Told) -> String {
+    /// The statements that count and log a packet.
+    fn account(self, log: PacketLog) -> String {
         let mut text = String::new();
         if let Some(counter) = self.counter() {
             let _ = writeln!(text, "    counter name {counter}");
         }
-        if told == Told::Singly {
+        if log == PacketLog::On {
             let name = self.name();
             let _ = writeln!(
                 text,
-                "    limit rate {TOLD_PER_SECOND}/second burst {TOLD_PER_SECOND} packets log prefix \"{name}\" group {GROUP} snaplen {BYTES}"
+                "    limit rate {LOGGED_PER_SECOND}/second burst {LOGGED_PER_SECOND} packets log prefix \"{name}\" group {GROUP} snaplen {LOGGED_BYTES}"
             );
         }
         text
     }
 }
 
-/// The chains, indented as members of the table.
-pub(super) fn chains(told: Told) -> String {
+/// Renders the chains, indented as members of the table.
+pub(super) fn chains(log: PacketLog) -> String {
     let mut text = "\
-  # Every refusal is audible: what is told nothing waits, and tries again.
+  # Every refusal sends an error: without one, the sender waits and tries again.
   chain refuse {
-    # Linux finds no way for a reset to such an address, which does not say on which link it is.
+    # Linux can't route a reset to a link-local address, because the address does not identify the link.
     ip6 saddr fe80::/10 reject with icmpv6 type admin-prohibited
     meta l4proto tcp reject with tcp reset
     reject with icmpx type admin-prohibited
@@ -131,17 +133,17 @@ pub(super) fn chains(told: Told) -> String {
 "
     .to_owned();
     for cause in Cause::ALL {
-        let account = cause.account(told);
+        let account = cause.account(log);
         let _ =
             writeln!(text, "  chain refuse_{} {{\n{account}    goto refuse\n  }}", cause.name());
     }
-    let (protocol, unready) = (Cause::Protocol.account(told), Cause::Unready.account(told));
-    let neighbour = Cause::Neighbour.account(told);
+    let (protocol, unready) = (Cause::Protocol.account(log), Cause::Unready.account(log));
+    let neighbour = Cause::Neighbour.account(log);
     let _ = write!(
         text,
-        "  # Where an answer would be taken for another's.\n  chain drop_protocol {{\n{protocol}    drop\n  }}\n  \
-         # Where an answer would look for the neighbour.\n  chain drop_neighbour {{\n{neighbour}    drop\n  }}\n  \
-         # The agent is gone, or not ready: nothing begins, and what goes on waits for it.\n  \
+        "  # For packets whose rejection the receiver would attribute to another connection.\n  chain drop_protocol {{\n{protocol}    drop\n  }}\n  \
+         # For packets whose rejection would need a new neighbour entry.\n  chain drop_neighbour {{\n{neighbour}    drop\n  }}\n  \
+         # The agent has ended or is not ready. New connections are refused; packets of existing ones are dropped, so they can continue later.\n  \
          chain unready {{\n{unready}    ct state established drop\n    goto refuse\n  }}\n"
     );
     text
@@ -152,21 +154,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_known_by_its_name() {
+    fn a_cause_is_found_by_its_name() {
         for cause in Cause::ALL {
-            assert_eq!(Cause::named(cause.name()), Some(cause));
+            assert_eq!(Cause::from_name(cause.name()), Some(cause));
         }
-        assert_eq!(Cause::named("refuse"), None);
+        assert_eq!(Cause::from_name("refuse"), None);
     }
 
     #[test]
-    fn a_kernel_that_can_not_tell_is_not_asked_to() {
-        assert!(chains(Told::Singly).contains("log prefix"));
-        let quiet = chains(Told::AsNumbers);
-        assert!(!quiet.contains("log") && !quiet.contains("limit"), "{quiet}");
-        // Nothing else differs.
-        let told = chains(Told::Singly);
-        let rest: Vec<_> = told.lines().filter(|line| !line.contains(" log ")).collect();
-        assert_eq!(rest, quiet.lines().collect::<Vec<_>>());
+    fn without_packet_log_the_rules_have_no_log_statement() {
+        assert!(chains(PacketLog::On).contains("log prefix"));
+        let unlogged = chains(PacketLog::Off);
+        assert!(!unlogged.contains("log") && !unlogged.contains("limit"), "{unlogged}");
+        // The log statements are the only difference.
+        let logged = chains(PacketLog::On);
+        let rest: Vec<_> = logged.lines().filter(|line| !line.contains(" log ")).collect();
+        assert_eq!(rest, unlogged.lines().collect::<Vec<_>>());
     }
 }

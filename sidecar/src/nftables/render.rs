@@ -13,7 +13,7 @@ use sandgate_policy::egress::{Action, AddressRules, Policy, Rule};
 use super::alive;
 use super::first_match::{FirstMatch, Side};
 use super::layout::{DNS_MARK, ENVOY_MARK, Layout, Mode, Ports};
-use super::refusal::{self, Cause, Told};
+use super::refusal::{self, Cause, PacketLog};
 use super::{gateway, neighbours, shared};
 
 /// How many policies can be in force at once: the old and the new one, while one replaces the other.
@@ -24,7 +24,7 @@ const KINDS: [&str; 4] = ["outward", "inward", "dial", "inspect"];
 /// Everything, for the first time, in place of whatever is there. Nothing passes until the agent renews
 /// `alive`, and not before a policy is there.
 #[must_use]
-pub fn setup(layout: &Layout, told: Told) -> String {
+pub fn setup(layout: &Layout, log: PacketLog) -> String {
     let fixed = match &layout.mode {
         Mode::Gateway { interface } => gateway::chains(layout, interface),
         Mode::Shared => shared::chains(layout),
@@ -46,7 +46,7 @@ pub fn setup(layout: &Layout, told: Told) -> String {
     for kind in counted() {
         let _ = writeln!(text, "  counter {kind} {{ }}");
     }
-    text.push_str(&refusal::chains(told));
+    text.push_str(&refusal::chains(log));
     text.push_str(&neighbours::chains());
     text.push_str(&policy_chains(&[], &layout.ports));
     text.push_str(&fixed);

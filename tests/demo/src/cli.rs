@@ -40,7 +40,7 @@ impl Cli {
     }
 }
 
-/// One thread serves a sandbox: many may run on one machine.
+/// Runs on one thread, because many sandboxes may run on one machine.
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,7 +1,9 @@
-//! Clients that connect to one address and name another host, as a client behind DNS would.
+//! Clients that connect to a given address but send another host name, as if DNS resolved the host
+//! name to that address.
 //!
-//! Both take a [`Target`]. [`websocket::open`] gives a socket or says how the upgrade was refused;
-//! [`grpc::connect`] gives clients for the echo, health and reflection services.
+//! Both take a [`Target`]. [`websocket::open`] opens a WebSocket, or returns the response that
+//! refused the upgrade. [`grpc::connect`] returns clients for the echo, health and reflection
+//! services.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {

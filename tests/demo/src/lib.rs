@@ -1,11 +1,11 @@
-//! A demo sandbox and the clients to try one with.
+//! A demo sandbox, and clients to try one with.
 //!
-//! [`server`] is the sandbox: HTTP, WebSocket, gRPC and the management API on one address, all of
-//! which answer with what they received, so that a test sees what a gateway in front of it did to
-//! a request. [`client`] has the WebSocket and gRPC clients that connect to one address while
-//! naming another host, and [`proto`] the generated gRPC service.
+//! [`server`] is the sandbox: HTTP, WebSocket, gRPC and the management API on one address. Its
+//! responses contain the received request, so that a test can check how a gateway changed it.
+//! [`client`] has WebSocket and gRPC clients that connect to one address and send another host
+//! name. [`proto`] is the generated gRPC service.
 //!
-//! Nothing here checks credentials or limits what a caller may ask for: it plays the user's app.
+//! The demo stands in for a user's app: it checks no credentials and does not limit requests.
 
 pub mod client;
 pub mod proto;

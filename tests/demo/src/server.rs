@@ -1,6 +1,6 @@
 //! The demo sandbox: four listeners on one address.
 //!
-//! | default port | what it speaks | module |
+//! | default port | protocol | module |
 //! |---|---|---|
 //! | 8080 | HTTP/1.1 and HTTP/2 without TLS | `http` |
 //! | 3000 | WebSocket echo at `/socket` | `websocket` |
@@ -30,16 +30,16 @@ pub(crate) use self::websocket::config as websocket_config;
 
 use self::listener::{Connections, Listener};
 
-/// Which sandbox this is, as its answers tell.
+/// The identity of the sandbox, which its responses contain.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// Canonical id.
     pub id: String,
-    /// The owner's name for it, if it has one.
+    /// The name that the owner gave the sandbox, if any.
     pub name: Option<String>,
 }
 
-/// The four ports; 0 lets the system choose.
+/// The four ports. 0 lets the system choose a port.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
     /// HTTP/1.1 and h2c.
@@ -63,7 +63,7 @@ impl Default for Ports {
     }
 }
 
-/// Where the four services really listen.
+/// The addresses that the four services listen on.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// HTTP/1.1 and h2c.
@@ -86,17 +86,17 @@ impl fmt::Display for Addresses {
     }
 }
 
-/// Why a demo sandbox can't start.
+/// The reason why a demo sandbox can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A port can't be listened on.
     #[error("cannot listen on `{address}` ({service}): {reason}; {}", remedy(.reason))]
     Bind {
-        /// Where it was to listen.
+        /// The address.
         address: SocketAddr,
-        /// What was to listen there.
+        /// The service.
         service: &'static str,
-        /// What the system says.
+        /// The system's error.
         reason: std::io::Error,
     },
     /// The compiled-in proto descriptors are broken.
@@ -115,7 +115,7 @@ fn remedy(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// A demo sandbox whose ports are open.
+/// A demo sandbox with open ports.
 #[derive(Debug)]
 pub struct DemoSandbox {
     identity: Arc<Identity>,
@@ -128,7 +128,7 @@ pub struct DemoSandbox {
 }
 
 impl DemoSandbox {
-    /// Opens all four ports on `address`; from then on clients can connect.
+    /// Opens all four ports on `address`. Clients can connect as soon as this returns.
     pub async fn bind(
         address: IpAddr,
         ports: Ports,
@@ -157,13 +157,13 @@ impl DemoSandbox {
         Ok(Self { identity, addresses, http, websocket, grpc, grpc_services, management })
     }
 
-    /// Where the four services listen.
+    /// The addresses that the four services listen on.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         self.addresses
     }
 
-    /// Serves for ever. Dropping the future closes the ports; open connections end with the
+    /// Serves until the future is dropped, which closes the ports. Open connections end with the
     /// runtime.
     pub async fn serve(self) {
         let Self { identity, addresses, http, websocket, grpc, grpc_services, management } = self;

@@ -32,6 +32,8 @@ pub struct EnvoySetup {
     pub filter: Option<PathBuf>,
     /// Changes the template's text: to take a protection away and see that another one holds.
     pub change: fn(&str) -> String,
+    /// Changes the text of `envoy/edge-log.yaml`.
+    pub change_log: fn(&str) -> String,
 }
 
 /// A running Envoy; gone when dropped.
@@ -60,6 +62,9 @@ impl Envoy {
         let folder = tempfile::Builder::new().prefix("sandgate-e2e-envoy-").tempdir()?;
         let filter = setup.filter.map_or_else(artifacts::filter, Ok)?;
         write_token(folder.path(), &setup.token)?;
+        // In this folder, because a container sees no other one.
+        let log = render("edge-log.yaml", &Values::new(), setup.change_log)?;
+        std::fs::write(folder.path().join("edge-log.yaml"), log)?;
         write_certificate(folder.path())?;
         let mut values = setup.values;
         let file = |name: &str| folder.path().join(name).display().to_string();
@@ -72,6 +77,7 @@ impl Envoy {
             ("SANDGATE_GATEWAY_TOKEN_SDS", file("gateway-token.yaml")),
             ("SANDGATE_TLS_SDS", file("tls-certificate.yaml")),
             ("SANDGATE_WASM", filter.display().to_string()),
+            ("SANDGATE_EDGE_LOG", file("edge-log.yaml")),
         ]);
         let bootstrap = file("edge.yaml");
         std::fs::write(&bootstrap, render("edge.yaml", &values, setup.change)?)?;

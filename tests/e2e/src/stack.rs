@@ -43,8 +43,14 @@ pub struct Setup {
     pub listener_filters: Value,
     /// Proxies in front of the edge that are believed.
     pub trusted_hops: u32,
+    /// Envoy's heap, in bytes.
+    pub heap: u64,
+    /// Connections of clients at once.
+    pub connections: u32,
     /// Changes Envoy's configuration.
     pub change: fn(&str) -> String,
+    /// Changes how many lines a second the access log has.
+    pub change_log: fn(&str) -> String,
 }
 
 impl Default for Setup {
@@ -59,7 +65,10 @@ impl Default for Setup {
             drain_seconds: 20,
             listener_filters: json!([]),
             trusted_hops: 0,
+            heap: 2 << 30,
+            connections: 50_000,
             change: str::to_owned,
+            change_log: str::to_owned,
         }
     }
 }
@@ -153,6 +162,8 @@ impl Stack {
             ("SANDGATE_INGRESS_LIMITS", setup.limits.to_string()),
             ("SANDGATE_LISTENER_FILTERS", setup.listener_filters.to_string()),
             ("SANDGATE_TRUSTED_HOPS", setup.trusted_hops.to_string()),
+            ("SANDGATE_EDGE_HEAP", setup.heap.to_string()),
+            ("SANDGATE_EDGE_CONNECTIONS", setup.connections.to_string()),
         ]);
         let mut envoys = Vec::new();
         for _ in 0..setup.envoys {
@@ -161,6 +172,7 @@ impl Stack {
                 token: ControlPlane::TOKEN.to_owned(),
                 filter: filter.clone(),
                 change: setup.change,
+                change_log: setup.change_log,
             };
             envoys.push(Envoy::start(setup).await?);
         }

@@ -1,8 +1,8 @@
-//! Numbers and encodings of the proxy-wasm ABI, version 0.2.1.
+//! Constants and encodings of the proxy-wasm ABI, version 0.2.1.
 
 use crate::headers::Headers;
 
-/// What a host call returns.
+/// The result of a host call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(i32)]
 pub(crate) enum Status {
@@ -16,7 +16,7 @@ pub(crate) enum Status {
     Unimplemented = 12,
 }
 
-/// Which header map a call is about; the ABI's numbers.
+/// The header map that a call accesses. The numbers are the ABI's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum MapType {
     RequestHeaders,
@@ -41,7 +41,7 @@ impl MapType {
     }
 }
 
-/// Buffers that this host can fill; the ABI's numbers.
+/// The buffers that this host can fill. The numbers are the ABI's.
 pub(crate) mod buffer {
     pub(crate) const DOWNSTREAM_DATA: u32 = 2;
     pub(crate) const HTTP_CALL_RESPONSE_BODY: u32 = 4;
@@ -50,7 +50,7 @@ pub(crate) mod buffer {
     pub(crate) const LAST: u32 = 8;
 }
 
-/// Streams that a filter may resume or close; the ABI's numbers.
+/// The streams that a filter may resume or close. The numbers are the ABI's.
 pub(crate) mod stream_type {
     pub(crate) const HTTP_REQUEST: u32 = 0;
     pub(crate) const HTTP_RESPONSE: u32 = 1;
@@ -58,13 +58,13 @@ pub(crate) mod stream_type {
     pub(crate) const UPSTREAM: u32 = 3;
 }
 
-/// Envoy refuses more pairs than this from a filter.
+/// The maximum number of pairs that Envoy accepts from a filter.
 const MAX_PAIRS: usize = 1024;
-/// Envoy refuses more bytes of pairs than this from a filter.
+/// The maximum size of serialized pairs that Envoy accepts from a filter, in bytes.
 const MAX_PAIRS_BYTES: usize = 1024 * 1024;
 
-/// Header pairs as the ABI wants them: a count, the lengths, then names and values, each ended by
-/// a NUL. No pairs are no bytes at all.
+/// Serializes header pairs in the ABI's format: the count, the lengths, then the names and values,
+/// each followed by a NUL. An empty map is serialized as no bytes.
 pub(crate) fn encode_pairs(headers: &Headers) -> Vec<u8> {
     if headers.is_empty() {
         return Vec::new();
@@ -87,7 +87,7 @@ fn length(length: usize) -> [u8; 4] {
     u32::try_from(length).expect("a header fits into 32 bits").to_le_bytes()
 }
 
-/// The reverse of [`encode_pairs`]. What is not well formed is no pairs, as in Envoy.
+/// The reverse of [`encode_pairs`]. As in Envoy, malformed bytes are parsed as an empty map.
 pub(crate) fn decode_pairs(bytes: &[u8]) -> Headers {
     try_decode_pairs(bytes).unwrap_or_default()
 }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_survive_the_way_to_a_filter_and_back() {
+    fn encoded_pairs_decode_to_the_same_pairs() {
         let headers = Headers::from([(":method", "GET"), ("x-empty", ""), ("x-twice", "a")])
             .with("x-twice", "b")
             .with("x-bytes", [0xff, 0x00, 0xfe]);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_whose_lengths_lie_are_no_pairs() {
+    fn pairs_with_wrong_lengths_decode_to_an_empty_map() {
         let mut bytes = encode_pairs(&Headers::from([("a", "b")]));
         bytes[4] = 200;
         assert!(decode_pairs(&bytes).is_empty());

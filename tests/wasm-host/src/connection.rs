@@ -1,4 +1,4 @@
-//! One TCP connection on its way through a network filter, and what became of it.
+//! A TCP connection that passes through a network filter, and its outcome.
 
 use std::collections::BTreeMap;
 
@@ -7,35 +7,37 @@ use crate::headers::Headers;
 use crate::host::Host;
 use crate::vm::Vm;
 
-/// Filter state that names the TCP proxy's cluster.
+/// The filter state key for the cluster of the TCP proxy.
 const CLUSTER: &str = "envoy.tcp_proxy.cluster";
-/// Filter state that names the address of a cluster of original destinations.
+/// The filter state key for the address of an original destination cluster.
 const ORIGINAL: &str = "envoy.network.transport_socket.original_dst_address";
 
-/// What Envoy knows of a connection or request by itself, as properties: `destination.address`, say.
+/// The attributes that Envoy itself provides for a connection or request, for example
+/// `destination.address`.
 pub type Attributes = BTreeMap<String, Vec<u8>>;
 
-/// What became of a connection.
+/// The outcome of a connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Connected {
-    /// The filter holds it: nothing went upstream.
+    /// The filter holds the connection. No upstream is connected.
     Held,
-    /// It went on.
+    /// The connection was forwarded.
     To(Upstream),
-    /// The filter closed it.
+    /// The filter closed the connection.
     Closed,
-    /// The client closed it.
+    /// The client closed the connection.
     Left,
 }
 
-/// Where the TCP proxy that stands behind the filter takes a connection.
+/// The upstream that the TCP proxy after the filter connects to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Upstream {
-    /// The cluster; `None` when the filter named none, so that it is the proxy's default.
+    /// The cluster, or `None` if the filter set none and the proxy uses its default.
     pub cluster: Option<String>,
-    /// Address that a cluster of original destinations is told to use.
+    /// The address that an original destination cluster uses.
     pub address: Option<String>,
-    /// `name:port` that was resolved on the way: empty where none was.
+    /// The `name:port` that the dynamic forward proxy resolves, or an empty text if it resolves
+    /// none.
     pub resolved: String,
 }
 
@@ -46,9 +48,9 @@ pub(crate) struct ConnectionState {
     pub(crate) attributes: Attributes,
     pub(crate) filter_state: BTreeMap<String, FilterState>,
     pub(crate) properties: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// What the client sent and the filter has not let pass.
+    /// The bytes that the client sent and the filter has not passed on.
     pub(crate) received: Vec<u8>,
-    /// Whether the filter may look at it now.
+    /// Whether the filter may read `received` now.
     pub(crate) readable: bool,
     pub(crate) held: bool,
     pub(crate) upstream: Option<Upstream>,
@@ -56,11 +58,11 @@ pub(crate) struct ConnectionState {
 }
 
 impl ConnectionState {
-    /// The filter let it go on: what it says now is what counts.
+    /// Forwards the connection with the current filter state.
     pub(crate) fn proceed(&mut self) {
         self.held = false;
         let state = |key| self.filter_state.get(key).map(|state| state.value.clone());
-        // Without a host in the filter state, the proxy looks the server name up.
+        // Without a host in the filter state, the proxy resolves the server name.
         let sni = self.attributes.get("connection.requested_server_name");
         let sni = sni.map(|sni| String::from_utf8_lossy(sni).into_owned()).unwrap_or_default();
         let host = state(DYNAMIC_HOST).unwrap_or(sni);
@@ -79,7 +81,7 @@ impl ConnectionState {
     }
 }
 
-/// A connection that a test made.
+/// A connection that a test opened.
 #[derive(Clone)]
 pub struct Connection {
     pub(crate) host: Host,
@@ -88,18 +90,18 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// What became of it so far.
+    /// The outcome so far.
     pub fn outcome(&self) -> Connected {
         self.look(ConnectionState::outcome)
     }
 
-    /// Whether the filter still has a context for it.
+    /// Whether the filter still has a context for the connection.
     pub fn is_open(&self) -> bool {
         self.look(|connection| connection.ending.is_none())
     }
 
-    /// The client sends bytes, and with `end`, no more after them. Returns what the filter lets pass
-    /// upstream: with these bytes, all that it held before.
+    /// The client sends bytes; `end` says that no more bytes follow. Returns the bytes that the
+    /// filter passes to the upstream, including those that it held before.
     pub fn send(&self, bytes: &[u8], end: bool) -> Vec<u8> {
         self.act(|vm, id| vm.receive(id, bytes, end))
     }
@@ -109,7 +111,7 @@ impl Connection {
         self.act(|vm, id| vm.disconnect(id, Connected::Left));
     }
 
-    /// Sets what Envoy knows of it from now on.
+    /// Sets an attribute that Envoy provides from now on.
     pub fn set_attribute(&self, name: &str, value: &str) {
         self.act(|vm, id| {
             if let Some(connection) = vm.state_mut().connections.get_mut(&id) {

@@ -1,4 +1,4 @@
-//! The HTTP calls that a filter makes, and the answers that a test gives to them.
+//! The HTTP calls of a filter, and the responses that a test gives to them.
 
 use std::time::Duration;
 
@@ -7,45 +7,45 @@ use crate::headers::Headers;
 /// A call that the filter dispatched.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Cluster that it was sent to.
+    /// The cluster of the call.
     pub cluster: String,
-    /// Its headers, with `:method`, `:path` and `:authority`.
+    /// The request headers, including `:method`, `:path` and `:authority`.
     pub headers: Headers,
-    /// Its body.
+    /// The request body.
     pub body: Vec<u8>,
-    /// When it was sent, as time since the host was made.
+    /// The time of the call since the host was created.
     pub sent_at: Duration,
-    /// How long it has been waiting for its answer.
+    /// The time since the call.
     pub waited: Duration,
-    /// Worker that sent it; `None` is Envoy's main thread.
+    /// The worker that made the call. `None` is Envoy's main thread.
     pub worker: Option<usize>,
 }
 
 impl Call {
-    /// Its method.
+    /// The request method.
     pub fn method(&self) -> String {
         self.headers.value(":method").unwrap_or_default()
     }
 
-    /// Its path with the query.
+    /// The path with the query.
     pub fn path(&self) -> String {
         self.headers.value(":path").unwrap_or_default()
     }
 
-    /// Its body as text.
+    /// The request body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
-/// A response, as the control plane would send it.
+/// A response of the control plane.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Response {
     pub(crate) headers: Headers,
     pub(crate) body: Vec<u8>,
 }
 
-/// What becomes of a call.
+/// The reaction of the control plane to a call.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub(crate) kind: Kind,
@@ -55,11 +55,12 @@ pub struct Answer {
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     Respond(Response),
-    /// Asked again on each turn, and once the delay has passed.
+    /// The control plane is asked again whenever the event loop runs, and when the delay has
+    /// passed.
     Hold,
-    /// Nothing comes back; the caller's timeout ends the call.
+    /// No response arrives. The call ends by its timeout.
     Silence,
-    /// The call ends without any response.
+    /// The call ends without a response.
     Broken,
 }
 
@@ -79,7 +80,7 @@ impl Answer {
         Self::of(Kind::Respond(Response { headers, body: body.into() }))
     }
 
-    /// Nobody listens: Envoy makes a 503 with a text out of it.
+    /// The control plane refuses the connection. Envoy converts this to a 503 response with a text.
     pub fn connection_refused() -> Self {
         Self::of(Kind::Respond(local_response(
             503,
@@ -88,23 +89,23 @@ impl Answer {
         )))
     }
 
-    /// Nothing ever comes back: when the call's time is up, Envoy makes a 504 out of it.
+    /// No response arrives. Envoy converts the timeout of the call to a 504 response.
     pub fn silence() -> Self {
         Self::of(Kind::Silence)
     }
 
-    /// The call ends without a response: the filter is told of no headers at all.
+    /// The call ends without a response. The filter's callback gets zero headers.
     pub fn broken() -> Self {
         Self::of(Kind::Broken)
     }
 
-    /// Not answered yet. The control plane is asked again on every turn, at the latest when the
-    /// call has waited this long.
+    /// No response yet. The control plane is asked again whenever the event loop runs, and at the
+    /// latest when the call has waited for `at_most`.
     pub fn hold(at_most: Duration) -> Self {
         Self::of(Kind::Hold).after(at_most)
     }
 
-    /// The same, that much later.
+    /// Delays the reaction by `delay`.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -116,7 +117,7 @@ impl Answer {
     }
 }
 
-/// A response that Envoy itself makes when a call fails.
+/// A response that Envoy generates when a call fails.
 fn local_response(status: u16, text: &str) -> Response {
     Response {
         headers: Headers::from([
@@ -128,7 +129,7 @@ fn local_response(status: u16, text: &str) -> Response {
     }
 }
 
-/// What Envoy makes of a call whose time is up.
+/// The response that Envoy generates when a call times out.
 pub(crate) fn timed_out() -> Response {
     local_response(504, "upstream request timeout")
 }

@@ -1,33 +1,33 @@
-//! Envoy's filter state, as far as a filter can set it through `set_envoy_filter_state`.
+//! Envoy's filter state, limited to what a filter can set through `set_envoy_filter_state`.
 
 use crate::abi::Status;
 
-/// How long a filter state object lives.
+/// The life span of a filter state object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LifeSpan {
-    /// As long as this request.
+    /// Until the end of the request.
     FilterChain,
-    /// As long as the downstream request, over internal redirects.
+    /// Until the end of the downstream request, across internal redirects.
     DownstreamRequest,
-    /// As long as the connection: also for the next request on it.
+    /// Until the end of the connection, including later requests on it.
     DownstreamConnection,
 }
 
-/// One object in a request's filter state.
+/// An object in the filter state of a request or connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FilterState {
-    /// As it was set.
+    /// The value as text.
     pub value: String,
-    /// How long it lives.
+    /// The life span.
     pub span: LifeSpan,
 }
 
-/// Key of the address that the dynamic forward proxy connects to.
+/// The key of the address that the dynamic forward proxy connects to.
 pub(crate) const DYNAMIC_HOST: &str = "envoy.upstream.dynamic_host";
-/// Key of the port that the dynamic forward proxy connects to.
+/// The key of the port that the dynamic forward proxy connects to.
 pub(crate) const DYNAMIC_PORT: &str = "envoy.upstream.dynamic_port";
 
-/// Keys whose objects are made from any text.
+/// The keys whose factories accept any text.
 const TEXT_KEYS: [&str; 6] = [
     DYNAMIC_HOST,
     "envoy.tcp_proxy.cluster",
@@ -37,9 +37,9 @@ const TEXT_KEYS: [&str; 6] = [
     "envoy.network.application_protocols",
 ];
 
-/// Decodes and checks the arguments of `set_envoy_filter_state` as Envoy does: a key that has no
-/// factory is not found, and a value that its factory refuses is a bad argument. A port out of
-/// range is accepted here, since Envoy's factory accepts any 32-bit number.
+/// Decodes and checks the arguments of `set_envoy_filter_state` as Envoy does. A key without a
+/// factory returns `NotFound`; a value that the factory refuses returns `BadArgument`. A port above
+/// 65535 is accepted, because Envoy's factory accepts any 32-bit number.
 pub(crate) fn parse(arguments: &[u8]) -> Result<(String, FilterState), Status> {
     let (path, value, span) = decode(arguments).ok_or(Status::BadArgument)?;
     let acceptable = match path.as_str() {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_key_with_a_good_value_is_taken() {
+    fn a_known_key_with_a_valid_value_is_accepted() {
         let (path, state) = parse(&arguments(DYNAMIC_HOST, "127.64.0.2", 0)).unwrap();
         assert_eq!(path, DYNAMIC_HOST);
         let expected = FilterState { value: "127.64.0.2".into(), span: LifeSpan::FilterChain };
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_out_of_range_passes_as_it_does_in_envoy() {
+    fn a_port_out_of_range_is_accepted_as_in_envoy() {
         assert!(parse(&arguments(DYNAMIC_PORT, "99999", 0)).is_ok());
     }
 }

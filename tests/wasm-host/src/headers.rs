@@ -1,23 +1,24 @@
-//! Header maps as Envoy keeps them: ordered, repeated names kept apart, values any bytes.
+//! Header maps like Envoy's: ordered, with separate entries for repeated names, and with arbitrary
+//! bytes as values.
 
 use std::fmt;
 
-/// An ordered list of headers; names are lower case, as in Envoy.
+/// An ordered list of headers. Names are in lower case, as in Envoy.
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct Headers(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Headers {
-    /// No headers.
+    /// An empty header map.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A plain GET request.
+    /// The headers of a GET request.
     pub fn get(authority: &str, path: &str) -> Self {
         Self::request("GET", authority, path)
     }
 
-    /// A request without further headers.
+    /// The headers of a request: only the pseudo-headers.
     pub fn request(method: &str, authority: &str, path: &str) -> Self {
         Self::from([
             (":method", method),
@@ -27,26 +28,26 @@ impl Headers {
         ])
     }
 
-    /// These headers and one more; a name that is there already is repeated.
+    /// Adds a header, even if the name already exists.
     #[must_use]
     pub fn with(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         self.add(name.as_ref(), value.as_ref());
         self
     }
 
-    /// These headers without any of that name.
+    /// Removes all headers with this name.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.remove(name.as_bytes());
         self
     }
 
-    /// The first value of a name, as text (bytes that are not UTF-8 are shown as `�`).
+    /// The first value of a name as text. Bytes that are not UTF-8 become `�`.
     pub fn value(&self, name: &str) -> Option<String> {
         self.first(name.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
-    /// Every value of a name, in order, as text.
+    /// All values of a name as text, in order.
     pub fn values(&self, name: &str) -> Vec<String> {
         self.iter()
             .filter(|(key, _)| *key == name.as_bytes())
@@ -54,12 +55,12 @@ impl Headers {
             .collect()
     }
 
-    /// Whether a name is there at all.
+    /// Whether there is a header with this name.
     pub fn contains(&self, name: &str) -> bool {
         self.first(name.as_bytes()).is_some()
     }
 
-    /// Whether the bytes occur in any name or value: to look for what must not be there.
+    /// Whether any name or value contains the bytes. Tests use it to check that a secret is absent.
     pub fn mention(&self, bytes: &str) -> bool {
         let found = |haystack: &[u8]| {
             haystack.windows(bytes.len().max(1)).any(|window| window == bytes.as_bytes())
@@ -67,17 +68,17 @@ impl Headers {
         self.iter().any(|(name, value)| found(name) || found(value))
     }
 
-    /// Names and values, in order.
+    /// The names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.0.iter().map(|(name, value)| (name.as_slice(), value.as_slice()))
     }
 
-    /// Number of headers, repeated ones counted each time.
+    /// The number of headers. Repeated names count each time.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_repeated_values_is_the_one_that_is_read() {
+    fn reading_a_repeated_header_returns_the_first_value() {
         let headers = Headers::from([("a", "1"), ("a", "2")]);
         assert_eq!(headers.first(b"A"), Some(b"1".as_slice()));
     }

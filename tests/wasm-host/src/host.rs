@@ -1,4 +1,4 @@
-//! What a test holds: the host, and the requests that it sends.
+//! The API for tests: the host, and the requests that a test sends.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -12,21 +12,21 @@ use crate::filter_state::FilterState;
 use crate::headers::Headers;
 use crate::module;
 use crate::shared::Log;
-use crate::stream::{Ending, Outcome, StreamState};
+use crate::stream::{Ending, Outcome, Side, StreamState};
 use crate::vm::Vm;
 use crate::world::World;
 
-/// An Envoy with one filter. Cloning gives another handle to the same one.
+/// An Envoy with one filter. Clones refer to the same Envoy.
 ///
-/// Every method that runs the filter panics when the filter trapped, or did what Envoy would
-/// punish (a second reply, resuming what was not paused).
+/// Every method that runs the filter panics if the filter traps, or does something that is an error
+/// in Envoy (a second reply, resuming a request that is not paused).
 #[derive(Clone)]
 pub struct Host(Rc<RefCell<World>>);
 
-/// The filter refused a configuration; the last good one is still in force.
+/// The filter refused a configuration. The previous one stays active.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refused {
-    /// What the filter logged about it.
+    /// The filter's log lines about the refusal.
     pub logs: Vec<Log>,
 }
 
@@ -39,18 +39,18 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Host {
-    /// An Envoy with one worker and the built filter of that name, without a configuration yet.
-    /// Its control plane refuses connections.
+    /// Creates an Envoy with one worker and the built filter `filter`, without a configuration. Its
+    /// control plane refuses connections.
     pub fn load(filter: &str) -> Self {
         Self::load_with_workers(filter, 1)
     }
 
-    /// The same, with several workers.
+    /// Like [`Self::load`], with several workers.
     pub fn load_with_workers(filter: &str, workers: usize) -> Self {
         Self::start(World::new(module::built(filter), workers))
     }
 
-    /// The same, from a module in the text or the binary format.
+    /// Like [`Self::load_with_workers`], with a module in the text or binary format.
     pub fn from_module(wasm: &[u8], workers: usize) -> Self {
         Self::start(World::new(module::compile(wasm), workers))
     }
@@ -61,12 +61,12 @@ impl Host {
         host
     }
 
-    /// Gives the filter a configuration.
+    /// Applies a configuration to the filter.
     pub fn configure(&self, configuration: &str) -> Result<(), Refused> {
         self.configure_root("", configuration)
     }
 
-    /// Gives one of the module's filters, the one with that root id, a configuration.
+    /// Applies a configuration to the filter with this root id.
     pub fn configure_root(&self, root_id: &str, configuration: &str) -> Result<(), Refused> {
         let before = self.logs().len();
         let accepted = self.with(|world| world.configure(root_id, configuration.as_bytes()));
@@ -76,33 +76,33 @@ impl Host {
         Err(Refused { logs: self.logs().split_off(before) })
     }
 
-    /// Who answers the filter's calls from now on.
+    /// Sets the function that responds to the filter's calls.
     pub fn control_plane(&self, answer: impl FnMut(&Call) -> Answer + 'static) {
         self.0.borrow_mut().control_plane = Box::new(answer);
     }
 
-    /// Only these clusters exist: a call to another one is refused at once.
+    /// Sets the clusters that exist. A call to another cluster fails immediately.
     pub fn clusters(&self, names: &[&str]) {
         let names: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
         self.0.borrow().shared.borrow_mut().clusters = Some(names);
     }
 
-    /// The circuit breaker: more calls under way than this are refused at once.
+    /// Sets the circuit breaker. Calls fail immediately while this number of calls is in flight.
     pub fn max_calls(&self, calls: usize) {
         self.0.borrow().shared.borrow_mut().max_calls = Some(calls);
     }
 
-    /// A request without a body arrives at the first worker.
+    /// Sends a request without a body to the first worker.
     pub fn request(&self, headers: Headers) -> Stream {
         self.request_at(0, headers)
     }
 
-    /// A request without a body arrives at a worker, counted from 0.
+    /// Sends a request without a body to a worker. The first worker is 0.
     pub fn request_at(&self, worker: usize, headers: Headers) -> Stream {
         self.request_of("", worker, headers, Attributes::new())
     }
 
-    /// A request arrives at the filter with that root id, with what Envoy knows of it.
+    /// Sends a request with these attributes to the filter with this root id.
     pub fn request_of(
         &self,
         root_id: &str,
@@ -115,7 +115,7 @@ impl Host {
         Stream { host: self.clone(), vm, id }
     }
 
-    /// A connection arrives at the network filter with that root id, on the first worker.
+    /// Opens a connection to the network filter with this root id, on the first worker.
     pub fn connect(&self, root_id: &str, attributes: Attributes) -> Connection {
         let id = self.with_vm(1, |vm| vm.connect(root_id, attributes));
         Connection { host: self.clone(), vm: 1, id }
@@ -131,53 +131,53 @@ impl Host {
         look(&self.0.borrow().vms[vm])
     }
 
-    /// Does everything that can be done without time passing.
+    /// Processes all pending events. The clock does not advance.
     pub fn run(&self) {
         self.with(World::run);
     }
 
-    /// Lets time pass, with every tick, answer and timeout on the way.
+    /// Advances the clock by `time`, and processes every tick, response and timeout in between.
     pub fn advance(&self, time: Duration) {
         self.with(|world| world.advance(time));
     }
 
-    /// Somebody sets the wall clock back. Timers do not mind.
+    /// Sets the wall clock back. Timers are not affected.
     pub fn set_clock_back(&self, by: Duration) {
         self.0.borrow().shared.borrow_mut().set_back += by;
     }
 
-    /// Seconds since the Unix epoch, as the filter sees them.
+    /// The wall clock in seconds since the Unix epoch, as the filter reads it.
     pub fn unix_time(&self) -> u64 {
         self.0.borrow().shared.borrow().wall_clock().as_secs()
     }
 
-    /// Value of a counter or gauge over all machines, or how often a histogram was recorded; 0
-    /// when the filter did not define it.
+    /// The value of a counter or gauge, summed over all VMs, or the number of records of a
+    /// histogram. 0 if the filter did not define the metric.
     pub fn metric(&self, name: &str) -> u64 {
         self.0.borrow().shared.borrow().metrics.get(name).map_or(0, |metric| metric.value)
     }
 
-    /// Names of all metrics that the filter defined.
+    /// The names of all metrics that the filter defined.
     pub fn metric_names(&self) -> Vec<String> {
         self.0.borrow().shared.borrow().metric_names.clone()
     }
 
-    /// Everything that the filter logged, in order.
+    /// All log lines of the filter, in order.
     pub fn logs(&self) -> Vec<Log> {
         self.0.borrow().shared.borrow().logs.clone()
     }
 
-    /// Every call that the filter made, in order.
+    /// All calls of the filter, in order.
     pub fn calls(&self) -> Vec<Call> {
         self.0.borrow().shared.borrow().calls.clone()
     }
 
-    /// Number of calls that are not answered yet.
+    /// The number of calls in flight.
     pub fn calls_in_flight(&self) -> usize {
         self.0.borrow().shared.borrow().pending.len()
     }
 
-    /// Memory of the first worker's machine.
+    /// The memory size of the first worker's VM, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.0.borrow().vms.get(1).map_or(0, Vm::memory_bytes)
     }
@@ -188,7 +188,7 @@ impl Host {
         result
     }
 
-    /// Fails the test if the filter did what it must not.
+    /// Panics if the filter did something that is an error in Envoy.
     fn check(&self) {
         let faults = std::mem::take(&mut self.0.borrow().shared.borrow_mut().faults);
         assert!(faults.is_empty(), "the filter misbehaved: {}", faults.join("\n"));
@@ -218,6 +218,25 @@ impl Stream {
     /// when the request is over.
     pub fn respond(&self, headers: Headers) -> Option<Headers> {
         self.act(|vm, id| vm.response(id, headers))
+    }
+
+    /// What Envoy says of the stream from now on: `response.code_details`, say.
+    pub fn set_attribute(&self, name: &str, value: &str) {
+        self.act(|vm, id| {
+            if let Some(stream) = vm.state_mut().streams.get_mut(&id) {
+                stream.attributes.insert(name.to_owned(), value.into());
+            }
+        });
+    }
+
+    /// The client ends its request with these trailers. Returns them as the upstream gets them.
+    pub fn send_trailers(&self, trailers: Headers) -> Option<Headers> {
+        self.act(|vm, id| vm.trailers(id, Side::Downstream, trailers))
+    }
+
+    /// The upstream ends its response with these trailers. Returns them as the client gets them.
+    pub fn respond_with_trailers(&self, trailers: Headers) -> Option<Headers> {
+        self.act(|vm, id| vm.trailers(id, Side::Upstream, trailers))
     }
 
     /// The exchange ends as it should.

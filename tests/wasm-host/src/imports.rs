@@ -1,4 +1,4 @@
-//! The host calls of the ABI, as far as the filters use them.
+//! The host calls of the ABI that the filters use.
 
 mod general;
 mod http;
@@ -9,7 +9,7 @@ use wasmtime::{Caller, Linker};
 use crate::abi::Status;
 use crate::vm::VmState;
 
-/// Why a host call does not succeed: the filter is told, or the machine stops.
+/// The failure of a host call: a status for the filter, or a trap of the VM.
 pub(crate) enum Failure {
     Status(Status),
     Trap(wasmtime::Error),
@@ -23,7 +23,7 @@ impl From<Status> for Failure {
 
 pub(crate) type Hostcall<T = ()> = Result<T, Failure>;
 
-/// Defines one host call: a closure over the guest and its 32-bit arguments.
+/// Defines a host call as a closure over the guest and its 32-bit arguments.
 macro_rules! hostcall {
     ($linker:expr, $name:literal, |$guest:ident $(, $argument:ident: $type:ty)*| $body:expr) => {
         $linker.func_wrap(
@@ -48,7 +48,7 @@ pub(crate) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     sharing::define(linker)
 }
 
-/// Runs the body of a host call, and turns its result into what the filter gets.
+/// Runs the body of a host call, and converts its result to the ABI's status.
 fn finish(body: impl FnOnce() -> Hostcall) -> wasmtime::Result<i32> {
     match body() {
         Ok(()) => Ok(Status::Ok as i32),
@@ -57,7 +57,7 @@ fn finish(body: impl FnOnce() -> Hostcall) -> wasmtime::Result<i32> {
     }
 }
 
-/// The machine that made a host call, and its memory.
+/// The VM that made a host call, and its memory.
 pub(crate) struct Guest<'a>(Caller<'a, VmState>);
 
 impl Guest<'_> {
@@ -84,7 +84,7 @@ impl Guest<'_> {
         self.write(pointer, &value.to_le_bytes())
     }
 
-    /// Hands bytes over in memory that the filter allocates; nothing is a null pointer.
+    /// Copies bytes to memory that the filter allocates. No bytes are passed as a null pointer.
     pub(crate) fn give(&mut self, bytes: &[u8], pointer_at: u32, size_at: u32) -> Hostcall {
         let size = u32::try_from(bytes.len()).map_err(|_| Status::InternalFailure)?;
         let mut pointer = 0;

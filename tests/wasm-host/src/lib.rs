@@ -1,9 +1,9 @@
-//! A small, stateful proxy-wasm host on `wasmtime`, to test the filters as they are shipped.
+//! A small, stateful proxy-wasm host on `wasmtime`, for tests of the built filters.
 //!
-//! It loads a built `.wasm` file, gives it what Envoy gives it (ABI 0.2.1: contexts, header maps,
-//! HTTP calls, timers, shared data, queues, metrics, filter state), and lets a test look at what
-//! became of a request: forwarded where and with which headers, or answered with what. Tests
-//! assert such outcomes and never the order of host calls, so a filter may be rewritten freely.
+//! It loads a `.wasm` file and provides what Envoy provides (ABI 0.2.1: contexts, header maps, HTTP
+//! calls, timers, shared data, queues, metrics, filter state). A test checks the outcome of a
+//! request: the upstream and headers of a forwarded request, or the reply. Tests assert outcomes
+//! and never the order of host calls, so that the filters can be refactored freely.
 //!
 //! ```no_run
 //! use sandgate_wasm_host::{Answer, Headers, Host, Outcome};
@@ -16,28 +16,30 @@
 //! assert_ne!(request.outcome(), Outcome::Pending);
 //! ```
 //!
-//! # What it takes from Envoy
+//! # What works as in Envoy
 //!
-//! - A virtual machine for the main thread and one for each worker; a canary first tries each
-//!   configuration. A new configuration is a new root context in the same machine.
-//! - A module may hold several filters, told apart by their root ids: they share the machine.
-//! - Resuming, replying, resetting and closing happen after the filter's callback has returned.
-//! - A request's headers are gone once it was resumed: a filter that reads them then is told
+//! - The main thread and each worker have a virtual machine (VM). A canary VM tries each
+//!   configuration first. A new configuration is a new root context in the same VM.
+//! - A module may contain several filters with different root ids, which share a VM.
+//! - Resuming, replying, resetting and closing take effect after the filter's callback has
+//!   returned.
+//! - A request's headers are not readable after it was resumed: the host call returns
 //!   `BadArgument`, on which the SDK panics.
-//! - More than 256 replies in one callback are a fault: in Envoy they overflow the machine's stack.
-//! - A reply of the filter's own passes its response callback, as every response does.
-//! - HTTP calls belong to the root context, whoever made them. Failures come as 503 and 504
+//! - More than 256 replies in one callback are an error, because they would overflow the VM's stack
+//!   in Envoy.
+//! - The filter's own reply passes its response callback, as every response does.
+//! - HTTP calls belong to the root context, whichever context made them. Failures are 503 and 504
 //!   responses with a text body.
-//! - Shared data, queues and metrics are common to all machines; a queue wakes the machine that
-//!   registered it last, on a later turn.
+//! - All VMs share the shared data, queues and metrics. A queue wakes the VM that registered it
+//!   last, in a later iteration of the event loop.
 //!
-//! # What it does not do
+//! # What it does not support
 //!
-//! Bodies and trailers are not passed to the filter; there are no gRPC calls (a filter that makes
-//! one traps). Of a network filter's connections, only the client's bytes are passed to it. A machine
-//! that trapped stays dead, and the test fails with the trap's message and backtrace.
+//! Bodies and trailers are not passed to the filter. There are no gRPC calls: a filter that makes
+//! one traps. A network filter receives only the bytes of the client. A VM that trapped stays dead,
+//! and the test fails with the trap's message and backtrace.
 //!
-//! Time stands still unless a test calls [`Host::advance`].
+//! The clock advances only in [`Host::advance`].
 
 mod abi;
 mod connection;

@@ -1,4 +1,4 @@
-//! Finding built filters and compiling each of them once for a test program.
+//! Finds the built filters, and compiles each of them once per test program.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,12 @@ use std::sync::{Mutex, OnceLock};
 
 use wasmtime::{Config, Engine, Module};
 
-/// Where the built filters are, when they are not under the workspace's `target/filters`.
+/// The environment variable with the folder of the built filters. The default is the workspace's
+/// `target/filters`.
 const FILTERS_DIR: &str = "SANDGATE_FILTERS_DIR";
 
-/// The built filter of that name. Panics, and says what to do, when it was not built: a test that
-/// can't run must not look passed.
+/// Loads the built filter with this name. Panics with instructions if it was not built, because a
+/// test that can't run must not appear as passed.
 pub(crate) fn built(name: &str) -> Module {
     static MODULES: OnceLock<Mutex<BTreeMap<String, Module>>> = OnceLock::new();
     let mut modules =
@@ -27,7 +28,7 @@ pub(crate) fn built(name: &str) -> Module {
     module
 }
 
-/// Compiles a module that is given as bytes or as text.
+/// Compiles a module in the binary or text format.
 pub(crate) fn compile(wasm: &[u8]) -> Module {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     let engine = ENGINE.get_or_init(|| {

@@ -1,5 +1,5 @@
-//! What all virtual machines of one Envoy have in common: shared data, queues, metrics, logs, the
-//! clock, and the HTTP calls under way.
+//! The state that all VMs of an Envoy share: shared data, queues, metrics, logs, the clock, and the
+//! HTTP calls in flight.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -8,15 +8,15 @@ use crate::abi::Status;
 use crate::control_plane::{Call, Response};
 use crate::headers::Headers;
 
-/// Which virtual machine: 0 is the main thread's, `n` the n-th worker's.
+/// The id of a VM. 0 is the main thread's VM, `n` the VM of the n-th worker.
 pub(crate) type VmId = usize;
-/// The machine that only tries a configuration.
+/// The id of the VM that only tries a configuration.
 pub(crate) const CANARY: VmId = VmId::MAX;
 
-/// The wall clock when a host is made: 2026-11-01 00:00:00 UTC.
+/// The wall clock at the creation of a host: 2026-11-01 00:00:00 UTC.
 const EPOCH: Duration = Duration::from_secs(1_793_491_200);
 
-/// How urgent a log line is.
+/// The severity of a log line.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 #[expect(missing_docs, reason = "the levels that every logger has")]
 pub enum LogLevel {
@@ -31,26 +31,26 @@ pub enum LogLevel {
 /// A line that the filter logged.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Log {
-    /// How urgent it is.
+    /// The severity.
     pub level: LogLevel,
-    /// The line.
+    /// The text of the line.
     pub message: String,
 }
 
-/// A queue, and whom it wakes.
+/// A queue, and the root context that it wakes.
 struct Queue {
     items: VecDeque<Vec<u8>>,
     vm: VmId,
     root: u32,
 }
 
-/// One metric; the ABI's numbers for the kinds.
+/// A metric. The numbers of the kinds are the ABI's.
 pub(crate) struct Metric {
     pub(crate) kind: u32,
     pub(crate) value: u64,
 }
 
-/// A call that was dispatched and not answered yet.
+/// A call in flight.
 pub(crate) struct PendingCall {
     pub(crate) vm: VmId,
     pub(crate) root: u32,
@@ -60,37 +60,37 @@ pub(crate) struct PendingCall {
     pub(crate) progress: Progress,
 }
 
-/// How far a call has come.
+/// The state of a call in flight.
 pub(crate) enum Progress {
-    /// The control plane has not seen it.
+    /// The control plane has not received the call.
     Sent,
-    /// The control plane is to be asked again, at the latest at that time.
+    /// The control plane is asked again, at the latest at this time.
     Held(Duration),
-    /// The answer arrives at that time; `None` is an end without a response.
+    /// The response arrives at this time. `None` means that the call ends without a response.
     Answered(Duration, Option<Response>),
-    /// Nothing comes back.
+    /// No response arrives.
     Silent,
 }
 
 #[derive(Default)]
 pub(crate) struct Shared {
-    /// Time since the host was made.
+    /// The time since the host was created.
     pub(crate) clock: Duration,
-    /// How far the wall clock was set back since.
+    /// The total time by which the wall clock was set back.
     pub(crate) set_back: Duration,
     pub(crate) metrics: BTreeMap<String, Metric>,
-    /// Names of metrics in the order of their numbers.
+    /// The names of the metrics, ordered by their numbers.
     pub(crate) metric_names: Vec<String>,
     pub(crate) logs: Vec<Log>,
     pub(crate) calls: Vec<Call>,
     pub(crate) pending: Vec<PendingCall>,
-    /// Queues with something new: machine, root context, queue.
+    /// Queues with new items: VM, root context, queue.
     pub(crate) ready: VecDeque<(VmId, u32, u32)>,
-    /// What a filter must not do, and did.
+    /// Errors of the filter, which fail the test.
     pub(crate) faults: Vec<String>,
-    /// Clusters that exist; all, when there is no list.
+    /// The clusters that exist. `None` means that all exist.
     pub(crate) clusters: Option<BTreeSet<String>>,
-    /// Calls that the cluster's circuit breaker lets through at once.
+    /// The number of simultaneous calls that the circuit breaker allows.
     pub(crate) max_calls: Option<usize>,
     data: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
     last_cas: u32,
@@ -114,7 +114,7 @@ impl Shared {
         self.data.get(key).cloned().ok_or(Status::NotFound)
     }
 
-    /// A missing key takes any `cas`, as in Envoy.
+    /// As in Envoy, any `cas` is accepted for a key that does not exist.
     pub(crate) fn set_data(
         &mut self,
         key: Vec<u8>,
@@ -131,7 +131,7 @@ impl Shared {
 
     // --- Queues ---
 
-    /// The last one to register a name is the one that is woken; what is queued stays.
+    /// The last root context that registers a name is woken. Queued items stay.
     pub(crate) fn register_queue(&mut self, name: Vec<u8>, vm: VmId, root: u32) -> u32 {
         let queue = *self.queue_names.entry(name).or_insert_with(|| {
             self.queues.push(Queue { items: VecDeque::new(), vm, root });
@@ -169,7 +169,7 @@ impl Shared {
 
     // --- Calls ---
 
-    /// Takes a call, or refuses it where Envoy would.
+    /// Accepts a call, or refuses it as Envoy would.
     pub(crate) fn dispatch(
         &mut self,
         (vm, root): (VmId, u32),
@@ -195,7 +195,7 @@ impl Shared {
             waited: Duration::ZERO,
             worker: vm.checked_sub(1),
         };
-        // What a canary sends is cancelled before it leaves.
+        // Envoy cancels a canary's calls before it sends them.
         if vm != CANARY {
             self.calls.push(call.clone());
         }
@@ -210,7 +210,7 @@ impl Shared {
         Ok(self.tokens)
     }
 
-    /// A root context is gone, and its calls with it.
+    /// Cancels the calls of a root context that has ended, or of the whole VM.
     pub(crate) fn cancel_calls(&mut self, vm: VmId, root: Option<u32>) {
         self.pending
             .retain(|pending| pending.vm != vm || root.is_some_and(|root| pending.root != root));
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_cas_is_refused_and_a_missing_key_takes_any() {
+    fn a_stale_cas_is_refused_and_a_missing_key_accepts_any_cas() {
         let mut shared = Shared::default();
         shared.set_data(b"k".to_vec(), b"1".to_vec(), 77).unwrap();
         let (_, cas) = shared.data(b"k").unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_to_register_a_queue_is_woken_and_nothing_queued_is_lost() {
+    fn the_last_context_that_registers_a_queue_is_woken_and_no_item_is_lost() {
         let mut shared = Shared::default();
         let queue = shared.register_queue(b"q".to_vec(), 1, 10);
         shared.enqueue(queue, b"first".to_vec()).unwrap();

@@ -1,4 +1,4 @@
-//! One HTTP request on its way through the filter, and what became of it.
+//! An HTTP request that passes through the filter, and its outcome.
 
 use std::collections::BTreeMap;
 
@@ -6,44 +6,43 @@ use crate::connection::Attributes;
 use crate::filter_state::{DYNAMIC_HOST, DYNAMIC_PORT, FilterState, LifeSpan};
 use crate::headers::Headers;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The filter holds it.
+    /// The filter holds the request.
     Pending,
-    /// The filter let it pass.
+    /// The filter forwarded the request.
     Forwarded(Forwarded),
-    /// The filter answered it.
+    /// The filter sent a reply.
     Replied(Reply),
-    /// The filter broke it off.
+    /// The filter reset the request.
     Reset,
-    /// The client went away.
+    /// The client aborted the request.
     Aborted,
 }
 
-/// A request as it leaves the filter.
+/// A forwarded request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forwarded {
-    /// `address:port` that the dynamic forward proxy connects to; `None` when the filter left
-    /// the black hole in place that stands in front of it, so that only a route to a fixed
-    /// cluster carries the request anywhere.
+    /// The `address:port` that the dynamic forward proxy connects to. `None` if the filter left the
+    /// black hole in place, so that only a route to a static cluster can forward the request.
     pub upstream: Option<String>,
-    /// Headers that the upstream sees.
+    /// The headers that the upstream receives.
     pub headers: Headers,
 }
 
-/// An answer as the client gets it.
+/// A reply as the client receives it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// `:status`.
+    /// The status.
     pub status: u16,
-    /// Its headers.
+    /// The headers.
     pub headers: Headers,
-    /// Its body, as text.
+    /// The body as text.
     pub body: String,
 }
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Ending {
     Replied(Reply),
@@ -52,25 +51,34 @@ pub(crate) enum Ending {
     Completed,
 }
 
+/// Who sends trailers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    Downstream,
+    Upstream,
+}
+
 /// What stands in the filter state before the filter: an upstream that leads nowhere.
 const BLACK_HOLE: &str = "black-hole.invalid";
 
-/// A request's state, as Envoy keeps it.
+/// The state of a request in Envoy.
 #[derive(Debug)]
 pub(crate) struct StreamState {
     pub(crate) root: u32,
     pub(crate) attributes: Attributes,
     pub(crate) request: Headers,
-    /// Whether the filter may look at the request's headers now.
+    /// Whether the filter may read the request headers now.
     pub(crate) request_readable: bool,
     pub(crate) response: Headers,
-    /// Whether the filter may look at the response's headers now.
+    /// Whether the filter may read the response headers now.
     pub(crate) response_readable: bool,
     pub(crate) response_started: bool,
+    /// Trailers that the filter may look at now, and of which side they are.
+    pub(crate) trailers: Option<(Side, Headers)>,
     pub(crate) paused: bool,
-    /// The filter has made a reply; Envoy takes no second one.
+    /// The filter has sent a reply. Envoy accepts no second one.
     pub(crate) reply_held: bool,
-    /// In the access-log phase both header maps can be read, never changed.
+    /// In the access log phase, both header maps can be read but not changed.
     pub(crate) logging: bool,
     pub(crate) filter_state: BTreeMap<String, FilterState>,
     pub(crate) properties: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -90,6 +98,7 @@ impl StreamState {
             response: Headers::new(),
             response_readable: false,
             response_started: false,
+            trailers: None,
             paused: false,
             reply_held: false,
             logging: false,
@@ -103,7 +112,7 @@ impl StreamState {
         }
     }
 
-    /// The filter let the request pass: what it says now is what counts.
+    /// Forwards the request with the current headers and filter state.
     pub(crate) fn forward(&mut self) {
         self.paused = false;
         self.request_readable = false;
@@ -123,7 +132,7 @@ impl StreamState {
         }
     }
 
-    /// The headers and body that Envoy makes out of a reply of the filter's.
+    /// The headers and the body that Envoy generates from a reply of the filter.
     pub(crate) fn local_reply(&self, reply: &LocalReply) -> (Headers, String) {
         let head = self.request.first(b":method") == Some(b"HEAD");
         let body = String::from_utf8_lossy(&reply.body).into_owned();
@@ -157,8 +166,8 @@ impl StreamState {
         (headers, if head { String::new() } else { body })
     }
 
-    /// Exactly `application/grpc`, or `application/grpc+something`: Envoy takes neither parameters
-    /// nor capital letters for gRPC.
+    /// Whether the content type is exactly `application/grpc` or starts with `application/grpc+`.
+    /// Envoy accepts neither parameters nor upper case for gRPC.
     fn is_grpc(&self) -> bool {
         self.request
             .first(b"content-type")
@@ -167,7 +176,7 @@ impl StreamState {
     }
 }
 
-/// A reply as the filter asks for it.
+/// A reply that the filter requests.
 #[derive(Debug)]
 pub(crate) struct LocalReply {
     pub(crate) status: u32,
@@ -176,7 +185,7 @@ pub(crate) struct LocalReply {
     pub(crate) grpc_status: Option<i32>,
 }
 
-/// A message as gRPC wants it in a header: printable ASCII but `%` stays as it is.
+/// Encodes a gRPC message for a header. Printable ASCII except `%` stays unchanged.
 fn percent_encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
@@ -186,7 +195,7 @@ fn percent_encoded(text: &str) -> String {
         .collect()
 }
 
-/// What a status means to a gRPC client.
+/// The gRPC status for an HTTP status.
 fn grpc_status(http: u32) -> i32 {
     match http {
         200 => 0,

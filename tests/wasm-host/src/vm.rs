@@ -1,4 +1,4 @@
-//! One virtual machine: a filter's memory, its contexts, and calls into it.
+//! A virtual machine (VM): a filter's memory, its contexts, and the calls to its callbacks.
 
 mod lifecycle;
 mod network;
@@ -16,11 +16,11 @@ use crate::imports;
 use crate::shared::{Shared, VmId};
 use crate::stream::{LocalReply, StreamState};
 
-/// Envoy sends the replies of one callback inside each other, back through the filter's response
-/// callback each time: its V8 was seen to run out of stack at 304.
+/// The maximum number of replies in one callback. Envoy sends them recursively, each through the
+/// filter's response callback; its V8 ran out of stack at 304 in a measurement.
 const REPLIES_MAX: usize = 256;
 
-/// What a filter asked for, to be done once its callback has returned.
+/// A request of the filter, which is executed after its callback has returned.
 #[derive(Debug)]
 pub(crate) enum Action {
     Resume(u32),
@@ -32,47 +32,50 @@ pub(crate) enum Action {
     RootDone(u32),
 }
 
-/// A root context: one configuration of the filter.
+/// A root context: one configuration of a filter.
 #[derive(Debug, Default)]
 pub(crate) struct Root {
-    /// Which of the module's filters it is.
+    /// The root id, which selects one of the module's filters.
     pub(crate) root_id: String,
-    /// New requests go to the current root; an older one lives until its last request ends.
+    /// Whether new requests use this root context. Other root contexts exist until their last
+    /// request ends.
     pub(crate) current: bool,
     pub(crate) tick_period: Option<Duration>,
     pub(crate) next_tick: Option<Duration>,
-    /// `on_done` said that it was not done yet.
+    /// Whether `on_done` returned that the context is not done.
     pub(crate) lingering: bool,
 }
 
-/// What the host calls see of the machine that made them.
+/// The state of a VM that the host calls use.
 pub(crate) struct VmState {
     pub(crate) id: VmId,
     pub(crate) shared: Rc<RefCell<Shared>>,
     pub(crate) memory: Option<Memory>,
     pub(crate) allocate: Option<TypedFunc<u32, u32>>,
-    /// Context whose callback runs, and the one that the filter chose to act for; 0 is none.
+    /// The context whose callback runs, and the effective context that the filter set. 0 means
+    /// none.
     pub(crate) running: u32,
     pub(crate) effective: u32,
     pub(crate) roots: BTreeMap<u32, Root>,
-    /// Requests with a context in the machine, and those that had one.
+    /// The requests with a context in the VM, and the requests that had one.
     pub(crate) streams: BTreeMap<u32, StreamState>,
     pub(crate) finished: BTreeMap<u32, StreamState>,
-    /// Connections, likewise.
+    /// The connections with a context in the VM, and the connections that had one.
     pub(crate) connections: BTreeMap<u32, ConnectionState>,
     pub(crate) disconnected: BTreeMap<u32, ConnectionState>,
     pub(crate) actions: VecDeque<Action>,
-    /// A reply was made in this callback: what it returns no longer counts.
+    /// The filter sent a reply in this callback, so the callback's return value is ignored.
     pub(crate) stop_iteration: bool,
-    /// The root context that is being told of a response, and the response.
+    /// The root context that receives a response, and the response.
     pub(crate) call_response: Option<(u32, Response)>,
-    /// Only there while a root context is configured.
+    /// The configuration, while a root context is being configured.
     pub(crate) configuration: Option<Vec<u8>>,
     next_context: u32,
 }
 
 impl VmState {
-    /// The context that host calls are about. One that is gone falls back to the running one.
+    /// The context that host calls refer to. If the effective context no longer exists, it is the
+    /// running one.
     pub(crate) fn context(&self) -> u32 {
         if self.effective != 0 && self.has_context(self.effective) {
             self.effective
@@ -81,7 +84,7 @@ impl VmState {
         }
     }
 
-    /// The root context of that context.
+    /// The root context of a context.
     pub(crate) fn root_of(&self, context: u32) -> u32 {
         let of_stream = self.streams.get(&context).map(|stream| stream.root);
         let of_connection = || self.connections.get(&context).map(|connection| connection.root);
@@ -100,11 +103,11 @@ impl VmState {
     }
 }
 
-/// A filter in its virtual machine.
+/// A filter in its VM.
 pub(crate) struct Vm {
     store: Store<VmState>,
     instance: Instance,
-    /// The trap that killed it.
+    /// The trap that ended the VM.
     dead: Option<String>,
 }
 
@@ -131,7 +134,7 @@ impl Vm {
         let mut store = Store::new(module.engine(), state);
         let mut linker = Linker::new(module.engine());
         imports::define(&mut linker)
-            // The SDK imports calls that a filter never makes. One that it makes traps.
+            // The SDK imports host calls that the filters never make. They are defined as traps.
             .and_then(|()| linker.define_unknown_imports_as_traps(module))
             .unwrap_or_else(|error| panic!("host calls: {error:?}"));
         let instance = linker
@@ -158,14 +161,14 @@ impl Vm {
         self.store.data_mut()
     }
 
-    /// Size of the machine's memory; it never shrinks.
+    /// The size of the VM's memory in bytes. It never shrinks.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.state().memory.map_or(0, |memory| memory.data_size(&self.store))
     }
 
-    /// Calls into the filter for a context, and then does what it asked for meanwhile. Returns
-    /// what the callback returned, and `Pause` when that no longer counts. A callback that the
-    /// filter does not have returns 0, and so does a machine that is dead.
+    /// Calls a callback for a context, and then executes the filter's requests. Returns the
+    /// callback's return value, or `Pause` if the return value is ignored. Returns 0 if the filter
+    /// does not have the callback, or if the VM has trapped.
     pub(crate) fn invoke(&mut self, callback: &str, context: u32, arguments: &[u32]) -> u32 {
         if self.dead.is_some() {
             return 0;
@@ -179,7 +182,7 @@ impl Vm {
         self.state_mut().running = context;
         self.state_mut().effective = 0;
         if let Err(error) = function.call(&mut self.store, &arguments, &mut results) {
-            self.die(callback, &error);
+            self.trap(callback, &error);
             return 0;
         }
         let stopped = std::mem::take(&mut self.state_mut().stop_iteration);
@@ -188,9 +191,9 @@ impl Vm {
         let replies = self.state().actions.iter().filter(|it| matches!(it, Action::Reply(..)));
         let replies = replies.count();
         if replies > REPLIES_MAX {
-            let story =
+            let message =
                 format!("it made {replies} replies in one callback, more than Envoy's stack holds");
-            self.state().shared.borrow_mut().fault(story);
+            self.state().shared.borrow_mut().fault(message);
         }
         while let Some(action) = self.state_mut().actions.pop_front() {
             self.perform(action);
@@ -199,16 +202,16 @@ impl Vm {
         if stopped { 1 } else { returned }
     }
 
-    fn die(&mut self, callback: &str, error: &wasmtime::Error) {
+    fn trap(&mut self, callback: &str, error: &wasmtime::Error) {
         let shared = Rc::clone(&self.state().shared);
         let mut shared = shared.borrow_mut();
-        let last_words: Vec<String> =
+        let last_lines: Vec<String> =
             shared.logs.iter().rev().take(3).rev().map(|log| log.message.clone()).collect();
-        let story = format!(
-            "the filter trapped in {callback}: {error:?}\nits last log lines: {last_words:#?}"
+        let message = format!(
+            "the filter trapped in {callback}: {error:?}\nits last log lines: {last_lines:#?}"
         );
-        shared.fault(story.clone());
-        self.dead = Some(story);
+        shared.fault(message.clone());
+        self.dead = Some(message);
         self.state_mut().actions.clear();
     }
 }

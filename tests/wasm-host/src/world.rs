@@ -1,4 +1,5 @@
-//! The event loop: what Envoy's threads do, on one thread and with a clock that a test moves.
+//! The event loop: the work of Envoy's threads, on one thread and with a clock that a test
+//! advances.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,15 +11,16 @@ use crate::control_plane::{Answer, Call, Kind, timed_out};
 use crate::shared::{CANARY, PendingCall, Progress, Shared};
 use crate::vm::Vm;
 
-/// Answers the filter's calls.
+/// Responds to the filter's calls.
 pub(crate) type ControlPlane = Box<dyn FnMut(&Call) -> Answer>;
 
-/// More turns without an end than any test needs: the filter goes round in circles.
-const TURNS: usize = 1_000_000;
+/// The maximum number of iterations without a pause. No test needs more, so the filter is in an
+/// endless loop.
+const MAX_ITERATIONS: usize = 1_000_000;
 
 pub(crate) struct World {
     pub(crate) shared: Rc<RefCell<Shared>>,
-    /// The main thread's machine, then the workers'.
+    /// The main thread's VM, followed by the workers' VMs.
     pub(crate) vms: Vec<Vm>,
     pub(crate) control_plane: ControlPlane,
     module: Module,
@@ -32,8 +34,8 @@ impl World {
         Self { shared, vms, control_plane, module }
     }
 
-    /// Tries a configuration of the filter with that root id in a canary, and gives it to every
-    /// machine if it is accepted.
+    /// Tries a configuration of the filter with this root id in a canary VM, and applies it to
+    /// every VM if the canary accepts it.
     pub(crate) fn configure(&mut self, root_id: &str, configuration: &[u8]) -> bool {
         let mut canary = Vm::new(CANARY, &self.module, Rc::clone(&self.shared));
         let accepted = canary.configure(root_id, configuration);
@@ -44,24 +46,24 @@ impl World {
         for vm in &mut self.vms {
             if !vm.configure(root_id, configuration) {
                 let mut shared = self.shared.borrow_mut();
-                shared.fault("a machine refused a configuration that the canary had accepted");
+                shared.fault("a VM refused a configuration that the canary VM had accepted");
             }
         }
         true
     }
 
-    /// Does everything that can be done now.
+    /// Processes all pending events.
     pub(crate) fn run(&mut self) {
         self.ask_held(|_| true);
-        for _ in 0..TURNS {
-            if !self.turn() {
+        for _ in 0..MAX_ITERATIONS {
+            if !self.run_once() {
                 return;
             }
         }
         panic!("the filter does not come to rest");
     }
 
-    /// Lets time pass, with everything that happens on the way.
+    /// Advances the clock by `time`, and processes all events in between.
     pub(crate) fn advance(&mut self, time: Duration) {
         let target = self.now() + time;
         self.run();
@@ -71,7 +73,7 @@ impl World {
             for vm in &mut self.vms {
                 vm.tick(next);
             }
-            while self.turn() {}
+            while self.run_once() {}
         }
         self.shared.borrow_mut().clock = target;
         self.run();
@@ -81,8 +83,8 @@ impl World {
         self.shared.borrow().clock
     }
 
-    /// One thing that waits to be done; `false` when nothing does.
-    fn turn(&mut self) -> bool {
+    /// Processes one pending event. Returns `false` if there is none.
+    fn run_once(&mut self) -> bool {
         let ready = self.shared.borrow_mut().ready.pop_front();
         if let Some((vm, root, queue)) = ready {
             if let Some(vm) = self.vms.get_mut(vm) {
@@ -93,13 +95,13 @@ impl World {
         self.ask_sent() || self.answer_one()
     }
 
-    /// Shows the control plane the calls that it has not seen.
+    /// Passes the new calls to the control plane.
     fn ask_sent(&mut self) -> bool {
         let sent = |pending: &PendingCall| matches!(pending.progress, Progress::Sent);
         self.ask(sent)
     }
 
-    /// Asks the control plane again about calls that it holds.
+    /// Asks the control plane again about held calls.
     fn ask_held(&mut self, due: impl Fn(Duration) -> bool) {
         self.ask(|pending| matches!(pending.progress, Progress::Held(until) if due(until)));
     }
@@ -134,7 +136,7 @@ impl World {
         !calls.is_empty()
     }
 
-    /// Delivers the answer that is due first.
+    /// Delivers the response that is due first.
     fn answer_one(&mut self) -> bool {
         let now = self.now();
         let mut shared = self.shared.borrow_mut();
@@ -158,7 +160,8 @@ impl World {
         true
     }
 
-    /// When something happens by itself: a tick, an answer, a timeout, the end of a hold.
+    /// The time of the next event that is not caused by a test: a tick, a response, a timeout, or
+    /// the end of a hold.
     fn next_event(&self) -> Option<Duration> {
         let shared = self.shared.borrow();
         let held = shared.pending.iter().filter_map(|pending| match pending.progress {
@@ -170,7 +173,7 @@ impl World {
     }
 }
 
-/// When a call ends: with its answer, or because its time is up.
+/// The time at which a call ends: by its response, or by its timeout.
 fn due(pending: &PendingCall) -> Option<Duration> {
     let answered = match &pending.progress {
         Progress::Answered(at, _) => Some(*at),

@@ -56,6 +56,7 @@ struct Request<'a> {
 #[derive(Serialize)]
 struct Subject<'a> {
     id: &'a str,
+    placement: u64,
     name: Option<&'a str>,
     organization_id: &'a str,
     project_id: &'a str,
@@ -124,13 +125,16 @@ pub(super) async fn attempt(
     sandbox: &Sandbox,
     sidecar_tokens: &[String],
 ) -> Attempt {
-    // A sandbox is resumed at most once in each generation, and suspended at most once.
-    let idempotency_key = format!("{}-{}-{}", sandbox.id, action.name(), sandbox.generation);
+    // Every resume has a placement of its own, after one that failed too. After a suspension that was
+    // refused the sandbox is in the same placement, in another generation.
+    let idempotency_key =
+        format!("{}-{}-{}-{}", sandbox.id, action.name(), sandbox.placement, sandbox.generation);
     let request = Request {
         action,
         idempotency_key: &idempotency_key,
         sandbox: Subject {
             id: sandbox.id.as_str(),
+            placement: sandbox.placement,
             name: sandbox.name.as_ref().map(crate::model::SandboxName::as_str),
             organization_id: &sandbox.organization_id,
             project_id: &sandbox.project_id,

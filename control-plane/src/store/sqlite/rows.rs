@@ -13,7 +13,7 @@ use crate::store::{Result, StoreError};
 /// Columns that [`sandbox`] reads, of `sandboxes s` joined with `projects p`.
 pub(super) const SANDBOX: &str = "s.sequence, s.id, s.name, p.organization_id, s.project_id, \
      s.state, s.address, s.generation, s.exposed_ports, s.public, s.auto_resume, s.spec, s.created_at, \
-     s.network, s.network_revision \
+     s.network, s.network_revision, s.placement, s.unconfirmed \
      FROM sandboxes s JOIN projects p ON p.id = s.project_id";
 
 pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
@@ -41,6 +41,8 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
         created_at: time(row.get(12)?),
         network: network(&row.get::<_, String>(13)?)?,
         network_revision: super::unsigned(row.get(14)?)?,
+        placement: super::unsigned(row.get(15)?)?,
+        unconfirmed: row.get(16)?,
         id: SandboxId::parse(&id).ok_or_else(|| corrupt("id", &id))?,
     })
 }

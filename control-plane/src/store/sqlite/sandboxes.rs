@@ -49,7 +49,11 @@ impl Sandboxes for SqliteStore {
             audit::record(tx, &made, &nothing, &new.principal, now)?;
             audit::record_network(tx, &made, &NetworkPolicy::default(), &new.principal, now)?;
             let revision = record(tx, &made, None)?;
-            Ok(Committed { value: made, revision })
+            tx.execute(
+                "UPDATE sandboxes SET placement = ?2 WHERE id = ?1",
+                params![new.id.as_str(), signed(revision)?],
+            )?;
+            Ok(Committed { value: Sandbox { placement: revision, ..made }, revision })
         })
     }
 
@@ -86,6 +90,25 @@ impl Sandboxes for SqliteStore {
             let sql = format!("SELECT {} WHERE s.state = ?1 ORDER BY s.sequence", rows::SANDBOX);
             let mut query = tx.prepare_cached(&sql)?;
             query.query_and_then([state_name(state)], rows::sandbox)?.collect()
+        })
+    }
+
+    fn unconfirmed_suspensions(&self) -> Result<Vec<Sandbox>> {
+        self.read(|tx| {
+            let sql =
+                format!("SELECT {} WHERE s.unconfirmed = 1 ORDER BY s.sequence", rows::SANDBOX);
+            let mut query = tx.prepare_cached(&sql)?;
+            query.query_and_then([], rows::sandbox)?.collect()
+        })
+    }
+
+    fn confirm_suspension(&self, id: &SandboxId, generation: u64) -> Result<()> {
+        self.write(|tx| {
+            tx.execute(
+                "UPDATE sandboxes SET unconfirmed = 0 WHERE id = ?1 AND generation = ?2",
+                params![id.as_str(), signed(generation)?],
+            )?;
+            Ok(())
         })
     }
 
@@ -146,34 +169,49 @@ impl Sandboxes for SqliteStore {
             let Some(before) = found.filter(|sandbox| from.contains(&sandbox.state)) else {
                 return Ok(None);
             };
-            let (state, address, displaced) = match step {
+            let (step, address, displaced) = match step {
                 Transition::Running(address) => {
                     let address = address.to_canonical();
                     let displaced = self.displace(tx, address, id, now)?;
-                    (step.state(), Some(address), displaced)
+                    (step, Some(address), displaced)
                 }
                 Transition::RunningStill(address) => {
                     let address = address.to_canonical();
                     if at(tx, address)?.is_none_or(|other| other.id == *id) {
-                        (step.state(), Some(address), None)
+                        (step, Some(address), None)
                     } else {
-                        (SandboxState::Suspended, None, None)
+                        (Transition::SuspendedUnconfirmed, None, None)
                     }
                 }
-                Transition::Pending | Transition::Suspending | Transition::Suspended => {
-                    (step.state(), None, None)
-                }
+                Transition::Pending
+                | Transition::Suspending
+                | Transition::Suspended
+                | Transition::SuspendedUnconfirmed => (step, None, None),
             };
             let revision = record(tx, &before, None)?;
-            // The revision is unique and grows, which is what a generation must do.
+            // The revision is unique and grows, which is what both numbers must do.
             let generation = if address.is_some() { revision } else { before.generation };
+            let moved = before.address.is_some() && address.is_some();
+            let begins = step == Transition::Pending || moved;
+            let placement = if begins { revision } else { before.placement };
+            let unconfirmed = match step {
+                Transition::SuspendedUnconfirmed => true,
+                Transition::Running(_) | Transition::RunningStill(_) => false,
+                // A resume that fails confirms nothing.
+                Transition::Pending | Transition::Suspending | Transition::Suspended => {
+                    before.unconfirmed
+                }
+            };
             tx.execute(
-                "UPDATE sandboxes SET state = ?2, address = ?3, generation = ?4 WHERE id = ?1",
+                "UPDATE sandboxes SET state = ?2, address = ?3, generation = ?4, placement = ?5, \
+                 unconfirmed = ?6 WHERE id = ?1",
                 params![
                     id.as_str(),
-                    state_name(state),
+                    state_name(step.state()),
                     address.map(|address| address.to_string()),
                     signed(generation)?,
+                    signed(placement)?,
+                    unconfirmed,
                 ],
             )?;
             let sandbox = require(tx, id)?;
@@ -261,7 +299,7 @@ impl SqliteStore {
         }
         record(tx, &before, None)?;
         tx.execute(
-            "UPDATE sandboxes SET state = 'suspended', address = NULL WHERE id = ?1",
+            "UPDATE sandboxes SET state = 'suspended', address = NULL, unconfirmed = 1 WHERE id = ?1",
             [before.id.as_str()],
         )?;
         require(tx, &before.id).map(Some)
@@ -276,7 +314,8 @@ impl SqliteStore {
     ) -> Result<Committed<Sandbox>> {
         names::release(tx, before, self.held_names, now)?;
         tx.execute(
-            "UPDATE sandboxes SET state = 'terminated', address = NULL, name = NULL WHERE id = ?1",
+            "UPDATE sandboxes SET state = 'terminated', address = NULL, name = NULL, unconfirmed = 0 \
+             WHERE id = ?1",
             [before.id.as_str()],
         )?;
         let closed = Sandbox {
@@ -284,6 +323,7 @@ impl SqliteStore {
             address: None,
             exposed_ports: ExposedPorts::default(),
             allow_unauthenticated_access: false,
+            unconfirmed: false,
             ..before.clone()
         };
         let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);

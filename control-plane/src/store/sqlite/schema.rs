@@ -7,7 +7,7 @@ use crate::random;
 use crate::store::{Result, StoreError};
 
 /// One script for each format; never edit one that was released, add one.
-const STEPS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
+const STEPS: [&str; 4] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4];
 
 const FORMAT_1: &str = "
 CREATE TABLE meta (
@@ -125,6 +125,16 @@ CREATE UNIQUE INDEX live_addresses ON sandboxes (address) WHERE address IS NOT N
 CREATE INDEX name_holds_of_project ON name_holds (project_id, held_until);
 ";
 
+/// What the platform that runs sandboxes is told and has confirmed. A platform hears of the placement
+/// of a sandbox that runs already when the sandbox is resumed.
+const FORMAT_4: &str = "
+ALTER TABLE sandboxes ADD COLUMN placement INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sandboxes ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0
+    CHECK (unconfirmed IN (0, 1));
+UPDATE sandboxes SET placement = generation;
+CREATE INDEX sandboxes_unconfirmed ON sandboxes (sequence) WHERE unconfirmed = 1;
+";
+
 /// Brings the file to the newest format and returns its epoch.
 pub(super) fn migrate(connection: &mut Connection, now: Timestamp) -> Result<String> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -166,7 +176,7 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut connection, Timestamp::from_millis(0)).unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 99, known: 3 }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 4 }), "{error}");
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).unwrap();
         assert_eq!(tables, 0);

@@ -1,38 +1,41 @@
-//! The server name in a ClientHello that may come in parts.
+//! The server name of a ClientHello. The ClientHello may arrive in parts.
 
 use super::super::facts::NameFact;
 
-/// The first byte of TLS: the content type of a handshake record, or of an alert (RFC 8446, section 5.1).
+/// The first byte of a TLS record: the content type of a handshake or of an alert (RFC 8446,
+/// section 5.1).
 const HANDSHAKE: u8 = 22;
 const ALERT: u8 = 21;
-/// A ClientHello among handshake messages (RFC 8446, section 4).
+/// The message type of a ClientHello (RFC 8446, section 4).
 const CLIENT_HELLO: u8 = 1;
-/// The extension `server_name`, and a name of type `host_name` in it (RFC 6066, section 3).
+/// The extension `server_name`, and its name type `host_name` (RFC 6066, section 3).
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 
-/// What a connection shows that starts with some bytes.
+/// What the first bytes of a connection show.
 pub(super) enum Shown {
-    /// TLS, with this server name.
+    /// TLS with this server name.
     Name(NameFact),
-    /// It goes on, and tells nothing before it has at least so many bytes.
+    /// The bytes are an incomplete ClientHello. A result needs at least `least` bytes in total.
     Incomplete { least: usize },
-    /// It is no TLS that any server would take.
+    /// The bytes are not TLS that any server accepts.
     NoTls,
 }
 
-/// Some servers take a first record of any low version, or an alert before the ClientHello. No client that
-/// means well sends that: its name counts as one that is not understood.
-pub(super) fn shown(bytes: &[u8]) -> Shown {
+/// Parses the first bytes of a connection. Some servers accept a first record of any low version,
+/// or an alert before the ClientHello. No ordinary client sends these, so their server name counts
+/// as not parsable.
+pub(super) fn parse(bytes: &[u8]) -> Shown {
     let odd = |is_tls| if is_tls { Shown::Name(NameFact::Unparsable) } else { Shown::NoTls };
     match *bytes {
         [] | [HANDSHAKE | ALERT] => Shown::Incomplete { least: bytes.len() + 1 },
         [HANDSHAKE, 3, ..] => match client_hello(bytes) {
             Ok(hello) => Shown::Name(server_name(&hello).unwrap_or(NameFact::Unparsable)),
             Err(Missing::Bytes(more)) => Shown::Incomplete { least: bytes.len() + more },
-            Err(Missing::Sense) => odd(true),
+            Err(Missing::NotClientHello) => odd(true),
         },
-        // Two more: the message, and the first byte of its length.
+        // The two bytes after the record header: the message type, and the first byte of the
+        // message length.
         [HANDSHAKE, ..0x10, _, _, _, message, length, ..] => {
             odd(message == CLIENT_HELLO && length == 0)
         }
@@ -43,16 +46,16 @@ pub(super) fn shown(bytes: &[u8]) -> Shown {
     }
 }
 
-/// Why there is no ClientHello.
+/// The reason why there is no complete ClientHello.
 #[derive(Clone, Copy)]
 enum Missing {
-    /// It goes on: so many bytes at least.
+    /// The ClientHello is incomplete. At least this many more bytes are needed.
     Bytes(usize),
-    /// It is none.
-    Sense,
+    /// The bytes are not a ClientHello.
+    NotClientHello,
 }
 
-/// The body of the ClientHello, put together from the records that it was cut into.
+/// The body of the ClientHello, reassembled from its TLS records.
 fn client_hello(bytes: &[u8]) -> Result<Vec<u8>, Missing> {
     let mut records = Bytes(bytes);
     let mut message = Vec::new();
@@ -61,18 +64,19 @@ fn client_hello(bytes: &[u8]) -> Result<Vec<u8>, Missing> {
             Ok(body) => return Ok(body.to_vec()),
             Err(missing) => missing,
         };
-        // Each byte of the message comes by at least one of a record.
+        // Every missing byte of the message needs at least one more byte of a record.
         let more = Missing::Bytes(missing);
         let [content, major] = records.array().ok_or(more)?;
         if content != HANDSHAKE || major != 3 {
-            return Err(Missing::Sense);
+            return Err(Missing::NotClientHello);
         }
         records.take(1).ok_or(more)?;
         let length = records.u16().ok_or(more)?;
         if length == 0 {
-            return Err(Missing::Sense);
+            return Err(Missing::NotClientHello);
         }
-        // What is there of a record counts: a message may end before the record does.
+        // An incomplete record counts as far as it has arrived, because the message may end before
+        // the record does.
         let fragment = records.take(usize::from(length).min(records.0.len())).unwrap_or_default();
         message.extend_from_slice(fragment);
         if fragment.len() < usize::from(length) {
@@ -81,21 +85,22 @@ fn client_hello(bytes: &[u8]) -> Result<Vec<u8>, Missing> {
     }
 }
 
-/// The body of a handshake message once it is whole; how many bytes it needs at least before.
+/// The body of a handshake message, or the number of bytes that it still needs at least.
 fn message_body(message: &[u8]) -> Result<Result<&[u8], usize>, Missing> {
     let mut message = Bytes(message);
     let Some([kind, high, middle, low]) = message.array() else {
         return Ok(Err(4 - message.0.len()));
     };
     if kind != CLIENT_HELLO {
-        return Err(Missing::Sense);
+        return Err(Missing::NotClientHello);
     }
     let length = u32::from_be_bytes([0, high, middle, low]);
-    let length = usize::try_from(length).map_err(|_| Missing::Sense)?;
+    let length = usize::try_from(length).map_err(|_| Missing::NotClientHello)?;
     Ok(message.take(length).ok_or(length - message.0.len()))
 }
 
-/// The server name of a ClientHello (RFC 8446, section 4.1.2); nothing when it is malformed.
+/// The server name of a ClientHello (RFC 8446, section 4.1.2), or `None` if the ClientHello is
+/// malformed.
 fn server_name(hello: &[u8]) -> Option<NameFact> {
     let mut hello = Bytes(hello);
     let _version_and_random = hello.take(2 + 32)?;
@@ -116,7 +121,8 @@ fn server_name(hello: &[u8]) -> Option<NameFact> {
         let mut list = Bytes(Bytes(body).vector()?);
         let [name_type] = list.array()?;
         let name = list.vector()?;
-        // Two names, or two extensions: which one counts is the server's affair, so none does.
+        // With two names or two extensions, different servers may use different ones. So the
+        // ClientHello counts as malformed.
         if name_type != HOST_NAME
             || name.is_empty()
             || !list.0.is_empty()
@@ -129,7 +135,7 @@ fn server_name(hello: &[u8]) -> Option<NameFact> {
     Some(found)
 }
 
-/// Bytes that are read from the front; every read says whether there was enough.
+/// A reader of bytes. Each read returns `None` if not enough bytes remain.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -147,13 +153,13 @@ impl<'a> Bytes<'a> {
         self.array().map(u16::from_be_bytes)
     }
 
-    /// A vector whose length is in one byte.
+    /// A vector with a length field of one byte.
     fn short_vector(&mut self) -> Option<&'a [u8]> {
         let [length] = self.array()?;
         self.take(length.into())
     }
 
-    /// A vector whose length is in two bytes.
+    /// A vector with a length field of two bytes.
     fn vector(&mut self) -> Option<&'a [u8]> {
         let length = self.u16()?;
         self.take(length.into())

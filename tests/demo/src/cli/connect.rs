@@ -1,4 +1,4 @@
-//! Options that both clients have.
+//! Options of both clients.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -17,16 +17,16 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
 
-    /// Send this header; may be given several times
+    /// Send this header; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
 
-    /// Give up if an answer takes longer
+    /// Fail if a response takes longer than N seconds
     #[arg(long, value_name = "N", default_value_t = 60)]
     timeout_seconds: u64,
 }
 
-/// Headers are counted, not shown: they hold credentials.
+/// Shows only the number of headers, because they may contain credentials.
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
@@ -59,11 +59,11 @@ impl Options {
         Ok(target)
     }
 
-    /// Waits for an answer, but not for ever.
-    pub(super) async fn answer<T>(&self, answer: impl Future<Output = T>) -> anyhow::Result<T> {
+    /// Waits for a response, at most `--timeout-seconds`.
+    pub(super) async fn wait<T>(&self, response: impl Future<Output = T>) -> anyhow::Result<T> {
         let limit = Duration::from_secs(self.timeout_seconds);
-        tokio::time::timeout(limit, answer).await.with_context(|| {
-            format!("no answer within {} s (see --timeout-seconds)", self.timeout_seconds)
+        tokio::time::timeout(limit, response).await.with_context(|| {
+            format!("no response within {} s (see --timeout-seconds)", self.timeout_seconds)
         })
     }
 }

@@ -20,7 +20,7 @@ pub(super) enum Command {
     Echo {
         #[command(flatten)]
         common: Common,
-        /// What to send; may be given several times
+        /// Message to send; may be repeated
         #[arg(long = "message", value_name = "TEXT", required = true)]
         messages: Vec<String>,
     },
@@ -28,7 +28,7 @@ pub(super) enum Command {
     Chat {
         #[command(flatten)]
         common: Common,
-        /// What to send; may be given several times
+        /// Message to send; may be repeated
         #[arg(long = "message", value_name = "TEXT", required_unless_present = "interactive")]
         messages: Vec<String>,
         /// Then send the lines of standard input, until its end
@@ -39,7 +39,7 @@ pub(super) enum Command {
     Health {
         #[command(flatten)]
         common: Common,
-        /// Ask about this service instead
+        /// Check this service instead of the whole server
         #[arg(long, default_value = "")]
         service: String,
     },
@@ -50,14 +50,14 @@ pub(super) struct Common {
     #[command(flatten)]
     connect: connect::Options,
 
-    /// Such as `http://50051-my-env.sandbox.localhost:9443`
+    /// URL of the server, such as `http://50051-my-env.sandbox.localhost:9443`
     url: String,
 }
 
 impl Common {
     async fn open(&self) -> anyhow::Result<Connection> {
         let target = self.connect.target(&self.url)?;
-        Ok(self.connect.answer(grpc::connect(&target)).await??)
+        Ok(self.connect.wait(grpc::connect(&target)).await??)
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::List(common) => {
             let connection = common.open().await?;
-            let services = common.connect.answer(connection.list_services()).await?;
+            let services = common.connect.wait(connection.list_services()).await?;
             for service in services.map_err(describe)? {
                 println!("{service}");
             }
@@ -73,7 +73,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
         Command::Echo { common, messages } => {
             let mut client = common.open().await?.echo();
             for message in messages {
-                let reply = common.connect.answer(client.echo(EchoRequest { message })).await?;
+                let reply = common.connect.wait(client.echo(EchoRequest { message })).await?;
                 let shown = Shown::from(reply.map_err(describe)?.into_inner());
                 println!("{}", serde_json::to_string_pretty(&shown)?);
             }
@@ -83,7 +83,7 @@ pub(super) async fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Health { common, service } => {
             let mut client = common.open().await?.health();
-            let reply = common.connect.answer(client.check(HealthCheckRequest { service })).await?;
+            let reply = common.connect.wait(client.check(HealthCheckRequest { service })).await?;
             let status = reply.map_err(describe)?.into_inner().status();
             println!("{}", status.as_str_name());
             if status != ServingStatus::Serving {
@@ -112,13 +112,13 @@ async fn chat(common: &Common, messages: Vec<String>, interactive: bool) -> anyh
         given.boxed()
     };
     let requests = requests.map(|message| EchoRequest { message });
-    let replies = common.connect.answer(client.bidi_stream(requests)).await?;
+    let replies = common.connect.wait(client.bidi_stream(requests)).await?;
     let mut replies = replies.map_err(describe)?.into_inner();
     loop {
-        // Somebody who types may take any time.
+        // In interactive mode there is no timeout, because the user may type at any time.
         let reply = match interactive && pending == 0 {
             true => replies.message().await,
-            false => common.connect.answer(replies.message()).await?,
+            false => common.connect.wait(replies.message()).await?,
         };
         let Some(reply) = reply.map_err(describe)? else { break };
         println!("{}", reply.message);
@@ -130,7 +130,7 @@ async fn chat(common: &Common, messages: Vec<String>, interactive: bool) -> anyh
     Ok(())
 }
 
-/// An echo, as it is printed.
+/// The printed form of an echo.
 #[derive(Serialize)]
 struct Shown {
     message: String,
@@ -165,7 +165,7 @@ fn describe(status: Status) -> anyhow::Error {
     anyhow!("gRPC status {} {}: {}", i32::from(code), name(code), status.message())
 }
 
-/// The name that the gRPC specification gives a code.
+/// The name of a code in the gRPC specification.
 fn name(code: Code) -> String {
     let mut name = String::new();
     for letter in format!("{code:?}").chars() {

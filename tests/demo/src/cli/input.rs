@@ -1,5 +1,5 @@
-//! Standard input, read on a thread of its own: a read can't be cancelled, and must not keep the
-//! program from ending.
+//! Reads standard input on a separate thread, because a blocking read can't be cancelled and would
+//! keep the program from exiting.
 
 use std::io::{BufRead, Read};
 use std::thread;
@@ -19,8 +19,8 @@ pub(super) fn lines() -> mpsc::Receiver<std::io::Result<String>> {
     receiver
 }
 
-/// Becomes ready when standard input ends, which it does when the process that holds its other
-/// end is gone.
+/// Completes at the end of standard input, which occurs when the process at the other end of the
+/// pipe exits.
 pub(super) fn end() -> oneshot::Receiver<()> {
     let (sender, receiver) = oneshot::channel();
     thread::spawn(move || {
@@ -31,11 +31,11 @@ pub(super) fn end() -> oneshot::Receiver<()> {
                 Ok(0) => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                // Unreadable: nobody is there to tell the end.
+                // An unreadable standard input counts as ended.
                 Err(_) => break,
             }
         }
-        // Nobody listens when the program ends anyway.
+        // The receiver no longer exists if the program is exiting.
         let _: Result<(), ()> = sender.send(());
     });
     receiver

@@ -15,15 +15,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "IP")]
     address: IpAddr,
 
-    /// The sandbox's id, told in every answer
+    /// The sandbox's id, which every response contains
     #[arg(long)]
     id: String,
 
-    /// The sandbox's name, told in every answer
+    /// The sandbox's name, which every response contains
     #[arg(long)]
     name: Option<String>,
 
-    /// Exit when standard input ends, and so when the parent process is gone
+    /// Exit when standard input ends, for example because the parent process exited
     #[arg(long)]
     exit_with_parent: bool,
 
@@ -45,7 +45,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    // Before `ready`, so that a signal right after it is not missed.
+    // Registered before `ready` is printed, so that no signal after it is missed.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let ports = Ports {
@@ -57,17 +57,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let identity = Identity { id: args.id, name: args.name };
     let sandbox = DemoSandbox::bind(args.address, ports, identity).await?;
     eprintln!("sandgate-demo: {}", sandbox.addresses());
-    // Whoever started this waits for this line.
+    // The parent process waits for this line.
     writeln!(std::io::stdout(), "ready").context("cannot write to standard output")?;
     let parent_gone = async {
         if args.exit_with_parent {
-            // An error means that the reader is gone, which is an end too.
+            // An error means that the reading thread has ended, which counts as the end of standard
+            // input.
             let _: Result<(), _> = input::end().await;
         } else {
             std::future::pending().await
         }
     };
-    // A sandbox is simply switched off: no draining.
+    // Like a real sandbox, the demo stops without draining its connections.
     tokio::select! {
         () = sandbox.serve() => {}
         _ = terminate.recv() => {}

@@ -6,14 +6,14 @@ use sandgate_demo::client::websocket::{self, Message, Socket};
 
 use super::{connect, input};
 
-/// Sends each message and prints the answer. Refusals are printed with their status and body, and
-/// end with exit code 1.
+/// Sends each message and prints the response. If the upgrade is refused, prints the status and the
+/// body, and exits with code 1.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     connect: connect::Options,
 
-    /// Send this text and wait for the answer; may be given several times
+    /// Send this text and wait for the response; may be repeated
     #[arg(long = "message", value_name = "TEXT", required_unless_present = "interactive")]
     messages: Vec<String>,
 
@@ -21,25 +21,25 @@ pub(super) struct Args {
     #[arg(long)]
     interactive: bool,
 
-    /// Over HTTP/2 (RFC 8441) instead of HTTP/1.1
+    /// Use HTTP/2 (RFC 8441) instead of HTTP/1.1
     #[arg(long)]
     http2: bool,
 
-    /// Such as `ws://3000-my-env.sandbox.localhost:9443/socket`
+    /// URL of the WebSocket, such as `ws://3000-my-env.sandbox.localhost:9443/socket`
     url: String,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let target = args.connect.target(&args.url)?;
     let mut socket = match args.http2 {
-        true => args.connect.answer(websocket::open_over_http2(&target)).await??.socket,
-        false => args.connect.answer(websocket::open(&target)).await??.socket,
+        true => args.connect.wait(websocket::open_over_http2(&target)).await??.socket,
+        false => args.connect.wait(websocket::open(&target)).await??.socket,
     };
     for message in &args.messages {
         socket.send(Message::text(message)).await.context("cannot send")?;
         loop {
-            let received = args.connect.answer(socket.next()).await?;
-            if print(received.context("the server closed before it answered")??)? {
+            let received = args.connect.wait(socket.next()).await?;
+            if print(received.context("the server closed before it responded")??)? {
                 break;
             }
         }
@@ -48,10 +48,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         converse(&mut socket).await?;
     }
     socket.close(None).await.context("cannot close")?;
-    // What is still on its way comes before the server's own close.
-    while let Some(received) = args.connect.answer(socket.next()).await? {
+    // Messages in flight arrive before the server's Close frame.
+    while let Some(received) = args.connect.wait(socket.next()).await? {
         match received? {
-            // Whoever has both close frames is done; the connection may end as it likes.
+            // Both Close frames have been exchanged, so the end of the TCP connection does not
+            // matter.
             Message::Close(_) => break,
             message => _ = print(message)?,
         }
@@ -59,7 +60,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends lines and prints messages as they come, until standard input ends.
+/// Sends the lines of standard input and prints messages when they arrive, until standard input
+/// ends.
 async fn converse(socket: &mut Socket) -> anyhow::Result<()> {
     let mut lines = input::lines();
     loop {
@@ -78,7 +80,7 @@ async fn converse(socket: &mut Socket) -> anyhow::Result<()> {
     }
 }
 
-/// Prints a message with content; `false` if it had none.
+/// Prints a message with content. Returns `false` for other messages.
 fn print(message: Message) -> anyhow::Result<bool> {
     match message {
         Message::Text(text) => println!("{}", text.trim_end_matches('\n')),

@@ -1,5 +1,5 @@
-//! gRPC (HTTP/2 with prior knowledge, or by ALPN inside TLS), with the URL's authority as
-//! `:authority`.
+//! A gRPC client (HTTP/2 with prior knowledge, or by ALPN inside TLS) that sends the URL's
+//! authority as `:authority`.
 
 use hyper_util::rt::TokioIo;
 use tonic::metadata::MetadataMap;
@@ -31,7 +31,7 @@ pub struct SendHeaders(MetadataMap);
 
 impl std::fmt::Debug for SendHeaders {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Some of them are credentials.
+        // Header values may be credentials.
         write!(f, "SendHeaders({} headers)", self.0.len())
     }
 }
@@ -46,7 +46,7 @@ impl Interceptor for SendHeaders {
     }
 }
 
-/// No HTTP/2 connection to the server.
+/// The HTTP/2 connection to the server failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct ConnectError {
@@ -54,7 +54,7 @@ pub struct ConnectError {
 }
 
 impl From<tonic::transport::Error> for ConnectError {
-    /// Keeps the innermost error, which says what happened; the outer ones say "transport error".
+    /// Keeps the innermost error, which has the cause. The outer errors only say "transport error".
     fn from(error: tonic::transport::Error) -> Self {
         let mut inner: &dyn std::error::Error = &error;
         while let Some(source) = inner.source() {
@@ -64,7 +64,7 @@ impl From<tonic::transport::Error> for ConnectError {
     }
 }
 
-/// Connects to the target; its path and query play no part.
+/// Connects to the target. The path and query of its URL are ignored.
 pub async fn connect(target: &Target) -> Result<Connection, ConnectError> {
     let connector = {
         let target = target.clone();
@@ -99,7 +99,7 @@ impl Connection {
         ServerReflectionClient::new(self.0.clone())
     }
 
-    /// The full names of the services that the server has, by reflection.
+    /// Lists the full names of the server's services, by reflection.
     pub async fn list_services(&self) -> Result<Vec<String>, Status> {
         let question = ServerReflectionRequest {
             host: String::new(),

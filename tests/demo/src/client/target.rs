@@ -1,4 +1,4 @@
-//! What to ask for, where to connect, and whom to trust.
+//! The target of a client: its URL, the address to connect to, headers, and trusted certificates.
 
 use std::io;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Long enough for a lost packet or two; nobody here connects across an ocean.
+/// Long enough for a few lost packets on a local network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A URL, the address to connect to in place of its host, and headers to send.
+/// A URL, the address to connect to instead of its host, and headers to send.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub(super) uri: Uri,
@@ -31,7 +31,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// What is spoken inside TLS, as ALPN names it (RFC 7301).
+/// The application protocol inside TLS (ALPN, RFC 7301).
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Alpn {
     Http1,
@@ -44,27 +44,27 @@ pub enum InvalidTarget {
     /// The URL is not `http[s]://host[:port]/…` or `ws[s]://host[:port]/…`.
     #[error("`{0}` is not a URL such as `http://host:port/path` or `wss://host:port/path`")]
     Url(String),
-    /// No certificate to trust.
-    #[error("there is no certificate (PEM) in what was given to be trusted")]
+    /// There is no valid certificate to trust.
+    #[error("the trusted certificates contain no valid PEM certificate")]
     Certificates,
-    /// The header's name has a character that names can't have.
+    /// The header's name has a character that is not allowed.
     #[error("`{0}` is not a header name")]
     HeaderName(String),
-    /// The header's value has a character that values can't have.
+    /// The header's value has a character that is not allowed.
     #[error("the value of header `{0}` has a character that headers can't have")]
     HeaderValue(String),
 }
 
 impl Target {
-    /// A target that connects to the host and port of `url` itself.
+    /// A target that connects to the host and port of `url`.
     ///
-    /// `ws` and `http` mean the same: no TLS; `wss` and `https`: TLS with a server that
+    /// `ws` and `http` mean no TLS. `wss` and `https` mean TLS with a server that
     /// [`Self::trusting`] trusts.
     pub fn new(url: &str) -> Result<Self, InvalidTarget> {
         let invalid = || InvalidTarget::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let authority = uri.authority().filter(|it| !it.host().is_empty()).ok_or_else(invalid)?;
-        // For the wire two of them are one; HTTP/2 sends it as `:scheme`.
+        // `ws` and `http` are the same scheme on the wire. HTTP/2 sends it as `:scheme`.
         let (scheme, port) = match uri.scheme_str() {
             Some("http" | "ws") => (Scheme::HTTP, 80),
             Some("https" | "wss") => (Scheme::HTTPS, 443),
@@ -84,7 +84,8 @@ impl Target {
         self
     }
 
-    /// Trusts servers whose certificates these ones (PEM) have signed. Without it, none.
+    /// Trusts servers whose certificate is signed by one of these certificates (PEM). Without this,
+    /// no server is trusted.
     pub fn trusting(mut self, certificates: &[u8]) -> Result<Self, InvalidTarget> {
         for certificate in CertificateDer::pem_slice_iter(certificates) {
             let certificate = certificate.map_err(|_| InvalidTarget::Certificates)?;
@@ -93,7 +94,7 @@ impl Target {
         if self.trusted.is_empty() { Err(InvalidTarget::Certificates) } else { Ok(self) }
     }
 
-    /// Adds a header, also a second one of the same name.
+    /// Adds a header. A name may be added several times.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, InvalidTarget> {
         let parsed =
             HeaderName::try_from(name).map_err(|_| InvalidTarget::HeaderName(name.to_owned()))?;
@@ -104,7 +105,7 @@ impl Target {
         Ok(self)
     }
 
-    /// Connects, and shakes hands where the URL asks for TLS, within ten seconds.
+    /// Connects, and performs the TLS handshake if the URL requires TLS, within ten seconds.
     pub(super) async fn connect(&self, alpn: Alpn) -> Result<Box<dyn Stream>, CannotConnect> {
         let failed = |reason| CannotConnect { address: self.via.clone(), reason };
         tokio::time::timeout(CONNECT_TIMEOUT, self.open(alpn))
@@ -140,7 +141,7 @@ impl Target {
     }
 }
 
-/// No connection to the address.
+/// The connection to the address failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot connect to `{address}`: {reason}; is it running?")]
 pub struct CannotConnect {
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn url_is_kept_as_written_and_connected_to_unless_told_otherwise() {
+    fn the_url_is_kept_unchanged_and_is_the_default_address() {
         let target = Target::new("ws://3000-my-env.sandbox.localhost:9443/a%2Fb//?x&&y=").unwrap();
         assert_eq!(target.uri.authority().unwrap(), "3000-my-env.sandbox.localhost:9443");
         assert_eq!(target.uri.path_and_query().unwrap(), "/a%2Fb//?x&&y=");
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_has_a_port_and_a_scheme_of_its_own_and_needs_somebody_to_trust() {
+    fn tls_has_its_own_port_and_scheme_and_needs_a_trusted_certificate() {
         let target = Target::new("wss://host/x").unwrap();
         assert_eq!((target.uri.scheme_str(), target.via.as_str()), (Some("https"), "host:443"));
         for text in ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n"] {

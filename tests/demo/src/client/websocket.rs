@@ -1,5 +1,5 @@
-//! Opening WebSockets. The upgrade is done with an HTTP client rather than a WebSocket library,
-//! because libraries lose most of a refusal's body.
+//! Opens WebSockets. The upgrade uses an HTTP client, because WebSocket libraries discard most of
+//! the body of a refusal.
 
 use std::time::Duration;
 
@@ -24,11 +24,11 @@ use super::Target;
 use super::target::Alpn;
 pub use super::target::CannotConnect;
 
-/// As much of a refusal's body as is kept.
+/// The number of bytes of a refusal's body that are kept.
 const REFUSAL_LIMIT: usize = 64 << 10;
-/// A server's settings come with its first bytes.
-const SETTINGS_WITHIN: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// The maximum wait for the server's SETTINGS frame, which is its first frame.
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A [`Stream`](futures_util::Stream) and [`Sink`](futures_util::Sink) of [`Message`]s.
 pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -38,17 +38,17 @@ pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 pub struct Opened {
     /// To send and receive messages.
     pub socket: Socket,
-    /// The headers of the answer.
+    /// The headers of the response.
     pub headers: HeaderMap,
 }
 
-/// No WebSocket.
+/// The WebSocket could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Nothing listens there.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] CannotConnect),
-    /// The answer was another status than 101, or in HTTP/2 than 200.
+    /// The status of the response is not 101, or in HTTP/2 not 200.
     #[error("the WebSocket upgrade was refused: HTTP {status}\n{body}")]
     Refused {
         /// The HTTP status.
@@ -58,11 +58,11 @@ pub enum OpenError {
         /// The response's body as text, or its first 64 KiB.
         body: String,
     },
-    /// The server does not take WebSockets over HTTP/2.
+    /// The server does not support WebSockets over HTTP/2.
     #[error("the server does not offer WebSocket over HTTP/2 (RFC 8441)")]
     NotOffered,
-    /// The status was 101, but the answer is not a WebSocket's.
-    #[error("the answer to the WebSocket upgrade has a missing or wrong `{0}` header")]
+    /// The status is 101, but the headers are not those of a WebSocket.
+    #[error("the response to the WebSocket upgrade has a missing or wrong `{0}` header")]
     NotAWebSocket(http::HeaderName),
     /// The connection failed during the upgrade.
     #[error("the connection failed during the WebSocket upgrade")]
@@ -74,12 +74,12 @@ pub enum OpenError {
 
 /// Connects and upgrades over HTTP/1.1.
 ///
-/// The target's headers take the place of those that an upgrade has anyway (`host`, …).
+/// The target's headers replace headers of the upgrade that have the same name (`host`, …).
 pub async fn open(target: &Target) -> Result<Opened, OpenError> {
     let stream = target.connect(Alpn::Http1).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // Its errors are also given to the request, and after the upgrade to the socket.
+    // The request and, after the upgrade, the socket also return the connection's errors.
     tokio::spawn(async move { connection.with_upgrades().await });
     let key = generate_key();
     let response = sender.send_request(upgrade_request(target, &key)?).await?;
@@ -97,12 +97,12 @@ pub async fn open(target: &Target) -> Result<Opened, OpenError> {
     opened(response).await
 }
 
-/// Connects and opens it by an extended CONNECT over HTTP/2 (RFC 8441), as browsers do.
+/// Connects and opens a WebSocket by an extended CONNECT over HTTP/2 (RFC 8441), as browsers do.
 pub async fn open_over_http2(target: &Target) -> Result<Opened, OpenError> {
     connect_over_http2(target, "websocket").await
 }
 
-/// Like [`open_over_http2`], for whatever `protocol` (`:protocol`) names.
+/// Like [`open_over_http2`], for any `:protocol`.
 pub async fn connect_over_http2(
     target: &Target,
     protocol: &'static str,
@@ -110,14 +110,14 @@ pub async fn connect_over_http2(
     let stream = target.connect(Alpn::Http2).await?;
     let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-    // RFC 8441, section 3: not before the server's settings, its first frame, allow it. Nothing
-    // tells when they have come.
+    // The client must wait until the server's SETTINGS frame allows extended CONNECT (RFC 8441,
+    // section 3). hyper has no notification for it, so the client polls.
     let offered = async {
         while !connection.is_extended_connect_protocol_enabled() {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
-    tokio::time::timeout(SETTINGS_WITHIN, offered).await.map_err(|_| OpenError::NotOffered)?;
+    tokio::time::timeout(SETTINGS_TIMEOUT, offered).await.map_err(|_| OpenError::NotOffered)?;
     tokio::spawn(connection);
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.method_mut() = Method::CONNECT;

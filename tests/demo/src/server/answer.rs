@@ -1,4 +1,4 @@
-//! JSON answers, laid out for people who read them in a terminal.
+//! JSON responses, formatted for reading in a terminal.
 
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -10,7 +10,7 @@ use serde_json::Value;
 /// A body of any kind.
 pub(super) type AnyBody = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
-/// The members of a JSON object, in the order in which they are shown.
+/// The members of a JSON object, in display order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answer(Vec<(&'static str, Value)>);
 
@@ -20,7 +20,7 @@ impl Answer {
         self
     }
 
-    /// An answer to a request that can't be served.
+    /// An error response.
     pub(super) fn error(code: &'static str, message: impl Into<String>) -> Self {
         Self::default().with("error", message.into()).with("code", code)
     }
@@ -30,7 +30,7 @@ impl Answer {
     }
 }
 
-/// One member a line, and one header a line: a page of `curl` output instead of three.
+/// Writes one member and one header per line, which keeps the output of `curl` short.
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("{")?;
@@ -65,7 +65,7 @@ pub(super) fn respond(
     response
 }
 
-/// A body that is there at once.
+/// A body that is complete in memory.
 pub(super) fn full(body: impl Into<Bytes>) -> AnyBody {
     Full::new(body.into()).boxed_unsync()
 }

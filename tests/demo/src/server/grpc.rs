@@ -1,5 +1,5 @@
-//! The gRPC app: the echo service, health (for all and for the echo), and reflection in both
-//! versions that clients ask for.
+//! The gRPC app: the echo service, health (of the server and of the echo service), and reflection
+//! in both versions that clients use.
 
 mod echo;
 
@@ -18,10 +18,10 @@ use super::listener::{Connection, Listener};
 use super::received::host;
 use crate::proto::echo_server::EchoServer;
 
-/// Largest message in either direction.
+/// The maximum size of a message in either direction, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 64 << 20;
 
-/// What the echo tells of a call and only the HTTP layer knows.
+/// The facts of a call that the echo service returns and that only the HTTP layer knows.
 #[derive(Clone, Debug)]
 struct Caller {
     connection: Connection,
@@ -37,7 +37,7 @@ pub(super) async fn serve(listener: Listener, routes: Routes) {
         .await;
 }
 
-/// The services. It fails only if the compiled-in descriptors are broken.
+/// Builds the services. Fails only if the compiled-in descriptors are broken.
 pub(super) async fn routes(
     identity: Arc<Identity>,
 ) -> Result<Routes, tonic_reflection::server::Error> {
@@ -64,7 +64,8 @@ async fn respond(
     connection: Connection,
 ) -> Response<tonic::body::Body> {
     if request.version() != Version::HTTP_2 {
-        // A gateway that picked the wrong protocol is to see so, rather than a broken connection.
+        // The error shows a gateway that it chose the wrong protocol. A broken connection would
+        // not.
         return Answer::error("HTTP2_REQUIRED", "this port speaks gRPC, which needs HTTP/2")
             .into_response(StatusCode::HTTP_VERSION_NOT_SUPPORTED)
             .map(tonic::body::Body::new);

@@ -1,19 +1,20 @@
-//! The HTTP app: answers every path with what it received, and a few paths with more.
+//! The HTTP app. It responds to every path with a record of the received request, and has some
+//! special paths:
 //!
 //! | path | what it does |
 //! |---|---|
-//! | `/` | a small page for browsers (`Accept: text/html`), else the answer |
-//! | `/health` | the answer with `"status":"ok"` |
-//! | `/status/NNN` | the answer with that status, 200 to 599 |
-//! | `/headers?set=Name: value&status=NNN` | the answer with those headers; `set` may repeat |
-//! | `/slow?ms=N` | the answer after a pause |
-//! | `/events?count=N&interval_ms=M` | N server-sent events (0: without end), M ms apart |
+//! | `/` | a small page for browsers (`Accept: text/html`), else the record |
+//! | `/health` | the record with `"status":"ok"` |
+//! | `/status/NNN` | the record with that status, 200 to 599 |
+//! | `/headers?set=Name: value&status=NNN` | the record with those headers; `set` may be repeated |
+//! | `/slow?ms=N` | the record after a pause |
+//! | `/events?count=N&interval_ms=M` | N server-sent events (0: no end) at intervals of M ms |
 //! | `/download?bytes=N` | N bytes; byte i is i modulo 251 |
-//! | `/upload` | reads any body and answers with its length and SHA-256 |
-//! | `/close` | reads the request, then closes the connection without an answer |
-//! | `/hang` | reads the request and never answers |
+//! | `/upload` | reads any body and returns its length and SHA-256 |
+//! | `/close` | reads the request, then closes the connection without a response |
+//! | `/hang` | reads the request and never responds |
 //!
-//! `OPTIONS` on any of them is answered like any other path.
+//! `OPTIONS` requests get the record on every path.
 
 mod page;
 mod streams;
@@ -34,7 +35,7 @@ use super::listener::{Connection, Listener};
 use super::query::Query;
 use super::received::received;
 
-/// Ends a request without an answer.
+/// Ends a request without a response.
 #[derive(Debug, thiserror::Error)]
 enum NoAnswer {
     #[error("the client asked for no answer")]
@@ -43,7 +44,7 @@ enum NoAnswer {
     Body(#[from] hyper::Error),
 }
 
-/// A request that asks for something that can't be done.
+/// A parameter of the request is not valid.
 #[derive(Debug, thiserror::Error)]
 enum BadRequest {
     #[error(transparent)]
@@ -133,7 +134,7 @@ fn parse_status(text: &[u8]) -> Result<StatusCode, BadRequest> {
 fn with_status(answer: Answer, status: StatusCode) -> Response<AnyBody> {
     let mut response = answer.into_response(status);
     if matches!(status.as_u16(), 204 | 205 | 304) {
-        // These have no body.
+        // Responses with these statuses have no body.
         *response.body_mut() = full(Bytes::new());
         response.headers_mut().remove(CONTENT_TYPE);
     }
@@ -152,7 +153,8 @@ fn with_headers(answer: Answer, query: Query<'_>) -> Result<Response<AnyBody>, B
         set.append(name, value);
     }
     let mut response = with_status(answer, status);
-    // Replaces what has the same name (`content-type`), and keeps repetitions of its own.
+    // Replaces existing headers of the same name (`content-type`), and keeps repeated headers of
+    // `set`.
     response.headers_mut().extend(set);
     Ok(response)
 }

@@ -1,4 +1,4 @@
-//! Accepting connections and numbering them, so that a test can tell whether a gateway reused one.
+//! Accepts and numbers connections, so that a test can detect whether a gateway reused one.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -13,21 +13,21 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 
-/// More than any gateway lets through, so that what arrives is refused by the gateway or not at
-/// all.
+/// Larger than the limits of any gateway, so that only the gateway refuses a request because of its
+/// size.
 const MAX_HEADERS: usize = 4096;
 const MAX_HTTP1_HEAD_BYTES: usize = 1 << 20;
 const MAX_HTTP2_HEADER_BYTES: u32 = 1 << 20;
 
-/// An accepted connection, as answers tell of it.
+/// The facts of an accepted connection that responses contain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Connection {
-    /// Counted from 1 over all four ports.
+    /// Numbered from 1, over all four ports.
     pub(super) number: u64,
     pub(super) peer: SocketAddr,
 }
 
-/// The count that the four listeners share.
+/// The connection counter of the four listeners.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connections(Arc<AtomicU64>);
 
@@ -53,8 +53,8 @@ impl Listener {
         self.address
     }
 
-    /// Serves every request with `respond`, for ever. Its error closes the connection (HTTP/1.1)
-    /// or resets the stream (HTTP/2) without an answer.
+    /// Serves every request with `respond`, without end. An error of `respond` closes the
+    /// connection (HTTP/1.1) or resets the stream (HTTP/2) without a response.
     pub(super) async fn serve_http<R, F, B, E>(self, respond: R)
     where
         R: Fn(Request<Incoming>, Connection) -> F + Clone + Send + 'static,
@@ -72,8 +72,8 @@ impl Listener {
                 let mut builder = auto::Builder::new(TokioExecutor::new());
                 builder.http1().max_headers(MAX_HEADERS).max_buf_size(MAX_HTTP1_HEAD_BYTES);
                 builder.http2().max_header_list_size(MAX_HTTP2_HEADER_BYTES);
-                // A connection ends in an error when its client goes away or a test asks for it:
-                // both are the client's business, and it has seen them.
+                // The result is ignored: a connection ends with an error if its client disconnects,
+                // or if the client requests it (`/close`).
                 let _: Result<_, _> =
                     builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
             });
@@ -84,15 +84,15 @@ impl Listener {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    // Small writes (an event, an echoed frame) are to leave at once. It fails only
-                    // on a connection that is already gone.
+                    // Sends small writes (an event, an echoed frame) without delay. This fails only
+                    // if the connection is already closed.
                     let _: std::io::Result<()> = stream.set_nodelay(true);
                     let number = self.connections.0.fetch_add(1, Ordering::Relaxed) + 1;
                     return (stream, Connection { number, peer });
                 }
                 Err(error) => {
                     eprintln!("cannot accept a connection on {}: {error}", self.address);
-                    // Out of file descriptors, usually: wait for some to be closed.
+                    // Usually the process has no file descriptor left. Waits until some are closed.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

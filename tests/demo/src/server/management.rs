@@ -1,10 +1,10 @@
-//! The management API: as much of it as tells that a sandbox lives and who it is, and the tunnels.
+//! The management API, reduced to health, identity, and TCP tunnels.
 //!
 //! | path | what it does |
 //! |---|---|
 //! | `/api/v1/health` | `{"healthy":true}` |
-//! | `/api/v1/info` | who it is, and what it received |
-//! | `/api/v1/tunnels/tcp?port=N` | a WebSocket that stands for a TCP connection |
+//! | `/api/v1/info` | the sandbox's identity, and a record of the request |
+//! | `/api/v1/tunnels/tcp?port=N` | a WebSocket that carries a TCP connection |
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::{Addresses, Identity, tunnel};
 const HEALTH: &str = "/api/v1/health";
 const INFO: &str = "/api/v1/info";
 
-/// What the API tells about.
+/// The state that the API returns.
 #[derive(Clone, Debug)]
 pub(super) struct Api {
     identity: Arc<Identity>,
@@ -42,7 +42,7 @@ impl Api {
         request: Request<Incoming>,
         connection: Connection,
     ) -> Response<AnyBody> {
-        let (request, upgrade) = Upgrade::asked_by(request);
+        let (request, upgrade) = Upgrade::from_request(request);
         let path = request.uri.path();
         if !matches!(path, HEALTH | INFO | tunnel::PATH) {
             return Answer::error("NOT_FOUND", format!("no such path: `{path}`"))

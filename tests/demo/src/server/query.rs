@@ -1,13 +1,13 @@
-//! Parameters that a caller gives in the query string.
+//! Parameters of the query string.
 
 use percent_encoding::percent_decode_str;
 
-/// A query string, read without being changed: `%XX` is decoded, `+` stays a plus sign, so that
-/// `application/grpc+proto` can be asked for as it is.
+/// A query string. `%XX` is decoded, but `+` stays a plus sign, so that `application/grpc+proto`
+/// needs no escaping.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Query<'a>(&'a str);
 
-/// A parameter that isn't what it must be.
+/// The parameter is not a whole number.
 #[derive(Debug, thiserror::Error)]
 #[error("query parameter `{name}` must be a whole number, got `{value}`")]
 pub(super) struct NotANumber {
@@ -20,7 +20,7 @@ impl<'a> Query<'a> {
         Self(uri.query().unwrap_or_default())
     }
 
-    /// All values of `name`, decoded. They may hold any byte.
+    /// All values of `name`, decoded. A value may contain any byte.
     pub(super) fn all(self, name: &str) -> impl Iterator<Item = Vec<u8>> {
         self.0
             .split('&')
@@ -29,7 +29,7 @@ impl<'a> Query<'a> {
             .map(|(_, value)| percent_decode_str(value).collect())
     }
 
-    /// The first value of `name` as a number, or `default` if it isn't there.
+    /// The first value of `name` as a number, or `default` if there is none.
     pub(super) fn number(self, name: &'static str, default: u64) -> Result<u64, NotANumber> {
         let Some(value) = self.all(name).next() else { return Ok(default) };
         let value = String::from_utf8_lossy(&value).into_owned();

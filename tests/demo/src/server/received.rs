@@ -1,8 +1,8 @@
-//! What a request looked like when it arrived: the record that all HTTP answers are made of.
+//! The record of a received request. All HTTP responses contain it.
 //!
-//! Two things are not told, because the HTTP parser does not keep them: the letter case of
-//! HTTP/1.1 header names, and how values of one name were interleaved with other headers (values
-//! of a repeated name are listed together, in their order).
+//! The record lacks two facts, because the HTTP parser does not keep them: the letter case of
+//! HTTP/1.1 header names, and the order of headers with different names when a name is repeated
+//! (values of a repeated name are listed together, in their order).
 
 use http::request::Parts;
 use hyper::Version;
@@ -13,7 +13,7 @@ use super::Identity;
 use super::answer::Answer;
 use super::listener::Connection;
 
-/// Starts an answer with everything about the request but its body.
+/// Creates the record, with all facts of the request except its body.
 pub(super) fn received(request: &Parts, connection: Connection, identity: &Identity) -> Answer {
     Answer::default()
         .with("sandbox", sandbox(identity))
@@ -31,8 +31,8 @@ pub(super) fn sandbox(identity: &Identity) -> Value {
     json!({ "id": identity.id, "name": identity.name })
 }
 
-/// The request target byte for byte: path and query, or the absolute form if the client sent
-/// that. (In HTTP/2 scheme and authority always come along, in fields of their own.)
+/// The request target byte for byte: the path and query, or the absolute form if the client sent
+/// that. (HTTP/2 sends scheme and authority in separate fields.)
 fn target(request: &Parts) -> String {
     if request.version < Version::HTTP_2 {
         return request.uri.to_string();
@@ -53,7 +53,7 @@ pub(super) fn headers(headers: &HeaderMap) -> Value {
     headers.iter().map(|(name, value)| json!([name.as_str(), text(value)])).collect()
 }
 
-/// The value; one that is not UTF-8 with its bytes escaped, as in `caf\xe9`.
+/// The value as text. If it is not UTF-8, its bytes are escaped, as in `caf\xe9`.
 fn text(value: &HeaderValue) -> String {
     match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => text.to_owned(),

@@ -1,7 +1,7 @@
-//! TCP tunnels: `GET /api/v1/tunnels/tcp?port=N` is a WebSocket that stands for one TCP connection
+//! TCP tunnels: `GET /api/v1/tunnels/tcp?port=N` opens a WebSocket that carries one TCP connection
 //! to port N of this sandbox.
 //!
-//! Which answer a request gets is decided here; what an open tunnel does is in `relay`.
+//! This module decides about the request. `relay` forwards the bytes of an open tunnel.
 
 mod relay;
 
@@ -18,10 +18,10 @@ use super::query::Query;
 use super::upgrade::Upgrade;
 
 pub(super) const PATH: &str = "/api/v1/tunnels/tcp";
-/// On one machine a service accepts at once, or its backlog is full.
+/// On one machine, a service accepts immediately unless its backlog is full.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a request opens no tunnel.
+/// The reason why a request opens no tunnel.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("the query must name the port once, as in `{PATH}?port=5432`")]
@@ -31,20 +31,20 @@ enum Refusal {
     #[error(
         "nothing accepts connections at {address} in this sandbox: {reason}; start the service"
     )]
-    NobodyListens { address: SocketAddr, reason: std::io::Error },
+    ConnectFailed { address: SocketAddr, reason: std::io::Error },
 }
 
 impl Refusal {
     fn into_response(self) -> Response<AnyBody> {
         let (status, code) = match self {
             Self::NoPort | Self::BadPort(_) => (StatusCode::BAD_REQUEST, "BAD_REQUEST"),
-            Self::NobodyListens { .. } => (StatusCode::BAD_GATEWAY, "CONNECTION_REFUSED"),
+            Self::ConnectFailed { .. } => (StatusCode::BAD_GATEWAY, "CONNECTION_REFUSED"),
         };
         Answer::error(code, self.to_string()).into_response(status)
     }
 }
 
-/// Answers a request for a tunnel, which leads to the sandbox's own `address` and nowhere else.
+/// Handles a request for a tunnel. A tunnel only leads to the sandbox's own `address`.
 pub(super) async fn open(
     uri: &Uri,
     upgrade: Option<Upgrade>,
@@ -60,12 +60,13 @@ pub(super) async fn open(
         Err(refusal) => return refusal.into_response(),
     };
     let (response, upgraded) = upgrade.accept();
-    tokio::spawn(carry(upgraded, service));
+    tokio::spawn(forward(upgraded, service));
     response
 }
 
-async fn carry(upgraded: OnUpgrade, service: TcpStream) {
-    // Else the client went away before it had the answer; dropping `service` tells the service.
+async fn forward(upgraded: OnUpgrade, service: TcpStream) {
+    // On an error, the client disconnected before it received the response. Dropping `service` then
+    // closes the service's connection.
     if let Ok(client) = upgraded.await {
         relay::run(client, service).await;
     }
@@ -75,7 +76,7 @@ fn port(uri: &Uri) -> Result<NonZeroU16, Refusal> {
     let mut values = Query::of(uri).all("port");
     let (Some(value), None) = (values.next(), values.next()) else { return Err(Refusal::NoPort) };
     let value = String::from_utf8_lossy(&value).into_owned();
-    // `parse` alone would take `+80`.
+    // `parse` alone would accept `+80`.
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     value.parse().ok().filter(|_| digits).ok_or(Refusal::BadPort(value))
 }
@@ -85,10 +86,10 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Refusal> {
         Ok(connected) => connected,
         Err(elapsed) => Err(elapsed.into()),
     };
-    // Bytes are to leave as they come: whoever wrote them has already chosen how many go together.
+    // Sends bytes without delay, because the writer has already chosen how to group them.
     connected
         .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-        .map_err(|reason| Refusal::NobodyListens { address, reason })
+        .map_err(|reason| Refusal::ConnectFailed { address, reason })
 }
 
 #[cfg(test)]
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_named_exactly_once() {
+    fn the_query_has_exactly_one_port() {
         for query in ["", "?", "?Port=80", "?ports=80", "?port=80&port=80"] {
             assert!(port_of(query).unwrap_err().contains("name the port once"), "{query}");
         }

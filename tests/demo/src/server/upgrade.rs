@@ -1,5 +1,5 @@
-//! The HTTP side of a WebSocket, done here instead of in a WebSocket library, so that a wrong path
-//! or a plain request gets an HTTP answer and not a closed connection.
+//! The HTTP handshake of a WebSocket. It is implemented here instead of in a WebSocket library, so
+//! that a wrong path or a plain request gets an HTTP response instead of a closed connection.
 
 use http::request::Parts;
 use hyper::body::Incoming;
@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::answer::{Answer, AnyBody, full};
 
-/// A WebSocket upgrade that a client asks for.
+/// A WebSocket upgrade that a client requested.
 #[derive(Debug)]
 pub(super) struct Upgrade {
     accept: HeaderValue,
@@ -21,15 +21,15 @@ pub(super) struct Upgrade {
 }
 
 impl Upgrade {
-    /// The request's head, and the upgrade that it asks for, if it does.
-    pub(super) fn asked_by(mut request: Request<Incoming>) -> (Parts, Option<Self>) {
+    /// Returns the request's head, and the upgrade if the request is one.
+    pub(super) fn from_request(mut request: Request<Incoming>) -> (Parts, Option<Self>) {
         let connection = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();
         let upgrade = accept_key(&parts).map(|accept| Self { accept, connection });
         (parts, upgrade)
     }
 
-    /// The answer to a request that should have asked for one.
+    /// The response to a request that is not an upgrade.
     pub(super) fn required(path: &str) -> Response<AnyBody> {
         let message = format!("`{path}` answers only WebSocket upgrades");
         let mut response =
@@ -40,7 +40,8 @@ impl Upgrade {
         response
     }
 
-    /// The answer that accepts it, and the connection that follows once it was sent.
+    /// The response that accepts the upgrade, and the connection, which becomes available after the
+    /// response was sent.
     pub(super) fn accept(self) -> (Response<AnyBody>, OnUpgrade) {
         let mut response = Response::new(full(""));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -52,7 +53,8 @@ impl Upgrade {
     }
 }
 
-/// The answer to the client's key, if this is a WebSocket upgrade (RFC 6455 section 4.2.1).
+/// The value of `Sec-WebSocket-Accept`, if the request is a WebSocket upgrade (RFC 6455, section
+/// 4.2.1).
 fn accept_key(request: &Parts) -> Option<HeaderValue> {
     let lists = |name, token: &str| {
         request.headers.get_all(name).iter().any(|value| {

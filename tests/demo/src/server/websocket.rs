@@ -20,9 +20,9 @@ use super::listener::{Connection, Listener};
 use super::received::received;
 use super::upgrade::Upgrade;
 
-/// Sent as text, it is answered with the upgrade request instead of itself.
-const HEADERS_QUESTION: &str = "headers?";
-/// In one message and in one frame.
+/// The echo responds to this text with a record of the upgrade request.
+const HEADERS_COMMAND: &str = "headers?";
+/// The maximum size of a message and of a frame, in bytes.
 pub(crate) const MAX_MESSAGE: usize = 64 << 20;
 
 pub(super) async fn serve(listener: Listener, identity: Arc<Identity>) {
@@ -39,7 +39,7 @@ fn upgrade(
     connection: Connection,
     identity: &Identity,
 ) -> Response<AnyBody> {
-    let (parts, upgrade) = Upgrade::asked_by(request);
+    let (parts, upgrade) = Upgrade::from_request(request);
     if parts.uri.path() != "/socket" {
         let message = format!("no such path: `{}`; the echo is at `/socket`", parts.uri.path());
         return Answer::error("NOT_FOUND", message).into_response(StatusCode::NOT_FOUND);
@@ -51,7 +51,8 @@ fn upgrade(
     }
     let request = received(&parts, connection, identity).to_string();
     tokio::spawn(async move {
-        // Whoever fails here, the client went away or broke the protocol: it has been told.
+        // An error means that the client disconnected or violated the protocol. The library has
+        // already sent a Close frame if possible.
         if let Ok(stream) = upgraded.await {
             let _: Result<(), Error> = echo(stream, request).await;
         }
@@ -59,19 +60,19 @@ fn upgrade(
     response
 }
 
-/// Browsers that offer subprotocols refuse a server that picks none.
+/// Chooses the first offered subprotocol, because browsers refuse a server that chooses none.
 fn first_protocol(request: &Parts) -> Option<HeaderValue> {
     let offered = request.headers.get(SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
     HeaderValue::from_str(offered.split(',').next()?.trim()).ok()
 }
 
-/// Returns what it receives, until the client closes. Pings are answered by the library.
+/// Echoes messages until the client closes the WebSocket. The library answers pings.
 async fn echo(stream: Upgraded, request: String) -> Result<(), Error> {
     let mut socket =
         WebSocketStream::from_raw_socket(TokioIo::new(stream), Role::Server, Some(config())).await;
     while let Some(message) = socket.next().await {
         match message? {
-            Message::Text(text) if text.as_str() == HEADERS_QUESTION => {
+            Message::Text(text) if text.as_str() == HEADERS_COMMAND => {
                 socket.send(Message::text(request.clone())).await?;
             }
             message @ (Message::Text(_) | Message::Binary(_)) => socket.send(message).await?,
@@ -81,7 +82,7 @@ async fn echo(stream: Upgraded, request: String) -> Result<(), Error> {
     Ok(())
 }
 
-/// Large messages, but a small buffer for the many connections that carry none.
+/// Allows large messages, but has a small read buffer, because many connections carry none.
 pub(crate) fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(16 << 10)

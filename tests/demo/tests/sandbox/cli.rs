@@ -1,4 +1,4 @@
-//! The program: how it starts, stops and fails, and its clients.
+//! The program: start, exit, errors, and its clients.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use crate::support::PATIENCE;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sandgate-demo");
 
-/// An address that no other test uses, not even of another run at the same time.
+/// An address that no other test uses, not even a test of another run at the same time.
 fn address() -> String {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
@@ -20,14 +20,14 @@ fn address() -> String {
     format!("127.{}.{high}.{low}", 77 + u16::from(address))
 }
 
-/// A sandbox in a process of its own, ended when dropped.
+/// A sandbox in a separate process, which is killed on drop.
 struct Process {
     child: Child,
     address: String,
 }
 
 impl Process {
-    /// Starts it on the default ports and waits until it says that it is ready.
+    /// Starts the process on the default ports and waits until it prints `ready`.
     fn start(address: String, options: &[&str]) -> anyhow::Result<Self> {
         let mut child = Command::new(PROGRAM)
             .args(["serve", "--address", &address, "--id", "abc", "--name", "my-env"])
@@ -47,7 +47,7 @@ impl Process {
         format!("{}:{port}", self.address)
     }
 
-    /// The exit code, once it has ended by itself.
+    /// Waits for the exit code of a process that exits by itself.
     fn ended(&mut self) -> anyhow::Result<Option<i32>> {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
@@ -62,7 +62,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself: then there is nothing to stop.
+        // Fails if the process has already exited.
         let _: std::io::Result<()> = self.child.kill();
         let _: std::io::Result<_> = self.child.wait();
     }
@@ -87,7 +87,7 @@ fn all_four_default_ports_are_open_when_it_is_ready() -> anyhow::Result<()> {
 }
 
 #[test]
-fn it_exits_with_its_parent_only_if_told_to() -> anyhow::Result<()> {
+fn it_exits_with_its_parent_only_with_the_option() -> anyhow::Result<()> {
     let mut stays = Process::start(address(), &[])?;
     let mut goes = Process::start(address(), &["--exit-with-parent"])?;
     goes.child.stdin.as_mut().context("stdin")?.write_all(b"ignored\n")?;
@@ -95,12 +95,12 @@ fn it_exits_with_its_parent_only_if_told_to() -> anyhow::Result<()> {
         drop(process.child.stdin.take());
     }
     assert_eq!(goes.ended()?, Some(0));
-    assert!(stays.child.try_wait()?.is_none(), "it ended although it was not told to");
+    assert!(stays.child.try_wait()?.is_none(), "it exited without the option");
     Ok(())
 }
 
 #[test]
-fn it_exits_on_sigterm_and_its_address_can_be_used_at_once() -> anyhow::Result<()> {
+fn it_exits_on_sigterm_and_its_address_can_be_reused_immediately() -> anyhow::Result<()> {
     let address = address();
     let mut process = Process::start(address.clone(), &[])?;
     let open = TcpStream::connect(process.at(8080))?;
@@ -113,7 +113,7 @@ fn it_exits_on_sigterm_and_its_address_can_be_used_at_once() -> anyhow::Result<(
 }
 
 #[test]
-fn a_port_in_use_is_named_with_what_to_do() -> anyhow::Result<()> {
+fn the_error_for_a_port_in_use_names_the_port_and_a_remedy() -> anyhow::Result<()> {
     let process = Process::start(address(), &[])?;
     let output = run(&["serve", "--address", &process.address, "--id", "x", "--http-port", "0"])?;
     assert_eq!(output.status.code(), Some(1));
@@ -127,7 +127,7 @@ fn a_port_in_use_is_named_with_what_to_do() -> anyhow::Result<()> {
 
 #[test]
 fn an_address_of_another_machine_is_refused() -> anyhow::Result<()> {
-    // 192.0.2.0/24 is for documentation; no machine has it.
+    // 192.0.2.0/24 is reserved for documentation, so no machine has this address.
     let output = run(&["serve", "--address", "192.0.2.1", "--id", "x"])?;
     assert_eq!(output.status.code(), Some(1));
     let error = text(&output.stderr);
@@ -137,7 +137,7 @@ fn an_address_of_another_machine_is_refused() -> anyhow::Result<()> {
 }
 
 #[test]
-fn uploads_and_downloads_take_no_memory() -> anyhow::Result<()> {
+fn large_uploads_and_downloads_need_little_memory() -> anyhow::Result<()> {
     const BYTES: u64 = 100_000_000;
     let process = Process::start(address(), &[])?;
     let mut upload = TcpStream::connect(process.at(8080))?;
@@ -165,7 +165,7 @@ fn uploads_and_downloads_take_no_memory() -> anyhow::Result<()> {
 const WS_URL: &str = "ws://3000-my-env.sandbox.localhost:9443/socket";
 
 #[test]
-fn ws_prints_the_answers_and_keeps_the_host() -> anyhow::Result<()> {
+fn ws_prints_the_responses_and_sends_the_urls_host() -> anyhow::Result<()> {
     let process = Process::start(address(), &[])?;
     let via = process.at(3000);
     let options = ["ws", "--connect", &via, "--header", "Authorization: Bearer t"];
@@ -218,7 +218,7 @@ fn no_error_shows_a_header_value() -> anyhow::Result<()> {
 const GRPC_URL: &str = "http://50051-my-env.sandbox.localhost:9443";
 
 #[test]
-fn grpc_commands_print_what_they_were_asked_for() -> anyhow::Result<()> {
+fn grpc_commands_print_their_results() -> anyhow::Result<()> {
     let process = Process::start(address(), &[])?;
     let via = process.at(50051);
     let grpc = |command: &[&str]| -> anyhow::Result<String> {
@@ -250,7 +250,7 @@ fn grpc_commands_print_a_status_that_is_not_ok_and_fail() -> anyhow::Result<()> 
 }
 
 #[test]
-fn clients_say_what_they_cannot_connect_to() -> anyhow::Result<()> {
+fn a_connection_error_names_the_address() -> anyhow::Result<()> {
     let nobody = format!("{}:1", address());
     let expected = format!("sandgate-demo: cannot connect to `{nobody}`: Connection refused");
     for arguments in [

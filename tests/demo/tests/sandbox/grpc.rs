@@ -1,4 +1,4 @@
-//! The gRPC services, and the client that the crate brings.
+//! The gRPC services, and the crate's client.
 
 use anyhow::Context;
 use sandgate_demo::client::Target;
@@ -28,7 +28,7 @@ fn request(message: &str) -> EchoRequest {
 }
 
 #[tokio::test]
-async fn echo_tells_the_message_and_what_it_saw_of_the_call() -> anyhow::Result<()> {
+async fn echo_returns_the_message_and_the_facts_of_the_call() -> anyhow::Result<()> {
     let mut client = connect().await?.echo();
     let mut request = Request::new(request("hi"));
     request.metadata_mut().insert_bin("own-bin", MetadataValue::from_bytes(b"\0\xff"));
@@ -48,7 +48,7 @@ async fn echo_tells_the_message_and_what_it_saw_of_the_call() -> anyhow::Result<
 }
 
 #[tokio::test]
-async fn messages_of_20_million_bytes_come_back() -> anyhow::Result<()> {
+async fn messages_of_20_million_bytes_are_echoed() -> anyhow::Result<()> {
     let message = "m".repeat(20 << 20);
     let reply = connect().await?.echo().echo(request(&message)).await?.into_inner();
     assert!(reply.message == message, "the message changed");
@@ -56,7 +56,7 @@ async fn messages_of_20_million_bytes_come_back() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn server_stream_answers_as_often_as_asked() -> anyhow::Result<()> {
+async fn server_stream_sends_the_requested_number_of_responses() -> anyhow::Result<()> {
     let asked = ServerStreamRequest { message: "m".into(), count: 3, ..Default::default() };
     let stream = connect().await?.echo().server_stream(asked).await?.into_inner();
     let replies: Vec<_> = stream.collect::<Result<_, _>>().await?;
@@ -79,7 +79,7 @@ async fn server_stream_can_fail_after_its_messages() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn client_stream_answers_once_with_all() -> anyhow::Result<()> {
+async fn client_stream_responds_once_with_all_messages() -> anyhow::Result<()> {
     let messages = tokio_stream::iter(["a", "b", "c"].map(request));
     let reply = connect().await?.echo().client_stream(messages).await?.into_inner();
     assert_eq!(reply.messages, ["a", "b", "c"]);
@@ -87,7 +87,7 @@ async fn client_stream_answers_once_with_all() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn bidi_stream_answers_each_message_before_the_next_is_sent() -> anyhow::Result<()> {
+async fn bidi_stream_responds_to_each_message_before_the_next_is_sent() -> anyhow::Result<()> {
     let (sender, messages) = tokio::sync::mpsc::channel(1);
     let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
     let mut replies = connect().await?.echo().bidi_stream(messages).await?.into_inner();
@@ -102,7 +102,7 @@ async fn bidi_stream_answers_each_message_before_the_next_is_sent() -> anyhow::R
 }
 
 #[tokio::test]
-async fn fail_fails_as_asked() -> anyhow::Result<()> {
+async fn fail_returns_the_requested_status() -> anyhow::Result<()> {
     let mut client = connect().await?.echo();
     for code in 1..=16 {
         let asked = FailRequest { code, message: "m ü\n".into() };
@@ -118,7 +118,7 @@ async fn fail_fails_as_asked() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn fail_sends_trailers_along() -> anyhow::Result<()> {
+async fn fail_sends_trailers() -> anyhow::Result<()> {
     let asked = FailRequest { code: 7, message: String::new() };
     let status = connect().await?.echo().fail(asked).await.unwrap_err();
     assert_eq!(status.metadata().get("demo-sandbox-id").context("trailer")?, ID);
@@ -126,7 +126,7 @@ async fn fail_sends_trailers_along() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn health_is_told_for_all_and_for_the_echo() -> anyhow::Result<()> {
+async fn health_is_available_for_the_server_and_for_the_echo_service() -> anyhow::Result<()> {
     let mut health = connect().await?.health();
     for service in ["", "sandgate.demo.v1.Echo"] {
         let question = HealthCheckRequest { service: service.into() };
@@ -147,7 +147,7 @@ async fn reflection_lists_the_services() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn reflection_speaks_v1alpha_too() -> anyhow::Result<()> {
+async fn reflection_supports_v1alpha() -> anyhow::Result<()> {
     use v1alpha::server_reflection_request::MessageRequest;
     use v1alpha::server_reflection_response::MessageResponse;
 

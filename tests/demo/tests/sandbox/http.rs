@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use crate::support::{Http1, ID, NAME, ask, start};
 
 #[tokio::test]
-async fn tells_the_request_target_byte_for_byte() -> anyhow::Result<()> {
+async fn the_record_has_the_request_target_byte_for_byte() -> anyhow::Result<()> {
     let http = start().await?.http;
     let long = format!("/long?{}", "q=%41&".repeat(1400));
     let targets = [
@@ -34,7 +34,7 @@ async fn tells_the_request_target_byte_for_byte() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn tells_who_answers_and_what_it_received() -> anyhow::Result<()> {
+async fn the_record_has_the_identity_and_the_request() -> anyhow::Result<()> {
     let http = start().await?.http;
     let answer = ask(http, "PATCH /x\r\nX-One: 1\r\nContent-Length: 3\r\n\r\nabc").await?.json()?;
     assert_eq!(answer["sandbox"], json!({ "id": ID, "name": NAME }));
@@ -51,7 +51,8 @@ async fn tells_who_answers_and_what_it_received() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn tells_repeated_and_non_utf8_headers_and_a_thousand_of_them() -> anyhow::Result<()> {
+async fn the_record_has_repeated_headers_non_utf8_headers_and_a_thousand_headers()
+-> anyhow::Result<()> {
     let mut connection = Http1::connect(start().await?.http).await?;
     let mut request = b"GET / HTTP/1.1\r\nHost: h\r\nA: 1\r\nB: caf\xe9\r\na: 2\r\nA:\r\n".to_vec();
     for number in 0..1000 {
@@ -70,7 +71,7 @@ async fn tells_repeated_and_non_utf8_headers_and_a_thousand_of_them() -> anyhow:
 }
 
 #[tokio::test]
-async fn tells_the_length_of_bodies_that_it_does_not_show() -> anyhow::Result<()> {
+async fn the_record_has_only_the_length_of_binary_and_large_bodies() -> anyhow::Result<()> {
     let http = start().await?.http;
     let mut connection = Http1::connect(http).await?;
     connection.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n\xff\xfe").await?;
@@ -84,7 +85,7 @@ async fn tells_the_length_of_bodies_that_it_does_not_show() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn numbers_connections_so_that_reuse_shows() -> anyhow::Result<()> {
+async fn the_connection_number_shows_whether_a_connection_is_reused() -> anyhow::Result<()> {
     let http = start().await?.http;
     let mut numbers = Vec::new();
     for _ in 0..2 {
@@ -101,14 +102,14 @@ async fn numbers_connections_so_that_reuse_shows() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn health_is_the_answer_with_a_status() -> anyhow::Result<()> {
+async fn health_is_the_record_with_a_status() -> anyhow::Result<()> {
     let answer = ask(start().await?.http, "GET /health?x").await?.json()?;
     assert_eq!((&answer["status"], &answer["target"]), (&json!("ok"), &json!("/health?x")));
     Ok(())
 }
 
 #[tokio::test]
-async fn answers_the_asked_for_status() -> anyhow::Result<()> {
+async fn responds_with_the_requested_status() -> anyhow::Result<()> {
     let http = start().await?.http;
     for status in [200, 204, 304, 418, 599] {
         assert_eq!(ask(http, &format!("GET /status/{status}")).await?.status, status);
@@ -122,7 +123,7 @@ async fn answers_the_asked_for_status() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn sends_the_asked_for_headers() -> anyhow::Result<()> {
+async fn responds_with_the_requested_headers() -> anyhow::Result<()> {
     let http = start().await?.http;
     let response = ask(
         http,
@@ -141,7 +142,7 @@ async fn sends_the_asked_for_headers() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn slow_answers_after_the_pause() -> anyhow::Result<()> {
+async fn slow_responds_after_the_pause() -> anyhow::Result<()> {
     let http = start().await?.http;
     let started = Instant::now();
     let response = ask(http, "GET /slow?ms=300").await?;
@@ -171,7 +172,7 @@ async fn hang_keeps_the_connection_open_without_a_byte() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn options_are_answered_like_the_rest_on_every_path() -> anyhow::Result<()> {
+async fn options_requests_get_the_record_on_every_path() -> anyhow::Result<()> {
     let http = start().await?.http;
     for target in ["/", "/close", "/status/500", "/hang"] {
         let preflight =

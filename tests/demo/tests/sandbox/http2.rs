@@ -1,4 +1,4 @@
-//! HTTP/2 with prior knowledge on the HTTP port, and HTTP/1.1 where only HTTP/2 makes sense.
+//! HTTP/2 with prior knowledge on the HTTP port, and HTTP/1.1 on the gRPC port, which needs HTTP/2.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -26,7 +26,7 @@ async fn answer(
 }
 
 #[tokio::test]
-async fn http2_requests_are_told_like_others() -> anyhow::Result<()> {
+async fn the_record_of_an_http2_request_has_the_same_fields() -> anyhow::Result<()> {
     let mut sender = connect(start().await?.http).await?;
     let request = Request::post("http://8080-my-env.sandbox.test:9443/a%2Fb//?a&&b=")
         .header("x", "1")
@@ -57,7 +57,7 @@ async fn close_resets_only_its_own_stream() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_grpc_port_tells_http1_clients_what_is_wrong() -> anyhow::Result<()> {
+async fn the_grpc_port_refuses_http1_with_an_explanation() -> anyhow::Result<()> {
     let response = ask(start().await?.grpc, "POST /sandgate.demo.v1.Echo/Echo").await?;
     assert_eq!((response.status, &response.json()?["code"]), (505, &json!("HTTP2_REQUIRED")));
     Ok(())

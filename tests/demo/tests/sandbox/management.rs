@@ -5,14 +5,14 @@ use serde_json::json;
 use crate::support::{ID, NAME, ask, start};
 
 #[tokio::test]
-async fn health_is_exactly_what_clients_expect() -> anyhow::Result<()> {
+async fn health_has_exactly_the_expected_body() -> anyhow::Result<()> {
     let response = ask(start().await?.management, "GET /api/v1/health?x=1").await?;
     assert_eq!((response.status, response.json()?), (200, json!({ "healthy": true })));
     Ok(())
 }
 
 #[tokio::test]
-async fn info_tells_who_it_is_and_what_it_received() -> anyhow::Result<()> {
+async fn info_has_the_identity_and_the_request() -> anyhow::Result<()> {
     let addresses = start().await?;
     let info = ask(addresses.management, "GET /api/v1/info\r\nX-A: 1\r\nX-A: 2").await?.json()?;
     assert_eq!(info["sandbox"], json!({ "id": ID, "name": NAME }));

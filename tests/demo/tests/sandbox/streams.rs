@@ -19,7 +19,7 @@ async fn event(connection: &mut Http1) -> anyhow::Result<Value> {
 }
 
 #[tokio::test]
-async fn events_come_one_by_one() -> anyhow::Result<()> {
+async fn events_arrive_one_by_one() -> anyhow::Result<()> {
     let mut connection = Http1::connect(start().await?.http).await?;
     connection.send(b"GET /events?count=3&interval_ms=400 HTTP/1.1\r\nHost: h\r\n\r\n").await?;
     let head = connection.head().await?;
@@ -30,7 +30,7 @@ async fn events_come_one_by_one() -> anyhow::Result<()> {
         let data = event(&mut connection).await?;
         assert_eq!((&data["number"], &data["sandbox"]), (&number.into(), &ID.into()));
         let now = Instant::now();
-        // Events that were held back and sent together would have no time between them.
+        // Events that are buffered and sent together would have no time between them.
         if let Some(previous) = previous {
             assert!(now - previous >= Duration::from_millis(100), "{:?}", now - previous);
         }
@@ -42,7 +42,7 @@ async fn events_come_one_by_one() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn events_without_end_go_on() -> anyhow::Result<()> {
+async fn an_unbounded_event_stream_continues() -> anyhow::Result<()> {
     let mut connection = Http1::connect(start().await?.http).await?;
     connection.send(b"GET /events?count=0&interval_ms=1 HTTP/1.1\r\nHost: h\r\n\r\n").await?;
     for number in 1..=50 {
@@ -52,7 +52,7 @@ async fn events_without_end_go_on() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn downloads_have_the_asked_for_length_and_a_known_content() -> anyhow::Result<()> {
+async fn downloads_have_the_requested_length_and_the_known_pattern() -> anyhow::Result<()> {
     let http = start().await?.http;
     for bytes in [0_usize, 1, 251 * 256, 251 * 256 + 1, 10_000_000] {
         let response = ask(http, &format!("GET /download?bytes={bytes}")).await?;
@@ -65,7 +65,7 @@ async fn downloads_have_the_asked_for_length_and_a_known_content() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn a_download_that_nobody_reads_ends_with_its_connection() -> anyhow::Result<()> {
+async fn an_unread_download_ends_with_its_connection() -> anyhow::Result<()> {
     let http = start().await?.http;
     let mut connection = Http1::connect(http).await?;
     let all = u64::MAX / 2;
@@ -79,7 +79,7 @@ async fn a_download_that_nobody_reads_ends_with_its_connection() -> anyhow::Resu
 }
 
 #[tokio::test]
-async fn uploads_are_answered_with_length_and_digest() -> anyhow::Result<()> {
+async fn the_response_to_an_upload_has_the_length_and_the_digest() -> anyhow::Result<()> {
     let http = start().await?.http;
     let block = vec![b'u'; 65_536];
     let mut digest = Sha256::new();

@@ -1,4 +1,4 @@
-//! A running sandbox and a client that sends exactly the bytes it is told to.
+//! A running sandbox, and an HTTP client that sends exactly the given bytes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 pub(crate) const ID: &str = "k3j5a9x2m7q4w8z1p6r0t";
 pub(crate) const NAME: &str = "my-env";
-/// For what is to come at once: long, because the machine may be busy.
+/// The timeout for immediate events. It is long because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A sandbox in this process, on ports that the system chose.
@@ -58,7 +58,7 @@ impl Http1 {
         Ok(self.0.write_all(bytes).await?)
     }
 
-    /// Status, and headers with their names in lower case.
+    /// Reads the status and the headers. Header names are in lower case.
     pub(crate) async fn head(&mut self) -> anyhow::Result<Response> {
         let status = self.line().await?;
         let status = status.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
@@ -76,7 +76,7 @@ impl Http1 {
         }
     }
 
-    /// A whole response, whose length must be declared.
+    /// Reads a complete response, which must declare its length.
     pub(crate) async fn response(&mut self) -> anyhow::Result<Response> {
         let mut response = self.head().await?;
         let length = match response.header("content-length").first() {
@@ -89,7 +89,7 @@ impl Http1 {
         Ok(response)
     }
 
-    /// A line without its line break.
+    /// Reads a line, without its line break.
     pub(crate) async fn line(&mut self) -> anyhow::Result<Vec<u8>> {
         let mut line = Vec::new();
         tokio::time::timeout(PATIENCE, self.0.read_until(b'\n', &mut line)).await??;
@@ -99,8 +99,8 @@ impl Http1 {
     }
 }
 
-/// One request on a connection of its own. `request` is the request line without its version, and
-/// more header lines, separated by `\r\n`.
+/// Sends one request on a new connection. `request` is the request line without its version,
+/// followed by header lines, separated by `\r\n`.
 pub(crate) async fn ask(address: SocketAddr, request: &str) -> anyhow::Result<Response> {
     let (line, headers) = request.split_once("\r\n").unwrap_or((request, ""));
     let end = if headers.is_empty() { "" } else { "\r\n" };

@@ -1,4 +1,4 @@
-//! TCP tunnels of the management API: what arrives, in which order things end, and what is refused.
+//! TCP tunnels of the management API: forwarded bytes, the order of closing, and refusals.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -24,13 +24,13 @@ struct Tunnel {
 async fn open() -> anyhow::Result<Tunnel> {
     let management = start().await?.management;
     let listener = TcpListener::bind((management.ip(), 0)).await?;
-    let client = dial(management, listener.local_addr()?.port()).await??;
+    let client = open_port(management, listener.local_addr()?.port()).await??;
     let (service, _) = timeout(PATIENCE, listener.accept()).await??;
     Ok(Tunnel { client, service })
 }
 
-/// The open tunnel, or why it was refused.
-async fn dial(management: SocketAddr, port: u16) -> anyhow::Result<Result<Socket, OpenError>> {
+/// Opens a tunnel. The inner result is the refusal if the sandbox refuses it.
+async fn open_port(management: SocketAddr, port: u16) -> anyhow::Result<Result<Socket, OpenError>> {
     let url = format!("ws://my-env.sandbox.test/api/v1/tunnels/tcp?port={port}");
     let target = Target::new(&url)?.via(management.to_string());
     Ok(websocket::open(&target).await.map(|opened| opened.socket))
@@ -40,8 +40,9 @@ async fn next(client: &mut Socket) -> anyhow::Result<Message> {
     Ok(timeout(PATIENCE, client.next()).await?.context("the connection ended")??)
 }
 
-/// All bytes up to the Close, and the Close's code. The Close is answered.
-async fn to_the_end(client: &mut Socket) -> anyhow::Result<(Vec<u8>, Option<u16>)> {
+/// Reads all bytes up to the Close frame. Returns them and the code of the Close frame, which the
+/// library answers.
+async fn read_until_close(client: &mut Socket) -> anyhow::Result<(Vec<u8>, Option<u16>)> {
     let mut bytes = Vec::new();
     loop {
         match next(client).await? {
@@ -66,14 +67,14 @@ fn pattern(length: usize) -> Bytes {
 }
 
 #[tokio::test]
-async fn ten_megabytes_arrive_unchanged_both_ways_at_once() -> anyhow::Result<()> {
+async fn ten_megabytes_arrive_unchanged_in_both_directions_at_once() -> anyhow::Result<()> {
     let Tunnel { client, service } = open().await?;
     let bytes = pattern(10 << 20);
     let (mut sending, mut receiving) = client.split();
     let (mut reading, mut writing) = service.into_split();
     let echo = tokio::spawn(async move { tokio::io::copy(&mut reading, &mut writing).await });
     let upload = async {
-        // Sizes that agree with no buffer.
+        // A chunk size that matches no buffer size.
         for chunk in bytes.chunks(12_345) {
             sending.send(Message::Binary(bytes.slice_ref(chunk))).await?;
         }
@@ -87,7 +88,7 @@ async fn ten_megabytes_arrive_unchanged_both_ways_at_once() -> anyhow::Result<()
         anyhow::Ok(received)
     };
     let ((), received) = timeout(PATIENCE, async { tokio::try_join!(upload, download) }).await??;
-    // Not assert_eq!: nobody wants to read 10 MB.
+    // Not `assert_eq!`, which would print 10 MB.
     assert!(received == bytes, "the bytes changed");
     sending.close().await?;
     assert_eq!(timeout(PATIENCE, echo).await???, 10 << 20);
@@ -95,7 +96,7 @@ async fn ten_megabytes_arrive_unchanged_both_ways_at_once() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn the_services_end_is_a_close_after_its_last_byte() -> anyhow::Result<()> {
+async fn the_end_of_the_service_is_a_close_frame_after_its_last_byte() -> anyhow::Result<()> {
     let Tunnel { mut client, mut service } = open().await?;
     let bytes = pattern(3 << 20);
     let sent = bytes.clone();
@@ -104,16 +105,17 @@ async fn the_services_end_is_a_close_after_its_last_byte() -> anyhow::Result<()>
         service.shutdown().await?;
         read_to_end(&mut service).await
     });
-    let (received, code) = to_the_end(&mut client).await?;
+    let (received, code) = read_until_close(&mut client).await?;
     assert!(received == bytes, "{} of {} bytes", received.len(), bytes.len());
     assert_eq!(code, Some(1000));
-    // The library has answered the Close: that is the end of the other direction.
+    // The library has answered the Close frame, which ends the other direction.
     assert_eq!(timeout(PATIENCE, service).await???, b"");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_clients_close_ends_its_half_and_the_answer_still_arrives() -> anyhow::Result<()> {
+async fn a_close_frame_of_the_client_ends_one_direction_and_the_response_still_arrives()
+-> anyhow::Result<()> {
     let Tunnel { mut client, mut service } = open().await?;
     client.send(Message::binary(&b"quest"[..])).await?;
     client.send(Message::binary(&b"ion"[..])).await?;
@@ -125,7 +127,7 @@ async fn a_clients_close_ends_its_half_and_the_answer_still_arrives() -> anyhow:
         tokio::time::sleep(Duration::from_millis(100)).await;
         service.write_all(&sent).await
     });
-    let (received, code) = to_the_end(&mut client).await?;
+    let (received, code) = read_until_close(&mut client).await?;
     assert!(received == answer, "{} of {} bytes", received.len(), answer.len());
     assert_eq!(code, Some(1000));
     Ok(())
@@ -136,7 +138,7 @@ async fn a_text_message_is_an_error_for_both_sides() -> anyhow::Result<()> {
     let Tunnel { mut client, mut service } = open().await?;
     client.send(Message::binary(&b"bytes"[..])).await?;
     client.send(Message::text("text")).await?;
-    assert_eq!(to_the_end(&mut client).await?, (Vec::new(), Some(1003)));
+    assert_eq!(read_until_close(&mut client).await?, (Vec::new(), Some(1003)));
     let mut bytes = Vec::new();
     let error = timeout(PATIENCE, service.read_to_end(&mut bytes)).await?.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -145,7 +147,7 @@ async fn a_text_message_is_an_error_for_both_sides() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_is_a_reset_and_no_end() -> anyhow::Result<()> {
+async fn a_client_that_disconnects_causes_a_reset_and_no_fin() -> anyhow::Result<()> {
     let Tunnel { client, mut service } = open().await?;
     drop(client);
     let error = timeout(PATIENCE, service.read_u8()).await?.unwrap_err();
@@ -154,11 +156,11 @@ async fn a_client_that_vanishes_is_a_reset_and_no_end() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_service_that_breaks_off_is_told_as_an_error() -> anyhow::Result<()> {
+async fn a_reset_by_the_service_is_an_error_for_the_client() -> anyhow::Result<()> {
     let Tunnel { mut client, service } = open().await?;
     service.set_zero_linger()?;
     drop(service);
-    assert_eq!(to_the_end(&mut client).await?, (Vec::new(), Some(1011)));
+    assert_eq!(read_until_close(&mut client).await?, (Vec::new(), Some(1011)));
     Ok(())
 }
 
@@ -171,9 +173,9 @@ async fn pings_are_answered() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What socket buffers may hold on the way (Linux: at most 6 + 4 MB for each of the connections),
-/// and some. A tunnel that buffers would take everything.
-const MOST_ON_THE_WAY: usize = 40 << 20;
+/// More than the socket buffers can hold (on Linux, at most 6 + 4 MB for each connection). A tunnel
+/// without backpressure would take more.
+const MAX_BUFFERED: usize = 40 << 20;
 const OFFERED: usize = 100 << 20;
 const STUCK: Duration = Duration::from_secs(1);
 
@@ -184,10 +186,10 @@ async fn a_client_that_does_not_read_stops_the_service() -> anyhow::Result<()> {
     let mut written = 0;
     while let Ok(result) = timeout(STUCK, service.write(&chunk[written % 251..])).await {
         written += result?;
-        anyhow::ensure!(written < MOST_ON_THE_WAY, "it took {written} bytes that nobody reads");
+        anyhow::ensure!(written < MAX_BUFFERED, "it took {written} bytes that nobody reads");
     }
     drop(service);
-    let (received, code) = to_the_end(&mut client).await?;
+    let (received, code) = read_until_close(&mut client).await?;
     assert_eq!((received.len(), code), (written, Some(1000)));
     assert!(received == pattern(written), "the bytes changed");
     Ok(())
@@ -205,8 +207,8 @@ async fn a_service_that_does_not_read_stops_the_client() -> anyhow::Result<()> {
         }
         sent += chunk.len();
     }
-    assert!(sent < MOST_ON_THE_WAY, "it took {sent} bytes that nobody reads");
-    // Whatever got stuck goes on when the service reads.
+    assert!(sent < MAX_BUFFERED, "it took {sent} bytes that nobody reads");
+    // The blocked message is sent when the service reads.
     tokio::spawn(async move { client.close(None).await });
     let received = read_to_end(&mut service).await?.len();
     assert!([sent, sent + chunk.len()].contains(&received), "{received} bytes of {sent}");
@@ -214,10 +216,11 @@ async fn a_service_that_does_not_read_stops_the_client() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_port_that_nothing_accepts_at_is_a_502_that_names_it() -> anyhow::Result<()> {
+async fn a_closed_port_causes_a_502_that_names_it() -> anyhow::Result<()> {
     let management = start().await?.management;
     let free = TcpListener::bind((management.ip(), 0)).await?.local_addr()?;
-    let Err(OpenError::Refused { status, body, .. }) = dial(management, free.port()).await? else {
+    let Err(OpenError::Refused { status, body, .. }) = open_port(management, free.port()).await?
+    else {
         anyhow::bail!("not refused");
     };
     assert_eq!(status, 502);
@@ -230,7 +233,7 @@ async fn tunnels_lead_to_the_sandboxs_own_address_only() -> anyhow::Result<()> {
     let management = start().await?.management;
     let elsewhere = TcpListener::bind("127.77.0.3:0").await?;
     let port = elsewhere.local_addr()?.port();
-    assert!(matches!(dial(management, port).await?, Err(OpenError::Refused { .. })));
+    assert!(matches!(open_port(management, port).await?, Err(OpenError::Refused { .. })));
     Ok(())
 }
 

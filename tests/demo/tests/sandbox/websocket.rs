@@ -1,4 +1,4 @@
-//! The WebSocket echo, and the client that the crate brings.
+//! The WebSocket echo, and the crate's client.
 
 use std::net::SocketAddr;
 
@@ -30,7 +30,7 @@ async fn next(socket: &mut Socket) -> anyhow::Result<Message> {
 }
 
 #[tokio::test]
-async fn text_and_binary_come_back_as_they_were() -> anyhow::Result<()> {
+async fn text_and_binary_messages_are_echoed_unchanged() -> anyhow::Result<()> {
     let mut socket = open().await?;
     for message in [Message::text("héllo"), Message::text(""), Message::binary(&b"\0\xff"[..])] {
         socket.send(message.clone()).await?;
@@ -40,11 +40,11 @@ async fn text_and_binary_come_back_as_they_were() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn messages_of_17_million_bytes_come_back() -> anyhow::Result<()> {
+async fn messages_of_17_million_bytes_are_echoed() -> anyhow::Result<()> {
     let mut socket = open().await?;
     let bytes: Bytes = (0..=250_u8).cycle().take(17 << 20).collect();
     socket.send(Message::Binary(bytes.clone())).await?;
-    // Not assert_eq!: nobody wants to read 17 MB.
+    // Not `assert_eq!`, which would print 17 MB.
     assert!(next(&mut socket).await? == Message::Binary(bytes), "the message changed");
     Ok(())
 }
@@ -58,7 +58,7 @@ async fn pings_are_answered() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_upgrade_request_can_be_asked_for() -> anyhow::Result<()> {
+async fn a_command_returns_the_upgrade_request() -> anyhow::Result<()> {
     let mut socket = open().await?;
     socket.send(Message::text("headers?")).await?;
     let answer: Value = serde_json::from_str(next(&mut socket).await?.to_text()?)?;
@@ -103,13 +103,13 @@ async fn other_paths_are_refused_with_status_and_body() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn plain_requests_are_told_to_upgrade() -> anyhow::Result<()> {
+async fn plain_requests_get_the_status_426() -> anyhow::Result<()> {
     let response = ask(start().await?.websocket, "GET /socket").await?;
     assert_eq!((response.status, response.header("upgrade")), (426, vec![&b"websocket"[..]]));
     Ok(())
 }
 
-/// What the client makes of a server that answers every request with `response`.
+/// The error of the client for a server that responds to every request with `response`.
 async fn opened_against(response: &'static str) -> anyhow::Result<OpenError> {
     let listener = TcpListener::bind("127.77.0.2:0").await?;
     let address = listener.local_addr()?;
@@ -126,7 +126,7 @@ async fn opened_against(response: &'static str) -> anyhow::Result<OpenError> {
 }
 
 #[tokio::test]
-async fn the_client_believes_no_wrong_accept_key() -> anyhow::Result<()> {
+async fn the_client_refuses_a_wrong_accept_key() -> anyhow::Result<()> {
     let error = opened_against(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
@@ -137,7 +137,7 @@ async fn the_client_believes_no_wrong_accept_key() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_client_tells_a_refusal_that_breaks_off() -> anyhow::Result<()> {
+async fn the_client_reports_a_truncated_refusal() -> anyhow::Result<()> {
     let error = opened_against("HTTP/1.1 403 Forbidden\r\nContent-Length: 99\r\n\r\nno").await?;
     assert_eq!(
         error.to_string(),

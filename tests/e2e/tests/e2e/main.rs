@@ -6,10 +6,18 @@
     reason = "helpers of tests may fail like the tests that call them"
 )]
 
+/// The common table of what HTTP passes, and HTTP byte by byte.
+#[path = "../../../http/table.rs"]
+mod http_table;
+#[path = "../../../http/wire.rs"]
+mod http_wire;
+mod scripted;
 mod support;
 
 /// Nothing is forwarded unless the filter says so, and never out of the sandboxes' network.
 mod black_hole;
+/// Connections and streams end without a loss, and at once.
+mod closing;
 /// The control plane goes away and comes back.
 mod control_plane_down;
 /// Every way to show a credential, and what a sandbox sees of it.
@@ -22,19 +30,39 @@ mod decisions;
 mod draining;
 /// Ports open and close at once.
 mod exposure;
+/// Headers and trailers that do not cross the edge.
+mod fields;
 /// What apps are told of the client.
 mod forwarding;
+/// HTTP/2 frames, for what no library sends.
+mod frames;
 /// Addresses are handed from sandbox to sandbox, connections are not.
 mod generations;
 /// gRPC in all its streaming forms.
 mod grpc;
+/// What HTTP passes.
+mod http;
+/// Bounds, and what honest clients and apps experience at them.
+mod limits;
+/// What the access log holds, whatever clients send.
+mod log_lines;
 /// What operators see, and what nobody sees.
 mod odd_places;
 mod operation;
+/// Memory and connections run short.
+mod overload;
+/// What Envoy answers itself.
+mod own_answers;
 /// Ports without authentication.
 mod public_ports;
+/// Who may read denials.
+mod readers;
+/// Statuses that a sandbox must not send.
+mod responses;
 /// Suspended sandboxes wake up, once.
 mod resume;
+/// Which requests are sent again.
+mod retries;
 /// The gateway's token changes hands.
 mod rotation;
 /// Hosts lead to sandboxes, and nothing of a request is rewritten.
@@ -47,3 +75,5 @@ mod tls;
 mod websocket;
 /// WebSocket over HTTP/2.
 mod websocket_http2;
+/// HTTP/2 windows: who does not read stops nobody else.
+mod windows;

@@ -1,9 +1,12 @@
 //! What several files need.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, Result};
 use sandgate_demo::client::Target;
-use sandgate_e2e::Stack;
-use serde_json::Value;
+use sandgate_e2e::control_plane::ControlPlane;
+use sandgate_e2e::{Sandbox, Stack};
+use serde_json::{Value, json};
 
 /// Which sandbox answered.
 pub(crate) fn sandbox_id(answer: &Value) -> Option<&str> {
@@ -48,4 +51,21 @@ pub(crate) fn target_tls(stack: &Stack, host: &str, path: &str) -> Result<Target
 pub(crate) fn target(stack: &Stack, host: &str, path: &str) -> Result<Target> {
     let address = stack.edge().address().to_string();
     Ok(Target::new(&format!("http://{host}{path}"))?.via(address))
+}
+
+/// A public sandbox called `my-env` for services of the test's own, on these ports.
+pub(crate) async fn public_ports(stack: &Stack, ports: &[u16]) -> Result<Sandbox> {
+    let request = json!({
+        "name": "my-env",
+        "exposed_ports": ports,
+        "allow_unauthenticated_access": true,
+    });
+    stack.sandbox(request).await
+}
+
+/// Where a sandbox's services listen, for tests that bring their own.
+pub(crate) async fn sandbox_address(stack: &Stack, sandbox: &Sandbox) -> Result<Ipv4Addr> {
+    let path = format!("/gateway/v1/sandboxes/{}", sandbox.id);
+    let call = stack.control_plane.gateway().get("gateway", &path).bearer(ControlPlane::TOKEN);
+    Ok(text(&call.send().await?.ok()?, "address")?.parse()?)
 }

@@ -58,7 +58,7 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
             let start = start as usize;
             let end = start.saturating_add(size as usize).min(bytes.len());
             match bytes.get(start..end) {
-                // As in Envoy: an empty buffer writes nothing, the caller's null pointers stay.
+                // As in Envoy, an empty buffer is not written, so the caller's null pointers stay.
                 None | Some([]) => Ok(()),
                 Some(bytes) => guest.give(bytes, pointer_at, size_at),
             }
@@ -93,7 +93,7 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
             let arguments = guest.read(arguments, arguments_size)?;
             match name.as_slice() {
                 b"set_envoy_filter_state" => set_filter_state(guest, &arguments),
-                // Routes are chosen by the test, so there is nothing to forget.
+                // This host has no route cache.
                 b"clear_route_cache" => Ok(()),
                 _ => Err(Status::NotFound.into()),
             }
@@ -129,7 +129,7 @@ fn read_buffer(guest: &mut Guest<'_>, buffer: u32) -> Hostcall<Vec<u8>> {
     }
 }
 
-/// The request that a host call is about; a root context has none.
+/// The request that a host call refers to. A root context has none.
 pub(super) fn stream<'a>(guest: &'a mut Guest<'_>) -> Hostcall<&'a mut StreamState> {
     let state = guest.state();
     let context = state.context();
@@ -147,14 +147,14 @@ fn set_filter_state(guest: &mut Guest<'_>, arguments: &[u8]) -> Hostcall {
     Ok(())
 }
 
-/// What a request and a connection have in common.
+/// The common state of a request and a connection.
 struct Subject<'a> {
     filter_state: &'a mut BTreeMap<String, FilterState>,
     properties: &'a mut BTreeMap<Vec<u8>, Vec<u8>>,
     attributes: &'a Attributes,
 }
 
-/// The request or connection that a host call is about; a root context has none.
+/// The request or connection that a host call refers to. A root context has none.
 fn subject<'a>(guest: &'a mut Guest<'_>) -> Hostcall<Subject<'a>> {
     let state = guest.state();
     let context = state.context();
@@ -173,7 +173,8 @@ fn subject<'a>(guest: &'a mut Guest<'_>) -> Hostcall<Subject<'a>> {
     })
 }
 
-/// A property of the effective context: its plugin's, what the filter set, or what Envoy knows.
+/// A property of the effective context: its plugin's root id, a value that the filter set, or an
+/// attribute that Envoy provides.
 fn property(guest: &mut Guest<'_>, path: &[u8]) -> Hostcall<Vec<u8>> {
     if path == b"plugin_root_id" {
         let state = guest.state();
@@ -185,7 +186,7 @@ fn property(guest: &mut Guest<'_>, path: &[u8]) -> Hostcall<Vec<u8>> {
     if let Some(value) = subject.properties.get(path) {
         return Ok(value.clone());
     }
-    // The parts of a path are separated by NULs.
+    // The segments of a path are separated by NULs.
     let name = String::from_utf8_lossy(path).replace('\0', ".");
     subject.attributes.get(&name).cloned().ok_or_else(|| Status::NotFound.into())
 }
@@ -213,7 +214,7 @@ fn define_properties(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// A metric's number holds its kind in the two lowest bits, as Envoy's do.
+/// As in Envoy, the two lowest bits of a metric's number are its kind.
 fn define_metrics(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     hostcall!(
         linker,
@@ -254,7 +255,7 @@ fn define_metrics(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
             match metric.kind {
                 GAUGE => metric.value = value,
                 COUNTER => metric.value += value,
-                // Of a histogram, only how often it was recorded is kept.
+                // For a histogram, this host stores only the number of records.
                 _ => metric.value += 1,
             }
             Ok(())

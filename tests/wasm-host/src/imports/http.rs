@@ -8,7 +8,7 @@ use wasmtime::Linker;
 use super::{Guest, Hostcall, general, hostcall};
 use crate::abi::{MapType, Status, decode_pairs, encode_pairs, stream_type};
 use crate::headers::Headers;
-use crate::stream::LocalReply;
+use crate::stream::{LocalReply, Side};
 use crate::vm::{Action, VmState};
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
@@ -18,7 +18,7 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     define_calls(linker)
 }
 
-/// A header map that the filter may read now.
+/// The header map, if the filter may read it now.
 fn readable<'a>(guest: &'a mut Guest<'_>, map: MapType) -> Option<&'a Headers> {
     let state = guest.state();
     let context = state.context();
@@ -39,18 +39,33 @@ fn readable<'a>(guest: &'a mut Guest<'_>, map: MapType) -> Option<&'a Headers> {
             let stream = state.streams.get(&context)?;
             (stream.response_readable || stream.logging).then_some(&stream.response)
         }
-        MapType::RequestTrailers | MapType::ResponseTrailers | MapType::CallResponseTrailers => {
-            None
+        MapType::RequestTrailers | MapType::ResponseTrailers => {
+            let (side, trailers) = state.streams.get(&context)?.trailers.as_ref()?;
+            (Some(*side) == side_of(map)).then_some(trailers)
         }
+        MapType::CallResponseTrailers => None,
     }
 }
 
-/// A header map that the filter may change now.
+/// Whose trailers a map holds.
+fn side_of(map: MapType) -> Option<Side> {
+    match map {
+        MapType::RequestTrailers => Some(Side::Downstream),
+        MapType::ResponseTrailers => Some(Side::Upstream),
+        _ => None,
+    }
+}
+
+/// The header map, if the filter may change it now.
 fn writable<'a>(guest: &'a mut Guest<'_>, map: MapType) -> Hostcall<&'a mut Headers> {
     let stream = general::stream(guest).map_err(|_| Status::BadArgument)?;
     match map {
         MapType::RequestHeaders if stream.request_readable => Ok(&mut stream.request),
         MapType::ResponseHeaders if stream.response_readable => Ok(&mut stream.response),
+        MapType::RequestTrailers | MapType::ResponseTrailers => match &mut stream.trailers {
+            Some((side, trailers)) if Some(*side) == side_of(map) => Ok(trailers),
+            _ => Err(Status::BadArgument.into()),
+        },
         _ => Err(Status::BadArgument.into()),
     }
 }
@@ -60,7 +75,7 @@ fn define_map_reads(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
         linker,
         "proxy_get_header_map_pairs",
         |guest, map: u32, pointer_at: u32, size_at: u32| {
-            // As in Envoy, a map that is not there is an empty one here.
+            // As in Envoy, a map that does not exist is returned as an empty map.
             let pairs =
                 readable(guest, MapType::from_abi(map)?).map(encode_pairs).unwrap_or_default();
             guest.give(&pairs, pointer_at, size_at)
@@ -118,7 +133,7 @@ fn define_map_writes(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
 fn define_streams(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     hostcall!(linker, "proxy_continue_stream", |guest, stream: u32| {
         let id = guest.state().context();
-        // For a context without a request, Envoy has nothing to resume, and says Ok.
+        // For a context without a request, Envoy does nothing and returns Ok.
         if stream == stream_type::DOWNSTREAM {
             guest.state().actions.push_back(Action::Proceed(id));
             return Ok(());
@@ -203,7 +218,7 @@ fn define_calls(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
         let body = guest.read(body, body_size)?;
         let timeout = Duration::from_millis(u64::from(timeout));
         let state = guest.state();
-        // The root context owns the call, whichever context makes it.
+        // The call belongs to the root context, whichever context makes it.
         let owner = (state.id, state.root_of(state.context()));
         let token = state.shared.borrow_mut().dispatch(owner, cluster, headers, body, timeout)?;
         guest.write_u32(token_at, token)

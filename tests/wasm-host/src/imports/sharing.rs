@@ -35,7 +35,7 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
             guest.write_u32(queue_at, queue)
         }
     );
-    // All machines of a host have one vm_id, so the one that is asked for does not matter.
+    // All VMs of a host have the same vm_id, so the argument is ignored.
     hostcall!(
         linker,
         "proxy_resolve_shared_queue",

@@ -1,4 +1,4 @@
-//! The life of root contexts and of requests, in the order in which Envoy calls a filter.
+//! The lifecycle of root contexts and requests: the callbacks in Envoy's order.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::connection::Attributes;
 use crate::control_plane::Response;
 use crate::headers::Headers;
 use crate::shared::PendingCall;
-use crate::stream::{Ending, LocalReply, Reply, StreamState};
+use crate::stream::{Ending, LocalReply, Reply, Side, StreamState};
 
 const CONTINUE: u32 = 0;
 
@@ -19,8 +19,8 @@ pub(super) fn count(number: usize) -> u32 {
 // --- Root contexts ---
 
 impl Vm {
-    /// Starts a root context of the filter with that root id, with that configuration; `false` when
-    /// the filter refuses it.
+    /// Starts a root context of the filter with this root id and configuration. Returns `false` if
+    /// the filter refuses the configuration.
     pub(crate) fn configure(&mut self, root_id: &str, configuration: &[u8]) -> bool {
         let root = self.state_mut().new_context();
         let state = Root { root_id: root_id.to_owned(), ..Root::default() };
@@ -41,15 +41,15 @@ impl Vm {
         started && accepted
     }
 
-    /// The root context that new requests or connections of a filter get.
+    /// The root context for new requests and connections of a filter.
     pub(super) fn current_root(&self, root_id: &str) -> Option<u32> {
         let current = |root: &Root| root.current && root.root_id == root_id;
         self.state().roots.iter().find(|(_, root)| current(root)).map(|(id, _)| *id)
     }
 
-    /// Ends root contexts that are neither current nor used by a request.
+    /// Ends the root contexts that are neither current nor in use.
     pub(super) fn release_roots(&mut self) {
-        // One that is being configured becomes current when that is done.
+        // A root context that is being configured becomes current afterwards.
         if self.state().configuration.is_some() {
             return;
         }
@@ -65,7 +65,7 @@ impl Vm {
             .map(|(id, _)| *id)
             .collect();
         for root in unused {
-            // What the filter does when one ends may have ended another.
+            // The callbacks of another root context may have ended this one.
             let Some(state) = self.state_mut().roots.get_mut(&root) else { continue };
             if std::mem::replace(&mut state.lingering, true) {
                 continue;
@@ -87,12 +87,12 @@ impl Vm {
         self.state().shared.borrow_mut().cancel_calls(id, Some(root));
     }
 
-    /// When the next tick of any root context is due.
+    /// The earliest tick of all root contexts.
     pub(crate) fn next_tick(&self) -> Option<Duration> {
         self.state().roots.values().filter_map(|root| root.next_tick).min()
     }
 
-    /// Ticks the root contexts whose time has come.
+    /// Calls the tick callback of the root contexts whose tick is due.
     pub(crate) fn tick(&mut self, now: Duration) {
         let due: Vec<u32> = self
             .state()
@@ -115,7 +115,8 @@ impl Vm {
         }
     }
 
-    /// Tells the root context how its call ended; without a response, it has no headers.
+    /// Passes the response of a call to the root context. Without a response, there are zero
+    /// headers.
     pub(crate) fn answer(&mut self, call: &PendingCall, response: Option<Response>) {
         let response = response.unwrap_or_default();
         let (headers, body) = (count(response.headers.len()), count(response.body.len()));
@@ -129,7 +130,7 @@ impl Vm {
 // --- Requests ---
 
 impl Vm {
-    /// A request arrives at the filter with that root id.
+    /// Sends a request to the filter with this root id.
     pub(crate) fn request(
         &mut self,
         root_id: &str,
@@ -154,12 +155,26 @@ impl Vm {
         id
     }
 
-    /// The upstream's response arrives. Returns its headers as the client gets them; nothing
-    /// when the request is over, or when the filter broke it off.
+    /// Passes the upstream's response through the filter. Returns its headers as the client
+    /// receives them, or `None` if the request has ended or the filter reset it.
     pub(crate) fn response(&mut self, id: u32, headers: Headers) -> Option<Headers> {
         let headers = self.encode(id, headers, false)?;
         self.with(id, |stream| stream.response_started = true)?;
         Some(headers)
+    }
+
+    /// Trailers arrive. Returns them as they go on; nothing when the request is over, or when the filter
+    /// broke it off.
+    pub(crate) fn trailers(&mut self, id: u32, side: Side, trailers: Headers) -> Option<Headers> {
+        let number = count(trailers.len());
+        self.with(id, |stream| stream.trailers = Some((side, trailers)))?;
+        let callback = match side {
+            Side::Downstream => "proxy_on_request_trailers",
+            Side::Upstream => "proxy_on_response_trailers",
+        };
+        let returned = self.invoke(callback, id, &[id, number]);
+        let (_, trailers) = self.with(id, |stream| stream.trailers.take())??;
+        (returned == CONTINUE).then_some(trailers)
     }
 
     /// Passes response headers through the filter.
@@ -180,7 +195,7 @@ impl Vm {
         })?
     }
 
-    /// The request is over: with the last byte of its response, or because the client left.
+    /// Ends a request: its response is complete, or the client has aborted it.
     pub(crate) fn finish(&mut self, id: u32, ending: Ending) {
         let begun = self.with(id, |stream| {
             let open = stream.ending.is_none();
@@ -200,7 +215,7 @@ impl Vm {
         self.release_roots();
     }
 
-    /// Does what a callback asked for.
+    /// Executes a request of a callback.
     pub(super) fn perform(&mut self, action: Action) {
         match action {
             Action::Resume(id) => self.resume(id),
@@ -234,19 +249,20 @@ impl Vm {
     }
 
     fn reply(&mut self, id: u32, reply: &LocalReply) {
-        let Some((started, (headers, body))) =
-            self.with(id, |stream| (stream.response_started, stream.local_reply(reply)))
-        else {
+        let Some((started, judged, (headers, body))) = self.with(id, |stream| {
+            (stream.response_started, stream.response_readable, stream.local_reply(reply))
+        }) else {
             return;
         };
         if started {
-            // Too late for an answer: Envoy can only break the response off.
+            // The response has already started, so Envoy can only reset it.
             self.finish(id, Ending::Reset);
             return;
         }
-        let Some(headers) = self.encode(id, headers, body.is_empty()) else {
-            return;
-        };
+        // In place of a response that filters have seen, Envoy sends a reply past them.
+        let headers =
+            if judged { Some(headers) } else { self.encode(id, headers, body.is_empty()) };
+        let Some(headers) = headers else { return };
         let status = headers.value(":status").and_then(|status| status.parse().ok()).unwrap_or(0);
         self.finish(id, Ending::Replied(Reply { status, headers, body }));
     }
@@ -256,7 +272,7 @@ impl Vm {
         shared.borrow_mut().fault(what);
     }
 
-    /// Looks at a request that is still there.
+    /// Accesses a request that has not ended.
     fn with<T>(&mut self, id: u32, look: impl FnOnce(&mut StreamState) -> T) -> Option<T> {
         self.state_mut().streams.get_mut(&id).map(look)
     }

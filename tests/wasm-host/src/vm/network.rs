@@ -1,16 +1,16 @@
-//! The life of connections, in the order in which Envoy calls a network filter.
+//! The lifecycle of connections: the callbacks in Envoy's order.
 
 use super::Vm;
 use super::lifecycle::count;
 use crate::connection::{Attributes, Connected, ConnectionState};
 
 const CONTINUE: u32 = 0;
-/// Who closed a connection; the ABI's numbers.
+/// The side that closed a connection. The numbers are the ABI's.
 const BY_US: u32 = 1;
 const BY_PEER: u32 = 2;
 
 impl Vm {
-    /// A connection arrives at the filter with that root id.
+    /// Opens a connection to the filter with this root id.
     pub(crate) fn connect(&mut self, root_id: &str, attributes: Attributes) -> u32 {
         let Some(root) = self.current_root(root_id) else {
             panic!("a connection before the filter `{root_id}` has a configuration");
@@ -26,7 +26,7 @@ impl Vm {
         id
     }
 
-    /// The client sends bytes; returns those that pass.
+    /// Passes the client's bytes through the filter. Returns the bytes that the filter passes on.
     pub(crate) fn receive(&mut self, id: u32, bytes: &[u8], end: bool) -> Vec<u8> {
         let size = self.with_connection(id, |connection| {
             connection.received.extend_from_slice(bytes);
@@ -38,14 +38,14 @@ impl Vm {
         let returned = self.invoke("proxy_on_downstream_data", id, &arguments);
         let passed = self.with_connection(id, |connection| {
             connection.readable = false;
-            // A connection that the filter holds is not connected to anything.
+            // A held connection has no upstream.
             let passes = returned == CONTINUE && !connection.held;
             if passes { std::mem::take(&mut connection.received) } else { Vec::new() }
         });
         passed.unwrap_or_default()
     }
 
-    /// The connection ends.
+    /// Ends a connection.
     pub(crate) fn disconnect(&mut self, id: u32, ending: Connected) {
         let by = if ending == Connected::Left { BY_PEER } else { BY_US };
         let begun = self.with_connection(id, |connection| {
@@ -66,7 +66,7 @@ impl Vm {
         self.release_roots();
     }
 
-    /// The filter closed a connection.
+    /// Closes a connection at the filter's request.
     pub(super) fn close(&mut self, id: u32) {
         if self.with_connection(id, |connection| connection.ending.is_none()) != Some(true) {
             self.fault(format!("it closed connection {id}, which was over"));
@@ -74,7 +74,7 @@ impl Vm {
         self.disconnect(id, Connected::Closed);
     }
 
-    /// The filter lets a connection go on that it held.
+    /// Resumes a held connection at the filter's request.
     pub(super) fn proceed(&mut self, id: u32) {
         self.with_connection(id, |connection| {
             if connection.held {

@@ -46,7 +46,7 @@ fn an_allow_list_lets_nothing_else_out() {
         ("8.8.8.8:443", "", "default deny"),
         ("8.8.8.8:443", "bad.test", "default deny"),
         ("198.18.0.10:443", "bad.test", "default deny"),
-        ("198.18.0.2:443", "", "no name in sight"),
+        ("198.18.0.2:443", "", "no name shown"),
         ("198.18.0.2:443", "ok.test.bad.test", "default deny"),
         ("198.18.0.2:443", "notok.test", "default deny"),
         // Not below itself, and `ok.test` has an address of its own; but it is allowed.

@@ -71,7 +71,7 @@ fn a_request_without_a_host_is_judged_by_its_address_and_given_one() {
         assert_eq!(forwarded.headers.values(":authority"), [host]);
     }
     let wildcard = egress.request(&format!("{WILDCARD}:80"), none());
-    assert_eq!(refused(&wildcard), "no name in sight");
+    assert_eq!(refused(&wildcard), "no name shown");
     assert_eq!(refused(&egress.request("8.8.8.8:80", none())), "default deny");
 }
 

@@ -127,6 +127,8 @@ fn a_preflight_of_any_other_origin_is_refused_and_never_reflected() {
             let reply = replied(&stream);
             assert!(!reply.headers.contains("access-control-allow-origin"));
             assert!(!reply.headers.mention(origin) && !reply.body.contains(origin));
+            // A browser sends no credential in a preflight, so the advice is another one.
+            assert!(reply.body.contains("trusted_origins"), "{}", reply.body);
         }
     }
 }
@@ -174,22 +176,59 @@ fn an_upgrade_that_came_over_http2_gets_the_key_that_apps_want() {
     assert!(!gateway.passes(with_key(3000, "my-env")).headers.contains("sec-websocket-key"));
 }
 
-#[test]
-fn over_http2_no_answer_but_101_opens_a_socket() {
-    let gateway = Gateway::new();
-    let answered = |headers: Headers, status: &str| {
-        let stream = gateway.send(headers);
-        let response = Headers::from([(":status", status), ("content-type", "text/html")]);
-        let response = stream.respond(response).expect("a response");
-        stream.complete();
-        response.value(":status").unwrap_or_default()
-    };
-    let extended = || websocket(with_key(3000, "my-env"));
-    for (status, shown) in [("101", "101"), ("200", "502"), ("206", "502"), ("403", "403")] {
-        assert_eq!(answered(extended(), status), shown);
+/// The headers of a denial that let a page read it.
+fn readable_by(reply: &Headers) -> Option<String> {
+    let origin = reply.value("access-control-allow-origin")?;
+    assert_eq!(reply.values("access-control-allow-credentials"), ["true"]);
+    assert_eq!(reply.values("vary"), ["Origin"]);
+    let exposed = reply.value("access-control-expose-headers").unwrap_or_default();
+    for name in ["retry-after", "www-authenticate", "x-request-id"] {
+        assert!(exposed.contains(name), "{exposed}");
     }
-    // HTTP/1.1 tells them apart by itself.
-    let own = extended().with("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-    assert_eq!(answered(own, "200"), "200");
-    assert_eq!(answered(with_key(3000, "my-env"), "200"), "200");
+    Some(origin)
+}
+
+#[test]
+fn a_page_of_a_trusted_origin_may_read_each_denial_and_no_other_page_may() {
+    let gateway = Gateway::new();
+    for request in [
+        to(8080, "my-env"),
+        bearer(to(8080, "my-env"), "tl_apiKey_wrong"),
+        with_key(4444, "my-env"),
+        with_key(8080, "no-such-sandbox"),
+        Headers::get("nowhere.test", "/"),
+    ] {
+        let trusted = request.clone().with("origin", "https://app.example.com");
+        let reply = replied(&gateway.send(trusted));
+        assert_eq!(readable_by(&reply.headers).as_deref(), Some("https://app.example.com"));
+        for origin in ["https://evil.test", "null", "https://app.example.com.evil.test"] {
+            let reply = replied(&gateway.send(request.clone().with("origin", origin)));
+            assert_eq!(readable_by(&reply.headers), None, "{origin}");
+            assert!(!reply.headers.mention(origin));
+        }
+        assert_eq!(readable_by(&replied(&gateway.send(request)).headers), None);
+    }
+}
+
+#[test]
+fn a_page_of_a_trusted_origin_may_read_what_the_proxy_itself_answers_but_an_app_speaks_for_itself()
+{
+    let gateway = Gateway::new();
+    let answered = |details: Option<&str>, status: &str| {
+        let request = with_key(8080, "my-env").with("origin", "https://app.example.com");
+        let stream = gateway.send(request.with("x-request-id", "r-1"));
+        if let Some(details) = details {
+            stream.set_attribute("response.code_details", details);
+        }
+        let response = stream.respond(Headers::from([(":status", status)])).expect("a response");
+        stream.complete();
+        response
+    };
+    let local = answered(Some("upstream_reset_before_response_started{connection_failure}"), "503");
+    assert_eq!(readable_by(&local).as_deref(), Some("https://app.example.com"));
+    assert_eq!(local.values("x-request-id"), ["r-1"]);
+    for (details, status) in [(Some("via_upstream"), "503"), (None, "503"), (Some(""), "502")] {
+        let of_the_app = answered(details, status);
+        assert_eq!(of_the_app, Headers::from([(":status", status)]));
+    }
 }

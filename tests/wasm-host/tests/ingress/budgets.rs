@@ -1,6 +1,6 @@
 //! The places of one sandbox: no class of requests, and no client, keeps the others out.
 
-use sandgate_wasm_host::{Outcome, Stream};
+use sandgate_wasm_host::{Attributes, Headers, Outcome, Stream};
 use serde_json::json;
 
 use crate::support::{
@@ -79,6 +79,23 @@ fn a_client_that_holds_all_places_makes_room_for_others() {
         many(&gateway, "192.0.2.1", 1);
     }
     assert_eq!(are_open(&honest), honest.len());
+}
+
+#[test]
+fn what_a_stream_answers_before_it_gives_way_is_still_judged() {
+    let gateway = gateway();
+    let attack = many(&gateway, "192.0.2.1", ANONYMOUS);
+    let client = ("source.address".to_owned(), "192.0.2.2:4000".into());
+    // Without the turn in which the other stream is closed.
+    let honest = gateway.host.request_of("", 0, to(8080, "shop"), Attributes::from([client]));
+    forwarded(&honest);
+    for stream in &attack {
+        let response = Headers::from([(":status", "200"), ("x-sandgate-a", "1")]);
+        let response = stream.respond(response).expect("a response");
+        assert!(!response.contains("x-sandgate-a"));
+    }
+    gateway.host.run();
+    assert_eq!(are_open(&attack), ANONYMOUS - 1);
 }
 
 #[test]

@@ -20,6 +20,13 @@ fn internal_headers_of_a_client_do_not_reach_the_sandbox() {
         "x-envoy-retry-on",
         "x_envoy_retry_on",
         "x-sandgate_principal",
+        "x.sandgate.principal",
+        "x.forwarded.project.id",
+        "x_forwarded-project.id",
+        "x~tensorlake!sandbox#id",
+        "x-forwarded",
+        "client-ip",
+        "proxy",
     ] {
         for headers in [with_key(8080, "my-env"), to(8080, "shop")] {
             let forwarded =
@@ -181,6 +188,57 @@ fn a_sandbox_cannot_speak_as_the_gateway() {
     assert!(!passed.contains("x-sandgate-code") && !passed.contains("x-sandgate_x"));
     assert_eq!(passed.values("x-app"), ["3"]);
     assert_eq!(passed.values("www-authenticate"), ["Basic"], "the app's own");
+}
+
+#[test]
+fn a_sandbox_cannot_steer_proxies_in_front() {
+    let mut response = Headers::from([(":status", "200"), ("x-app", "1")]);
+    let names = [
+        "x-envoy-immediate-health-check-fail",
+        "x_envoy_degraded",
+        "x-accel-redirect",
+        "x.accel.redirect",
+        "x-sendfile",
+        "x-lighttpd-send-file",
+        "x-reproxy-url",
+        "x-litespeed-location",
+        "surrogate-control",
+        "endpoint-load-metrics",
+        "alt-svc",
+    ];
+    for name in names {
+        response = response.with(name, "1").with(name, "2");
+    }
+    assert_eq!(through(response), Headers::from([(":status", "200"), ("x-app", "1")]));
+}
+
+#[test]
+fn trailers_hold_nothing_that_must_be_known_before_the_content() {
+    let gateway = Gateway::new();
+    let stream = gateway.send(with_key(8080, "my-env"));
+    let of_the_app = || Headers::from([("grpc-status", "0"), ("digest", "x"), ("x-anything", "1")]);
+    let mut trailers = of_the_app();
+    for name in [
+        "x-forwarded-for",
+        "x_forwarded_proto",
+        "x.forwarded.project.id",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "host",
+        "authorization",
+        "cookie",
+        "set-cookie",
+        "content-type",
+        "x-sandgate-principal",
+        "x-envoy-retry-on",
+    ] {
+        trailers = trailers.with(name, "1");
+    }
+    assert_eq!(stream.send_trailers(trailers.clone().with("x-key", KEY)), Some(of_the_app()));
+    stream.respond(Headers::from([(":status", "200")])).expect("a response");
+    assert_eq!(stream.respond_with_trailers(trailers.with("alt-svc", "x")), Some(of_the_app()));
+    stream.complete();
 }
 
 #[test]

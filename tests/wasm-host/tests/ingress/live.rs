@@ -12,7 +12,9 @@ use crate::support::{
 fn open(gateway: &Gateway, headers: Headers) -> Stream {
     let stream = gateway.send(websocket(headers));
     forwarded(&stream);
-    stream.respond(Headers::from([(":status", "101")])).expect("a response");
+    stream
+        .respond(Headers::from([(":status", "101"), ("upgrade", "websocket")]))
+        .expect("a response");
     stream
 }
 

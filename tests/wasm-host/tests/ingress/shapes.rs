@@ -101,3 +101,72 @@ fn a_head_request_is_denied_without_a_body() {
     let reply = reply(head);
     assert_eq!((reply.status, reply.body.as_str()), (401, ""));
 }
+
+#[test]
+fn a_denial_carries_the_id_of_its_request_where_that_is_safe() {
+    let gateway = Gateway::new();
+    let page = || to(8080, "my-env").with("accept", "text/html");
+    for request in
+        [to(8080, "my-env"), page(), to(1, "my-env").with("content-type", "application/grpc")]
+    {
+        let reply = replied(&gateway.send(request.clone().with("x-request-id", "9f2c-1")));
+        assert_eq!(reply.headers.values("x-request-id"), ["9f2c-1"]);
+        let reply = replied(&gateway.send(request.with("x-request-id", "<script>")));
+        assert!(!reply.headers.mention("<script>") && !reply.body.contains("<script>"));
+    }
+    let reply = replied(&gateway.send(page().with("x-request-id", "9f2c-1")));
+    assert!(reply.body.contains("<code>9f2c-1</code>"), "{}", reply.body);
+}
+
+/// What becomes of a response with that status.
+fn answered(gateway: &Gateway, request: Headers, status: &str) -> Result<String, Reply> {
+    let stream = gateway.send(request);
+    let response = Headers::from([(":status", status), ("x-leak", "1"), ("upgrade", "websocket")]);
+    match stream.respond(response) {
+        Some(response) => {
+            stream.complete();
+            Ok(response.value(":status").unwrap_or_default())
+        }
+        None => {
+            assert_eq!(stream.property("sandgate_decision").as_deref(), Some("UPSTREAM_INVALID"));
+            Err(replied(&stream))
+        }
+    }
+}
+
+#[test]
+fn a_response_whose_status_is_no_final_one_is_replaced() {
+    let gateway = Gateway::new();
+    let plain = || with_key(3000, "my-env");
+    for status in ["200", "299", "304", "404", "599"] {
+        assert_eq!(answered(&gateway, plain(), status).as_deref(), Ok(status));
+    }
+    for status in ["000", "100", "101", "103", "199", "600", "999", "20", ""] {
+        let reply = answered(&gateway, plain(), status).expect_err(status);
+        assert_eq!(reply.status, 502, "{status}");
+        assert!(reply.body.contains("\"UPSTREAM_INVALID\""), "{reply:?}");
+        assert!(!reply.headers.contains("x-leak") && !reply.headers.contains("upgrade"));
+    }
+    let page = answered(&gateway, plain().with("accept", "text/html"), "600").expect_err("600");
+    assert!(page.body.starts_with("<!doctype html>"), "{page:?}");
+    let grpc = plain().with("content-type", "application/grpc");
+    let grpc = answered(&gateway, grpc, "600").expect_err("600");
+    assert_eq!(grpc.headers.value("grpc-status").as_deref(), Some("14"));
+    assert_eq!(gateway.host.metric("sandgate_ingress_decisions_total.UPSTREAM_INVALID"), 11);
+}
+
+#[test]
+fn only_an_upgrade_is_answered_by_101_and_no_upgrade_by_another_success() {
+    let gateway = Gateway::new();
+    let over_http2 = || websocket(with_key(3000, "my-env"));
+    let over_http1 = || over_http2().with("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    for request in [over_http1(), over_http2()] {
+        for status in ["101", "302", "403", "503"] {
+            assert_eq!(answered(&gateway, request.clone(), status).as_deref(), Ok(status));
+        }
+        for status in ["200", "204", "206", "100", "600"] {
+            let reply = answered(&gateway, request.clone(), status).expect_err(status);
+            assert_eq!(reply.status, 502, "{status}");
+        }
+    }
+}

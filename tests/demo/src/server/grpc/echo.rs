@@ -15,7 +15,7 @@ use crate::proto::{
 };
 use crate::server::Identity;
 
-/// In the trailers of every status that a caller asked for.
+/// A trailer of every requested status.
 const SANDBOX_TRAILER: &str = "demo-sandbox-id";
 
 #[derive(Clone, Debug)]
@@ -40,13 +40,13 @@ impl EchoService {
         }
     }
 
-    /// The status that `asked` describes, or why there is none like it.
+    /// The status that `asked` describes, or INVALID_ARGUMENT if its code is not valid.
     fn failure(&self, asked: FailRequest) -> Status {
         if !(1..=16).contains(&asked.code) {
             return Status::invalid_argument(format!("code must be 1 to 16, got {}", asked.code));
         }
         let mut status = Status::new(Code::from_i32(asked.code), asked.message);
-        // An id that is no header value was not meant for the network; the status stands alone.
+        // An id that is not a valid header value is left out.
         if let Ok(id) = MetadataValue::try_from(self.identity.id.as_str()) {
             status.metadata_mut().insert(SANDBOX_TRAILER, id);
         }

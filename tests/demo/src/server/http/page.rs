@@ -1,9 +1,9 @@
-//! The page that a browser gets.
+//! The HTML page for browsers.
 
 use crate::server::Identity;
 use crate::server::answer::Answer;
 
-/// Says which sandbox this is and shows the answer that other clients get.
+/// Shows the sandbox's identity, and the record that other clients get as JSON.
 pub(super) fn render(identity: &Identity, answer: &Answer) -> String {
     let title = escape(identity.name.as_deref().unwrap_or(&identity.id));
     let id = escape(&identity.id);
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_was_received_becomes_markup() {
+    fn received_text_is_escaped() {
         let identity = Identity { id: "i<d".into(), name: Some("\"n&".into()) };
         let html = render(&identity, &Answer::default().with("target", "/<script>"));
         assert!(!html.contains("<script>") && !html.contains("i<d"), "{html}");

@@ -1,4 +1,4 @@
-//! Bodies that are never in memory as a whole.
+//! Bodies that are processed in parts, so that memory use does not depend on their size.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,15 +17,15 @@ use sha2::{Digest, Sha256};
 use crate::server::Identity;
 use crate::server::answer::{AnyBody, full, respond};
 
-/// A request body up to this size is shown in the answer.
+/// The maximum size of a request body that the record contains, in bytes.
 const SHOWN: usize = 64 << 10;
 
-/// What is left of a request body.
+/// The facts of a request body that was read.
 pub(super) struct Consumed {
     pub(super) length: u64,
     /// The body, if it is small and UTF-8.
     pub(super) text: Option<String>,
-    /// In hexadecimal, if it was asked for.
+    /// The digest in hexadecimal, if requested.
     pub(super) sha256: Option<String>,
 }
 
@@ -52,7 +52,8 @@ pub(super) async fn consume(mut body: Incoming, digest: bool) -> Result<Consumed
     Ok(Consumed { length, text, sha256 })
 }
 
-/// `count` server-sent events, the first at once and the others `interval` apart; 0 never ends.
+/// `count` server-sent events: the first immediately, the others at intervals of `interval`. With a
+/// `count` of 0, the stream never ends.
 pub(super) fn events(count: u64, interval: Duration, identity: &Identity) -> Response<AnyBody> {
     let id = identity.id.clone();
     let events = stream::unfold(1, move |number: u64| {
@@ -85,13 +86,14 @@ pub(super) fn download(bytes: u64) -> Response<AnyBody> {
     response
 }
 
-/// Bytes 0, 1, … 250, 0, 1, …: no power of two divides the period, so a lost, repeated or swapped
-/// block shows.
+/// Bytes 0, 1, … 250, 0, 1, …: the period is prime, so a
+/// lost, repeated or swapped block is detected.
 struct Pattern {
     remaining: u64,
 }
 
-/// Whole periods, so that every block of a download is the beginning of this one.
+/// Contains whole periods of the pattern, so that every block of a download is a prefix of this
+/// block.
 static BLOCK: LazyLock<Bytes> = LazyLock::new(|| (0..=250_u8).cycle().take(251 * 256).collect());
 
 impl Body for Pattern {

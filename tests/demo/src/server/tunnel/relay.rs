@@ -1,13 +1,13 @@
-//! An open tunnel: binary messages become the TCP connection's bytes, and the other way round.
+//! An open tunnel. It converts binary messages to bytes of the TCP connection, and back.
 //!
-//! Each direction is a loop that reads no more before the last bytes are written, so that a slow
-//! reader on one side slows the other side down, and a tunnel holds one message at most.
+//! Each direction is a loop that reads again only after the previous bytes are written. So a slow
+//! reader on one side slows down the other side, and a tunnel buffers at most one message.
 //!
-//! WebSockets cannot be closed half, TCP connections can. A Close frame stands for the end of what
-//! its sender sends: a service that got it (as a FIN) may still answer, and the Close frame that
-//! answers the client's comes when the service has ended, too. RFC 6455 section 5.5.1 lets a Close
-//! be answered late. WebSocket libraries don't, so there is one WebSocket for each direction, over
-//! the two halves of the same connection.
+//! TCP connections can be half-closed; WebSockets can't. Therefore a Close frame ends only the
+//! direction of its sender. After the client's Close frame, the service receives a FIN and may
+//! still send data. The tunnel sends its own Close frame after the service has finished. RFC 6455,
+//! section 5.5.1 allows such a late Close frame, but WebSocket libraries don't support it. So the
+//! tunnel has one WebSocket for each direction, over the two halves of the same connection.
 
 use std::io;
 use std::pin::pin;
@@ -28,21 +28,22 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// The largest message that a client may send. Clients send what they read from a socket.
+/// The maximum size of a message from the client, in bytes. Clients send what they read from a
+/// socket, which is much less.
 const MAX_MESSAGE: usize = 16 << 20;
-/// How much of the service's data goes into one message at most.
+/// The maximum number of the service's bytes in one message.
 const CHUNK: usize = 64 << 10;
-/// How long the second side may be silent when the first has ended.
-const SILENCE: Duration = Duration::from_secs(10);
-/// How long a client that was told to go may take to do so.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// After one direction has ended, the maximum time without data in the other direction.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The maximum time for sending a Close frame with an error code and for the client's close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 type FromClient = WebSocketStream<Join<ReadHalf<TokioIo<Upgraded>>, Sink>>;
 type ToClient = WebSocketStream<Join<Empty, WriteHalf<TokioIo<Upgraded>>>>;
 
-/// Why a tunnel ended before both sides were done.
+/// The reason why a tunnel ended before both directions had ended.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+enum Failure {
     #[error("tunnels carry binary messages only")]
     Text,
     #[error("{0}")]
@@ -53,12 +54,12 @@ enum Broken {
     Client,
 }
 
-impl Broken {
-    fn unless_the_clients(self) -> Result<(), Self> {
+impl Failure {
+    fn unless_by_client(self) -> Result<(), Self> {
         if matches!(self, Self::Client) { Ok(()) } else { Err(self) }
     }
 
-    /// What a client that is still there is told.
+    /// The code of the Close frame, if the client is still connected.
     fn close_code(&self) -> Option<CloseCode> {
         match self {
             Self::Text => Some(CloseCode::Unsupported),
@@ -70,11 +71,11 @@ impl Broken {
     }
 }
 
-impl From<Error> for Broken {
+impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::Capacity(_) | Error::Utf8(_) => Self::Protocol(error),
-            // The library takes a connection that just ended for a breach of the protocol.
+            // The library reports a connection that ended without Close frames as a protocol error.
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Self::Client,
             Error::Protocol(_) => Self::Protocol(error),
             _ => Self::Client,
@@ -82,7 +83,7 @@ impl From<Error> for Broken {
     }
 }
 
-/// Carries bytes both ways until both sides have ended, or one of them broke.
+/// Forwards bytes in both directions until both have ended, or one has failed.
 pub(super) async fn run(client: Upgraded, mut service: TcpStream) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
@@ -95,28 +96,30 @@ pub(super) async fn run(client: Upgraded, mut service: TcpStream) {
     let mut to_client = WebSocketStream::from_raw_socket(nothing, Role::Server, Some(config)).await;
     let (from_service, to_service) = service.split();
     let ended = both_ways(&mut from_client, to_service, from_service, &mut to_client).await;
-    if let Err(broken) = ended {
-        // A service must not take the half of an upload for the whole of it: a reset, not a FIN.
-        // It fails on a connection that is already gone.
+    if let Err(failure) = ended {
+        // Resets the service's connection instead of sending a FIN, so that the service does not
+        // take an incomplete upload for a complete one. This fails only if the connection is
+        // already closed.
         let _: io::Result<()> = service.set_zero_linger();
         drop(service);
-        if let Some(code) = broken.close_code() {
-            let frame = CloseFrame { code, reason: reason(&broken).into() };
-            let farewell = async {
+        if let Some(code) = failure.close_code() {
+            let frame = CloseFrame { code, reason: reason(&failure).into() };
+            let close = async {
                 to_client.close(Some(frame)).await?;
-                // What is still on its way is read, or the connection's end would overtake the Close.
-                gone(&mut from_client).await;
+                // Reads the client's data in flight. Unread data would make the kernel reset the
+                // connection, and the client could lose the Close frame.
+                client_closed(&mut from_client).await;
                 Ok::<_, Error>(())
             };
-            // The client is told if it still listens.
-            let _: Result<_, _> = tokio::time::timeout(FAREWELL, farewell).await;
+            // Best effort: the client may no longer read.
+            let _: Result<_, _> = tokio::time::timeout(CLOSE_TIMEOUT, close).await;
         }
     }
 }
 
-/// A Close frame holds 123 bytes of reason.
-fn reason(broken: &Broken) -> String {
-    let mut text = broken.to_string();
+/// The reason, truncated because a Close frame holds at most 123 bytes of it.
+fn reason(failure: &Failure) -> String {
+    let mut text = failure.to_string();
     text.truncate(text.floor_char_boundary(120));
     text
 }
@@ -126,69 +129,71 @@ async fn both_ways(
     to_service: ToService<'_>,
     from_service: FromService<'_>,
     to_client: &mut ToClient,
-) -> Result<(), Broken> {
-    let moved = AtomicU64::new(0);
-    // One is enough: of several pings only the last has to be answered (RFC 6455 section 5.5.3).
+) -> Result<(), Failure> {
+    let forwarded = AtomicU64::new(0);
+    // The capacity of one is sufficient: only the last of several pings must be answered (RFC 6455,
+    // section 5.5.3).
     let (ping, pinged) = mpsc::channel(1);
-    let mut up = pin!(upload(from_client, to_service, ping, &moved));
-    let mut down = pin!(download(from_service, to_client, pinged, &moved));
+    let mut up = pin!(upload(from_client, to_service, ping, &forwarded));
+    let mut down = pin!(download(from_service, to_client, pinged, &forwarded));
     tokio::select! {
         uploaded = &mut up => {
             let rest = uploaded?;
-            // The upload is whole, so the service learns of no failure on the client's side any more.
+            // The upload is complete, so a failure of the client no longer affects the service.
             tokio::select! {
-                downloaded = &mut down => downloaded.or_else(Broken::unless_the_clients),
-                () = gone(rest) => Ok(()),
-                () = silence(&moved) => Ok(()),
+                downloaded = &mut down => downloaded.or_else(Failure::unless_by_client),
+                () = client_closed(rest) => Ok(()),
+                () = idle(&forwarded) => Ok(()),
             }
         }
         downloaded = &mut down => {
-            // A client that is gone may have sent its Close before.
-            downloaded.or_else(Broken::unless_the_clients)?;
+            // A client that has disconnected may have sent its Close frame before.
+            downloaded.or_else(Failure::unless_by_client)?;
             tokio::select! {
                 uploaded = &mut up => uploaded.map(|_| ()),
-                () = silence(&moved) => Err(Broken::Client),
+                () = idle(&forwarded) => Err(Failure::Client),
             }
         }
     }
 }
 
-/// From the client to the service, until the client's Close.
+/// Forwards from the client to the service, until the client's Close frame.
 async fn upload<'a>(
     client: &'a mut FromClient,
     mut service: ToService<'_>,
     ping: mpsc::Sender<Bytes>,
-    moved: &AtomicU64,
-) -> Result<&'a mut FromClient, Broken> {
+    forwarded: &AtomicU64,
+) -> Result<&'a mut FromClient, Failure> {
     while let Some(message) = client.next().await {
         match message? {
             Message::Binary(bytes) => {
-                service.write_all(&bytes).await.map_err(Broken::Service)?;
-                moved.fetch_add(1, Ordering::Relaxed);
+                service.write_all(&bytes).await.map_err(Failure::Service)?;
+                forwarded.fetch_add(1, Ordering::Relaxed);
             }
-            Message::Text(_) => return Err(Broken::Text),
+            Message::Text(_) => return Err(Failure::Text),
             Message::Ping(bytes) => drop(ping.try_send(bytes)),
             Message::Close(_) => {
-                service.shutdown().await.map_err(Broken::Service)?;
+                service.shutdown().await.map_err(Failure::Service)?;
                 return Ok(client);
             }
             Message::Pong(_) | Message::Frame(_) => {}
         }
     }
-    Err(Broken::Client)
+    Err(Failure::Client)
 }
 
-/// From the service to the client, until the service's end; then says so by a Close.
+/// Forwards from the service to the client, until the service has finished. Then sends a Close
+/// frame.
 async fn download(
     mut service: FromService<'_>,
     client: &mut ToClient,
     mut pinged: mpsc::Receiver<Bytes>,
-    moved: &AtomicU64,
-) -> Result<(), Broken> {
+    forwarded: &AtomicU64,
+) -> Result<(), Failure> {
     let mut chunk = vec![0; CHUNK];
     loop {
         let message = tokio::select! {
-            read = service.read(&mut chunk) => match read.map_err(Broken::Service)? {
+            read = service.read(&mut chunk) => match read.map_err(Failure::Service)? {
                 0 => break,
                 length => {
                     Message::binary(chunk.get(..length).unwrap_or_default().to_vec())
@@ -197,24 +202,24 @@ async fn download(
             Some(bytes) = pinged.recv() => Message::Pong(bytes),
         };
         client.send(message).await?;
-        moved.fetch_add(1, Ordering::Relaxed);
+        forwarded.fetch_add(1, Ordering::Relaxed);
     }
     let done = CloseFrame { code: CloseCode::Normal, reason: "".into() };
     Ok(client.close(Some(done)).await?)
 }
 
-/// Ends when the client's connection does. What a client sends after its Close has no meaning.
-async fn gone(client: &mut FromClient) {
+/// Completes when the client's connection ends. Ignores all data after the client's Close frame.
+async fn client_closed(client: &mut FromClient) {
     let mut ignored = [0; 512];
     while client.get_mut().read(&mut ignored).await.is_ok_and(|length| length > 0) {}
 }
 
-/// Ends when nothing was carried for a while.
-async fn silence(moved: &AtomicU64) {
+/// Completes when no data was forwarded for [`IDLE_TIMEOUT`].
+async fn idle(forwarded: &AtomicU64) {
     loop {
-        let before = moved.load(Ordering::Relaxed);
-        tokio::time::sleep(SILENCE).await;
-        if moved.load(Ordering::Relaxed) == before {
+        let before = forwarded.load(Ordering::Relaxed);
+        tokio::time::sleep(IDLE_TIMEOUT).await;
+        if forwarded.load(Ordering::Relaxed) == before {
             return;
         }
     }

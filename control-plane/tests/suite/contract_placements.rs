@@ -1,0 +1,95 @@
+//! The contract of the store, continued: what the platform that runs sandboxes is told and confirms.
+
+use sandgate::model::{Sandbox, SandboxId, Transition};
+use sandgate::store::Store;
+use sandgate_policy::gateway::SandboxState;
+
+use super::contract::{at, furnish, on_every_store};
+use super::contract_sandboxes::make;
+
+const ANY: [SandboxState; 4] = [
+    SandboxState::Pending,
+    SandboxState::Running,
+    SandboxState::Suspending,
+    SandboxState::Suspended,
+];
+
+fn step(store: &dyn Store, id: &SandboxId, step: Transition) -> Sandbox {
+    store.transition(id, &ANY, step, at(50)).unwrap().unwrap().value.sandbox
+}
+
+fn running(address: &str) -> Transition {
+    Transition::Running(address.parse().unwrap())
+}
+
+#[test]
+fn a_start_a_resume_and_a_move_begin_a_placement_and_nothing_else_does() {
+    on_every_store(|open| {
+        let store = open();
+        let store = store.as_ref();
+        furnish(store);
+        let id = make(store, Some("my-env"));
+        let made = store.sandbox(&id.to_ref()).unwrap().unwrap().placement;
+        assert!(made > 0);
+        assert_eq!(step(store, &id, running("10.0.0.7")).placement, made);
+        let moved = step(store, &id, running("10.0.0.8")).placement;
+        assert!(moved > made);
+        for same in [
+            Transition::Suspending,
+            Transition::RunningStill("10.0.0.8".parse().unwrap()),
+            Transition::Suspending,
+            Transition::Suspended,
+        ] {
+            assert_eq!(step(store, &id, same).placement, moved, "{same:?}");
+        }
+        let tried = step(store, &id, Transition::Pending).placement;
+        assert!(tried > moved);
+        assert_eq!(step(store, &id, Transition::Suspended).placement, tried, "it failed");
+        assert!(step(store, &id, Transition::Pending).placement > tried);
+        let other = make(store, Some("other"));
+        let placement = |id: &SandboxId| store.sandbox(&id.to_ref()).unwrap().unwrap().placement;
+        assert_ne!(placement(&id), placement(&other));
+    });
+}
+
+#[test]
+fn a_suspension_is_unconfirmed_until_it_is_confirmed_or_the_sandbox_runs() {
+    on_every_store(|open| {
+        let store = open();
+        let store = store.as_ref();
+        furnish(store);
+        let id = make(store, Some("my-env"));
+        // Another process knows it, too.
+        let listed = || {
+            let ids = open().unconfirmed_suspensions().unwrap();
+            ids.into_iter().map(|sandbox| sandbox.id).collect::<Vec<_>>()
+        };
+        let first = step(store, &id, running("10.0.0.7")).generation;
+        step(store, &id, Transition::Suspending);
+        step(store, &id, Transition::Suspended);
+        assert!(listed().is_empty());
+        step(store, &id, Transition::Pending);
+        let second = step(store, &id, running("10.0.0.7")).generation;
+        step(store, &id, Transition::Suspending);
+        step(store, &id, Transition::SuspendedUnconfirmed);
+        assert_eq!(listed(), std::slice::from_ref(&id));
+        // A resume that fails says nothing about it.
+        step(store, &id, Transition::Pending);
+        step(store, &id, Transition::Suspended);
+        assert_eq!(listed(), std::slice::from_ref(&id));
+        // What is confirmed late is not what is to be confirmed now.
+        store.confirm_suspension(&id, first).unwrap();
+        assert_eq!(listed(), std::slice::from_ref(&id));
+        store.confirm_suspension(&id, second).unwrap();
+        assert!(listed().is_empty());
+        step(store, &id, Transition::SuspendedUnconfirmed);
+        step(store, &id, running("10.0.0.7"));
+        assert!(listed().is_empty(), "it runs");
+        // The platform gave its address to another one without a word.
+        let other = make(store, Some("other"));
+        step(store, &other, running("10.0.0.7"));
+        assert_eq!(listed(), std::slice::from_ref(&id));
+        store.terminate_sandbox(&id, "key_1", at(60)).unwrap().unwrap();
+        assert!(listed().is_empty(), "it is to be stopped, not suspended");
+    });
+}

@@ -1,0 +1,103 @@
+//! What the platform failed to do is asked of it again, and a platform that hangs for the sandboxes of
+//! one project does not delay those of another.
+
+use std::time::Duration;
+
+use sandgate::fleet::FleetSettings;
+use sandgate::model::{SandboxId, Timestamp, Transition};
+use sandgate::store::Sandboxes as _;
+use sandgate_policy::gateway::SandboxState;
+use serde_json::json;
+
+use super::support::{Tenant, World};
+
+/// More than are stopped at once.
+const MANY: usize = 40;
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let held = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), held).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+/// Sandboxes that nobody has any more, and that still run.
+async fn leave(world: &World, tenant: &Tenant, how_many: usize) {
+    for _ in 0..how_many {
+        let made = world.call_as(&tenant.key, "POST", "/sandboxes", json!({})).await.ok();
+        let id = SandboxId::parse(made["sandbox_id"].as_str().unwrap()).unwrap();
+        world.store.terminate_sandbox(&id, "test", Timestamp::now()).unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_project_for_which_the_platform_hangs_does_not_delay_another() {
+    let world = World::new();
+    let others = world.others();
+    leave(&world, &world.ours, MANY).await;
+    leave(&world, &others, MANY).await;
+    world.runtime.hang_for(&world.ours.project);
+    let fleet = world.fleet.clone();
+    let round = tokio::spawn(async move { fleet.settle_leftovers().await });
+    let left = |tenant: &Tenant| {
+        let left = world.store.sandboxes_in(SandboxState::Terminated).unwrap();
+        left.iter().filter(|sandbox| sandbox.project_id == tenant.project).count()
+    };
+    until("the other project's sandboxes are stopped", || left(&others) == 0).await;
+    assert!(!round.is_finished(), "the platform hangs still");
+    assert_eq!(left(&world.ours), MANY);
+    // It is not flooded, either.
+    let asked = world.runtime.count_of(&world.ours.project, "stop");
+    assert!((1..=4).contains(&asked), "{asked}");
+    round.abort();
+}
+
+#[tokio::test]
+async fn an_attempt_that_hangs_ends_and_the_next_round_begins_with_what_was_not_tried() {
+    let world = World::with(FleetSettings {
+        leftover_timeout: Duration::from_millis(500),
+        leftover_round: Duration::from_millis(100),
+        ..FleetSettings::default()
+    });
+    // Four are tried at once, and after them the round is over.
+    leave(&world, &world.ours, 6).await;
+    world.runtime.hang_for(&world.ours.project);
+    let began = world.runtime.actions().len();
+    world.fleet.settle_leftovers().await;
+    let first = world.runtime.ids()[began..].to_vec();
+    assert_eq!(first.len(), 4);
+    world.fleet.settle_leftovers().await;
+    let second = world.runtime.ids()[began + 4..].to_vec();
+    assert_eq!(second.iter().filter(|id| !first.contains(id)).count(), 2, "{first:?} {second:?}");
+    // The platform is well again.
+    world.runtime.hang_for("nobody");
+    world.fleet.settle_leftovers().await;
+    assert!(world.store.sandboxes_in(SandboxState::Terminated).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn after_a_restart_a_hanging_project_does_not_keep_another_from_running() {
+    let world = World::new();
+    let others = world.others();
+    for (tenant, whose) in [(&world.ours, "ours"), (&others, "others")] {
+        for number in 0..MANY {
+            let body = json!({ "name": format!("{whose}-{number}") });
+            let made = world.call_as(&tenant.key, "POST", "/sandboxes", body).await.ok();
+            let id = SandboxId::parse(made["sandbox_id"].as_str().unwrap()).unwrap();
+            let (from, step) = ([SandboxState::Running], Transition::Suspending);
+            world.store.transition(&id, &from, step, Timestamp::now()).unwrap().unwrap();
+        }
+    }
+    world.runtime.hang_for(&world.ours.project);
+    let fleet = world.fleet.clone();
+    let restoring = tokio::spawn(async move { fleet.restore().await });
+    until("the other project's sandboxes are suspended", || {
+        let suspended = world.store.sandboxes_in(SandboxState::Suspended).unwrap();
+        suspended.iter().filter(|sandbox| sandbox.project_id == others.project).count() == MANY
+    })
+    .await;
+    assert!(!restoring.is_finished());
+    restoring.abort();
+}

@@ -1,0 +1,85 @@
+//! A sandbox's response, as the proxy shows it to the filter.
+
+use proxy_wasm::types::Action;
+use sandgate_hostcalls::stream::{self, Direction};
+use sandgate_hostcalls::{Result, property};
+use sandgate_policy::head::Head;
+use sandgate_policy::hygiene;
+use sandgate_policy::response::{ResponseDecision, judge};
+
+use crate::apply;
+use crate::gateway::Gateway;
+use crate::live::LiveStream;
+use crate::reply;
+
+/// What `response.code_details` says of every response that came from the upstream.
+const FROM_UPSTREAM: &[u8] = b"via_upstream";
+
+impl Gateway {
+    /// The headers of a permitted stream's response have come; the stream is the effective context.
+    pub(crate) fn respond(&mut self, id: u32) -> Action {
+        let Some(live) = self.live.get(id) else { return Action::Continue };
+        let outcome = match decide(live) {
+            Ok(ResponseDecision::Forward(changes)) => {
+                apply::change(Direction::Response, &changes).map(|()| Action::Continue)
+            }
+            Ok(ResponseDecision::Refuse(denial)) => {
+                self.metrics.denial(denial);
+                apply::record(denial.code());
+                reply::deny(denial, &live.recipient, None).map(|()| Action::Pause)
+            }
+            Err(error) => Err(error),
+        };
+        outcome.unwrap_or_else(|_| self.break_off())
+    }
+
+    /// Trailers of a permitted stream have come; the stream is the effective context.
+    pub(crate) fn clean_trailers(&mut self, id: u32, direction: Direction) -> Action {
+        let Some(live) = self.live.get(id) else { return Action::Continue };
+        let cleaned = stream::headers(direction).and_then(|trailers| {
+            let trailers = Head::new(&trailers);
+            let changes = match direction {
+                Direction::Request | Direction::RequestTrailers => {
+                    hygiene::clean_request_trailers(trailers, &self.config, live.credential())
+                }
+                Direction::Response | Direction::ResponseTrailers => {
+                    hygiene::clean_response_trailers(trailers)
+                }
+            };
+            apply::change(direction, &changes)
+        });
+        match cleaned {
+            Ok(()) => Action::Continue,
+            Err(_) => self.break_off(),
+        }
+    }
+
+    /// What can't be judged or cleaned must not go on.
+    fn break_off(&mut self) -> Action {
+        self.metrics.host_error();
+        // Without a reset the stream stays paused, until the proxy's own time limit.
+        let _ = stream::reset();
+        Action::Pause
+    }
+}
+
+fn decide(live: &LiveStream) -> Result<ResponseDecision> {
+    let headers = stream::headers(Direction::Response)?;
+    let response = Head::new(&headers);
+    if is_failure(response) && is_local_reply()? {
+        return Ok(ResponseDecision::Forward(live.recipient.complete_local_reply()));
+    }
+    Ok(judge(response, &live.exchange))
+}
+
+/// Whether the proxy may have generated a response itself: it only generates failures.
+fn is_failure(response: Head<'_>) -> bool {
+    let status = response.first(":status").unwrap_or_default();
+    matches!(status.first(), Some(b'4' | b'5')) || response.first("grpc-status").is_some()
+}
+
+/// Whether the proxy generated the response. Where it does not say, the sandbox did.
+fn is_local_reply() -> Result<bool> {
+    let details = property(&["response", "code_details"])?;
+    Ok(details.is_some_and(|details| !details.is_empty() && details != FROM_UPSTREAM))
+}

@@ -1,0 +1,140 @@
+//! Header fields and trailers that do not cross the edge, in either direction.
+
+use anyhow::Context as _;
+use http::{HeaderMap, HeaderValue};
+use sandgate_e2e::{Protocol, run};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::scripted::{PORT, PROTOCOLS, listening, on_a_platform, raw, scripted};
+
+/// Headers that proxies in front would obey, in several spellings.
+const STEERING: [&str; 16] = [
+    "X-Envoy-Immediate-Health-Check-Fail",
+    "x_envoy_degraded",
+    "X-Accel-Redirect",
+    "X-Accel-Buffering",
+    "X.Accel.Redirect",
+    "X-Sendfile",
+    "X-SendFile2",
+    "X-LIGHTTPD-send-file",
+    "X-LIGHTTPD-send-tempfile",
+    "X-Reproxy-URL",
+    "X-LiteSpeed-Location",
+    "X-LiteSpeed-Purge",
+    "Surrogate-Control",
+    "Endpoint-Load-Metrics-Bin",
+    "Alt-Svc",
+    "X-Sandgate-Decision",
+];
+
+/// Trailers that nobody may send.
+const NO_TRAILERS: [&str; 7] = [
+    "X-Forwarded-For",
+    "x_forwarded_proto",
+    "Content-Length",
+    "Transfer-Encoding",
+    "Connection",
+    "Set-Cookie",
+    "Authorization",
+];
+
+fn that_steers_proxies(_: &str) -> String {
+    let lines = |names: &[&str]| -> String {
+        names.iter().map(|name| format!("{name}: steered\r\n")).collect()
+    };
+    format!(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-app: 1\r\ncache-control: no-cache\r\n\
+         keep-alive: timeout=5\r\nproxy-connection: keep-alive\r\n\
+         surrogate-key: a\r\n{}\r\n4\r\ndone\r\n0\r\nx-sum: 7\r\ndigest: sha-256=x\r\n{}\r\n",
+        lines(&STEERING),
+        lines(&NO_TRAILERS) + &lines(&STEERING)
+    )
+}
+
+#[test]
+fn headers_and_trailers_that_steer_proxies_in_front_do_not_go_on() {
+    run(on_a_platform(), async |stack| {
+        let sandbox = scripted(stack, that_steers_proxies).await?;
+        let host = sandbox.host(PORT);
+        let received = raw(stack, &host, "/", "te: trailers\r\nconnection: close, te\r\n").await?;
+        assert!(received.starts_with("HTTP/1.1 200 "), "{received}");
+        assert!(!received.contains("steered"), "{received}");
+        for kept in ["x-app: 1", "cache-control: no-cache", "surrogate-key: a", "x-sum: 7"] {
+            assert!(received.contains(kept), "{kept}: {received}");
+        }
+        let call = stack.edge_tls().get(&host, "/").over(Protocol::H2c).header("te", "trailers");
+        let answer = call.send().await?;
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, "done"));
+        let steered = |headers: &HeaderMap| headers.values().any(|value| value == "steered");
+        assert!(!steered(&answer.headers), "{answer:?}");
+        assert!(!steered(&answer.trailers), "{answer:?}");
+        assert_eq!(answer.header("x-app"), Some("1"));
+        assert_eq!(answer.trailers.get("x-sum"), Some(&HeaderValue::from_static("7")));
+        assert_eq!(answer.trailers.get("digest"), Some(&HeaderValue::from_static("sha-256=x")));
+        Ok(())
+    });
+}
+
+/// What only the edge, or nobody, says of a client, in spellings that a CGI-style server reads as the same.
+const CLAIMS: [&str; 9] = [
+    "x.forwarded.project.id",
+    "x_forwarded-project.id",
+    "x~forwarded~for",
+    "x.sandgate.principal",
+    "x!envoy!retry-on",
+    "x-forwarded",
+    "client-ip",
+    "x-cluster-client-ip",
+    "proxy",
+];
+
+#[test]
+fn no_spelling_of_a_claim_and_no_trailer_that_replaces_a_header_reaches_an_app() {
+    run(on_a_platform(), async |stack| {
+        // The app answers with what it read, as a body that ends with the connection.
+        let sandbox = scripted(stack, |head| format!("HTTP/1.0 200 OK\r\n\r\n{head}")).await?;
+        let host = sandbox.host(PORT);
+        for protocol in PROTOCOLS {
+            let call = stack.edge().get(&host, "/").over(protocol).header("x.app", "mine");
+            let call = CLAIMS.iter().fold(call, |call, name| call.header(name, "claimed"));
+            let seen = call.send().await?.text();
+            assert!(seen.contains("x.app: mine"), "{protocol:?}: {seen}");
+            assert!(!seen.contains("claimed"), "{protocol:?}: {seen}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_trailers_of_a_request_replace_nothing() {
+    run(on_a_platform(), async |stack| {
+        let (sandbox, listener) = listening(stack).await?;
+        let app = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await?;
+            let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+            while !String::from_utf8_lossy(&read).contains("x-last: 1\r\n") {
+                let length = stream.read(&mut buffer).await?;
+                read.extend(
+                    buffer.get(..length).filter(|it| !it.is_empty()).context("too little")?,
+                );
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+            stream.shutdown().await?;
+            anyhow::Ok(String::from_utf8_lossy(&read).into_owned())
+        });
+        let trailers: String =
+            NO_TRAILERS.iter().chain(&CLAIMS).map(|name| format!("{name}: steered\r\n")).collect();
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: {}\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\
+             connection: close, te\r\n\r\n2\r\nhi\r\n0\r\ndigest: sha-256=x\r\n{trailers}x-last: 1\r\n\r\n",
+            sandbox.host(PORT)
+        );
+        let received = stack.edge().raw(request.as_bytes()).await?;
+        let received = String::from_utf8_lossy(&received);
+        assert!(received.starts_with("HTTP/1.1 200 "), "{received}");
+        let seen = app.await??;
+        assert!(!seen.contains("steered"), "{seen}");
+        assert!(seen.contains("digest: sha-256=x"), "{seen}");
+        Ok(())
+    });
+}

@@ -1,0 +1,262 @@
+//! Bounds on headers, fields, cookies and streams: what honest clients and apps experience at each.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures_util::future::join_all;
+use http::StatusCode;
+use sandgate_e2e::{Protocol, Sandbox, Setup, Stack, run};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::frames::{Frames, Outcome};
+
+const PORT: u16 = 7070;
+
+/// An app without bounds of its own. It answers with what it received of `x-…` and of cookies, and with as many
+/// header fields as the path says: `/FIELDS/BYTES`, of so many bytes each.
+struct App {
+    sandbox: Sandbox,
+    serving: JoinHandle<Result<()>>,
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl App {
+    async fn start(stack: &Stack) -> Result<Self> {
+        let address = stack.network.host(9);
+        stack.control_plane.platform()?.pin(address);
+        let sandbox = stack.sandbox(json!({
+            "name": "app", "exposed_ports": [PORT], "allow_unauthenticated_access": true,
+        }));
+        let sandbox = sandbox.await?;
+        let listener = TcpListener::bind((address, PORT)).await?;
+        let serving = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await?;
+                tokio::spawn(serve(stream));
+            }
+        });
+        Ok(Self { sandbox, serving })
+    }
+
+    fn host(&self) -> String {
+        self.sandbox.host(PORT)
+    }
+}
+
+async fn serve(mut stream: TcpStream) -> Result<()> {
+    let mut read = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let Some(end) = read.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+            let length = stream.read(&mut buffer).await?;
+            read.extend(buffer.get(..length).filter(|it| !it.is_empty()).context("the end")?);
+            continue;
+        };
+        let head = String::from_utf8_lossy(&read.drain(..end + 4).collect::<Vec<_>>()).into_owned();
+        let lines = |start: &str| head.lines().filter(|line| line.starts_with(start)).count();
+        let cookies = head.lines().find_map(|line| line.strip_prefix("cookie: "));
+        let body = json!({
+            "fields": lines("x-field-"),
+            "bytes": head.len(),
+            "cookies": cookies.map_or(0, |cookies| cookies.split("; ").count()),
+        })
+        .to_string();
+        let mut path = head.split(' ').nth(1).unwrap_or_default().split('/').skip(1);
+        let mut number = || path.next().and_then(|part| part.parse::<usize>().ok()).unwrap_or(0);
+        let (fields, bytes) = (number(), number());
+        let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n", body.len());
+        for field in 0..fields {
+            answer.push_str(&format!("x-field-{field}: {}\r\n", "v".repeat(bytes)));
+        }
+        answer.push_str(&format!("\r\n{body}"));
+        stream.write_all(answer.as_bytes()).await?;
+    }
+}
+
+fn on_a_platform() -> Setup {
+    Setup { webhook: true, ..Setup::default() }
+}
+
+/// One request by HTTP/1.1: the status line, and the body.
+async fn http1(
+    stack: &Stack,
+    host: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> Result<(String, String)> {
+    let mut request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
+    for (name, value) in fields {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
+    let answer = stack.edge().raw(request.as_bytes()).await?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
+    Ok((head.to_owned(), body.to_owned()))
+}
+
+/// `count` fields of `bytes` bytes each.
+fn fields(count: usize, bytes: usize) -> Vec<(String, String)> {
+    (0..count).map(|number| (format!("x-field-{number}"), "v".repeat(bytes))).collect()
+}
+
+fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
+    fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+#[test]
+fn an_app_answers_with_many_header_fields() {
+    run(on_a_platform(), async |stack| {
+        let app = App::start(stack).await?;
+        for count in [101, 500, 950] {
+            let (head, _) = http1(stack, &app.host(), &format!("/{count}/1"), &[]).await?;
+            assert!(head.starts_with("HTTP/1.1 200 "), "{count}: {head:.100}");
+            assert_eq!(head.matches("x-field-").count(), count);
+        }
+        // Large ones, too.
+        let (head, _) = http1(stack, &app.host(), "/90/1000", &[]).await?;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head:.100}");
+        // What is beyond every sense has a bound.
+        for path in ["/1100/1", "/110/1000"] {
+            let (head, _) = http1(stack, &app.host(), path, &[]).await?;
+            assert!(head.starts_with("HTTP/1.1 502 "), "{path}: {head:.100}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_browser_sends_all_its_cookies_by_both_protocols() {
+    // No browser keeps more for one host.
+    const COOKIES: usize = 180;
+    run(on_a_platform(), async |stack| {
+        let app = App::start(stack).await?;
+        let cookies: Vec<String> = (0..COOKIES).map(|number| format!("c{number}=v")).collect();
+        // HTTP/2: each is a field of its own (RFC 9113, 8.2.3).
+        let fields: Vec<_> = cookies.iter().map(|cookie| ("cookie", cookie.as_str())).collect();
+        let mut connection = Frames::connect(stack.edge(), 65_535).await?;
+        let id = connection.get(&app.host(), "/", &fields).await?;
+        let Outcome::Response(body) = connection.outcome(id).await? else {
+            anyhow::bail!("no response by HTTP/2")
+        };
+        assert_eq!(serde_json::from_str::<Value>(&body)?["cookies"], COOKIES);
+        let joined = cookies.join("; ");
+        let (_, body) = http1(stack, &app.host(), "/", &[("cookie", &joined)]).await?;
+        assert_eq!(serde_json::from_str::<Value>(&body)?["cookies"], COOKIES);
+        Ok(())
+    });
+}
+
+/// The same bounds for HTTP/1.1 and HTTP/2, with the same response at them.
+#[test]
+fn headers_pass_up_to_a_bound_and_get_431_beyond_it() {
+    const ANY: &str = "HEADERS_TOO_LARGE";
+    run(on_a_platform(), async |stack| {
+        let app = App::start(stack).await?;
+        let host = app.host();
+        // How many fields, of how many bytes.
+        for (count, bytes, passes) in [
+            (1, 60_000, true),
+            (1, 90_000, true),
+            (12, 7_900, true),
+            (1, 100_000, false),
+            (15, 7_900, false),
+            (1, 125_000, false),
+            (200, 1, true),
+            (210, 1, false),
+            (450, 1, false),
+        ] {
+            let what = format!("{count} fields of {bytes} bytes");
+            let fields = fields(count, bytes);
+            let (head, body) = http1(stack, &host, "/", &borrowed(&fields)).await?;
+            let mut connection = Frames::connect(stack.edge(), 65_535).await?;
+            let id = connection.get(&host, "/", &borrowed(&fields)).await?;
+            let outcome = connection.outcome(id).await?;
+            let Outcome::Response(body2) = outcome else {
+                anyhow::bail!("{what} by HTTP/2: {outcome:?}")
+            };
+            if passes {
+                assert!(head.starts_with("HTTP/1.1 200 "), "{what}: {head:.200}");
+                for body in [body, body2] {
+                    assert_eq!(serde_json::from_str::<Value>(&body)?["fields"], count, "{what}");
+                }
+            } else {
+                assert!(head.starts_with("HTTP/1.1 431 "), "{what}: {head:.200}");
+                assert!(head.contains("content-type: application/json"), "{what}: {head:.300}");
+                for body in [body, body2] {
+                    assert_eq!(serde_json::from_str::<Value>(&body)?["code"], ANY, "{what}");
+                }
+            }
+        }
+        assert_eq!(stack.envoy().stat("wasm.sandgate_ingress.vm_reload").await?, 0, "a VM trapped");
+        Ok(())
+    });
+}
+
+/// Envoy's parser has no response to what it refuses itself, far beyond the bound.
+#[test]
+fn far_too_large_headers_end_their_stream_and_not_their_neighbours() {
+    run(on_a_platform(), async |stack| {
+        let app = App::start(stack).await?;
+        let mut connection = Frames::connect(stack.edge(), 65_535).await?;
+        for (count, bytes) in [(30, 7_900), (600, 1)] {
+            let fields = fields(count, bytes);
+            let refused = connection.get(&app.host(), "/", &borrowed(&fields)).await?;
+            assert_eq!(connection.outcome(refused).await?, Outcome::StreamReset, "{count}");
+            let neighbour = connection.get(&app.host(), "/", &[]).await?;
+            let outcome = connection.outcome(neighbour).await?;
+            assert!(matches!(outcome, Outcome::Response(_)), "{outcome:?}");
+        }
+        // Over HTTP/1.1, the parser has a response.
+        let (head, body) = http1(stack, &app.host(), "/", &borrowed(&fields(600, 1))).await?;
+        assert!(head.starts_with("HTTP/1.1 431 "), "{head:.200}");
+        assert!(body.contains("HEADERS_TOO_LARGE"), "{body}");
+        // The limit that docs/operations.md names: one field of more than 128 KiB.
+        let field = "v".repeat(140_000);
+        let refused = connection.get(&app.host(), "/", &[("x-field-0", &field)]).await?;
+        assert_eq!(connection.outcome(refused).await?, Outcome::ConnectionEnded);
+        Ok(())
+    });
+}
+
+/// A gRPC channel is one connection. What waits for a place on it waits in silence.
+#[test]
+fn one_connection_carries_as_many_streams_as_a_sandbox_may_have() {
+    const ALLOWED: usize = 300;
+    run(
+        Setup { limits: json!({ "requests_per_sandbox": ALLOWED }), ..Setup::default() },
+        async |stack| {
+            let sandbox = stack.my_env().await?;
+            let connection = stack.edge().connect(Protocol::H2c).await?;
+            let mut calls = Vec::new();
+            for _ in 0..ALLOWED + 50 {
+                let mut connection = connection.share()?;
+                let call =
+                    stack.edge().get(&sandbox.host(8080), "/events?count=0").bearer(stack.key());
+                calls.push(async move { connection.open(call).await });
+            }
+            let all = tokio::time::timeout(Duration::from_secs(30), join_all(calls));
+            let all = all.await.context("some wait in silence")?;
+            let mut statuses = Vec::new();
+            // Kept, because dropping one would end it.
+            let mut open = Vec::new();
+            for answer in all {
+                let answer = answer?;
+                statuses.push(answer.status());
+                open.push(answer);
+            }
+            let count = |status| statuses.iter().filter(|it| **it == status).count();
+            assert_eq!(count(StatusCode::OK), ALLOWED);
+            assert_eq!(count(StatusCode::TOO_MANY_REQUESTS), 50);
+            Ok(())
+        },
+    );
+}

@@ -1,0 +1,281 @@
+//! Clients that take memory or connections do not stop the edge for the others.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use sandgate_e2e::wait::until;
+use sandgate_e2e::{Client, Protocol, Sandbox, Setup, Stack, run};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::frames::Frames;
+
+/// More than Envoy holds for any stream.
+const DOWNLOAD: &str = "/download?bytes=4000000";
+
+/// The attacker's sandbox, and the one of somebody else.
+async fn two_sandboxes(stack: &Stack) -> Result<(Sandbox, Sandbox)> {
+    let create = |name: &str| json!({ "name": name, "exposed_ports": [8080] });
+    Ok((stack.sandbox(create("attacker")).await?, stack.sandbox(create("other")).await?))
+}
+
+/// Connections of HTTP/2 on which many downloads begin, none of which is read.
+async fn silent_streams(
+    edge: Client,
+    host: &str,
+    key: &str,
+    connections: usize,
+    streams: usize,
+) -> Result<Vec<Frames>> {
+    let bearer = format!("Bearer {key}");
+    let mut all = Vec::new();
+    for _ in 0..connections {
+        let mut connection = Frames::connect(edge, 0).await?;
+        for _ in 0..streams {
+            connection.get(host, DOWNLOAD, &[("authorization", &bearer)]).await?;
+        }
+        all.push(connection);
+    }
+    Ok(all)
+}
+
+/// Connections of HTTP/1.1 with a download each, which is not read.
+async fn silent_connections(
+    edge: Client,
+    host: &str,
+    key: &str,
+    connections: usize,
+) -> Result<Vec<TcpStream>> {
+    let request =
+        format!("GET {DOWNLOAD} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n\r\n");
+    let mut all = Vec::new();
+    for _ in 0..connections {
+        let socket = TcpSocket::new_v4()?;
+        // The kernel holds little, so that Envoy has to.
+        socket.set_recv_buffer_size(4096)?;
+        let mut stream = socket.connect(edge.address()).await?;
+        stream.write_all(request.as_bytes()).await?;
+        all.push(stream);
+    }
+    Ok(all)
+}
+
+/// Streams without a byte end after 1 s where memory or connections are short, not after 15 s.
+fn impatient(text: &str) -> String {
+    let of_streams = "HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: ";
+    text.replace(&format!("{of_streams}15s"), &format!("{of_streams}1s"))
+}
+
+/// Bytes that Envoy has allocated.
+async fn allocated(stack: &Stack) -> Result<u64> {
+    stack.envoy().stat("^server.memory_allocated$").await
+}
+
+/// Waits until Envoy's memory grows no more.
+async fn settled(stack: &Stack) -> Result<u64> {
+    let mut before = 0;
+    until("memory settles", Duration::from_secs(60), async || {
+        // Envoy updates the figure every five seconds.
+        tokio::time::sleep(Duration::from_millis(5_500)).await;
+        let now = allocated(stack).await?;
+        let grows = now > before + (1 << 20);
+        before = now;
+        Ok((!grows).then_some(now))
+    })
+    .await
+}
+
+/// `--nocapture` shows the figures. `envoy/edge.yaml` states them next to its bounds.
+#[test]
+fn a_client_that_does_not_read_holds_a_bounded_amount() {
+    const STREAMS: usize = 100;
+    const CONNECTIONS: usize = 100;
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.my_env().await?;
+        let host = sandbox.host(8080);
+        let call = stack.edge().get(&host, "/").bearer(stack.key());
+        call.send().await?.ok()?;
+        let idle = settled(stack).await?;
+        let streams = silent_streams(stack.edge(), &host, stack.key(), 1, STREAMS).await?;
+        let of_streams = settled(stack).await?.saturating_sub(idle) >> 10;
+        drop(streams);
+        let idle = settled(stack).await?;
+        let connections = silent_connections(stack.edge(), &host, stack.key(), CONNECTIONS).await?;
+        let of_connections = settled(stack).await?.saturating_sub(idle) >> 10;
+        drop(connections);
+        let stream = of_streams / STREAMS as u64;
+        let connection = of_connections / CONNECTIONS as u64;
+        println!(
+            "HTTP/2: {stream} KiB for each silent stream, {} KiB for a connection of {STREAMS}; \
+             HTTP/1.1: {connection} KiB for each silent connection",
+            of_streams
+        );
+        assert!((100..450).contains(&stream), "{stream} KiB for each stream");
+        assert!((30..200).contains(&connection), "{connection} KiB for each connection");
+        Ok(())
+    });
+}
+
+/// Whether somebody else's request is served. A busy machine gets three attempts.
+async fn is_served(stack: &Stack, sandbox: &Sandbox, protocol: Protocol) -> Result<bool> {
+    for _ in 0..3 {
+        let call = stack.edge().get(&sandbox.host(8080), "/health").over(protocol);
+        let answer = call.bearer(stack.key()).send();
+        match tokio::time::timeout(Duration::from_secs(5), answer).await {
+            Ok(Ok(answer)) if answer.status == 200 => return Ok(true),
+            Ok(Ok(answer)) => ensure!(!answer.text().contains("OVERLOADED"), "refused"),
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+    Ok(false)
+}
+
+/// Requests of somebody else until the attack is `over`, all of which must be served.
+async fn others_are_served(
+    stack: &Stack,
+    sandbox: &Sandbox,
+    mut over: impl AsyncFnMut() -> Result<bool>,
+) -> Result<u32> {
+    let begun = Instant::now();
+    let mut served = 0;
+    while !over().await? {
+        ensure!(begun.elapsed() < Duration::from_secs(90), "the attack does not end");
+        for protocol in [Protocol::Http1, Protocol::H2c] {
+            ensure!(is_served(stack, sandbox, protocol).await?, "not served: {protocol:?}");
+            served += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(served)
+}
+
+#[test]
+fn streams_that_nobody_reads_are_reset_before_others_notice() {
+    const HEAP: u64 = 128 << 20;
+    let limits = json!({ "requests_per_sandbox": 10_000, "waiters": 10_000 });
+    run(Setup { heap: HEAP, limits, ..Setup::default() }, async |stack| {
+        let (attacker, other) = two_sandboxes(stack).await?;
+        // Together they would hold 264 MB.
+        let host = attacker.host(8080);
+        let streams = silent_streams(stack.edge(), &host, stack.key(), 4, 200).await?;
+        let begun = Instant::now();
+        let served = others_are_served(stack, &other, async || {
+            let reset = stack.envoy().stat("reset_high_memory_stream.count").await?;
+            Ok(reset >= 200 && begun.elapsed() > Duration::from_secs(3))
+        })
+        .await?;
+        assert!(served >= 4, "{served}");
+        assert_eq!(stack.envoy().stat("downstream_rq_overload_close").await?, 0, "refused");
+        let heap = stack.envoy().stat("^server.memory_heap_size$").await?;
+        assert!(heap < HEAP, "{heap} bytes");
+        drop(streams);
+        until("the edge recovers", Duration::from_secs(15), async || {
+            let pressure = stack.envoy().stat("fixed_heap.pressure").await?;
+            Ok((pressure < 50).then_some(()))
+        })
+        .await
+    });
+}
+
+/// Envoy can't reset these by their size, so time has to do it.
+#[test]
+fn connections_that_nobody_reads_end_when_memory_is_short() {
+    let limits = json!({ "requests_per_sandbox": 10_000, "waiters": 10_000 });
+    run(Setup { heap: 96 << 20, limits, change: impatient, ..Setup::default() }, async |stack| {
+        let (attacker, other) = two_sandboxes(stack).await?;
+        let host = attacker.host(8080);
+        let _silent = silent_connections(stack.edge(), &host, stack.key(), 800).await?;
+        until("they are ended", Duration::from_secs(90), async || {
+            let ended = stack.envoy().stat("http.edge.downstream_rq_idle_timeout").await?;
+            Ok((ended > 100).then_some(()))
+        })
+        .await?;
+        until("others are served again", Duration::from_secs(60), async || {
+            Ok(is_served(stack, &other, Protocol::Http1).await?.then_some(()))
+        })
+        .await
+    });
+}
+
+/// What an attacker does with a connection before it is silent.
+#[derive(Clone, Copy)]
+enum Idle {
+    Untouched,
+    AfterRequest,
+    Http2,
+    /// The app never answers.
+    Waiting,
+}
+
+async fn idle(stack: &Stack, sandbox: &Sandbox, manner: Idle) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(stack.edge().address()).await?;
+    match manner {
+        Idle::Untouched => {}
+        Idle::AfterRequest => stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await?,
+        Idle::Http2 => {
+            // An empty SETTINGS frame.
+            let start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+            stream.write_all(start).await?;
+        }
+        Idle::Waiting => {
+            let (host, key) = (sandbox.host(8080), stack.key());
+            let request = format!(
+                "GET /hang HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await?;
+        }
+    }
+    Ok(stream)
+}
+
+#[test]
+fn idle_connections_up_to_the_bound_make_room() {
+    const CONNECTIONS: u32 = 60;
+    run(Setup { connections: CONNECTIONS, change: impatient, ..Setup::default() }, async |stack| {
+        let sandbox = stack.my_env().await?;
+        for manner in [Idle::Untouched, Idle::AfterRequest, Idle::Http2, Idle::Waiting] {
+            let mut held = Vec::new();
+            for _ in 0..CONNECTIONS * 3 / 2 {
+                held.push(idle(stack, &sandbox, manner).await?);
+            }
+            // Admin pages are read although there is hardly a place.
+            until("they are there", Duration::from_secs(5), async || {
+                let active = stack.envoy().stat("http.edge.downstream_cx_active").await?;
+                Ok((active >= u64::from(CONNECTIONS) * 8 / 10).then_some(()))
+            })
+            .await?;
+            until("a new client is served", Duration::from_secs(60), async || {
+                Ok(is_served(stack, &sandbox, Protocol::Http1).await?.then_some(()))
+            })
+            .await?;
+            drop(held);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_overloaded_edge_says_so_in_the_usual_shape() {
+    // Overloaded from the start.
+    let change =
+        |text: &str| text.replace("threshold: { value: 0.90 }", "threshold: { value: 0.001 }");
+    run(Setup { change, ..Setup::default() }, async |stack| {
+        until("the heap is measured", Duration::from_secs(10), async || {
+            let active = stack.envoy().stat("stop_accepting_requests.active").await?;
+            Ok((active == 1).then_some(()))
+        })
+        .await?;
+        for protocol in [Protocol::Http1, Protocol::H2c] {
+            let call = stack.edge().get("8080-any.sandbox.localhost", "/").over(protocol);
+            let answer = call.send().await?;
+            assert_eq!(answer.denial()?, "503 OVERLOADED");
+            assert_eq!(answer.header("retry-after"), Some("1"));
+        }
+        let call = stack.edge().post("8080-any.sandbox.localhost", "/a.B/C").over(Protocol::H2c);
+        let answer = call.header("content-type", "application/grpc").send().await?;
+        // UNAVAILABLE.
+        assert_eq!(answer.header("grpc-status"), Some("14"));
+        Ok(())
+    });
+}

@@ -1,0 +1,206 @@
+//! Every response that Envoy itself makes, row by row of the table in `docs/operations.md`: the status and
+//! code, as JSON, as a page, and as a gRPC status.
+
+use std::net::TcpListener as StdListener;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use http::Method;
+use sandgate_e2e::{Answer, Protocol, Sandbox, Setup, Stack, run};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::http_wire::Server;
+use crate::support::{public_ports, sandbox_address};
+
+const PORTS: [u16; 4] = [3100, 3101, 3102, 3103];
+/// Nothing listens here.
+const DEAD: u16 = 3103;
+
+async fn sandbox(stack: &Stack) -> Result<Sandbox> {
+    public_ports(stack, &[8080, PORTS[0], PORTS[1], PORTS[2], PORTS[3]]).await
+}
+
+/// Serves the same bytes to each request on a port of the sandbox.
+async fn serve(stack: &Stack, sandbox: &Sandbox, port: u16, response: &[u8]) -> Result<Server> {
+    let address = sandbox_address(stack, sandbox).await?;
+    Ok(Server::start(StdListener::bind((address, port))?, response.to_vec()))
+}
+
+/// Asserts one row in its three shapes.
+async fn assert_row(stack: &Stack, host: &str, path: &str, row: &str) -> Result<()> {
+    let (status, code) = row.split_once(' ').context("not a row")?;
+    for protocol in [Protocol::Http1, Protocol::H2c] {
+        for method in [Method::GET, Method::POST] {
+            let call = || stack.edge().request(method.clone(), host, path).over(protocol);
+            let program = call().send().await?;
+            assert_eq!(program.denial()?, row, "{method} {protocol:?}");
+            let person = call().header("accept", "text/html,*/*;q=0.8").send().await?;
+            assert_eq!(person.status.as_str(), status);
+            let is_page = |answer: &Answer| {
+                answer.header("content-type").is_some_and(|it| it.starts_with("text/html"))
+                    && answer.text().contains("<h1>")
+            };
+            assert!(is_page(&person), "{person:?}");
+        }
+    }
+    let grpc = stack.edge().post(host, path).over(Protocol::H2c);
+    let grpc = grpc.header("content-type", "application/grpc").header("te", "trailers");
+    let grpc = grpc.send().await?;
+    // 14: UNAVAILABLE.
+    assert_eq!(grpc.header("grpc-status"), Some("14"), "{grpc:?}");
+    let message = grpc.header("grpc-message").unwrap_or_default();
+    assert!(message.starts_with(&format!("{code}: ")), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_response_that_is_not_http_is_invalid_and_not_broken_off() {
+    run(Setup::default(), async |stack| {
+        let sandbox = sandbox(stack).await?;
+        let [port, ..] = PORTS;
+        let _server = serve(stack, &sandbox, port, b"SSH-2.0-OpenSSH_9.9\r\n").await?;
+        assert_row(stack, &sandbox.host(port), "/", "502 UPSTREAM_INVALID").await
+    });
+}
+
+#[test]
+fn a_connection_that_breaks_before_a_response_is_reset() {
+    run(Setup::default(), async |stack| {
+        let sandbox = sandbox(stack).await?;
+        let [_, port, ..] = PORTS;
+        let _server = serve(stack, &sandbox, port, b"").await?;
+        assert_row(stack, &sandbox.host(port), "/", "502 UPSTREAM_RESET").await
+    });
+}
+
+#[test]
+fn a_silent_sandbox_is_too_late() {
+    let setup = Setup { stream_idle_timeout: "1s", ..Setup::default() };
+    run(setup, async |stack| {
+        let sandbox = sandbox(stack).await?;
+        assert_row(stack, &sandbox.host(8080), "/hang", "504 UPSTREAM_TIMEOUT").await
+    });
+}
+
+#[test]
+fn a_client_that_is_silent_in_its_own_request_is_told_so() {
+    let change =
+        |text: &str| text.replace("request_headers_timeout: 10s", "request_headers_timeout: 1s");
+    let setup = Setup { stream_idle_timeout: "1s", change, ..Setup::default() };
+    run(setup, async |stack| {
+        let sandbox = sandbox(stack).await?;
+        let host = sandbox.host(8080);
+        for request in [
+            format!("GET / HTTP/1.1\r\nhost: {host}\r\n"),
+            format!("POST /upload HTTP/1.1\r\nhost: {host}\r\ncontent-length: 10\r\n\r\nx"),
+        ] {
+            let answer = stack.edge().raw(request.as_bytes()).await?;
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+            assert!(answer.contains("\"REQUEST_TIMEOUT\""), "{answer}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_port_on_which_nothing_listens_is_unreachable_in_every_shape() {
+    run(Setup::default(), async |stack| {
+        let sandbox = sandbox(stack).await?;
+        assert_row(stack, &sandbox.host(DEAD), "/", "503 SANDBOX_UNREACHABLE").await
+    });
+}
+
+/// Envoy keeps 32 KiB of a body for its second attempt. More of it makes a 507 of Envoy's own.
+#[test]
+fn a_body_on_its_way_to_a_port_on_which_nothing_listens_changes_nothing() {
+    run(Setup::default(), async |stack| {
+        let sandbox = sandbox(stack).await?;
+        let host = sandbox.host(DEAD);
+        for length in [1, 33_000, 70_000, 300_000, 3_000_000] {
+            // Whether the body meets the second attempt is a matter of time.
+            for _ in 0..5 {
+                let answer = upload(stack, &host, length).await?;
+                assert!(answer.starts_with("HTTP/1.1 503 "), "{length}: {answer}");
+                assert!(answer.contains("\"SANDBOX_UNREACHABLE\""), "{length}: {answer}");
+                let call =
+                    stack.edge().post(&host, "/").over(Protocol::H2c).body(vec![b'x'; length]);
+                assert_eq!(call.send().await?.denial()?, "503 SANDBOX_UNREACHABLE", "{length}");
+                let call = stack.edge().post(&host, "/x").over(Protocol::H2c);
+                let call = call.header("content-type", "application/grpc").header("te", "trailers");
+                let answer = call.body(vec![0; length]).send().await?;
+                assert_eq!(answer.header("grpc-status"), Some("14"), "{length}: {answer:?}");
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Sends a body and reads at the same time, as clients do that notice an early response.
+async fn upload(stack: &Stack, host: &str, length: usize) -> Result<String> {
+    let stream = TcpStream::connect(stack.edge().address()).await?;
+    let (mut reader, mut writer) = stream.into_split();
+    let head = format!("POST / HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n\r\n");
+    let sending = tokio::spawn(async move {
+        writer.write_all(head.as_bytes()).await?;
+        writer.write_all(&vec![b'x'; length]).await?;
+        // The connection stays open until the response is there.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        anyhow::Ok(())
+    });
+    let mut answer = Vec::new();
+    let mut buffer = vec![0; 4096];
+    while !answer.ends_with(b"}\n") {
+        match reader.read(&mut buffer).await {
+            Ok(read) if read > 0 => answer.extend(buffer.get(..read).unwrap_or_default()),
+            _ => break,
+        }
+    }
+    sending.abort();
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Permitted, but the cache of addresses takes none: no upstream is tried.
+#[test]
+fn a_request_for_which_there_is_no_upstream_is_not_forwarded() {
+    let change = |text: &str| {
+        let guard = "- { address_prefix: ${SANDGATE_SANDBOX_NETWORK}, prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }";
+        assert_eq!(text.matches(guard).count(), 1);
+        text.replace(guard, "- { address_prefix: 192.0.2.0, prefix_len: 24 }")
+    };
+    run(Setup { change, ..Setup::default() }, async |stack| {
+        let sandbox = sandbox(stack).await?;
+        let host = sandbox.host(8080);
+        assert_row(stack, &host, "/health", "503 SANDBOX_UPSTREAM_ERROR").await?;
+        let answer = stack.edge().get(&host, "/health").send().await?;
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_connect_is_an_invalid_request() {
+    run(Setup::default(), async |stack| {
+        let sandbox = sandbox(stack).await?;
+        let request = format!("CONNECT {}:80 HTTP/1.1\r\nhost: x\r\n\r\n", sandbox.host(8080));
+        let answer = stack.edge().raw(request.as_bytes()).await?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.contains("\"INVALID_REQUEST\""), "{answer}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_docs_list_the_code_of_every_row() {
+    let docs = include_str!("../../../../docs/operations.md");
+    let edge = include_str!("../../../../envoy/edge.yaml");
+    let is_code = |c: char| c.is_ascii_uppercase() || c == '_';
+    let codes = edge.split("code: ").skip(1).map(|rest| rest.split(|c| !is_code(c)).next());
+    let codes: Vec<&str> = codes.flatten().filter(|code| code.len() > 4).collect();
+    assert!(codes.len() >= 8, "{codes:?}");
+    for code in codes {
+        assert!(docs.contains(&format!("`{code}`")), "docs/operations.md does not list `{code}`");
+    }
+}

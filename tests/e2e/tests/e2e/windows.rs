@@ -1,0 +1,66 @@
+//! Streams that share an HTTP/2 connection do not wait for one that nobody reads.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use sandgate_e2e::wait::until;
+use sandgate_e2e::{Protocol, Setup, Stack, run};
+
+use crate::frames::Frames;
+
+/// More than fill the windows of a stream, by far.
+const LONG: &str = "/download?bytes=4000000";
+
+/// Waits until a number of bytes grows no more, because the windows are full.
+async fn settled(stack: &Stack, bytes: &str) -> Result<()> {
+    let mut before = 0;
+    until("the windows are full", Duration::from_secs(60), async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = stack.envoy().stat(bytes).await?;
+        let settled = now > 256 << 10 && now == before;
+        before = now;
+        Ok(settled.then_some(()))
+    })
+    .await
+}
+
+/// All clients of a sandbox share a worker's connection to its gRPC port.
+#[test]
+fn a_grpc_client_that_does_not_read_stops_no_other() {
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.public_env().await?;
+        // The demo's port speaks both versions of HTTP; the edge chooses by the type.
+        let host = sandbox.host(8080);
+        let grpc = [("content-type", "application/grpc")];
+        let mut silent = Vec::new();
+        for _ in 0..4 {
+            let mut connection = Frames::connect(stack.edge(), 0).await?;
+            for _ in 0..8 {
+                connection.get(&host, LONG, &grpc).await?;
+            }
+            silent.push(connection);
+        }
+        settled(stack, "cluster.sandbox_h2c.upstream_cx_rx_bytes_total").await?;
+        // On both workers.
+        for _ in 0..8 {
+            let call = stack.edge().get(&host, "/health").over(Protocol::H2c);
+            let answer = call.header("content-type", "application/grpc").send();
+            let answer = tokio::time::timeout(Duration::from_secs(10), answer).await;
+            let answer = answer.context("it waits for those who don't read")??.ok()?;
+            assert_eq!(answer["version"], "HTTP/2.0");
+        }
+        Ok(())
+    });
+}
+
+/// A proxy in front sends the uploads of many clients over one connection. With less room, four uploads that their
+/// apps do not read stop all others.
+#[test]
+fn a_connection_has_room_for_the_uploads_of_all_its_streams() {
+    run(Setup::default(), async |stack| {
+        let offer = Frames::connect(stack.edge(), 0).await?.offer().await?;
+        assert!(offer.streams > 1_000, "{offer:?}");
+        assert!(offer.connection_window >= offer.streams * offer.stream_window, "{offer:?}");
+        Ok(())
+    });
+}
