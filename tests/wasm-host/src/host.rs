@@ -220,15 +220,6 @@ impl Stream {
         self.act(|vm, id| vm.response(id, headers))
     }
 
-    /// What Envoy says of the stream from now on: `response.code_details`, say.
-    pub fn set_attribute(&self, name: &str, value: &str) {
-        self.act(|vm, id| {
-            if let Some(stream) = vm.state_mut().streams.get_mut(&id) {
-                stream.attributes.insert(name.to_owned(), value.into());
-            }
-        });
-    }
-
     /// The client ends its request with these trailers. Returns them as the upstream gets them.
     pub fn send_trailers(&self, trailers: Headers) -> Option<Headers> {
         self.act(|vm, id| vm.trailers(id, Side::Downstream, trailers))
@@ -250,10 +241,11 @@ impl Stream {
     }
 
     /// Sets what Envoy knows of it from now on.
-    pub fn set_attribute(&self, name: &str, value: &[u8]) {
+    pub fn set_attribute(&self, name: &str, value: impl AsRef<[u8]>) {
+        let value = value.as_ref().to_vec();
         self.act(|vm, id| {
             if let Some(stream) = vm.state_mut().streams.get_mut(&id) {
-                stream.attributes.insert(name.to_owned(), value.to_vec());
+                stream.attributes.insert(name.to_owned(), value);
             }
         });
     }

@@ -112,7 +112,7 @@ fn one_network_of_ipv6_is_one_client() {
 
 /// What Envoy says about the bytes of a stream.
 fn send_bytes(stream: &Stream, bytes: u64) {
-    stream.set_attribute("response.total_size", &bytes.to_le_bytes());
+    stream.set_attribute("response.total_size", bytes.to_le_bytes());
 }
 
 #[test]
