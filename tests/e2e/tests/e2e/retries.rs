@@ -45,7 +45,10 @@ impl ClosingServer {
         let length = stream.read(&mut buffer).await?;
         self.count(buffer.get(..length).unwrap_or_default());
         if length > 0 {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await?;
+            // No response to a HEAD has a body.
+            let body: &[u8] = if buffer.starts_with(b"HEAD ") { b"" } else { b"ok" };
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+            stream.write_all(&[head, body].concat()).await?;
         }
         tokio::time::sleep(PAUSE).await;
         if let Ok(length) = stream.try_read(&mut buffer) {
