@@ -144,7 +144,7 @@ pub(super) async fn patch(
     let patch = parse_patch(read_object(body).await?, api.egress, api.public_ports)?;
     let patched = api.fleet.patch(&sandbox, patch, caller.principal).await?;
     api.seen(patched.revision).await;
-    let shown = SandboxInfo::new(&patched.value.after, &target.namespace, &api.urls);
+    let shown = SandboxInfo::new(&patched.value.after, &target.namespace, &target.urls);
     Ok(Json(shown.opened(&patched.value.opened_ports())).into_response())
 }
 
