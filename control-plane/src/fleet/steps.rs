@@ -62,7 +62,7 @@ impl Inner {
             tracing::error!(sandbox = %sandbox.id, %error, "a sandbox could not be started");
             error.for_owner()
         })?;
-        match self.step(&sandbox, &[SandboxState::Pending], Transition::Running(address)).await {
+        match self.step(sandbox, &[SandboxState::Pending], Transition::Running(address)).await {
             Ok(Some(_)) => {
                 tracing::info!(sandbox = %sandbox.id, %address, "a sandbox is running");
                 Ok(())
@@ -121,7 +121,7 @@ impl Inner {
                 )
             }
         };
-        match self.step(&sandbox, &[SandboxState::Suspending], next).await {
+        match self.step(sandbox, &[SandboxState::Suspending], next).await {
             Ok(Some(Committed { value: settled, .. })) if settled.state != next.state() => {
                 tracing::error!(
                     sandbox = %sandbox.id, ?was_at,

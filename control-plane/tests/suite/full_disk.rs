@@ -38,19 +38,19 @@ impl SmallDisk {
     }
 
     /// The same place as the test's process reaches it.
-    fn from_outside(&self) -> PathBuf {
+    fn seen_from_outside(&self) -> PathBuf {
         format!("/proc/{}/root{}", self.holder.id(), self.path.display()).into()
     }
 
     /// Takes all the space that is left.
     fn fill(&self) {
-        let mut file = File::create(self.from_outside().join("fill")).unwrap();
+        let mut file = File::create(self.seen_from_outside().join("fill")).unwrap();
         while file.write_all(&[7; 4_096]).is_ok() {}
         while file.write_all(&[7]).is_ok() {}
     }
 
     fn empty(&self) {
-        fs::remove_file(self.from_outside().join("fill")).unwrap();
+        fs::remove_file(self.seen_from_outside().join("fill")).unwrap();
     }
 }
 
@@ -89,7 +89,7 @@ fn a_key_can_be_revoked_while_the_disk_is_full_and_nothing_that_grows_is_taken()
     assert!(complaint.contains("the disk of the store is full"), "{complaint}");
     disk.empty();
     place.manage(&create);
-    let reserve = disk.from_outside().join("data/sandgate.db-reserve");
+    let reserve = disk.seen_from_outside().join("data/sandgate.db-reserve");
     assert!(reserve.exists(), "it is reserved again");
 }
 
