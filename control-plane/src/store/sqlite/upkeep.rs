@@ -68,3 +68,68 @@ impl SqliteStore {
 fn begin_log_anew(connection: &Connection) -> Result<()> {
     Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Writes 8 MB and takes them away again.
+    fn write_and_remove(path: &Path) {
+        let connection = Connection::open(path).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE filler (x TEXT);
+                 WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 2000)
+                 INSERT INTO filler SELECT printf('%4000d', n) FROM n;
+                 DROP TABLE filler;",
+            )
+            .unwrap();
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_is_made_smaller_once_and_gives_space_back_in_steps_from_then_on()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        write_and_remove(&path);
+        let store = SqliteStore::open(&path).unwrap();
+        let size = || {
+            begin_log_anew(&lock(&store.writer)).unwrap();
+            fs::metadata(&path).unwrap().len()
+        };
+        assert!(size() > 8_000_000);
+        store.make_shrinkable().unwrap();
+        let small = size();
+        assert!(small < 1_000_000, "{small} bytes");
+        write_and_remove(&path);
+        assert!(size() > 8_000_000);
+        let mut steps = 1;
+        while store.give_back_space().unwrap() {
+            steps += 1;
+        }
+        assert!((5..20).contains(&steps), "{steps} steps");
+        assert!(size() < small + 2_000_000, "what is kept free is little");
+    }
+
+    #[test]
+    fn the_write_ahead_log_begins_anew_where_it_is_too_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let log = dir.path().join("s.db-wal");
+        // One large transaction: it is in the log as a whole.
+        store
+            .transact(|tx| {
+                tx.execute_batch(
+                    "CREATE TABLE filler (x TEXT);
+                     WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
+                     INSERT INTO filler SELECT printf('%4000d', n) FROM n;",
+                )
+                .map_err(Into::into)
+            })
+            .unwrap();
+        assert!(fs::metadata(&log).unwrap().len() < LOG_MAX);
+    }
+}
