@@ -24,7 +24,7 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::{get, post};
 
-pub use self::network::Egress;
+pub use self::network::{Egress, PublicPorts};
 pub(crate) use self::platform::ready;
 pub use self::urls::{InvalidProxyUrl, PublicUrls};
 use crate::fleet::Fleet;
@@ -42,6 +42,8 @@ pub struct Api {
     pub urls: PublicUrls,
     /// Whether network policies hold here.
     pub egress: Egress,
+    /// Whether private ports can be made public without confirmation.
+    pub public_ports: PublicPorts,
 }
 
 /// What a call ends in.

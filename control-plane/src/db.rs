@@ -1,18 +1,19 @@
 //! The store for asynchronous code: calls run on threads that may block, in bounded number, and
 //! every write wakes the change feed, also when whoever asked for it has gone away.
 
+mod turns;
+
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use self::turns::Turns;
+pub use self::turns::Writer;
 use crate::feed::Feed;
 use crate::store::{Committed, Result, Store, StoreError};
 
 /// Queries that run at once for each kind of caller; the others wait.
 const CONCURRENT_READS: usize = 16;
-/// Writers take turns in the database anyway. They wait for theirs here, where it costs no thread and
-/// keeps no query waiting.
-const CONCURRENT_WRITES: usize = 1;
 
 /// A handle on the store.
 #[derive(Clone)]
@@ -20,7 +21,9 @@ pub struct Db {
     store: Arc<dyn Store>,
     feed: Feed,
     readers: Arc<Semaphore>,
-    writers: Arc<Semaphore>,
+    /// Writers take turns in the database anyway. They wait for theirs here, where it costs no thread
+    /// and keeps no query waiting.
+    writers: Turns,
 }
 
 impl Db {
@@ -34,7 +37,7 @@ impl Db {
             store,
             feed,
             readers: Arc::new(Semaphore::new(CONCURRENT_READS)),
-            writers: Arc::new(Semaphore::new(CONCURRENT_WRITES)),
+            writers: Turns::default(),
         })
     }
 
@@ -66,27 +69,29 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
     {
-        self.run(&self.readers, work).await
+        let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(unavailable)?;
+        self.run(permit, work).await
     }
 
     /// Runs a write that changes nothing that a filter knows.
     ///
     /// # Errors
-    /// Those of `work`.
-    pub async fn note<T, F>(&self, work: F) -> Result<T>
+    /// Those of `work`, and [`StoreError::Busy`] for owners.
+    pub async fn note<T, F>(&self, writer: Writer<'_>, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
     {
-        self.run(&self.writers, work).await
+        let turn = self.writers.take(writer).await?;
+        self.run(turn, work).await
     }
 
-    async fn run<T, F>(&self, permits: &Arc<Semaphore>, work: F) -> Result<T>
+    /// Holds `permit` until `work` is done, also when whoever asked has gone away.
+    async fn run<T, F>(&self, permit: impl Send + 'static, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
     {
-        let permit = Arc::clone(permits).acquire_owned().await.map_err(unavailable)?;
         let store = Arc::clone(&self.store);
         let call = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -98,14 +103,14 @@ impl Db {
     /// Runs a change and announces it.
     ///
     /// # Errors
-    /// Those of `work`.
-    pub async fn write<T, F>(&self, work: F) -> Result<Committed<T>>
+    /// Those of `work`, and [`StoreError::Busy`] for owners.
+    pub async fn write<T, F>(&self, writer: Writer<'_>, work: F) -> Result<Committed<T>>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<Committed<T>> + Send + 'static,
     {
         let feed = self.feed.clone();
-        self.note(move |store| {
+        self.note(writer, move |store| {
             let committed = work(store)?;
             feed.publish(committed.revision);
             Ok(committed)
@@ -116,14 +121,14 @@ impl Db {
     /// Runs a change that may turn out not to be due, and announces it if it was.
     ///
     /// # Errors
-    /// Those of `work`.
-    pub async fn try_write<T, F>(&self, work: F) -> Result<Option<Committed<T>>>
+    /// Those of `work`, and [`StoreError::Busy`] for owners.
+    pub async fn try_write<T, F>(&self, writer: Writer<'_>, work: F) -> Result<Option<Committed<T>>>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<Option<Committed<T>>> + Send + 'static,
     {
         let feed = self.feed.clone();
-        self.note(move |store| {
+        self.note(writer, move |store| {
             let committed = work(store)?;
             if let Some(committed) = &committed {
                 feed.publish(committed.revision);

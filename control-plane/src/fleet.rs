@@ -26,7 +26,7 @@ use self::locks::KeyedLocks;
 pub use self::reports::{Ignored, News, ReportError, Reported};
 use self::resume::Flights;
 pub use self::resume::{ResumeError, ResumePolicy};
-use crate::db::Db;
+use crate::db::{Db, Writer};
 use crate::model::{NewSandbox, Sandbox, SandboxId, SandboxPatch, Timestamp};
 use crate::runtime::{Failure, Runtime};
 use crate::store::{Committed, Patched, Result, StoreError};
@@ -150,8 +150,14 @@ impl Fleet {
     /// # Errors
     /// Those of [`crate::store::Sandboxes::create_sandbox`].
     pub async fn create(&self, new: NewSandbox) -> Result<Starting> {
-        let made =
-            self.inner.db.write(move |store| store.create_sandbox(&new, Timestamp::now())).await?;
+        let project = new.project_id.clone();
+        let made = self
+            .inner
+            .db
+            .write(Writer::Owner(&project), move |store| {
+                store.create_sandbox(&new, Timestamp::now())
+            })
+            .await?;
         let inner = Arc::clone(&self.inner);
         let sandbox = made.value.clone();
         let (done, started) = oneshot::channel();
@@ -166,18 +172,21 @@ impl Fleet {
     /// Those of [`crate::store::Sandboxes::patch_sandbox`].
     pub async fn patch(
         &self,
-        id: SandboxId,
+        sandbox: &Sandbox,
         patch: SandboxPatch,
         principal: String,
     ) -> Result<Committed<Patched>> {
+        let id = sandbox.id.clone();
         let patched = self
             .inner
             .db
-            .write(move |store| store.patch_sandbox(&id, &patch, &principal, Timestamp::now()))
+            .write(Writer::Owner(&sandbox.project_id), move |store| {
+                store.patch_sandbox(&id, &patch, &principal, Timestamp::now())
+            })
             .await?;
-        let Patched { before, after } = &patched.value;
-        let opened = opened_ports(before, after);
+        let opened = patched.value.opened_ports();
         if !opened.is_empty() {
+            let after = &patched.value.after;
             tracing::warn!(
                 sandbox = %after.id,
                 project = %after.project_id,
@@ -194,10 +203,10 @@ impl Fleet {
     /// The store failed.
     pub async fn delete(
         &self,
-        id: SandboxId,
+        sandbox: &Sandbox,
         principal: String,
     ) -> Result<Option<Committed<Sandbox>>> {
-        self.inner.terminate(id, principal).await
+        self.inner.terminate(sandbox, principal).await
     }
 
     /// Stops a sandbox so that it can be resumed, and waits for that.
@@ -262,16 +271,6 @@ impl Fleet {
     pub async fn shut_down(&self) {
         self.inner.runtime.shut_down().await;
     }
-}
-
-/// Ports that could be reached only with a credential, and can be by anyone now. Some clients set the
-/// flag when they take a port away, and may not know that it holds for all that are left.
-fn opened_ports(before: &Sandbox, after: &Sandbox) -> Vec<u16> {
-    if before.allow_unauthenticated_access || !after.allow_unauthenticated_access {
-        return Vec::new();
-    }
-    let was = before.exposed_ports.as_slice();
-    after.exposed_ports.as_slice().iter().copied().filter(|port| was.contains(port)).collect()
 }
 
 /// By sandbox.

@@ -29,6 +29,16 @@ pub fn id(length: usize) -> Result<String, NoRandomness> {
     Ok(text)
 }
 
+/// `count` random bytes.
+///
+/// # Errors
+/// [`NoRandomness`] when the operating system has none.
+pub(crate) fn bytes(count: usize) -> Result<Vec<u8>, NoRandomness> {
+    let mut bytes = vec![0; count];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// An id of something that people handle, `prefix_` and 16 characters.
 ///
 /// # Errors

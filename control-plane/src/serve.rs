@@ -17,13 +17,14 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::settings::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings};
 use crate::api::{self, Api, Egress};
-use crate::db::Db;
+use crate::db::{Db, Writer};
 use crate::feed;
 use crate::fleet::Fleet;
 use crate::gateway::{self, Gateway, Platform, SandboxChanges, Tokens};
 use crate::http::{Bounds, Listener, Places};
+use crate::model::Timestamp;
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
-use crate::store::{Sandboxes, SqliteStore};
+use crate::store::{self, Sandboxes, SqliteStore, Store};
 use crate::watchers::Watchers;
 
 /// The database's name in the data directory.
@@ -41,6 +42,8 @@ const GATEWAY_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long the server waits for sandboxes of before to run again until it says that it is ready.
 const RESTORE_WITHIN: Duration = Duration::from_secs(15);
 
+/// Between two rounds of pruning and shrinking the store.
+const KEEP_UP_PAUSE: Duration = Duration::from_secs(60);
 /// How often gateways are waited for after another process changed something.
 const CONFIRM_ATTEMPTS: usize = 3;
 
@@ -86,9 +89,12 @@ impl Server {
     pub async fn start(settings: ServeSettings) -> anyhow::Result<Self> {
         files::allow(files::needed(&settings.api, &settings.gateway))?;
         let tokens = Tokens::from_file(&settings.gateway_token_file)?;
-        let store = open_store(&settings.data_dir)?.holding(settings.held_names);
+        let store = open_store(&settings.data_dir)?.within(settings.limits);
         let lock = lock(&settings.data_dir)?;
         keep_promises(&store, settings.egress)?;
+        if let Err(error) = store.make_shrinkable() {
+            tracing::warn!(%error, "the store's file could not be written anew, so it never shrinks");
+        }
         let api_listener = Listener::bind("--api-listen", settings.api_listen)
             .await?
             .at_most(settings.api.connections);
@@ -118,6 +124,7 @@ impl Server {
             watchers: watchers.clone(),
             urls: settings.urls,
             egress: settings.egress,
+            public_ports: settings.public_ports,
         };
         let gateway = Gateway {
             fleet: fleet.clone(),
@@ -154,6 +161,7 @@ impl Server {
 
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file));
         tasks.spawn(follow_store(db.with_own_readers(), watchers));
+        tasks.spawn(keep_up(db.clone()));
         let follower = fleet.clone();
         tasks.spawn(async move { follower.follow_exits(exited).await });
         let follower = fleet.clone();
@@ -271,6 +279,25 @@ async fn restore(fleet: &Fleet) {
     }
 }
 
+/// Prunes the audit log and shrinks the store's file, now and then. Each step takes a turn of its own,
+/// so that whoever writes meanwhile waits for one step at most.
+async fn keep_up(db: Db) {
+    let steps: [fn(&dyn Store) -> store::Result<bool>; 2] =
+        [|store| store.prune_audit(Timestamp::now()), |store| store.give_back_space()];
+    loop {
+        for step in steps {
+            let mut more = Ok(true);
+            while matches!(more, Ok(true)) {
+                more = db.note(Writer::Server, step).await;
+            }
+            if let Err(error) = more {
+                tracing::error!(%error, "the store could not be kept small");
+            }
+        }
+        tokio::time::sleep(KEEP_UP_PAUSE).await;
+    }
+}
+
 /// Announces what other processes write, and notes when every gateway has seen it, for the command
 /// line that waits for that.
 async fn follow_store(db: Db, watchers: Watchers) {
@@ -282,7 +309,9 @@ async fn follow_store(db: Db, watchers: Watchers) {
                 if !watchers.confirmed(revision).await {
                     continue;
                 }
-                if let Err(error) = db.note(move |store| store.note_applied(revision)).await {
+                if let Err(error) =
+                    db.note(Writer::Server, move |store| store.note_applied(revision)).await
+                {
                     tracing::error!(%error, "the store can't be written");
                 }
                 break;

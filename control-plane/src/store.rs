@@ -1,19 +1,22 @@
 //! What is kept, as one trait that every database implements and one contract suite tests
-//! (`tests/store_contract.rs`).
+//! (`tests/suite/contract.rs`).
 //!
 //! The trait is synchronous: a transaction is then plain code, and [`crate::db::Db`] runs it on
 //! threads that may block. Each change gets a *revision* in the transaction that makes it, and an
 //! entry in a bounded change log, from which the filters learn what to forget.
 
 mod error;
+mod limits;
 mod sqlite;
 
 use std::time::Duration;
 
-use sandgate_policy::gateway::{Change, Identity, SandboxState};
+use sandgate_policy::gateway::{self, Change, Identity, SandboxState};
 use sandgate_policy::host::SandboxRef;
 
 pub use error::StoreError;
+pub(crate) use error::list;
+pub use limits::Limits;
 pub use sqlite::SqliteStore;
 
 use crate::model::{
@@ -26,8 +29,8 @@ use crate::model::{
 /// sandbox the day after.
 pub const NAME_HOLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// Freed names that are held for one project, unless the operator says otherwise: the newest ones.
-pub const HELD_NAMES: usize = 100;
+/// Bytes of all kept fields of one sandbox ([`Sandbox::spec`]).
+pub const SPEC_MAX: usize = 64 * 1_024;
 /// Who ended a sandbox that nobody deleted, in the audit log.
 pub const SYSTEM: &str = "system";
 
@@ -37,8 +40,8 @@ pub type Revision = u64;
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Everything that is kept.
-pub trait Store: ChangeLog + Principals + Sandboxes + Send + Sync + 'static {}
-impl<T: ChangeLog + Principals + Sandboxes + Send + Sync + 'static> Store for T {}
+pub trait Store: ChangeLog + Principals + Sandboxes + Upkeep + Send + Sync + 'static {}
+impl<T: ChangeLog + Principals + Sandboxes + Upkeep + Send + Sync + 'static> Store for T {}
 
 /// What a change made, and the revision at which it is visible.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,6 +234,37 @@ pub struct Patched {
     pub after: Sandbox,
 }
 
+impl Patched {
+    /// Ports that the change made public.
+    #[must_use]
+    pub fn opened_ports(&self) -> Vec<u16> {
+        opened_ports(&self.before, &self.after)
+    }
+}
+
+/// Ports that could be reached only with a credential before, and can be by anyone after. Some clients
+/// set the flag when they take a port away, and do not say that it holds for all ports that are left.
+fn opened_ports(before: &Sandbox, after: &Sandbox) -> Vec<u16> {
+    if before.allow_unauthenticated_access || !after.allow_unauthenticated_access {
+        return Vec::new();
+    }
+    let was = before.exposed_ports.as_slice();
+    after.exposed_ports.as_slice().iter().copied().filter(|port| was.contains(port)).collect()
+}
+
+/// Some lines of the audit log, oldest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditPage<T> {
+    /// The lines.
+    pub lines: Vec<T>,
+    /// Where the next page begins; `None` if there is no further line.
+    pub next: Option<AuditPlace>,
+}
+
+/// A place in the audit log. The first page begins at the default place.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct AuditPlace(pub(crate) i64);
+
 /// Sandboxes. Terminated ones are found only by [`Sandboxes::sandboxes_in`].
 pub trait Sandboxes {
     /// Makes a pending sandbox.
@@ -245,6 +279,13 @@ pub trait Sandboxes {
     /// # Errors
     /// The store can't be read.
     fn sandbox(&self, which: &SandboxRef) -> Result<Option<Sandbox>>;
+
+    /// The same as gateways need to know it. Reads nothing else, so that the time of an answer says
+    /// nothing about what the owner stored.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn gateway_sandbox(&self, which: &SandboxRef) -> Result<Option<gateway::Sandbox>>;
 
     /// Part of a project's sandboxes, in the order in which they were made.
     ///
@@ -276,7 +317,7 @@ pub trait Sandboxes {
     ///
     /// # Errors
     /// No such sandbox, the name is taken, `auto_resume` is switched off for a sandbox without a
-    /// name, or the store can't be written.
+    /// name, ports would become public that are to stay private, the project has no room, or the store can't be written.
     fn patch_sandbox(
         &self,
         id: &SandboxId,
@@ -327,21 +368,46 @@ pub trait Sandboxes {
     /// The store can't be read.
     fn name_is_free(&self, name: &SandboxName, project_id: &str, now: Timestamp) -> Result<bool>;
 
-    /// The audit log of the ports of one sandbox, or of all, oldest first.
+    /// A page of the audit log of the ports, of one sandbox or of all. A page is bounded, so that a
+    /// long log is never held in memory as a whole.
     ///
     /// # Errors
     /// The store can't be read.
-    fn port_changes(&self, sandbox_id: Option<&SandboxId>) -> Result<Vec<PortChange>>;
+    fn port_changes(
+        &self,
+        sandbox_id: Option<&SandboxId>,
+        from: AuditPlace,
+    ) -> Result<AuditPage<PortChange>>;
 
-    /// The audit log of network policies, of one sandbox or of all, oldest first.
+    /// A page of the audit log of network policies, of one sandbox or of all.
     ///
     /// # Errors
     /// The store can't be read.
-    fn network_changes(&self, sandbox_id: Option<&SandboxId>) -> Result<Vec<NetworkChange>>;
+    fn network_changes(
+        &self,
+        sandbox_id: Option<&SandboxId>,
+        from: AuditPlace,
+    ) -> Result<AuditPage<NetworkChange>>;
 
     /// How many sandboxes have another network policy than the default one.
     ///
     /// # Errors
     /// The store can't be read.
     fn restricted_sandboxes(&self) -> Result<u64>;
+}
+
+/// Work that is to be done now and then, in steps that keep no other write waiting for long.
+pub trait Upkeep {
+    /// Removes lines of the audit log that are older than the limits allow. Says whether there may be
+    /// more of them.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    fn prune_audit(&self, now: Timestamp) -> Result<bool>;
+
+    /// Gives space that is not needed any more back to the disk. Says whether there is more of it.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    fn give_back_space(&self) -> Result<bool>;
 }

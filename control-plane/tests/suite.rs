@@ -16,6 +16,7 @@ mod suite {
     mod contract_principals;
     mod contract_sandboxes;
     mod feed;
+    mod full_disk;
     mod gateway;
     mod leftovers;
     mod listener;
@@ -29,7 +30,9 @@ mod suite {
     mod resume;
     mod runtime;
     mod sidecars;
+    mod stored;
     mod support;
+    mod timing;
     mod webhook;
     mod webhook_example;
 }

@@ -6,6 +6,7 @@ import re
 import socket
 import unittest
 
+import confirming
 import owners
 import service
 import world
@@ -84,6 +85,25 @@ class TlTest(unittest.TestCase):
         self.tl.good("sbx", "port", "rm", self.name, "9999")
         self.assertEqual((self.codes(), self.ports()), ((200, 200), ([8080], True)))
         self.assertIn("ports that needed a credential are public now", self.here.log()[before:])
+
+    def test_port_rm_that_opens_other_ports_is_refused_with_a_way_out_where_that_must_be_confirmed(self):
+        with confirming.control_plane(self.here.folder / self.name) as there:
+            tl = Tl(self.credential).at(there.api_url, there.api_key)
+            body = {"name": self.name, "exposed_ports": [3000, 8080]}
+            self.assertEqual(there.api("POST", "/sandboxes", body)[0], 200)
+
+            def ports():
+                found = there.api("GET", f"/sandboxes/{self.name}")[1]
+                return found["exposed_ports"], found["allow_unauthenticated_access"]
+
+            for command in (("rm", "3000"), ("rm", "9999"), ("expose", "9000")):
+                done = tl("sbx", "port", command[0], self.name, command[1])
+                self.assertEqual((done.status, ports()), (1, ([3000, 8080], False)), done)
+                self.assertRegex(done.error, r'8080 need a credential.*"allow_unauthenticated_access.*alone')
+            # The way out that it names, after which the same command works.
+            there.api("PATCH", f"/sandboxes/{self.name}", {"allow_unauthenticated_access": True})
+            tl.good("sbx", "port", "rm", self.name, "3000")
+            self.assertEqual(ports(), ([8080], True))
 
     def test_the_management_port_can_not_be_exposed(self):
         self.here.sandbox(self.name)

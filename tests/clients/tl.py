@@ -36,6 +36,13 @@ class Tl:
             self.environment |= {"TENSORLAKE_PAT": here.pat, "TENSORLAKE_ORGANIZATION_ID": here.organization,
                                  "TENSORLAKE_PROJECT_ID": here.project}
 
+    def at(self, api_url, api_key):
+        """The same command, for an owner of another control plane."""
+        self.environment |= {"TENSORLAKE_API_URL": api_url, "TENSORLAKE_API_KEY": api_key}
+        for name in ("TENSORLAKE_PAT", "TENSORLAKE_ORGANIZATION_ID", "TENSORLAKE_PROJECT_ID"):
+            self.environment.pop(name, None)
+        return self
+
     def __call__(self, *arguments):
         done = subprocess.run([self.program, *arguments], env=self.environment, cwd=self.home, timeout=60,
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)

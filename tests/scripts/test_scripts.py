@@ -264,6 +264,14 @@ class TreeCheck(unittest.TestCase):
         found = self.findings("docs/x.md", "[a](no-such-file.md)\n")
         self.assertTrue(re.search("leads nowhere", " ".join(found)))
 
+    def test_source_file_that_does_not_exist_is_found_where_a_text_names_it(self):
+        for name, text in (("docs/x.md", "Tested by `tests/store_contract.rs`.\n"), ("SECURITY.md", "| x | `gone.rs` |\n"),
+                           ("control-plane/src/x.rs", "//! See `suite/gone.rs`.\n")):
+            self.assertIn("there is no file", " ".join(self.findings(name, text)), text)
+        for name, text in (("docs/x.md", "`control-plane/tests/suite/contract.rs`, `suite/contract.rs`, `foo.rs`\n"),
+                           ("SECURITY.md", "`api_patch.rs`, `e2e/tls.rs`\n")):
+            self.assertEqual(self.findings(name, text), [], text)
+
     DIGEST = "sha256:" + 64 * "a"
 
     def test_base_without_a_digest_is_found(self):

@@ -8,6 +8,7 @@ use super::openapi::{KeptFields, Resources, ShownNetworkPolicy, Status};
 use super::spec::SPEC;
 use super::{PublicUrls, network};
 use crate::model::{Sandbox, Spec, state_name};
+use crate::store::list;
 
 /// Answer to get, list, patch, delete, suspend and resume.
 #[derive(Serialize, ToSchema)]
@@ -16,6 +17,10 @@ pub(super) struct SandboxInfo {
     id: String,
     #[serde(flatten)]
     facts: Facts,
+    /// What the change did that its author may not have meant. Only in the answer to patch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<String>,
 }
 
 /// Answer to create: the same, but the id has another name. Never both: clients treat the two as
@@ -83,7 +88,21 @@ struct Facts {
 
 impl SandboxInfo {
     pub(super) fn new(sandbox: &Sandbox, namespace: &str, urls: &PublicUrls) -> Self {
-        Self { id: sandbox.id.to_string(), facts: Facts::new(sandbox, namespace, urls) }
+        let facts = Facts::new(sandbox, namespace, urls);
+        Self { id: sandbox.id.to_string(), facts, warnings: Vec::new() }
+    }
+
+    /// Warns that these ports became public, if there are any.
+    pub(super) fn opened(mut self, ports: &[u16]) -> Self {
+        if !ports.is_empty() {
+            self.warnings.push(format!(
+                "anybody can reach the ports {} without a credential now, which was not so before: \
+                 `allow_unauthenticated_access` holds for all exposed ports; to undo it, send \
+                 `{{\"allow_unauthenticated_access\": false}}`",
+                list(ports)
+            ));
+        }
+        self
     }
 }
 

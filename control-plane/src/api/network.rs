@@ -6,6 +6,19 @@ use serde_json::{Value, json};
 
 use crate::http::ApiError;
 
+/// Bytes of a policy as JSON. A thousand names of ordinary length in each list fit; a policy of this
+/// size is stored, read by a sidecar and compiled in a moment.
+const MAX_POLICY: usize = 64 * 1_024;
+
+/// Whether ports that need a credential can be made public without a word about it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PublicPorts {
+    /// Yes: the answer warns of it.
+    Allowed,
+    /// The change must be confirmed, by a patch that is about the flag alone.
+    Confirmed,
+}
+
 /// Whether what a sandbox sends goes through a sidecar that enforces its network policy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Egress {
@@ -22,6 +35,14 @@ impl Egress {
             return Err(ApiError::invalid(format!("`{field}` must be an object or null")));
         };
         keys.retain(|_, value| !value.is_null());
+        // Before its entries are understood, which takes longer.
+        let size = serde_json::to_vec(&keys).map_or(usize::MAX, |bytes| bytes.len());
+        if size > MAX_POLICY {
+            return Err(ApiError::invalid(format!(
+                "`{field}` takes {size} bytes; at most {MAX_POLICY} are allowed: join addresses to \
+                 ranges, or names to `*.` domains"
+            )));
+        }
         let policy: NetworkPolicy = serde_json::from_value(keys.into())
             .map_err(|error| ApiError::invalid(format!("`{field}`: {error}")))?;
         let refused = match self {

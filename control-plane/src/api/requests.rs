@@ -3,9 +3,9 @@
 use sandgate_policy::egress::NetworkPolicy;
 use serde_json::{Map, Value};
 
-use super::Egress;
 use super::fields::{Fields, Update, boolean, list, text, whole};
 use super::spec::{self, CHANGEABLE_SPEC, SPEC};
+use super::{Egress, PublicPorts};
 use crate::http::ApiError;
 use crate::model::{ExposedPorts, SandboxName, SandboxPatch, Spec};
 use crate::store::StoreError;
@@ -61,6 +61,7 @@ impl CreateRequest {
 pub(super) fn parse_patch(
     body: Map<String, Value>,
     egress: Egress,
+    public_ports: PublicPorts,
 ) -> Result<SandboxPatch, ApiError> {
     let mut fields = Fields::new(body);
     if fields.is_empty() {
@@ -82,7 +83,10 @@ pub(super) fn parse_patch(
     let network = fields.take("network", |field, value| egress.parse(field, value))?;
     let spec = spec::take(&mut fields, &CHANGEABLE_SPEC)?;
     fields.finish()?;
+    // Clients that change ports send the flag along, whether or not anybody asked for it.
+    let unconfirmed = public == Update::Set(true) && ports != Update::Keep;
     Ok(SandboxPatch {
+        keep_private: public_ports == PublicPorts::Confirmed && unconfirmed,
         name,
         exposed_ports: ports.or_default(ExposedPorts::default()),
         allow_unauthenticated_access: public.or_default(false),

@@ -28,7 +28,7 @@ use crate::model::{NewSandbox, SandboxId};
     responses(
         (status = 200, description = "It runs.", body = CreatedSandbox),
         (status = 202, description = "With `wait` false: it is being started.", body = CreatedSandbox),
-        (status = 409, description = "`NAME_TAKEN`: the name is not available.", body = ErrorBody),
+        (status = 409, description = "`NAME_TAKEN`: the name is not available. `PROJECT_FULL`: the project stores as much as it may.", body = ErrorBody),
         (status = 422, description = "`SANDBOX_REFUSED`: the platform will not run it, and says why.", body = ErrorBody),
         (status = 504, description = "It does not run yet, `status` is `timeout`: ask for it again.", body = CreatedSandbox),
     )
@@ -125,7 +125,9 @@ pub(super) async fn get(
         (
             status = 409,
             description = "`NAME_TAKEN`: the name is not available. `AUTO_RESUME_NEEDS_NAME`: a \
-                sandbox without a name is never suspended, so `auto_resume` can't be switched off.",
+                sandbox without a name is never suspended, so `auto_resume` can't be switched off. \
+                `PUBLIC_NOT_CONFIRMED`: ports that need a credential would become public, and this \
+                deployment wants that confirmed. `PROJECT_FULL`: the project stores as much as it may.",
             body = ErrorBody
         ),
     )
@@ -139,10 +141,11 @@ pub(super) async fn patch(
 ) -> Answer {
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
-    let patch = parse_patch(read_object(body).await?, api.egress)?;
-    let patched = api.fleet.patch(sandbox.id, patch, caller.principal).await?;
+    let patch = parse_patch(read_object(body).await?, api.egress, api.public_ports)?;
+    let patched = api.fleet.patch(&sandbox, patch, caller.principal).await?;
     api.seen(patched.revision).await;
-    Ok(api.show(StatusCode::OK, &patched.value.after, &target))
+    let shown = SandboxInfo::new(&patched.value.after, &target.namespace, &target.urls);
+    Ok(Json(shown.opened(&patched.value.opened_ports())).into_response())
 }
 
 /// Ends a sandbox for ever.
@@ -162,7 +165,7 @@ pub(super) async fn delete(
 ) -> Answer {
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
-    let ended = api.fleet.delete(sandbox.id, caller.principal).await?;
+    let ended = api.fleet.delete(&sandbox, caller.principal).await?;
     let ended = ended.ok_or_else(ApiError::no_sandbox)?;
     api.seen(ended.revision).await;
     Ok(api.show(StatusCode::OK, &ended.value, &target))

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::fields::{Fields, MAX_WHOLE, whole};
 use crate::http::ApiError;
 use crate::model::Spec;
+use crate::store::SPEC_MAX;
 
 /// Every such field.
 pub(super) const SPEC: [&str; 11] = [
@@ -28,8 +29,6 @@ pub(super) const SPEC: [&str; 11] = [
 pub(super) const CHANGEABLE_SPEC: [&str; 3] = ["resources", "timeout_secs", "metadata"];
 /// Numbers of `resources` that clients read as whole numbers.
 const SIZES: [&str; 3] = ["memory_mb", "disk_mb", "ephemeral_disk_mb"];
-/// Bytes of all that is kept.
-const MAX_SPEC: usize = 64 * 1_024;
 
 /// Takes the fields of `names`, checked. `null` stays: it says that there is nothing.
 pub(super) fn take(fields: &mut Fields, names: &[&str]) -> Result<Spec, ApiError> {
@@ -38,10 +37,10 @@ pub(super) fn take(fields: &mut Fields, names: &[&str]) -> Result<Spec, ApiError
         check(name, value)?;
     }
     let size = serde_json::to_vec(&spec).map_or(usize::MAX, |bytes| bytes.len());
-    if size > MAX_SPEC {
+    if size > SPEC_MAX {
         let all = names.join("`, `");
         return Err(ApiError::invalid(format!(
-            "`{all}` take more than {MAX_SPEC} bytes together; send less"
+            "`{all}` take more than {SPEC_MAX} bytes together; send less"
         )));
     }
     Ok(spec)

@@ -9,7 +9,7 @@ use super::Common;
 use super::output::Output;
 use crate::model::{ExposedPorts, NetworkChange, PortChange, SandboxId};
 use crate::serve::open_store;
-use crate::store::{Sandboxes as _, SqliteStore};
+use crate::store::{AuditPage, AuditPlace, Result, Sandboxes as _, SqliteStore};
 
 /// Which sandbox.
 #[derive(Args)]
@@ -24,12 +24,33 @@ impl Audit {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let store = open_store(&self.common.data_dir)?;
         let id = self.sandbox.map(|sandbox| find(&store, &sandbox)).transpose()?;
-        let ports: Vec<_> = store.port_changes(id.as_ref())?.iter().map(line).collect();
-        let networks: Vec<_> =
-            store.network_changes(id.as_ref())?.iter().map(network_line).collect();
-        let output = Output::new(self.common.json);
-        output.lists(&[("port_changes", &ports), ("network_changes", &networks)])
+        Output::new(self.common.json).lists(|lists| {
+            lists.begin("port_changes")?;
+            each(
+                |from| store.port_changes(id.as_ref(), from),
+                |line| lists.print(&of_ports(line)),
+            )?;
+            lists.begin("network_changes")?;
+            each(
+                |from| store.network_changes(id.as_ref(), from),
+                |line| lists.print(&of_network(line)),
+            )
+        })
     }
+}
+
+/// Reads a log page by page: it may be larger than the memory.
+fn each<T>(
+    page: impl Fn(AuditPlace) -> Result<AuditPage<T>>,
+    mut print: impl FnMut(&T) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut from = Some(AuditPlace::default());
+    while let Some(place) = from {
+        let AuditPage { lines, next } = page(place)?;
+        lines.iter().try_for_each(&mut print)?;
+        from = next;
+    }
+    Ok(())
 }
 
 fn find(store: &SqliteStore, sandbox: &str) -> anyhow::Result<SandboxId> {
@@ -46,7 +67,7 @@ fn find(store: &SqliteStore, sandbox: &str) -> anyhow::Result<SandboxId> {
     Ok(found.id)
 }
 
-fn line(change: &PortChange) -> Value {
+fn of_ports(change: &PortChange) -> Value {
     let side = |(ports, public): &(ExposedPorts, bool)| json!({ "exposed_ports": ports.as_slice(), "allow_unauthenticated_access": public });
     json!({
         "at": change.at.millis(),
@@ -58,13 +79,12 @@ fn line(change: &PortChange) -> Value {
     })
 }
 
-fn network_line(change: &NetworkChange) -> Value {
+fn of_network(change: &NetworkChange) -> Value {
     json!({
         "at": change.at.millis(),
         "sandbox_id": change.sandbox_id,
         "project_id": change.project_id,
         "principal": change.principal,
-        "before": change.before,
-        "after": change.after,
+        "difference": change.difference,
     })
 }

@@ -1,6 +1,6 @@
 //! What commands print: one JSON object for programs, or lines for people.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, StdoutLock, Write as _};
 
 use serde_json::{Value, json};
 
@@ -27,33 +27,86 @@ impl Output {
 
     /// Prints a list; with `--json` as one object whose only key is `name`.
     pub(super) fn many(&self, name: &str, values: &[Value]) -> anyhow::Result<()> {
-        self.lists(&[(name, values)])
+        self.lists(|lists| {
+            lists.begin(name)?;
+            values.iter().try_for_each(|value| lists.print(value))
+        })
     }
 
-    /// Prints lists one after the other; with `--json` as one object whose keys are their names.
-    pub(super) fn lists(&self, lists: &[(&str, &[Value])]) -> anyhow::Result<()> {
-        if self.json {
-            let all = lists.iter().map(|(name, values)| ((*name).to_owned(), json!(values)));
-            return Self::plain(&format!("{}\n", Value::Object(all.collect())));
+    /// Prints lists one after the other, each value as it comes; with `--json` as one object whose keys
+    /// are the names of the lists. A reader that has gone away ends that, and is no error.
+    pub(super) fn lists(
+        &self,
+        print: impl FnOnce(&mut Lists) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let out = BufWriter::new(io::stdout().lock());
+        let mut lists = Lists { out, json: self.json, begun: 0, printed: 0, in_list: 0 };
+        match print(&mut lists).and_then(|()| lists.end()) {
+            Err(error) if error.downcast_ref().is_some_and(is_gone) => Ok(()),
+            ended => ended,
         }
-        let values = lists.iter().flat_map(|(_, values)| values.iter());
-        let lines = values.map(|value| {
-            let columns: Vec<_> =
-                value.as_object().into_iter().flatten().map(|(_, v)| shown(v)).collect();
-            columns.join("  ") + "\n"
-        });
-        let text: String = lines.collect();
-        Self::plain(if text.is_empty() { "none\n" } else { &text })
     }
 
     /// Prints text as it is. A reader that has gone away, as `head` does, is no error.
     pub(super) fn plain(text: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            Err(error) if !is_gone(&error) => Err(error.into()),
             _ => Ok(()),
         }
     }
+}
+
+/// Lists that are being printed.
+pub(super) struct Lists {
+    out: BufWriter<StdoutLock<'static>>,
+    json: bool,
+    begun: usize,
+    printed: usize,
+    in_list: usize,
+}
+
+impl Lists {
+    /// Begins a list.
+    pub(super) fn begin(&mut self, name: &str) -> anyhow::Result<()> {
+        if self.json {
+            let before = if self.begun == 0 { "{" } else { "]," };
+            write!(self.out, "{before}{}:[", json!(name))?;
+        }
+        self.begun += 1;
+        self.in_list = 0;
+        Ok(())
+    }
+
+    /// Prints the next value of the list.
+    pub(super) fn print(&mut self, value: &Value) -> anyhow::Result<()> {
+        if self.json {
+            let before = if self.in_list == 0 { "" } else { "," };
+            write!(self.out, "{before}{value}")?;
+        } else {
+            let columns: Vec<_> =
+                value.as_object().into_iter().flatten().map(|(_, v)| shown(v)).collect();
+            writeln!(self.out, "{}", columns.join("  "))?;
+        }
+        self.in_list += 1;
+        self.printed += 1;
+        Ok(())
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        match (self.json, self.begun, self.printed) {
+            (true, 0, _) => writeln!(self.out, "{{}}")?,
+            (true, ..) => writeln!(self.out, "]}}")?,
+            (false, _, 0) => writeln!(self.out, "none")?,
+            (false, ..) => {}
+        }
+        Ok(self.out.flush()?)
+    }
+}
+
+/// The reader has gone away, as `head` does.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// Prints what went wrong, in one line.

@@ -10,12 +10,12 @@ use ipnet::{IpNet, Ipv4Net};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::Output;
-use crate::api::{Egress, PublicUrls};
+use crate::api::{Egress, PublicPorts, PublicUrls};
 use crate::fleet::FleetSettings;
 use crate::http::{Bounds, Listener};
 use crate::runtime::{LocalSettings, SigningKey, WebhookSettings};
 use crate::serve::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings, Server};
-use crate::store::HELD_NAMES;
+use crate::store::Limits;
 
 /// Options of the server.
 #[derive(Args)]
@@ -48,13 +48,16 @@ pub(super) struct ServeArgs {
     /// policy is accepted
     #[arg(long, value_enum, default_value_t = EgressKind::None)]
     egress: EgressKind,
+    /// What happens where a change makes ports public that needed a credential: `allow` warns in the
+    /// answer, `confirm` refuses it unless the change sets `allow_unauthenticated_access` alone
+    #[arg(long, value_enum, default_value_t = PublicKind::Allow)]
+    public_ports: PublicKind,
     #[command(flatten)]
     api: ApiArgs,
     #[command(flatten)]
     gateway: GatewayArgs,
-    /// Freed names that are held for one project, the newest ones
-    #[arg(long, value_name = "COUNT", default_value_t = HELD_NAMES)]
-    held_names: usize,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Where sandboxes live: processes on this machine, for trying it out, or your own platform
     #[arg(long, value_enum, default_value_t = RuntimeKind::Local)]
     runtime: RuntimeKind,
@@ -68,6 +71,12 @@ pub(super) struct ServeArgs {
 enum RuntimeKind {
     Local,
     Webhook,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum PublicKind {
+    Allow,
+    Confirm,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -100,6 +109,45 @@ struct GatewayArgs {
     /// Sidecars at once, besides: each holds a connection to the gateways' API
     #[arg(long, value_name = "COUNT", default_value_t = SIDECARS, value_parser = count)]
     sidecars: usize,
+}
+
+#[derive(Args)]
+struct StoreArgs {
+    /// Freed names that are held for one project, the newest ones
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().held_names)]
+    held_names: usize,
+    /// Sandboxes of one project
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().sandboxes)]
+    sandboxes_per_project: u64,
+    /// MiB of exposed ports, kept fields and network policies of all sandboxes of one project
+    #[arg(long, value_name = "MIB", default_value_t = Limits::default().bytes / MIB)]
+    stored_mib_per_project: u64,
+    /// How long lines of the audit log are kept
+    #[arg(long, value_name = "DAYS", default_value_t = Limits::default().audit_age.as_secs() / DAY)]
+    audit_days: u64,
+    /// Lines of each audit log that are kept for one sandbox, the newest ones
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().audit_of_sandbox, value_parser = count)]
+    audit_lines_per_sandbox: usize,
+    /// Lines of each audit log that are kept for one project, the newest ones
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().audit_of_project, value_parser = count)]
+    audit_lines_per_project: usize,
+}
+
+const MIB: u64 = 1_024 * 1_024;
+/// Seconds.
+const DAY: u64 = 24 * 60 * 60;
+
+impl StoreArgs {
+    fn limits(&self) -> Limits {
+        Limits {
+            held_names: self.held_names,
+            sandboxes: self.sandboxes_per_project,
+            bytes: self.stored_mib_per_project.saturating_mul(MIB),
+            audit_age: Duration::from_secs(self.audit_days.saturating_mul(DAY)),
+            audit_of_sandbox: self.audit_lines_per_sandbox,
+            audit_of_project: self.audit_lines_per_project,
+        }
+    }
 }
 
 /// Sidecars at once, unless the operator says otherwise.
@@ -179,6 +227,10 @@ impl ServeArgs {
                 EgressKind::Enforced => Egress::Enforced,
                 EgressKind::None => Egress::None,
             },
+            public_ports: match self.public_ports {
+                PublicKind::Allow => PublicPorts::Allowed,
+                PublicKind::Confirm => PublicPorts::Confirmed,
+            },
             runtime,
             drain: Duration::from_secs(self.drain_seconds),
             fleet: FleetSettings {
@@ -195,7 +247,7 @@ impl ServeArgs {
                 connections: self.gateway.gateway_connections,
                 sidecars: self.gateway.sidecars,
             },
-            held_names: self.held_names,
+            limits: self.store.limits(),
         })
     }
 }

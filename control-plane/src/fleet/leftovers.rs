@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::turns::Turns;
 use super::{BySandbox, Fleet, Inner};
+use crate::db::Writer;
 use crate::model::Sandbox;
 use crate::runtime::RuntimeError;
 use crate::store::Result;
@@ -122,8 +123,9 @@ impl Inner {
             }
         }
         let confirmed = id.clone();
-        let noted =
-            self.db.note(move |store| store.confirm_suspension(&confirmed, sandbox.generation));
+        let noted = self.db.note(Writer::Fleet(&listed.project_id), move |store| {
+            store.confirm_suspension(&confirmed, sandbox.generation)
+        });
         if let Err(error) = noted.await {
             tracing::error!(sandbox = %id, %error, "a confirmed suspension could not be written down");
         }

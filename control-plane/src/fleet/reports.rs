@@ -141,11 +141,11 @@ impl Inner {
             News::Suspended if sandbox.name.is_some() => Transition::Suspended,
             // Without a name nothing could ever resume it.
             News::Suspended | News::Terminated => {
-                let ended = self.terminate(id, SYSTEM.to_owned()).await?;
+                let ended = self.terminate(&sandbox, SYSTEM.to_owned()).await?;
                 return Ok(applied(ended.map(|ended| (ended.revision, None))));
             }
         };
-        let taken = self.step(&id, &[SandboxState::Running], step).await?;
+        let taken = self.step(&sandbox, &[SandboxState::Running], step).await?;
         Ok(applied(taken.map(|taken| {
             let runs = taken.value.address.is_some();
             (taken.revision, runs.then_some(taken.value.placement))

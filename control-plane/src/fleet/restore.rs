@@ -27,7 +27,7 @@ impl Fleet {
             return Ok(());
         }
         for sandbox in self.inner.in_state(SandboxState::Running).await? {
-            self.inner.step(&sandbox.id, &[SandboxState::Running], Transition::Pending).await?;
+            self.inner.step(&sandbox, &[SandboxState::Running], Transition::Pending).await?;
         }
         Ok(())
     }
@@ -77,11 +77,11 @@ impl Inner {
         let Err(failure) = self.settle_start(&sandbox, started).await else { return };
         let given_up = if sandbox.name.is_some() {
             let step = after_failed_resume(&failure);
-            self.step(&sandbox.id, &[SandboxState::Pending], step).await
+            self.step(&sandbox, &[SandboxState::Pending], step).await
         } else {
             // Nothing could ever resume it.
             drop(turn);
-            self.terminate(sandbox.id.clone(), SYSTEM.to_owned()).await
+            self.terminate(&sandbox, SYSTEM.to_owned()).await
         };
         if let Err(error) = given_up {
             tracing::error!(sandbox = %sandbox.id, %error, "a failed start could not be written down");

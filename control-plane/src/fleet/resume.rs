@@ -106,7 +106,7 @@ impl Fleet {
             }
             _ => may_resume(&sandbox, policy)?,
         }
-        let Some(mut landed) = self.board(&id, policy).await? else {
+        let Some(mut landed) = self.board(&sandbox, policy).await? else {
             return self.find(id.to_ref()).await?.ok_or(ResumeError::NotFound);
         };
         // A failure, or the channel closes. A time-out is answered with the state, too.
@@ -124,13 +124,13 @@ impl Fleet {
     /// Joins the sandbox's flight, or begins one. `None`: there is nothing to wait for.
     async fn board(
         &self,
-        id: &SandboxId,
+        sandbox: &Sandbox,
         policy: ResumePolicy,
     ) -> Result<Option<Flight>, ResumeError> {
-        match self.inner.join_or_begin(id, policy) {
+        match self.inner.join_or_begin(sandbox, policy) {
             Err(ResumeError::TooSoon(left)) => {
                 // It may have been resumed between the look at its state and the look at the limit.
-                let found = self.find(id.to_ref()).await?.ok_or(ResumeError::NotFound)?;
+                let found = self.find(sandbox.id.to_ref()).await?.ok_or(ResumeError::NotFound)?;
                 if found.state == SandboxState::Suspended {
                     return Err(ResumeError::TooSoon(left));
                 }
@@ -160,9 +160,10 @@ pub(super) fn after_failed_resume(failure: &Failure) -> Transition {
 impl Inner {
     fn join_or_begin(
         self: &Arc<Self>,
-        id: &SandboxId,
+        sandbox: &Sandbox,
         policy: ResumePolicy,
     ) -> Result<Option<Flight>, ResumeError> {
+        let id = &sandbox.id;
         let now = Instant::now();
         let mut flights = self.flights();
         if let Some(flight) = flights.under_way.get(id) {
@@ -181,13 +182,13 @@ impl Inner {
         }
         let (landing, flight) = watch::channel(None);
         flights.under_way.insert(id.clone(), flight.clone());
-        let (inner, id) = (Arc::clone(self), id.clone());
+        let (inner, sandbox) = (Arc::clone(self), sandbox.clone());
         tokio::spawn(async move {
-            let outcome = inner.fly(&id).await;
+            let outcome = inner.fly(&sandbox).await;
             let mut flights = inner.flights();
-            flights.under_way.remove(&id);
+            flights.under_way.remove(&sandbox.id);
             if let Err(failure) = outcome {
-                flights.last_failed.insert(id, Instant::now());
+                flights.last_failed.insert(sandbox.id, Instant::now());
                 landing.send_replace(Some(failure));
             }
             drop(flights);
@@ -197,9 +198,10 @@ impl Inner {
     }
 
     /// Resumes, if the sandbox is still suspended when its turn comes.
-    async fn fly(&self, id: &SandboxId) -> Outcome {
+    async fn fly(&self, suspended: &Sandbox) -> Outcome {
+        let id = &suspended.id;
         let _turn = self.locks.acquire(id).await;
-        let pending = self.step(id, &[SandboxState::Suspended], Transition::Pending).await;
+        let pending = self.step(suspended, &[SandboxState::Suspended], Transition::Pending).await;
         let sandbox = match pending {
             Ok(Some(committed)) => committed.value,
             Ok(None) => return Ok(()),
@@ -212,7 +214,7 @@ impl Inner {
         let running = self.settle_start(&sandbox, started).await;
         if let Err(failure) = &running
             && let Err(error) =
-                self.step(id, &[SandboxState::Pending], after_failed_resume(failure)).await
+                self.step(&sandbox, &[SandboxState::Pending], after_failed_resume(failure)).await
         {
             tracing::error!(sandbox = %id, %error, "a failed resume could not be written down");
         }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use sandgate_policy::gateway::SandboxState;
 
 use super::Inner;
-use crate::model::{Sandbox, SandboxId, Timestamp, Transition};
+use crate::db::Writer;
+use crate::model::{Sandbox, Timestamp, Transition};
 use crate::runtime::{Exited, Failure, RuntimeError};
 use crate::store::{Committed, Result, SYSTEM, Stepped};
 
@@ -17,14 +18,16 @@ impl Inner {
     /// Takes a step if the sandbox is in one of the states of `from`.
     pub(super) async fn step(
         &self,
-        id: &SandboxId,
+        sandbox: &Sandbox,
         from: &'static [SandboxState],
         step: Transition,
     ) -> Result<Option<Committed<Sandbox>>> {
-        let id = id.clone();
+        let id = sandbox.id.clone();
         let taken = self
             .db
-            .try_write(move |store| store.transition(&id, from, step, Timestamp::now()))
+            .try_write(Writer::Fleet(&sandbox.project_id), move |store| {
+                store.transition(&id, from, step, Timestamp::now())
+            })
             .await?;
         let Some(Committed { value: Stepped { sandbox, displaced }, revision }) = taken else {
             return Ok(None);
@@ -42,7 +45,7 @@ impl Inner {
         let running = self.settle_start(&sandbox, started).await;
         drop(turn);
         if running.is_err()
-            && let Err(error) = self.terminate(sandbox.id, SYSTEM.to_owned()).await
+            && let Err(error) = self.terminate(&sandbox, SYSTEM.to_owned()).await
         {
             tracing::error!(%error, "a sandbox that did not start can't be removed");
         }
@@ -59,7 +62,7 @@ impl Inner {
             tracing::error!(sandbox = %sandbox.id, %error, "a sandbox could not be started");
             error.for_owner()
         })?;
-        match self.step(&sandbox.id, &[SandboxState::Pending], Transition::Running(address)).await {
+        match self.step(sandbox, &[SandboxState::Pending], Transition::Running(address)).await {
             Ok(Some(_)) => {
                 tracing::info!(sandbox = %sandbox.id, %address, "a sandbox is running");
                 Ok(())
@@ -77,7 +80,7 @@ impl Inner {
     pub(super) async fn suspend(self: Arc<Self>, sandbox: Sandbox) -> Outcome {
         let _turn = self.locks.acquire(&sandbox.id).await;
         let suspending =
-            self.step(&sandbox.id, &[SandboxState::Running], Transition::Suspending).await;
+            self.step(&sandbox, &[SandboxState::Running], Transition::Suspending).await;
         match suspending {
             Ok(Some(Committed { value: suspending, .. })) => {
                 // It may have moved between the look at it and its turn.
@@ -118,7 +121,7 @@ impl Inner {
                 )
             }
         };
-        match self.step(&sandbox.id, &[SandboxState::Suspending], next).await {
+        match self.step(sandbox, &[SandboxState::Suspending], next).await {
             Ok(Some(Committed { value: settled, .. })) if settled.state != next.state() => {
                 tracing::error!(
                     sandbox = %sandbox.id, ?was_at,
@@ -138,12 +141,15 @@ impl Inner {
     /// Ends a sandbox for everyone at once, and has the runtime clean up behind that.
     pub(super) async fn terminate(
         self: &Arc<Self>,
-        id: SandboxId,
+        sandbox: &Sandbox,
         principal: String,
     ) -> Result<Option<Committed<Sandbox>>> {
+        let id = sandbox.id.clone();
         let ended = self
             .db
-            .try_write(move |store| store.terminate_sandbox(&id, &principal, Timestamp::now()))
+            .try_write(Writer::Fleet(&sandbox.project_id), move |store| {
+                store.terminate_sandbox(&id, &principal, Timestamp::now())
+            })
             .await?;
         if let Some(Committed { value: sandbox, .. }) = &ended {
             let inner = Arc::clone(self);
@@ -166,7 +172,10 @@ impl Inner {
             return;
         }
         let id = sandbox.id.clone();
-        if let Err(error) = self.db.note(move |store| store.remove_terminated(&id)).await {
+        let forgotten = self
+            .db
+            .note(Writer::Fleet(&sandbox.project_id), move |store| store.remove_terminated(&id));
+        if let Err(error) = forgotten.await {
             tracing::error!(sandbox = %sandbox.id, %error, "a deleted sandbox could not be forgotten");
         }
     }
@@ -188,7 +197,7 @@ impl Inner {
         };
         if sandbox.name.is_some() {
             let stopped =
-                self.step(&sandbox.id, &[SandboxState::Running], Transition::Suspending).await;
+                self.step(&sandbox, &[SandboxState::Running], Transition::Suspending).await;
             if let Ok(Some(committed)) = stopped {
                 // Its outcome is in the log, and nobody waits for it.
                 let _ = self.finish_suspend(&committed.value, None).await;
@@ -196,7 +205,7 @@ impl Inner {
             return;
         }
         drop(turn);
-        if let Err(error) = self.terminate(sandbox.id, SYSTEM.to_owned()).await {
+        if let Err(error) = self.terminate(&sandbox, SYSTEM.to_owned()).await {
             tracing::error!(%error, "a sandbox that ended could not be removed");
         }
     }

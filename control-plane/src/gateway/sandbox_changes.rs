@@ -115,6 +115,7 @@ impl Drop for Waiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::Writer;
     use crate::model::{NewSandbox, SandboxPatch, Timestamp};
     use crate::store::{Principals as _, SqliteStore, Store};
 
@@ -150,7 +151,9 @@ mod tests {
                     spec: serde_json::Map::new(),
                     principal: "key_1".to_owned(),
                 };
-                db.write(move |store| store.create_sandbox(&new, now)).await.unwrap();
+                db.write(Writer::Server, move |store| store.create_sandbox(&new, now))
+                    .await
+                    .unwrap();
             }
             Self { db, ids, _dir: dir }
         }
@@ -160,7 +163,8 @@ mod tests {
             let (id, mut patch) = (id.clone(), SandboxPatch::default());
             patch.spec.insert("metadata".to_owned(), serde_json::json!({ "number": number }));
             let now = Timestamp::now();
-            let patched = self.db.write(move |s| s.patch_sandbox(&id, &patch, "key_1", now));
+            let patched =
+                self.db.write(Writer::Server, move |s| s.patch_sandbox(&id, &patch, "key_1", now));
             patched.await.unwrap();
         }
     }

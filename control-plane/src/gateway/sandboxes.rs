@@ -14,7 +14,7 @@ use sandgate_policy::host::SandboxRef;
 use super::Gateway;
 use crate::fleet::{ResumeError, ResumePolicy};
 use crate::http::{ApiError, read_typed};
-use crate::model::{self, CredentialQuery, Timestamp};
+use crate::model::{CredentialQuery, SandboxId, Timestamp};
 use crate::random::SecretHash;
 
 /// The longest wait for a resume, whatever `wait_ms` says.
@@ -37,7 +37,7 @@ pub(super) async fn resolve(
     State(gateway): State<Gateway>,
     Path(sandbox): Path<String>,
 ) -> Result<Json<Sandbox>, ApiError> {
-    Ok(Json(find(&gateway, &sandbox).await?.to_gateway()))
+    Ok(Json(find(&gateway, &sandbox).await?))
 }
 
 /// Who a credential stands for, and where it may act.
@@ -109,14 +109,15 @@ pub(super) async fn resume(
     let request: ResumeRequest = read_typed(body).await?;
     let wait = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
     let policy = if request.public { ResumePolicy::PublicRequest } else { ResumePolicy::Request };
-    let id = find(&gateway, &sandbox).await?.id;
+    let found = find(&gateway, &sandbox).await?;
+    let id = SandboxId::parse(&found.id).ok_or_else(not_found)?;
     let mut stopping = gateway.stopping.clone();
     let resumed = tokio::select! {
         resumed = gateway.fleet.resume(id.clone(), policy, wait) => Some(resumed),
         _ = stopping.wait_for(|stopping| *stopping) => None,
     };
     let Some(resumed) = resumed else {
-        return Ok(Json(find(&gateway, id.as_str()).await?.to_gateway()));
+        return Ok(Json(find(&gateway, id.as_str()).await?));
     };
     let message = |error: &ResumeError| error.to_string();
     match resumed {
@@ -133,9 +134,10 @@ pub(super) async fn resume(
     }
 }
 
-async fn find(gateway: &Gateway, sandbox: &str) -> Result<model::Sandbox, ApiError> {
+async fn find(gateway: &Gateway, sandbox: &str) -> Result<Sandbox, ApiError> {
+    let db = gateway.fleet.db();
     let found = match SandboxRef::parse(sandbox) {
-        Some(which) => gateway.fleet.find(which).await?,
+        Some(which) => db.read(move |store| store.gateway_sandbox(&which)).await?,
         None => None,
     };
     found.ok_or_else(not_found)

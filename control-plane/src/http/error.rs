@@ -76,6 +76,24 @@ impl From<StoreError> for ApiError {
             StoreError::AutoResumeNeedsName => {
                 Self::new(StatusCode::CONFLICT, "AUTO_RESUME_NEEDS_NAME", error.to_string())
             }
+            StoreError::TooManySandboxes(_) | StoreError::ProjectFull(_) => {
+                Self::new(StatusCode::CONFLICT, "PROJECT_FULL", error.to_string())
+            }
+            StoreError::WouldOpen(_) => {
+                Self::new(StatusCode::CONFLICT, "PUBLIC_NOT_CONFIRMED", error.to_string())
+            }
+            StoreError::SpecTooLarge(_) => Self::invalid(error.to_string()),
+            StoreError::Busy(_) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", error.to_string())
+                    .retry_after(Duration::from_secs(1))
+            }
+            StoreError::DiskFull => {
+                tracing::error!(%error, "a change was refused");
+                let message = "the store has no room for the change; what closes ports or deletes \
+                     sandboxes works, and the operator must free space for everything else";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "STORE_FULL", message)
+                    .retry_after(Duration::from_secs(60))
+            }
             StoreError::NotFound { what: "sandbox", .. } => Self::no_sandbox(),
             StoreError::NotFound { .. } => {
                 Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", error.to_string())

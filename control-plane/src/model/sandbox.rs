@@ -102,15 +102,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Whether a resume is under way that requests may join: not a first start, nor the restart of
-    /// one that has no name and so can't be resumed.
-    fn is_resuming(&self) -> bool {
-        let resumable = self.auto_resume && self.name.is_some();
-        self.state == SandboxState::Pending && self.generation > 0 && resumable
-    }
-
-    /// As the filters need to know it. One that has run before and is on its way up again is shown
-    /// as suspended: a request that comes now joins the resume instead of being sent away.
+    /// As the filters need to know it.
     #[must_use]
     pub fn to_gateway(&self) -> sandgate_policy::gateway::Sandbox {
         sandgate_policy::gateway::Sandbox {
@@ -118,7 +110,11 @@ impl Sandbox {
             name: self.name.as_ref().map(ToString::to_string),
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
-            state: if self.is_resuming() { SandboxState::Suspended } else { self.state },
+            state: state_for_gateways(
+                self.state,
+                self.generation,
+                self.auto_resume && self.name.is_some(),
+            ),
             address: self.address,
             exposed_ports: self.exposed_ports.as_slice().to_vec(),
             allow_unauthenticated_access: self.allow_unauthenticated_access,
@@ -166,6 +162,33 @@ pub struct SandboxPatch {
     pub network: Option<NetworkPolicy>,
     /// Replaces these keys of [`Sandbox::spec`]; null removes.
     pub spec: Spec,
+    /// Refuse to make ports public that need a credential until now: nobody has confirmed that.
+    pub keep_private: bool,
+}
+
+impl SandboxPatch {
+    /// Whether it is about ports and the flag alone, and does not set the flag.
+    pub(crate) fn only_closes(&self) -> bool {
+        let Self {
+            name,
+            exposed_ports: _,
+            allow_unauthenticated_access,
+            auto_resume,
+            network,
+            spec,
+            keep_private: _,
+        } = self;
+        let others = name.is_none() && auto_resume.is_none() && network.is_none();
+        others && spec.is_empty() && *allow_unauthenticated_access != Some(true)
+    }
+
+    /// Whether the ports that it leaves are ports that `before` has.
+    pub(crate) fn closes_ports_of(&self, before: &Sandbox) -> bool {
+        let had = before.exposed_ports.as_slice();
+        self.exposed_ports
+            .as_ref()
+            .is_none_or(|ports| ports.as_slice().iter().all(|port| had.contains(port)))
+    }
 }
 
 /// A step of a sandbox's life. The address exists exactly while it runs.
@@ -199,38 +222,16 @@ impl Transition {
     }
 }
 
-/// A line of the audit log: who changed what can be reached.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PortChange {
-    /// When.
-    pub at: Timestamp,
-    /// Which sandbox.
-    pub sandbox_id: String,
-    /// In which project.
-    pub project_id: String,
-    /// By whom.
-    pub principal: String,
-    /// Ports and flag before; empty and false for a new sandbox.
-    pub before: (ExposedPorts, bool),
-    /// Ports and flag after.
-    pub after: (ExposedPorts, bool),
-}
-
-/// A line of the audit log: who changed where a sandbox may connect to.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct NetworkChange {
-    /// When.
-    pub at: Timestamp,
-    /// Which sandbox.
-    pub sandbox_id: String,
-    /// In which project.
-    pub project_id: String,
-    /// By whom.
-    pub principal: String,
-    /// The policy before; the default one for a new sandbox.
-    pub before: NetworkPolicy,
-    /// The policy after.
-    pub after: NetworkPolicy,
+/// The state that gateways are told. A sandbox that has run before, can be resumed, and is on its way up
+/// again is shown as suspended: a request that comes now joins the resume instead of being sent away.
+/// That is neither a first start, nor the restart of one that has no name.
+pub(crate) fn state_for_gateways(
+    state: SandboxState,
+    generation: u64,
+    resumable: bool,
+) -> SandboxState {
+    let is_resuming = state == SandboxState::Pending && generation > 0 && resumable;
+    if is_resuming { SandboxState::Suspended } else { state }
 }
 
 /// The word for a state, on the wire and in the store.

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::api::{Egress, PublicUrls};
+use crate::api::{Egress, PublicPorts, PublicUrls};
 use crate::fleet::FleetSettings;
 use crate::runtime::{LocalSettings, WebhookSettings};
+use crate::store::Limits;
 
 /// Settings of [`super::Server`].
 pub struct ServeSettings {
@@ -22,6 +23,8 @@ pub struct ServeSettings {
     pub urls: PublicUrls,
     /// Whether network policies hold.
     pub egress: Egress,
+    /// Whether owners must confirm that private ports become public.
+    pub public_ports: PublicPorts,
     /// Where sandboxes live.
     pub runtime: RuntimeSettings,
     /// How long requests, and what they began, may go on after a stop.
@@ -32,8 +35,8 @@ pub struct ServeSettings {
     pub api: ApiSettings,
     /// Bounds on the gateway API.
     pub gateway: GatewaySettings,
-    /// Freed names that are held for one project.
-    pub held_names: usize,
+    /// Bounds on what owners store.
+    pub limits: Limits,
 }
 
 /// Bounds on the owners' API.

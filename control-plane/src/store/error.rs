@@ -13,6 +13,24 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// The project has as many sandboxes as it may have.
+    #[error(
+        "the project has {0} sandboxes, which is as many as one project may have; delete sandboxes that are not needed, or ask the operator for more (`--sandboxes-per-project`)"
+    )]
+    TooManySandboxes(u64),
+    /// The project stores as many bytes as it may.
+    #[error(
+        "the sandboxes of the project would take more than {0} bytes of exposed ports, network policies and fields such as `metadata`; shorten them, delete sandboxes, or ask the operator for more (`--stored-mib-per-project`)"
+    )]
+    ProjectFull(u64),
+    /// The fields of one sandbox that networking has no use for are too large.
+    #[error(
+        "the fields of the sandbox that are kept for answers (`metadata`, `resources` and others) would take more than {0} bytes together; send less"
+    )]
+    SpecTooLarge(usize),
+    /// Too many writes of the project wait already.
+    #[error("{0} changes of the project wait for their turn already; try again in a moment")]
+    Busy(usize),
     /// Switching `auto_resume` off without a name.
     #[error(
         "`auto_resume` can be switched off only for a sandbox with a name; one without is never suspended"
@@ -35,6 +53,16 @@ pub enum StoreError {
         /// Of this program.
         known: i64,
     },
+    /// Ports that need a credential would become public, and the patch says that they must not.
+    #[error(
+        "the ports {} need a credential, and the change would make them public; to confirm that, send `{{\"allow_unauthenticated_access\": true}}` alone, without `exposed_ports`; to keep them private, leave `allow_unauthenticated_access` out or send false", list(.0)
+    )]
+    WouldOpen(Vec<u16>),
+    /// There is no room for what would make the store grow.
+    #[error(
+        "the disk of the store is full; free space on it. Revoking keys, removing members, closing ports and deleting sandboxes work meanwhile"
+    )]
+    DiskFull,
     /// There is no such thing.
     #[error("there is no {what} `{id}`")]
     NotFound {
@@ -53,6 +81,11 @@ impl StoreError {
     pub(crate) fn not_found(what: &'static str, id: impl Into<String>) -> Self {
         Self::NotFound { what, id: id.into() }
     }
+}
+
+/// Numbers as people write them.
+pub(crate) fn list(ports: &[u16]) -> String {
+    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -4,17 +4,22 @@ mod audit;
 mod changes;
 mod names;
 mod principals;
+mod quota;
+mod reserve;
 mod rows;
 mod sandboxes;
 mod schema;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rusqlite::ErrorCode::{self, CannotOpen, DiskFull, SystemIoFailure};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::{HELD_NAMES, Result, StoreError};
+use self::reserve::Reserve;
+use super::{Limits, Result, StoreError};
 use crate::model::Timestamp;
 
 /// How long a write waits for another process's write.
@@ -28,8 +33,8 @@ pub(crate) const CHANGE_LOG_LENGTH: u64 = 10_000;
 pub struct SqliteStore {
     path: PathBuf,
     epoch: String,
-    /// Freed names that are held for one project.
-    held_names: usize,
+    limits: Limits,
+    reserve: Reserve,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
     /// A connection of its own: `data_version` tells one connection what the others wrote.
@@ -42,38 +47,71 @@ struct Observer {
 }
 
 impl SqliteStore {
-    /// Opens the file, and makes it and its tables if they are missing.
+    /// Opens the file, and makes it and its tables if they are missing. Opens it on a full disk too,
+    /// by what is reserved for that.
     ///
     /// # Errors
     /// The file can't be opened or written, is no database, or is of a newer format.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut writer = connect(path)?;
-        let epoch = schema::migrate(&mut writer, Timestamp::now())?;
-        let observer = connect(path)?;
-        let data_version = data_version(&observer)?;
+        let reserve = Reserve::of(path);
+        let connect = || {
+            let mut writer = connect(path)?;
+            let epoch = schema::migrate(&mut writer, Timestamp::now())?;
+            let observer = connect(path)?;
+            let data_version = data_version(&observer)?;
+            Ok((writer, epoch, Observer { connection: observer, data_version }))
+        };
+        let (writer, epoch, observer) = match connect() {
+            Err(error) if may_be_full(&error) && reserve.release() => connect()?,
+            connected => connected?,
+        };
+        // A full disk is no reason not to open: reading and revoking work.
+        let _ = reserve.keep();
         Ok(Self {
             path: path.to_owned(),
             epoch,
-            held_names: HELD_NAMES,
+            limits: Limits::default(),
+            reserve,
             writer: Mutex::new(writer),
             readers: Mutex::new(Vec::new()),
-            observer: Mutex::new(Observer { connection: observer, data_version }),
+            observer: Mutex::new(observer),
         })
     }
 
-    /// Holds at most so many freed names for one project, instead of [`HELD_NAMES`].
+    /// Stores what these limits allow, instead of the default ones.
     #[must_use]
-    pub fn holding(mut self, names: usize) -> Self {
-        self.held_names = names;
+    pub fn within(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
-    /// Runs a transaction. It begins as a writer: a reader that turns writer half-way could fail.
+    /// Runs a transaction that may make the store grow. It is refused while the disk is full.
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.reserve.keep()?;
+        self.transact(work).map_err(|error| match &error {
+            StoreError::Unavailable(source) if code(source.as_ref()) == Some(DiskFull) => {
+                StoreError::DiskFull
+            }
+            _ => error,
+        })
+    }
+
+    /// Runs a transaction that takes access away, or writes down what has happened already. On a full
+    /// disk it uses what is reserved, and `work` is done again.
+    fn write_on_full_disk<T>(&self, work: impl Fn(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        match self.transact(&work) {
+            Err(error) if may_be_full(&error) && self.reserve.release() => self.transact(&work),
+            done => done,
+        }
+    }
+
+    /// Runs a transaction. It begins as a writer: a reader that turns writer half-way could fail.
+    fn transact<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         let mut writer = lock(&self.writer);
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = work(&transaction)?;
         transaction.commit()?;
+        self.bound_log(&writer);
         Ok(value)
     }
 
@@ -101,12 +139,28 @@ fn connect(path: &Path) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Before anything else: it holds from the first table on. What is freed goes back to the disk, in
+    // steps ([`upkeep`]).
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL: a port that was made private must not be public again after a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "journal_size_limit", upkeep::LOG_KEPT)?;
     Ok(connection)
+}
+
+/// Whether a full disk, or a quota, may be why something failed. SQLite reports some of the ways in
+/// which a disk is full as errors of input and output, and a log that can't be made as a file that
+/// can't be opened.
+fn may_be_full(error: &StoreError) -> bool {
+    let StoreError::Unavailable(source) = error else { return false };
+    matches!(code(source.as_ref()), Some(CannotOpen | DiskFull | SystemIoFailure))
+}
+
+fn code(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<ErrorCode> {
+    error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code)
 }
 
 fn data_version(connection: &Connection) -> Result<i64> {

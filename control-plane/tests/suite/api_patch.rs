@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::contract::port_log;
 use super::support::World;
 
 #[tokio::test]
@@ -130,14 +131,13 @@ async fn a_rename_follows_the_rules_of_names() {
 #[tokio::test]
 async fn changes_of_ports_leave_an_audit_log_that_names_who_made_them() {
     use sandgate::model::SandboxId;
-    use sandgate::store::Sandboxes as _;
     let world = World::new();
     let id = world.create(json!({ "name": "my-env", "exposed_ports": [8080] })).await;
     let path = format!("/sandboxes/{id}");
     world.call("PATCH", &path, json!({ "name": "renamed" })).await.ok();
     world.call("PATCH", &path, json!({ "allow_unauthenticated_access": true })).await.ok();
     world.call("DELETE", &path, Value::Null).await.ok();
-    let log = world.store.port_changes(SandboxId::parse(&id).as_ref()).unwrap();
+    let log = port_log(world.store.as_ref(), &SandboxId::parse(&id).unwrap());
     let seen: Vec<_> = log
         .iter()
         .map(|change| {
@@ -203,4 +203,52 @@ async fn making_private_ports_public_by_taking_one_away_is_warned_about() {
     patch(json!({ "allow_unauthenticated_access": false, "exposed_ports": [] })).await;
     let log = patch(json!({ "allow_unauthenticated_access": true, "exposed_ports": [8080] })).await;
     assert!(!log.contains(warning), "{log}");
+}
+
+#[tokio::test]
+async fn who_makes_private_ports_public_is_told_in_the_answer() {
+    let world = World::new();
+    world.create(json!({ "name": "my-env", "exposed_ports": [3000, 8080, 9000] })).await;
+    let patch = async |body: Value| world.call("PATCH", "/sandboxes/my-env", body).await.ok();
+    // What `tl sbx port rm my-env 8080` sends.
+    let removes = json!({ "allow_unauthenticated_access": true, "exposed_ports": [3000, 9000] });
+    let info = patch(removes).await;
+    let [warning] = info["warnings"].as_array().unwrap().as_slice() else { panic!("{info}") };
+    let warning = warning.as_str().unwrap();
+    assert!(warning.contains("3000, 9000") && !warning.contains("8080"), "{warning}");
+    assert!(warning.contains(r#"{"allow_unauthenticated_access": false}"#), "{warning}");
+    // What was public before, or is exposed as public, is no surprise.
+    for body in [
+        json!({ "allow_unauthenticated_access": true, "exposed_ports": [1, 3000] }),
+        json!({ "allow_unauthenticated_access": false }),
+    ] {
+        assert_eq!(patch(body).await["warnings"], Value::Null);
+    }
+    let info = world.call("GET", "/sandboxes/my-env", Value::Null).await.ok();
+    assert_eq!(info["warnings"], Value::Null);
+}
+
+#[tokio::test]
+async fn where_public_ports_must_be_confirmed_only_a_patch_of_the_flag_alone_opens_private_ones() {
+    let world = World::confirming();
+    world.create(json!({ "name": "my-env", "exposed_ports": [3000, 8080] })).await;
+    let patch = async |body: Value| world.call("PATCH", "/sandboxes/my-env", body).await;
+    // What `tl sbx port rm my-env 8080` sends, for a port that is not exposed, and `port expose`.
+    for ports in [json!([3000]), json!([3000, 8080]), json!([3000, 8080, 9000])] {
+        let body = json!({ "allow_unauthenticated_access": true, "exposed_ports": ports });
+        let error = patch(body).await.refused(409, "PUBLIC_NOT_CONFIRMED");
+        assert!(error.contains("3000") && !error.contains("9000"), "{error}");
+        assert!(error.contains(r#"`{"allow_unauthenticated_access": true}` alone"#), "{error}");
+    }
+    let info = world.call("GET", "/sandboxes/my-env", Value::Null).await.ok();
+    assert_eq!(info["exposed_ports"], json!([3000, 8080]), "nothing of it was done");
+    // What is not about private ports that were exposed before needs no confirmation.
+    patch(json!({ "exposed_ports": [3000] })).await.ok();
+    let sdk = json!({ "allow_unauthenticated_access": false, "exposed_ports": [3000, 9000] });
+    patch(sdk).await.ok();
+    let info = patch(json!({ "allow_unauthenticated_access": true })).await.ok();
+    assert_eq!(info["warnings"].as_array().unwrap().len(), 1);
+    patch(json!({ "allow_unauthenticated_access": true, "exposed_ports": [1, 3000] })).await.ok();
+    patch(json!({ "allow_unauthenticated_access": false, "exposed_ports": [] })).await.ok();
+    patch(json!({ "allow_unauthenticated_access": true, "exposed_ports": [8080] })).await.ok();
 }

@@ -9,13 +9,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::local_runtime::{lives, program, starts};
+use super::stored::insert_lines;
 use super::support::TOKEN;
+use sandgate::model::SandboxId;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sandgate");
 const OBEDIENT: &str = "echo ready; while read -r line; do :; done";
 
 pub(crate) struct Place {
     pub(crate) dir: TempDir,
+    pub(crate) data: PathBuf,
+    /// A process in whose namespaces everything runs.
+    pub(crate) inside: Option<u32>,
 }
 
 impl Place {
@@ -23,11 +28,20 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
         program(dir.path(), OBEDIENT);
-        Self { dir }
+        let data = dir.path().join("data");
+        Self { dir, data, inside: None }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    fn program(&self) -> Command {
+        let Some(process) = self.inside else { return Command::new(PROGRAM) };
+        let mut command = Command::new("nsenter");
+        command.args(["--user", "--mount", "--preserve-credentials", "--target"]);
+        command.arg(process.to_string()).arg(PROGRAM);
+        command
     }
 
     /// Runs a management command and returns what it printed as JSON.
@@ -40,26 +54,25 @@ impl Place {
     }
 
     fn try_manage(&self, arguments: &[&str]) -> Output {
-        let data = self.path("data");
-        let mut command = Command::new(PROGRAM);
-        command.args(arguments).arg("--json").arg("--data-dir").arg(data);
+        let mut command = self.program();
+        command.args(arguments).arg("--json").arg("--data-dir").arg(&self.data);
         command.output().unwrap()
     }
 
     #[track_caller]
-    fn complaint(&self, arguments: &[&str]) -> String {
+    pub(crate) fn complaint(&self, arguments: &[&str]) -> String {
         let output = self.try_manage(arguments);
         assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}");
         String::from_utf8(output.stderr).unwrap()
     }
 
     pub(crate) fn serve_command(&self) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = self.program();
         command
             .args(["serve", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"])
             .args(["--local-cidr", "127.92.0.0/16"])
             .arg("--data-dir")
-            .arg(self.path("data"))
+            .arg(&self.data)
             .arg("--gateway-token-file")
             .arg(self.path("token"))
             .arg("--local-program")
@@ -221,6 +234,31 @@ async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
         .await;
     let leaked = starts(place.dir.path()).iter().any(|line| line.contains("must not"));
     assert!(!leaked, "the server's environment stays with it");
+}
+
+#[test]
+fn the_whole_audit_log_is_printed_however_long_it_is_and_to_whom_does_not_read_it_all() {
+    let place = Place::new();
+    place.furnish();
+    let id = SandboxId::generate().unwrap();
+    insert_lines(&place.data.join("sandgate.db"), &id, 1_200);
+    let log = place.manage(&["audit", id.as_str()]);
+    let principals: Vec<_> = log["port_changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line["principal"].clone())
+        .collect();
+    assert_eq!(principals, (1..=1_200).map(|n| json!(format!("key_{n}"))).collect::<Vec<_>>());
+    assert_eq!(log["network_changes"], json!([]));
+    let mut command = Command::new(PROGRAM);
+    command.arg("audit").arg("--data-dir").arg(&place.data).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("key_1"), "{line}");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 //!
 //! A check gets a way to open the same store again and again, as several processes do.
 
-use sandgate::model::Timestamp;
-use sandgate::store::{ChangesSince, SqliteStore, Store};
+use sandgate::model::{NetworkChange, PortChange, SandboxId, Timestamp};
+use sandgate::store::{AuditPlace, ChangesSince, SqliteStore, Store};
 use sandgate_policy::gateway::Change;
 
 /// Opens one and the same store.
@@ -28,6 +28,20 @@ pub(crate) fn furnish(store: &dyn Store) {
     store.create_project("project_1", "org_1", "web", at(2)).unwrap();
     store.create_project("project_2", "org_1", "batch", at(3)).unwrap();
     store.add_member("user_1", "ann", "project_1", at(4)).unwrap();
+}
+
+/// The whole audit log of ports, of one sandbox.
+pub(crate) fn port_log(store: &dyn Store, id: &SandboxId) -> Vec<PortChange> {
+    let page = store.port_changes(Some(id), AuditPlace::default()).unwrap();
+    assert_eq!(page.next, None, "more than one page");
+    page.lines
+}
+
+/// The whole audit log of network policies, of one sandbox.
+pub(crate) fn network_log(store: &dyn Store, id: &SandboxId) -> Vec<NetworkChange> {
+    let page = store.network_changes(Some(id), AuditPlace::default()).unwrap();
+    assert_eq!(page.next, None, "more than one page");
+    page.lines
 }
 
 pub(crate) fn changes(store: &dyn Store, since: u64) -> Vec<Change> {

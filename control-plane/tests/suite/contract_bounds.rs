@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use sandgate::model::{Sandbox, SandboxId, SandboxPatch, Transition};
-use sandgate::store::{HELD_NAMES, ListFilter, NAME_HOLD, Stepped, Store, StoreError};
+use sandgate::store::{Limits, ListFilter, NAME_HOLD, Stepped, Store, StoreError};
 use sandgate_policy::gateway::{Change, SandboxState};
 use serde_json::json;
 
-use super::contract::{at, changes, furnish, on_every_store};
+use super::contract::{at, changes, furnish, on_every_store, port_log};
 use super::contract_sandboxes::{make, name, new, ports};
 
 const RUNNING: [SandboxState; 1] = [SandboxState::Running];
@@ -64,7 +64,7 @@ fn without_a_name_the_one_that_lost_its_address_is_gone_and_its_ports_end_in_the
         let displaced = run(store.as_ref(), &second, "10.0.0.7").displaced.unwrap();
         assert_eq!((&displaced.id, displaced.state), (&first, SandboxState::Terminated));
         assert_eq!(store.sandbox(&first.to_ref()).unwrap(), None);
-        let log = store.port_changes(Some(&first)).unwrap();
+        let log = port_log(store.as_ref(), &first);
         assert_eq!((log[1].principal.as_str(), log[1].after.0.is_empty()), ("system", true));
         let left = store.sandboxes_in(SandboxState::Terminated).unwrap();
         assert_eq!(left.len(), 1, "the runtime is still to stop it");
@@ -109,7 +109,7 @@ fn one_sandbox_that_is_renamed_again_and_again_holds_only_the_names_that_it_had_
         let store = open();
         furnish(store.as_ref());
         let id = make(store.as_ref(), Some("squat-0"));
-        let count = HELD_NAMES + 5;
+        let count = Limits::default().held_names + 5;
         let mut now = at(100);
         for number in 1..=count {
             now = at(100 + i64::try_from(number).unwrap());
@@ -121,7 +121,7 @@ fn one_sandbox_that_is_renamed_again_and_again_holds_only_the_names_that_it_had_
             store.name_is_free(&name(&format!("squat-{number}")), "project_2", now).unwrap()
         };
         let held: Vec<usize> = (0..count).filter(|number| !free(*number)).collect();
-        assert_eq!(held, (count - HELD_NAMES..count).collect::<Vec<_>>(), "the newest ones");
+        assert_eq!(held, (5..count).collect::<Vec<_>>(), "the newest ones");
         // The bound is the project's own: another one's names stay with it.
         let theirs = store.create_sandbox(&new(Some("theirs"), "project_2"), now).unwrap().value.id;
         store.terminate_sandbox(&theirs, "key_2", now).unwrap();

@@ -1,7 +1,8 @@
 //! The contract of the store, continued: sandboxes, their names, their steps, their audit log.
 
 use sandgate::model::{
-    ExposedPorts, NewSandbox, SandboxId, SandboxName, SandboxPatch, Spec, Transition,
+    ExposedPorts, NewSandbox, PolicyDifference, SandboxId, SandboxName, SandboxPatch, Spec,
+    Transition,
 };
 use sandgate::store::{ListFilter, NAME_HOLD, Store, StoreError};
 use sandgate_policy::egress::NetworkPolicy;
@@ -9,7 +10,7 @@ use sandgate_policy::gateway::{Change, SandboxState};
 use sandgate_policy::host::SandboxRef;
 use serde_json::json;
 
-use super::contract::{at, changes, furnish, on_every_store};
+use super::contract::{at, changes, furnish, network_log, on_every_store, port_log};
 
 const ADDRESS: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 64, 0, 9));
 
@@ -275,7 +276,7 @@ fn the_audit_log_outlives_the_sandbox() {
         store.patch_sandbox(&id, &patch, "key_7", at(20)).unwrap();
         store.terminate_sandbox(&id, "key_8", at(30)).unwrap();
         store.remove_terminated(&id).unwrap();
-        let log = store.port_changes(Some(&id)).unwrap();
+        let log = port_log(store.as_ref(), &id);
         let lines: Vec<_> =
             log.iter().map(|line| (line.at, line.principal.as_str(), line.after.1)).collect();
         assert_eq!(lines, [(at(20), "key_7", true), (at(30), "key_8", false)]);
@@ -309,10 +310,11 @@ fn a_network_policy_has_a_revision_that_only_its_own_changes_raise() {
         let cleared = patch(network(NetworkPolicy::default()));
         assert!(cleared.network_revision > changed.network_revision);
         assert_eq!(store.restricted_sandboxes().unwrap(), 0);
-        let log = store.network_changes(Some(&id)).unwrap();
+        let log = network_log(store.as_ref(), &id);
         let default = NetworkPolicy::default();
-        let lines: Vec<_> = log.iter().map(|line| (&line.before, &line.after)).collect();
-        assert_eq!(lines, [(&default, &off), (&off, &default)]);
+        let lines: Vec<_> = log.iter().map(|line| &line.difference).collect();
+        let difference = |a, b| PolicyDifference::between(a, b).unwrap();
+        assert_eq!(lines, [&difference(&default, &off), &difference(&off, &default)]);
         assert_eq!((log[0].at, log[0].principal.as_str()), (at(20), "key_7"));
     });
 }

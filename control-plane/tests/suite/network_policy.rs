@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use sandgate::gateway::sidecar_tokens;
 use sandgate::http::Listener;
-use sandgate::model::SandboxId;
-use sandgate::store::Sandboxes as _;
+use sandgate::model::{PolicyDifference, SandboxId};
+use sandgate_policy::egress::NetworkPolicy;
 use sandgate_sidecar::source::{ControlPlane, Offer, Offers};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::contract::network_log;
 use super::support::{Answer, TOKEN, World, send};
 
 /// The policy of an answer, which has it under two names.
@@ -83,9 +84,32 @@ async fn absent_keeps_an_object_replaces_all_of_it_and_null_clears() {
         json!({ "allow_internet_access": true, "allow_out": [], "deny_out": ["example.com"] });
     assert_eq!(policy(&replaced), &denied);
     assert_eq!(policy(&patch(json!({ "network": null })).await), &default());
-    let log = world.store.network_changes(SandboxId::parse(&id).as_ref()).unwrap();
-    let log: Vec<_> = log.iter().map(|line| (json!(line.before), json!(line.after))).collect();
-    assert_eq!(log, [(default(), off()), (off(), denied.clone()), (denied, default())]);
+    let log = network_log(world.store.as_ref(), &SandboxId::parse(&id).unwrap());
+    let log: Vec<_> = log.into_iter().map(|line| line.difference).collect();
+    let policies = [default(), off(), denied, default()];
+    let expected = policies.windows(2).map(|pair| {
+        let [before, after] = [&pair[0], &pair[1]]
+            .map(|policy| serde_json::from_value::<NetworkPolicy>(policy.clone()).unwrap());
+        PolicyDifference::between(&before, &after).unwrap()
+    });
+    assert_eq!(log, expected.collect::<Vec<_>>());
+}
+
+/// As long as a name can be.
+fn long_name() -> String {
+    format!("{}.example", vec!["a".repeat(60); 4].join("."))
+}
+
+#[tokio::test]
+async fn a_policy_with_as_many_entries_as_a_list_may_have_is_accepted_if_they_are_ordinary() {
+    let world = World::with_sidecars();
+    let list = |word: &str| -> Vec<String> {
+        (0..1_000).map(|n| format!("{word}{n}.service.example.com")).collect()
+    };
+    let policy = json!({ "allow_out": list("a"), "deny_out": list("d") });
+    let id = world.create(json!({ "network": policy })).await;
+    let info = world.call("GET", &format!("/sandboxes/{id}"), Value::Null).await.ok();
+    assert_eq!(info["network"]["deny_out"].as_array().unwrap().len(), 1_000);
 }
 
 #[tokio::test]
@@ -107,6 +131,7 @@ async fn a_bad_policy_is_refused_with_its_entry_and_replaces_nothing() {
         (json!({ "allow_out": "10.0.0.1" }), "expected a sequence"),
         (json!({ "allowOut": [] }), "unknown field `allowOut`"),
         (json!({ "allow_out": vec!["8.8.8.8"; 1_001] }), "`allow_out` has 1001 entries"),
+        (json!({ "allow_out": vec![long_name(); 300] }), "`network` takes "),
         (json!([]), "`network` must be an object or null"),
     ] {
         let body = json!({ "network": bad, "exposed_ports": [1] });

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use sandgate::api::{self, Api, Egress, PublicUrls};
+use sandgate::api::{self, Api, Egress, PublicPorts, PublicUrls};
 use sandgate::db::Db;
 use sandgate::fleet::{Fleet, FleetSettings};
 use sandgate::gateway::{self, Gateway, Platform, SandboxChanges, Tokens};
@@ -17,7 +17,7 @@ use sandgate::http::{Bounds, Places};
 use sandgate::model::{NewCredential, Owner, Timestamp};
 use sandgate::random::{NewSecret, prefixed_id};
 use sandgate::runtime::SigningKey;
-use sandgate::store::{SqliteStore, Store};
+use sandgate::store::{Limits, SqliteStore, Store};
 use sandgate::watchers::Watchers;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -43,6 +43,7 @@ pub(crate) struct Tenant {
 
 pub(crate) struct World {
     pub(crate) api: Router,
+    parts: Api,
     pub(crate) gateway: Router,
     pub(crate) fleet: Fleet,
     pub(crate) runtime: Arc<TestRuntime>,
@@ -107,6 +108,22 @@ impl World {
         Self::within(dir, store, FleetSettings::default(), Egress::Enforced, Self::bounds(1_000))
     }
 
+    /// The same, where projects may store what these limits allow.
+    pub(crate) fn storing(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("sandgate.db")).unwrap().within(limits);
+        let settings = FleetSettings::default();
+        Self::within(dir, Arc::new(store), settings, Egress::Enforced, Self::bounds(1_000))
+    }
+
+    /// A control plane whose operator wants public ports to be confirmed.
+    pub(crate) fn confirming() -> Self {
+        let mut world = Self::new();
+        world.parts.public_ports = PublicPorts::Confirmed;
+        world.api = api::router(world.parts.clone(), Self::bounds(1_000));
+        world
+    }
+
     /// A control plane on a store that may have been used before.
     pub(crate) fn on(dir: TempDir, store: Arc<SqliteStore>, settings: FleetSettings) -> Self {
         Self::within(dir, store, settings, Egress::None, Self::bounds(1_000))
@@ -139,7 +156,13 @@ impl World {
         let watchers = Watchers::default();
         let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
         let (stopping, stopped) = watch::channel(false);
-        let api = Api { fleet: fleet.clone(), watchers: watchers.clone(), urls, egress };
+        let parts = Api {
+            fleet: fleet.clone(),
+            watchers: watchers.clone(),
+            urls,
+            egress,
+            public_ports: PublicPorts::Allowed,
+        };
         let sandbox_changes = SandboxChanges::default();
         tokio::spawn(sandbox_changes.clone().follow(fleet.db().clone()));
         let gateway = Gateway {
@@ -156,7 +179,8 @@ impl World {
         };
         let of_gateways = Self::bounds(1_000).each(Self::EACH_SANDBOX).waiting(Self::SIDECAR_CALLS);
         Self {
-            api: api::router(api, bounds),
+            api: api::router(parts.clone(), bounds),
+            parts,
             gateway: gateway::router(gateway, of_gateways),
             fleet,
             runtime,

@@ -1,11 +1,23 @@
 //! The audit log: who changed when what can be reached, and where a sandbox may connect to.
+//!
+//! Owners decide how many lines there are, so each of the two logs is bounded: for a sandbox, for a
+//! project, and by age. A change removes the lines that it pushes out, in its own transaction. Age is
+//! looked at by [`prune`], which the server calls.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use sandgate_policy::egress::NetworkPolicy;
 
-use super::rows;
-use crate::model::{ExposedPorts, Sandbox, Timestamp};
-use crate::store::Result;
+use super::{SqliteStore, rows, signed};
+use crate::model::{ExposedPorts, PolicyDifference, Sandbox, SandboxId, Timestamp};
+use crate::store::{AuditPage, AuditPlace, Limits, Result, StoreError};
+
+/// Lines of a page. With the bound on a line, a page takes 2 MiB at most.
+const PAGE: usize = 500;
+/// Lines that one transaction removes at most, of each log: a log that was longer until now shrinks
+/// step by step, and no write waits for all of it.
+const REMOVED_AT_ONCE: usize = 500;
+/// The two logs.
+const LOGS: [&str; 2] = ["port_changes", "network_changes"];
 
 /// Writes down that what can be reached changed, if it did.
 pub(super) fn record(
@@ -13,26 +25,27 @@ pub(super) fn record(
     now_is: &Sandbox,
     was: &(ExposedPorts, bool),
     principal: &str,
+    limits: &Limits,
     now: Timestamp,
 ) -> Result<()> {
     if was.0 == now_is.exposed_ports && was.1 == now_is.allow_unauthenticated_access {
         return Ok(());
     }
-    tx.execute(
+    tx.prepare_cached(
         "INSERT INTO port_changes (at, sandbox_id, project_id, principal, ports_before, \
          public_before, ports_after, public_after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        params![
-            now.millis(),
-            now_is.id.as_str(),
-            now_is.project_id,
-            principal,
-            rows::ports_text(&was.0),
-            was.1,
-            rows::ports_text(&now_is.exposed_ports),
-            now_is.allow_unauthenticated_access,
-        ],
-    )?;
-    Ok(())
+    )?
+    .execute(params![
+        now.millis(),
+        now_is.id.as_str(),
+        now_is.project_id,
+        principal,
+        rows::ports_text(&was.0),
+        was.1,
+        rows::ports_text(&now_is.exposed_ports),
+        now_is.allow_unauthenticated_access,
+    ])?;
+    push_out(tx, "port_changes", now_is, limits)
 }
 
 /// Writes down that a network policy changed, if it did.
@@ -41,22 +54,101 @@ pub(super) fn record_network(
     now_is: &Sandbox,
     was: &NetworkPolicy,
     principal: &str,
+    limits: &Limits,
     now: Timestamp,
 ) -> Result<()> {
     if *was == now_is.network {
         return Ok(());
     }
-    tx.execute(
-        "INSERT INTO network_changes (at, sandbox_id, project_id, principal, network_before, \
-         network_after) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        params![
-            now.millis(),
-            now_is.id.as_str(),
-            now_is.project_id,
-            principal,
-            rows::network_text(was)?,
-            rows::network_text(&now_is.network)?,
-        ],
-    )?;
+    tx.prepare_cached(
+        "INSERT INTO network_changes (at, sandbox_id, project_id, principal, difference) \
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        now.millis(),
+        now_is.id.as_str(),
+        now_is.project_id,
+        principal,
+        difference_text(was, &now_is.network)?,
+    ])?;
+    push_out(tx, "network_changes", now_is, limits)
+}
+
+/// How two policies differ, as the log has it.
+pub(super) fn difference_text(before: &NetworkPolicy, after: &NetworkPolicy) -> Result<String> {
+    PolicyDifference::between(before, after)
+        .and_then(|difference| serde_json::to_string(&difference))
+        .map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+/// Removes the oldest lines where a sandbox or its project has more than it may have.
+fn push_out(tx: &Transaction<'_>, log: &str, of: &Sandbox, limits: &Limits) -> Result<()> {
+    let bounds = [
+        ("sandbox_id", of.id.as_str(), limits.audit_of_sandbox),
+        ("project_id", of.project_id.as_str(), limits.audit_of_project),
+    ];
+    for (column, whose, most) in bounds {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let newest_too_many: Option<i64> = tx
+            .prepare_cached(&format!(
+                "SELECT id FROM {log} WHERE {column} = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2"
+            ))?
+            .query_row(params![whose, most], |row| row.get(0))
+            .optional()?;
+        if let Some(id) = newest_too_many {
+            tx.prepare_cached(&format!(
+                "DELETE FROM {log} WHERE id IN (
+                     SELECT id FROM {log} WHERE {column} = ?1 AND id <= ?2
+                     ORDER BY id LIMIT {REMOVED_AT_ONCE})"
+            ))?
+            .execute(params![whose, id])?;
+        }
+    }
     Ok(())
+}
+
+/// Removes the oldest lines, as far as they are from before `end`. Says whether there may be more.
+pub(super) fn prune(tx: &Transaction<'_>, end: Timestamp) -> Result<bool> {
+    let mut more = false;
+    for log in LOGS {
+        let removed = tx
+            .prepare_cached(&format!(
+                "DELETE FROM {log} WHERE id IN (
+                     SELECT id FROM (SELECT id, at FROM {log} ORDER BY id LIMIT {REMOVED_AT_ONCE})
+                     WHERE at < ?1)"
+            ))?
+            .execute([end.millis()])?;
+        more |= removed == REMOVED_AT_ONCE;
+    }
+    Ok(more)
+}
+
+impl SqliteStore {
+    /// A page of a log. `columns` follow the id, and `parse` reads a row from the second column on.
+    pub(super) fn audit_page<T>(
+        &self,
+        log: &'static str,
+        columns: &'static str,
+        sandbox_id: Option<&SandboxId>,
+        from: AuditPlace,
+        parse: impl Fn(&Row<'_>) -> Result<T>,
+    ) -> Result<AuditPage<T>> {
+        let which = if sandbox_id.is_some() { "sandbox_id = ?3" } else { "?3 IS NULL" };
+        let sql = format!(
+            "SELECT id, {columns} FROM {log} WHERE id > ?1 AND {which} ORDER BY id LIMIT ?2"
+        );
+        let page = signed(PAGE as u64)?;
+        self.read(|tx| {
+            let mut query = tx.prepare_cached(&sql)?;
+            let mut found =
+                query.query(params![from.0, page, sandbox_id.map(SandboxId::as_str)])?;
+            let (mut lines, mut last) = (Vec::new(), from);
+            while let Some(row) = found.next()? {
+                last = AuditPlace(row.get(0)?);
+                lines.push(parse(row)?);
+            }
+            let next = (lines.len() == PAGE).then_some(last);
+            Ok(AuditPage { lines, next })
+        })
+    }
 }

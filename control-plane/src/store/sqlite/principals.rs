@@ -96,7 +96,7 @@ impl Principals for SqliteStore {
     }
 
     fn remove_member(&self, user: &str, project_id: &str) -> Result<Committed<Member>> {
-        self.write(|tx| {
+        self.write_on_full_disk(|tx| {
             let user = find_user(tx, user)?.ok_or_else(|| StoreError::not_found("user", user))?;
             let member = require_member(tx, &user, project_id)?;
             tx.execute(
@@ -162,7 +162,7 @@ impl Principals for SqliteStore {
     }
 
     fn revoke_credential(&self, id: &str, now: Timestamp) -> Result<Committed<Credential>> {
-        self.write(|tx| {
+        self.write_on_full_disk(|tx| {
             let credential = require_credential(tx, id)?;
             if credential.revoked_at.is_some() {
                 return Ok(Committed { value: credential, revision: changes::current(tx)? });

@@ -2,19 +2,20 @@
 
 use std::net::IpAddr;
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Row, Transaction, params};
 use sandgate_policy::egress::NetworkPolicy;
-use sandgate_policy::gateway::{Change, SandboxState};
+use sandgate_policy::gateway::{self, Change, SandboxState};
 use sandgate_policy::host::SandboxRef;
 use serde_json::Value;
 
-use super::{SqliteStore, audit, changes, names, principals, rows, signed, unsigned};
+use super::{SqliteStore, audit, changes, names, principals, quota, rows, signed, unsigned};
 use crate::model::{
     ExposedPorts, NetworkChange, NewSandbox, PortChange, Sandbox, SandboxId, SandboxName,
     SandboxPatch, Timestamp, Transition, state_name,
 };
 use crate::store::{
-    Committed, ListFilter, Page, Patched, Result, Revision, SYSTEM, Sandboxes, Stepped, StoreError,
+    AuditPage, AuditPlace, Committed, ListFilter, Page, Patched, Result, Revision, SPEC_MAX,
+    SYSTEM, Sandboxes, Stepped, StoreError, opened_ports,
 };
 
 impl Sandboxes for SqliteStore {
@@ -39,15 +40,17 @@ impl Sandboxes for SqliteStore {
                     rows::ports_text(&new.exposed_ports),
                     new.allow_unauthenticated_access,
                     new.auto_resume,
-                    Value::Object(new.spec.clone()).to_string(),
+                    rows::spec_text(&new.spec),
                     now.millis(),
                     rows::network_text(&new.network)?,
                 ],
             )?;
+            quota::check(tx, &new.project_id, &self.limits)?;
             let made = require(tx, &new.id)?;
             let nothing = (ExposedPorts::default(), false);
-            audit::record(tx, &made, &nothing, &new.principal, now)?;
-            audit::record_network(tx, &made, &NetworkPolicy::default(), &new.principal, now)?;
+            audit::record(tx, &made, &nothing, &new.principal, &self.limits, now)?;
+            let default = NetworkPolicy::default();
+            audit::record_network(tx, &made, &default, &new.principal, &self.limits, now)?;
             let revision = record(tx, &made, None)?;
             tx.execute(
                 "UPDATE sandboxes SET placement = ?2 WHERE id = ?1",
@@ -59,6 +62,10 @@ impl Sandboxes for SqliteStore {
 
     fn sandbox(&self, which: &SandboxRef) -> Result<Option<Sandbox>> {
         self.read(|tx| find(tx, which))
+    }
+
+    fn gateway_sandbox(&self, which: &SandboxRef) -> Result<Option<gateway::Sandbox>> {
+        self.read(|tx| find_one(tx, rows::GATEWAY_SANDBOX, which, rows::gateway_sandbox))
     }
 
     fn list_sandboxes(&self, project_id: &str, filter: &ListFilter) -> Result<Page> {
@@ -103,7 +110,7 @@ impl Sandboxes for SqliteStore {
     }
 
     fn confirm_suspension(&self, id: &SandboxId, generation: u64) -> Result<()> {
-        self.write(|tx| {
+        self.write_on_full_disk(|tx| {
             tx.execute(
                 "UPDATE sandboxes SET unconfirmed = 0 WHERE id = ?1 AND generation = ?2",
                 params![id.as_str(), signed(generation)?],
@@ -119,15 +126,19 @@ impl Sandboxes for SqliteStore {
         principal: &str,
         now: Timestamp,
     ) -> Result<Committed<Patched>> {
-        self.write(|tx| {
+        let change = |tx: &Transaction<'_>| {
             let before = require(tx, id)?;
             let mut after = patched(&before, patch)?;
             if after == before {
                 let revision = changes::current(tx)?;
                 return Ok(Committed { value: Patched { before, after }, revision });
             }
+            let opened = opened_ports(&before, &after);
+            if patch.keep_private && !opened.is_empty() {
+                return Err(StoreError::WouldOpen(opened));
+            }
             if after.name != before.name {
-                names::release(tx, &before, self.held_names, now)?;
+                names::release(tx, &before, self.limits.held_names, now)?;
                 if let Some(name) = &after.name {
                     names::take(tx, name, &after.project_id, now)?;
                 }
@@ -145,16 +156,23 @@ impl Sandboxes for SqliteStore {
                     rows::ports_text(&after.exposed_ports),
                     after.allow_unauthenticated_access,
                     after.auto_resume,
-                    Value::Object(after.spec.clone()).to_string(),
+                    rows::spec_text(&after.spec),
                     rows::network_text(&after.network)?,
                     signed(after.network_revision)?,
                 ],
             )?;
+            if quota::size(&after)? > quota::size(&before)? {
+                quota::check_bytes(tx, &after.project_id, &self.limits)?;
+            }
             let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
-            audit::record(tx, &after, &was, principal, now)?;
-            audit::record_network(tx, &after, &before.network, principal, now)?;
+            audit::record(tx, &after, &was, principal, &self.limits, now)?;
+            audit::record_network(tx, &after, &before.network, principal, &self.limits, now)?;
             Ok(Committed { value: Patched { before, after }, revision })
-        })
+        };
+        // Closing a port works on a full disk too.
+        let closes = patch.only_closes()
+            && self.sandbox(&id.to_ref())?.is_some_and(|before| patch.closes_ports_of(&before));
+        if closes { self.write_on_full_disk(change) } else { self.write(change) }
     }
 
     fn transition(
@@ -164,7 +182,7 @@ impl Sandboxes for SqliteStore {
         step: Transition,
         now: Timestamp,
     ) -> Result<Option<Committed<Stepped>>> {
-        self.write(|tx| {
+        self.write_on_full_disk(|tx| {
             let found = find(tx, &id.to_ref())?;
             let Some(before) = found.filter(|sandbox| from.contains(&sandbox.state)) else {
                 return Ok(None);
@@ -225,14 +243,14 @@ impl Sandboxes for SqliteStore {
         principal: &str,
         now: Timestamp,
     ) -> Result<Option<Committed<Sandbox>>> {
-        self.write(|tx| {
+        self.write_on_full_disk(|tx| {
             let Some(before) = find(tx, &id.to_ref())? else { return Ok(None) };
             self.terminate(tx, &before, principal, now).map(Some)
         })
     }
 
     fn remove_terminated(&self, id: &SandboxId) -> Result<()> {
-        self.write(|tx| {
+        self.write_on_full_disk(|tx| {
             tx.execute(
                 "DELETE FROM sandboxes WHERE id = ?1 AND state = 'terminated'",
                 [id.as_str()],
@@ -245,27 +263,22 @@ impl Sandboxes for SqliteStore {
         self.read(|tx| names::is_free(tx, name, project_id, now))
     }
 
-    fn port_changes(&self, sandbox_id: Option<&SandboxId>) -> Result<Vec<PortChange>> {
-        self.read(|tx| {
-            let mut query = tx.prepare_cached(
-                "SELECT at, sandbox_id, project_id, principal, ports_before, public_before, \
-                 ports_after, public_after FROM port_changes \
-                 WHERE ?1 IS NULL OR sandbox_id = ?1 ORDER BY id",
-            )?;
-            let sandbox_id = sandbox_id.map(SandboxId::as_str);
-            query.query_and_then([sandbox_id], rows::port_change)?.collect()
-        })
+    fn port_changes(
+        &self,
+        sandbox_id: Option<&SandboxId>,
+        from: AuditPlace,
+    ) -> Result<AuditPage<PortChange>> {
+        let columns = rows::PORT_CHANGE;
+        self.audit_page("port_changes", columns, sandbox_id, from, rows::port_change)
     }
 
-    fn network_changes(&self, sandbox_id: Option<&SandboxId>) -> Result<Vec<NetworkChange>> {
-        self.read(|tx| {
-            let mut query = tx.prepare_cached(
-                "SELECT at, sandbox_id, project_id, principal, network_before, network_after \
-                 FROM network_changes WHERE ?1 IS NULL OR sandbox_id = ?1 ORDER BY id",
-            )?;
-            let sandbox_id = sandbox_id.map(SandboxId::as_str);
-            query.query_and_then([sandbox_id], rows::network_change)?.collect()
-        })
+    fn network_changes(
+        &self,
+        sandbox_id: Option<&SandboxId>,
+        from: AuditPlace,
+    ) -> Result<AuditPage<NetworkChange>> {
+        let columns = rows::NETWORK_CHANGE;
+        self.audit_page("network_changes", columns, sandbox_id, from, rows::network_change)
     }
 
     fn restricted_sandboxes(&self) -> Result<u64> {
@@ -312,11 +325,12 @@ impl SqliteStore {
         principal: &str,
         now: Timestamp,
     ) -> Result<Committed<Sandbox>> {
-        names::release(tx, before, self.held_names, now)?;
+        names::release(tx, before, self.limits.held_names, now)?;
         tx.execute(
-            "UPDATE sandboxes SET state = 'terminated', address = NULL, name = NULL, unconfirmed = 0 \
-             WHERE id = ?1",
-            [before.id.as_str()],
+            "UPDATE sandboxes SET state = 'terminated', address = NULL, name = NULL, unconfirmed = 0, \
+             network = ?2 WHERE id = ?1",
+            // The runtime needs the kept fields to stop it, and nobody needs the policy any more.
+            params![before.id.as_str(), rows::network_text(&NetworkPolicy::default())?],
         )?;
         let closed = Sandbox {
             state: SandboxState::Terminated,
@@ -327,7 +341,7 @@ impl SqliteStore {
             ..before.clone()
         };
         let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
-        audit::record(tx, &closed, &was, principal, now)?;
+        audit::record(tx, &closed, &was, principal, &self.limits, now)?;
         let revision = record(tx, before, None)?;
         Ok(Committed { value: closed, revision })
     }
@@ -342,14 +356,24 @@ fn at(tx: &Transaction<'_>, address: IpAddr) -> Result<Option<Sandbox>> {
 }
 
 fn find(tx: &Transaction<'_>, which: &SandboxRef) -> Result<Option<Sandbox>> {
+    find_one(tx, rows::SANDBOX, which, rows::sandbox)
+}
+
+/// Reads these columns of the sandbox of an id or a name, if it is not terminated.
+fn find_one<T>(
+    tx: &Transaction<'_>,
+    columns: &str,
+    which: &SandboxRef,
+    parse: impl Fn(&Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
     let (column, text) = match which {
         SandboxRef::Id(id) => ("id", id),
         SandboxRef::Name(name) => ("name", name),
     };
-    let sql = format!("SELECT {} WHERE s.{column} = ?1 AND s.state <> 'terminated'", rows::SANDBOX);
+    let sql = format!("SELECT {columns} WHERE s.{column} = ?1 AND s.state <> 'terminated'");
     let mut statement = tx.prepare_cached(&sql)?;
     let mut found = statement.query([text])?;
-    found.next()?.map(rows::sandbox).transpose()
+    found.next()?.map(parse).transpose()
 }
 
 fn require(tx: &Transaction<'_>, id: &SandboxId) -> Result<Sandbox> {
@@ -378,6 +402,9 @@ fn patched(before: &Sandbox, patch: &SandboxPatch) -> Result<Sandbox> {
             Value::Null => after.spec.remove(key),
             value => after.spec.insert(key.clone(), value.clone()),
         };
+    }
+    if !patch.spec.is_empty() && rows::spec_text(&after.spec).len() > SPEC_MAX {
+        return Err(StoreError::SpecTooLarge(SPEC_MAX));
     }
     Ok(after)
 }

@@ -2,12 +2,22 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
+use super::{audit, rows};
 use crate::model::Timestamp;
 use crate::random;
 use crate::store::{Result, StoreError};
 
-/// One script for each format; never edit one that was released, add one.
-const STEPS: [&str; 4] = [FORMAT_1, FORMAT_2, FORMAT_3, FORMAT_4];
+/// A step from one format to the next.
+type Step = fn(&Connection) -> Result<()>;
+
+/// One step for each format; never edit one that was released, add one.
+const STEPS: [Step; 5] = [
+    |connection| Ok(connection.execute_batch(FORMAT_1)?),
+    |connection| Ok(connection.execute_batch(FORMAT_2)?),
+    |connection| Ok(connection.execute_batch(FORMAT_3)?),
+    |connection| Ok(connection.execute_batch(FORMAT_4)?),
+    format_5,
+];
 
 const FORMAT_1: &str = "
 CREATE TABLE meta (
@@ -135,24 +145,109 @@ UPDATE sandboxes SET placement = generation;
 CREATE INDEX sandboxes_unconfirmed ON sandboxes (sequence) WHERE unconfirmed = 1;
 ";
 
-/// Brings the file to the newest format and returns its epoch.
+/// What an owner can add to is bounded. Lines about network policies say what changed and do not repeat
+/// both policies; what each project takes is counted.
+const FORMAT_5: &str = "
+CREATE INDEX port_changes_of_project ON port_changes (project_id, id);
+ALTER TABLE network_changes RENAME TO whole_policies;
+DROP INDEX network_changes_of_sandbox;
+CREATE TABLE network_changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    sandbox_id TEXT NOT NULL,
+    project_id TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    difference TEXT NOT NULL
+) STRICT;
+CREATE INDEX network_changes_of_sandbox ON network_changes (sandbox_id, id);
+CREATE INDEX network_changes_of_project ON network_changes (project_id, id);
+
+CREATE TABLE project_use (
+    project_id TEXT PRIMARY KEY REFERENCES projects (id),
+    sandboxes INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO project_use SELECT project_id, count(*),
+    sum(octet_length(exposed_ports) + octet_length(spec) + octet_length(network))
+    FROM sandboxes GROUP BY project_id;
+CREATE TRIGGER sandbox_made AFTER INSERT ON sandboxes BEGIN
+    INSERT INTO project_use VALUES (new.project_id, 1,
+        octet_length(new.exposed_ports) + octet_length(new.spec) + octet_length(new.network))
+    ON CONFLICT (project_id) DO UPDATE
+    SET sandboxes = sandboxes + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER sandbox_changed AFTER UPDATE OF exposed_ports, spec, network ON sandboxes BEGIN
+    UPDATE project_use SET bytes = bytes
+        + octet_length(new.exposed_ports) + octet_length(new.spec) + octet_length(new.network)
+        - octet_length(old.exposed_ports) - octet_length(old.spec) - octet_length(old.network)
+    WHERE project_id = new.project_id;
+END;
+CREATE TRIGGER sandbox_removed AFTER DELETE ON sandboxes BEGIN
+    UPDATE project_use SET sandboxes = sandboxes - 1, bytes = bytes
+        - octet_length(old.exposed_ports) - octet_length(old.spec) - octet_length(old.network)
+    WHERE project_id = old.project_id;
+END;
+";
+
+/// The lines are converted one by one: a log from before there were bounds may be larger than the memory.
+fn format_5(connection: &Connection) -> Result<()> {
+    connection.execute_batch(FORMAT_5)?;
+    let mut old = connection.prepare(
+        "SELECT id, at, sandbox_id, project_id, principal, network_before, network_after \
+         FROM whole_policies ORDER BY id",
+    )?;
+    let mut insert =
+        connection.prepare("INSERT INTO network_changes VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    let mut lines = old.query([])?;
+    while let Some(line) = lines.next()? {
+        let before = rows::network(&line.get::<_, String>(5)?)?;
+        let after = rows::network(&line.get::<_, String>(6)?)?;
+        insert.execute(params![
+            line.get::<_, i64>(0)?,
+            line.get::<_, i64>(1)?,
+            line.get::<_, String>(2)?,
+            line.get::<_, String>(3)?,
+            line.get::<_, String>(4)?,
+            audit::difference_text(&before, &after)?,
+        ])?;
+    }
+    drop(lines);
+    drop(old);
+    Ok(connection.execute_batch("DROP TABLE whole_policies")?)
+}
+
+/// Brings the file to the newest format and returns its epoch. A file that has it already is only read:
+/// that works on a full disk too.
 pub(super) fn migrate(connection: &mut Connection, now: Timestamp) -> Result<String> {
+    if version(connection)? == newest()
+        && let Some(epoch) = epoch(connection)?
+    {
+        return Ok(epoch);
+    }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    let (found, known) = (version(&transaction)?, newest());
     let Some(steps) = usize::try_from(found).ok().and_then(|done| STEPS.get(done..)) else {
         return Err(StoreError::Newer { found, known });
     };
     for step in steps {
-        transaction.execute_batch(step)?;
+        step(&transaction)?;
     }
     transaction.pragma_update(None, "user_version", known)?;
-    let epoch = transaction
-        .query_row("SELECT epoch FROM meta", [], |row| row.get(0))
-        .optional()?
-        .map_or_else(|| begin(&transaction, now), Ok)?;
+    let epoch = epoch(&transaction)?.map_or_else(|| begin(&transaction, now), Ok)?;
     transaction.commit()?;
     Ok(epoch)
+}
+
+fn newest() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
+fn version(connection: &Connection) -> Result<i64> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+fn epoch(connection: &Connection) -> Result<Option<String>> {
+    Ok(connection.query_row("SELECT epoch FROM meta", [], |row| row.get(0)).optional()?)
 }
 
 /// Revisions, and so generations, start at the clock: those of a store that replaces a lost one
@@ -176,7 +271,7 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut connection, Timestamp::from_millis(0)).unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 99, known: 4 }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 5 }), "{error}");
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).unwrap();
         assert_eq!(tables, 0);
@@ -201,6 +296,45 @@ mod tests {
         let sandbox = read.unwrap().unwrap();
         assert_eq!(sandbox.network, sandgate_policy::egress::NetworkPolicy::default());
         assert_eq!(sandbox.network_revision, 0);
+    }
+
+    #[test]
+    fn an_old_log_of_whole_policies_becomes_one_of_differences_and_what_projects_take_is_counted() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for format in [FORMAT_1, FORMAT_2, FORMAT_3] {
+            connection.execute_batch(format).unwrap();
+        }
+        connection.pragma_update(None, "user_version", 3).unwrap();
+        begin(&connection, Timestamp::from_millis(5)).unwrap();
+        connection
+            .execute_batch(
+                r#"INSERT INTO organizations VALUES ('o', 'o', 0);
+                 INSERT INTO projects VALUES ('p', 'o', 'p', 0);
+                 INSERT INTO sandboxes (id, project_id, state, generation, exposed_ports, public,
+                 auto_resume, spec, created_at, network) VALUES
+                 ('a', 'p', 'suspended', 1, '[80]', 0, 1, '{"image":"ä"}', 0, '{}'),
+                 ('b', 'p', 'suspended', 1, '[]', 0, 1, '{}', 0, '{}');
+                 INSERT INTO network_changes VALUES (7, 1, 'a', 'p', 'key_1',
+                 '{"deny_out":["a.example"]}', '{"allow_internet_access":false}');"#,
+            )
+            .unwrap();
+        migrate(&mut connection, Timestamp::from_millis(9)).unwrap();
+        let sql = format!("SELECT id, {} FROM network_changes", rows::NETWORK_CHANGE);
+        let line = connection.query_row(&sql, [], |row| Ok(rows::network_change(row))).unwrap();
+        let line = line.unwrap();
+        assert_eq!((line.sandbox_id.as_str(), line.principal.as_str()), ("a", "key_1"));
+        assert_eq!(line.difference.deny_out.removed, ["a.example"]);
+        assert!(!line.difference.after.allow_internet_access);
+        let taken = || {
+            let sql = "SELECT sandboxes, bytes FROM project_use";
+            connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+        };
+        let (both, one): ((i64, i64), (i64, i64)) = ((2, 4 + 14 + 2 + 2 + 2 + 2), (1, 4 + 14 + 2));
+        assert_eq!(taken(), both);
+        connection.execute("DELETE FROM sandboxes WHERE id = 'b'", []).unwrap();
+        assert_eq!(taken(), one);
+        connection.execute("UPDATE sandboxes SET spec = '{}' WHERE id = 'a'", []).unwrap();
+        assert_eq!(taken(), (1, 4 + 2 + 2));
     }
 
     #[test]

@@ -52,6 +52,38 @@ fn what_does_not_exist_is_asked_for_again_after_2_seconds() {
     gateway.passes(to(8080, "later"));
 }
 
+/// Whether a sandbox exists must not show in the time of refusals: the questions to the control plane are
+/// what takes time.
+#[test]
+fn without_a_credential_a_private_sandbox_is_asked_for_as_often_as_one_that_does_not_exist() {
+    let asked = |sandbox: &str| -> Vec<usize> {
+        let gateway = warm();
+        gateway.advance_ms(10_000);
+        let ask = |wait: u64| {
+            gateway.advance_ms(wait);
+            if sandbox == "my-env" {
+                // Its owner uses it all the time.
+                gateway.passes(with_key(8080, sandbox));
+            }
+            let before = gateway.calls(SANDBOXES);
+            assert_eq!(gateway.denies(to(8080, sandbox)), denial(401, "UNAUTHENTICATED"));
+            gateway.calls(SANDBOXES) - before
+        };
+        [0, 0, 0, 1, 10, 50, 100, 900, 950, 100, 1_900, 2_100, 2_100, 10_000, 31_000]
+            .map(ask)
+            .to_vec()
+    };
+    let of_unknown = asked("nobody");
+    assert!(
+        of_unknown.contains(&1) && of_unknown.contains(&0),
+        "some refusals ask: {of_unknown:?}"
+    );
+    // `my-env` has been used before, and `asleep` has not.
+    for private in ["my-env", "asleep"] {
+        assert_eq!(asked(private), of_unknown, "{private}");
+    }
+}
+
 #[test]
 fn a_port_works_in_the_instant_in_which_it_is_exposed_even_if_the_feed_is_slow() {
     let gateway = warm();

@@ -1,0 +1,234 @@
+//! Whose write is next. The database takes one at a time, so writes queue, and each project has a queue
+//! of its own: projects take turns, whatever one of them has waiting.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::store::{Result, StoreError};
+
+/// Writes of owners that one project may have waiting. One project may have as many requests in flight
+/// unless the operator says otherwise, so this holds where the operator does.
+pub(super) const WAITING: usize = 64;
+
+/// Who writes.
+#[derive(Clone, Copy, Debug)]
+pub enum Writer<'a> {
+    /// An owner, in this project. Refused where too many of the project wait.
+    Owner(&'a str),
+    /// The control plane, for a sandbox of this project: what has begun or happened must be written
+    /// down, so it waits for its turn and is never refused.
+    Fleet(&'a str),
+    /// The control plane, for itself.
+    Server,
+}
+
+/// The queues.
+#[derive(Clone, Default)]
+pub(super) struct Turns {
+    queues: Arc<Mutex<Queues>>,
+}
+
+#[derive(Default)]
+struct Queues {
+    /// Somebody writes.
+    busy: bool,
+    /// Projects that wait, in the order of their turns. None is empty.
+    projects: VecDeque<Queue>,
+}
+
+struct Queue {
+    /// Empty: the server's own.
+    project: String,
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    owner: bool,
+    called: oneshot::Sender<Turn>,
+}
+
+/// The right to write, until it is dropped.
+pub(super) struct Turn(Option<Turns>);
+
+impl Turns {
+    /// Waits for a turn. Whoever stops waiting loses it to the next one.
+    pub(super) async fn take(&self, writer: Writer<'_>) -> Result<Turn> {
+        match self.enter(writer)? {
+            Place::First(turn) => Ok(turn),
+            Place::Waiting(turn) => {
+                turn.await.map_err(|error| StoreError::Unavailable(Box::new(error)))
+            }
+        }
+    }
+
+    fn enter(&self, writer: Writer<'_>) -> Result<Place> {
+        let (project, owner) = match writer {
+            Writer::Owner(project) => (project, true),
+            Writer::Fleet(project) => (project, false),
+            Writer::Server => ("", false),
+        };
+        let mut queues = self.lock();
+        if !queues.busy {
+            queues.busy = true;
+            return Ok(Place::First(Turn(Some(self.clone()))));
+        }
+        let (called, turn) = oneshot::channel();
+        let next = Waiting { owner, called };
+        let Some(queue) = queues.projects.iter_mut().find(|queue| queue.project == project) else {
+            let waiting = VecDeque::from([next]);
+            queues.projects.push_back(Queue { project: project.to_owned(), waiting });
+            return Ok(Place::Waiting(turn));
+        };
+        if owner {
+            queue.waiting.retain(|waiting| !waiting.called.is_closed());
+            if queue.waiting.iter().filter(|waiting| waiting.owner).count() >= WAITING {
+                return Err(StoreError::Busy(WAITING));
+            }
+        }
+        queue.waiting.push_back(next);
+        Ok(Place::Waiting(turn))
+    }
+
+    /// Gives the turn to the next one who still waits.
+    fn pass_on(&self) {
+        loop {
+            let Some(next) = self.next() else { return };
+            match next.called.send(Turn(Some(self.clone()))) {
+                Ok(()) => return,
+                // Nobody waits there any more. The turn is not passed on from here.
+                Err(mut turn) => turn.0 = None,
+            }
+        }
+    }
+
+    /// The first one of the first project; the project's next turn comes after those of all others.
+    fn next(&self) -> Option<Waiting> {
+        let mut queues = self.lock();
+        while let Some(mut queue) = queues.projects.pop_front() {
+            let next = queue.waiting.pop_front();
+            if !queue.waiting.is_empty() {
+                queues.projects.push_back(queue);
+            }
+            if next.is_some() {
+                return next;
+            }
+        }
+        queues.busy = false;
+        None
+    }
+
+    /// A panic of another thread leaves no half-done change behind.
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Place {
+    First(Turn),
+    Waiting(oneshot::Receiver<Turn>),
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(turns) = self.0.take() {
+            turns.pass_on();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    type Asked<'t> = Pin<Box<dyn Future<Output = Result<Turn>> + 't>>;
+
+    fn ask<'t>(turns: &'t Turns, writer: Writer<'t>) -> Asked<'t> {
+        let mut asked: Asked<'t> = Box::pin(turns.take(writer));
+        // It queues when it is looked at for the first time.
+        assert!(look(&mut asked).is_none(), "somebody writes, so everybody else waits");
+        asked
+    }
+
+    fn look(asked: &mut Asked<'_>) -> Option<Result<Turn>> {
+        match asked.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(turn) => Some(turn),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Lets everybody who waits write, and returns the order.
+    fn order(held: Turn, mut asked: Vec<(&'static str, Asked<'_>)>) -> Vec<&'static str> {
+        let (mut held, mut order) = (Some(held), Vec::new());
+        while !asked.is_empty() {
+            drop(held.take());
+            let mut called = None;
+            asked.retain_mut(|(name, asked)| match look(asked) {
+                Some(turn) => {
+                    assert!(called.is_none(), "two write at once");
+                    called = Some((*name, turn.unwrap()));
+                    false
+                }
+                None => true,
+            });
+            let (name, turn) = called.expect("nobody is called");
+            order.push(name);
+            held = Some(turn);
+        }
+        order
+    }
+
+    fn first(turns: &Turns) -> Turn {
+        look(&mut (Box::pin(turns.take(Writer::Server)) as Asked<'_>)).unwrap().unwrap()
+    }
+
+    #[test]
+    fn projects_take_turns_and_one_projects_writes_keep_their_order() {
+        let turns = Turns::default();
+        let held = first(&turns);
+        let asked = vec![
+            ("a1", ask(&turns, Writer::Owner("a"))),
+            ("a2", ask(&turns, Writer::Owner("a"))),
+            ("a3", ask(&turns, Writer::Fleet("a"))),
+            ("b1", ask(&turns, Writer::Owner("b"))),
+            ("server", ask(&turns, Writer::Server)),
+            ("b2", ask(&turns, Writer::Fleet("b"))),
+        ];
+        assert_eq!(order(held, asked), ["a1", "b1", "server", "a2", "b2", "a3"]);
+        drop(first(&turns));
+    }
+
+    #[test]
+    fn who_stops_waiting_or_is_called_and_does_not_come_loses_the_turn_to_the_next() {
+        let turns = Turns::default();
+        let held = first(&turns);
+        let (gone, called) = (ask(&turns, Writer::Owner("a")), ask(&turns, Writer::Owner("b")));
+        let mut last = ask(&turns, Writer::Owner("c"));
+        drop(gone);
+        drop(held);
+        assert!(look(&mut last).is_none(), "it is the turn of b");
+        drop(called);
+        drop(look(&mut last).expect("it is the turn of c").unwrap());
+        drop(first(&turns));
+    }
+
+    #[test]
+    fn a_project_has_a_bounded_number_of_owners_writes_waiting_and_its_own_steps_wait_besides() {
+        let turns = Turns::default();
+        let _held = first(&turns);
+        let mut waiting: Vec<_> = (0..WAITING).map(|_| ask(&turns, Writer::Owner("a"))).collect();
+        let refused = || look(&mut (Box::pin(turns.take(Writer::Owner("a"))) as Asked<'_>));
+        assert!(matches!(refused(), Some(Err(StoreError::Busy(WAITING)))));
+        waiting.push(ask(&turns, Writer::Fleet("a")));
+        waiting.push(ask(&turns, Writer::Owner("b")));
+        // Who went away makes room.
+        drop(waiting.remove(0));
+        waiting.push(ask(&turns, Writer::Owner("a")));
+        assert!(refused().is_some());
+    }
+}

@@ -1,0 +1,177 @@
+//! Lines of the audit log. A line has a bounded size, whatever changed: a port list is bounded itself,
+//! and a network policy is not repeated. The line of a policy has what was added and removed, as far as
+//! there is room for it, and the digests of both policies.
+
+use std::collections::BTreeSet;
+
+use sandgate_policy::egress::{Entry, NetworkPolicy};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{ExposedPorts, Timestamp};
+
+/// Bytes of entries that a line shows for each of: added to a list, removed from it.
+const SHOWN: usize = 512;
+
+/// A line of the audit log: who changed what can be reached.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PortChange {
+    /// When.
+    pub at: Timestamp,
+    /// Which sandbox.
+    pub sandbox_id: String,
+    /// In which project.
+    pub project_id: String,
+    /// By whom.
+    pub principal: String,
+    /// Ports and flag before; empty and false for a new sandbox.
+    pub before: (ExposedPorts, bool),
+    /// Ports and flag after.
+    pub after: (ExposedPorts, bool),
+}
+
+/// A line of the audit log: who changed where a sandbox may connect to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NetworkChange {
+    /// When.
+    pub at: Timestamp,
+    /// Which sandbox.
+    pub sandbox_id: String,
+    /// In which project.
+    pub project_id: String,
+    /// By whom.
+    pub principal: String,
+    /// What changed. A new sandbox is compared with the default policy.
+    pub difference: PolicyDifference,
+}
+
+/// How two network policies differ.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PolicyDifference {
+    /// The policy before.
+    pub before: PolicySummary,
+    /// The policy after.
+    pub after: PolicySummary,
+    /// What changed in this list.
+    pub allow_out: ListDifference,
+    /// What changed in this list.
+    pub deny_out: ListDifference,
+}
+
+/// A network policy without its entries.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PolicySummary {
+    /// As in the policy.
+    pub allow_internet_access: bool,
+    /// How many entries this list has.
+    pub allow_out: usize,
+    /// How many entries this list has.
+    pub deny_out: usize,
+    /// SHA-256 of the policy as JSON, without spaces and with the keys in this order:
+    /// `allow_internet_access`, `allow_out`, `deny_out`.
+    pub sha256: String,
+}
+
+/// How two lists of entries differ.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct ListDifference {
+    /// The first of the entries that only the list after has.
+    pub added: Vec<String>,
+    /// The first of the entries that only the list before has.
+    pub removed: Vec<String>,
+    /// How many further entries were added or removed.
+    pub not_shown: usize,
+}
+
+impl PolicyDifference {
+    /// Compares two policies.
+    ///
+    /// # Errors
+    /// A policy can't be written as JSON.
+    pub fn between(before: &NetworkPolicy, after: &NetworkPolicy) -> serde_json::Result<Self> {
+        Ok(Self {
+            before: PolicySummary::of(before)?,
+            after: PolicySummary::of(after)?,
+            allow_out: ListDifference::between(&before.allow_out, &after.allow_out),
+            deny_out: ListDifference::between(&before.deny_out, &after.deny_out),
+        })
+    }
+}
+
+impl PolicySummary {
+    fn of(policy: &NetworkPolicy) -> serde_json::Result<Self> {
+        let digest = Sha256::digest(serde_json::to_vec(policy)?);
+        Ok(Self {
+            allow_internet_access: policy.allow_internet_access,
+            allow_out: policy.allow_out.len(),
+            deny_out: policy.deny_out.len(),
+            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+}
+
+impl ListDifference {
+    fn between(before: &[Entry], after: &[Entry]) -> Self {
+        let (before, after): (BTreeSet<_>, BTreeSet<_>) =
+            (before.iter().collect(), after.iter().collect());
+        let (added, more_added) = shown(after.difference(&before));
+        let (removed, more_removed) = shown(before.difference(&after));
+        Self { added, removed, not_shown: more_added + more_removed }
+    }
+}
+
+/// The first entries, and how many others there are.
+fn shown<'e>(entries: impl Iterator<Item = &'e &'e Entry>) -> (Vec<String>, usize) {
+    let (mut shown, mut size, mut others) = (Vec::new(), 0, 0);
+    for entry in entries {
+        let text = String::from((*entry).clone());
+        size += text.len();
+        if size <= SHOWN {
+            shown.push(text);
+        } else {
+            others += 1;
+        }
+    }
+    (shown, others)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(allow: impl IntoIterator<Item = String>) -> NetworkPolicy {
+        let allow_out = allow.into_iter().map(|text| Entry::parse(&text).unwrap()).collect();
+        NetworkPolicy { allow_out, ..NetworkPolicy::default() }
+    }
+
+    #[test]
+    fn a_difference_names_what_was_added_and_what_was_removed() {
+        let before = policy(["a.example".to_owned(), "b.example".to_owned()]);
+        let after = policy(["b.example".to_owned(), "10.0.0.0/8".to_owned()]);
+        let difference = PolicyDifference::between(&before, &after).unwrap();
+        assert_eq!(difference.allow_out.added, ["10.0.0.0/8"]);
+        assert_eq!(difference.allow_out.removed, ["a.example"]);
+        assert_eq!((difference.allow_out.not_shown, difference.after.allow_out), (0, 2));
+        assert_eq!(difference.deny_out, ListDifference::default());
+        assert_ne!(difference.before.sha256, difference.after.sha256);
+        // `printf '{"allow_internet_access":true,"allow_out":[],"deny_out":[]}' | sha256sum`
+        let same = PolicyDifference::between(&policy([]), &policy([])).unwrap();
+        assert_eq!(same.after.sha256, DEFAULT_SHA256);
+    }
+
+    const DEFAULT_SHA256: &str = "f4a01d9c4c1700ee7a6f4c825ab63ffa5edc70df479c70d336c69847f3f886e9";
+
+    #[test]
+    fn the_largest_difference_is_small() {
+        let names = |word: &str| {
+            let label = word.repeat(60);
+            policy((0..1_000).map(|n| format!("{n}.{label}.{label}.{label}.example")))
+        };
+        let difference = PolicyDifference::between(&names("a"), &names("b")).unwrap();
+        let text = serde_json::to_string(&difference).unwrap();
+        assert!(text.len() < 3_000, "{} bytes", text.len());
+        let list = difference.allow_out;
+        assert_eq!(list.added.len() + list.removed.len() + list.not_shown, 2_000);
+        assert!(!list.added.is_empty() && !list.removed.is_empty());
+    }
+}

@@ -1,0 +1,115 @@
+//! A file beside the database that takes up space, so that there is some left to revoke with when the
+//! disk is full. Whoever must write on a full disk removes the file first. As long as it can't be made
+//! again, the store takes nothing that grows: the space is there for what takes access away.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::random;
+use crate::store::StoreError;
+
+/// Bytes of the file: room for some fifty revocations, each of which writes five pages of 4 KiB to the
+/// write-ahead log.
+const SIZE: usize = 1_024 * 1_024;
+/// How long after a failure it is not tried again to make the file.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The file.
+pub(super) struct Reserve {
+    path: PathBuf,
+    failed: Mutex<Option<Instant>>,
+}
+
+impl Reserve {
+    /// The reserve of a database: `<database>-reserve`.
+    pub(super) fn of(database: &Path) -> Self {
+        let mut path = database.as_os_str().to_owned();
+        path.push("-reserve");
+        Self { path: path.into(), failed: Mutex::new(None) }
+    }
+
+    /// Makes the file if it is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::DiskFull`] if there is no room for it. Where it can't be made for another reason,
+    /// that is logged, and the store works without it.
+    pub(super) fn keep(&self) -> Result<(), StoreError> {
+        if self.is_there() {
+            return Ok(());
+        }
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_some_and(|at| at.elapsed() < PAUSE) {
+            return Err(StoreError::DiskFull);
+        }
+        match self.make() {
+            Ok(()) => *failed = None,
+            Err(error) if is_full(&error) => {
+                *failed = Some(Instant::now());
+                return Err(StoreError::DiskFull);
+            }
+            Err(error) => {
+                let path = self.path.display();
+                tracing::warn!(%path, %error, "no space can be reserved for a full disk");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the file. Says whether there was one.
+    pub(super) fn release(&self) -> bool {
+        let removed = fs::remove_file(&self.path).is_ok();
+        if removed {
+            tracing::warn!("the disk of the store is full: the reserved space is used");
+        }
+        removed
+    }
+
+    fn is_there(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|file| file.len() == SIZE as u64)
+    }
+
+    fn make(&self) -> io::Result<()> {
+        // Random bytes: a file system may keep zeros without taking space for them.
+        let bytes = random::bytes(SIZE).map_err(io::Error::other)?;
+        let options =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+        let made = options.open(&self.path).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            // Some file systems say only now that there is no room.
+            file.sync_all()
+        });
+        if made.is_err() {
+            // What was written of it would take space that may be needed now.
+            let _ = fs::remove_file(&self.path);
+        }
+        made
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_made_once_released_once_and_made_again_also_from_a_half_written_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let reserve = Reserve::of(&dir.path().join("x.db"));
+        let file = dir.path().join("x.db-reserve");
+        assert!(!reserve.release());
+        reserve.keep().unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().len(), SIZE as u64);
+        assert!(reserve.release() && !file.exists());
+        fs::write(&file, "half").unwrap();
+        reserve.keep().unwrap();
+        assert!(reserve.is_there());
+    }
+}

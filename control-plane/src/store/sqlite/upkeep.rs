@@ -1,0 +1,135 @@
+//! What keeps the files small: a bound on the write-ahead log, and free pages that go back to the disk.
+
+use std::fs;
+
+use rusqlite::Connection;
+
+use super::{SqliteStore, audit, connect, lock};
+use crate::model::Timestamp;
+use crate::store::{Result, Upkeep};
+
+/// Bytes of the write-ahead log that stay allocated when it begins anew, which it does about each
+/// 1,000 pages.
+pub(super) const LOG_KEPT: i64 = 4 * 1_024 * 1_024;
+/// Bytes at which the log is made to begin anew. Readers that overlap without end would let it grow.
+const LOG_MAX: u64 = 16 * 1_024 * 1_024;
+/// Free pages that stay in the database: what is written next needs them.
+const FREE_PAGES_KEPT: i64 = 256;
+/// Free pages that one step gives back.
+const FREED_AT_ONCE: i64 = 256;
+
+impl Upkeep for SqliteStore {
+    fn prune_audit(&self, now: Timestamp) -> Result<bool> {
+        let end = now.minus(self.limits.audit_age);
+        self.transact(|tx| audit::prune(tx, end))
+    }
+
+    fn give_back_space(&self) -> Result<bool> {
+        let writer = lock(&self.writer);
+        let free: i64 = writer.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        if free <= FREE_PAGES_KEPT {
+            return Ok(false);
+        }
+        // A page for each row of the answer.
+        let mut freeing = writer.prepare(&format!("PRAGMA incremental_vacuum({FREED_AT_ONCE})"))?;
+        let mut pages = freeing.query([])?;
+        while pages.next()?.is_some() {}
+        Ok(free > FREE_PAGES_KEPT + FREED_AT_ONCE)
+    }
+}
+
+impl SqliteStore {
+    /// Writes a file of before there were incremental vacuums anew, so that it can shrink from then on.
+    ///
+    /// # Errors
+    /// There is no room for the copy, or the store can't be written.
+    pub fn make_shrinkable(&self) -> Result<()> {
+        let connection = connect(&self.path)?;
+        let vacuum: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+        if vacuum == 0 {
+            connection.execute_batch("VACUUM")?;
+            begin_log_anew(&connection)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the write-ahead log within its bound.
+    pub(super) fn bound_log(&self, writer: &Connection) {
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        if fs::metadata(log).is_ok_and(|file| file.len() > LOG_MAX)
+            && let Err(error) = begin_log_anew(writer)
+        {
+            tracing::warn!(%error, "the write-ahead log of the store could not be shortened");
+        }
+    }
+}
+
+fn begin_log_anew(connection: &Connection) -> Result<()> {
+    Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Writes 8 MB and takes them away again.
+    fn write_and_remove(path: &Path) {
+        let connection = Connection::open(path).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE filler (x TEXT);
+                 WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 2000)
+                 INSERT INTO filler SELECT printf('%4000d', n) FROM n;
+                 DROP TABLE filler;",
+            )
+            .unwrap();
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_is_made_smaller_once_and_gives_space_back_in_steps_from_then_on()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        write_and_remove(&path);
+        let store = SqliteStore::open(&path).unwrap();
+        let size = || {
+            begin_log_anew(&lock(&store.writer)).unwrap();
+            fs::metadata(&path).unwrap().len()
+        };
+        assert!(size() > 8_000_000);
+        store.make_shrinkable().unwrap();
+        let small = size();
+        assert!(small < 1_000_000, "{small} bytes");
+        write_and_remove(&path);
+        assert!(size() > 8_000_000);
+        let mut steps = 1;
+        while store.give_back_space().unwrap() {
+            steps += 1;
+        }
+        assert!((5..20).contains(&steps), "{steps} steps");
+        assert!(size() < small + 2_000_000, "what is kept free is little");
+    }
+
+    #[test]
+    fn the_write_ahead_log_begins_anew_where_it_is_too_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let log = dir.path().join("s.db-wal");
+        // One large transaction: it is in the log as a whole.
+        store
+            .transact(|tx| {
+                tx.execute_batch(
+                    "CREATE TABLE filler (x TEXT);
+                     WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
+                     INSERT INTO filler SELECT printf('%4000d', n) FROM n;",
+                )
+                .map_err(Into::into)
+            })
+            .unwrap();
+        assert!(fs::metadata(&log).unwrap().len() < LOG_MAX);
+    }
+}

@@ -1,0 +1,120 @@
+//! A store on a disk that is full: taking access away works, what grows is refused, and when there is room
+//! again everything works as before.
+//!
+//! The disk is a small file system in memory. It is mounted in a mount namespace of its own, which
+//! needs root, or a system that lets users make namespaces.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::command_line::{Place, Served};
+
+/// A file system of a few MiB.
+struct SmallDisk {
+    holder: Child,
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    fn mounted_at(path: &Path) -> Self {
+        fs::create_dir(path).unwrap();
+        // The mount lives as long as the shell, which ends with its input.
+        let script = "mount -t tmpfs -o size=4m none \"$0\" && echo mounted && read -r _";
+        let mut holder = Command::new("unshare")
+            .args(["--map-root-user", "--mount", "sh", "-c", script])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this test needs `unshare`");
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "mounted\n", "this test needs root, or namespaces for users");
+        Self { holder, path: path.to_owned() }
+    }
+
+    /// The same place as the test's process reaches it.
+    fn seen_from_outside(&self) -> PathBuf {
+        format!("/proc/{}/root{}", self.holder.id(), self.path.display()).into()
+    }
+
+    /// Takes all the space that is left.
+    fn fill(&self) {
+        let mut file = File::create(self.seen_from_outside().join("fill")).unwrap();
+        while file.write_all(&[7; 4_096]).is_ok() {}
+        while file.write_all(&[7]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.seen_from_outside().join("fill")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+    }
+}
+
+/// A store on a small disk, with a project and two keys.
+fn place() -> (Place, SmallDisk, String, [Value; 2]) {
+    let mut place = Place::new();
+    let disk = SmallDisk::mounted_at(&place.path("disk"));
+    place.data = disk.path.join("data");
+    place.inside = Some(disk.holder.id());
+    let (project, key) = place.furnish();
+    let other = place.manage(&["keys", "create", "--project", &project]);
+    (place, disk, project, [key, other])
+}
+
+#[test]
+fn a_key_can_be_revoked_while_the_disk_is_full_and_nothing_that_grows_is_taken() {
+    let (place, disk, project, keys) = place();
+    disk.fill();
+    let id = |key: &Value| key["id"].as_str().unwrap().to_owned();
+    for key in &keys {
+        let revoked = place.manage(&["keys", "revoke", &id(key)]);
+        assert!(revoked["revoked_at"].is_number(), "{revoked}");
+    }
+    let listed = place.manage(&["keys", "list"]);
+    let listed = listed["keys"].as_array().unwrap();
+    assert!(listed.len() == 2 && listed.iter().all(|key| key["revoked_at"].is_number()));
+    let create = ["keys", "create", "--project", &project];
+    let complaint = place.complaint(&create);
+    assert!(complaint.contains("the disk of the store is full"), "{complaint}");
+    disk.empty();
+    place.manage(&create);
+    let reserve = disk.seen_from_outside().join("data/sandgate.db-reserve");
+    assert!(reserve.exists(), "it is reserved again");
+}
+
+#[tokio::test]
+async fn a_server_on_a_full_disk_closes_ports_deletes_and_hears_of_revoked_keys() {
+    let (place, disk, _, [key, other]) = place();
+    let secret = |key: &Value| key["secret"].as_str().unwrap().to_owned();
+    let (mine, other_secret) = (secret(&key), secret(&other));
+    let served = Served::start(place.serve_command());
+    let body = json!({ "name": "my-env", "exposed_ports": [3000, 8080] });
+    assert_eq!(served.call(&mine, "POST", "/sandboxes", body).await.0, 200);
+    disk.fill();
+    let patch = async |body: Value| served.call(&mine, "PATCH", "/sandboxes/my-env", body).await;
+    let (status, refused) = patch(json!({ "exposed_ports": [3000, 8080, 9000] })).await;
+    assert_eq!((status, &refused["code"]), (503, &json!("STORE_FULL")), "{refused}");
+    let (status, closed) = patch(json!({ "exposed_ports": [8080] })).await;
+    assert_eq!((status, &closed["exposed_ports"]), (200, &json!([8080])), "{closed}");
+    let revoked = place.manage(&["keys", "revoke", other["id"].as_str().unwrap()]);
+    assert!(revoked["revoked_at"].is_number());
+    let (status, _) = served.call(&other_secret, "GET", "/sandboxes/my-env", Value::Null).await;
+    assert_eq!(status, 401);
+    let (status, gone) = served.call(&mine, "DELETE", "/sandboxes/my-env", Value::Null).await;
+    assert_eq!(status, 200, "{gone}");
+    disk.empty();
+    // A refusal holds for a second: the store does not try all the time whether there is room.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    assert_eq!(served.call(&mine, "POST", "/sandboxes", json!({})).await.0, 200);
+}

@@ -1,0 +1,85 @@
+//! That the time of an answer says nothing about what exists or what an owner stored.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::support::World;
+
+/// A private sandbox whose owner stored as much as possible.
+async fn with_large(world: &World, name: &str) -> String {
+    let label = "a".repeat(60);
+    let names: Vec<_> =
+        (0..240).map(|n| format!("{n}.{label}.{label}.{label}.{label}.test")).collect();
+    let body = json!({
+        "name": name,
+        "metadata": { "x": "y".repeat(60_000) },
+        "network": { "deny_out": names },
+        "exposed_ports": [8080],
+    });
+    world.create(body).await
+}
+
+#[tokio::test]
+async fn gateways_are_answered_without_a_look_at_what_only_owners_and_sidecars_need() {
+    let world = World::with_sidecars();
+    let id = with_large(&world, "large").await;
+    let path = world.dir.path().join("sandgate.db");
+    let raw = rusqlite::Connection::open(path).unwrap();
+    // Whoever reads one of these now fails.
+    raw.execute("UPDATE sandboxes SET spec = 'x', network = 'x', created_at = created_at", [])
+        .unwrap();
+    for which in [id.as_str(), "large"] {
+        let path = format!("/sandboxes/{which}");
+        world.call("GET", &path, Value::Null).await.refused(503, "STORE_UNAVAILABLE");
+        let answer = world.gate("GET", &format!("/gateway/v1{path}"), Value::Null).await.ok();
+        assert_eq!((&answer["id"], &answer["exposed_ports"]), (&json!(id), &json!([8080])));
+    }
+}
+
+/// The middle of the times that some calls take. They take turns, so that whatever else the machine does
+/// meanwhile slows all of them down alike.
+async fn medians<const N: usize>(world: &World, paths: [&str; N]) -> [Duration; N] {
+    const ROUNDS: usize = 201;
+    let mut times = [(); N].map(|()| Vec::with_capacity(ROUNDS));
+    for round in 0..ROUNDS {
+        for turn in 0..N {
+            let which = (round + turn) % N;
+            let began = Instant::now();
+            world.gate("GET", paths[which], Value::Null).await;
+            times[which].push(began.elapsed());
+        }
+    }
+    times.map(|mut times| {
+        times.sort_unstable();
+        times[ROUNDS / 2]
+    })
+}
+
+/// How many times as long as the shortest the longest takes.
+fn spread(times: &[Duration]) -> f64 {
+    let of = |time: Option<&Duration>| time.unwrap().as_secs_f64();
+    of(times.iter().max()) / of(times.iter().min())
+}
+
+#[tokio::test]
+async fn a_gateway_learns_of_a_large_a_small_and_a_missing_sandbox_in_the_same_time() {
+    let world = World::with_sidecars();
+    with_large(&world, "large").await;
+    world.create(json!({ "name": "small", "exposed_ports": [8080] })).await;
+    let paths = ["large", "small", "nomen"].map(|name| format!("/gateway/v1/sandboxes/{name}"));
+    let paths = paths.each_ref().map(String::as_str);
+    medians(&world, paths).await;
+    // A busy machine may disturb one attempt. What depends on what is stored disturbs each of them: by a
+    // factor of more than ten if the whole row is read.
+    let mut spreads = Vec::new();
+    for _ in 0..3 {
+        let times = medians(&world, paths).await;
+        println!("large, small, missing: {times:?}");
+        spreads.push(spread(&times));
+        if spreads.last().is_some_and(|spread| *spread < 1.5) {
+            return;
+        }
+    }
+    panic!("the longest takes {spreads:?} times as long as the shortest");
+}
