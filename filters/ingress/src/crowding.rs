@@ -42,12 +42,6 @@ impl Gateway {
         }
     }
 
-    /// Whether a stream has given way, and the root has not reset it yet. Nothing of it may go on: it is no
-    /// live stream any more, so nothing cleans what it carries.
-    pub(crate) fn gives_way(&self, id: u32) -> bool {
-        self.displaced.contains(&id)
-    }
-
     /// Counts the bytes of anonymous streams where places for them become few. The root is the
     /// effective context, before and after.
     pub(crate) fn count_bytes(&mut self, now: Now) {

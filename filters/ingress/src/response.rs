@@ -18,9 +18,6 @@ const FROM_UPSTREAM: &[u8] = b"via_upstream";
 impl Gateway {
     /// The headers of a permitted stream's response have come; the stream is the effective context.
     pub(crate) fn respond(&mut self, id: u32) -> Action {
-        if self.gives_way(id) {
-            return reset();
-        }
         let Some(live) = self.live.get(id) else { return Action::Continue };
         let outcome = match decide(live) {
             Ok(ResponseDecision::Forward(changes)) => {
@@ -38,9 +35,6 @@ impl Gateway {
 
     /// Trailers of a permitted stream have come; the stream is the effective context.
     pub(crate) fn clean_trailers(&mut self, id: u32, direction: Direction) -> Action {
-        if self.gives_way(id) {
-            return reset();
-        }
         let Some(live) = self.live.get(id) else { return Action::Continue };
         let cleaned = stream::headers(direction).and_then(|trailers| {
             let trailers = Head::new(&trailers);
@@ -63,14 +57,10 @@ impl Gateway {
     /// What can't be judged or cleaned must not go on.
     fn break_off(&mut self) -> Action {
         self.metrics.host_error();
-        reset()
+        // Without a reset the stream stays paused, until the proxy's own time limit.
+        let _ = stream::reset();
+        Action::Pause
     }
-}
-
-fn reset() -> Action {
-    // Without a reset the stream stays paused, until the proxy's own time limit.
-    let _ = stream::reset();
-    Action::Pause
 }
 
 fn decide(live: &LiveStream) -> Result<ResponseDecision> {
