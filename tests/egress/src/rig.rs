@@ -119,7 +119,7 @@ impl Rig {
 
     /// Watches what arrives on the far side, from now on.
     pub fn capture(&self) -> Result<Capture> {
-        Capture::start(&self.internet)
+        Capture::start(&self.internet, &self.gateway)
     }
 
     /// A program in the sandbox whose system resolver is `resolver`.
