@@ -22,8 +22,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::netns::Namespace;
 use crate::site;
 
-pub use packet::{Content, Packet};
 use packet::Parsed;
+pub use packet::{Content, Packet};
 
 /// How long a marker may take: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(20);

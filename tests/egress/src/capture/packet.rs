@@ -73,9 +73,7 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed {
     let content = content(&ip).unwrap_or(Content::Unreadable);
     match marker(&ip).filter(|_| matches!(content, Content::Udp { .. })) {
         Some(number) => Parsed::Marker(number),
-        None => {
-            Parsed::Packet(Packet { source: ip.source, destination: ip.destination, content })
-        }
+        None => Parsed::Packet(Packet { source: ip.source, destination: ip.destination, content }),
     }
 }
 
