@@ -1,11 +1,12 @@
 //! A change of policy, while connections live.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Lines, Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use sandgate_egress_tests::{Rig, Sidecar, site};
 use serde_json::json;
 
@@ -15,6 +16,7 @@ tests![
     connections_that_are_denied_now_are_closed_and_others_go_on,
     what_was_under_way_to_who_is_denied_now_does_not_arrive,
     udp_that_is_denied_now_stops_although_it_is_established,
+    icmp_that_is_denied_now_stops_although_it_is_established,
 ];
 
 /// How soon after a change the connections are closed that it denies: counted from the writing of the policy's
@@ -138,4 +140,67 @@ fn udp_that_is_denied_now_stops_although_it_is_established() -> Result<()> {
     ensure!(socket.recv(&mut back).is_err(), "a flow that was established goes on");
     ensure!(capture.to(site::OTHER).is_empty(), "it saw {:?}", capture.to(site::OTHER));
     answered_with("other", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")
+}
+
+/// One program pings all the time, with one identifier: to the kernel, that is one flow that is established.
+fn icmp_that_is_denied_now_stops_although_it_is_established() -> Result<()> {
+    let (rig, sidecar) = with(json!({}))?;
+    for (address, denied) in [(site::OTHER, "203.0.113.20"), (site::OTHER6, "2001:db8:c::20")] {
+        sidecar.set(&json!({}))?;
+        let mut pings = Pings::start(&rig, address)?;
+        pings.next_answer()?;
+        sidecar.set(&json!({ "deny_out": [denied] }))?;
+        let capture = rig.capture()?;
+        // Some more are sent, and refused: the same program says so.
+        pings.next_refusal()?;
+        pings.next_refusal()?;
+        ensure!(capture.to(address).is_empty(), "it saw {:?}", capture.to(address));
+        let other = rig.sandbox.ping(site::OK)?;
+        ensure!(other.outcome.is_answered(), "another address: {other:?}");
+    }
+    Ok(())
+}
+
+/// A `ping` that goes on, and says what becomes of each.
+struct Pings {
+    process: Child,
+    said: Lines<BufReader<ChildStdout>>,
+}
+
+impl Pings {
+    fn start(rig: &Rig, address: IpAddr) -> Result<Self> {
+        let mut process = rig
+            .sandbox
+            .command("ping")
+            .args(["-n", "-i", "0.1", "-w", "60", &address.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let said = BufReader::new(process.stdout.take().context("it has no output")?).lines();
+        Ok(Self { process, said })
+    }
+
+    fn next_answer(&mut self) -> Result<()> {
+        self.next(|line| line.contains("bytes from"))
+    }
+
+    /// "Packet filtered" by IPv4, "Administratively prohibited" by IPv6.
+    fn next_refusal(&mut self) -> Result<()> {
+        self.next(|line| line.contains("filtered") || line.contains("prohibited"))
+    }
+
+    fn next(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        for line in self.said.by_ref() {
+            if wanted(&line?) {
+                return Ok(());
+            }
+        }
+        bail!("`ping` has ended");
+    }
+}
+
+impl Drop for Pings {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
 }
