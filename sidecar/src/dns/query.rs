@@ -77,7 +77,9 @@ impl Query {
         if flags & 0x80 != 0 {
             return Err(Unanswerable::NotAQuery);
         }
-        let reject = |code: u8| Err(Unanswerable::Rejected(bare([*id0, *id1], *flags, code, edns::of(wire))));
+        let reject = |code: u8| {
+            Err(Unanswerable::Rejected(bare([*id0, *id1], *flags, code, edns::of(wire))))
+        };
         if (flags >> 3) & 0x0f != 0 {
             return reject(NOTIMP);
         }

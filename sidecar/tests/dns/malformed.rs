@@ -65,7 +65,11 @@ async fn a_question_that_can_not_be_read_is_a_format_error(rest: &[u8]) {
 #[test_case(1, 1, Some(false); "a record in the answer section")]
 #[test_case(1, 2, None; "a record that is cut off")]
 #[tokio::test]
-async fn a_format_error_has_edns_where_it_can_be_found(questions: u8, answers: u8, edns: Option<bool>) {
+async fn a_format_error_has_edns_where_it_can_be_found(
+    questions: u8,
+    answers: u8,
+    edns: Option<bool>,
+) {
     let rig = Rig::new(OPEN).await;
     let record = b"\x02ok\x04test\x00\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\xcb\x00\x71\x0a";
     let opt = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";

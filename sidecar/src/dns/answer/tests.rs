@@ -299,7 +299,8 @@ fn an_empty_answer_of_any_type_that_is_made_here_has_a_soa() {
         let kind = RecordType::from(number);
         for treatment in [Treatment::Virtual, Treatment::Dial] {
             let answer = of_nothing(ALLOWS, treatment, kind);
-            let soa = answer.authorities.iter().any(|record| record.record_type() == RecordType::SOA);
+            let soa =
+                answer.authorities.iter().any(|record| record.record_type() == RecordType::SOA);
             assert!(soa && answer.answers.is_empty(), "{kind} {treatment:?}: {answer}");
         }
     }
