@@ -81,7 +81,7 @@ async fn a_format_error_has_edns_where_it_can_be_found(
         _ => [&header[..], question, record, &record[..9]].concat(),
     };
     let answer = raw(rig.sandbox, &wire).await;
-    let found = hickory_proto::op::Message::from_vec(&answer).unwrap();
+    let found = hickory_proto::op::Message::from_vec(&answer).expect("a message");
     assert_eq!(found.metadata.response_code, ResponseCode::FormErr);
     assert_eq!(found.edns.map(|edns| edns.flags().dnssec_ok), edns);
 }

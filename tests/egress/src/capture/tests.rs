@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 use super::packet::{Content, Parsed, parse};
 
 fn v4(protocol: u8, payload: &[u8]) -> Vec<u8> {
