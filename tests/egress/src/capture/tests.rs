@@ -1,3 +1,5 @@
+//! What the capture takes a packet for.
+
 use super::packet::{Content, Parsed, parse};
 
 fn v4(protocol: u8, payload: &[u8]) -> Vec<u8> {

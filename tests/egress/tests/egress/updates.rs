@@ -176,8 +176,9 @@ impl Pings {
     fn start(rig: &Rig, address: IpAddr) -> Result<Self> {
         let mut process = rig
             .sandbox
-            .command("ping")
-            .args(["-n", "-i", "0.1", "-w", "60", &address.to_string()])
+            .command("timeout")
+            // (With a deadline of its own, `ping` ends at the first refusal.)
+            .args(["60", "ping", "-n", "-i", "0.1", &address.to_string()])
             .stdout(Stdio::piped())
             .spawn()?;
         let said = BufReader::new(process.stdout.take().context("it has no output")?).lines();
@@ -194,12 +195,14 @@ impl Pings {
     }
 
     fn next(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let mut last = String::new();
         for line in self.said.by_ref() {
-            if wanted(&line?) {
+            last = line?;
+            if wanted(&last) {
                 return Ok(());
             }
         }
-        bail!("`ping` has ended");
+        bail!("`ping` has ended with: {last}");
     }
 }
 
