@@ -11,8 +11,9 @@
 //!    [`verdict::Permit`].
 //! 4. [`facts`]: the facts of a connection: its original destination and the names that it shows.
 //! 5. [`verdict`]: where it may go, or the [`rule`] that forbids it.
-//! 6. [`query`] and [`address_rules`]: the same policy for DNS, and for what has no names.
-//! 7. [`config`]: the wasm filter's configuration, which carries all of this to Envoy.
+//! 6. [`request_line`]: what is no request that could be sent on.
+//! 7. [`query`] and [`address_rules`]: the same policy for DNS, and for what has no names.
+//! 8. [`config`]: the wasm filter's configuration, which carries all of this to Envoy.
 //!
 //! The rules, of which the first match decides (design, section 4):
 //!
@@ -42,6 +43,7 @@ pub mod operator;
 pub mod policy;
 pub mod query;
 mod ranges;
+pub mod request_line;
 pub mod rule;
 pub mod verdict;
 

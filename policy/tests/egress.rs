@@ -12,6 +12,7 @@ mod global;
 mod properties;
 mod queries;
 mod reference;
+mod request_line;
 
 use std::net::IpAddr;
 

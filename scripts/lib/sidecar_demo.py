@@ -19,7 +19,7 @@ from pathlib import Path
 
 import certificate
 from envoy_config import EGRESS_FILTER, write_private
-from tell import ROOT, say
+from tell import say
 
 LIB = Path(__file__).resolve().parent
 PROGRAMS = ("ip", "nft", "setpriv", "sysctl")

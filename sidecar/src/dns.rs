@@ -22,6 +22,7 @@ mod aliases;
 mod answer;
 mod counters;
 mod denials;
+mod edns;
 mod generation;
 mod lookup;
 mod plan;

@@ -1,7 +1,8 @@
 //! What the agent says of itself: a file that is there while it is ready, one with the details, and one
 //! with what it counts.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -90,8 +91,14 @@ impl Files {
 
 /// Whole or not at all, for whoever reads it.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let partial = path.with_extension("part");
-    std::fs::write(&partial, text)?;
+    // Beside the file, under its whole name and this process: no two files share it, and neither do two agents.
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let partial = path.with_file_name(name);
+    // What an earlier process of this number left. A link that somebody else put there is not followed.
+    remove(&partial)?;
+    let mut file = File::options().write(true).create_new(true).open(&partial)?;
+    file.write_all(text.as_bytes())?;
     std::fs::rename(&partial, path)
 }
 
@@ -125,6 +132,33 @@ mod tests {
         files.say(&Status::default());
         assert!(!path.exists());
         files.remove();
+    }
+
+    #[test]
+    fn files_whose_names_differ_in_the_last_part_only_do_not_share_a_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        // Where a file of this name would be in between, there is a folder: what writes to it fails.
+        std::fs::create_dir(path("sandbox.part")).unwrap();
+        for name in ["sandbox.ready", "sandbox.status"] {
+            replace(&path(name), name).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path("sandbox.ready")).unwrap(), "sandbox.ready");
+        assert_eq!(std::fs::read_to_string(path("sandbox.status")).unwrap(), "sandbox.status");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "a file is left over");
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_temporary_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ready, other) = (folder.path().join("ready"), folder.path().join("other"));
+        std::fs::write(&other, "precious").unwrap();
+        let partial = format!("ready.{}.part", std::process::id());
+        std::os::unix::fs::symlink(&other, folder.path().join(partial)).unwrap();
+        replace(&ready, "7\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
+        assert!(!ready.is_symlink());
+        assert_eq!(std::fs::read_to_string(&ready).unwrap(), "7\n");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use sandgate_hostcalls::{Result, stream};
 use sandgate_policy::egress::Rule;
+use sandgate_policy::egress::request_line::InvalidLine;
 use serde_json::{Value, json};
 
 use crate::vm::{self, Protocol};
@@ -20,6 +21,11 @@ pub(crate) fn deny(rule: Option<&Rule>) -> Result<()> {
         }),
     };
     answer(403, &body)
+}
+
+/// Answers a request that would be sent nowhere, whatever the policy says.
+pub(crate) fn invalid(line: InvalidLine) -> Result<()> {
+    answer(400, &json!({ "error": line.advice(), "code": "INVALID_REQUEST" }))
 }
 
 /// Answers the probe: 200 once both filters have a configuration, with the generation that is in

@@ -6,6 +6,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use sandgate_hostcalls::stream::{self, Direction, Headers};
 use sandgate_hostcalls::{Result, property};
+use sandgate_policy::egress::request_line::{self, InvalidLine};
 use sandgate_policy::egress::{NameFact, Permit, Route, Rule, Verdict};
 
 use crate::live::{Facts, LiveStream};
@@ -34,6 +35,9 @@ impl Request {
         if is_probe(&headers) {
             return answered(reply::probe());
         }
+        if let Err(invalid) = request_line(&headers) {
+            return answered(reply::invalid(invalid));
+        }
         let config = vm::with(|vm| vm.current()).flatten();
         let (Some(config), Some(destination)) = (config, apply::destination()) else {
             return refuse();
@@ -47,6 +51,7 @@ impl Request {
             Verdict::Deny(denial) => return deny(denial.rule()),
         };
         let done = complete(&headers, permit, destination)
+            .and_then(|()| hide_upgrade(&headers))
             .and_then(|()| apply::permit_request(permit, destination));
         if done.is_err() {
             return refuse();
@@ -57,6 +62,14 @@ impl Request {
             None => refuse(),
         }
     }
+}
+
+fn request_line(headers: &Headers) -> std::result::Result<(), InvalidLine> {
+    let pseudo = |wanted: &str| {
+        let found = headers.iter().find(|(name, _)| name == wanted);
+        found.map_or(&[][..], |(_, value)| value)
+    };
+    request_line::check(pseudo(":method"), pseudo(":path"))
 }
 
 /// The name that a request asks for. HTTP/2 may have it in two places; they have to agree, since it
@@ -86,6 +99,21 @@ fn complete(headers: &Headers, permit: &Permit, destination: SocketAddr) -> Resu
     };
     let host = host.strip_suffix(":80").unwrap_or(&host);
     stream::set_header(Direction::Request, ":authority", host.as_bytes())
+}
+
+/// Envoy passes no body of a response to a WebSocket handshake except 101, 4xx and 5xx. It knows the handshake by the
+/// whole value of `Upgrade`. White space before it means nothing to servers (RFC 9112, section 5.1), and Envoy handles
+/// the request like any other upgrade then. HTTP/2 has its `:protocol` from this value, which takes no white space.
+fn hide_upgrade(headers: &Headers) -> Result<()> {
+    let is_handshake = |(name, value): &(String, Vec<u8>)| {
+        name.eq_ignore_ascii_case("upgrade") && value.eq_ignore_ascii_case(b"websocket")
+    };
+    if !headers.iter().any(is_handshake)
+        || property(&["request", "protocol"])?.as_deref() != Some(b"HTTP/1.1")
+    {
+        return Ok(());
+    }
+    stream::set_header(Direction::Request, "upgrade", b" websocket")
 }
 
 fn is_probe(headers: &Headers) -> bool {

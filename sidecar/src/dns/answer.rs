@@ -82,8 +82,10 @@ impl Context<'_> {
             hides_names,
             |name| self.generation.denied(name).is_none(),
         );
+        // A resolver that does not speak EDNS says nothing of it, and one may say it unasked.
+        let same_edns = message.edns.is_some() == self.query.edns.is_some();
         match self.unchanged(read) {
-            Some(wire) if !touched => wire,
+            Some(wire) if !touched && same_edns => wire,
             _ => self.finish(message, touched),
         }
     }
@@ -208,10 +210,14 @@ impl Context<'_> {
     fn finish(&self, message: Message, touched: bool) -> Vec<u8> {
         let is_real = |record: &Record| {
             let kind = record.record_type();
-            kind != RecordType::CNAME && kind != RecordType::DNAME && signed(record).is_none()
+            // Of these types, the answer is what leads to others' answers elsewhere.
+            kind == self.query.kind
+                || (kind != RecordType::CNAME
+                    && kind != RecordType::DNAME
+                    && signed(record).is_none())
         };
         let empty = !message.answers.iter().any(is_real);
-        if touched && empty && !message.metadata.truncation && !lists_aliases(self.query.kind) {
+        if touched && empty && !message.metadata.truncation {
             return self.negative(message);
         }
         let mut answer = self.query.response(message.metadata.response_code);
@@ -237,11 +243,6 @@ impl Context<'_> {
         }
         self.query.encode(answer)
     }
-}
-
-/// Types whose answer is complete without a record at the end of the aliases.
-fn lists_aliases(kind: RecordType) -> bool {
-    matches!(kind, RecordType::CNAME | RecordType::DNAME | RecordType::RRSIG)
 }
 
 /// The address in an A or AAAA record of class IN (other classes have no such addresses, but a

@@ -4,6 +4,8 @@
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 
+use super::edns;
+
 /// The largest datagram that is sent to a client or asked of a resolver, in bytes: it fits the
 /// smallest IPv6 packet, so it is never fragmented (RFC 9715 §3).
 pub(super) const LARGEST_DATAGRAM: u16 = 1232;
@@ -75,7 +77,9 @@ impl Query {
         if flags & 0x80 != 0 {
             return Err(Unanswerable::NotAQuery);
         }
-        let reject = |code: u8| Err(Unanswerable::Rejected(bare([*id0, *id1], *flags, code)));
+        let reject = |code: u8| {
+            Err(Unanswerable::Rejected(bare([*id0, *id1], *flags, code, edns::of(wire))))
+        };
         if (flags >> 3) & 0x0f != 0 {
             return reject(NOTIMP);
         }
@@ -162,10 +166,14 @@ const IXFR: u16 = 251;
 const AXFR: u16 = 252;
 const ANY: u16 = 255;
 
-/// A header and no more: the answer to what has no question that could be repeated.
-fn bare(id: [u8; 2], flags: u8, code: u8) -> Vec<u8> {
+/// A header, and an OPT record for a client that speaks EDNS: the answer to what has no question that could be
+/// repeated.
+fn bare(id: [u8; 2], flags: u8, code: u8, edns: Option<ClientEdns>) -> Vec<u8> {
     let opcode_and_rd = flags & 0b0111_1001;
-    vec![id[0], id[1], 0x80 | opcode_and_rd, code, 0, 0, 0, 0, 0, 0, 0, 0]
+    let additional = u8::from(edns.is_some());
+    let mut wire = vec![id[0], id[1], 0x80 | opcode_and_rd, code, 0, 0, 0, 0, 0, 0, 0, additional];
+    wire.extend(edns.map(edns::record).into_iter().flatten());
+    wire
 }
 
 /// The question section of a message with one question. None if the name is compressed (there is

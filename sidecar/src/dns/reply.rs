@@ -7,6 +7,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, AAAA, SOA};
 use hickory_proto::rr::{Name, RData, Record};
 
+use super::edns;
 use super::query::{HEADER, Query};
 
 /// How long clients may remember that a name does not resolve, in seconds: a policy that is loosened
@@ -120,8 +121,10 @@ impl Query {
     /// The last resort, built without anything that could fail.
     fn server_failure(&self) -> Vec<u8> {
         let [id0, id1] = self.id.to_be_bytes();
-        let mut wire = vec![id0, id1, 0x80, 0x82, 0, 1, 0, 0, 0, 0, 0, 0];
+        let additional = u8::from(self.edns.is_some());
+        let mut wire = vec![id0, id1, 0x80, 0x82, 0, 1, 0, 0, 0, 0, 0, additional];
         wire.extend_from_slice(&self.question);
+        wire.extend(self.edns.map(edns::record).into_iter().flatten());
         wire
     }
 }

@@ -20,6 +20,9 @@ const DISCOVERED: [(&str, &str); 2] = [
 
 /// How long a connection's first words are waited for where names matter: docs/decisions/0005.
 pub const INSPECTION: Duration = Duration::from_millis(150);
+/// How long the first bytes of a connection are waited for whose address is denied, to tell plain HTTP why:
+/// docs/decisions/0016. A refusal has 200 ms.
+pub const REFUSAL: Duration = Duration::from_millis(50);
 
 /// The folder that Envoy reads.
 #[derive(Clone, Debug)]
@@ -87,8 +90,10 @@ impl Files {
             ("SANDGATE_SIDECAR_INSPECTED_PORT", ports.inspected.to_string()),
             ("SANDGATE_SIDECAR_PROBE_PORT", ports.probe.to_string()),
             ("SANDGATE_SIDECAR_RESET_PORT", ports.reset.to_string()),
+            ("SANDGATE_SIDECAR_REFUSED_PORT", ports.refused.to_string()),
             ("SANDGATE_SIDECAR_RESOLVER_PORT", ports.resolver.to_string()),
             ("SANDGATE_SIDECAR_INSPECTION", format!("{:.3}s", INSPECTION.as_secs_f64())),
+            ("SANDGATE_SIDECAR_REFUSAL", format!("{:.3}s", REFUSAL.as_secs_f64())),
             ("SANDGATE_SIDECAR_CONNECTIONS", bounds.connections.to_string()),
             ("SANDGATE_SIDECAR_HEAP", bounds.heap.to_string()),
             ("SANDGATE_SIDECAR_BUFFER", bounds.buffer.to_string()),

@@ -11,7 +11,7 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     let from_envoy = from_envoy(ports);
     let to_from_envoy = to_from_envoy(layout.envoy_uid);
     let dns = to_dns_proxy(ports);
-    let Ports { admin, plain, inspected, probe, reset, dns: dns_port, resolver } = ports;
+    let Ports { admin, plain, inspected, probe, reset, refused, dns: dns_port, resolver } = ports;
     let masquerade = if layout.masquerade {
         format!("    iifname \"{interface}\" masquerade\n")
     } else {
@@ -56,7 +56,7 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     iifname "lo" accept
     iifname "{interface}" goto here_from_sandbox
     # Nobody on the other side is a sandbox.
-    meta l4proto {{ tcp, udp }} th dport {{ {admin}, {plain}, {inspected}, {probe}, {reset}, {dns_port}, {resolver} }} goto refuse_inbound
+    meta l4proto {{ tcp, udp }} th dport {{ {admin}, {plain}, {inspected}, {probe}, {reset}, {refused}, {dns_port}, {resolver} }} goto refuse_inbound
   }}
   chain here_from_sandbox {{
     meta l4proto icmpv6 icmpv6 type {{ nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }} ip6 hoplimit 255 accept
@@ -65,7 +65,7 @@ pub(super) fn chains(layout: &Layout, interface: &Interface) -> String {
     ct status dnat meta l4proto tcp accept
     # A redirect of what went there anyway is none. Envoy resets it, as for any address of this namespace; the
     # kernel can't, for such an address.
-    ip6 daddr fe80::/10 tcp dport {{ {plain}, {inspected} }} accept
+    ip6 daddr fe80::/10 tcp dport {{ {plain}, {inspected}, {refused} }} accept
     # Answers to what was begun here.
     ct direction reply ct state established,related accept
     goto refuse_protocol

@@ -46,6 +46,8 @@ pub struct Ports {
     pub probe: u16,
     /// Where denied connections end, on loopback.
     pub reset: u16,
+    /// TCP whose address is denied, and which no name can allow.
+    pub refused: u16,
     /// The DNS proxy.
     pub dns: u16,
     /// The resolver for Envoy, on loopback.
@@ -60,6 +62,7 @@ impl Default for Ports {
             inspected: 15_002,
             probe: 15_003,
             reset: 15_004,
+            refused: 15_005,
             dns: 15_053,
             resolver: 15_054,
         }

@@ -106,7 +106,7 @@ fn policy_chains(policies: &[&Policy], ports: &Ports) -> String {
         let rules = policy.map(|policy| policy.address_rules());
         let addresses = rules.as_ref().map(verdicts);
         let dials = policy.map(|policy| verdicts(&policy.dial_rules()));
-        let names = rules.as_ref().map(inspected);
+        let listeners = rules.as_ref().map(listeners);
         let judged = |list: &Option<FirstMatch<Outcome>>, side, cause| {
             list.as_ref().map_or("    return\n".to_owned(), |list| {
                 list.rules(side, |outcome| outcome.statement(cause))
@@ -119,14 +119,8 @@ fn policy_chains(policies: &[&Policy], ports: &Ports) -> String {
             judged(&addresses, Side::Destination, Cause::Outward),
             judged(&addresses, Side::Source, Cause::Inward),
             judged(&dials, Side::Destination, Cause::Dial),
-            names.map_or("    return\n".to_owned(), |list| list.rules(
-                Side::Destination,
-                |names| if *names {
-                    format!("meta l4proto tcp redirect to :{}", ports.inspected)
-                } else {
-                    "return".to_owned()
-                }
-            )),
+            listeners.map_or("    return\n".to_owned(), |list| list
+                .rules(Side::Destination, |listener| listener.statement(ports))),
         );
     }
     // Nobody has said yet what is allowed.
@@ -183,12 +177,41 @@ fn verdicts(rules: &AddressRules) -> FirstMatch<Outcome> {
     FirstMatch::new(rules, Outcome::Reject(Rule::Default.kind()))
 }
 
-/// Which connections must show a name. A virtual address stands for one, and what the handshake says must
-/// not differ.
-fn inspected(rules: &AddressRules) -> FirstMatch<bool> {
-    let made_up = [(IpNet::V4(VIRTUAL_V4), true), (IpNet::V6(VIRTUAL_V6), true)];
-    let rules = rules.rules().iter().map(|rule| (rule.range, rule.needs_names));
-    FirstMatch::new(made_up.into_iter().chain(rules), false)
+/// Which of Envoy's listeners gets a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Listener {
+    /// No name can change its verdict, and its address is allowed: nothing waits for its first bytes.
+    Plain,
+    /// It must show a name.
+    Inspected,
+    /// Its address is denied, and no name can allow it.
+    Refused,
+}
+
+impl Listener {
+    /// `return` leaves it to the other policy of the generation, and then to `Plain`.
+    fn statement(self, ports: &Ports) -> String {
+        match self {
+            Self::Plain => "return".to_owned(),
+            Self::Inspected => format!("meta l4proto tcp redirect to :{}", ports.inspected),
+            Self::Refused => format!("meta l4proto tcp redirect to :{}", ports.refused),
+        }
+    }
+}
+
+/// A virtual address stands for a name, and what the handshake says must not differ.
+fn listeners(rules: &AddressRules) -> FirstMatch<Listener> {
+    let made_up = [IpNet::V4(VIRTUAL_V4), IpNet::V6(VIRTUAL_V6)];
+    let made_up = made_up.map(|range| (range, Listener::Inspected));
+    let rules = rules.rules().iter().map(|rule| {
+        let listener = match (rule.action, rule.needs_names) {
+            (_, true) => Listener::Inspected,
+            (Action::Accept, false) => Listener::Plain,
+            (Action::Reject, false) => Listener::Refused,
+        };
+        (rule.range, listener)
+    });
+    FirstMatch::new(made_up.into_iter().chain(rules), Listener::Refused)
 }
 
 /// How what Envoy sends comes to its chain.

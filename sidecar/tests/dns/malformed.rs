@@ -38,8 +38,13 @@ async fn it_is_refused_and_goes_no_further(change: fn(&mut Message), code: Respo
     for answer in [exchange(rig.sandbox, &message).await, by_tcp(rig.sandbox, &message).await] {
         assert_eq!(answer.metadata.response_code, code);
         assert_eq!(answer.metadata.id, 0x1234);
+        // Who speaks EDNS is answered with EDNS (RFC 6891 §6.1.1).
+        assert!(answer.edns.is_some_and(|edns| edns.version() == 0 && edns.max_payload() == 1232));
     }
     assert_eq!((rig.seen(), rig.count("malformed")), (0, 2));
+    let mut plain = message;
+    plain.edns = None;
+    assert!(exchange(rig.sandbox, &plain).await.edns.is_none(), "EDNS, unasked");
 }
 
 #[test_case(&[]; "no questions section")]
@@ -54,6 +59,41 @@ async fn a_question_that_can_not_be_read_is_a_format_error(rest: &[u8]) {
     let wire = [&[0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], rest].concat();
     let answer = raw(rig.sandbox, &wire).await;
     assert_eq!(answer, [0x12, 0x34, 0x81, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test_case(0, 0, None; "a question that is cut off")]
+#[test_case(1, 1, Some(false); "a record in the answer section")]
+#[test_case(1, 2, None; "a record that is cut off")]
+#[tokio::test]
+async fn a_format_error_has_edns_where_it_can_be_found(
+    questions: u8,
+    answers: u8,
+    edns: Option<bool>,
+) {
+    let rig = Rig::new(OPEN).await;
+    let record = b"\x02ok\x04test\x00\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\xcb\x00\x71\x0a";
+    let opt = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";
+    let header = [0x12, 0x34, 1, 0, 0, questions, 0, answers, 0, 0, 0, 1];
+    let question = b"\x02ok\x04test\x00\x00\x01\x00\x01";
+    let wire = match (questions, answers) {
+        (0, _) => [&header[..4], &[0, 1, 0, 0, 0, 0, 0, 1], &question[..6]].concat(),
+        (_, 1) => [&header[..], question, record, opt].concat(),
+        _ => [&header[..], question, record, &record[..9]].concat(),
+    };
+    let answer = raw(rig.sandbox, &wire).await;
+    let found = hickory_proto::op::Message::from_vec(&answer).expect("a message");
+    assert_eq!(found.metadata.response_code, ResponseCode::FormErr);
+    assert_eq!(found.edns.map(|edns| edns.flags().dnssec_ok), edns);
+}
+
+/// The DO bit comes back, too (RFC 3225 §3).
+#[tokio::test]
+async fn a_rejection_repeats_that_dnssec_is_wanted() {
+    let rig = Rig::new(OPEN).await;
+    let mut message = changed(second_question);
+    message.edns.as_mut().unwrap().set_dnssec_ok(true);
+    let answer = exchange(rig.sandbox, &message).await;
+    assert!(answer.edns.is_some_and(|edns| edns.flags().dnssec_ok));
 }
 
 #[tokio::test]

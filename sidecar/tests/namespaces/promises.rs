@@ -123,9 +123,8 @@ fn glibc_resolves() {
 
 /// musl asks for both families at once, and gives up on a name if either does not exist.
 fn musl_resolves() {
-    let folder = std::env::temp_dir().join(format!("sgdns-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let (source, program) = (folder.join("resolve.c"), folder.join("resolve"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (source, program) = (folder.path().join("resolve.c"), folder.path().join("resolve"));
     std::fs::write(&source, MUSL).expect("a file");
     let built = Command::new("musl-gcc").args(["-static", "-o"]).args([&program, &source]).status();
     assert!(built.expect("musl-gcc").success());
@@ -137,7 +136,6 @@ fn musl_resolves() {
     network.set(ALLOWS);
     assert_eq!(resolve(&network, "v4.test"), "198.18.0.11\n");
     assert_eq!(resolve(&network, "other.test"), "Name does not resolve\n");
-    std::fs::remove_dir_all(folder).expect("to clean up");
 }
 
 const MUSL: &str = r"

@@ -1,122 +1,189 @@
 //! What arrives in a namespace: every IP packet, seen before any firewall of its own.
+//!
+//! "Nothing arrived" is worth as much as the capture that says so. Each capture therefore proves that it works: a
+//! marker is sent through the link before the first packet of a test and after the last one, and both must be seen. A
+//! read that fails, a packet that the kernel dropped before it was read, and a marker that is missing are errors, and
+//! a packet that can't be parsed counts as one that was seen.
 
-use std::io::Read as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+mod packet;
 
-use anyhow::Result;
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::netns::Namespace;
+use crate::site;
 
-/// One packet's addresses, and what it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Packet {
-    /// Where it says that it comes from.
-    pub source: IpAddr,
-    /// Where it goes.
-    pub destination: IpAddr,
-    /// What it carries.
-    pub content: Content,
-}
+use packet::Parsed;
+pub use packet::{Content, Packet};
 
-/// What a packet carries.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Content {
-    /// TCP to a port; whether it opens a connection.
-    Tcp {
-        /// The destination port.
-        port: u16,
-        /// SYN without ACK.
-        syn: bool,
-    },
-    /// UDP to a port.
-    Udp {
-        /// The destination port.
-        port: u16,
-    },
-    /// Any other protocol, by its number; also a fragment that is not the first.
-    Other(u8),
-}
+/// How long a marker may take: the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What a marker's payload begins with; its number follows. No test sends it.
+const MARKER: &[u8; 16] = b"sandgate-capture";
 
 /// A running capture; it ends when dropped.
 pub struct Capture {
-    seen: Arc<Mutex<Vec<Packet>>>,
+    seen: Arc<Mutex<Seen>>,
+    markers: Markers,
     // Its other end is held by the thread, which ends when this one is gone.
     _running: Arc<()>,
 }
 
+#[derive(Default)]
+struct Seen {
+    packets: Vec<Packet>,
+    markers: BTreeSet<u64>,
+    /// How many the kernel dropped, before the newest that was read.
+    dropped: u32,
+    failure: Option<std::io::Error>,
+}
+
 impl Capture {
-    pub(crate) fn start(namespace: &Namespace) -> Result<Self> {
+    /// Captures what arrives in `namespace`. `across` is the namespace at the other end of its link, from which the
+    /// markers come.
+    pub(crate) fn start(namespace: &Namespace, across: &Namespace) -> Result<Self> {
         /// `ETH_P_ALL` of linux/if_ether.h, in network byte order.
         const EVERYTHING: i32 = 0x0003_u16.to_be() as i32;
-        let mut socket = namespace.enter(|| {
+        let socket = namespace.enter(|| {
             Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(EVERYTHING)))
         })??;
         socket.set_recv_buffer_size(16 << 20)?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        // The kernel says with each packet how many it dropped before.
+        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         let running = Arc::new(());
+        let seen = Arc::<Mutex<Seen>>::default();
+        let markers = Markers::bind(namespace, across)?;
+        let reader = Reader { socket, seen: Arc::clone(&seen) };
         let watched = Arc::downgrade(&running);
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&seen);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 256];
-            while watched.strong_count() > 0 {
-                let Ok(length) = socket.read(&mut buffer) else { continue };
-                if let Some(packet) = buffer.get(..length).and_then(parse) {
-                    sink.lock().unwrap_or_else(PoisonError::into_inner).push(packet);
-                }
-            }
-        });
-        Ok(Self { seen, _running: running })
+        std::thread::spawn(move || reader.read(|| watched.strong_count() > 0));
+        let capture = Self { seen, markers, _running: running };
+        capture.prove().context("the capture sees nothing at its start")?;
+        Ok(capture)
     }
 
     /// Everything so far, except what is needed to find neighbours. Waits a little for what is on its way.
+    ///
+    /// # Panics
+    ///
+    /// When the capture can't prove that it saw everything: the test shows nothing then.
     #[must_use]
+    #[expect(clippy::panic, reason = "a test that panics has failed")]
     pub fn packets(&self) -> Vec<Packet> {
         std::thread::sleep(Duration::from_millis(100));
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        if let Err(error) = self.prove() {
+            panic!("the capture shows nothing: {error:#}");
+        }
+        self.seen().packets.clone()
     }
 
-    /// Packets to an address.
+    /// Packets to an address, and those whose destination can't be read.
     #[must_use]
     pub fn to(&self, address: IpAddr) -> Vec<Packet> {
-        self.packets().into_iter().filter(|packet| packet.destination == address).collect()
+        self.packets().into_iter().filter(|packet| packet.may_go_to(address)).collect()
+    }
+
+    /// Sends a marker and waits until the capture has seen it, and with it everything that was sent before.
+    fn prove(&self) -> Result<()> {
+        let begun = Instant::now();
+        let number = self.markers.send()?;
+        loop {
+            let mut seen = self.seen();
+            if let Some(error) = seen.failure.take() {
+                return Err(error).context("a read failed");
+            }
+            ensure!(seen.dropped == 0, "the kernel dropped {} packets", seen.dropped);
+            if seen.markers.contains(&number) {
+                return Ok(());
+            }
+            drop(seen);
+            ensure!(begun.elapsed() < PATIENCE, "marker {number} was not seen");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The packet without its link layer. None where there is nothing to be said about it.
-fn parse(bytes: &[u8]) -> Option<Packet> {
-    let (source, destination, protocol, fragment, payload) = match bytes.first()? >> 4 {
-        4 => {
-            let length = usize::from(bytes.first()? & 0x0f) * 4;
-            let offset = u16::from_be_bytes(at(bytes, 6)?) & 0x1fff;
-            let addresses: ([u8; 4], [u8; 4]) = (at(bytes, 12)?, at(bytes, 16)?);
-            let source = IpAddr::V4(Ipv4Addr::from(addresses.0));
-            let destination = IpAddr::V4(Ipv4Addr::from(addresses.1));
-            (source, destination, *bytes.get(9)?, offset != 0, bytes.get(length..)?)
-        }
-        6 => {
-            let addresses: ([u8; 16], [u8; 16]) = (at(bytes, 8)?, at(bytes, 24)?);
-            let source = IpAddr::V6(Ipv6Addr::from(addresses.0));
-            let destination = IpAddr::V6(Ipv6Addr::from(addresses.1));
-            (source, destination, *bytes.get(6)?, false, bytes.get(40..)?)
-        }
-        _ => return None,
-    };
-    let port = || at(payload, 2).map(u16::from_be_bytes);
-    let content = match protocol {
-        6 if !fragment => Content::Tcp { port: port()?, syn: payload.get(13)? & 0x12 == 0x02 },
-        17 if !fragment => Content::Udp { port: port()? },
-        // Neighbour discovery is how IPv6 finds the next hop, not traffic.
-        58 if matches!(payload.first(), Some(133..=137 | 143)) => return None,
-        0 if matches!(destination, IpAddr::V6(address) if address.is_multicast()) => return None,
-        other => Content::Other(other),
-    };
-    Some(Packet { source, destination, content })
+/// Where markers come from, and where they go: a socket takes them, so that no ICMP error answers.
+struct Markers {
+    sender: UdpSocket,
+    _receiver: UdpSocket,
+    to: SocketAddr,
 }
 
-fn at<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
-    bytes.get(from..from.checked_add(N)?)?.try_into().ok()
+impl Markers {
+    fn bind(namespace: &Namespace, across: &Namespace) -> Result<Self> {
+        let receiver = namespace.enter(|| UdpSocket::bind((site::EDGE.0, 0)))??;
+        let sender = across.enter(|| UdpSocket::bind((site::OUTSIDE.0, 0)))??;
+        let to = receiver.local_addr()?;
+        Ok(Self { sender, _receiver: receiver, to })
+    }
+
+    fn send(&self) -> Result<u64> {
+        /// Distinguishes the markers of all captures of this process.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.sender.send_to(&[&MARKER[..], &number.to_be_bytes()].concat(), self.to)?;
+        Ok(number)
+    }
 }
+
+struct Reader {
+    socket: Socket,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Reader {
+    fn read(&self, wanted: impl Fn() -> bool) {
+        let mut buffer = [0; 256];
+        while wanted() {
+            let read = self.next(&mut buffer);
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            match read {
+                Ok((length, dropped)) => {
+                    seen.dropped = seen.dropped.max(dropped);
+                    match packet::parse(buffer.get(..length).unwrap_or_default()) {
+                        Parsed::Packet(packet) => seen.packets.push(packet),
+                        Parsed::Marker(number) => drop(seen.markers.insert(number)),
+                        Parsed::Neighbours => {}
+                    }
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
+                    _ => {
+                        seen.failure = Some(error);
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// The next packet's length, and how many packets the kernel has dropped so far.
+    fn next(&self, buffer: &mut [u8]) -> std::io::Result<(usize, u32)> {
+        let mut control = nix::cmsg_space!(u32);
+        let (socket, flags) = (self.socket.as_raw_fd(), MsgFlags::empty());
+        let mut parts = [IoSliceMut::new(buffer)];
+        let message = recvmsg::<()>(socket, &mut parts, Some(&mut control), flags)?;
+        let dropped = message.cmsgs()?.find_map(|control| match control {
+            ControlMessageOwned::RxqOvfl(dropped) => Some(dropped),
+            _ => None,
+        });
+        Ok((message.bytes, dropped.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! The three namespaces, their links, and what makes sure that they go away.
 
+use std::fs::Permissions;
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -84,6 +86,7 @@ pub struct Rig {
     /// What is served there, and what was asked.
     pub served: Internet,
     folder: TempDir,
+    envoy_folder: TempDir,
     lifeline: Lifeline,
 }
 
@@ -107,6 +110,10 @@ impl Rig {
             internet,
             served,
             folder: tempfile::tempdir()?,
+            // Envoy's user looks into it.
+            envoy_folder: tempfile::Builder::new()
+                .permissions(Permissions::from_mode(0o755))
+                .tempdir()?,
             lifeline,
         })
     }
@@ -117,9 +124,15 @@ impl Rig {
         self.folder.path()
     }
 
+    /// Where the sidecar puts Envoy's files: a folder of this rig's own.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.envoy_folder.path().join("run")
+    }
+
     /// Watches what arrives on the far side, from now on.
     pub fn capture(&self) -> Result<Capture> {
-        Capture::start(&self.internet)
+        Capture::start(&self.internet, &self.gateway)
     }
 
     /// A program in the sandbox whose system resolver is `resolver`.
@@ -138,8 +151,6 @@ impl Drop for Rig {
     fn drop(&mut self) {
         self.served.stop();
         self.lifeline.cut();
-        // What a killed agent could not take away.
-        drop(std::fs::remove_dir_all(crate::sidecar::run_dir(self)));
     }
 }
 

@@ -104,8 +104,7 @@ impl Sidecar {
         command.args(["--resolver", &site::RESOLVER.to_string()]);
         command.args(["--envoy", &envoy()?.display().to_string()]);
         command.args(["--filter", &filter.display().to_string()]);
-        // Envoy's user must be able to look into it, and a test's own folder is private.
-        command.args(["--run-dir", &run_dir(rig)]);
+        command.args(["--run-dir", &rig.run_dir().display().to_string()]);
         command.args(["--ready-file", &path("ready"), "--status-file", &path("status")]);
         command.args(&setup.arguments);
         let process = Process::start(&command, &folder, "sidecar")?;
@@ -186,12 +185,6 @@ impl Sidecar {
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.process.kill()
     }
-}
-
-/// Where Envoy's files are, for one rig.
-#[must_use]
-pub fn run_dir(rig: &Rig) -> String {
-    format!("/tmp/{}", rig.gateway.name())
 }
 
 /// The resolver that sandboxes are given: any address will do, since the gateway takes all of DNS.

@@ -280,3 +280,34 @@ fn what_lies_behind_a_message_does_not_go_on() {
     let treated = treat(&query, &longer, Treatment::Real, &generation, &Counters::default());
     assert_eq!(treated, Ok(wire));
 }
+
+/// What a client gets of an answer without records and without a SOA.
+fn of_nothing(policy: &str, treatment: Treatment, kind: RecordType) -> Message {
+    let mut query = query(kind, Transport::Udp);
+    query.edns = Some(super::super::query::ClientEdns { payload: 1232, dnssec_ok: false });
+    let mut empty = Message::response(1, OpCode::Query);
+    empty.add_query(hickory_proto::op::Query::query(name("ok.test."), kind));
+    let wire = empty.to_vec().unwrap();
+    let made = treat(&query, &wire, treatment, &generation(policy), &Counters::default()).unwrap();
+    Message::from_vec(&made).unwrap()
+}
+
+#[test]
+fn an_empty_answer_of_any_type_that_is_made_here_has_a_soa() {
+    const ALLOWS: &str = r#"{"allow_internet_access":false,"allow_out":["ok.test"]}"#;
+    for number in [1, 2, 5, 15, 16, 28, 33, 39, 41 + 2, 46, 47, 48, 64, 65, 255, 257] {
+        let kind = RecordType::from(number);
+        for treatment in [Treatment::Virtual, Treatment::Dial] {
+            let answer = of_nothing(ALLOWS, treatment, kind);
+            let soa =
+                answer.authorities.iter().any(|record| record.record_type() == RecordType::SOA);
+            assert!(soa && answer.answers.is_empty(), "{kind} {treatment:?}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_resolver_without_edns_does_not_take_it_from_the_client() {
+    let answer = of_nothing("{}", Treatment::Real, RecordType::A);
+    assert!(answer.edns.is_some(), "{answer}");
+}

@@ -101,3 +101,36 @@ fn behind_a_proxy_that_speaks_the_proxy_protocol_the_address_is_the_one_that_it_
         Ok(())
     });
 }
+
+/// Without the listener filter, a PROXY header is not HTTP: nothing of it is believed, and what follows it is not served.
+#[test]
+fn a_proxy_header_on_a_port_that_does_not_expect_one_ends_the_connection() {
+    /// The signature of version 2, and `PROXY` over TCP for IPv4 with the addresses and ports (HAProxy's
+    /// proxy-protocol.txt, section 2.2).
+    const V2: &[u8] =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\xc6\x33\x64\x01\x15\xb3\x01\xbb";
+    const V1: &[u8] = b"PROXY TCP4 203.0.113.7 198.51.100.1 5555 443\r\n";
+    const V1_UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
+    run(Setup::default(), async |stack| {
+        let sandbox = stack.public_env().await?;
+        let host = sandbox.host(8080);
+        let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        // The request itself is served: what follows is refused for the header alone.
+        let plain = stack.edge().raw(request.as_bytes()).await?;
+        assert!(plain.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&plain));
+        for header in [V1, V1_UNKNOWN, V2] {
+            for edge in [stack.edge(), stack.edge_tls()] {
+                let through = [header, request.as_bytes()].concat();
+                // The connection is reset, or just ends, or the header is called a bad request; by TLS, it is no
+                // handshake: an alert (RFC 8446, section 6).
+                let answer = edge.raw(&through).await.unwrap_or_default();
+                let text = String::from_utf8_lossy(&answer);
+                let is_alert = answer.first() == Some(&21);
+                let refused = answer.is_empty() || is_alert || text.starts_with("HTTP/1.1 400 ");
+                assert!(refused && text.matches("HTTP/1.1").count() <= 1, "{header:?}: {text}");
+                assert!(!text.contains("203.0.113.7"), "{header:?}: {text}");
+            }
+        }
+        Ok(())
+    });
+}

@@ -151,7 +151,7 @@ fn an_agent_that_ends_leaves_nothing_behind() -> Result<()> {
     ensure!(status.success(), "{status}: {}", sidecar.process.output());
     ensure!(!std::path::Path::new(&format!("/proc/{envoy}")).exists(), "Envoy lives on");
     ensure!(!sidecar.says_ready() && sidecar.status().is_none());
-    ensure!(!std::path::Path::new(&sandgate_egress_tests::sidecar::run_dir(&rig)).exists());
+    ensure!(!rig.run_dir().exists());
     let after = state(&rig)?;
     ensure!(after == before, "before: {before:#?}\nafter: {after:#?}");
     let capture = rig.capture()?;

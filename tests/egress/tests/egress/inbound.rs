@@ -100,7 +100,7 @@ fn what_edges_begin_is_no_way_out() -> Result<()> {
 fn the_gateways_own_ports_are_closed_to_the_outside() -> Result<()> {
     let (rig, _sidecar) = rig()?;
     for address in [IpAddr::from(site::OUTSIDE.0), IpAddr::from(site::OUTSIDE.1)] {
-        for port in [15_000, 15_001, 15_002, 15_003, 15_004, 15_053, 15_054] {
+        for port in [15_000, 15_001, 15_002, 15_003, 15_004, 15_005, 15_053, 15_054] {
             refused_at_once(&format!("{address} port {port}"), || {
                 rig.internet.tcp(address, port, b"GET / HTTP/1.1\r\n\r\n")
             })?;

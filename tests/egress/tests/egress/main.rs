@@ -18,6 +18,8 @@ mod denied_addresses;
 mod failures;
 mod hellos;
 mod hidden;
+mod http;
+mod http2;
 mod inbound;
 mod interrupted;
 mod kernel;
@@ -29,12 +31,21 @@ mod off;
 mod open;
 mod operator;
 mod rebinding;
+mod refused;
 mod requests;
+mod retries;
 mod shared;
 mod support;
+mod tails;
 mod tuples;
 mod updates;
 mod words;
+
+// The table that holds for both directions, and HTTP byte by byte.
+#[path = "../../../http/table.rs"]
+mod http_table;
+#[path = "../../../http/wire.rs"]
+mod http_wire;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -45,6 +56,7 @@ fn main() -> std::process::ExitCode {
     }
     support::run(&[
         off::TESTS,
+        refused::TESTS,
         contract::TESTS,
         names::TESTS,
         rebinding::TESTS,
@@ -53,6 +65,10 @@ fn main() -> std::process::ExitCode {
         hellos::TESTS,
         hidden::TESTS,
         requests::TESTS,
+        retries::TESTS,
+        http::TESTS,
+        http2::TESTS,
+        tails::TESTS,
         open::TESTS,
         many::TESTS,
         words::TESTS,

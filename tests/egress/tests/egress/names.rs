@@ -1,6 +1,7 @@
 //! Names as a way out: any protocol reaches an allowed name, and nothing else does.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use sandgate_egress_tests::{Rig, site};
@@ -14,6 +15,7 @@ tests![
     a_name_that_resolves_to_a_forbidden_address_leads_nowhere,
     upper_case_and_a_trailing_dot_are_the_same_name,
     internationalized_names_are_reached_in_their_ascii_form,
+    a_name_that_had_no_address_is_asked_for_again_soon,
 ];
 
 /// The address that the sandbox is told.
@@ -129,5 +131,28 @@ fn internationalized_names_are_reached_in_their_ascii_form() -> Result<()> {
         with(json!({ "allow_internet_access": false, "allow_out": ["xn--bcher-kva.test"] }))?;
     let answer: Value = serde_json::from_str(&curl(&rig, &["http://xn--bcher-kva.test/"])?)?;
     ensure!(answer["host"] == "xn--bcher-kva.test", "{answer}");
+    Ok(())
+}
+
+/// A deployment makes a name a moment after somebody asked for it.
+fn a_name_that_had_no_address_is_asked_for_again_soon() -> Result<()> {
+    /// Envoy's default is a minute.
+    const SOON: Duration = Duration::from_secs(15);
+    let (rig, _sidecar) =
+        with(json!({ "allow_internet_access": false, "allow_out": ["*.ok.test"] }))?;
+    let shared = resolved(&rig, "a.ok.test", "A")?;
+    let ask = || -> Result<String> {
+        let request = b"GET / HTTP/1.1\r\nHost: new.ok.test\r\n\r\n";
+        let spent = rig.sandbox.tcp(shared, site::HTTP_PORT, request)?;
+        spent.outcome.text().with_context(|| format!("{spent:?}"))
+    };
+    let first = ask()?;
+    ensure!(first.contains("EGRESS_UNREACHABLE"), "{first}");
+    rig.served.set_address("new.ok.test.", 60, site::OK)?;
+    let begun = Instant::now();
+    while !ask()?.starts_with("HTTP/1.1 200 ") {
+        ensure!(begun.elapsed() < SOON, "the name is not asked for again");
+        std::thread::sleep(Duration::from_millis(200));
+    }
     Ok(())
 }

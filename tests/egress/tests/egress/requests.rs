@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use sandgate_egress_tests::own::head;
 use sandgate_egress_tests::{Rig, site};
 use serde_json::json;
 
@@ -14,6 +15,9 @@ tests![
     the_second_request_of_a_connection_is_judged_like_the_first,
     nothing_in_a_request_covers_for_another_host,
     requests_arrive_as_they_were_sent,
+    responses_may_have_many_fields,
+    an_upgrade_that_is_answered_as_a_request_arrives_whole,
+    an_offer_to_upgrade_to_tls_is_no_reason_to_refuse,
 ];
 
 /// The rig whose sandbox may reach `ok.test` alone, and the address that stands for it there.
@@ -123,5 +127,84 @@ fn requests_arrive_as_they_were_sent() -> Result<()> {
         ],
     )?;
     ensure!(upgraded.starts_with("HTTP/1.1 101") && upgraded.ends_with("any bytes"), "{upgraded}");
+    Ok(())
+}
+
+/// What a server of the test's own answers, whatever it is asked.
+fn answered(rig: &Rig, request: &str, response: Vec<u8>) -> Result<String> {
+    let server = rig.serve(site::OK, move |mut stream| {
+        let _request = head(&mut stream)?;
+        stream.write_all(&response)?;
+        // It does not close: the response has its own end.
+        drop(head(&mut stream));
+        Ok(())
+    })?;
+    rig.sandbox.enter(|| {
+        let mut stream = TcpStream::connect(server.address())?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.write_all(request.as_bytes())?;
+        let (head, mut body) =
+            head(&mut stream)?.with_context(|| format!("no response: {request}"))?;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length: usize = length.map_or(Ok(0), str::parse)?;
+        while body.len() < length {
+            let mut more = [0; 1024];
+            let read = stream.read(&mut more)?;
+            ensure!(read > 0, "the response has no end: {head}");
+            body.extend_from_slice(&more[..read]);
+        }
+        Ok(head + &String::from_utf8_lossy(&body))
+    })?
+}
+
+fn responses_may_have_many_fields() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "deny_out": ["unrelated.test"] }))?;
+    for count in [120, 900] {
+        let fields: String = (0..count).map(|at| format!("x-field-{at}: {at}\r\n")).collect();
+        let response = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{fields}\r\n");
+        let got = answered(&rig, "GET / HTTP/1.1\r\nHost: ok.test\r\n\r\n", response.into_bytes())?;
+        let last = format!("x-field-{}: ", count - 1);
+        ensure!(got.starts_with("HTTP/1.1 200 ") && got.contains(&last), "{count} fields: {got}");
+    }
+    Ok(())
+}
+
+/// A server that knows no WebSocket answers the request as any other.
+fn an_upgrade_that_is_answered_as_a_request_arrives_whole() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "deny_out": ["unrelated.test"] }))?;
+    for (status, kind) in ["200 OK", "204 No Content", "302 Found", "401 No", "426 No", "503 No"]
+        .into_iter()
+        .flat_map(|status| [(status, "websocket"), (status, "WebSocket"), (status, "tcp")])
+    {
+        let request = format!(
+            "GET /w HTTP/1.1\r\nHost: ok.test\r\nConnection: Upgrade\r\nUpgrade: {kind}\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let body = if status.starts_with("204") { "" } else { "hello" };
+        let length = match body.len() {
+            0 => String::new(),
+            length => format!("content-length: {length}\r\n"),
+        };
+        let response = format!("HTTP/1.1 {status}\r\ncontent-type: text/x\r\n{length}\r\n{body}");
+        let got = answered(&rig, &request, response.into_bytes())?;
+        let starts = got.starts_with(&format!("HTTP/1.1 {status}\r\n"));
+        let whole =
+            got.contains("content-type: text/x\r\n") && got.ends_with(&format!("\r\n\r\n{body}"));
+        ensure!(starts && whole, "{kind}, {status}: {got}");
+    }
+    Ok(())
+}
+
+/// An upgrade to TLS may be ignored, and then nothing is upgraded.
+fn an_offer_to_upgrade_to_tls_is_no_reason_to_refuse() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "deny_out": ["unrelated.test"] }))?;
+    let response = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_vec();
+    for upgrade in ["TLS/1.2", "tls/1.0", "h2c"] {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: ok.test\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n"
+        );
+        let got = answered(&rig, &request, response.clone())?;
+        ensure!(got.starts_with("HTTP/1.1 200 ") && got.ends_with("hello"), "{upgrade}: {got}");
+    }
     Ok(())
 }

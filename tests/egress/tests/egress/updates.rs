@@ -1,11 +1,12 @@
 //! A change of policy, while connections live.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Lines, Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use sandgate_egress_tests::{Rig, Sidecar, site};
 use serde_json::json;
 
@@ -15,6 +16,7 @@ tests![
     connections_that_are_denied_now_are_closed_and_others_go_on,
     what_was_under_way_to_who_is_denied_now_does_not_arrive,
     udp_that_is_denied_now_stops_although_it_is_established,
+    icmp_that_is_denied_now_stops_although_it_is_established,
 ];
 
 /// How soon after a change the connections are closed that it denies: counted from the writing of the policy's
@@ -82,6 +84,7 @@ fn closed_after(rig: &Rig, sidecar: &Sidecar) -> Result<Duration> {
     talks.read_exact(&mut buffer[..10])?;
     // First a name, which nobody's connection shows, then the addresses.
     sidecar.set(&json!({ "deny_out": ["example.com"] }))?;
+    let before = sidecar.until_ready()?;
     let begun = Instant::now();
     sidecar.write(&json!({ "deny_out": ["203.0.113.20", "2001:db8:c::20"] }).to_string())?;
     for stream in [&mut talks, &mut idle] {
@@ -93,6 +96,10 @@ fn closed_after(rig: &Rig, sidecar: &Sidecar) -> Result<Duration> {
     }
     let time = begun.elapsed();
     refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
+    // They are closed before the policy is in force everywhere; `set` would take that one for its own.
+    sidecar.until("at another generation", |status| {
+        (status["generation"].as_u64()? > before && status["ready"] == true).then_some(())
+    })?;
     sidecar.set(&json!({}))?;
     Ok(time)
 }
@@ -138,4 +145,70 @@ fn udp_that_is_denied_now_stops_although_it_is_established() -> Result<()> {
     ensure!(socket.recv(&mut back).is_err(), "a flow that was established goes on");
     ensure!(capture.to(site::OTHER).is_empty(), "it saw {:?}", capture.to(site::OTHER));
     answered_with("other", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")
+}
+
+/// One program pings all the time, with one identifier: to the kernel, that is one flow that is established.
+fn icmp_that_is_denied_now_stops_although_it_is_established() -> Result<()> {
+    let (rig, sidecar) = with(json!({}))?;
+    for (address, denied) in [(site::OTHER, "203.0.113.20"), (site::OTHER6, "2001:db8:c::20")] {
+        let mut pings = Pings::start(&rig, address)?;
+        pings.next_answer()?;
+        sidecar.set(&json!({ "deny_out": [denied] }))?;
+        let capture = rig.capture()?;
+        // Some more are sent, and refused: the same program says so.
+        pings.next_refusal()?;
+        pings.next_refusal()?;
+        ensure!(capture.to(address).is_empty(), "it saw {:?}", capture.to(address));
+        let other = rig.sandbox.ping(site::OK)?;
+        ensure!(other.outcome.is_answered(), "another address: {other:?}");
+        sidecar.set(&json!({}))?;
+    }
+    Ok(())
+}
+
+/// A `ping` that goes on, and says what becomes of each.
+struct Pings {
+    process: Child,
+    said: Lines<BufReader<ChildStdout>>,
+}
+
+impl Pings {
+    fn start(rig: &Rig, address: IpAddr) -> Result<Self> {
+        let mut process = rig
+            .sandbox
+            .command("timeout")
+            // (With a deadline of its own, `ping` ends at the first refusal.)
+            .args(["60", "ping", "-n", "-i", "0.1", &address.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let said = BufReader::new(process.stdout.take().context("it has no output")?).lines();
+        Ok(Self { process, said })
+    }
+
+    fn next_answer(&mut self) -> Result<()> {
+        self.next(|line| line.contains("bytes from"))
+    }
+
+    /// "Packet filtered" by IPv4, "Administratively prohibited" by IPv6.
+    fn next_refusal(&mut self) -> Result<()> {
+        self.next(|line| line.contains("filtered") || line.contains("prohibited"))
+    }
+
+    fn next(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let mut last = String::new();
+        for line in self.said.by_ref() {
+            last = line?;
+            if wanted(&last) {
+                return Ok(());
+            }
+        }
+        bail!("`ping` has ended with: {last}");
+    }
+}
+
+impl Drop for Pings {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
 }

@@ -2,7 +2,9 @@
 
 use sandgate_wasm_host::{Headers, Outcome};
 
-use crate::support::{Egress, OK, WILDCARD, allow_list, deny_list, forwarded, refused};
+use crate::support::{
+    Egress, HTTP, OK, WILDCARD, allow_list, deny_list, destination_of, forwarded, refused,
+};
 
 #[test]
 fn a_request_goes_to_the_address_or_to_the_name_that_was_allowed() {
@@ -108,4 +110,38 @@ fn only_the_probes_own_route_is_answered_as_a_probe() {
     let request = egress.request(&format!("{OK}:80"), Headers::get("ok.test", "/generation"));
     assert_eq!(forwarded(&request), "ok.test:80");
     assert_eq!(egress.probe()["generation"], 1);
+}
+
+#[test]
+fn a_request_line_that_servers_read_differently_goes_nowhere() {
+    let egress = Egress::with(allow_list());
+    for (name, value) in [(":method", "FR@B"), (":method", ""), (":path", "/caf\u{e9}")] {
+        let headers = Headers::get("ok.test", "/").without(name).with(name, value);
+        let request = egress.request(&format!("{OK}:80"), headers);
+        let Outcome::Replied(reply) = request.outcome() else { panic!("{:?}", request.outcome()) };
+        assert_eq!(reply.status, 400, "{name}: {value}");
+        assert!(reply.body.contains(r#""code":"INVALID_REQUEST""#), "{}", reply.body);
+    }
+}
+
+/// Envoy would drop the body of a response that does not upgrade.
+#[test]
+fn a_websocket_handshake_is_no_handshake_to_envoy() {
+    let egress = Egress::with(allow_list());
+    for (protocol, upgrade, expected) in [
+        ("HTTP/1.1", "websocket", " websocket"),
+        ("HTTP/1.1", "WebSocket", " websocket"),
+        ("HTTP/1.1", "tcp", "tcp"),
+        // Its `:protocol` comes from this value.
+        ("HTTP/2", "websocket", "websocket"),
+    ] {
+        let mut attributes = destination_of(&format!("{OK}:80"));
+        attributes.insert("request.protocol".into(), protocol.into());
+        let headers = Headers::get("ok.test", "/").with("upgrade", upgrade);
+        let request = egress.host.request_of(HTTP, 0, headers, attributes);
+        let Outcome::Forwarded(forwarded) = request.outcome() else {
+            panic!("{:?}", request.outcome())
+        };
+        assert_eq!(forwarded.headers.values("upgrade"), [expected], "{protocol}");
+    }
 }

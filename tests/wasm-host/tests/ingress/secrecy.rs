@@ -44,6 +44,9 @@ fn nothing_that_is_written_down_holds_a_secret() {
     gateway.advance_ms(10_000);
     let logs = gateway.host.logs();
     let metrics = gateway.host.metric_names();
+    // Something was written down, everywhere where it is looked for.
+    assert!(!logs.is_empty() && !metrics.is_empty());
+    assert!(streams.iter().any(|stream| stream.property("sandgate_code").is_some()));
     for secret in SECRETS {
         for log in &logs {
             assert!(!log.message.contains(secret), "{log:?}");

@@ -1,0 +1,182 @@
+//! How plain HTTP ends: nobody loses the end of a response, nobody waits for an end that has come, and a refusal is read
+//! also by who is still sending.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use sandgate_egress_tests::own::head;
+use sandgate_egress_tests::{Rig, Setup, Sidecar, site};
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{tests, with, with_setup};
+
+tests![
+    a_reader_that_pauses_gets_the_end_of_a_response,
+    the_end_of_a_websocket_is_seen_at_once,
+    an_early_refusal_of_an_upload_is_read,
+    a_request_that_is_denied_now_ends_at_once,
+];
+
+/// Policy and rig: a rule names a domain, so that plain HTTP is looked at.
+fn rig() -> Result<(Rig, Sidecar)> {
+    with(json!({ "deny_out": ["unrelated.test"] }))
+}
+
+/// A connection that takes little at a time.
+fn connected(rig: &Rig, address: SocketAddr, receives: usize) -> Result<TcpStream> {
+    let stream: TcpStream = rig.sandbox.enter(|| -> Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_recv_buffer_size(receives)?;
+        socket.connect(&address.into())?;
+        Ok(socket.into())
+    })??;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Envoy closes a connection when the response is out, and its client has not read it by then.
+fn a_reader_that_pauses_gets_the_end_of_a_response() -> Result<()> {
+    const WHOLE: usize = 4_000_000;
+    /// Longer than Envoy's default for a connection that it is about to close.
+    const PAUSE: Duration = Duration::from_millis(1300);
+    /// A pause each time that so much has come, over the last part: what is still on its way is in Envoy, and not
+    /// in a kernel, at one of them.
+    const STEP: usize = 40_000;
+    const LAST: usize = 480_000;
+    let setup = Setup::new(json!({ "deny_out": ["unrelated.test"] }));
+    let (rig, _sidecar) = with_setup(&setup.with(&["--tcp-buffer", "131072"]))?;
+    let server = rig.serve(site::OK, |mut stream| {
+        let _request = head(&mut stream)?;
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {WHOLE}\r\n\r\n")?;
+        stream.write_all(&vec![b'x'; WHOLE])?;
+        // The server stays: it is not its end that ends anything.
+        drop(head(&mut stream));
+        Ok(())
+    })?;
+    let mut stream = connected(&rig, server.address(), 8192)?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: ok.test\r\nConnection: close\r\n\r\n")?;
+    let (_, body) = head(&mut stream)?.context("no response")?;
+    let (mut received, mut buffer) = (body.len(), vec![0; 16_384]);
+    let mut next = WHOLE - LAST;
+    while received < WHOLE {
+        if received > next {
+            next += STEP;
+            std::thread::sleep(PAUSE);
+        }
+        let length = stream.read(&mut buffer).with_context(|| format!("after {received}"))?;
+        ensure!(length > 0, "{received} of {WHOLE} bytes came");
+        received += length;
+    }
+    Ok(())
+}
+
+fn the_end_of_a_websocket_is_seen_at_once() -> Result<()> {
+    /// Envoy's default would add a second.
+    const AT_ONCE: Duration = Duration::from_millis(500);
+    let (rig, _sidecar) = rig()?;
+    let server = rig.serve(site::OK, |mut stream| {
+        let _request = head(&mut stream)?;
+        stream.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\x88\x00",
+        )?;
+        Ok(())
+    })?;
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let mut stream = connected(&rig, server.address(), 65_536)?;
+        let begun = Instant::now();
+        stream.write_all(
+            b"GET / HTTP/1.1\r\nHost: ok.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        )?;
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all)?;
+        ensure!(all.ends_with(b"\x88\x00"), "{}", String::from_utf8_lossy(&all));
+        times.push(begun.elapsed());
+    }
+    ensure!(times.iter().any(|time| *time < AT_ONCE), "the end came after {times:?}");
+    Ok(())
+}
+
+/// Whoever is told no before the upload is over sends on for a while, and may be reset for it. The refusal was there before.
+fn an_early_refusal_of_an_upload_is_read() -> Result<()> {
+    let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20", "2001:db8:c::20"] }))?;
+    for policy in [
+        json!({ "deny_out": ["203.0.113.20", "other.test"] }),
+        json!({ "deny_out": ["203.0.113.20"] }),
+    ] {
+        sidecar.set(&policy)?;
+        for size in [100_000, 1_000_000, 20_000_000] {
+            let address = SocketAddr::new(site::OTHER, site::HTTP_PORT);
+            let mut stream = connected(&rig, address, 65_536)?;
+            write!(
+                stream,
+                "POST / HTTP/1.1\r\nHost: other.test\r\nContent-Length: {size}\r\n\r\n"
+            )?;
+            let sent = stream.write_all(&vec![b'x'; size]);
+            if let Err(error) = &sent {
+                let ended = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+                ensure!(ended.contains(&error.kind()), "{size} bytes: {error}");
+            }
+            // As curl and urllib3 do: what came before the end of the connection is read.
+            let mut answer = [0; 1024];
+            let length =
+                stream.read(&mut answer).with_context(|| format!("{size} bytes, {sent:?}"))?;
+            let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+            ensure!(
+                answer.starts_with("HTTP/1.1 403 ") && answer.contains("EGRESS_DENIED"),
+                "{size}: {answer}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A response that goes on, and a policy that denies it: as for connections, see `updates.rs`.
+fn a_request_that_is_denied_now_ends_at_once() -> Result<()> {
+    /// From the writing of the policy's file to what the client sees.
+    const WITHIN: Duration = Duration::from_secs(1);
+    let (rig, sidecar) = rig()?;
+    let server = rig.serve(site::OTHER, |mut stream| {
+        let _request = head(&mut stream)?;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")?;
+        drop(head(&mut stream));
+        Ok(())
+    })?;
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let mut stream = connected(&rig, server.address(), 65_536)?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n")?;
+        let (_, mut body) = head(&mut stream)?.context("no response")?;
+        while !body.ends_with(b"hello\r\n") {
+            let mut more = [0; 64];
+            let length = stream.read(&mut more)?;
+            ensure!(length > 0, "the response ended");
+            body.extend_from_slice(&more[..length]);
+        }
+        let before = sidecar.until_ready()?;
+        let begun = Instant::now();
+        sidecar.write(
+            &json!({ "deny_out": ["unrelated.test", IpAddr::to_string(&site::OTHER)] }).to_string(),
+        )?;
+        let mut rest = Vec::new();
+        let ended = stream.read_to_end(&mut rest);
+        times.push(begun.elapsed());
+        ensure!(
+            ended.is_ok()
+                || ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset),
+            "{ended:?}"
+        );
+        // The policy is in force everywhere before another one is set.
+        sidecar.until("at another generation", |status| {
+            (status["generation"].as_u64()? > before && status["ready"] == true).then_some(())
+        })?;
+        sidecar.set(&json!({ "deny_out": ["unrelated.test"] }))?;
+    }
+    println!("    a live response ended {times:?} after the policy was written");
+    ensure!(times.iter().any(|time| *time <= WITHIN), "ended after {times:?}");
+    Ok(())
+}
