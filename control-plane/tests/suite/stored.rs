@@ -261,7 +261,8 @@ async fn a_projects_write_waits_for_one_write_of_another_project_however_many_th
     // Whether all of them wait by then changes nothing in what is right.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let one = begin(&world, &others.key, "/sandboxes/theirs", 1);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Long enough for a busy machine: this write has to wait, too, before the first one ends.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     drop(release);
     one.join_all().await.pop().unwrap().ok();
     many.join_all().await.into_iter().for_each(|answer| drop(answer.ok()));

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use futures_util::{SinkExt as _, StreamExt as _};
 use sandgate_demo::client::grpc;
 use sandgate_demo::client::websocket::{self, Message, Socket};
+use sandgate_e2e::wait::until;
 use sandgate_e2e::{Setup, run};
 use serde_json::json;
 
@@ -160,7 +161,12 @@ fn a_stream_of_a_port_that_turned_private_ends_with_its_key() {
             .header("access-control-request-method", "PUT")
             .stream(futures_util::stream::pending::<bytes::Bytes>());
         let preflight = tokio::spawn(call.send());
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        // The app has it: seven sockets and one more request are in flight.
+        until("the preflight is forwarded", SOON, async || {
+            let active = stack.envoy().stat("cluster.sandbox_h1.upstream_rq_active$").await?;
+            Ok((active >= 8).then_some(()))
+        })
+        .await?;
 
         stack.owner.expose(stack.api(), &sandbox, &[8080, 3000], false).await?;
         assert_closed(anonymous, "its port turned private").await?;

@@ -126,8 +126,9 @@ fn an_app_answers_with_many_header_fields() {
         assert!(head.starts_with("HTTP/1.1 200 "), "{head:.100}");
         // What is beyond every sense has a bound.
         for path in ["/1100/1", "/110/1000"] {
-            let (head, _) = http1(stack, &app.host(), path, &[]).await?;
+            let (head, body) = http1(stack, &app.host(), path, &[]).await?;
             assert!(head.starts_with("HTTP/1.1 502 "), "{path}: {head:.100}");
+            assert!(body.contains("UPSTREAM_INVALID"), "{path}: {body}");
         }
         Ok(())
     });

@@ -64,7 +64,9 @@ async fn silent_connections(
 /// Streams without a byte end after 1 s where memory or connections are short, not after 15 s.
 fn impatient(text: &str) -> String {
     let of_streams = "HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: ";
-    text.replace(&format!("{of_streams}15s"), &format!("{of_streams}1s"))
+    let normal = format!("{of_streams}15s");
+    assert!(text.contains(&normal));
+    text.replace(&normal, &format!("{of_streams}1s"))
 }
 
 /// Bytes that Envoy has allocated.

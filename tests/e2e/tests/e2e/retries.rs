@@ -85,7 +85,7 @@ fn requests_with_a_safe_method_are_sent_again_once() {
     run(Setup::default(), async |stack| {
         let (server, host) = closing_server(stack).await?;
         for protocol in [Protocol::Http1, Protocol::H2c] {
-            for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+            for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE] {
                 let mut connection = stack.edge().connect(protocol).await?;
                 for number in 0..15 {
                     let path = format!("/{protocol:?}/{number}");
@@ -95,7 +95,7 @@ fn requests_with_a_safe_method_are_sent_again_once() {
                 }
             }
         }
-        for method in ["GET", "HEAD", "OPTIONS"] {
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE"] {
             let counts = server.counts(method);
             assert_eq!(counts.len(), 30);
             assert!(counts.contains(&2), "no {method} was lost, so nothing was tested");

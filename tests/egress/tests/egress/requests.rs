@@ -166,6 +166,10 @@ fn responses_may_have_many_fields() -> Result<()> {
         let last = format!("x-field-{}: ", count - 1);
         ensure!(got.starts_with("HTTP/1.1 200 ") && got.contains(&last), "{count} fields: {got}");
     }
+    let fields: String = (0..1_100).map(|at| format!("x-field-{at}: {at}\r\n")).collect();
+    let response = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{fields}\r\n");
+    let got = answered(&rig, "GET / HTTP/1.1\r\nHost: ok.test\r\n\r\n", response.into_bytes())?;
+    ensure!(got.starts_with("HTTP/1.1 502 ") && got.contains("EGRESS_INVALID"), "{got}");
     Ok(())
 }
 
