@@ -6,6 +6,8 @@
 
 pub(crate) mod names;
 
+use std::collections::BTreeSet;
+
 use crate::config::IngressConfig;
 use crate::context::{ORGANIZATION_HEADER, PROJECT_HEADER};
 use crate::cookie::{settable, without_secrets};
@@ -45,14 +47,16 @@ pub fn clean_request(
     caller: Option<&Caller>,
 ) -> Vec<HeaderChange> {
     let mut changes = Vec::new();
+    let mut removed = BTreeSet::new();
     for (name, value) in head.fields() {
         let folded = Name::new(name);
         // By the name as it came: `x_forwarded_for` is not what Envoy has set.
         let claimed = CLAIMS.have(&folded) && !SET_BY_ENVOY.contains(&name);
         if INTERNAL.have(&folded) || claimed || is_secret(&folded, value, config, used) {
-            remove(name, &mut changes);
+            removed.insert(name);
         }
     }
+    changes.extend(removed.into_iter().map(removal));
     if let Some(rest) = without_secrets(head, |value| is_bare_secret(value, config, used)) {
         changes.push(HeaderChange::Remove("cookie".into()));
         if !rest.is_empty() {
@@ -80,12 +84,8 @@ fn names_more(value: &[u8]) -> bool {
     items.filter(|item| !item.is_empty()).any(|item| !item.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Adds the removal of a name, once.
-fn remove(name: &str, changes: &mut Vec<HeaderChange>) {
-    let is_it = |change: &HeaderChange| matches!(change, HeaderChange::Remove(n) if n == name);
-    if !changes.iter().any(is_it) {
-        changes.push(HeaderChange::Remove(name.to_owned()));
-    }
+fn removal(name: &str) -> HeaderChange {
+    HeaderChange::Remove(name.to_owned())
 }
 
 /// What to change in the trailers of a request: nothing in there was verified, and nothing in there
@@ -115,13 +115,10 @@ pub fn clean_response_trailers(trailers: Head<'_>) -> Vec<HeaderChange> {
 
 /// Removes every field that is forbidden.
 fn removals(head: Head<'_>, forbidden: impl Fn(&Name, &[u8]) -> bool) -> Vec<HeaderChange> {
-    let mut changes = Vec::new();
-    for (name, value) in head.fields() {
-        if forbidden(&Name::new(name), value) {
-            remove(name, &mut changes);
-        }
-    }
-    changes
+    let fields = head.fields().filter(|(name, value)| forbidden(&Name::new(name), value));
+    // Each name once, however many fields have it. A sandbox chooses how many names there are.
+    let names: BTreeSet<&str> = fields.map(|(name, _)| name).collect();
+    names.into_iter().map(removal).collect()
 }
 
 fn is_secret(name: &Name, value: &[u8], config: &IngressConfig, used: Option<&Credential>) -> bool {

@@ -39,10 +39,17 @@ impl Client {
 /// What is known of the traffic of one stream.
 #[derive(Clone, Copy, Debug)]
 struct Activity {
-    /// Bytes that had been sent in both directions when they were last counted.
-    bytes: u64,
-    /// Since when the count has not changed, in milliseconds.
-    silent_since: u64,
+    /// Bytes that had been sent in both directions when they were last counted, if ever.
+    bytes: Option<u64>,
+    /// Since when the count has not changed, in milliseconds; without a count, when the stream began.
+    since: u64,
+}
+
+impl Activity {
+    /// How long nothing was sent, as far as is known: a stream may have been busy before its first count.
+    fn silent_ms(&self, now: u64) -> u64 {
+        self.bytes.map_or(0, |_| now.saturating_sub(self.since))
+    }
 }
 
 /// The streams that hold places, by client.
@@ -55,7 +62,7 @@ pub struct Places {
 impl Places {
     /// A stream takes a place.
     pub fn take(&mut self, client: Client, stream: u32, now: u64) {
-        let activity = Activity { bytes: 0, silent_since: now };
+        let activity = Activity { bytes: None, since: now };
         if self.clients.entry(client).or_default().insert(stream, activity).is_none() {
             self.taken = self.taken.saturating_add(1);
         }
@@ -77,9 +84,9 @@ impl Places {
     pub fn note_bytes(&mut self, client: Client, stream: u32, bytes: u64, now: u64) {
         let streams = self.clients.get_mut(&client);
         if let Some(activity) = streams.and_then(|streams| streams.get_mut(&stream))
-            && activity.bytes != bytes
+            && activity.bytes != Some(bytes)
         {
-            *activity = Activity { bytes, silent_since: now };
+            *activity = Activity { bytes: Some(bytes), since: now };
         }
     }
 
@@ -95,8 +102,10 @@ impl Places {
         let own = held(newcomer);
         let candidates = self.clients.iter().filter(|(_, streams)| streams.len() >= own);
         let candidates = candidates.filter_map(|(_, streams)| {
-            let (stream, activity) = streams.iter().min_by_key(|(_, it)| it.silent_since)?;
-            let silent_ms = now.saturating_sub(activity.silent_since);
+            let oldest = std::cmp::Reverse;
+            let (stream, activity) =
+                streams.iter().max_by_key(|(_, it)| (it.silent_ms(now), oldest(it.since)))?;
+            let silent_ms = activity.silent_ms(now);
             let is_silent = silence_ms.is_some_and(|limit| silent_ms >= limit);
             let gives_way = streams.len() >= own.saturating_add(2) || is_silent;
             gives_way.then_some((streams.len(), silent_ms, *stream))

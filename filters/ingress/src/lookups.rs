@@ -49,8 +49,21 @@ pub(crate) struct Flight {
     /// What it is about changed while it was under way: its answer may tell of before.
     pub(crate) outdated: bool,
     body: Option<Vec<u8>>,
+    /// Which line it waits in, or is counted in.
+    line: LineKind,
     /// Who asked it first.
     client: Client,
+}
+
+/// Lookups of one kind don't take the places of another kind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum LineKind {
+    /// Of requests that wait.
+    Request,
+    /// Of live streams that are judged again. A flood of requests must not delay a revocation.
+    LiveStream,
+    /// The control plane holds resumes for long.
+    Resume,
 }
 
 /// Who asks a question, for the order in which questions are sent.
@@ -58,7 +71,7 @@ pub(crate) struct Flight {
 pub(crate) enum Asker {
     /// A request that waits, of this client.
     Request(Client),
-    /// A live stream that is judged again. It asks another time if no question can be sent at once.
+    /// A live stream that is judged again.
     LiveStream,
 }
 
@@ -75,7 +88,8 @@ pub(crate) enum Fact {
 pub(crate) struct Lookups {
     flights: BTreeMap<Key, Flight>,
     sent: BTreeMap<u32, Key>,
-    lookups: Line,
+    requests: Line,
+    live_streams: Line,
     resumes: Line,
     failures: u32,
     silent_until: u64,
@@ -87,11 +101,14 @@ struct Line {
     sent: BTreeMap<Client, usize>,
     /// Questions of this kind that may be under way at once.
     capacity: usize,
+    /// The client whose question was sent last. Of clients with equally many under way, the next one
+    /// behind it is served, so that none of them is passed over for its address.
+    served: Option<Client>,
 }
 
 impl Line {
     fn new(capacity: usize) -> Self {
-        Self { unsent: BTreeMap::new(), sent: BTreeMap::new(), capacity }
+        Self { unsent: BTreeMap::new(), sent: BTreeMap::new(), capacity, served: None }
     }
 
     fn is_full(&self) -> bool {
@@ -113,7 +130,10 @@ impl Line {
             return None;
         }
         let under_way = |client: &Client| self.sent.get(client).copied().unwrap_or(0);
-        let client = *self.unsent.keys().min_by_key(|client| under_way(client))?;
+        let is_passed = |client: &Client| Some(*client) <= self.served;
+        let client =
+            *self.unsent.keys().min_by_key(|client| (under_way(client), is_passed(client)))?;
+        self.served = Some(client);
         let queue = self.unsent.get_mut(&client)?;
         let key = queue.pop_front();
         if queue.is_empty() {
@@ -152,23 +172,24 @@ impl Lookups {
         Self {
             flights: BTreeMap::new(),
             sent: BTreeMap::new(),
-            // Resumes are held for long: they must not take the places of lookups, nor the reverse.
-            lookups: Line::new(capacity),
+            requests: Line::new(capacity),
+            live_streams: Line::new(capacity),
             resumes: Line::new(capacity),
             failures: 0,
             silent_until: 0,
         }
     }
 
-    fn line(&mut self, key: &Key) -> &mut Line {
-        match key {
-            Key::Resume { .. } => &mut self.resumes,
-            Key::Caller(_) | Key::Sandbox(_) => &mut self.lookups,
+    fn line(&mut self, kind: LineKind) -> &mut Line {
+        match kind {
+            LineKind::Request => &mut self.requests,
+            LineKind::LiveStream => &mut self.live_streams,
+            LineKind::Resume => &mut self.resumes,
         }
     }
 
     /// Has `stream` wait for the answer to `key`; false when it can't be asked now. How many requests
-    /// may wait bounds how many questions there are.
+    /// may wait, and how many streams are live, bounds how many questions there are.
     pub(crate) fn ask(
         &mut self,
         key: &Key,
@@ -177,17 +198,20 @@ impl Lookups {
         asker: Asker,
         now: u64,
     ) -> bool {
+        let (line, client) = match (key, asker) {
+            (Key::Resume { .. }, Asker::Request(client)) => (LineKind::Resume, client),
+            (_, Asker::Request(client)) => (LineKind::Request, client),
+            (_, Asker::LiveStream) => (LineKind::LiveStream, Client::Unknown),
+        };
         if let Some(flight) = self.flights.get_mut(key) {
             if flight.waiters.last() != Some(&stream) {
                 flight.waiters.push(stream);
             }
+            if asker == Asker::LiveStream {
+                self.hasten(key);
+            }
             return true;
         }
-        let client = match asker {
-            Asker::Request(client) => client,
-            Asker::LiveStream if self.line(key).is_full() => return false,
-            Asker::LiveStream => Client::Unknown,
-        };
         if now < self.silent_until {
             return false;
         }
@@ -203,18 +227,31 @@ impl Lookups {
         };
         self.flights.insert(
             key.clone(),
-            Flight { waiters: vec![stream], asked_at: now, outdated: false, body, client },
+            Flight { waiters: vec![stream], asked_at: now, outdated: false, body, line, client },
         );
-        self.line(key).add(client, key.clone());
+        self.line(line).add(client, key.clone());
         true
+    }
+
+    /// Moves a question that was not sent yet into the line of live streams.
+    fn hasten(&mut self, key: &Key) {
+        let Some((line, client)) = self.flights.get(key).map(|it| (it.line, it.client)) else {
+            return;
+        };
+        if line != LineKind::LiveStream && self.line(line).withdraw(client, key) {
+            self.live_streams.add(Client::Unknown, key.clone());
+            if let Some(flight) = self.flights.get_mut(key) {
+                (flight.line, flight.client) = (LineKind::LiveStream, Client::Unknown);
+            }
+        }
     }
 
     /// Stops having `stream` wait: it has ended.
     pub(crate) fn leave(&mut self, key: &Key, stream: u32) {
         let Some(flight) = self.flights.get_mut(key) else { return };
         flight.waiters.retain(|waiter| *waiter != stream);
-        let (is_forsaken, client) = (flight.waiters.is_empty(), flight.client);
-        if is_forsaken && self.line(key).withdraw(client, key) {
+        let (is_forsaken, line, client) = (flight.waiters.is_empty(), flight.line, flight.client);
+        if is_forsaken && self.line(line).withdraw(client, key) {
             self.flights.remove(key);
         }
     }
@@ -225,7 +262,7 @@ impl Lookups {
 
     /// Whether something can be sent now.
     pub(crate) fn can_send(&self) -> bool {
-        self.lookups.can_send() || self.resumes.can_send()
+        self.live_streams.can_send() || self.requests.can_send() || self.resumes.can_send()
     }
 
     /// Marks the questions that were sent before a change which `concerns` them: an answer that
@@ -242,7 +279,7 @@ impl Lookups {
     /// not be sent, as failed.
     pub(crate) fn send(&mut self, config: &IngressConfig, now: u64) -> Vec<(Key, Flight)> {
         let mut failed = Vec::new();
-        while let Some(key) = self.lookups.next().or_else(|| self.resumes.next()) {
+        while let Some(key) = self.next() {
             let Some(flight) = self.flights.get_mut(&key) else { continue };
             flight.asked_at = now;
             let body = flight.body.take();
@@ -256,10 +293,15 @@ impl Lookups {
         failed
     }
 
+    fn next(&mut self) -> Option<Key> {
+        let live_stream = self.live_streams.next();
+        live_stream.or_else(|| self.requests.next()).or_else(|| self.resumes.next())
+    }
+
     /// A question that was sent, or should have been, is over.
     fn end(&mut self, key: &Key) -> Option<Flight> {
         let flight = self.flights.remove(key)?;
-        self.line(key).done(flight.client);
+        self.line(flight.line).done(flight.client);
         Some(flight)
     }
 

@@ -60,15 +60,22 @@ pub fn decide_again(
         Ok(Decision::AnswerPreflight { .. } | Decision::MakeRoom(_) | Decision::Deny(_)) => {
             Standing::Ended(Ended::NotPermitted)
         }
-        Err(denial) => refused(denial, facts),
+        Err(denial) => refused(denial, permit, facts),
     }
 }
 
-fn refused(denial: Denial, facts: &Facts<'_>) -> Standing {
+fn refused(denial: Denial, permit: &Permit, facts: &Facts<'_>) -> Standing {
     let cannot_ask = match denial {
         Denial::SandboxUpstreamError => *facts.sandbox == Known::CannotAsk,
         Denial::AuthServiceUnavailable => *facts.caller == Known::CannotAsk,
         _ => false,
     };
-    if cannot_ask { Standing::Unknown } else { Standing::Ended(Ended::NotPermitted) }
+    // That the credential has expired is known without an answer.
+    let expiry = permit.caller().and_then(|caller| caller.expires_at);
+    let has_expired = expiry.is_some_and(|expiry| facts.now >= expiry);
+    if cannot_ask && !has_expired {
+        Standing::Unknown
+    } else {
+        Standing::Ended(Ended::NotPermitted)
+    }
 }

@@ -89,7 +89,7 @@ fn a_client_that_pauses_near_the_end_of_a_response_gets_all_of_it() {
 #[test]
 fn a_client_that_never_reads_is_disconnected() {
     let change = |text: &str| {
-        let minutes = "int_value: 900000";
+        let minutes = "int_value: 300000";
         assert_eq!(text.matches(minutes).count(), 1);
         small_buffers(&text.replace(minutes, "int_value: 2000"))
     };

@@ -119,9 +119,10 @@ fn a_client_that_does_not_read_holds_a_bounded_amount() {
     });
 }
 
-/// Whether somebody else's request is served. A busy machine gets three attempts.
+/// Whether somebody else's request is served. A client on a busy machine tries again for some seconds.
 async fn is_served(stack: &Stack, sandbox: &Sandbox, protocol: Protocol) -> Result<bool> {
-    for _ in 0..3 {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(10) {
         let call = stack.edge().get(&sandbox.host(8080), "/health").over(protocol);
         let answer = call.bearer(stack.key()).send();
         match tokio::time::timeout(Duration::from_secs(5), answer).await {
@@ -129,6 +130,7 @@ async fn is_served(stack: &Stack, sandbox: &Sandbox, protocol: Protocol) -> Resu
             Ok(Ok(answer)) => ensure!(!answer.text().contains("OVERLOADED"), "refused"),
             Ok(Err(_)) | Err(_) => {}
         }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(false)
 }
@@ -154,7 +156,7 @@ async fn others_are_served(
 
 #[test]
 fn streams_that_nobody_reads_are_reset_before_others_notice() {
-    const HEAP: u64 = 128 << 20;
+    const HEAP: u64 = 192 << 20;
     let limits = json!({ "requests_per_sandbox": 10_000, "waiters": 10_000 });
     run(Setup { heap: HEAP, limits, ..Setup::default() }, async |stack| {
         let (attacker, other) = two_sandboxes(stack).await?;

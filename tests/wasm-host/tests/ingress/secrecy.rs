@@ -46,7 +46,7 @@ fn nothing_that_is_written_down_holds_a_secret() {
     let metrics = gateway.host.metric_names();
     // Something was written down, everywhere where it is looked for.
     assert!(!logs.is_empty() && !metrics.is_empty());
-    assert!(streams.iter().any(|stream| stream.property("sandgate_code").is_some()));
+    assert!(streams.iter().any(|stream| stream.property("sandgate_decision").is_some()));
     for secret in SECRETS {
         for log in &logs {
             assert!(!log.message.contains(secret), "{log:?}");
