@@ -76,6 +76,17 @@ fn bytes_end_a_silence_and_their_absence_does_not() {
     assert_eq!(places.give_way(client(2), 70_000, SILENCE), None);
 }
 
+/// Streams are counted only where places are few. Until then a busy stream looks like a silent one.
+#[test]
+fn a_stream_whose_bytes_were_never_counted_is_not_silent() {
+    let mut places = Places::default();
+    places.take(client(1), 0, 0);
+    assert_eq!(places.give_way(client(2), 900_000, SILENCE), None);
+    places.note_bytes(client(1), 0, 5, 900_000);
+    assert_eq!(places.give_way(client(2), 900_000, SILENCE), None);
+    assert_eq!(places.give_way(client(2), 900_000 + SILENCE_MS, SILENCE), Some(0));
+}
+
 #[test]
 fn a_place_that_was_left_gives_nothing_up() {
     let mut places = places(&[(1, &[0, 0, 0])]);

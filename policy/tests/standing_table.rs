@@ -33,6 +33,10 @@ fn public() -> World {
     World::new().public()
 }
 
+fn expiring() -> World {
+    private().by(|caller| caller.expires_at = Some(NOW + 60))
+}
+
 fn keyed() -> Req {
     Req::get(APP).bearer(KEY)
 }
@@ -59,6 +63,8 @@ fn preflight(origin: &str) -> Req {
 #[test_case(keyed(), private(), private().with(|s| { s.state = SandboxState::Snapshotting; s.generation = 8; }) => "moved"; "a snapshot is taken elsewhere")]
 #[test_case(keyed(), private(), World { sandbox: Known::CannotAsk, ..private() } => "unknown"; "the sandbox can't be asked for")]
 #[test_case(keyed(), public(), World { caller: Known::CannotAsk, ..private() } => "unknown"; "the caller can't be asked for")]
+#[test_case(keyed(), expiring(), World { caller: Known::CannotAsk, now: NOW + 60, ..private() } => "not permitted"; "a caller that can't be asked for, whose key has expired")]
+#[test_case(keyed(), expiring(), World { caller: Known::CannotAsk, now: NOW + 59, ..private() } => "unknown"; "a caller that can't be asked for, whose key is about to expire")]
 #[test_case(keyed(), private(), World { in_flight: in_flight(9, 9, 9), ..private() } => "rests on key_1"; "a busy sandbox")]
 fn what_becomes_of_a_live_stream(request: Req, was: World, is: World) -> String {
     standing(&request, &was, &is)

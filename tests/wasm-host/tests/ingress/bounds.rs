@@ -54,6 +54,24 @@ fn a_flood_of_one_clients_lookups_delays_others_by_one_answer() {
 }
 
 #[test]
+fn client_addresses_take_turns_whatever_their_order() {
+    let gateway = Gateway::with_limits(json!({"lookups_in_flight": 2}));
+    gateway.passes(to(8080, "shop"));
+    gateway.fleet().delay = Duration::from_millis(100);
+    // As many addresses in front as may ask at once, and more; each has more than one question.
+    let mut flood = Vec::new();
+    for number in 0..60 {
+        let client = format!("192.0.2.{}", 1 + number % 20);
+        flood.push(from(&gateway, &client, to(8080, &format!("unknown-{number}"))));
+    }
+    let honest = from(&gateway, "198.51.100.1", with_key(8080, "my-env"));
+    // One turn of all addresses for the sandbox, and another one for the caller.
+    gateway.advance_ms(2_500);
+    forwarded(&honest);
+    assert!(flood.iter().any(is_pending));
+}
+
+#[test]
 fn a_client_that_takes_all_places_to_wait_makes_room_for_others() {
     let gateway = Gateway::with_limits(json!({"waiters": 20, "requests_per_sandbox": 1_000}));
     gateway.passes(to(8080, "shop"));

@@ -1,11 +1,15 @@
 //! Streams that were permitted and would not be any more are closed.
 
+use std::time::Duration;
+
 use sandgate_policy::gateway::SandboxState;
 use sandgate_wasm_host::{Headers, Outcome, Stream};
+use serde_json::json;
 
 use crate::support::fleet::Health;
 use crate::support::{
-    Gateway, KEY, MY_ENV, PAT, SHOP, bearer, forwarded, in_project, to, websocket, with_key,
+    Gateway, KEY, MY_ENV, PAT, SHOP, bearer, forwarded, in_project, is_pending, to, websocket,
+    with_key,
 };
 
 /// A WebSocket that has been answered, on a gateway whose feed runs.
@@ -44,6 +48,21 @@ fn when_a_port_is_unexposed_its_streams_are_closed_and_others_are_not() {
     }
     let reason = on_8080.property("sandgate_decision").unwrap_or_default();
     assert!(reason.starts_with("closed"), "access logs say why: {reason}");
+}
+
+/// Requests that wait for lookups must not keep a stream from being judged.
+#[test]
+fn a_flood_of_lookups_does_not_keep_a_revoked_caller() {
+    let gateway = Gateway::with_limits(json!({"lookups_in_flight": 10}));
+    gateway.passes(with_key(8080, "my-env"));
+    let stream = open(&gateway, with_key(9501, "my-env"));
+    gateway.fleet().delay = Duration::from_millis(300);
+    let flood: Vec<_> =
+        (0..400).map(|number| gateway.send(to(8080, &format!("unknown-{number}")))).collect();
+    gateway.fleet().revoke(KEY);
+    gateway.advance_ms(SOON_MS);
+    assert_eq!(stream.outcome(), Outcome::Reset);
+    assert!(flood.iter().any(is_pending), "the flood is over");
 }
 
 #[test]
