@@ -21,7 +21,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The file.
 pub(super) struct Reserve {
     path: PathBuf,
-    failed: Mutex<Option<Instant>>,
+    failed: Mutex<Option<Failed>>,
+}
+
+/// When the file could last not be made.
+struct Failed {
+    at: Instant,
+    is_full: bool,
+}
+
+impl Failed {
+    fn answer(&self) -> Result<(), StoreError> {
+        if self.is_full { Err(StoreError::DiskFull) } else { Ok(()) }
+    }
 }
 
 impl Reserve {
@@ -42,21 +54,19 @@ impl Reserve {
             return Ok(());
         }
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if failed.is_some_and(|at| at.elapsed() < PAUSE) {
-            return Err(StoreError::DiskFull);
+        if let Some(failed) = failed.as_ref().filter(|failed| failed.at.elapsed() < PAUSE) {
+            return failed.answer();
         }
-        match self.make() {
-            Ok(()) => *failed = None,
-            Err(error) if is_full(&error) => {
-                *failed = Some(Instant::now());
-                return Err(StoreError::DiskFull);
-            }
-            Err(error) => {
-                let path = self.path.display();
-                tracing::warn!(%path, %error, "no space can be reserved for a full disk");
-            }
+        let Err(error) = self.make() else {
+            *failed = None;
+            return Ok(());
+        };
+        let is_full = is_full(&error);
+        if !is_full {
+            let path = self.path.display();
+            tracing::warn!(%path, %error, "no space can be reserved for a full disk");
         }
-        Ok(())
+        failed.insert(Failed { at: Instant::now(), is_full }).answer()
     }
 
     /// Removes the file. Says whether there was one.
@@ -111,5 +121,17 @@ mod tests {
         fs::write(&file, "half").unwrap();
         reserve.keep().unwrap();
         assert!(reserve.is_there());
+    }
+
+    #[test]
+    fn where_it_cant_be_made_the_store_is_written_without_it_and_it_is_not_tried_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let reserve = Reserve::of(&dir.path().join("x.db"));
+        let file = dir.path().join("x.db-reserve");
+        fs::create_dir(&file).unwrap();
+        reserve.keep().unwrap();
+        fs::remove_dir(&file).unwrap();
+        reserve.keep().unwrap();
+        assert!(!file.exists(), "a second has not passed");
     }
 }
