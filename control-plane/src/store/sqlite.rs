@@ -88,7 +88,8 @@ impl SqliteStore {
     /// Runs a transaction that may make the store grow. It is refused while the disk is full.
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         self.reserve.keep()?;
-        self.transact(work).map_err(|error| match &error {
+        let grown = self.take_space_for_log(&lock(&self.writer));
+        grown.and_then(|()| self.transact(work)).map_err(|error| match &error {
             StoreError::Unavailable(source) if code(source.as_ref()) == Some(DiskFull) => {
                 StoreError::DiskFull
             }
@@ -97,12 +98,20 @@ impl SqliteStore {
     }
 
     /// Runs a transaction that takes access away, or writes down what has happened already. On a full
-    /// disk it uses what is reserved, and `work` is done again.
+    /// disk `work` is done again: over what the log has written already, and if that is not possible
+    /// with what is reserved. So many such transactions don't use up the reserve.
     fn write_on_full_disk<T>(&self, work: impl Fn(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        match self.transact(&work) {
-            Err(error) if may_be_full(&error) && self.reserve.release() => self.transact(&work),
-            done => done,
+        let is_full = |done: &Result<T>| done.as_ref().is_err_and(may_be_full);
+        let mut done = self.transact(&work);
+        if is_full(&done) && self.reuse_log() {
+            done = self.transact(&work);
         }
+        if is_full(&done) && self.reserve.release() {
+            // First of all, what is released lets the database take up what is in the log.
+            self.reuse_log();
+            done = self.transact(&work);
+        }
+        done
     }
 
     /// Runs a transaction. It begins as a writer: a reader that turns writer half-way could fail.
@@ -112,6 +121,8 @@ impl SqliteStore {
         let value = work(&transaction)?;
         transaction.commit()?;
         self.bound_log(&writer);
+        // What was written stays written. The next transaction that makes the store grow tries again.
+        let _ = self.take_space_for_log(&writer);
         Ok(value)
     }
 

@@ -20,13 +20,14 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    fn mounted_at(path: &Path) -> Self {
+    fn mounted_at(path: &Path, mib: u32) -> Self {
         fs::create_dir(path).unwrap();
         // The mount lives as long as the shell, which ends with its input.
-        let script = "mount -t tmpfs -o size=4m none \"$0\" && echo mounted && read -r _";
+        let script = "mount -t tmpfs -o size=$1m none \"$0\" && echo mounted && read -r _";
         let mut holder = Command::new("unshare")
             .args(["--map-root-user", "--mount", "sh", "-c", script])
             .arg(path)
+            .arg(mib.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -61,10 +62,10 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A store on a small disk, with a project and two keys.
-fn place() -> (Place, SmallDisk, String, [Value; 2]) {
+/// A store on a disk of this size, with a project and two keys.
+fn place(mib: u32) -> (Place, SmallDisk, String, [Value; 2]) {
     let mut place = Place::new();
-    let disk = SmallDisk::mounted_at(&place.path("disk"));
+    let disk = SmallDisk::mounted_at(&place.path("disk"), mib);
     place.data = disk.path.join("data");
     place.inside = Some(disk.holder.id());
     let (project, key) = place.furnish();
@@ -74,7 +75,7 @@ fn place() -> (Place, SmallDisk, String, [Value; 2]) {
 
 #[test]
 fn a_key_can_be_revoked_while_the_disk_is_full_and_nothing_that_grows_is_taken() {
-    let (place, disk, project, keys) = place();
+    let (place, disk, project, keys) = place(4);
     disk.fill();
     let id = |key: &Value| key["id"].as_str().unwrap().to_owned();
     for key in &keys {
@@ -95,7 +96,7 @@ fn a_key_can_be_revoked_while_the_disk_is_full_and_nothing_that_grows_is_taken()
 
 #[tokio::test]
 async fn a_server_on_a_full_disk_closes_ports_deletes_and_hears_of_revoked_keys() {
-    let (place, disk, _, [key, other]) = place();
+    let (place, disk, _, [key, other]) = place(4);
     let secret = |key: &Value| key["secret"].as_str().unwrap().to_owned();
     let (mine, other_secret) = (secret(&key), secret(&other));
     let served = Served::start(place.serve_command());
@@ -124,4 +125,33 @@ async fn a_server_on_a_full_disk_closes_ports_deletes_and_hears_of_revoked_keys(
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn what_owners_and_visitors_do_on_a_full_disk_leaves_room_to_revoke() {
+    const SANDBOXES: u32 = 30;
+    let (place, disk, _, [key, other]) = place(12);
+    let mine = key["secret"].as_str().unwrap();
+    let served = Served::start(place.serve_command());
+    let call = async |method: &str, path: String| served.call(mine, method, &path, json!({})).await;
+    for n in 0..SANDBOXES {
+        let body = json!({ "name": format!("env-{n}"), "exposed_ports": [3000] });
+        assert_eq!(served.call(mine, "POST", "/sandboxes", body).await.0, 200);
+    }
+    disk.fill();
+    let log = disk.seen_from_outside().join("data/sandgate.db-wal");
+    let written = fs::metadata(log).unwrap().len();
+    assert!(written < 3_000_000, "{written} bytes: it would begin anew by itself");
+    for n in 0..SANDBOXES {
+        let (status, answer) = call("POST", format!("/sandboxes/env-{n}/suspend")).await;
+        assert_eq!(status, 200, "{n}: {answer}");
+        let (status, answer) = call("POST", format!("/sandboxes/env-{n}/resume")).await;
+        assert_eq!(status, 503, "{n}: {answer}");
+    }
+    for n in 0..SANDBOXES {
+        let (status, answer) = call("DELETE", format!("/sandboxes/env-{n}")).await;
+        assert_eq!(status, 200, "{n}: {answer}");
+    }
+    let revoked = place.manage(&["keys", "revoke", other["id"].as_str().unwrap()]);
+    assert!(revoked["revoked_at"].is_number(), "{revoked}");
 }

@@ -78,7 +78,8 @@ impl Reserve {
         removed
     }
 
-    fn is_there(&self) -> bool {
+    /// Whether nothing of the reserve is used.
+    pub(super) fn is_there(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|file| file.len() == SIZE as u64)
     }
 

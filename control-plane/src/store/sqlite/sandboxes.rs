@@ -182,7 +182,7 @@ impl Sandboxes for SqliteStore {
         step: Transition,
         now: Timestamp,
     ) -> Result<Option<Committed<Stepped>>> {
-        self.write_on_full_disk(|tx| {
+        let change = |tx: &Transaction<'_>| {
             let found = find(tx, &id.to_ref())?;
             let Some(before) = found.filter(|sandbox| from.contains(&sandbox.state)) else {
                 return Ok(None);
@@ -234,7 +234,10 @@ impl Sandboxes for SqliteStore {
             )?;
             let sandbox = require(tx, id)?;
             Ok(Some(Committed { value: Stepped { sandbox, displaced }, revision }))
-        })
+        };
+        // Whoever may reach a sandbox can resume it, and what resumes it can wait for room.
+        let resumes = step == Transition::Pending && from.contains(&SandboxState::Suspended);
+        if resumes { self.write(change) } else { self.write_on_full_disk(change) }
     }
 
     fn terminate_sandbox(

@@ -4,7 +4,7 @@ use std::fs;
 
 use rusqlite::Connection;
 
-use super::{SqliteStore, audit, connect, lock};
+use super::{SqliteStore, audit, connect, lock, unsigned};
 use crate::model::Timestamp;
 use crate::store::{Result, Upkeep};
 
@@ -13,6 +13,9 @@ use crate::store::{Result, Upkeep};
 pub(super) const LOG_KEPT: i64 = 4 * 1_024 * 1_024;
 /// Bytes at which the log is made to begin anew. Readers that overlap without end would let it grow.
 const LOG_MAX: u64 = 16 * 1_024 * 1_024;
+/// Bytes that the database's file may lack for what is in the log. On a full disk the file takes them
+/// from the reserve, which must be larger by what one transaction adds.
+const LACKING_MAX: u64 = 256 * 1_024;
 /// Free pages that stay in the database: what is written next needs them.
 const FREE_PAGES_KEPT: i64 = 256;
 /// Free pages that one step gives back.
@@ -21,10 +24,12 @@ const FREED_AT_ONCE: i64 = 256;
 impl Upkeep for SqliteStore {
     fn prune_audit(&self, now: Timestamp) -> Result<bool> {
         let end = now.minus(self.limits.audit_age);
-        self.transact(|tx| audit::prune(tx, end))
+        // What is removed is written to the log first. The reserve is not there for that.
+        self.write(|tx| audit::prune(tx, end))
     }
 
     fn give_back_space(&self) -> Result<bool> {
+        self.reserve.keep()?;
         let writer = lock(&self.writer);
         let free: i64 = writer.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
         if free <= FREE_PAGES_KEPT {
@@ -63,6 +68,29 @@ impl SqliteStore {
             tracing::warn!(%error, "the write-ahead log of the store could not be shortened");
         }
     }
+    /// Makes the database's file take its space while there is some. Without space for what is in the
+    /// log, the log can't begin anew. While the reserve is gone the log is taken up each time: it must
+    /// not grow into the space that the database may need.
+    ///
+    /// # Errors
+    /// The disk is full, or the store can't be written.
+    pub(super) fn take_space_for_log(&self, writer: &Connection) -> Result<()> {
+        let number = |pragma| writer.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+        let size = unsigned(number("page_count")?)? * unsigned(number("page_size")?)?;
+        let taken = fs::metadata(&self.path).map_or(0, |file| file.len());
+        if size.saturating_sub(taken) > LACKING_MAX || !self.reserve.is_there() {
+            writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the next transaction write over the log from its beginning. The log's file stays as long
+    /// as it is: on a full disk another program could take what it gives back. Says whether it did.
+    pub(super) fn reuse_log(&self) -> bool {
+        let writer = lock(&self.writer);
+        let busy = writer.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0));
+        busy.is_ok_and(|busy: i64| busy == 0)
+    }
 }
 
 fn begin_log_anew(connection: &Connection) -> Result<()> {
@@ -74,6 +102,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::store::StoreError;
 
     /// Writes 8 MB and takes them away again.
     fn write_and_remove(path: &Path) {
@@ -131,5 +160,18 @@ mod tests {
             })
             .unwrap();
         assert!(fs::metadata(&log).unwrap().len() < LOG_MAX);
+    }
+
+    #[test]
+    fn the_space_that_is_there_to_revoke_with_is_not_used_to_make_the_files_small() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("s.db")).unwrap();
+        let reserve = dir.path().join("s.db-reserve");
+        fs::remove_file(&reserve).unwrap();
+        // Whoever writes to this file is told that the disk is full.
+        std::os::unix::fs::symlink("/dev/full", &reserve).unwrap();
+        let full = |done| matches!(done, Err(StoreError::DiskFull));
+        assert!(full(store.prune_audit(Timestamp::now())));
+        assert!(full(store.give_back_space()));
     }
 }
