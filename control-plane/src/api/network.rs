@@ -15,7 +15,7 @@ const MAX_POLICY: usize = 64 * 1_024;
 pub enum PublicPorts {
     /// Yes: the answer warns of it.
     Allowed,
-    /// The change must be confirmed, by a patch that is about the flag alone.
+    /// The change must be confirmed, by a patch that does not name `exposed_ports`.
     Confirmed,
 }
 

@@ -49,7 +49,8 @@ pub(super) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = EgressKind::None)]
     egress: EgressKind,
     /// What happens where a change makes ports public that needed a credential: `allow` warns in the
-    /// answer, `confirm` refuses it unless the change sets `allow_unauthenticated_access` alone
+    /// answer, `confirm` refuses it unless the change sets `allow_unauthenticated_access` and does not
+    /// name `exposed_ports`
     #[arg(long, value_enum, default_value_t = PublicKind::Allow)]
     public_ports: PublicKind,
     #[command(flatten)]
