@@ -17,6 +17,8 @@ ARG BASE=debian:trixie-slim@sha256:3a39a0592364683e6bab97937b72cad5a8fa6dcbbee90
 FROM ${ENVOY_IMAGE} AS envoy
 
 FROM ${BASE}
+# The check runs in BASE, and nothing of Envoy's image but its program is used. A BASE of your own that is
+# named by a tag checks itself: for it, the check finds a mistake and stops no attack.
 # Images that only this machine has, have no digest in their name: UNPINNED=yes takes them.
 ARG ENVOY_IMAGE
 ARG BASE
