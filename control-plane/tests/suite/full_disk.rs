@@ -155,3 +155,38 @@ async fn what_owners_and_visitors_do_on_a_full_disk_leaves_room_to_revoke() {
     let revoked = place.manage(&["keys", "revoke", other["id"].as_str().unwrap()]);
     assert!(revoked["revoked_at"].is_number(), "{revoked}");
 }
+
+#[tokio::test]
+async fn a_store_that_filled_the_disk_itself_leaves_room_to_revoke() {
+    let (place, _disk, _, [key, other]) = place(4);
+    let mine = key["secret"].as_str().unwrap();
+    let mut command = place.serve_command();
+    command.args(["--egress", "enforced"]);
+    let served = Served::start(command);
+    let long = "x".repeat(50);
+    let policy: Vec<_> = (0..1_000).map(|n| format!("{n}.{long}.example")).collect();
+    let mut names = Vec::new();
+    loop {
+        let name = format!("env-{}", names.len());
+        let body = json!({ "name": name, "exposed_ports": [3000] });
+        let (mut status, mut answer) = served.call(mine, "POST", "/sandboxes", body).await;
+        if status == 200 {
+            let body = json!({ "network": { "allow_out": policy } });
+            let path = format!("/sandboxes/{name}");
+            (status, answer) = served.call(mine, "PATCH", &path, body).await;
+            names.push(name);
+        }
+        if status != 200 {
+            assert_eq!((status, &answer["code"]), (503, &json!("STORE_FULL")), "{answer}");
+            break;
+        }
+    }
+    assert!(names.len() > 10, "{names:?}");
+    for name in &names {
+        let path = format!("/sandboxes/{name}/suspend");
+        let (status, answer) = served.call(mine, "POST", &path, Value::Null).await;
+        assert_eq!(status, 200, "{name}: {answer}");
+    }
+    let revoked = place.manage(&["keys", "revoke", other["id"].as_str().unwrap()]);
+    assert!(revoked["revoked_at"].is_number(), "{revoked}");
+}
