@@ -1,6 +1,7 @@
 //! What is denied can be understood: a line names the rule, a number counts all of it, and neither grows
 //! with what a sandbox does.
 
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -164,7 +165,11 @@ fn a_flood_of_denied_connections_is_a_few_lines_and_an_exact_number() -> Result<
             let address = SocketAddr::new(site::OTHER, site::BANNER_PORT);
             let connected = TcpStream::connect_timeout(&address, Duration::from_secs(5));
             let mut byte = [0];
-            let read = connected.and_then(|mut stream| std::io::Read::read(&mut stream, &mut byte));
+            let read = connected.and_then(|mut stream| {
+                // What is no HTTP is reset at once; Envoy waits for a silent client to show HTTP.
+                stream.write_all(b"SSH-2.0-flood\r\n")?;
+                stream.read(&mut byte)
+            });
             ensure!(read.is_err(), "{read:?}");
         }
         Ok(())
