@@ -17,20 +17,22 @@ DEFAULT = {"allow_internet_access": True, "allow_out": [], "deny_out": []}
 OK, OTHER, EXAMPLE = (f"https://{name}/" for name in SITES)
 KNOWN = {port: f"example.com:{port}:{SITES['example.com']}" for port in (80, 443)}
 
-# What has to come of requests: how they end, and their options and URL.
+# What has to come of requests: how they end, and their options and URL. Plain HTTP that a policy denies gets a
+# response that names the rule ("denied"); TLS is reset ("refused").
 OPEN = [
     *(("answered", url) for url in (OK, OTHER, EXAMPLE, f"http://{PUBLIC}/")),
-    ("refused", f"http://{PRIVATE}/"),
+    ("denied", f"http://{PRIVATE}/"),
 ]
 # The same for a network.
 OFF = {"allow_internet_access": False}, [
     ("no such name", OK),
-    *(("refused", f"{scheme}://{address}/") for scheme in ("http", "https") for address in (PRIVATE, PUBLIC, SITES["ok.test"])),
+    *((how, f"{scheme}://{address}/") for how, scheme in (("denied", "http"), ("refused", "https"))
+      for address in (PRIVATE, PUBLIC, SITES["ok.test"])),
 ]
 LISTED = {"allow_internet_access": False, "allow_out": ["10.0.0.0/8", "8.8.8.8"]}, [
     *(("answered", f"{scheme}://{address}/") for scheme in ("http", "https") for address in (PRIVATE, PUBLIC)),
     ("no such name", OK),
-    ("refused", f"http://{SITES['ok.test']}/"),
+    ("denied", f"http://{SITES['ok.test']}/"),
 ]
 NAMED = {"allow_internet_access": False, "allow_out": ["ok.test"]}, [
     ("answered", OK),
@@ -48,7 +50,7 @@ DENIED = {"deny_out": ["example.com"]}, [
 ]
 DENIED_ADDRESSES = {"deny_out": ["203.0.113.64/26", "8.8.8.8"]}, [
     ("refused", EXAMPLE),
-    ("refused", f"http://{PUBLIC}/"),
+    ("denied", f"http://{PUBLIC}/"),
     ("answered", OTHER),
 ]
 
@@ -132,13 +134,13 @@ class PythonSdkEgressTest(Networks, unittest.TestCase):
 
         with outbound.sidecar(sandbox):
             self.fares(OPEN)
-            changed({"allow_internet_access": False}, ("refused", ok), ("refused", other))
+            changed({"allow_internet_access": False}, ("denied", ok), ("denied", other))
             changed({"allow_internet_access": False, "allow_out": [SITES["ok.test"]]}, ("answered", ok))
-            self.fares([("refused", other)])
-            changed({"deny_out": [SITES["ok.test"]]}, ("refused", ok), ("answered", other))
+            self.fares([("denied", other)])
+            changed({"deny_out": [SITES["ok.test"]]}, ("denied", ok), ("answered", other))
             changed(None, ("answered", ok))
             self.client.delete(sandbox)
-            world.eventually(lambda: fetch(ok).how == "refused", "a sandbox that is gone has no way out", 60)
+            world.eventually(lambda: fetch(ok).how == "denied", "a sandbox that is gone has no way out", 60)
 
     def test_an_entry_that_is_none_is_refused_and_the_policy_stays(self):
         sandbox = self.create(f"net-{random.randrange(10**9)}", deny_out=["example.com"])
