@@ -112,7 +112,7 @@ fn banner_after(rig: &Rig) -> Result<Duration> {
     Ok(shortest)
 }
 
-/// Issue 4: not delayed by inspection where the policy names no domain, and by at most 300 ms otherwise. Names
+/// Not delayed by inspection where the policy names no domain, and by at most 300 ms otherwise. Names
 /// are waited for 150 ms; the best of several is compared, so that a busy machine does not count.
 fn who_speaks_first_is_not_waited_for() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
