@@ -9,7 +9,7 @@
 //! 3. [`policy`]: both of them, compiled for fast lookups, with the [`denied_addresses`] that the
 //!    agent knows. [`policy::Policy::decide`] is the only function that creates a
 //!    [`verdict::Permit`].
-//! 4. [`request_line`]: which plain HTTP requests are refused, whatever the policy says.
+//! 4. [`crate::request_line`]: which plain HTTP requests are refused, whatever the policy says.
 //! 5. [`facts`]: the facts of a connection: its original destination and the names that it shows.
 //! 6. [`verdict`]: where it may go, or the [`rule`] that forbids it.
 //! 7. [`query`] and [`address_rules`]: the same policy for DNS, and for what has no names.
@@ -43,7 +43,6 @@ pub mod operator;
 pub mod policy;
 pub mod query;
 mod ranges;
-pub mod request_line;
 pub mod rule;
 pub mod verdict;
 

@@ -13,6 +13,7 @@ use crate::gateway::{Identity, Sandbox, SandboxState};
 use crate::head::Head;
 use crate::host::{Host, Port, SandboxRef};
 use crate::origin::{is_forgeable, is_preflight};
+use crate::request_line;
 
 mod standing;
 
@@ -54,12 +55,9 @@ impl Request {
     /// # Errors
     /// A [`Denial`] when the host is not understood, or routing headers are duplicated or malformed.
     pub fn parse(head: Head<'_>, config: &IngressConfig) -> Result<Self, Denial> {
-        // No URI has such bytes (RFC 3986, section 2). Envoy refuses them over HTTP/1.1, but not over HTTP/2.
-        if !head.first(":path").unwrap_or_default().is_ascii() {
-            return Err(Denial::InvalidRequest(
-                "percent-encode the bytes outside ASCII in the path",
-            ));
-        }
+        // Envoy refuses such a path over HTTP/1.1, but not over HTTP/2.
+        request_line::check_path(head.first(":path").unwrap_or_default())
+            .map_err(|invalid| Denial::InvalidRequest(invalid.advice()))?;
         let authority = head
             .single(":authority")
             .map_err(|_| Denial::InvalidRequest("the Host header stands more than once"))?

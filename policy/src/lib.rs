@@ -2,7 +2,7 @@
 //!
 //! The way of a request into a sandbox, each step a module:
 //!
-//! 1. [`host`]: the authority, parsed once into what it names.
+//! 1. [`request_line`]: which requests are refused for their method or path. [`host`]: the authority, parsed once into what it names.
 //! 2. [`credential`]: the one credential of the request, in its [`context`].
 //! 3. [`cache`]: what may still be believed of sandbox and caller.
 //! 4. [`ingress`]: [`ingress::decide`], the only maker of a [`ingress::Permit`].
@@ -29,5 +29,6 @@ pub mod ingress;
 pub mod origin;
 pub mod places;
 pub mod recipient;
+pub mod request_line;
 pub mod response;
 pub mod websocket;

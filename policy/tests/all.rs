@@ -20,6 +20,7 @@ mod oracle;
 mod origin_table;
 mod places;
 mod properties;
+mod request_line;
 mod response_table;
 mod standing_table;
 mod support;

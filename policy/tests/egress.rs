@@ -12,7 +12,6 @@ mod global;
 mod properties;
 mod queries;
 mod reference;
-mod request_line;
 
 use std::net::IpAddr;
 

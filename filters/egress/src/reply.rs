@@ -2,7 +2,7 @@
 
 use sandgate_hostcalls::{Result, stream};
 use sandgate_policy::egress::Rule;
-use sandgate_policy::egress::request_line::InvalidLine;
+use sandgate_policy::request_line::InvalidLine;
 use serde_json::{Value, json};
 
 use crate::vm::{self, Protocol};

@@ -6,8 +6,8 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use sandgate_hostcalls::stream::{self, Direction, Headers};
 use sandgate_hostcalls::{Result, property};
-use sandgate_policy::egress::request_line::{self, InvalidLine};
 use sandgate_policy::egress::{NameFact, Permit, Route, Rule, Verdict};
+use sandgate_policy::request_line::{self, InvalidLine};
 
 use crate::live::{Facts, LiveStream};
 use crate::vm::{self, Protocol};

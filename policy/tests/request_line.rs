@@ -1,6 +1,6 @@
 //! Which request lines go nowhere, by HTTP/1.1 and HTTP/2 alike.
 
-use sandgate_policy::egress::request_line::{InvalidLine, check};
+use sandgate_policy::request_line::{InvalidLine, check};
 use test_case::test_case;
 
 #[test_case("GET", "/a/b?c=d&e", Ok(()); "an ordinary one")]

@@ -1,7 +1,7 @@
-//! What a request line may hold, whatever the destination. Envoy's parsers of HTTP/1.1 and HTTP/2 differ in it, and a server
-//! may read such a line in another way than they do.
+//! Which methods and paths are refused, in both directions and whatever a policy says. Envoy's parsers of HTTP/1.1 and
+//! HTTP/2 differ in what they take, and a server may read such a request line in another way than they do.
 
-/// Why a request goes nowhere.
+/// What is wrong with a request line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InvalidLine {
     /// The method is no token (RFC 9110, section 9.1).
@@ -11,7 +11,7 @@ pub enum InvalidLine {
 }
 
 impl InvalidLine {
-    /// What to do about it.
+    /// A sentence for the client.
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self {
@@ -32,5 +32,13 @@ pub fn check(method: &[u8], path: &[u8]) -> Result<(), InvalidLine> {
     if method.is_empty() || !method.iter().all(is_token) {
         return Err(InvalidLine::Method);
     }
+    check_path(path)
+}
+
+/// Whether a request with this path may be sent on.
+///
+/// # Errors
+/// [`InvalidLine::Path`].
+pub fn check_path(path: &[u8]) -> Result<(), InvalidLine> {
     if path.is_ascii() { Ok(()) } else { Err(InvalidLine::Path) }
 }
