@@ -243,6 +243,14 @@ pub struct Caller {
     pub expires_at: Option<u64>,
 }
 
+impl Caller {
+    /// Whether the credential has expired. `now` is in seconds since the Unix epoch.
+    #[must_use]
+    pub fn is_expired(&self, now: u64) -> bool {
+        self.expires_at.is_some_and(|expiry| now >= expiry)
+    }
+}
+
 impl Permit {
     /// Canonical id of the sandbox.
     #[must_use]

@@ -58,8 +58,7 @@ impl LiveStream {
     }
 
     pub(crate) fn is_expired(&self, unix_seconds: u64) -> bool {
-        let expiry = self.permit.caller().and_then(|caller| caller.expires_at);
-        expiry.is_some_and(|expiry| unix_seconds >= expiry)
+        self.permit.caller().is_some_and(|caller| caller.is_expired(unix_seconds))
     }
 }
 

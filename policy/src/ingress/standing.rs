@@ -71,8 +71,7 @@ fn refused(denial: Denial, permit: &Permit, facts: &Facts<'_>) -> Standing {
         _ => false,
     };
     // That the credential has expired is known without an answer.
-    let expiry = permit.caller().and_then(|caller| caller.expires_at);
-    let has_expired = expiry.is_some_and(|expiry| facts.now >= expiry);
+    let has_expired = permit.caller().is_some_and(|caller| caller.is_expired(facts.now));
     if cannot_ask && !has_expired {
         Standing::Unknown
     } else {
