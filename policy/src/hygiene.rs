@@ -46,27 +46,20 @@ pub fn clean_request(
     used: Option<&Credential>,
     caller: Option<&Caller>,
 ) -> Vec<HeaderChange> {
-    let mut changes = Vec::new();
-    let mut removed = BTreeSet::new();
-    for (name, value) in head.fields() {
-        let folded = Name::new(name);
-        // By the name as it came: `x_forwarded_for` is not what Envoy has set.
-        let claimed = CLAIMS.have(&folded) && !SET_BY_ENVOY.contains(&name);
-        if INTERNAL.have(&folded) || claimed || is_secret(&folded, value, config, used) {
-            removed.insert(name);
-        }
-    }
-    changes.extend(removed.into_iter().map(removal));
+    let mut changes = removals(head, |name, value| {
+        INTERNAL.have(name)
+            || (CLAIMS.have(name) && !SET_BY_ENVOY.contains(&name.as_it_came()))
+            || is_secret(name, value, config, used)
+    });
     if let Some(rest) = without_secrets(head, |value| is_bare_secret(value, config, used)) {
         changes.push(HeaderChange::Remove("cookie".into()));
         if !rest.is_empty() {
             changes.push(HeaderChange::Add("cookie".into(), rest));
         }
     }
-    // A proxy in the sandbox drops what `Connection` names: it must not name what was just verified,
-    // and Envoy, which drops such headers itself, leaves the list of an upgrade as it is.
-    if head.first("upgrade").is_some() && head.all("connection").any(names_more) {
-        changes.push(HeaderChange::Set("connection".into(), b"Upgrade".to_vec()));
+    // A proxy in the sandbox drops what `Connection` names, which must not be what was just verified.
+    if head.first("upgrade").is_some() {
+        changes.extend(reduce_connection(head));
     }
     if let Some(caller) = caller {
         let mut set = |name: &str, value: &str| {
@@ -78,14 +71,15 @@ pub fn clean_request(
     changes
 }
 
-/// Whether a `Connection` header names more than the upgrade itself.
-fn names_more(value: &[u8]) -> bool {
-    let items = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
-    items.filter(|item| !item.is_empty()).any(|item| !item.eq_ignore_ascii_case(b"upgrade"))
-}
-
-fn removal(name: &str) -> HeaderChange {
-    HeaderChange::Remove(name.to_owned())
+/// Reduces the `Connection` of an upgrade to the upgrade itself, where it names more. The next proxy removes the
+/// fields that `Connection` names. Envoy removes the header from all other requests and responses.
+pub(crate) fn reduce_connection(head: Head<'_>) -> Option<HeaderChange> {
+    let names_more = |value: &[u8]| {
+        let items = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+        items.filter(|item| !item.is_empty()).any(|item| !item.eq_ignore_ascii_case(b"upgrade"))
+    };
+    let set = || HeaderChange::Set("connection".into(), b"Upgrade".to_vec());
+    head.all("connection").any(names_more).then(set)
 }
 
 /// What to change in the trailers of a request: nothing in there was verified, and nothing in there
@@ -96,13 +90,12 @@ pub fn clean_request_trailers(
     config: &IngressConfig,
     used: Option<&Credential>,
 ) -> Vec<HeaderChange> {
-    let forbidden = |name: &Name, value: &[u8]| {
+    removals(trailers, |name, value| {
         INTERNAL.have(name)
             || CLAIMS.have(name)
             || NOT_IN_TRAILERS.have(name)
             || is_secret(name, value, config, used)
-    };
-    removals(trailers, forbidden)
+    })
 }
 
 /// What to change in the trailers of a response.
@@ -114,14 +107,19 @@ pub fn clean_response_trailers(trailers: Head<'_>) -> Vec<HeaderChange> {
 }
 
 /// Removes every field that is forbidden.
-fn removals(head: Head<'_>, forbidden: impl Fn(&Name, &[u8]) -> bool) -> Vec<HeaderChange> {
+fn removals(head: Head<'_>, forbidden: impl Fn(&Name<'_>, &[u8]) -> bool) -> Vec<HeaderChange> {
     let fields = head.fields().filter(|(name, value)| forbidden(&Name::new(name), value));
     // Each name once, however many fields have it. A sandbox chooses how many names there are.
     let names: BTreeSet<&str> = fields.map(|(name, _)| name).collect();
-    names.into_iter().map(removal).collect()
+    names.into_iter().map(|name| HeaderChange::Remove(name.to_owned())).collect()
 }
 
-fn is_secret(name: &Name, value: &[u8], config: &IngressConfig, used: Option<&Credential>) -> bool {
+fn is_secret(
+    name: &Name<'_>,
+    value: &[u8],
+    config: &IngressConfig,
+    used: Option<&Credential>,
+) -> bool {
     let in_bearer =
         |used: &Credential| matches!(used.place(), Place::PlatformBearer | Place::OtherBearer);
     let token = bearer_token(value).unwrap_or(value).trim_ascii();

@@ -2,7 +2,7 @@
 
 use crate::denial::{Denial, InvalidResponse};
 use crate::head::Head;
-use crate::hygiene::{HeaderChange, clean_response};
+use crate::hygiene::{HeaderChange, clean_response, reduce_connection};
 
 /// A status that the gateway passes on.
 ///
@@ -90,10 +90,8 @@ fn invalid(response: Head<'_>, exchange: &Exchange) -> Option<InvalidResponse> {
 
 fn changes(response: Head<'_>, exchange: &Exchange) -> Vec<HeaderChange> {
     let mut changes = clean_response(response, &exchange.authority);
-    // Envoy removes `Connection`, except from a 101. What it names is removed by a proxy in front.
-    let names_more = |value: &[u8]| !value.trim_ascii().eq_ignore_ascii_case(b"upgrade");
-    if response.first(":status") == Some(b"101") && response.all("connection").any(names_more) {
-        changes.push(HeaderChange::Set("connection".into(), b"Upgrade".to_vec()));
+    if response.first(":status") == Some(b"101") {
+        changes.extend(reduce_connection(response));
     }
     changes
 }

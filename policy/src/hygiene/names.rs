@@ -10,27 +10,32 @@ const COMPARED: usize = 40;
 /// A header name as a CGI-style server reads it, in lower case and with `-` as the separator.
 ///
 /// It lives on the stack: each header of each request is compared, so a comparison must not allocate.
-pub(crate) struct Name {
+pub(crate) struct Name<'a> {
+    raw: &'a str,
     folded: [u8; COMPARED],
-    length: usize,
 }
 
-impl Name {
-    pub(crate) fn new(name: &str) -> Self {
+impl<'a> Name<'a> {
+    pub(crate) fn new(name: &'a str) -> Self {
         let mut folded = [0; COMPARED];
         for (slot, byte) in folded.iter_mut().zip(name.bytes()) {
             *slot = if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
         }
-        Self { folded, length: name.len() }
+        Self { raw: name, folded }
+    }
+
+    /// The name in its own spelling.
+    pub(crate) fn as_it_came(&self) -> &'a str {
+        self.raw
     }
 
     /// The compared bytes.
     fn start(&self) -> &[u8] {
-        self.folded.get(..self.length).unwrap_or(&self.folded)
+        self.folded.get(..self.raw.len()).unwrap_or(&self.folded)
     }
 
     pub(crate) fn is(&self, listed: &str) -> bool {
-        self.length == listed.len() && self.start() == listed.as_bytes()
+        self.raw.len() == listed.len() && self.start() == listed.as_bytes()
     }
 }
 
@@ -43,7 +48,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn have(&self, name: &Name) -> bool {
+    pub(crate) fn have(&self, name: &Name<'_>) -> bool {
         let start = name.start();
         self.prefixes.iter().any(|prefix| start.starts_with(prefix.as_bytes()))
             || self.exact.iter().any(|exact| name.is(exact))
@@ -60,7 +65,8 @@ pub(crate) const INTERNAL: Names = Names {
 pub(crate) const INTERNAL_TO_API: Names =
     Names { exact: &[], prefixes: &["x-envoy-", "x-sandgate-"] };
 
-/// The two headers of [`CLAIMS`] that Envoy itself sets in a request, in the spelling that it uses.
+/// The two headers of [`CLAIMS`] that Envoy itself sets in a request, in Envoy's spelling. In any other spelling
+/// (`x_forwarded_for`), a client has set them.
 pub(crate) const SET_BY_ENVOY: [&str; 2] = ["x-forwarded-for", "x-forwarded-proto"];
 
 /// What proxies and delivery networks tell apps of the client: its address, scheme, host, certificate. A
@@ -70,7 +76,7 @@ pub(crate) const CLAIMS: Names = Names {
         // RFC 7239, and its unregistered relatives.
         "forwarded",
         "x-forwarded",
-        // Client addresses, as web frameworks and common code look for them.
+        // The fields in which web frameworks look for the client's address.
         "ali-cdn-real-ip",
         "cf-connecting-ip",
         "cf-connecting-ipv6",
@@ -98,14 +104,14 @@ pub(crate) const CLAIMS: Names = Names {
         "x-remote-addr",
         "x-remote-ip",
         "x-vercel-forwarded-for",
-        // Schemes.
+        // The fields in which proxies say whether the client used TLS.
         "cf-visitor",
         "cloudfront-forwarded-proto",
         "front-end-https",
         "x-arr-ssl",
         "x-scheme",
         "x-url-scheme",
-        // Certificates: RFC 9440, and a well-known proxy's.
+        // The client's certificate: RFC 9440, and a proxy that names it otherwise.
         "client-cert",
         "client-cert-chain",
         "x-arr-clientcert",
@@ -146,7 +152,7 @@ pub(crate) const STEERING: Names = Names {
 /// that merges trailers into headers would let it replace what was checked.
 pub(crate) const NOT_IN_TRAILERS: Names = Names {
     exact: &[
-        // Message framing, and what belongs to one connection.
+        // These delimit the message, or are about one connection.
         "connection",
         "content-length",
         "http2-settings",
@@ -155,22 +161,22 @@ pub(crate) const NOT_IN_TRAILERS: Names = Names {
         "trailer",
         "transfer-encoding",
         "upgrade",
-        // Routing.
+        // These decide where a request goes.
         "host",
         "max-forwards",
-        // Request modifiers, conditions among them (see the prefixes).
+        // These change what a request asks for. The prefixes have the conditions (`if-`).
         "cache-control",
         "expect",
         "origin",
         "pragma",
         "range",
-        // Authentication.
+        // These carry credentials, or ask for them.
         "authentication-info",
         "authorization",
         "cookie",
         "set-cookie",
         "www-authenticate",
-        // Response control.
+        // These tell a client or a cache what to do with a response.
         "age",
         "date",
         "expires",
@@ -178,7 +184,7 @@ pub(crate) const NOT_IN_TRAILERS: Names = Names {
         "retry-after",
         "vary",
         "warning",
-        // Content format.
+        // These say how to read the content.
         "content-encoding",
         "content-range",
         "content-type",
