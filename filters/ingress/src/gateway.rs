@@ -28,7 +28,7 @@ use crate::live::{Live, LiveStream};
 use crate::lookups::{self, Fact, Flight, Key, Lookups};
 use crate::metrics::{Asked, Metrics};
 use crate::reply;
-use crate::waiting::{Judged, Verdict, Waiting};
+use crate::waiting::{Verdict, Waiting};
 
 /// Ticks between two looks at live streams.
 const TICKS_PER_PATROL: u32 = 10;
@@ -359,32 +359,6 @@ impl Gateway {
         for _ in 0..READY_PER_TURN {
             let Some(id) = self.ready.pop_first() else { break };
             self.proceed(id, now);
-        }
-    }
-
-    /// Judges a live stream again, and closes it if it would not be permitted any more.
-    fn judge(&mut self, id: u32, now: Now) {
-        let ended = match self.rejudge(id, now) {
-            Judged::NotYet => return,
-            Judged::GoesOn => None,
-            Judged::Ends(why) => Some(why),
-        };
-        self.live.acquit(id);
-        let Some(why) = ended else { return };
-        // It is over for us now, though the host tells of its end only later.
-        self.live.remove(id);
-        self.close(id, why.code());
-    }
-
-    /// Closes a live stream that counts no more. The root is the effective context, before and after.
-    fn close(&mut self, id: u32, code: &str) {
-        if stream::make_effective(id).is_ok() {
-            apply::record(code);
-            self.metrics.stream_closed();
-            if stream::reset().is_err() {
-                self.metrics.host_error();
-            }
-            self.back_to_root();
         }
     }
 

@@ -2,12 +2,15 @@
 //!
 //! The way of a request:
 //!
-//! 1. `stream`: its head is parsed ([`sandgate_policy::ingress::Request`]).
-//! 2. `gateway`: what must be known comes from the caches, or the request waits while
-//!    `lookups` asks the control plane once for all that wait for the same.
-//! 3. `policy` decides; `apply` carries the decision out, and `response` judges what the sandbox answers.
-//!    Where all places are taken, `crowding` has another request give way.
-//! 4. `feed` hears of changes, so that caches forget and live streams are judged again.
+//! 1. `stream` and `root` receive the callbacks of the proxy and hand them to `gateway`, which parses the head
+//!    of the request ([`sandgate_policy::ingress::Request`]).
+//! 2. `waiting`: the request waits for what `resolve` can't find in the caches. `lookups` asks the control
+//!    plane once for all requests that need the same answer, and `resume` has a sandbox resumed.
+//! 3. `policy` decides, and `apply` or `reply` carries the decision out. If all places are taken, `crowding`
+//!    makes room.
+//! 4. `response` judges and cleans what the sandbox responds.
+//! 5. `live` holds the forwarded streams. `feed` receives changes, which invalidate cache entries, and
+//!    `judging` then judges the streams again.
 //!
 //! One VM is one Envoy worker thread: nothing here is shared between threads. Nothing that a client
 //! sends may trap the VM, since a trap hangs every request that is paused in it.
@@ -17,11 +20,14 @@ mod clock;
 mod crowding;
 mod feed;
 mod gateway;
+mod judging;
 mod live;
 mod lookups;
 mod metrics;
 mod reply;
+mod resolve;
 mod response;
+mod resume;
 mod root;
 mod stream;
 mod waiting;

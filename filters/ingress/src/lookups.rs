@@ -1,6 +1,6 @@
 //! Questions to the control plane: one under way for all that wait for the same answer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sandgate_hostcalls::Result;
@@ -13,6 +13,10 @@ use sandgate_policy::gateway::{
 use sandgate_policy::places::Client;
 
 use crate::metrics::Asked;
+
+use self::fair_queue::FairQueue;
+
+mod fair_queue;
 
 /// Larger than any answer; an answer beyond it is not one of ours.
 pub(crate) const ANSWER_MAX: usize = 1 << 20;
@@ -49,20 +53,20 @@ pub(crate) struct Flight {
     /// What it is about changed while it was under way: its answer may tell of before.
     pub(crate) outdated: bool,
     body: Option<Vec<u8>>,
-    /// Which line it waits in, or is counted in.
-    line: LineKind,
-    /// Who asked it first.
+    /// The queue that counts it.
+    kind: Kind,
+    /// The client whose request asked first.
     client: Client,
 }
 
-/// Lookups of one kind don't take the places of another kind.
+/// What a lookup is for. Each kind has a queue with a capacity of its own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum LineKind {
-    /// Of requests that wait.
+enum Kind {
+    /// A waiting request.
     Request,
-    /// Of live streams that are judged again. A flood of requests must not delay a revocation.
+    /// A live stream that is judged again. A flood of requests must not delay a revocation.
     LiveStream,
-    /// The control plane holds resumes for long.
+    /// A resume, which the control plane holds for long.
     Resume,
 }
 
@@ -88,83 +92,11 @@ pub(crate) enum Fact {
 pub(crate) struct Lookups {
     flights: BTreeMap<Key, Flight>,
     sent: BTreeMap<u32, Key>,
-    requests: Line,
-    live_streams: Line,
-    resumes: Line,
+    requests: FairQueue,
+    live_streams: FairQueue,
+    resumes: FairQueue,
     failures: u32,
     silent_until: u64,
-}
-
-/// Questions of one kind: how many are sent, of which client, and which are to be sent.
-struct Line {
-    unsent: BTreeMap<Client, VecDeque<Key>>,
-    sent: BTreeMap<Client, usize>,
-    /// Questions of this kind that may be under way at once.
-    capacity: usize,
-    /// The client whose question was sent last. Of clients with equally many under way, the next one
-    /// behind it is served, so that none of them is passed over for its address.
-    served: Option<Client>,
-}
-
-impl Line {
-    fn new(capacity: usize) -> Self {
-        Self { unsent: BTreeMap::new(), sent: BTreeMap::new(), capacity, served: None }
-    }
-
-    fn is_full(&self) -> bool {
-        self.sent.values().sum::<usize>() >= self.capacity
-    }
-
-    fn can_send(&self) -> bool {
-        !self.unsent.is_empty() && !self.is_full()
-    }
-
-    fn add(&mut self, client: Client, key: Key) {
-        self.unsent.entry(client).or_default().push_back(key);
-    }
-
-    /// The next question to be sent: the oldest one of the client that has the fewest under way, so
-    /// that a flood of one client's delays the others' by one answer at most.
-    fn next(&mut self) -> Option<Key> {
-        if !self.can_send() {
-            return None;
-        }
-        let under_way = |client: &Client| self.sent.get(client).copied().unwrap_or(0);
-        let is_passed = |client: &Client| Some(*client) <= self.served;
-        let client =
-            *self.unsent.keys().min_by_key(|client| (under_way(client), is_passed(client)))?;
-        self.served = Some(client);
-        let queue = self.unsent.get_mut(&client)?;
-        let key = queue.pop_front();
-        if queue.is_empty() {
-            self.unsent.remove(&client);
-        }
-        let count = self.sent.entry(client).or_default();
-        *count = count.saturating_add(1);
-        key
-    }
-
-    /// A question that was sent is answered, or could not be sent.
-    fn done(&mut self, client: Client) {
-        if let Some(count) = self.sent.get_mut(&client) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.sent.remove(&client);
-            }
-        }
-    }
-
-    /// Takes a question back; whether it was still to be sent.
-    fn withdraw(&mut self, client: Client, key: &Key) -> bool {
-        let Some(queue) = self.unsent.get_mut(&client) else { return false };
-        let before = queue.len();
-        queue.retain(|unsent| unsent != key);
-        let withdrawn = queue.len() < before;
-        if queue.is_empty() {
-            self.unsent.remove(&client);
-        }
-        withdrawn
-    }
 }
 
 impl Lookups {
@@ -172,19 +104,19 @@ impl Lookups {
         Self {
             flights: BTreeMap::new(),
             sent: BTreeMap::new(),
-            requests: Line::new(capacity),
-            live_streams: Line::new(capacity),
-            resumes: Line::new(capacity),
+            requests: FairQueue::new(capacity),
+            live_streams: FairQueue::new(capacity),
+            resumes: FairQueue::new(capacity),
             failures: 0,
             silent_until: 0,
         }
     }
 
-    fn line(&mut self, kind: LineKind) -> &mut Line {
+    fn queue(&mut self, kind: Kind) -> &mut FairQueue {
         match kind {
-            LineKind::Request => &mut self.requests,
-            LineKind::LiveStream => &mut self.live_streams,
-            LineKind::Resume => &mut self.resumes,
+            Kind::Request => &mut self.requests,
+            Kind::LiveStream => &mut self.live_streams,
+            Kind::Resume => &mut self.resumes,
         }
     }
 
@@ -198,10 +130,10 @@ impl Lookups {
         asker: Asker,
         now: u64,
     ) -> bool {
-        let (line, client) = match (key, asker) {
-            (Key::Resume { .. }, Asker::Request(client)) => (LineKind::Resume, client),
-            (_, Asker::Request(client)) => (LineKind::Request, client),
-            (_, Asker::LiveStream) => (LineKind::LiveStream, Client::Unknown),
+        let (kind, client) = match (key, asker) {
+            (Key::Resume { .. }, Asker::Request(client)) => (Kind::Resume, client),
+            (_, Asker::Request(client)) => (Kind::Request, client),
+            (_, Asker::LiveStream) => (Kind::LiveStream, Client::Unknown),
         };
         if let Some(flight) = self.flights.get_mut(key) {
             if flight.waiters.last() != Some(&stream) {
@@ -227,21 +159,21 @@ impl Lookups {
         };
         self.flights.insert(
             key.clone(),
-            Flight { waiters: vec![stream], asked_at: now, outdated: false, body, line, client },
+            Flight { waiters: vec![stream], asked_at: now, outdated: false, body, kind, client },
         );
-        self.line(line).add(client, key.clone());
+        self.queue(kind).add(client, key.clone());
         true
     }
 
-    /// Moves a question that was not sent yet into the line of live streams.
+    /// Moves a lookup that is not sent yet into the queue of live streams.
     fn hasten(&mut self, key: &Key) {
-        let Some((line, client)) = self.flights.get(key).map(|it| (it.line, it.client)) else {
+        let Some((kind, client)) = self.flights.get(key).map(|it| (it.kind, it.client)) else {
             return;
         };
-        if line != LineKind::LiveStream && self.line(line).withdraw(client, key) {
+        if kind != Kind::LiveStream && self.queue(kind).withdraw(client, key) {
             self.live_streams.add(Client::Unknown, key.clone());
             if let Some(flight) = self.flights.get_mut(key) {
-                (flight.line, flight.client) = (LineKind::LiveStream, Client::Unknown);
+                (flight.kind, flight.client) = (Kind::LiveStream, Client::Unknown);
             }
         }
     }
@@ -250,8 +182,8 @@ impl Lookups {
     pub(crate) fn leave(&mut self, key: &Key, stream: u32) {
         let Some(flight) = self.flights.get_mut(key) else { return };
         flight.waiters.retain(|waiter| *waiter != stream);
-        let (is_forsaken, line, client) = (flight.waiters.is_empty(), flight.line, flight.client);
-        if is_forsaken && self.line(line).withdraw(client, key) {
+        let (is_forsaken, kind, client) = (flight.waiters.is_empty(), flight.kind, flight.client);
+        if is_forsaken && self.queue(kind).withdraw(client, key) {
             self.flights.remove(key);
         }
     }
@@ -301,7 +233,7 @@ impl Lookups {
     /// A question that was sent, or should have been, is over.
     fn end(&mut self, key: &Key) -> Option<Flight> {
         let flight = self.flights.remove(key)?;
-        self.line(flight.line).done(flight.client);
+        self.queue(flight.kind).done(flight.client);
         Some(flight)
     }
 

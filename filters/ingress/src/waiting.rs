@@ -3,18 +3,16 @@
 use sandgate_policy::budget::InFlight;
 use sandgate_policy::config::IngressConfig;
 use sandgate_policy::denial::Denial;
-use sandgate_policy::gateway::{Identity, Sandbox};
+use sandgate_policy::gateway::Sandbox;
 use sandgate_policy::head::Head;
-use sandgate_policy::ingress::{
-    Decision, Ended, Facts, Inquiry, Known, ResumePermit, Standing, decide, decide_again,
-};
+use sandgate_policy::ingress::{Decision, Facts, Inquiry, Known, ResumePermit, decide};
 use sandgate_policy::places::Client;
 use sandgate_policy::recipient::Recipient;
 
 use crate::clock::Now;
-use crate::crowding::{client, client_of};
 use crate::gateway::Gateway;
-use crate::lookups::{Asker, Fact, Key};
+use crate::lookups::{Fact, Key};
+use crate::resolve::{AskerOf, Asks};
 
 /// How long a client says that it waits for an answer, in milliseconds.
 const CLIENT_TIMEOUT_HEADER: &str = "x-tensorlake-request-timeout-ms";
@@ -35,14 +33,14 @@ pub(crate) struct Waiting {
     pub(crate) inquiry: Inquiry,
     pub(crate) recipient: Recipient,
     arrived_at: u64,
-    deadline: u64,
-    patience: u64,
+    pub(crate) deadline: u64,
+    pub(crate) patience: u64,
     missing: Vec<Key>,
     asked: Vec<Key>,
     rechecked: bool,
-    gave_up: bool,
-    resume: Option<ResumePermit>,
-    resume_after: u64,
+    pub(crate) gave_up: bool,
+    pub(crate) resume: Option<ResumePermit>,
+    pub(crate) resume_after: u64,
     refused: Option<(Denial, Option<u32>)>,
 }
 
@@ -70,7 +68,7 @@ impl Verdict {
         )
     }
 
-    fn deny(denial: Denial) -> Self {
+    pub(crate) fn deny(denial: Denial) -> Self {
         Self::Decided(Decision::Deny(denial), None)
     }
 }
@@ -116,6 +114,13 @@ impl Waiting {
     /// Whose it is.
     pub(crate) fn client(&self) -> Client {
         self.client.unwrap_or(Client::Unknown)
+    }
+
+    /// The request, and what it may ask for.
+    pub(crate) fn asks(&mut self, id: u32, may_ask: bool) -> (&Inquiry, Asks<'_>) {
+        let Self { client, inquiry, arrived_at, missing, asked, .. } = self;
+        let asker = AskerOf::Request(client);
+        (inquiry, Asks { id, asker, since: *arrived_at, may_ask, missing, asked })
     }
 
     /// There is room to wait after all.
@@ -186,9 +191,8 @@ impl Gateway {
         if let Some((denial, retry_after)) = waiting.refused {
             return Verdict::Decided(Decision::Deny(denial), retry_after);
         }
-        let Waiting { client, inquiry, arrived_at, gave_up, missing, asked, .. } = waiting;
-        let asker = AskerOf::Request(client);
-        let mut asks = Asks { id, asker, since: *arrived_at, may_ask: !*gave_up, missing, asked };
+        let may_ask = !waiting.gave_up;
+        let (inquiry, mut asks) = waiting.asks(id, may_ask);
         let (Some(sandbox), Some(caller)) = self.know(inquiry, &mut asks, now) else {
             return Verdict::Wait;
         };
@@ -210,111 +214,6 @@ impl Gateway {
         }
     }
 
-    /// Judges a live stream again. If it goes on, it rests on the new permit. Gives back why it must
-    /// be closed; [`Judged::NotYet`] when something must be known first.
-    pub(crate) fn rejudge(&mut self, id: u32, now: Now) -> Judged {
-        let Some(mut live) = self.live.take(id) else { return Judged::GoesOn };
-        let (mut missing, mut asked) = (Vec::new(), Vec::new());
-        let mut asks = Asks {
-            id,
-            asker: AskerOf::LiveStream,
-            since: now.ms,
-            may_ask: true,
-            missing: &mut missing,
-            asked: &mut asked,
-        };
-        let standing = match &self.know(&live.inquiry, &mut asks, now) {
-            (Some(sandbox), Some(caller)) => {
-                let in_flight = InFlight::default();
-                let facts = Facts { sandbox, caller, now: now.unix_seconds, in_flight };
-                decide_again(&live.inquiry, &live.permit, &facts, &self.config)
-            }
-            _ => Standing::Unknown,
-        };
-        let judged = match standing {
-            Standing::Permitted(permit) => {
-                let root_id = self.root_id;
-                self.live.rest_on(id, &mut live, permit, now.ms, || client_of(id, root_id));
-                Judged::GoesOn
-            }
-            Standing::Ended(why) => Judged::Ends(why),
-            Standing::Unknown => Judged::NotYet,
-        };
-        self.live.put_back(id, live);
-        judged
-    }
-
-    /// What is known of sandbox and caller; what is `None` was asked for.
-    fn know(
-        &mut self,
-        inquiry: &Inquiry,
-        asks: &mut Asks<'_>,
-        now: Now,
-    ) -> (Option<Known<Sandbox>>, Option<Known<Identity>>) {
-        let sandbox = match inquiry.needs_sandbox() {
-            true => self.know_sandbox(inquiry, asks, now),
-            false => Some(Known::IsNot),
-        };
-        let caller = match inquiry.needs_caller(sandbox.as_ref()) {
-            true => self.know_caller(inquiry, asks, now),
-            false => Some(Known::IsNot),
-        };
-        (sandbox, caller)
-    }
-
-    fn know_sandbox(
-        &mut self,
-        inquiry: &Inquiry,
-        asks: &mut Asks<'_>,
-        now: Now,
-    ) -> Option<Known<Sandbox>> {
-        let name = inquiry.sandbox().as_str().to_owned();
-        let covered = self.feed.covered_since();
-        if let Some(entry) = self.sandboxes.fresh(&name, now.ms, covered, asks.since) {
-            return Some(entry.value().map_or(Known::IsNot, |sandbox| Known::Is(sandbox.clone())));
-        }
-        if asks.may_ask && self.ask(Key::Sandbox(name.clone()), inquiry, asks, now) {
-            return None;
-        }
-        let stale = self.sandboxes.stale(&name, now.ms);
-        Some(stale.map_or(Known::CannotAsk, |sandbox| Known::Is(sandbox.clone())))
-    }
-
-    fn know_caller(
-        &mut self,
-        inquiry: &Inquiry,
-        asks: &mut Asks<'_>,
-        now: Now,
-    ) -> Option<Known<Identity>> {
-        let Some(credential) = inquiry.credential() else { return Some(Known::IsNot) };
-        let key = credential.key();
-        let covered = self.feed.covered_since();
-        if let Some(entry) = self.callers.fresh(&key, now.ms, covered, asks.since) {
-            return Some(entry.value().map_or(Known::IsNot, |caller| Known::Is(caller.clone())));
-        }
-        if asks.may_ask && self.ask(Key::Caller(key), inquiry, asks, now) {
-            return None;
-        }
-        let stale = self.callers.stale(&key, now.ms);
-        Some(stale.map_or(Known::CannotAsk, |caller| Known::Is(caller.clone())))
-    }
-
-    fn ask(&mut self, key: Key, inquiry: &Inquiry, asks: &mut Asks<'_>, now: Now) -> bool {
-        let asker = match &mut asks.asker {
-            // The first question of a request is asked while its stream is the effective one.
-            AskerOf::Request(of) => Asker::Request(*of.get_or_insert_with(client)),
-            AskerOf::LiveStream => Asker::LiveStream,
-        };
-        if !self.lookups.ask(&key, inquiry.credential(), asks.id, asker, now.ms) {
-            return false;
-        }
-        if !asks.missing.contains(&key) {
-            asks.missing.push(key.clone());
-        }
-        asks.asked.push(key);
-        true
-    }
-
     /// "A denial that rests on a cached entry older than a moment asks again once (rate-limited)":
     /// whether it does.
     fn recheck(
@@ -328,11 +227,9 @@ impl Gateway {
             return false;
         }
         waiting.rechecked = true;
-        let Waiting { client, inquiry, arrived_at, missing, asked, .. } = waiting;
-        let asker = AskerOf::Request(client);
+        let (inquiry, mut asks) = waiting.asks(id, true);
         let name = inquiry.sandbox().as_str().to_owned();
         let key = Key::Sandbox(name.clone());
-        let mut asks = Asks { id, asker, since: *arrived_at, may_ask: true, missing, asked };
         // What was asked for this very request, in the same millisecond, is not asked again.
         let before = |asks: &Asks<'_>, key: &Key| match asks.asked.contains(key) {
             true => asks.since.saturating_sub(1),
@@ -358,92 +255,4 @@ impl Gateway {
         }
         asked
     }
-
-    /// Has the sandbox resumed, by one call however many wait, and waits for it.
-    fn resume(
-        &mut self,
-        id: u32,
-        waiting: &mut Waiting,
-        permit: &ResumePermit,
-        now: Now,
-    ) -> Verdict {
-        if waiting.resume.is_none() {
-            // One project's sandboxes, slow to resume, must leave room for others to wait.
-            let room = self.config.limits().resume_waiters_per_project;
-            // And its public ports leave room for its own callers.
-            let room = if permit.is_public() { room.saturating_sub(room / 5) } else { room };
-            if self.resuming(permit.project_id()) >= room {
-                return Verdict::deny(Denial::SandboxNotReady);
-            }
-            // Nobody is accountable for how long an anonymous client says that it waits.
-            let patience = match permit.is_public() {
-                true => waiting.patience.min(self.config.limits().resume_wait_ms.into()),
-                false => waiting.patience,
-            };
-            waiting.deadline = now.ms.saturating_add(patience);
-        }
-        waiting.resume = Some(permit.clone());
-        if waiting.gave_up || now.ms >= waiting.deadline {
-            return Verdict::deny(Denial::SandboxNotReady);
-        }
-        if now.ms < waiting.resume_after {
-            return Verdict::Wait;
-        }
-        let sandbox_id = permit.sandbox_id().to_owned();
-        let by_caller = Key::Resume { sandbox_id: sandbox_id.clone(), public: false };
-        let key = match permit.is_public() && !self.lookups.is_under_way(&by_caller) {
-            true => Key::Resume { sandbox_id, public: true },
-            false => by_caller,
-        };
-        if matches!(key, Key::Resume { public: true, .. })
-            && !self.lookups.is_under_way(&key)
-            && let Some(seconds) = self.limit_public_resume(permit.sandbox_id(), now.ms)
-        {
-            return Verdict::Decided(Decision::Deny(Denial::SandboxNotReady), Some(seconds));
-        }
-        let Waiting { client, inquiry, arrived_at, missing, asked, .. } = waiting;
-        let asker = AskerOf::Request(client);
-        let mut asks = Asks { id, asker, since: *arrived_at, may_ask: true, missing, asked };
-        match self.ask(key, inquiry, &mut asks, now) {
-            true => Verdict::Wait,
-            false => Verdict::deny(Denial::SandboxNotReady),
-        }
-    }
-
-    /// "Resume through a public port once per sandbox in 10 s": seconds to wait, if too soon.
-    fn limit_public_resume(&mut self, sandbox_id: &str, now: u64) -> Option<u32> {
-        let interval = u64::from(self.config.limits().public_resume_interval_ms);
-        self.public_resumes.retain(|_, at| now.saturating_sub(*at) < interval);
-        if let Some(at) = self.public_resumes.get(sandbox_id) {
-            let left_ms = interval.saturating_sub(now.saturating_sub(*at));
-            return Some(u32::try_from(left_ms.div_ceil(1_000)).unwrap_or(u32::MAX));
-        }
-        self.public_resumes.insert(sandbox_id.to_owned(), now);
-        None
-    }
-}
-
-/// What a new judgement of a live stream came to.
-pub(crate) enum Judged {
-    GoesOn,
-    Ends(Ended),
-    NotYet,
-}
-
-/// What one stream asks for.
-struct Asks<'a> {
-    id: u32,
-    asker: AskerOf<'a>,
-    /// An answer to a question asked since then is believed, however long it took.
-    since: u64,
-    may_ask: bool,
-    missing: &'a mut Vec<Key>,
-    asked: &'a mut Vec<Key>,
-}
-
-/// Who asks it.
-enum AskerOf<'a> {
-    /// A request, and its client once that is known.
-    Request(&'a mut Option<Client>),
-    LiveStream,
 }

@@ -1,0 +1,107 @@
+//! What is known of the sandbox and the caller of a request: from the caches, or by a lookup.
+
+use sandgate_policy::gateway::{Identity, Sandbox};
+use sandgate_policy::ingress::{Inquiry, Known};
+use sandgate_policy::places::Client;
+
+use crate::clock::Now;
+use crate::crowding::client;
+use crate::gateway::Gateway;
+use crate::lookups::{Asker, Key};
+
+impl Gateway {
+    /// What is known of sandbox and caller; what is `None` was asked for.
+    pub(crate) fn know(
+        &mut self,
+        inquiry: &Inquiry,
+        asks: &mut Asks<'_>,
+        now: Now,
+    ) -> (Option<Known<Sandbox>>, Option<Known<Identity>>) {
+        let sandbox = match inquiry.needs_sandbox() {
+            true => self.know_sandbox(inquiry, asks, now),
+            false => Some(Known::IsNot),
+        };
+        let caller = match inquiry.needs_caller(sandbox.as_ref()) {
+            true => self.know_caller(inquiry, asks, now),
+            false => Some(Known::IsNot),
+        };
+        (sandbox, caller)
+    }
+
+    fn know_sandbox(
+        &mut self,
+        inquiry: &Inquiry,
+        asks: &mut Asks<'_>,
+        now: Now,
+    ) -> Option<Known<Sandbox>> {
+        let name = inquiry.sandbox().as_str().to_owned();
+        let covered = self.feed.covered_since();
+        if let Some(entry) = self.sandboxes.fresh(&name, now.ms, covered, asks.since) {
+            return Some(entry.value().map_or(Known::IsNot, |sandbox| Known::Is(sandbox.clone())));
+        }
+        if asks.may_ask && self.ask(Key::Sandbox(name.clone()), inquiry, asks, now) {
+            return None;
+        }
+        let stale = self.sandboxes.stale(&name, now.ms);
+        Some(stale.map_or(Known::CannotAsk, |sandbox| Known::Is(sandbox.clone())))
+    }
+
+    fn know_caller(
+        &mut self,
+        inquiry: &Inquiry,
+        asks: &mut Asks<'_>,
+        now: Now,
+    ) -> Option<Known<Identity>> {
+        let Some(credential) = inquiry.credential() else { return Some(Known::IsNot) };
+        let key = credential.key();
+        let covered = self.feed.covered_since();
+        if let Some(entry) = self.callers.fresh(&key, now.ms, covered, asks.since) {
+            return Some(entry.value().map_or(Known::IsNot, |caller| Known::Is(caller.clone())));
+        }
+        if asks.may_ask && self.ask(Key::Caller(key), inquiry, asks, now) {
+            return None;
+        }
+        let stale = self.callers.stale(&key, now.ms);
+        Some(stale.map_or(Known::CannotAsk, |caller| Known::Is(caller.clone())))
+    }
+
+    pub(crate) fn ask(
+        &mut self,
+        key: Key,
+        inquiry: &Inquiry,
+        asks: &mut Asks<'_>,
+        now: Now,
+    ) -> bool {
+        let asker = match &mut asks.asker {
+            // The first question of a request is asked while its stream is the effective one.
+            AskerOf::Request(of) => Asker::Request(*of.get_or_insert_with(client)),
+            AskerOf::LiveStream => Asker::LiveStream,
+        };
+        if !self.lookups.ask(&key, inquiry.credential(), asks.id, asker, now.ms) {
+            return false;
+        }
+        if !asks.missing.contains(&key) {
+            asks.missing.push(key.clone());
+        }
+        asks.asked.push(key);
+        true
+    }
+}
+
+/// What one stream asks for.
+pub(crate) struct Asks<'a> {
+    pub(crate) id: u32,
+    pub(crate) asker: AskerOf<'a>,
+    /// An answer to a question asked since then is believed, however long it took.
+    pub(crate) since: u64,
+    pub(crate) may_ask: bool,
+    pub(crate) missing: &'a mut Vec<Key>,
+    pub(crate) asked: &'a mut Vec<Key>,
+}
+
+/// Who asks it.
+pub(crate) enum AskerOf<'a> {
+    /// A request, and its client once that is known.
+    Request(&'a mut Option<Client>),
+    LiveStream,
+}
