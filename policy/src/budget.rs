@@ -1,13 +1,13 @@
-//! How many requests may be in flight to one sandbox, and which kinds leave room for which.
+//! How many requests of each class may be in flight to one sandbox.
 
-/// The kinds of requests that are counted apart.
+/// The classes of requests, which are counted separately.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Class {
-    /// To the management port, so by an authorized caller.
+    /// To the management port, which always has an authorized caller.
     Management,
-    /// To an exposed port, by an authorized caller.
+    /// To an exposed port that is not public, by an authorized caller.
     Authenticated,
-    /// To a public port, where nobody's credential is looked at.
+    /// To a public port, where no credential is checked.
     Anonymous,
 }
 
@@ -59,8 +59,8 @@ impl InFlight {
 
 /// How many of one sandbox's places each class may take.
 ///
-/// A tenth is kept for management requests, and another tenth from anonymous ones. So a sandbox's
-/// visitors never keep its owner out, and an app's own users never keep the owner from managing it.
+/// A tenth is reserved for management requests, and another tenth is not available to anonymous ones. Anonymous
+/// clients therefore can't lock the owner out, and no client of an app can keep the owner from the management port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Shares {
     all: usize,

@@ -1,22 +1,21 @@
-//! Who holds places that are few, and who gives way when all are taken: the places of one sandbox's
-//! anonymous requests, and those of requests that wait for an answer of the control plane.
+//! The clients that hold places, and the choice of the stream that gives way when all places are taken. One set of
+//! places belongs to a sandbox's anonymous requests, another one to requests that wait for the control plane.
 //!
-//! Nobody is accountable for an anonymous request, so a client that takes places and keeps them would
-//! lock all others out. When all places are taken, a new request gets the place of a stream of a
-//! client that holds more places than its own client does, or of a stream on which nothing was sent
-//! for a while. While there are free places, no stream gives way, however silent it is.
+//! An anonymous client can't be held to account, so a client that takes places and keeps them would lock all
+//! others out. When all places are taken, a new request gets the place of a client that holds at least two more
+//! places than its own client, or of a stream that has been silent. While places are free, no stream gives way.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Who a request comes from, as far as an address tells.
+/// The sender of a request, as far as the address identifies it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Client {
     /// An IPv4 address, also in the form of IPv6.
     V4(Ipv4Addr),
     /// The first 64 bits of an IPv6 address: one host chooses the rest by itself (RFC 4291, 2.5.1).
     V6([u16; 4]),
-    /// No address is known: all of these count as one client.
+    /// The address is unknown. All such requests count as one client.
     Unknown,
 }
 
@@ -36,17 +35,18 @@ impl Client {
     }
 }
 
-/// What is known of the traffic of one stream.
+/// The traffic of one stream.
 #[derive(Clone, Copy, Debug)]
 struct Activity {
-    /// Bytes that had been sent in both directions when they were last counted, if ever.
+    /// The bytes in both directions at the last count; `None` before the first count.
     bytes: Option<u64>,
-    /// Since when the count has not changed, in milliseconds; without a count, when the stream began.
+    /// When the count last changed, in milliseconds; before the first count, when the stream began.
     since: u64,
 }
 
 impl Activity {
-    /// How long nothing was sent, as far as is known: a stream may have been busy before its first count.
+    /// For how long nothing was sent, in milliseconds. Before the first count it is 0, because the stream may have
+    /// been busy.
     fn silent_ms(&self, now: u64) -> u64 {
         self.bytes.map_or(0, |_| now.saturating_sub(self.since))
     }
@@ -80,7 +80,7 @@ impl Places {
         }
     }
 
-    /// Takes in how many bytes a stream has sent and received so far.
+    /// Records how many bytes a stream has sent and received so far.
     pub fn note_bytes(&mut self, client: Client, stream: u32, bytes: u64, now: u64) {
         let streams = self.clients.get_mut(&client);
         if let Some(activity) = streams.and_then(|streams| streams.get_mut(&stream))
@@ -90,12 +90,12 @@ impl Places {
         }
     }
 
-    /// The stream that must give way to a new one of `newcomer`, if one must. Of the client with the
-    /// most places, the stream that has been silent for the longest.
+    /// Chooses the stream that gives way to a new one of `newcomer`: of the client with the most places, the stream
+    /// that has been silent for the longest. `None` if no stream gives way.
     ///
-    /// A client that holds at least two places more than the newcomer gives one up in any case: after
-    /// that it still holds no fewer. A client that holds as many, or one more, gives up a stream that
-    /// has been silent for `silence_ms`, if any silence is too long. A client that holds fewer keeps what it has.
+    /// A client that holds at least two places more than the newcomer always gives one up; it then still holds no
+    /// fewer. A client that holds as many, or one more, only gives up a stream that has been silent for
+    /// `silence_ms`, and none if that is `None`. A client that holds fewer keeps all of its places.
     #[must_use]
     pub fn give_way(&self, newcomer: Client, now: u64, silence_ms: Option<u64>) -> Option<u32> {
         let held = |client| self.clients.get(&client).map_or(0, BTreeMap::len);

@@ -1,4 +1,4 @@
-//! Who reads a denial: in which shape, from which page, under which request id.
+//! The reader of a denial: the shape that it understands, its origin, and the id of its request.
 
 use crate::config::IngressConfig;
 use crate::head::Head;
@@ -44,7 +44,7 @@ impl RequestId {
     }
 }
 
-/// Who reads a denial. The default is a program of which nothing is known.
+/// The reader of a denial. The default is a program of which nothing is known.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Recipient {
     shape: Shape,

@@ -33,7 +33,7 @@ impl ResponseStatus {
     }
 }
 
-/// What of a request its response is judged by.
+/// The parts of a request that its response is judged by.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Exchange {
     authority: Vec<u8>,
@@ -41,7 +41,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Keeps what is needed of the head of a request.
+    /// Reads them from the head of the request.
     #[must_use]
     pub fn of(head: Head<'_>) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Exchange {
 pub enum ResponseDecision {
     /// Pass it on with these changes.
     Forward(Vec<HeaderChange>),
-    /// Answer in its place.
+    /// Send this denial instead.
     Refuse(Denial),
 }
 

@@ -1,5 +1,5 @@
-//! What happens when all places are taken. `policy::places` says which request gives way; this module
-//! closes or refuses that one.
+//! Makes room when all places are taken. `policy::places` chooses the request that gives way; this module refuses
+//! or resets it.
 
 use sandgate_hostcalls::stream;
 use sandgate_policy::denial::Denial;
@@ -9,12 +9,12 @@ use sandgate_policy::places::Client;
 use crate::clock::Now;
 use crate::gateway::Gateway;
 
-/// Streams whose bytes are counted in one tick, so that many do not stall a worker.
+/// The most streams whose bytes are counted in one tick. More would stall the worker.
 const COUNTED_PER_TICK: usize = 256;
 
 impl Gateway {
-    /// Has a request of the client that waits with the most be refused, if that has more than the client
-    /// of the effective stream.
+    /// Refuses a waiting request of the client that has the most of them, if that client has at least two more than
+    /// the client of the effective stream. Returns false if no request gives way.
     pub(crate) fn make_room_to_wait(&mut self, now: Now) -> bool {
         let Some(gone) = self.waiting_places.give_way(client(), now.ms, None) else { return false };
         if let Some(waiting) = self.waiting.get_mut(&gone) {
@@ -26,8 +26,8 @@ impl Gateway {
         true
     }
 
-    /// Where all places for anonymous requests are taken, has a live stream give way, or refuses. The
-    /// stream of the request must be the effective one.
+    /// Turns [`Decision::MakeRoom`] into a permit if a live stream gives way, and into a denial otherwise. The stream
+    /// of the request must be the effective one.
     pub(crate) fn make_room(&mut self, decision: Decision, now: Now) -> Decision {
         let Decision::MakeRoom(place) = decision else { return decision };
         let silence_ms = self.config.limits().anonymous_silence_ms.into();
@@ -42,8 +42,7 @@ impl Gateway {
         }
     }
 
-    /// Counts the bytes of anonymous streams where places for them become few. The root is the
-    /// effective context, before and after.
+    /// Counts the bytes of the next streams in `uncounted`. The root is the effective context, before and after.
     pub(crate) fn count_bytes(&mut self, now: Now) {
         let from = self.uncounted.len().saturating_sub(COUNTED_PER_TICK);
         let streams = self.uncounted.split_off(from);

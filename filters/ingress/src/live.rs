@@ -14,17 +14,17 @@ use sandgate_policy::response::Exchange;
 /// One forwarded stream. No `Debug`: the inquiry may hold a secret.
 pub(crate) struct LiveStream {
     pub(crate) inquiry: Inquiry,
-    /// What the last judgement of the stream came to: the stream rests on nothing else.
+    /// The permit of the last judgement. The stream depends on nothing else.
     pub(crate) permit: Permit,
-    /// The credential was verified at some time, and so is no secret of the app's.
+    /// Whether the credential was ever verified. Such a credential is not a secret of the app.
     is_credential_ours: bool,
-    /// What its response is judged by.
+    /// What the response is judged by.
     pub(crate) exchange: Exchange,
-    /// Who reads what the gateway answers in the sandbox's place.
+    /// Who reads a denial that replaces the response.
     pub(crate) recipient: Recipient,
-    /// Whose it is while it is anonymous; else it does not matter, and is not asked for.
+    /// The client that sent the request. Only set while the stream is anonymous.
     client: Client,
-    /// It holds one of the sandbox's places. Without one, it is about to be closed.
+    /// Whether the stream holds one of the sandbox's places. A stream without a place is about to be reset.
     has_place: bool,
 }
 
@@ -51,8 +51,8 @@ impl LiveStream {
         }
     }
 
-    /// The credential that trailers must not carry to the sandbox: the one that was verified, also
-    /// when the port has become public since. A credential that was never verified is the app's.
+    /// The credential that trailers must not carry to the sandbox. It is the one that was verified, even if the port
+    /// has become public since. A credential that was never verified belongs to the app.
     pub(crate) fn credential(&self) -> Option<&Credential> {
         self.inquiry.credential().filter(|_| self.is_credential_ours)
     }
@@ -96,8 +96,8 @@ impl Live {
         }
     }
 
-    /// A new judgement permits a stream that was taken out. `client` is asked for where the stream
-    /// becomes an anonymous one.
+    /// Replaces the permit of a stream that was taken out, and moves its place if the class changes. `client` is
+    /// called if the stream becomes anonymous.
     pub(crate) fn rest_on(
         &mut self,
         id: u32,
@@ -119,7 +119,8 @@ impl Live {
         self.count(id, stream, now);
     }
 
-    /// A stream gives its place to another one. Until it is closed, what it sends is still cleaned.
+    /// Takes the place of a stream away. The stream keeps its entry until it is reset, so its responses and trailers
+    /// are still judged and cleaned.
     pub(crate) fn displace(&mut self, id: u32) {
         if let Some(mut stream) = self.streams.remove(&id) {
             self.uncount(id, &stream);
@@ -184,15 +185,15 @@ impl Live {
         self.sandboxes.get(sandbox_id)?.anonymous.give_way(newcomer, now, Some(silence_ms))
     }
 
-    /// Anonymous streams to sandboxes where more than half of the places for them are taken. It is
-    /// known of these how long they are silent, before it matters.
+    /// The anonymous streams of sandboxes in which more than half of the anonymous share is taken. Their bytes are
+    /// counted, so that their silence is known when the share is full.
     pub(crate) fn crowds(&self, shares: &Shares) -> Vec<u32> {
         let half = shares.anonymous() / 2;
         let crowded = self.sandboxes.values().filter(|it| it.in_flight.of(Class::Anonymous) > half);
         crowded.flat_map(|sandbox| sandbox.anonymous.streams()).collect()
     }
 
-    /// Takes in how many bytes were sent on a stream.
+    /// Records how many bytes were sent on a stream, in both directions.
     pub(crate) fn note_bytes(&mut self, id: u32, bytes: u64, now: u64) {
         let Some(stream) = self.streams.get(&id) else { return };
         if let Some(sandbox) = self.sandboxes.get_mut(stream.permit.sandbox_id()) {

@@ -1,4 +1,4 @@
-//! A sandbox's response, as the proxy shows it to the filter.
+//! Judges and cleans the responses and trailers of permitted streams.
 
 use proxy_wasm::types::Action;
 use sandgate_hostcalls::stream::{self, Direction};
@@ -16,7 +16,7 @@ use crate::reply;
 const FROM_UPSTREAM: &[u8] = b"via_upstream";
 
 impl Gateway {
-    /// The headers of a permitted stream's response have come; the stream is the effective context.
+    /// Handles the headers of a response. The stream is the effective context.
     pub(crate) fn respond(&mut self, id: u32) -> Action {
         let Some(live) = self.live.get(id) else { return Action::Continue };
         let outcome = match decide(live) {
@@ -33,7 +33,7 @@ impl Gateway {
         outcome.unwrap_or_else(|_| self.break_off())
     }
 
-    /// Trailers of a permitted stream have come; the stream is the effective context.
+    /// Handles trailers in either direction. The stream is the effective context.
     pub(crate) fn clean_trailers(&mut self, id: u32, direction: Direction) -> Action {
         let Some(live) = self.live.get(id) else { return Action::Continue };
         let cleaned = stream::headers(direction).and_then(|trailers| {
@@ -54,7 +54,7 @@ impl Gateway {
         }
     }
 
-    /// What can't be judged or cleaned must not go on.
+    /// Resets a stream whose response or trailers can't be judged or cleaned.
     fn break_off(&mut self) -> Action {
         self.metrics.host_error();
         // Without a reset the stream stays paused, until the proxy's own time limit.
@@ -72,13 +72,13 @@ fn decide(live: &LiveStream) -> Result<ResponseDecision> {
     Ok(judge(response, &live.exchange))
 }
 
-/// Whether the proxy may have generated a response itself: it only generates failures.
+/// Whether Envoy may have generated a response: its local replies are failures, or carry a gRPC status.
 fn is_failure(response: Head<'_>) -> bool {
     let status = response.first(":status").unwrap_or_default();
     matches!(status.first(), Some(b'4' | b'5')) || response.first("grpc-status").is_some()
 }
 
-/// Whether the proxy generated the response. Where it does not say, the sandbox did.
+/// Whether the response is a local reply of Envoy. Without details, the sandbox sent it.
 fn is_local_reply() -> Result<bool> {
     let details = property(&["response", "code_details"])?;
     Ok(details.is_some_and(|details| !details.is_empty() && details != FROM_UPSTREAM))

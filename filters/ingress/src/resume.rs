@@ -1,4 +1,4 @@
-//! Resumes of sandboxes that waiting requests need.
+//! Resumes the sandboxes that waiting requests need.
 
 use sandgate_policy::denial::Denial;
 use sandgate_policy::ingress::{Decision, ResumePermit};
@@ -9,7 +9,7 @@ use crate::lookups::Key;
 use crate::waiting::{Verdict, Waiting};
 
 impl Gateway {
-    /// Has the sandbox resumed, by one call however many wait, and waits for it.
+    /// Lets a request wait for the resume of its sandbox. All requests that wait for it share one call.
     pub(crate) fn resume(
         &mut self,
         id: u32,
@@ -18,14 +18,14 @@ impl Gateway {
         now: Now,
     ) -> Verdict {
         if waiting.resume.is_none() {
-            // One project's sandboxes, slow to resume, must leave room for others to wait.
+            // Sandboxes of one project that resume slowly must not take all places to wait.
             let room = self.config.limits().resume_waiters_per_project;
-            // And its public ports leave room for its own callers.
+            // A fifth is kept from the project's public ports, for its own callers.
             let room = if permit.is_public() { room.saturating_sub(room / 5) } else { room };
             if self.resuming(permit.project_id()) >= room {
                 return Verdict::deny(Denial::SandboxNotReady);
             }
-            // Nobody is accountable for how long an anonymous client says that it waits.
+            // An anonymous client can't extend its wait beyond the default.
             let patience = match permit.is_public() {
                 true => waiting.patience.min(self.config.limits().resume_wait_ms.into()),
                 false => waiting.patience,

@@ -1,4 +1,4 @@
-//! One request from its arrival to its decision: what it knows, what it waits for, how long.
+//! A request that is not decided yet: what it waits for, and for how long.
 
 use sandgate_policy::budget::InFlight;
 use sandgate_policy::config::IngressConfig;
@@ -28,7 +28,7 @@ const RESUME_PAUSE_MS: u64 = 250;
 
 /// A request that is not decided. No `Debug`: it may hold a secret.
 pub(crate) struct Waiting {
-    /// Whose it is; known as soon as it asks something.
+    /// The client that sent it; set when the request asks its first question.
     client: Option<Client>,
     pub(crate) inquiry: Inquiry,
     pub(crate) recipient: Recipient,
@@ -53,7 +53,7 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    /// Whether it could be another one if the request could wait.
+    /// Whether the request might be permitted if it had a place to wait.
     pub(crate) fn is_for_want_of_knowledge(&self) -> bool {
         matches!(
             self,
@@ -111,25 +111,25 @@ impl Waiting {
         self.resume.as_ref().is_some_and(|permit| permit.project_id() == project_id)
     }
 
-    /// Whose it is.
+    /// The client that sent it.
     pub(crate) fn client(&self) -> Client {
         self.client.unwrap_or(Client::Unknown)
     }
 
-    /// The request, and what it may ask for.
+    /// The request, and the state of its questions.
     pub(crate) fn asks(&mut self, id: u32, may_ask: bool) -> (&Inquiry, Asks<'_>) {
         let Self { client, inquiry, arrived_at, missing, asked, .. } = self;
         let asker = AskerOf::Request(client);
         (inquiry, Asks { id, asker, since: *arrived_at, may_ask, missing, asked })
     }
 
-    /// There is room to wait after all.
+    /// Lets the request wait, because another one has given way.
     pub(crate) fn may_wait(&mut self, client: Client) {
         self.client = Some(client);
         self.gave_up = false;
     }
 
-    /// Its place to wait is another request's now.
+    /// Refuses the request, because it gives its place to wait to another one.
     pub(crate) fn give_way(&mut self) {
         self.refused = Some((Denial::SandboxNotReady, None));
     }

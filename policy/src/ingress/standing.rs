@@ -1,4 +1,4 @@
-//! Live streams: what becomes of a stream that was forwarded, once its facts may have changed.
+//! Judges a stream that was forwarded, when the facts behind its permit may have changed.
 
 use crate::config::IngressConfig;
 use crate::denial::Denial;
@@ -8,13 +8,12 @@ use super::{Decision, Facts, Inquiry, Known, Permit, Purpose, judge};
 /// Where a live stream stands.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Standing {
-    /// It goes on. It rests on this permit from now on, and no longer on the one before: on another
-    /// caller, perhaps, or on nobody.
+    /// The stream goes on. It depends on this permit from now on, which may have another caller than the one before,
+    /// or none.
     Permitted(Permit),
     /// It must be closed.
     Ended(Ended),
-    /// The control plane can't be asked. That alone is no reason to close what runs: the stream
-    /// must be judged again when the answer can be had.
+    /// The control plane can't be asked. The stream goes on, and is judged again when an answer is available.
     Unknown,
 }
 
@@ -43,8 +42,8 @@ impl Ended {
 
 /// Judges a stream that was forwarded by `permit`, by the same rules as a new request.
 ///
-/// Two rules differ. A sandbox of which a snapshot is taken takes no new requests, but it runs on at
-/// its address, so its streams go on. And a stream that is forwarded already takes no further place.
+/// Two rules differ. A sandbox accepts no new requests during a snapshot, but keeps running at its address, so its
+/// streams go on. And a stream that is already forwarded needs no further place.
 #[must_use]
 pub fn decide_again(
     inquiry: &Inquiry,
@@ -56,7 +55,7 @@ pub fn decide_again(
         Ok(Decision::Permit(new)) if new.is_same_route(permit) => Standing::Permitted(new),
         Ok(Decision::Permit(_)) => Standing::Ended(Ended::Moved),
         Ok(Decision::Resume(_)) => Standing::Ended(Ended::NotRunning),
-        // A preflight that the app answered while the port was public is the gateway's to answer now.
+        // The app answered the preflight while the port was public. Now the gateway has to answer it.
         Ok(Decision::AnswerPreflight { .. } | Decision::MakeRoom(_) | Decision::Deny(_)) => {
             Standing::Ended(Ended::NotPermitted)
         }
@@ -70,7 +69,7 @@ fn refused(denial: Denial, permit: &Permit, facts: &Facts<'_>) -> Standing {
         Denial::AuthServiceUnavailable => *facts.caller == Known::CannotAsk,
         _ => false,
     };
-    // That the credential has expired is known without an answer.
+    // The expiry is known without an answer of the control plane.
     let has_expired = permit.caller().is_some_and(|caller| caller.is_expired(facts.now));
     if cannot_ask && !has_expired {
         Standing::Unknown
