@@ -1,7 +1,6 @@
 //! What HTTP passes a gateway: one table, for the way in and the way out, for HTTP/1.1 and HTTP/2.
 //!
-//! `docs/http.md` has the same rows for users. The tests of each direction include this file and run
-//! every row against the real Envoy (`tests/e2e/tests/e2e/http.rs` for the way in).
+//! `docs/http.md` has the same rows for users. The tests of both ways run every row against the real Envoy.
 
 /// One row: what a client sends, what a server answers, and what becomes of both.
 #[derive(Clone, Debug)]
@@ -43,7 +42,8 @@ pub(crate) enum Outcome {
     ResponseRefused,
 }
 
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+/// The response of the rows that are about requests.
+pub(crate) const ORDINARY_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 const HELLO: Outcome = Outcome::Passes(200, "hello");
 
 /// All rows.
@@ -56,7 +56,7 @@ pub(crate) fn exchanges() -> Vec<Exchange> {
 
 fn row(name: &'static str, request: Request, outcome: Outcome) -> Exchange {
     let refused = matches!(outcome, Outcome::RequestRefused(_));
-    let response = if refused { Vec::new() } else { OK.to_vec() };
+    let response = if refused { Vec::new() } else { ORDINARY_RESPONSE.to_vec() };
     Exchange { name, request, response, arrives: Vec::new(), outcome }
 }
 

@@ -7,6 +7,8 @@
 )]
 
 /// The common table of what HTTP passes, and HTTP byte by byte.
+#[path = "../../../http/exchange.rs"]
+mod http_exchange;
 #[path = "../../../http/table.rs"]
 mod http_table;
 #[path = "../../../http/wire.rs"]

@@ -42,6 +42,8 @@ mod updates;
 mod words;
 
 // The table that holds for both directions, and HTTP byte by byte.
+#[path = "../../../http/exchange.rs"]
+mod http_exchange;
 #[path = "../../../http/table.rs"]
 mod http_table;
 #[path = "../../../http/wire.rs"]
