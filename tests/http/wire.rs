@@ -1,12 +1,17 @@
-//! HTTP byte by byte, for what no HTTP library lets one send: a client of HTTP/1.1 and HTTP/2 over any
-//! stream, and a server that answers the same bytes to each request.
+//! HTTP byte by byte, for what no HTTP library sends: a client of HTTP/1.1 and HTTP/2, and a server that answers the
+//! same bytes to each request.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+
+use crate::http_frames::{
+    ACK, DATA, END_STREAM, FrameHead, GOAWAY, HEADERS, RST_STREAM, SETTINGS, acknowledgement,
+    frame, request, start, status,
+};
 
 /// How long silence may last.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,24 +45,10 @@ pub(crate) fn http2(
     body: &[u8],
 ) -> Result<Reply> {
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        // A literal field that is not indexed (RFC 7541, section 6.2.2), without Huffman codes.
-        block.push(0);
-        string(name.as_bytes(), &mut block);
-        string(value, &mut block);
-    }
-    let mut out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    frame(SETTINGS, 0, 0, &[], &mut out);
-    let parts: Vec<&[u8]> = block.chunks(16_000).collect();
-    for (number, part) in parts.iter().enumerate() {
-        let kind = if number == 0 { HEADERS } else { CONTINUATION };
-        let end_headers = if number + 1 == parts.len() { 4 } else { 0 };
-        let end_stream = u8::from(number == 0 && body.is_empty());
-        frame(kind, end_headers | end_stream, 1, part, &mut out);
-    }
+    let mut out = start(&[]);
+    out.extend(request(1, fields, body.is_empty()));
     if !body.is_empty() {
-        frame(DATA, 1, 1, body, &mut out);
+        frame(DATA, END_STREAM, 1, body, &mut out);
     }
     stream.write_all(&out)?;
     let mut reply = Reply::default();
@@ -66,103 +57,22 @@ pub(crate) fn http2(
         if stream.read_exact(&mut head).is_err() {
             return Ok(reply);
         }
-        let [a, b, c, kind, flags, stream_id @ ..] = head;
-        let length = u32::from_be_bytes([0, a, b, c]);
-        let mut payload = vec![0; usize::try_from(length)?];
+        let FrameHead { length, kind, flags, stream: id } = head.into();
+        let mut payload = vec![0; length];
         stream.read_exact(&mut payload)?;
-        let ours = u32::from_be_bytes(stream_id) == 1;
+        let ours = id == 1;
         match kind {
-            SETTINGS if flags & 1 == 0 => {
-                let mut acknowledged = Vec::new();
-                frame(SETTINGS, 1, 0, &[], &mut acknowledged);
-                stream.write_all(&acknowledged)?;
-            }
+            SETTINGS if flags & ACK == 0 => stream.write_all(&acknowledgement())?,
             HEADERS if ours && reply.status.is_none() => reply.status = Some(status(&payload)?),
             DATA if ours => reply.text.push_str(&String::from_utf8_lossy(&payload)),
             RST_STREAM if ours => return Ok(reply),
             GOAWAY => return Ok(reply),
             _ => {}
         }
-        if ours && matches!(kind, HEADERS | DATA) && flags & 1 == 1 {
+        if ours && matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0 {
             return Ok(reply);
         }
     }
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-
-/// A frame (RFC 9113, section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut Vec<u8>) {
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
-    out.extend(&length[1..]);
-    out.extend([kind, flags]);
-    out.extend(stream.to_be_bytes());
-    out.extend(payload);
-}
-
-/// A string literal (RFC 7541, section 5.2).
-fn string(bytes: &[u8], out: &mut Vec<u8>) {
-    if bytes.len() < 127 {
-        out.push(u8::try_from(bytes.len()).unwrap_or_default());
-    } else {
-        out.push(127);
-        let mut rest = bytes.len() - 127;
-        while rest >= 128 {
-            out.push(u8::try_from(rest % 128).unwrap_or_default() | 128);
-            rest /= 128;
-        }
-        out.push(u8::try_from(rest).unwrap_or_default());
-    }
-    out.extend(bytes);
-}
-
-/// The status in the first field of a response's block: an entry of the static table, or a literal with
-/// the name of one (RFC 7541, appendix A).
-fn status(block: &[u8]) -> Result<u16> {
-    let (&first, rest) = block.split_first().context("an empty block")?;
-    // A change of the table's size comes before the fields (RFC 7541, section 6.3).
-    if first & 0xe0 == 0x20 {
-        return status(rest);
-    }
-    if let Some(number) =
-        [200, 204, 206, 304, 400, 404, 500].get(usize::from(first.wrapping_sub(0x88)))
-    {
-        return Ok(*number);
-    }
-    ensure!(matches!(first, 0x08..=0x0e | 0x18..=0x1e | 0x48..=0x4e), "no status in {block:x?}");
-    let (&length, value) = rest.split_first().context("no value")?;
-    let value = value.get(..usize::from(length & 127)).context("a short value")?;
-    if length & 128 == 0 {
-        return Ok(std::str::from_utf8(value)?.parse()?);
-    }
-    digits(value)
-}
-
-/// Three digits in Huffman codes (RFC 7541, appendix B): five bits for 0 to 2, six for the others.
-fn digits(value: &[u8]) -> Result<u16> {
-    let bits: Vec<u16> = value
-        .iter()
-        .flat_map(|byte| (0..8).rev().map(move |at| u16::from(byte >> at & 1)))
-        .collect();
-    let code = |at: usize, length: usize| {
-        let bits = bits.get(at..at + length).context("a short value")?;
-        Ok::<u16, anyhow::Error>(bits.iter().fold(0, |code, bit| code << 1 | bit))
-    };
-    let (mut at, mut number) = (0, 0);
-    for _ in 0..3 {
-        let short = code(at, 5)?;
-        let (digit, length) =
-            if short < 3 { (short, 5) } else { (code(at, 6)?.wrapping_sub(22), 6) };
-        ensure!(digit < 10, "no digit in {value:x?}");
-        number = number * 10 + digit;
-        at += length;
-    }
-    Ok(number)
 }
 
 /// A server of HTTP/1.1 that answers the same bytes to every request, and closes.

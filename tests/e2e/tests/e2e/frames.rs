@@ -1,22 +1,19 @@
-//! HTTP/2 frames (RFC 9113) written by hand, for what no library sends.
+//! A client of HTTP/2 that writes and reads its frames itself, for what no library sends.
 
 use anyhow::{Context as _, Result};
 use sandgate_e2e::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
+use crate::http_frames::{
+    ACK, DATA, END_STREAM, FrameHead, GOAWAY, HEADERS, RST_STREAM, SETTINGS, acknowledgement,
+    request, start,
+};
+
 const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-/// Flag of HEADERS and DATA; on SETTINGS it is ACK.
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-/// No frame is longer (`SETTINGS_MAX_FRAME_SIZE` as it is by default).
-const LONGEST: usize = 16_384;
+/// The settings that the tests look at (RFC 9113, section 6.5.2).
+const SETTINGS_MAX_CONCURRENT_STREAMS: u16 = 3;
+const SETTINGS_INITIAL_WINDOW_SIZE: u16 = 4;
 
 /// A connection whose windows are never opened any further.
 pub(crate) struct Frames {
@@ -47,11 +44,8 @@ impl Frames {
     /// Connects; the server may send `window` bytes of each response.
     pub(crate) async fn connect(client: Client, window: u32) -> Result<Self> {
         let mut stream = TcpStream::connect(client.address()).await?;
-        let mut start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        // SETTINGS_INITIAL_WINDOW_SIZE.
-        let setting = [&[0, 4], window.to_be_bytes().as_slice()].concat();
-        frame(&mut start, SETTINGS, 0, 0, &setting);
-        stream.write_all(&start).await?;
+        let setting = [&SETTINGS_INITIAL_WINDOW_SIZE.to_be_bytes()[..], &window.to_be_bytes()];
+        stream.write_all(&start(&setting.concat())).await?;
         Ok(Self { stream, next_stream: 1 })
     }
 
@@ -64,24 +58,10 @@ impl Frames {
     ) -> Result<u32> {
         let id = self.next_stream;
         self.next_stream += 2;
-        let mut block = Vec::new();
-        let request =
+        let pseudo =
             [(":method", "GET"), (":scheme", "http"), (":authority", host), (":path", path)];
-        for (name, value) in request.iter().chain(headers) {
-            // Literal, not indexed, with a new name (RFC 7541, 6.2.2).
-            block.push(0);
-            text(&mut block, name.as_bytes());
-            text(&mut block, value.as_bytes());
-        }
-        let mut frames = Vec::new();
-        let mut pieces = block.chunks(LONGEST).peekable();
-        let (mut kind, mut flags) = (HEADERS, END_STREAM);
-        while let Some(piece) = pieces.next() {
-            let last = if pieces.peek().is_none() { END_HEADERS } else { 0 };
-            frame(&mut frames, kind, flags | last, id, piece);
-            (kind, flags) = (CONTINUATION, 0);
-        }
-        self.stream.write_all(&frames).await?;
+        let fields = [&pseudo, headers].concat();
+        self.stream.write_all(&request(id, &fields, true)).await?;
         Ok(id)
     }
 
@@ -89,17 +69,17 @@ impl Frames {
     pub(crate) async fn offer(&mut self) -> Result<Offer> {
         let mut offer = Offer::default();
         while offer.connection_window == 0 {
-            let (kind, flags, _, payload) = self.read().await.context("no offer")?;
+            let (head, payload) = self.read().await.context("no offer")?;
             let number =
                 |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-            match kind {
+            match head.kind {
                 WINDOW_UPDATE => offer.connection_window = 65_535 + number(&payload),
-                SETTINGS if flags & END_STREAM == 0 => {
+                SETTINGS if head.flags & ACK == 0 => {
                     for setting in payload.chunks_exact(6) {
                         let (name, value) = setting.split_at(2);
-                        match number(name) {
-                            3 => offer.streams = number(value),
-                            4 => offer.stream_window = number(value),
+                        match u16::try_from(number(name))? {
+                            SETTINGS_MAX_CONCURRENT_STREAMS => offer.streams = number(value),
+                            SETTINGS_INITIAL_WINDOW_SIZE => offer.stream_window = number(value),
                             _ => {}
                         }
                     }
@@ -110,29 +90,28 @@ impl Frames {
         Ok(offer)
     }
 
-    /// The next frame: its type, flags, stream, and payload. Nothing when the connection has ended.
-    async fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+    /// The next frame, or nothing when the connection has ended.
+    async fn read(&mut self) -> Option<(FrameHead, Vec<u8>)> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).await.ok()?;
-        let [a, b, c, kind, flags, stream @ ..] = head;
-        let mut payload = vec![0; usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?];
+        let head = FrameHead::from(head);
+        let mut payload = vec![0; head.length];
         self.stream.read_exact(&mut payload).await.ok()?;
-        Some((kind, flags, u32::from_be_bytes(stream), payload))
+        Some((head, payload))
     }
 
     /// What comes of a request.
     pub(crate) async fn outcome(&mut self, id: u32) -> Result<Outcome> {
         let mut body = String::new();
         loop {
-            let Some((kind, flags, stream, payload)) = self.read().await else {
+            let Some((head, payload)) = self.read().await else {
                 return Ok(Outcome::ConnectionEnded);
             };
+            let FrameHead { kind, flags, stream, .. } = head;
             let of_request = stream == id;
             match kind {
-                SETTINGS if flags & END_STREAM == 0 => {
-                    let mut ack = Vec::new();
-                    frame(&mut ack, SETTINGS, END_STREAM, 0, &[]);
-                    self.stream.write_all(&ack).await?;
+                SETTINGS if flags & ACK == 0 => {
+                    self.stream.write_all(&acknowledgement()).await?;
                 }
                 DATA if of_request => body.push_str(&String::from_utf8_lossy(&payload)),
                 RST_STREAM if of_request => return Ok(Outcome::StreamReset),
@@ -149,29 +128,4 @@ impl Frames {
             }
         }
     }
-}
-
-fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    out.extend(&length[1..]);
-    out.extend([kind, flags]);
-    out.extend(stream.to_be_bytes());
-    out.extend(payload);
-}
-
-/// A string, its length in a prefix of seven bits (RFC 7541, 5.1 and 5.2).
-fn text(out: &mut Vec<u8>, text: &[u8]) {
-    let mut length = text.len();
-    if length < 127 {
-        out.push(u8::try_from(length).unwrap());
-    } else {
-        out.push(127);
-        length -= 127;
-        while length >= 128 {
-            out.push(u8::try_from(length % 128).unwrap() | 128);
-            length /= 128;
-        }
-        out.push(u8::try_from(length).unwrap());
-    }
-    out.extend(text);
 }

@@ -9,10 +9,14 @@
 /// The common table of what HTTP passes, and HTTP byte by byte.
 #[path = "../../../http/exchange.rs"]
 mod http_exchange;
+#[path = "../../../http/frames.rs"]
+mod http_frames;
 #[path = "../../../http/table.rs"]
 mod http_table;
 #[path = "../../../http/wire.rs"]
 mod http_wire;
+
+mod frames;
 mod scripted;
 mod support;
 
@@ -36,8 +40,6 @@ mod exposure;
 mod fields;
 /// What apps are told of the client.
 mod forwarding;
-/// HTTP/2 frames, for what no library sends.
-mod frames;
 /// Addresses are handed from sandbox to sandbox, connections are not.
 mod generations;
 /// gRPC in all its streaming forms.

@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::frames::Frames;
+use crate::http_frames;
 
 /// More than Envoy holds for any stream.
 const DOWNLOAD: &str = "/download?bytes=4000000";
@@ -217,11 +218,7 @@ async fn idle(stack: &Stack, sandbox: &Sandbox, manner: Idle) -> Result<TcpStrea
     match manner {
         Idle::Untouched => {}
         Idle::AfterRequest => stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await?,
-        Idle::Http2 => {
-            // An empty SETTINGS frame.
-            let start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-            stream.write_all(start).await?;
-        }
+        Idle::Http2 => stream.write_all(&http_frames::start(&[])).await?,
         Idle::Waiting => {
             let (host, key) = (sandbox.host(8080), stack.key());
             let request = format!(

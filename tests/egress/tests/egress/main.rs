@@ -44,6 +44,8 @@ mod words;
 // The table that holds for both directions, and HTTP byte by byte.
 #[path = "../../../http/exchange.rs"]
 mod http_exchange;
+#[path = "../../../http/frames.rs"]
+mod http_frames;
 #[path = "../../../http/table.rs"]
 mod http_table;
 #[path = "../../../http/wire.rs"]
