@@ -50,8 +50,9 @@ mod http;
 mod limits;
 /// What the access log holds, whatever clients send.
 mod log_lines;
-/// What operators see, and what nobody sees.
+/// What apps and clients say where a filter does not usually look.
 mod odd_places;
+/// What operators see, and what nobody sees.
 mod operation;
 /// Memory and connections run short.
 mod overload;
