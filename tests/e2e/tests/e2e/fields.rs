@@ -5,7 +5,8 @@ use http::{HeaderMap, HeaderValue};
 use sandgate_e2e::{Protocol, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::scripted::{PORT, PROTOCOLS, listening, on_a_platform, raw, scripted};
+use crate::scripted::{PORT, PROTOCOLS, listening, raw, scripted};
+use crate::support::on_a_platform;
 
 /// Headers that proxies in front would obey, in several spellings.
 const STEERING: [&str; 16] = [

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::frames::{Frames, Outcome};
+use crate::support::on_a_platform;
 
 const PORT: u16 = 7070;
 
@@ -79,10 +80,6 @@ async fn serve(mut stream: TcpStream) -> Result<()> {
         answer.push_str(&format!("\r\n{body}"));
         stream.write_all(answer.as_bytes()).await?;
     }
-}
-
-fn on_a_platform() -> Setup {
-    Setup { webhook: true, ..Setup::default() }
 }
 
 /// One request by HTTP/1.1: the status line, and the body.

@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::support::on_a_platform;
+
 const PORT: u16 = 7070;
 const PLANTED: &str =
     "set-cookie: tl-session=evil; Domain=sandbox.localhost\r\nx-sandgate-principal: admin\r\n";
@@ -35,10 +37,6 @@ async fn app(
         Ok(String::from_utf8_lossy(&read).into_owned())
     });
     Ok((sandbox, app))
-}
-
-fn on_a_platform() -> Setup {
-    Setup { webhook: true, ..Setup::default() }
 }
 
 #[test]

@@ -5,7 +5,8 @@ use sandgate_e2e::client::Answer;
 use sandgate_e2e::{DOMAIN, Setup, run};
 use serde_json::json;
 
-use crate::scripted::{PORT, PROTOCOLS, listening, on_a_platform};
+use crate::scripted::{PORT, PROTOCOLS, listening};
+use crate::support::on_a_platform;
 
 const TRUSTED: &str = "https://app.example.com";
 

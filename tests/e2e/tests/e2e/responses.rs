@@ -15,8 +15,8 @@ use sandgate_e2e::client::Answer;
 use sandgate_e2e::{Protocol, run};
 use tokio::net::TcpListener;
 
-use crate::scripted::{PORT, PROTOCOLS, listening, on_a_platform, raw, scripted};
-use crate::support::target_tls;
+use crate::scripted::{PORT, PROTOCOLS, listening, raw, scripted};
+use crate::support::{on_a_platform, target_tls};
 
 /// `/600` is answered by `HTTP/1.1 600 Odd`.
 fn with_the_status_of_the_path(head: &str) -> String {

@@ -7,11 +7,7 @@ use http::StatusCode;
 use sandgate_e2e::{Protocol, Setup, run};
 use serde_json::json;
 
-use crate::support::sandbox_id;
-
-fn on_a_platform() -> Setup {
-    Setup { webhook: true, ..Setup::default() }
-}
+use crate::support::{on_a_platform, sandbox_id};
 
 #[test]
 fn two_hundred_waiters_on_two_envoys_make_one_resume_call() {

@@ -1,7 +1,7 @@
 //! Sandboxes whose app answers byte for byte.
 
 use anyhow::{Context as _, Result};
-use sandgate_e2e::{Protocol, Sandbox, Setup, Stack};
+use sandgate_e2e::{Protocol, Sandbox, Stack};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -10,10 +10,6 @@ use tokio::net::TcpListener;
 pub(crate) const PORT: u16 = 7070;
 /// What clients speak to the edge.
 pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Http1, Protocol::H2c];
-
-pub(crate) fn on_a_platform() -> Setup {
-    Setup { webhook: true, ..Setup::default() }
-}
 
 /// A public sandbox, and a listener on its [`PORT`].
 pub(crate) async fn listening(stack: &Stack) -> Result<(Sandbox, TcpListener)> {

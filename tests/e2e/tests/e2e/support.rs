@@ -5,8 +5,13 @@ use std::net::Ipv4Addr;
 use anyhow::{Context as _, Result};
 use sandgate_demo::client::Target;
 use sandgate_e2e::control_plane::ControlPlane;
-use sandgate_e2e::{Sandbox, Stack};
+use sandgate_e2e::{Sandbox, Setup, Stack};
 use serde_json::{Value, json};
+
+/// A stack whose sandboxes live on a platform, which the test controls.
+pub(crate) fn on_a_platform() -> Setup {
+    Setup { webhook: true, ..Setup::default() }
+}
 
 /// Which sandbox answered.
 pub(crate) fn sandbox_id(answer: &Value) -> Option<&str> {
