@@ -1,12 +1,10 @@
 //! Header fields and trailers that do not cross the edge, in either direction.
 
-use anyhow::Context as _;
 use http::{HeaderMap, HeaderValue};
 use sandgate_e2e::{Protocol, run};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::scripted::{PORT, PROTOCOLS, listening, raw, scripted};
-use crate::support::on_a_platform;
+use crate::scripted::{PORT, PROTOCOLS, answer_once, listening, scripted};
+use crate::support::{on_a_platform, raw, raw_get};
 
 /// Headers that proxies in front would obey, in several spellings.
 const STEERING: [&str; 16] = [
@@ -57,7 +55,8 @@ fn headers_and_trailers_that_steer_proxies_in_front_do_not_go_on() {
     run(on_a_platform(), async |stack| {
         let sandbox = scripted(stack, that_steers_proxies).await?;
         let host = sandbox.host(PORT);
-        let received = raw(stack, &host, "/", "te: trailers\r\nconnection: close, te\r\n").await?;
+        let received =
+            raw_get(stack, &host, "/", "te: trailers\r\nconnection: close, te\r\n").await?;
         assert!(received.starts_with("HTTP/1.1 200 "), "{received}");
         assert!(!received.contains("steered"), "{received}");
         for kept in ["x-app: 1", "cache-control: no-cache", "surrogate-key: a", "x-sum: 7"] {
@@ -110,19 +109,8 @@ fn no_spelling_of_a_claim_and_no_trailer_that_replaces_a_header_reaches_an_app()
 fn the_trailers_of_a_request_replace_nothing() {
     run(on_a_platform(), async |stack| {
         let (sandbox, listener) = listening(stack).await?;
-        let app = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await?;
-            let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
-            while !String::from_utf8_lossy(&read).contains("x-last: 1\r\n") {
-                let length = stream.read(&mut buffer).await?;
-                read.extend(
-                    buffer.get(..length).filter(|it| !it.is_empty()).context("too little")?,
-                );
-            }
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
-            stream.shutdown().await?;
-            anyhow::Ok(String::from_utf8_lossy(&read).into_owned())
-        });
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned();
+        let app = answer_once(listener, "x-last: 1\r\n", answer);
         let trailers: String =
             NO_TRAILERS.iter().chain(&CLAIMS).map(|name| format!("{name}: steered\r\n")).collect();
         let request = format!(
@@ -130,8 +118,7 @@ fn the_trailers_of_a_request_replace_nothing() {
              connection: close, te\r\n\r\n2\r\nhi\r\n0\r\ndigest: sha-256=x\r\n{trailers}x-last: 1\r\n\r\n",
             sandbox.host(PORT)
         );
-        let received = stack.edge().raw(request.as_bytes()).await?;
-        let received = String::from_utf8_lossy(&received);
+        let received = raw(stack, &request).await?;
         assert!(received.starts_with("HTTP/1.1 200 "), "{received}");
         let seen = app.await??;
         assert!(!seen.contains("steered"), "{seen}");

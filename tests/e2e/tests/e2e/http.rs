@@ -7,7 +7,7 @@ use sandgate_e2e::{Protocol, Setup, run};
 use crate::http_exchange::Refusals;
 use crate::http_table::{Exchange, exchanges};
 use crate::http_wire::{self, Server};
-use crate::support::{public_ports, sandbox_address, seen};
+use crate::support::{public_ports, raw, sandbox_address, seen};
 
 /// The port of the first row's server.
 const FIRST_PORT: u16 = 21_000;
@@ -67,16 +67,15 @@ fn http_1_0_with_a_transfer_coding_is_refused_and_ends_its_connection() {
             "POST /upload HTTP/1.0\r\nhost: {host}\r\nconnection: keep-alive\r\n\
              transfer-encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.0\r\nhost: {host}\r\n\r\n"
         );
-        let answer = stack.edge().raw(request.as_bytes()).await?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let answer = raw(stack, &request).await?;
         assert!(answer.starts_with("HTTP/1.0 400 "), "{answer}");
         assert!(answer.contains("\"INVALID_REQUEST\""), "{answer}");
         assert!(!answer.contains("HTTP/1.0 200"), "the connection went on: {answer}");
         // With a length it passes.
         let request =
             format!("POST /upload HTTP/1.0\r\nhost: {host}\r\ncontent-length: 3\r\n\r\nabc");
-        let answer = stack.edge().raw(request.as_bytes()).await?;
-        assert!(answer.starts_with(b"HTTP/1.0 200 "));
+        let answer = raw(stack, &request).await?;
+        assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
         // Over HTTP/1.1 it passes, and the app sees no trace of how the gateway tells the two apart.
         let pieces = futures_util::stream::iter([bytes::Bytes::from_static(b"abc")]);
         let answer = stack.edge().post(&host, "/").stream(pieces).send().await?.ok()?;

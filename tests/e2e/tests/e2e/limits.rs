@@ -5,51 +5,25 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures_util::future::join_all;
 use http::StatusCode;
-use sandgate_e2e::{Protocol, Sandbox, Setup, Stack, run};
+use sandgate_e2e::{Protocol, Setup, Stack, run};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 
 use crate::frames::{Frames, Outcome};
-use crate::support::on_a_platform;
+use crate::scripted::{PORT, listening};
+use crate::support::{on_a_platform, raw_get};
 
-const PORT: u16 = 7070;
-
-/// An app without bounds of its own. It answers with what it received of `x-…` and of cookies, and with as many
-/// header fields as the path says: `/FIELDS/BYTES`, of so many bytes each.
-struct App {
-    sandbox: Sandbox,
-    serving: JoinHandle<Result<()>>,
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-impl App {
-    async fn start(stack: &Stack) -> Result<Self> {
-        let address = stack.network.host(9);
-        stack.control_plane.platform()?.pin(address);
-        let sandbox = stack.sandbox(json!({
-            "name": "app", "exposed_ports": [PORT], "allow_unauthenticated_access": true,
-        }));
-        let sandbox = sandbox.await?;
-        let listener = TcpListener::bind((address, PORT)).await?;
-        let serving = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await?;
-                tokio::spawn(serve(stream));
-            }
-        });
-        Ok(Self { sandbox, serving })
-    }
-
-    fn host(&self) -> String {
-        self.sandbox.host(PORT)
-    }
+/// The host of an app without bounds of its own. It answers with what it received of `x-…` and of cookies, and with as
+/// many header fields as the path says: `/FIELDS/BYTES`, of so many bytes each.
+async fn app(stack: &Stack) -> Result<String> {
+    let (sandbox, listener) = listening(stack).await?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    Ok(sandbox.host(PORT))
 }
 
 async fn serve(mut stream: TcpStream) -> Result<()> {
@@ -89,13 +63,8 @@ async fn http1(
     path: &str,
     fields: &[(&str, &str)],
 ) -> Result<(String, String)> {
-    let mut request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
-    for (name, value) in fields {
-        request.push_str(&format!("{name}: {value}\r\n"));
-    }
-    request.push_str("\r\n");
-    let answer = stack.edge().raw(request.as_bytes()).await?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let answer = raw_get(stack, host, path, &format!("connection: close\r\n{lines}")).await?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
     Ok((head.to_owned(), body.to_owned()))
 }
@@ -112,18 +81,18 @@ fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
 #[test]
 fn an_app_answers_with_many_header_fields() {
     run(on_a_platform(), async |stack| {
-        let app = App::start(stack).await?;
+        let host = app(stack).await?;
         for count in [101, 500, 950] {
-            let (head, _) = http1(stack, &app.host(), &format!("/{count}/1"), &[]).await?;
+            let (head, _) = http1(stack, &host, &format!("/{count}/1"), &[]).await?;
             assert!(head.starts_with("HTTP/1.1 200 "), "{count}: {head:.100}");
             assert_eq!(head.matches("x-field-").count(), count);
         }
         // Large ones, too.
-        let (head, _) = http1(stack, &app.host(), "/90/1000", &[]).await?;
+        let (head, _) = http1(stack, &host, "/90/1000", &[]).await?;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head:.100}");
         // What is beyond every sense has a bound.
         for path in ["/1100/1", "/110/1000"] {
-            let (head, body) = http1(stack, &app.host(), path, &[]).await?;
+            let (head, body) = http1(stack, &host, path, &[]).await?;
             assert!(head.starts_with("HTTP/1.1 502 "), "{path}: {head:.100}");
             assert!(body.contains("UPSTREAM_INVALID"), "{path}: {body}");
         }
@@ -136,18 +105,18 @@ fn a_browser_sends_all_its_cookies_by_both_protocols() {
     // No browser keeps more for one host.
     const COOKIES: usize = 180;
     run(on_a_platform(), async |stack| {
-        let app = App::start(stack).await?;
+        let host = app(stack).await?;
         let cookies: Vec<String> = (0..COOKIES).map(|number| format!("c{number}=v")).collect();
         // HTTP/2: each is a field of its own (RFC 9113, 8.2.3).
         let fields: Vec<_> = cookies.iter().map(|cookie| ("cookie", cookie.as_str())).collect();
         let mut connection = Frames::connect(stack.edge(), 65_535).await?;
-        let id = connection.get(&app.host(), "/", &fields).await?;
+        let id = connection.get(&host, "/", &fields).await?;
         let Outcome::Response(body) = connection.outcome(id).await? else {
             anyhow::bail!("no response by HTTP/2")
         };
         assert_eq!(serde_json::from_str::<Value>(&body)?["cookies"], COOKIES);
         let joined = cookies.join("; ");
-        let (_, body) = http1(stack, &app.host(), "/", &[("cookie", &joined)]).await?;
+        let (_, body) = http1(stack, &host, "/", &[("cookie", &joined)]).await?;
         assert_eq!(serde_json::from_str::<Value>(&body)?["cookies"], COOKIES);
         Ok(())
     });
@@ -158,8 +127,7 @@ fn a_browser_sends_all_its_cookies_by_both_protocols() {
 fn headers_pass_up_to_a_bound_and_get_431_beyond_it() {
     const ANY: &str = "HEADERS_TOO_LARGE";
     run(on_a_platform(), async |stack| {
-        let app = App::start(stack).await?;
-        let host = app.host();
+        let host = app(stack).await?;
         // How many fields, of how many bytes.
         for (count, bytes, passes) in [
             (1, 60_000, true),
@@ -203,23 +171,23 @@ fn headers_pass_up_to_a_bound_and_get_431_beyond_it() {
 #[test]
 fn far_too_large_headers_end_their_stream_and_not_their_neighbours() {
     run(on_a_platform(), async |stack| {
-        let app = App::start(stack).await?;
+        let host = app(stack).await?;
         let mut connection = Frames::connect(stack.edge(), 65_535).await?;
         for (count, bytes) in [(30, 7_900), (600, 1)] {
             let fields = fields(count, bytes);
-            let refused = connection.get(&app.host(), "/", &borrowed(&fields)).await?;
+            let refused = connection.get(&host, "/", &borrowed(&fields)).await?;
             assert_eq!(connection.outcome(refused).await?, Outcome::StreamReset, "{count}");
-            let neighbour = connection.get(&app.host(), "/", &[]).await?;
+            let neighbour = connection.get(&host, "/", &[]).await?;
             let outcome = connection.outcome(neighbour).await?;
             assert!(matches!(outcome, Outcome::Response(_)), "{outcome:?}");
         }
         // Over HTTP/1.1, the parser has a response.
-        let (head, body) = http1(stack, &app.host(), "/", &borrowed(&fields(600, 1))).await?;
+        let (head, body) = http1(stack, &host, "/", &borrowed(&fields(600, 1))).await?;
         assert!(head.starts_with("HTTP/1.1 431 "), "{head:.200}");
         assert!(body.contains("HEADERS_TOO_LARGE"), "{body}");
         // The limit that docs/operations.md names: one field of more than 128 KiB.
         let field = "v".repeat(140_000);
-        let refused = connection.get(&app.host(), "/", &[("x-field-0", &field)]).await?;
+        let refused = connection.get(&host, "/", &[("x-field-0", &field)]).await?;
         assert_eq!(connection.outcome(refused).await?, Outcome::ConnectionEnded);
         Ok(())
     });

@@ -1,42 +1,26 @@
 //! What an app, or a client, says in places where a filter does not usually look.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use sandgate_e2e::{Sandbox, Setup, Stack, run};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::support::on_a_platform;
+use crate::scripted::{PORT, answer_once, listening_in};
+use crate::support::{on_a_platform, raw};
 
-const PORT: u16 = 7070;
 const PLANTED: &str =
     "set-cookie: tl-session=evil; Domain=sandbox.localhost\r\nx-sandgate-principal: admin\r\n";
 
-/// A sandbox in which an app gives one answer, byte for byte, when it has read `until`. The task
-/// ends with what the app read.
+/// A private sandbox whose app answers one request by `answer`, as soon as it has read `end`. The task ends with what the
+/// app read.
 async fn app(
     stack: &Stack,
-    until: &'static str,
+    end: &'static str,
     answer: String,
 ) -> Result<(Sandbox, JoinHandle<Result<String>>)> {
-    let address = stack.network.host(9);
-    stack.control_plane.platform()?.pin(address);
-    let sandbox = stack.sandbox(json!({ "name": "odd", "exposed_ports": [PORT] })).await?;
-    let listener = TcpListener::bind((address, PORT)).await?;
-    let app = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await?;
-        let mut read = Vec::new();
-        let mut buffer = [0; 4096];
-        while !String::from_utf8_lossy(&read).contains(until) {
-            let length = stream.read(&mut buffer).await?;
-            read.extend(buffer.get(..length).filter(|it| !it.is_empty()).context("too little")?);
-        }
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
-        Ok(String::from_utf8_lossy(&read).into_owned())
-    });
-    Ok((sandbox, app))
+    let sandbox = json!({ "name": "odd", "exposed_ports": [PORT] });
+    let (sandbox, listener) = listening_in(stack, sandbox).await?;
+    Ok((sandbox, answer_once(listener, end, answer)))
 }
 
 #[test]
@@ -52,8 +36,7 @@ fn informational_responses_of_an_app_do_not_go_on() {
             sandbox.host(PORT),
             stack.key()
         );
-        let received = stack.edge().raw(request.as_bytes()).await?;
-        let received = String::from_utf8_lossy(&received);
+        let received = raw(stack, &request).await?;
         app.await??;
         assert!(received.starts_with("HTTP/1.1 200 "), "{received}");
         assert!(received.ends_with("done"), "{received}");
@@ -78,8 +61,7 @@ fn trailers_carry_no_secret_in_and_no_cookie_out() {
              x-sandgate-principal: admin\r\nx-last: 1\r\n\r\n",
             sandbox.host(PORT)
         );
-        let received = stack.edge().raw(request.as_bytes()).await?;
-        let received = String::from_utf8_lossy(&received);
+        let received = raw(stack, &request).await?;
         let seen = app.await??;
         for secret in ["evil", "admin", key] {
             assert!(!seen.contains(secret), "{seen}");

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::http_wire::Server;
-use crate::support::{public_ports, sandbox_address};
+use crate::support::{public_ports, raw, sandbox_address};
 
 const PORTS: [u16; 4] = [3100, 3101, 3102, 3103];
 /// Nothing listens here.
@@ -95,8 +95,7 @@ fn a_client_that_is_silent_in_its_own_request_is_told_so() {
             format!("GET / HTTP/1.1\r\nhost: {host}\r\n"),
             format!("POST /upload HTTP/1.1\r\nhost: {host}\r\ncontent-length: 10\r\n\r\nx"),
         ] {
-            let answer = stack.edge().raw(request.as_bytes()).await?;
-            let answer = String::from_utf8_lossy(&answer).into_owned();
+            let answer = raw(stack, &request).await?;
             assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
             assert!(answer.contains("\"REQUEST_TIMEOUT\""), "{answer}");
         }
@@ -184,8 +183,7 @@ fn a_connect_is_an_invalid_request() {
     run(Setup::default(), async |stack| {
         let sandbox = sandbox(stack).await?;
         let request = format!("CONNECT {}:80 HTTP/1.1\r\nhost: x\r\n\r\n", sandbox.host(8080));
-        let answer = stack.edge().raw(request.as_bytes()).await?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let answer = raw(stack, &request).await?;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
         assert!(answer.contains("\"INVALID_REQUEST\""), "{answer}");
         Ok(())

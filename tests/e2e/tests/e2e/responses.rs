@@ -15,8 +15,8 @@ use sandgate_e2e::client::Answer;
 use sandgate_e2e::{Protocol, run};
 use tokio::net::TcpListener;
 
-use crate::scripted::{PORT, PROTOCOLS, listening, raw, scripted};
-use crate::support::{on_a_platform, target_tls};
+use crate::scripted::{PORT, PROTOCOLS, listening, scripted};
+use crate::support::{on_a_platform, raw_get, target_tls};
 
 /// `/600` is answered by `HTTP/1.1 600 Odd`.
 fn with_the_status_of_the_path(head: &str) -> String {
@@ -143,20 +143,20 @@ fn only_a_websocket_upgrade_is_answered_by_101() {
             UPGRADE,
             "connection: close\r\n",
         ] {
-            let received = raw(stack, &host, "/101", more).await?;
+            let received = raw_get(stack, &host, "/101", more).await?;
             assert!(received.starts_with("HTTP/1.1 502 "), "{more}: {received}");
             assert!(received.contains("UPSTREAM_INVALID"), "{more}: {received}");
             assert!(!received.contains("leak"), "{more}: {received}");
         }
         let upgrade = format!("connection: upgrade\r\n{UPGRADE}");
-        let received = raw(stack, &host, "/101", &upgrade).await?;
+        let received = raw_get(stack, &host, "/101", &upgrade).await?;
         assert!(received.starts_with("HTTP/1.1 101 "), "{received}");
         assert!(received.ends_with("leak"), "{received}");
         // Envoy would lose the body of such a response.
-        let received = raw(stack, &host, "/200", &upgrade).await?;
+        let received = raw_get(stack, &host, "/200", &upgrade).await?;
         assert!(received.starts_with("HTTP/1.1 502 "), "{received}");
         assert!(received.contains("UPSTREAM_INVALID"), "{received}");
-        let received = raw(stack, &host, "/418", &upgrade).await?;
+        let received = raw_get(stack, &host, "/418", &upgrade).await?;
         assert!(received.starts_with("HTTP/1.1 418 "), "{received}");
         Ok(())
     });
@@ -173,7 +173,7 @@ fn a_101_that_names_another_protocol_opens_nothing() {
         let host = sandbox.host(PORT);
         for path in ["/none", "/h2c"] {
             let upgrade = format!("connection: upgrade\r\n{UPGRADE}");
-            let received = raw(stack, &host, path, &upgrade).await?;
+            let received = raw_get(stack, &host, path, &upgrade).await?;
             assert!(received.starts_with("HTTP/1.1 502 "), "{path}: {received}");
             assert!(!received.contains("leak"), "{path}: {received}");
             match websocket::open_over_http2(&target_tls(stack, &host, path)?).await {

@@ -58,6 +58,17 @@ pub(crate) fn target(stack: &Stack, host: &str, path: &str) -> Result<Target> {
     Ok(Target::new(&format!("http://{host}{path}"))?.via(address))
 }
 
+/// Sends a request of HTTP/1.1 as it is; what a client reads until the connection ends.
+pub(crate) async fn raw(stack: &Stack, request: &str) -> Result<String> {
+    let received = stack.edge().raw(request.as_bytes()).await?;
+    Ok(String::from_utf8_lossy(&received).into_owned())
+}
+
+/// Sends a GET like [`raw`], with further `lines` in its head.
+pub(crate) async fn raw_get(stack: &Stack, host: &str, path: &str, lines: &str) -> Result<String> {
+    raw(stack, &format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{lines}\r\n")).await
+}
+
 /// A public sandbox called `my-env` for services of the test's own, on these ports.
 pub(crate) async fn public_ports(stack: &Stack, ports: &[u16]) -> Result<Sandbox> {
     let request = json!({
