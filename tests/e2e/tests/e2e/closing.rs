@@ -15,7 +15,8 @@ use sandgate_e2e::{Protocol, Setup, Stack, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::support::{public_ports, sandbox_address, target};
+use crate::scripted::{PORT, listening};
+use crate::support::target;
 
 const LENGTH: usize = 2 << 20;
 /// What the kernels on both sides hold of a response, so that the tests know when Envoy holds the rest.
@@ -159,8 +160,7 @@ fn the_end_of_a_live_stream_is_noticed_at_once() {
 #[test]
 fn a_socket_that_the_app_closes_is_closed_at_once() {
     run(Setup::default(), async |stack| {
-        let sandbox = public_ports(stack, &[3100]).await?;
-        let listener = TcpListener::bind((sandbox_address(stack, &sandbox).await?, 3100)).await?;
+        let (sandbox, listener) = listening(stack).await?;
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = vec![0; 4096];
@@ -175,7 +175,7 @@ fn a_socket_that_the_app_closes_is_closed_at_once() {
             let mut stream = TcpStream::connect(stack.edge().address()).await?;
             let request = format!(
                 "GET / HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
-                sandbox.host(3100)
+                sandbox.host(PORT)
             );
             stream.write_all(request.as_bytes()).await?;
             let begun = Instant::now();
@@ -241,12 +241,11 @@ async fn ending_early(listener: TcpListener) -> Result<()> {
 #[test]
 fn a_grpc_call_that_the_server_ends_first_arrives_whole() {
     run(Setup::default(), async |stack| {
-        let sandbox = public_ports(stack, &[50052]).await?;
-        let listener = TcpListener::bind((sandbox_address(stack, &sandbox).await?, 50052)).await?;
+        let (sandbox, listener) = listening(stack).await?;
         tokio::spawn(ending_early(listener));
         let request = futures_util::stream::iter([Bytes::from_static(&[0; 5])])
             .chain(futures_util::stream::pending());
-        let call = stack.edge().post(&sandbox.host(50052), "/test/Call").over(Protocol::H2c);
+        let call = stack.edge().post(&sandbox.host(PORT), "/test/Call").over(Protocol::H2c);
         let call = call.header("content-type", "application/grpc").header("te", "trailers");
         let mut answer = call.stream(request).open().await?;
         let (mut length, mut status) = (0, None);

@@ -1,10 +1,10 @@
 //! Header fields and trailers that do not cross the edge, in either direction.
 
 use http::{HeaderMap, HeaderValue};
-use sandgate_e2e::{Protocol, run};
+use sandgate_e2e::{Protocol, Setup, run};
 
 use crate::scripted::{PORT, PROTOCOLS, answer_once, listening, scripted};
-use crate::support::{on_a_platform, raw, raw_get};
+use crate::support::{raw, raw_get};
 
 /// Headers that proxies in front would obey, in several spellings.
 const STEERING: [&str; 16] = [
@@ -52,7 +52,7 @@ fn that_steers_proxies(_: &str) -> String {
 
 #[test]
 fn headers_and_trailers_that_steer_proxies_in_front_do_not_go_on() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let sandbox = scripted(stack, that_steers_proxies).await?;
         let host = sandbox.host(PORT);
         let received =
@@ -90,7 +90,7 @@ const CLAIMS: [&str; 9] = [
 
 #[test]
 fn no_spelling_of_a_claim_and_no_trailer_that_replaces_a_header_reaches_an_app() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         // The app answers with what it read, as a body that ends with the connection.
         let sandbox = scripted(stack, |head| format!("HTTP/1.0 200 OK\r\n\r\n{head}")).await?;
         let host = sandbox.host(PORT);
@@ -107,7 +107,7 @@ fn no_spelling_of_a_claim_and_no_trailer_that_replaces_a_header_reaches_an_app()
 
 #[test]
 fn the_trailers_of_a_request_replace_nothing() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let (sandbox, listener) = listening(stack).await?;
         let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned();
         let app = answer_once(listener, "x-last: 1\r\n", answer);

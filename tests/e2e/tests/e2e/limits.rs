@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::frames::{Frames, Outcome};
 use crate::scripted::{PORT, listening};
-use crate::support::{on_a_platform, raw_get};
+use crate::support::raw_get;
 
 /// The host of an app without bounds of its own. It answers with what it received of `x-…` and of cookies, and with as
 /// many header fields as the path says: `/FIELDS/BYTES`, of so many bytes each.
@@ -80,7 +80,7 @@ fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
 
 #[test]
 fn an_app_answers_with_many_header_fields() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let host = app(stack).await?;
         for count in [101, 500, 950] {
             let (head, _) = http1(stack, &host, &format!("/{count}/1"), &[]).await?;
@@ -104,7 +104,7 @@ fn an_app_answers_with_many_header_fields() {
 fn a_browser_sends_all_its_cookies_by_both_protocols() {
     // No browser keeps more for one host.
     const COOKIES: usize = 180;
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let host = app(stack).await?;
         let cookies: Vec<String> = (0..COOKIES).map(|number| format!("c{number}=v")).collect();
         // HTTP/2: each is a field of its own (RFC 9113, 8.2.3).
@@ -126,7 +126,7 @@ fn a_browser_sends_all_its_cookies_by_both_protocols() {
 #[test]
 fn headers_pass_up_to_a_bound_and_get_431_beyond_it() {
     const ANY: &str = "HEADERS_TOO_LARGE";
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let host = app(stack).await?;
         // How many fields, of how many bytes.
         for (count, bytes, passes) in [
@@ -170,7 +170,7 @@ fn headers_pass_up_to_a_bound_and_get_431_beyond_it() {
 /// Envoy's parser has no response to what it refuses itself, far beyond the bound.
 #[test]
 fn far_too_large_headers_end_their_stream_and_not_their_neighbours() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let host = app(stack).await?;
         let mut connection = Frames::connect(stack.edge(), 65_535).await?;
         for (count, bytes) in [(30, 7_900), (600, 1)] {

@@ -5,7 +5,7 @@ use sandgate_e2e::{Sandbox, Setup, Stack, run};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::scripted::{PORT, answer_once, listening_in};
+use crate::scripted::{PORT, answer_once, listen};
 use crate::support::{on_a_platform, raw};
 
 const PLANTED: &str =
@@ -18,14 +18,14 @@ async fn app(
     end: &'static str,
     answer: String,
 ) -> Result<(Sandbox, JoinHandle<Result<String>>)> {
-    let sandbox = json!({ "name": "odd", "exposed_ports": [PORT] });
-    let (sandbox, listener) = listening_in(stack, sandbox).await?;
+    let sandbox = stack.sandbox(json!({ "name": "odd", "exposed_ports": [PORT] })).await?;
+    let listener = listen(stack, &sandbox).await?;
     Ok((sandbox, answer_once(listener, end, answer)))
 }
 
 #[test]
 fn informational_responses_of_an_app_do_not_go_on() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let answer = format!(
             "HTTP/1.1 103 Early Hints\r\n{PLANTED}\r\nHTTP/1.1 102 Processing\r\n{PLANTED}\r\n\
              HTTP/1.1 200 OK\r\ncontent-length: 4\r\nx-app: 1\r\n\r\ndone"
@@ -47,7 +47,7 @@ fn informational_responses_of_an_app_do_not_go_on() {
 
 #[test]
 fn trailers_carry_no_secret_in_and_no_cookie_out() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let answer = format!(
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
              4\r\ndone\r\n0\r\nx-sum: 7\r\n{PLANTED}\r\n"

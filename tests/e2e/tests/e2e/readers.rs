@@ -6,13 +6,12 @@ use sandgate_e2e::{DOMAIN, Setup, run};
 use serde_json::json;
 
 use crate::scripted::{PORT, PROTOCOLS, listening};
-use crate::support::on_a_platform;
 
 const TRUSTED: &str = "https://app.example.com";
 
 #[test]
 fn a_page_of_a_trusted_origin_reads_what_the_gateway_answers() {
-    let setup = Setup { trusted_origins: json!([TRUSTED]), ..on_a_platform() };
+    let setup = Setup { trusted_origins: json!([TRUSTED]), ..Setup::default() };
     run(setup, async |stack| {
         // Nothing listens on the port of this one.
         let (sandbox, listener) = listening(stack).await?;

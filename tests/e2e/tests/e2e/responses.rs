@@ -12,11 +12,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sandgate_demo::client::websocket::{self, OpenError};
 use sandgate_e2e::client::Answer;
-use sandgate_e2e::{Protocol, run};
+use sandgate_e2e::{Protocol, Setup, run};
 use tokio::net::TcpListener;
 
 use crate::scripted::{PORT, PROTOCOLS, listening, scripted};
-use crate::support::{on_a_platform, raw_get, target_tls};
+use crate::support::{raw_get, target_tls};
 
 /// `/600` is answered by `HTTP/1.1 600 Odd`.
 fn with_the_status_of_the_path(head: &str) -> String {
@@ -37,7 +37,7 @@ fn holds_nothing_of_the_app(answer: &Answer) {
 
 #[test]
 fn a_status_that_is_no_final_one_becomes_a_502() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let sandbox = scripted(stack, with_the_status_of_the_path).await?;
         let host = sandbox.host(PORT);
         for protocol in PROTOCOLS {
@@ -65,7 +65,7 @@ fn a_status_that_is_no_final_one_becomes_a_502() {
 
 #[test]
 fn a_refused_response_is_a_status_for_grpc() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let (sandbox, listener) = listening(stack).await?;
         tokio::spawn(grpc_with_the_status_of_the_path(listener));
         let host = sandbox.host(PORT);
@@ -112,7 +112,7 @@ async fn grpc_with_the_status_of_the_path(listener: TcpListener) -> Result<()> {
 
 #[test]
 fn a_refused_response_is_a_page_for_a_person_which_shows_the_id_of_the_request() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let sandbox = scripted(stack, with_the_status_of_the_path).await?;
         for protocol in PROTOCOLS {
             let call = stack.edge().get(&sandbox.host(PORT), "/600").over(protocol);
@@ -133,7 +133,7 @@ const UPGRADE: &str = "upgrade: websocket\r\nsec-websocket-version: 13\r\n\
 
 #[test]
 fn only_a_websocket_upgrade_is_answered_by_101() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let sandbox = scripted(stack, with_the_status_of_the_path).await?;
         let host = sandbox.host(PORT);
         // No bytes of a tunnel come through.
@@ -164,7 +164,7 @@ fn only_a_websocket_upgrade_is_answered_by_101() {
 
 #[test]
 fn a_101_that_names_another_protocol_opens_nothing() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let other = |head: &str| -> String {
             let upgrade = if head.starts_with("GET /none ") { "" } else { "upgrade: h2c\r\n" };
             format!("HTTP/1.1 101 Odd\r\n{upgrade}connection: upgrade\r\n\r\nleak")
@@ -190,7 +190,7 @@ fn a_101_that_names_another_protocol_opens_nothing() {
 
 #[test]
 fn the_trailers_of_grpc_are_cleaned_and_its_status_stays() {
-    run(on_a_platform(), async |stack| {
+    run(Setup::default(), async |stack| {
         let (sandbox, listener) = listening(stack).await?;
         tokio::spawn(grpc_with_the_status_of_the_path(listener));
         let call = stack.edge().request(Method::POST, &sandbox.host(PORT), "/200");

@@ -2,7 +2,6 @@
 //! sent again, once; nothing else is, and 503 still says that nothing was sent.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,9 +11,8 @@ use sandgate_e2e::{Call, Protocol, Setup, Stack, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{public_ports, sandbox_address};
+use crate::scripted::{PORT, listening};
 
-const PORT: u16 = 3100;
 /// A request that reaches the server within this time of a response is lost.
 const PAUSE: Duration = Duration::from_millis(30);
 
@@ -27,8 +25,7 @@ struct ClosingServer {
 }
 
 impl ClosingServer {
-    async fn start(address: Ipv4Addr) -> Result<Self> {
-        let listener = TcpListener::bind((address, PORT)).await?;
+    fn start(listener: TcpListener) -> Self {
         let server = Self::default();
         let serving = server.clone();
         tokio::spawn(async move {
@@ -37,7 +34,7 @@ impl ClosingServer {
                 tokio::spawn(async move { serving.serve(stream).await });
             }
         });
-        Ok(server)
+        server
     }
 
     async fn serve(&self, mut stream: TcpStream) -> Result<()> {
@@ -75,9 +72,8 @@ impl ClosingServer {
 }
 
 async fn closing_server(stack: &Stack) -> Result<(ClosingServer, String)> {
-    let sandbox = public_ports(stack, &[PORT]).await?;
-    let server = ClosingServer::start(sandbox_address(stack, &sandbox).await?).await?;
-    Ok((server, sandbox.host(PORT)))
+    let (sandbox, listener) = listening(stack).await?;
+    Ok((ClosingServer::start(listener), sandbox.host(PORT)))
 }
 
 #[test]
@@ -168,9 +164,7 @@ fn an_upgrade_is_never_sent_again() {
 #[test]
 fn where_the_first_attempt_was_sent_and_the_second_one_was_not_the_answer_is_no_503() {
     run(Setup::default(), async |stack| {
-        let sandbox = public_ports(stack, &[PORT]).await?;
-        let address = sandbox_address(stack, &sandbox).await?;
-        let listener = TcpListener::bind((address, PORT)).await?;
+        let (sandbox, listener) = listening(stack).await?;
         let dying = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await?;
             drop(listener);

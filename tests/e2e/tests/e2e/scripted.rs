@@ -2,10 +2,11 @@
 
 use anyhow::{Context as _, Result};
 use sandgate_e2e::{Protocol, Sandbox, Stack};
-use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+use crate::support::{public_ports, sandbox_address};
 
 /// The one port.
 pub(crate) const PORT: u16 = 7070;
@@ -14,18 +15,14 @@ pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Http1, Protocol::H2c];
 
 /// A public sandbox, and a listener on its [`PORT`].
 pub(crate) async fn listening(stack: &Stack) -> Result<(Sandbox, TcpListener)> {
-    let sandbox = json!({
-        "name": "odd", "exposed_ports": [PORT], "allow_unauthenticated_access": true,
-    });
-    listening_in(stack, sandbox).await
+    let sandbox = public_ports(stack, &[PORT]).await?;
+    let listener = listen(stack, &sandbox).await?;
+    Ok((sandbox, listener))
 }
 
-/// The sandbox that is asked for, and a listener on its [`PORT`].
-pub(crate) async fn listening_in(stack: &Stack, sandbox: Value) -> Result<(Sandbox, TcpListener)> {
-    let address = stack.network.host(9);
-    stack.control_plane.platform()?.pin(address);
-    let sandbox = stack.sandbox(sandbox).await?;
-    Ok((sandbox, TcpListener::bind((address, PORT)).await?))
+/// A listener on [`PORT`] of a sandbox.
+pub(crate) async fn listen(stack: &Stack, sandbox: &Sandbox) -> Result<TcpListener> {
+    Ok(TcpListener::bind((sandbox_address(stack, sandbox).await?, PORT)).await?)
 }
 
 /// A public sandbox whose app answers each connection byte for byte, by the head of its request.
