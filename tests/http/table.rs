@@ -117,7 +117,7 @@ const REFUSED: Outcome = Outcome::RequestRefused(400);
 fn requests_of_http1() -> Vec<Exchange> {
     let row = |name, bytes, outcome| row(name, Request::Bytes(bytes), outcome);
     vec![
-        row("HTTP/1.0", "GET / HTTP/1.0\r\nhost: {host}\r\n\r\n", HELLO)
+        row("HTTP/1.0 with a host", "GET / HTTP/1.0\r\nhost: {host}\r\n\r\n", HELLO)
             .arrives(&["get / http/1.1"]),
         row("the absolute form", "GET http://{host}/a HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n", HELLO)
             .arrives(&["get /a http/1.1"]),
