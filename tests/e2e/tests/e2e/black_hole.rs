@@ -6,6 +6,8 @@ use anyhow::Result;
 use sandgate_e2e::{DOMAIN, Protocol, Setup, Stack, run};
 use serde_json::json;
 
+use crate::support::replaced;
+
 /// The filter is skipped.
 fn without_filter(text: &str) -> String {
     replaced(
@@ -36,12 +38,6 @@ fn without_address_guards(text: &str) -> String {
         "upstream_ip: { address_prefix: ${SANDGATE_SANDBOX_NETWORK}, prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
         "upstream_ip: { address_prefix: 0.0.0.0, prefix_len: 0 }",
     )
-}
-
-/// A change that changes nothing would make a test that can't fail.
-fn replaced(text: &str, what: &str, by: &str) -> String {
-    assert_eq!(text.matches(what).count(), 1, "`{what}` stands not once in the template");
-    text.replace(what, by)
 }
 
 /// Asks for a sandbox's address directly, as the Host; the status, and whether the demo answered.

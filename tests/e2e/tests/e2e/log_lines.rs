@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::support::replaced;
+
 /// No line of the access log is longer.
 const LONGEST: usize = 4_096;
 
@@ -63,8 +65,8 @@ fn a_flood_of_requests_is_a_bounded_number_of_lines() {
     const SECOND: u64 = 10;
     // Less than in reality, so that a slow machine is fast enough.
     let change_log = |text: &str| {
-        text.replace("max_tokens: 5000", "max_tokens: 50")
-            .replace("tokens_per_fill: 100", "tokens_per_fill: 1")
+        let text = replaced(text, "max_tokens: 5000", "max_tokens: 50");
+        replaced(&text, "tokens_per_fill: 100", "tokens_per_fill: 1")
     };
     run(Setup { change_log, ..Setup::default() }, async |stack| {
         let begun = Instant::now();

@@ -11,6 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::frames::Frames;
 use crate::http_frames;
+use crate::support::replaced;
 
 /// More than Envoy holds for any stream.
 const DOWNLOAD: &str = "/download?bytes=4000000";
@@ -64,10 +65,8 @@ async fn silent_connections(
 
 /// Streams without a byte end after 1 s where memory or connections are short, not after 15 s.
 fn impatient(text: &str) -> String {
-    let of_streams = "HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: ";
-    let normal = format!("{of_streams}15s");
-    assert!(text.contains(&normal));
-    text.replace(&normal, &format!("{of_streams}1s"))
+    let normal = "HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: 15s";
+    replaced(text, normal, "HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: 1s")
 }
 
 /// Bytes that Envoy has allocated.
@@ -258,9 +257,11 @@ fn idle_connections_up_to_the_bound_make_room() {
 
 #[test]
 fn an_overloaded_edge_says_so_in_the_usual_shape() {
-    // Overloaded from the start.
-    let change =
-        |text: &str| text.replace("threshold: { value: 0.90 }", "threshold: { value: 0.001 }");
+    // The edge is overloaded from its start, because it refuses requests above 0.1 % of its heap.
+    let change = |text: &str| {
+        let normal = "fixed_heap, threshold: { value: 0.90 }";
+        replaced(text, normal, "fixed_heap, threshold: { value: 0.001 }")
+    };
     run(Setup { change, ..Setup::default() }, async |stack| {
         until("the heap is measured", Duration::from_secs(10), async || {
             let active = stack.envoy().stat("stop_accepting_requests.active").await?;

@@ -13,6 +13,14 @@ pub(crate) fn on_a_platform() -> Setup {
     Setup { webhook: true, ..Setup::default() }
 }
 
+/// A configuration with `by` in place of `what`, which it must have exactly once: a change that changes nothing would make
+/// a test that can't fail.
+pub(crate) fn replaced(text: &str, what: &str, by: &str) -> String {
+    let count = text.matches(what).count();
+    assert_eq!(count, 1, "the template has `{what}` {count} times, not once");
+    text.replace(what, by)
+}
+
 /// Which sandbox answered.
 pub(crate) fn sandbox_id(answer: &Value) -> Option<&str> {
     answer.pointer("/sandbox/id").and_then(Value::as_str)
