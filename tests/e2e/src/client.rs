@@ -193,6 +193,12 @@ impl Call {
         self.header("authorization", format!("Bearer {secret}"))
     }
 
+    /// Makes it a call of gRPC, which goes over HTTP/2.
+    pub fn grpc(self) -> Self {
+        let call = self.over(Protocol::H2c);
+        call.header("content-type", "application/grpc").header("te", "trailers")
+    }
+
     /// Sends a body whose length is told.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = Full::new(body.into()).boxed_unsync();

@@ -11,7 +11,7 @@ use hyper::body::Frame;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sandgate_demo::client::websocket;
-use sandgate_e2e::{Protocol, Setup, Stack, run};
+use sandgate_e2e::{Setup, Stack, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -209,6 +209,8 @@ fn an_early_denial_of_a_large_upload_can_be_read() {
 
 /// Larger than what all windows and buffers on the way hold.
 const MESSAGES: usize = 12_000_000;
+/// A status of gRPC.
+const NOT_FOUND: &str = "5";
 
 /// A gRPC server that ends each call by 12 MB and a status, whatever its client still sends.
 async fn ending_early(listener: TcpListener) -> Result<()> {
@@ -216,7 +218,7 @@ async fn ending_early(listener: TcpListener) -> Result<()> {
         let (stream, _) = listener.accept().await?;
         let service = service_fn(async |request| {
             let mut trailers = HeaderMap::new();
-            trailers.insert("grpc-status", HeaderValue::from_static("5"));
+            trailers.insert("grpc-status", HeaderValue::from_static(NOT_FOUND));
             let piece = Bytes::from(vec![0; 10_000]);
             let pieces = std::iter::repeat_n(piece, MESSAGES / 10_000).map(Frame::data);
             let frames = pieces.chain([Frame::trailers(trailers)]).map(Ok::<_, anyhow::Error>);
@@ -241,8 +243,7 @@ fn a_grpc_call_that_the_server_ends_first_arrives_whole() {
         tokio::spawn(ending_early(listener));
         let request = futures_util::stream::iter([Bytes::from_static(&[0; 5])])
             .chain(futures_util::stream::pending());
-        let call = stack.edge().post(&sandbox.host(PORT), "/test/Call").over(Protocol::H2c);
-        let call = call.header("content-type", "application/grpc").header("te", "trailers");
+        let call = stack.edge().post(&sandbox.host(PORT), "/test/Call").grpc();
         let mut answer = call.stream(request).open().await?;
         let (mut length, mut status) = (0, None);
         while let Some(frame) = answer.body_mut().frame().await {
@@ -258,8 +259,7 @@ fn a_grpc_call_that_the_server_ends_first_arrives_whole() {
             }
         }
         assert_eq!(length, MESSAGES);
-        // NOT_FOUND.
-        assert_eq!(status.as_ref().map(HeaderValue::as_bytes), Some(b"5".as_slice()));
+        assert_eq!(status, Some(HeaderValue::from_static(NOT_FOUND)));
         Ok(())
     });
 }

@@ -44,6 +44,15 @@ async fn hold(client: Client, host: &str, heads: usize) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Sends heads over several connections of one client.
+async fn flood(client: Client, host: &str) -> Result<Vec<Connection>> {
+    let mut all = Vec::new();
+    for _ in 0..CONNECTIONS {
+        all.push(hold(client, host, 40).await?);
+    }
+    Ok(all)
+}
+
 /// How many of some requests, each on a connection of its own, are served; the rest gets 429.
 async fn served(count: usize, call: impl Fn() -> Call) -> Result<usize> {
     let mut served = 0;
@@ -64,6 +73,10 @@ async fn public(stack: &Stack) -> Result<(Sandbox, String)> {
     Ok((sandbox, host))
 }
 
+async fn open_socket(stack: &Stack, sandbox: &Sandbox) -> Result<Socket> {
+    Ok(websocket::open(&target(stack, &sandbox.host(3000), "/socket")?).await?.socket)
+}
+
 async fn echoes(socket: &mut Socket, text: &str) -> Result<()> {
     socket.send(Message::text(text)).await?;
     let echo = tokio::time::timeout(Duration::from_secs(5), socket.next()).await?;
@@ -75,14 +88,10 @@ async fn echoes(socket: &mut Socket, text: &str) -> Result<()> {
 fn heads_without_bodies_from_one_address_lock_nobody_out() {
     run(setup(), async |stack| {
         let (sandbox, host) = public(stack).await?;
-        let mut quiet =
-            websocket::open(&target(stack, &sandbox.host(3000), "/socket")?).await?.socket;
+        let mut quiet = open_socket(stack, &sandbox).await?;
         echoes(&mut quiet, "first").await?;
         let attacker = client(stack, 0, 2);
-        let mut attack = Vec::new();
-        for _ in 0..CONNECTIONS {
-            attack.push(hold(attacker, &host, 40).await?);
-        }
+        let _attack = flood(attacker, &host).await?;
         // All places of both workers are taken.
         until("a full port", SOON, async || {
             ensure!(served(8, || attacker.get(&host, "/health")).await? == 0, "there is room");
@@ -100,13 +109,9 @@ fn heads_without_bodies_from_one_address_lock_nobody_out() {
         assert_eq!(served(12, management).await?, 12, "the owner, on the management port");
 
         // The attack goes on, and ends nobody else's stream.
-        for _ in 0..CONNECTIONS {
-            attack.push(hold(attacker, &host, 40).await?);
-        }
+        let _more = flood(attacker, &host).await?;
         tokio::time::sleep(Duration::from_secs(5)).await;
-        for _ in 0..CONNECTIONS {
-            attack.push(hold(attacker, &host, 40).await?);
-        }
+        let _even_more = flood(attacker, &host).await?;
         assert_eq!(served(12, || visitor.get(&host, "/health")).await?, 12, "visitors, later");
         echoes(&mut quiet, "last").await
     });
@@ -116,8 +121,7 @@ fn heads_without_bodies_from_one_address_lock_nobody_out() {
 fn silent_requests_from_many_addresses_make_room_and_busy_streams_stay() {
     run(setup(), async |stack| {
         let (sandbox, host) = public(stack).await?;
-        let mut busy =
-            websocket::open(&target(stack, &sandbox.host(3000), "/socket")?).await?.socket;
+        let mut busy = open_socket(stack, &sandbox).await?;
         let mut attack = Vec::new();
         for number in 1..=80 {
             attack.push(hold(client(stack, 1, number), &host, 1).await?);

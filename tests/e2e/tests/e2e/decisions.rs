@@ -362,12 +362,7 @@ fn people_read_a_page_and_grpc_clients_a_status() {
         assert!(page.header("content-type").is_some_and(|it| it.starts_with("text/html")));
         assert!(page.text().contains("UNAUTHENTICATED"));
 
-        let call = stack
-            .edge()
-            .post(&sandbox.host(50051), "/sandgate.demo.v1.Echo/Echo")
-            .over(Protocol::H2c)
-            .header("content-type", "application/grpc")
-            .header("te", "trailers");
+        let call = stack.edge().post(&sandbox.host(50051), "/sandgate.demo.v1.Echo/Echo").grpc();
         let answer = call.send().await?;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("grpc-status"), Some("16"));

@@ -11,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::frames::Frames;
 use crate::http_frames;
-use crate::support::replaced;
+use crate::support::{UNAVAILABLE, replaced};
 
 /// More than Envoy holds for any stream.
 const DOWNLOAD: &str = "/download?bytes=4000000";
@@ -274,10 +274,8 @@ fn an_overloaded_edge_says_so_in_the_usual_shape() {
             assert_eq!(answer.denial()?, "503 OVERLOADED");
             assert_eq!(answer.header("retry-after"), Some("1"));
         }
-        let call = stack.edge().post("8080-any.sandbox.localhost", "/a.B/C").over(Protocol::H2c);
-        let answer = call.header("content-type", "application/grpc").send().await?;
-        // UNAVAILABLE.
-        assert_eq!(answer.header("grpc-status"), Some("14"));
+        let call = stack.edge().post("8080-any.sandbox.localhost", "/a.B/C").grpc();
+        assert_eq!(call.send().await?.header("grpc-status"), Some(UNAVAILABLE));
         Ok(())
     });
 }

@@ -8,6 +8,9 @@ use sandgate_e2e::control_plane::ControlPlane;
 use sandgate_e2e::{Sandbox, Setup, Stack};
 use serde_json::{Value, json};
 
+/// The status of gRPC for what the edge can't serve.
+pub(crate) const UNAVAILABLE: &str = "14";
+
 /// A stack whose sandboxes live on a platform, which the test controls.
 pub(crate) fn on_a_platform() -> Setup {
     Setup { webhook: true, ..Setup::default() }
@@ -70,6 +73,14 @@ pub(crate) fn target(stack: &Stack, host: &str, path: &str) -> Result<Target> {
 pub(crate) async fn raw(stack: &Stack, request: &str) -> Result<String> {
     let received = stack.edge().raw(request.as_bytes()).await?;
     Ok(String::from_utf8_lossy(&received).into_owned())
+}
+
+/// Whether the bytes of a response are the denial with this status and code, such as `400 INVALID_REQUEST`.
+pub(crate) fn is_denial(response: &str, denial: &str) -> bool {
+    denial.split_once(' ').is_some_and(|(status, code)| {
+        response.starts_with(&format!("HTTP/1.1 {status} "))
+            && response.contains(&format!("\"{code}\""))
+    })
 }
 
 /// Sends a GET like [`raw`], with further `lines` in its head.

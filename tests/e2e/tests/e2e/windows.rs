@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sandgate_e2e::wait::until;
-use sandgate_e2e::{Protocol, Setup, Stack, run};
+use sandgate_e2e::{Setup, Stack, run};
 
 use crate::frames::Frames;
 
@@ -41,10 +41,9 @@ fn a_grpc_client_that_does_not_read_stops_no_other() {
             silent.push(connection);
         }
         settled(stack, "cluster.sandbox_h2c.upstream_cx_rx_bytes_total").await?;
-        // On both workers.
+        // Each request has a connection of its own, so that both workers serve some.
         for _ in 0..8 {
-            let call = stack.edge().get(&host, "/health").over(Protocol::H2c);
-            let answer = call.header("content-type", "application/grpc").send();
+            let answer = stack.edge().get(&host, "/health").grpc().send();
             let answer = tokio::time::timeout(Duration::from_secs(10), answer).await;
             let answer = answer.context("it waits for those who don't read")??.ok()?;
             assert_eq!(answer["version"], "HTTP/2.0");
