@@ -1,7 +1,7 @@
 //! Every response that Envoy itself makes, row by row of the table in `docs/operations.md`: the status and
 //! code, as JSON, as a page, and as a gRPC status.
 
-use std::net::TcpListener as StdListener;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -13,18 +13,21 @@ use tokio::net::TcpStream;
 use crate::http_wire::Server;
 use crate::support::{UNAVAILABLE, is_denial, public_ports, raw, replaced, sandbox_address};
 
-const PORTS: [u16; 4] = [3100, 3101, 3102, 3103];
-/// Nothing listens here.
-const DEAD: u16 = 3103;
+/// The port of the test's own server.
+const SERVED: u16 = 3100;
+/// A port on which nothing listens.
+const DEAD: u16 = 3101;
 
 async fn sandbox(stack: &Stack) -> Result<Sandbox> {
-    public_ports(stack, &[8080, PORTS[0], PORTS[1], PORTS[2], PORTS[3]]).await
+    public_ports(stack, &[8080, SERVED, DEAD]).await
 }
 
-/// Serves the same bytes to each request on a port of the sandbox.
-async fn serve(stack: &Stack, sandbox: &Sandbox, port: u16, response: &[u8]) -> Result<Server> {
-    let address = sandbox_address(stack, sandbox).await?;
-    Ok(Server::start(StdListener::bind((address, port))?, response.to_vec()))
+/// The host of a port that serves the same bytes to each request.
+async fn serving(stack: &Stack, response: &[u8]) -> Result<String> {
+    let sandbox = sandbox(stack).await?;
+    let address = sandbox_address(stack, &sandbox).await?;
+    Server::start(TcpListener::bind((address, SERVED))?, response.to_vec());
+    Ok(sandbox.host(SERVED))
 }
 
 /// Asserts one row in its three shapes.
@@ -54,20 +57,16 @@ async fn assert_row(stack: &Stack, host: &str, path: &str, row: &str) -> Result<
 #[test]
 fn a_response_that_is_not_http_is_invalid_and_not_broken_off() {
     run(Setup::default(), async |stack| {
-        let sandbox = sandbox(stack).await?;
-        let [port, ..] = PORTS;
-        let _server = serve(stack, &sandbox, port, b"SSH-2.0-OpenSSH_9.9\r\n").await?;
-        assert_row(stack, &sandbox.host(port), "/", "502 UPSTREAM_INVALID").await
+        let host = serving(stack, b"SSH-2.0-OpenSSH_9.9\r\n").await?;
+        assert_row(stack, &host, "/", "502 UPSTREAM_INVALID").await
     });
 }
 
 #[test]
 fn a_connection_that_breaks_before_a_response_is_reset() {
     run(Setup::default(), async |stack| {
-        let sandbox = sandbox(stack).await?;
-        let [_, port, ..] = PORTS;
-        let _server = serve(stack, &sandbox, port, b"").await?;
-        assert_row(stack, &sandbox.host(port), "/", "502 UPSTREAM_RESET").await
+        let host = serving(stack, b"").await?;
+        assert_row(stack, &host, "/", "502 UPSTREAM_RESET").await
     });
 }
 
