@@ -177,15 +177,6 @@ class Owners:
             self.client.create(name=name, allow_internet_access=False)
         self.assertIsNone(self.here.status(name))
 
-
-def statuses(requests, path):
-    """How requests for that path were answered, in order."""
-    return [request["status"] for request in requests if request["path"] == path]
-
-
-def digest(data):
-    return hashlib.sha256(data).hexdigest()
-
     def test_a_call_that_is_not_supported_is_not_taken_for_a_missing_sandbox(self):
         name = self.name("no-snapshots")
         self.here.sandbox(name)
@@ -194,3 +185,12 @@ def digest(data):
         said = f"{type(raised.exception).__name__}: {raised.exception}"
         self.assertRegex(said, rf"POST \S*/sandboxes/{name}/snapshot` is not supported")
         self.assertNotRegex(said.lower(), r"not ?found")
+
+
+def statuses(requests, path):
+    """How requests for that path were answered, in order."""
+    return [request["status"] for request in requests if request["path"] == path]
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
