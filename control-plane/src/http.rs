@@ -30,8 +30,5 @@ pub fn with_fallbacks(router: Router) -> Router {
                 message,
             ))
         })
-        .fallback(|uri: Uri| {
-            let message = format!("there is nothing at `{}`", uri.path());
-            std::future::ready(ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message))
-        })
+        .fallback(|uri: Uri| std::future::ready(ApiError::nothing_at(&uri)))
 }

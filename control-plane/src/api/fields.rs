@@ -110,6 +110,11 @@ pub(super) fn list(name: &str, value: Value) -> Result<Vec<Value>, ApiError> {
     }
 }
 
+/// The bytes of an object as JSON.
+pub(super) fn size(object: &Map<String, Value>) -> usize {
+    serde_json::to_vec(object).map_or(usize::MAX, |bytes| bytes.len())
+}
+
 /// A whole number from 0 to 2^53 - 1, which every JSON parser reads exactly (RFC 8259, section 6).
 /// JSON has one kind of number: `8080.0` is as whole as `8080`.
 pub(super) fn whole(value: &Value) -> Option<u64> {

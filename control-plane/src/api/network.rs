@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use sandgate_policy::egress::NetworkPolicy;
 use serde_json::{Value, json};
 
+use super::fields::size;
 use crate::http::ApiError;
 
 /// Bytes of a policy as JSON. A thousand names of ordinary length in each list fit; a policy of this
@@ -36,7 +37,7 @@ impl Egress {
         };
         keys.retain(|_, value| !value.is_null());
         // Before its entries are understood, which takes longer.
-        let size = serde_json::to_vec(&keys).map_or(usize::MAX, |bytes| bytes.len());
+        let size = size(&keys);
         if size > MAX_POLICY {
             return Err(ApiError::invalid(format!(
                 "`{field}` takes {size} bytes; at most {MAX_POLICY} are allowed: join addresses to \

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::fields::{Fields, MAX_WHOLE, whole};
+use super::fields::{Fields, MAX_WHOLE, size, whole};
 use crate::http::ApiError;
 use crate::model::Spec;
 use crate::store::SPEC_MAX;
@@ -36,8 +36,7 @@ pub(super) fn take(fields: &mut Fields, names: &[&str]) -> Result<Spec, ApiError
     for (name, value) in &mut spec {
         check(name, value)?;
     }
-    let size = serde_json::to_vec(&spec).map_or(usize::MAX, |bytes| bytes.len());
-    if size > SPEC_MAX {
+    if size(&spec) > SPEC_MAX {
         let all = names.join("`, `");
         return Err(ApiError::invalid(format!(
             "`{all}` take more than {SPEC_MAX} bytes together; send less"

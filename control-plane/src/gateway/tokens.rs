@@ -1,7 +1,6 @@
 //! The tokens of gateways: a file with one or two of them, so that one can replace the other
 //! without a moment in which a gateway is refused.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::model::SandboxId;
+use crate::random::hex;
 
 /// Shortest token that is taken.
 const MIN_LENGTH: usize = 16;
@@ -116,12 +116,7 @@ fn derive(gateway_token_hash: &[u8; 32], sandbox: &str) -> String {
     let mut mac = <Hmac<Sha256> as KeyInit>::new((&key).into());
     mac.update(b"sandgate sidecar token v1\n");
     mac.update(sandbox.as_bytes());
-    let mut token = SIDECAR_PREFIX.to_owned();
-    for byte in mac.finalize().into_bytes() {
-        // Writing to a string does not fail.
-        let _ = write!(token, "{byte:02x}");
-    }
-    token
+    format!("{SIDECAR_PREFIX}{}", hex(&mac.finalize().into_bytes()))
 }
 
 /// Takes over what the file says whenever that changes. A file that is wrong changes nothing.

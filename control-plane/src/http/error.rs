@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use sandgate_policy::gateway::ErrorBody;
 
@@ -34,6 +34,13 @@ impl ApiError {
     pub fn no_sandbox() -> Self {
         let message = "there is no such sandbox in this project";
         Self::new(StatusCode::NOT_FOUND, "SANDBOX_NOT_FOUND", message)
+    }
+
+    /// 404 for a path that no call of the API has.
+    #[must_use]
+    pub fn nothing_at(uri: &Uri) -> Self {
+        let message = format!("there is nothing at `{}`", uri.path());
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
     }
 
     /// Tells the caller when to come back.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{ExposedPorts, Timestamp};
+use crate::random;
 
 /// Bytes of entries that a line shows for each of: added to a list, removed from it.
 const SHOWN: usize = 512;
@@ -105,7 +106,7 @@ impl PolicySummary {
             allow_internet_access: policy.allow_internet_access,
             allow_out: policy.allow_out.len(),
             deny_out: policy.deny_out.len(),
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: random::hex(&digest),
         })
     }
 }

@@ -1,8 +1,10 @@
 //! From rows to types. What does not parse was not written by this program, and is an error.
 
+use std::net::IpAddr;
+
 use rusqlite::Row;
 use sandgate_policy::egress::NetworkPolicy;
-use sandgate_policy::gateway;
+use sandgate_policy::gateway::{self, SandboxState};
 use serde_json::Value;
 
 use crate::model::{
@@ -20,8 +22,6 @@ pub(super) const SANDBOX: &str = "s.sequence, s.id, s.name, p.organization_id, s
 pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
     let id: String = row.get(1)?;
     let name: Option<String> = row.get(2)?;
-    let state: String = row.get(5)?;
-    let address: Option<String> = row.get(6)?;
     let spec: String = row.get(11)?;
     Ok(Sandbox {
         sequence: row.get(0)?,
@@ -30,10 +30,8 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
             .transpose()?,
         organization_id: row.get(3)?,
         project_id: row.get(4)?,
-        state: state_named(&state).ok_or_else(|| corrupt("state", &state))?,
-        address: address
-            .map(|text| text.parse().map_err(|_| corrupt("address", &text)))
-            .transpose()?,
+        state: state(&row.get::<_, String>(5)?)?,
+        address: address(row.get(6)?)?,
         generation: super::unsigned(row.get(7)?)?,
         exposed_ports: ports(&row.get::<_, String>(8)?)?,
         allow_unauthenticated_access: row.get(9)?,
@@ -57,19 +55,18 @@ pub(super) const GATEWAY_SANDBOX: &str = "s.id, s.name, p.organization_id, s.pro
 
 pub(super) fn gateway_sandbox(row: &Row<'_>) -> Result<gateway::Sandbox> {
     let name: Option<String> = row.get(1)?;
-    let state: String = row.get(4)?;
-    let state = state_named(&state).ok_or_else(|| corrupt("state", &state))?;
-    let address: Option<String> = row.get(5)?;
     let generation = super::unsigned(row.get(6)?)?;
     let auto_resume = row.get(9)?;
     Ok(gateway::Sandbox {
         id: row.get(0)?,
         organization_id: row.get(2)?,
         project_id: row.get(3)?,
-        state: state_for_gateways(state, generation, auto_resume && name.is_some()),
-        address: address
-            .map(|text| text.parse().map_err(|_| corrupt("address", &text)))
-            .transpose()?,
+        state: state_for_gateways(
+            state(&row.get::<_, String>(4)?)?,
+            generation,
+            auto_resume && name.is_some(),
+        ),
+        address: address(row.get(5)?)?,
         exposed_ports: ports(&row.get::<_, String>(7)?)?.as_slice().to_vec(),
         allow_unauthenticated_access: row.get(8)?,
         auto_resume,
@@ -83,6 +80,14 @@ pub(super) fn gateway_sandbox(row: &Row<'_>) -> Result<gateway::Sandbox> {
 pub(super) fn sandbox_size(row: &Row<'_>) -> Result<usize> {
     let size = |column| Ok::<_, StoreError>(row.get_ref(column)?.as_bytes().map_or(0, <[u8]>::len));
     Ok(size(8)? + size(11)? + 2 * size(13)?)
+}
+
+fn state(text: &str) -> Result<SandboxState> {
+    state_named(text).ok_or_else(|| corrupt("state", text))
+}
+
+fn address(text: Option<String>) -> Result<Option<IpAddr>> {
+    text.map(|text| text.parse().map_err(|_| corrupt("address", &text))).transpose()
 }
 
 pub(super) fn ports(text: &str) -> Result<ExposedPorts> {
