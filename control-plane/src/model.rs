@@ -9,6 +9,7 @@ mod time;
 
 pub use audit::{ListDifference, NetworkChange, PolicyDifference, PolicySummary, PortChange};
 pub use name::{InvalidName, SandboxName};
+pub(crate) use ports::join_ports;
 pub use ports::{ExposedPorts, InvalidPorts};
 pub use principal::{
     Credential, CredentialQuery, Member, NewCredential, Organization, Owner, Project, User,

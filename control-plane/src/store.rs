@@ -15,7 +15,6 @@ use sandgate_policy::gateway::{self, Change, Identity, SandboxState};
 use sandgate_policy::host::SandboxRef;
 
 pub use error::StoreError;
-pub(crate) use error::list;
 pub use limits::Limits;
 pub use sqlite::SqliteStore;
 

@@ -7,8 +7,7 @@ use utoipa::ToSchema;
 use super::openapi::{KeptFields, Resources, ShownNetworkPolicy, Status};
 use super::spec::SPEC;
 use super::{PublicUrls, network};
-use crate::model::{Sandbox, Spec, state_name};
-use crate::store::list;
+use crate::model::{Sandbox, Spec, join_ports, state_name};
 
 /// Answer to get, list, patch, delete, suspend and resume.
 #[derive(Serialize, ToSchema)]
@@ -99,7 +98,7 @@ impl SandboxInfo {
                 "anybody can reach the ports {} without a credential now, which was not so before: \
                  `allow_unauthenticated_access` holds for all exposed ports; to undo it, send \
                  `{{\"allow_unauthenticated_access\": false}}`",
-                list(ports)
+                join_ports(ports)
             ));
         }
         self

@@ -59,6 +59,11 @@ impl ExposedPorts {
     }
 }
 
+/// The ports as text, separated by commas.
+pub(crate) fn join_ports(ports: &[u16]) -> String {
+    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

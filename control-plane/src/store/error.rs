@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use crate::model::join_ports;
+
 /// Why a call to the store has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -55,7 +57,7 @@ pub enum StoreError {
     },
     /// Ports that need a credential would become public, and the patch says that they must not.
     #[error(
-        "the ports {} need a credential, and the change would make them public; to confirm that, send `{{\"allow_unauthenticated_access\": true}}` alone, without `exposed_ports`; to keep them private, leave `allow_unauthenticated_access` out or send false", list(.0)
+        "the ports {} need a credential, and the change would make them public; to confirm that, send `{{\"allow_unauthenticated_access\": true}}` alone, without `exposed_ports`; to keep them private, leave `allow_unauthenticated_access` out or send false", join_ports(.0)
     )]
     WouldOpen(Vec<u16>),
     /// There is no room for what would make the store grow.
@@ -81,11 +83,6 @@ impl StoreError {
     pub(crate) fn not_found(what: &'static str, id: impl Into<String>) -> Self {
         Self::NotFound { what, id: id.into() }
     }
-}
-
-/// Numbers as people write them.
-pub(crate) fn list(ports: &[u16]) -> String {
-    ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl From<rusqlite::Error> for StoreError {
