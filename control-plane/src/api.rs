@@ -24,8 +24,9 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::{get, post};
 
-pub use self::network::{Egress, PublicPorts};
+pub use self::network::Egress;
 pub(crate) use self::platform::ready;
+pub use self::requests::PublicPorts;
 pub use self::urls::{InvalidProxyUrl, PublicUrls};
 use crate::fleet::Fleet;
 use crate::http::{ApiError, Bounds, bounded, with_fallbacks};
@@ -42,7 +43,7 @@ pub struct Api {
     pub urls: PublicUrls,
     /// Whether network policies hold here.
     pub egress: Egress,
-    /// Whether private ports can be made public without confirmation.
+    /// Whether a patch must confirm that private ports become public.
     pub public_ports: PublicPorts,
 }
 

@@ -11,15 +11,6 @@ use crate::http::ApiError;
 /// size is stored, read by a sidecar and compiled in a moment.
 const MAX_POLICY: usize = 64 * 1_024;
 
-/// Whether ports that need a credential can be made public without a word about it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum PublicPorts {
-    /// Yes: the answer warns of it.
-    Allowed,
-    /// The change must be confirmed, by a patch that does not name `exposed_ports`.
-    Confirmed,
-}
-
 /// Whether what a sandbox sends goes through a sidecar that enforces its network policy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Egress {

@@ -3,9 +3,9 @@
 use sandgate_policy::egress::NetworkPolicy;
 use serde_json::{Map, Value};
 
+use super::Egress;
 use super::fields::{Fields, Update, boolean, list, text, whole};
 use super::spec::{self, CHANGEABLE_SPEC, SPEC};
-use super::{Egress, PublicPorts};
 use crate::http::ApiError;
 use crate::model::{ExposedPorts, SandboxName, SandboxPatch, Spec};
 use crate::store::StoreError;
@@ -13,6 +13,15 @@ use crate::store::StoreError;
 /// Entries of `exposed_ports`, before duplicates are dropped. Each is stored, listed, sent to every
 /// gateway and written to the audit log twice; more than these nobody opens one by one.
 pub(super) const MAX_PORTS: usize = 256;
+
+/// Whether a patch that also names `exposed_ports` may make private ports public.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PublicPorts {
+    /// It may, and the answer has a warning.
+    Allowed,
+    /// It may not. A patch that does not name `exposed_ports` confirms the change.
+    Confirmed,
+}
 
 /// A sandbox to be made.
 pub(super) struct CreateRequest {
