@@ -4,13 +4,13 @@
 //! the store, of which only one can win, so several control planes can share a store. Work that has
 //! begun goes on when the caller who asked for it goes away.
 
+mod batch;
 mod leftovers;
 mod locks;
 mod reports;
 mod restore;
 mod resume;
 mod steps;
-mod turns;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

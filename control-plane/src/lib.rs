@@ -19,6 +19,7 @@ pub mod fleet;
 pub mod gateway;
 pub mod http;
 pub mod model;
+mod project_queue;
 pub mod random;
 pub mod runtime;
 pub mod serve;

@@ -1,11 +1,11 @@
 //! Whose write is next. The database takes one at a time, so writes queue, and each project has a queue
 //! of its own: projects take turns, whatever one of them has waiting.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::project_queue::ProjectQueue;
 use crate::store::{Result, StoreError};
 
 /// Writes of owners that one project may have waiting. One project may have as many requests in flight
@@ -32,16 +32,10 @@ pub(super) struct Turns {
 
 #[derive(Default)]
 struct Queues {
-    /// Somebody writes.
+    /// A write is in progress.
     busy: bool,
-    /// Projects that wait, in the order of their turns. None is empty.
-    projects: VecDeque<Queue>,
-}
-
-struct Queue {
-    /// Empty: the server's own.
-    project: String,
-    waiting: VecDeque<Waiting>,
+    /// The writes that wait. The server's own are those of the project with the empty name.
+    waiting: ProjectQueue<Waiting>,
 }
 
 struct Waiting {
@@ -74,20 +68,14 @@ impl Turns {
             queues.busy = true;
             return Ok(Place::First(Turn(Some(self.clone()))));
         }
-        let (called, turn) = oneshot::channel();
-        let next = Waiting { owner, called };
-        let Some(queue) = queues.projects.iter_mut().find(|queue| queue.project == project) else {
-            let waiting = VecDeque::from([next]);
-            queues.projects.push_back(Queue { project: project.to_owned(), waiting });
-            return Ok(Place::Waiting(turn));
-        };
         if owner {
-            queue.waiting.retain(|waiting| !waiting.called.is_closed());
-            if queue.waiting.iter().filter(|waiting| waiting.owner).count() >= WAITING {
+            queues.waiting.retain(project, |waiting| !waiting.called.is_closed());
+            if queues.waiting.of(project).filter(|waiting| waiting.owner).count() >= WAITING {
                 return Err(StoreError::Busy(WAITING));
             }
         }
-        queue.waiting.push_back(next);
+        let (called, turn) = oneshot::channel();
+        queues.waiting.push(project.to_owned(), Waiting { owner, called });
         Ok(Place::Waiting(turn))
     }
 
@@ -103,20 +91,11 @@ impl Turns {
         }
     }
 
-    /// The first one of the first project; the project's next turn comes after those of all others.
     fn next(&self) -> Option<Waiting> {
         let mut queues = self.lock();
-        while let Some(mut queue) = queues.projects.pop_front() {
-            let next = queue.waiting.pop_front();
-            if !queue.waiting.is_empty() {
-                queues.projects.push_back(queue);
-            }
-            if next.is_some() {
-                return next;
-            }
-        }
-        queues.busy = false;
-        None
+        let next = queues.waiting.next(|_| true).map(|(_, waiting)| waiting);
+        queues.busy = next.is_some();
+        next
     }
 
     /// A panic of another thread leaves no half-done change behind.

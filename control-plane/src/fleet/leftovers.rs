@@ -8,7 +8,7 @@ use std::time::Duration;
 use sandgate_policy::gateway::SandboxState;
 use tokio::time::{Instant, timeout};
 
-use super::turns::Turns;
+use super::batch::Batch;
 use super::{BySandbox, Fleet, Inner};
 use crate::db::Writer;
 use crate::model::Sandbox;
@@ -56,13 +56,13 @@ impl Fleet {
             })
             .collect();
         leftovers.sort_by_key(|sandbox| rounds.attempts.get(&sandbox.id).copied());
-        let turns = Turns {
+        let batch = Batch {
             at_once: AT_ONCE,
             each_project: EACH_PROJECT,
             until: Some(Instant::now() + self.inner.settings.leftover_round),
         };
-        turns
-            .take(leftovers, |sandbox| {
+        batch
+            .run(leftovers, |sandbox| {
                 *rounds.attempts.entry(sandbox.id.clone()).or_default() += 1;
                 Arc::clone(&self.inner).settle(sandbox)
             })

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use sandgate_policy::gateway::SandboxState;
 use tokio::sync::mpsc;
 
+use super::batch::Batch;
 use super::resume::after_failed_resume;
-use super::turns::Turns;
 use super::{Fleet, Inner};
 use crate::model::{Sandbox, Transition};
 use crate::runtime::Exited;
@@ -42,8 +42,8 @@ impl Fleet {
         tokio::spawn(async move { leftovers.settle_leftovers().await });
         let mut unfinished = self.inner.in_state(SandboxState::Suspending).await?;
         unfinished.extend(self.inner.in_state(SandboxState::Pending).await?);
-        let turns = Turns { at_once: AT_ONCE, each_project: EACH_PROJECT, until: None };
-        turns.take(unfinished, |sandbox| Arc::clone(&self.inner).restore_one(sandbox)).await;
+        let batch = Batch { at_once: AT_ONCE, each_project: EACH_PROJECT, until: None };
+        batch.run(unfinished, |sandbox| Arc::clone(&self.inner).restore_one(sandbox)).await;
         Ok(())
     }
 
