@@ -12,7 +12,7 @@ use sandgate_policy::gateway::SandboxState;
 
 use super::{Fleet, Inner};
 use crate::model::{SandboxId, Transition};
-use crate::store::{Result, Revision, SYSTEM, StoreError};
+use crate::store::{Committed, Result, Revision, SYSTEM, StoreError};
 
 /// How long a report waits for a step of the same sandbox that is under way. The platform may be at
 /// work on that step, and must not wait for itself.
@@ -136,27 +136,24 @@ impl Inner {
             return Ok(Reported::Ignored(Ignored::Elsewhere(current)));
         }
         tracing::warn!(sandbox = %id, %was_at, ?news, "the platform reports what it did by itself");
-        let step = match news {
-            News::Moved(address) => Transition::Running(address),
-            News::Suspended if sandbox.name.is_some() => Transition::Suspended,
+        let running = &[SandboxState::Running];
+        let taken = match news {
+            News::Moved(address) => {
+                self.step(&sandbox, running, Transition::Running(address)).await?
+            }
+            News::Suspended if sandbox.name.is_some() => {
+                self.step(&sandbox, running, Transition::Suspended).await?
+            }
             // Without a name nothing could ever resume it.
             News::Suspended | News::Terminated => {
-                let ended = self.terminate(&sandbox, SYSTEM.to_owned()).await?;
-                return Ok(applied(ended.map(|ended| (ended.revision, None))));
+                self.terminate(&sandbox, SYSTEM.to_owned()).await?
             }
         };
-        let taken = self.step(&sandbox, &[SandboxState::Running], step).await?;
-        Ok(applied(taken.map(|taken| {
-            let runs = taken.value.address.is_some();
-            (taken.revision, runs.then_some(taken.value.placement))
-        })))
-    }
-}
-
-/// `None`: another control plane on the same store was quicker, and the sandbox does not run any more.
-fn applied(taken: Option<(Revision, Option<u64>)>) -> Reported {
-    match taken {
-        Some((revision, placement)) => Reported::Applied { revision, placement },
-        None => Reported::Ignored(Ignored::NotRunning),
+        // Another control plane on the same store may have taken a step since.
+        let Some(Committed { value: after, revision }) = taken else {
+            return Ok(Reported::Ignored(Ignored::NotRunning));
+        };
+        let placement = after.address.is_some().then_some(after.placement);
+        Ok(Reported::Applied { revision, placement })
     }
 }
