@@ -28,6 +28,7 @@ impl Sandboxes for SqliteStore {
             if !new.auto_resume && new.name.is_none() {
                 return Err(StoreError::AutoResumeNeedsName);
             }
+            let used = quota::used(tx, &new.project_id)?;
             tx.execute(
                 "INSERT INTO sandboxes (id, name, project_id, state, generation, exposed_ports, \
                  public, auto_resume, spec, created_at, network) \
@@ -45,7 +46,7 @@ impl Sandboxes for SqliteStore {
                     rows::network_text(&new.network)?,
                 ],
             )?;
-            quota::check(tx, &new.project_id, &self.limits)?;
+            used.check_growth(tx, &new.project_id, &self.limits)?;
             let made = require(tx, &new.id)?;
             let nothing = (ExposedPorts::default(), false);
             audit::record(tx, &made, &nothing, &new.principal, &self.limits, now)?;
@@ -147,6 +148,7 @@ impl Sandboxes for SqliteStore {
             if after.network != before.network {
                 after.network_revision = revision;
             }
+            let used = quota::used(tx, &after.project_id)?;
             tx.execute(
                 "UPDATE sandboxes SET name = ?2, exposed_ports = ?3, public = ?4, auto_resume = ?5, \
                  spec = ?6, network = ?7, network_revision = ?8 WHERE id = ?1",
@@ -161,9 +163,7 @@ impl Sandboxes for SqliteStore {
                     signed(after.network_revision)?,
                 ],
             )?;
-            if quota::size(&after)? > quota::size(&before)? {
-                quota::check_bytes(tx, &after.project_id, &self.limits)?;
-            }
+            used.check_growth(tx, &after.project_id, &self.limits)?;
             let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
             audit::record(tx, &after, &was, principal, &self.limits, now)?;
             audit::record_network(tx, &after, &before.network, principal, &self.limits, now)?;
