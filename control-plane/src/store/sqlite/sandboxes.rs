@@ -29,10 +29,11 @@ impl Sandboxes for SqliteStore {
                 return Err(StoreError::AutoResumeNeedsName);
             }
             let used = quota::used(tx, &new.project_id)?;
+            let revision = record(tx, &new.id, new.name.as_ref(), None)?;
             tx.execute(
                 "INSERT INTO sandboxes (id, name, project_id, state, generation, exposed_ports, \
-                 public, auto_resume, spec, created_at, network) \
-                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 public, auto_resume, spec, created_at, network, placement) \
+                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 params![
                     new.id.as_str(),
                     new.name.as_ref().map(SandboxName::as_str),
@@ -44,6 +45,7 @@ impl Sandboxes for SqliteStore {
                     rows::spec_text(&new.spec),
                     now.millis(),
                     rows::network_text(&new.network)?,
+                    signed(revision)?,
                 ],
             )?;
             used.check_growth(tx, &new.project_id, &self.limits)?;
@@ -52,12 +54,7 @@ impl Sandboxes for SqliteStore {
             audit::record(tx, &made, &nothing, &new.principal, &self.limits, now)?;
             let default = NetworkPolicy::default();
             audit::record_network(tx, &made, &default, &new.principal, &self.limits, now)?;
-            let revision = record(tx, &made, None)?;
-            tx.execute(
-                "UPDATE sandboxes SET placement = ?2 WHERE id = ?1",
-                params![new.id.as_str(), signed(revision)?],
-            )?;
-            Ok(Committed { value: Sandbox { placement: revision, ..made }, revision })
+            Ok(Committed { value: made, revision })
         })
     }
 
@@ -144,7 +141,7 @@ impl Sandboxes for SqliteStore {
                     names::take(tx, name, &after.project_id, now)?;
                 }
             }
-            let revision = record(tx, &after, before.name.as_ref())?;
+            let revision = record(tx, id, after.name.as_ref(), before.name.as_ref())?;
             if after.network != before.network {
                 after.network_revision = revision;
             }
@@ -206,7 +203,7 @@ impl Sandboxes for SqliteStore {
                 | Transition::Suspended
                 | Transition::SuspendedUnconfirmed => (step, None, None),
             };
-            let revision = record(tx, &before, None)?;
+            let revision = record(tx, id, before.name.as_ref(), None)?;
             // The revision is unique and grows, which is what both numbers must do.
             let generation = if address.is_some() { revision } else { before.generation };
             let moved = before.address.is_some() && address.is_some();
@@ -313,7 +310,7 @@ impl SqliteStore {
         if before.name.is_none() {
             return Ok(Some(self.terminate(tx, &before, SYSTEM, now)?.value));
         }
-        record(tx, &before, None)?;
+        record(tx, &before.id, before.name.as_ref(), None)?;
         tx.execute(
             "UPDATE sandboxes SET state = 'suspended', address = NULL, unconfirmed = 1 WHERE id = ?1",
             [before.id.as_str()],
@@ -345,7 +342,7 @@ impl SqliteStore {
         };
         let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
         audit::record(tx, &closed, &was, principal, &self.limits, now)?;
-        let revision = record(tx, before, None)?;
+        let revision = record(tx, &before.id, before.name.as_ref(), None)?;
         Ok(Committed { value: closed, revision })
     }
 }
@@ -415,13 +412,12 @@ fn patched(before: &Sandbox, patch: &SandboxPatch) -> Result<Sandbox> {
 /// Whoever knows the sandbox, by its id, its name or the name that it had, must forget it.
 fn record(
     tx: &Transaction<'_>,
-    now: &Sandbox,
+    id: &SandboxId,
+    name: Option<&SandboxName>,
     name_before: Option<&SandboxName>,
 ) -> Result<Revision> {
-    let mut refs = vec![now.id.to_string()];
-    refs.extend(now.name.iter().map(ToString::to_string));
-    refs.extend(
-        name_before.filter(|name| Some(*name) != now.name.as_ref()).map(ToString::to_string),
-    );
+    let mut refs = vec![id.to_string()];
+    refs.extend(name.map(ToString::to_string));
+    refs.extend(name_before.filter(|before| Some(*before) != name).map(ToString::to_string));
     changes::record(tx, &Change::Sandbox { refs })
 }
