@@ -209,14 +209,9 @@ impl Sandboxes for SqliteStore {
             let moved = before.address.is_some() && address.is_some();
             let begins = step == Transition::Pending || moved;
             let placement = if begins { revision } else { before.placement };
-            let unconfirmed = match step {
-                Transition::SuspendedUnconfirmed => true,
-                Transition::Running(_) | Transition::RunningStill(_) => false,
-                // A resume that fails confirms nothing.
-                Transition::Pending | Transition::Suspending | Transition::Suspended => {
-                    before.unconfirmed
-                }
-            };
+            // A sandbox that runs is not suspended. A resume that fails confirms nothing.
+            let unconfirmed = address.is_none()
+                && (before.unconfirmed || step == Transition::SuspendedUnconfirmed);
             tx.execute(
                 "UPDATE sandboxes SET state = ?2, address = ?3, generation = ?4, placement = ?5, \
                  unconfirmed = ?6 WHERE id = ?1",
