@@ -4,7 +4,7 @@ use std::fs;
 
 use rusqlite::Connection;
 
-use super::{SqliteStore, audit, connect, lock, unsigned};
+use super::{SqliteStore, audit, lock, unsigned};
 use crate::model::Timestamp;
 use crate::store::{Result, Upkeep};
 
@@ -49,11 +49,11 @@ impl SqliteStore {
     /// # Errors
     /// There is no room for the copy, or the store can't be written.
     pub fn make_shrinkable(&self) -> Result<()> {
-        let connection = connect(&self.path)?;
-        let vacuum: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+        let writer = lock(&self.writer);
+        let vacuum: i64 = writer.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
         if vacuum == 0 {
-            connection.execute_batch("VACUUM")?;
-            begin_log_anew(&connection)?;
+            writer.execute_batch("VACUUM")?;
+            begin_log_anew(&writer)?;
         }
         Ok(())
     }
@@ -68,6 +68,7 @@ impl SqliteStore {
             tracing::warn!(%error, "the write-ahead log of the store could not be shortened");
         }
     }
+
     /// Makes the database's file take its space while there is some. Without space for what is in the
     /// log, the log can't begin anew. While the reserve is gone the log is taken up each time: it must
     /// not grow into the space that the database may need.
