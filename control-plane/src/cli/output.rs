@@ -33,21 +33,22 @@ impl Output {
         })
     }
 
-    /// Prints lists one after the other, each value as it comes; with `--json` as one object whose keys
-    /// are the names of the lists. A reader that has gone away ends that, and is no error.
+    /// Prints lists one after the other, each value as soon as it is known; with `--json` as one object
+    /// whose keys are the names of the lists. A reader that exits early, as `head` does, is no error.
     pub(super) fn lists(
         &self,
         print: impl FnOnce(&mut Lists) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let out = BufWriter::new(io::stdout().lock());
-        let mut lists = Lists { out, json: self.json, begun: 0, printed: 0, in_list: 0 };
+        let mut lists =
+            Lists { out, json: self.json, before_list: "{", before_value: "", is_empty: true };
         match print(&mut lists).and_then(|()| lists.end()) {
             Err(error) if error.downcast_ref().is_some_and(is_gone) => Ok(()),
             ended => ended,
         }
     }
 
-    /// Prints text as it is. A reader that has gone away, as `head` does, is no error.
+    /// Prints text as it is. A reader that exits early is no error.
     pub(super) fn plain(text: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -57,54 +58,51 @@ impl Output {
     }
 }
 
-/// Lists that are being printed.
+/// Lists that are being printed. There is at least one.
 pub(super) struct Lists {
     out: BufWriter<StdoutLock<'static>>,
     json: bool,
-    begun: usize,
-    printed: usize,
-    in_list: usize,
+    /// What JSON has before the next list, and before the next value.
+    before_list: &'static str,
+    before_value: &'static str,
+    /// No list has a value yet.
+    is_empty: bool,
 }
 
 impl Lists {
     /// Begins a list.
     pub(super) fn begin(&mut self, name: &str) -> anyhow::Result<()> {
         if self.json {
-            let before = if self.begun == 0 { "{" } else { "]," };
-            write!(self.out, "{before}{}:[", json!(name))?;
+            write!(self.out, "{}{}:[", self.before_list, json!(name))?;
         }
-        self.begun += 1;
-        self.in_list = 0;
+        (self.before_list, self.before_value) = ("],", "");
         Ok(())
     }
 
     /// Prints the next value of the list.
     pub(super) fn print(&mut self, value: &Value) -> anyhow::Result<()> {
         if self.json {
-            let before = if self.in_list == 0 { "" } else { "," };
-            write!(self.out, "{before}{value}")?;
+            write!(self.out, "{}{value}", self.before_value)?;
         } else {
             let columns: Vec<_> =
                 value.as_object().into_iter().flatten().map(|(_, v)| shown(v)).collect();
             writeln!(self.out, "{}", columns.join("  "))?;
         }
-        self.in_list += 1;
-        self.printed += 1;
+        (self.before_value, self.is_empty) = (",", false);
         Ok(())
     }
 
     fn end(&mut self) -> anyhow::Result<()> {
-        match (self.json, self.begun, self.printed) {
-            (true, 0, _) => writeln!(self.out, "{{}}")?,
-            (true, ..) => writeln!(self.out, "]}}")?,
-            (false, _, 0) => writeln!(self.out, "none")?,
-            (false, ..) => {}
+        if self.json {
+            writeln!(self.out, "]}}")?;
+        } else if self.is_empty {
+            writeln!(self.out, "none")?;
         }
         Ok(self.out.flush()?)
     }
 }
 
-/// The reader has gone away, as `head` does.
+/// Whether the reader has closed its end.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
