@@ -3,12 +3,14 @@
 mod audit;
 mod changes;
 mod names;
+mod patches;
 mod principals;
 mod quota;
 mod reserve;
 mod rows;
 mod sandboxes;
 mod schema;
+mod steps;
 mod upkeep;
 
 use std::path::{Path, PathBuf};

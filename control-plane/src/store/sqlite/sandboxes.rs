@@ -1,12 +1,10 @@
-//! Sandboxes in SQLite: their life, their names, and the audit log of their ports and policies.
-
-use std::net::IpAddr;
+//! Sandboxes in SQLite: they are made, found and listed here, and changed by [`super::patches`] and
+//! [`super::steps`].
 
 use rusqlite::{Row, Transaction, params};
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway::{self, Change, SandboxState};
 use sandgate_policy::host::SandboxRef;
-use serde_json::Value;
 
 use super::{SqliteStore, audit, changes, names, principals, quota, rows, signed, unsigned};
 use crate::model::{
@@ -14,8 +12,8 @@ use crate::model::{
     SandboxPatch, Timestamp, Transition, state_name,
 };
 use crate::store::{
-    AuditPage, AuditPlace, Committed, ListFilter, Page, Patched, Result, Revision, SPEC_MAX,
-    SYSTEM, Sandboxes, Stepped, StoreError, opened_ports,
+    AuditPage, AuditPlace, Committed, ListFilter, Page, Patched, Result, Revision, Sandboxes,
+    Stepped, StoreError,
 };
 
 impl Sandboxes for SqliteStore {
@@ -124,48 +122,7 @@ impl Sandboxes for SqliteStore {
         principal: &str,
         now: Timestamp,
     ) -> Result<Committed<Patched>> {
-        let change = |tx: &Transaction<'_>| {
-            let before = require(tx, id)?;
-            let mut after = patched(&before, patch)?;
-            if after == before {
-                let revision = changes::current(tx)?;
-                return Ok(Committed { value: Patched { before, after }, revision });
-            }
-            let opened = opened_ports(&before, &after);
-            if patch.keep_private && !opened.is_empty() {
-                return Err(StoreError::WouldOpen(opened));
-            }
-            if after.name != before.name {
-                names::release(tx, &before, self.limits.held_names, now)?;
-                if let Some(name) = &after.name {
-                    names::take(tx, name, &after.project_id, now)?;
-                }
-            }
-            let revision = record(tx, id, after.name.as_ref(), before.name.as_ref())?;
-            if after.network != before.network {
-                after.network_revision = revision;
-            }
-            let used = quota::used(tx, &after.project_id)?;
-            tx.execute(
-                "UPDATE sandboxes SET name = ?2, exposed_ports = ?3, public = ?4, auto_resume = ?5, \
-                 spec = ?6, network = ?7, network_revision = ?8 WHERE id = ?1",
-                params![
-                    id.as_str(),
-                    after.name.as_ref().map(SandboxName::as_str),
-                    rows::ports_text(&after.exposed_ports),
-                    after.allow_unauthenticated_access,
-                    after.auto_resume,
-                    rows::spec_text(&after.spec),
-                    rows::network_text(&after.network)?,
-                    signed(after.network_revision)?,
-                ],
-            )?;
-            used.check_growth(tx, &after.project_id, &self.limits)?;
-            let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
-            audit::record(tx, &after, &was, principal, &self.limits, now)?;
-            audit::record_network(tx, &after, &before.network, principal, &self.limits, now)?;
-            Ok(Committed { value: Patched { before, after }, revision })
-        };
+        let change = |tx: &Transaction<'_>| self.apply_patch(tx, id, patch, principal, now);
         // Closing a port works on a full disk too.
         let closes = patch.only_closes()
             && self.sandbox(&id.to_ref())?.is_some_and(|before| patch.closes_ports_of(&before));
@@ -179,54 +136,7 @@ impl Sandboxes for SqliteStore {
         step: Transition,
         now: Timestamp,
     ) -> Result<Option<Committed<Stepped>>> {
-        let change = |tx: &Transaction<'_>| {
-            let found = find(tx, &id.to_ref())?;
-            let Some(before) = found.filter(|sandbox| from.contains(&sandbox.state)) else {
-                return Ok(None);
-            };
-            let (step, address, displaced) = match step {
-                Transition::Running(address) => {
-                    let address = address.to_canonical();
-                    let displaced = self.displace(tx, address, id, now)?;
-                    (step, Some(address), displaced)
-                }
-                Transition::RunningStill(address) => {
-                    let address = address.to_canonical();
-                    if at(tx, address)?.is_none_or(|other| other.id == *id) {
-                        (step, Some(address), None)
-                    } else {
-                        (Transition::SuspendedUnconfirmed, None, None)
-                    }
-                }
-                Transition::Pending
-                | Transition::Suspending
-                | Transition::Suspended
-                | Transition::SuspendedUnconfirmed => (step, None, None),
-            };
-            let revision = record(tx, id, before.name.as_ref(), None)?;
-            // The revision is unique and grows, which is what both numbers must do.
-            let generation = if address.is_some() { revision } else { before.generation };
-            let moved = before.address.is_some() && address.is_some();
-            let begins = step == Transition::Pending || moved;
-            let placement = if begins { revision } else { before.placement };
-            // A sandbox that runs is not suspended. A resume that fails confirms nothing.
-            let unconfirmed = address.is_none()
-                && (before.unconfirmed || step == Transition::SuspendedUnconfirmed);
-            tx.execute(
-                "UPDATE sandboxes SET state = ?2, address = ?3, generation = ?4, placement = ?5, \
-                 unconfirmed = ?6 WHERE id = ?1",
-                params![
-                    id.as_str(),
-                    state_name(step.state()),
-                    address.map(|address| address.to_string()),
-                    signed(generation)?,
-                    signed(placement)?,
-                    unconfirmed,
-                ],
-            )?;
-            let sandbox = require(tx, id)?;
-            Ok(Some(Committed { value: Stepped { sandbox, displaced }, revision }))
-        };
+        let change = |tx: &Transaction<'_>| self.take_step(tx, id, from, step, now);
         // Whoever may reach a sandbox can resume it, and what resumes it can wait for room.
         let resumes = step == Transition::Pending && from.contains(&SandboxState::Suspended);
         if resumes { self.write(change) } else { self.write_on_full_disk(change) }
@@ -240,7 +150,7 @@ impl Sandboxes for SqliteStore {
     ) -> Result<Option<Committed<Sandbox>>> {
         self.write_on_full_disk(|tx| {
             let Some(before) = find(tx, &id.to_ref())? else { return Ok(None) };
-            self.terminate(tx, &before, principal, now).map(Some)
+            self.end(tx, &before, principal, now).map(Some)
         })
     }
 
@@ -288,69 +198,7 @@ impl Sandboxes for SqliteStore {
     }
 }
 
-impl SqliteStore {
-    /// Takes an address away from the sandbox that has it: whoever is told that another one runs there
-    /// knows that this one does not. With a name it is suspended, and the next request resumes it;
-    /// without one nothing ever could, so it is gone.
-    fn displace(
-        &self,
-        tx: &Transaction<'_>,
-        address: IpAddr,
-        by: &SandboxId,
-        now: Timestamp,
-    ) -> Result<Option<Sandbox>> {
-        let Some(before) = at(tx, address)?.filter(|sandbox| sandbox.id != *by) else {
-            return Ok(None);
-        };
-        if before.name.is_none() {
-            return Ok(Some(self.terminate(tx, &before, SYSTEM, now)?.value));
-        }
-        record(tx, &before.id, before.name.as_ref(), None)?;
-        tx.execute(
-            "UPDATE sandboxes SET state = 'suspended', address = NULL, unconfirmed = 1 WHERE id = ?1",
-            [before.id.as_str()],
-        )?;
-        require(tx, &before.id).map(Some)
-    }
-
-    fn terminate(
-        &self,
-        tx: &Transaction<'_>,
-        before: &Sandbox,
-        principal: &str,
-        now: Timestamp,
-    ) -> Result<Committed<Sandbox>> {
-        names::release(tx, before, self.limits.held_names, now)?;
-        tx.execute(
-            "UPDATE sandboxes SET state = 'terminated', address = NULL, name = NULL, unconfirmed = 0, \
-             network = ?2 WHERE id = ?1",
-            // The runtime needs the kept fields to stop it, and nobody needs the policy any more.
-            params![before.id.as_str(), rows::network_text(&NetworkPolicy::default())?],
-        )?;
-        let closed = Sandbox {
-            state: SandboxState::Terminated,
-            address: None,
-            exposed_ports: ExposedPorts::default(),
-            allow_unauthenticated_access: false,
-            unconfirmed: false,
-            ..before.clone()
-        };
-        let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
-        audit::record(tx, &closed, &was, principal, &self.limits, now)?;
-        let revision = record(tx, &before.id, before.name.as_ref(), None)?;
-        Ok(Committed { value: closed, revision })
-    }
-}
-
-/// The sandbox that has an address. There is one at most: the index `live_addresses` is unique.
-fn at(tx: &Transaction<'_>, address: IpAddr) -> Result<Option<Sandbox>> {
-    let sql = format!("SELECT {} WHERE s.address = ?1", rows::SANDBOX);
-    let mut statement = tx.prepare_cached(&sql)?;
-    let mut found = statement.query([address.to_string()])?;
-    found.next()?.map(rows::sandbox).transpose()
-}
-
-fn find(tx: &Transaction<'_>, which: &SandboxRef) -> Result<Option<Sandbox>> {
+pub(super) fn find(tx: &Transaction<'_>, which: &SandboxRef) -> Result<Option<Sandbox>> {
     find_one(tx, rows::SANDBOX, which, rows::sandbox)
 }
 
@@ -371,41 +219,12 @@ fn find_one<T>(
     found.next()?.map(parse).transpose()
 }
 
-fn require(tx: &Transaction<'_>, id: &SandboxId) -> Result<Sandbox> {
+pub(super) fn require(tx: &Transaction<'_>, id: &SandboxId) -> Result<Sandbox> {
     find(tx, &id.to_ref())?.ok_or_else(|| StoreError::not_found("sandbox", id.as_str()))
 }
 
-fn patched(before: &Sandbox, patch: &SandboxPatch) -> Result<Sandbox> {
-    let mut after = before.clone();
-    if let Some(name) = &patch.name {
-        after.name = Some(name.clone());
-    }
-    if let Some(ports) = &patch.exposed_ports {
-        after.exposed_ports = ports.clone();
-    }
-    after.allow_unauthenticated_access =
-        patch.allow_unauthenticated_access.unwrap_or(before.allow_unauthenticated_access);
-    after.auto_resume = patch.auto_resume.unwrap_or(before.auto_resume);
-    if !after.auto_resume && after.name.is_none() {
-        return Err(StoreError::AutoResumeNeedsName);
-    }
-    if let Some(network) = &patch.network {
-        after.network = network.clone();
-    }
-    for (key, value) in &patch.spec {
-        match value {
-            Value::Null => after.spec.remove(key),
-            value => after.spec.insert(key.clone(), value.clone()),
-        };
-    }
-    if !patch.spec.is_empty() && rows::spec_text(&after.spec).len() > SPEC_MAX {
-        return Err(StoreError::SpecTooLarge(SPEC_MAX));
-    }
-    Ok(after)
-}
-
 /// Whoever knows the sandbox, by its id, its name or the name that it had, must forget it.
-fn record(
+pub(super) fn record(
     tx: &Transaction<'_>,
     id: &SandboxId,
     name: Option<&SandboxName>,

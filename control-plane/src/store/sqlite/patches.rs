@@ -1,0 +1,91 @@
+//! Changes of a sandbox by its owner in SQLite.
+
+use rusqlite::{Transaction, params};
+use serde_json::Value;
+
+use super::sandboxes::{record, require};
+use super::{SqliteStore, audit, changes, names, quota, rows, signed};
+use crate::model::{Sandbox, SandboxId, SandboxName, SandboxPatch, Timestamp};
+use crate::store::{Committed, Patched, Result, SPEC_MAX, StoreError, opened_ports};
+
+impl SqliteStore {
+    /// Changes what `patch` names, if it is possible.
+    pub(super) fn apply_patch(
+        &self,
+        tx: &Transaction<'_>,
+        id: &SandboxId,
+        patch: &SandboxPatch,
+        principal: &str,
+        now: Timestamp,
+    ) -> Result<Committed<Patched>> {
+        let before = require(tx, id)?;
+        let mut after = patched(&before, patch)?;
+        if after == before {
+            let revision = changes::current(tx)?;
+            return Ok(Committed { value: Patched { before, after }, revision });
+        }
+        let opened = opened_ports(&before, &after);
+        if patch.keep_private && !opened.is_empty() {
+            return Err(StoreError::WouldOpen(opened));
+        }
+        if after.name != before.name {
+            names::release(tx, &before, self.limits.held_names, now)?;
+            if let Some(name) = &after.name {
+                names::take(tx, name, &after.project_id, now)?;
+            }
+        }
+        let revision = record(tx, id, after.name.as_ref(), before.name.as_ref())?;
+        if after.network != before.network {
+            after.network_revision = revision;
+        }
+        let used = quota::used(tx, &after.project_id)?;
+        tx.execute(
+            "UPDATE sandboxes SET name = ?2, exposed_ports = ?3, public = ?4, auto_resume = ?5, \
+             spec = ?6, network = ?7, network_revision = ?8 WHERE id = ?1",
+            params![
+                id.as_str(),
+                after.name.as_ref().map(SandboxName::as_str),
+                rows::ports_text(&after.exposed_ports),
+                after.allow_unauthenticated_access,
+                after.auto_resume,
+                rows::spec_text(&after.spec),
+                rows::network_text(&after.network)?,
+                signed(after.network_revision)?,
+            ],
+        )?;
+        used.check_growth(tx, &after.project_id, &self.limits)?;
+        let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
+        audit::record(tx, &after, &was, principal, &self.limits, now)?;
+        audit::record_network(tx, &after, &before.network, principal, &self.limits, now)?;
+        Ok(Committed { value: Patched { before, after }, revision })
+    }
+}
+
+fn patched(before: &Sandbox, patch: &SandboxPatch) -> Result<Sandbox> {
+    let mut after = before.clone();
+    if let Some(name) = &patch.name {
+        after.name = Some(name.clone());
+    }
+    if let Some(ports) = &patch.exposed_ports {
+        after.exposed_ports = ports.clone();
+    }
+    after.allow_unauthenticated_access =
+        patch.allow_unauthenticated_access.unwrap_or(before.allow_unauthenticated_access);
+    after.auto_resume = patch.auto_resume.unwrap_or(before.auto_resume);
+    if !after.auto_resume && after.name.is_none() {
+        return Err(StoreError::AutoResumeNeedsName);
+    }
+    if let Some(network) = &patch.network {
+        after.network = network.clone();
+    }
+    for (key, value) in &patch.spec {
+        match value {
+            Value::Null => after.spec.remove(key),
+            value => after.spec.insert(key.clone(), value.clone()),
+        };
+    }
+    if !patch.spec.is_empty() && rows::spec_text(&after.spec).len() > SPEC_MAX {
+        return Err(StoreError::SpecTooLarge(SPEC_MAX));
+    }
+    Ok(after)
+}
