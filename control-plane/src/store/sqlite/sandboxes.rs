@@ -1,7 +1,7 @@
 //! Sandboxes in SQLite: they are made, found and listed here, and changed by [`super::patches`] and
 //! [`super::steps`].
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{Params, Row, Transaction, params};
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway::{self, Change, SandboxState};
 use sandgate_policy::host::SandboxRef;
@@ -89,20 +89,11 @@ impl Sandboxes for SqliteStore {
     }
 
     fn sandboxes_in(&self, state: SandboxState) -> Result<Vec<Sandbox>> {
-        self.read(|tx| {
-            let sql = format!("SELECT {} WHERE s.state = ?1 ORDER BY s.sequence", rows::SANDBOX);
-            let mut query = tx.prepare_cached(&sql)?;
-            query.query_and_then([state_name(state)], rows::sandbox)?.collect()
-        })
+        self.all_where("s.state = ?1", [state_name(state)])
     }
 
     fn unconfirmed_suspensions(&self) -> Result<Vec<Sandbox>> {
-        self.read(|tx| {
-            let sql =
-                format!("SELECT {} WHERE s.unconfirmed = 1 ORDER BY s.sequence", rows::SANDBOX);
-            let mut query = tx.prepare_cached(&sql)?;
-            query.query_and_then([], rows::sandbox)?.collect()
-        })
+        self.all_where("s.unconfirmed = 1", [])
     }
 
     fn confirm_suspension(&self, id: &SandboxId, generation: u64) -> Result<()> {
@@ -194,6 +185,17 @@ impl Sandboxes for SqliteStore {
                 |row| row.get(0),
             )?;
             unsigned(count)
+        })
+    }
+}
+
+impl SqliteStore {
+    /// All sandboxes for which a condition holds, in the order in which they were made.
+    fn all_where(&self, condition: &str, values: impl Params) -> Result<Vec<Sandbox>> {
+        self.read(|tx| {
+            let sql = format!("SELECT {} WHERE {condition} ORDER BY s.sequence", rows::SANDBOX);
+            let mut query = tx.prepare_cached(&sql)?;
+            query.query_and_then(values, rows::sandbox)?.collect()
         })
     }
 }
