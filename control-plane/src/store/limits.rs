@@ -3,6 +3,12 @@
 
 use std::time::Duration;
 
+/// How long a freed name stays with its project: links to it must not lead to somebody else's
+/// sandbox the day after.
+pub const NAME_HOLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Bytes of all kept fields of one sandbox ([`crate::model::Sandbox::spec`]).
+pub const SPEC_MAX: usize = 64 * 1_024;
+
 /// Bounds on what owners store, unless the operator says otherwise.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
