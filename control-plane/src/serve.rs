@@ -1,36 +1,33 @@
 //! The server: store, runtime, two listeners and the tasks between them, started in an order in
 //! which nothing wrong can be answered, and stopped so that nothing is left running.
 
+mod background;
+mod data_dir;
 mod files;
 mod settings;
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use self::background::{follow_store, keep_up};
+use self::data_dir::lock;
+pub use self::data_dir::{is_served, open_store};
 pub use self::settings::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings};
 use crate::api::{self, Api, Egress};
-use crate::db::{Db, Writer};
-use crate::feed;
+use crate::db::Db;
 use crate::fleet::Fleet;
 use crate::gateway::{self, Gateway, Platform, SandboxChanges, Tokens};
 use crate::http::{Bounds, Listener, Places};
-use crate::model::Timestamp;
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
-use crate::store::{self, Sandboxes, SqliteStore, Store};
+use crate::store::Sandboxes;
 use crate::watchers::Watchers;
 
-/// The database's name in the data directory.
-const DATABASE: &str = "sandgate.db";
-/// Held by a running server.
-const LOCK: &str = "serve.lock";
 /// Requests of gateways at once: each worker of each Envoy holds a poll and waits for resumes.
 const GATEWAY_IN_FLIGHT: usize = 8_192;
 /// Calls of the sidecars of one sandbox at once: there is one sidecar, which may have been started again
@@ -42,11 +39,6 @@ const GATEWAY_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long the server waits for sandboxes of before to run again until it says that it is ready.
 const RESTORE_WITHIN: Duration = Duration::from_secs(15);
 
-/// Between two rounds of pruning and shrinking the store.
-const KEEP_UP_PAUSE: Duration = Duration::from_secs(60);
-/// How often gateways are waited for after another process changed something.
-const CONFIRM_ATTEMPTS: usize = 3;
-
 /// A server that listens.
 pub struct Server {
     api_address: SocketAddr,
@@ -57,27 +49,6 @@ pub struct Server {
     listeners: JoinSet<()>,
     tasks: JoinSet<()>,
     _lock: File,
-}
-
-/// Opens the store of a data directory, and makes both if they are missing.
-///
-/// # Errors
-/// The directory or the database can't be used.
-pub fn open_store(data_dir: &Path) -> anyhow::Result<SqliteStore> {
-    make_private_dir(data_dir)
-        .with_context(|| format!("the data directory {} can't be made", data_dir.display()))?;
-    let path = data_dir.join(DATABASE);
-    SqliteStore::open(&path)
-        .with_context(|| format!("the store {} can't be opened", path.display()))
-}
-
-/// Whether a server runs on a data directory.
-#[must_use]
-pub fn is_served(data_dir: &Path) -> bool {
-    OpenOptions::new()
-        .write(true)
-        .open(data_dir.join(LOCK))
-        .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 impl Server {
@@ -219,28 +190,6 @@ fn keep_promises(store: &impl Sandboxes, egress: Egress) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two servers on one database would both start its sandboxes.
-fn lock(data_dir: &Path) -> anyhow::Result<File> {
-    let path = data_dir.join(LOCK);
-    let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
-    let file = file.with_context(|| format!("{} can't be written", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => anyhow::bail!(
-            "a server runs on {} already; stop it, or choose another --data-dir",
-            data_dir.display()
-        ),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("{} can't be locked", path.display()))
-        }
-    }
-}
-
-fn make_private_dir(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
 fn runtime(
     settings: RuntimeSettings,
     exits: Exits,
@@ -277,46 +226,4 @@ async fn restore(fleet: &Fleet) {
         Ok(Err(error)) => tracing::error!(%error, "sandboxes could not be started again"),
         Err(_) => tracing::warn!("some sandboxes are still being started again"),
     }
-}
-
-/// Prunes the audit log and shrinks the store's file, now and then. Each step takes a turn of its own,
-/// so that whoever writes meanwhile waits for one step at most.
-async fn keep_up(db: Db) {
-    let steps: [fn(&dyn Store) -> store::Result<bool>; 2] =
-        [|store| store.prune_audit(Timestamp::now()), |store| store.give_back_space()];
-    loop {
-        for step in steps {
-            let mut more = Ok(true);
-            while matches!(more, Ok(true)) {
-                more = db.note(Writer::Server, step).await;
-            }
-            if let Err(error) = more {
-                tracing::error!(%error, "the store could not be kept small");
-            }
-        }
-        tokio::time::sleep(KEEP_UP_PAUSE).await;
-    }
-}
-
-/// Announces what other processes write, and notes when every gateway has seen it, for the command
-/// line that waits for that.
-async fn follow_store(db: Db, watchers: Watchers) {
-    let mut foreign = db.feed().subscribe_foreign();
-    let applied = async {
-        while foreign.changed().await.is_ok() {
-            let revision = *foreign.borrow_and_update();
-            for _ in 0..CONFIRM_ATTEMPTS {
-                if !watchers.confirmed(revision).await {
-                    continue;
-                }
-                if let Err(error) =
-                    db.note(Writer::Server, move |store| store.note_applied(revision)).await
-                {
-                    tracing::error!(%error, "the store can't be written");
-                }
-                break;
-            }
-        }
-    };
-    tokio::join!(feed::follow(db.clone()), applied);
 }

@@ -1,0 +1,56 @@
+//! The data directory of a server: the store, and the lock that one server holds.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::store::SqliteStore;
+
+/// The database's name in the data directory.
+const DATABASE: &str = "sandgate.db";
+/// Held by a running server.
+const LOCK: &str = "serve.lock";
+
+/// Opens the store of a data directory, and makes both if they are missing.
+///
+/// # Errors
+/// The directory or the database can't be used.
+pub fn open_store(data_dir: &Path) -> anyhow::Result<SqliteStore> {
+    make_private_dir(data_dir)
+        .with_context(|| format!("the data directory {} can't be made", data_dir.display()))?;
+    let path = data_dir.join(DATABASE);
+    SqliteStore::open(&path)
+        .with_context(|| format!("the store {} can't be opened", path.display()))
+}
+
+/// Whether a server runs on a data directory.
+#[must_use]
+pub fn is_served(data_dir: &Path) -> bool {
+    OpenOptions::new()
+        .write(true)
+        .open(data_dir.join(LOCK))
+        .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Two servers on one database would both start its sandboxes.
+pub(super) fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    let path = data_dir.join(LOCK);
+    let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
+    let file = file.with_context(|| format!("{} can't be written", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => anyhow::bail!(
+            "a server runs on {} already; stop it, or choose another --data-dir",
+            data_dir.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{} can't be locked", path.display()))
+        }
+    }
+}
+
+fn make_private_dir(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
