@@ -57,9 +57,9 @@ impl Agent {
             [sandbox(Ipv4Addr::UNSPECIFIED.into()), sandbox(Ipv6Addr::UNSPECIFIED.into()), inner];
         let (proxy, server) =
             dns::Proxy::bind(&listen, settings.resolvers.clone(), dns::Limits::default())?;
-        let (denied_names, finder) = DeniedNames::new();
+        let (denied_names, refresher) = DeniedNames::new();
         self.denied_names = Some(denied_names);
-        self.tasks.spawn(finder.run(proxy.clone()));
+        self.tasks.spawn(refresher.run(proxy.clone()));
         self.dns = Some(proxy);
         self.tasks.spawn(server.run(self.dns_end.clone()));
         self.tasks.spawn(self.gate.clone().keep());

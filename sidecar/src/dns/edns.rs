@@ -1,13 +1,14 @@
-//! EDNS of messages that are no question that can be answered. Their answer needs an OPT record, too, where they have one
-//! (RFC 6891 §6.1.1), so it is looked for without parsing all of them.
+//! EDNS of messages that are rejected before they are parsed. The response to a message with an OPT record needs one too
+//! (RFC 6891 §6.1.1), so the OPT record is found without parsing the whole message.
 
 use super::query::{ClientEdns, HEADER, LARGEST_DATAGRAM};
 
-const OPT: u16 = 41;
-/// The DO bit (RFC 3225 §3), in the upper half of the lower 16 bits of the OPT record's TTL.
+/// The type of an OPT record.
+pub(super) const OPT: u16 = 41;
+/// The DO bit (RFC 3225 §3), in the third byte of the OPT record's TTL.
 const DNSSEC_OK: u8 = 0x80;
 
-/// The first OPT record of a message. `None` where the message can't be followed as far as that.
+/// The first OPT record of a message, or `None` if there is none or the message is malformed before it.
 pub(super) fn of(wire: &[u8]) -> Option<ClientEdns> {
     let count = |at| wire.get(at..)?.first_chunk().map(|two| u16::from_be_bytes(*two));
     let (questions, records) = (count(4)?, [count(6)?, count(8)?, count(10)?]);
@@ -17,7 +18,8 @@ pub(super) fn of(wire: &[u8]) -> Option<ClientEdns> {
     }
     for _ in 0..records.into_iter().map(u32::from).sum() {
         let after = after_name(rest)?;
-        // Type, class (the datagram that the client takes), TTL (extended code, version, flags), length of the data.
+        // Type, class (the largest datagram that the client takes), TTL (extended code, version,
+        // flags), length of the data.
         let ([k0, k1, p0, p1, _, _, flags, _, l0, l1], data) = after.split_first_chunk()?;
         if u16::from_be_bytes([*k0, *k1]) == OPT && rest.first() == Some(&0) {
             let payload = u16::from_be_bytes([*p0, *p1]);
@@ -28,15 +30,19 @@ pub(super) fn of(wire: &[u8]) -> Option<ClientEdns> {
     None
 }
 
-/// The OPT record of an answer, on the wire.
-pub(super) fn record(client: ClientEdns) -> [u8; 11] {
+/// Appends the OPT record of a response to a message without additional records, if the client sent one.
+pub(super) fn append(response: &mut Vec<u8>, client: Option<ClientEdns>) {
+    let Some(client) = client else { return };
+    if let Some(additional_count) = response.get_mut(HEADER - 1) {
+        *additional_count = 1;
+    }
     let [k0, k1] = OPT.to_be_bytes();
     let [p0, p1] = LARGEST_DATAGRAM.to_be_bytes();
     let flags = if client.dnssec_ok { DNSSEC_OK } else { 0 };
-    [0, k0, k1, p0, p1, 0, 0, flags, 0, 0, 0]
+    response.extend([0, k0, k1, p0, p1, 0, 0, flags, 0, 0, 0]);
 }
 
-/// What follows a name (RFC 1035 §4.1.4). A pointer ends it, and need not be followed for that.
+/// The bytes after a name (RFC 1035 §4.1.4). A pointer ends the name, so it is not followed.
 fn after_name(mut rest: &[u8]) -> Option<&[u8]> {
     loop {
         match *rest.first()? {

@@ -111,7 +111,7 @@ impl Query {
             return Err(Unanswerable::Rejected(query.error(ResponseCode::Refused)));
         }
         match u16::from(query.kind) {
-            OPT | 0 => Err(Unanswerable::Rejected(query.error(ResponseCode::FormErr))),
+            edns::OPT | 0 => Err(Unanswerable::Rejected(query.error(ResponseCode::FormErr))),
             IXFR | AXFR => Err(Unanswerable::Rejected(query.error(ResponseCode::Refused))),
             // The other meta types (RFC 6895 §3.1): they mean something between two servers.
             128..ANY => Err(Unanswerable::Rejected(query.error(ResponseCode::NotImp))),
@@ -161,18 +161,16 @@ impl Query {
 
 const FORMERR: u8 = 1;
 const NOTIMP: u8 = 4;
-const OPT: u16 = 41;
 const IXFR: u16 = 251;
 const AXFR: u16 = 252;
 const ANY: u16 = 255;
 
-/// A header, and an OPT record for a client that speaks EDNS: the answer to what has no question that could be
-/// repeated.
+/// A header, and an OPT record for a client that speaks EDNS: the response to a message without a question
+/// that could be repeated.
 fn bare(id: [u8; 2], flags: u8, code: u8, edns: Option<ClientEdns>) -> Vec<u8> {
     let opcode_and_rd = flags & 0b0111_1001;
-    let additional = u8::from(edns.is_some());
-    let mut wire = vec![id[0], id[1], 0x80 | opcode_and_rd, code, 0, 0, 0, 0, 0, 0, 0, additional];
-    wire.extend(edns.map(edns::record).into_iter().flatten());
+    let mut wire = vec![id[0], id[1], 0x80 | opcode_and_rd, code, 0, 0, 0, 0, 0, 0, 0, 0];
+    edns::append(&mut wire, edns);
     wire
 }
 

@@ -121,10 +121,9 @@ impl Query {
     /// The last resort, built without anything that could fail.
     fn server_failure(&self) -> Vec<u8> {
         let [id0, id1] = self.id.to_be_bytes();
-        let additional = u8::from(self.edns.is_some());
-        let mut wire = vec![id0, id1, 0x80, 0x82, 0, 1, 0, 0, 0, 0, 0, additional];
+        let mut wire = vec![id0, id1, 0x80, 0x82, 0, 1, 0, 0, 0, 0, 0, 0];
         wire.extend_from_slice(&self.question);
-        wire.extend(self.edns.map(edns::record).into_iter().flatten());
+        edns::append(&mut wire, self.edns);
         wire
     }
 }
