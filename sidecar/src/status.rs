@@ -91,11 +91,13 @@ impl Files {
 
 /// Whole or not at all, for whoever reads it.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    // Beside the file, under its whole name and this process: no two files share it, and neither do two agents.
+    // The temporary file is in the same folder. Its name has the file's whole name and this process's id, so
+    // neither two files nor two agents share it.
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let partial = path.with_file_name(name);
-    // What an earlier process of this number left. A link that somebody else put there is not followed.
+    // An earlier process with the same id may have left a file. `create_new` follows no link that another
+    // user created.
     remove(&partial)?;
     let mut file = File::options().write(true).create_new(true).open(&partial)?;
     file.write_all(text.as_bytes())?;
@@ -138,7 +140,7 @@ mod tests {
     fn files_whose_names_differ_in_the_last_part_only_do_not_share_a_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        // Where a file of this name would be in between, there is a folder: what writes to it fails.
+        // The folder makes a write to a temporary file with this name fail.
         std::fs::create_dir(path("sandbox.part")).unwrap();
         for name in ["sandbox.ready", "sandbox.status"] {
             replace(&path(name), name).unwrap();

@@ -82,7 +82,7 @@ impl Context<'_> {
             hides_names,
             |name| self.generation.denied(name).is_none(),
         );
-        // A resolver that does not speak EDNS says nothing of it, and one may say it unasked.
+        // A resolver may leave EDNS out although the client uses it, or use it although the client does not.
         let same_edns = message.edns.is_some() == self.query.edns.is_some();
         match self.unchanged(read) {
             Some(wire) if !touched && same_edns => wire,
@@ -210,7 +210,7 @@ impl Context<'_> {
     fn finish(&self, message: Message, touched: bool) -> Vec<u8> {
         let is_real = |record: &Record| {
             let kind = record.record_type();
-            // Of these types, the answer is what leads to others' answers elsewhere.
+            // A CNAME, DNAME or RRSIG record is an answer only to a query for its own type.
             kind == self.query.kind
                 || (kind != RecordType::CNAME
                     && kind != RecordType::DNAME

@@ -20,8 +20,8 @@ const DISCOVERED: [(&str, &str); 2] = [
 
 /// How long a connection's first words are waited for where names matter: docs/decisions/0005.
 pub const INSPECTION: Duration = Duration::from_millis(150);
-/// How long the first bytes of a connection are waited for whose address is denied, to tell plain HTTP why:
-/// docs/decisions/0016. A refusal has 200 ms.
+/// How long Envoy waits for the first bytes of a connection to a denied address, so that it can respond to
+/// plain HTTP with the rule: docs/decisions/0016. A refusal may take 200 ms.
 pub const REFUSAL: Duration = Duration::from_millis(50);
 
 /// The folder that Envoy reads.

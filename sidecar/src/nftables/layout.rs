@@ -46,7 +46,7 @@ pub struct Ports {
     pub probe: u16,
     /// Where denied connections end, on loopback.
     pub reset: u16,
-    /// TCP whose address is denied, and which no name can allow.
+    /// TCP to a denied address that no name can allow.
     pub refused: u16,
     /// The DNS proxy.
     pub dns: u16,

@@ -177,19 +177,20 @@ fn verdicts(rules: &AddressRules) -> FirstMatch<Outcome> {
     FirstMatch::new(rules, Outcome::Reject(Rule::Default.kind()))
 }
 
-/// Which of Envoy's listeners gets a connection.
+/// The listener of Envoy that gets a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Listener {
-    /// No name can change its verdict, and its address is allowed: nothing waits for its first bytes.
+    /// The address is allowed, and no name can change that. Envoy does not wait for the first bytes.
     Plain,
-    /// It must show a name.
+    /// The connection must show a name.
     Inspected,
-    /// Its address is denied, and no name can allow it.
+    /// The address is denied, and no name can allow it.
     Refused,
 }
 
 impl Listener {
-    /// `return` leaves it to the other policy of the generation, and then to `Plain`.
+    /// The nftables statement. After `return`, the other policy of the generation decides; if it returns
+    /// too, the connection goes to `Plain`.
     fn statement(self, ports: &Ports) -> String {
         match self {
             Self::Plain => "return".to_owned(),
@@ -199,7 +200,8 @@ impl Listener {
     }
 }
 
-/// A virtual address stands for a name, and what the handshake says must not differ.
+/// The listener of each range. A connection to a virtual address is inspected, because its handshake must
+/// show the name that the address stands for.
 fn listeners(rules: &AddressRules) -> FirstMatch<Listener> {
     let made_up = [IpNet::V4(VIRTUAL_V4), IpNet::V6(VIRTUAL_V6)];
     let made_up = made_up.map(|range| (range, Listener::Inspected));

@@ -38,7 +38,7 @@ async fn it_is_refused_and_goes_no_further(change: fn(&mut Message), code: Respo
     for answer in [exchange(rig.sandbox, &message).await, by_tcp(rig.sandbox, &message).await] {
         assert_eq!(answer.metadata.response_code, code);
         assert_eq!(answer.metadata.id, 0x1234);
-        // Who speaks EDNS is answered with EDNS (RFC 6891 §6.1.1).
+        // The response to a query with EDNS has EDNS (RFC 6891 §6.1.1).
         assert!(answer.edns.is_some_and(|edns| edns.version() == 0 && edns.max_payload() == 1232));
     }
     assert_eq!((rig.seen(), rig.count("malformed")), (0, 2));
@@ -86,7 +86,7 @@ async fn a_format_error_has_edns_where_it_can_be_found(
     assert_eq!(found.edns.map(|edns| edns.flags().dnssec_ok), edns);
 }
 
-/// The DO bit comes back, too (RFC 3225 §3).
+/// The response repeats the DO bit (RFC 3225 §3).
 #[tokio::test]
 async fn a_rejection_repeats_that_dnssec_is_wanted() {
     let rig = Rig::new(OPEN).await;

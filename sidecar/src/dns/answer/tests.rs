@@ -281,7 +281,7 @@ fn what_lies_behind_a_message_does_not_go_on() {
     assert_eq!(treated, Ok(wire));
 }
 
-/// What a client gets of an answer without records and without a SOA.
+/// The client's answer if the resolver's answer has neither records nor a SOA.
 fn of_nothing(policy: &str, treatment: Treatment, kind: RecordType) -> Message {
     let mut query = query(kind, Transport::Udp);
     query.edns = Some(super::super::query::ClientEdns { payload: 1232, dnssec_ok: false });
