@@ -64,7 +64,7 @@ impl Server {
         let lock = lock(&settings.data_dir)?;
         keep_promises(&store, settings.egress)?;
         if let Err(error) = store.make_shrinkable() {
-            tracing::warn!(%error, "the store's file could not be written anew, so it never shrinks");
+            tracing::warn!(%error, "the store's file could not be rewritten, so it does not shrink");
         }
         let api_listener = Listener::bind("--api-listen", settings.api_listen)
             .await?

@@ -95,8 +95,8 @@ impl SandboxInfo {
     pub(super) fn opened(mut self, ports: &[u16]) -> Self {
         if !ports.is_empty() {
             self.warnings.push(format!(
-                "anybody can reach the ports {} without a credential now, which was not so before: \
-                 `allow_unauthenticated_access` holds for all exposed ports; to undo it, send \
+                "the ports {} are public now, so everybody can reach them without a credential: \
+                 `allow_unauthenticated_access` holds for all exposed ports; to undo this, send \
                  `{{\"allow_unauthenticated_access\": false}}`",
                 join_ports(ports)
             ));

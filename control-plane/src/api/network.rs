@@ -31,8 +31,8 @@ impl Egress {
         let size = size(&keys);
         if size > MAX_POLICY {
             return Err(ApiError::invalid(format!(
-                "`{field}` takes {size} bytes; at most {MAX_POLICY} are allowed: join addresses to \
-                 ranges, or names to `*.` domains"
+                "`{field}` takes {size} bytes; at most {MAX_POLICY} are allowed; combine addresses \
+                 into ranges, or names into `*.` domains"
             )));
         }
         let policy: NetworkPolicy = serde_json::from_value(keys.into())

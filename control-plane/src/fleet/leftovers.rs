@@ -44,7 +44,7 @@ impl Fleet {
         let mut leftovers = match self.inner.leftovers().await {
             Ok(leftovers) => leftovers,
             Err(error) => {
-                tracing::error!(%error, "what is left to stop or suspend can't be listed");
+                tracing::error!(%error, "the sandboxes that the runtime must still stop or suspend can't be listed");
                 return;
             }
         };

@@ -129,7 +129,7 @@ impl Inner {
         let current = sandbox.placement;
         if placement != current {
             let ignored = Ignored::OtherPlacement { reported: placement, current };
-            tracing::warn!(sandbox = %id, %ignored, "a report of the platform's came late, or was repeated");
+            tracing::warn!(sandbox = %id, %ignored, "a late or repeated report of the platform is ignored");
             return Ok(Reported::Ignored(ignored));
         }
         if address != was_at.to_canonical() {

@@ -96,8 +96,8 @@ impl From<StoreError> for ApiError {
             }
             StoreError::DiskFull => {
                 tracing::error!(%error, "a change was refused");
-                let message = "the store has no room for the change; what closes ports or deletes \
-                     sandboxes works, and the operator must free space for everything else";
+                let message = "the disk of the store has no space for the change; you can close ports \
+                     and delete sandboxes, and the operator must free space for other changes";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "STORE_FULL", message)
                     .retry_after(Duration::from_secs(60))
             }

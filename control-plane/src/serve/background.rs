@@ -25,7 +25,7 @@ pub(super) async fn keep_up(db: Db) {
                 more = db.note(Writer::Server, step).await;
             }
             if let Err(error) = more {
-                tracing::error!(%error, "the store could not be kept small");
+                tracing::error!(%error, "the audit log or the store's file could not be made smaller");
             }
         }
         tokio::time::sleep(KEEP_UP_PAUSE).await;

@@ -17,21 +17,21 @@ pub enum StoreError {
     },
     /// The project has as many sandboxes as it may have.
     #[error(
-        "the project has {0} sandboxes, which is as many as one project may have; delete sandboxes that are not needed, or ask the operator for more (`--sandboxes-per-project`)"
+        "a project may have at most {0} sandboxes; delete sandboxes, or ask the operator to raise the maximum (`--sandboxes-per-project`)"
     )]
     TooManySandboxes(u64),
     /// The project stores as many bytes as it may.
     #[error(
-        "the sandboxes of the project would take more than {0} bytes of exposed ports, network policies and fields such as `metadata`; shorten them, delete sandboxes, or ask the operator for more (`--stored-mib-per-project`)"
+        "the sandboxes of the project would take more than {0} bytes of exposed ports, network policies and fields such as `metadata`; shorten them, delete sandboxes, or ask the operator to raise the maximum (`--stored-mib-per-project`)"
     )]
     ProjectFull(u64),
     /// The fields of one sandbox that networking has no use for are too large.
     #[error(
-        "the fields of the sandbox that are kept for answers (`metadata`, `resources` and others) would take more than {0} bytes together; send less"
+        "the fields `metadata`, `resources` and others of the sandbox would take more than {0} bytes together; shorten them"
     )]
     SpecTooLarge(usize),
     /// Too many writes of the project wait already.
-    #[error("{0} changes of the project wait for their turn already; try again in a moment")]
+    #[error("{0} changes of the project wait already; try again in a second")]
     Busy(usize),
     /// Switching `auto_resume` off without a name.
     #[error(
@@ -62,7 +62,7 @@ pub enum StoreError {
     WouldOpen(Vec<u16>),
     /// There is no room for what would make the store grow.
     #[error(
-        "the disk of the store is full; free space on it. Revoking keys, removing members, closing ports and deleting sandboxes work meanwhile"
+        "the disk of the store is full; free space on it (meanwhile you can revoke keys, remove members, close ports and delete sandboxes)"
     )]
     DiskFull,
     /// There is no such thing.

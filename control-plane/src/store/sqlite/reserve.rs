@@ -64,7 +64,7 @@ impl Reserve {
         let is_full = is_full(&error);
         if !is_full {
             let path = self.path.display();
-            tracing::warn!(%path, %error, "no space can be reserved for a full disk");
+            tracing::warn!(%path, %error, "no space can be reserved for the case that the disk is full");
         }
         failed.insert(Failed { at: Instant::now(), is_full }).answer()
     }
