@@ -89,16 +89,16 @@ pub trait ChangeLog {
     fn applied(&self) -> Result<Revision>;
 }
 
-/// Work that is to be done now and then, in steps that keep no other write waiting for long.
+/// Regular work on the store. A call is one short step, so other writes do not wait long.
 pub trait Upkeep {
-    /// Removes lines of the audit log that are older than the limits allow. Says whether there may be
-    /// more of them.
+    /// Removes lines of the audit log that are older than the limits allow. Returns whether there may be
+    /// more such lines.
     ///
     /// # Errors
     /// The store can't be written.
     fn prune_audit(&self, now: Timestamp) -> Result<bool>;
 
-    /// Gives space that is not needed any more back to the disk. Says whether there is more of it.
+    /// Gives unused space of the store's file back to the disk. Returns whether there is more of it.
     ///
     /// # Errors
     /// The store can't be written.

@@ -15,22 +15,22 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
-    /// The project has as many sandboxes as it may have.
+    /// The project has the maximum number of sandboxes.
     #[error(
         "a project may have at most {0} sandboxes; delete sandboxes, or ask the operator to raise the maximum (`--sandboxes-per-project`)"
     )]
     TooManySandboxes(u64),
-    /// The project stores as many bytes as it may.
+    /// The project stores the maximum number of bytes.
     #[error(
         "the sandboxes of the project would take more than {0} bytes of exposed ports, network policies and fields such as `metadata`; shorten them, delete sandboxes, or ask the operator to raise the maximum (`--stored-mib-per-project`)"
     )]
     ProjectFull(u64),
-    /// The fields of one sandbox that networking has no use for are too large.
+    /// The kept fields of one sandbox ([`crate::model::Sandbox::spec`]) are too large.
     #[error(
         "the fields `metadata`, `resources` and others of the sandbox would take more than {0} bytes together; shorten them"
     )]
     SpecTooLarge(usize),
-    /// Too many writes of the project wait already.
+    /// The maximum number of the project's writes is waiting.
     #[error("{0} changes of the project wait already; try again in a second")]
     Busy(usize),
     /// Switching `auto_resume` off without a name.
@@ -55,12 +55,12 @@ pub enum StoreError {
         /// Of this program.
         known: i64,
     },
-    /// Ports that need a credential would become public, and the patch says that they must not.
+    /// These private ports would become public, and the patch does not allow it.
     #[error(
         "the ports {} need a credential, and the change would make them public; to confirm that, send `{{\"allow_unauthenticated_access\": true}}` alone, without `exposed_ports`; to keep them private, leave `allow_unauthenticated_access` out or send false", join_ports(.0)
     )]
     WouldOpen(Vec<u16>),
-    /// There is no room for what would make the store grow.
+    /// The disk has no space for a change that makes the store grow.
     #[error(
         "the disk of the store is full; free space on it (meanwhile you can revoke keys, remove members, close ports and delete sandboxes)"
     )]

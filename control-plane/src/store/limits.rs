@@ -1,5 +1,5 @@
-//! How much one project may store. Each bound is the project's own: one project that reaches its bounds
-//! takes nothing away from another one.
+//! Bounds on what one project may store. They hold for each project: a project that reaches a bound does
+//! not limit another project.
 
 use std::time::Duration;
 
@@ -9,20 +9,21 @@ pub const NAME_HOLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Bytes of all kept fields of one sandbox ([`crate::model::Sandbox::spec`]).
 pub const SPEC_MAX: usize = 64 * 1_024;
 
-/// Bounds on what owners store, unless the operator says otherwise.
+/// Bounds on what owners store. The operator can change them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
-    /// Freed names that are held for one project: the newest ones.
+    /// The number of freed names that are held for one project. The newest ones are kept.
     pub held_names: usize,
-    /// Sandboxes of one project, with those that are deleted and not cleaned up yet.
+    /// The number of sandboxes of one project. Deleted sandboxes count until the runtime has stopped them.
     pub sandboxes: u64,
-    /// Bytes of ports, kept fields and network policies of all sandboxes of one project.
+    /// The bytes of ports, kept fields and network policies of all sandboxes of one project.
     pub bytes: u64,
     /// How long lines of the audit log are kept.
     pub audit_age: Duration,
-    /// Lines of each audit log (ports, network policies) for one sandbox: the newest ones.
+    /// The number of lines of each audit log (ports, network policies) for one sandbox. The newest ones are
+    /// kept.
     pub audit_of_sandbox: usize,
-    /// Lines of each audit log for one project: the newest ones.
+    /// The number of lines of each audit log for one project. The newest ones are kept.
     pub audit_of_project: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What the store keeps of sandboxes, and of changes of what can be reached.
+//! What the store keeps of sandboxes, and the audit log of their changes.
 
 use sandgate_policy::gateway::{self, SandboxState};
 use sandgate_policy::host::SandboxRef;
@@ -18,7 +18,7 @@ pub struct ListFilter {
     pub after: i64,
     /// At most so many, but one if there is one.
     pub limit: usize,
-    /// At most so many bytes of ports and specifications, but one sandbox if there is one.
+    /// At most so many bytes of ports, kept fields and network policies, but one sandbox if there is one.
     pub size: usize,
 }
 
@@ -58,8 +58,8 @@ impl Patched {
     }
 }
 
-/// Ports that could be reached only with a credential before, and can be by anyone after. Some clients
-/// set the flag when they take a port away, and do not say that it holds for all ports that are left.
+/// The ports that need a credential before a change and no credential after it. Some clients set the flag
+/// when they remove a port, although it holds for all other ports of the sandbox.
 pub(crate) fn opened_ports(before: &Sandbox, after: &Sandbox) -> Vec<u16> {
     if before.allow_unauthenticated_access || !after.allow_unauthenticated_access {
         return Vec::new();
@@ -68,12 +68,12 @@ pub(crate) fn opened_ports(before: &Sandbox, after: &Sandbox) -> Vec<u16> {
     after.exposed_ports.as_slice().iter().copied().filter(|port| was.contains(port)).collect()
 }
 
-/// Some lines of the audit log, oldest first.
+/// Consecutive lines of the audit log, oldest first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditPage<T> {
     /// The lines.
     pub lines: Vec<T>,
-    /// Where the next page begins; `None` if there is no further line.
+    /// Where the next page begins; `None` if this is the last page.
     pub next: Option<AuditPlace>,
 }
 
@@ -96,8 +96,8 @@ pub trait Sandboxes {
     /// The store can't be read.
     fn sandbox(&self, which: &SandboxRef) -> Result<Option<Sandbox>>;
 
-    /// The same as gateways need to know it. Reads nothing else, so that the time of an answer says
-    /// nothing about what the owner stored.
+    /// The sandbox of that id or name, as gateways need it. Reads only the columns that gateways need, so
+    /// that the time of an answer does not depend on what the owner stored.
     ///
     /// # Errors
     /// The store can't be read.
@@ -121,8 +121,8 @@ pub trait Sandboxes {
     /// The store can't be read.
     fn unconfirmed_suspensions(&self) -> Result<Vec<Sandbox>>;
 
-    /// Notes that the runtime confirmed a suspension, or refused it for good, if the sandbox has not
-    /// run since `generation`. That changes nothing that filters know, so it is no change.
+    /// Stores that the runtime confirmed a suspension, or refused it, if the sandbox has not run since
+    /// `generation`. Filters do not know this state, so it is not in the change log.
     ///
     /// # Errors
     /// The store can't be written.
@@ -133,7 +133,8 @@ pub trait Sandboxes {
     ///
     /// # Errors
     /// No such sandbox, the name is taken, `auto_resume` is switched off for a sandbox without a
-    /// name, ports would become public that are to stay private, the project has no room, or the store can't be written.
+    /// name, private ports would become public although the patch keeps them private, the kept fields or
+    /// the project would become too large, or the store can't be written.
     fn patch_sandbox(
         &self,
         id: &SandboxId,
@@ -145,7 +146,7 @@ pub trait Sandboxes {
     /// Takes a step if the sandbox is in one of the states of `from`; `None` if it is not (any
     /// more). Of several who try, one wins.
     ///
-    /// A step to [`Transition::Pending`], and a move from one address to another, begin a placement.
+    /// A step to [`Transition::Pending`] begins a placement, and so does a move to another address.
     ///
     /// An address belongs to one sandbox at a time. A step to [`Transition::Running`] takes it away
     /// from the one that has it, in the same transaction and with a change of its own.
@@ -184,8 +185,8 @@ pub trait Sandboxes {
     /// The store can't be read.
     fn name_is_free(&self, name: &SandboxName, project_id: &str, now: Timestamp) -> Result<bool>;
 
-    /// A page of the audit log of the ports, of one sandbox or of all. A page is bounded, so that a
-    /// long log is never held in memory as a whole.
+    /// A page of the audit log of ports, of one sandbox or of all. A page has a bounded length, so a long
+    /// log is never in memory as a whole.
     ///
     /// # Errors
     /// The store can't be read.

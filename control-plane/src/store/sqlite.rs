@@ -49,8 +49,8 @@ struct Observer {
 }
 
 impl SqliteStore {
-    /// Opens the file, and makes it and its tables if they are missing. Opens it on a full disk too,
-    /// by what is reserved for that.
+    /// Opens the file, and makes it and its tables if they are missing. On a full disk, releases the
+    /// reserve if it is needed for that.
     ///
     /// # Errors
     /// The file can't be opened or written, is no database, or is of a newer format.
@@ -67,7 +67,7 @@ impl SqliteStore {
             Err(error) if may_be_full(&error) && reserve.release() => connect()?,
             connected => connected?,
         };
-        // A full disk is no reason not to open: reading and revoking work.
+        // A full disk does not prevent reading and revoking.
         let _ = reserve.keep();
         Ok(Self {
             path: path.to_owned(),
@@ -80,14 +80,17 @@ impl SqliteStore {
         })
     }
 
-    /// Stores what these limits allow, instead of the default ones.
+    /// Uses these limits instead of the default ones.
     #[must_use]
     pub fn within(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Runs a transaction that may make the store grow. It is refused while the disk is full.
+    /// Runs a transaction that may make the store grow.
+    ///
+    /// # Errors
+    /// [`StoreError::DiskFull`] while the disk is full, and those of `work`.
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         self.reserve.keep()?;
         let grown = self.take_space_for_log(&lock(&self.writer));
@@ -99,9 +102,10 @@ impl SqliteStore {
         })
     }
 
-    /// Runs a transaction that takes access away, or writes down what has happened already. On a full
-    /// disk `work` is done again: over what the log has written already, and if that is not possible
-    /// with what is reserved. So many such transactions don't use up the reserve.
+    /// Runs a transaction that removes access, or stores what has already happened. If the disk is full,
+    /// it runs `work` again: first over the part of the write-ahead log that is no longer needed, then
+    /// with the space of the reserve. Because of the first attempt, many such transactions don't use up
+    /// the reserve.
     fn write_on_full_disk<T>(&self, work: impl Fn(&Transaction<'_>) -> Result<T>) -> Result<T> {
         let is_full = |done: &Result<T>| done.as_ref().is_err_and(may_be_full);
         let mut done = self.transact(&work);
@@ -109,7 +113,7 @@ impl SqliteStore {
             done = self.transact(&work);
         }
         if is_full(&done) && self.reserve.release() {
-            // First of all, what is released lets the database take up what is in the log.
+            // With the released space, the database can take over the pages of the log.
             self.reuse_log();
             done = self.transact(&work);
         }
@@ -123,7 +127,8 @@ impl SqliteStore {
         let value = work(&transaction)?;
         transaction.commit()?;
         self.bound_log(&writer);
-        // What was written stays written. The next transaction that makes the store grow tries again.
+        // The transaction is committed, so an error is ignored. The next transaction that makes the store
+        // grow tries again.
         let _ = self.take_space_for_log(&writer);
         Ok(value)
     }
@@ -152,8 +157,7 @@ fn connect(path: &Path) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Before anything else: it holds from the first table on. What is freed goes back to the disk, in
-    // steps ([`upkeep`]).
+    // This must be set before the first table exists. [`upkeep`] gives free pages back to the disk.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL: a port that was made private must not be public again after a power cut.
@@ -164,9 +168,8 @@ fn connect(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Whether a full disk, or a quota, may be why something failed. SQLite reports some of the ways in
-/// which a disk is full as errors of input and output, and a log that can't be made as a file that
-/// can't be opened.
+/// Whether a full disk, or a quota, may be the cause of an error. SQLite does not always report
+/// `SQLITE_FULL`: it may report an I/O error, or that it can't open the write-ahead log.
 fn may_be_full(error: &StoreError) -> bool {
     let StoreError::Unavailable(source) = error else { return false };
     matches!(code(source.as_ref()), Some(CannotOpen | DiskFull | SystemIoFailure))

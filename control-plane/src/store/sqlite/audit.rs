@@ -1,8 +1,8 @@
 //! The audit log: who changed when what can be reached, and where a sandbox may connect to.
 //!
-//! Owners decide how many lines there are, so each of the two logs is bounded: for a sandbox, for a
-//! project, and by age. A change removes the lines that it pushes out, in its own transaction. Age is
-//! looked at by [`prune`], which the server calls.
+//! Owners decide how many lines there are, so each of the two logs has bounds: lines of a sandbox, lines of
+//! a project, and age. A change removes the lines beyond the first two bounds in its own transaction.
+//! [`prune`], which the server calls regularly, removes lines that are too old.
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use sandgate_policy::egress::NetworkPolicy;
@@ -11,10 +11,10 @@ use super::{SqliteStore, rows, signed};
 use crate::model::{ExposedPorts, PolicyDifference, Sandbox, SandboxId, Timestamp};
 use crate::store::{AuditPage, AuditPlace, Limits, Result, StoreError};
 
-/// Lines of a page. With the bound on a line, a page takes 2 MiB at most.
+/// Lines of a page. A page takes at most 2 MiB, because the size of a line is bounded.
 const PAGE: usize = 500;
-/// Lines that one transaction removes at most, of each log: a log that was longer until now shrinks
-/// step by step, and no write waits for all of it.
+/// The most lines that one transaction removes from a log. If a bound was lowered, the log shrinks in
+/// several steps, and no write waits for all of them.
 const REMOVED_AT_ONCE: usize = 500;
 /// The two logs.
 const LOGS: [&str; 2] = ["port_changes", "network_changes"];
@@ -74,14 +74,14 @@ pub(super) fn record_network(
     push_out(tx, "network_changes", now_is, limits)
 }
 
-/// How two policies differ, as the log has it.
+/// The difference of two policies, as the log stores it.
 pub(super) fn difference_text(before: &NetworkPolicy, after: &NetworkPolicy) -> Result<String> {
     PolicyDifference::between(before, after)
         .and_then(|difference| serde_json::to_string(&difference))
         .map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-/// Removes the oldest lines where a sandbox or its project has more than it may have.
+/// Removes the oldest lines of a sandbox and of its project, if they have more than the limits allow.
 fn push_out(tx: &Transaction<'_>, log: &str, of: &Sandbox, limits: &Limits) -> Result<()> {
     let bounds = [
         ("sandbox_id", of.id.as_str(), limits.audit_of_sandbox),
@@ -107,7 +107,7 @@ fn push_out(tx: &Transaction<'_>, log: &str, of: &Sandbox, limits: &Limits) -> R
     Ok(())
 }
 
-/// Removes the oldest lines, as far as they are from before `end`. Says whether there may be more.
+/// Removes the oldest lines, if they are older than `end`. Returns whether there may be more such lines.
 pub(super) fn prune(tx: &Transaction<'_>, end: Timestamp) -> Result<bool> {
     let mut more = false;
     for log in LOGS {
@@ -124,7 +124,7 @@ pub(super) fn prune(tx: &Transaction<'_>, end: Timestamp) -> Result<bool> {
 }
 
 impl SqliteStore {
-    /// A page of a log. `columns` follow the id, and `parse` reads a row from the second column on.
+    /// A page of a log. `parse` reads a row whose first column is the line's id; `columns` follow it.
     pub(super) fn audit_page<T>(
         &self,
         log: &'static str,

@@ -1,6 +1,6 @@
-//! A file beside the database that takes up space, so that there is some left to revoke with when the
-//! disk is full. Whoever must write on a full disk removes the file first. As long as it can't be made
-//! again, the store takes nothing that grows: the space is there for what takes access away.
+//! A file beside the database that reserves space for the case that the disk is full. A transaction that
+//! must be possible then, such as a revocation, removes the file to get its space. Until the file can be
+//! made again, the store refuses everything that makes it grow, so the space is left for revocations.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use crate::random;
 use crate::store::StoreError;
 
-/// Bytes of the file: room for some fifty revocations, each of which writes five pages of 4 KiB to the
-/// write-ahead log.
+/// Bytes of the file. They are enough for about fifty revocations: each one writes five pages of 4 KiB to
+/// the write-ahead log.
 const SIZE: usize = 1_024 * 1_024;
-/// How long after a failure it is not tried again to make the file.
+/// The time between two attempts to make the file, if the first one fails.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The file.
@@ -24,7 +24,7 @@ pub(super) struct Reserve {
     failed: Mutex<Option<Failed>>,
 }
 
-/// When the file could last not be made.
+/// The last failure to make the file.
 struct Failed {
     at: Instant,
     is_full: bool,
@@ -47,8 +47,8 @@ impl Reserve {
     /// Makes the file if it is missing.
     ///
     /// # Errors
-    /// [`StoreError::DiskFull`] if there is no room for it. Where it can't be made for another reason,
-    /// that is logged, and the store works without it.
+    /// [`StoreError::DiskFull`] if there is no space for it. Any other error is logged, and the store works
+    /// without the file.
     pub(super) fn keep(&self) -> Result<(), StoreError> {
         if self.is_there() {
             return Ok(());
@@ -69,7 +69,7 @@ impl Reserve {
         failed.insert(Failed { at: Instant::now(), is_full }).answer()
     }
 
-    /// Removes the file. Says whether there was one.
+    /// Removes the file. Returns whether it existed.
     pub(super) fn release(&self) -> bool {
         let removed = fs::remove_file(&self.path).is_ok();
         if removed {
@@ -78,23 +78,23 @@ impl Reserve {
         removed
     }
 
-    /// Whether nothing of the reserve is used.
+    /// Whether the file exists in its full size.
     pub(super) fn is_there(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|file| file.len() == SIZE as u64)
     }
 
     fn make(&self) -> io::Result<()> {
-        // Random bytes: a file system may keep zeros without taking space for them.
+        // The bytes are random because a file system may store zeros without using space for them.
         let bytes = random::bytes(SIZE).map_err(io::Error::other)?;
         let options =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
         let made = options.open(&self.path).and_then(|mut file| {
             file.write_all(&bytes)?;
-            // Some file systems say only now that there is no room.
+            // Some file systems report a full disk only here.
             file.sync_all()
         });
         if made.is_err() {
-            // What was written of it would take space that may be needed now.
+            // The space of a partial file may be needed now.
             let _ = fs::remove_file(&self.path);
         }
         made

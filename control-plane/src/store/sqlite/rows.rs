@@ -46,9 +46,9 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
     })
 }
 
-/// Columns that [`gateway_sandbox`] reads: what gateways are told and no more. Whether a sandbox has large
-/// kept fields or a long policy, gateways are answered in the same time, and about as fast as for one
-/// that does not exist.
+/// Columns that [`gateway_sandbox`] reads. Kept fields and policies, which may be large, are not among them:
+/// the time of an answer to a gateway is the same for all sandboxes, and almost the same for one that does
+/// not exist.
 pub(super) const GATEWAY_SANDBOX: &str = "s.id, s.name, p.organization_id, s.project_id, s.state, \
      s.address, s.generation, s.exposed_ports, s.public, s.auto_resume \
      FROM sandboxes s JOIN projects p ON p.id = s.project_id";
@@ -75,8 +75,8 @@ pub(super) fn gateway_sandbox(row: &Row<'_>) -> Result<gateway::Sandbox> {
     })
 }
 
-/// Bytes that a sandbox takes in a list where owners decide how many: its ports, what they sent along, and
-/// its network policy, which is shown under two names.
+/// The bytes of a sandbox in a list, as far as its owner decides about them: its ports, its kept fields, and
+/// its network policy, which a list shows under two names.
 pub(super) fn sandbox_size(row: &Row<'_>) -> Result<usize> {
     let size = |column| Ok::<_, StoreError>(row.get_ref(column)?.as_bytes().map_or(0, <[u8]>::len));
     Ok(size(8)? + size(11)? + 2 * size(13)?)
@@ -166,7 +166,7 @@ pub(super) fn credential(row: &Row<'_>) -> Result<Credential> {
     })
 }
 
-/// Columns that [`port_change`] reads, behind the id of the line.
+/// Columns that [`port_change`] reads, after the id of the line.
 pub(super) const PORT_CHANGE: &str = "at, sandbox_id, project_id, principal, ports_before, \
      public_before, ports_after, public_after";
 
@@ -181,7 +181,7 @@ pub(super) fn port_change(row: &Row<'_>) -> Result<PortChange> {
     })
 }
 
-/// Columns that [`network_change`] reads, behind the id of the line.
+/// Columns that [`network_change`] reads, after the id of the line.
 pub(super) const NETWORK_CHANGE: &str = "at, sandbox_id, project_id, principal, difference";
 
 pub(super) fn network_change(row: &Row<'_>) -> Result<NetworkChange> {

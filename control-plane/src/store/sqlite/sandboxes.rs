@@ -128,7 +128,7 @@ impl Sandboxes for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<Committed<Stepped>>> {
         let change = |tx: &Transaction<'_>| self.take_step(tx, id, from, step, now);
-        // Whoever may reach a sandbox can resume it, and what resumes it can wait for room.
+        // Visitors can cause resumes, so a resume must not use the reserve. It can wait for space.
         let resumes = step == Transition::Pending && from.contains(&SandboxState::Suspended);
         if resumes { self.write(change) } else { self.write_on_full_disk(change) }
     }
@@ -204,7 +204,7 @@ pub(super) fn find(tx: &Transaction<'_>, which: &SandboxRef) -> Result<Option<Sa
     find_one(tx, rows::SANDBOX, which, rows::sandbox)
 }
 
-/// Reads these columns of the sandbox of an id or a name, if it is not terminated.
+/// Reads columns of the sandbox of an id or name, if it is not terminated.
 fn find_one<T>(
     tx: &Transaction<'_>,
     columns: &str,

@@ -9,8 +9,8 @@ use crate::model::Timestamp;
 use crate::random;
 use crate::store::{Result, StoreError};
 
-/// Brings the file to the newest format and returns its epoch. A file that has it already is only read:
-/// that works on a full disk too.
+/// Brings the file to the newest format and returns its epoch. If the file has this format, the function
+/// only reads it, which works on a full disk too.
 pub(super) fn migrate(connection: &mut Connection, now: Timestamp) -> Result<String> {
     if version(connection)? == newest()
         && let Some(epoch) = epoch(connection)?

@@ -1,4 +1,4 @@
-//! What keeps the files small: a bound on the write-ahead log, and free pages that go back to the disk.
+//! Keeps the files small: bounds the write-ahead log, and gives free pages back to the disk.
 
 use std::fs;
 
@@ -8,15 +8,15 @@ use super::{SqliteStore, audit, lock, unsigned};
 use crate::model::Timestamp;
 use crate::store::{Result, Upkeep};
 
-/// Bytes of the write-ahead log that stay allocated when it begins anew, which it does about each
-/// 1,000 pages.
+/// Bytes of the write-ahead log that stay allocated when SQLite restarts the log, about every 1,000 pages.
 pub(super) const LOG_KEPT: i64 = 4 * 1_024 * 1_024;
-/// Bytes at which the log is made to begin anew. Readers that overlap without end would let it grow.
+/// Bytes at which the log is truncated. SQLite does not restart the log while readers overlap, so it could
+/// grow without bound.
 const LOG_MAX: u64 = 16 * 1_024 * 1_024;
-/// Bytes that the database's file may lack for what is in the log. On a full disk the file takes them
-/// from the reserve, which must be larger by what one transaction adds.
+/// Bytes by which the database's file may be too short for the pages in the log. On a full disk the file
+/// gets them from the reserve, which must be larger than this and one transaction together.
 const LACKING_MAX: u64 = 256 * 1_024;
-/// Free pages that stay in the database: what is written next needs them.
+/// Free pages that stay in the database for the next writes.
 const FREE_PAGES_KEPT: i64 = 256;
 /// Free pages that one step gives back.
 const FREED_AT_ONCE: i64 = 256;
@@ -24,7 +24,7 @@ const FREED_AT_ONCE: i64 = 256;
 impl Upkeep for SqliteStore {
     fn prune_audit(&self, now: Timestamp) -> Result<bool> {
         let end = now.minus(self.limits.audit_age);
-        // What is removed is written to the log first. The reserve is not there for that.
+        // A removal needs space in the write-ahead log first. It must not use the reserve.
         self.write(|tx| audit::prune(tx, end))
     }
 
@@ -35,7 +35,7 @@ impl Upkeep for SqliteStore {
         if free <= FREE_PAGES_KEPT {
             return Ok(false);
         }
-        // A page for each row of the answer.
+        // SQLite frees one page for each row of the answer.
         let mut freeing = writer.prepare(&format!("PRAGMA incremental_vacuum({FREED_AT_ONCE})"))?;
         let mut pages = freeing.query([])?;
         while pages.next()?.is_some() {}
@@ -44,10 +44,10 @@ impl Upkeep for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Writes a file of before there were incremental vacuums anew, so that it can shrink from then on.
+    /// Rewrites a file of an earlier version, which has no incremental vacuum, so that it can shrink.
     ///
     /// # Errors
-    /// There is no room for the copy, or the store can't be written.
+    /// The disk has no space for the copy, or the store can't be written.
     pub fn make_shrinkable(&self) -> Result<()> {
         let writer = lock(&self.writer);
         let vacuum: i64 = writer.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
@@ -69,9 +69,9 @@ impl SqliteStore {
         }
     }
 
-    /// Makes the database's file take its space while there is some. Without space for what is in the
-    /// log, the log can't begin anew. While the reserve is gone the log is taken up each time: it must
-    /// not grow into the space that the database may need.
+    /// Extends the database's file for the pages in the log while the disk has space: without this space,
+    /// SQLite can't restart the log. Without the reserve, the database takes over the pages of the log
+    /// after each transaction, so that the log does not grow into the space that the database may need.
     ///
     /// # Errors
     /// The disk is full, or the store can't be written.
@@ -85,8 +85,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Lets the next transaction write over the log from its beginning. The log's file stays as long
-    /// as it is: on a full disk another program could take what it gives back. Says whether it did.
+    /// Makes the next transaction overwrite the log from its beginning. The log's file keeps its length,
+    /// because on a full disk another program could take the space. Returns whether that succeeded.
     pub(super) fn reuse_log(&self) -> bool {
         let writer = lock(&self.writer);
         let busy = writer.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0));
@@ -169,7 +169,7 @@ mod tests {
         let store = SqliteStore::open(&dir.path().join("s.db")).unwrap();
         let reserve = dir.path().join("s.db-reserve");
         fs::remove_file(&reserve).unwrap();
-        // Whoever writes to this file is told that the disk is full.
+        // A write to this file fails because the disk is full.
         std::os::unix::fs::symlink("/dev/full", &reserve).unwrap();
         let full = |done| matches!(done, Err(StoreError::DiskFull));
         assert!(full(store.prune_audit(Timestamp::now())));

@@ -134,8 +134,8 @@ CREATE UNIQUE INDEX live_addresses ON sandboxes (address) WHERE address IS NOT N
 CREATE INDEX name_holds_of_project ON name_holds (project_id, held_until);
 ";
 
-/// What the platform that runs sandboxes is told and has confirmed. A platform hears of the placement
-/// of a sandbox that runs already when the sandbox is resumed.
+/// Placements, and suspensions that the runtime has not confirmed. The platform learns the placement of a
+/// sandbox that runs during this step when the sandbox is next resumed.
 const FORMAT_4: &str = "
 ALTER TABLE sandboxes ADD COLUMN placement INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sandboxes ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0
@@ -144,8 +144,8 @@ UPDATE sandboxes SET placement = generation;
 CREATE INDEX sandboxes_unconfirmed ON sandboxes (sequence) WHERE unconfirmed = 1;
 ";
 
-/// What an owner can add to is bounded. Lines about network policies say what changed and do not repeat
-/// both policies; what each project takes is counted.
+/// Bounds on what owners store. Lines about network policies contain the difference and not both policies,
+/// and triggers count what each project takes.
 const FORMAT_5: &str = "
 CREATE INDEX port_changes_of_project ON port_changes (project_id, id);
 ALTER TABLE network_changes RENAME TO whole_policies;
@@ -188,7 +188,7 @@ CREATE TRIGGER sandbox_removed AFTER DELETE ON sandboxes BEGIN
 END;
 ";
 
-/// The lines are converted one by one: a log from before there were bounds may be larger than the memory.
+/// Converts the lines one by one, because a log without bounds may be larger than the memory.
 fn format_5(connection: &Connection) -> Result<()> {
     connection.execute_batch(FORMAT_5)?;
     let mut old = connection.prepare(
