@@ -21,8 +21,8 @@ pub struct Db {
     store: Arc<dyn Store>,
     feed: Feed,
     readers: Arc<Semaphore>,
-    /// Writers take turns in the database anyway. They wait for theirs here, where it costs no thread
-    /// and keeps no query waiting.
+    /// The database runs one write at a time. Writes wait here for their turn, without a thread and without
+    /// delaying queries.
     writers: Turns,
 }
 
@@ -86,7 +86,7 @@ impl Db {
         self.run(turn, work).await
     }
 
-    /// Holds `permit` until `work` is done, also when whoever asked has gone away.
+    /// Holds `permit` until `work` is done, even if the caller stops waiting.
     async fn run<T, F>(&self, permit: impl Send + 'static, work: F) -> Result<T>
     where
         T: Send + 'static,

@@ -38,10 +38,10 @@ pub struct FleetSettings {
     pub public_resume_interval: Duration,
     /// After a failed resume, requests don't try again for this long.
     pub failed_resume_pause: Duration,
-    /// How long one attempt at what the runtime failed to do before may take.
+    /// How long one attempt may take that repeats what the runtime failed to do.
     pub leftover_timeout: Duration,
-    /// In one round of such attempts, none begins after that: what failed meanwhile has its turn in the
-    /// next round.
+    /// In one round, such attempts begin for this long. The other sandboxes have their turn in the next
+    /// round.
     pub leftover_round: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! A queue in which projects take turns: what one project has waiting does not delay another project by
-//! more than one item.
+//! A queue in which projects take turns: however many items one project has, an item of another project
+//! waits for at most one of them.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -91,7 +91,7 @@ impl SandboxInfo {
         Self { id: sandbox.id.to_string(), facts, warnings: Vec::new() }
     }
 
-    /// Warns that these ports became public, if there are any.
+    /// Adds the warning that these ports became public, if there are any.
     pub(super) fn opened(mut self, ports: &[u16]) -> Self {
         if !ports.is_empty() {
             self.warnings.push(format!(

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::fields::size;
 use crate::http::ApiError;
 
-/// Bytes of a policy as JSON. A thousand names of ordinary length in each list fit; a policy of this
-/// size is stored, read by a sidecar and compiled in a moment.
+/// The most bytes of a policy as JSON. A thousand names of ordinary length in each list fit. The store, the
+/// sidecar and the compiler of policies handle this size quickly.
 const MAX_POLICY: usize = 64 * 1_024;
 
 /// Whether what a sandbox sends goes through a sidecar that enforces its network policy.
@@ -27,7 +27,7 @@ impl Egress {
             return Err(ApiError::invalid(format!("`{field}` must be an object or null")));
         };
         keys.retain(|_, value| !value.is_null());
-        // Before its entries are understood, which takes longer.
+        // The size is checked before the entries are parsed, which takes longer.
         let size = size(&keys);
         if size > MAX_POLICY {
             return Err(ApiError::invalid(format!(

@@ -92,7 +92,7 @@ pub(super) fn parse_patch(
     let network = fields.take("network", |field, value| egress.parse(field, value))?;
     let spec = spec::take(&mut fields, &CHANGEABLE_SPEC)?;
     fields.finish()?;
-    // Clients that change ports send the flag along, whether or not anybody asked for it.
+    // Some clients send the flag with each change of the ports, whether or not their user asked for it.
     let unconfirmed = public == Update::Set(true) && ports != Update::Keep;
     Ok(SandboxPatch {
         keep_private: public_ports == PublicPorts::Confirmed && unconfirmed,

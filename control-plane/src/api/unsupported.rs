@@ -1,15 +1,15 @@
-//! The answer to calls that there are not. Tensorlake's clients know more calls than this control plane:
-//! snapshots, pools, file systems, secrets. They take every 404 for a sandbox that does not exist.
+//! The answer to unknown calls. Tensorlake's clients have calls that this control plane does not support:
+//! snapshots, pools, file systems, secrets. A client reports every 404 as a missing sandbox.
 
 use axum::http::{Method, StatusCode, Uri};
 
 use crate::http::ApiError;
 
-/// Where Tensorlake's API has its calls, apart from those below a namespace.
+/// The first segments of the paths of Tensorlake's API.
 const OF_TENSORLAKE: [&str; 6] =
     ["archived-sandboxes", "platform", "sandbox-pools", "sandboxes", "snapshots", "v1"];
 
-/// 501 for what could be a call of Tensorlake's API, and 404 for anything else.
+/// Answers 501 to a path that may belong to Tensorlake's API, and 404 to any other path.
 pub(super) async fn answer(method: Method, uri: Uri) -> ApiError {
     let path = uri.path();
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();

@@ -44,9 +44,9 @@ impl PublicUrls {
         })
     }
 
-    /// The URLs to show to a caller. Tensorlake's clients connect to a proxy on localhost as it is named,
-    /// and put the sandbox into `Host`: names below `localhost` do not resolve everywhere. Nobody else
-    /// does that, and without it such a URL names no sandbox.
+    /// The URLs to show to a caller. Names below `localhost` do not resolve everywhere, so Tensorlake's
+    /// clients connect to a proxy on localhost by its own URL and put the sandbox into `Host`. Other clients
+    /// don't set `Host`, so they need a URL that names the sandbox.
     pub(super) fn for_caller(&self, headers: &HeaderMap) -> Self {
         let mut urls = self.clone();
         if !is_tensorlake(headers) {
@@ -69,7 +69,8 @@ impl PublicUrls {
     }
 }
 
-/// `tensorlake-python-sdk/0.5.163`, `tensorlake-rust-sdk/0.5.89`, `Tensorlake CLI (rust/0.5.113)`.
+/// Whether the user agent is Tensorlake's: `tensorlake-python-sdk/0.5.163`, `tensorlake-rust-sdk/0.5.89`,
+/// `Tensorlake CLI (rust/0.5.113)`.
 fn is_tensorlake(headers: &HeaderMap) -> bool {
     const NAME: &[u8] = b"tensorlake";
     let agent = headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);

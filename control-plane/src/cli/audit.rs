@@ -39,7 +39,7 @@ impl Audit {
     }
 }
 
-/// Reads a log page by page: it may be larger than the memory.
+/// Reads a log page by page, because it may be larger than the memory.
 fn each<T>(
     page: impl Fn(AuditPlace) -> Result<AuditPage<T>>,
     mut print: impl FnMut(&T) -> anyhow::Result<()>,

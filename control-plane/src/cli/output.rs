@@ -62,7 +62,7 @@ impl Output {
 pub(super) struct Lists {
     out: BufWriter<StdoutLock<'static>>,
     json: bool,
-    /// What JSON has before the next list, and before the next value.
+    /// The JSON text before the next list, and before the next value.
     before_list: &'static str,
     before_value: &'static str,
     /// No list has a value yet.

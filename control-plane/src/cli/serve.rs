@@ -136,7 +136,7 @@ struct StoreArgs {
 }
 
 const MIB: u64 = 1_024 * 1_024;
-/// Seconds.
+/// In seconds.
 const DAY: u64 = 24 * 60 * 60;
 
 impl StoreArgs {

@@ -1,5 +1,5 @@
-//! Whose write is next. The database takes one at a time, so writes queue, and each project has a queue
-//! of its own: projects take turns, whatever one of them has waiting.
+//! The order of writes. The database runs one write at a time, so the others wait. Projects take turns,
+//! however many writes of one project wait.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,23 +8,23 @@ use tokio::sync::oneshot;
 use crate::project_queue::ProjectQueue;
 use crate::store::{Result, StoreError};
 
-/// Writes of owners that one project may have waiting. One project may have as many requests in flight
-/// unless the operator says otherwise, so this holds where the operator does.
+/// The most writes of owners that wait for one project. By default, a project can't have more requests in
+/// flight than this, so the bound matters only if the operator allows more requests.
 pub(super) const WAITING: usize = 64;
 
 /// Who writes.
 #[derive(Clone, Copy, Debug)]
 pub enum Writer<'a> {
-    /// An owner, in this project. Refused where too many of the project wait.
+    /// An owner, in this project. The write is refused if too many writes of the project wait.
     Owner(&'a str),
-    /// The control plane, for a sandbox of this project: what has begun or happened must be written
-    /// down, so it waits for its turn and is never refused.
+    /// The control plane, for a sandbox of this project. The write is never refused, because it stores
+    /// what has begun or happened.
     Fleet(&'a str),
     /// The control plane, for itself.
     Server,
 }
 
-/// The queues.
+/// The turns of all writes. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Turns {
     queues: Arc<Mutex<Queues>>,
@@ -34,7 +34,7 @@ pub(super) struct Turns {
 struct Queues {
     /// A write is in progress.
     busy: bool,
-    /// The writes that wait. The server's own are those of the project with the empty name.
+    /// The writes that wait. The empty project has the server's own writes.
     waiting: ProjectQueue<Waiting>,
 }
 
@@ -47,7 +47,7 @@ struct Waiting {
 pub(super) struct Turn(Option<Turns>);
 
 impl Turns {
-    /// Waits for a turn. Whoever stops waiting loses it to the next one.
+    /// Waits for a turn. If the caller stops waiting, the next write gets its turn.
     pub(super) async fn take(&self, writer: Writer<'_>) -> Result<Turn> {
         match self.enter(writer)? {
             Place::First(turn) => Ok(turn),
@@ -79,13 +79,14 @@ impl Turns {
         Ok(Place::Waiting(turn))
     }
 
-    /// Gives the turn to the next one who still waits.
+    /// Gives the turn to the next write that still waits.
     fn pass_on(&self) {
         loop {
             let Some(next) = self.next() else { return };
             match next.called.send(Turn(Some(self.clone()))) {
                 Ok(()) => return,
-                // Nobody waits there any more. The turn is not passed on from here.
+                // This write no longer waits. The loop gives the turn to the next one, so dropping this
+                // `Turn` must not do it too.
                 Err(mut turn) => turn.0 = None,
             }
         }
@@ -129,7 +130,7 @@ mod tests {
 
     fn ask<'t>(turns: &'t Turns, writer: Writer<'t>) -> Asked<'t> {
         let mut asked: Asked<'t> = Box::pin(turns.take(writer));
-        // It queues when it is looked at for the first time.
+        // A future waits in the queue from its first poll on.
         assert!(look(&mut asked).is_none(), "somebody writes, so everybody else waits");
         asked
     }
@@ -141,7 +142,7 @@ mod tests {
         }
     }
 
-    /// Lets everybody who waits write, and returns the order.
+    /// Runs all writes that wait, and returns their order.
     fn order(held: Turn, mut asked: Vec<(&'static str, Asked<'_>)>) -> Vec<&'static str> {
         let (mut held, mut order) = (Some(held), Vec::new());
         while !asked.is_empty() {
@@ -205,7 +206,7 @@ mod tests {
         assert!(matches!(refused(), Some(Err(StoreError::Busy(WAITING)))));
         waiting.push(ask(&turns, Writer::Fleet("a")));
         waiting.push(ask(&turns, Writer::Owner("b")));
-        // Who went away makes room.
+        // A write that no longer waits makes room for another one.
         drop(waiting.remove(0));
         waiting.push(ask(&turns, Writer::Owner("a")));
         assert!(refused().is_some());

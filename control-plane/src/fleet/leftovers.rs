@@ -1,6 +1,5 @@
-//! What a runtime failed to do is asked of it again, until it is done: a platform that was away for
-//! a while must not leave sandboxes running that nobody has any more. What is left to do is in the
-//! store, so a restart does not forget it.
+//! Repeats what a runtime failed to do until it succeeds: after an outage of the platform, no deleted or
+//! suspended sandbox may keep running. The store has what is left to do, so it survives a restart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +20,11 @@ const PAUSE: Duration = Duration::from_secs(30);
 const AT_ONCE: usize = 32;
 const EACH_PROJECT: usize = 4;
 
-/// Rounds don't overlap: whoever holds this is the only one who asks.
+/// The state of the rounds. The holder of its lock runs a round, so rounds don't overlap.
 #[derive(Default)]
 pub(super) struct Rounds {
-    /// Attempts at what is still left. What was tried less often comes first, so leftovers for which
-    /// the platform hangs don't keep the others of their project waiting for ever.
+    /// The number of attempts for each sandbox that is left. Sandboxes with fewer attempts come first, so
+    /// sandboxes for which the platform hangs don't block the others of their project for ever.
     attempts: BySandbox<u32>,
 }
 
@@ -77,8 +76,8 @@ impl Inner {
         Ok(leftovers)
     }
 
-    /// One attempt at one leftover. A runtime that takes longer is asked again in a later round, with
-    /// the same idempotency key.
+    /// Makes one attempt for one sandbox. If the runtime takes too long, a later round makes another
+    /// attempt with the same idempotency key.
     async fn settle(self: Arc<Self>, sandbox: Sandbox) {
         let within = self.settings.leftover_timeout;
         let id = sandbox.id.clone();
@@ -117,7 +116,7 @@ impl Inner {
         let Some(sandbox) = still else { return };
         if let Err(error) = self.runtime.suspend(&sandbox).await {
             tracing::error!(sandbox = %id, %error, "the runtime still could not suspend a sandbox");
-            // After a refusal it runs, and will: its owner can resume or delete it.
+            // After a refusal the sandbox keeps running. Its owner can resume or delete it.
             if !matches!(error, RuntimeError::Refused { .. }) {
                 return;
             }

@@ -1,8 +1,8 @@
 //! What the platform says about a sandbox without having been asked: it ended, or it moved.
 //!
-//! A report names the placement that it is about. One that comes late, or that somebody sends again,
-//! after the sandbox was suspended, resumed or moved, is about a placement that has ended, and changes
-//! nothing: also where the sandbox has its old address again.
+//! A report names the placement that it is about. After the sandbox was suspended, resumed or moved, a late
+//! or replayed report is about a placement that has ended. It changes nothing, even if the sandbox has its
+//! old address again.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,32 +32,32 @@ pub enum News {
 /// What a report did.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reported {
-    /// It holds from `revision` on. A sandbox that moved is in `placement` now.
+    /// The report was applied.
     Applied {
-        /// Whoever has seen it has forgotten the old address.
+        /// The revision of the change. A gateway that has seen it no longer uses the old address.
         revision: Revision,
-        /// The placement that the move began.
+        /// The placement that began, if the sandbox moved.
         placement: Option<u64>,
     },
-    /// It changed nothing.
+    /// The report changed nothing.
     Ignored(Ignored),
 }
 
 /// Why a report changed nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Ignored {
-    /// There is nothing that it could be about.
+    /// The sandbox does not exist or does not run.
     #[error("the sandbox is not known, or does not run")]
     NotRunning,
-    /// It is about a time that is over.
+    /// The report is about a placement that has ended.
     #[error("the report is about placement {reported}, and the sandbox is in placement {current}")]
     OtherPlacement {
-        /// As reported.
+        /// The placement in the report.
         reported: u64,
-        /// As it is.
+        /// The placement of the sandbox.
         current: u64,
     },
-    /// The platform and the store disagree.
+    /// The sandbox is in the reported placement, but not at the reported address.
     #[error("the sandbox is in placement {0}, but not at `was_at`")]
     Elsewhere(u64),
 }
@@ -85,7 +85,7 @@ pub enum ReportError {
 }
 
 impl Fleet {
-    /// Takes a report about a sandbox that was at `was_at` in `placement`.
+    /// Applies a report about a sandbox that was at `was_at` in `placement`.
     ///
     /// # Errors
     /// [`ReportError`]

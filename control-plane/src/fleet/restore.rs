@@ -32,8 +32,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Finishes what the last server began: starts, suspensions, deletions. What the runtime failed to
-    /// do is asked of it in the background.
+    /// Finishes the starts and suspensions that the last server began. A round of
+    /// [`Fleet::settle_leftovers`], which finishes deletions too, runs in the background.
     ///
     /// # Errors
     /// The store can't be read.

@@ -151,8 +151,8 @@ fn may_resume(sandbox: &Sandbox, policy: ResumePolicy) -> Result<(), ResumeError
     Ok(())
 }
 
-/// Unless the runtime refused, and so changed nothing, nobody knows whether the sandbox runs: the runtime
-/// is told to suspend it.
+/// The step after a failed resume. A runtime that refused has changed nothing. After any other failure the
+/// sandbox may run, so the runtime must suspend it.
 pub(super) fn after_failed_resume(failure: &Failure) -> Transition {
     if failure.refused { Transition::Suspended } else { Transition::SuspendedUnconfirmed }
 }

@@ -211,8 +211,8 @@ impl Inner {
     }
 }
 
-/// The platform gave a sandbox's address to another one. It is told to suspend or stop the first
-/// one by [`Fleet::settle_leftovers`], should it run somewhere nevertheless.
+/// Logs that the platform gave the address of a sandbox to another one. [`Fleet::settle_leftovers`] has the
+/// platform suspend or stop the first one, in case it still runs somewhere.
 ///
 /// [`Fleet::settle_leftovers`]: super::Fleet::settle_leftovers
 fn was_displaced(displaced: &Sandbox, by: &Sandbox) {

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! signed as the webhook's calls are, with the same secret. The answer is `{"applied": true}` once
-//! no gateway sends anything to the old address, so that it can be given to another sandbox. A report
-//! about a placement that has ended is answered with `{"applied": false}` and the reason.
+//! no gateway sends anything to the old address, so that it can be given to another sandbox. The answer to
+//! a report about a placement that has ended is `{"applied": false}` with the reason.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::http::{ApiError, read_bytes};
 use crate::model::{SandboxId, Timestamp};
 use crate::runtime::SigningKey;
 
-/// Seconds that the two clocks may differ. A younger replay is told by its placement.
+/// Seconds that the two clocks may differ. The placement protects against replays within this time.
 const MAX_AGE: u64 = 300;
 
 /// Who may report, and what.
@@ -62,12 +62,12 @@ enum Now {
 /// The answer.
 #[derive(Serialize)]
 pub(super) struct Taken {
-    /// Whether it changed anything.
+    /// Whether the report changed anything.
     applied: bool,
-    /// Why it did not.
+    /// Why the report changed nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The placement in which the sandbox runs now, if it does.
+    /// The placement in which the sandbox runs now, if it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     placement: Option<u64>,
 }

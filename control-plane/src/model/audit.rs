@@ -1,6 +1,6 @@
-//! Lines of the audit log. A line has a bounded size, whatever changed: a port list is bounded itself,
-//! and a network policy is not repeated. The line of a policy has what was added and removed, as far as
-//! there is room for it, and the digests of both policies.
+//! Lines of the audit log. The size of a line is bounded: a list of ports is bounded itself, and a line
+//! about a network policy does not contain the policy. It contains the first entries that were added and
+//! removed, and the digests of both policies.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{ExposedPorts, Timestamp};
 use crate::random;
 
-/// Bytes of entries that a line shows for each of: added to a list, removed from it.
+/// The most bytes of added entries of a list that a line shows, and of removed entries.
 const SHOWN: usize = 512;
 
 /// A line of the audit log: who changed what can be reached.
@@ -53,20 +53,20 @@ pub struct PolicyDifference {
     pub before: PolicySummary,
     /// The policy after.
     pub after: PolicySummary,
-    /// What changed in this list.
+    /// How the lists `allow_out` differ.
     pub allow_out: ListDifference,
-    /// What changed in this list.
+    /// How the lists `deny_out` differ.
     pub deny_out: ListDifference,
 }
 
 /// A network policy without its entries.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PolicySummary {
-    /// As in the policy.
+    /// The value of the policy.
     pub allow_internet_access: bool,
-    /// How many entries this list has.
+    /// The number of entries of `allow_out`.
     pub allow_out: usize,
-    /// How many entries this list has.
+    /// The number of entries of `deny_out`.
     pub deny_out: usize,
     /// SHA-256 of the policy as JSON, without spaces and with the keys in this order:
     /// `allow_internet_access`, `allow_out`, `deny_out`.
@@ -76,11 +76,11 @@ pub struct PolicySummary {
 /// How two lists of entries differ.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct ListDifference {
-    /// The first of the entries that only the list after has.
+    /// The first entries that were added.
     pub added: Vec<String>,
-    /// The first of the entries that only the list before has.
+    /// The first entries that were removed.
     pub removed: Vec<String>,
-    /// How many further entries were added or removed.
+    /// The number of other entries that were added or removed.
     pub not_shown: usize,
 }
 
@@ -121,7 +121,7 @@ impl ListDifference {
     }
 }
 
-/// The first entries, and how many others there are.
+/// The first entries, and the number of the others.
 fn shown<'e>(entries: impl Iterator<Item = &'e &'e Entry>) -> (Vec<String>, usize) {
     let (mut shown, mut size, mut others) = (Vec::new(), 0, 0);
     for entry in entries {

@@ -77,11 +77,11 @@ pub struct Sandbox {
     /// Unique in the deployment and growing: each time any sandbox gets an address it gets a new
     /// one, so two users of one address never share one.
     pub generation: u64,
-    /// Number of its stay at one address, for the platform that runs it: a start, a resume and a
-    /// reported move each begin another one. Unlike the generation, it is known before the address
-    /// is, so calls to the platform carry it, and reports name it. Unique in the deployment, growing.
+    /// The number of its stay at one address. Each start, each resume and each reported move begins a new
+    /// placement with a greater number, which is unique in the deployment. Unlike the generation, it is
+    /// known before the address, so calls to the platform carry it, and the platform's reports name it.
     pub placement: u64,
-    /// It counts as suspended, and the runtime has not confirmed that it is.
+    /// It counts as suspended, and the runtime has not confirmed the suspension.
     pub unconfirmed: bool,
     /// Ports that may be routed to.
     pub exposed_ports: ExposedPorts,
@@ -102,7 +102,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// As the filters need to know it.
+    /// The sandbox as filters need it.
     #[must_use]
     pub fn to_gateway(&self) -> sandgate_policy::gateway::Sandbox {
         sandgate_policy::gateway::Sandbox {
@@ -162,12 +162,12 @@ pub struct SandboxPatch {
     pub network: Option<NetworkPolicy>,
     /// Replaces these keys of [`Sandbox::spec`]; null removes.
     pub spec: Spec,
-    /// Refuse to make ports public that need a credential until now: nobody has confirmed that.
+    /// Refuse the patch if it would make private ports public.
     pub keep_private: bool,
 }
 
 impl SandboxPatch {
-    /// Whether it is about ports and the flag alone, and does not set the flag.
+    /// Whether it changes nothing but ports and the flag, and does not set the flag.
     pub(crate) fn only_closes(&self) -> bool {
         let Self {
             name,
@@ -182,7 +182,7 @@ impl SandboxPatch {
         others && spec.is_empty() && *allow_unauthenticated_access != Some(true)
     }
 
-    /// Whether the ports that it leaves are ports that `before` has.
+    /// Whether it adds no port to those of `before`.
     pub(crate) fn closes_ports_of(&self, before: &Sandbox) -> bool {
         let had = before.exposed_ports.as_slice();
         self.exposed_ports
@@ -205,7 +205,7 @@ pub enum Transition {
     Suspending,
     /// It is stopped.
     Suspended,
-    /// It counts as stopped, and the runtime did not confirm that: it is asked again.
+    /// It counts as stopped. The runtime did not confirm that, and must suspend it again.
     SuspendedUnconfirmed,
 }
 
@@ -222,9 +222,8 @@ impl Transition {
     }
 }
 
-/// The state that gateways are told. A sandbox that has run before, can be resumed, and is on its way up
-/// again is shown as suspended: a request that comes now joins the resume instead of being sent away.
-/// That is neither a first start, nor the restart of one that has no name.
+/// The state that gateways see. A pending sandbox that has run before and is resumable (requests may resume
+/// it, and it has a name) is shown as suspended, so that a request joins the resume instead of being denied.
 pub(crate) fn state_for_gateways(
     state: SandboxState,
     generation: u64,

@@ -1,4 +1,4 @@
-//! Tasks that run as long as the server: upkeep of the store, and what other processes write to it.
+//! Tasks that run as long as the server: upkeep of the store, and notice of other processes' writes.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use crate::model::Timestamp;
 use crate::store::{self, Store};
 use crate::watchers::Watchers;
 
-/// Between two rounds of pruning and shrinking the store.
+/// The pause between two rounds of upkeep.
 const KEEP_UP_PAUSE: Duration = Duration::from_secs(60);
 /// How often gateways are waited for after another process changed something.
 const CONFIRM_ATTEMPTS: usize = 3;
 
-/// Prunes the audit log and shrinks the store's file, now and then. Each step takes a turn of its own,
-/// so that whoever writes meanwhile waits for one step at most.
+/// Prunes the audit log and shrinks the store's file regularly. Each step takes its own turn, so another
+/// write waits for one step at most.
 pub(super) async fn keep_up(db: Db) {
     let steps: [fn(&dyn Store) -> store::Result<bool>; 2] =
         [|store| store.prune_audit(Timestamp::now()), |store| store.give_back_space()];

@@ -1,4 +1,4 @@
-//! Options of the runtime, in which sandboxes live.
+//! Options of the runtime that runs the sandboxes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -125,8 +125,8 @@ pub(super) async fn attempt(
     sandbox: &Sandbox,
     sidecar_tokens: &[String],
 ) -> Attempt {
-    // Every resume has a placement of its own, after one that failed too. After a suspension that was
-    // refused the sandbox is in the same placement, in another generation.
+    // Each resume has its own placement, even after a failed one. After a refused suspension, the sandbox is
+    // in the same placement, but in another generation.
     let idempotency_key =
         format!("{}-{}-{}-{}", sandbox.id, action.name(), sandbox.placement, sandbox.generation);
     let request = Request {
