@@ -49,9 +49,9 @@ pub(super) struct ServeArgs {
     /// policy is accepted
     #[arg(long, value_enum, default_value_t = EgressKind::None)]
     egress: EgressKind,
-    /// What happens where a change makes ports public that needed a credential: `allow` warns in the
-    /// answer, `confirm` refuses it unless the change sets `allow_unauthenticated_access` and does not
-    /// name `exposed_ports`
+    /// Whether a change may make private ports public: `allow` makes the change and warns in the answer;
+    /// `confirm` refuses it unless it sets `allow_unauthenticated_access` and does not name
+    /// `exposed_ports`
     #[arg(long, value_enum, default_value_t = PublicKind::Allow)]
     public_ports: PublicKind,
     #[command(flatten)]
@@ -118,10 +118,10 @@ struct StoreArgs {
     /// Freed names that are held for one project, the newest ones
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().held_names)]
     held_names: usize,
-    /// Sandboxes of one project
+    /// The most sandboxes of one project
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().sandboxes)]
     sandboxes_per_project: u64,
-    /// MiB of exposed ports, kept fields and network policies of all sandboxes of one project
+    /// The most MiB of exposed ports, kept fields and network policies of all sandboxes of one project
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().bytes / MIB)]
     stored_mib_per_project: u64,
     /// How long lines of the audit log are kept

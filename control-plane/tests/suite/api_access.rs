@@ -224,6 +224,6 @@ async fn a_call_of_tensorlakes_that_is_not_here_is_not_taken_for_a_missing_sandb
     ] {
         world.call("GET", path, Value::Null).await.refused(501, "NOT_SUPPORTED");
     }
-    // What is here and not found is so still.
+    // A supported call for a missing sandbox is still answered with 404.
     world.call("GET", "/sandboxes/nobody", Value::Null).await.refused(404, "SANDBOX_NOT_FOUND");
 }

@@ -194,7 +194,7 @@ async fn making_private_ports_public_by_taking_one_away_is_warned_about() {
         .await
     };
     world.create(json!({ "name": "my-env", "exposed_ports": [3000, 8080] })).await;
-    // What `tl sbx port rm my-env 8080` sends.
+    // `tl sbx port rm my-env 8080` sends this.
     let log = patch(json!({ "allow_unauthenticated_access": true, "exposed_ports": [3000] })).await;
     assert!(log.contains("WARN") && log.contains(warning) && log.contains("[3000]"), "{log}");
     // Public already, or made public as it is exposed: meant.
@@ -210,14 +210,14 @@ async fn who_makes_private_ports_public_is_told_in_the_answer() {
     let world = World::new();
     world.create(json!({ "name": "my-env", "exposed_ports": [3000, 8080, 9000] })).await;
     let patch = async |body: Value| world.call("PATCH", "/sandboxes/my-env", body).await.ok();
-    // What `tl sbx port rm my-env 8080` sends.
+    // `tl sbx port rm my-env 8080` sends this.
     let removes = json!({ "allow_unauthenticated_access": true, "exposed_ports": [3000, 9000] });
     let info = patch(removes).await;
     let [warning] = info["warnings"].as_array().unwrap().as_slice() else { panic!("{info}") };
     let warning = warning.as_str().unwrap();
     assert!(warning.contains("3000, 9000") && !warning.contains("8080"), "{warning}");
     assert!(warning.contains(r#"{"allow_unauthenticated_access": false}"#), "{warning}");
-    // What was public before, or is exposed as public, is no surprise.
+    // A port that was public before, or is new, causes no warning.
     for body in [
         json!({ "allow_unauthenticated_access": true, "exposed_ports": [1, 3000] }),
         json!({ "allow_unauthenticated_access": false }),
@@ -233,7 +233,7 @@ async fn where_public_ports_must_be_confirmed_only_a_patch_of_the_flag_alone_ope
     let world = World::confirming();
     world.create(json!({ "name": "my-env", "exposed_ports": [3000, 8080] })).await;
     let patch = async |body: Value| world.call("PATCH", "/sandboxes/my-env", body).await;
-    // What `tl sbx port rm my-env 8080` sends, for a port that is not exposed, and `port expose`.
+    // `tl sbx port rm my-env 8080`, the same for a port that is not exposed, and `port expose` send these.
     for ports in [json!([3000]), json!([3000, 8080]), json!([3000, 8080, 9000])] {
         let body = json!({ "allow_unauthenticated_access": true, "exposed_ports": ports });
         let error = patch(body).await.refused(409, "PUBLIC_NOT_CONFIRMED");
@@ -242,7 +242,7 @@ async fn where_public_ports_must_be_confirmed_only_a_patch_of_the_flag_alone_ope
     }
     let info = world.call("GET", "/sandboxes/my-env", Value::Null).await.ok();
     assert_eq!(info["exposed_ports"], json!([3000, 8080]), "nothing of it was done");
-    // What is not about private ports that were exposed before needs no confirmation.
+    // A change that makes no private port public needs no confirmation.
     patch(json!({ "exposed_ports": [3000] })).await.ok();
     let sdk = json!({ "allow_unauthenticated_access": false, "exposed_ports": [3000, 9000] });
     patch(sdk).await.ok();

@@ -19,7 +19,7 @@ const OBEDIENT: &str = "echo ready; while read -r line; do :; done";
 pub(crate) struct Place {
     pub(crate) dir: TempDir,
     pub(crate) data: PathBuf,
-    /// A process in whose namespaces everything runs.
+    /// The process whose namespaces the programs use.
     pub(crate) inside: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! The contract of the store, continued: what the platform that runs sandboxes is told and confirms.
+//! The contract of the store, continued: placements, and suspensions that the platform has not confirmed.
 
 use sandgate::model::{Sandbox, SandboxId, Transition};
 use sandgate::store::Store;
@@ -59,7 +59,7 @@ fn a_suspension_is_unconfirmed_until_it_is_confirmed_or_the_sandbox_runs() {
         let store = store.as_ref();
         furnish(store);
         let id = make(store, Some("my-env"));
-        // Another process knows it, too.
+        // Another process reads the same list.
         let listed = || {
             let ids = open().unconfirmed_suspensions().unwrap();
             ids.into_iter().map(|sandbox| sandbox.id).collect::<Vec<_>>()
@@ -73,11 +73,11 @@ fn a_suspension_is_unconfirmed_until_it_is_confirmed_or_the_sandbox_runs() {
         step(store, &id, Transition::Suspending);
         step(store, &id, Transition::SuspendedUnconfirmed);
         assert_eq!(listed(), std::slice::from_ref(&id));
-        // A resume that fails says nothing about it.
+        // A failed resume confirms nothing.
         step(store, &id, Transition::Pending);
         step(store, &id, Transition::Suspended);
         assert_eq!(listed(), std::slice::from_ref(&id));
-        // What is confirmed late is not what is to be confirmed now.
+        // A late confirmation of an earlier suspension does not confirm this one.
         store.confirm_suspension(&id, first).unwrap();
         assert_eq!(listed(), std::slice::from_ref(&id));
         store.confirm_suspension(&id, second).unwrap();
@@ -85,7 +85,7 @@ fn a_suspension_is_unconfirmed_until_it_is_confirmed_or_the_sandbox_runs() {
         step(store, &id, Transition::SuspendedUnconfirmed);
         step(store, &id, running("10.0.0.7"));
         assert!(listed().is_empty(), "it runs");
-        // The platform gave its address to another one without a word.
+        // The platform gave its address to another sandbox without a report.
         let other = make(store, Some("other"));
         step(store, &other, running("10.0.0.7"));
         assert_eq!(listed(), std::slice::from_ref(&id));

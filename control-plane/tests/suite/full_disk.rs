@@ -1,8 +1,8 @@
-//! A store on a disk that is full: taking access away works, what grows is refused, and when there is room
-//! again everything works as before.
+//! A store on a full disk: removing access works, everything that makes the store grow is refused, and once
+//! the disk has space again, everything works as before.
 //!
-//! The disk is a small file system in memory. It is mounted in a mount namespace of its own, which
-//! needs root, or a system that lets users make namespaces.
+//! The disk is a small file system in memory. The test mounts it in its own mount namespace, which needs
+//! root, or a system on which users may create namespaces.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -22,7 +22,7 @@ struct SmallDisk {
 impl SmallDisk {
     fn mounted_at(path: &Path, mib: u32) -> Self {
         fs::create_dir(path).unwrap();
-        // The mount lives as long as the shell, which ends with its input.
+        // The mount exists as long as the shell, which ends when its input ends.
         let script = "mount -t tmpfs -o size=$1m none \"$0\" && echo mounted && read -r _";
         let mut holder = Command::new("unshare")
             .args(["--map-root-user", "--mount", "sh", "-c", script])
@@ -38,12 +38,12 @@ impl SmallDisk {
         Self { holder, path: path.to_owned() }
     }
 
-    /// The same place as the test's process reaches it.
+    /// The path by which the test's process reaches the disk.
     fn seen_from_outside(&self) -> PathBuf {
         format!("/proc/{}/root{}", self.holder.id(), self.path.display()).into()
     }
 
-    /// Takes all the space that is left.
+    /// Fills the disk.
     fn fill(&self) {
         let mut file = File::create(self.seen_from_outside().join("fill")).unwrap();
         while file.write_all(&[7; 4_096]).is_ok() {}
@@ -115,7 +115,7 @@ async fn a_server_on_a_full_disk_closes_ports_deletes_and_hears_of_revoked_keys(
     let (status, gone) = served.call(&mine, "DELETE", "/sandboxes/my-env", Value::Null).await;
     assert_eq!(status, 200, "{gone}");
     disk.empty();
-    // A refusal holds for a second: the store does not try all the time whether there is room.
+    // After a failure, the store tries only once a second to make the reserve again.
     let mut status = 503;
     for _ in 0..100 {
         status = served.call(&mine, "POST", "/sandboxes", json!({})).await.0;

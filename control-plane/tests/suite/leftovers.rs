@@ -1,5 +1,5 @@
-//! What the platform failed to do is asked of it again, and a platform that hangs for the sandboxes of
-//! one project does not delay those of another.
+//! The control plane repeats what the platform failed to do. A platform that hangs for the sandboxes of one
+//! project does not delay those of another.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::support::{Tenant, World};
 
-/// More than are stopped at once.
+/// More sandboxes than are stopped at once.
 const MANY: usize = 40;
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -23,7 +23,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), held).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
-/// Sandboxes that nobody has any more, and that still run.
+/// Makes deleted sandboxes that still run.
 async fn leave(world: &World, tenant: &Tenant, how_many: usize) {
     for _ in 0..how_many {
         let made = world.call_as(&tenant.key, "POST", "/sandboxes", json!({})).await.ok();
@@ -48,7 +48,7 @@ async fn one_project_for_which_the_platform_hangs_does_not_delay_another() {
     until("the other project's sandboxes are stopped", || left(&others) == 0).await;
     assert!(!round.is_finished(), "the platform hangs still");
     assert_eq!(left(&world.ours), MANY);
-    // It is not flooded, either.
+    // At most four calls at once are for that project.
     let asked = world.runtime.count_of(&world.ours.project, "stop");
     assert!((1..=4).contains(&asked), "{asked}");
     round.abort();
@@ -61,7 +61,7 @@ async fn an_attempt_that_hangs_ends_and_the_next_round_begins_with_what_was_not_
         leftover_round: Duration::from_millis(100),
         ..FleetSettings::default()
     });
-    // Four are tried at once, and after them the round is over.
+    // The round tries four sandboxes at once, and then its time is over.
     leave(&world, &world.ours, 6).await;
     world.runtime.hang_for(&world.ours.project);
     let began = world.runtime.actions().len();
@@ -71,7 +71,7 @@ async fn an_attempt_that_hangs_ends_and_the_next_round_begins_with_what_was_not_
     world.fleet.settle_leftovers().await;
     let second = world.runtime.ids()[began + 4..].to_vec();
     assert_eq!(second.iter().filter(|id| !first.contains(id)).count(), 2, "{first:?} {second:?}");
-    // The platform is well again.
+    // The platform works again.
     world.runtime.hang_for("nobody");
     world.fleet.settle_leftovers().await;
     assert!(world.store.sandboxes_in(SandboxState::Terminated).unwrap().is_empty());

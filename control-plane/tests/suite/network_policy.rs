@@ -95,7 +95,7 @@ async fn absent_keeps_an_object_replaces_all_of_it_and_null_clears() {
     assert_eq!(log, expected.collect::<Vec<_>>());
 }
 
-/// As long as a name can be.
+/// A name of the greatest length.
 fn long_name() -> String {
     format!("{}.example", vec!["a".repeat(60); 4].join("."))
 }

@@ -20,7 +20,7 @@ async fn seen(world: &World, sandbox: &str) -> (Value, Value) {
     (found.body["state"].clone(), found.body["address"].clone())
 }
 
-/// A report as it goes over the network: somebody may keep it and send it again.
+/// A report as it is on the network, where somebody can capture it and send it again.
 #[derive(Clone)]
 struct Signed {
     seconds: String,
@@ -96,7 +96,7 @@ async fn the_platform_reports_that_a_sandbox_was_suspended_moved_or_ended() {
     assert_eq!(answer, json!({ "applied": true, "placement": second }));
     assert!(second > first);
     assert_eq!(seen(&world, "my-env").await, (json!("running"), json!("127.70.9.10")));
-    // Whoever did not hear the answer learns the new placement by reporting again.
+    // A platform that did not get the answer reports again and learns the new placement.
     let again = report(&world, moved).await.ok();
     assert_eq!((&again["applied"], &again["placement"]), (&json!(false), &json!(second)));
     let why = again["reason"].as_str().unwrap();
@@ -127,7 +127,7 @@ async fn the_platform_reports_that_a_sandbox_was_suspended_moved_or_ended() {
 #[tokio::test]
 async fn a_report_that_somebody_sends_again_does_not_end_a_sandbox_that_runs_again() {
     let world = World::new();
-    // It has the same address each time.
+    // The sandbox gets the same address each time.
     world.runtime.set_address(Some(SHARED));
     let id = world.create(json!({ "name": "my-env" })).await;
     let placement = world.runtime.placement();
@@ -138,7 +138,7 @@ async fn a_report_that_somebody_sends_again_does_not_end_a_sandbox_that_runs_aga
     });
     assert_eq!(captured[0].clone().send(&world).await.ok(), json!({ "applied": true }));
     world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
-    // One was delivered before, the other one was held back on its way.
+    // The first report was delivered before, the second one was not.
     for captured in captured {
         let answer = captured.send(&world).await.ok();
         assert_eq!(answer["applied"], false, "{answer}");

@@ -110,7 +110,7 @@ async fn a_suspension_that_was_not_confirmed_is_asked_for_again_after_a_restart(
     let path = format!("/sandboxes/{id}/suspend");
     let answer = world.call("POST", &path, serde_json::Value::Null).await;
     answer.refused(503, "SUSPENSION_NOT_CONFIRMED");
-    // Each server opens the file anew.
+    // Each server opens the store's file again.
     let next_server = async |failing: bool| {
         let store = SqliteStore::open(&world.dir.path().join("sandgate.db")).unwrap();
         let db = Db::new(Arc::new(store) as Arc<dyn Store>).unwrap();
@@ -119,12 +119,12 @@ async fn a_suspension_that_was_not_confirmed_is_asked_for_again_after_a_restart(
         runtime.set_failing(failing);
         let fleet = Fleet::new(db, Arc::clone(&runtime) as _, FleetSettings::default());
         fleet.restore().await.unwrap();
-        // Waits for the round that the restart began, and begins another one.
+        // Waits for the round that the restart began, and runs another one.
         tokio::task::yield_now().await;
         fleet.settle_leftovers().await;
         runtime
     };
-    // The platform is away still.
+    // The platform still fails.
     let asked = next_server(true).await.count("suspend");
     assert!(asked >= 1, "{asked}");
     let asked = next_server(false).await;

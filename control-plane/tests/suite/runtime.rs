@@ -43,7 +43,7 @@ impl TestRuntime {
         *self.address.lock().unwrap() = address.map(|text| text.parse().unwrap());
     }
 
-    /// Calls for sandboxes of this project are never answered.
+    /// Makes all later calls for sandboxes of this project hang.
     pub(crate) fn hang_for(&self, project: &str) {
         *self.hanging.lock().unwrap() = Some(project.to_owned());
     }

@@ -1,4 +1,4 @@
-//! What one project can store, and how long its writes keep those of others waiting.
+//! What one project can store, and how long its writes delay those of other projects.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::contract::{at, furnish, network_log, port_log};
 use super::contract_sandboxes::{make, new, ports};
 use super::support::{World, send};
 
-/// A policy of almost the size that is accepted.
+/// A policy that is almost too large.
 fn large_policy(word: &str) -> Value {
     let label = word.repeat(60);
     let names: Vec<_> =
@@ -77,7 +77,7 @@ fn the_audit_log_keeps_the_newest_lines_of_a_sandbox_and_of_a_project() {
     (1..=9).for_each(|port| open(&first, port));
     assert_eq!(seen(port_log(&store, &first)), [5, 6, 7, 8, 9]);
     (1..=4).for_each(|port| open(&second, port));
-    // Eight for the project: one of the first sandbox's lines had to go.
+    // The project may have eight lines, so the oldest line of the first sandbox is removed.
     assert_eq!(seen(port_log(&store, &first)), [6, 7, 8, 9]);
     (1..=5).for_each(|port| open(&third, port));
     let [first, second, third] = [&first, &second, &third].map(|id| seen(port_log(&store, id)));
@@ -106,7 +106,7 @@ fn lines_of_the_audit_log_go_when_they_are_too_old_in_steps() {
     assert_eq!(port_log(&store, &id), []);
 }
 
-/// Adds lines of the time 0 to the log of ports. They differ in their principal.
+/// Adds lines with the time 0 and different principals to the log of ports.
 pub(crate) fn insert_lines(path: &Path, id: &SandboxId, count: u32) {
     let connection = rusqlite::Connection::open(path).unwrap();
     let sql = format!(
@@ -152,7 +152,7 @@ async fn a_project_has_a_bounded_number_of_sandboxes_and_another_one_is_not_conc
     assert!(error.contains("3 sandboxes") && error.contains("--sandboxes-per-project"), "{error}");
     let others = world.others();
     world.call_as(&others.key, "POST", "/sandboxes", json!({})).await.ok();
-    // What the platform could not clean up counts: it is stored.
+    // A deleted sandbox counts until the platform has stopped it.
     world.runtime.set_failing(true);
     world.call("DELETE", &format!("/sandboxes/{}", ids[0]), Value::Null).await.ok();
     more().await.refused(409, "PROJECT_FULL");
@@ -224,7 +224,7 @@ async fn hold_writer(world: &World) -> std::sync::mpsc::Sender<()> {
     tokio::spawn(async move {
         db.note(Writer::Server, move |_: &dyn Store| {
             let _ = began.send(());
-            // Until the sender is gone.
+            // `recv` returns when the sender is dropped.
             let _ = released.recv();
             Ok(())
         })
@@ -234,7 +234,7 @@ async fn hold_writer(world: &World) -> std::sync::mpsc::Sender<()> {
     release
 }
 
-/// Begins patches that change something, each of its own port.
+/// Starts patches, each of which exposes a different port.
 fn begin(world: &World, key: &str, path: &str, count: u16) -> JoinSet<super::support::Answer> {
     let mut patches = JoinSet::new();
     for port in 1..=count {
@@ -258,10 +258,10 @@ async fn a_projects_write_waits_for_one_write_of_another_project_however_many_th
     let since = world.revision().await;
     let release = hold_writer(&world).await;
     let many = begin(&world, &world.ours.key, &ours, 40);
-    // Whether all of them wait by then changes nothing in what is right.
+    // Even if some of them don't wait yet, the assertions hold.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let one = begin(&world, &others.key, "/sandboxes/theirs", 1);
-    // Long enough for a busy machine: this write has to wait, too, before the first one ends.
+    // Long enough on a busy machine for this write to wait before the first one ends.
     tokio::time::sleep(Duration::from_secs(2)).await;
     drop(release);
     one.join_all().await.pop().unwrap().ok();

@@ -108,7 +108,7 @@ impl World {
         Self::within(dir, store, FleetSettings::default(), Egress::Enforced, Self::bounds(1_000))
     }
 
-    /// The same, where projects may store what these limits allow.
+    /// The same with these limits on what projects store.
     pub(crate) fn storing(limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("sandgate.db")).unwrap().within(limits);
@@ -116,7 +116,7 @@ impl World {
         Self::within(dir, Arc::new(store), settings, Egress::Enforced, Self::bounds(1_000))
     }
 
-    /// A control plane whose operator wants public ports to be confirmed.
+    /// A control plane with `--public-ports confirm`.
     pub(crate) fn confirming() -> Self {
         let mut world = Self::new();
         world.parts.public_ports = PublicPorts::Confirmed;

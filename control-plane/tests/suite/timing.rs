@@ -1,4 +1,4 @@
-//! That the time of an answer says nothing about what exists or what an owner stored.
+//! The time of an answer does not reveal what exists or what an owner stored.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::support::World;
 
-/// A private sandbox whose owner stored as much as possible.
+/// Makes a private sandbox with as much stored data as possible.
 async fn with_large(world: &World, name: &str) -> String {
     let label = "a".repeat(60);
     let names: Vec<_> =
@@ -26,7 +26,7 @@ async fn gateways_are_answered_without_a_look_at_what_only_owners_and_sidecars_n
     let id = with_large(&world, "large").await;
     let path = world.dir.path().join("sandgate.db");
     let raw = rusqlite::Connection::open(path).unwrap();
-    // Whoever reads one of these now fails.
+    // Any query that reads one of these columns fails now.
     raw.execute("UPDATE sandboxes SET spec = 'x', network = 'x', created_at = created_at", [])
         .unwrap();
     for which in [id.as_str(), "large"] {
@@ -37,8 +37,8 @@ async fn gateways_are_answered_without_a_look_at_what_only_owners_and_sidecars_n
     }
 }
 
-/// The middle of the times that some calls take. They take turns, so that whatever else the machine does
-/// meanwhile slows all of them down alike.
+/// The median times of some calls. The calls take turns, so that other work of the machine slows all of them
+/// down equally.
 async fn medians<const N: usize>(world: &World, paths: [&str; N]) -> [Duration; N] {
     const ROUNDS: usize = 201;
     let mut times = [(); N].map(|()| Vec::with_capacity(ROUNDS));
@@ -56,7 +56,7 @@ async fn medians<const N: usize>(world: &World, paths: [&str; N]) -> [Duration; 
     })
 }
 
-/// How many times as long as the shortest the longest takes.
+/// The longest time as a multiple of the shortest one.
 fn spread(times: &[Duration]) -> f64 {
     let of = |time: Option<&Duration>| time.unwrap().as_secs_f64();
     of(times.iter().max()) / of(times.iter().min())
@@ -70,8 +70,8 @@ async fn a_gateway_learns_of_a_large_a_small_and_a_missing_sandbox_in_the_same_t
     let paths = ["large", "small", "nomen"].map(|name| format!("/gateway/v1/sandboxes/{name}"));
     let paths = paths.each_ref().map(String::as_str);
     medians(&world, paths).await;
-    // A busy machine may disturb one attempt. What depends on what is stored disturbs each of them: by a
-    // factor of more than ten if the whole row is read.
+    // A busy machine may disturb one attempt. A query that depends on the stored data slows down each of
+    // them: by a factor of more than ten if it reads the whole row.
     let mut spreads = Vec::new();
     for _ in 0..3 {
         let times = medians(&world, paths).await;
