@@ -28,15 +28,15 @@ pub use self::network::Egress;
 pub(crate) use self::platform::ready;
 pub use self::requests::PublicPorts;
 pub use self::urls::{InvalidProxyUrl, PublicUrls};
-use crate::fleet::Fleet;
 use crate::http::{ApiError, Bounds, bounded, with_fallbacks};
+use crate::sandboxes::SandboxService;
 use crate::watchers::Watchers;
 
 /// What the handlers work on.
 #[derive(Clone)]
 pub struct Api {
     /// The sandboxes.
-    pub fleet: Fleet,
+    pub sandboxes: SandboxService,
     /// Who must have seen a change before it is answered.
     pub watchers: Watchers,
     /// How sandboxes are reached from outside.
@@ -52,7 +52,7 @@ type Answer = Result<Response, ApiError>;
 
 /// The routes of the public API.
 pub fn router(api: Api, bounds: Bounds) -> Router {
-    let fleet = api.fleet.clone();
+    let service = api.sandboxes.clone();
     let sandboxes = Router::new()
         .route("/sandboxes", post(sandboxes::create).get(list::list))
         .route(
@@ -71,6 +71,6 @@ pub fn router(api: Api, bounds: Bounds) -> Router {
             get(platform::project),
         )
         .with_state(api)
-        .route("/readyz", get(move || ready(fleet)));
+        .route("/readyz", get(move || ready(service)));
     bounded(with_fallbacks(router).fallback(unsupported::answer), bounds)
 }

@@ -27,15 +27,15 @@ use tokio::sync::watch;
 pub use self::reports::Platform;
 pub use self::sandbox_changes::SandboxChanges;
 pub use self::tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
-use crate::fleet::Fleet;
 use crate::http::{ApiError, Bounds, Places, bounded, with_fallbacks};
+use crate::sandboxes::SandboxService;
 use crate::watchers::Watchers;
 
 /// What the handlers work on.
 #[derive(Clone)]
 pub struct Gateway {
     /// The sandboxes.
-    pub fleet: Fleet,
+    pub sandboxes: SandboxService,
     /// Who follows the change feed.
     pub watchers: Watchers,
     /// Which sidecars wait for their policy; something must run [`SandboxChanges::follow`] for it.
@@ -54,10 +54,10 @@ pub struct Gateway {
 pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
     // What gateways ask must not wait for what owners ask, nor for what sidecars ask.
     let with_own_readers =
-        |gateway: Gateway| Gateway { fleet: gateway.fleet.with_own_readers(), ..gateway };
+        |gateway: Gateway| Gateway { sandboxes: gateway.sandboxes.with_own_readers(), ..gateway };
     let sidecars = with_own_readers(gateway.clone());
     let gateway = with_own_readers(gateway);
-    let fleet = gateway.fleet.clone();
+    let service = gateway.sandboxes.clone();
     let reports = match gateway.platform.clone() {
         Some(platform) => Router::new()
             .route("/runtime/v1/reports", post(reports::report))
@@ -76,7 +76,7 @@ pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
         .with_state(gateway)
         .merge(policies)
         .merge(reports)
-        .route("/readyz", get(move || crate::api::ready(fleet)));
+        .route("/readyz", get(move || crate::api::ready(service)));
     bounded(with_fallbacks(calls), bounds).layer(map_response(mark))
 }
 

@@ -1,7 +1,7 @@
 //! Where sandboxes live, behind one trait.
 //!
 //! A runtime does what it is told and keeps no rules: who may be started when is
-//! [`crate::fleet`]'s business, which calls a runtime for one sandbox at a time.
+//! [`crate::sandboxes`]'s business, which calls a runtime for one sandbox at a time.
 
 mod local;
 mod webhook;

@@ -21,10 +21,10 @@ pub use self::data_dir::{is_served, open_store};
 pub use self::settings::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings};
 use crate::api::{self, Api, Egress};
 use crate::db::Db;
-use crate::fleet::Fleet;
 use crate::gateway::{self, Gateway, Platform, SandboxChanges, Tokens};
 use crate::http::{Bounds, Listener, Places};
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
+use crate::sandboxes::SandboxService;
 use crate::store::Sandboxes;
 use crate::watchers::Watchers;
 
@@ -43,7 +43,7 @@ const RESTORE_WITHIN: Duration = Duration::from_secs(15);
 pub struct Server {
     api_address: SocketAddr,
     gateway_address: SocketAddr,
-    fleet: Fleet,
+    sandboxes: SandboxService,
     drain: Duration,
     stopping: watch::Sender<bool>,
     listeners: JoinSet<()>,
@@ -81,8 +81,8 @@ impl Server {
         let platform = platform(&settings.runtime);
         let sidecars = (settings.egress == Egress::Enforced).then(|| tokens.clone());
         let runtime = runtime(settings.runtime, exits, sidecars)?;
-        let fleet = Fleet::new(db.clone(), runtime, settings.fleet);
-        fleet.forget_addresses().await?;
+        let sandboxes = SandboxService::new(db.clone(), runtime, settings.sandboxes);
+        sandboxes.forget_addresses().await?;
 
         let watchers = Watchers::default();
         let sandbox_changes = SandboxChanges::default();
@@ -91,14 +91,14 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let (api_address, gateway_address) = (api_listener.address(), gateway_listener.address());
         let api = Api {
-            fleet: fleet.clone(),
+            sandboxes: sandboxes.clone(),
             watchers: watchers.clone(),
             urls: settings.urls,
             egress: settings.egress,
             public_ports: settings.public_ports,
         };
         let gateway = Gateway {
-            fleet: fleet.clone(),
+            sandboxes: sandboxes.clone(),
             watchers: watchers.clone(),
             sandbox_changes,
             sidecars: Places::new(settings.gateway.sidecars),
@@ -133,15 +133,15 @@ impl Server {
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file));
         tasks.spawn(follow_store(db.with_own_readers(), watchers));
         tasks.spawn(keep_up(db.clone()));
-        let follower = fleet.clone();
+        let follower = sandboxes.clone();
         tasks.spawn(async move { follower.follow_exits(exited).await });
-        let follower = fleet.clone();
+        let follower = sandboxes.clone();
         tasks.spawn(async move { follower.follow_leftovers().await });
-        restore(&fleet).await;
+        restore(&sandboxes).await;
         Ok(Self {
             api_address,
             gateway_address,
-            fleet,
+            sandboxes,
             drain,
             stopping,
             listeners,
@@ -168,11 +168,11 @@ impl Server {
         let deadline = Instant::now() + self.drain;
         let _ = self.stopping.send(true);
         while self.listeners.join_next().await.is_some() {}
-        if timeout_at(deadline, self.fleet.idle()).await.is_err() {
+        if timeout_at(deadline, self.sandboxes.idle()).await.is_err() {
             tracing::warn!("the shutdown cut off what the next start will finish");
         }
         self.tasks.shutdown().await;
-        self.fleet.shut_down().await;
+        self.sandboxes.shut_down().await;
     }
 }
 
@@ -217,8 +217,8 @@ async fn stop_of(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-async fn restore(fleet: &Fleet) {
-    let restoring = fleet.clone();
+async fn restore(sandboxes: &SandboxService) {
+    let restoring = sandboxes.clone();
     let task = tokio::spawn(async move { restoring.restore().await });
     match tokio::time::timeout(RESTORE_WITHIN, task).await {
         Ok(Ok(Ok(()))) => {}

@@ -57,7 +57,7 @@ impl FromRequestParts<Api> for Caller {
         };
         let asked = query.clone();
         let found =
-            api.fleet.db().read(move |store| store.identify(&asked, Timestamp::now())).await?;
+            api.sandboxes.db().read(move |store| store.identify(&asked, Timestamp::now())).await?;
         let identity = found.ok_or_else(|| {
             let message = "the credential is not valid: unknown, expired or revoked";
             ApiError::new(StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS", message)

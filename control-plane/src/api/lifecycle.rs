@@ -12,9 +12,9 @@ use super::parameters::Parameters;
 use super::sandboxes::not_started;
 use super::target::Target;
 use super::{Answer, Api};
-use crate::fleet::{ResumeError, ResumePolicy, SuspendError};
 use crate::http::{ApiError, Slot, read_nothing};
 use crate::model::Sandbox;
+use crate::sandboxes::{ResumeError, ResumePolicy, SuspendError};
 
 /// Stops a sandbox so that it can be resumed, and waits for that.
 #[utoipa::path(
@@ -40,7 +40,7 @@ pub(super) async fn suspend(
     State(api): State<Api>,
     Step { sandbox, wait, target }: Step,
 ) -> Answer {
-    let sandbox = api.fleet.suspend(sandbox.id, wait).await.map_err(|error| {
+    let sandbox = api.sandboxes.suspend(sandbox.id, wait).await.map_err(|error| {
         let (status, code) = match error {
             SuspendError::Ephemeral => (StatusCode::BAD_REQUEST, "SANDBOX_NOT_SUSPENDABLE"),
             SuspendError::NotRunning(_) => (StatusCode::CONFLICT, "SANDBOX_NOT_RUNNING"),
@@ -53,7 +53,7 @@ pub(super) async fn suspend(
         };
         ApiError::new(status, code, error.to_string())
     })?;
-    api.seen(api.fleet.db().feed().newest()).await;
+    api.seen(api.sandboxes.db().feed().newest()).await;
     Ok(api.show(reached(&sandbox, SandboxState::Suspended), &sandbox, &target))
 }
 
@@ -77,7 +77,7 @@ pub(super) async fn suspend(
     )
 )]
 pub(super) async fn resume(State(api): State<Api>, Step { sandbox, wait, target }: Step) -> Answer {
-    let resumed = api.fleet.resume(sandbox.id, ResumePolicy::Owner, wait).await;
+    let resumed = api.sandboxes.resume(sandbox.id, ResumePolicy::Owner, wait).await;
     let sandbox = resumed.map_err(|error| match error {
         ResumeError::NotFound => ApiError::no_sandbox(),
         ResumeError::NotResumable(_) | ResumeError::TooSoon(_) => {
@@ -86,7 +86,7 @@ pub(super) async fn resume(State(api): State<Api>, Step { sandbox, wait, target 
         ResumeError::Failed(failure) => not_started("resumed", failure.refused, &failure.reason),
         ResumeError::Store(error) => error.into(),
     })?;
-    api.seen(api.fleet.db().feed().newest()).await;
+    api.seen(api.sandboxes.db().feed().newest()).await;
     Ok(api.show(reached(&sandbox, SandboxState::Running), &sandbox, &target))
 }
 

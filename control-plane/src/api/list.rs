@@ -49,7 +49,7 @@ pub(super) async fn list(
     };
     let project = caller.project_id;
     let Page { sandboxes: found, more } =
-        api.fleet.db().read(move |store| store.list_sandboxes(&project, &filter)).await?;
+        api.sandboxes.db().read(move |store| store.list_sandboxes(&project, &filter)).await?;
     let next_cursor = found.last().filter(|_| more).map(|sandbox| sandbox.sequence.to_string());
     let show = |sandbox| SandboxInfo::new(sandbox, &target.namespace, &target.urls);
     let sandboxes = found.iter().map(show).collect();

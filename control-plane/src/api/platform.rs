@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 use super::Api;
 use super::access::Caller;
 use super::parameters::Parameters;
-use crate::fleet::Fleet;
 use crate::http::ApiError;
+use crate::sandboxes::SandboxService;
 
 /// Who a credential is.
 #[derive(Serialize, ToSchema)]
@@ -89,7 +89,7 @@ pub(super) async fn project(
     if organization != caller.organization_id || project != caller.project_id {
         return Err(none());
     }
-    let found = api.fleet.db().read(move |store| store.project(&project)).await?;
+    let found = api.sandboxes.db().read(move |store| store.project(&project)).await?;
     let project = found.ok_or_else(none)?;
     Ok(Json(ProjectInfo {
         id: project.id,
@@ -100,8 +100,8 @@ pub(super) async fn project(
 }
 
 /// Whether the store answers.
-pub(crate) async fn ready(fleet: Fleet) -> Result<&'static str, ApiError> {
-    let asked = fleet.db().read(|store| store.revision());
+pub(crate) async fn ready(sandboxes: SandboxService) -> Result<&'static str, ApiError> {
+    let asked = sandboxes.db().read(|store| store.revision());
     match tokio::time::timeout(Duration::from_secs(2), asked).await {
         Ok(Ok(_)) => Ok("ready\n"),
         Ok(Err(error)) => Err(error.into()),

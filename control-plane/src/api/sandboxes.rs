@@ -14,9 +14,9 @@ use super::parameters::{LONGEST_WAIT, Parameters};
 use super::requests::{CreateRequest, parse_patch};
 use super::target::Target;
 use super::{Answer, Api};
-use crate::fleet::Starting;
 use crate::http::{ApiError, Slot, read_object};
 use crate::model::{NewSandbox, SandboxId};
+use crate::sandboxes::Starting;
 
 /// Makes a sandbox, and waits until it runs.
 #[utoipa::path(
@@ -62,7 +62,7 @@ pub(super) async fn create(
         // Before anything is made: who is refused here has lost nothing.
         slot.wait()?;
     }
-    let Starting { made, started } = api.fleet.create(new).await?;
+    let Starting { made, started } = api.sandboxes.create(new).await?;
     // Gateways may remember for a moment that the name did not exist.
     api.seen(made.revision).await;
     let show = |sandbox| CreatedSandbox::new(sandbox, &target.namespace, &target.urls);
@@ -73,7 +73,7 @@ pub(super) async fn create(
     if let Ok(Ok(Err(failure))) = ended {
         return Err(not_started("started", failure.refused, &failure.reason));
     }
-    let found = api.fleet.find(id.to_ref()).await?;
+    let found = api.sandboxes.find(id.to_ref()).await?;
     let sandbox = found.ok_or_else(|| not_started("started", false, "it was deleted meanwhile"))?;
     let created = show(&sandbox);
     Ok(if sandbox.state == SandboxState::Pending {
@@ -142,7 +142,7 @@ pub(super) async fn patch(
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
     let patch = parse_patch(read_object(body).await?, api.egress, api.public_ports)?;
-    let patched = api.fleet.patch(&sandbox, patch, caller.principal).await?;
+    let patched = api.sandboxes.patch(&sandbox, patch, caller.principal).await?;
     api.seen(patched.revision).await;
     let shown = SandboxInfo::new(&patched.value.after, &target.namespace, &target.urls);
     Ok(Json(shown.opened(&patched.value.opened_ports())).into_response())
@@ -165,7 +165,7 @@ pub(super) async fn delete(
 ) -> Answer {
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
-    let ended = api.fleet.delete(&sandbox, caller.principal).await?;
+    let ended = api.sandboxes.delete(&sandbox, caller.principal).await?;
     let ended = ended.ok_or_else(ApiError::no_sandbox)?;
     api.seen(ended.revision).await;
     Ok(api.show(StatusCode::OK, &ended.value, &target))

@@ -44,7 +44,7 @@ impl Target {
     pub(super) async fn find(&self, api: &Api, caller: &Caller) -> Result<Sandbox, ApiError> {
         let which = self.sandbox.as_deref().and_then(SandboxRef::parse);
         let found = match which {
-            Some(which) => api.fleet.find(which).await?,
+            Some(which) => api.sandboxes.find(which).await?,
             None => None,
         };
         found

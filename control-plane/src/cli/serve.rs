@@ -13,8 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::runtime::{LocalArgs, WebhookArgs};
 use super::output::Output;
 use crate::api::{Egress, PublicPorts, PublicUrls};
-use crate::fleet::FleetSettings;
 use crate::http::{Bounds, Listener};
+use crate::sandboxes::ServiceSettings;
 use crate::serve::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings, Server};
 use crate::store::Limits;
 
@@ -198,9 +198,9 @@ impl ServeArgs {
             },
             runtime,
             drain: Duration::from_secs(self.drain_seconds),
-            fleet: FleetSettings {
+            sandboxes: ServiceSettings {
                 public_resume_interval: Duration::from_millis(self.public_resume_interval_ms),
-                ..FleetSettings::default()
+                ..ServiceSettings::default()
             },
             api: ApiSettings {
                 connections: self.api.api_connections,

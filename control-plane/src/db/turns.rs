@@ -19,7 +19,7 @@ pub enum Writer<'a> {
     Owner(&'a str),
     /// The control plane, for a sandbox of this project. The write is never refused, because it stores
     /// what has begun or happened.
-    Fleet(&'a str),
+    Lifecycle(&'a str),
     /// The control plane, for itself.
     Server,
 }
@@ -60,7 +60,7 @@ impl Turns {
     fn enter(&self, writer: Writer<'_>) -> Result<Place> {
         let (project, owner) = match writer {
             Writer::Owner(project) => (project, true),
-            Writer::Fleet(project) => (project, false),
+            Writer::Lifecycle(project) => (project, false),
             Writer::Server => ("", false),
         };
         let mut queues = self.lock();
@@ -174,10 +174,10 @@ mod tests {
         let asked = vec![
             ("a1", ask(&turns, Writer::Owner("a"))),
             ("a2", ask(&turns, Writer::Owner("a"))),
-            ("a3", ask(&turns, Writer::Fleet("a"))),
+            ("a3", ask(&turns, Writer::Lifecycle("a"))),
             ("b1", ask(&turns, Writer::Owner("b"))),
             ("server", ask(&turns, Writer::Server)),
-            ("b2", ask(&turns, Writer::Fleet("b"))),
+            ("b2", ask(&turns, Writer::Lifecycle("b"))),
         ];
         assert_eq!(order(held, asked), ["a1", "b1", "server", "a2", "b2", "a3"]);
         drop(first(&turns));
@@ -204,7 +204,7 @@ mod tests {
         let mut waiting: Vec<_> = (0..WAITING).map(|_| ask(&turns, Writer::Owner("a"))).collect();
         let refused = || look(&mut (Box::pin(turns.take(Writer::Owner("a"))) as Asked<'_>));
         assert!(matches!(refused(), Some(Err(StoreError::Busy(WAITING)))));
-        waiting.push(ask(&turns, Writer::Fleet("a")));
+        waiting.push(ask(&turns, Writer::Lifecycle("a")));
         waiting.push(ask(&turns, Writer::Owner("b")));
         // A write that no longer waits makes room for another one.
         drop(waiting.remove(0));

@@ -64,7 +64,7 @@ pub(super) async fn changes(
     State(gateway): State<Gateway>,
     Query(poll): Query<Poll>,
 ) -> Result<Json<Changes>, ApiError> {
-    let db = gateway.fleet.db();
+    let db = gateway.sandboxes.db();
     let since = poll.since.as_deref().and_then(|text| parse(db.epoch(), text));
     let _open = open(&gateway, poll.watcher.as_deref(), since)?;
     let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(LONGEST_WAIT);

@@ -99,8 +99,8 @@ pub(super) async fn follow(
     let mut waiter = gateway.sandbox_changes.of(&id);
     let mut stopping = gateway.stopping.clone();
     loop {
-        let sandbox = gateway.fleet.find(id.to_ref()).await?.ok_or_else(no_sandbox)?;
-        let revision = revision(gateway.fleet.db().epoch(), &sandbox);
+        let sandbox = gateway.sandboxes.find(id.to_ref()).await?.ok_or_else(no_sandbox)?;
+        let revision = revision(gateway.sandboxes.db().epoch(), &sandbox);
         let time_is_up = Instant::now() >= deadline || *stopping.borrow();
         if poll.since.as_ref() != Some(&revision) || time_is_up {
             let (sandbox_id, network_policy) = (sandbox.id.to_string(), sandbox.network);

@@ -22,10 +22,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Gateway;
-use crate::fleet::{News, ReportError, Reported};
 use crate::http::{ApiError, read_bytes};
 use crate::model::{SandboxId, Timestamp};
 use crate::runtime::SigningKey;
+use crate::sandboxes::{News, ReportError, Reported};
 
 /// Seconds that the two clocks may differ. The placement protects against replays within this time.
 const MAX_AGE: u64 = 300;
@@ -88,7 +88,7 @@ pub(super) async fn report(
     let id = SandboxId::parse(&report.sandbox_id)
         .ok_or_else(|| ApiError::invalid("`sandbox_id` is no sandbox id"))?;
     let news = news(&report, &platform.sandbox_cidrs)?;
-    let reported = gateway.fleet.reported(id, report.placement, report.was_at, news);
+    let reported = gateway.sandboxes.reported(id, report.placement, report.was_at, news);
     let taken = match reported.await.map_err(refusal)? {
         Reported::Applied { revision, placement } => {
             if !gateway.watchers.confirmed(revision).await {

@@ -12,10 +12,10 @@ use sandgate_policy::gateway::{
 use sandgate_policy::host::SandboxRef;
 
 use super::Gateway;
-use crate::fleet::{ResumeError, ResumePolicy};
 use crate::http::{ApiError, read_typed};
 use crate::model::{CredentialQuery, SandboxId, Timestamp};
 use crate::random::SecretHash;
+use crate::sandboxes::{ResumeError, ResumePolicy};
 
 /// The longest wait for a resume, whatever `wait_ms` says.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ pub(super) async fn introspect(
         organization_id: request.organization_id,
         project_id: request.project_id,
     };
-    let db = gateway.fleet.db();
+    let db = gateway.sandboxes.db();
     let identity = db.read(move |store| store.identify(&query, Timestamp::now())).await?;
     Ok(Json(Introspection { identity }))
 }
@@ -113,7 +113,7 @@ pub(super) async fn resume(
     let id = SandboxId::parse(&found.id).ok_or_else(not_found)?;
     let mut stopping = gateway.stopping.clone();
     let resumed = tokio::select! {
-        resumed = gateway.fleet.resume(id.clone(), policy, wait) => Some(resumed),
+        resumed = gateway.sandboxes.resume(id.clone(), policy, wait) => Some(resumed),
         _ = stopping.wait_for(|stopping| *stopping) => None,
     };
     let Some(resumed) = resumed else {
@@ -135,7 +135,7 @@ pub(super) async fn resume(
 }
 
 async fn find(gateway: &Gateway, sandbox: &str) -> Result<Sandbox, ApiError> {
-    let db = gateway.fleet.db();
+    let db = gateway.sandboxes.db();
     let found = match SandboxRef::parse(sandbox) {
         Some(which) => db.read(move |store| store.gateway_sandbox(&which)).await?,
         None => None,

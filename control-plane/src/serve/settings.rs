@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::api::{Egress, PublicPorts, PublicUrls};
-use crate::fleet::FleetSettings;
 use crate::runtime::{LocalSettings, WebhookSettings};
+use crate::sandboxes::ServiceSettings;
 use crate::store::Limits;
 
 /// Settings of [`super::Server`].
@@ -30,7 +30,7 @@ pub struct ServeSettings {
     /// How long requests, and what they began, may go on after a stop.
     pub drain: Duration,
     /// Bounds on resumes.
-    pub fleet: FleetSettings,
+    pub sandboxes: ServiceSettings,
     /// Bounds on what owners may ask at once.
     pub api: ApiSettings,
     /// Bounds on the gateway API.

@@ -144,7 +144,7 @@ async fn gateways_are_answered_while_owners_queries_take_every_reader() {
     let mut releases = Vec::new();
     for _ in 0..100 {
         let (release, released) = std::sync::mpsc::channel::<()>();
-        let (db, began) = (world.fleet.db().clone(), Arc::clone(&began));
+        let (db, began) = (world.sandboxes.db().clone(), Arc::clone(&began));
         tokio::spawn(async move {
             db.read(move |_| {
                 began.fetch_add(1, Ordering::SeqCst);

@@ -64,7 +64,7 @@ async fn a_poll_is_held_until_something_changes_or_the_wait_is_over() {
     let changed = Instant::now();
     world.store.revoke_credential(&world.ours.key_id, Timestamp::now()).unwrap();
     world
-        .fleet
+        .sandboxes
         .db()
         .feed()
         .publish(sandgate::store::ChangeLog::revision(world.store.as_ref()).unwrap());
@@ -176,7 +176,7 @@ async fn a_gateway_whose_poll_was_dropped_is_soon_not_waited_for() {
 #[tokio::test]
 async fn what_another_process_writes_is_heard_within_a_quarter_of_a_second() {
     let world = Arc::new(World::new());
-    let follower = tokio::spawn(sandgate::feed::follow(world.fleet.db().clone()));
+    let follower = tokio::spawn(sandgate::feed::follow(world.sandboxes.db().clone()));
     tokio::time::sleep(Duration::from_millis(200)).await;
     let since = world.revision().await;
     let waiting = tokio::spawn({

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use sandgate::fleet::FleetSettings;
 use sandgate::model::{SandboxId, Timestamp, Transition};
+use sandgate::sandboxes::ServiceSettings;
 use sandgate::store::Sandboxes as _;
 use sandgate_policy::gateway::SandboxState;
 use serde_json::json;
@@ -39,8 +39,8 @@ async fn one_project_for_which_the_platform_hangs_does_not_delay_another() {
     leave(&world, &world.ours, MANY).await;
     leave(&world, &others, MANY).await;
     world.runtime.hang_for(&world.ours.project);
-    let fleet = world.fleet.clone();
-    let round = tokio::spawn(async move { fleet.settle_leftovers().await });
+    let sandboxes = world.sandboxes.clone();
+    let round = tokio::spawn(async move { sandboxes.settle_leftovers().await });
     let left = |tenant: &Tenant| {
         let left = world.store.sandboxes_in(SandboxState::Terminated).unwrap();
         left.iter().filter(|sandbox| sandbox.project_id == tenant.project).count()
@@ -56,24 +56,24 @@ async fn one_project_for_which_the_platform_hangs_does_not_delay_another() {
 
 #[tokio::test]
 async fn an_attempt_that_hangs_ends_and_the_next_round_begins_with_what_was_not_tried() {
-    let world = World::with(FleetSettings {
+    let world = World::with(ServiceSettings {
         leftover_timeout: Duration::from_millis(500),
         leftover_round: Duration::from_millis(100),
-        ..FleetSettings::default()
+        ..ServiceSettings::default()
     });
     // The round tries four sandboxes at once, and then its time is over.
     leave(&world, &world.ours, 6).await;
     world.runtime.hang_for(&world.ours.project);
     let began = world.runtime.actions().len();
-    world.fleet.settle_leftovers().await;
+    world.sandboxes.settle_leftovers().await;
     let first = world.runtime.ids()[began..].to_vec();
     assert_eq!(first.len(), 4);
-    world.fleet.settle_leftovers().await;
+    world.sandboxes.settle_leftovers().await;
     let second = world.runtime.ids()[began + 4..].to_vec();
     assert_eq!(second.iter().filter(|id| !first.contains(id)).count(), 2, "{first:?} {second:?}");
     // The platform works again.
     world.runtime.hang_for("nobody");
-    world.fleet.settle_leftovers().await;
+    world.sandboxes.settle_leftovers().await;
     assert!(world.store.sandboxes_in(SandboxState::Terminated).unwrap().is_empty());
 }
 
@@ -91,8 +91,8 @@ async fn after_a_restart_a_hanging_project_does_not_keep_another_from_running() 
         }
     }
     world.runtime.hang_for(&world.ours.project);
-    let fleet = world.fleet.clone();
-    let restoring = tokio::spawn(async move { fleet.restore().await });
+    let sandboxes = world.sandboxes.clone();
+    let restoring = tokio::spawn(async move { sandboxes.restore().await });
     until("the other project's sandboxes are suspended", || {
         let suspended = world.store.sandboxes_in(SandboxState::Suspended).unwrap();
         suspended.iter().filter(|sandbox| sandbox.project_id == others.project).count() == MANY

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use sandgate::fleet::FleetSettings;
 use sandgate::model::Timestamp;
 use sandgate::runtime::SigningKey;
+use sandgate::sandboxes::ServiceSettings;
 use serde_json::{Value, json};
 
 use super::receiver::SECRET;
@@ -72,7 +72,7 @@ async fn a_tenants_sandbox_is_not_reached_by_the_name_of_another_tenants_at_the_
     assert_eq!(shown["status"], "suspended");
     // Should it run somewhere nevertheless, the platform is told what it counts as.
     assert_eq!(world.runtime.count("suspend"), 0);
-    world.fleet.settle_leftovers().await;
+    world.sandboxes.settle_leftovers().await;
     assert_eq!(world.runtime.count("suspend"), 1);
     // And it is resumed like any other.
     world.runtime.set_address(Some("127.70.9.10"));
@@ -148,9 +148,9 @@ async fn a_report_that_somebody_sends_again_does_not_end_a_sandbox_that_runs_aga
 
 #[tokio::test]
 async fn a_report_about_a_resume_that_failed_does_not_hold_for_the_next_one() {
-    let world = World::with(FleetSettings {
+    let world = World::with(ServiceSettings {
         failed_resume_pause: Duration::ZERO,
-        ..FleetSettings::default()
+        ..ServiceSettings::default()
     });
     world.runtime.set_address(Some(SHARED));
     let id = world.create_suspended(json!({ "name": "my-env" })).await;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandgate::db::Db;
-use sandgate::fleet::{Fleet, FleetSettings};
 use sandgate::model::{SandboxId, Timestamp, Transition};
+use sandgate::sandboxes::{SandboxService, ServiceSettings};
 use sandgate::store::{Sandboxes as _, SqliteStore, Store};
 use sandgate_policy::gateway::SandboxState;
 use serde_json::json;
@@ -16,9 +16,9 @@ use super::support::World;
 /// A second server on the first one's store, with a runtime of its own.
 async fn restart(world: &World, runtime: &Arc<TestRuntime>) {
     let db = Db::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
-    let fleet = Fleet::new(db, Arc::clone(runtime) as _, FleetSettings::default());
-    fleet.forget_addresses().await.unwrap();
-    fleet.restore().await.unwrap();
+    let sandboxes = SandboxService::new(db, Arc::clone(runtime) as _, ServiceSettings::default());
+    sandboxes.forget_addresses().await.unwrap();
+    sandboxes.restore().await.unwrap();
 }
 
 fn state(world: &World, id: &str) -> Option<SandboxState> {
@@ -59,8 +59,8 @@ async fn addresses_of_before_are_forgotten_before_anyone_can_ask() {
     let running = world.create(json!({ "name": "awake" })).await;
     let db = Db::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
     let runtime = Arc::new(TestRuntime::default());
-    let fleet = Fleet::new(db, runtime as _, FleetSettings::default());
-    fleet.forget_addresses().await.unwrap();
+    let sandboxes = SandboxService::new(db, runtime as _, ServiceSettings::default());
+    sandboxes.forget_addresses().await.unwrap();
     assert_eq!(state(&world, &running), Some(SandboxState::Pending));
 }
 
@@ -117,11 +117,12 @@ async fn a_suspension_that_was_not_confirmed_is_asked_for_again_after_a_restart(
         let runtime = Arc::new(TestRuntime::default());
         runtime.set_outlives();
         runtime.set_failing(failing);
-        let fleet = Fleet::new(db, Arc::clone(&runtime) as _, FleetSettings::default());
-        fleet.restore().await.unwrap();
+        let sandboxes =
+            SandboxService::new(db, Arc::clone(&runtime) as _, ServiceSettings::default());
+        sandboxes.restore().await.unwrap();
         // Waits for the round that the restart began, and runs another one.
         tokio::task::yield_now().await;
-        fleet.settle_leftovers().await;
+        sandboxes.settle_leftovers().await;
         runtime
     };
     // The platform still fails.

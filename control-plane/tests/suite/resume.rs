@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sandgate::fleet::FleetSettings;
+use sandgate::sandboxes::ServiceSettings;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -41,14 +41,19 @@ async fn two_servers_on_one_store_make_one_runtime_call_between_them() {
     let store = sandgate::store::SqliteStore::open(&one.dir.path().join("sandgate.db")).unwrap();
     let db = sandgate::db::Db::new(std::sync::Arc::new(store)).unwrap();
     let runtime = std::sync::Arc::clone(&one.runtime);
-    let fleet = sandgate::fleet::Fleet::new(db.clone(), runtime as _, FleetSettings::default());
-    let followers = [one.fleet.db().clone(), db].map(|db| tokio::spawn(sandgate::feed::follow(db)));
+    let sandboxes = sandgate::sandboxes::SandboxService::new(
+        db.clone(),
+        runtime as _,
+        ServiceSettings::default(),
+    );
+    let followers =
+        [one.sandboxes.db().clone(), db].map(|db| tokio::spawn(sandgate::feed::follow(db)));
     one.runtime.set_delay(Duration::from_millis(300));
     let wait = Duration::from_secs(10);
-    let request = sandgate::fleet::ResumePolicy::Request;
+    let request = sandgate::sandboxes::ResumePolicy::Request;
     let here = sandgate::model::SandboxId::parse(&id).unwrap();
     let (first, second) =
-        tokio::join!(resume(&one, &id, 10_000, false), fleet.resume(here, request, wait));
+        tokio::join!(resume(&one, &id, 10_000, false), sandboxes.resume(here, request, wait));
     assert_eq!(first.ok()["state"], "running");
     assert_eq!(second.unwrap().state, sandgate_policy::gateway::SandboxState::Running);
     assert_eq!(one.runtime.count("resume"), 1);
@@ -105,7 +110,8 @@ async fn what_requests_may_not_resume_is_409_and_what_is_gone_is_404() {
 #[tokio::test]
 async fn through_public_ports_a_sandbox_is_resumed_once_in_a_while() {
     let interval = Duration::from_millis(1_500);
-    let settings = FleetSettings { public_resume_interval: interval, ..FleetSettings::default() };
+    let settings =
+        ServiceSettings { public_resume_interval: interval, ..ServiceSettings::default() };
     let world = World::with(settings);
     let id = world.create_suspended(json!({ "name": "my-env" })).await;
     let other = world.create_suspended(json!({ "name": "other" })).await;

@@ -11,12 +11,12 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use sandgate::api::{self, Api, Egress, PublicPorts, PublicUrls};
 use sandgate::db::Db;
-use sandgate::fleet::{Fleet, FleetSettings};
 use sandgate::gateway::{self, Gateway, Platform, SandboxChanges, Tokens};
 use sandgate::http::{Bounds, Places};
 use sandgate::model::{NewCredential, Owner, Timestamp};
 use sandgate::random::{NewSecret, prefixed_id};
 use sandgate::runtime::SigningKey;
+use sandgate::sandboxes::{SandboxService, ServiceSettings};
 use sandgate::store::{Limits, SqliteStore, Store};
 use sandgate::watchers::Watchers;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ pub(crate) struct World {
     pub(crate) api: Router,
     parts: Api,
     pub(crate) gateway: Router,
-    pub(crate) fleet: Fleet,
+    pub(crate) sandboxes: SandboxService,
     pub(crate) runtime: Arc<TestRuntime>,
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) ours: Tenant,
@@ -90,10 +90,10 @@ impl World {
     pub(crate) const EACH_SANDBOX: usize = 2;
 
     pub(crate) fn new() -> Self {
-        Self::with(FleetSettings::default())
+        Self::with(ServiceSettings::default())
     }
 
-    pub(crate) fn with(settings: FleetSettings) -> Self {
+    pub(crate) fn with(settings: ServiceSettings) -> Self {
         // Shown for tests that fail. It can be set up only once in a process.
         let _ = tracing_subscriber::fmt().with_test_writer().try_init();
         let dir = tempfile::tempdir().unwrap();
@@ -105,14 +105,14 @@ impl World {
     pub(crate) fn with_sidecars() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
-        Self::within(dir, store, FleetSettings::default(), Egress::Enforced, Self::bounds(1_000))
+        Self::within(dir, store, ServiceSettings::default(), Egress::Enforced, Self::bounds(1_000))
     }
 
     /// The same with these limits on what projects store.
     pub(crate) fn storing(limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("sandgate.db")).unwrap().within(limits);
-        let settings = FleetSettings::default();
+        let settings = ServiceSettings::default();
         Self::within(dir, Arc::new(store), settings, Egress::Enforced, Self::bounds(1_000))
     }
 
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// A control plane on a store that may have been used before.
-    pub(crate) fn on(dir: TempDir, store: Arc<SqliteStore>, settings: FleetSettings) -> Self {
+    pub(crate) fn on(dir: TempDir, store: Arc<SqliteStore>, settings: ServiceSettings) -> Self {
         Self::within(dir, store, settings, Egress::None, Self::bounds(1_000))
     }
 
@@ -133,7 +133,7 @@ impl World {
     pub(crate) fn bounded(api: Bounds) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
-        Self::within(dir, store, FleetSettings::default(), Egress::None, api)
+        Self::within(dir, store, ServiceSettings::default(), Egress::None, api)
     }
 
     pub(crate) fn bounds(in_flight: usize) -> Bounds {
@@ -143,7 +143,7 @@ impl World {
     fn within(
         dir: TempDir,
         store: Arc<SqliteStore>,
-        settings: FleetSettings,
+        settings: ServiceSettings,
         egress: Egress,
         bounds: Bounds,
     ) -> Self {
@@ -152,21 +152,21 @@ impl World {
         let ours = tenant(store.as_ref(), "ours");
         let db = Db::new(Arc::clone(&store) as Arc<dyn Store>).unwrap();
         let runtime = Arc::new(TestRuntime::default());
-        let fleet = Fleet::new(db, Arc::clone(&runtime) as _, settings);
+        let sandboxes = SandboxService::new(db, Arc::clone(&runtime) as _, settings);
         let watchers = Watchers::default();
         let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
         let (stopping, stopped) = watch::channel(false);
         let parts = Api {
-            fleet: fleet.clone(),
+            sandboxes: sandboxes.clone(),
             watchers: watchers.clone(),
             urls,
             egress,
             public_ports: PublicPorts::Allowed,
         };
         let sandbox_changes = SandboxChanges::default();
-        tokio::spawn(sandbox_changes.clone().follow(fleet.db().clone()));
+        tokio::spawn(sandbox_changes.clone().follow(sandboxes.db().clone()));
         let gateway = Gateway {
-            fleet: fleet.clone(),
+            sandboxes: sandboxes.clone(),
             watchers,
             sandbox_changes,
             sidecars: Places::new(Self::SIDECARS),
@@ -182,7 +182,7 @@ impl World {
             api: api::router(parts.clone(), bounds),
             parts,
             gateway: gateway::router(gateway, of_gateways),
-            fleet,
+            sandboxes,
             runtime,
             store,
             ours,

@@ -8,7 +8,7 @@ use sandgate_policy::gateway::SandboxState;
 use tokio::time::{Instant, timeout};
 
 use super::batch::Batch;
-use super::{BySandbox, Fleet, Inner};
+use super::{BySandbox, Inner, SandboxService};
 use crate::db::Writer;
 use crate::model::Sandbox;
 use crate::runtime::RuntimeError;
@@ -28,7 +28,7 @@ pub(super) struct Rounds {
     attempts: BySandbox<u32>,
 }
 
-impl Fleet {
+impl SandboxService {
     /// Asks again, now and then, for as long as the server runs.
     pub async fn follow_leftovers(&self) {
         loop {
@@ -122,7 +122,7 @@ impl Inner {
             }
         }
         let confirmed = id.clone();
-        let noted = self.db.note(Writer::Fleet(&listed.project_id), move |store| {
+        let noted = self.db.note(Writer::Lifecycle(&listed.project_id), move |store| {
             store.confirm_suspension(&confirmed, sandbox.generation)
         });
         if let Err(error) = noted.await {

@@ -33,7 +33,7 @@ use crate::store::{Committed, Patched, Result, StoreError};
 
 /// Bounds that an operator may change.
 #[derive(Clone, Copy, Debug)]
-pub struct FleetSettings {
+pub struct ServiceSettings {
     /// Requests to public ports resume one sandbox at most once in this time.
     pub public_resume_interval: Duration,
     /// After a failed resume, requests don't try again for this long.
@@ -45,7 +45,7 @@ pub struct FleetSettings {
     pub leftover_round: Duration,
 }
 
-impl Default for FleetSettings {
+impl Default for ServiceSettings {
     fn default() -> Self {
         Self {
             public_resume_interval: Duration::from_secs(10),
@@ -58,7 +58,7 @@ impl Default for FleetSettings {
 
 /// All sandboxes of the deployment.
 #[derive(Clone)]
-pub struct Fleet {
+pub struct SandboxService {
     inner: Arc<Inner>,
     /// For the queries of those who ask through this handle.
     db: Db,
@@ -67,7 +67,7 @@ pub struct Fleet {
 struct Inner {
     db: Db,
     runtime: Arc<dyn Runtime>,
-    settings: FleetSettings,
+    settings: ServiceSettings,
     locks: KeyedLocks,
     flights: Mutex<Flights>,
     rounds: tokio::sync::Mutex<Rounds>,
@@ -108,10 +108,10 @@ pub struct Starting {
     pub started: oneshot::Receiver<std::result::Result<(), Failure>>,
 }
 
-impl Fleet {
+impl SandboxService {
     /// Sandboxes of a store, living in a runtime.
     #[must_use]
-    pub fn new(db: Db, runtime: Arc<dyn Runtime>, settings: FleetSettings) -> Self {
+    pub fn new(db: Db, runtime: Arc<dyn Runtime>, settings: ServiceSettings) -> Self {
         Self {
             db: db.clone(),
             inner: Arc::new(Inner {

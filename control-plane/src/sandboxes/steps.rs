@@ -25,7 +25,7 @@ impl Inner {
         let id = sandbox.id.clone();
         let taken = self
             .db
-            .try_write(Writer::Fleet(&sandbox.project_id), move |store| {
+            .try_write(Writer::Lifecycle(&sandbox.project_id), move |store| {
                 store.transition(&id, from, step, Timestamp::now())
             })
             .await?;
@@ -147,7 +147,7 @@ impl Inner {
         let id = sandbox.id.clone();
         let ended = self
             .db
-            .try_write(Writer::Fleet(&sandbox.project_id), move |store| {
+            .try_write(Writer::Lifecycle(&sandbox.project_id), move |store| {
                 store.terminate_sandbox(&id, &principal, Timestamp::now())
             })
             .await?;
@@ -159,9 +159,9 @@ impl Inner {
         Ok(ended)
     }
 
-    /// Stops a terminated sandbox. If that fails, [`Fleet::settle_leftovers`] tries it again.
+    /// Stops a terminated sandbox. If that fails, [`SandboxService::settle_leftovers`] tries it again.
     ///
-    /// [`Fleet::settle_leftovers`]: super::Fleet::settle_leftovers
+    /// [`SandboxService::settle_leftovers`]: super::SandboxService::settle_leftovers
     pub(super) async fn clean_up(self: Arc<Self>, sandbox: Sandbox) {
         let _turn = self.locks.acquire(&sandbox.id).await;
         if let Err(error) = self.runtime.stop(&sandbox).await {
@@ -172,9 +172,9 @@ impl Inner {
             return;
         }
         let id = sandbox.id.clone();
-        let forgotten = self
-            .db
-            .note(Writer::Fleet(&sandbox.project_id), move |store| store.remove_terminated(&id));
+        let forgotten = self.db.note(Writer::Lifecycle(&sandbox.project_id), move |store| {
+            store.remove_terminated(&id)
+        });
         if let Err(error) = forgotten.await {
             tracing::error!(sandbox = %sandbox.id, %error, "a deleted sandbox could not be forgotten");
         }
@@ -211,10 +211,11 @@ impl Inner {
     }
 }
 
-/// Logs that the platform gave the address of a sandbox to another one. [`Fleet::settle_leftovers`] has the
+/// Logs that the platform gave the address of a sandbox to another one.
+/// [`SandboxService::settle_leftovers`] has the
 /// platform suspend or stop the first one, in case it still runs somewhere.
 ///
-/// [`Fleet::settle_leftovers`]: super::Fleet::settle_leftovers
+/// [`SandboxService::settle_leftovers`]: super::SandboxService::settle_leftovers
 fn was_displaced(displaced: &Sandbox, by: &Sandbox) {
     tracing::error!(
         sandbox = %displaced.id, by = %by.id, address = ?by.address,

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::batch::Batch;
 use super::resume::after_failed_resume;
-use super::{Fleet, Inner};
+use super::{Inner, SandboxService};
 use crate::model::{Sandbox, Transition};
 use crate::runtime::Exited;
 use crate::store::{Result, SYSTEM};
@@ -16,7 +16,7 @@ use crate::store::{Result, SYSTEM};
 const AT_ONCE: usize = 32;
 const EACH_PROJECT: usize = 8;
 
-impl Fleet {
+impl SandboxService {
     /// Takes running sandboxes off the address that they had, if the runtime did not outlive the
     /// server. Call it before gateways can ask: those addresses may be anyone's now.
     ///
@@ -33,7 +33,7 @@ impl Fleet {
     }
 
     /// Finishes the starts and suspensions that the last server began. A round of
-    /// [`Fleet::settle_leftovers`], which finishes deletions too, runs in the background.
+    /// [`SandboxService::settle_leftovers`], which finishes deletions too, runs in the background.
     ///
     /// # Errors
     /// The store can't be read.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sandgate_policy::gateway::SandboxState;
 
-use super::{Fleet, Inner};
+use super::{Inner, SandboxService};
 use crate::model::{SandboxId, Transition};
 use crate::store::{Committed, Result, Revision, SYSTEM, StoreError};
 
@@ -84,7 +84,7 @@ pub enum ReportError {
     Store(#[from] StoreError),
 }
 
-impl Fleet {
+impl SandboxService {
     /// Applies a report about a sandbox that was at `was_at` in `placement`.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::steps::Outcome;
-use super::{BySandbox, Fleet, FleetSettings, Inner};
+use super::{BySandbox, Inner, SandboxService, ServiceSettings};
 use crate::model::{Sandbox, SandboxId, Transition};
 use crate::runtime::Failure;
 use crate::store::StoreError;
@@ -65,7 +65,7 @@ pub(super) struct Flights {
 
 impl Flights {
     /// Lets go of what has no effect any more.
-    fn tidy(&mut self, settings: &FleetSettings, now: Instant) {
+    fn tidy(&mut self, settings: &ServiceSettings, now: Instant) {
         if self.last_public.len() >= REMEMBERED {
             let interval = settings.public_resume_interval;
             self.last_public.retain(|_, at| now.duration_since(*at) < interval);
@@ -81,7 +81,7 @@ impl Flights {
     }
 }
 
-impl Fleet {
+impl SandboxService {
     /// Makes a suspended sandbox run, and waits up to `wait` for that. Returns the sandbox as it is
     /// then; one that runs or starts already is waited for and not resumed.
     ///
