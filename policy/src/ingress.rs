@@ -23,7 +23,7 @@ pub use standing::{Ended, Standing, decide_again};
 pub const SANDBOX_ID_HEADER: &str = "x-tensorlake-sandbox-id";
 
 /// A request as far as it can be understood by itself. No `Debug`: it may hold a secret.
-pub struct Inquiry {
+pub struct SandboxRequest {
     sandbox: SandboxRef,
     port: Port,
     declared: Option<SandboxRef>,
@@ -46,7 +46,7 @@ pub enum Request {
     /// The lifecycle API, which authorizes by itself.
     Api,
     /// A port of a sandbox.
-    Sandbox(Box<Inquiry>),
+    Sandbox(Box<SandboxRequest>),
 }
 
 impl Request {
@@ -83,7 +83,7 @@ impl Request {
                 None => Preflight::Untrusted,
             }
         });
-        Ok(Self::Sandbox(Box::new(Inquiry {
+        Ok(Self::Sandbox(Box::new(SandboxRequest {
             sandbox,
             port,
             declared,
@@ -101,7 +101,7 @@ fn declared_sandbox(head: Head<'_>) -> Result<Option<SandboxRef>, Denial> {
     SandboxRef::parse(text).map(Some).ok_or(bad)
 }
 
-impl Inquiry {
+impl SandboxRequest {
     /// The sandbox to resolve.
     #[must_use]
     pub fn sandbox(&self) -> &SandboxRef {
@@ -173,9 +173,9 @@ pub enum Known<T> {
 
 /// The facts that a decision rests on.
 pub struct Facts<'a> {
-    /// The sandbox; what [`Inquiry::needs_sandbox`] does not ask for is not looked at.
+    /// The sandbox; what [`SandboxRequest::needs_sandbox`] does not ask for is not looked at.
     pub sandbox: &'a Known<Sandbox>,
-    /// The caller; what [`Inquiry::needs_caller`] does not ask for is not looked at.
+    /// The caller; what [`SandboxRequest::needs_caller`] does not ask for is not looked at.
     pub caller: &'a Known<Identity>,
     /// Seconds since the Unix epoch.
     pub now: u64,
@@ -321,8 +321,8 @@ impl ResumePermit {
 
 /// Decides over a request. First match wins; whatever is missing ends in a denial.
 #[must_use]
-pub fn decide(inquiry: &Inquiry, facts: &Facts<'_>, config: &IngressConfig) -> Decision {
-    match judge(inquiry, facts, config, Purpose::Begin) {
+pub fn decide(request: &SandboxRequest, facts: &Facts<'_>, config: &IngressConfig) -> Decision {
+    match judge(request, facts, config, Purpose::Begin) {
         Ok(decision) => decision,
         Err(denial) => Decision::Deny(denial),
     }
@@ -338,17 +338,17 @@ enum Purpose {
 }
 
 fn judge(
-    inquiry: &Inquiry,
+    request: &SandboxRequest,
     facts: &Facts<'_>,
     config: &IngressConfig,
     purpose: Purpose,
 ) -> Result<Decision, Denial> {
-    let public = inquiry.is_public(facts.sandbox);
-    if !public && let Some(preflight) = &inquiry.preflight {
-        return judge_preflight(preflight, inquiry, facts);
+    let public = request.is_public(facts.sandbox);
+    if !public && let Some(preflight) = &request.preflight {
+        return judge_preflight(preflight, request, facts);
     }
-    let caller = if public { None } else { Some(authenticate(inquiry, facts)?) };
-    let sandbox = authorize(inquiry, facts, caller)?;
+    let caller = if public { None } else { Some(authenticate(request, facts)?) };
+    let sandbox = authorize(request, facts, caller)?;
     match sandbox.state {
         SandboxState::Running => {}
         SandboxState::Snapshotting if purpose == Purpose::GoOn => {}
@@ -371,7 +371,7 @@ fn judge(
     if !config.is_sandbox_address(address) {
         return Err(Denial::SandboxUpstreamError);
     }
-    let class = match (inquiry.port, caller) {
+    let class = match (request.port, caller) {
         (Port::Management, _) => Class::Management,
         (Port::User(_), Some(_)) => Class::Authenticated,
         (Port::User(_), None) => Class::Anonymous,
@@ -379,7 +379,7 @@ fn judge(
     let permit = Permit {
         sandbox_id: sandbox.id.clone(),
         generation: sandbox.generation,
-        upstream: SocketAddr::new(address, inquiry.port.get()),
+        upstream: SocketAddr::new(address, request.port.get()),
         class,
         caller: caller.map(|identity| Caller {
             principal: identity.principal.clone(),
@@ -400,10 +400,10 @@ fn judge(
 /// origins, refused for others": the same for sandboxes that do not exist.
 fn judge_preflight(
     preflight: &Preflight,
-    inquiry: &Inquiry,
+    request: &SandboxRequest,
     facts: &Facts<'_>,
 ) -> Result<Decision, Denial> {
-    if inquiry.port != Port::Management && *facts.sandbox == Known::CannotAsk {
+    if request.port != Port::Management && *facts.sandbox == Known::CannotAsk {
         return Err(Denial::SandboxUpstreamError);
     }
     match preflight {
@@ -413,12 +413,12 @@ fn judge_preflight(
 }
 
 /// Who the caller is. Nothing here tells whether the sandbox exists.
-fn authenticate<'a>(inquiry: &Inquiry, facts: &Facts<'a>) -> Result<&'a Identity, Denial> {
+fn authenticate<'a>(request: &SandboxRequest, facts: &Facts<'a>) -> Result<&'a Identity, Denial> {
     // The port might be public, where no credential is looked at.
-    if inquiry.port != Port::Management && *facts.sandbox == Known::CannotAsk {
+    if request.port != Port::Management && *facts.sandbox == Known::CannotAsk {
         return Err(Denial::SandboxUpstreamError);
     }
-    let credential = inquiry.credential.as_ref().map_err(|denial| *denial)?;
+    let credential = request.credential.as_ref().map_err(|denial| *denial)?;
     let credential = credential.as_ref().ok_or(Denial::Unauthenticated)?;
     let identity = match facts.caller {
         Known::Is(identity) => identity,
@@ -428,7 +428,7 @@ fn authenticate<'a>(inquiry: &Inquiry, facts: &Facts<'a>) -> Result<&'a Identity
     if identity.expires_at.is_some_and(|expiry| facts.now >= expiry) {
         return Err(Denial::InvalidCredentials);
     }
-    if credential.place() == Place::Cookie && inquiry.forgeable {
+    if credential.place() == Place::Cookie && request.forgeable {
         return Err(Denial::CrossOrigin);
     }
     Ok(identity)
@@ -436,7 +436,7 @@ fn authenticate<'a>(inquiry: &Inquiry, facts: &Facts<'a>) -> Result<&'a Identity
 
 /// Whether the caller (nobody on a public port) may reach the port of the sandbox.
 fn authorize<'a>(
-    inquiry: &Inquiry,
+    request: &SandboxRequest,
     facts: &Facts<'a>,
     caller: Option<&Identity>,
 ) -> Result<&'a Sandbox, Denial> {
@@ -452,7 +452,7 @@ fn authorize<'a>(
             return Err(Denial::SandboxNotFound);
         }
     }
-    if let Some(declared) = &inquiry.declared {
+    if let Some(declared) = &request.declared {
         let declared = declared.as_str();
         if declared != sandbox.id && Some(declared) != sandbox.name.as_deref() {
             return Err(Denial::InvalidRequest(
@@ -460,7 +460,7 @@ fn authorize<'a>(
             ));
         }
     }
-    match inquiry.port {
+    match request.port {
         // Contract: "Port 9501 is the built-in management API and is always routable through the
         // bare sandbox hostname."
         Port::Management => Ok(sandbox),

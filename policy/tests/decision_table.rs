@@ -8,8 +8,8 @@ use sandgate_policy::ingress::{Decision, Known, decide};
 use test_case::test_case;
 
 use crate::support::{
-    APP, ID, KEY, MANAGEMENT, NOW, PAT, Req, World, config, in_flight, inquiry, member, my_env,
-    outcome,
+    APP, ID, KEY, MANAGEMENT, NOW, PAT, Req, World, config, in_flight, member, my_env, outcome,
+    parsed,
 };
 
 const UNAUTHENTICATED: &str = "401 UNAUTHENTICATED";
@@ -327,8 +327,8 @@ fn when_the_control_plane_cannot_be_asked_nothing_is_forwarded(req: Req, world: 
 #[test]
 fn a_permit_says_where_to_and_for_whom() {
     let world = world().by(|caller| caller.expires_at = Some(NOW + 60));
-    let inquiry = inquiry(&Req::get(APP).bearer(KEY)).expect("a sandbox's host");
-    let Decision::Permit(permit) = decide(&inquiry, &world.facts(), &config()) else {
+    let parsed = parsed(&Req::get(APP).bearer(KEY)).expect("a sandbox's host");
+    let Decision::Permit(permit) = decide(&parsed, &world.facts(), &config()) else {
         panic!("a permit was expected");
     };
     assert_eq!(permit.sandbox_id(), ID);
@@ -343,8 +343,8 @@ fn a_permit_says_where_to_and_for_whom() {
 /// What must be asked for before a decision: the sandbox, and the caller while the sandbox is not
 /// known yet.
 fn questions(request: &Req) -> (bool, bool) {
-    let inquiry = inquiry(request).expect("a sandbox's host");
-    (inquiry.needs_sandbox(), inquiry.needs_caller(None))
+    let parsed = parsed(request).expect("a sandbox's host");
+    (parsed.needs_sandbox(), parsed.needs_caller(None))
 }
 
 #[test_case(Req::get(APP) => (true, false); "nobody on a user port: it may be public")]
@@ -367,6 +367,6 @@ fn what_is_asked_for_before_a_decision(request: Req) -> (bool, bool) {
 #[test_case(terminated() => true; "a terminated sandbox: the answer must not tell")]
 #[test_case(sandbox(Known::CannotAsk) => false; "no route: the port may be public")]
 fn a_bearer_without_a_prefix_is_asked_for_only_where_it_is_judged(world: World) -> bool {
-    let inquiry = inquiry(&Req::get(APP).bearer("sk-app")).expect("a sandbox's host");
-    inquiry.needs_caller(Some(&world.sandbox))
+    let parsed = parsed(&Req::get(APP).bearer("sk-app")).expect("a sandbox's host");
+    parsed.needs_caller(Some(&world.sandbox))
 }

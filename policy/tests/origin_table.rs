@@ -5,7 +5,7 @@ use sandgate_policy::denial::Denial;
 use sandgate_policy::ingress::{Decision, Known, decide};
 use test_case::test_case;
 
-use crate::support::{APP, KEY, MANAGEMENT, Req, World, config, inquiry, outcome};
+use crate::support::{APP, KEY, MANAGEMENT, Req, World, config, outcome, parsed};
 
 const CROSS_ORIGIN: &str = "403 CROSS_ORIGIN";
 const PERMIT: &str = "permit 10.1.0.2:8080 for key_1";
@@ -154,18 +154,18 @@ fn preflights(request: Req, world: World) -> String {
 #[test]
 fn a_preflight_asks_only_whether_the_port_is_public() {
     for (host, needs_sandbox) in [(APP, true), (MANAGEMENT, false)] {
-        let inquiry = inquiry(&preflight(host, TRUSTED).bearer(KEY)).expect("a sandbox's host");
-        assert_eq!(inquiry.needs_sandbox(), needs_sandbox, "{host}");
-        assert!(!inquiry.needs_caller(None), "{host}");
-        assert!(!inquiry.needs_caller(Some(&World::new().sandbox)), "{host}");
+        let parsed = parsed(&preflight(host, TRUSTED).bearer(KEY)).expect("a sandbox's host");
+        assert_eq!(parsed.needs_sandbox(), needs_sandbox, "{host}");
+        assert!(!parsed.needs_caller(None), "{host}");
+        assert!(!parsed.needs_caller(Some(&World::new().sandbox)), "{host}");
     }
 }
 
 #[test]
 fn a_refused_preflight_is_told_apart_from_a_cookie_of_another_site() {
     let decision = |request: &Req| {
-        let inquiry = inquiry(request).ok()?;
-        Some(decide(&inquiry, &World::new().facts(), &config()))
+        let parsed = parsed(request).ok()?;
+        Some(decide(&parsed, &World::new().facts(), &config()))
     };
     let refused = decision(&preflight(APP, "https://evil.com"));
     assert_eq!(refused, Some(Decision::Deny(Denial::PreflightOrigin)));

@@ -110,10 +110,10 @@ proptest! {
     #[test]
     fn a_permit_has_a_rule_behind_it(request in requests(), world in worlds()) {
         let config = config();
-        let Ok(Request::Sandbox(inquiry)) = Request::parse(request.head(), &config) else {
+        let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
             return Ok(());
         };
-        let decision = decide(&inquiry, &world.facts(), &config);
+        let decision = decide(&parsed, &world.facts(), &config);
         if let Decision::Permit(permit) = decision {
             let upstream = permit.upstream();
             prop_assert!(oracle::may_pass(&request, &world, upstream.port()), "{permit:?}");
@@ -132,17 +132,17 @@ proptest! {
                 sandbox.state = SandboxState::Running;
             }
             running.in_flight = InFlight::default();
-            let port = inquiry.port().get();
+            let port = parsed.port().get();
             prop_assert!(oracle::may_pass(&request, &running, port), "{permit:?}");
             prop_assert!(!permit.is_public() || port != 9501);
         } else if let Decision::MakeRoom(place) = decision {
             // Whoever may make room may pass, once there is some; and only where nobody is asked.
             let free = World { in_flight: InFlight::default(), caller: Known::IsNot, ..world };
-            let port = inquiry.port().get();
+            let port = parsed.port().get();
             prop_assert!(oracle::may_pass(&request, &free, port));
             let permit = place.in_place_of_another();
             prop_assert_eq!(permit.caller(), None);
-            let decision = decide(&inquiry, &free.facts(), &config);
+            let decision = decide(&parsed, &free.facts(), &config);
             prop_assert_eq!(decision, Decision::Permit(permit));
         }
     }
@@ -166,35 +166,35 @@ proptest! {
     #[test]
     fn what_is_not_asked_for_does_not_matter(request in requests(), world in worlds(), other in worlds()) {
         let config = config();
-        let Ok(Request::Sandbox(inquiry)) = Request::parse(request.head(), &config) else {
+        let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
             return Ok(());
         };
         let mut changed = world.clone();
-        if !inquiry.needs_sandbox() {
+        if !parsed.needs_sandbox() {
             changed.sandbox = other.sandbox;
         }
-        if !inquiry.needs_caller(Some(&changed.sandbox)) {
+        if !parsed.needs_caller(Some(&changed.sandbox)) {
             changed.caller = other.caller;
         }
-        prop_assert!(inquiry.needs_sandbox() || !inquiry.needs_caller(Some(&world.sandbox)));
+        prop_assert!(parsed.needs_sandbox() || !parsed.needs_caller(Some(&world.sandbox)));
         prop_assert_eq!(
-            decide(&inquiry, &world.facts(), &config),
-            decide(&inquiry, &changed.facts(), &config)
+            decide(&parsed, &world.facts(), &config),
+            decide(&parsed, &changed.facts(), &config)
         );
     }
 
     #[test]
     fn a_clean_request_holds_nothing_of_the_platforms(request in requests(), world in worlds()) {
         let config = config();
-        let Ok(Request::Sandbox(inquiry)) = Request::parse(request.head(), &config) else {
+        let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
             return Ok(());
         };
-        let decision = decide(&inquiry, &world.facts(), &config);
+        let decision = decide(&parsed, &world.facts(), &config);
         let caller = match &decision {
             Decision::Permit(permit) => permit.caller(),
             _ => None,
         };
-        let used = inquiry.credential().filter(|_| caller.is_some());
+        let used = parsed.credential().filter(|_| caller.is_some());
         let changes = clean_request(request.head(), &config, used, caller);
         let received = apply(request.headers(), &changes);
         let secret = used.map(|credential| credential.secret().expose());

@@ -4,15 +4,15 @@ use sandgate_policy::gateway::SandboxState;
 use sandgate_policy::ingress::{Decision, Ended, Known, Permit, Standing, decide, decide_again};
 use test_case::test_case;
 
-use crate::support::{APP, KEY, NOW, Req, World, config, in_flight, inquiry};
+use crate::support::{APP, KEY, NOW, Req, World, config, in_flight, parsed};
 
 /// The permit of the request in the world as it was, and its standing in the world as it is.
 fn standing(request: &Req, was: &World, is: &World) -> String {
-    let inquiry = inquiry(request).expect("a sandbox's host");
-    let Decision::Permit(permit) = decide(&inquiry, &was.facts(), &config()) else {
+    let parsed = parsed(request).expect("a sandbox's host");
+    let Decision::Permit(permit) = decide(&parsed, &was.facts(), &config()) else {
         panic!("it was not permitted");
     };
-    match decide_again(&inquiry, &permit, &is.facts(), &config()) {
+    match decide_again(&parsed, &permit, &is.facts(), &config()) {
         Standing::Permitted(permit) => format!("rests on {}", principal(&permit)),
         Standing::Ended(Ended::Moved) => "moved".into(),
         Standing::Ended(Ended::NotRunning) => "not running".into(),

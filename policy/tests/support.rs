@@ -7,7 +7,7 @@ use sandgate_policy::config::IngressConfig;
 use sandgate_policy::denial::Denial;
 use sandgate_policy::gateway::{Identity, Sandbox, SandboxState};
 use sandgate_policy::head::{Head, Headers};
-use sandgate_policy::ingress::{Decision, Facts, Inquiry, Known, Request, decide};
+use sandgate_policy::ingress::{Decision, Facts, Known, Request, SandboxRequest, decide};
 
 /// Canonical id of the sandbox that the tables call `my-env`.
 pub(crate) const ID: &str = "a1b2c3d4e5f6g7h8i9j0k";
@@ -178,9 +178,9 @@ pub(crate) fn in_flight(management: usize, authenticated: usize, anonymous: usiz
 }
 
 /// The request as a question about a sandbox.
-pub(crate) fn inquiry(request: &Req) -> Result<Box<Inquiry>, String> {
+pub(crate) fn parsed(request: &Req) -> Result<Box<SandboxRequest>, String> {
     match Request::parse(request.head(), &config()) {
-        Ok(Request::Sandbox(inquiry)) => Ok(inquiry),
+        Ok(Request::Sandbox(parsed)) => Ok(parsed),
         Ok(Request::Api) => Err("lifecycle API".into()),
         Err(denial) => Err(refusal(denial)),
     }
@@ -188,8 +188,8 @@ pub(crate) fn inquiry(request: &Req) -> Result<Box<Inquiry>, String> {
 
 /// What becomes of a request, as text.
 pub(crate) fn outcome(request: &Req, world: &World) -> String {
-    match inquiry(request) {
-        Ok(inquiry) => describe(&decide(&inquiry, &world.facts(), &config())),
+    match parsed(request) {
+        Ok(parsed) => describe(&decide(&parsed, &world.facts(), &config())),
         Err(text) => text,
     }
 }

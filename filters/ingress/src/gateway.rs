@@ -91,8 +91,8 @@ impl Gateway {
     /// A request has come; its stream is the effective context.
     pub(crate) fn arrive(&mut self, id: u32, head: Head<'_>) -> Action {
         let recipient = Recipient::of(head, &self.config);
-        let inquiry = match Request::parse(head, &self.config) {
-            Ok(Request::Sandbox(inquiry)) => *inquiry,
+        let request = match Request::parse(head, &self.config) {
+            Ok(Request::Sandbox(request)) => *request,
             Ok(Request::Api) => {
                 return match apply::change(Direction::Request, &hygiene::clean_api_request(head)) {
                     Ok(()) => {
@@ -108,7 +108,7 @@ impl Gateway {
         self.start();
         // Without room to wait, only what is known already counts, and nothing is asked.
         let has_room = self.waiting_places.len() < self.config.limits().waiters;
-        let mut waiting = Waiting::new(inquiry, head, recipient, now.ms, &self.config, has_room);
+        let mut waiting = Waiting::new(request, head, recipient, now.ms, &self.config, has_room);
         let mut verdict = self.step(id, &mut waiting, now);
         if !has_room && verdict.is_for_want_of_knowledge() && self.make_room_to_wait(now) {
             waiting.may_wait(client());
@@ -208,10 +208,10 @@ impl Gateway {
         head: Head<'_>,
         now: Now,
     ) -> Action {
-        let Waiting { inquiry, recipient, .. } = waiting;
+        let Waiting { request, recipient, .. } = waiting;
         match self.make_room(decision, now) {
             Decision::Permit(permit) => {
-                let used = inquiry.credential();
+                let used = request.credential();
                 if apply::permit(&permit, head, &self.config, used).is_err() {
                     self.metrics.host_error();
                     return self.refuse(Denial::SandboxUpstreamError, &recipient, None);
@@ -224,7 +224,7 @@ impl Gateway {
                     Class::Anonymous => client(),
                     Class::Management | Class::Authenticated => Client::Unknown,
                 };
-                let live = LiveStream::new(inquiry, permit, exchange, recipient, client);
+                let live = LiveStream::new(request, permit, exchange, recipient, client);
                 self.live.insert(id, live, now.ms);
                 Action::Continue
             }

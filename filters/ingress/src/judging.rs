@@ -45,11 +45,11 @@ impl Gateway {
             missing: &mut missing,
             asked: &mut asked,
         };
-        match &self.know(&live.inquiry, &mut asks, now) {
+        match &self.know(&live.request, &mut asks, now) {
             (Some(sandbox), Some(caller)) => {
                 let in_flight = InFlight::default();
                 let facts = Facts { sandbox, caller, now: now.unix_seconds, in_flight };
-                decide_again(&live.inquiry, &live.permit, &facts, &self.config)
+                decide_again(&live.request, &live.permit, &facts, &self.config)
             }
             _ => Standing::Unknown,
         }

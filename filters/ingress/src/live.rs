@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use sandgate_policy::budget::{Class, InFlight, Shares};
 use sandgate_policy::credential::Credential;
 use sandgate_policy::gateway::Change;
-use sandgate_policy::ingress::{Inquiry, Permit};
+use sandgate_policy::ingress::{Permit, SandboxRequest};
 use sandgate_policy::places::{Client, Places};
 use sandgate_policy::recipient::Recipient;
 use sandgate_policy::response::Exchange;
 
-/// One forwarded stream. No `Debug`: the inquiry may hold a secret.
+/// One forwarded stream. No `Debug`: the request may hold a secret.
 pub(crate) struct LiveStream {
-    pub(crate) inquiry: Inquiry,
+    pub(crate) request: SandboxRequest,
     /// The permit of the last judgement. The stream depends on nothing else.
     pub(crate) permit: Permit,
     /// Whether the credential was ever verified. Such a credential is not a secret of the app.
@@ -30,20 +30,20 @@ pub(crate) struct LiveStream {
 
 impl LiveStream {
     pub(crate) fn new(
-        inquiry: Inquiry,
+        request: SandboxRequest,
         permit: Permit,
         exchange: Exchange,
         recipient: Recipient,
         client: Client,
     ) -> Self {
         let is_credential_ours = permit.caller().is_some();
-        Self { inquiry, permit, is_credential_ours, exchange, recipient, client, has_place: true }
+        Self { request, permit, is_credential_ours, exchange, recipient, client, has_place: true }
     }
 
     fn rests_on(&self, change: &Change) -> bool {
         match change {
             Change::Sandbox { refs } => refs.iter().any(|name| {
-                name == self.inquiry.sandbox().as_str() || name == self.permit.sandbox_id()
+                name == self.request.sandbox().as_str() || name == self.permit.sandbox_id()
             }),
             Change::Principal { id } => {
                 self.permit.caller().is_some_and(|caller| caller.principal == *id)
@@ -54,7 +54,7 @@ impl LiveStream {
     /// The credential that trailers must not carry to the sandbox. It is the one that was verified, even if the port
     /// has become public since. A credential that was never verified belongs to the app.
     pub(crate) fn credential(&self) -> Option<&Credential> {
-        self.inquiry.credential().filter(|_| self.is_credential_ours)
+        self.request.credential().filter(|_| self.is_credential_ours)
     }
 
     pub(crate) fn is_expired(&self, unix_seconds: u64) -> bool {

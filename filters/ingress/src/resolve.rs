@@ -1,7 +1,7 @@
 //! What is known of the sandbox and the caller of a request: from the caches, or by a lookup.
 
 use sandgate_policy::gateway::{Identity, Sandbox};
-use sandgate_policy::ingress::{Inquiry, Known};
+use sandgate_policy::ingress::{Known, SandboxRequest};
 use sandgate_policy::places::Client;
 
 use crate::clock::Now;
@@ -13,16 +13,16 @@ impl Gateway {
     /// What is known of sandbox and caller; what is `None` was asked for.
     pub(crate) fn know(
         &mut self,
-        inquiry: &Inquiry,
+        request: &SandboxRequest,
         asks: &mut Asks<'_>,
         now: Now,
     ) -> (Option<Known<Sandbox>>, Option<Known<Identity>>) {
-        let sandbox = match inquiry.needs_sandbox() {
-            true => self.know_sandbox(inquiry, asks, now),
+        let sandbox = match request.needs_sandbox() {
+            true => self.know_sandbox(request, asks, now),
             false => Some(Known::IsNot),
         };
-        let caller = match inquiry.needs_caller(sandbox.as_ref()) {
-            true => self.know_caller(inquiry, asks, now),
+        let caller = match request.needs_caller(sandbox.as_ref()) {
+            true => self.know_caller(request, asks, now),
             false => Some(Known::IsNot),
         };
         (sandbox, caller)
@@ -30,16 +30,16 @@ impl Gateway {
 
     fn know_sandbox(
         &mut self,
-        inquiry: &Inquiry,
+        request: &SandboxRequest,
         asks: &mut Asks<'_>,
         now: Now,
     ) -> Option<Known<Sandbox>> {
-        let name = inquiry.sandbox().as_str().to_owned();
+        let name = request.sandbox().as_str().to_owned();
         let covered = self.feed.covered_since();
         if let Some(entry) = self.sandboxes.fresh(&name, now.ms, covered, asks.since) {
             return Some(entry.value().map_or(Known::IsNot, |sandbox| Known::Is(sandbox.clone())));
         }
-        if asks.may_ask && self.ask(Key::Sandbox(name.clone()), inquiry, asks, now) {
+        if asks.may_ask && self.ask(Key::Sandbox(name.clone()), request, asks, now) {
             return None;
         }
         let stale = self.sandboxes.stale(&name, now.ms);
@@ -48,17 +48,17 @@ impl Gateway {
 
     fn know_caller(
         &mut self,
-        inquiry: &Inquiry,
+        request: &SandboxRequest,
         asks: &mut Asks<'_>,
         now: Now,
     ) -> Option<Known<Identity>> {
-        let Some(credential) = inquiry.credential() else { return Some(Known::IsNot) };
+        let Some(credential) = request.credential() else { return Some(Known::IsNot) };
         let key = credential.key();
         let covered = self.feed.covered_since();
         if let Some(entry) = self.callers.fresh(&key, now.ms, covered, asks.since) {
             return Some(entry.value().map_or(Known::IsNot, |caller| Known::Is(caller.clone())));
         }
-        if asks.may_ask && self.ask(Key::Caller(key), inquiry, asks, now) {
+        if asks.may_ask && self.ask(Key::Caller(key), request, asks, now) {
             return None;
         }
         let stale = self.callers.stale(&key, now.ms);
@@ -68,7 +68,7 @@ impl Gateway {
     pub(crate) fn ask(
         &mut self,
         key: Key,
-        inquiry: &Inquiry,
+        request: &SandboxRequest,
         asks: &mut Asks<'_>,
         now: Now,
     ) -> bool {
@@ -77,7 +77,7 @@ impl Gateway {
             AskerOf::Request(of) => Asker::Request(*of.get_or_insert_with(client)),
             AskerOf::LiveStream => Asker::LiveStream,
         };
-        if !self.lookups.ask(&key, inquiry.credential(), asks.id, asker, now.ms) {
+        if !self.lookups.ask(&key, request.credential(), asks.id, asker, now.ms) {
             return false;
         }
         if !asks.missing.contains(&key) {

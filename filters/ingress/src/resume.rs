@@ -51,8 +51,8 @@ impl Gateway {
         {
             return Verdict::Decided(Decision::Deny(Denial::SandboxNotReady), Some(seconds));
         }
-        let (inquiry, mut asks) = waiting.asks(id, true);
-        match self.ask(key, inquiry, &mut asks, now) {
+        let (request, mut asks) = waiting.asks(id, true);
+        match self.ask(key, request, &mut asks, now) {
             true => Verdict::Wait,
             false => Verdict::deny(Denial::SandboxNotReady),
         }

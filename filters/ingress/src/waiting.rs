@@ -5,7 +5,7 @@ use sandgate_policy::config::IngressConfig;
 use sandgate_policy::denial::Denial;
 use sandgate_policy::gateway::Sandbox;
 use sandgate_policy::head::Head;
-use sandgate_policy::ingress::{Decision, Facts, Inquiry, Known, ResumePermit, decide};
+use sandgate_policy::ingress::{Decision, Facts, Known, ResumePermit, SandboxRequest, decide};
 use sandgate_policy::places::Client;
 use sandgate_policy::recipient::Recipient;
 
@@ -30,7 +30,7 @@ const RESUME_PAUSE_MS: u64 = 250;
 pub(crate) struct Waiting {
     /// The client that sent it; set when the request asks its first question.
     client: Option<Client>,
-    pub(crate) inquiry: Inquiry,
+    pub(crate) request: SandboxRequest,
     pub(crate) recipient: Recipient,
     arrived_at: u64,
     pub(crate) deadline: u64,
@@ -75,7 +75,7 @@ impl Verdict {
 
 impl Waiting {
     pub(crate) fn new(
-        inquiry: Inquiry,
+        request: SandboxRequest,
         head: Head<'_>,
         recipient: Recipient,
         now: u64,
@@ -89,7 +89,7 @@ impl Waiting {
         };
         Self {
             client: None,
-            inquiry,
+            request,
             recipient,
             arrived_at: now,
             deadline: now
@@ -117,10 +117,10 @@ impl Waiting {
     }
 
     /// The request, and the state of its questions.
-    pub(crate) fn asks(&mut self, id: u32, may_ask: bool) -> (&Inquiry, Asks<'_>) {
-        let Self { client, inquiry, arrived_at, missing, asked, .. } = self;
+    pub(crate) fn asks(&mut self, id: u32, may_ask: bool) -> (&SandboxRequest, Asks<'_>) {
+        let Self { client, request, arrived_at, missing, asked, .. } = self;
         let asker = AskerOf::Request(client);
-        (inquiry, Asks { id, asker, since: *arrived_at, may_ask, missing, asked })
+        (request, Asks { id, asker, since: *arrived_at, may_ask, missing, asked })
     }
 
     /// Lets the request wait, because another one has given way.
@@ -192,8 +192,8 @@ impl Gateway {
             return Verdict::Decided(Decision::Deny(denial), retry_after);
         }
         let may_ask = !waiting.gave_up;
-        let (inquiry, mut asks) = waiting.asks(id, may_ask);
-        let (Some(sandbox), Some(caller)) = self.know(inquiry, &mut asks, now) else {
+        let (request, mut asks) = waiting.asks(id, may_ask);
+        let (Some(sandbox), Some(caller)) = self.know(request, &mut asks, now) else {
             return Verdict::Wait;
         };
         let in_flight = match &sandbox {
@@ -201,7 +201,7 @@ impl Gateway {
             Known::IsNot | Known::CannotAsk => InFlight::default(),
         };
         let facts = Facts { sandbox: &sandbox, caller: &caller, now: now.unix_seconds, in_flight };
-        match decide(inquiry, &facts, &self.config) {
+        match decide(request, &facts, &self.config) {
             Decision::Deny(Denial::TooManyRequests) => Verdict::deny(Denial::TooManyRequests),
             Decision::Deny(_) if self.recheck(id, waiting, &sandbox, now) => Verdict::Wait,
             // It is on its way up since the resume: pending, perhaps.
@@ -227,27 +227,27 @@ impl Gateway {
             return false;
         }
         waiting.rechecked = true;
-        let (inquiry, mut asks) = waiting.asks(id, true);
-        let name = inquiry.sandbox().as_str().to_owned();
+        let (request, mut asks) = waiting.asks(id, true);
+        let name = request.sandbox().as_str().to_owned();
         let key = Key::Sandbox(name.clone());
         // What was asked for this very request, in the same millisecond, is not asked again.
         let before = |asks: &Asks<'_>, key: &Key| match asks.asked.contains(key) {
             true => asks.since.saturating_sub(1),
             false => asks.since,
         };
-        if inquiry.needs_sandbox() && self.sandboxes.may_recheck(&name, before(&asks, &key), now.ms)
+        if request.needs_sandbox() && self.sandboxes.may_recheck(&name, before(&asks, &key), now.ms)
         {
-            self.ask(key, inquiry, &mut asks, now);
+            self.ask(key, request, &mut asks, now);
         }
-        if inquiry.needs_caller(Some(sandbox))
-            && let Some(credential) = inquiry.credential().map(|credential| credential.key())
+        if request.needs_caller(Some(sandbox))
+            && let Some(credential) = request.credential().map(|credential| credential.key())
             && self.callers.may_recheck(
                 &credential,
                 before(&asks, &Key::Caller(credential)),
                 now.ms,
             )
         {
-            self.ask(Key::Caller(credential), inquiry, &mut asks, now);
+            self.ask(Key::Caller(credential), request, &mut asks, now);
         }
         let asked = !asks.missing.is_empty();
         if asked {

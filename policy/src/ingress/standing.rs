@@ -3,7 +3,7 @@
 use crate::config::IngressConfig;
 use crate::denial::Denial;
 
-use super::{Decision, Facts, Inquiry, Known, Permit, Purpose, judge};
+use super::{Decision, Facts, Known, Permit, Purpose, SandboxRequest, judge};
 
 /// Where a live stream stands.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,12 +46,12 @@ impl Ended {
 /// streams go on. And a stream that is already forwarded needs no further place.
 #[must_use]
 pub fn decide_again(
-    inquiry: &Inquiry,
+    request: &SandboxRequest,
     permit: &Permit,
     facts: &Facts<'_>,
     config: &IngressConfig,
 ) -> Standing {
-    match judge(inquiry, facts, config, Purpose::GoOn) {
+    match judge(request, facts, config, Purpose::GoOn) {
         Ok(Decision::Permit(new)) if new.is_same_route(permit) => Standing::Permitted(new),
         Ok(Decision::Permit(_)) => Standing::Ended(Ended::Moved),
         Ok(Decision::Resume(_)) => Standing::Ended(Ended::NotRunning),

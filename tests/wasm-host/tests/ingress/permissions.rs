@@ -187,7 +187,7 @@ fn permit(request: &Headers, fleet: &Fleet, now: u64) -> Option<Permit> {
         .iter()
         .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()))
         .collect();
-    let Ok(Request::Sandbox(inquiry)) = Request::parse(Head::new(&pairs), &config) else {
+    let Ok(Request::Sandbox(parsed)) = Request::parse(Head::new(&pairs), &config) else {
         panic!("a request to a sandbox");
     };
     let mut sandbox = fleet.sandbox(SHOP).expect("the sandbox").clone();
@@ -196,14 +196,14 @@ fn permit(request: &Headers, fleet: &Fleet, now: u64) -> Option<Permit> {
         sandbox.state = SandboxState::Running;
     }
     let identity =
-        inquiry.credential().and_then(|shown| fleet.identity(&shown.introspect_request()));
+        parsed.credential().and_then(|shown| fleet.identity(&shown.introspect_request()));
     let facts = Facts {
         sandbox: &Known::Is(sandbox),
         caller: &identity.map_or(Known::IsNot, Known::Is),
         now,
         in_flight: InFlight::default(),
     };
-    match decide(&inquiry, &facts, &config) {
+    match decide(&parsed, &facts, &config) {
         Decision::Permit(permit) => Some(permit),
         _ => None,
     }
