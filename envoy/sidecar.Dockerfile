@@ -1,6 +1,6 @@
 # The sidecar as an image: the agent, the official Envoy, our filter, and the programs that the agent calls.
 #
-#   make wasm && cargo build --release --package sandgate
+#   make wasm && cargo build --release --package sandgate-sidecar
 #   docker build -f envoy/sidecar.Dockerfile -t sandgate-sidecar \
 #     --build-arg ENVOY_IMAGE=envoyproxy/envoy:v1.40.0@sha256:… .
 #   docker run --cap-add NET_ADMIN --security-opt systempaths=unconfined … sandgate-sidecar --sandbox-interface …
@@ -32,8 +32,8 @@ RUN { command -v nft && command -v ip && command -v setpriv; } >/dev/null || { \
       && apt-get install --yes --no-install-recommends ca-certificates iproute2 nftables util-linux \
       && rm -rf /var/lib/apt/lists/*; }
 COPY --from=envoy /usr/local/bin/envoy /usr/local/bin/envoy
-COPY target/release/sandgate /usr/local/bin/sandgate
+COPY target/release/sandgate-sidecar /usr/local/bin/sandgate-sidecar
 COPY target/filters/sandgate_egress.wasm /etc/sandgate/sandgate_egress.wasm
 
 # Root, of which a container leaves little: the agent starts Envoy as another user.
-ENTRYPOINT ["sandgate", "sidecar", "--filter", "/etc/sandgate/sandgate_egress.wasm"]
+ENTRYPOINT ["sandgate-sidecar", "--filter", "/etc/sandgate/sandgate_egress.wasm"]

@@ -6,7 +6,6 @@ mod manage;
 mod output;
 mod policy;
 mod serve;
-mod sidecar;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -46,8 +45,12 @@ enum Command {
     Policy(policy::PolicyCommand),
     /// Show who changed which ports can be reached, and network policies, of one sandbox or of all
     Audit(audit::Audit),
-    /// Run the agent of one sandbox's way out: its firewall, its DNS proxy, its Envoy
-    Sidecar(Box<sidecar::SidecarArgs>),
+    /// Moved to `sandgate-sidecar`, which takes the same options.
+    #[command(hide = true, disable_help_flag = true)]
+    Sidecar {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        _options: Vec<std::ffi::OsString>,
+    },
     /// Print the description of an API, as it is committed in docs/openapi
     #[command(subcommand)]
     Openapi(Openapi),
@@ -94,13 +97,18 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Policy(command) => return command.run(),
+        Command::Sidecar { .. } => {
+            output::complain(&anyhow::anyhow!(
+                "the sidecar is a program of its own; run `sandgate-sidecar` with the same options"
+            ));
+            return Ok(ExitCode::from(2));
+        }
         Command::Serve(args) => args.run(),
         Command::Orgs(command) => command.run(),
         Command::Projects(command) => command.run(),
         Command::Members(command) => command.run(),
         Command::Keys(command) => command.run(),
         Command::Audit(command) => command.run(),
-        Command::Sidecar(args) => args.run(),
         Command::Openapi(Openapi::Gateway) => {
             Output::plain(&crate::gateway::openapi::description()?)
         }

@@ -51,7 +51,7 @@ class Platform:
             raise Refusal("this platform has no images; leave `image` out")
         if sandbox.get("sidecar_tokens"):
             # The owner was promised that a network policy holds. A platform that keeps this writes the tokens
-            # into a file that only the sidecar reads, one on each line; starts `sandgate sidecar` with it
+            # into a file that only the sidecar reads, one on each line; starts `sandgate-sidecar` with it
             # where all traffic of the sandbox passes; and starts the sandbox when the sidecar is ready.
             raise Refusal("this platform runs no sidecars, so it can't hold a network policy")
         with self.guard:

@@ -87,7 +87,7 @@ def render_all(folder, token, ports, names=certificate.NAMES, **changed):
 
 
 def sidecar_values(folder, ports):
-    """What the names in envoy/sidecar.yaml stand for; `sandgate sidecar` has its own way to fill it in."""
+    """What the names in envoy/sidecar.yaml stand for; `sandgate-sidecar` has its own way to fill it in."""
     return {
         "SANDGATE_SIDECAR_PLAIN_PORT": str(ports["plain"]),
         "SANDGATE_SIDECAR_INSPECTED_PORT": str(ports["inspected"]),

@@ -1,6 +1,6 @@
 """A demo sandbox behind a real sidecar, in network namespaces of its own. Part of a local run by root.
 
-    sandbox 192.0.2.2 ── gateway: `sandgate sidecar` ── internet: far_side.py, TEST-NET addresses
+    sandbox 192.0.2.2 ── gateway: `sandgate-sidecar` ── internet: far_side.py, TEST-NET addresses
 
 It is apart from the sandboxes of the local run's control plane. Those are processes on this machine's
 loopback, without a sidecar, so that control plane runs with `--egress none` and takes no network policy:
@@ -130,7 +130,7 @@ def start_sidecar(stack, demo, state, programs, envoy):
     reachable.touch(mode=0o755)
     part = stack.start("the sidecar", demo.inside(
         "gateway", "sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', envoy, reachable,
-        programs / "sandgate", "sidecar", "--sandbox-interface", "sandbox0", "--policy-file", demo.policy_file,
+        programs / "sandgate-sidecar", "--sandbox-interface", "sandbox0", "--policy-file", demo.policy_file,
         "--operator-file", demo.folder / "operator.json", "--edge", f"{EDGE}/32", "--resolver", RESOLVER,
         "--envoy", reachable, "--filter", EGRESS_FILTER, "--run-dir", reachable.with_name("sidecar"),
         "--ready-file", ready, "--status-file", demo.folder / "status.json"), state / "sidecar.log")

@@ -12,6 +12,7 @@
 //! have it.
 
 pub mod agent;
+pub mod cli;
 pub mod denied_names;
 pub mod dns;
 pub mod envoy;

@@ -146,7 +146,7 @@ def sidecar(sandbox):
     with open_folder() as files:
         part = Part(
             "the sidecar",
-            ["ip", "netns", "exec", "gateway", world.PROGRAMS / "sandgate", "sidecar", "--sandbox-interface", "sandbox0",
+            ["ip", "netns", "exec", "gateway", world.PROGRAMS / "sandgate-sidecar", "--sandbox-interface", "sandbox0",
              "--control-plane", f"http://{HERE}:{here.ports['gateway']}", "--sandbox", sandbox, "--token-file", token,
              "--operator-file", here.folder / "operator.json", "--resolver", RESOLVER, "--envoy", envoy(here, files),
              "--filter", EGRESS_FILTER, "--run-dir", files, "--ready-file", ready],

@@ -381,6 +381,16 @@ fn mistakes_are_answered_in_a_sentence_that_says_what_to_do() {
     }
 }
 
+#[test]
+fn the_former_sidecar_command_names_the_new_program() {
+    for options in [&["sidecar"][..], &["sidecar", "--mode", "shared"], &["sidecar", "--help"]] {
+        let output = Command::new(PROGRAM).args(options).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{options:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.starts_with("error: ") && error.contains("`sandgate-sidecar`"), "{error}");
+    }
+}
+
 fn refused(mut command: Command) -> String {
     let mut child = command.spawn().unwrap();
     let began = Instant::now();

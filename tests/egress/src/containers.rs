@@ -57,7 +57,7 @@ impl Containers {
             let why = error.to_string();
             return Err(NoEngine(why.lines().last().unwrap_or_default().to_owned()).into());
         }
-        let program = built("debug/sandgate", "cargo build --package sandgate")?;
+        let program = built("debug/sandgate-sidecar", "cargo build --package sandgate-sidecar")?;
         let filter = built("filters/sandgate_egress.wasm", "scripts/wasm")?;
         let images = Images::make(&program, &filter)?;
         let folder = tempfile::tempdir()?;

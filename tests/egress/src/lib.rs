@@ -6,7 +6,7 @@
 //! sandbox 192.0.2.2 ── 192.0.2.1 gateway 198.51.100.2 ── 198.51.100.1 internet (all other addresses)
 //! ```
 //!
-//! `gateway` runs the real `sandgate sidecar` with a real Envoy; `internet` has servers of all kinds on
+//! `gateway` runs the real `sandgate-sidecar` with a real Envoy; `internet` has servers of all kinds on
 //! the addresses in [`site`], and a [`Capture`] of every packet that arrives there. No packet leaves
 //! the machine: nothing joins these namespaces to its network. They are removed at the end, also when
 //! a test panics or is killed.

@@ -78,7 +78,7 @@ impl Sidecar {
             drop(std::fs::remove_file(folder.join(said)));
         }
         let path = |name: &str| folder.join(name).display().to_string();
-        let program = built("debug/sandgate", "cargo build --package sandgate")?;
+        let program = built("debug/sandgate-sidecar", "cargo build --package sandgate-sidecar")?;
         let filter = built("filters/sandgate_egress.wasm", "scripts/wasm")?;
         let namespace = if setup.shared { &rig.sandbox } else { &rig.gateway };
         let program = program.display().to_string();
@@ -93,8 +93,8 @@ impl Sidecar {
             None => namespace.command(&program),
         };
         match setup.shared {
-            true => command.args(["sidecar", "--mode", "shared"]),
-            false => command.args(["sidecar", "--sandbox-interface", "sandbox0"]),
+            true => command.args(["--mode", "shared"]),
+            false => command.args(["--sandbox-interface", "sandbox0"]),
         };
         match &setup.source {
             Some(source) => command.args(source),

@@ -1,23 +1,23 @@
-//! `sandgate sidecar`: the agent of one sandbox's way out.
+//! The options, and their conversion to [`Settings`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use ipnet::IpNet;
 use sandgate_policy::egress::Operator;
-use sandgate_sidecar::envoy::Program;
-use sandgate_sidecar::nftables::Layout;
-use sandgate_sidecar::nftables::layout::{Interface, Mode, Ports};
-use sandgate_sidecar::source::ControlPlane;
-use sandgate_sidecar::{Bounds, Settings, Source};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
-/// Options of the agent.
-#[derive(Args)]
-pub(super) struct SidecarArgs {
+use crate::envoy::Program;
+use crate::nftables::Layout;
+use crate::nftables::layout::{Interface, Mode, Ports};
+use crate::settings::{Bounds, Settings, Source};
+use crate::source::ControlPlane;
+
+/// The agent of one sandbox: enforces its network policy with a firewall, a DNS proxy and an Envoy.
+#[derive(Parser)]
+#[command(name = "sandgate-sidecar", version, about)]
+pub(super) struct Arguments {
     /// Where the sandbox is: behind an interface of this network namespace, or in it
     #[arg(long, value_enum, default_value_t = ModeKind::Gateway)]
     mode: ModeKind,
@@ -111,31 +111,9 @@ struct SourceArgs {
     token_file: Option<PathBuf>,
 }
 
-impl SidecarArgs {
-    pub(super) fn run(self) -> anyhow::Result<()> {
-        let settings = self.settings()?;
-        // One thread: Envoy is bound to the life of the one that started it.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            // Before anything is set up, so that no signal ends the program without cleaning up.
-            let mut interrupted = signal(SignalKind::interrupt())?;
-            let mut terminated = signal(SignalKind::terminate())?;
-            let end = CancellationToken::new();
-            let asked = end.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    _ = interrupted.recv() => {}
-                    _ = terminated.recv() => {}
-                }
-                tracing::info!("stopping");
-                asked.cancel();
-            });
-            sandgate_sidecar::run(settings, end).await?;
-            Ok(())
-        })
-    }
-
-    fn settings(self) -> anyhow::Result<Settings> {
+impl Arguments {
+    /// Reads the resolvers of this machine and looks for Envoy where the options don't name them.
+    pub(super) fn settings(self) -> anyhow::Result<Settings> {
         let mut operator = Operator::default();
         operator.protected.extend(self.protected);
         operator.protected.extend(self.edges.iter().copied());
