@@ -1,28 +1,28 @@
-//! Carries a decision out on the effective context, and shows it to access logs.
+//! Executes a decision on the effective context, and reports it to access logs and metrics.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use sandgate_egress_engine::{Decision, Outcome};
 use sandgate_hostcalls::{Result, property, stream};
-use sandgate_policy::egress::config::EgressConfig;
-use sandgate_policy::egress::{Permit, Route, Rule};
+use sandgate_policy::egress::{Permit, Route};
 
-use crate::vm::{self, Protocol};
+use crate::vm;
 
-/// Filter state that Envoy's proxies are steered by.
+/// Filter state by which Envoy's TCP proxy and forward proxy choose the upstream.
 const CLUSTER: &str = "envoy.tcp_proxy.cluster";
 const UPSTREAM_HOST: &str = "envoy.upstream.dynamic_host";
 const UPSTREAM_PORT: &str = "envoy.upstream.dynamic_port";
 const ORIGINAL_ADDRESS: &str = "envoy.network.transport_socket.original_dst_address";
-/// The clusters of `envoy/sidecar.yaml`.
-const TO_ADDRESS: &str = "original_destination";
-const TO_NAME: &str = "by_name";
+/// Clusters of `envoy/sidecar.yaml`.
+const ORIGINAL_DESTINATION_CLUSTER: &str = "original_destination";
+const BY_NAME_CLUSTER: &str = "by_name";
 
-/// The address and port that the sandbox connected to. `None` when the proxy does not say.
+/// The original destination of the effective context's connection. `None` if Envoy does not report it.
 pub(crate) fn destination() -> Option<SocketAddr> {
     address(&["destination", "address"])
 }
 
-/// The address and port that the effective context is connected to upstream, where it is.
+/// The address that the effective context is connected to upstream, if it is connected.
 pub(crate) fn peer() -> Option<SocketAddr> {
     address(&["upstream", "address"])
 }
@@ -32,47 +32,45 @@ fn address(path: &[&str]) -> Option<SocketAddr> {
     std::str::from_utf8(&text).ok()?.parse().ok()
 }
 
-/// Points a permitted connection at its upstream.
+/// Sets the upstream of a permitted connection.
 ///
 /// # Errors
-/// When the host refuses any of it; what was set leads nowhere then.
+/// When the host refuses a call. The connection has no upstream then.
 pub(crate) fn permit_connection(permit: &Permit, destination: SocketAddr) -> Result<()> {
-    // Last: without a cluster the connection can only be reset.
+    // The cluster comes last: without a cluster, Envoy can only reset the connection.
     match permit.route() {
         Route::Original(address) => {
-            no_name()?;
+            disable_resolution()?;
             let address = SocketAddr::new(*address, destination.port());
             stream::set_filter_state(ORIGINAL_ADDRESS, &address.to_string())?;
-            stream::set_filter_state(CLUSTER, TO_ADDRESS)
+            stream::set_filter_state(CLUSTER, ORIGINAL_DESTINATION_CLUSTER)
         }
         Route::ByName(name) => {
             stream::set_filter_state(UPSTREAM_PORT, &destination.port().to_string())?;
             stream::set_filter_state(UPSTREAM_HOST, name.as_str())?;
-            stream::set_filter_state(CLUSTER, TO_NAME)
+            stream::set_filter_state(CLUSTER, BY_NAME_CLUSTER)
         }
     }
 }
 
-/// No name is to be resolved for this connection: without this, the proxy would look its SNI up.
+/// Stops Envoy from resolving the connection's server name, as it otherwise does.
 ///
 /// # Errors
-/// When the host refuses.
-pub(crate) fn no_name() -> Result<()> {
+/// When the host refuses the call.
+pub(crate) fn disable_resolution() -> Result<()> {
     stream::set_filter_state(UPSTREAM_HOST, "")
 }
 
-/// Points a permitted request at its upstream.
+/// Sets the upstream of a permitted request.
 ///
 /// # Errors
-/// When the host refuses any of it; the request is in the black hole then.
+/// When the host refuses a call. The request's upstream is the black hole then.
 pub(crate) fn permit_request(permit: &Permit, destination: SocketAddr) -> Result<()> {
     stream::set_filter_state(UPSTREAM_PORT, &destination.port().to_string())?;
-    // Last: until the host is set, the request can only go into the black hole.
+    // The host comes last: without a host, the request can only go to the black hole.
     match permit.route() {
-        Route::Original(std::net::IpAddr::V4(v4)) => {
-            stream::set_filter_state(UPSTREAM_HOST, &v4.to_string())
-        }
-        Route::Original(std::net::IpAddr::V6(v6)) => {
+        Route::Original(IpAddr::V4(v4)) => stream::set_filter_state(UPSTREAM_HOST, &v4.to_string()),
+        Route::Original(IpAddr::V6(v6)) => {
             stream::set_filter_state(UPSTREAM_HOST, &format!("[{v6}]"))
         }
         Route::ByName(name) => stream::set_filter_state(UPSTREAM_HOST, name.as_str()),
@@ -80,37 +78,15 @@ pub(crate) fn permit_request(permit: &Permit, destination: SocketAddr) -> Result
 }
 
 /// Counts a decision, and shows it to access logs.
-pub(crate) fn decided(protocol: Protocol, allowed: bool, rule: &Rule, config: &EgressConfig) {
-    show(if allowed { "allow" } else { "deny" }, rule, config);
-    vm::with(|vm| {
-        if let Some(metrics) = vm.metrics() {
-            metrics.decision(protocol, allowed, rule);
-        }
-    });
-}
-
-/// The same for one that was let out, and is ended now.
-pub(crate) fn closed(protocol: Protocol, rule: &Rule, config: &EgressConfig) {
-    show("closed", rule, config);
-    vm::with(|vm| {
-        if let Some(metrics) = vm.metrics() {
-            metrics.closed(protocol);
-        }
-    });
-}
-
-/// Failing to show a decision is no reason to refuse.
-fn show(decision: &str, rule: &Rule, config: &EgressConfig) {
-    let _ = stream::set_property("sandgate_decision", decision);
-    let _ = stream::set_property("sandgate_rule", &rule.to_string());
-    let _ = stream::set_property("sandgate_generation", &config.generation().to_string());
-}
-
-/// Counts a call that the host refused.
-pub(crate) fn host_error() {
-    vm::with(|vm| {
-        if let Some(metrics) = vm.metrics() {
-            metrics.host_error();
-        }
-    });
+pub(crate) fn report(decision: &Decision) {
+    let outcome = match decision.outcome {
+        Outcome::Allowed => "allow",
+        Outcome::Denied => "deny",
+        Outcome::Closed => "closed",
+    };
+    // A decision takes effect even if the host refuses to show it.
+    let _ = stream::set_property("sandgate_decision", outcome);
+    let _ = stream::set_property("sandgate_rule", &decision.rule.to_string());
+    let _ = stream::set_property("sandgate_generation", &decision.generation.to_string());
+    vm::count(decision);
 }

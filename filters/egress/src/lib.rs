@@ -1,27 +1,27 @@
-//! The egress filter: lets a sandbox's connections and plain HTTP requests out, if its policy does.
+//! The egress filter: forwards a sandbox's connections and plain HTTP requests if its policy allows
+//! them.
 //!
 //! One module with two root ids: `sandgate_egress_tcp` is a network filter that decides about each
-//! connection before a packet goes upstream, `sandgate_egress_http` an HTTP filter that decides about
-//! each request. Both hold no rule: [`sandgate_policy::egress`] does.
+//! connection before any packet goes upstream, and `sandgate_egress_http` is an HTTP filter that
+//! decides about each request. Both only pass events from Envoy to [`sandgate_egress_engine`] and
+//! execute the effects; the rules are in [`sandgate_policy::egress`].
 //!
-//! The way of a connection:
+//! The modules, in the order in which data meets them:
 //!
-//! 1. `connection`: it arrives with its original destination, and the server name if Envoy's
-//!    inspector saw one. Without one, its first bytes are looked at when they come.
-//! 2. `policy` decides; `apply` points the connection somewhere. What nobody points anywhere ends in
-//!    the cluster that resets it.
-//! 3. `live` remembers what the decision rested on, until the connection ends.
-//! 4. `root`: a new configuration takes the place of the old one in `vm`, and all that is live is
-//!    judged again.
+//! 1. `root`: a configuration becomes active, and all live streams are evaluated again.
+//! 2. `vm`: the engine, which all contexts of a VM share.
+//! 3. `connection`: a connection arrives, and its first bytes are inspected if it showed no server name.
+//! 4. `request`: an HTTP request arrives.
+//! 5. `apply`: sets the upstream of a permitted stream. A connection without an upstream goes to the
+//!    cluster that resets it.
+//! 6. `reply`: the response to a denied request, and to the agent's probe.
+//! 7. `metrics`: the counters.
 //!
-//! `request` is the same for HTTP, where a denial is an answer (`reply`).
-//!
-//! One VM is one Envoy worker thread: nothing here is shared between threads. Nothing that a sandbox
-//! sends may trap the VM, since a trap leaves every connection in it hanging.
+//! One VM is one Envoy worker thread: threads share nothing here. No input of a sandbox may trap the
+//! VM, because a trap hangs every connection in it.
 
 mod apply;
 mod connection;
-mod live;
 mod metrics;
 mod reply;
 mod request;

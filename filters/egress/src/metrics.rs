@@ -1,25 +1,24 @@
-//! What the filter counts. Names are few and fixed: nothing that a sandbox sends becomes one.
+//! The filter's counters. Their names are few and fixed: no input of a sandbox becomes a name.
 
+use sandgate_egress_engine::{Decision, FilterKind, Outcome};
 use sandgate_hostcalls::metrics::{Counter, Gauge};
 use sandgate_policy::egress::Rule;
 
-use crate::vm::Protocol;
-
-/// Counters of the filter, the same for all VMs of a proxy.
+/// Counters of the filter. All VMs of an Envoy share them.
 pub(crate) struct Metrics {
-    tcp: PerProtocol,
-    http: PerProtocol,
-    errors: Counter,
+    tcp: FilterMetrics,
+    http: FilterMetrics,
+    host_errors: Counter,
     generation: Gauge,
 }
 
-struct PerProtocol {
+struct FilterMetrics {
     allowed: Vec<(&'static str, Counter)>,
     denied: Vec<(&'static str, Counter)>,
     closed: Counter,
 }
 
-impl PerProtocol {
+impl FilterMetrics {
     fn define(protocol: &str) -> Self {
         let by_rule = |verdict: &str| {
             let name =
@@ -37,37 +36,33 @@ impl PerProtocol {
 impl Metrics {
     pub(crate) fn define() -> Self {
         Self {
-            tcp: PerProtocol::define("tcp"),
-            http: PerProtocol::define("http"),
-            errors: Counter::define("sandgate_egress_host_errors_total"),
+            tcp: FilterMetrics::define("tcp"),
+            http: FilterMetrics::define("http"),
+            host_errors: Counter::define("sandgate_egress_host_errors_total"),
             generation: Gauge::define("sandgate_egress_generation"),
         }
     }
 
-    fn of(&self, protocol: Protocol) -> &PerProtocol {
-        match protocol {
-            Protocol::Http => &self.http,
-            Protocol::Tcp => &self.tcp,
-        }
-    }
-
-    pub(crate) fn decision(&self, protocol: Protocol, allowed: bool, rule: &Rule) {
-        let counters = self.of(protocol);
-        let by_rule = if allowed { &counters.allowed } else { &counters.denied };
-        if let Some((_, counter)) = by_rule.iter().find(|(kind, _)| *kind == rule.kind()) {
+    pub(crate) fn count(&self, decision: &Decision) {
+        let metrics = match decision.kind {
+            FilterKind::Tcp => &self.tcp,
+            FilterKind::Http => &self.http,
+        };
+        let by_rule = match decision.outcome {
+            Outcome::Allowed => &metrics.allowed,
+            Outcome::Denied => &metrics.denied,
+            Outcome::Closed => return metrics.closed.increment(),
+        };
+        if let Some((_, counter)) = by_rule.iter().find(|(kind, _)| *kind == decision.rule.kind()) {
             counter.increment();
         }
     }
 
-    pub(crate) fn closed(&self, protocol: Protocol) {
-        self.of(protocol).closed.increment();
+    pub(crate) fn count_host_error(&self) {
+        self.host_errors.increment();
     }
 
-    pub(crate) fn host_error(&self) {
-        self.errors.increment();
-    }
-
-    pub(crate) fn generation(&self, generation: u64) {
+    pub(crate) fn show_generation(&self, generation: u64) {
         self.generation.set(generation);
     }
 }

@@ -1,13 +1,15 @@
-//! What a refused request reads, and what the agent's probe does.
+//! Local replies: to denied and invalid requests, and to the agent's probe.
 
+use sandgate_egress_engine::FilterKind;
 use sandgate_hostcalls::{Result, stream};
 use sandgate_policy::egress::Rule;
 use sandgate_policy::request_line::InvalidLine;
 use serde_json::{Value, json};
 
-use crate::vm::{self, Protocol};
+use crate::vm;
 
-/// Answers a denial with the rule that decided; without one, the filter could not decide.
+/// Replies to a denied request. `rule` is the rule that denies it, or `None` if the filter could not
+/// decide.
 pub(crate) fn deny(rule: Option<&Rule>) -> Result<()> {
     let body = match rule {
         Some(rule) => json!({
@@ -16,31 +18,33 @@ pub(crate) fn deny(rule: Option<&Rule>) -> Result<()> {
             "rule": rule.to_string(),
         }),
         None => json!({
-            "error": "the gateway of this sandbox could not judge the request, and so refuses it",
+            "error": "the gateway of this sandbox could not check the request, and therefore denies it",
             "code": "EGRESS_DENIED",
         }),
     };
-    answer(403, &body)
+    reply(403, &body)
 }
 
-/// Answers a request that would be sent nowhere, whatever the policy says.
+/// Replies to a request that is not valid, whatever the policy says.
 pub(crate) fn invalid(line: InvalidLine) -> Result<()> {
-    answer(400, &json!({ "error": line.advice(), "code": "INVALID_REQUEST" }))
+    reply(400, &json!({ "error": line.advice(), "code": "INVALID_REQUEST" }))
 }
 
-/// Answers the probe: 200 once both filters have a configuration, with the generation that is in
-/// force for both, and whether what is live is still being judged by it.
+/// Replies to the agent's probe: 200 once both filters have a configuration. The body has the policy
+/// generation of both and of each filter, and whether live streams are still being re-evaluated.
 pub(crate) fn probe() -> Result<()> {
-    let generations = vm::with(|vm| {
-        let each = (vm.generation_of(Protocol::Tcp), vm.generation_of(Protocol::Http));
-        (vm.generation(), each.0, each.1, vm.live.has_suspects())
+    let state = vm::with(|vm| {
+        let engine = &vm.engine;
+        let (tcp, http) =
+            (engine.generation_of(FilterKind::Tcp), engine.generation_of(FilterKind::Http));
+        (engine.generation(), tcp, http, engine.is_reevaluating())
     });
-    let (both, tcp, http, judging) = generations.unwrap_or_default();
+    let (both, tcp, http, judging) = state.unwrap_or_default();
     let status = if both.is_some() { 200 } else { 503 };
-    answer(status, &json!({ "generation": both, "tcp": tcp, "http": http, "judging": judging }))
+    reply(status, &json!({ "generation": both, "tcp": tcp, "http": http, "judging": judging }))
 }
 
-fn answer(status: u16, body: &Value) -> Result<()> {
+fn reply(status: u16, body: &Value) -> Result<()> {
     let headers = [("content-type", "application/json"), ("cache-control", "no-store")];
     stream::reply(status, &headers, body.to_string().as_bytes())
 }

@@ -1,55 +1,58 @@
-//! The root contexts: configuration, and judging again what is live.
+//! The root contexts: configuration, and the re-evaluation of live streams.
 
 use std::time::Duration;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::ContextType;
+use sandgate_egress_engine::{FilterKind, Update};
 use sandgate_hostcalls::{
     LogLevel, configuration, connection, log, root_id, set_tick_period, stream,
 };
-use sandgate_policy::egress::config::EgressConfig;
 
-use crate::apply;
 use crate::connection::Connection;
-use crate::live::LiveStream;
 use crate::request::Request;
-use crate::vm::{self, Protocol, Update};
+use crate::{apply, vm};
 
-/// After a new configuration: how many of what is live are judged in one turn of the worker's loop,
-/// and how many are ended. Envoy ends the next one from inside the end of the one before, so that each
-/// takes its share of the stack.
-const JUDGED_AT_ONCE: usize = 2_000;
-const ENDED_AT_ONCE: usize = 200;
-/// The next turn: 10,000 connections are ended in less than half a second.
+/// The maximum number of live streams that one tick evaluates again.
+const REEVALUATED_PER_TICK: usize = 2_000;
+/// The maximum number of live streams that one tick ends. Envoy ends each stream from inside the end of
+/// the previous one, so each takes its share of the stack.
+const ENDED_PER_TICK: usize = 200;
+/// The time until the next tick. 10,000 connections end in less than half a second.
 const TICK: Duration = Duration::from_millis(1);
 
 /// The root context of one configuration of one of the filters.
 pub(crate) struct Root {
     id: u32,
-    protocol: Option<Protocol>,
+    /// `None` if the root id in Envoy's configuration is unknown.
+    kind: Option<FilterKind>,
 }
 
 impl Root {
     pub(crate) fn new(id: u32) -> Self {
-        let protocol = match root_id().as_deref() {
-            Ok(b"sandgate_egress_tcp") => Some(Protocol::Tcp),
-            Ok(b"sandgate_egress_http") => Some(Protocol::Http),
+        let kind = match root_id().as_deref() {
+            Ok(b"sandgate_egress_tcp") => Some(FilterKind::Tcp),
+            Ok(b"sandgate_egress_http") => Some(FilterKind::Http),
             _ => None,
         };
-        Self { id, protocol }
+        Self { id, kind }
     }
 
-    fn configure(&self, size: usize) -> std::result::Result<(), String> {
-        let protocol = self.protocol.ok_or(
-            "root_id is none of this module's; write sandgate_egress_tcp or sandgate_egress_http",
+    fn configure(&self, size: usize) -> Result<(), String> {
+        let kind = self.kind.ok_or(
+            "this module has no such root_id; use sandgate_egress_tcp or sandgate_egress_http",
         )?;
         let json = configuration(size).map_err(|error| error.to_string())?;
-        let update = vm::with(|vm| vm.configure(protocol, json)).ok_or("the VM is busy")?;
+        let update = vm::with(|vm| vm.engine.configure(kind, json)).ok_or("the VM is busy")?;
         match update.map_err(|error| error.to_string())? {
-            Update::InForce => judge_live(self.id),
-            Update::Known => {}
-            Update::Late(generation) => {
-                let message = format!("generation {generation} came late: a newer one is in force");
+            Update::Activated(generation) => {
+                vm::with(|vm| vm.show_generation(generation));
+                reevaluate(self.id);
+            }
+            Update::Unchanged => {}
+            Update::Outdated(generation) => {
+                let message =
+                    format!("generation {generation} is outdated: a later one is already active");
                 log(LogLevel::Warn, &format!("sandgate_egress: {message}"));
             }
         }
@@ -57,41 +60,41 @@ impl Root {
     }
 }
 
-/// Judges the next part of what is live, and ends what the configuration in force would not let out;
-/// comes back for the rest with the next tick.
-fn judge_live(root: u32) {
+/// Evaluates some of the live streams under the active configuration, and ends those that it denies.
+/// The next tick evaluates the rest.
+fn reevaluate(root: u32) {
     let mut ended = 0;
-    for _ in 0..JUDGED_AT_ONCE {
-        let next = vm::with(|vm| Some((vm.current()?, vm.live.next_suspect()?))).flatten();
-        let Some((config, (id, live))) = next else { break };
-        ended += usize::from(judge(id, &live, &config));
-        if ended >= ENDED_AT_ONCE {
+    for _ in 0..REEVALUATED_PER_TICK {
+        let Some(id) = vm::with(|vm| vm.engine.next_to_reevaluate()).flatten() else { break };
+        ended += usize::from(end_if_denied(id));
+        if ended >= ENDED_PER_TICK {
             break;
         }
     }
-    let more = vm::with(|vm| vm.live.has_suspects()) == Some(true);
+    let more = vm::with(|vm| vm.engine.is_reevaluating()) == Some(true);
     let period = if more { TICK } else { Duration::ZERO };
-    // The context of the last one is effective, whose root may be one that is on its way out.
+    // The effective context is the last stream's, and its root context may be about to be deleted.
     if stream::make_effective(root).and_then(|()| set_tick_period(period)).is_err() {
-        apply::host_error();
+        vm::count_host_error();
     }
 }
 
-/// Whether a connection or request had to be ended.
-fn judge(id: u32, live: &LiveStream, config: &EgressConfig) -> bool {
-    // Gone, and its end is about to be told.
+/// Ends a live stream if the active configuration denies it. Returns whether it does.
+fn end_if_denied(id: u32) -> bool {
+    // The stream has ended, and the host has not called `on_done` yet.
     if stream::make_effective(id).is_err() {
         return false;
     }
     let peer = apply::peer().map(|peer| peer.ip());
-    let Some(rule) = live.no_longer_permitted(config, peer) else { return false };
-    apply::closed(live.protocol, &rule, config);
-    let ended = match live.protocol {
-        Protocol::Http => stream::reset(),
-        Protocol::Tcp => connection::close(),
+    let decision = vm::with(|vm| vm.engine.reevaluate(id, peer)).flatten();
+    let Some(decision) = decision else { return false };
+    apply::report(&decision);
+    let ended = match decision.kind {
+        FilterKind::Http => stream::reset(),
+        FilterKind::Tcp => connection::close(),
     };
     if ended.is_err() {
-        apply::host_error();
+        vm::count_host_error();
     }
     true
 }
@@ -108,7 +111,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        judge_live(self.id);
+        reevaluate(self.id);
     }
 
     fn create_stream_context(&self, context_id: u32) -> Option<Box<dyn StreamContext>> {
@@ -120,8 +123,8 @@ impl RootContext for Root {
     }
 
     fn get_type(&self) -> Option<ContextType> {
-        Some(match self.protocol {
-            Some(Protocol::Tcp) => ContextType::StreamContext,
+        Some(match self.kind {
+            Some(FilterKind::Tcp) => ContextType::StreamContext,
             _ => ContextType::HttpContext,
         })
     }
