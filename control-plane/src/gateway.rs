@@ -1,4 +1,4 @@
-//! The API that the ingress filters call. Its wire types are in [`sandgate_policy::gateway`], and
+//! The API that the ingress filters call. Its wire types are in [`sandgate_policy::gateway_api`], and
 //! its description in `docs/openapi/gateway.json`.
 //!
 //! It has a listener of its own, which nothing but gateways should reach, and every call needs one
@@ -21,7 +21,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use sandgate_policy::gateway::{MARKER_HEADER, MARKER_VALUE};
+use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
 use tokio::sync::watch;
 
 pub use self::reports::Platform;

@@ -16,8 +16,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sandgate_policy::gateway::SandboxState;
-use sandgate_policy::host::SandboxRef;
+use sandgate_policy::gateway_api::SandboxState;
+use sandgate_policy::ids::SandboxRef;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 

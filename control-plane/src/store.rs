@@ -11,7 +11,7 @@ mod principals;
 mod sandboxes;
 mod sqlite;
 
-use sandgate_policy::gateway::Change;
+use sandgate_policy::gateway_api::Change;
 
 pub use error::StoreError;
 pub use limits::{Limits, NAME_HOLD, SPEC_MAX};

@@ -6,23 +6,6 @@
 #![cfg(test)]
 #![expect(clippy::needless_pass_by_value, reason = "the rows of a table are passed by value")]
 
-mod budget;
-mod cache;
-mod config_errors;
-mod credential_table;
-mod decision_table;
-mod denials;
 mod egress;
-mod head_table;
-mod host_table;
-mod hygiene_table;
-mod oracle;
-mod origin_table;
-mod places;
-mod properties;
+mod ingress;
 mod request_line;
-mod response_table;
-mod standing_table;
-mod support;
-mod trailers_table;
-mod websocket_table;

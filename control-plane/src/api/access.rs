@@ -6,7 +6,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use sandgate_policy::gateway::{CredentialKind, Identity};
+use sandgate_policy::gateway_api::{CredentialKind, Identity};
 
 use super::Api;
 use crate::http::{ApiError, Slot};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts as _, Request, State};
 use axum::http::StatusCode;
-use sandgate_policy::gateway::{ErrorBody, SandboxState};
+use sandgate_policy::gateway_api::{ErrorBody, SandboxState};
 
 use super::access::Caller;
 use super::info::SandboxInfo;

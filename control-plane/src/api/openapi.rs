@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-use sandgate_policy::gateway::{ErrorBody, SandboxState};
+use sandgate_policy::gateway_api::{ErrorBody, SandboxState};
 
 pub(super) use self::shown::{KeptFields, Resources, ShownNetworkPolicy, Status};
 

@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use sandgate_policy::gateway::{ErrorBody, SandboxState};
+use sandgate_policy::gateway_api::{ErrorBody, SandboxState};
 use tokio::time::{Instant, timeout_at};
 
 use super::access::Caller;

@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use sandgate_policy::host::SandboxRef;
+use sandgate_policy::ids::SandboxRef;
 
 use super::access::Caller;
 use super::info::SandboxInfo;

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use sandgate_policy::host::SandboxRef;
+use sandgate_policy::ids::SandboxRef;
 use serde_json::{Value, json};
 
 use super::Common;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use sandgate_policy::gateway::CredentialKind;
+use sandgate_policy::gateway_api::CredentialKind;
 use serde_json::{Value, json};
 
 use super::Common;

@@ -173,7 +173,7 @@ impl ServeArgs {
     }
 
     fn settings(self) -> anyhow::Result<ServeSettings> {
-        let domain = sandgate_policy::host::Domain::parse(&self.domain)
+        let domain = sandgate_policy::ingress::domain::Domain::parse(&self.domain)
             .with_context(|| "--domain".to_owned())?;
         let urls = PublicUrls::new(&self.proxy_url, domain.as_str())?;
         let runtime = match self.runtime {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use sandgate_policy::gateway::{Changes, ErrorBody};
+use sandgate_policy::gateway_api::{Changes, ErrorBody};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 

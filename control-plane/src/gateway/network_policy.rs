@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
-use sandgate_policy::gateway::{ErrorBody, SandboxNetworkPolicy};
+use sandgate_policy::gateway_api::{ErrorBody, SandboxNetworkPolicy};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 

@@ -7,7 +7,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Object, RefOr, Type};
 use utoipa::{Modify, OpenApi};
 
-use sandgate_policy::gateway::{MARKER_HEADER, MARKER_VALUE};
+use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
 
 #[derive(OpenApi)]
 #[openapi(

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sandgate_policy::gateway::Change;
+use sandgate_policy::gateway_api::Change;
 use tokio::sync::watch;
 
 use crate::db::Db;

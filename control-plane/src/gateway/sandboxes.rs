@@ -6,10 +6,10 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use sandgate_policy::gateway::{
+use sandgate_policy::gateway_api::{
     CredentialKind, ErrorBody, IntrospectRequest, Introspection, ResumeRequest, Sandbox,
 };
-use sandgate_policy::host::SandboxRef;
+use sandgate_policy::ids::SandboxRef;
 
 use super::Gateway;
 use crate::http::{ApiError, read_typed};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use sandgate_policy::gateway::ErrorBody;
+use sandgate_policy::gateway_api::ErrorBody;
 
 use crate::store::StoreError;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sandgate_policy::host::SandboxRef;
+use sandgate_policy::ids::SandboxRef;
 
 /// Host names under a sandbox domain that are not sandboxes.
 const RESERVED: [&str; 2] = ["api", "www"];

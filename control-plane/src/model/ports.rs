@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sandgate_policy::host::MANAGEMENT_PORT;
+use sandgate_policy::ingress::port::MANAGEMENT_PORT;
 
 /// User ports: sorted, without duplicates, none 0, none the management port.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -1,6 +1,6 @@
 //! Who may act where: organizations, projects, users, memberships and their credentials.
 
-use sandgate_policy::gateway::CredentialKind;
+use sandgate_policy::gateway_api::CredentialKind;
 
 use super::Timestamp;
 use crate::random::SecretHash;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use sandgate_policy::egress::NetworkPolicy;
-use sandgate_policy::gateway::SandboxState;
-use sandgate_policy::host::SandboxRef;
+use sandgate_policy::gateway_api::SandboxState;
+use sandgate_policy::ids::SandboxRef;
 use serde_json::{Map, Value};
 
 use super::{ExposedPorts, SandboxName, Timestamp};
@@ -104,8 +104,8 @@ pub struct Sandbox {
 impl Sandbox {
     /// The sandbox as filters need it.
     #[must_use]
-    pub fn to_gateway(&self) -> sandgate_policy::gateway::Sandbox {
-        sandgate_policy::gateway::Sandbox {
+    pub fn to_gateway(&self) -> sandgate_policy::gateway_api::Sandbox {
+        sandgate_policy::gateway_api::Sandbox {
             id: self.id.to_string(),
             name: self.name.as_ref().map(ToString::to_string),
             organization_id: self.organization_id.clone(),

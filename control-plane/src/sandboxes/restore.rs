@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 use tokio::sync::mpsc;
 
 use super::batch::Batch;

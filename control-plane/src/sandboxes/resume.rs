@@ -7,7 +7,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 

@@ -1,6 +1,6 @@
 //! What the store keeps of organizations, projects, users and credentials.
 
-use sandgate_policy::gateway::Identity;
+use sandgate_policy::gateway_api::Identity;
 
 use super::{Committed, Result};
 use crate::model::{

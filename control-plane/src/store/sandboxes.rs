@@ -1,7 +1,7 @@
 //! What the store keeps of sandboxes, and the audit log of their changes.
 
-use sandgate_policy::gateway::{self, SandboxState};
-use sandgate_policy::host::SandboxRef;
+use sandgate_policy::gateway_api::{self, SandboxState};
+use sandgate_policy::ids::SandboxRef;
 
 use super::{Committed, Result};
 use crate::model::{
@@ -101,7 +101,7 @@ pub trait Sandboxes {
     ///
     /// # Errors
     /// The store can't be read.
-    fn gateway_sandbox(&self, which: &SandboxRef) -> Result<Option<gateway::Sandbox>>;
+    fn gateway_sandbox(&self, which: &SandboxRef) -> Result<Option<gateway_api::Sandbox>>;
 
     /// Part of a project's sandboxes, in the order in which they were made.
     ///

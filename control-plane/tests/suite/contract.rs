@@ -4,7 +4,7 @@
 
 use sandgate::model::{NetworkChange, PortChange, SandboxId, Timestamp};
 use sandgate::store::{AuditPlace, ChangesSince, SqliteStore, Store};
-use sandgate_policy::gateway::Change;
+use sandgate_policy::gateway_api::Change;
 
 /// Opens one and the same store.
 pub(crate) type Open<'a> = &'a dyn Fn() -> Box<dyn Store>;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use sandgate::model::{Sandbox, SandboxId, SandboxPatch, Transition};
 use sandgate::store::{Limits, ListFilter, NAME_HOLD, Stepped, Store, StoreError};
-use sandgate_policy::gateway::{Change, SandboxState};
+use sandgate_policy::gateway_api::{Change, SandboxState};
 use serde_json::json;
 
 use super::contract::{at, changes, furnish, on_every_store, port_log};

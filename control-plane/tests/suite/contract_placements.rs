@@ -2,7 +2,7 @@
 
 use sandgate::model::{Sandbox, SandboxId, Transition};
 use sandgate::store::Store;
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 
 use super::contract::{at, furnish, on_every_store};
 use super::contract_sandboxes::make;

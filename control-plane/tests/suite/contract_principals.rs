@@ -3,7 +3,7 @@
 use sandgate::model::{CredentialQuery, NewCredential, Owner};
 use sandgate::random::SecretHash;
 use sandgate::store::{Principals as _, Store, StoreError};
-use sandgate_policy::gateway::{Change, CredentialKind, Identity};
+use sandgate_policy::gateway_api::{Change, CredentialKind, Identity};
 
 use super::contract::{at, changes, furnish, on_every_store};
 

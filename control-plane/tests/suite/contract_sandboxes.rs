@@ -6,8 +6,8 @@ use sandgate::model::{
 };
 use sandgate::store::{ListFilter, NAME_HOLD, Store, StoreError};
 use sandgate_policy::egress::NetworkPolicy;
-use sandgate_policy::gateway::{Change, SandboxState};
-use sandgate_policy::host::SandboxRef;
+use sandgate_policy::gateway_api::{Change, SandboxState};
+use sandgate_policy::ids::SandboxRef;
 use serde_json::json;
 
 use super::contract::{at, changes, furnish, network_log, on_every_store, port_log};

@@ -85,13 +85,13 @@ async fn a_sandbox_resolves_by_id_and_by_name_to_what_filters_need() {
     let by_id = world.gate("GET", &format!("/gateway/v1/sandboxes/{id}"), Value::Null).await.ok();
     let by_name = world.gate("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
     assert_eq!(by_id, by_name);
-    let sandbox: sandgate_policy::gateway::Sandbox = serde_json::from_value(by_id).unwrap();
+    let sandbox: sandgate_policy::gateway_api::Sandbox = serde_json::from_value(by_id).unwrap();
     assert_eq!((sandbox.id, sandbox.name.as_deref()), (id, Some("my-env")));
     assert_eq!(
         (&sandbox.organization_id, &sandbox.project_id),
         (&world.ours.organization, &world.ours.project)
     );
-    assert_eq!(sandbox.state, sandgate_policy::gateway::SandboxState::Running);
+    assert_eq!(sandbox.state, sandgate_policy::gateway_api::SandboxState::Running);
     assert!(sandbox.address.is_some_and(|address| address.is_loopback()));
     assert!(sandbox.allow_unauthenticated_access && sandbox.auto_resume);
     assert_eq!(sandbox.exposed_ports, [8080]);

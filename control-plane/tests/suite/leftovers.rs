@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandgate::model::{SandboxId, Timestamp, Transition};
 use sandgate::sandboxes::ServiceSettings;
 use sandgate::store::Sandboxes as _;
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 use serde_json::json;
 
 use super::support::{Tenant, World};

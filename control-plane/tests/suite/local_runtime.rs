@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sandgate::model::{ExposedPorts, Sandbox, SandboxId, SandboxName, Timestamp};
 use sandgate::runtime::{Exited, LocalRuntime, LocalSettings, Runtime as _};
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 use tokio::sync::mpsc;
 
 /// Writes down how it was called, and lives until its standard input ends.

@@ -7,7 +7,7 @@ use sandgate::db::Db;
 use sandgate::model::{SandboxId, Timestamp, Transition};
 use sandgate::sandboxes::{SandboxService, ServiceSettings};
 use sandgate::store::{Sandboxes as _, SqliteStore, Store};
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 use serde_json::json;
 
 use super::runtime::TestRuntime;

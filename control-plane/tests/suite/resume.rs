@@ -55,7 +55,7 @@ async fn two_servers_on_one_store_make_one_runtime_call_between_them() {
     let (first, second) =
         tokio::join!(resume(&one, &id, 10_000, false), sandboxes.resume(here, request, wait));
     assert_eq!(first.ok()["state"], "running");
-    assert_eq!(second.unwrap().state, sandgate_policy::gateway::SandboxState::Running);
+    assert_eq!(second.unwrap().state, sandgate_policy::gateway_api::SandboxState::Running);
     assert_eq!(one.runtime.count("resume"), 1);
     for follower in followers {
         follower.abort();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sandgate::gateway::{Tokens, follow_file, sidecar_tokens};
 use sandgate::model::{ExposedPorts, Sandbox, SandboxId, SandboxName, Timestamp};
 use sandgate::runtime::{Runtime as _, RuntimeError, SigningKey, WebhookRuntime, WebhookSettings};
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 use serde_json::json;
 
 use super::receiver::{Receiver, Reply, SECRET};

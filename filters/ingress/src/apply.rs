@@ -2,12 +2,12 @@
 
 use sandgate_hostcalls::Result;
 use sandgate_hostcalls::stream::{self, Direction};
-use sandgate_policy::config::IngressConfig;
-use sandgate_policy::credential::Credential;
-use sandgate_policy::head::Head;
-use sandgate_policy::hygiene::{self, HeaderChange};
 use sandgate_policy::ingress::Permit;
-use sandgate_policy::websocket;
+use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::credential::Credential;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::hygiene::{self, HeaderChange};
+use sandgate_policy::ingress::websocket;
 
 /// Filter state of the dynamic forward proxy; a filter in front of this one points both at a black
 /// hole, so that a request which nobody permitted goes nowhere.

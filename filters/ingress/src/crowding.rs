@@ -2,9 +2,9 @@
 //! or resets it.
 
 use sandgate_hostcalls::stream;
-use sandgate_policy::denial::Denial;
 use sandgate_policy::ingress::Decision;
-use sandgate_policy::places::Client;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::places::Client;
 
 use crate::clock::Now;
 use crate::gateway::Gateway;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sandgate_hostcalls::Result;
 use sandgate_hostcalls::http::{self, Answer, Call};
-use sandgate_policy::config::IngressConfig;
-use sandgate_policy::gateway::{Changes, MARKER_HEADER, MARKER_VALUE};
+use sandgate_policy::gateway_api::{Changes, MARKER_HEADER, MARKER_VALUE};
+use sandgate_policy::ingress::config::IngressConfig;
 
 /// What the call may take beyond the time that the control plane holds it, in milliseconds.
 const GRACE_MS: u32 = 5_000;

@@ -1,7 +1,7 @@
 //! Judges live streams again when something that their permits depend on has changed.
 
 use sandgate_hostcalls::stream;
-use sandgate_policy::budget::InFlight;
+use sandgate_policy::ingress::budget::InFlight;
 use sandgate_policy::ingress::{Facts, Standing, decide_again};
 
 use crate::apply;

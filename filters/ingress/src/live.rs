@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sandgate_policy::budget::{Class, InFlight, Shares};
-use sandgate_policy::credential::Credential;
-use sandgate_policy::gateway::Change;
+use sandgate_policy::gateway_api::Change;
+use sandgate_policy::ingress::budget::{Class, InFlight, Shares};
+use sandgate_policy::ingress::credential::Credential;
+use sandgate_policy::ingress::places::{Client, Places};
+use sandgate_policy::ingress::recipient::Recipient;
+use sandgate_policy::ingress::response::Exchange;
 use sandgate_policy::ingress::{Permit, SandboxRequest};
-use sandgate_policy::places::{Client, Places};
-use sandgate_policy::recipient::Recipient;
-use sandgate_policy::response::Exchange;
 
 /// One forwarded stream. No `Debug`: the request may hold a secret.
 pub(crate) struct LiveStream {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use sandgate_hostcalls::Result;
 use sandgate_hostcalls::http::{self, Answer, Call};
-use sandgate_policy::config::IngressConfig;
-use sandgate_policy::credential::{Credential, CredentialKey};
-use sandgate_policy::gateway::{
+use sandgate_policy::gateway_api::{
     Identity, Introspection, MARKER_HEADER, MARKER_VALUE, ResumeRequest, Sandbox,
 };
-use sandgate_policy::places::Client;
+use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::credential::{Credential, CredentialKey};
+use sandgate_policy::ingress::places::Client;
 
 use crate::metrics::Asked;
 

@@ -1,7 +1,7 @@
 //! What the filter counts. Names are few and fixed: nothing that a client sends becomes one.
 
 use sandgate_hostcalls::metrics::Counter;
-use sandgate_policy::denial::Denial;
+use sandgate_policy::ingress::denial::Denial;
 
 /// Counters of the filter, the same for all VMs of a proxy.
 pub(crate) struct Metrics {

@@ -1,10 +1,10 @@
 //! What a refused caller reads: JSON for programs, a page for a person, a status for gRPC.
 
 use sandgate_hostcalls::{Result, stream};
-use sandgate_policy::denial::Denial;
-use sandgate_policy::gateway::ErrorBody;
-use sandgate_policy::head::Head;
-use sandgate_policy::recipient::{Recipient, RequestId, Shape};
+use sandgate_policy::gateway_api::ErrorBody;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::recipient::{Recipient, RequestId, Shape};
 
 /// Answers a denial. `retry_after` (seconds) overrides the denial's own.
 pub(crate) fn deny(denial: Denial, to: &Recipient, retry_after: Option<u32>) -> Result<()> {

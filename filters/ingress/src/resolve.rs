@@ -1,8 +1,8 @@
 //! What is known of the sandbox and the caller of a request: from the caches, or by a lookup.
 
-use sandgate_policy::gateway::{Identity, Sandbox};
+use sandgate_policy::gateway_api::{Identity, Sandbox};
+use sandgate_policy::ingress::places::Client;
 use sandgate_policy::ingress::{Known, SandboxRequest};
-use sandgate_policy::places::Client;
 
 use crate::clock::Now;
 use crate::crowding::client;

@@ -3,9 +3,9 @@
 use proxy_wasm::types::Action;
 use sandgate_hostcalls::stream::{self, Direction};
 use sandgate_hostcalls::{Result, property};
-use sandgate_policy::head::Head;
-use sandgate_policy::hygiene;
-use sandgate_policy::response::{ResponseDecision, judge};
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::hygiene;
+use sandgate_policy::ingress::response::{ResponseDecision, judge};
 
 use crate::apply;
 use crate::gateway::Gateway;

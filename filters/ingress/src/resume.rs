@@ -1,6 +1,6 @@
 //! Resumes the sandboxes that waiting requests need.
 
-use sandgate_policy::denial::Denial;
+use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::{Decision, ResumePermit};
 
 use crate::clock::Now;

@@ -10,10 +10,10 @@ use sandgate_hostcalls::http::Answer;
 use sandgate_hostcalls::queue::Queue;
 use sandgate_hostcalls::stream::{self, Direction};
 use sandgate_hostcalls::{LogLevel, configuration, log, set_tick_period};
-use sandgate_policy::config::IngressConfig;
-use sandgate_policy::denial::Denial;
-use sandgate_policy::head::Head;
-use sandgate_policy::recipient::Recipient;
+use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::recipient::Recipient;
 
 use crate::gateway::Gateway;
 use crate::lookups::ANSWER_MAX;

@@ -1,13 +1,13 @@
 //! A request that is not decided yet: what it waits for, and for how long.
 
-use sandgate_policy::budget::InFlight;
-use sandgate_policy::config::IngressConfig;
-use sandgate_policy::denial::Denial;
-use sandgate_policy::gateway::Sandbox;
-use sandgate_policy::head::Head;
+use sandgate_policy::gateway_api::Sandbox;
+use sandgate_policy::ingress::budget::InFlight;
+use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::places::Client;
+use sandgate_policy::ingress::recipient::Recipient;
 use sandgate_policy::ingress::{Decision, Facts, Known, ResumePermit, SandboxRequest, decide};
-use sandgate_policy::places::Client;
-use sandgate_policy::recipient::Recipient;
 
 use crate::clock::Now;
 use crate::gateway::Gateway;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use reqwest::{Client, Response, StatusCode, Url};
 use sandgate_policy::egress::NetworkPolicy;
-use sandgate_policy::gateway::{MARKER_HEADER, MARKER_VALUE, SandboxNetworkPolicy};
+use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE, SandboxNetworkPolicy};
 
 use super::Offers;
 

@@ -3,7 +3,7 @@
 //! programs, from the same constants.
 
 use sandgate_policy::egress::network_policy::ENTRIES_MAX;
-use sandgate_policy::host::MANAGEMENT_PORT;
+use sandgate_policy::ingress::port::MANAGEMENT_PORT;
 use serde_json::{Map, Value, json};
 
 use crate::api::fields::MAX_WHOLE;

@@ -1,7 +1,7 @@
 //! Revisions and the bounded change log.
 
 use rusqlite::{Connection, Transaction, params};
-use sandgate_policy::gateway::Change;
+use sandgate_policy::gateway_api::Change;
 
 use super::{CHANGE_LOG_LENGTH, SqliteStore, data_version, lock, signed, unsigned};
 use crate::store::{ChangeLog, ChangesSince, Result, Revision, StoreError};

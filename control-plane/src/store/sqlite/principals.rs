@@ -1,7 +1,7 @@
 //! Organizations, projects, users and credentials in SQLite.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use sandgate_policy::gateway::{Change, Identity};
+use sandgate_policy::gateway_api::{Change, Identity};
 
 use super::{SqliteStore, changes, rows};
 use crate::model::{

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use rusqlite::Row;
 use sandgate_policy::egress::NetworkPolicy;
-use sandgate_policy::gateway::{self, SandboxState};
+use sandgate_policy::gateway_api::{self, SandboxState};
 use serde_json::Value;
 
 use crate::model::{
@@ -53,11 +53,11 @@ pub(super) const GATEWAY_SANDBOX: &str = "s.id, s.name, p.organization_id, s.pro
      s.address, s.generation, s.exposed_ports, s.public, s.auto_resume \
      FROM sandboxes s JOIN projects p ON p.id = s.project_id";
 
-pub(super) fn gateway_sandbox(row: &Row<'_>) -> Result<gateway::Sandbox> {
+pub(super) fn gateway_sandbox(row: &Row<'_>) -> Result<gateway_api::Sandbox> {
     let name: Option<String> = row.get(1)?;
     let generation = super::unsigned(row.get(6)?)?;
     let auto_resume = row.get(9)?;
-    Ok(gateway::Sandbox {
+    Ok(gateway_api::Sandbox {
         id: row.get(0)?,
         organization_id: row.get(2)?,
         project_id: row.get(3)?,

@@ -3,8 +3,8 @@
 
 use rusqlite::{Params, Row, Transaction, params};
 use sandgate_policy::egress::NetworkPolicy;
-use sandgate_policy::gateway::{self, Change, SandboxState};
-use sandgate_policy::host::SandboxRef;
+use sandgate_policy::gateway_api::{self, Change, SandboxState};
+use sandgate_policy::ids::SandboxRef;
 
 use super::{SqliteStore, audit, changes, names, principals, quota, rows, signed, unsigned};
 use crate::model::{
@@ -60,7 +60,7 @@ impl Sandboxes for SqliteStore {
         self.read(|tx| find(tx, which))
     }
 
-    fn gateway_sandbox(&self, which: &SandboxRef) -> Result<Option<gateway::Sandbox>> {
+    fn gateway_sandbox(&self, which: &SandboxRef) -> Result<Option<gateway_api::Sandbox>> {
         self.read(|tx| find_one(tx, rows::GATEWAY_SANDBOX, which, rows::gateway_sandbox))
     }
 

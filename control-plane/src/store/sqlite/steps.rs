@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use rusqlite::{Transaction, params};
 use sandgate_policy::egress::NetworkPolicy;
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 
 use super::sandboxes::{find, record, require};
 use super::{SqliteStore, audit, names, rows, signed};

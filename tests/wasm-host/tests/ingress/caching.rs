@@ -1,6 +1,6 @@
 //! How long what is known is believed, and how soon a change is heard of.
 
-use sandgate_policy::gateway::CredentialKind;
+use sandgate_policy::gateway_api::CredentialKind;
 
 use crate::support::fleet::{Health, sandbox};
 use crate::support::{Gateway, KEY, MY_ENV, SHOP, bearer, denial, denied, forwarded, to, with_key};

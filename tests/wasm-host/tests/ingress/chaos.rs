@@ -3,7 +3,7 @@
 //! quiet no stream is open that would not be permitted now.
 
 use proptest::prelude::*;
-use sandgate_policy::gateway::{CredentialKind, SandboxState};
+use sandgate_policy::gateway_api::{CredentialKind, SandboxState};
 use sandgate_wasm_host::{Headers, Outcome, Stream};
 
 use crate::support::fleet::{Fleet, Health};

@@ -1,6 +1,6 @@
 //! Every row of the decision table that the filter itself decides.
 
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 use sandgate_wasm_host::Headers;
 
 use crate::support::{

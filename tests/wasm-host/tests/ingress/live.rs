@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 use sandgate_wasm_host::{Headers, Outcome, Stream};
 use serde_json::json;
 
@@ -76,7 +76,7 @@ fn when_a_sandbox_becomes_private_streams_of_nobody_are_closed() {
 
 #[test]
 fn when_a_sandbox_stops_moves_or_changes_hands_its_streams_are_closed() {
-    type Change = fn(&mut sandgate_policy::gateway::Sandbox);
+    type Change = fn(&mut sandgate_policy::gateway_api::Sandbox);
     let changes: [Change; 5] = [
         |sandbox| sandbox.state = SandboxState::Suspended,
         |sandbox| sandbox.state = SandboxState::Terminated,
@@ -165,7 +165,7 @@ fn a_stream_of_a_port_that_turned_public_rests_on_nobody() {
 
 #[test]
 fn a_stream_that_began_as_a_preflight_is_closed_like_any_other() {
-    type Change = fn(&mut sandgate_policy::gateway::Sandbox);
+    type Change = fn(&mut sandgate_policy::gateway_api::Sandbox);
     let changes: [Change; 4] = [
         |sandbox| sandbox.state = SandboxState::Terminated,
         |sandbox| sandbox.exposed_ports.clear(),

@@ -1,6 +1,6 @@
 //! The control plane is down, hangs, or is not the control plane.
 
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 
 use crate::support::fleet::Health;
 use crate::support::{

@@ -6,10 +6,10 @@ use std::cell::Cell;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use sandgate_policy::budget::InFlight;
-use sandgate_policy::config::IngressConfig;
-use sandgate_policy::gateway::{CredentialKind, Sandbox, SandboxState};
-use sandgate_policy::head::Head;
+use sandgate_policy::gateway_api::{CredentialKind, Sandbox, SandboxState};
+use sandgate_policy::ingress::budget::InFlight;
+use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::{Decision, Facts, Known, Permit, Request, decide};
 use sandgate_wasm_host::{Headers, Outcome, Stream};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandgate_policy::gateway::SandboxState;
+use sandgate_policy::gateway_api::SandboxState;
 use sandgate_wasm_host::{Answer, Headers, Outcome, Stream};
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sandgate_policy::gateway::{
+use sandgate_policy::gateway_api::{
     Change, Changes, CredentialKind, ErrorBody, Identity, IntrospectRequest, Introspection,
     MARKER_HEADER, MARKER_VALUE, ResumeRequest, Sandbox, SandboxState,
 };

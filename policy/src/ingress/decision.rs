@@ -1,0 +1,195 @@
+//! Steps 3 and 4: what is known of sandbox and caller, and the one decision that rests on it.
+//!
+//! [`Request::parse`] says what must be known; [`decide`] judges it. Nothing here asks anybody: a
+//! filter brings the facts and carries the [`Decision`] out.
+
+mod facts;
+mod permit;
+mod standing;
+
+use std::net::SocketAddr;
+
+use crate::gateway_api::{Identity, Sandbox, SandboxState};
+
+use super::budget::Class;
+use super::config::IngressConfig;
+use super::credential::Place;
+use super::denial::Denial;
+use super::lookup::Known;
+use super::port::Port;
+use super::request::{Preflight, SandboxRequest};
+
+pub use facts::Facts;
+pub use permit::{Caller, NextPlace, Permit, ResumePermit};
+pub use standing::{Ended, Standing, decide_again};
+
+/// What is to be done with a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// Answer the CORS preflight: its origin is trusted.
+    AnswerPreflight {
+        /// The trusted origin, as the operator spells it: never what the request said.
+        origin: String,
+    },
+    /// Refuse.
+    Deny(Denial),
+    /// Forward.
+    Permit(Permit),
+    /// All places for anonymous requests to the sandbox are taken: forward in the place of another
+    /// stream, if one gives way ([`super::places`]), else refuse as [`Denial::TooManyRequests`].
+    MakeRoom(NextPlace),
+    /// Resume the sandbox, then ask again.
+    Resume(ResumePermit),
+}
+
+/// Decides over a request. First match wins; whatever is missing ends in a denial.
+#[must_use]
+pub fn decide(request: &SandboxRequest, facts: &Facts<'_>, config: &IngressConfig) -> Decision {
+    match judge(request, facts, config, Purpose::Begin) {
+        Ok(decision) => decision,
+        Err(denial) => Decision::Deny(denial),
+    }
+}
+
+/// What a judgement is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Purpose {
+    /// To forward a request.
+    Begin,
+    /// To let a stream go on that was forwarded.
+    GoOn,
+}
+
+fn judge(
+    request: &SandboxRequest,
+    facts: &Facts<'_>,
+    config: &IngressConfig,
+    purpose: Purpose,
+) -> Result<Decision, Denial> {
+    let public = request.is_public(facts.sandbox);
+    if !public && let Some(preflight) = &request.preflight {
+        return judge_preflight(preflight, request, facts);
+    }
+    let caller = if public { None } else { Some(authenticate(request, facts)?) };
+    let sandbox = authorize(request, facts, caller)?;
+    match sandbox.state {
+        SandboxState::Running => {}
+        SandboxState::Snapshotting if purpose == Purpose::GoOn => {}
+        SandboxState::Pending | SandboxState::Snapshotting => return Err(Denial::SandboxNotReady),
+        // Contract: "If a named sandbox is suspended, the proxy can auto-resume it when a request
+        // arrives for an exposed port."
+        SandboxState::Suspending | SandboxState::Suspended => {
+            if sandbox.name.is_none() || !sandbox.auto_resume {
+                return Err(Denial::SandboxNotRunning);
+            }
+            return Ok(Decision::Resume(ResumePermit {
+                sandbox_id: sandbox.id.clone(),
+                project_id: sandbox.project_id.clone(),
+                public,
+            }));
+        }
+        SandboxState::Terminated => return Err(Denial::SandboxNotFound),
+    }
+    let address = sandbox.address.ok_or(Denial::SandboxNotReady)?;
+    if !config.is_sandbox_address(address) {
+        return Err(Denial::SandboxUpstreamError);
+    }
+    let class = match (request.port, caller) {
+        (Port::Management, _) => Class::Management,
+        (Port::User(_), Some(_)) => Class::Authenticated,
+        (Port::User(_), None) => Class::Anonymous,
+    };
+    let permit = Permit {
+        sandbox_id: sandbox.id.clone(),
+        generation: sandbox.generation,
+        upstream: SocketAddr::new(address, request.port.get()),
+        class,
+        caller: caller.map(|identity| Caller {
+            principal: identity.principal.clone(),
+            organization_id: sandbox.organization_id.clone(),
+            project_id: sandbox.project_id.clone(),
+            expires_at: identity.expires_at,
+        }),
+    };
+    match (purpose, class) {
+        (Purpose::GoOn, _) => Ok(Decision::Permit(permit)),
+        _ if config.shares().admit(class, &facts.in_flight) => Ok(Decision::Permit(permit)),
+        (_, Class::Anonymous) => Ok(Decision::MakeRoom(NextPlace(permit))),
+        (_, Class::Authenticated | Class::Management) => Err(Denial::TooManyRequests),
+    }
+}
+
+/// "A CORS preflight to a port that needs a credential is answered by the gateway for trusted
+/// origins, refused for others": the same for sandboxes that do not exist.
+fn judge_preflight(
+    preflight: &Preflight,
+    request: &SandboxRequest,
+    facts: &Facts<'_>,
+) -> Result<Decision, Denial> {
+    if request.port != Port::Management && *facts.sandbox == Known::CannotAsk {
+        return Err(Denial::SandboxUpstreamError);
+    }
+    match preflight {
+        Preflight::Trusted(origin) => Ok(Decision::AnswerPreflight { origin: origin.clone() }),
+        Preflight::Untrusted => Err(Denial::PreflightOrigin),
+    }
+}
+
+/// Who the caller is. Nothing here tells whether the sandbox exists.
+fn authenticate<'a>(request: &SandboxRequest, facts: &Facts<'a>) -> Result<&'a Identity, Denial> {
+    // The port might be public, where no credential is looked at.
+    if request.port != Port::Management && *facts.sandbox == Known::CannotAsk {
+        return Err(Denial::SandboxUpstreamError);
+    }
+    let credential = request.credential.as_ref().map_err(|denial| *denial)?;
+    let credential = credential.as_ref().ok_or(Denial::Unauthenticated)?;
+    let identity = match facts.caller {
+        Known::Is(identity) => identity,
+        Known::IsNot => return Err(Denial::InvalidCredentials),
+        Known::CannotAsk => return Err(Denial::AuthServiceUnavailable),
+    };
+    if identity.expires_at.is_some_and(|expiry| facts.now >= expiry) {
+        return Err(Denial::InvalidCredentials);
+    }
+    if credential.place() == Place::Cookie && request.forgeable {
+        return Err(Denial::CrossOrigin);
+    }
+    Ok(identity)
+}
+
+/// Whether the caller (nobody on a public port) may reach the port of the sandbox.
+fn authorize<'a>(
+    request: &SandboxRequest,
+    facts: &Facts<'a>,
+    caller: Option<&Identity>,
+) -> Result<&'a Sandbox, Denial> {
+    let sandbox = match facts.sandbox {
+        Known::Is(sandbox) if sandbox.state != SandboxState::Terminated => sandbox,
+        Known::Is(_) | Known::IsNot => return Err(Denial::SandboxNotFound),
+        Known::CannotAsk => return Err(Denial::SandboxUpstreamError),
+    };
+    if let Some(caller) = caller {
+        let member = caller.organization_id == sandbox.organization_id
+            && caller.project_ids.contains(&sandbox.project_id);
+        if !member {
+            return Err(Denial::SandboxNotFound);
+        }
+    }
+    if let Some(declared) = &request.declared {
+        let declared = declared.as_str();
+        if declared != sandbox.id && Some(declared) != sandbox.name.as_deref() {
+            return Err(Denial::InvalidRequest(
+                "X-Tensorlake-Sandbox-Id names another sandbox than the host",
+            ));
+        }
+    }
+    match request.port {
+        // Contract: "Port 9501 is the built-in management API and is always routable through the
+        // bare sandbox hostname."
+        Port::Management => Ok(sandbox),
+        // Contract: "For any other port, the proxy only forwards requests if that port is listed
+        // in exposed_ports."
+        Port::User(port) if sandbox.exposed_ports.contains(&port.get()) => Ok(sandbox),
+        Port::User(_) => Err(Denial::PortNotExposed),
+    }
+}

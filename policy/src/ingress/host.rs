@@ -1,0 +1,98 @@
+//! Step 1: the authority of a request, parsed once into what it names.
+//!
+//! One total grammar; whatever it does not cover is refused, never guessed:
+//!
+//! ```text
+//! authority = host [ "." ] [ ":" port ]        the port of the authority is ignored
+//! host      = domain                           the lifecycle API
+//!           | "api." domain                    the lifecycle API (as are the configured API hosts)
+//!           | [ digits "-" ] sandbox "." domain
+//! sandbox   = id | name
+//! id        = 21 of [a-z0-9]
+//! name      = [a-z] [a-z0-9-]*                 not ending in "-", at most 63 characters
+//! ```
+//!
+//! Ids hold no `-` and names start with a letter, so a label splits in one way only: when all that
+//! stands before its first `-` is digits, those are a port.
+
+use crate::dns_label::LABEL_MAX;
+use crate::ids::SandboxRef;
+
+use super::authority::{is_digits, normalize};
+use super::domain::Domain;
+use super::port::Port;
+
+/// What an authority names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Host {
+    /// A configured domain itself.
+    Bare,
+    /// `api.` under a configured domain.
+    Api,
+    /// A port of a sandbox.
+    Sandbox(SandboxRef, Port),
+}
+
+/// Why an authority names nothing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidHost {
+    /// Empty, not ASCII, or no `host[:port]`.
+    #[error("the Host header is not a host name with an optional port")]
+    Malformed,
+    /// Under none of the configured domains, or more than one label below one.
+    #[error(
+        "the host is not `<port>-<sandbox>.<domain>` or `<sandbox>.<domain>` for a domain that is served here"
+    )]
+    OtherDomain,
+    /// The part before `-` is digits, but not a port.
+    #[error("the host's port must be 1 to 65535, without leading zeros")]
+    Port,
+    /// Neither an id nor a name.
+    #[error(
+        "the host's sandbox must be a 21-character id or a name of a-z, 0-9 and `-` that starts with a letter and does not end in `-`"
+    )]
+    Sandbox,
+}
+
+impl Host {
+    /// Parses the authority of a request against the configured domains.
+    ///
+    /// # Errors
+    /// [`InvalidHost`] for everything outside the grammar of this module.
+    pub fn parse(authority: &[u8], domains: &[Domain]) -> Result<Self, InvalidHost> {
+        let host = normalize(authority).ok_or(InvalidHost::Malformed)?;
+        if domains.iter().any(|domain| domain.as_str() == host) {
+            return Ok(Self::Bare);
+        }
+        let label = domains
+            .iter()
+            .find_map(|domain| domain.label_below(&host))
+            .filter(|label| !label.contains('.'))
+            .ok_or(InvalidHost::OtherDomain)?;
+        if label == "api" {
+            return Ok(Self::Api);
+        }
+        if label.len() > LABEL_MAX {
+            return Err(InvalidHost::Sandbox);
+        }
+        match label.split_once('-') {
+            Some((digits, sandbox)) if is_digits(digits) => {
+                let port = parse_port(digits).ok_or(InvalidHost::Port)?;
+                let sandbox = SandboxRef::parse(sandbox).ok_or(InvalidHost::Sandbox)?;
+                Ok(Self::Sandbox(sandbox, port))
+            }
+            _ => {
+                let sandbox = SandboxRef::parse(label).ok_or(InvalidHost::Sandbox)?;
+                Ok(Self::Sandbox(sandbox, Port::Management))
+            }
+        }
+    }
+}
+
+/// "Port: 1–65535, digits only, no leading zero, parsed once to u16".
+fn parse_port(digits: &str) -> Option<Port> {
+    if digits.starts_with('0') {
+        return None;
+    }
+    digits.parse().ok().and_then(Port::new)
+}

@@ -1,0 +1,178 @@
+//! Step 6: what must not cross the gateway, in either direction.
+//!
+//! A sandbox never receives a platform secret that can be recognized, nor anything that looks as
+//! if the platform had said it. Its response can't plant the platform's cookies or steer the proxies in
+//! front of the edge. Trailers carry nothing that belongs into headers.
+
+pub(crate) mod names;
+
+use std::collections::BTreeSet;
+
+use super::Caller;
+use super::authority::normalize;
+use super::config::IngressConfig;
+use super::cookie::{settable, without_secrets};
+use super::credential::{Credential, Place, bearer_token};
+use super::head::Head;
+use super::project_context::{ORGANIZATION_HEADER, PROJECT_HEADER};
+
+use self::names::{
+    CLAIMS, INTERNAL, INTERNAL_TO_API, NOT_IN_TRAILERS, Name, SET_BY_ENVOY, STEERING,
+};
+
+/// A change to a header map.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum HeaderChange {
+    /// Remove every value of this name, which is as it came.
+    Remove(String),
+    /// Replace every value of this name.
+    Set(String, Vec<u8>),
+    /// Add one more value.
+    Add(String, Vec<u8>),
+}
+
+/// A bare platform secret in a header or cookie that is none of the usual ones is at least this
+/// long; words that only start like one (the locale `tl_PH`) are shorter.
+const BARE_SECRET_MIN: usize = 20;
+
+/// What to change in a request before a sandbox gets it.
+///
+/// `used` is the credential that the decision rested on and `caller` whom it stands for: both
+/// `None` on a public port.
+#[must_use]
+pub fn clean_request(
+    head: Head<'_>,
+    config: &IngressConfig,
+    used: Option<&Credential>,
+    caller: Option<&Caller>,
+) -> Vec<HeaderChange> {
+    let mut changes = removals(head, |name, value| {
+        INTERNAL.have(name)
+            || (CLAIMS.have(name) && !SET_BY_ENVOY.contains(&name.as_it_came()))
+            || is_secret(name, value, config, used)
+    });
+    if let Some(rest) = without_secrets(head, |value| is_bare_secret(value, config, used)) {
+        changes.push(HeaderChange::Remove("cookie".into()));
+        if !rest.is_empty() {
+            changes.push(HeaderChange::Add("cookie".into(), rest));
+        }
+    }
+    // A proxy in the sandbox drops what `Connection` names, which must not be what was just verified.
+    if head.first("upgrade").is_some() {
+        changes.extend(reduce_connection(head));
+    }
+    if let Some(caller) = caller {
+        let mut set = |name: &str, value: &str| {
+            changes.push(HeaderChange::Set(name.into(), value.as_bytes().to_vec()));
+        };
+        set(ORGANIZATION_HEADER, &caller.organization_id);
+        set(PROJECT_HEADER, &caller.project_id);
+    }
+    changes
+}
+
+/// Reduces the `Connection` of an upgrade to the upgrade itself, where it names more. The next proxy removes the
+/// fields that `Connection` names. Envoy removes the header from all other requests and responses.
+pub(crate) fn reduce_connection(head: Head<'_>) -> Option<HeaderChange> {
+    let names_more = |value: &[u8]| {
+        let items = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+        items.filter(|item| !item.is_empty()).any(|item| !item.eq_ignore_ascii_case(b"upgrade"))
+    };
+    let set = || HeaderChange::Set("connection".into(), b"Upgrade".to_vec());
+    head.all("connection").any(names_more).then(set)
+}
+
+/// What to change in the trailers of a request: nothing in there was verified, and nothing in there
+/// may replace what was.
+#[must_use]
+pub fn clean_request_trailers(
+    trailers: Head<'_>,
+    config: &IngressConfig,
+    used: Option<&Credential>,
+) -> Vec<HeaderChange> {
+    removals(trailers, |name, value| {
+        INTERNAL.have(name)
+            || CLAIMS.have(name)
+            || NOT_IN_TRAILERS.have(name)
+            || is_secret(name, value, config, used)
+    })
+}
+
+/// What to change in the trailers of a response.
+#[must_use]
+pub fn clean_response_trailers(trailers: Head<'_>) -> Vec<HeaderChange> {
+    removals(trailers, |name, _| {
+        STEERING.have(name) || CLAIMS.have(name) || NOT_IN_TRAILERS.have(name)
+    })
+}
+
+/// Removes every field that is forbidden.
+fn removals(head: Head<'_>, forbidden: impl Fn(&Name<'_>, &[u8]) -> bool) -> Vec<HeaderChange> {
+    let fields = head.fields().filter(|(name, value)| forbidden(&Name::new(name), value));
+    // Each name once, however many fields have it. A sandbox chooses how many names there are.
+    let names: BTreeSet<&str> = fields.map(|(name, _)| name).collect();
+    names.into_iter().map(|name| HeaderChange::Remove(name.to_owned())).collect()
+}
+
+fn is_secret(
+    name: &Name<'_>,
+    value: &[u8],
+    config: &IngressConfig,
+    used: Option<&Credential>,
+) -> bool {
+    let in_bearer =
+        |used: &Credential| matches!(used.place(), Place::PlatformBearer | Place::OtherBearer);
+    let token = bearer_token(value).unwrap_or(value).trim_ascii();
+    // Judged one by one: the name of the first may start like a secret.
+    if name.is("cookie") {
+        return false;
+    }
+    let is_authorization = name.is("authorization");
+    if is_authorization && used.is_some_and(in_bearer) {
+        return true;
+    }
+    if is_authorization || name.is("proxy-authorization") {
+        // Joined or wrapped in another scheme, it is a secret all the same.
+        return value
+            .split(|b| matches!(b, b' ' | b'\t' | b',' | b'=' | b':' | b';' | b'"' | b'\''))
+            .chain([token])
+            .any(|word| is_used(word, used) || config.is_platform_secret(word));
+    }
+    is_bare_secret(token, config, used)
+}
+
+/// Whether a value is a secret as a whole, with or without quotes or `Bearer`.
+fn is_bare_secret(value: &[u8], config: &IngressConfig, used: Option<&Credential>) -> bool {
+    let value = value.strip_prefix(b"\"").unwrap_or(value);
+    let value = value.strip_suffix(b"\"").unwrap_or(value);
+    let value = bearer_token(value).unwrap_or(value).trim_ascii();
+    is_used(value, used) || (value.len() >= BARE_SECRET_MIN && config.is_platform_secret(value))
+}
+
+fn is_used(value: &[u8], used: Option<&Credential>) -> bool {
+    used.is_some_and(|used| value == used.secret().expose().as_bytes())
+}
+
+/// What to change in a request to the lifecycle API: it judges credentials and context by itself.
+#[must_use]
+pub fn clean_api_request(head: Head<'_>) -> Vec<HeaderChange> {
+    removals(head, |name, _| INTERNAL_TO_API.have(name))
+}
+
+/// What to change in the headers of a sandbox's response before the client gets it. `authority` is
+/// the request's.
+#[must_use]
+pub fn clean_response(head: Head<'_>, authority: &[u8]) -> Vec<HeaderChange> {
+    let mut changes = removals(head, |name, _| STEERING.have(name));
+    if head.first("set-cookie").is_some() {
+        let host = normalize(authority).unwrap_or_default();
+        let kept: Vec<Vec<u8>> =
+            head.all("set-cookie").filter_map(|cookie| settable(cookie, &host)).collect();
+        if !head.all("set-cookie").eq(kept.iter().map(Vec::as_slice)) {
+            let name = || "set-cookie".to_owned();
+            changes.push(HeaderChange::Remove(name()));
+            changes.extend(kept.into_iter().map(|cookie| HeaderChange::Add(name(), cookie)));
+        }
+    }
+    changes
+}

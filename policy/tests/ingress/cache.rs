@@ -1,0 +1,263 @@
+//! The cache: how long an answer is believed, which one makes room, and who may ask again.
+
+use sandgate_policy::ingress::cache::{Cache, Lifetimes};
+use sandgate_policy::ingress::config::Limits;
+use test_case::test_case;
+
+const LIVES: Lifetimes =
+    Lifetimes { positive: 30_000, negative: 2_000, no_feed: 5_000, stale: 300_000 };
+
+fn cache(capacity: usize) -> Cache<String, u32> {
+    Cache::new(capacity, LIVES)
+}
+
+/// `fresh` for a request that came just now: only the lifetimes count.
+const NOW_CAME: u64 = u64::MAX;
+
+fn key(text: &str) -> String {
+    text.to_owned()
+}
+
+#[test]
+fn lifetimes_are_those_of_the_design() {
+    let sandboxes = Lifetimes::of_sandboxes(&Limits::default());
+    let expected = (30_000, 2_000, 5_000, 300_000);
+    let all = |l: Lifetimes| (l.positive, l.negative, l.no_feed, l.stale);
+    assert_eq!(all(sandboxes), expected);
+    let credentials = Lifetimes::of_credentials(&Limits::default());
+    assert_eq!(all(credentials), (30_000, 2_000, 5_000, 60_000));
+}
+
+#[test_case(Some(1), 29_999, true => true; "what exists, for 30 seconds")]
+#[test_case(Some(1), 30_000, true => false; "what exists, no longer")]
+#[test_case(Some(1), 4_999, false => true; "what exists without the change feed, for 5 seconds")]
+#[test_case(Some(1), 5_000, false => false; "what exists without the change feed, no longer")]
+#[test_case(None, 1_999, true => true; "what does not exist, for 2 seconds")]
+#[test_case(None, 2_000, true => false; "what does not exist, no longer")]
+#[test_case(None, 2_000, false => false; "what does not exist without the change feed, no longer either")]
+fn an_answer_is_fresh(value: Option<u32>, age: u64, feed_works: bool) -> bool {
+    let mut cache = cache(4);
+    cache.insert(key("a"), value, 1_000);
+    let fresh = cache.fresh(&key("a"), 1_000 + age, feed_works.then_some(0), NOW_CAME);
+    fresh.inspect(|entry| assert_eq!(entry.value().copied(), value)).is_some()
+}
+
+#[test_case(Some(1), 299_999 => Some(1); "what exists, for five minutes")]
+#[test_case(Some(1), 300_000 => None; "what exists, no longer")]
+#[test_case(None, 1 => None; "what does not exist, never")]
+fn an_answer_is_usable_while_the_control_plane_is_down(
+    value: Option<u32>,
+    age: u64,
+) -> Option<u32> {
+    let mut cache = cache(4);
+    cache.insert(key("a"), value, 1_000);
+    cache.stale(&key("a"), 1_000 + age).copied()
+}
+
+#[test]
+fn age_counts_from_the_question() {
+    let mut cache = cache(4);
+    cache.insert(key("a"), Some(1), 500);
+    assert_eq!(
+        cache.fresh(&key("a"), 600, Some(0), NOW_CAME).map(|entry| entry.asked_at()),
+        Some(500)
+    );
+}
+
+#[test_case(Some(1), 999 => false; "asked before the request came, and too old")]
+#[test_case(Some(1), 1_000 => true; "asked when the request came")]
+#[test_case(None, 1_001 => true; "asked after the request came")]
+fn a_request_believes_an_answer_to_a_later_question_however_long_it_took(
+    value: Option<u32>,
+    asked_at: u64,
+) -> bool {
+    let mut cache = cache(4);
+    cache.insert(key("a"), value, asked_at);
+    cache.fresh(&key("a"), 1_000_000, None, 1_000).is_some()
+}
+
+#[test]
+fn an_unknown_key_is_neither_fresh_nor_stale_nor_rechecked() {
+    let mut cache = cache(4);
+    assert!(cache.is_empty());
+    assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_none());
+    assert!(cache.stale(&key("a"), 0).is_none());
+    assert!(!cache.may_recheck(&key("a"), 0, 0));
+}
+
+#[test]
+fn a_clock_that_stands_still_or_starts_late_breaks_nothing() {
+    let mut cache = cache(4);
+    cache.insert(key("a"), Some(1), u64::MAX - 1);
+    assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_some());
+    assert!(cache.stale(&key("a"), u64::MAX).is_some());
+    assert!(cache.may_recheck(&key("a"), u64::MAX, 0));
+}
+
+#[test]
+fn the_least_recently_used_makes_room() {
+    let mut cache = cache(3);
+    for name in ["a", "b", "c"] {
+        cache.insert(key(name), Some(1), 0);
+    }
+    // Looking is using, whether or not the entry is fresh.
+    assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_some());
+    assert!(cache.stale(&key("b"), 999_999).is_none());
+    cache.insert(key("d"), Some(1), 0);
+    assert!(cache.fresh(&key("c"), 0, Some(0), NOW_CAME).is_none());
+    for name in ["a", "b", "d"] {
+        assert!(cache.fresh(&key(name), 0, Some(0), NOW_CAME).is_some(), "{name}");
+    }
+    // Replacing is using too, and pushes nobody out.
+    cache.insert(key("a"), Some(2), 0);
+    assert_eq!(cache.len(), 3);
+    cache.insert(key("e"), Some(1), 0);
+    assert!(cache.fresh(&key("b"), 0, Some(0), NOW_CAME).is_none());
+    assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_some());
+}
+
+#[test]
+fn what_does_not_exist_never_pushes_out_what_exists() {
+    let mut cache = cache(3);
+    cache.insert(key("a"), Some(1), 0);
+    cache.insert(key("b"), Some(1), 0);
+    for number in 0..100_u32 {
+        cache.insert(number.to_string(), None, 0);
+    }
+    assert!(cache.stale(&key("a"), 0).is_some());
+    assert!(cache.stale(&key("b"), 0).is_some());
+    assert_eq!(cache.len(), 3);
+    // What comes to exist does.
+    cache.insert(key("c"), Some(1), 0);
+    assert!(cache.fresh(&key("99"), 0, Some(0), NOW_CAME).is_none());
+    // And where all of it exists, a name that does not is not kept in its place for long.
+    cache.insert(key("x"), None, 0);
+    assert_eq!(cache.len(), 3);
+}
+
+#[test_case(0 => 1; "a capacity of nothing holds one")]
+#[test_case(1 => 1; "one")]
+#[test_case(100 => 100; "a hundred")]
+fn a_flood_of_keys_stays_within_the_capacity(capacity: usize) -> usize {
+    let mut cache = cache(capacity);
+    for number in 0..5_000_u32 {
+        let value = (number % 2 == 0).then_some(number);
+        cache.insert(number.to_string(), value, number.into());
+        assert!(cache.len() <= capacity.max(1));
+        if number % 3 == 0 {
+            cache.fresh(&(number / 2).to_string(), number.into(), Some(0), NOW_CAME);
+        }
+        if number % 7 == 0 {
+            cache.remove(&(number / 3).to_string());
+        }
+    }
+    for number in 5_000..5_200_u32 {
+        cache.insert(number.to_string(), None, number.into());
+    }
+    cache.len()
+}
+
+#[test]
+fn a_new_answer_replaces_the_old_one() {
+    let mut cache = cache(4);
+    cache.insert(key("a"), None, 0);
+    cache.insert(key("a"), Some(2), 1_000);
+    assert_eq!(
+        cache.fresh(&key("a"), 30_999, Some(0), NOW_CAME).and_then(|e| e.value().copied()),
+        Some(2)
+    );
+    cache.insert(key("a"), None, 2_000);
+    assert_eq!(cache.stale(&key("a"), 2_000), None, "what is gone is not believed again");
+}
+
+#[test_case(999, true; "an answer from before the request")]
+#[test_case(1_000, true; "an answer to a question of the same millisecond")]
+#[test_case(1_001, false; "an answer to a later question is as good as a new one")]
+fn a_denial_asks_again_only_for_an_older_answer(asked_at: u64, may: bool) {
+    let mut cache = cache(4);
+    cache.insert(key("a"), None, asked_at);
+    assert_eq!(cache.may_recheck(&key("a"), 1_000, 1_010), may);
+}
+
+/// Of so many denials at one time, the number that may ask again.
+fn rechecks(cache: &mut Cache<String, u32>, now: u64) -> usize {
+    (0..100).filter(|_| cache.may_recheck(&key("a"), u64::MAX, now)).count()
+}
+
+#[test]
+fn second_questions_about_one_entry_are_limited() {
+    let mut cache = cache(4);
+    cache.insert(key("a"), None, 0);
+    assert_eq!(rechecks(&mut cache, 10), 4, "four at once");
+    assert_eq!(rechecks(&mut cache, 499), 0, "none before half a second");
+    assert_eq!(rechecks(&mut cache, 510), 1, "one after half a second");
+    assert_eq!(rechecks(&mut cache, 1_009), 0);
+    assert_eq!(rechecks(&mut cache, 1_510), 2, "two after a second");
+    cache.insert(key("a"), None, 1_000_000);
+    assert_eq!(rechecks(&mut cache, 1_000_001), 4, "never more than four");
+}
+
+#[test_case(None; "what does not exist")]
+#[test_case(Some(1); "what exists")]
+fn a_denial_never_rests_on_an_answer_of_two_seconds_ago(value: Option<u32>) {
+    let mut cache = cache(4);
+    cache.insert(key("a"), value, 0);
+    assert_eq!(rechecks(&mut cache, 1_999), 4);
+    assert_eq!(rechecks(&mut cache, 2_000), 100, "as if nothing were known");
+}
+
+#[test]
+fn a_new_answer_does_not_reset_the_limit() {
+    let mut cache = cache(4);
+    cache.insert(key("a"), None, 0);
+    assert_eq!(rechecks(&mut cache, 10), 4);
+    cache.insert(key("a"), None, 11);
+    assert_eq!(rechecks(&mut cache, 12), 0);
+}
+
+#[test]
+fn what_changed_is_forgotten() {
+    let mut cache = cache(8);
+    for (name, value) in [("a", Some(1)), ("b", Some(2)), ("c", Some(2)), ("d", None)] {
+        cache.insert(key(name), value, 0);
+    }
+    assert!(cache.remove(&key("a")).is_some());
+    assert!(cache.remove(&key("a")).is_none());
+    assert!(cache.stale(&key("a"), 0).is_none(), "also while the control plane is down");
+    cache.remove_where(|value| *value == 2);
+    assert_eq!(cache.len(), 1, "what does not exist has no value to go by");
+    assert!(cache.fresh(&key("d"), 0, Some(0), NOW_CAME).is_some());
+    cache.clear();
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn forgotten_entries_leave_their_room() {
+    let mut cache = cache(3);
+    for name in ["a", "b", "c"] {
+        cache.insert(key(name), Some(1), 0);
+    }
+    cache.remove(&key("c"));
+    cache.remove_where(|_| true);
+    for name in ["d", "e", "f"] {
+        cache.insert(key(name), Some(1), 0);
+    }
+    assert!(
+        ["d", "e", "f"].iter().all(|name| cache.fresh(&key(name), 0, Some(0), NOW_CAME).is_some())
+    );
+    cache.clear();
+    for name in ["g", "h", "i", "j"] {
+        cache.insert(key(name), Some(1), 0);
+    }
+    assert_eq!(cache.len(), 3);
+    assert!(cache.fresh(&key("g"), 0, Some(0), NOW_CAME).is_none());
+}
+
+#[test_case(Some(1_000) => true; "asked when the feed began")]
+#[test_case(Some(1_001) => false; "asked before the feed began")]
+#[test_case(None => false; "asked while the feed does not work")]
+fn an_answer_lives_long_only_if_the_feed_covers_it(covered_since: Option<u64>) -> bool {
+    let mut cache = cache(4);
+    cache.insert(key("a"), Some(1), 1_000);
+    cache.fresh(&key("a"), 10_000, covered_since, NOW_CAME).is_some()
+}

@@ -1,0 +1,274 @@
+//! What holds for any input: bytes from the network, heads made of dangerous pieces, any facts.
+
+mod cache_model;
+mod clean;
+mod generators;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use sandgate_policy::gateway_api::SandboxState;
+use sandgate_policy::ids::SandboxRef;
+use sandgate_policy::ingress::budget::InFlight;
+use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::credential::Credential;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::domain::Domain;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::host::Host;
+use sandgate_policy::ingress::hygiene::{clean_api_request, clean_request, clean_response};
+use sandgate_policy::ingress::port::Port;
+use sandgate_policy::ingress::project_context::ProjectContext;
+use sandgate_policy::ingress::{Decision, Known, Request, decide};
+
+use self::generators::{hosts, requests, set_cookies, worlds};
+use crate::ingress::hygiene_table::apply;
+use crate::ingress::oracle;
+use crate::ingress::support::{ID, Req, World, config, outcome};
+
+/// Bounded, so that all of them take seconds. A case that failed once becomes a row of a table.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn domains() -> Vec<Domain> {
+    config().domains().to_vec()
+}
+
+/// The one spelling of a sandbox's host.
+fn canonical(sandbox: &SandboxRef, port: Port) -> String {
+    match port {
+        Port::Management => format!("{}.local", sandbox.as_str()),
+        Port::User(port) => format!("{}-{}.local", port.get(), sandbox.as_str()),
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(4_000))]
+
+    #[test]
+    fn an_accepted_host_has_the_one_meaning_of_the_grammar(host in hosts()) {
+        let parsed = Host::parse(&host, &domains());
+        let expected = oracle::target(&host);
+        match parsed {
+            Ok(Host::Sandbox(sandbox, port)) => {
+                prop_assert_eq!(expected, Some((sandbox.as_str().to_owned(), port.get())));
+            }
+            Ok(Host::Bare | Host::Api) | Err(_) => prop_assert_eq!(expected, None),
+        }
+    }
+
+    #[test]
+    fn the_canonical_form_of_an_accepted_host_means_the_same(host in hosts()) {
+        if let Ok(Host::Sandbox(sandbox, port)) = Host::parse(&host, &domains()) {
+            let again = Host::parse(canonical(&sandbox, port).as_bytes(), &domains());
+            prop_assert_eq!(again, Ok(Host::Sandbox(sandbox, port)));
+        }
+    }
+
+    #[test]
+    fn every_sandbox_and_port_has_a_host_that_names_it(
+        sandbox in "[a-z0-9]{21}|[a-z]([a-z0-9-]{0,55}[a-z0-9])?",
+        number in 1_u16..,
+    ) {
+        let sandbox = SandboxRef::parse(&sandbox).expect("an id or a name");
+        let port = Port::new(number).expect("not 0");
+        let host = canonical(&sandbox, port);
+        for spelling in [host.clone(), host.to_uppercase(), format!("{host}.:443")] {
+            let parsed = Host::parse(spelling.as_bytes(), &domains());
+            prop_assert_eq!(parsed, Ok(Host::Sandbox(sandbox.clone(), port)));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_a_parser_panic(bytes in vec(any::<u8>(), 0..200)) {
+        let _ = Host::parse(&bytes, &domains());
+        let _ = IngressConfig::from_json(&bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        let _ = Domain::parse(&text).map(|domain| domain.covers(&text));
+        let _ = SandboxRef::parse(&text);
+        let names = ["authorization", "cookie", "content-type", "accept", "origin", ":path"];
+        let mut request = Req::new("CONNECT", "my-env.local").and(":protocol", "websocket");
+        for name in names {
+            request = request.and(name, &bytes);
+        }
+        let head = request.head();
+        let _ = (head.is_grpc(), head.is_navigation(), head.is_websocket(), head.is_upgrade());
+        let _ = Credential::extract(head, &config());
+        let _ = ProjectContext::extract(head);
+        let _ = Request::parse(head, &config());
+        let set_cookie = [("set-cookie".to_owned(), bytes.clone())];
+        let _ = clean_response(Head::new(&set_cookie), &bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(20_000))]
+
+    #[test]
+    fn a_permit_has_a_rule_behind_it(request in requests(), world in worlds()) {
+        let config = config();
+        let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
+            return Ok(());
+        };
+        let decision = decide(&parsed, &world.facts(), &config);
+        if let Decision::Permit(permit) = decision {
+            let upstream = permit.upstream();
+            prop_assert!(oracle::may_pass(&request, &world, upstream.port()), "{permit:?}");
+            let inside = match upstream.ip() {
+                IpAddr::V4(ip) => ip.octets().starts_with(&[10, 1]),
+                IpAddr::V6(ip) => ip.segments().starts_with(&[0xfd00, 1]),
+            };
+            prop_assert!(inside, "{upstream} is no sandbox's address");
+            prop_assert!(permit.caller().is_some() || upstream.port() != 9501, "9501 is never public");
+            prop_assert_eq!(permit.sandbox_id(), ID);
+        } else if let Decision::Resume(permit) = decision {
+            // Whoever may resume may pass, once the sandbox runs.
+            let mut running = world;
+            if let Known::Is(sandbox) = &mut running.sandbox {
+                prop_assert!(sandbox.name.is_some() && sandbox.auto_resume);
+                sandbox.state = SandboxState::Running;
+            }
+            running.in_flight = InFlight::default();
+            let port = parsed.port().get();
+            prop_assert!(oracle::may_pass(&request, &running, port), "{permit:?}");
+            prop_assert!(!permit.is_public() || port != 9501);
+        } else if let Decision::MakeRoom(place) = decision {
+            // Whoever may make room may pass, once there is some; and only where nobody is asked.
+            let free = World { in_flight: InFlight::default(), caller: Known::IsNot, ..world };
+            let port = parsed.port().get();
+            prop_assert!(oracle::may_pass(&request, &free, port));
+            let permit = place.in_place_of_another();
+            prop_assert_eq!(permit.caller(), None);
+            let decision = decide(&parsed, &free.facts(), &config);
+            prop_assert_eq!(decision, Decision::Permit(permit));
+        }
+    }
+
+    #[test]
+    fn without_a_credential_all_that_is_not_public_looks_the_same(
+        host in select(vec!["8080-my-env.local", "my-env.local", "9501-my-env.local", "4000-my-env.local"]),
+        world in worlds(),
+    ) {
+        let mut world = world;
+        match &mut world.sandbox {
+            Known::Is(sandbox) => sandbox.allow_unauthenticated_access = false,
+            // A user port might be public then, and gets 503.
+            Known::CannotAsk => world.sandbox = Known::IsNot,
+            Known::IsNot => {}
+        }
+        let answer = outcome(&Req::get(host), &world);
+        prop_assert_eq!(answer, "401 UNAUTHENTICATED");
+    }
+
+    #[test]
+    fn what_is_not_asked_for_does_not_matter(request in requests(), world in worlds(), other in worlds()) {
+        let config = config();
+        let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
+            return Ok(());
+        };
+        let mut changed = world.clone();
+        if !parsed.needs_sandbox() {
+            changed.sandbox = other.sandbox;
+        }
+        if !parsed.needs_caller(Some(&changed.sandbox)) {
+            changed.caller = other.caller;
+        }
+        prop_assert!(parsed.needs_sandbox() || !parsed.needs_caller(Some(&world.sandbox)));
+        prop_assert_eq!(
+            decide(&parsed, &world.facts(), &config),
+            decide(&parsed, &changed.facts(), &config)
+        );
+    }
+
+    #[test]
+    fn a_clean_request_holds_nothing_of_the_platforms(request in requests(), world in worlds()) {
+        let config = config();
+        let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
+            return Ok(());
+        };
+        let decision = decide(&parsed, &world.facts(), &config);
+        let caller = match &decision {
+            Decision::Permit(permit) => permit.caller(),
+            _ => None,
+        };
+        let used = parsed.credential().filter(|_| caller.is_some());
+        let changes = clean_request(request.head(), &config, used, caller);
+        let received = apply(request.headers(), &changes);
+        let secret = used.map(|credential| credential.secret().expose());
+        prop_assert_eq!(oracle::leaks(&received, secret), Vec::<String>::new());
+        let context: Vec<_> =
+            received.iter().filter(|(name, _)| name.starts_with("x-forwarded-")).collect();
+        match caller {
+            None => prop_assert!(context.is_empty(), "{context:?}"),
+            Some(caller) => {
+                let verified = [&caller.organization_id, &caller.project_id];
+                prop_assert!(context.iter().map(|(_, v)| v).eq(verified.iter().map(|v| v.as_bytes())));
+            }
+        }
+        // What was cleaned needs no more cleaning.
+        let again = clean_request(Head::new(&received), &config, used, caller);
+        prop_assert_eq!(apply(&received, &again), received.clone());
+        let pseudo = |headers: &[(String, Vec<u8>)]| -> Vec<(String, Vec<u8>)> {
+            headers.iter().filter(|(name, _)| name.starts_with(':')).cloned().collect()
+        };
+        prop_assert_eq!(pseudo(&received), pseudo(request.headers()));
+    }
+
+    #[test]
+    fn a_clean_api_request_holds_nothing_internal(request in requests()) {
+        let received = apply(request.headers(), &clean_api_request(request.head()));
+        for (name, _) in &received {
+            let plain = oracle::as_cgi_reads(name);
+            prop_assert!(!plain.starts_with("x-sandgate-") && !plain.starts_with("x-envoy-"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_clean_answer_sets_only_cookies_of_its_host(
+        cookies in vec(set_cookies(), 0..4),
+        host in select(vec!["8080-my-env.local", "local", "sandbox.example.com"]),
+    ) {
+        let headers: Vec<(String, Vec<u8>)> =
+            cookies.into_iter().map(|cookie| ("set-cookie".to_owned(), cookie.into_bytes())).collect();
+        let received = apply(&headers, &clean_response(Head::new(&headers), host.as_bytes()));
+        for (_, cookie) in &received {
+            let cookie = String::from_utf8_lossy(cookie).to_lowercase();
+            let name = cookie.split(['=', ';']).next().unwrap_or_default().trim().to_owned();
+            prop_assert!(!["", "tl-session", "tl.session_token"].contains(&name.as_str()), "{cookie}");
+            let mut attributes = cookie.split(';').skip(1).filter_map(|a| a.split('=').next());
+            prop_assert!(!attributes.any(|name| name.trim() == "domain"), "{cookie}");
+        }
+    }
+}
+
+/// The properties above say little if what they are tried on is always refused.
+#[test]
+fn the_requests_of_these_properties_come_to_every_end() {
+    let mut runner = TestRunner::deterministic();
+    let mut ends = BTreeSet::new();
+    for _ in 0..20_000 {
+        let tree = (requests(), worlds()).new_tree(&mut runner).expect("a request and a world");
+        let (request, world) = tree.current();
+        let end = outcome(&request, &world);
+        // Without the upstream.
+        let (verb, rest) = end.split_once(' ').expect("two words");
+        let short = format!("{verb} {}", rest.rsplit(' ').next().unwrap_or_default());
+        ends.insert(if verb == "permit" { short } else { end });
+    }
+    // One is about a response, and no request comes to it.
+    let codes = Denial::CODES.iter().filter(|code| **code != "UPSTREAM_INVALID").count();
+    let refusals = ends.iter().filter(|end| end.starts_with(['4', '5'])).count();
+    assert_eq!(refusals, codes, "{ends:?}");
+    for end in ["permit nobody", "permit key_1", "resume for nobody", "resume for the caller"] {
+        assert!(ends.contains(end), "{end}: {ends:?}");
+    }
+    for start in ["preflight", "make room"] {
+        assert!(ends.iter().any(|end| end.starts_with(start)), "{start}: {ends:?}");
+    }
+}

@@ -1,0 +1,110 @@
+//! The cache against a model of it that keeps a list.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use sandgate_policy::ingress::cache::{Cache, Lifetimes};
+use sandgate_policy::ingress::config::Limits;
+
+use super::cases;
+
+/// One step of what a filter does with a cache.
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(u8, Option<u8>),
+    Fresh(u8, Option<u64>),
+    Stale(u8),
+    Recheck(u8),
+    Remove(u8),
+    RemoveWhere(u8),
+    Clear,
+    Pass(u64),
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let key = 0_u8..12;
+    prop_oneof![
+        6 => (key.clone(), option::of(0_u8..4)).prop_map(|(key, value)| Step::Insert(key, value)),
+        6 => (key.clone(), option::of(0_u64..200_000))
+            .prop_map(|(key, covered_since)| Step::Fresh(key, covered_since)),
+        2 => key.clone().prop_map(Step::Stale),
+        2 => key.clone().prop_map(Step::Recheck),
+        1 => key.prop_map(Step::Remove),
+        1 => (0_u8..4).prop_map(Step::RemoveWhere),
+        1 => Just(Step::Clear),
+        4 => (0_u64..40_000).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    #![proptest_config(cases(1_000))]
+
+    /// The model keeps a list, the most recently used last; what does not exist goes first.
+    #[test]
+    fn a_cache_behaves_like_a_list_by_use(
+        capacity in 1_usize..6,
+        steps in vec(steps(), 0..80),
+    ) {
+        let mut cache = Cache::new(capacity, Lifetimes::of_credentials(&Limits::default()));
+        let mut model: Vec<(u8, Option<u8>, u64)> = Vec::new();
+        let mut now = 0_u64;
+        let touch = |model: &mut Vec<(u8, Option<u8>, u64)>, key: u8| {
+            let at = model.iter().position(|(k, ..)| *k == key)?;
+            let entry = model.remove(at);
+            model.push(entry);
+            Some(entry)
+        };
+        for step in steps {
+            match step {
+                Step::Insert(key, value) => {
+                    cache.insert(key, value, now);
+                    model.retain(|(k, ..)| *k != key);
+                    if model.len() == capacity {
+                        let missing = model.iter().position(|(_, value, _)| value.is_none());
+                        model.remove(missing.unwrap_or(0));
+                    }
+                    model.push((key, value, now));
+                }
+                Step::Fresh(key, covered_since) => {
+                    let fresh = cache.fresh(&key, now, covered_since, u64::MAX);
+                    let expected = touch(&mut model, key).filter(|(_, value, asked_at)| {
+                        let covered = covered_since.is_some_and(|since| since <= *asked_at);
+                        let life = match (value, covered) {
+                            (Some(_), true) => 30_000,
+                            (Some(_), false) => 5_000,
+                            (None, _) => 2_000,
+                        };
+                        now - asked_at < life
+                    });
+                    prop_assert_eq!(
+                        fresh.map(|entry| entry.value().copied()),
+                        expected.map(|(_, value, _)| value)
+                    );
+                }
+                Step::Stale(key) => {
+                    let expected = touch(&mut model, key).filter(|(.., at)| now - at < 60_000);
+                    prop_assert_eq!(cache.stale(&key, now).copied(), expected.and_then(|(_, v, _)| v));
+                }
+                Step::Recheck(key) => {
+                    let known = model.iter().any(|(k, ..)| *k == key);
+                    prop_assert!(!cache.may_recheck(&key, now, now) || known);
+                }
+                Step::Remove(key) => {
+                    let known = model.iter().any(|(k, ..)| *k == key);
+                    prop_assert_eq!(cache.remove(&key).is_some(), known);
+                    model.retain(|(k, ..)| *k != key);
+                }
+                Step::RemoveWhere(unwanted) => {
+                    cache.remove_where(|value| *value == unwanted);
+                    model.retain(|(_, value, _)| *value != Some(unwanted));
+                }
+                Step::Clear => {
+                    cache.clear();
+                    model.clear();
+                }
+                Step::Pass(time) => now += time,
+            }
+            prop_assert_eq!(cache.len(), model.len());
+        }
+    }
+}

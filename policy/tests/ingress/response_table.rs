@@ -1,0 +1,166 @@
+//! Which responses of a sandbox go on, and what a client reads of those that don't.
+
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::hygiene::HeaderChange;
+use sandgate_policy::ingress::recipient::{Recipient, RequestId, Shape};
+use sandgate_policy::ingress::response::{Exchange, ResponseDecision, judge};
+use test_case::test_case;
+
+use crate::ingress::support::{APP, Req, config};
+
+fn get() -> Req {
+    Req::get(APP)
+}
+
+fn upgrade() -> Req {
+    get().and("connection", "upgrade").and("upgrade", "websocket")
+}
+
+/// The status that a client of `request` sees, and why it is another one.
+fn seen(request: &Req, response: &[(&str, &str)]) -> String {
+    let headers: Vec<(String, Vec<u8>)> =
+        response.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    match judge(Head::new(&headers), &Exchange::of(request.head())) {
+        ResponseDecision::Forward(_) => "goes on".into(),
+        ResponseDecision::Refuse(denial) => format!("{} {}", denial.status(), denial.code()),
+    }
+}
+
+#[test_case("200"; "the first final one")]
+#[test_case("204"; "without content")]
+#[test_case("299"; "an unknown success")]
+#[test_case("304"; "not modified")]
+#[test_case("399"; "an unknown redirect")]
+#[test_case("401"; "the app wants a login")]
+#[test_case("418"; "any client error")]
+#[test_case("500"; "a fault of the app")]
+#[test_case("599"; "the last final one")]
+fn a_final_status_goes_on(status: &str) {
+    assert_eq!(seen(&get(), &[(":status", status)]), "goes on");
+}
+
+#[test_case("000"; "zero")]
+#[test_case("099"; "less than a status")]
+#[test_case("100"; "an informational one")]
+#[test_case("101"; "another protocol that nobody asked for")]
+#[test_case("102"; "processing")]
+#[test_case("103"; "early hints")]
+#[test_case("199"; "an unknown informational one")]
+#[test_case("600"; "one more than the last")]
+#[test_case("999"; "the largest number")]
+#[test_case("1000"; "four digits")]
+#[test_case("0200"; "a zero in front")]
+#[test_case("20"; "two digits")]
+#[test_case("2 0"; "a space in between")]
+#[test_case(" 200"; "a space in front")]
+#[test_case("+20"; "a sign")]
+#[test_case("2e2"; "an exponent")]
+#[test_case(""; "nothing")]
+fn any_other_status_is_answered_in_the_sandboxs_place(status: &str) {
+    let response = [(":status", status), ("upgrade", "websocket"), ("connection", "upgrade")];
+    assert_eq!(seen(&get(), &response), "502 UPSTREAM_INVALID");
+}
+
+#[test]
+fn one_status_and_no_more_is_a_status() {
+    assert_eq!(seen(&get(), &[("a", "1")]), "502 UPSTREAM_INVALID");
+    let twice = [(":status", "200"), (":status", "200")];
+    assert_eq!(seen(&get(), &twice), "502 UPSTREAM_INVALID");
+}
+
+#[test_case("101", Some("websocket") => "goes on"; "the app upgraded, which Envoy makes a 200 of over HTTP/2")]
+#[test_case("101", Some("WebSocket") => "goes on"; "in other case")]
+#[test_case("101", Some("h2c") => "502 UPSTREAM_INVALID"; "the app upgraded to something else")]
+#[test_case("101", None => "502 UPSTREAM_INVALID"; "the app does not say to what it upgraded")]
+#[test_case("200", None => "502 UPSTREAM_INVALID"; "the app served a page")]
+#[test_case("204", Some("websocket") => "502 UPSTREAM_INVALID"; "another success")]
+#[test_case("302", None => "goes on"; "a redirect")]
+#[test_case("401", None => "goes on"; "the app wants a login")]
+#[test_case("426", None => "goes on"; "the app wants another upgrade")]
+#[test_case("503", None => "goes on"; "the app is not well")]
+#[test_case("600", None => "502 UPSTREAM_INVALID"; "no status at all")]
+fn only_101_opens_a_socket(status: &str, protocol: Option<&str>) -> String {
+    let mut response = vec![(":status", status)];
+    response.extend(protocol.map(|protocol| ("upgrade", protocol)));
+    let over_http1 = upgrade().and("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    assert_eq!(seen(&over_http1, &response), seen(&upgrade(), &response));
+    seen(&upgrade(), &response)
+}
+
+#[test_case("Upgrade" => None; "the upgrade alone")]
+#[test_case("upgrade, x-frame-options" => Some("Upgrade".into()); "a header that a proxy in front would remove")]
+#[test_case("keep-alive, upgrade" => Some("Upgrade".into()); "what is of one hop")]
+fn the_connection_of_a_101_names_the_upgrade_alone(connection: &str) -> Option<String> {
+    let response = [(":status", "101"), ("upgrade", "websocket"), ("connection", connection)];
+    let response = response.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+    match judge(Head::new(&response), &Exchange::of(upgrade().head())) {
+        ResponseDecision::Forward(changes) => match changes.as_slice() {
+            [] => None,
+            [HeaderChange::Set(name, value)] if name == "connection" => {
+                Some(String::from_utf8_lossy(value).into_owned())
+            }
+            other => panic!("other changes: {other:?}"),
+        },
+        ResponseDecision::Refuse(denial) => panic!("refused: {denial:?}"),
+    }
+}
+
+/// What a denial to the sender of a request carries beside its own headers.
+fn carried(request: &Req) -> Vec<String> {
+    let recipient = Recipient::of(request.head(), &config());
+    recipient.headers().map(|(name, value)| format!("{name}: {value}")).collect()
+}
+
+#[test]
+fn a_page_of_a_trusted_origin_may_read_a_denial() {
+    let expected = [
+        "access-control-allow-origin: https://app.example.com",
+        "access-control-allow-credentials: true",
+        "access-control-expose-headers: retry-after, www-authenticate, x-request-id",
+        "vary: Origin",
+    ];
+    assert_eq!(carried(&get().and("origin", "https://app.example.com")), expected);
+    // In the operator's spelling, not the request's.
+    assert_eq!(carried(&get().and("origin", "HTTPS://APP.example.com")), expected);
+}
+
+#[test_case(get(); "no origin")]
+#[test_case(get().and("origin", "null"); "an opaque one")]
+#[test_case(get().and("origin", ""); "an empty one")]
+#[test_case(get().and("origin", "https://evil.test"); "a foreign one")]
+#[test_case(get().and("origin", "https://app.example.com.evil.test"); "one that starts alike")]
+#[test_case(get().and("origin", "http://app.example.com"); "another scheme")]
+#[test_case(get().and("origin", "https://app.example.com:8443"); "another port")]
+#[test_case(get().and("origin", "https://app.example.com").and("origin", "https://evil.test"); "two")]
+#[test_case(get().and("origin", "https://8080-my-env.sandbox.example.com"); "the sandbox's own, which needs no permission")]
+fn no_other_page_may_read_a_denial(request: Req) {
+    assert_eq!(carried(&request), Vec::<String>::new());
+}
+
+#[test_case("9f2c1a70-5d3e-4b8a-9c61-0e7d4f1b2a33"; "a UUID")]
+#[test_case("Root=1-67891233-abcdef012345678912345678"; "a load balancer's")]
+#[test_case("req_1.2~3:4+5/6@7"; "with marks")]
+fn a_safe_request_id_is_repeated(id: &str) {
+    assert_eq!(carried(&get().and("x-request-id", id)), [format!("x-request-id: {id}")]);
+}
+
+#[test_case("<script>"; "HTML")]
+#[test_case("a\"b"; "a quote")]
+#[test_case("a b"; "a space")]
+#[test_case("a&b"; "an entity")]
+#[test_case("é"; "no ASCII")]
+#[test_case("a,b"; "two joined")]
+#[test_case(""; "nothing")]
+#[test_case(&"a".repeat(129); "too long")]
+fn any_other_request_id_is_not(id: &str) {
+    assert_eq!(carried(&get().and("x-request-id", id)), Vec::<String>::new());
+    assert_eq!(RequestId::parse(id.as_bytes()), None);
+}
+
+#[test_case(get() => Shape::Json; "a program")]
+#[test_case(get().and("accept", "text/html") => Shape::Html; "a browser that navigates")]
+#[test_case(upgrade().and("accept", "text/html") => Shape::Json; "an upgrade")]
+#[test_case(get().and("accept", "text/html").and("content-type", "application/grpc") => Shape::Grpc; "gRPC")]
+fn each_client_reads_what_it_understands(request: Req) -> Shape {
+    Recipient::of(request.head(), &config()).shape()
+}

@@ -1,0 +1,213 @@
+//! What the tables share: a configuration, requests, and the facts of a small world.
+
+use std::net::IpAddr;
+
+use sandgate_policy::gateway_api::{Identity, Sandbox, SandboxState};
+use sandgate_policy::ingress::budget::{Class, InFlight};
+use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::head::{Head, Headers};
+use sandgate_policy::ingress::{Decision, Facts, Known, Request, SandboxRequest, decide};
+
+/// Canonical id of the sandbox that the tables call `my-env`.
+pub(crate) const ID: &str = "a1b2c3d4e5f6g7h8i9j0k";
+/// Host of its port 8080.
+pub(crate) const APP: &str = "8080-my-env.sandbox.example.com";
+/// Host of its management API.
+pub(crate) const MANAGEMENT: &str = "my-env.sandbox.example.com";
+/// Seconds since the epoch at which the tables take place.
+pub(crate) const NOW: u64 = 1_800_000_000;
+
+/// A credential of each kind, in the form in which the platform issues it.
+pub(crate) const KEY: &str = "tl_apiKey_0123456789abcdef";
+pub(crate) const PAT: &str = "tl_pat_0123456789abcdef0123";
+pub(crate) const SESSION: &str = "s0123456789abcdef0123";
+
+/// The configuration of the tables: two domains, one trusted origin, four requests in flight.
+pub(crate) fn config() -> IngressConfig {
+    let json = br#"{
+        "version": 1,
+        "domains": ["sandbox.example.com", "local"],
+        "api_hosts": ["api.example.com"],
+        "control_plane": { "cluster": "control_plane" },
+        "sandbox_cidrs": ["10.1.0.0/16", "fd00:1::/32"],
+        "trusted_origins": ["https://app.example.com"],
+        "limits": { "requests_per_sandbox": 4 }
+    }"#;
+    IngressConfig::from_json(json).expect("the tables' configuration is good")
+}
+
+/// The head of a request, as Envoy shows it to a filter.
+#[derive(Clone, Debug)]
+pub(crate) struct Req(Vec<(String, Vec<u8>)>);
+
+impl Req {
+    pub(crate) fn new(method: &str, authority: &str) -> Self {
+        Self(Vec::new()).and(":method", method).and(":authority", authority).and(":path", "/")
+    }
+
+    pub(crate) fn get(authority: &str) -> Self {
+        Self::new("GET", authority)
+    }
+
+    /// Adds a header; a name that stands already stands twice then.
+    pub(crate) fn and(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.0.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    pub(crate) fn authority(mut self, authority: impl AsRef<[u8]>) -> Self {
+        self.0.retain(|(name, _)| name != ":authority");
+        self.and(":authority", authority)
+    }
+
+    pub(crate) fn path(mut self, path: &str) -> Self {
+        self.0.retain(|(name, _)| name != ":path");
+        self.and(":path", path)
+    }
+
+    /// A bearer credential in `Authorization`.
+    pub(crate) fn bearer(self, secret: &str) -> Self {
+        self.and("authorization", format!("Bearer {secret}"))
+    }
+
+    /// The session cookie, with its context.
+    pub(crate) fn session(self) -> Self {
+        self.and("cookie", format!("tl.session_token={SESSION}")).context()
+    }
+
+    /// The organization and project of `my-env`.
+    pub(crate) fn context(self) -> Self {
+        self.and("x-forwarded-organization-id", "org_1").and("x-forwarded-project-id", "proj_1")
+    }
+
+    pub(crate) fn headers(&self) -> &Headers {
+        &self.0
+    }
+
+    pub(crate) fn head(&self) -> Head<'_> {
+        Head::new(&self.0)
+    }
+}
+
+/// A running sandbox with port 8080 exposed to those who authenticate.
+pub(crate) fn my_env() -> Sandbox {
+    Sandbox {
+        id: ID.into(),
+        name: Some("my-env".into()),
+        organization_id: "org_1".into(),
+        project_id: "proj_1".into(),
+        state: SandboxState::Running,
+        address: Some(IpAddr::from([10, 1, 0, 2])),
+        exposed_ports: vec![3000, 8080],
+        allow_unauthenticated_access: false,
+        auto_resume: true,
+        generation: 7,
+    }
+}
+
+/// Somebody of the organization and project of `my-env`.
+pub(crate) fn member() -> Identity {
+    Identity {
+        principal: "key_1".into(),
+        organization_id: "org_1".into(),
+        project_ids: vec!["proj_0".into(), "proj_1".into()],
+        expires_at: None,
+    }
+}
+
+/// What is known while a request is judged.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) sandbox: Known<Sandbox>,
+    pub(crate) caller: Known<Identity>,
+    pub(crate) now: u64,
+    pub(crate) in_flight: InFlight,
+}
+
+impl World {
+    /// `my-env` runs, and the caller is a member of its project.
+    pub(crate) fn new() -> Self {
+        Self {
+            sandbox: Known::Is(my_env()),
+            caller: Known::Is(member()),
+            now: NOW,
+            in_flight: InFlight::default(),
+        }
+    }
+
+    /// Changes the sandbox.
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Sandbox)) -> Self {
+        let mut sandbox = my_env();
+        change(&mut sandbox);
+        self.sandbox = Known::Is(sandbox);
+        self
+    }
+
+    /// Makes the exposed ports public.
+    pub(crate) fn public(self) -> Self {
+        self.with(|sandbox| sandbox.allow_unauthenticated_access = true)
+    }
+
+    /// Changes the caller.
+    pub(crate) fn by(mut self, change: impl FnOnce(&mut Identity)) -> Self {
+        let mut caller = member();
+        change(&mut caller);
+        self.caller = Known::Is(caller);
+        self
+    }
+
+    pub(crate) fn facts(&self) -> Facts<'_> {
+        let Self { sandbox, caller, now, in_flight } = self;
+        Facts { sandbox, caller, now: *now, in_flight: *in_flight }
+    }
+}
+
+/// So many requests in flight, of each class.
+pub(crate) fn in_flight(management: usize, authenticated: usize, anonymous: usize) -> InFlight {
+    let mut in_flight = InFlight::default();
+    let counts = [
+        (Class::Management, management),
+        (Class::Authenticated, authenticated),
+        (Class::Anonymous, anonymous),
+    ];
+    for (class, count) in counts {
+        (0..count).for_each(|_| in_flight.add(class));
+    }
+    in_flight
+}
+
+/// The request as a question about a sandbox.
+pub(crate) fn parsed(request: &Req) -> Result<Box<SandboxRequest>, String> {
+    match Request::parse(request.head(), &config()) {
+        Ok(Request::Sandbox(parsed)) => Ok(parsed),
+        Ok(Request::Api) => Err("lifecycle API".into()),
+        Err(denial) => Err(refusal(denial)),
+    }
+}
+
+/// What becomes of a request, as text.
+pub(crate) fn outcome(request: &Req, world: &World) -> String {
+    match parsed(request) {
+        Ok(parsed) => describe(&decide(&parsed, &world.facts(), &config())),
+        Err(text) => text,
+    }
+}
+
+pub(crate) fn describe(decision: &Decision) -> String {
+    match decision {
+        Decision::AnswerPreflight { origin } => format!("preflight of {origin} answered"),
+        Decision::Deny(denial) => refusal(*denial),
+        Decision::Permit(permit) => {
+            let caller = permit.caller().map_or("nobody", |caller| &caller.principal);
+            format!("permit {} for {caller}", permit.upstream())
+        }
+        Decision::MakeRoom(place) => format!("make room at {}", place.sandbox_id()),
+        Decision::Resume(permit) if permit.is_public() => "resume for nobody".into(),
+        Decision::Resume(_) => "resume for the caller".into(),
+    }
+}
+
+pub(crate) fn refusal(denial: Denial) -> String {
+    format!("{} {}", denial.status(), denial.code())
+}
