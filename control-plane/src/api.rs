@@ -30,15 +30,12 @@ pub use self::requests::PublicPorts;
 pub use self::urls::{InvalidProxyUrl, PublicUrls};
 use crate::http::{ApiError, Bounds, bounded, with_fallbacks};
 use crate::sandboxes::SandboxService;
-use crate::watchers::Watchers;
 
 /// What the handlers work on.
 #[derive(Clone)]
 pub struct Api {
     /// The sandboxes.
     pub sandboxes: SandboxService,
-    /// Who must have seen a change before it is answered.
-    pub watchers: Watchers,
     /// How sandboxes are reached from outside.
     pub urls: PublicUrls,
     /// Whether network policies hold here.

@@ -9,8 +9,7 @@ use tokio::sync::Semaphore;
 
 use self::turns::Turns;
 pub use self::turns::Writer;
-use crate::feed::Feed;
-use crate::store::{Committed, Result, Store, StoreError};
+use crate::store::{Committed, Result, Revision, Store, StoreError};
 
 /// Queries that run at once for each kind of caller; the others wait.
 const CONCURRENT_READS: usize = 16;
@@ -19,7 +18,7 @@ const CONCURRENT_READS: usize = 16;
 #[derive(Clone)]
 pub struct Db {
     store: Arc<dyn Store>,
-    feed: Feed,
+    on_commit: Arc<dyn Fn(Revision) + Send + Sync>,
     readers: Arc<Semaphore>,
     /// The database runs one write at a time. Writes wait here for their turn, without a thread and without
     /// delaying queries.
@@ -27,18 +26,19 @@ pub struct Db {
 }
 
 impl Db {
-    /// Wraps a store.
-    ///
-    /// # Errors
-    /// The store can't be read.
-    pub fn new(store: Arc<dyn Store>) -> Result<Self> {
-        let feed = Feed::new(store.revision()?);
-        Ok(Self {
+    /// Wraps a store. Each announced change calls `on_commit` with its revision, on the thread that has
+    /// committed it.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        on_commit: impl Fn(Revision) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
             store,
-            feed,
+            on_commit: Arc::new(on_commit),
             readers: Arc::new(Semaphore::new(CONCURRENT_READS)),
             writers: Turns::default(),
-        })
+        }
     }
 
     /// The same store with readers of its own: however many queries wait at this handle, none of
@@ -46,12 +46,6 @@ impl Db {
     #[must_use]
     pub fn with_own_readers(&self) -> Self {
         Self { readers: Arc::new(Semaphore::new(CONCURRENT_READS)), ..self.clone() }
-    }
-
-    /// Where commits are announced.
-    #[must_use]
-    pub fn feed(&self) -> &Feed {
-        &self.feed
     }
 
     /// Identifies the store; a revision of another epoch means nothing.
@@ -77,7 +71,7 @@ impl Db {
     ///
     /// # Errors
     /// Those of `work`, and [`StoreError::Busy`] for owners.
-    pub async fn note<T, F>(&self, writer: Writer<'_>, work: F) -> Result<T>
+    pub async fn write_unannounced<T, F>(&self, writer: Writer<'_>, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
@@ -109,10 +103,10 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<Committed<T>> + Send + 'static,
     {
-        let feed = self.feed.clone();
-        self.note(writer, move |store| {
+        let on_commit = Arc::clone(&self.on_commit);
+        self.write_unannounced(writer, move |store| {
             let committed = work(store)?;
-            feed.publish(committed.revision);
+            on_commit(committed.revision);
             Ok(committed)
         })
         .await
@@ -127,11 +121,11 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<Option<Committed<T>>> + Send + 'static,
     {
-        let feed = self.feed.clone();
-        self.note(writer, move |store| {
+        let on_commit = Arc::clone(&self.on_commit);
+        self.write_unannounced(writer, move |store| {
             let committed = work(store)?;
             if let Some(committed) = &committed {
-                feed.publish(committed.revision);
+                on_commit(committed.revision);
             }
             Ok(committed)
         })

@@ -9,7 +9,6 @@ mod changes;
 mod network_policy;
 pub mod openapi;
 mod reports;
-mod sandbox_changes;
 mod sandboxes;
 mod tokens;
 
@@ -25,21 +24,15 @@ use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
 use tokio::sync::watch;
 
 pub use self::reports::Platform;
-pub use self::sandbox_changes::SandboxChanges;
 pub use self::tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
 use crate::http::{ApiError, Bounds, Places, bounded, with_fallbacks};
 use crate::sandboxes::SandboxService;
-use crate::watchers::Watchers;
 
 /// What the handlers work on.
 #[derive(Clone)]
 pub struct Gateway {
     /// The sandboxes.
     pub sandboxes: SandboxService,
-    /// Who follows the change feed.
-    pub watchers: Watchers,
-    /// Which sidecars wait for their policy; something must run [`SandboxChanges::follow`] for it.
-    pub sandbox_changes: SandboxChanges,
     /// Places for the connections of sidecars, apart from those of the listener.
     pub sidecars: Places,
     /// Who may call.

@@ -1,20 +1,31 @@
-//! Sandgate's control plane: the owners' API, the API that ingress filters and sidecars call, the store
-//! and the runtimes in which sandboxes live.
+//! Sandgate's control plane: the owners' API, the API that ingress filters and sidecars call, the store,
+//! and the runtimes in which sandboxes run.
 //!
 //! ```text
-//! owner ──► api ─────┐
-//!                    ├──► sandboxes ──► runtime (local │ webhook)
-//! filter ─► gateway ─┘      │
-//!                           └──► db ──► store (SQLite)   every write wakes the change feed
+//! owner ───────────► api ─────┐
+//!                             ├──► sandboxes ──► runtime (local │ webhook)
+//! filter, sidecar ─► gateway ─┘        │
+//!                       ▲              ▼
+//!                       └─ changes ◄── db ──► store (SQLite)
 //! ```
 //!
-//! [`api`] and [`gateway`] know HTTP and nothing of SQL; [`sandboxes`] holds the rules of a sandbox's
-//! life; [`store`] is one trait with one contract test suite.
+//! The modules, in the order in which a request meets them:
+//!
+//! 1. [`cli`] parses the command line, and [`serve`] starts the server.
+//! 2. [`http`] accepts connections, bounds requests, and reads bodies.
+//! 3. [`api`] serves owners, and [`gateway`] serves filters, sidecars, and the operator's platform. Neither
+//!    contains SQL.
+//! 4. [`sandboxes`] has the rules of a sandbox's lifecycle.
+//! 5. [`runtime`] starts and stops sandboxes.
+//! 6. [`changes`] announces each committed change, and waits until all gateways have applied it.
+//! 7. [`db`] runs the store's calls on threads that may block; writes wait in a `project_queue`.
+//! 8. [`store`] is the trait of a database, with one contract test suite, and its implementation for SQLite.
+//! 9. [`model`] has the types of what is stored, and [`random`] makes ids and secrets.
 
 pub mod api;
+pub mod changes;
 pub mod cli;
 pub mod db;
-pub mod feed;
 pub mod gateway;
 pub mod http;
 pub mod model;
@@ -24,4 +35,3 @@ pub mod runtime;
 pub mod sandboxes;
 pub mod serve;
 pub mod store;
-pub mod watchers;

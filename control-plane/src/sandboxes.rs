@@ -26,6 +26,7 @@ use self::locks::KeyedLocks;
 pub use self::reports::{Ignored, News, ReportError, Reported};
 use self::resume::Flights;
 pub use self::resume::{ResumeError, ResumePolicy};
+use crate::changes::Changes;
 use crate::db::{Db, Writer};
 use crate::model::{NewSandbox, Sandbox, SandboxId, SandboxPatch, Timestamp};
 use crate::runtime::{Failure, Runtime};
@@ -60,8 +61,8 @@ impl Default for ServiceSettings {
 #[derive(Clone)]
 pub struct SandboxService {
     inner: Arc<Inner>,
-    /// For the queries of those who ask through this handle.
-    db: Db,
+    /// Has the readers of this handle.
+    changes: Changes,
 }
 
 struct Inner {
@@ -111,30 +112,36 @@ pub struct Starting {
 impl SandboxService {
     /// Sandboxes of a store, living in a runtime.
     #[must_use]
-    pub fn new(db: Db, runtime: Arc<dyn Runtime>, settings: ServiceSettings) -> Self {
+    pub fn new(changes: Changes, runtime: Arc<dyn Runtime>, settings: ServiceSettings) -> Self {
         Self {
-            db: db.clone(),
             inner: Arc::new(Inner {
-                db,
+                db: changes.db().clone(),
                 runtime,
                 settings,
                 locks: KeyedLocks::default(),
                 flights: Mutex::new(Flights::default()),
                 rounds: tokio::sync::Mutex::default(),
             }),
+            changes,
         }
     }
 
     /// The same sandboxes, for callers whose queries must not wait for those of others.
     #[must_use]
     pub fn with_own_readers(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), db: self.db.with_own_readers() }
+        Self { inner: Arc::clone(&self.inner), changes: self.changes.with_own_readers() }
     }
 
-    /// The store.
+    /// The database.
     #[must_use]
     pub fn db(&self) -> &Db {
-        &self.db
+        self.changes.db()
+    }
+
+    /// The changes of the database.
+    #[must_use]
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// The sandbox of an id or a name, in whatever project.
@@ -142,7 +149,7 @@ impl SandboxService {
     /// # Errors
     /// The store can't be read.
     pub async fn find(&self, which: SandboxRef) -> Result<Option<Sandbox>> {
-        self.db.read(move |store| store.sandbox(&which)).await
+        self.db().read(move |store| store.sandbox(&which)).await
     }
 
     /// Makes a sandbox and begins to start it.
@@ -251,7 +258,7 @@ impl SandboxService {
         deadline: Instant,
         will_do: impl Fn(SandboxState) -> bool,
     ) -> Result<Option<Sandbox>> {
-        let mut changes = self.db.feed().subscribe();
+        let mut changes = self.changes.subscribe();
         loop {
             changes.mark_unchanged();
             let found = self.find(id.to_ref()).await?;

@@ -15,18 +15,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use self::background::{follow_store, keep_up};
+use self::background::keep_up;
 use self::data_dir::lock;
 pub use self::data_dir::{is_served, open_store};
 pub use self::settings::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings};
 use crate::api::{self, Api, Egress};
-use crate::db::Db;
-use crate::gateway::{self, Gateway, Platform, SandboxChanges, Tokens};
+use crate::changes::Changes;
+use crate::gateway::{self, Gateway, Platform, Tokens};
 use crate::http::{Bounds, Listener, Places};
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
 use crate::sandboxes::SandboxService;
 use crate::store::Sandboxes;
-use crate::watchers::Watchers;
 
 /// Requests of gateways at once: each worker of each Envoy holds a poll and waits for resumes.
 const GATEWAY_IN_FLIGHT: usize = 8_192;
@@ -76,31 +75,26 @@ impl Server {
         let api_listener = api_listener.draining_within(drain);
         let gateway_listener = gateway_listener.draining_within(drain);
 
-        let db = Db::new(Arc::new(store))?;
+        let changes = Changes::new(Arc::new(store))?;
         let (exits, exited) = mpsc::unbounded_channel();
         let platform = platform(&settings.runtime);
         let sidecars = (settings.egress == Egress::Enforced).then(|| tokens.clone());
         let runtime = runtime(settings.runtime, exits, sidecars)?;
-        let sandboxes = SandboxService::new(db.clone(), runtime, settings.sandboxes);
+        let sandboxes = SandboxService::new(changes.clone(), runtime, settings.sandboxes);
         sandboxes.forget_addresses().await?;
 
-        let watchers = Watchers::default();
-        let sandbox_changes = SandboxChanges::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(sandbox_changes.clone().follow(db.with_own_readers()));
+        tasks.spawn(changes.propagate());
         let (stopping, stopped) = watch::channel(false);
         let (api_address, gateway_address) = (api_listener.address(), gateway_listener.address());
         let api = Api {
             sandboxes: sandboxes.clone(),
-            watchers: watchers.clone(),
             urls: settings.urls,
             egress: settings.egress,
             public_ports: settings.public_ports,
         };
         let gateway = Gateway {
             sandboxes: sandboxes.clone(),
-            watchers: watchers.clone(),
-            sandbox_changes,
             sidecars: Places::new(settings.gateway.sidecars),
             tokens: tokens.clone(),
             platform,
@@ -131,8 +125,7 @@ impl Server {
         );
 
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file));
-        tasks.spawn(follow_store(db.with_own_readers(), watchers));
-        tasks.spawn(keep_up(db.clone()));
+        tasks.spawn(keep_up(changes.db().clone()));
         let follower = sandboxes.clone();
         tasks.spawn(async move { follower.follow_exits(exited).await });
         let follower = sandboxes.clone();

@@ -39,7 +39,7 @@ impl<T: ChangeLog + Principals + Sandboxes + Upkeep + Send + Sync + 'static> Sto
 pub struct Committed<T> {
     /// What was made.
     pub value: T,
-    /// Whoever has seen this revision has seen the change.
+    /// A gateway that has applied this revision has applied the change.
     pub revision: Revision,
 }
 
@@ -76,13 +76,14 @@ pub trait ChangeLog {
     /// The store can't be read.
     fn changes_since(&self, since: Revision, limit: usize) -> Result<ChangesSince>;
 
-    /// Notes that every filter has seen `revision`, for programs that wait for that.
+    /// Records that all gateways have applied `revision`, for other processes that wait for that. Has no
+    /// effect if a newer one is recorded.
     ///
     /// # Errors
     /// The store can't be written.
-    fn note_applied(&self, revision: Revision) -> Result<()>;
+    fn record_applied(&self, revision: Revision) -> Result<()>;
 
-    /// The revision that was noted last.
+    /// The newest revision that all gateways are known to have applied.
     ///
     /// # Errors
     /// The store can't be read.

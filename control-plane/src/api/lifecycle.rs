@@ -53,7 +53,8 @@ pub(super) async fn suspend(
         };
         ApiError::new(status, code, error.to_string())
     })?;
-    api.seen(api.sandboxes.db().feed().newest()).await;
+    let changes = api.sandboxes.changes();
+    changes.wait_until_applied(changes.newest()).await;
     Ok(api.show(reached(&sandbox, SandboxState::Suspended), &sandbox, &target))
 }
 
@@ -86,7 +87,8 @@ pub(super) async fn resume(State(api): State<Api>, Step { sandbox, wait, target 
         ResumeError::Failed(failure) => not_started("resumed", failure.refused, &failure.reason),
         ResumeError::Store(error) => error.into(),
     })?;
-    api.seen(api.sandboxes.db().feed().newest()).await;
+    let changes = api.sandboxes.changes();
+    changes.wait_until_applied(changes.newest()).await;
     Ok(api.show(reached(&sandbox, SandboxState::Running), &sandbox, &target))
 }
 

@@ -64,7 +64,7 @@ pub(super) async fn create(
     }
     let Starting { made, started } = api.sandboxes.create(new).await?;
     // Gateways may remember for a moment that the name did not exist.
-    api.seen(made.revision).await;
+    api.sandboxes.changes().wait_until_applied(made.revision).await;
     let show = |sandbox| CreatedSandbox::new(sandbox, &target.namespace, &target.urls);
     if !request.wait {
         return Ok((StatusCode::ACCEPTED, Json(show(&made.value).accepted())).into_response());
@@ -143,7 +143,7 @@ pub(super) async fn patch(
     let sandbox = target.find(&api, &caller).await?;
     let patch = parse_patch(read_object(body).await?, api.egress, api.public_ports)?;
     let patched = api.sandboxes.patch(&sandbox, patch, caller.principal).await?;
-    api.seen(patched.revision).await;
+    api.sandboxes.changes().wait_until_applied(patched.revision).await;
     let shown = SandboxInfo::new(&patched.value.after, &target.namespace, &target.urls);
     Ok(Json(shown.opened(&patched.value.opened_ports())).into_response())
 }
@@ -167,7 +167,7 @@ pub(super) async fn delete(
     let sandbox = target.find(&api, &caller).await?;
     let ended = api.sandboxes.delete(&sandbox, caller.principal).await?;
     let ended = ended.ok_or_else(ApiError::no_sandbox)?;
-    api.seen(ended.revision).await;
+    api.sandboxes.changes().wait_until_applied(ended.revision).await;
     Ok(api.show(StatusCode::OK, &ended.value, &target))
 }
 

@@ -14,7 +14,6 @@ use super::info::SandboxInfo;
 use super::{Api, PublicUrls};
 use crate::http::ApiError;
 use crate::model::Sandbox;
-use crate::store::Revision;
 
 /// The namespace of the paths without one.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -54,13 +53,6 @@ impl Target {
 }
 
 impl Api {
-    /// Waits until the gateways have seen a change, so that it holds when it is answered.
-    pub(super) async fn seen(&self, revision: Revision) {
-        if !self.watchers.confirmed(revision).await {
-            tracing::warn!(revision, "a gateway is slow to apply a change");
-        }
-    }
-
     /// An answer with a sandbox in it.
     pub(super) fn show(&self, status: StatusCode, sandbox: &Sandbox, target: &Target) -> Response {
         (status, Json(SandboxInfo::new(sandbox, &target.namespace, &target.urls))).into_response()

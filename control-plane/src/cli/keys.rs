@@ -17,7 +17,7 @@ use crate::random::{NewSecret, prefixed_id};
 use crate::serve::{is_served, open_store};
 use crate::store::{ChangeLog as _, Principals as _, Revision, SqliteStore};
 
-/// How long a command waits until every gateway has forgotten what was revoked.
+/// The longest wait until all gateways have applied a change.
 const APPLIED_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// `sandgate keys`.
@@ -112,7 +112,7 @@ impl Keys {
             Self::Revoke { id, common } => {
                 let store = open_store(&common.data_dir)?;
                 let revoked = store.revoke_credential(&id, Timestamp::now())?;
-                await_gateways(&store, &common.data_dir, revoked.revision)?;
+                wait_until_applied(&store, &common.data_dir, revoked.revision)?;
                 Output::new(common.json).one(&credential(&revoked.value))
             }
         }
@@ -155,9 +155,9 @@ fn create(what: NewKey, common: &Common) -> anyhow::Result<()> {
     Output::new(common.json).one(&shown)
 }
 
-/// Waits, while a server runs, until every gateway has seen a change: a key that `revoke` says is
-/// revoked does not work any more.
-pub(super) fn await_gateways(
+/// Waits until all gateways have applied a change, if a server runs. A key that `revoke` reports as revoked no
+/// longer works.
+pub(super) fn wait_until_applied(
     store: &SqliteStore,
     data_dir: &Path,
     revision: Revision,

@@ -131,13 +131,13 @@ impl Members {
                 let user = label("a user", &membership.user)?;
                 let id = prefixed_id("user")?;
                 let added = store.add_member(&id, user, &membership.project, Timestamp::now())?;
-                super::keys::await_gateways(&store, &common.data_dir, added.revision)?;
+                super::keys::wait_until_applied(&store, &common.data_dir, added.revision)?;
                 Output::new(common.json).one(&member(&added.value))
             }
             Self::Remove { membership, common } => {
                 let store = open_store(&common.data_dir)?;
                 let removed = store.remove_member(&membership.user, &membership.project)?;
-                super::keys::await_gateways(&store, &common.data_dir, removed.revision)?;
+                super::keys::wait_until_applied(&store, &common.data_dir, removed.revision)?;
                 Output::new(common.json).one(&member(&removed.value))
             }
             Self::List { project, common } => {

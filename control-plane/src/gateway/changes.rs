@@ -13,9 +13,9 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::Gateway;
+use crate::changes::{self, MAX_NAME};
 use crate::http::ApiError;
 use crate::store::{ChangesSince, Revision};
-use crate::watchers::MAX_NAME;
 
 /// The longest wait, whatever `wait_ms` says.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -64,33 +64,29 @@ pub(super) async fn changes(
     State(gateway): State<Gateway>,
     Query(poll): Query<Poll>,
 ) -> Result<Json<Changes>, ApiError> {
-    let db = gateway.sandboxes.db();
-    let since = poll.since.as_deref().and_then(|text| parse(db.epoch(), text));
+    let (changes, epoch) = (gateway.sandboxes.changes(), gateway.sandboxes.db().epoch());
+    let since = poll.since.as_deref().and_then(|text| parse(epoch, text));
     let _open = open(&gateway, poll.watcher.as_deref(), since)?;
     let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(LONGEST_WAIT);
-    let mut feed = db.feed().subscribe();
+    let mut newer = changes.subscribe();
     let mut stopping = gateway.stopping.clone();
     loop {
-        feed.mark_unchanged();
-        let found = match since {
-            Some(since) => db.read(move |store| store.changes_since(since, MAX_CHANGES)).await?,
-            None => ChangesSince::Unknown(db.read(|store| store.revision()).await?),
-        };
-        match found {
+        newer.mark_unchanged();
+        match changes.since(since, MAX_CHANGES).await? {
             ChangesSince::Known(revision, changes) => {
                 let time_is_up = Instant::now() >= deadline || *stopping.borrow();
                 if !changes.is_empty() || time_is_up {
-                    let revision = format(db.epoch(), revision);
+                    let revision = format(epoch, revision);
                     return Ok(Json(Changes { revision, reset: false, changes }));
                 }
             }
             ChangesSince::Unknown(newest) => {
-                let revision = format(db.epoch(), newest);
+                let revision = format(epoch, newest);
                 return Ok(Json(Changes { revision, reset: true, changes: Vec::new() }));
             }
         }
         tokio::select! {
-            _ = timeout_at(deadline, feed.changed()) => {}
+            _ = timeout_at(deadline, newer.changed()) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
     }
@@ -101,19 +97,20 @@ fn open(
     gateway: &Gateway,
     watcher: Option<&str>,
     since: Option<Revision>,
-) -> Result<Option<crate::watchers::Poll>, ApiError> {
+) -> Result<Option<changes::Poll>, ApiError> {
     let Some(name) = watcher else { return Ok(None) };
     if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(ApiError::invalid(format!(
             "`watcher` must be 1 to {MAX_NAME} visible ASCII characters"
         )));
     }
-    // A watcher that starts from nothing has confirmed nothing.
-    let poll = gateway.watchers.open(name, since.unwrap_or(0)).map_err(|error| {
-        let too_many = StatusCode::TOO_MANY_REQUESTS;
-        ApiError::new(too_many, "TOO_MANY_WATCHERS", error.to_string())
-            .retry_after(Duration::from_secs(2))
-    })?;
+    // A watcher without a revision of this store has applied nothing.
+    let poll =
+        gateway.sandboxes.changes().open_poll(name, since.unwrap_or(0)).map_err(|error| {
+            let too_many = StatusCode::TOO_MANY_REQUESTS;
+            ApiError::new(too_many, "TOO_MANY_WATCHERS", error.to_string())
+                .retry_after(Duration::from_secs(2))
+        })?;
     Ok(Some(poll))
 }
 

@@ -96,7 +96,7 @@ pub(super) async fn follow(
     slot.wait()?;
     let id = SandboxId::parse(&sandbox).ok_or_else(no_sandbox)?;
     let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(LONGEST_WAIT);
-    let mut waiter = gateway.sandbox_changes.of(&id);
+    let mut waiter = gateway.sandboxes.changes().of_sandbox(&id);
     let mut stopping = gateway.stopping.clone();
     loop {
         let sandbox = gateway.sandboxes.find(id.to_ref()).await?.ok_or_else(no_sandbox)?;

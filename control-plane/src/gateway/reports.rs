@@ -91,9 +91,7 @@ pub(super) async fn report(
     let reported = gateway.sandboxes.reported(id, report.placement, report.was_at, news);
     let taken = match reported.await.map_err(refusal)? {
         Reported::Applied { revision, placement } => {
-            if !gateway.watchers.confirmed(revision).await {
-                tracing::warn!(revision, "a gateway is slow to apply a change");
-            }
+            gateway.sandboxes.changes().wait_until_applied(revision).await;
             Taken { applied: true, reason: None, placement }
         }
         Reported::Ignored(ignored) => Taken {

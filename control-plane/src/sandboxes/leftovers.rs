@@ -122,9 +122,10 @@ impl Inner {
             }
         }
         let confirmed = id.clone();
-        let noted = self.db.note(Writer::Lifecycle(&listed.project_id), move |store| {
-            store.confirm_suspension(&confirmed, sandbox.generation)
-        });
+        let noted =
+            self.db.write_unannounced(Writer::Lifecycle(&listed.project_id), move |store| {
+                store.confirm_suspension(&confirmed, sandbox.generation)
+            });
         if let Err(error) = noted.await {
             tracing::error!(sandbox = %id, %error, "a confirmed suspension could not be written down");
         }

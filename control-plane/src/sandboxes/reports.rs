@@ -34,7 +34,7 @@ pub enum News {
 pub enum Reported {
     /// The report was applied.
     Applied {
-        /// The revision of the change. A gateway that has seen it no longer uses the old address.
+        /// The revision of the change. A gateway that has applied it no longer uses the old address.
         revision: Revision,
         /// The placement that began, if the sandbox moved.
         placement: Option<u64>,

@@ -172,9 +172,10 @@ impl Inner {
             return;
         }
         let id = sandbox.id.clone();
-        let forgotten = self.db.note(Writer::Lifecycle(&sandbox.project_id), move |store| {
-            store.remove_terminated(&id)
-        });
+        let forgotten =
+            self.db.write_unannounced(Writer::Lifecycle(&sandbox.project_id), move |store| {
+                store.remove_terminated(&id)
+            });
         if let Err(error) = forgotten.await {
             tracing::error!(sandbox = %sandbox.id, %error, "a deleted sandbox could not be forgotten");
         }

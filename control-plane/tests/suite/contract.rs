@@ -132,8 +132,8 @@ fn what_gateways_have_applied_is_noted_and_never_goes_back() {
         let (server, command) = (open(), open());
         let start = server.revision().unwrap();
         assert_eq!(command.applied().unwrap(), start);
-        server.note_applied(start + 5).unwrap();
-        server.note_applied(start + 3).unwrap();
+        server.record_applied(start + 5).unwrap();
+        server.record_applied(start + 3).unwrap();
         assert_eq!(command.applied().unwrap(), start + 5);
         assert_eq!(server.revision().unwrap(), start, "noting it is no change");
     });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sandgate::db::Writer;
 use sandgate::model::Timestamp;
 use sandgate::store::{Principals as _, Sandboxes as _};
 use serde_json::{Value, json};
@@ -62,12 +63,11 @@ async fn a_poll_is_held_until_something_changes_or_the_wait_is_over() {
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     let changed = Instant::now();
-    world.store.revoke_credential(&world.ours.key_id, Timestamp::now()).unwrap();
-    world
-        .sandboxes
-        .db()
-        .feed()
-        .publish(sandgate::store::ChangeLog::revision(world.store.as_ref()).unwrap());
+    let key = world.ours.key_id.clone();
+    let db = world.sandboxes.db();
+    db.write(Writer::Server, move |store| store.revoke_credential(&key, Timestamp::now()))
+        .await
+        .unwrap();
     let (heard, at) = waiting.await.unwrap();
     assert_eq!(refs(&heard), [world.ours.key_id.as_str()]);
     assert!(at.duration_since(changed) < Duration::from_millis(200));
@@ -176,7 +176,8 @@ async fn a_gateway_whose_poll_was_dropped_is_soon_not_waited_for() {
 #[tokio::test]
 async fn what_another_process_writes_is_heard_within_a_quarter_of_a_second() {
     let world = Arc::new(World::new());
-    let follower = tokio::spawn(sandgate::feed::follow(world.sandboxes.db().clone()));
+    let changes = world.sandboxes.changes().clone();
+    let follower = tokio::spawn(async move { changes.find_other_commits().await });
     tokio::time::sleep(Duration::from_millis(200)).await;
     let since = world.revision().await;
     let waiting = tokio::spawn({

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandgate::db::Db;
+use sandgate::changes::Changes;
 use sandgate::model::{SandboxId, Timestamp, Transition};
 use sandgate::sandboxes::{SandboxService, ServiceSettings};
 use sandgate::store::{Sandboxes as _, SqliteStore, Store};
@@ -15,8 +15,9 @@ use super::support::World;
 
 /// A second server on the first one's store, with a runtime of its own.
 async fn restart(world: &World, runtime: &Arc<TestRuntime>) {
-    let db = Db::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
-    let sandboxes = SandboxService::new(db, Arc::clone(runtime) as _, ServiceSettings::default());
+    let changes = Changes::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
+    let sandboxes =
+        SandboxService::new(changes, Arc::clone(runtime) as _, ServiceSettings::default());
     sandboxes.forget_addresses().await.unwrap();
     sandboxes.restore().await.unwrap();
 }
@@ -57,9 +58,9 @@ async fn a_runtime_that_outlives_the_server_is_not_told_anything() {
 async fn addresses_of_before_are_forgotten_before_anyone_can_ask() {
     let world = World::new();
     let running = world.create(json!({ "name": "awake" })).await;
-    let db = Db::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
+    let changes = Changes::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
     let runtime = Arc::new(TestRuntime::default());
-    let sandboxes = SandboxService::new(db, runtime as _, ServiceSettings::default());
+    let sandboxes = SandboxService::new(changes, runtime as _, ServiceSettings::default());
     sandboxes.forget_addresses().await.unwrap();
     assert_eq!(state(&world, &running), Some(SandboxState::Pending));
 }
@@ -113,12 +114,12 @@ async fn a_suspension_that_was_not_confirmed_is_asked_for_again_after_a_restart(
     // Each server opens the store's file again.
     let next_server = async |failing: bool| {
         let store = SqliteStore::open(&world.dir.path().join("sandgate.db")).unwrap();
-        let db = Db::new(Arc::new(store) as Arc<dyn Store>).unwrap();
+        let changes = Changes::new(Arc::new(store) as Arc<dyn Store>).unwrap();
         let runtime = Arc::new(TestRuntime::default());
         runtime.set_outlives();
         runtime.set_failing(failing);
         let sandboxes =
-            SandboxService::new(db, Arc::clone(&runtime) as _, ServiceSettings::default());
+            SandboxService::new(changes, Arc::clone(&runtime) as _, ServiceSettings::default());
         sandboxes.restore().await.unwrap();
         // Waits for the round that the restart began, and runs another one.
         tokio::task::yield_now().await;

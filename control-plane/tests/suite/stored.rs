@@ -222,7 +222,7 @@ async fn hold_writer(world: &World) -> std::sync::mpsc::Sender<()> {
     let (began, begun) = tokio::sync::oneshot::channel();
     let db = world.sandboxes.db().clone();
     tokio::spawn(async move {
-        db.note(Writer::Server, move |_: &dyn Store| {
+        db.write_unannounced(Writer::Server, move |_: &dyn Store| {
             let _ = began.send(());
             // `recv` returns when the sender is dropped.
             let _ = released.recv();

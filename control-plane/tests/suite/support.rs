@@ -10,15 +10,14 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use sandgate::api::{self, Api, Egress, PublicPorts, PublicUrls};
-use sandgate::db::Db;
-use sandgate::gateway::{self, Gateway, Platform, SandboxChanges, Tokens};
+use sandgate::changes::Changes;
+use sandgate::gateway::{self, Gateway, Platform, Tokens};
 use sandgate::http::{Bounds, Places};
 use sandgate::model::{NewCredential, Owner, Timestamp};
 use sandgate::random::{NewSecret, prefixed_id};
 use sandgate::runtime::SigningKey;
 use sandgate::sandboxes::{SandboxService, ServiceSettings};
 use sandgate::store::{Limits, SqliteStore, Store};
-use sandgate::watchers::Watchers;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -150,25 +149,16 @@ impl World {
         let token_file: PathBuf = dir.path().join("tokens");
         std::fs::write(&token_file, TOKEN).unwrap();
         let ours = tenant(store.as_ref(), "ours");
-        let db = Db::new(Arc::clone(&store) as Arc<dyn Store>).unwrap();
+        let changes = Changes::new(Arc::clone(&store) as Arc<dyn Store>).unwrap();
+        tokio::spawn(changes.wake_sandbox_waiters());
         let runtime = Arc::new(TestRuntime::default());
-        let sandboxes = SandboxService::new(db, Arc::clone(&runtime) as _, settings);
-        let watchers = Watchers::default();
+        let sandboxes = SandboxService::new(changes, Arc::clone(&runtime) as _, settings);
         let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
         let (stopping, stopped) = watch::channel(false);
-        let parts = Api {
-            sandboxes: sandboxes.clone(),
-            watchers: watchers.clone(),
-            urls,
-            egress,
-            public_ports: PublicPorts::Allowed,
-        };
-        let sandbox_changes = SandboxChanges::default();
-        tokio::spawn(sandbox_changes.clone().follow(sandboxes.db().clone()));
+        let parts =
+            Api { sandboxes: sandboxes.clone(), urls, egress, public_ports: PublicPorts::Allowed };
         let gateway = Gateway {
             sandboxes: sandboxes.clone(),
-            watchers,
-            sandbox_changes,
             sidecars: Places::new(Self::SIDECARS),
             tokens: Tokens::from_file(&token_file).unwrap(),
             platform: Some(Arc::new(Platform {

@@ -45,7 +45,7 @@ impl ChangeLog for SqliteStore {
         })
     }
 
-    fn note_applied(&self, revision: Revision) -> Result<()> {
+    fn record_applied(&self, revision: Revision) -> Result<()> {
         let revision = signed(revision)?;
         self.write_on_full_disk(|tx| {
             tx.execute("UPDATE meta SET applied = max(applied, ?1)", [revision])?;

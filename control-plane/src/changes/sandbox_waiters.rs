@@ -1,8 +1,7 @@
-//! Wakes those who wait for a change of one sandbox, and nobody else: a thousand sidecars hold polls, and
-//! none of them should ask the store because of another's sandbox.
+//! Wakes those who wait for a change of one sandbox, and nobody else: thousands of sidecars hold a poll, and
+//! a change of one sandbox must not make all of them query the store.
 //!
-//! One task reads the change log for all of them. Whoever waits looks for itself what changed: being
-//! woken for nothing does no harm.
+//! One task reads the change log for all waiters. A waiter may be woken although nothing changed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,59 +10,65 @@ use std::time::Duration;
 use sandgate_policy::gateway_api::Change;
 use tokio::sync::watch;
 
+use super::revisions::Revisions;
 use crate::db::Db;
 use crate::model::SandboxId;
 use crate::store::{ChangesSince, Result, Revision};
 
-/// Changes that are read at once.
+/// The most changes that one query reads.
 const AT_ONCE: usize = 1_000;
-/// Pause after the store could not be read.
-const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// The pause after a failed query.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Who waits, by sandbox. A sandbox that nobody waits for has no entry.
+/// The senders that wake the waiters of each sandbox. A sandbox without waiters has no entry.
 #[derive(Clone, Default)]
-pub struct SandboxChanges(Arc<Mutex<HashMap<String, watch::Sender<()>>>>);
+pub(super) struct SandboxWaiters(Arc<Mutex<HashMap<String, watch::Sender<()>>>>);
 
-/// One who waits.
-pub(super) struct Waiter {
-    all: SandboxChanges,
+/// A subscription to the changes of one sandbox.
+pub struct SandboxWaiter {
+    waiters: SandboxWaiters,
     sandbox: String,
     woken: watch::Receiver<()>,
 }
 
-impl SandboxChanges {
-    /// Begins to wait. What changes from here on is not missed, whatever is read meanwhile.
-    pub(super) fn of(&self, sandbox: &SandboxId) -> Waiter {
+impl SandboxWaiters {
+    /// Subscribes to the changes of a sandbox. No change after this call is missed.
+    pub(super) fn wait_for(&self, sandbox: &SandboxId) -> SandboxWaiter {
         let sandbox = sandbox.to_string();
         let woken = self.lock().entry(sandbox.clone()).or_default().subscribe();
-        Waiter { all: self.clone(), sandbox, woken }
+        SandboxWaiter { waiters: self.clone(), sandbox, woken }
     }
 
-    /// Follows the change log of a store, from this call on and until the task is dropped.
-    pub fn follow(self, db: Db) -> impl Future<Output = ()> + Send {
-        let mut feed = db.feed().subscribe();
-        let mut reached = db.feed().newest();
+    /// Wakes waiters for every change after this call, until the future is dropped.
+    pub(super) fn follow(
+        self,
+        db: Db,
+        revisions: &Revisions,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let mut newer = revisions.subscribe();
+        let mut reached = revisions.newest();
         async move {
             loop {
-                match self.catch_up(&db, reached).await {
+                match self.wake_for_changes(&db, reached).await {
                     Ok(now) if now == reached => {
-                        if feed.changed().await.is_err() {
+                        if newer.changed().await.is_err() {
                             return;
                         }
                     }
                     Ok(now) => reached = now,
                     Err(error) => {
-                        tracing::error!(%error, "the store can't be asked for changes");
-                        // They will find out by themselves.
+                        tracing::error!(%error, "the changes of sandboxes can't be read");
+                        // The waiters query the store, and report the error if it persists.
                         self.wake_all();
-                        tokio::time::sleep(AGAIN_AFTER).await;
+                        tokio::time::sleep(RETRY_AFTER).await;
                     }
                 }
             }
         }
     }
 
-    async fn catch_up(&self, db: &Db, reached: Revision) -> Result<Revision> {
+    /// Wakes the waiters for changes after `reached`. Returns the revision of the last one.
+    async fn wake_for_changes(&self, db: &Db, reached: Revision) -> Result<Revision> {
         match db.read(move |store| store.changes_since(reached, AT_ONCE)).await? {
             ChangesSince::Known(now, changes) => {
                 self.wake(&changes);
@@ -80,7 +85,7 @@ impl SandboxChanges {
         let waiting = self.lock();
         for change in changes {
             let Change::Sandbox { refs } = change else { continue };
-            // Of the names among them there is no entry: no name looks like an id.
+            // The references are ids and names. Names have no entry, because no name looks like an id.
             refs.iter().filter_map(|id| waiting.get(id)).for_each(|sender| sender.send_replace(()));
         }
     }
@@ -94,18 +99,18 @@ impl SandboxChanges {
     }
 }
 
-impl Waiter {
-    /// Returns when the sandbox has changed since the last call, or since the wait began.
-    pub(super) async fn changed(&mut self) {
-        // The sender lives as long as there is a receiver.
+impl SandboxWaiter {
+    /// Returns when the sandbox has changed since the last call, or since the subscription.
+    pub async fn changed(&mut self) {
+        // The sender exists as long as a receiver.
         let _ = self.woken.changed().await;
     }
 }
 
-impl Drop for Waiter {
+impl Drop for SandboxWaiter {
     fn drop(&mut self) {
-        let mut waiting = self.all.lock();
-        // This one is still counted.
+        let mut waiting = self.waiters.lock();
+        // The count includes this receiver.
         if waiting.get(&self.sandbox).is_some_and(|sender| sender.receiver_count() <= 1) {
             waiting.remove(&self.sandbox);
         }
@@ -117,13 +122,14 @@ mod tests {
     use super::*;
     use crate::db::Writer;
     use crate::model::{NewSandbox, SandboxPatch, Timestamp};
-    use crate::store::{Principals as _, SqliteStore, Store};
+    use crate::store::{ChangeLog as _, Principals as _, SqliteStore};
 
     const SOON: Duration = Duration::from_secs(20);
 
     /// A store with sandboxes in it.
     struct World {
         db: Db,
+        revisions: Revisions,
         ids: Vec<SandboxId>,
         _dir: tempfile::TempDir,
     }
@@ -135,7 +141,9 @@ mod tests {
             let now = Timestamp::now();
             store.create_organization("org_1", "org", now).unwrap();
             store.create_project("project_1", "org_1", "project", now).unwrap();
-            let db = Db::new(Arc::new(store) as Arc<dyn Store>).unwrap();
+            let revisions = Revisions::new(store.revision().unwrap());
+            let committed = revisions.clone();
+            let db = Db::new(Arc::new(store), move |revision| committed.publish(revision));
             let mut ids = Vec::new();
             for _ in 0..sandboxes {
                 let id = SandboxId::generate().unwrap();
@@ -155,10 +163,10 @@ mod tests {
                     .await
                     .unwrap();
             }
-            Self { db, ids, _dir: dir }
+            Self { db, revisions, ids, _dir: dir }
         }
 
-        /// Changes a sandbox, in another way each time.
+        /// Changes a sandbox. Each `number` makes a different change.
         async fn change(&self, id: &SandboxId, number: usize) {
             let (id, mut patch) = (id.clone(), SandboxPatch::default());
             patch.spec.insert("metadata".to_owned(), serde_json::json!({ "number": number }));
@@ -170,27 +178,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_a_thousand_who_wait_a_change_wakes_the_one_whose_sandbox_it_is() {
+    async fn of_a_thousand_waiters_a_change_wakes_the_one_of_its_sandbox() {
         let world = World::new(1_000).await;
-        let changes = SandboxChanges::default();
-        let mut waiting: Vec<_> = world.ids.iter().map(|id| changes.of(id)).collect();
-        let following = tokio::spawn(changes.clone().follow(world.db.clone()));
+        let waiters = SandboxWaiters::default();
+        let mut waiting: Vec<_> = world.ids.iter().map(|id| waiters.wait_for(id)).collect();
+        let following = tokio::spawn(waiters.clone().follow(world.db.clone(), &world.revisions));
         for (number, which) in [7, 7, 993].into_iter().enumerate() {
             world.change(&world.ids[which], number).await;
             tokio::time::timeout(SOON, waiting[which].changed()).await.unwrap();
             assert!(waiting.iter().all(|waiter| !waiter.woken.has_changed().unwrap()));
         }
         drop(waiting);
-        assert!(changes.lock().is_empty(), "nothing is kept for who waits no more");
+        assert!(waiters.lock().is_empty(), "an entry is removed with its last waiter");
         following.abort();
     }
 
     #[tokio::test]
-    async fn a_change_between_the_beginning_and_the_wait_is_not_missed() {
+    async fn a_change_between_the_subscription_and_the_wait_is_not_missed() {
         let world = World::new(1).await;
-        let changes = SandboxChanges::default();
-        let following = tokio::spawn(changes.clone().follow(world.db.clone()));
-        let (mut first, mut second) = (changes.of(&world.ids[0]), changes.of(&world.ids[0]));
+        let waiters = SandboxWaiters::default();
+        let following = tokio::spawn(waiters.clone().follow(world.db.clone(), &world.revisions));
+        let (mut first, mut second) =
+            (waiters.wait_for(&world.ids[0]), waiters.wait_for(&world.ids[0]));
         world.change(&world.ids[0], 0).await;
         tokio::time::timeout(SOON, first.changed()).await.unwrap();
         drop(first);
@@ -201,12 +210,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_fell_behind_the_change_log_wakes_everybody() {
+    async fn a_gap_in_the_change_log_wakes_all_waiters() {
         let world = World::new(2).await;
-        let changes = SandboxChanges::default();
-        let mut waiting: Vec<_> = world.ids.iter().map(|id| changes.of(id)).collect();
-        let newest = world.db.feed().newest();
-        assert_eq!(changes.catch_up(&world.db, newest + 1_000).await.unwrap(), newest);
+        let waiters = SandboxWaiters::default();
+        let mut waiting: Vec<_> = world.ids.iter().map(|id| waiters.wait_for(id)).collect();
+        let newest = world.revisions.newest();
+        assert_eq!(waiters.wake_for_changes(&world.db, newest + 1_000).await.unwrap(), newest);
         for waiter in &mut waiting {
             tokio::time::timeout(SOON, waiter.changed()).await.unwrap();
         }

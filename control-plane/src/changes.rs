@@ -1,0 +1,147 @@
+//! Change propagation: how a committed change reaches everybody who caches or awaits what it changed.
+//!
+//! ```text
+//! write ──► Db ──► store: the change gets revision N and an entry in the change log
+//!            │
+//!            └──► Revisions: N is the newest ──┬──► change feed: polls of gateways
+//!                    ▲                         ├──► sandbox waiters: polls of one sandbox's sidecar
+//! OtherProcesses ────┘                         └──► calls that wait for a sandbox's state
+//!
+//! gateway: poll with `since` = N ──► Watchers: N is applied ──► `wait_until_applied(N)` returns
+//! ```
+//!
+//! A gateway has *applied* a revision when it no longer uses a cache entry that a change up to this revision
+//! made outdated. It states this with its next poll.
+//!
+//! One server process runs on a database, and the command line may write to it too. Only [`other_processes`]
+//! depends on how a database shows the commits of another process: SQLite has to be polled, and a database
+//! server could push them. Watchers are known only to the process that they poll, so several servers on one
+//! database would also have to share [`Watchers`].
+
+mod other_processes;
+mod revisions;
+mod sandbox_waiters;
+mod watchers;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use self::revisions::Revisions;
+pub use self::sandbox_waiters::SandboxWaiter;
+use self::sandbox_waiters::SandboxWaiters;
+use self::watchers::Watchers;
+pub use self::watchers::{MAX_NAME, Poll, TooManyWatchers};
+use crate::db::Db;
+use crate::model::SandboxId;
+use crate::store::{ChangesSince, Result, Revision, Store};
+
+/// A database, and everybody who follows its changes. Clones share both.
+#[derive(Clone)]
+pub struct Changes {
+    db: Db,
+    revisions: Revisions,
+    sandboxes: SandboxWaiters,
+    watchers: Watchers,
+}
+
+impl Changes {
+    /// Announces every change that is written through [`Self::db`].
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn new(store: Arc<dyn Store>) -> Result<Self> {
+        let revisions = Revisions::new(store.revision()?);
+        let committed = revisions.clone();
+        let db = Db::new(store, move |revision| committed.publish(revision));
+        Ok(Self {
+            db,
+            revisions,
+            sandboxes: SandboxWaiters::default(),
+            watchers: Watchers::default(),
+        })
+    }
+
+    /// The same changes, through [`Db::with_own_readers`].
+    #[must_use]
+    pub fn with_own_readers(&self) -> Self {
+        Self { db: self.db.with_own_readers(), ..self.clone() }
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// The newest revision that this process knows.
+    #[must_use]
+    pub fn newest(&self) -> Revision {
+        self.revisions.newest()
+    }
+
+    /// Wakes with each change of anything.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.revisions.subscribe()
+    }
+
+    /// Wakes with each change of one sandbox.
+    #[must_use]
+    pub fn of_sandbox(&self, id: &SandboxId) -> SandboxWaiter {
+        self.sandboxes.wait_for(id)
+    }
+
+    /// Up to `limit` changes after `since`. `None` stands for a revision of another store.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub async fn since(&self, since: Option<Revision>, limit: usize) -> Result<ChangesSince> {
+        match since {
+            Some(since) => self.db.read(move |store| store.changes_since(since, limit)).await,
+            None => self.db.read(|store| store.revision().map(ChangesSince::Unknown)).await,
+        }
+    }
+
+    /// Records that the gateway worker `watcher` polls and has applied everything up to `applied`. The
+    /// result must live as long as the poll.
+    ///
+    /// # Errors
+    /// [`TooManyWatchers`]
+    pub fn open_poll(&self, watcher: &str, applied: Revision) -> Result<Poll, TooManyWatchers> {
+        self.watchers.open(watcher, applied)
+    }
+
+    /// Waits until all live gateways have applied `revision`, for at most
+    /// [`APPLY_TIMEOUT`](watchers::APPLY_TIMEOUT). A handler calls this before it answers, so that a change
+    /// is in force when its caller reads the answer.
+    pub async fn wait_until_applied(&self, revision: Revision) {
+        if !self.watchers.wait_until_applied(revision).await {
+            tracing::warn!(revision, "a gateway is slow to apply a change");
+        }
+    }
+
+    /// Finds the commits of other processes, wakes those who wait for a sandbox, and records for the command
+    /// line which revisions all gateways have applied. Runs until it is dropped; no change after this call is
+    /// missed.
+    pub fn propagate(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (waiters, own) = (self.wake_sandbox_waiters(), self.with_own_readers());
+        async move {
+            tokio::join!(waiters, own.find_other_commits(), own.record_applied());
+        }
+    }
+
+    /// The part of [`Self::propagate`] that wakes those who wait for a sandbox.
+    pub fn wake_sandbox_waiters(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.sandboxes.clone().follow(self.db.with_own_readers(), &self.revisions)
+    }
+
+    /// The part of [`Self::propagate`] that finds the commits of other processes.
+    pub async fn find_other_commits(&self) {
+        other_processes::find_commits(&self.db, &self.revisions).await;
+    }
+
+    async fn record_applied(&self) {
+        other_processes::record_applied(&self.db, &self.revisions, &self.watchers).await;
+    }
+}

@@ -1,0 +1,54 @@
+//! Commits of other processes, such as the command line: they are found by polling the database.
+
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::revisions::Revisions;
+use super::watchers::Watchers;
+use crate::db::{Db, Writer};
+
+/// The pause between two polls. A port that the command line exposes is reachable after this time.
+const POLL_INTERVAL: Duration = Duration::from_millis(150);
+/// How often a revision of another process is waited for until all gateways have applied it.
+const ATTEMPTS: usize = 3;
+
+/// Announces the commits of other processes, until the task is dropped.
+pub(super) async fn find_commits(db: &Db, revisions: &Revisions) {
+    let mut tick = tokio::time::interval(POLL_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let found = db
+            .read(
+                |store| {
+                    if store.written_elsewhere()? { store.revision().map(Some) } else { Ok(None) }
+                },
+            )
+            .await;
+        match found {
+            Ok(Some(revision)) => revisions.publish_other(revision),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the store can't be polled for changes"),
+        }
+    }
+}
+
+/// Stores which revisions of other processes all gateways have applied. The command line waits for that.
+pub(super) async fn record_applied(db: &Db, revisions: &Revisions, watchers: &Watchers) {
+    let mut others = revisions.subscribe_others();
+    while others.changed().await.is_ok() {
+        let revision = *others.borrow_and_update();
+        for _ in 0..ATTEMPTS {
+            if !watchers.wait_until_applied(revision).await {
+                continue;
+            }
+            let recorded =
+                db.write_unannounced(Writer::Server, move |store| store.record_applied(revision));
+            if let Err(error) = recorded.await {
+                tracing::error!(%error, "an applied revision could not be recorded");
+            }
+            break;
+        }
+    }
+}
