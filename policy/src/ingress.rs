@@ -4,8 +4,8 @@
 //! The modules, in the order in which a request meets them:
 //!
 //! 1. [`config`]: the operator's configuration of the filter.
-//! 2. [`head`] and [`request`]: the request, parsed once. [`host`] parses its authority into the
-//!    [`port`] of a sandbox under a [`domain`], and [`credential`] finds its only credential, in a
+//! 2. [`head`] and [`request`]: the request, parsed once. [`host`] parses its [`authority`] into
+//!    the [`port`] of a sandbox under a [`domain`], and [`credential`] finds its only credential, in a
 //!    [`cookie`] or a header, and the credential's [`project_context`]. [`origin`] detects
 //!    cross-origin requests.
 //! 3. [`lookup`] and [`cache`]: the results of lookups at the control plane, and how long they are valid.
@@ -18,7 +18,7 @@
 
 pub mod config;
 
-mod authority;
+pub mod authority;
 pub mod cookie;
 pub mod credential;
 pub mod domain;

@@ -17,7 +17,6 @@ use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene;
 use sandgate_policy::ingress::places::{Client, Places};
 use sandgate_policy::ingress::recipient::Recipient;
-use sandgate_policy::ingress::response::Exchange;
 use sandgate_policy::ingress::{Decision, Request};
 
 use crate::apply;
@@ -218,13 +217,12 @@ impl Gateway {
                 }
                 self.metrics.permit();
                 apply::record("permit");
-                let exchange = Exchange::of(head);
                 // One more call of the host, which the requests of known callers are spared.
                 let client = match permit.class() {
                     Class::Anonymous => client(),
                     Class::Management | Class::Authenticated => Client::Unknown,
                 };
-                let live = LiveStream::new(request, permit, exchange, recipient, client);
+                let live = LiveStream::new(request, permit, recipient, client);
                 self.live.insert(id, live, now.ms);
                 Action::Continue
             }

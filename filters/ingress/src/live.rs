@@ -8,7 +8,6 @@ use sandgate_policy::ingress::budget::{Class, InFlight, Shares};
 use sandgate_policy::ingress::credential::Credential;
 use sandgate_policy::ingress::places::{Client, Places};
 use sandgate_policy::ingress::recipient::Recipient;
-use sandgate_policy::ingress::response::Exchange;
 use sandgate_policy::ingress::{Permit, SandboxRequest};
 
 /// One forwarded stream. No `Debug`: the request may hold a secret.
@@ -18,8 +17,6 @@ pub(crate) struct LiveStream {
     pub(crate) permit: Permit,
     /// Whether the credential was ever verified. Such a credential is not a secret of the app.
     is_credential_ours: bool,
-    /// What the response is judged by.
-    pub(crate) exchange: Exchange,
     /// Who reads a denial that replaces the response.
     pub(crate) recipient: Recipient,
     /// The client that sent the request. Only set while the stream is anonymous.
@@ -32,12 +29,11 @@ impl LiveStream {
     pub(crate) fn new(
         request: SandboxRequest,
         permit: Permit,
-        exchange: Exchange,
         recipient: Recipient,
         client: Client,
     ) -> Self {
         let is_credential_ours = permit.caller().is_some();
-        Self { request, permit, is_credential_ours, exchange, recipient, client, has_place: true }
+        Self { request, permit, is_credential_ours, recipient, client, has_place: true }
     }
 
     fn rests_on(&self, change: &Change) -> bool {

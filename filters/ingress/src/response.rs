@@ -69,7 +69,7 @@ fn decide(live: &LiveStream) -> Result<ResponseDecision> {
     if is_failure(response) && is_local_reply()? {
         return Ok(ResponseDecision::Forward(live.recipient.complete_local_reply()));
     }
-    Ok(judge(response, &live.exchange))
+    Ok(judge(response, live.request.exchange()))
 }
 
 /// Whether Envoy may have generated a response: its local replies are failures, or carry a gRPC status.

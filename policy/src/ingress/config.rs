@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::authority::normalize;
+use super::authority::Authority;
 use super::budget::Shares;
 use super::domain::Domain;
 
@@ -51,9 +51,8 @@ impl IngressConfig {
 
     /// Whether an authority is a host of the lifecycle API that lies outside of the domains.
     #[must_use]
-    pub fn is_api_host(&self, authority: &[u8]) -> bool {
-        normalize(authority)
-            .is_some_and(|host| self.api_hosts.iter().any(|api| api.as_str() == host))
+    pub fn is_api_host(&self, authority: &Authority) -> bool {
+        self.api_hosts.iter().any(|api| api.as_str() == authority.host())
     }
 
     /// How to reach the gateway API.

@@ -18,7 +18,7 @@
 use crate::dns_label::LABEL_MAX;
 use crate::ids::SandboxRef;
 
-use super::authority::{is_digits, normalize};
+use super::authority::{Authority, is_digits};
 use super::domain::Domain;
 use super::port::Port;
 
@@ -36,7 +36,7 @@ pub enum Host {
 /// Why an authority names nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidHost {
-    /// Empty, not ASCII, or no `host[:port]`.
+    /// Not an [`Authority`]: empty, not ASCII, or no `host[:port]`.
     #[error("the Host header is not a host name with an optional port")]
     Malformed,
     /// Under none of the configured domains, or more than one label below one.
@@ -55,18 +55,18 @@ pub enum InvalidHost {
 }
 
 impl Host {
-    /// Parses the authority of a request against the configured domains.
+    /// Finds the meaning of an authority under the configured domains.
     ///
     /// # Errors
     /// [`InvalidHost`] for everything outside the grammar of this module.
-    pub fn parse(authority: &[u8], domains: &[Domain]) -> Result<Self, InvalidHost> {
-        let host = normalize(authority).ok_or(InvalidHost::Malformed)?;
+    pub fn parse(authority: &Authority, domains: &[Domain]) -> Result<Self, InvalidHost> {
+        let host = authority.host();
         if domains.iter().any(|domain| domain.as_str() == host) {
             return Ok(Self::Bare);
         }
         let label = domains
             .iter()
-            .find_map(|domain| domain.label_below(&host))
+            .find_map(|domain| domain.label_below(host))
             .filter(|label| !label.contains('.'))
             .ok_or(InvalidHost::OtherDomain)?;
         if label == "api" {

@@ -9,7 +9,7 @@ pub(crate) mod names;
 use std::collections::BTreeSet;
 
 use super::Caller;
-use super::authority::normalize;
+use super::authority::Authority;
 use super::config::IngressConfig;
 use super::cookie::{settable, without_secrets};
 use super::credential::{Credential, Place, bearer_token};
@@ -162,12 +162,11 @@ pub fn clean_api_request(head: Head<'_>) -> Vec<HeaderChange> {
 /// What to change in the headers of a sandbox's response before the client gets it. `authority` is
 /// the request's.
 #[must_use]
-pub fn clean_response(head: Head<'_>, authority: &[u8]) -> Vec<HeaderChange> {
+pub fn clean_response(head: Head<'_>, authority: &Authority) -> Vec<HeaderChange> {
     let mut changes = removals(head, |name, _| STEERING.have(name));
     if head.first("set-cookie").is_some() {
-        let host = normalize(authority).unwrap_or_default();
-        let kept: Vec<Vec<u8>> =
-            head.all("set-cookie").filter_map(|cookie| settable(cookie, &host)).collect();
+        let settable = |cookie| settable(cookie, authority.host());
+        let kept: Vec<Vec<u8>> = head.all("set-cookie").filter_map(settable).collect();
         if !head.all("set-cookie").eq(kept.iter().map(Vec::as_slice)) {
             let name = || "set-cookie".to_owned();
             changes.push(HeaderChange::Remove(name()));

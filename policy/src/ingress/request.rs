@@ -4,14 +4,16 @@ use crate::gateway_api::{Sandbox, SandboxState};
 use crate::ids::SandboxRef;
 use crate::request_line;
 
+use super::authority::Authority;
 use super::config::IngressConfig;
 use super::credential::{Credential, Place};
 use super::denial::Denial;
 use super::head::Head;
-use super::host::Host;
+use super::host::{Host, InvalidHost};
 use super::lookup::Known;
 use super::origin::{is_forgeable, is_preflight};
 use super::port::Port;
+use super::response::Exchange;
 
 /// Names a sandbox on a bare domain; on a sandbox host it must agree with the host.
 pub const SANDBOX_ID_HEADER: &str = "x-tensorlake-sandbox-id";
@@ -24,6 +26,7 @@ pub struct SandboxRequest {
     pub(super) credential: Result<Option<Credential>, Denial>,
     pub(super) forgeable: bool,
     pub(super) preflight: Option<Preflight>,
+    exchange: Exchange,
 }
 
 /// A CORS preflight, by its origin.
@@ -56,10 +59,12 @@ impl Request {
             .single(":authority")
             .map_err(|_| Denial::InvalidRequest("the Host header stands more than once"))?
             .unwrap_or_default();
-        if config.is_api_host(authority) {
+        let authority =
+            Authority::parse(authority).ok_or(Denial::InvalidHost(InvalidHost::Malformed))?;
+        if config.is_api_host(&authority) {
             return Ok(Self::Api);
         }
-        let host = Host::parse(authority, config.domains()).map_err(Denial::InvalidHost)?;
+        let host = Host::parse(&authority, config.domains()).map_err(Denial::InvalidHost)?;
         let declared = declared_sandbox(head);
         let (sandbox, port, declared) = match host {
             Host::Api => return Ok(Self::Api),
@@ -84,6 +89,7 @@ impl Request {
             credential: Credential::extract(head, config),
             forgeable: is_forgeable(head, config),
             preflight,
+            exchange: Exchange::new(authority, head),
         })))
     }
 }
@@ -112,6 +118,12 @@ impl SandboxRequest {
     #[must_use]
     pub fn credential(&self) -> Option<&Credential> {
         self.credential.as_ref().ok().and_then(Option::as_ref)
+    }
+
+    /// The properties of the request that its response is judged by.
+    #[must_use]
+    pub fn exchange(&self) -> &Exchange {
+        &self.exchange
     }
 
     /// Whether the sandbox must be known to judge the request. Without it, a management request

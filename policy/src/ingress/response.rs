@@ -1,5 +1,6 @@
 //! Step 7: whether a sandbox's response may go on, and with which changes.
 
+use super::authority::Authority;
 use super::denial::{Denial, InvalidResponse};
 use super::head::Head;
 use super::hygiene::{HeaderChange, clean_response, reduce_connection};
@@ -36,18 +37,15 @@ impl ResponseStatus {
 /// The parts of a request that its response is judged by.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Exchange {
-    authority: Vec<u8>,
+    authority: Authority,
     is_websocket: bool,
 }
 
 impl Exchange {
-    /// Reads them from the head of the request.
+    /// Takes them from a request.
     #[must_use]
-    pub fn of(head: Head<'_>) -> Self {
-        Self {
-            authority: head.first(":authority").unwrap_or_default().to_vec(),
-            is_websocket: head.is_websocket(),
-        }
+    pub fn new(authority: Authority, head: Head<'_>) -> Self {
+        Self { authority, is_websocket: head.is_websocket() }
     }
 }
 

@@ -7,12 +7,12 @@ use sandgate_policy::ingress::host::{Host, InvalidHost};
 use sandgate_policy::ingress::port::Port;
 use test_case::test_case;
 
-use crate::ingress::support::{ID, Req, config};
+use crate::ingress::support::{ID, Req, config, host};
 
 /// What an authority names, as text, under the domains `sandbox.example.com` and `local`.
 fn meaning(authority: &[u8]) -> String {
     let domains = ["sandbox.example.com", "local"].map(|text| Domain::parse(text).expect("good"));
-    match Host::parse(authority, &domains) {
+    match host(authority, &domains) {
         Ok(Host::Bare) => "bare".into(),
         Ok(Host::Api) => "api".into(),
         Ok(Host::Sandbox(SandboxRef::Id(id), port)) => format!("id {id}, {}", describe(port)),
@@ -123,9 +123,8 @@ fn a_host_has_at_most_253_characters() {
     let label = "d".repeat(63);
     let longest = Domain::parse(&format!("{label}.{label}.{label}.{}", "d".repeat(59)))
         .expect("251 characters");
-    let named = |name: &str| {
-        Host::parse(format!("{name}.{longest}").as_bytes(), std::slice::from_ref(&longest))
-    };
+    let named =
+        |name: &str| host(format!("{name}.{longest}").as_bytes(), std::slice::from_ref(&longest));
     assert!(matches!(named("n"), Ok(Host::Sandbox(..))), "253 characters");
     assert_eq!(named("nn"), Err(InvalidHost::Malformed), "254 characters");
 }

@@ -8,7 +8,7 @@ use sandgate_policy::ingress::hygiene::{
 };
 use test_case::test_case;
 
-use crate::ingress::support::{APP, KEY, PAT, Req, SESSION, config};
+use crate::ingress::support::{self, APP, KEY, PAT, Req, SESSION, config};
 use crate::ingress::trailers_table;
 
 /// Headers after changes were applied in order, as Envoy would.
@@ -264,7 +264,7 @@ fn the_lifecycle_api_gets_credentials_and_context_but_no_internal_headers() {
 fn answer(headers: &[(&str, &str)], authority: &str) -> Vec<String> {
     let headers: Vec<(String, Vec<u8>)> =
         headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    text(&apply(&headers, &clean_response(Head::new(&headers), authority.as_bytes())))
+    text(&apply(&headers, &clean_response(Head::new(&headers), &support::authority(authority))))
 }
 
 #[test_case("a=1"; "a cookie of the host")]
@@ -343,7 +343,7 @@ fn a_sandbox_may_not_speak_for_the_gateway() {
 #[test]
 fn an_answer_without_anything_forbidden_is_not_changed_at_all() {
     let headers = [("set-cookie".to_owned(), b"a=1".to_vec()), ("x".to_owned(), b"\xff".to_vec())];
-    assert_eq!(clean_response(Head::new(&headers), APP.as_bytes()), []);
+    assert_eq!(clean_response(Head::new(&headers), &support::authority(APP)), []);
 }
 
 #[test_case("Upgrade", "Upgrade"; "an upgrade alone stays as it was sent")]

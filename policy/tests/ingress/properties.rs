@@ -14,6 +14,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sandgate_policy::gateway_api::SandboxState;
 use sandgate_policy::ids::SandboxRef;
+use sandgate_policy::ingress::authority::Authority;
 use sandgate_policy::ingress::budget::InFlight;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::credential::Credential;
@@ -29,7 +30,7 @@ use sandgate_policy::ingress::{Decision, Known, Request, decide};
 use self::generators::{hosts, requests, set_cookies, worlds};
 use crate::ingress::hygiene_table::apply;
 use crate::ingress::oracle;
-use crate::ingress::support::{ID, Req, World, config, outcome};
+use crate::ingress::support::{self, ID, Req, World, authority, config, outcome};
 
 /// Bounded, so that all of them take seconds. A case that failed once becomes a row of a table.
 fn cases(cases: u32) -> ProptestConfig {
@@ -53,7 +54,7 @@ proptest! {
 
     #[test]
     fn an_accepted_host_has_the_one_meaning_of_the_grammar(host in hosts()) {
-        let parsed = Host::parse(&host, &domains());
+        let parsed = support::host(&host, &domains());
         let expected = oracle::target(&host);
         match parsed {
             Ok(Host::Sandbox(sandbox, port)) => {
@@ -65,8 +66,8 @@ proptest! {
 
     #[test]
     fn the_canonical_form_of_an_accepted_host_means_the_same(host in hosts()) {
-        if let Ok(Host::Sandbox(sandbox, port)) = Host::parse(&host, &domains()) {
-            let again = Host::parse(canonical(&sandbox, port).as_bytes(), &domains());
+        if let Ok(Host::Sandbox(sandbox, port)) = support::host(&host, &domains()) {
+            let again = support::host(canonical(&sandbox, port).as_bytes(), &domains());
             prop_assert_eq!(again, Ok(Host::Sandbox(sandbox, port)));
         }
     }
@@ -80,14 +81,15 @@ proptest! {
         let port = Port::new(number).expect("not 0");
         let host = canonical(&sandbox, port);
         for spelling in [host.clone(), host.to_uppercase(), format!("{host}.:443")] {
-            let parsed = Host::parse(spelling.as_bytes(), &domains());
+            let parsed = support::host(spelling.as_bytes(), &domains());
             prop_assert_eq!(parsed, Ok(Host::Sandbox(sandbox.clone(), port)));
         }
     }
 
     #[test]
     fn no_bytes_make_a_parser_panic(bytes in vec(any::<u8>(), 0..200)) {
-        let _ = Host::parse(&bytes, &domains());
+        let authority = Authority::parse(&bytes);
+        let _ = authority.as_ref().map(|authority| Host::parse(authority, &domains()));
         let _ = IngressConfig::from_json(&bytes);
         let text = String::from_utf8_lossy(&bytes);
         let _ = Domain::parse(&text).map(|domain| domain.covers(&text));
@@ -103,7 +105,7 @@ proptest! {
         let _ = ProjectContext::extract(head);
         let _ = Request::parse(head, &config());
         let set_cookie = [("set-cookie".to_owned(), bytes.clone())];
-        let _ = clean_response(Head::new(&set_cookie), &bytes);
+        let _ = authority.map(|authority| clean_response(Head::new(&set_cookie), &authority));
     }
 }
 
@@ -236,7 +238,7 @@ proptest! {
     ) {
         let headers: Vec<(String, Vec<u8>)> =
             cookies.into_iter().map(|cookie| ("set-cookie".to_owned(), cookie.into_bytes())).collect();
-        let received = apply(&headers, &clean_response(Head::new(&headers), host.as_bytes()));
+        let received = apply(&headers, &clean_response(Head::new(&headers), &authority(host)));
         for (_, cookie) in &received {
             let cookie = String::from_utf8_lossy(cookie).to_lowercase();
             let name = cookie.split(['=', ';']).next().unwrap_or_default().trim().to_owned();

@@ -6,7 +6,7 @@ use sandgate_policy::ingress::recipient::{Recipient, RequestId, Shape};
 use sandgate_policy::ingress::response::{Exchange, ResponseDecision, judge};
 use test_case::test_case;
 
-use crate::ingress::support::{APP, Req, config};
+use crate::ingress::support::{APP, Req, authority, config};
 
 fn get() -> Req {
     Req::get(APP)
@@ -20,7 +20,7 @@ fn upgrade() -> Req {
 fn seen(request: &Req, response: &[(&str, &str)]) -> String {
     let headers: Vec<(String, Vec<u8>)> =
         response.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    match judge(Head::new(&headers), &Exchange::of(request.head())) {
+    match judge(Head::new(&headers), &Exchange::new(authority(APP), request.head())) {
         ResponseDecision::Forward(_) => "goes on".into(),
         ResponseDecision::Refuse(denial) => format!("{} {}", denial.status(), denial.code()),
     }
@@ -93,7 +93,7 @@ fn only_101_opens_a_socket(status: &str, protocol: Option<&str>) -> String {
 fn the_connection_of_a_101_names_the_upgrade_alone(connection: &str) -> Option<String> {
     let response = [(":status", "101"), ("upgrade", "websocket"), ("connection", connection)];
     let response = response.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
-    match judge(Head::new(&response), &Exchange::of(upgrade().head())) {
+    match judge(Head::new(&response), &Exchange::new(authority(APP), upgrade().head())) {
         ResponseDecision::Forward(changes) => match changes.as_slice() {
             [] => None,
             [HeaderChange::Set(name, value)] if name == "connection" => {

@@ -3,10 +3,13 @@
 use std::net::IpAddr;
 
 use sandgate_policy::gateway_api::{Identity, Sandbox, SandboxState};
+use sandgate_policy::ingress::authority::Authority;
 use sandgate_policy::ingress::budget::{Class, InFlight};
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::domain::Domain;
 use sandgate_policy::ingress::head::{Head, Headers};
+use sandgate_policy::ingress::host::{Host, InvalidHost};
 use sandgate_policy::ingress::{Decision, Facts, Known, Request, SandboxRequest, decide};
 
 /// Canonical id of the sandbox that the tables call `my-env`.
@@ -35,6 +38,17 @@ pub(crate) fn config() -> IngressConfig {
         "limits": { "requests_per_sandbox": 4 }
     }"#;
     IngressConfig::from_json(json).expect("the tables' configuration is good")
+}
+
+/// The authority of a request, which must be well-formed.
+pub(crate) fn authority(text: &str) -> Authority {
+    Authority::parse(text.as_bytes()).expect("a well-formed authority")
+}
+
+/// The meaning of the authority of a request.
+pub(crate) fn host(authority: &[u8], domains: &[Domain]) -> Result<Host, InvalidHost> {
+    let authority = Authority::parse(authority).ok_or(InvalidHost::Malformed)?;
+    Host::parse(&authority, domains)
 }
 
 /// The head of a request, as Envoy shows it to a filter.
