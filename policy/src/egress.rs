@@ -54,6 +54,6 @@ pub use name::{DomainPattern, InvalidName, Name};
 pub use network_policy::{InvalidNetworkPolicy, NetworkPolicy};
 pub use operator::{Operator, RuleOrder};
 pub use policy::Policy;
-pub use query::Lookup;
+pub use query::QueryAction;
 pub use rule::Rule;
 pub use verdict::{Denial, Permit, Route, Verdict};

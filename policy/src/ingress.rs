@@ -9,8 +9,8 @@
 //!    [`cookie`] or a header, and the credential's [`project_context`]. [`origin`] detects
 //!    cross-origin requests.
 //! 3. [`lookup`] and [`cache`]: the results of lookups at the control plane, and how long they are valid.
-//! 4. [`decision`]: the decision, and the only constructor of a [`Permit`]. [`budget`] and
-//!    [`places`] limit the requests in flight.
+//! 4. [`decision`]: the decision, and the only constructor of a [`Permit`]. [`concurrency`] and
+//!    [`slots`] limit the requests in flight.
 //! 5. [`denial`]: every reason to deny a request. [`recipient`] is the client that a denial is
 //!    written for.
 //! 6. [`hygiene`] and [`websocket`]: the changes to the headers of a permitted request.
@@ -32,9 +32,9 @@ pub mod request;
 pub mod cache;
 pub mod lookup;
 
-pub mod budget;
+pub mod concurrency;
 pub mod decision;
-pub mod places;
+pub mod slots;
 
 pub mod denial;
 pub mod recipient;
@@ -45,7 +45,8 @@ pub mod websocket;
 pub mod response;
 
 pub use decision::{
-    Caller, Decision, Ended, Facts, NextPlace, Permit, ResumePermit, Standing, decide, decide_again,
+    Caller, CloseReason, Decision, EvictionPermit, Permit, RequestFacts, ResumePermit,
+    StreamDecision, decide, reevaluate,
 };
-pub use lookup::Known;
+pub use lookup::Lookup;
 pub use request::{Request, SandboxRequest};

@@ -1,7 +1,7 @@
 //! Requests into a sandbox: a table for each step, and properties that hold for any input.
 
-mod budget;
 mod cache;
+mod concurrency;
 mod config_errors;
 mod credential_table;
 mod decision_table;
@@ -11,10 +11,10 @@ mod host_table;
 mod hygiene_table;
 mod oracle;
 mod origin_table;
-mod places;
 mod properties;
+mod reevaluation_table;
 mod response_table;
-mod standing_table;
+mod slots;
 mod support;
 mod trailers_table;
 mod websocket_table;

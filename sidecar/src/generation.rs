@@ -72,13 +72,14 @@ impl Generation {
         };
         let filter = serde_json::to_string(&raw).map_err(|error| Unusable(error.to_string()))?;
         EgressConfig::from_json(filter.as_bytes()).map_err(|error| Unusable(error.to_string()))?;
-        let compile = |policy| Arc::new(Policy::new(policy, operator).knowing(denied));
+        let compile =
+            |policy| Arc::new(Policy::new(policy, operator).with_denied_addresses(denied));
         let (first, second) = (compile(first), second.map(compile));
         let compiled: Vec<&Policy> =
             std::iter::once(&first).chain(&second).map(std::convert::AsRef::as_ref).collect();
         let rules = render::generation(&compiled, ports);
         let lists = Arc::new(Lists::new(number, &compiled));
-        let names_matter = compiled.last().is_some_and(|policy| policy.names_a_domain());
+        let names_matter = compiled.last().is_some_and(|policy| policy.has_domains());
         let dns = dns::Generation::new(number, first, second, virtual_addresses);
         Ok(Self { number, filter, dns, rules, lists, names_matter })
     }

@@ -36,7 +36,10 @@ impl Lists {
     /// The rules of a generation. All of its policies must allow a packet.
     #[must_use]
     pub fn new(number: u64, policies: &[&Policy]) -> Self {
-        let policies = policies.iter().map(|one| (one.address_rules(), one.dial_rules())).collect();
+        let policies = policies
+            .iter()
+            .map(|one| (one.address_rules(), one.upstream_address_rules()))
+            .collect();
         Self { number, policies }
     }
 

@@ -81,7 +81,7 @@ fn a_generation_that_knows_addresses_of_denied_names() {
     );
     let known =
         json!({ "bad.test": ["1.1.1.1", "8.8.8.8", "2606:4700::1"], "other.test": ["8.8.4.4"] });
-    let policy = policy.knowing(&serde_json::from_value(known).unwrap());
+    let policy = policy.with_denied_addresses(&serde_json::from_value(known).unwrap());
     is("denied.nft", &render::generation(&[&policy], &Ports::default()));
 }
 

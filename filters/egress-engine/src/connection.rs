@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sandgate_policy::egress::first_bytes::{FirstBytes, Seen};
+use sandgate_policy::egress::first_bytes::{FirstBytes, Inspection};
 use sandgate_policy::egress::{Destination, NameFact, Permit, Verdict};
 
 use crate::decision::{Decision, FilterKind, Outcome};
@@ -118,26 +118,26 @@ impl Connection {
             self.phase = Phase::Permitted;
             return DataEffect::Continue;
         }
-        if available < first_bytes.least() && !end_of_stream {
+        if available < first_bytes.min_bytes() && !end_of_stream {
             return DataEffect::Hold;
         }
         let Some(bytes) = read() else { return DataEffect::Fail };
-        let facts = match first_bytes.see(&bytes) {
+        let facts = match first_bytes.inspect(&bytes) {
             // The client ends before its bytes are a ClientHello or a request line. They show no name.
-            Seen::Hold | Seen::Pass if end_of_stream => {
+            Inspection::Hold | Inspection::Pass if end_of_stream => {
                 self.phase = Phase::Permitted;
                 return DataEffect::Continue;
             }
-            Seen::Hold => return DataEffect::Hold,
-            Seen::Pass => return DataEffect::Continue,
-            Seen::Other => {
+            Inspection::Hold => return DataEffect::Hold,
+            Inspection::Pass => return DataEffect::Continue,
+            Inspection::Other => {
                 self.phase = Phase::Permitted;
                 return DataEffect::Continue;
             }
-            Seen::Tls(sni) => StreamFacts { sni, ..facts.clone() },
+            Inspection::Tls(sni) => StreamFacts { sni, ..facts.clone() },
             // The HTTP filter does not see the requests of this connection, so its Host can't be
             // decided request by request.
-            Seen::Http => StreamFacts { host: NameFact::Unparsable, ..facts.clone() },
+            Inspection::Http => StreamFacts { host: NameFact::Unparsable, ..facts.clone() },
         };
         self.decide_again(engine, facts)
     }

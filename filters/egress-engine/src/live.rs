@@ -52,10 +52,10 @@ impl LiveStream {
             Verdict::Allow(_) => {}
         }
         let mut verdicts = config.policies().members().map(|policy| match (&self.route, peer) {
-            (Route::ByName(name), Some(peer)) => policy.judge_found(name, peer),
-            (Route::ByName(name), None) => policy.judge_dial(name),
+            (Route::ByName(name), Some(peer)) => policy.evaluate_resolved(name, peer),
+            (Route::ByName(name), None) => policy.evaluate_name(name),
             // `decide` has allowed the names that the stream shows.
-            (Route::Original(address), _) => policy.judge_place(*address),
+            (Route::Original(address), _) => policy.evaluate_live_address(*address),
         });
         verdicts.find(|verdict| !verdict.is_allowed()).map(|verdict| verdict.rule().clone())
     }

@@ -1,10 +1,10 @@
-//! Makes room when all places are taken. `policy::places` chooses the request that gives way; this module refuses
+//! Makes room when all places are taken. `policy::ingress::slots` chooses the request that gives way; this module refuses
 //! or resets it.
 
 use sandgate_hostcalls::stream;
 use sandgate_policy::ingress::Decision;
 use sandgate_policy::ingress::denial::Denial;
-use sandgate_policy::ingress::places::Client;
+use sandgate_policy::ingress::slots::Client;
 
 use crate::clock::Now;
 use crate::gateway::Gateway;
@@ -16,9 +16,11 @@ impl Gateway {
     /// Refuses a waiting request of the client that has the most of them, if that client has at least two more than
     /// the client of the effective stream. Returns false if no request gives way.
     pub(crate) fn make_room_to_wait(&mut self, now: Now) -> bool {
-        let Some(gone) = self.waiting_places.give_way(client(), now.ms, None) else { return false };
+        let Some(gone) = self.waiting_slots.stream_to_evict(client(), now.ms, None) else {
+            return false;
+        };
         if let Some(waiting) = self.waiting.get_mut(&gone) {
-            self.waiting_places.leave(waiting.client(), gone);
+            self.waiting_slots.release(waiting.client(), gone);
             waiting.give_way();
             self.ready.insert(gone);
             self.wake();
@@ -26,17 +28,17 @@ impl Gateway {
         true
     }
 
-    /// Turns [`Decision::MakeRoom`] into a permit if a live stream gives way, and into a denial otherwise. The stream
+    /// Turns [`Decision::Evict`] into a permit if a live stream gives way, and into a denial otherwise. The stream
     /// of the request must be the effective one.
     pub(crate) fn make_room(&mut self, decision: Decision, now: Now) -> Decision {
-        let Decision::MakeRoom(place) = decision else { return decision };
+        let Decision::Evict(permit) = decision else { return decision };
         let silence_ms = self.config.limits().anonymous_silence_ms.into();
-        match self.live.give_way(place.sandbox_id(), client(), now.ms, silence_ms) {
+        match self.live.give_way(permit.sandbox_id(), client(), now.ms, silence_ms) {
             Some(gone) => {
                 self.live.displace(gone);
                 self.displaced.push(gone);
                 self.wake();
-                Decision::Permit(place.in_place_of_another())
+                Decision::Permit(permit.into_permit())
             }
             None => Decision::Deny(Denial::TooManyRequests),
         }
@@ -50,7 +52,7 @@ impl Gateway {
             if stream::make_effective(*id).is_ok()
                 && let Ok(bytes) = stream::bytes_sent()
             {
-                self.live.note_bytes(*id, bytes, now.ms);
+                self.live.record_bytes(*id, bytes, now.ms);
             }
         }
         if !streams.is_empty() {

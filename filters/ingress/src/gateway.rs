@@ -8,15 +8,15 @@ use sandgate_hostcalls::queue::{Queue, unique_number};
 use sandgate_hostcalls::stream::{self, Direction};
 use sandgate_hostcalls::{LogLevel, log, wall_clock};
 use sandgate_policy::gateway_api::{Change, Identity, Sandbox};
-use sandgate_policy::ingress::budget::Class;
 use sandgate_policy::ingress::cache::{Cache, Lifetimes};
+use sandgate_policy::ingress::concurrency::Class;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::credential::CredentialKey;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene;
-use sandgate_policy::ingress::places::{Client, Places};
 use sandgate_policy::ingress::recipient::Recipient;
+use sandgate_policy::ingress::slots::{Client, SlotHolders};
 use sandgate_policy::ingress::{Decision, Request};
 
 use crate::apply;
@@ -52,7 +52,7 @@ pub(crate) struct Gateway {
     pub(crate) public_resumes: BTreeMap<String, u64>,
     pub(crate) waiting: BTreeMap<u32, Waiting>,
     /// Whose the waiting are, but for those that gave way and are still to be refused.
-    pub(crate) waiting_places: Places,
+    pub(crate) waiting_slots: SlotHolders,
     /// Those of the waiting that need not wait any longer.
     pub(crate) ready: BTreeSet<u32>,
     /// Live streams that gave way to others, and are still to be closed.
@@ -77,7 +77,7 @@ impl Gateway {
             live: Live::default(),
             public_resumes: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            waiting_places: Places::default(),
+            waiting_slots: SlotHolders::default(),
             ready: BTreeSet::new(),
             displaced: Vec::new(),
             uncounted: Vec::new(),
@@ -106,7 +106,7 @@ impl Gateway {
         let now = self.clock.now();
         self.start();
         // Without room to wait, only what is known already counts, and nothing is asked.
-        let has_room = self.waiting_places.len() < self.config.limits().waiters;
+        let has_room = self.waiting_slots.len() < self.config.limits().waiters;
         let mut waiting = Waiting::new(request, head, recipient, now.ms, &self.config, has_room);
         let mut verdict = self.step(id, &mut waiting, now);
         if !has_room && verdict.is_for_want_of_knowledge() && self.make_room_to_wait(now) {
@@ -115,7 +115,7 @@ impl Gateway {
         }
         match verdict {
             Verdict::Wait => {
-                self.waiting_places.take(waiting.client(), id, now.ms);
+                self.waiting_slots.acquire(waiting.client(), id, now.ms);
                 self.waiting.insert(id, waiting);
                 self.wake();
                 Action::Pause
@@ -134,7 +134,7 @@ impl Gateway {
     /// The stream has ended, or its client went away while it waited.
     pub(crate) fn end(&mut self, id: u32) {
         if let Some(waiting) = self.waiting.remove(&id) {
-            self.waiting_places.leave(waiting.client(), id);
+            self.waiting_slots.release(waiting.client(), id);
             waiting.missing().iter().for_each(|key| self.lookups.leave(key, id));
         }
         self.ready.remove(&id);
@@ -238,7 +238,7 @@ impl Gateway {
             // `step` turns a resume into a wait or a denial; this is what is left if it did not.
             Decision::Resume(_) => self.refuse(Denial::SandboxNotReady, &recipient, retry_after),
             // The same of `make_room`.
-            Decision::MakeRoom(_) => self.refuse(Denial::TooManyRequests, &recipient, retry_after),
+            Decision::Evict(_) => self.refuse(Denial::TooManyRequests, &recipient, retry_after),
         }
     }
 
@@ -250,7 +250,7 @@ impl Gateway {
                 self.waiting.insert(id, waiting);
             }
             Verdict::Decided(decision, retry_after) => {
-                self.waiting_places.leave(waiting.client(), id);
+                self.waiting_slots.release(waiting.client(), id);
                 waiting.missing().iter().for_each(|key| self.lookups.leave(key, id));
                 if stream::make_effective(id).is_err() {
                     return;

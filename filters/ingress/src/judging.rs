@@ -1,8 +1,8 @@
 //! Judges live streams again when something that their permits depend on has changed.
 
 use sandgate_hostcalls::stream;
-use sandgate_policy::ingress::budget::InFlight;
-use sandgate_policy::ingress::{Facts, Standing, decide_again};
+use sandgate_policy::ingress::concurrency::InFlight;
+use sandgate_policy::ingress::{RequestFacts, StreamDecision, reevaluate};
 
 use crate::apply;
 use crate::clock::Now;
@@ -18,15 +18,15 @@ impl Gateway {
         let Some(mut live) = self.live.take(id) else { return self.live.acquit(id) };
         let standing = self.standing(id, &live, now);
         match standing {
-            Standing::Permitted(permit) => {
+            StreamDecision::Continue(permit) => {
                 let root_id = self.root_id;
                 self.live.rest_on(id, &mut live, permit, now.ms, || client_of(id, root_id));
                 self.live.put_back(id, live);
                 self.live.acquit(id);
             }
             // The stream stays a suspect until the answer is there.
-            Standing::Unknown => self.live.put_back(id, live),
-            Standing::Ended(why) => {
+            StreamDecision::Undecided => self.live.put_back(id, live),
+            StreamDecision::Close(why) => {
                 self.live.put_back(id, live);
                 // The host reports the end of the stream only later.
                 self.live.remove(id);
@@ -35,7 +35,7 @@ impl Gateway {
         }
     }
 
-    fn standing(&mut self, id: u32, live: &LiveStream, now: Now) -> Standing {
+    fn standing(&mut self, id: u32, live: &LiveStream, now: Now) -> StreamDecision {
         let (mut missing, mut asked) = (Vec::new(), Vec::new());
         let mut asks = Asks {
             id,
@@ -48,10 +48,10 @@ impl Gateway {
         match &self.know(&live.request, &mut asks, now) {
             (Some(sandbox), Some(caller)) => {
                 let in_flight = InFlight::default();
-                let facts = Facts { sandbox, caller, now: now.unix_seconds, in_flight };
-                decide_again(&live.request, &live.permit, &facts, &self.config)
+                let facts = RequestFacts { sandbox, caller, now: now.unix_seconds, in_flight };
+                reevaluate(&live.request, &live.permit, &facts, &self.config)
             }
-            _ => Standing::Unknown,
+            _ => StreamDecision::Undecided,
         }
     }
 

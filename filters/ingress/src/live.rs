@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sandgate_policy::gateway_api::Change;
-use sandgate_policy::ingress::budget::{Class, InFlight, Shares};
+use sandgate_policy::ingress::concurrency::{Class, InFlight, Shares};
 use sandgate_policy::ingress::credential::Credential;
-use sandgate_policy::ingress::places::{Client, Places};
 use sandgate_policy::ingress::recipient::Recipient;
+use sandgate_policy::ingress::slots::{Client, SlotHolders};
 use sandgate_policy::ingress::{Permit, SandboxRequest};
 
 /// One forwarded stream. No `Debug`: the request may hold a secret.
@@ -62,7 +62,7 @@ impl LiveStream {
 #[derive(Default)]
 struct Occupancy {
     in_flight: InFlight,
-    anonymous: Places,
+    anonymous: SlotHolders,
 }
 
 /// All live streams of a VM.
@@ -132,7 +132,7 @@ impl Live {
         let sandbox = self.sandboxes.entry(stream.permit.sandbox_id().to_owned()).or_default();
         sandbox.in_flight.add(stream.permit.class());
         if stream.permit.class() == Class::Anonymous {
-            sandbox.anonymous.take(stream.client, id, now);
+            sandbox.anonymous.acquire(stream.client, id, now);
         }
     }
 
@@ -144,7 +144,7 @@ impl Live {
         let Some(sandbox) = self.sandboxes.get_mut(sandbox_id) else { return };
         sandbox.in_flight.remove(stream.permit.class());
         if stream.permit.class() == Class::Anonymous {
-            sandbox.anonymous.leave(stream.client, id);
+            sandbox.anonymous.release(stream.client, id);
         }
         if sandbox.in_flight.is_empty() {
             self.sandboxes.remove(sandbox_id);
@@ -178,7 +178,7 @@ impl Live {
         now: u64,
         silence_ms: u64,
     ) -> Option<u32> {
-        self.sandboxes.get(sandbox_id)?.anonymous.give_way(newcomer, now, Some(silence_ms))
+        self.sandboxes.get(sandbox_id)?.anonymous.stream_to_evict(newcomer, now, Some(silence_ms))
     }
 
     /// The anonymous streams of sandboxes in which more than half of the anonymous share is taken. Their bytes are
@@ -190,10 +190,10 @@ impl Live {
     }
 
     /// Records how many bytes were sent on a stream, in both directions.
-    pub(crate) fn note_bytes(&mut self, id: u32, bytes: u64, now: u64) {
+    pub(crate) fn record_bytes(&mut self, id: u32, bytes: u64, now: u64) {
         let Some(stream) = self.streams.get(&id) else { return };
         if let Some(sandbox) = self.sandboxes.get_mut(stream.permit.sandbox_id()) {
-            sandbox.anonymous.note_bytes(stream.client, id, bytes, now);
+            sandbox.anonymous.record_bytes(stream.client, id, bytes, now);
         }
     }
 

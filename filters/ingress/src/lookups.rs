@@ -10,7 +10,7 @@ use sandgate_policy::gateway_api::{
 };
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::credential::{Credential, CredentialKey};
-use sandgate_policy::ingress::places::Client;
+use sandgate_policy::ingress::slots::Client;
 
 use crate::metrics::Asked;
 

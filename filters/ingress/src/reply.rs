@@ -4,7 +4,7 @@ use sandgate_hostcalls::{Result, stream};
 use sandgate_policy::gateway_api::ErrorBody;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
-use sandgate_policy::ingress::recipient::{Recipient, RequestId, Shape};
+use sandgate_policy::ingress::recipient::{DenialFormat, Recipient, RequestId};
 
 /// Answers a denial. `retry_after` (seconds) overrides the denial's own.
 pub(crate) fn deny(denial: Denial, to: &Recipient, retry_after: Option<u32>) -> Result<()> {
@@ -24,14 +24,14 @@ pub(crate) fn deny(denial: Denial, to: &Recipient, retry_after: Option<u32>) -> 
     }
     let body = match to.shape() {
         // Envoy turns a local reply to a gRPC request into its status, and the body into the message.
-        Shape::Grpc => format!("{}: {}", denial.code(), denial.message()),
-        Shape::Html => {
+        DenialFormat::Grpc => format!("{}: {}", denial.code(), denial.message()),
+        DenialFormat::Html => {
             headers.push(("content-type", "text/html; charset=utf-8"));
             headers
                 .push(("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'"));
             page(denial, to.request_id())
         }
-        Shape::Json => {
+        DenialFormat::Json => {
             headers.push(("content-type", "application/json"));
             let body = ErrorBody { error: denial.message(), code: denial.code().to_owned() };
             serde_json::to_string(&body).unwrap_or_default()

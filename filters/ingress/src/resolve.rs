@@ -1,8 +1,8 @@
 //! What is known of the sandbox and the caller of a request: from the caches, or by a lookup.
 
 use sandgate_policy::gateway_api::{Identity, Sandbox};
-use sandgate_policy::ingress::places::Client;
-use sandgate_policy::ingress::{Known, SandboxRequest};
+use sandgate_policy::ingress::slots::Client;
+use sandgate_policy::ingress::{Lookup, SandboxRequest};
 
 use crate::clock::Now;
 use crate::crowding::client;
@@ -16,14 +16,14 @@ impl Gateway {
         request: &SandboxRequest,
         asks: &mut Asks<'_>,
         now: Now,
-    ) -> (Option<Known<Sandbox>>, Option<Known<Identity>>) {
+    ) -> (Option<Lookup<Sandbox>>, Option<Lookup<Identity>>) {
         let sandbox = match request.needs_sandbox() {
             true => self.know_sandbox(request, asks, now),
-            false => Some(Known::IsNot),
+            false => Some(Lookup::NotFound),
         };
         let caller = match request.needs_caller(sandbox.as_ref()) {
             true => self.know_caller(request, asks, now),
-            false => Some(Known::IsNot),
+            false => Some(Lookup::NotFound),
         };
         (sandbox, caller)
     }
@@ -33,17 +33,19 @@ impl Gateway {
         request: &SandboxRequest,
         asks: &mut Asks<'_>,
         now: Now,
-    ) -> Option<Known<Sandbox>> {
+    ) -> Option<Lookup<Sandbox>> {
         let name = request.sandbox().as_str().to_owned();
         let covered = self.feed.covered_since();
         if let Some(entry) = self.sandboxes.fresh(&name, now.ms, covered, asks.since) {
-            return Some(entry.value().map_or(Known::IsNot, |sandbox| Known::Is(sandbox.clone())));
+            return Some(
+                entry.value().map_or(Lookup::NotFound, |sandbox| Lookup::Found(sandbox.clone())),
+            );
         }
         if asks.may_ask && self.ask(Key::Sandbox(name.clone()), request, asks, now) {
             return None;
         }
         let stale = self.sandboxes.stale(&name, now.ms);
-        Some(stale.map_or(Known::CannotAsk, |sandbox| Known::Is(sandbox.clone())))
+        Some(stale.map_or(Lookup::Unavailable, |sandbox| Lookup::Found(sandbox.clone())))
     }
 
     fn know_caller(
@@ -51,18 +53,20 @@ impl Gateway {
         request: &SandboxRequest,
         asks: &mut Asks<'_>,
         now: Now,
-    ) -> Option<Known<Identity>> {
-        let Some(credential) = request.credential() else { return Some(Known::IsNot) };
+    ) -> Option<Lookup<Identity>> {
+        let Some(credential) = request.credential() else { return Some(Lookup::NotFound) };
         let key = credential.key();
         let covered = self.feed.covered_since();
         if let Some(entry) = self.callers.fresh(&key, now.ms, covered, asks.since) {
-            return Some(entry.value().map_or(Known::IsNot, |caller| Known::Is(caller.clone())));
+            return Some(
+                entry.value().map_or(Lookup::NotFound, |caller| Lookup::Found(caller.clone())),
+            );
         }
         if asks.may_ask && self.ask(Key::Caller(key), request, asks, now) {
             return None;
         }
         let stale = self.callers.stale(&key, now.ms);
-        Some(stale.map_or(Known::CannotAsk, |caller| Known::Is(caller.clone())))
+        Some(stale.map_or(Lookup::Unavailable, |caller| Lookup::Found(caller.clone())))
     }
 
     pub(crate) fn ask(

@@ -5,7 +5,7 @@ use sandgate_hostcalls::stream::{self, Direction};
 use sandgate_hostcalls::{Result, property};
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene;
-use sandgate_policy::ingress::response::{ResponseDecision, judge};
+use sandgate_policy::ingress::response::{ResponseDecision, evaluate};
 
 use crate::apply;
 use crate::gateway::Gateway;
@@ -69,7 +69,7 @@ fn decide(live: &LiveStream) -> Result<ResponseDecision> {
     if is_failure(response) && is_local_reply()? {
         return Ok(ResponseDecision::Forward(live.recipient.complete_local_reply()));
     }
-    Ok(judge(response, live.request.exchange()))
+    Ok(evaluate(response, live.request.response_context()))
 }
 
 /// Whether Envoy may have generated a response: its local replies are failures, or carry a gRPC status.

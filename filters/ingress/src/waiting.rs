@@ -1,13 +1,15 @@
 //! A request that is not decided yet: what it waits for, and for how long.
 
 use sandgate_policy::gateway_api::Sandbox;
-use sandgate_policy::ingress::budget::InFlight;
+use sandgate_policy::ingress::concurrency::InFlight;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
-use sandgate_policy::ingress::places::Client;
 use sandgate_policy::ingress::recipient::Recipient;
-use sandgate_policy::ingress::{Decision, Facts, Known, ResumePermit, SandboxRequest, decide};
+use sandgate_policy::ingress::slots::Client;
+use sandgate_policy::ingress::{
+    Decision, Lookup, RequestFacts, ResumePermit, SandboxRequest, decide,
+};
 
 use crate::clock::Now;
 use crate::gateway::Gateway;
@@ -197,10 +199,11 @@ impl Gateway {
             return Verdict::Wait;
         };
         let in_flight = match &sandbox {
-            Known::Is(sandbox) => self.live.in_flight(&sandbox.id),
-            Known::IsNot | Known::CannotAsk => InFlight::default(),
+            Lookup::Found(sandbox) => self.live.in_flight(&sandbox.id),
+            Lookup::NotFound | Lookup::Unavailable => InFlight::default(),
         };
-        let facts = Facts { sandbox: &sandbox, caller: &caller, now: now.unix_seconds, in_flight };
+        let facts =
+            RequestFacts { sandbox: &sandbox, caller: &caller, now: now.unix_seconds, in_flight };
         match decide(request, &facts, &self.config) {
             Decision::Deny(Denial::TooManyRequests) => Verdict::deny(Denial::TooManyRequests),
             Decision::Deny(_) if self.recheck(id, waiting, &sandbox, now) => Verdict::Wait,
@@ -220,7 +223,7 @@ impl Gateway {
         &mut self,
         id: u32,
         waiting: &mut Waiting,
-        sandbox: &Known<Sandbox>,
+        sandbox: &Lookup<Sandbox>,
         now: Now,
     ) -> bool {
         if waiting.rechecked || waiting.gave_up || waiting.resume.is_some() {

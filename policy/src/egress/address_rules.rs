@@ -66,12 +66,12 @@ impl Policy {
         self.rules(Denied::ByAddress, self.internet, &Rule::AllowInternetAccess)
     }
 
-    /// The rules for Envoy's own connections. They accept an address that [`Self::judge_place`]
-    /// allows, and an address that [`Self::judge_found`] allows for any name. Envoy evaluates the
+    /// The rules for Envoy's own connections. They accept an address that [`Self::evaluate_live_address`]
+    /// allows, and an address that [`Self::evaluate_resolved`] allows for any name. Envoy evaluates the
     /// name. These rules apply in addition, for the case that a name resolves to another address
     /// after Envoy has evaluated it.
     #[must_use]
-    pub fn dial_rules(&self) -> AddressRules {
+    pub fn upstream_address_rules(&self) -> AddressRules {
         // The addresses of denied names are not in this list: a connection to such an address may
         // show another name.
         if !self.allow.has_names() {

@@ -154,7 +154,7 @@ impl TryFrom<RawEgressConfig> for EgressConfig {
             return Err(wrong("version", problem));
         }
         let compile = |network: &NetworkPolicy| {
-            Policy::new(network, &raw.operator).knowing(&raw.denied_addresses)
+            Policy::new(network, &raw.operator).with_denied_addresses(&raw.denied_addresses)
         };
         let policies = match raw.policies.as_slice() {
             [only] => Conjunction::new(compile(only), None),

@@ -62,7 +62,7 @@ impl Policy {
     /// The same policy with known addresses. The policy denies connections that show no name to an
     /// address of a denied name.
     #[must_use]
-    pub fn knowing(mut self, addresses: &DeniedAddresses) -> Self {
+    pub fn with_denied_addresses(mut self, addresses: &DeniedAddresses) -> Self {
         let rules = addresses.pairs().filter_map(|(name, address)| {
             let entry = self.denies_name(name)?;
             Some((address.into(), Rule::DenyOutAt(entry, address)))
@@ -84,7 +84,7 @@ impl Policy {
 
     /// The entry of `deny_out` that denies the name, whatever its address is.
     fn denies_name(&self, name: &Name) -> Option<Entry> {
-        match self.judge_dial(name).rule() {
+        match self.evaluate_name(name).rule() {
             Rule::DenyOut(entry) => Some(entry.clone()),
             _ => None,
         }

@@ -27,7 +27,7 @@ pub struct FirstBytes {
 
 /// The result of an inspection, and what the caller must do with the bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Seen {
+pub enum Inspection {
     /// The incomplete start of TLS. The caller must hold the bytes and pass them again together
     /// with the next bytes.
     Hold,
@@ -44,34 +44,34 @@ pub enum Seen {
 }
 
 impl FirstBytes {
-    /// The number of held bytes that the next call of [`Self::see`] needs. The caller must hold
+    /// The number of held bytes that the next call of [`Self::inspect`] needs. The caller must hold
     /// fewer bytes than that without a call.
     #[must_use]
-    pub fn least(&self) -> usize {
+    pub fn min_bytes(&self) -> usize {
         self.least
     }
 
-    /// Inspects all bytes since the last [`Seen::Pass`].
-    pub fn see(&mut self, bytes: &[u8]) -> Seen {
+    /// Inspects all bytes since the last [`Inspection::Pass`].
+    pub fn inspect(&mut self, bytes: &[u8]) -> Inspection {
         if self.line.is_none() {
             match client_hello::parse(bytes) {
-                Shown::Name(name) => return Seen::Tls(name),
+                Shown::Name(name) => return Inspection::Tls(name),
                 // The wait is bounded. An incomplete ClientHello of maximum length counts as not
                 // parsable.
                 Shown::Incomplete { .. } if bytes.len() >= TLS_MAX => {
-                    return Seen::Tls(NameFact::Unparsable);
+                    return Inspection::Tls(NameFact::Unparsable);
                 }
                 Shown::Incomplete { least } => {
                     self.least = least.min(TLS_MAX);
-                    return Seen::Hold;
+                    return Inspection::Hold;
                 }
                 Shown::NoTls => self.least = 0,
             }
         }
         match self.line.get_or_insert_default().push(bytes) {
-            Line::Incomplete => Seen::Pass,
-            Line::Http => Seen::Http,
-            Line::Other => Seen::Other,
+            Line::Incomplete => Inspection::Pass,
+            Line::Http => Inspection::Http,
+            Line::Other => Inspection::Other,
         }
     }
 }

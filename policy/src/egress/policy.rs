@@ -66,7 +66,7 @@ impl Policy {
     pub fn decide(&self, facts: &ConnectionFacts<'_>) -> Verdict {
         let address = match facts.destination {
             Destination::Address(address) if !self.needs_names(*address) => {
-                return self.judge_address(*address);
+                return self.evaluate_address(*address);
             }
             Destination::Address(address) => Some(*address),
             Destination::Virtual(_) => None,
@@ -84,11 +84,11 @@ impl Policy {
         for (fact, not_understood) in shown_names {
             let verdict = match fact {
                 NameFact::Absent => continue,
-                NameFact::Address(literal) => match (self.judge_address(*literal), address) {
+                NameFact::Address(literal) => match (self.evaluate_address(*literal), address) {
                     (Verdict::Deny(denial), _) => Verdict::Deny(denial),
                     // An address as SNI or Host allows nothing that the destination address does
                     // not allow.
-                    (Verdict::Allow(_), Some(address)) => self.judge_address(address),
+                    (Verdict::Allow(_), Some(address)) => self.evaluate_address(address),
                     (Verdict::Allow(_), None) => Verdict::deny(not_understood),
                 },
                 NameFact::Name(name) => self.evaluate(address, Shown::Name(name)),
@@ -109,17 +109,17 @@ impl Policy {
         }
         allowed.unwrap_or_else(|| match facts.destination {
             Destination::Virtual(_) => Verdict::deny(Rule::NoName),
-            Destination::Address(address) => self.judge_address(*address),
+            Destination::Address(address) => self.evaluate_address(*address),
         })
     }
 
     /// Evaluates an address alone, as for a packet that shows no name.
-    pub fn judge_address(&self, address: IpAddr) -> Verdict {
+    pub fn evaluate_address(&self, address: IpAddr) -> Verdict {
         self.evaluate(Some(address), Shown::Nothing)
     }
 
     /// Evaluates the address of a live connection whose names the policy has already allowed.
-    pub fn judge_place(&self, address: IpAddr) -> Verdict {
+    pub fn evaluate_live_address(&self, address: IpAddr) -> Verdict {
         self.evaluate(Some(address), Shown::Allowed)
     }
 
@@ -150,19 +150,19 @@ impl Policy {
 
     /// Whether `allow_out` or `deny_out` has an entry that is a name.
     #[must_use]
-    pub fn names_a_domain(&self) -> bool {
+    pub fn has_domains(&self) -> bool {
         self.allow.has_names() || self.deny.has_names()
     }
 
     /// Evaluates a name that Envoy will resolve and connect to, before its addresses are known.
-    pub fn judge_dial(&self, name: &Name) -> Verdict {
+    pub fn evaluate_name(&self, name: &Name) -> Verdict {
         self.evaluate(None, Shown::Name(name))
     }
 
     /// Evaluates an address that `name` resolved to, for a connection that Envoy opens by name.
     /// Design: "what it finds is judged by 1 again and must be globally routable unless `allow_out`
     /// has it by address".
-    pub fn judge_found(&self, name: &Name, address: IpAddr) -> Verdict {
+    pub fn evaluate_resolved(&self, name: &Name, address: IpAddr) -> Verdict {
         match self.evaluate(Some(address), Shown::Name(name)) {
             Verdict::Allow(permit)
                 if matches!(permit.route(), Route::ByName(_)) && !self.is_global(address) =>

@@ -11,7 +11,7 @@ use super::verdict::Verdict;
 
 /// The action for a query.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Lookup {
+pub enum QueryAction {
     /// Forward the query to a resolver, and evaluate the response.
     Forward,
     /// Respond with NXDOMAIN, for every query type.
@@ -25,23 +25,24 @@ pub enum Lookup {
 impl Policy {
     /// Evaluates a query to the resolver that the sandbox is configured with.
     #[must_use]
-    pub fn judge_query(&self, name: &Name) -> Lookup {
-        let unlisted = if self.internet { Lookup::Forward } else { Lookup::Refuse(Rule::Default) };
+    pub fn evaluate_query(&self, name: &Name) -> QueryAction {
+        let unlisted =
+            if self.internet { QueryAction::Forward } else { QueryAction::Refuse(Rule::Default) };
         self.match_lists(name).unwrap_or(unlisted)
     }
 
     /// Evaluates a query to a resolver that [`Self::allowed_resolver`] allows. The query is
     /// forwarded to that resolver unless the name is denied.
     #[must_use]
-    pub fn judge_query_to_allowed(&self, name: &Name) -> Lookup {
-        self.match_lists(name).unwrap_or(Lookup::Forward)
+    pub fn evaluate_query_to_allowed_resolver(&self, name: &Name) -> QueryAction {
+        self.match_lists(name).unwrap_or(QueryAction::Forward)
     }
 
     /// The entry of `allow_out` that allows the sandbox to query the resolver at this address
     /// instead of the configured one. Contract: `allow_out=["10.0.0.0/8", "8.8.8.8"]`.
     #[must_use]
     pub fn allowed_resolver(&self, address: IpAddr) -> Option<Rule> {
-        match self.judge_address(address) {
+        match self.evaluate_address(address) {
             Verdict::Allow(permit) => {
                 Some(permit.rule().clone()).filter(|rule| matches!(rule, Rule::AllowOut(_)))
             }
@@ -50,16 +51,17 @@ impl Policy {
     }
 
     /// The action by `allow_out` and `deny_out`, if one of them matches the name.
-    fn match_lists(&self, name: &Name) -> Option<Lookup> {
+    fn match_lists(&self, name: &Name) -> Option<QueryAction> {
         let allow = || {
             let entry = self.allow.has_name(name)?;
             Some(match entry {
-                _ if self.internet => Lookup::Forward,
-                Entry::Domain(DomainPattern::Exact(_)) => Lookup::Virtual,
-                _ => Lookup::VirtualWildcard,
+                _ if self.internet => QueryAction::Forward,
+                Entry::Domain(DomainPattern::Exact(_)) => QueryAction::Virtual,
+                _ => QueryAction::VirtualWildcard,
             })
         };
-        let deny = || self.deny.has_name(name).map(|entry| Lookup::Refuse(Rule::DenyOut(entry)));
+        let deny =
+            || self.deny.has_name(name).map(|entry| QueryAction::Refuse(Rule::DenyOut(entry)));
         match self.order {
             RuleOrder::AllowFirst => allow().or_else(deny),
             RuleOrder::DenyFirst => deny().or_else(allow),

@@ -12,7 +12,7 @@ use super::entry::Entry;
 pub enum Rule {
     /// The policy's `allow_internet_access`.
     AllowInternetAccess,
-    /// A name of `allow_out`. Envoy knows which name. Only [`super::Policy::dial_rules`] uses this
+    /// A name of `allow_out`. Envoy knows which name. Only [`super::Policy::upstream_address_rules`] uses this
     /// rule.
     AllowedName,
     /// An entry of the policy's `allow_out`.

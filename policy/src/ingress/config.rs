@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::authority::Authority;
-use super::budget::Shares;
+use super::concurrency::Shares;
 use super::domain::Domain;
 
 pub use error::ConfigError;
@@ -67,7 +67,7 @@ impl IngressConfig {
         &self.limits
     }
 
-    /// How many of one sandbox's places each class of requests may take.
+    /// How many of one sandbox's slots each class of requests may take.
     #[must_use]
     pub fn shares(&self) -> &Shares {
         &self.shares

@@ -5,7 +5,7 @@
 //! `X-Forwarded-Organization-Id` and `X-Forwarded-Project-Id`; Session cookie `tl.session_token` or
 //! legacy `tl-session`, plus the same forwarded organization/project context."
 //!
-//! Exactly one place is used, the first of [`Place`] that holds something; what it holds is then
+//! Exactly one place is used, the first of [`CredentialSource`] that holds something; what it holds is then
 //! good or bad, and nothing else is tried.
 
 use sha2::{Digest, Sha256};
@@ -48,7 +48,7 @@ impl Secret {
 
 /// Where a credential was shown, in the order in which places are looked at.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum CredentialSource {
     /// `X-Sandgate-Authorization: Bearer`.
     GatewayHeader,
     /// `Authorization: Bearer` with a platform prefix.
@@ -68,7 +68,7 @@ pub struct Credential {
     kind: CredentialKind,
     secret: Secret,
     context: Option<ProjectContext>,
-    place: Place,
+    source: CredentialSource,
 }
 
 impl Credential {
@@ -80,23 +80,27 @@ impl Credential {
     pub fn extract(head: Head<'_>, config: &IngressConfig) -> Result<Option<Self>, Denial> {
         let gateway = one_bearer(head, GATEWAY_AUTHORIZATION)?;
         let bearer = one_bearer(head, "authorization")?;
-        let (place, secret) = match (gateway, bearer) {
-            (Some(Bearer::Token(token)), _) => (Place::GatewayHeader, Secret::parse(token)),
-            (Some(Bearer::OtherScheme), _) => (Place::GatewayHeader, None),
+        let (source, secret) = match (gateway, bearer) {
+            (Some(Bearer::Token(token)), _) => {
+                (CredentialSource::GatewayHeader, Secret::parse(token))
+            }
+            (Some(Bearer::OtherScheme), _) => (CredentialSource::GatewayHeader, None),
             (None, Some(Bearer::Token(token))) if config.is_platform_secret(token) => {
-                (Place::PlatformBearer, Secret::parse(token))
+                (CredentialSource::PlatformBearer, Secret::parse(token))
             }
             (None, other) => match session(head)? {
-                Some(value) => (Place::Cookie, Secret::parse(value)),
+                Some(value) => (CredentialSource::Cookie, Secret::parse(value)),
                 None => match other {
-                    Some(Bearer::Token(token)) => (Place::OtherBearer, Secret::parse(token)),
+                    Some(Bearer::Token(token)) => {
+                        (CredentialSource::OtherBearer, Secret::parse(token))
+                    }
                     Some(Bearer::OtherScheme) | None => return Ok(None),
                 },
             },
         };
         let secret = secret.ok_or(Denial::InvalidCredentials)?;
-        let kind = match place {
-            Place::Cookie => CredentialKind::Session,
+        let kind = match source {
+            CredentialSource::Cookie => CredentialKind::Session,
             _ if config.is_personal_access_token(secret.expose()) => {
                 CredentialKind::PersonalAccessToken
             }
@@ -109,13 +113,13 @@ impl Credential {
                 Some(ProjectContext::extract(head)?)
             }
         };
-        Ok(Some(Self { kind, secret, context, place }))
+        Ok(Some(Self { kind, secret, context, source }))
     }
 
     /// Where it was shown.
     #[must_use]
-    pub fn place(&self) -> Place {
-        self.place
+    pub fn source(&self) -> CredentialSource {
+        self.source
     }
 
     /// The secret.

@@ -5,23 +5,23 @@
 
 mod facts;
 mod permit;
-mod standing;
+mod reevaluation;
 
 use std::net::SocketAddr;
 
 use crate::gateway_api::{Identity, Sandbox, SandboxState};
 
-use super::budget::Class;
+use super::concurrency::Class;
 use super::config::IngressConfig;
-use super::credential::Place;
+use super::credential::CredentialSource;
 use super::denial::Denial;
-use super::lookup::Known;
+use super::lookup::Lookup;
 use super::port::Port;
 use super::request::{Preflight, SandboxRequest};
 
-pub use facts::Facts;
-pub use permit::{Caller, NextPlace, Permit, ResumePermit};
-pub use standing::{Ended, Standing, decide_again};
+pub use facts::RequestFacts;
+pub use permit::{Caller, EvictionPermit, Permit, ResumePermit};
+pub use reevaluation::{CloseReason, StreamDecision, reevaluate};
 
 /// What is to be done with a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,17 +35,21 @@ pub enum Decision {
     Deny(Denial),
     /// Forward.
     Permit(Permit),
-    /// All places for anonymous requests to the sandbox are taken: forward in the place of another
-    /// stream, if one gives way ([`super::places`]), else refuse as [`Denial::TooManyRequests`].
-    MakeRoom(NextPlace),
+    /// All slots for anonymous requests to the sandbox are taken: forward in the slot of another
+    /// stream, if one gives way ([`super::slots`]), else refuse as [`Denial::TooManyRequests`].
+    Evict(EvictionPermit),
     /// Resume the sandbox, then ask again.
     Resume(ResumePermit),
 }
 
 /// Decides over a request. First match wins; whatever is missing ends in a denial.
 #[must_use]
-pub fn decide(request: &SandboxRequest, facts: &Facts<'_>, config: &IngressConfig) -> Decision {
-    match judge(request, facts, config, Purpose::Begin) {
+pub fn decide(
+    request: &SandboxRequest,
+    facts: &RequestFacts<'_>,
+    config: &IngressConfig,
+) -> Decision {
+    match evaluate(request, facts, config, Purpose::NewRequest) {
         Ok(decision) => decision,
         Err(denial) => Decision::Deny(denial),
     }
@@ -55,26 +59,26 @@ pub fn decide(request: &SandboxRequest, facts: &Facts<'_>, config: &IngressConfi
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Purpose {
     /// To forward a request.
-    Begin,
+    NewRequest,
     /// To let a stream go on that was forwarded.
-    GoOn,
+    LiveStream,
 }
 
-fn judge(
+fn evaluate(
     request: &SandboxRequest,
-    facts: &Facts<'_>,
+    facts: &RequestFacts<'_>,
     config: &IngressConfig,
     purpose: Purpose,
 ) -> Result<Decision, Denial> {
     let public = request.is_public(facts.sandbox);
     if !public && let Some(preflight) = &request.preflight {
-        return judge_preflight(preflight, request, facts);
+        return evaluate_preflight(preflight, request, facts);
     }
     let caller = if public { None } else { Some(authenticate(request, facts)?) };
     let sandbox = authorize(request, facts, caller)?;
     match sandbox.state {
         SandboxState::Running => {}
-        SandboxState::Snapshotting if purpose == Purpose::GoOn => {}
+        SandboxState::Snapshotting if purpose == Purpose::LiveStream => {}
         SandboxState::Pending | SandboxState::Snapshotting => return Err(Denial::SandboxNotReady),
         // Contract: "If a named sandbox is suspended, the proxy can auto-resume it when a request
         // arrives for an exposed port."
@@ -112,21 +116,21 @@ fn judge(
         }),
     };
     match (purpose, class) {
-        (Purpose::GoOn, _) => Ok(Decision::Permit(permit)),
+        (Purpose::LiveStream, _) => Ok(Decision::Permit(permit)),
         _ if config.shares().admit(class, &facts.in_flight) => Ok(Decision::Permit(permit)),
-        (_, Class::Anonymous) => Ok(Decision::MakeRoom(NextPlace(permit))),
+        (_, Class::Anonymous) => Ok(Decision::Evict(EvictionPermit(permit))),
         (_, Class::Authenticated | Class::Management) => Err(Denial::TooManyRequests),
     }
 }
 
 /// "A CORS preflight to a port that needs a credential is answered by the gateway for trusted
 /// origins, refused for others": the same for sandboxes that do not exist.
-fn judge_preflight(
+fn evaluate_preflight(
     preflight: &Preflight,
     request: &SandboxRequest,
-    facts: &Facts<'_>,
+    facts: &RequestFacts<'_>,
 ) -> Result<Decision, Denial> {
-    if request.port != Port::Management && *facts.sandbox == Known::CannotAsk {
+    if request.port != Port::Management && *facts.sandbox == Lookup::Unavailable {
         return Err(Denial::SandboxUpstreamError);
     }
     match preflight {
@@ -136,22 +140,25 @@ fn judge_preflight(
 }
 
 /// Who the caller is. Nothing here tells whether the sandbox exists.
-fn authenticate<'a>(request: &SandboxRequest, facts: &Facts<'a>) -> Result<&'a Identity, Denial> {
+fn authenticate<'a>(
+    request: &SandboxRequest,
+    facts: &RequestFacts<'a>,
+) -> Result<&'a Identity, Denial> {
     // The port might be public, where no credential is looked at.
-    if request.port != Port::Management && *facts.sandbox == Known::CannotAsk {
+    if request.port != Port::Management && *facts.sandbox == Lookup::Unavailable {
         return Err(Denial::SandboxUpstreamError);
     }
     let credential = request.credential.as_ref().map_err(|denial| *denial)?;
     let credential = credential.as_ref().ok_or(Denial::Unauthenticated)?;
     let identity = match facts.caller {
-        Known::Is(identity) => identity,
-        Known::IsNot => return Err(Denial::InvalidCredentials),
-        Known::CannotAsk => return Err(Denial::AuthServiceUnavailable),
+        Lookup::Found(identity) => identity,
+        Lookup::NotFound => return Err(Denial::InvalidCredentials),
+        Lookup::Unavailable => return Err(Denial::AuthServiceUnavailable),
     };
     if identity.expires_at.is_some_and(|expiry| facts.now >= expiry) {
         return Err(Denial::InvalidCredentials);
     }
-    if credential.place() == Place::Cookie && request.forgeable {
+    if credential.source() == CredentialSource::Cookie && request.forgeable {
         return Err(Denial::CrossOrigin);
     }
     Ok(identity)
@@ -160,13 +167,13 @@ fn authenticate<'a>(request: &SandboxRequest, facts: &Facts<'a>) -> Result<&'a I
 /// Whether the caller (nobody on a public port) may reach the port of the sandbox.
 fn authorize<'a>(
     request: &SandboxRequest,
-    facts: &Facts<'a>,
+    facts: &RequestFacts<'a>,
     caller: Option<&Identity>,
 ) -> Result<&'a Sandbox, Denial> {
     let sandbox = match facts.sandbox {
-        Known::Is(sandbox) if sandbox.state != SandboxState::Terminated => sandbox,
-        Known::Is(_) | Known::IsNot => return Err(Denial::SandboxNotFound),
-        Known::CannotAsk => return Err(Denial::SandboxUpstreamError),
+        Lookup::Found(sandbox) if sandbox.state != SandboxState::Terminated => sandbox,
+        Lookup::Found(_) | Lookup::NotFound => return Err(Denial::SandboxNotFound),
+        Lookup::Unavailable => return Err(Denial::SandboxUpstreamError),
     };
     if let Some(caller) = caller {
         let member = caller.organization_id == sandbox.organization_id

@@ -12,7 +12,7 @@ use super::Caller;
 use super::authority::Authority;
 use super::config::IngressConfig;
 use super::cookie::{settable, without_secrets};
-use super::credential::{Credential, Place, bearer_token};
+use super::credential::{Credential, CredentialSource, bearer_token};
 use super::head::Head;
 use super::project_context::{ORGANIZATION_HEADER, PROJECT_HEADER};
 
@@ -120,8 +120,9 @@ fn is_secret(
     config: &IngressConfig,
     used: Option<&Credential>,
 ) -> bool {
-    let in_bearer =
-        |used: &Credential| matches!(used.place(), Place::PlatformBearer | Place::OtherBearer);
+    let in_bearer = |used: &Credential| {
+        matches!(used.source(), CredentialSource::PlatformBearer | CredentialSource::OtherBearer)
+    };
     let token = bearer_token(value).unwrap_or(value).trim_ascii();
     // Judged one by one: the name of the first may start like a secret.
     if name.is("cookie") {

@@ -2,11 +2,11 @@
 
 /// What is known of something that was asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Known<T> {
+pub enum Lookup<T> {
     /// It exists.
-    Is(T),
+    Found(T),
     /// It does not exist.
-    IsNot,
+    NotFound,
     /// The control plane can't be asked, and nothing usable is cached.
-    CannotAsk,
+    Unavailable,
 }

@@ -6,7 +6,7 @@ use super::hygiene::HeaderChange;
 
 /// The form of a denial that a client understands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Shape {
+pub enum DenialFormat {
     /// A gRPC status.
     Grpc,
     /// A page for a person.
@@ -47,7 +47,7 @@ impl RequestId {
 /// The reader of a denial. The default is a program of which nothing is known.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Recipient {
-    shape: Shape,
+    shape: DenialFormat,
     origin: Option<String>,
     request_id: Option<RequestId>,
 }
@@ -65,11 +65,11 @@ impl Recipient {
     #[must_use]
     pub fn unconfigured(head: Head<'_>) -> Self {
         let shape = if head.is_grpc() {
-            Shape::Grpc
+            DenialFormat::Grpc
         } else if head.is_navigation() && !head.is_upgrade() {
-            Shape::Html
+            DenialFormat::Html
         } else {
-            Shape::Json
+            DenialFormat::Json
         };
         let request_id = head.first(REQUEST_ID_HEADER).and_then(RequestId::parse);
         Self { shape, origin: None, request_id }
@@ -77,7 +77,7 @@ impl Recipient {
 
     /// The form that the client understands.
     #[must_use]
-    pub fn shape(&self) -> Shape {
+    pub fn shape(&self) -> DenialFormat {
         self.shape
     }
 

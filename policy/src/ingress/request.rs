@@ -6,14 +6,14 @@ use crate::request_line;
 
 use super::authority::Authority;
 use super::config::IngressConfig;
-use super::credential::{Credential, Place};
+use super::credential::{Credential, CredentialSource};
 use super::denial::Denial;
 use super::head::Head;
 use super::host::{Host, InvalidHost};
-use super::lookup::Known;
+use super::lookup::Lookup;
 use super::origin::{is_forgeable, is_preflight};
 use super::port::Port;
-use super::response::Exchange;
+use super::response::ResponseContext;
 
 /// Names a sandbox on a bare domain; on a sandbox host it must agree with the host.
 pub const SANDBOX_ID_HEADER: &str = "x-tensorlake-sandbox-id";
@@ -26,7 +26,7 @@ pub struct SandboxRequest {
     pub(super) credential: Result<Option<Credential>, Denial>,
     pub(super) forgeable: bool,
     pub(super) preflight: Option<Preflight>,
-    exchange: Exchange,
+    response_context: ResponseContext,
 }
 
 /// A CORS preflight, by its origin.
@@ -89,7 +89,7 @@ impl Request {
             credential: Credential::extract(head, config),
             forgeable: is_forgeable(head, config),
             preflight,
-            exchange: Exchange::new(authority, head),
+            response_context: ResponseContext::new(authority, head),
         })))
     }
 }
@@ -122,8 +122,8 @@ impl SandboxRequest {
 
     /// The properties of the request that its response is judged by.
     #[must_use]
-    pub fn exchange(&self) -> &Exchange {
-        &self.exchange
+    pub fn response_context(&self) -> &ResponseContext {
+        &self.response_context
     }
 
     /// Whether the sandbox must be known to judge the request. Without it, a management request
@@ -139,29 +139,34 @@ impl SandboxRequest {
     /// shown to the control plane only once the port is known not to be public. While that can't
     /// be known, nobody's credential is looked at.
     #[must_use]
-    pub fn needs_caller(&self, sandbox: Option<&Known<Sandbox>>) -> bool {
+    pub fn needs_caller(&self, sandbox: Option<&Lookup<Sandbox>>) -> bool {
         let Some(credential) = self.credential() else { return false };
         if self.preflight.is_some() {
             return false;
         }
         match sandbox {
-            Some(Known::CannotAsk) => self.port == Port::Management,
+            Some(Lookup::Unavailable) => self.port == Port::Management,
             Some(known) => !self.is_public(known),
-            None => self.port == Port::Management || credential.place() != Place::OtherBearer,
+            None => {
+                self.port == Port::Management
+                    || credential.source() != CredentialSource::OtherBearer
+            }
         }
     }
 
     /// Contract: "To make a user port public on the internet, both of these conditions must be
     /// true: the port is in `exposed_ports`; `allow_unauthenticated_access=true`." And: "The
     /// management API on port 9501 never becomes public."
-    pub(super) fn is_public(&self, sandbox: &Known<Sandbox>) -> bool {
+    pub(super) fn is_public(&self, sandbox: &Lookup<Sandbox>) -> bool {
         match (sandbox, self.port) {
-            (Known::Is(sandbox), Port::User(port)) => {
+            (Lookup::Found(sandbox), Port::User(port)) => {
                 sandbox.allow_unauthenticated_access
                     && sandbox.exposed_ports.contains(&port.get())
                     && sandbox.state != SandboxState::Terminated
             }
-            (Known::Is(_), Port::Management) | (Known::IsNot | Known::CannotAsk, _) => false,
+            (Lookup::Found(_), Port::Management) | (Lookup::NotFound | Lookup::Unavailable, _) => {
+                false
+            }
         }
     }
 }

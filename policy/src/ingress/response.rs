@@ -36,12 +36,12 @@ impl ResponseStatus {
 
 /// The parts of a request that its response is judged by.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Exchange {
+pub struct ResponseContext {
     authority: Authority,
     is_websocket: bool,
 }
 
-impl Exchange {
+impl ResponseContext {
     /// Takes them from a request.
     #[must_use]
     pub fn new(authority: Authority, head: Head<'_>) -> Self {
@@ -60,16 +60,16 @@ pub enum ResponseDecision {
 
 /// Judges the headers of a response.
 #[must_use]
-pub fn judge(response: Head<'_>, exchange: &Exchange) -> ResponseDecision {
-    match invalid(response, exchange) {
+pub fn evaluate(response: Head<'_>, context: &ResponseContext) -> ResponseDecision {
+    match invalid(response, context) {
         Some(reason) => ResponseDecision::Refuse(Denial::UpstreamInvalid(reason)),
-        None => ResponseDecision::Forward(changes(response, exchange)),
+        None => ResponseDecision::Forward(changes(response, context)),
     }
 }
 
-fn invalid(response: Head<'_>, exchange: &Exchange) -> Option<InvalidResponse> {
+fn invalid(response: Head<'_>, context: &ResponseContext) -> Option<InvalidResponse> {
     let Ok(status) = response.single(":status") else { return Some(InvalidResponse::Status) };
-    match (ResponseStatus::parse(status.unwrap_or_default()), exchange.is_websocket) {
+    match (ResponseStatus::parse(status.unwrap_or_default()), context.is_websocket) {
         (Err(reason), _) => Some(reason),
         // RFC 6455, section 4.1: the 101 names the protocol, or the client must not believe it.
         (Ok(ResponseStatus::SwitchingProtocols), true)
@@ -86,8 +86,8 @@ fn invalid(response: Head<'_>, exchange: &Exchange) -> Option<InvalidResponse> {
     }
 }
 
-fn changes(response: Head<'_>, exchange: &Exchange) -> Vec<HeaderChange> {
-    let mut changes = clean_response(response, &exchange.authority);
+fn changes(response: Head<'_>, context: &ResponseContext) -> Vec<HeaderChange> {
+    let mut changes = clean_response(response, &context.authority);
     if response.first(":status") == Some(b"101") {
         changes.extend(reduce_connection(response));
     }

@@ -59,7 +59,7 @@ fn the_rules_for_envoys_connections_accept_public_addresses_and_allowed_addresse
         ("169.254.169.254", Action::Reject),
         ("64:ff9b::a9fe:a9fe", Action::Reject),
     ] {
-        let rules = policy.dial_rules();
+        let rules = policy.upstream_address_rules();
         assert_eq!(rules.first_match(ip(address)).map(|rule| rule.action), Some(expected));
         // Traffic without names only reaches the address that `allow_out` contains.
         let by_address = policy.address_rules();

@@ -18,13 +18,13 @@ const DENIED: &str = r#"{"deny_out": ["bad.test", "*.below.test", "both.test"], 
 const DENIED_RANGE: &str = r#"{"deny_out": ["203.0.113.200"]}"#;
 
 #[track_caller]
-fn knowing(json: &str, order: &str) -> Policy {
+fn with_denied_addresses(json: &str, order: &str) -> Policy {
     let settings = json!({
         "rule_order": order,
         "protected": ["10.9.0.0/16"], "also_global": ["203.0.113.0/24", "2001:db8::/32"],
     });
     let known: DeniedAddresses = serde_json::from_str(KNOWN).expect("the table is valid");
-    Policy::new(&network(json), &operator(&settings.to_string())).knowing(&known)
+    Policy::new(&network(json), &operator(&settings.to_string())).with_denied_addresses(&known)
 }
 
 #[test_case("203.0.113.9", "", "" => "deny: deny_out bad.test (203.0.113.9)"; "attack: the raw address of a denied name")]
@@ -47,19 +47,19 @@ fn knowing(json: &str, order: &str) -> Policy {
 #[test_case("169.254.169.254", "", "" => "deny: guardrail 169.254.0.0/16"; "a guardrail takes precedence")]
 #[test_case("virtual both.test", "", "" => "allow by name both.test: allow_out both.test"; "a virtual address")]
 fn allow_first(destination: &str, sni: &str, host: &str) -> String {
-    decide(&knowing(DENIED, "allow_first"), destination, sni, host)
+    decide(&with_denied_addresses(DENIED, "allow_first"), destination, sni, host)
 }
 
 #[test_case("203.0.113.80", "" => "deny: deny_out bad.test (203.0.113.80)"; "deny comes first")]
 #[test_case("203.0.113.80", "good.test" => "allow 203.0.113.80: allow_out 203.0.113.80"; "a connection that shows another name")]
 #[test_case("203.0.113.12", "" => "deny: deny_out both.test (203.0.113.12)"; "the address of a name in both lists with deny first")]
 fn deny_first(destination: &str, sni: &str) -> String {
-    decide(&knowing(DENIED, "deny_first"), destination, sni, "")
+    decide(&with_denied_addresses(DENIED, "deny_first"), destination, sni, "")
 }
 
 #[test]
 fn known_addresses_of_names_that_the_policy_does_not_deny_have_no_effect() {
-    let policy = knowing(DENIED_RANGE, "allow_first");
+    let policy = with_denied_addresses(DENIED_RANGE, "allow_first");
     assert_eq!(decide(&policy, "203.0.113.9", "", ""), "allow 203.0.113.9: allow_internet_access");
     assert!(!policy.needs_names(ip("203.0.113.9")));
 }
@@ -69,7 +69,7 @@ fn known_addresses_of_names_that_the_policy_does_not_deny_have_no_effect() {
 #[test_case(r#"{"allow_internet_access": false, "deny_out": ["bad.test"]}"#, "allow_first" => Vec::<String>::new(); "none without internet access")]
 #[test_case(r#"{"allow_internet_access": false, "deny_out": ["bad.test"]}"#, "deny_first" => vec!["bad.test"]; "without internet access, but with deny first")]
 fn names_whose_addresses_matter(json: &str, order: &str) -> Vec<String> {
-    knowing(json, order).denied_names().map(ToString::to_string).collect()
+    with_denied_addresses(json, order).denied_names().map(ToString::to_string).collect()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The inspection of a connection's first bytes.
 
 use proptest::prelude::*;
-use sandgate_policy::egress::first_bytes::{FirstBytes, Seen, TLS_MAX};
+use sandgate_policy::egress::first_bytes::{FirstBytes, Inspection, TLS_MAX};
 use sandgate_policy::egress::{Name, NameFact};
 
 /// The ClientHello of OpenSSL 3 for `bad.test`, with ALPN h2 and http/1.1.
@@ -27,24 +27,24 @@ fn openssl() -> Vec<u8> {
 }
 
 /// The result for bytes that arrive all at once.
-fn seen(bytes: &[u8]) -> Seen {
-    FirstBytes::default().see(bytes)
+fn seen(bytes: &[u8]) -> Inspection {
+    FirstBytes::default().inspect(bytes)
 }
 
 /// Passes the bytes in parts of these sizes, until the result is final. Returns the bytes that were
 /// forwarded before the final result, and that result.
-fn in_parts(bytes: &[u8], sizes: impl IntoIterator<Item = usize>) -> (Vec<u8>, Seen) {
+fn in_parts(bytes: &[u8], sizes: impl IntoIterator<Item = usize>) -> (Vec<u8>, Inspection) {
     let mut first_bytes = FirstBytes::default();
     let (mut passed, mut held, mut rest) = (Vec::new(), Vec::new(), bytes);
-    let mut seen = Seen::Hold;
+    let mut seen = Inspection::Hold;
     for size in sizes {
         let (part, more) = rest.split_at(size.min(rest.len()));
         rest = more;
         held.extend(part);
-        seen = first_bytes.see(&held);
+        seen = first_bytes.inspect(&held);
         match seen {
-            Seen::Hold => {}
-            Seen::Pass => passed.append(&mut held),
+            Inspection::Hold => {}
+            Inspection::Pass => passed.append(&mut held),
             _ => break,
         }
         if rest.is_empty() {
@@ -54,8 +54,8 @@ fn in_parts(bytes: &[u8], sizes: impl IntoIterator<Item = usize>) -> (Vec<u8>, S
     (passed, seen)
 }
 
-fn shows(name: &str) -> Seen {
-    Seen::Tls(NameFact::Name(Name::parse(name).expect("a name")))
+fn shows(name: &str) -> Inspection {
+    Inspection::Tls(NameFact::Name(Name::parse(name).expect("a name")))
 }
 
 /// The same handshake message, split into records of `size` bytes.
@@ -71,7 +71,7 @@ fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
 fn a_client_hello_shows_its_name_only_when_it_is_complete() {
     let hello = openssl();
     for length in 0..hello.len() {
-        assert_eq!(seen(&hello[..length]), Seen::Hold, "{length} bytes");
+        assert_eq!(seen(&hello[..length]), Inspection::Hold, "{length} bytes");
     }
     assert_eq!(seen(&hello), shows("bad.test"));
     assert_eq!(seen(&[&hello[..], b"early data"].concat()), shows("bad.test"));
@@ -83,7 +83,7 @@ fn a_client_hello_may_be_split_into_records_of_any_size() {
     for size in [1, 2, 3, 4, 5, 100, 511, 512, 16_384] {
         let cut = in_records(&hello, size);
         assert_eq!(seen(&cut), shows("bad.test"), "records of {size}");
-        assert_eq!(seen(&cut[..cut.len() - 1]), Seen::Hold);
+        assert_eq!(seen(&cut[..cut.len() - 1]), Inspection::Hold);
         assert_eq!(in_parts(&cut, std::iter::repeat(7)), (vec![], shows("bad.test")));
     }
 }
@@ -108,8 +108,12 @@ fn bytes_that_are_neither_tls_nor_http_are_recognized() {
         b"no HTTP\n/1.1",
         b"HTTP/1.1 200 OK\r\n",
     ] {
-        assert_eq!(seen(bytes), Seen::Other, "{bytes:?}");
-        assert_eq!(in_parts(bytes, std::iter::repeat(1)).1, Seen::Other, "{bytes:?} in parts");
+        assert_eq!(seen(bytes), Inspection::Other, "{bytes:?}");
+        assert_eq!(
+            in_parts(bytes, std::iter::repeat(1)).1,
+            Inspection::Other,
+            "{bytes:?} in parts"
+        );
     }
 }
 
@@ -118,7 +122,7 @@ fn bytes_that_are_neither_tls_nor_http_are_recognized() {
 /// inspector does not.
 #[test]
 fn tls_that_servers_accept_but_clients_do_not_send_has_no_valid_name() {
-    let unknown = Seen::Tls(NameFact::Unparsable);
+    let unknown = Inspection::Tls(NameFact::Unparsable);
     let hello = openssl();
     for version in [[2, 0], [0, 0], [4, 0], [0x0f, 0xff]] {
         let odd = [&[22][..], &version, &hello[3..]].concat();
@@ -140,10 +144,10 @@ fn held_bytes_are_not_inspected_again_for_each_new_byte() {
     let sent = in_records(&hello, 1);
     let (mut first_bytes, mut inspections) = (FirstBytes::default(), 0);
     for length in 1..TLS_MAX {
-        if length >= first_bytes.least() {
+        if length >= first_bytes.min_bytes() {
             inspections += 1;
-            assert_eq!(first_bytes.see(&sent[..length]), Seen::Hold);
-            assert!(first_bytes.least() > length);
+            assert_eq!(first_bytes.inspect(&sent[..length]), Inspection::Hold);
+            assert!(first_bytes.min_bytes() > length);
         }
     }
     assert!(inspections < 100, "{inspections} inspections");
@@ -161,7 +165,7 @@ fn a_possible_request_line_is_forwarded_until_it_contains_the_protocol_name() {
         b"ping",
         b"two words and (more) [\x01",
     ] {
-        assert_eq!(seen(bytes), Seen::Pass, "{bytes:?}");
+        assert_eq!(seen(bytes), Inspection::Pass, "{bytes:?}");
     }
     for bytes in [
         &b"GET / HTTP/1.1\r\n"[..],
@@ -176,9 +180,9 @@ fn a_possible_request_line_is_forwarded_until_it_contains_the_protocol_name() {
         b"GET /hhtthttp:HTTHTTP/",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ] {
-        assert_eq!(seen(bytes), Seen::Http, "{bytes:?}");
+        assert_eq!(seen(bytes), Inspection::Http, "{bytes:?}");
         let (passed, last) = in_parts(bytes, std::iter::repeat(1));
-        assert_eq!(last, Seen::Http, "{bytes:?} in parts");
+        assert_eq!(last, Inspection::Http, "{bytes:?} in parts");
         assert!(!passed.to_ascii_uppercase().ends_with(b"HTTP/"), "{passed:?}");
     }
 }
@@ -186,12 +190,12 @@ fn a_possible_request_line_is_forwarded_until_it_contains_the_protocol_name() {
 #[test]
 fn lines_of_any_length_are_inspected_and_the_wait_for_tls_is_bounded() {
     let endless = [&[22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff][..], &vec![0; TLS_MAX]].concat();
-    assert_eq!(seen(&endless[..TLS_MAX]), Seen::Tls(NameFact::Unparsable));
+    assert_eq!(seen(&endless[..TLS_MAX]), Inspection::Tls(NameFact::Unparsable));
     let line = [&b"GET /"[..], &vec![b'A'; 200_000]].concat();
-    assert_eq!(seen(&line), Seen::Pass);
+    assert_eq!(seen(&line), Inspection::Pass);
     let request = [&line[..], b" HTTP/1.1\r\n"].concat();
     let (passed, last) = in_parts(&request, std::iter::repeat(1_460));
-    assert_eq!((last, passed.len() >= 198_000), (Seen::Http, true));
+    assert_eq!((last, passed.len() >= 198_000), (Inspection::Http, true));
 }
 
 proptest! {
@@ -209,7 +213,7 @@ proptest! {
         let (passed, last) = in_parts(&bytes, sizes.into_iter().cycle());
         prop_assert_eq!(&last, &whole);
         prop_assert!(bytes.starts_with(&passed));
-        if matches!(whole, Seen::Hold | Seen::Tls(_)) {
+        if matches!(whole, Inspection::Hold | Inspection::Tls(_)) {
             prop_assert!(passed.is_empty(), "no byte of TLS is forwarded before its name is evaluated");
         }
     }
@@ -224,15 +228,15 @@ proptest! {
         let (method, rest) = first.split_once([' ', '\t', '\r']).unwrap_or((first, ""));
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         let expected = if !method.chars().all(is_token) {
-            Seen::Other
+            Inspection::Other
         } else if rest.to_ascii_uppercase().contains("HTTP/") {
-            Seen::Http
+            Inspection::Http
         } else if line.is_empty() {
-            Seen::Hold
+            Inspection::Hold
         } else if ended {
-            Seen::Other
+            Inspection::Other
         } else {
-            Seen::Pass
+            Inspection::Pass
         };
         prop_assert_eq!(seen(line.as_bytes()), expected);
     }
@@ -247,6 +251,6 @@ proptest! {
             *byte = value;
         }
         let seen = seen(&hello);
-        prop_assert!(matches!(seen, Seen::Tls(_) | Seen::Hold), "{seen:?}");
+        prop_assert!(matches!(seen, Inspection::Tls(_) | Inspection::Hold), "{seen:?}");
     }
 }

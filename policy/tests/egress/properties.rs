@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 use sandgate_policy::egress::config::{Conjunction, EgressConfig};
 use sandgate_policy::egress::{
-    Action, ConnectionFacts, DeniedAddresses, Destination, DomainPattern, Entry, Lookup, Name,
-    NameFact, NetworkPolicy, Operator, Policy, Route, RuleOrder, Verdict, Virtual,
+    Action, ConnectionFacts, DeniedAddresses, Destination, DomainPattern, Entry, Name, NameFact,
+    NetworkPolicy, Operator, Policy, QueryAction, Route, RuleOrder, Verdict, Virtual,
 };
 
 use super::reference::{self, Known, Outcome};
@@ -145,9 +145,9 @@ fn at(address: IpAddr, or: Destination) -> Destination {
     }
 }
 
-fn knowing(network: &NetworkPolicy, operator: &Operator, known: &Known) -> Policy {
+fn with_denied_addresses(network: &NetworkPolicy, operator: &Operator, known: &Known) -> Policy {
     let known = DeniedAddresses::new(known.clone()).expect("they are few");
-    Policy::new(network, operator).knowing(&known)
+    Policy::new(network, operator).with_denied_addresses(&known)
 }
 
 fn outcome(verdict: &Verdict) -> Outcome {
@@ -184,7 +184,7 @@ proptest! {
     ) {
         let destination = at(address, or);
         let expected = reference::decide(&network, &operator, &known, &destination, &sni, &host);
-        let policy = knowing(&network, &operator, &known);
+        let policy = with_denied_addresses(&network, &operator, &known);
         let verdict = policy.decide(&ConnectionFacts { destination: &destination, sni, host });
         prop_assert_eq!(outcome(&verdict), expected, "{}", verdict.rule());
     }
@@ -193,7 +193,7 @@ proptest! {
     fn the_address_rules_agree_with_the_decision(
         (network, known, address) in aimed(), operator in operator(),
     ) {
-        let policy = knowing(&network, &operator, &known);
+        let policy = with_denied_addresses(&network, &operator, &known);
         let verdict = without_names(&policy, address);
         let rules = policy.address_rules();
         let rule = rules.first_match(address).expect("every address is in a range");
@@ -207,7 +207,7 @@ proptest! {
         (network, known, address) in aimed(), operator in operator(),
         sni in fact(), host in fact(),
     ) {
-        let policy = knowing(&network, &operator, &known);
+        let policy = with_denied_addresses(&network, &operator, &known);
         prop_assume!(!policy.needs_names(address));
         let destination = Destination::Address(address);
         let verdict = policy.decide(&ConnectionFacts { destination: &destination, sni, host });
@@ -226,7 +226,7 @@ proptest! {
         let destination = Destination::Address(address);
         let verdict = policy.decide(&ConnectionFacts { destination: &destination, sni, host });
         prop_assert!(!verdict.is_allowed());
-        for rules in [policy.address_rules(), policy.dial_rules()] {
+        for rules in [policy.address_rules(), policy.upstream_address_rules()] {
             let rule = rules.first_match(address).expect("every address is in a range");
             prop_assert_eq!(rule.action, Action::Reject);
         }
@@ -241,14 +241,14 @@ proptest! {
         let both = policy(&old.stricter(&new));
         let facts = ConnectionFacts { destination: &destination, sni, host };
         let accepts = |policy: &Policy| {
-            let lists = [policy.address_rules(), policy.dial_rules()];
+            let lists = [policy.address_rules(), policy.upstream_address_rules()];
             lists.map(|list| list.first_match(address).map(|rule| rule.action) == Some(Action::Accept))
         };
         for one in [policy(&old), policy(&new)] {
             prop_assert!(one.decide(&facts).is_allowed() || !both.decide(&facts).is_allowed());
-            prop_assert!(one.judge_dial(&name).is_allowed() || !both.judge_dial(&name).is_allowed());
+            prop_assert!(one.evaluate_name(&name).is_allowed() || !both.evaluate_name(&name).is_allowed());
             let (found, found_by_both) =
-                (one.judge_found(&name, address), both.judge_found(&name, address));
+                (one.evaluate_resolved(&name, address), both.evaluate_resolved(&name, address));
             prop_assert!(found.is_allowed() || !found_by_both.is_allowed());
             for (one, both) in accepts(&one).into_iter().zip(accepts(&both)) {
                 prop_assert!(one || !both);
@@ -281,14 +281,14 @@ proptest! {
         (network, known, address) in aimed(), operator in operator(),
         name in name(), fact in fact(),
     ) {
-        let policy = knowing(&network, &operator, &known);
-        let rules = policy.dial_rules();
+        let policy = with_denied_addresses(&network, &operator, &known);
+        let rules = policy.upstream_address_rules();
         let rule = rules.first_match(address).expect("every address is in a range");
         let destination = Destination::Address(address);
         let facts = ConnectionFacts { destination: &destination, sni: fact, host: NameFact::Absent };
         let by_address = matches!(outcome(&policy.decide(&facts)), Outcome::Original(_));
         let allowed = by_address || without_names(&policy, address).is_allowed()
-            || policy.judge_found(&name, address).is_allowed();
+            || policy.evaluate_resolved(&name, address).is_allowed();
         prop_assert!(rule.action == Action::Accept || !allowed, "{}", rule.rule);
     }
 
@@ -297,9 +297,9 @@ proptest! {
         network in network(), operator in operator(), address in address(), name in name(),
     ) {
         let policy = Policy::new(&network, &operator);
-        let found = policy.judge_found(&name, address);
+        let found = policy.evaluate_resolved(&name, address);
         if found.is_allowed() {
-            prop_assert!(policy.judge_dial(&name).is_allowed()
+            prop_assert!(policy.evaluate_name(&name).is_allowed()
                 || without_names(&policy, address).is_allowed());
             prop_assert!(policy.is_global(address) || without_names(&policy, address).is_allowed());
         }
@@ -315,7 +315,7 @@ proptest! {
             destination: &destination, sni: NameFact::Name(shown), host: NameFact::Absent,
         };
         let without = Policy::new(&network, &operator).decide(&facts);
-        prop_assert_eq!(knowing(&network, &operator, &known).decide(&facts), without);
+        prop_assert_eq!(with_denied_addresses(&network, &operator, &known).decide(&facts), without);
     }
 
     #[test]
@@ -325,7 +325,7 @@ proptest! {
     ) {
         let destination = at(address, or);
         let facts = ConnectionFacts { destination: &destination, sni, host };
-        let with = knowing(&network, &operator, &known).decide(&facts);
+        let with = with_denied_addresses(&network, &operator, &known).decide(&facts);
         prop_assert!(!with.is_allowed() || with == Policy::new(&network, &operator).decide(&facts));
     }
 
@@ -334,8 +334,8 @@ proptest! {
         network in network(), operator in operator(), name in name(),
     ) {
         let policy = Policy::new(&network, &operator);
-        let refused = matches!(policy.judge_query(&name), Lookup::Refuse(_));
-        prop_assert_eq!(policy.judge_dial(&name).is_allowed(), !refused);
+        let refused = matches!(policy.evaluate_query(&name), QueryAction::Refuse(_));
+        prop_assert_eq!(policy.evaluate_name(&name).is_allowed(), !refused);
     }
 
     #[test]

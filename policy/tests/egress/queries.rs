@@ -1,6 +1,6 @@
 //! Verdicts about DNS queries, and about addresses that allowed names resolve to.
 
-use sandgate_policy::egress::{Lookup, Name, Policy};
+use sandgate_policy::egress::{Name, Policy, QueryAction};
 use test_case::test_case;
 
 use super::{ip, network, operator, policy, text};
@@ -13,12 +13,12 @@ const NAMES: &str = r#"{
 }"#;
 const ON: &str = r#"{"allow_out": ["ok.bad.test"], "deny_out": ["bad.test", "*.bad.test"]}"#;
 
-fn show(lookup: &Lookup) -> String {
+fn show(lookup: &QueryAction) -> String {
     match lookup {
-        Lookup::Forward => "forward".to_owned(),
-        Lookup::Refuse(rule) => format!("refuse: {rule}"),
-        Lookup::Virtual => "virtual".to_owned(),
-        Lookup::VirtualWildcard => "virtual, shared".to_owned(),
+        QueryAction::Forward => "forward".to_owned(),
+        QueryAction::Refuse(rule) => format!("refuse: {rule}"),
+        QueryAction::Virtual => "virtual".to_owned(),
+        QueryAction::VirtualWildcard => "virtual, shared".to_owned(),
     }
 }
 
@@ -38,14 +38,14 @@ fn name(text: &str) -> Name {
 #[test_case(ON, "x.bad.test" => "refuse: deny_out *.bad.test"; "below a denied name")]
 #[test_case(ON, "ok.bad.test" => "forward"; "an exception")]
 fn query(json: &str, asked: &str) -> String {
-    show(&policy(json).judge_query(&name(asked)))
+    show(&policy(json).evaluate_query(&name(asked)))
 }
 
 #[test_case(RANGES, "example.com" => "forward"; "any name")]
 #[test_case(NAMES, "ok.test" => "virtual"; "an allowed name works with any protocol")]
 #[test_case(ON, "bad.test" => "refuse: deny_out bad.test"; "a denied name")]
 fn query_to_an_allowed_resolver(json: &str, asked: &str) -> String {
-    show(&policy(json).judge_query_to_allowed(&name(asked)))
+    show(&policy(json).evaluate_query_to_allowed_resolver(&name(asked)))
 }
 
 #[test_case(RANGES, "8.8.8.8" => Some("allow_out 8.8.8.8".to_owned()); "an allowed address")]
@@ -65,14 +65,14 @@ fn allowed_resolver(json: &str, address: &str) -> Option<String> {
 #[test_case("ok.test", "203.0.113.66" => "allow by name ok.test: allow_out ok.test"; "a denied address of an allowed name")]
 #[test_case("evil.test", "203.0.113.1" => "deny: default deny"; "a name that is not allowed")]
 fn resolved_address(dialled: &str, address: &str) -> String {
-    text(&policy(NAMES).judge_found(&name(dialled), ip(address)))
+    text(&policy(NAMES).evaluate_resolved(&name(dialled), ip(address)))
 }
 
 #[test]
 fn a_denied_address_of_an_allowed_name_is_denied_if_deny_comes_first() {
     let settings = r#"{"rule_order": "deny_first", "also_global": ["203.0.113.0/24"]}"#;
     let policy = Policy::new(&network(NAMES), &operator(settings));
-    let verdict = policy.judge_found(&name("ok.test"), ip("203.0.113.66"));
+    let verdict = policy.evaluate_resolved(&name("ok.test"), ip("203.0.113.66"));
     assert_eq!(text(&verdict), "deny: deny_out 203.0.113.66");
-    assert_eq!(show(&policy.judge_query(&name("no.ok.test"))), "refuse: deny_out no.ok.test");
+    assert_eq!(show(&policy.evaluate_query(&name("no.ok.test"))), "refuse: deny_out no.ok.test");
 }

@@ -151,7 +151,7 @@ pub(super) fn decide(
     };
     let alone = judge(network, operator, known, address, None);
     let lists = network.allow_out.iter().chain(&network.deny_out);
-    let names_a_domain = lists.clone().any(|entry| matches!(entry, Entry::Domain(_)));
+    let has_domains = lists.clone().any(|entry| matches!(entry, Entry::Domain(_)));
     // If a list decides about the address before any name is evaluated, names don't matter.
     if let Some(address) = address {
         let settled = match operator.rule_order {
@@ -164,7 +164,7 @@ pub(super) fn decide(
                 .any(|entry| matches!(entry, Entry::Address(range) if is_in(range, address))),
         };
         // Names don't matter either if no name could change the verdict.
-        if settled || !names_a_domain || !could_change(network, operator, address, &alone) {
+        if settled || !has_domains || !could_change(network, operator, address, &alone) {
             return alone;
         }
     }

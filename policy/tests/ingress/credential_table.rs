@@ -1,7 +1,7 @@
 //! Where a credential is found, in which order, and what is refused instead of being ignored.
 
 use sandgate_policy::gateway_api::CredentialKind;
-use sandgate_policy::ingress::credential::{Credential, Place};
+use sandgate_policy::ingress::credential::{Credential, CredentialSource};
 use test_case::test_case;
 
 use crate::ingress::support::{APP, KEY, PAT, Req, SESSION, config, refusal};
@@ -13,11 +13,11 @@ fn found(request: &Req) -> String {
         Ok(None) => return "none".into(),
         Err(denial) => return refusal(denial),
     };
-    let place = match credential.place() {
-        Place::GatewayHeader => "gateway header",
-        Place::PlatformBearer => "platform bearer",
-        Place::Cookie => "cookie",
-        Place::OtherBearer => "other bearer",
+    let place = match credential.source() {
+        CredentialSource::GatewayHeader => "gateway header",
+        CredentialSource::PlatformBearer => "platform bearer",
+        CredentialSource::Cookie => "cookie",
+        CredentialSource::OtherBearer => "other bearer",
     };
     let question = credential.introspect_request();
     assert_eq!(question.secret, credential.secret().expose());

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use sandgate_policy::gateway_api::{Sandbox, SandboxState};
-use sandgate_policy::ingress::budget::InFlight;
-use sandgate_policy::ingress::{Decision, Known, decide};
+use sandgate_policy::ingress::concurrency::InFlight;
+use sandgate_policy::ingress::{Decision, Lookup, decide};
 use test_case::test_case;
 
 use crate::ingress::support::{
@@ -33,7 +33,7 @@ fn world() -> World {
     World::new()
 }
 
-fn sandbox(sandbox: Known<Sandbox>) -> World {
+fn sandbox(sandbox: Lookup<Sandbox>) -> World {
     World { sandbox, ..world() }
 }
 
@@ -42,11 +42,11 @@ fn terminated() -> World {
 }
 
 fn caller_unknown() -> World {
-    World { caller: Known::IsNot, ..world() }
+    World { caller: Lookup::NotFound, ..world() }
 }
 
 fn nothing_can_be_asked() -> World {
-    World { sandbox: Known::CannotAsk, caller: Known::CannotAsk, ..world() }
+    World { sandbox: Lookup::Unavailable, caller: Lookup::Unavailable, ..world() }
 }
 
 #[test_case(Req::get(APP).bearer(KEY), world() => PERMIT; "a key to an exposed port")]
@@ -129,7 +129,7 @@ fn the_sandbox_header_must_agree_with_the_host(request: Req, world: World) -> St
 #[test_case(CLOSED, world() => UNAUTHENTICATED; "a closed port")]
 #[test_case(CLOSED, world().public() => UNAUTHENTICATED; "a closed port next to public ones")]
 #[test_case(APP, world().public().with(|s| { s.exposed_ports.clear(); s.allow_unauthenticated_access = true; }) => UNAUTHENTICATED; "the flag without the port")]
-#[test_case(APP, sandbox(Known::IsNot) => UNAUTHENTICATED; "an unknown sandbox")]
+#[test_case(APP, sandbox(Lookup::NotFound) => UNAUTHENTICATED; "an unknown sandbox")]
 #[test_case(APP, terminated() => UNAUTHENTICATED; "a terminated sandbox")]
 #[test_case(APP, world().public().with(|s| { s.state = SandboxState::Terminated; s.allow_unauthenticated_access = true; }) => UNAUTHENTICATED; "a terminated sandbox that was public")]
 #[test_case(APP, world().with(|s| s.state = SandboxState::Suspended) => UNAUTHENTICATED; "a suspended sandbox")]
@@ -140,7 +140,7 @@ fn the_sandbox_header_must_agree_with_the_host(request: Req, world: World) -> St
 #[test_case(MANAGEMENT, world().public() => UNAUTHENTICATED; "the management port of a public sandbox")]
 #[test_case("9501-my-env.local", world().public() => UNAUTHENTICATED; "the management port of a public sandbox spelt out")]
 #[test_case("9501-my-env.local", world().with(|s| { s.allow_unauthenticated_access = true; s.exposed_ports = vec![9501]; }) => UNAUTHENTICATED; "the management port, were it ever listed as exposed")]
-#[test_case(MANAGEMENT, sandbox(Known::IsNot) => UNAUTHENTICATED; "the management port of an unknown sandbox")]
+#[test_case(MANAGEMENT, sandbox(Lookup::NotFound) => UNAUTHENTICATED; "the management port of an unknown sandbox")]
 #[test_case(MANAGEMENT, nothing_can_be_asked() => UNAUTHENTICATED; "the management port while nothing can be asked")]
 fn without_a_credential_all_that_is_not_public_looks_the_same(host: &str, world: World) -> String {
     let answers = ["GET", "POST", "HEAD"].map(|method| outcome(&Req::new(method, host), &world));
@@ -150,14 +150,14 @@ fn without_a_credential_all_that_is_not_public_looks_the_same(host: &str, world:
 
 #[test_case(APP, world() => NOT_VALID; "an exposed port")]
 #[test_case(CLOSED, world() => NOT_VALID; "a closed port")]
-#[test_case(APP, sandbox(Known::IsNot) => NOT_VALID; "an unknown sandbox")]
+#[test_case(APP, sandbox(Lookup::NotFound) => NOT_VALID; "an unknown sandbox")]
 #[test_case(APP, terminated() => NOT_VALID; "a terminated sandbox")]
 #[test_case(MANAGEMENT, world() => NOT_VALID; "the management port")]
-#[test_case(MANAGEMENT, sandbox(Known::IsNot) => NOT_VALID; "the management port of an unknown sandbox")]
-#[test_case(MANAGEMENT, sandbox(Known::CannotAsk) => NOT_VALID; "the management port of a sandbox that can't be asked for")]
+#[test_case(MANAGEMENT, sandbox(Lookup::NotFound) => NOT_VALID; "the management port of an unknown sandbox")]
+#[test_case(MANAGEMENT, sandbox(Lookup::Unavailable) => NOT_VALID; "the management port of a sandbox that can't be asked for")]
 fn a_bad_credential_learns_nothing_either(host: &str, world: World) -> String {
     let unknown =
-        outcome(&Req::get(host).bearer(KEY), &World { caller: Known::IsNot, ..world.clone() });
+        outcome(&Req::get(host).bearer(KEY), &World { caller: Lookup::NotFound, ..world.clone() });
     let expired = world.clone().by(|caller| caller.expires_at = Some(NOW - 1));
     assert_eq!(outcome(&Req::get(host).bearer(KEY), &expired), unknown, "expired");
     let malformed = Req::get(host).bearer("tl_mal formed");
@@ -166,9 +166,9 @@ fn a_bad_credential_learns_nothing_either(host: &str, world: World) -> String {
 }
 
 #[test_case(APP, world() => NO_CONTEXT; "an exposed port")]
-#[test_case(APP, sandbox(Known::IsNot) => NO_CONTEXT; "an unknown sandbox")]
+#[test_case(APP, sandbox(Lookup::NotFound) => NO_CONTEXT; "an unknown sandbox")]
 #[test_case(MANAGEMENT, world() => NO_CONTEXT; "the management port")]
-#[test_case(MANAGEMENT, sandbox(Known::IsNot) => NO_CONTEXT; "the management port of an unknown sandbox")]
+#[test_case(MANAGEMENT, sandbox(Lookup::NotFound) => NO_CONTEXT; "the management port of an unknown sandbox")]
 fn a_token_or_session_without_context_learns_nothing_either(host: &str, world: World) -> String {
     let token = outcome(&Req::get(host).bearer(PAT), &world);
     let session = outcome(&Req::get(host).and("cookie", "tl-session=s"), &world);
@@ -176,8 +176,8 @@ fn a_token_or_session_without_context_learns_nothing_either(host: &str, world: W
     token
 }
 
-#[test_case(APP, sandbox(Known::IsNot) => NOT_FOUND; "an unknown sandbox")]
-#[test_case(MANAGEMENT, sandbox(Known::IsNot) => NOT_FOUND; "its management port")]
+#[test_case(APP, sandbox(Lookup::NotFound) => NOT_FOUND; "an unknown sandbox")]
+#[test_case(MANAGEMENT, sandbox(Lookup::NotFound) => NOT_FOUND; "its management port")]
 #[test_case(APP, terminated() => NOT_FOUND; "a terminated sandbox")]
 #[test_case(MANAGEMENT, terminated() => NOT_FOUND; "its management port as well")]
 #[test_case(CLOSED, terminated() => NOT_FOUND; "a closed port of a terminated sandbox")]
@@ -187,8 +187,8 @@ fn a_token_or_session_without_context_learns_nothing_either(host: &str, world: W
 #[test_case(CLOSED, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "a closed port of another project's")]
 #[test_case(MANAGEMENT, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "the management port of another project's")]
 #[test_case(APP, World { in_flight: in_flight(4, 4, 4), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a busy one of another project's")]
-#[test_case(APP, World { sandbox: Known::Is(Sandbox { state: SandboxState::Suspended, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a suspended one of another project's, which is not resumed")]
-#[test_case(APP, World { sandbox: Known::Is(Sandbox { state: SandboxState::Pending, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a pending one of another project's")]
+#[test_case(APP, World { sandbox: Lookup::Found(Sandbox { state: SandboxState::Suspended, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a suspended one of another project's, which is not resumed")]
+#[test_case(APP, World { sandbox: Lookup::Found(Sandbox { state: SandboxState::Pending, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a pending one of another project's")]
 fn what_is_not_the_callers_does_not_exist(host: &str, world: World) -> String {
     outcome(&Req::get(host).bearer(KEY), &world)
 }
@@ -203,13 +203,13 @@ fn a_port_must_be_exposed(host: &str, world: World) -> String {
 }
 
 #[test_case(Req::get(APP).bearer("a").bearer("b"), world() => REFUSED; "two credentials")]
-#[test_case(Req::get(APP).bearer("a").bearer("b"), sandbox(Known::IsNot) => REFUSED; "two credentials for an unknown sandbox")]
+#[test_case(Req::get(APP).bearer("a").bearer("b"), sandbox(Lookup::NotFound) => REFUSED; "two credentials for an unknown sandbox")]
 #[test_case(Req::get(APP).bearer("a").bearer("b"), world().public() => PERMIT_PUBLIC; "not looked at on a public port")]
 #[test_case(Req::get(APP).bearer(PAT), world().public() => PERMIT_PUBLIC; "nor a token without context")]
 #[test_case(Req::get(APP).bearer("tl_mal formed"), world().public() => PERMIT_PUBLIC; "nor a malformed one")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Known::IsNot, ..world().public() } => PERMIT_PUBLIC; "nor an unknown one")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Known::CannotAsk, ..world().public() } => PERMIT_PUBLIC; "nor one that can't be asked for")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Known::Is(sandgate_policy::gateway_api::Identity { project_ids: Vec::new(), ..member() }), ..world().public() } => PERMIT_PUBLIC; "nor one of another project")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::NotFound, ..world().public() } => PERMIT_PUBLIC; "nor an unknown one")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::Unavailable, ..world().public() } => PERMIT_PUBLIC; "nor one that can't be asked for")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::Found(sandgate_policy::gateway_api::Identity { project_ids: Vec::new(), ..member() }), ..world().public() } => PERMIT_PUBLIC; "nor one of another project")]
 fn a_public_port_looks_at_no_credential(request: Req, world: World) -> String {
     outcome(&request, &world)
 }
@@ -256,7 +256,7 @@ fn a_suspended_named_sandbox_is_resumed_for_those_who_may(request: Req, world: W
 
 const FULL: &str = "429 TOO_MANY_REQUESTS";
 
-/// Of four places, authenticated and anonymous requests have three together, anonymous ones two.
+/// Of four slots, authenticated and anonymous requests have three together, anonymous ones two.
 #[test_case(APP, in_flight(0, 0, 0) => PERMIT; "none in flight")]
 #[test_case(APP, in_flight(0, 2, 0) => PERMIT; "one less than the share of exposed ports")]
 #[test_case(APP, in_flight(0, 3, 0) => FULL; "the share of exposed ports")]
@@ -267,8 +267,8 @@ const FULL: &str = "429 TOO_MANY_REQUESTS";
 #[test_case(APP, in_flight(0, 1, 2) => FULL; "both kinds together fill the share of exposed ports")]
 #[test_case(MANAGEMENT, in_flight(0, 3, 0) => PERMIT_MANAGEMENT; "authenticated requests leave one for management")]
 #[test_case(MANAGEMENT, in_flight(0, 1, 2) => PERMIT_MANAGEMENT; "so do all others together")]
-#[test_case(MANAGEMENT, in_flight(1, 1, 2) => FULL; "all places are taken")]
-#[test_case(MANAGEMENT, in_flight(4, 0, 0) => FULL; "all places are taken by management")]
+#[test_case(MANAGEMENT, in_flight(1, 1, 2) => FULL; "all slots are taken")]
+#[test_case(MANAGEMENT, in_flight(4, 0, 0) => FULL; "all slots are taken by management")]
 fn requests_in_flight_are_limited(host: &str, in_flight: InFlight) -> String {
     outcome(&Req::get(host).bearer(KEY), &World { in_flight, ..world() })
 }
@@ -277,8 +277,8 @@ const MAKE_ROOM: &str = "make room at a1b2c3d4e5f6g7h8i9j0k";
 
 #[test_case(in_flight(0, 0, 1) => "permit 10.1.0.2:8080 for nobody"; "one less than their share")]
 #[test_case(in_flight(0, 0, 2) => MAKE_ROOM; "their share")]
-#[test_case(in_flight(0, 3, 0) => MAKE_ROOM; "authenticated requests take all places of exposed ports")]
-#[test_case(in_flight(4, 0, 0) => MAKE_ROOM; "management takes all places")]
+#[test_case(in_flight(0, 3, 0) => MAKE_ROOM; "authenticated requests take all slots of exposed ports")]
+#[test_case(in_flight(4, 0, 0) => MAKE_ROOM; "management takes all slots")]
 fn anonymous_requests_have_a_share_in_which_others_give_way(in_flight: InFlight) -> String {
     outcome(&Req::get(APP).bearer(KEY), &World { in_flight, ..world().public() })
 }
@@ -311,13 +311,13 @@ fn a_running_sandbox_without_an_address_is_not_ready() {
     assert_eq!(outcome(&Req::get(APP).bearer(KEY), &world), NOT_READY);
 }
 
-#[test_case(Req::get(APP).bearer(KEY), sandbox(Known::CannotAsk) => SANDBOX_UNKNOWN; "no route")]
-#[test_case(Req::get(APP), sandbox(Known::CannotAsk) => SANDBOX_UNKNOWN; "no route, without a credential: the port may be public")]
-#[test_case(Req::get(APP).bearer("a").bearer("b"), sandbox(Known::CannotAsk) => SANDBOX_UNKNOWN; "no route, with bad ones: the port may be public")]
-#[test_case(Req::get(MANAGEMENT).bearer(KEY), sandbox(Known::CannotAsk) => SANDBOX_UNKNOWN; "no route to the management port")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Known::CannotAsk, ..world() } => AUTH_UNKNOWN; "no caller")]
-#[test_case(Req::get(CLOSED).bearer(KEY), World { caller: Known::CannotAsk, ..world() } => AUTH_UNKNOWN; "no caller, which does not tell that the port is closed")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Known::CannotAsk, ..sandbox(Known::IsNot) } => AUTH_UNKNOWN; "nor that there is no sandbox")]
+#[test_case(Req::get(APP).bearer(KEY), sandbox(Lookup::Unavailable) => SANDBOX_UNKNOWN; "no route")]
+#[test_case(Req::get(APP), sandbox(Lookup::Unavailable) => SANDBOX_UNKNOWN; "no route, without a credential: the port may be public")]
+#[test_case(Req::get(APP).bearer("a").bearer("b"), sandbox(Lookup::Unavailable) => SANDBOX_UNKNOWN; "no route, with bad ones: the port may be public")]
+#[test_case(Req::get(MANAGEMENT).bearer(KEY), sandbox(Lookup::Unavailable) => SANDBOX_UNKNOWN; "no route to the management port")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::Unavailable, ..world() } => AUTH_UNKNOWN; "no caller")]
+#[test_case(Req::get(CLOSED).bearer(KEY), World { caller: Lookup::Unavailable, ..world() } => AUTH_UNKNOWN; "no caller, which does not tell that the port is closed")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::Unavailable, ..sandbox(Lookup::NotFound) } => AUTH_UNKNOWN; "nor that there is no sandbox")]
 #[test_case(Req::get(MANAGEMENT).bearer(KEY), nothing_can_be_asked() => AUTH_UNKNOWN; "nothing, on the management port")]
 #[test_case(Req::get(APP).bearer(KEY), nothing_can_be_asked() => SANDBOX_UNKNOWN; "nothing, on a user port")]
 fn when_the_control_plane_cannot_be_asked_nothing_is_forwarded(req: Req, world: World) -> String {
@@ -363,9 +363,9 @@ fn what_is_asked_for_before_a_decision(request: Req) -> (bool, bool) {
 
 #[test_case(world() => true; "a private port")]
 #[test_case(world().public() => false; "a public port")]
-#[test_case(sandbox(Known::IsNot) => true; "no sandbox: the answer must not tell")]
+#[test_case(sandbox(Lookup::NotFound) => true; "no sandbox: the answer must not tell")]
 #[test_case(terminated() => true; "a terminated sandbox: the answer must not tell")]
-#[test_case(sandbox(Known::CannotAsk) => false; "no route: the port may be public")]
+#[test_case(sandbox(Lookup::Unavailable) => false; "no route: the port may be public")]
 fn a_bearer_without_a_prefix_is_asked_for_only_where_it_is_judged(world: World) -> bool {
     let parsed = parsed(&Req::get(APP).bearer("sk-app")).expect("a sandbox's host");
     parsed.needs_caller(Some(&world.sandbox))

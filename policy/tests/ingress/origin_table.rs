@@ -2,7 +2,7 @@
 //! preflight.
 
 use sandgate_policy::ingress::denial::Denial;
-use sandgate_policy::ingress::{Decision, Known, decide};
+use sandgate_policy::ingress::{Decision, Lookup, decide};
 use test_case::test_case;
 
 use crate::ingress::support::{APP, KEY, MANAGEMENT, Req, World, config, outcome, parsed};
@@ -105,7 +105,7 @@ fn only_a_cookie_is_held_against_the_origin() {
 #[test]
 fn another_site_does_not_learn_whether_a_sandbox_exists() {
     let request = post().and("origin", "https://evil.com");
-    for sandbox in [World::new().sandbox, Known::IsNot] {
+    for sandbox in [World::new().sandbox, Lookup::NotFound] {
         assert_eq!(outcome(&request, &World { sandbox, ..World::new() }), CROSS_ORIGIN);
     }
 }
@@ -119,11 +119,11 @@ const ANSWERED: &str = "preflight of https://app.example.com answered";
 const NOT_ASKABLE: &str = "503 SANDBOX_UPSTREAM_ERROR";
 
 fn no_sandbox() -> World {
-    World { sandbox: Known::IsNot, ..World::new() }
+    World { sandbox: Lookup::NotFound, ..World::new() }
 }
 
 fn no_route() -> World {
-    World { sandbox: Known::CannotAsk, ..World::new() }
+    World { sandbox: Lookup::Unavailable, ..World::new() }
 }
 
 #[test_case(preflight(APP, TRUSTED), World::new() => ANSWERED; "a trusted origin")]

@@ -15,7 +15,7 @@ use proptest::test_runner::TestRunner;
 use sandgate_policy::gateway_api::SandboxState;
 use sandgate_policy::ids::SandboxRef;
 use sandgate_policy::ingress::authority::Authority;
-use sandgate_policy::ingress::budget::InFlight;
+use sandgate_policy::ingress::concurrency::InFlight;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::credential::Credential;
 use sandgate_policy::ingress::denial::Denial;
@@ -25,7 +25,7 @@ use sandgate_policy::ingress::host::Host;
 use sandgate_policy::ingress::hygiene::{clean_api_request, clean_request, clean_response};
 use sandgate_policy::ingress::port::Port;
 use sandgate_policy::ingress::project_context::ProjectContext;
-use sandgate_policy::ingress::{Decision, Known, Request, decide};
+use sandgate_policy::ingress::{Decision, Lookup, Request, decide};
 
 use self::generators::{hosts, requests, set_cookies, worlds};
 use crate::ingress::hygiene_table::apply;
@@ -132,7 +132,7 @@ proptest! {
         } else if let Decision::Resume(permit) = decision {
             // Whoever may resume may pass, once the sandbox runs.
             let mut running = world;
-            if let Known::Is(sandbox) = &mut running.sandbox {
+            if let Lookup::Found(sandbox) = &mut running.sandbox {
                 prop_assert!(sandbox.name.is_some() && sandbox.auto_resume);
                 sandbox.state = SandboxState::Running;
             }
@@ -140,12 +140,12 @@ proptest! {
             let port = parsed.port().get();
             prop_assert!(oracle::may_pass(&request, &running, port), "{permit:?}");
             prop_assert!(!permit.is_public() || port != 9501);
-        } else if let Decision::MakeRoom(place) = decision {
+        } else if let Decision::Evict(place) = decision {
             // Whoever may make room may pass, once there is some; and only where nobody is asked.
-            let free = World { in_flight: InFlight::default(), caller: Known::IsNot, ..world };
+            let free = World { in_flight: InFlight::default(), caller: Lookup::NotFound, ..world };
             let port = parsed.port().get();
             prop_assert!(oracle::may_pass(&request, &free, port));
-            let permit = place.in_place_of_another();
+            let permit = place.into_permit();
             prop_assert_eq!(permit.caller(), None);
             let decision = decide(&parsed, &free.facts(), &config);
             prop_assert_eq!(decision, Decision::Permit(permit));
@@ -159,10 +159,10 @@ proptest! {
     ) {
         let mut world = world;
         match &mut world.sandbox {
-            Known::Is(sandbox) => sandbox.allow_unauthenticated_access = false,
+            Lookup::Found(sandbox) => sandbox.allow_unauthenticated_access = false,
             // A user port might be public then, and gets 503.
-            Known::CannotAsk => world.sandbox = Known::IsNot,
-            Known::IsNot => {}
+            Lookup::Unavailable => world.sandbox = Lookup::NotFound,
+            Lookup::NotFound => {}
         }
         let answer = outcome(&Req::get(host), &world);
         prop_assert_eq!(answer, "401 UNAUTHENTICATED");

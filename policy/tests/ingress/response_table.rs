@@ -2,8 +2,8 @@
 
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene::HeaderChange;
-use sandgate_policy::ingress::recipient::{Recipient, RequestId, Shape};
-use sandgate_policy::ingress::response::{Exchange, ResponseDecision, judge};
+use sandgate_policy::ingress::recipient::{DenialFormat, Recipient, RequestId};
+use sandgate_policy::ingress::response::{ResponseContext, ResponseDecision, evaluate};
 use test_case::test_case;
 
 use crate::ingress::support::{APP, Req, authority, config};
@@ -20,7 +20,7 @@ fn upgrade() -> Req {
 fn seen(request: &Req, response: &[(&str, &str)]) -> String {
     let headers: Vec<(String, Vec<u8>)> =
         response.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    match judge(Head::new(&headers), &Exchange::new(authority(APP), request.head())) {
+    match evaluate(Head::new(&headers), &ResponseContext::new(authority(APP), request.head())) {
         ResponseDecision::Forward(_) => "goes on".into(),
         ResponseDecision::Refuse(denial) => format!("{} {}", denial.status(), denial.code()),
     }
@@ -93,7 +93,7 @@ fn only_101_opens_a_socket(status: &str, protocol: Option<&str>) -> String {
 fn the_connection_of_a_101_names_the_upgrade_alone(connection: &str) -> Option<String> {
     let response = [(":status", "101"), ("upgrade", "websocket"), ("connection", connection)];
     let response = response.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
-    match judge(Head::new(&response), &Exchange::new(authority(APP), upgrade().head())) {
+    match evaluate(Head::new(&response), &ResponseContext::new(authority(APP), upgrade().head())) {
         ResponseDecision::Forward(changes) => match changes.as_slice() {
             [] => None,
             [HeaderChange::Set(name, value)] if name == "connection" => {
@@ -157,10 +157,10 @@ fn any_other_request_id_is_not(id: &str) {
     assert_eq!(RequestId::parse(id.as_bytes()), None);
 }
 
-#[test_case(get() => Shape::Json; "a program")]
-#[test_case(get().and("accept", "text/html") => Shape::Html; "a browser that navigates")]
-#[test_case(upgrade().and("accept", "text/html") => Shape::Json; "an upgrade")]
-#[test_case(get().and("accept", "text/html").and("content-type", "application/grpc") => Shape::Grpc; "gRPC")]
-fn each_client_reads_what_it_understands(request: Req) -> Shape {
+#[test_case(get() => DenialFormat::Json; "a program")]
+#[test_case(get().and("accept", "text/html") => DenialFormat::Html; "a browser that navigates")]
+#[test_case(upgrade().and("accept", "text/html") => DenialFormat::Json; "an upgrade")]
+#[test_case(get().and("accept", "text/html").and("content-type", "application/grpc") => DenialFormat::Grpc; "gRPC")]
+fn each_client_reads_what_it_understands(request: Req) -> DenialFormat {
     Recipient::of(request.head(), &config()).shape()
 }

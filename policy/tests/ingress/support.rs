@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use sandgate_policy::gateway_api::{Identity, Sandbox, SandboxState};
 use sandgate_policy::ingress::authority::Authority;
-use sandgate_policy::ingress::budget::{Class, InFlight};
+use sandgate_policy::ingress::concurrency::{Class, InFlight};
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::domain::Domain;
 use sandgate_policy::ingress::head::{Head, Headers};
 use sandgate_policy::ingress::host::{Host, InvalidHost};
-use sandgate_policy::ingress::{Decision, Facts, Known, Request, SandboxRequest, decide};
+use sandgate_policy::ingress::{Decision, Lookup, Request, RequestFacts, SandboxRequest, decide};
 
 /// Canonical id of the sandbox that the tables call `my-env`.
 pub(crate) const ID: &str = "a1b2c3d4e5f6g7h8i9j0k";
@@ -133,8 +133,8 @@ pub(crate) fn member() -> Identity {
 /// What is known while a request is judged.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
-    pub(crate) sandbox: Known<Sandbox>,
-    pub(crate) caller: Known<Identity>,
+    pub(crate) sandbox: Lookup<Sandbox>,
+    pub(crate) caller: Lookup<Identity>,
     pub(crate) now: u64,
     pub(crate) in_flight: InFlight,
 }
@@ -143,8 +143,8 @@ impl World {
     /// `my-env` runs, and the caller is a member of its project.
     pub(crate) fn new() -> Self {
         Self {
-            sandbox: Known::Is(my_env()),
-            caller: Known::Is(member()),
+            sandbox: Lookup::Found(my_env()),
+            caller: Lookup::Found(member()),
             now: NOW,
             in_flight: InFlight::default(),
         }
@@ -154,7 +154,7 @@ impl World {
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Sandbox)) -> Self {
         let mut sandbox = my_env();
         change(&mut sandbox);
-        self.sandbox = Known::Is(sandbox);
+        self.sandbox = Lookup::Found(sandbox);
         self
     }
 
@@ -167,13 +167,13 @@ impl World {
     pub(crate) fn by(mut self, change: impl FnOnce(&mut Identity)) -> Self {
         let mut caller = member();
         change(&mut caller);
-        self.caller = Known::Is(caller);
+        self.caller = Lookup::Found(caller);
         self
     }
 
-    pub(crate) fn facts(&self) -> Facts<'_> {
+    pub(crate) fn facts(&self) -> RequestFacts<'_> {
         let Self { sandbox, caller, now, in_flight } = self;
-        Facts { sandbox, caller, now: *now, in_flight: *in_flight }
+        RequestFacts { sandbox, caller, now: *now, in_flight: *in_flight }
     }
 }
 
@@ -216,7 +216,7 @@ pub(crate) fn describe(decision: &Decision) -> String {
             let caller = permit.caller().map_or("nobody", |caller| &caller.principal);
             format!("permit {} for {caller}", permit.upstream())
         }
-        Decision::MakeRoom(place) => format!("make room at {}", place.sandbox_id()),
+        Decision::Evict(place) => format!("make room at {}", place.sandbox_id()),
         Decision::Resume(permit) if permit.is_public() => "resume for nobody".into(),
         Decision::Resume(_) => "resume for the caller".into(),
     }

@@ -75,7 +75,7 @@ struct Context<'a> {
 impl Context<'_> {
     /// The answer, without guardrail addresses, without anything about denied names.
     fn real(&self, mut message: Message, read: &[u8]) -> Vec<u8> {
-        let hides_names = self.generation.names_a_domain();
+        let hides_names = self.generation.has_domains();
         let touched = self.clean(
             &mut message,
             |_, address| self.generation.guardrail(address).is_none(),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use hickory_proto::rr as dns;
 use sandgate_policy::egress::{
-    ConnectionFacts, Destination, Entry, Lookup, Name, NameFact, Policy, Rule, Verdict, Virtual,
+    ConnectionFacts, Destination, Entry, Name, NameFact, Policy, QueryAction, Rule, Verdict,
+    Virtual,
 };
 
 /// Stands for a label that no rule can be about, in a name that is judged: it is no label of a real
@@ -75,13 +76,15 @@ impl Generation {
         let mut judgement = Judgement::Forward;
         for policy in &self.policies {
             let lookup = match of_allowed {
-                true => policy.judge_query_to_allowed(&name),
-                false => policy.judge_query(&name),
+                true => policy.evaluate_query_to_allowed_resolver(&name),
+                false => policy.evaluate_query(&name),
             };
             match lookup {
-                Lookup::Refuse(rule) => return Judgement::Refuse(rule),
-                Lookup::Virtual | Lookup::VirtualWildcard => judgement = Judgement::Virtual,
-                Lookup::Forward => {}
+                QueryAction::Refuse(rule) => return Judgement::Refuse(rule),
+                QueryAction::Virtual | QueryAction::VirtualWildcard => {
+                    judgement = Judgement::Virtual
+                }
+                QueryAction::Forward => {}
             }
         }
         judgement
@@ -91,7 +94,7 @@ impl Generation {
     /// any way, while a name that is merely not allowed may still be what an allowed one leads to.
     pub(super) fn denied(&self, name: &dns::Name) -> Option<Rule> {
         let Some(name) = judged(name) else { return Some(Rule::Default) };
-        self.policies.iter().find_map(|policy| match policy.judge_dial(&name) {
+        self.policies.iter().find_map(|policy| match policy.evaluate_name(&name) {
             Verdict::Deny(denial) if matches!(denial.rule(), Rule::DenyOut(_)) => {
                 Some(denial.rule().clone())
             }
@@ -109,7 +112,7 @@ impl Generation {
         let name = judged(name).ok_or(Rule::Default)?;
         let mut by_name = false;
         for policy in &self.policies {
-            match policy.judge_dial(&name) {
+            match policy.evaluate_name(&name) {
                 Verdict::Deny(denial) => return Err(denial.rule().clone()),
                 Verdict::Allow(permit) => {
                     by_name |= matches!(permit.rule(), Rule::AllowOut(Entry::Domain(_)));
@@ -132,7 +135,7 @@ impl Generation {
     /// If an address that a name was resolved to may be dialled for that name.
     pub(super) fn reaches(&self, name: &dns::Name, address: IpAddr) -> bool {
         let Some(name) = judged(name) else { return false };
-        self.policies.iter().all(|policy| policy.judge_found(&name, address).is_allowed())
+        self.policies.iter().all(|policy| policy.evaluate_resolved(&name, address).is_allowed())
     }
 
     /// If `allow_out` has a resolver by its address: then it is asked itself.
@@ -141,8 +144,8 @@ impl Generation {
     }
 
     /// If any rule names a domain, so that names on the wire have to stay visible.
-    pub(super) fn names_a_domain(&self) -> bool {
-        self.policies.iter().any(|policy| policy.names_a_domain())
+    pub(super) fn has_domains(&self) -> bool {
+        self.policies.iter().any(|policy| policy.has_domains())
     }
 
     /// The IPv4 virtual address for a name.

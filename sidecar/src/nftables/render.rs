@@ -105,7 +105,7 @@ fn policy_chains(policies: &[&Policy], ports: &Ports) -> String {
         let policy = policies.get(slot);
         let rules = policy.map(|policy| policy.address_rules());
         let addresses = rules.as_ref().map(verdicts);
-        let dials = policy.map(|policy| verdicts(&policy.dial_rules()));
+        let dials = policy.map(|policy| verdicts(&policy.upstream_address_rules()));
         let listeners = rules.as_ref().map(listeners);
         let judged = |list: &Option<FirstMatch<Outcome>>, side, cause| {
             list.as_ref().map_or("    return\n".to_owned(), |list| {
@@ -136,7 +136,7 @@ fn policy_chains(policies: &[&Policy], ports: &Ports) -> String {
         "  chain inspect {{\n    jump inspect_0\n    jump inspect_1\n    meta l4proto tcp redirect to :{}\n  }}",
         ports.plain
     );
-    let quic = policies.iter().any(|policy| policy.names_a_domain());
+    let quic = policies.iter().any(|policy| policy.has_domains());
     let _ = writeln!(text, "  chain quic {{\n{}  }}", if quic { QUIC } else { "" });
     text
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sandgate_policy::ingress::places::Client;
+use sandgate_policy::ingress::slots::Client;
 
 use super::Key;
 

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::ingress::budget::Shares;
+use crate::ingress::concurrency::Shares;
 
 use super::error::{ConfigError, wrong};
 
@@ -31,7 +31,7 @@ pub struct Limits {
     /// Requests to one sandbox in flight through one VM (one Envoy worker thread), of all classes
     /// together; [`Shares`] says how many of them each class may have.
     pub requests_per_sandbox: usize,
-    /// When all places for anonymous requests are taken, a stream on which nothing was sent for this
+    /// When all slots for anonymous requests are taken, a stream on which nothing was sent for this
     /// long gives way to a new request.
     pub anonymous_silence_ms: u32,
     /// How long a request waits for a resume when its client does not say.
@@ -81,11 +81,11 @@ pub(super) fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
 }
 
 pub(super) fn check_shares(limits: &Limits) -> Result<Shares, ConfigError> {
-    let places = limits.requests_per_sandbox;
-    Shares::of(places).ok_or_else(|| {
+    let slots = limits.requests_per_sandbox;
+    Shares::of(slots).ok_or_else(|| {
         let least = Shares::MIN;
         let problem = format!(
-            "is {places}; expected at least {least}, one for each class of requests: management, authenticated, anonymous"
+            "is {slots}; expected at least {least}, one for each class of requests: management, authenticated, anonymous"
         );
         wrong("limits.requests_per_sandbox", problem)
     })

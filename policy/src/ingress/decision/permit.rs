@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::ingress::budget::Class;
+use crate::ingress::concurrency::Class;
 
 /// Proof that a request may be forwarded, and to where. Only [`decide`] makes one.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,7 +41,7 @@ impl Permit {
             && self.upstream == other.upstream
     }
 
-    /// Which of the sandbox's places the request takes.
+    /// Which of the sandbox's slots the request takes.
     #[must_use]
     pub fn class(&self) -> Class {
         self.class
@@ -54,12 +54,12 @@ impl Permit {
     }
 }
 
-/// Proof that an anonymous request may be forwarded in the place of another one.
+/// Proof that an anonymous request may be forwarded in the slot of another one.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct NextPlace(pub(super) Permit);
+pub struct EvictionPermit(pub(super) Permit);
 
-impl NextPlace {
-    /// Canonical id of the sandbox whose places are all taken.
+impl EvictionPermit {
+    /// Canonical id of the sandbox whose slots are all taken.
     #[must_use]
     pub fn sandbox_id(&self) -> &str {
         self.0.sandbox_id()
@@ -67,7 +67,7 @@ impl NextPlace {
 
     /// The permit, once another stream to the sandbox has given way.
     #[must_use]
-    pub fn in_place_of_another(self) -> Permit {
+    pub fn into_permit(self) -> Permit {
         self.0
     }
 }

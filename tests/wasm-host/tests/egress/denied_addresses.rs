@@ -13,7 +13,7 @@ fn known(generation: u64, policy: Value) -> Value {
     configuration
 }
 
-fn knowing() -> Egress {
+fn with_denied_addresses() -> Egress {
     let egress = Egress::unconfigured();
     egress.configure(&known(1, deny_list()));
     egress
@@ -21,7 +21,7 @@ fn knowing() -> Egress {
 
 #[test]
 fn a_connection_without_a_name_is_denied_and_one_with_another_name_is_not() {
-    let egress = knowing();
+    let egress = with_denied_addresses();
     for (address, at) in [
         ("8.8.8.8:22", "8.8.8.8"),
         ("8.8.8.8:443", "8.8.8.8"),
@@ -40,7 +40,7 @@ fn a_connection_without_a_name_is_denied_and_one_with_another_name_is_not() {
 
 #[test]
 fn a_request_by_address_is_denied_and_one_for_another_site_is_not() {
-    let egress = knowing();
+    let egress = with_denied_addresses();
     assert_eq!(refused(&egress.get("8.8.8.8:80", "8.8.8.8")), "deny_out bad.test (8.8.8.8)");
     assert_eq!(refused(&egress.get("8.8.8.8:80", "")), "deny_out bad.test (8.8.8.8)");
     assert_eq!(forwarded(&egress.get("8.8.8.8:80", "good.test")), "8.8.8.8:80");
@@ -80,7 +80,7 @@ fn who_shows_a_name_stays_where_it_is_when_that_name_is_allowed_at_another_place
 
 #[test]
 fn addresses_that_are_none_are_refused() {
-    let egress = knowing();
+    let egress = with_denied_addresses();
     for bad in [
         json!({ "bad.test": ["8.8.8.0/24"] }),
         json!({ "bad..test": ["8.8.8.8"] }),

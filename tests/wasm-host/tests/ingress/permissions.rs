@@ -7,10 +7,10 @@ use std::cell::Cell;
 use proptest::prelude::*;
 use proptest::sample::select;
 use sandgate_policy::gateway_api::{CredentialKind, Sandbox, SandboxState};
-use sandgate_policy::ingress::budget::InFlight;
+use sandgate_policy::ingress::concurrency::InFlight;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::head::Head;
-use sandgate_policy::ingress::{Decision, Facts, Known, Permit, Request, decide};
+use sandgate_policy::ingress::{Decision, Lookup, Permit, Request, RequestFacts, decide};
 use sandgate_wasm_host::{Headers, Outcome, Stream};
 
 use crate::support::fleet::Fleet;
@@ -197,9 +197,9 @@ fn permit(request: &Headers, fleet: &Fleet, now: u64) -> Option<Permit> {
     }
     let identity =
         parsed.credential().and_then(|shown| fleet.identity(&shown.introspect_request()));
-    let facts = Facts {
-        sandbox: &Known::Is(sandbox),
-        caller: &identity.map_or(Known::IsNot, Known::Is),
+    let facts = RequestFacts {
+        sandbox: &Lookup::Found(sandbox),
+        caller: &identity.map_or(Lookup::NotFound, Lookup::Found),
         now,
         in_flight: InFlight::default(),
     };

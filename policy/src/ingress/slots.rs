@@ -1,9 +1,9 @@
-//! The clients that hold places, and the choice of the stream that gives way when all places are taken. One set of
-//! places belongs to a sandbox's anonymous requests, another one to requests that wait for the control plane.
+//! The clients that hold slots, and the choice of the stream that gives way when all slots are taken. One set of
+//! slots belongs to a sandbox's anonymous requests, another one to requests that wait for the control plane.
 //!
-//! An anonymous client can't be held to account, so a client that takes places and keeps them would lock all
-//! others out. When all places are taken, a new request gets the place of a client that holds at least two more
-//! places than its own client, or of a stream that has been silent. While places are free, no stream gives way.
+//! An anonymous client can't be held to account, so a client that takes slots and keeps them would lock all
+//! others out. When all slots are taken, a new request gets the slot of a client that holds at least two more
+//! slots than its own client, or of a stream that has been silent. While slots are free, no stream gives way.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -52,24 +52,24 @@ impl Activity {
     }
 }
 
-/// The streams that hold places, by client.
+/// The streams that hold slots, by client.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
+pub struct SlotHolders {
     clients: BTreeMap<Client, BTreeMap<u32, Activity>>,
     taken: usize,
 }
 
-impl Places {
-    /// A stream takes a place.
-    pub fn take(&mut self, client: Client, stream: u32, now: u64) {
+impl SlotHolders {
+    /// A stream takes a slot.
+    pub fn acquire(&mut self, client: Client, stream: u32, now: u64) {
         let activity = Activity { bytes: None, since: now };
         if self.clients.entry(client).or_default().insert(stream, activity).is_none() {
             self.taken = self.taken.saturating_add(1);
         }
     }
 
-    /// A stream gives its place back.
-    pub fn leave(&mut self, client: Client, stream: u32) {
+    /// A stream gives its slot back.
+    pub fn release(&mut self, client: Client, stream: u32) {
         if let Some(streams) = self.clients.get_mut(&client) {
             if streams.remove(&stream).is_some() {
                 self.taken = self.taken.saturating_sub(1);
@@ -81,7 +81,7 @@ impl Places {
     }
 
     /// Records how many bytes a stream has sent and received so far.
-    pub fn note_bytes(&mut self, client: Client, stream: u32, bytes: u64, now: u64) {
+    pub fn record_bytes(&mut self, client: Client, stream: u32, bytes: u64, now: u64) {
         let streams = self.clients.get_mut(&client);
         if let Some(activity) = streams.and_then(|streams| streams.get_mut(&stream))
             && activity.bytes != Some(bytes)
@@ -90,14 +90,19 @@ impl Places {
         }
     }
 
-    /// Chooses the stream that gives way to a new one of `newcomer`: of the client with the most places, the stream
+    /// Chooses the stream that gives way to a new one of `newcomer`: of the client with the most slots, the stream
     /// that has been silent for the longest. `None` if no stream gives way.
     ///
-    /// A client that holds at least two places more than the newcomer always gives one up; it then still holds no
+    /// A client that holds at least two slots more than the newcomer always gives one up; it then still holds no
     /// fewer. A client that holds as many, or one more, only gives up a stream that has been silent for
-    /// `silence_ms`, and none if that is `None`. A client that holds fewer keeps all of its places.
+    /// `silence_ms`, and none if that is `None`. A client that holds fewer keeps all of its slots.
     #[must_use]
-    pub fn give_way(&self, newcomer: Client, now: u64, silence_ms: Option<u64>) -> Option<u32> {
+    pub fn stream_to_evict(
+        &self,
+        newcomer: Client,
+        now: u64,
+        silence_ms: Option<u64>,
+    ) -> Option<u32> {
         let held = |client| self.clients.get(&client).map_or(0, BTreeMap::len);
         let own = held(newcomer);
         let candidates = self.clients.iter().filter(|(_, streams)| streams.len() >= own);

@@ -1,7 +1,7 @@
 //! The places of one sandbox, and how the classes of requests share them.
 
 use proptest::prelude::*;
-use sandgate_policy::ingress::budget::{Class, InFlight, Shares};
+use sandgate_policy::ingress::concurrency::{Class, InFlight, Shares};
 
 const CLASSES: [Class; 3] = [Class::Management, Class::Authenticated, Class::Anonymous];
 

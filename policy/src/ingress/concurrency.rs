@@ -57,7 +57,7 @@ impl InFlight {
     }
 }
 
-/// How many of one sandbox's places each class may take.
+/// How many of one sandbox's slots each class may take.
 ///
 /// A tenth is reserved for management requests, and another tenth is not available to anonymous ones. Anonymous
 /// clients therefore can't lock the owner out, and no client of an app can keep the owner from the management port.
@@ -68,22 +68,22 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The fewest places that leave one for each class.
+    /// The fewest slots that leave one for each class.
     pub const MIN: usize = 3;
 
-    /// Divides the places of one sandbox; `None` when there are fewer than [`Self::MIN`].
+    /// Divides the slots of one sandbox; `None` when there are fewer than [`Self::MIN`].
     #[must_use]
-    pub fn of(places: usize) -> Option<Self> {
-        let reserve = (places / 10).max(1);
-        (places >= Self::MIN).then_some(Self { all: places, reserve })
+    pub fn of(slots: usize) -> Option<Self> {
+        let reserve = (slots / 10).max(1);
+        (slots >= Self::MIN).then_some(Self { all: slots, reserve })
     }
 
-    /// The places of exposed ports.
+    /// The slots of exposed ports.
     fn users(&self) -> usize {
         self.all.saturating_sub(self.reserve)
     }
 
-    /// The places that anonymous requests may take.
+    /// The slots that anonymous requests may take.
     #[must_use]
     pub fn anonymous(&self) -> usize {
         self.users().saturating_sub(self.reserve)

@@ -3,26 +3,26 @@
 use crate::ingress::config::IngressConfig;
 use crate::ingress::denial::Denial;
 
-use crate::ingress::lookup::Known;
+use crate::ingress::lookup::Lookup;
 use crate::ingress::request::SandboxRequest;
 
-use super::{Decision, Facts, Permit, Purpose, judge};
+use super::{Decision, Permit, Purpose, RequestFacts, evaluate};
 
-/// Where a live stream stands.
+/// The result of [`reevaluate`].
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Standing {
-    /// The stream goes on. It depends on this permit from now on, which may have another caller than the one before,
-    /// or none.
-    Permitted(Permit),
-    /// It must be closed.
-    Ended(Ended),
-    /// The control plane can't be asked. The stream goes on, and is judged again when an answer is available.
-    Unknown,
+pub enum StreamDecision {
+    /// The stream continues under this permit, which replaces the previous one. The caller of the new permit may
+    /// be another one than before, or none.
+    Continue(Permit),
+    /// The stream must be closed.
+    Close(CloseReason),
+    /// The control plane is unavailable. The stream continues, and is evaluated again when an answer is available.
+    Undecided,
 }
 
 /// Why a live stream must be closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Ended {
+pub enum CloseReason {
     /// The sandbox has another address now, or another generation of it.
     Moved,
     /// The sandbox is suspended.
@@ -31,8 +31,8 @@ pub enum Ended {
     NotPermitted,
 }
 
-impl Ended {
-    /// What access logs say.
+impl CloseReason {
+    /// The code in access logs.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -46,37 +46,37 @@ impl Ended {
 /// Judges a stream that was forwarded by `permit`, by the same rules as a new request.
 ///
 /// Two rules differ. A sandbox accepts no new requests during a snapshot, but keeps running at its address, so its
-/// streams go on. And a stream that is already forwarded needs no further place.
+/// streams go on. And a stream that is already forwarded needs no further slot.
 #[must_use]
-pub fn decide_again(
+pub fn reevaluate(
     request: &SandboxRequest,
     permit: &Permit,
-    facts: &Facts<'_>,
+    facts: &RequestFacts<'_>,
     config: &IngressConfig,
-) -> Standing {
-    match judge(request, facts, config, Purpose::GoOn) {
-        Ok(Decision::Permit(new)) if new.is_same_route(permit) => Standing::Permitted(new),
-        Ok(Decision::Permit(_)) => Standing::Ended(Ended::Moved),
-        Ok(Decision::Resume(_)) => Standing::Ended(Ended::NotRunning),
+) -> StreamDecision {
+    match evaluate(request, facts, config, Purpose::LiveStream) {
+        Ok(Decision::Permit(new)) if new.is_same_route(permit) => StreamDecision::Continue(new),
+        Ok(Decision::Permit(_)) => StreamDecision::Close(CloseReason::Moved),
+        Ok(Decision::Resume(_)) => StreamDecision::Close(CloseReason::NotRunning),
         // The app answered the preflight while the port was public. Now the gateway has to answer it.
-        Ok(Decision::AnswerPreflight { .. } | Decision::MakeRoom(_) | Decision::Deny(_)) => {
-            Standing::Ended(Ended::NotPermitted)
+        Ok(Decision::AnswerPreflight { .. } | Decision::Evict(_) | Decision::Deny(_)) => {
+            StreamDecision::Close(CloseReason::NotPermitted)
         }
         Err(denial) => refused(denial, permit, facts),
     }
 }
 
-fn refused(denial: Denial, permit: &Permit, facts: &Facts<'_>) -> Standing {
+fn refused(denial: Denial, permit: &Permit, facts: &RequestFacts<'_>) -> StreamDecision {
     let cannot_ask = match denial {
-        Denial::SandboxUpstreamError => *facts.sandbox == Known::CannotAsk,
-        Denial::AuthServiceUnavailable => *facts.caller == Known::CannotAsk,
+        Denial::SandboxUpstreamError => *facts.sandbox == Lookup::Unavailable,
+        Denial::AuthServiceUnavailable => *facts.caller == Lookup::Unavailable,
         _ => false,
     };
     // The expiry is known without an answer of the control plane.
     let has_expired = permit.caller().is_some_and(|caller| caller.is_expired(facts.now));
     if cannot_ask && !has_expired {
-        Standing::Unknown
+        StreamDecision::Undecided
     } else {
-        Standing::Ended(Ended::NotPermitted)
+        StreamDecision::Close(CloseReason::NotPermitted)
     }
 }
