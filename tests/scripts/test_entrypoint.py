@@ -4,6 +4,7 @@ Run by `make test`; alone: python3 -m unittest discover --start-directory tests/
 """
 
 import os
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -30,6 +31,8 @@ class Entrypoint(unittest.TestCase):
         programs.mkdir()
         (programs / "envoy").write_text(ENVOY)
         (programs / "envoy").chmod(0o755)
+        target = ROOT / (os.environ.get("CARGO_TARGET_DIR") or "target")
+        shutil.copy(target / "debug" / "sandgate-edge-config", programs)
         self.environment = {
             "PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(self.shared), "SHOWN": TOKEN,
             "SANDGATE_DOMAIN": "sandbox.localhost", "SANDGATE_SANDBOX_NETWORK": "10.64.0.0",

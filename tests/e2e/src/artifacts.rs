@@ -24,11 +24,7 @@ fn target() -> PathBuf {
 /// A program of this workspace, built before.
 pub fn program(name: &str) -> Result<PathBuf> {
     let path = target().join("debug").join(name);
-    ensure!(
-        path.is_file(),
-        "`{}` is missing; build it with: cargo build --package sandgate --package sandgate-demo",
-        path.display()
-    );
+    ensure!(path.is_file(), "`{}` is missing; build it with: cargo build", path.display());
     Ok(path)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
+use sandgate_envoy_config::{EDGE_LOG, EDGE_TEMPLATE, Edge, GatewayToken, TlsCertificate};
 use serde_json::Value;
 use testcontainers::core::Mount;
 use testcontainers::runners::AsyncRunner as _;
@@ -16,7 +17,6 @@ use crate::artifacts::{self, EnvoyProgram};
 use crate::client::Client;
 use crate::pki;
 use crate::process::Process;
-use crate::template::{Values, render};
 use crate::wait::until;
 
 /// Worker threads of every Envoy: more than one, so that what workers do not share can't hide.
@@ -24,8 +24,8 @@ const WORKERS: &str = "2";
 
 /// What to fill into the configuration, and how to change it.
 pub struct EnvoySetup {
-    /// Values of the template's names, apart from ports and files.
-    pub values: Values,
+    /// The edge's values. [`Envoy::start`] sets the ports and the files.
+    pub edge: Edge,
     /// The gateway's own credential.
     pub token: String,
     /// A filter to run instead of the real one.
@@ -63,24 +63,22 @@ impl Envoy {
         let filter = setup.filter.map_or_else(artifacts::filter, Ok)?;
         write_token(folder.path(), &setup.token)?;
         // In this folder, because a container sees no other one.
-        let log = render("edge-log.yaml", &Values::new(), setup.change_log)?;
-        std::fs::write(folder.path().join("edge-log.yaml"), log)?;
+        std::fs::write(folder.path().join("edge-log.yaml"), (setup.change_log)(EDGE_LOG))?;
         write_certificate(folder.path())?;
-        let mut values = setup.values;
         let file = |name: &str| folder.path().join(name).display().to_string();
-        values.extend([
-            ("SANDGATE_EDGE_ADDRESS", "127.0.0.1".to_owned()),
-            // The system chooses; the admin page tells.
-            ("SANDGATE_EDGE_PORT", "0".to_owned()),
-            ("SANDGATE_EDGE_TLS_PORT", "0".to_owned()),
-            ("SANDGATE_ADMIN_PORT", "0".to_owned()),
-            ("SANDGATE_GATEWAY_TOKEN_SDS", file("gateway-token.yaml")),
-            ("SANDGATE_TLS_SDS", file("tls-certificate.yaml")),
-            ("SANDGATE_WASM", filter.display().to_string()),
-            ("SANDGATE_EDGE_LOG", file("edge-log.yaml")),
-        ]);
+        let edge = Edge {
+            // The system chooses the ports; the admin page shows them.
+            port: 0,
+            tls_port: 0,
+            admin_port: 0,
+            gateway_token_sds: file("gateway-token.yaml").into(),
+            tls_sds: file("tls-certificate.yaml").into(),
+            wasm: filter.clone(),
+            log: file("edge-log.yaml").into(),
+            ..setup.edge
+        };
         let bootstrap = file("edge.yaml");
-        std::fs::write(&bootstrap, render("edge.yaml", &values, setup.change)?)?;
+        std::fs::write(&bootstrap, edge.render_template(&(setup.change)(EDGE_TEMPLATE))?)?;
         let admin_file = file("admin-address");
         let arguments = [
             "--config-path",
@@ -186,16 +184,13 @@ fn write_certificate(folder: &Path) -> Result<()> {
     let directory = certificate_directory(folder);
     std::fs::create_dir(&directory)?;
     pki::issue(&directory)?;
-    let values = Values::from([("SANDGATE_TLS_DIR", directory.display().to_string())]);
-    let sds = render("tls-certificate.yaml", &values, str::to_owned)?;
-    std::fs::write(folder.join("tls-certificate.yaml"), sds)?;
+    std::fs::write(folder.join("tls-certificate.yaml"), TlsCertificate(directory).render()?)?;
     Ok(())
 }
 
 fn write_token(folder: &Path, token: &str) -> Result<()> {
-    let values = Values::from([("SANDGATE_GATEWAY_TOKEN", token.to_owned())]);
     let next = folder.join("gateway-token.yaml.next");
-    std::fs::write(&next, render("gateway-token.yaml", &values, str::to_owned)?)?;
+    std::fs::write(&next, GatewayToken(token.to_owned()).render()?)?;
     std::fs::rename(next, folder.join("gateway-token.yaml"))?;
     Ok(())
 }

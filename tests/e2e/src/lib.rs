@@ -17,7 +17,6 @@ pub mod pki;
 pub mod platform;
 pub mod process;
 pub mod stack;
-pub mod template;
 pub mod wait;
 
 pub use client::{Answer, Call, Client, Connection, Protocol};

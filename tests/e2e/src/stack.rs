@@ -1,11 +1,14 @@
 //! Everything at once, for one test: a network, a control plane, an owner, and Envoys.
 
+use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
+use sandgate_envoy_config::Edge;
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -13,7 +16,6 @@ use crate::control_plane::{ControlPlane, DOMAIN, Owner, Runtime, Sandbox};
 use crate::envoy::{Envoy, EnvoySetup};
 use crate::network::Network;
 use crate::platform::Platform;
-use crate::template::Values;
 
 /// No test takes as long: one that hangs is a failure.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -34,7 +36,7 @@ pub struct Setup {
     /// Origins that may use cookies.
     pub trusted_origins: Value,
     /// Silence that ends a stream.
-    pub stream_idle_timeout: &'static str,
+    pub stream_idle_timeout: Duration,
     /// A filter to run instead of the real one, as WebAssembly text.
     pub filter: Option<&'static str>,
     /// `--drain-seconds` of the control plane.
@@ -60,7 +62,7 @@ impl Default for Setup {
             webhook: false,
             limits: json!({}),
             trusted_origins: json!([]),
-            stream_idle_timeout: "3600s",
+            stream_idle_timeout: Duration::from_secs(3600),
             filter: None,
             drain_seconds: 20,
             listener_filters: json!([]),
@@ -148,27 +150,37 @@ impl Stack {
             }
             None => None,
         };
-        let values = Values::from([
-            ("SANDGATE_CONTROL_PLANE_ADDRESS", "127.0.0.1".to_owned()),
-            ("SANDGATE_API_PORT", control_plane.api().address().port().to_string()),
-            ("SANDGATE_GATEWAY_PORT", control_plane.gateway().address().port().to_string()),
-            ("SANDGATE_DOMAIN", DOMAIN.to_owned()),
-            ("SANDGATE_SECOND_DOMAIN", SECOND_DOMAIN.to_owned()),
-            ("SANDGATE_API_HOST", API_HOST.to_owned()),
-            ("SANDGATE_SANDBOX_NETWORK", network.base().to_string()),
-            ("SANDGATE_SANDBOX_PREFIX_LEN", Network::PREFIX_LEN.to_string()),
-            ("SANDGATE_STREAM_IDLE_TIMEOUT", setup.stream_idle_timeout.to_owned()),
-            ("SANDGATE_TRUSTED_ORIGINS", setup.trusted_origins.to_string()),
-            ("SANDGATE_INGRESS_LIMITS", setup.limits.to_string()),
-            ("SANDGATE_LISTENER_FILTERS", setup.listener_filters.to_string()),
-            ("SANDGATE_TRUSTED_HOPS", setup.trusted_hops.to_string()),
-            ("SANDGATE_EDGE_HEAP", setup.heap.to_string()),
-            ("SANDGATE_EDGE_CONNECTIONS", setup.connections.to_string()),
-        ]);
+        let nowhere = PathBuf::new();
+        let edge = Edge {
+            control_plane_address: "127.0.0.1".to_owned(),
+            api_port: control_plane.api().address().port(),
+            gateway_port: control_plane.gateway().address().port(),
+            domain: DOMAIN.to_owned(),
+            second_domain: SECOND_DOMAIN.to_owned(),
+            api_host: API_HOST.to_owned(),
+            sandbox_network: network.base().into(),
+            sandbox_prefix_len: Network::PREFIX_LEN,
+            stream_idle_timeout: setup.stream_idle_timeout,
+            trusted_origins: setup.trusted_origins,
+            ingress_limits: setup.limits,
+            listener_filters: setup.listener_filters,
+            trusted_hops: setup.trusted_hops,
+            heap: setup.heap,
+            connections: setup.connections,
+            // `Envoy::start` sets the others.
+            address: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
+            tls_port: 0,
+            admin_port: 0,
+            tls_sds: nowhere.clone(),
+            gateway_token_sds: nowhere.clone(),
+            wasm: nowhere.clone(),
+            log: nowhere,
+        };
         let mut envoys = Vec::new();
         for _ in 0..setup.envoys {
             let setup = EnvoySetup {
-                values: values.clone(),
+                edge: edge.clone(),
                 token: ControlPlane::TOKEN.to_owned(),
                 filter: filter.clone(),
                 change: setup.change,

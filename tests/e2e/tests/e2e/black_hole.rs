@@ -30,12 +30,12 @@ fn without_address_guards(text: &str) -> String {
     let text = replaced(text, "invert_match: true", "invert_match: false");
     let text = replaced(
         &text,
-        "- { address_prefix: ${SANDGATE_SANDBOX_NETWORK}, prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
+        "- { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
         "- { address_prefix: 192.0.2.0, prefix_len: 24 }",
     );
     replaced(
         &text,
-        "upstream_ip: { address_prefix: ${SANDGATE_SANDBOX_NETWORK}, prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
+        "upstream_ip: { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
         "upstream_ip: { address_prefix: 0.0.0.0, prefix_len: 0 }",
     )
 }
@@ -141,7 +141,7 @@ fn the_dns_cache_alone_keeps_permitted_requests_in_the_sandbox_network() {
     let narrower = |text: &str| {
         replaced(
             text,
-            "- { address_prefix: ${SANDGATE_SANDBOX_NETWORK}, prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
+            "- { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
             "- { address_prefix: 192.0.2.0, prefix_len: 24 }",
         )
     };
@@ -158,7 +158,7 @@ fn the_upstream_check_alone_keeps_permitted_requests_in_the_sandbox_network() {
     let narrower = |text: &str| {
         replaced(
             text,
-            "upstream_ip: { address_prefix: ${SANDGATE_SANDBOX_NETWORK}, prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
+            "upstream_ip: { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
             "upstream_ip: { address_prefix: 192.0.2.0, prefix_len: 24 }",
         )
     };

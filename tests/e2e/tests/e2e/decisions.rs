@@ -309,7 +309,7 @@ fn a_port_on_which_nothing_listens_is_unreachable() {
 
 #[test]
 fn a_sandbox_that_breaks_off_or_never_answers_is_told_apart_from_one_that_was_not_reached() {
-    let setup = Setup { stream_idle_timeout: "2s", ..Setup::default() };
+    let setup = Setup { stream_idle_timeout: Duration::from_secs(2), ..Setup::default() };
     run(setup, async |stack| {
         let sandbox = stack.my_env().await?;
         for method in [Method::GET, Method::POST] {

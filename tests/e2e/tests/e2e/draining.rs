@@ -1,5 +1,6 @@
 //! Edge and control plane stop without breaking what is under way, and without waiting for ever.
 
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -157,7 +158,10 @@ fn the_image_drains_when_it_is_told_to_stop() {
         let ports = [free_port()?, free_port()?, free_port()?];
         let envoy = sandgate_e2e::artifacts::envoy_program()?;
         let path = std::env::var("PATH")?;
-        let path = format!("{}:{path}", envoy.parent().context("no folder")?.display());
+        let program = sandgate_e2e::artifacts::program("sandgate-edge-config")?;
+        let folders = [envoy.parent(), program.parent()]
+            .map(|folder| folder.unwrap_or(Path::new("/")).display());
+        let path = format!("{}:{}:{path}", folders[0], folders[1]);
         let mut command = Command::new("env");
         command.arg("-i");
         for (name, value) in [

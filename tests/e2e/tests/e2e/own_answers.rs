@@ -72,7 +72,7 @@ fn a_connection_that_breaks_before_a_response_is_reset() {
 
 #[test]
 fn a_silent_sandbox_is_too_late() {
-    let setup = Setup { stream_idle_timeout: "1s", ..Setup::default() };
+    let setup = Setup { stream_idle_timeout: Duration::from_secs(1), ..Setup::default() };
     run(setup, async |stack| {
         let sandbox = sandbox(stack).await?;
         assert_row(stack, &sandbox.host(8080), "/hang", "504 UPSTREAM_TIMEOUT").await
@@ -83,7 +83,7 @@ fn a_silent_sandbox_is_too_late() {
 fn a_client_that_is_silent_in_its_own_request_is_told_so() {
     let change =
         |text: &str| replaced(text, "request_headers_timeout: 10s", "request_headers_timeout: 1s");
-    let setup = Setup { stream_idle_timeout: "1s", change, ..Setup::default() };
+    let setup = Setup { stream_idle_timeout: Duration::from_secs(1), change, ..Setup::default() };
     run(setup, async |stack| {
         let sandbox = sandbox(stack).await?;
         let host = sandbox.host(8080);
@@ -157,7 +157,7 @@ async fn upload(stack: &Stack, host: &str, length: usize) -> Result<String> {
 #[test]
 fn a_request_for_which_there_is_no_upstream_is_not_forwarded() {
     let change = |text: &str| {
-        let guard = "- { address_prefix: ${SANDGATE_SANDBOX_NETWORK}, prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }";
+        let guard = "- { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }";
         replaced(text, guard, "- { address_prefix: 192.0.2.0, prefix_len: 24 }")
     };
     run(Setup { change, ..Setup::default() }, async |stack| {

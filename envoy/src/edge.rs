@@ -1,0 +1,108 @@
+//! The values of `edge.yaml`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::template::{RenderError, Values, collect, render};
+use crate::value::Value;
+
+/// The edge's bootstrap as a template. Its head explains each name.
+pub const EDGE_TEMPLATE: &str = include_str!("../edge.yaml");
+/// The file that [`Edge::log`] points to. It is not a template.
+pub const EDGE_LOG: &str = include_str!("../edge-log.yaml");
+
+/// The values of the edge's bootstrap.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the head of edge.yaml explains each name")]
+pub struct Edge {
+    pub address: IpAddr,
+    pub port: u16,
+    pub tls_port: u16,
+    pub tls_sds: PathBuf,
+    pub listener_filters: serde_json::Value,
+    pub trusted_hops: u32,
+    pub admin_port: u16,
+    /// A host name or an address.
+    pub control_plane_address: String,
+    pub api_port: u16,
+    pub gateway_port: u16,
+    pub gateway_token_sds: PathBuf,
+    pub wasm: PathBuf,
+    pub domain: String,
+    pub second_domain: String,
+    pub api_host: String,
+    pub sandbox_network: IpAddr,
+    pub sandbox_prefix_len: u8,
+    pub stream_idle_timeout: Duration,
+    pub trusted_origins: serde_json::Value,
+    pub ingress_limits: serde_json::Value,
+    /// In bytes.
+    pub heap: u64,
+    pub connections: u32,
+    pub log: PathBuf,
+}
+
+impl Edge {
+    /// Returns Envoy's bootstrap.
+    ///
+    /// # Errors
+    ///
+    /// If a value is invalid.
+    pub fn render(&self) -> Result<String, RenderError> {
+        self.render_template(EDGE_TEMPLATE)
+    }
+
+    /// Renders another template with the same names.
+    ///
+    /// # Errors
+    ///
+    /// If a value is invalid, or the template contains another name.
+    pub fn render_template(&self, template: &str) -> Result<String, RenderError> {
+        render(template, &self.values()?)
+    }
+
+    fn values(&self) -> Result<Values, RenderError> {
+        collect([
+            ("SANDGATE_EDGE_ADDRESS", Ok(Value::address(self.address))),
+            ("SANDGATE_EDGE_PORT", Ok(Value::number(self.port))),
+            ("SANDGATE_EDGE_TLS_PORT", Ok(Value::number(self.tls_port))),
+            ("SANDGATE_TLS_SDS", Value::path(&self.tls_sds)),
+            ("SANDGATE_LISTENER_FILTERS", Ok(Value::from_json(&self.listener_filters))),
+            ("SANDGATE_TRUSTED_HOPS", Ok(Value::number(self.trusted_hops))),
+            ("SANDGATE_ADMIN_PORT", Ok(Value::number(self.admin_port))),
+            ("SANDGATE_CONTROL_PLANE_ADDRESS", Value::host(&self.control_plane_address)),
+            ("SANDGATE_API_PORT", Ok(Value::number(self.api_port))),
+            ("SANDGATE_GATEWAY_PORT", Ok(Value::number(self.gateway_port))),
+            ("SANDGATE_GATEWAY_TOKEN_SDS", Value::path(&self.gateway_token_sds)),
+            ("SANDGATE_WASM", Value::path(&self.wasm)),
+            ("SANDGATE_DOMAIN", Value::host(&self.domain)),
+            ("SANDGATE_SECOND_DOMAIN", Value::host(&self.second_domain)),
+            ("SANDGATE_API_HOST", Value::host(&self.api_host)),
+            ("SANDGATE_SANDBOX_NETWORK", Ok(Value::address(self.sandbox_network))),
+            ("SANDGATE_SANDBOX_PREFIX_LEN", Ok(Value::number(self.sandbox_prefix_len))),
+            ("SANDGATE_STREAM_IDLE_TIMEOUT", Ok(Value::duration(self.stream_idle_timeout))),
+            ("SANDGATE_TRUSTED_ORIGINS", Ok(Value::from_json(&self.trusted_origins))),
+            ("SANDGATE_INGRESS_LIMITS", Ok(Value::from_json(&self.ingress_limits))),
+            ("SANDGATE_EDGE_HEAP", Ok(Value::number(self.heap))),
+            ("SANDGATE_EDGE_CONNECTIONS", Ok(Value::number(self.connections))),
+            ("SANDGATE_EDGE_LOG", Value::path(&self.log)),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::tests_support::names;
+
+    #[test]
+    fn the_head_of_the_template_lists_every_name_and_every_value_is_used() {
+        let (head, body) = EDGE_TEMPLATE.split_once("\nnode:").unwrap();
+        let listed: std::collections::BTreeSet<&str> =
+            head.split_whitespace().filter(|word| word.starts_with("SANDGATE_")).collect();
+        assert_eq!(listed, names(body));
+        let values = crate::environment::tests_support::edge().values().unwrap();
+        assert_eq!(listed, values.keys().copied().collect());
+    }
+}

@@ -1,0 +1,217 @@
+//! The edge's values from environment variables, as its image takes them. Each variable has the name of the value.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::edge::Edge;
+
+/// A variable is missing or has a value that it can't have.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum EnvironmentError {
+    /// There is no default for this variable.
+    #[error("{name} is not set; it takes {what}")]
+    Missing {
+        /// The variable.
+        name: &'static str,
+        /// What it takes.
+        what: &'static str,
+    },
+    /// The value can't be parsed.
+    #[error("{name} is `{text}`; it takes {what}")]
+    Invalid {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        text: String,
+        /// What it takes.
+        what: &'static str,
+    },
+}
+
+impl Edge {
+    /// Reads the values from the environment. `variable` returns the value of a variable, or `None` if it is not set; an
+    /// empty value counts as not set. `templates` contains the filter and `edge-log.yaml`, and `rendered` the files that
+    /// are rendered beside `edge.yaml`, unless variables name others.
+    ///
+    /// # Errors
+    ///
+    /// If a variable without a default is not set, or a value can't be parsed.
+    pub fn from_environment(
+        variable: impl Fn(&str) -> Option<String>,
+        templates: &Path,
+        rendered: &Path,
+    ) -> Result<Self, EnvironmentError> {
+        let variables = Variables(variable);
+        let domain: String = variables
+            .required("SANDGATE_DOMAIN", "the domain of the sandboxes, like sandbox.example.com")?;
+        let path = |name: &'static str, default: PathBuf| {
+            variables.get(name).map_or(default, PathBuf::from)
+        };
+        Ok(Self {
+            address: variables.parsed("SANDGATE_EDGE_ADDRESS", "0.0.0.0", "an IP address")?,
+            port: variables.parsed("SANDGATE_EDGE_PORT", "9443", PORT)?,
+            tls_port: variables.parsed("SANDGATE_EDGE_TLS_PORT", "9444", PORT)?,
+            tls_sds: path("SANDGATE_TLS_SDS", rendered.join("tls-certificate.yaml")),
+            listener_filters: variables.parsed("SANDGATE_LISTENER_FILTERS", "[]", "a JSON list")?,
+            trusted_hops: variables.parsed("SANDGATE_TRUSTED_HOPS", "0", NUMBER)?,
+            admin_port: variables.parsed("SANDGATE_ADMIN_PORT", "9901", PORT)?,
+            control_plane_address: variables.required(
+                "SANDGATE_CONTROL_PLANE_ADDRESS",
+                "the name or address of the control plane",
+            )?,
+            api_port: variables.parsed("SANDGATE_API_PORT", "8900", PORT)?,
+            gateway_port: variables.parsed("SANDGATE_GATEWAY_PORT", "8901", PORT)?,
+            gateway_token_sds: path(
+                "SANDGATE_GATEWAY_TOKEN_SDS",
+                rendered.join("gateway-token.yaml"),
+            ),
+            wasm: path("SANDGATE_WASM", templates.join("sandgate_ingress.wasm")),
+            second_domain: variables.parsed("SANDGATE_SECOND_DOMAIN", "local", "a domain")?,
+            api_host: variables
+                .get("SANDGATE_API_HOST")
+                .unwrap_or_else(|| default_api_host(&domain)),
+            domain,
+            sandbox_network: variables.required(
+                "SANDGATE_SANDBOX_NETWORK",
+                "the network of the sandboxes, like 10.64.0.0, with SANDGATE_SANDBOX_PREFIX_LEN",
+            )?,
+            sandbox_prefix_len: variables.required(
+                "SANDGATE_SANDBOX_PREFIX_LEN",
+                "the length of SANDGATE_SANDBOX_NETWORK in bits, like 16",
+            )?,
+            stream_idle_timeout: variables.seconds("SANDGATE_STREAM_IDLE_TIMEOUT", "3600s")?,
+            trusted_origins: variables.parsed(
+                "SANDGATE_TRUSTED_ORIGINS",
+                "[]",
+                "a JSON list of origins",
+            )?,
+            ingress_limits: variables.parsed("SANDGATE_INGRESS_LIMITS", "{}", "a JSON object")?,
+            heap: variables.parsed("SANDGATE_EDGE_HEAP", "2147483648", "a number of bytes")?,
+            connections: variables.parsed("SANDGATE_EDGE_CONNECTIONS", "50000", NUMBER)?,
+            log: path("SANDGATE_EDGE_LOG", templates.join("edge-log.yaml")),
+        })
+    }
+}
+
+const PORT: &str = "a port from 0 to 65535";
+const NUMBER: &str = "a number";
+
+/// Where Tensorlake's clients look for the API of this domain.
+fn default_api_host(domain: &str) -> String {
+    match domain.strip_prefix("sandbox.") {
+        Some(parent) => format!("api.{parent}"),
+        None => "api.localhost".to_owned(),
+    }
+}
+
+struct Variables<F>(F);
+
+impl<F: Fn(&str) -> Option<String>> Variables<F> {
+    fn get(&self, name: &str) -> Option<String> {
+        (self.0)(name).filter(|text| !text.is_empty())
+    }
+
+    fn required<T>(&self, name: &'static str, what: &'static str) -> Result<T, EnvironmentError>
+    where
+        T: FromStr<Err: Display>,
+    {
+        let text = self.get(name).ok_or(EnvironmentError::Missing { name, what })?;
+        parse(name, text, what)
+    }
+
+    fn parsed<T>(
+        &self,
+        name: &'static str,
+        default: &str,
+        what: &'static str,
+    ) -> Result<T, EnvironmentError>
+    where
+        T: FromStr<Err: Display>,
+    {
+        parse(name, self.get(name).unwrap_or_else(|| default.to_owned()), what)
+    }
+
+    fn seconds(&self, name: &'static str, default: &str) -> Result<Duration, EnvironmentError> {
+        let text = self.get(name).unwrap_or_else(|| default.to_owned());
+        let seconds = text.strip_suffix('s').and_then(|number| number.parse().ok());
+        seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or(
+            EnvironmentError::Invalid { name, text, what: "a number of seconds, like 3600s" },
+        )
+    }
+}
+
+fn parse<T: FromStr<Err: Display>>(
+    name: &'static str,
+    text: String,
+    what: &'static str,
+) -> Result<T, EnvironmentError> {
+    text.parse().map_err(|_| EnvironmentError::Invalid { name, text, what })
+}
+
+#[cfg(test)]
+pub(crate) mod tests_support {
+    use super::*;
+
+    /// The variables that have no default.
+    pub(crate) const REQUIRED: [(&str, &str); 4] = [
+        ("SANDGATE_DOMAIN", "sandbox.example.com"),
+        ("SANDGATE_SANDBOX_NETWORK", "10.64.0.0"),
+        ("SANDGATE_SANDBOX_PREFIX_LEN", "16"),
+        ("SANDGATE_CONTROL_PLANE_ADDRESS", "control-plane"),
+    ];
+
+    pub(crate) fn read(variables: &[(&str, &str)]) -> Result<Edge, EnvironmentError> {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, text)| (*text).to_owned())
+        };
+        Edge::from_environment(variable, Path::new("/etc/sandgate"), Path::new("/run/edge"))
+    }
+
+    pub(crate) fn edge() -> Edge {
+        read(&REQUIRED).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tests_support::{REQUIRED, edge, read};
+    use super::*;
+
+    #[test]
+    fn variables_that_are_not_set_have_the_defaults_of_the_image() {
+        let edge = edge();
+        assert_eq!((edge.address.to_string().as_str(), edge.port), ("0.0.0.0", 9443));
+        assert_eq!(edge.api_host, "api.example.com");
+        assert_eq!(edge.wasm, Path::new("/etc/sandgate/sandgate_ingress.wasm"));
+        assert_eq!(edge.tls_sds, Path::new("/run/edge/tls-certificate.yaml"));
+        assert_eq!(edge.stream_idle_timeout, Duration::from_secs(3600));
+        assert!(edge.render().unwrap().contains("idle_timeout: 3600s\n"));
+    }
+
+    #[test]
+    fn a_variable_without_a_default_must_be_set() {
+        for (missing, _) in REQUIRED {
+            let others: Vec<_> =
+                REQUIRED.into_iter().filter(|(name, _)| *name != missing).collect();
+            let error = read(&others).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{missing} is not set; it takes ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_can_not_be_parsed_is_named() {
+        for (name, text) in [
+            ("SANDGATE_EDGE_PORT", "http"),
+            ("SANDGATE_EDGE_ADDRESS", "localhost"),
+            ("SANDGATE_LISTENER_FILTERS", "["),
+            ("SANDGATE_STREAM_IDLE_TIMEOUT", "-1s"),
+            ("SANDGATE_STREAM_IDLE_TIMEOUT", "1m"),
+        ] {
+            let error = read(&[&REQUIRED[..], &[(name, text)]].concat()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{name} is `{text}`; it takes ")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Envoy's configuration: the templates in this folder, and the typed values that complete them.
+//!
+//! A template is a YAML file with `${NAME}` where a value belongs. Each template has a type with one field for each of
+//! its names, such as [`Edge`] for `edge.yaml`. Its `render` method returns the YAML that Envoy reads. A value can't
+//! change the structure of the file: [`Value`] refuses text that would end the scalar that contains it.
+
+mod edge;
+mod environment;
+mod secrets;
+mod sidecar;
+mod template;
+mod value;
+
+pub use edge::{EDGE_LOG, EDGE_TEMPLATE, Edge};
+pub use environment::EnvironmentError;
+pub use secrets::{GATEWAY_TOKEN_TEMPLATE, GatewayToken, TLS_CERTIFICATE_TEMPLATE, TlsCertificate};
+pub use sidecar::{EGRESS_LOG, EgressFilter, SIDECAR_TEMPLATE, Sidecar};
+pub use template::{RenderError, Values, render};
+pub use value::{Value, ValueError};

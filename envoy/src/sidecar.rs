@@ -1,0 +1,150 @@
+//! The values of `sidecar.yaml`, and of the two files that bring the egress filter its configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::template::{RenderError, Values, collect, render};
+use crate::value::Value;
+
+/// The bootstrap of a sidecar's Envoy as a template. Its head explains each name.
+pub const SIDECAR_TEMPLATE: &str = include_str!("../sidecar.yaml");
+/// The file that [`Sidecar::log`] points to. It is not a template.
+pub const EGRESS_LOG: &str = include_str!("../egress-log.yaml");
+
+const EGRESS_TCP_TEMPLATE: &str = include_str!("../egress-tcp.yaml");
+const EGRESS_HTTP_TEMPLATE: &str = include_str!("../egress-http.yaml");
+
+/// The values of the bootstrap of a sidecar's Envoy.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the head of sidecar.yaml explains each name")]
+pub struct Sidecar {
+    pub plain_port: u16,
+    pub inspected_port: u16,
+    pub probe_port: u16,
+    pub admin_port: u16,
+    pub reset_port: u16,
+    pub refused_port: u16,
+    pub resolver_port: u16,
+    pub inspection: Duration,
+    pub refusal: Duration,
+    pub connections: u32,
+    /// In bytes.
+    pub heap: u64,
+    /// In bytes.
+    pub buffer: u32,
+    pub tcp_ecds: PathBuf,
+    pub http_ecds: PathBuf,
+    pub log: PathBuf,
+}
+
+impl Sidecar {
+    /// Returns Envoy's bootstrap.
+    ///
+    /// # Errors
+    ///
+    /// If a value is invalid.
+    pub fn render(&self) -> Result<String, RenderError> {
+        self.render_template(SIDECAR_TEMPLATE)
+    }
+
+    /// Renders another template with the same names.
+    ///
+    /// # Errors
+    ///
+    /// If a value is invalid, or the template contains another name.
+    pub fn render_template(&self, template: &str) -> Result<String, RenderError> {
+        render(template, &self.values()?)
+    }
+
+    fn values(&self) -> Result<Values, RenderError> {
+        collect([
+            ("SANDGATE_SIDECAR_PLAIN_PORT", Ok(Value::number(self.plain_port))),
+            ("SANDGATE_SIDECAR_INSPECTED_PORT", Ok(Value::number(self.inspected_port))),
+            ("SANDGATE_SIDECAR_PROBE_PORT", Ok(Value::number(self.probe_port))),
+            ("SANDGATE_SIDECAR_ADMIN_PORT", Ok(Value::number(self.admin_port))),
+            ("SANDGATE_SIDECAR_RESET_PORT", Ok(Value::number(self.reset_port))),
+            ("SANDGATE_SIDECAR_REFUSED_PORT", Ok(Value::number(self.refused_port))),
+            ("SANDGATE_SIDECAR_RESOLVER_PORT", Ok(Value::number(self.resolver_port))),
+            ("SANDGATE_SIDECAR_INSPECTION", Ok(Value::duration(self.inspection))),
+            ("SANDGATE_SIDECAR_REFUSAL", Ok(Value::duration(self.refusal))),
+            ("SANDGATE_SIDECAR_CONNECTIONS", Ok(Value::number(self.connections))),
+            ("SANDGATE_SIDECAR_HEAP", Ok(Value::number(self.heap))),
+            ("SANDGATE_SIDECAR_BUFFER", Ok(Value::number(self.buffer))),
+            ("SANDGATE_EGRESS_TCP_ECDS", Value::path(&self.tcp_ecds)),
+            ("SANDGATE_EGRESS_HTTP_ECDS", Value::path(&self.http_ecds)),
+            ("SANDGATE_EGRESS_LOG", Value::path(&self.log)),
+        ])
+    }
+}
+
+/// The configuration of the egress filter, which Envoy reads again whenever a file is renamed over it.
+#[derive(Clone, Debug)]
+pub struct EgressFilter<'a> {
+    /// `policy::egress::config` as JSON.
+    pub config: &'a str,
+    /// `sandgate_egress.wasm`, absolute.
+    pub wasm: PathBuf,
+}
+
+impl EgressFilter<'_> {
+    /// The names of the files that [`EgressFilter::render`] returns, in the same order.
+    pub const FILE_NAMES: [&'static str; 2] = ["egress-tcp.yaml", "egress-http.yaml"];
+
+    /// Returns the files that [`Sidecar::tcp_ecds`] and [`Sidecar::http_ecds`] point to.
+    ///
+    /// # Errors
+    ///
+    /// If a value is invalid.
+    pub fn render(&self) -> Result<[String; 2], RenderError> {
+        let values = collect([
+            ("SANDGATE_EGRESS_CONFIG", Value::json(self.config)),
+            ("SANDGATE_EGRESS_WASM", Value::path(&self.wasm)),
+        ])?;
+        Ok([render(EGRESS_TCP_TEMPLATE, &values)?, render(EGRESS_HTTP_TEMPLATE, &values)?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::tests_support::names;
+
+    fn sidecar() -> Sidecar {
+        Sidecar {
+            plain_port: 1,
+            inspected_port: 2,
+            probe_port: 3,
+            admin_port: 4,
+            reset_port: 5,
+            refused_port: 6,
+            resolver_port: 7,
+            inspection: Duration::from_millis(150),
+            refusal: Duration::from_millis(50),
+            connections: 8,
+            heap: 9,
+            buffer: 10,
+            tcp_ecds: "/tcp".into(),
+            http_ecds: "/http".into(),
+            log: "/log".into(),
+        }
+    }
+
+    #[test]
+    fn the_head_of_the_template_lists_every_name_and_every_value_is_used() {
+        let (head, body) = SIDECAR_TEMPLATE.split_once("\nnode:").unwrap();
+        let listed: std::collections::BTreeSet<&str> =
+            head.split_whitespace().filter(|word| word.starts_with("SANDGATE_")).collect();
+        assert_eq!(listed, names(body));
+        assert_eq!(listed, sidecar().values().unwrap().keys().copied().collect());
+    }
+
+    #[test]
+    fn the_filters_configuration_is_one_line_of_both_files() {
+        let filter = EgressFilter { config: "{\"version\":1}", wasm: "/filter.wasm".into() };
+        for file in filter.render().unwrap() {
+            assert!(file.contains("            {\"version\":1}\n"), "{file}");
+            assert!(file.contains("filename: \"/filter.wasm\""), "{file}");
+        }
+        assert!(EgressFilter { config: "{", wasm: "/filter.wasm".into() }.render().is_err());
+    }
+}
