@@ -1,22 +1,13 @@
 //! Envoy's files: the bootstrap, once; the filter's configuration, for each generation; the filter itself.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sandgate_envoy_config::{EGRESS_LOG, EgressFilter, RenderError, SIDECAR_TEMPLATE, Sidecar};
+
 use crate::nftables::layout::Ports;
 use crate::settings::Bounds;
-
-/// The bootstrap, as operators read it.
-const BOOTSTRAP: &str = include_str!("../../../envoy/sidecar.yaml");
-/// How much its access logs say.
-const LOG: &str = include_str!("../../../envoy/egress-log.yaml");
-/// What Envoy re-reads: for connections, and for plain HTTP.
-const DISCOVERED: [(&str, &str); 2] = [
-    ("egress-tcp.yaml", include_str!("../../../envoy/egress-tcp.yaml")),
-    ("egress-http.yaml", include_str!("../../../envoy/egress-http.yaml")),
-];
 
 /// How long a connection's first words are waited for where names matter: docs/decisions/0005.
 pub const INSPECTION: Duration = Duration::from_millis(150);
@@ -46,11 +37,9 @@ pub enum FilesError {
         /// Why not.
         source: io::Error,
     },
-    /// A template of the operator's that asks for what nobody sets.
-    #[error(
-        "the Envoy template asks for `{0}`, which the agent does not set; see the head of envoy/sidecar.yaml"
-    )]
-    UnknownName(String),
+    /// A template, which may be the operator's, can't be rendered.
+    #[error("the Envoy template can't be rendered, see the head of envoy/sidecar.yaml: {0}")]
+    Render(#[from] RenderError),
 }
 
 impl Files {
@@ -83,30 +72,30 @@ impl Files {
     /// Where it can't be written, or the operator's template can't be read or filled in.
     pub fn write_bootstrap(&self) -> Result<PathBuf, FilesError> {
         let (ports, bounds) = (&self.ports, &self.bounds);
-        let path = |name: &str| self.folder.join(name).display().to_string();
-        let values = BTreeMap::from([
-            ("SANDGATE_SIDECAR_ADMIN_PORT", ports.admin.to_string()),
-            ("SANDGATE_SIDECAR_PLAIN_PORT", ports.plain.to_string()),
-            ("SANDGATE_SIDECAR_INSPECTED_PORT", ports.inspected.to_string()),
-            ("SANDGATE_SIDECAR_PROBE_PORT", ports.probe.to_string()),
-            ("SANDGATE_SIDECAR_RESET_PORT", ports.reset.to_string()),
-            ("SANDGATE_SIDECAR_REFUSED_PORT", ports.refused.to_string()),
-            ("SANDGATE_SIDECAR_RESOLVER_PORT", ports.resolver.to_string()),
-            ("SANDGATE_SIDECAR_INSPECTION", format!("{:.3}s", INSPECTION.as_secs_f64())),
-            ("SANDGATE_SIDECAR_REFUSAL", format!("{:.3}s", REFUSAL.as_secs_f64())),
-            ("SANDGATE_SIDECAR_CONNECTIONS", bounds.connections.to_string()),
-            ("SANDGATE_SIDECAR_HEAP", bounds.heap.to_string()),
-            ("SANDGATE_SIDECAR_BUFFER", bounds.buffer.to_string()),
-            ("SANDGATE_EGRESS_TCP_ECDS", path("egress-tcp.yaml")),
-            ("SANDGATE_EGRESS_HTTP_ECDS", path("egress-http.yaml")),
-            ("SANDGATE_EGRESS_LOG", path("egress-log.yaml")),
-        ]);
+        let [tcp, http] = EgressFilter::FILE_NAMES;
+        let values = Sidecar {
+            admin_port: ports.admin,
+            plain_port: ports.plain,
+            inspected_port: ports.inspected,
+            probe_port: ports.probe,
+            reset_port: ports.reset,
+            refused_port: ports.refused,
+            resolver_port: ports.resolver,
+            inspection: INSPECTION,
+            refusal: REFUSAL,
+            connections: bounds.connections,
+            heap: bounds.heap,
+            buffer: bounds.buffer,
+            tcp_ecds: self.folder.join(tcp),
+            http_ecds: self.folder.join(http),
+            log: self.folder.join("egress-log.yaml"),
+        };
         let template = match &self.bootstrap {
             Some(path) => std::fs::read_to_string(path).map_err(failed(path, "read"))?,
-            None => BOOTSTRAP.to_owned(),
+            None => SIDECAR_TEMPLATE.to_owned(),
         };
-        self.replace("egress-log.yaml", LOG.as_bytes())?;
-        self.replace("sidecar.yaml", fill(&template, &values)?.as_bytes())
+        self.replace("egress-log.yaml", EGRESS_LOG.as_bytes())?;
+        self.replace("sidecar.yaml", values.render_template(&template)?.as_bytes())
     }
 
     /// Writes a generation of the filter's configuration, JSON on one line. Envoy sees each file whole.
@@ -115,15 +104,10 @@ impl Files {
     ///
     /// Where it can't be written: Envoy keeps what it has.
     pub fn write_generation(&self, json: &str) -> Result<(), FilesError> {
-        let values = BTreeMap::from([
-            ("SANDGATE_EGRESS_CONFIG", json.to_owned()),
-            (
-                "SANDGATE_EGRESS_WASM",
-                self.folder.join("sandgate_egress.wasm").display().to_string(),
-            ),
-        ]);
-        for (name, template) in DISCOVERED {
-            self.replace(name, fill(template, &values)?.as_bytes())?;
+        let wasm = self.folder.join("sandgate_egress.wasm");
+        let files = EgressFilter { config: json, wasm }.render()?;
+        for (name, content) in EgressFilter::FILE_NAMES.into_iter().zip(files) {
+            self.replace(name, content.as_bytes())?;
         }
         Ok(())
     }
@@ -165,19 +149,6 @@ fn failed(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> FilesErr
     move |source| FilesError::Io { path, what, source }
 }
 
-/// Puts values in the places of `${NAME}`. What was put in is not looked at again.
-fn fill(template: &str, values: &BTreeMap<&str, String>) -> Result<String, FilesError> {
-    let mut parts = template.split("${");
-    let mut filled = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (name, rest) = part.split_once('}').unwrap_or((part, ""));
-        let value = values.get(name).ok_or_else(|| FilesError::UnknownName(name.to_owned()))?;
-        filled.push_str(value);
-        filled.push_str(rest);
-    }
-    Ok(filled)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,13 +171,6 @@ mod tests {
         let discovered =
             std::fs::read_to_string(folder.path().join("run/egress-tcp.yaml")).unwrap();
         assert!(discovered.contains("            {\"version\":1}\n"), "{discovered}");
-    }
-
-    #[test]
-    fn what_was_put_in_is_not_filled_in_again() {
-        let values = BTreeMap::from([("A", "${B}".to_owned()), ("B", "b".to_owned())]);
-        assert_eq!(fill("${A} ${B}", &values).unwrap(), "${B} b");
-        assert!(fill("${C}", &values).is_err());
     }
 
     #[test]
