@@ -1,10 +1,13 @@
-//! Finds the built filters, and compiles each of them once per test program.
+//! Finds the built filters, and compiles each of them once.
+//!
+//! `cargo nextest` runs each test in a process of its own, and a compilation takes longer than most tests. So wasmtime keeps
+//! compiled modules below `target/`; it compiles a module again when the module or wasmtime changes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
-use wasmtime::{Config, Engine, Module};
+use wasmtime::{Cache, CacheConfig, Config, Engine, Module};
 
 /// The environment variable with the folder of the built filters. The default is the workspace's
 /// `target/filters`.
@@ -31,10 +34,17 @@ pub(crate) fn built(name: &str) -> Module {
 /// Compiles a module in the binary or text format.
 pub(crate) fn compile(wasm: &[u8]) -> Module {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    let engine = ENGINE.get_or_init(|| {
-        Engine::new(&Config::new()).unwrap_or_else(|error| panic!("wasmtime: {error:?}"))
-    });
+    let engine =
+        ENGINE.get_or_init(|| engine().unwrap_or_else(|error| panic!("wasmtime: {error:?}")));
     Module::new(engine, wasm).unwrap_or_else(|error| panic!("not a valid filter: {error:?}"))
+}
+
+fn engine() -> wasmtime::Result<Engine> {
+    let mut cache = CacheConfig::new();
+    cache.with_directory(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/wasmtime"));
+    let mut config = Config::new();
+    config.cache(Some(Cache::new(cache)?));
+    Engine::new(&config)
 }
 
 fn filters_dir() -> PathBuf {
