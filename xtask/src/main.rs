@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod process;
+mod test;
 mod tree;
 mod wasm;
 
@@ -18,16 +19,19 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run all tests; the end of the output says what ran and what did not
+    Test,
     /// Build the Envoy filters into target/filters/
     Wasm,
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Wasm => wasm::build(),
+        Command::Test => test::run(),
+        Command::Wasm => wasm::build().map(|()| ExitCode::SUCCESS),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

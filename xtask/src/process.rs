@@ -37,3 +37,23 @@ pub(crate) fn name(command: &Command) -> String {
     let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
     format!("`{}`", words.join(" "))
 }
+
+/// Runs a command to its end; its standard output. Its errors and progress are shown.
+///
+/// # Errors
+/// The command can't be started, it fails, or its output is not text.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let done = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("{} can't be started", name(command)))?;
+    if !done.status.success() {
+        bail!("{} failed", name(command));
+    }
+    Ok(String::from_utf8(done.stdout)?)
+}
+
+/// Whether this is CI (`CI=true`), where everything has to run.
+pub(crate) fn is_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| value == "true")
+}
