@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::envoy::Envoy;
 use crate::filter_state::{DYNAMIC_HOST, DYNAMIC_PORT, FilterState};
 use crate::headers::Headers;
-use crate::host::Host;
 use crate::vm::Vm;
 
 /// The filter state key for the cluster of the TCP proxy.
@@ -84,7 +84,7 @@ impl ConnectionState {
 /// A connection that a test opened.
 #[derive(Clone)]
 pub struct Connection {
-    pub(crate) host: Host,
+    pub(crate) envoy: Envoy,
     pub(crate) vm: usize,
     pub(crate) id: u32,
 }
@@ -140,11 +140,11 @@ impl Connection {
     }
 
     fn act<T>(&self, act: impl FnOnce(&mut Vm, u32) -> T) -> T {
-        self.host.with_vm(self.vm, |vm| act(vm, self.id))
+        self.envoy.with_vm(self.vm, |vm| act(vm, self.id))
     }
 
     fn look<T>(&self, look: impl FnOnce(&ConnectionState) -> T) -> T {
-        self.host.look_at_vm(self.vm, |vm| {
+        self.envoy.look_at_vm(self.vm, |vm| {
             let state = vm.state();
             let connection =
                 state.connections.get(&self.id).or_else(|| state.disconnected.get(&self.id));

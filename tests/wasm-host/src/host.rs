@@ -1,18 +1,16 @@
-//! The API for tests: the host, and the requests that a test sends.
+//! The API for tests: an Envoy with one filter.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::rc::Rc;
 use std::time::Duration;
 
 use crate::connection::{Attributes, Connection};
 use crate::control_plane::{Answer, Call};
-use crate::filter_state::FilterState;
+use crate::envoy::Envoy;
 use crate::headers::Headers;
 use crate::module;
 use crate::shared::Log;
-use crate::stream::{Ending, Outcome, Side, StreamState};
+use crate::stream::Stream;
 use crate::vm::Vm;
 use crate::world::World;
 
@@ -21,7 +19,7 @@ use crate::world::World;
 /// Every method that runs the filter panics if the filter traps, or does something that is an error
 /// in Envoy (a second reply, resuming a request that is not paused).
 #[derive(Clone)]
-pub struct Host(Rc<RefCell<World>>);
+pub struct Host(Envoy);
 
 /// The filter refused a configuration. The previous one stays active.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -56,9 +54,7 @@ impl Host {
     }
 
     fn start(world: World) -> Self {
-        let host = Self(Rc::new(RefCell::new(world)));
-        host.check();
-        host
+        Self(Envoy::start(world))
     }
 
     /// Applies a configuration to the filter.
@@ -69,7 +65,7 @@ impl Host {
     /// Applies a configuration to the filter with this root id.
     pub fn configure_root(&self, root_id: &str, configuration: &str) -> Result<(), Refused> {
         let before = self.logs().len();
-        let accepted = self.with(|world| world.configure(root_id, configuration.as_bytes()));
+        let accepted = self.0.with(|world| world.configure(root_id, configuration.as_bytes()));
         if accepted {
             return Ok(());
         }
@@ -78,18 +74,18 @@ impl Host {
 
     /// Sets the function that responds to the filter's calls.
     pub fn control_plane(&self, answer: impl FnMut(&Call) -> Answer + 'static) {
-        self.0.borrow_mut().control_plane = Box::new(answer);
+        self.0.set_control_plane(Box::new(answer));
     }
 
     /// Sets the clusters that exist. A call to another cluster fails immediately.
     pub fn clusters(&self, names: &[&str]) {
         let names: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        self.0.borrow().shared.borrow_mut().clusters = Some(names);
+        self.0.shared().borrow_mut().clusters = Some(names);
     }
 
     /// Sets the circuit breaker. Calls fail immediately while this number of calls is in flight.
     pub fn max_calls(&self, calls: usize) {
-        self.0.borrow().shared.borrow_mut().max_calls = Some(calls);
+        self.0.shared().borrow_mut().max_calls = Some(calls);
     }
 
     /// Sends a request without a body to the first worker.
@@ -111,174 +107,64 @@ impl Host {
         attributes: Attributes,
     ) -> Stream {
         let vm = worker + 1;
-        let id = self.with_vm(vm, |vm| vm.request(root_id, headers, attributes, true));
-        Stream { host: self.clone(), vm, id }
+        let id = self.0.with_vm(vm, |vm| vm.request(root_id, headers, attributes, true));
+        Stream { envoy: self.0.clone(), vm, id }
     }
 
     /// Opens a connection to the network filter with this root id, on the first worker.
     pub fn connect(&self, root_id: &str, attributes: Attributes) -> Connection {
-        let id = self.with_vm(1, |vm| vm.connect(root_id, attributes));
-        Connection { host: self.clone(), vm: 1, id }
-    }
-
-    pub(crate) fn with_vm<T>(&self, vm: usize, act: impl FnOnce(&mut Vm) -> T) -> T {
-        self.with(|world| {
-            act(world.vms.get_mut(vm).unwrap_or_else(|| panic!("no worker {}", vm - 1)))
-        })
-    }
-
-    pub(crate) fn look_at_vm<T>(&self, vm: usize, look: impl FnOnce(&Vm) -> T) -> T {
-        look(&self.0.borrow().vms[vm])
+        let id = self.0.with_vm(1, |vm| vm.connect(root_id, attributes));
+        Connection { envoy: self.0.clone(), vm: 1, id }
     }
 
     /// Processes all pending events. The clock does not advance.
     pub fn run(&self) {
-        self.with(World::run);
+        self.0.with(World::run);
     }
 
     /// Advances the clock by `time`, and processes every tick, response and timeout in between.
     pub fn advance(&self, time: Duration) {
-        self.with(|world| world.advance(time));
+        self.0.with(|world| world.advance(time));
     }
 
     /// Sets the wall clock back. Timers are not affected.
     pub fn set_clock_back(&self, by: Duration) {
-        self.0.borrow().shared.borrow_mut().set_back += by;
+        self.0.shared().borrow_mut().set_back += by;
     }
 
     /// The wall clock in seconds since the Unix epoch, as the filter reads it.
     pub fn unix_time(&self) -> u64 {
-        self.0.borrow().shared.borrow().wall_clock().as_secs()
+        self.0.shared().borrow().wall_clock().as_secs()
     }
 
     /// The value of a counter or gauge, summed over all VMs, or the number of records of a
     /// histogram. 0 if the filter did not define the metric.
     pub fn metric(&self, name: &str) -> u64 {
-        self.0.borrow().shared.borrow().metrics.get(name).map_or(0, |metric| metric.value)
+        self.0.shared().borrow().metrics.get(name).map_or(0, |metric| metric.value)
     }
 
     /// The names of all metrics that the filter defined.
     pub fn metric_names(&self) -> Vec<String> {
-        self.0.borrow().shared.borrow().metric_names.clone()
+        self.0.shared().borrow().metric_names.clone()
     }
 
     /// All log lines of the filter, in order.
     pub fn logs(&self) -> Vec<Log> {
-        self.0.borrow().shared.borrow().logs.clone()
+        self.0.shared().borrow().logs.clone()
     }
 
     /// All calls of the filter, in order.
     pub fn calls(&self) -> Vec<Call> {
-        self.0.borrow().shared.borrow().calls.clone()
+        self.0.shared().borrow().calls.clone()
     }
 
     /// The number of calls in flight.
     pub fn calls_in_flight(&self) -> usize {
-        self.0.borrow().shared.borrow().pending.len()
+        self.0.shared().borrow().pending.len()
     }
 
     /// The memory size of the first worker's VM, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        self.0.borrow().vms.get(1).map_or(0, Vm::memory_bytes)
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
-        let result = act(&mut self.0.borrow_mut());
-        self.check();
-        result
-    }
-
-    /// Panics if the filter did something that is an error in Envoy.
-    fn check(&self) {
-        let faults = std::mem::take(&mut self.0.borrow().shared.borrow_mut().faults);
-        assert!(faults.is_empty(), "the filter misbehaved: {}", faults.join("\n"));
-    }
-}
-
-/// A request that a test sent.
-#[derive(Clone)]
-pub struct Stream {
-    host: Host,
-    vm: usize,
-    id: u32,
-}
-
-impl Stream {
-    /// What became of it so far.
-    pub fn outcome(&self) -> Outcome {
-        self.look(StreamState::outcome)
-    }
-
-    /// Whether the filter still has a context for it.
-    pub fn is_open(&self) -> bool {
-        self.look(|stream| stream.ending.is_none())
-    }
-
-    /// The upstream answers with these headers. Returns them as the client gets them; nothing
-    /// when the request is over.
-    pub fn respond(&self, headers: Headers) -> Option<Headers> {
-        self.act(|vm, id| vm.response(id, headers))
-    }
-
-    /// The client ends its request with these trailers. Returns them as the upstream gets them.
-    pub fn send_trailers(&self, trailers: Headers) -> Option<Headers> {
-        self.act(|vm, id| vm.trailers(id, Side::Downstream, trailers))
-    }
-
-    /// The upstream ends its response with these trailers. Returns them as the client gets them.
-    pub fn respond_with_trailers(&self, trailers: Headers) -> Option<Headers> {
-        self.act(|vm, id| vm.trailers(id, Side::Upstream, trailers))
-    }
-
-    /// The exchange ends as it should.
-    pub fn complete(&self) {
-        self.act(|vm, id| vm.finish(id, Ending::Completed));
-    }
-
-    /// The client goes away.
-    pub fn abort(&self) {
-        self.act(|vm, id| vm.finish(id, Ending::Aborted));
-    }
-
-    /// Sets what Envoy knows of it from now on.
-    pub fn set_attribute(&self, name: &str, value: impl AsRef<[u8]>) {
-        let value = value.as_ref().to_vec();
-        self.act(|vm, id| {
-            if let Some(stream) = vm.state_mut().streams.get_mut(&id) {
-                stream.attributes.insert(name.to_owned(), value);
-            }
-        });
-    }
-
-    /// A property that the filter set, for access logs.
-    pub fn property(&self, name: &str) -> Option<String> {
-        self.look(|stream| {
-            let value = stream.properties.get(name.as_bytes())?;
-            Some(String::from_utf8_lossy(value).into_owned())
-        })
-    }
-
-    /// All properties that the filter set.
-    pub fn properties(&self) -> Headers {
-        self.look(|stream| {
-            stream.properties.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
-        })
-    }
-
-    /// An object in its filter state.
-    pub fn filter_state(&self, key: &str) -> Option<FilterState> {
-        self.look(|stream| stream.filter_state.get(key).cloned())
-    }
-
-    fn act<T>(&self, act: impl FnOnce(&mut Vm, u32) -> T) -> T {
-        self.host.with_vm(self.vm, |vm| act(vm, self.id))
-    }
-
-    fn look<T>(&self, look: impl FnOnce(&StreamState) -> T) -> T {
-        self.host.look_at_vm(self.vm, |vm| {
-            let state = vm.state();
-            let stream = state.streams.get(&self.id).or_else(|| state.finished.get(&self.id));
-            look(stream.unwrap_or_else(|| panic!("request {} is not known", self.id)))
-        })
+        self.0.look_at_vm(1, Vm::memory_bytes)
     }
 }

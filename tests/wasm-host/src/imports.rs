@@ -2,6 +2,8 @@
 
 mod general;
 mod http;
+mod metrics;
+mod properties;
 mod sharing;
 
 use wasmtime::{Caller, Linker};
@@ -44,6 +46,8 @@ use hostcall;
 /// Defines all host calls.
 pub(crate) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
     general::define(linker)?;
+    properties::define(linker)?;
+    metrics::define(linker)?;
     http::define(linker)?;
     sharing::define(linker)
 }

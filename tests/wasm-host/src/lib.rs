@@ -40,14 +40,24 @@
 //! and the test fails with the trap's message and backtrace.
 //!
 //! The clock advances only in [`Host::advance`].
+//!
+//! # Modules
+//!
+//! From a test's call to the filter: `host`, `stream` and `connection` are the API for tests, `envoy`
+//! is the handle that they share, `module` loads a filter, `world` is the event loop, and
+//! `control_plane` responds to calls. `vm` calls the filter's callbacks, and `imports` are the host
+//! calls that the filter makes. `shared` is the state of all VMs; `local_reply`, `filter_state`,
+//! `headers` and `abi` are formats.
 
 mod abi;
 mod connection;
 mod control_plane;
+mod envoy;
 mod filter_state;
 mod headers;
 mod host;
 mod imports;
+mod local_reply;
 mod module;
 mod shared;
 mod stream;
@@ -58,6 +68,6 @@ pub use connection::{Attributes, Connected, Connection, Upstream};
 pub use control_plane::{Answer, Call, Response};
 pub use filter_state::{FilterState, LifeSpan};
 pub use headers::Headers;
-pub use host::{Host, Refused, Stream};
+pub use host::{Host, Refused};
 pub use shared::{Log, LogLevel};
-pub use stream::{Forwarded, Outcome, Reply};
+pub use stream::{Forwarded, Outcome, Reply, Stream};

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::connection::Attributes;
+use crate::envoy::Envoy;
 use crate::filter_state::{DYNAMIC_HOST, DYNAMIC_PORT, FilterState, LifeSpan};
 use crate::headers::Headers;
+use crate::vm::Vm;
 
 /// The outcome of a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,14 +53,14 @@ pub(crate) enum Ending {
     Completed,
 }
 
-/// Who sends trailers.
+/// The side that sends trailers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
     Downstream,
     Upstream,
 }
 
-/// What stands in the filter state before the filter: an upstream that leads nowhere.
+/// The upstream in the filter state before the filter runs. Connecting to it fails.
 const BLACK_HOLE: &str = "black-hole.invalid";
 
 /// The state of a request in Envoy.
@@ -73,11 +75,11 @@ pub(crate) struct StreamState {
     /// Whether the filter may read the response headers now.
     pub(crate) response_readable: bool,
     pub(crate) response_started: bool,
-    /// Trailers that the filter may look at now, and of which side they are.
+    /// The trailers that the filter may read now, and the side that sent them.
     pub(crate) trailers: Option<(Side, Headers)>,
     pub(crate) paused: bool,
     /// The filter has sent a reply. Envoy accepts no second one.
-    pub(crate) reply_held: bool,
+    pub(crate) replied: bool,
     /// In the access log phase, both header maps can be read but not changed.
     pub(crate) logging: bool,
     pub(crate) filter_state: BTreeMap<String, FilterState>,
@@ -100,7 +102,7 @@ impl StreamState {
             response_started: false,
             trailers: None,
             paused: false,
-            reply_held: false,
+            replied: false,
             logging: false,
             filter_state: BTreeMap::from([
                 (DYNAMIC_HOST.to_owned(), black_hole(BLACK_HOLE)),
@@ -131,79 +133,94 @@ impl StreamState {
             (Some(Ending::Completed) | None, None) => Outcome::Pending,
         }
     }
-
-    /// The headers and the body that Envoy generates from a reply of the filter.
-    pub(crate) fn local_reply(&self, reply: &LocalReply) -> (Headers, String) {
-        let head = self.request.first(b":method") == Some(b"HEAD");
-        let body = String::from_utf8_lossy(&reply.body).into_owned();
-        let mut headers = Headers::new();
-        headers.add(b":status", reply.status.to_string().as_bytes());
-        for (name, value) in reply.headers.iter() {
-            headers.add(name, value);
-        }
-        if self.is_grpc() {
-            headers.replace(b":status", b"200");
-            headers.replace(b"content-type", b"application/grpc");
-            headers.remove(b"content-length");
-            if headers.first(b"grpc-status").is_none() {
-                let status = reply.grpc_status.unwrap_or_else(|| grpc_status(reply.status));
-                headers.add(b"grpc-status", status.to_string().as_bytes());
-            }
-            if !body.is_empty() && !head {
-                headers.replace(b"grpc-message", percent_encoded(&body).as_bytes());
-            }
-            return (headers, String::new());
-        }
-        if body.is_empty() {
-            headers.remove(b"content-length");
-            headers.remove(b"content-type");
-        } else {
-            headers.replace(b"content-length", body.len().to_string().as_bytes());
-            if headers.first(b"content-type").is_none() {
-                headers.add(b"content-type", b"text/plain");
-            }
-        }
-        (headers, if head { String::new() } else { body })
-    }
-
-    /// Whether the content type is exactly `application/grpc` or starts with `application/grpc+`.
-    /// Envoy accepts neither parameters nor upper case for gRPC.
-    fn is_grpc(&self) -> bool {
-        self.request
-            .first(b"content-type")
-            .and_then(|value| value.strip_prefix(b"application/grpc"))
-            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
-    }
 }
 
-/// A reply that the filter requests.
-#[derive(Debug)]
-pub(crate) struct LocalReply {
-    pub(crate) status: u32,
-    pub(crate) headers: Headers,
-    pub(crate) body: Vec<u8>,
-    pub(crate) grpc_status: Option<i32>,
+/// A request that a test sent.
+#[derive(Clone)]
+pub struct Stream {
+    pub(crate) envoy: Envoy,
+    pub(crate) vm: usize,
+    pub(crate) id: u32,
 }
 
-/// Encodes a gRPC message for a header. Printable ASCII except `%` stays unchanged.
-fn percent_encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b' '..=b'~' if byte != b'%' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
+impl Stream {
+    /// The outcome so far.
+    pub fn outcome(&self) -> Outcome {
+        self.look(StreamState::outcome)
+    }
+
+    /// Whether the filter still has a context for the request.
+    pub fn is_open(&self) -> bool {
+        self.look(|stream| stream.ending.is_none())
+    }
+
+    /// The upstream responds with these headers. Returns the headers that the client receives, or
+    /// `None` if the request has ended.
+    pub fn respond(&self, headers: Headers) -> Option<Headers> {
+        self.act(|vm, id| vm.response(id, headers))
+    }
+
+    /// The client ends its request with these trailers. Returns the trailers that the upstream
+    /// receives.
+    pub fn send_trailers(&self, trailers: Headers) -> Option<Headers> {
+        self.act(|vm, id| vm.trailers(id, Side::Downstream, trailers))
+    }
+
+    /// The upstream ends its response with these trailers. Returns the trailers that the client
+    /// receives.
+    pub fn respond_with_trailers(&self, trailers: Headers) -> Option<Headers> {
+        self.act(|vm, id| vm.trailers(id, Side::Upstream, trailers))
+    }
+
+    /// The response is complete.
+    pub fn complete(&self) {
+        self.act(|vm, id| vm.finish(id, Ending::Completed));
+    }
+
+    /// The client aborts the request.
+    pub fn abort(&self) {
+        self.act(|vm, id| vm.finish(id, Ending::Aborted));
+    }
+
+    /// Sets an attribute that Envoy provides from now on.
+    pub fn set_attribute(&self, name: &str, value: impl AsRef<[u8]>) {
+        let value = value.as_ref().to_vec();
+        self.act(|vm, id| {
+            if let Some(stream) = vm.state_mut().streams.get_mut(&id) {
+                stream.attributes.insert(name.to_owned(), value);
+            }
+        });
+    }
+
+    /// A property that the filter set, for access logs.
+    pub fn property(&self, name: &str) -> Option<String> {
+        self.look(|stream| {
+            let value = stream.properties.get(name.as_bytes())?;
+            Some(String::from_utf8_lossy(value).into_owned())
         })
-        .collect()
-}
+    }
 
-/// The gRPC status for an HTTP status.
-fn grpc_status(http: u32) -> i32 {
-    match http {
-        200 => 0,
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
+    /// All properties that the filter set.
+    pub fn properties(&self) -> Headers {
+        self.look(|stream| {
+            stream.properties.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        })
+    }
+
+    /// An object in the request's filter state.
+    pub fn filter_state(&self, key: &str) -> Option<FilterState> {
+        self.look(|stream| stream.filter_state.get(key).cloned())
+    }
+
+    fn act<T>(&self, act: impl FnOnce(&mut Vm, u32) -> T) -> T {
+        self.envoy.with_vm(self.vm, |vm| act(vm, self.id))
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&StreamState) -> T) -> T {
+        self.envoy.look_at_vm(self.vm, |vm| {
+            let state = vm.state();
+            let stream = state.streams.get(&self.id).or_else(|| state.finished.get(&self.id));
+            look(stream.unwrap_or_else(|| panic!("request {} is not known", self.id)))
+        })
     }
 }

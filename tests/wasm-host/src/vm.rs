@@ -1,7 +1,8 @@
 //! A virtual machine (VM): a filter's memory, its contexts, and the calls to its callbacks.
 
-mod lifecycle;
-mod network;
+mod connections;
+mod requests;
+mod roots;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -13,14 +14,18 @@ use wasmtime::{Instance, Linker, Memory, Module, Store, TypedFunc, Val};
 use crate::connection::ConnectionState;
 use crate::control_plane::Response;
 use crate::imports;
+use crate::local_reply::LocalReply;
 use crate::shared::{Shared, VmId};
-use crate::stream::{LocalReply, StreamState};
+use crate::stream::StreamState;
 
 /// The maximum number of replies in one callback. Envoy sends them recursively, each through the
 /// filter's response callback; its V8 ran out of stack at 304 in a measurement.
 const REPLIES_MAX: usize = 256;
 
-/// A request of the filter, which is executed after its callback has returned.
+/// The return value of a callback by which a filter continues.
+const CONTINUE: u32 = 0;
+
+/// An action that the filter requests, which is executed after its callback has returned.
 #[derive(Debug)]
 pub(crate) enum Action {
     Resume(u32),
@@ -166,8 +171,8 @@ impl Vm {
         self.state().memory.map_or(0, |memory| memory.data_size(&self.store))
     }
 
-    /// Calls a callback for a context, and then executes the filter's requests. Returns the
-    /// callback's return value, or `Pause` if the return value is ignored. Returns 0 if the filter
+    /// Calls a callback for a context, and then executes the actions that the filter requested. Returns
+    /// the callback's return value, or `Pause` if the return value is ignored. Returns 0 if the filter
     /// does not have the callback, or if the VM has trapped.
     pub(crate) fn invoke(&mut self, callback: &str, context: u32, arguments: &[u32]) -> u32 {
         if self.dead.is_some() {
@@ -192,7 +197,7 @@ impl Vm {
         let replies = replies.count();
         if replies > REPLIES_MAX {
             let message =
-                format!("it made {replies} replies in one callback, more than Envoy's stack holds");
+                format!("it sent {replies} replies in one callback, more than Envoy's stack holds");
             self.state().shared.borrow_mut().fault(message);
         }
         while let Some(action) = self.state_mut().actions.pop_front() {
@@ -200,6 +205,26 @@ impl Vm {
         }
         let returned = results.first().and_then(Val::i32).unwrap_or_default().cast_unsigned();
         if stopped { 1 } else { returned }
+    }
+
+    /// Executes an action that a callback requested.
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Resume(id) => self.resume(id),
+            Action::ResumeResponse => {
+                self.fault("it paused a response, which this host does not do");
+            }
+            Action::Reply(id, reply) => self.reply(id, &reply),
+            Action::Reset(id) => self.reset(id),
+            Action::RootDone(id) => self.delete_root(id),
+            Action::Close(id) => self.close(id),
+            Action::Proceed(id) => self.proceed(id),
+        }
+    }
+
+    fn fault(&mut self, what: impl Into<String>) {
+        let shared = Rc::clone(&self.state().shared);
+        shared.borrow_mut().fault(what);
     }
 
     fn trap(&mut self, callback: &str, error: &wasmtime::Error) {
@@ -214,4 +239,9 @@ impl Vm {
         self.dead = Some(message);
         self.state_mut().actions.clear();
     }
+}
+
+/// A count in the ABI's 32 bits.
+fn count(number: usize) -> u32 {
+    u32::try_from(number).expect("a test's maps and bodies are small")
 }

@@ -8,7 +8,8 @@ use wasmtime::Linker;
 use super::{Guest, Hostcall, general, hostcall};
 use crate::abi::{MapType, Status, decode_pairs, encode_pairs, stream_type};
 use crate::headers::Headers;
-use crate::stream::{LocalReply, Side};
+use crate::local_reply::LocalReply;
+use crate::stream::Side;
 use crate::vm::{Action, VmState};
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
@@ -47,7 +48,7 @@ fn readable<'a>(guest: &'a mut Guest<'_>, map: MapType) -> Option<&'a Headers> {
     }
 }
 
-/// Whose trailers a map holds.
+/// The side whose trailers are in a map.
 fn side_of(map: MapType) -> Option<Side> {
     match map {
         MapType::RequestTrailers => Some(Side::Downstream),
@@ -183,14 +184,14 @@ fn define_streams(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
             let id = guest.state().context();
             let shared = Rc::clone(&guest.state().shared);
             let Ok(stream) = general::stream(guest) else {
-                shared.borrow_mut().fault("it made a reply where there is no request");
+                shared.borrow_mut().fault("it sent a reply where there is no request");
                 return Ok(());
             };
-            if stream.reply_held {
-                shared.borrow_mut().fault(format!("it made a second reply to request {id}"));
+            if stream.replied {
+                shared.borrow_mut().fault(format!("it sent a second reply to request {id}"));
                 return Ok(());
             }
-            stream.reply_held = true;
+            stream.replied = true;
             let grpc_status = (grpc_status >= 0).then_some(grpc_status);
             let reply = LocalReply { status, headers, body, grpc_status };
             guest.state().stop_iteration = true;

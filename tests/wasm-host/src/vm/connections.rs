@@ -1,10 +1,8 @@
 //! The lifecycle of connections: the callbacks in Envoy's order.
 
-use super::Vm;
-use super::lifecycle::count;
+use super::{CONTINUE, Vm, count};
 use crate::connection::{Attributes, Connected, ConnectionState};
 
-const CONTINUE: u32 = 0;
 /// The side that closed a connection. The numbers are the ABI's.
 const BY_US: u32 = 1;
 const BY_PEER: u32 = 2;
@@ -69,7 +67,7 @@ impl Vm {
     /// Closes a connection at the filter's request.
     pub(super) fn close(&mut self, id: u32) {
         if self.with_connection(id, |connection| connection.ending.is_none()) != Some(true) {
-            self.fault(format!("it closed connection {id}, which was over"));
+            self.fault(format!("it closed connection {id}, which had ended"));
         }
         self.disconnect(id, Connected::Closed);
     }
