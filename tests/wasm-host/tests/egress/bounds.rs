@@ -1,10 +1,10 @@
-//! Memory is bounded whatever a sandbox sends.
+//! Memory is bounded, whatever a sandbox sends.
 
 use crate::hello::hello;
 use crate::support::{Egress, allow_list, deny_list};
 
 #[test]
-fn connections_that_come_and_go_leave_nothing_behind() {
+fn ended_connections_leave_no_memory_behind() {
     let egress = Egress::with(deny_list());
     let come_and_go = |rounds: u32| {
         for round in 0..rounds {
@@ -49,7 +49,7 @@ fn a_client_that_never_ends_its_first_line_takes_no_memory() {
 }
 
 #[test]
-fn a_client_that_never_ends_its_hello_is_held_for_so_long_only() {
+fn a_client_that_never_completes_its_client_hello_is_closed_at_a_limit() {
     let egress = Egress::with(deny_list());
     let connection = egress.connect("8.8.8.8:443", "");
     let endless = [&[22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff][..], &[0; 100_000]].concat();

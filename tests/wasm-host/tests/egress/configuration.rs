@@ -1,4 +1,4 @@
-//! Configurations that are refused, and two filters that are configured one after the other.
+//! Invalid configurations, and the order in which the two filters are configured.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,8 @@ fn changed(change: impl FnOnce(&mut Value)) -> String {
 }
 
 #[test]
-fn a_bad_configuration_is_refused_by_name_and_the_last_good_one_stays() {
+fn an_invalid_configuration_is_refused_with_the_name_of_the_field_and_the_previous_one_stays_active()
+ {
     let egress = Egress::with(allow_list());
     let live = egress.connect("10.1.2.3:22", "");
     for (bad, names) in [
@@ -33,8 +34,8 @@ fn a_bad_configuration_is_refused_by_name_and_the_last_good_one_stays() {
     ] {
         for root_id in [TCP, HTTP] {
             let refused = egress.host.configure_root(root_id, &bad).expect_err(&bad);
-            let told = refused.logs.iter().any(|log| log.message.contains(names));
-            assert!(told, "{bad}: {:?}", refused.logs);
+            let named = refused.logs.iter().any(|log| log.message.contains(names));
+            assert!(named, "{bad}: {:?}", refused.logs);
         }
     }
     assert!(live.is_open());
@@ -53,7 +54,7 @@ fn a_root_id_of_another_module_is_refused() {
 }
 
 #[test]
-fn a_new_generation_is_in_force_for_both_filters_with_the_first_and_reported_with_the_second() {
+fn a_new_generation_is_active_once_one_filter_has_it_and_reported_once_both_have_it() {
     let egress = Egress::with(deny_list());
     let next = configuration(2, &[allow_list()]).to_string();
     egress.host.configure_root(TCP, &next).expect("good");
@@ -71,7 +72,7 @@ fn a_new_generation_is_in_force_for_both_filters_with_the_first_and_reported_wit
 }
 
 #[test]
-fn an_older_generation_does_not_come_back() {
+fn an_older_generation_does_not_replace_a_newer_one() {
     let egress = Egress::unconfigured();
     egress.configure(&configuration(7, &[allow_list()]));
     egress.configure(&configuration(6, &[deny_list()]));
@@ -92,7 +93,7 @@ fn the_probe_is_not_ready_until_both_filters_have_a_configuration() {
 }
 
 #[test]
-fn many_updates_leave_steady_memory() {
+fn many_updates_do_not_increase_memory() {
     let egress = Egress::with(allow_list());
     let live = egress.connect("10.1.2.3:22", "");
     let update = |from: u64, to: u64| {

@@ -1,11 +1,11 @@
-//! What a connection is let out to, by address and by name.
+//! The upstream of a connection, by address and by name.
 
 use crate::support::{
     Egress, OK, OK_V6, WILDCARD, allow_list, denied, deny_list, to_address, to_name,
 };
 
 #[test]
-fn an_address_that_is_allowed_is_gone_to_whatever_the_handshake_says() {
+fn a_connection_to_an_allowed_address_goes_there_whatever_server_name_it_shows() {
     let egress = Egress::with(allow_list());
     for sni in ["", "bad.test", "ok.test"] {
         let connection = egress.connect("10.1.2.3:5432", sni);
@@ -18,7 +18,7 @@ fn an_address_that_is_allowed_is_gone_to_whatever_the_handshake_says() {
 }
 
 #[test]
-fn a_virtual_address_stands_for_its_name_in_any_protocol() {
+fn a_connection_to_a_virtual_address_goes_to_its_name_in_any_protocol() {
     let egress = Egress::with(allow_list());
     for address in [format!("{OK}:22"), format!("[{OK_V6}]:22")] {
         let connection = egress.connect(&address, "");
@@ -29,7 +29,7 @@ fn a_virtual_address_stands_for_its_name_in_any_protocol() {
 }
 
 #[test]
-fn a_name_that_is_allowed_is_resolved_by_the_proxy_wherever_it_was_sent() {
+fn envoy_resolves_an_allowed_name_whatever_the_original_destination_is() {
     let egress = Egress::with(allow_list());
     for destination in ["203.0.113.66:8443", "8.8.8.8:8443", "192.168.0.1:8443"] {
         let connection = egress.connect(destination, "a.ok.test");
@@ -40,7 +40,7 @@ fn a_name_that_is_allowed_is_resolved_by_the_proxy_wherever_it_was_sent() {
 }
 
 #[test]
-fn an_allow_list_lets_nothing_else_out() {
+fn an_allow_list_denies_everything_else() {
     let egress = Egress::with(allow_list());
     for (destination, sni, rule) in [
         ("8.8.8.8:443", "", "default deny"),
@@ -66,7 +66,7 @@ fn an_allow_list_lets_nothing_else_out() {
 }
 
 #[test]
-fn a_deny_list_lets_all_but_its_entries_out() {
+fn a_deny_list_allows_everything_except_its_entries() {
     let egress = Egress::with(deny_list());
     for (destination, sni) in
         [("8.8.8.8:443", "good.test"), ("8.8.8.8:22", ""), ("1.1.1.1:443", "")]
@@ -90,7 +90,7 @@ fn a_deny_list_lets_all_but_its_entries_out() {
 }
 
 #[test]
-fn while_an_update_is_on_its_way_both_policies_must_allow() {
+fn during_an_update_both_policies_must_allow() {
     let egress = Egress::unconfigured();
     egress.configure(&crate::support::configuration(1, &[allow_list(), deny_list()]));
     assert_eq!(denied(&egress.connect("8.8.8.8:443", "")), "default deny");

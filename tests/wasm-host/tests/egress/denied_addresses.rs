@@ -1,4 +1,5 @@
-//! A denied name does not have to be shown where its address is known; what shows another name goes on.
+//! Connections without a name to the known address of a denied name are denied. Connections that show
+//! another name continue.
 
 use sandgate_wasm_host::{Connected, Outcome};
 use serde_json::{Value, json};
@@ -47,7 +48,7 @@ fn a_request_by_address_is_denied_and_one_for_another_site_is_not() {
 }
 
 #[test]
-fn what_is_live_without_a_name_is_closed_when_its_address_becomes_known() {
+fn a_live_stream_without_a_name_is_closed_when_its_address_becomes_known() {
     let egress = Egress::with(deny_list());
     let connect = |sni: &str| {
         let connection = egress.connect("8.8.8.8:443", sni);
@@ -67,7 +68,7 @@ fn what_is_live_without_a_name_is_closed_when_its_address_becomes_known() {
 }
 
 #[test]
-fn who_shows_a_name_stays_where_it_is_when_that_name_is_allowed_at_another_place() {
+fn a_live_stream_with_a_name_continues_when_a_new_policy_allows_that_name_by_another_route() {
     let egress = Egress::unconfigured();
     egress.configure(&known(1, deny_list()));
     let named = egress.connect("8.8.8.8:443", "good.test");
@@ -79,7 +80,7 @@ fn who_shows_a_name_stays_where_it_is_when_that_name_is_allowed_at_another_place
 }
 
 #[test]
-fn addresses_that_are_none_are_refused() {
+fn invalid_denied_addresses_are_refused() {
     let egress = with_denied_addresses();
     for bad in [
         json!({ "bad.test": ["8.8.8.0/24"] }),

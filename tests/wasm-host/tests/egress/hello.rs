@@ -1,4 +1,4 @@
-//! ClientHellos, for tests: as TLS clients send them, and as nobody should.
+//! ClientHellos for tests, well-formed and malformed.
 
 /// A ClientHello with these server names, as one handshake message.
 pub(crate) fn message(names: &[&str], padding: usize) -> Vec<u8> {
@@ -23,7 +23,7 @@ pub(crate) fn message(names: &[&str], padding: usize) -> Vec<u8> {
     [&[1][..], &length[1..], &body].concat()
 }
 
-/// A handshake message cut into records of that many bytes each.
+/// A handshake message in records of this many bytes each.
 pub(crate) fn records(message: &[u8], size: usize) -> Vec<u8> {
     message.chunks(size).flat_map(|part| [&[22, 3, 1][..], &vector(part)].concat()).collect()
 }

@@ -1,4 +1,4 @@
-//! Nothing that a sandbox sends traps the VM or is let out by accident. (The host fails a test whose
+//! No input of a sandbox traps the VM or is forwarded without a permit. (The host fails a test whose
 //! filter traps.)
 
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use crate::hello::{hello, message, records};
 use crate::support::{Egress, HTTP, OK, TCP, allow_list, deny_list, to_name, to_nowhere};
 
 #[test]
-fn a_destination_that_is_not_understood_is_closed_or_refused() {
+fn an_unparsable_original_destination_is_denied() {
     let egress = Egress::with(deny_list());
     for destination in ["", "8.8.8.8", "8.8.8.8:", "8.8.8.8:99999", "pipe", "[fe80::1%eth0]:80"] {
         assert_eq!(egress.connect(destination, "").outcome(), Connected::Closed, "{destination}");
@@ -27,13 +27,13 @@ fn a_destination_that_is_not_understood_is_closed_or_refused() {
 }
 
 #[test]
-fn requests_of_any_bytes_are_answered() {
+fn requests_with_arbitrary_bytes_are_forwarded_or_replied_to() {
     let egress = Egress::with(allow_list());
     let destination = format!("{OK}:80");
     for headers in [
         Headers::new(),
         Headers::new().with(":authority", [0xff, 0xfe]),
-        // (Names are tokens: Envoy's parsers see to that.)
+        // Header names are tokens, because Envoy's parsers accept nothing else.
         Headers::get("ok.test", "/").with("x", [0xff, 0x00]).with("", [0xff]),
         Headers::get("", "/"),
         Headers::get(&"a.".repeat(5_000), "/"),
@@ -46,7 +46,7 @@ fn requests_of_any_bytes_are_answered() {
 }
 
 #[test]
-fn what_is_sent_after_a_denial_goes_nowhere() {
+fn bytes_after_a_denial_are_not_forwarded() {
     let egress = Egress::with(deny_list());
     let connection = egress.connect("8.8.8.8:443", "bad.test");
     assert_eq!(connection.outcome(), to_nowhere());
@@ -59,7 +59,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn server_names_of_any_bytes_are_judged(sni in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn server_names_of_arbitrary_bytes_are_decided(sni in proptest::collection::vec(any::<u8>(), 0..300)) {
         let egress = Egress::with(allow_list());
         let mut attributes = crate::support::destination_of("8.8.8.8:443");
         attributes.insert("connection.requested_server_name".into(), sni.clone());
@@ -71,7 +71,7 @@ proptest! {
     }
 
     #[test]
-    fn first_bytes_of_any_kind_in_any_parts_never_carry_a_denied_name_out(
+    fn first_bytes_in_any_chunks_never_forward_a_denied_name(
         prefix in proptest::collection::vec(any::<u8>(), 0..6),
         record in 1..400usize,
         padding in 0..2_000usize,
@@ -105,7 +105,7 @@ proptest! {
 }
 
 #[test]
-fn a_hello_that_came_in_time_is_not_looked_for_again() {
+fn a_connection_with_a_server_name_is_not_inspected_again() {
     let egress = Egress::with(allow_list());
     let connection = egress.connect(&format!("{OK}:443"), "ok.test");
     assert_eq!(connection.outcome(), to_name("ok.test:443"));

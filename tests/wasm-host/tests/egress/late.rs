@@ -1,18 +1,18 @@
-//! A client that shows its name late gains nothing by it.
+//! A client gains nothing by showing its name late.
 
 use sandgate_wasm_host::{Connected, Connection};
 
 use crate::hello::{hello, message, records};
 use crate::support::{Egress, OK, allow_list, deny_list, to_address, to_name};
 
-/// A connection that was let out before anything was seen of it.
+/// A connection that was permitted before its client sent anything.
 fn silent(egress: &Egress) -> Connection {
     let connection = egress.connect("8.8.8.8:443", "");
     assert_eq!(connection.outcome(), to_address("8.8.8.8:443"));
     connection
 }
 
-/// What is passed on of what a client sends in parts of that size.
+/// Sends `bytes` in parts of this size. Returns the bytes that the filter forwards.
 fn send_in_parts(connection: &Connection, bytes: &[u8], size: usize) -> Vec<u8> {
     let mut passed = Vec::new();
     for part in bytes.chunks(size) {
@@ -30,7 +30,7 @@ fn closed_by(connection: &Connection) -> Option<String> {
 }
 
 #[test]
-fn a_denied_name_that_comes_late_is_denied_and_never_passed_on() {
+fn a_late_denied_name_is_denied_and_never_forwarded() {
     let egress = Egress::with(deny_list());
     for size in [1, 5, 100, 100_000] {
         let connection = silent(&egress);
@@ -41,7 +41,7 @@ fn a_denied_name_that_comes_late_is_denied_and_never_passed_on() {
 }
 
 #[test]
-fn other_names_that_come_late_pass_byte_for_byte() {
+fn other_late_names_are_forwarded_byte_for_byte() {
     let egress = Egress::with(deny_list());
     for size in [1, 5, 100, 100_000] {
         let connection = silent(&egress);
@@ -52,7 +52,7 @@ fn other_names_that_come_late_pass_byte_for_byte() {
 }
 
 #[test]
-fn a_hello_in_many_records_or_larger_than_the_proxys_own_limit_is_read() {
+fn a_client_hello_in_many_records_or_above_envoys_own_limit_is_parsed() {
     let egress = Egress::with(deny_list());
     for (padding, record) in [(0, 1), (1_100, 16_000), (17_000, 16_000), (50_000, 300)] {
         let connection = silent(&egress);
@@ -66,7 +66,7 @@ fn a_hello_in_many_records_or_larger_than_the_proxys_own_limit_is_read() {
 }
 
 #[test]
-fn what_is_no_hello_that_a_server_could_read_is_denied() {
+fn a_malformed_client_hello_is_denied() {
     let egress = Egress::with(deny_list());
     let mut truncated = hello("good.test");
     let length = truncated.len();
@@ -80,7 +80,7 @@ fn what_is_no_hello_that_a_server_could_read_is_denied() {
         (b"\x16\x03\x01\x00\x00".to_vec(), "an empty record"),
         (
             [&hello("good.test")[..20], b"\x17\x03\x01\x00\x01x"].concat(),
-            "too short, and then none",
+            "too short, and then no handshake",
         ),
         (
             vec![0x16, 3, 1, 0xff, 0xff]
@@ -94,14 +94,14 @@ fn what_is_no_hello_that_a_server_could_read_is_denied() {
         let connection = silent(&egress);
         let passed = send_in_parts(&connection, &bytes, 1_460);
         let is_open = connection.is_open();
-        // A record that waits for more is held for as long as it waits.
+        // An incomplete record is held, and its connection stays open.
         assert!(passed.is_empty(), "{what}: passed {} bytes", passed.len());
         assert!(!is_open || what.starts_with("too short"), "{what}: still open");
     }
 }
 
 #[test]
-fn http_that_comes_late_is_closed_since_nobody_would_judge_its_next_request() {
+fn late_http_is_closed_because_its_next_request_would_not_be_decided() {
     let egress = Egress::with(deny_list());
     for request in [
         "GET / HTTP/1.1\r\nHost: good.test\r\n\r\n",
@@ -114,7 +114,7 @@ fn http_that_comes_late_is_closed_since_nobody_would_judge_its_next_request() {
         let connection = silent(&egress);
         assert_eq!(send_in_parts(&connection, request.as_bytes(), 1_460), b"", "{request}");
         assert_eq!(closed_by(&connection).as_deref(), Some("Host not understood"));
-        // In parts, less goes on than any server would answer.
+        // In parts, less is forwarded than any server would respond to.
         let connection = silent(&egress);
         let passed = send_in_parts(&connection, request.as_bytes(), 1).to_ascii_uppercase();
         assert!(!passed.windows(5).any(|part| part == b"HTTP/"), "{request}: passed {passed:?}");
@@ -127,7 +127,7 @@ fn http_that_comes_late_is_closed_since_nobody_would_judge_its_next_request() {
 }
 
 #[test]
-fn other_protocols_pass_and_are_not_kept_waiting() {
+fn other_protocols_are_forwarded_without_delay() {
     let egress = Egress::with(deny_list());
     for bytes in [
         &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
@@ -145,7 +145,7 @@ fn other_protocols_pass_and_are_not_kept_waiting() {
         assert_eq!(connection.send(b"GET / HTTP/1.1\r\n", false), b"GET / HTTP/1.1\r\n");
         assert!(connection.is_open());
     }
-    // Words without an end, after which the client may wait for an answer.
+    // Text without a line end, after which the client may wait for a response.
     for bytes in [&b"ping"[..], b"LOGIN", b"two words", b"G"] {
         let connection = silent(&egress);
         assert_eq!(connection.send(bytes, false), bytes, "{bytes:?}");
@@ -156,7 +156,7 @@ fn other_protocols_pass_and_are_not_kept_waiting() {
 }
 
 #[test]
-fn the_end_of_what_could_have_become_more_is_passed_on() {
+fn an_incomplete_start_is_forwarded_when_the_client_ends() {
     let egress = Egress::with(deny_list());
     for bytes in [&b"HELLO"[..], b"", &hello("bad.test")[..40]] {
         assert_eq!(silent(&egress).send(bytes, true), bytes);
@@ -164,7 +164,7 @@ fn the_end_of_what_could_have_become_more_is_passed_on() {
 }
 
 #[test]
-fn a_virtual_address_is_no_cover_for_another_name() {
+fn a_connection_to_a_virtual_address_cannot_show_another_name() {
     let egress = Egress::with(allow_list());
     let connect = || egress.connect(&format!("{OK}:443"), "");
     let connection = connect();
@@ -179,7 +179,7 @@ fn a_virtual_address_is_no_cover_for_another_name() {
 }
 
 #[test]
-fn a_client_that_was_silent_while_the_policy_changed_is_judged_by_the_new_one() {
+fn a_client_that_was_silent_while_the_policy_changed_is_decided_by_the_new_policy() {
     let egress = Egress::with(serde_json::json!({}));
     let (bad, good) = (silent(&egress), silent(&egress));
     egress.configure(&crate::support::configuration(2, &[deny_list()]));
@@ -189,7 +189,7 @@ fn a_client_that_was_silent_while_the_policy_changed_is_judged_by_the_new_one() 
 }
 
 #[test]
-fn where_no_name_matters_nothing_is_looked_at() {
+fn a_connection_is_not_inspected_if_no_name_can_change_the_verdict() {
     let egress = Egress::with(serde_json::json!({ "deny_out": ["8.8.4.0/24"] }));
     let connection = silent(&egress);
     assert_eq!(connection.send(&hello("bad.test")[..40], false), &hello("bad.test")[..40]);

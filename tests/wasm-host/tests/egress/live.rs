@@ -1,4 +1,4 @@
-//! What would no longer be let out is closed when the policy changes, and nothing else.
+//! A new policy closes exactly the live streams that it denies.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn change(egress: &Egress, generation: u64, policy: Value) {
 }
 
 #[test]
-fn connections_that_are_now_denied_are_closed_and_no_others() {
+fn a_new_policy_closes_the_connections_that_it_denies_and_no_others() {
     let egress = Egress::with(allow_list());
     let by_address = egress.connect("10.1.2.3:22", "");
     let by_name = egress.connect(&format!("{OK}:22"), "");
@@ -26,13 +26,13 @@ fn connections_that_are_now_denied_are_closed_and_no_others() {
     assert_eq!(by_address.property("sandgate_generation").as_deref(), Some("2"));
     assert_eq!(by_wildcard.outcome(), Connected::Closed);
     assert!(by_name.is_open());
-    assert!(denied_already.is_open(), "its end is the proxy's affair");
+    assert!(denied_already.is_open(), "Envoy resets it");
     assert_eq!(egress.host.metric("sandgate_egress_closed_total.tcp"), 2);
     assert_eq!(by_name.send(b"goes on\n", false), b"goes on\n");
 }
 
 #[test]
-fn requests_under_way_are_ended_and_the_next_one_is_judged_anew() {
+fn live_requests_are_reset_and_the_next_request_is_decided_by_the_new_policy() {
     let egress = Egress::with(allow_list());
     let upload = egress.get(&format!("{OK}:80"), "ok.test");
     let other = egress.get("10.1.2.3:80", "ok.test");
@@ -45,7 +45,7 @@ fn requests_under_way_are_ended_and_the_next_one_is_judged_anew() {
 }
 
 #[test]
-fn a_change_that_leaves_it_allowed_closes_nothing() {
+fn a_change_that_still_allows_the_streams_closes_none() {
     let egress = Egress::with(allow_list());
     let connections = [
         egress.connect("10.1.2.3:22", ""),
@@ -67,7 +67,7 @@ fn a_change_that_leaves_it_allowed_closes_nothing() {
 }
 
 #[test]
-fn a_connection_that_went_to_an_address_is_closed_where_only_its_name_would_be_allowed() {
+fn a_connection_to_an_address_is_closed_if_the_new_policy_allows_only_its_name() {
     let egress = Egress::with(json!({}));
     let connection = egress.connect("8.8.8.8:443", "ok.test");
     let honest = egress.connect("8.8.8.8:443", "");
@@ -77,7 +77,7 @@ fn a_connection_that_went_to_an_address_is_closed_where_only_its_name_would_be_a
 }
 
 #[test]
-fn a_connection_by_name_is_judged_by_the_address_that_was_found() {
+fn a_connection_by_name_is_reevaluated_by_the_address_it_is_connected_to() {
     let egress = Egress::with(allow_list());
     let public = egress.connect(&format!("{OK}:443"), "");
     public.set_attribute("upstream.address", "8.8.8.8:443");
@@ -91,7 +91,7 @@ fn a_connection_by_name_is_judged_by_the_address_that_was_found() {
 }
 
 #[test]
-fn a_virtual_address_that_stands_for_another_name_now_closes_what_went_to_the_first() {
+fn a_virtual_address_that_changes_its_name_closes_the_connections_to_the_old_name() {
     let egress = Egress::with(allow_list());
     let connection = egress.connect(&format!("{OK}:22"), "");
     let policy = json!({"allow_internet_access": false, "allow_out": ["other.test"]});
@@ -102,7 +102,7 @@ fn a_virtual_address_that_stands_for_another_name_now_closes_what_went_to_the_fi
 }
 
 #[test]
-fn names_that_came_late_count_when_the_policy_changes() {
+fn late_names_count_when_the_policy_changes() {
     let egress = Egress::with(deny_list());
     let connection = egress.connect("8.8.8.8:443", "");
     connection.send(&hello("later.test"), false);
@@ -114,7 +114,7 @@ fn names_that_came_late_count_when_the_policy_changes() {
 }
 
 #[test]
-fn bytes_that_are_held_are_judged_by_the_policy_of_the_moment() {
+fn held_bytes_are_decided_by_the_policy_that_is_active_when_they_are_complete() {
     let egress = Egress::with(deny_list());
     let connection = egress.connect("8.8.8.8:443", "");
     let bytes = hello("good.test");
@@ -126,7 +126,7 @@ fn bytes_that_are_held_are_judged_by_the_policy_of_the_moment() {
 }
 
 #[test]
-fn what_has_ended_is_not_ended_again() {
+fn ended_streams_are_not_closed_again() {
     let egress = Egress::with(allow_list());
     let connection = egress.connect("10.1.2.3:22", "");
     let request = egress.get("10.1.2.3:80", "a.test");
@@ -138,7 +138,7 @@ fn what_has_ended_is_not_ended_again() {
 }
 
 #[test]
-fn thousands_are_judged_again_at_once() {
+fn thousands_of_streams_are_reevaluated_within_half_a_second() {
     let egress = Egress::with(allow_list());
     let connections: Vec<_> = (0..2_000)
         .map(|number| {
@@ -154,14 +154,14 @@ fn thousands_are_judged_again_at_once() {
 }
 
 #[test]
-fn a_change_that_comes_while_the_last_one_is_worked_on_is_the_one_that_counts() {
+fn a_change_during_a_reevaluation_replaces_the_previous_change() {
     let egress = Egress::with(allow_list());
     let connections: Vec<_> = (0..1_000).map(|_| egress.connect("10.1.2.3:22", "")).collect();
     change(&egress, 2, json!({"allow_internet_access": false}));
     change(&egress, 3, allow_list());
     egress.host.advance(Duration::from_secs(1));
     let open = connections.iter().filter(|connection| connection.is_open()).count();
-    assert!(open > 0, "those that were not ended yet may stay");
+    assert!(open > 0, "streams that were not closed yet may stay open");
     change(&egress, 4, json!({"allow_internet_access": false}));
     egress.host.advance(Duration::from_secs(1));
     assert!(!connections.iter().any(sandgate_wasm_host::Connection::is_open));

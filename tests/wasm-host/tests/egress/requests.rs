@@ -1,4 +1,4 @@
-//! What a plain HTTP request is let out to.
+//! The upstream of a plain HTTP request.
 
 use sandgate_wasm_host::{Headers, Outcome};
 
@@ -7,7 +7,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_request_goes_to_the_address_or_to_the_name_that_was_allowed() {
+fn a_request_is_forwarded_to_the_allowed_address_or_name() {
     let egress = Egress::with(allow_list());
     for (destination, host, upstream) in [
         ("10.1.2.3:8080", "whatever.test", "10.1.2.3:8080"),
@@ -15,7 +15,7 @@ fn a_request_goes_to_the_address_or_to_the_name_that_was_allowed() {
         ("198.18.0.10:80", "ok.test", "ok.test:80"),
         ("198.18.0.10:8080", "OK.TEST.:9", "ok.test:8080"),
         ("198.18.0.2:80", "a.b.ok.test", "a.b.ok.test:80"),
-        // Its own address is of no account.
+        // The original destination does not matter.
         ("203.0.113.66:80", "ok.test", "ok.test:80"),
     ] {
         assert_eq!(forwarded(&egress.get(destination, host)), upstream, "{destination} {host}");
@@ -24,7 +24,7 @@ fn a_request_goes_to_the_address_or_to_the_name_that_was_allowed() {
 }
 
 #[test]
-fn a_request_that_is_not_allowed_reads_the_rule() {
+fn a_denied_request_gets_the_rule_in_the_reply() {
     let egress = Egress::with(allow_list());
     for (destination, host, rule) in [
         ("8.8.8.8:80", "bad.test", "default deny"),
@@ -46,7 +46,7 @@ fn a_request_that_is_not_allowed_reads_the_rule() {
 }
 
 #[test]
-fn two_hosts_that_differ_are_no_host() {
+fn two_different_hosts_are_not_parsable() {
     let egress = Egress::with(allow_list());
     let destination = format!("{OK}:80");
     let differ = Headers::get("ok.test", "/").with("host", "bad.test");
@@ -58,9 +58,9 @@ fn two_hosts_that_differ_are_no_host() {
 }
 
 #[test]
-fn a_request_without_a_host_is_judged_by_its_address_and_given_one() {
+fn a_request_without_a_host_is_decided_by_its_address_and_gets_a_host() {
     let egress = Egress::with(allow_list());
-    // What Envoy is told to put in its place.
+    // The Host that Envoy is configured to add.
     let none = || Headers::get("no-host.invalid", "/");
     for (destination, host) in [
         ("198.18.0.10:80", "ok.test"),
@@ -78,7 +78,7 @@ fn a_request_without_a_host_is_judged_by_its_address_and_given_one() {
 }
 
 #[test]
-fn nothing_of_a_request_is_changed_that_has_a_host() {
+fn a_request_with_a_host_is_forwarded_unchanged() {
     let egress = Egress::with(allow_list());
     let headers = Headers::request("POST", "ok.test", "/a/../b?c=%2F")
         .with("x-forwarded-for", "9.9.9.9")
@@ -91,7 +91,7 @@ fn nothing_of_a_request_is_changed_that_has_a_host() {
 }
 
 #[test]
-fn connect_and_upgrades_are_judged_like_any_request() {
+fn connect_and_upgrade_requests_are_decided_like_any_request() {
     let egress = Egress::with(allow_list());
     let connect = |host: &str| {
         let headers = Headers::from([(":method", "CONNECT"), (":authority", host)]);
@@ -105,7 +105,7 @@ fn connect_and_upgrades_are_judged_like_any_request() {
 }
 
 #[test]
-fn only_the_probes_own_route_is_answered_as_a_probe() {
+fn only_the_route_of_the_probe_gets_the_probes_reply() {
     let egress = Egress::with(allow_list());
     let request = egress.request(&format!("{OK}:80"), Headers::get("ok.test", "/generation"));
     assert_eq!(forwarded(&request), "ok.test:80");
@@ -113,7 +113,7 @@ fn only_the_probes_own_route_is_answered_as_a_probe() {
 }
 
 #[test]
-fn a_request_line_that_servers_read_differently_goes_nowhere() {
+fn a_request_line_that_servers_parse_differently_is_rejected() {
     let egress = Egress::with(allow_list());
     for (name, value) in [(":method", "FR@B"), (":method", ""), (":path", "/caf\u{e9}")] {
         let headers = Headers::get("ok.test", "/").without(name).with(name, value);
@@ -124,15 +124,15 @@ fn a_request_line_that_servers_read_differently_goes_nowhere() {
     }
 }
 
-/// Envoy would drop the body of a response that does not upgrade.
+/// Envoy would drop the body of a response that does not accept the handshake.
 #[test]
-fn a_websocket_handshake_is_no_handshake_to_envoy() {
+fn a_websocket_handshake_is_hidden_from_envoy() {
     let egress = Egress::with(allow_list());
     for (protocol, upgrade, expected) in [
         ("HTTP/1.1", "websocket", " websocket"),
         ("HTTP/1.1", "WebSocket", " websocket"),
         ("HTTP/1.1", "tcp", "tcp"),
-        // Its `:protocol` comes from this value.
+        // Envoy makes `:protocol` from this value.
         ("HTTP/2", "websocket", "websocket"),
     ] {
         let mut attributes = destination_of(&format!("{OK}:80"));

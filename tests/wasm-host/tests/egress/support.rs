@@ -1,5 +1,5 @@
-//! What all tests of the egress filter share: a configured host, connections and requests of the
-//! sandbox, and what became of them.
+//! Shared by all tests of the egress filter: a configured host, connections and requests of the
+//! sandbox, and their outcomes.
 
 use sandgate_wasm_host::{
     Attributes, Connected, Connection, Headers, Host, Outcome, Stream, Upstream,
@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 pub(crate) const TCP: &str = "sandgate_egress_tcp";
 pub(crate) const HTTP: &str = "sandgate_egress_http";
 
-/// Virtual addresses of `ok.test`, and the one that wildcards share.
+/// The virtual addresses of `ok.test`, and the one that all wildcards share.
 pub(crate) const OK: &str = "198.18.0.10";
 pub(crate) const OK_V6: &str = "fd53:6700::10";
 pub(crate) const WILDCARD: &str = "198.18.0.2";
 
-/// A filter that has a configuration.
+/// A host with the egress filter.
 pub(crate) struct Egress {
     pub(crate) host: Host,
 }
 
-/// Internet off; `ok.test`, all names below it, and some addresses allowed.
+/// Internet access off; `ok.test`, all names below it, and some addresses are allowed.
 pub(crate) fn allow_list() -> Value {
     json!({
         "allow_internet_access": false,
@@ -27,7 +27,7 @@ pub(crate) fn allow_list() -> Value {
     })
 }
 
-/// Internet on; one name and one range denied.
+/// Internet access on; a name, the names below it, and a range are denied.
 pub(crate) fn deny_list() -> Value {
     json!({ "deny_out": ["bad.test", "*.bad.test", "8.8.4.0/24"] })
 }
@@ -54,16 +54,16 @@ impl Egress {
         Self { host: Host::load("sandgate_egress") }
     }
 
-    /// Gives both filters a configuration, one after the other, as the two files do.
+    /// Configures both filters, one after the other, as the two files do.
     pub(crate) fn configure(&self, configuration: &Value) {
         for root_id in [TCP, HTTP] {
             self.host
                 .configure_root(root_id, &configuration.to_string())
-                .expect("a good configuration");
+                .expect("a valid configuration");
         }
     }
 
-    /// A connection to `address:port`, with the server name that Envoy saw in time.
+    /// A connection to `address:port`, with the server name that Envoy's listener filters saw.
     pub(crate) fn connect(&self, destination: &str, sni: &str) -> Connection {
         let mut attributes = destination_of(destination);
         if !sni.is_empty() {
@@ -87,7 +87,7 @@ impl Egress {
         attributes.insert("xds.route_name".into(), "sandgate_probe".into());
         let request =
             self.host.request_of(HTTP, 0, Headers::get("probe", "/generation"), attributes);
-        let Outcome::Replied(reply) = request.outcome() else { panic!("no answer to the probe") };
+        let Outcome::Replied(reply) = request.outcome() else { panic!("no reply to the probe") };
         let mut body: Value = serde_json::from_str(&reply.body).expect("JSON");
         body["status"] = reply.status.into();
         body
@@ -102,7 +102,7 @@ pub(crate) fn destination_of(destination: &str) -> Attributes {
     Attributes::from([("destination.address".into(), destination.into())])
 }
 
-/// Where a connection was led that goes to an address.
+/// The outcome of a connection that goes to an address.
 pub(crate) fn to_address(address: &str) -> Connected {
     Connected::To(Upstream {
         cluster: Some("original_destination".into()),
@@ -111,7 +111,7 @@ pub(crate) fn to_address(address: &str) -> Connected {
     })
 }
 
-/// Where a connection was led that Envoy finds the address of.
+/// The outcome of a connection that goes to a name, which Envoy resolves.
 pub(crate) fn to_name(resolved: &str) -> Connected {
     Connected::To(Upstream {
         cluster: Some("by_name".into()),
@@ -120,8 +120,8 @@ pub(crate) fn to_name(resolved: &str) -> Connected {
     })
 }
 
-/// Where a connection was led that nobody permitted: into the proxy's default cluster, which resets
-/// it, and without a look-up.
+/// The outcome of a connection without a permit: Envoy's default cluster, which resets it, and no
+/// lookup of a name.
 pub(crate) fn to_nowhere() -> Connected {
     Connected::To(Upstream { cluster: None, address: None, resolved: String::new() })
 }
@@ -134,7 +134,7 @@ pub(crate) fn denied(connection: &Connection) -> String {
     connection.property("sandgate_rule").expect("a rule for access logs")
 }
 
-/// Where a request was forwarded to.
+/// The upstream of a forwarded request.
 #[track_caller]
 pub(crate) fn forwarded(request: &Stream) -> String {
     match request.outcome() {
@@ -143,11 +143,11 @@ pub(crate) fn forwarded(request: &Stream) -> String {
     }
 }
 
-/// The rule of a denied request, as its sender reads it.
+/// The rule of a denied request, from the reply.
 #[track_caller]
 pub(crate) fn refused(request: &Stream) -> String {
     let Outcome::Replied(reply) = request.outcome() else {
-        panic!("not answered but {:?}", request.outcome())
+        panic!("not replied to but {:?}", request.outcome())
     };
     assert_eq!(reply.status, 403);
     assert_eq!(reply.headers.values("content-type"), ["application/json"]);

@@ -1,4 +1,4 @@
-//! The host itself, with a filter in WebAssembly text that does what it is told.
+//! The host itself, with a filter in WebAssembly text that does what a header says.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,7 +26,7 @@ fn seen(stream: &Stream) -> Option<String> {
 }
 
 #[test]
-fn a_request_that_the_filter_continues_goes_on_unchanged_and_without_an_upstream() {
+fn a_request_that_the_filter_continues_is_forwarded_unchanged_and_without_an_upstream() {
     let request = send(&host(), "pass");
     let Outcome::Forwarded(forwarded) = request.outcome() else { panic!("not forwarded") };
     assert_eq!(forwarded.upstream, None);
@@ -34,7 +34,7 @@ fn a_request_that_the_filter_continues_goes_on_unchanged_and_without_an_upstream
 }
 
 #[test]
-fn an_upstream_chosen_through_filter_state_is_where_the_request_goes() {
+fn a_request_is_forwarded_to_the_upstream_in_the_filter_state() {
     let request = send(&host(), "upstream");
     assert_eq!(request.property("result").as_deref(), Some("0"));
     let Outcome::Forwarded(forwarded) = request.outcome() else { panic!("not forwarded") };
@@ -42,7 +42,7 @@ fn an_upstream_chosen_through_filter_state_is_where_the_request_goes() {
 }
 
 #[test]
-fn a_reply_has_what_envoy_adds_and_ends_the_request() {
+fn a_reply_has_the_headers_that_envoy_adds_and_ends_the_request() {
     let request = send(&host(), "answer");
     let Outcome::Replied(reply) = request.outcome() else { panic!("no reply") };
     assert_eq!((reply.status, reply.body.as_str()), (418, "no coffee here"));
@@ -84,18 +84,18 @@ fn a_trap_fails_the_test() {
 
 #[test]
 #[should_panic(expected = "was not paused")]
-fn resuming_what_is_not_paused_fails_the_test() {
+fn resuming_a_request_that_is_not_paused_fails_the_test() {
     send(&host(), "resume");
 }
 
 #[test]
 #[should_panic(expected = "run `make wasm` first")]
-fn a_filter_that_was_not_built_says_what_to_do() {
+fn a_missing_filter_fails_the_test_with_instructions() {
     Host::load("sandgate_no_such_filter");
 }
 
 #[test]
-fn a_call_is_answered_by_the_control_plane_and_the_request_goes_on() {
+fn the_control_plane_responds_to_a_call_and_the_request_is_forwarded() {
     let host = host();
     host.control_plane(|call| {
         assert_eq!((call.method(), call.path()), ("GET".into(), "/".into()));
@@ -110,7 +110,7 @@ fn a_call_is_answered_by_the_control_plane_and_the_request_goes_on() {
 }
 
 #[test]
-fn an_answer_with_a_delay_arrives_when_that_time_has_passed() {
+fn a_delayed_response_arrives_after_its_delay() {
     let host = host();
     host.control_plane(|_| Answer::status(200).after(Duration::from_millis(300)));
     let request = send(&host, "call");
@@ -121,28 +121,28 @@ fn an_answer_with_a_delay_arrives_when_that_time_has_passed() {
 }
 
 #[test]
-fn failures_of_a_call_look_as_envoy_makes_them_look() {
+fn failed_calls_get_the_responses_that_envoy_generates() {
     let host = host();
     let request = send(&host, "call");
     host.run();
-    assert_eq!(seen(&request).as_deref(), Some("503"), "nobody listens");
+    assert_eq!(seen(&request).as_deref(), Some("503"), "connection refused");
 
     host.control_plane(|_| Answer::silence());
     let request = send(&host, "call");
     host.advance(Duration::from_millis(1_999));
     assert_eq!(request.outcome(), Outcome::Pending);
     host.advance(Duration::from_millis(1));
-    assert_eq!(seen(&request).as_deref(), Some("504"), "the time is up");
+    assert_eq!(seen(&request).as_deref(), Some("504"), "timeout");
     assert_eq!(host.calls_in_flight(), 0);
 }
 
 #[test]
-fn a_held_call_is_answered_as_soon_as_the_control_plane_wants() {
+fn a_held_call_gets_its_response_as_soon_as_the_control_plane_gives_one() {
     let host = host();
     let open = Rc::new(RefCell::new(false));
-    let door = Rc::clone(&open);
+    let is_open = Rc::clone(&open);
     host.control_plane(move |call| {
-        if *door.borrow() || call.waited >= Duration::from_secs(1) {
+        if *is_open.borrow() || call.waited >= Duration::from_secs(1) {
             Answer::status(200)
         } else {
             Answer::hold(Duration::from_secs(1))
@@ -152,7 +152,7 @@ fn a_held_call_is_answered_as_soon_as_the_control_plane_wants() {
     host.advance(time);
     assert_eq!(first.outcome(), Outcome::Pending);
     host.advance(Duration::from_millis(1));
-    assert_eq!(seen(&first).as_deref(), Some("200"), "held no longer than it wants");
+    assert_eq!(seen(&first).as_deref(), Some("200"), "held for one second at most");
     let second = send(&host, "call");
     host.run();
     assert_eq!(second.outcome(), Outcome::Pending);
@@ -162,19 +162,19 @@ fn a_held_call_is_answered_as_soon_as_the_control_plane_wants() {
 }
 
 #[test]
-fn a_cluster_that_does_not_exist_and_a_full_one_refuse_calls() {
+fn calls_to_a_missing_cluster_or_above_the_circuit_breaker_fail() {
     let host = host();
     host.control_plane(|_| Answer::silence());
     host.max_calls(1);
     assert_eq!(send(&host, "call").property("result").as_deref(), Some("0"));
-    // 10 as a digit is ':', and stands for InternalFailure.
+    // The digit after 9 is ':', so this is status 10, InternalFailure.
     assert_eq!(send(&host, "call").property("result").as_deref(), Some(":"));
     host.clusters(&["another"]);
     assert_eq!(send(&host, "call").property("result").as_deref(), Some("2"));
 }
 
 #[test]
-fn an_answer_for_a_client_that_left_finds_no_request() {
+fn a_response_after_the_client_aborted_finds_no_request() {
     let host = host();
     host.control_plane(|_| Answer::status(200));
     let request = send(&host, "call");
@@ -185,7 +185,7 @@ fn an_answer_for_a_client_that_left_finds_no_request() {
 }
 
 #[test]
-fn a_queue_wakes_the_filter_on_a_later_turn_and_headers_are_gone_after_resuming() {
+fn a_queue_wakes_the_filter_later_and_headers_are_not_readable_after_resuming() {
     let host = host();
     let request = send(&host, "queue");
     assert_eq!(request.outcome(), Outcome::Pending);
@@ -195,7 +195,7 @@ fn a_queue_wakes_the_filter_on_a_later_turn_and_headers_are_gone_after_resuming(
 }
 
 #[test]
-fn ticks_come_when_time_passes_and_can_reset_a_request() {
+fn a_tick_runs_when_its_time_has_passed_and_can_reset_a_request() {
     let host = host();
     let request = send(&host, "wait");
     host.run();
@@ -207,7 +207,7 @@ fn ticks_come_when_time_passes_and_can_reset_a_request() {
 }
 
 #[test]
-fn responses_pass_the_filter() {
+fn responses_pass_through_the_filter() {
     let request = send(&host(), "pass");
     let response = Headers::from([(":status", "200"), ("x-secret", "1"), ("x-plain", "2")]);
     let passed = request.respond(response).unwrap();
@@ -218,7 +218,7 @@ fn responses_pass_the_filter() {
 }
 
 #[test]
-fn a_refused_configuration_leaves_the_last_good_one() {
+fn the_previous_configuration_stays_active_if_a_new_one_is_refused() {
     let host = host();
     let old = send(&host, "queue");
     assert!(host.configure("bad").is_err());

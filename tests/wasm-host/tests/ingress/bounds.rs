@@ -1,4 +1,4 @@
-//! Floods cost bounded memory and a bounded number of calls.
+//! Floods use bounded memory and a bounded number of calls.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::fleet::Health;
 use crate::support::{Gateway, bearer, denial, denied, forwarded, from, is_pending, to, with_key};
 
 #[test]
-fn no_more_lookups_are_under_way_than_the_limit() {
+fn the_number_of_lookups_in_flight_stays_within_the_limit() {
     let gateway = Gateway::with_limits(json!({"lookups_in_flight": 10}));
     gateway.passes(to(8080, "shop"));
     gateway.fleet().delay = Duration::from_millis(500);
@@ -26,7 +26,7 @@ fn no_more_lookups_are_under_way_than_the_limit() {
 }
 
 #[test]
-fn lookups_that_nobody_waits_for_any_more_are_not_made() {
+fn a_queued_lookup_is_dropped_when_no_request_waits_for_it() {
     let gateway = Gateway::with_limits(json!({"lookups_in_flight": 10}));
     gateway.passes(to(8080, "shop"));
     gateway.fleet().delay = Duration::from_millis(500);
@@ -40,7 +40,7 @@ fn lookups_that_nobody_waits_for_any_more_are_not_made() {
 }
 
 #[test]
-fn a_flood_of_one_clients_lookups_delays_others_by_one_answer() {
+fn a_flood_of_lookups_by_one_client_delays_other_clients_by_one_response() {
     let gateway = Gateway::with_limits(json!({"lookups_in_flight": 10}));
     gateway.passes(to(8080, "shop"));
     gateway.fleet().delay = Duration::from_millis(500);
@@ -54,25 +54,25 @@ fn a_flood_of_one_clients_lookups_delays_others_by_one_answer() {
 }
 
 #[test]
-fn client_addresses_take_turns_whatever_their_order() {
+fn lookups_are_sent_for_client_addresses_in_turn() {
     let gateway = Gateway::with_limits(json!({"lookups_in_flight": 2}));
     gateway.passes(to(8080, "shop"));
     gateway.fleet().delay = Duration::from_millis(100);
-    // As many addresses in front as may ask at once, and more; each has more than one question.
+    // More addresses than lookups may be in flight, each with more than one lookup.
     let mut flood = Vec::new();
     for number in 0..60 {
         let client = format!("192.0.2.{}", 1 + number % 20);
         flood.push(from(&gateway, &client, to(8080, &format!("unknown-{number}"))));
     }
     let honest = from(&gateway, "198.51.100.1", with_key(8080, "my-env"));
-    // One turn of all addresses for the sandbox, and another one for the caller.
+    // One round over all addresses for the sandbox, and another round for the caller.
     gateway.advance_ms(2_500);
     forwarded(&honest);
     assert!(flood.iter().any(is_pending));
 }
 
 #[test]
-fn a_client_that_takes_all_places_to_wait_makes_room_for_others() {
+fn a_client_that_fills_the_waiting_requests_makes_room_for_others() {
     let gateway = Gateway::with_limits(json!({"waiters": 20, "requests_per_sandbox": 1_000}));
     gateway.passes(to(8080, "shop"));
     gateway.fleet().delay = Duration::from_millis(500);
@@ -88,7 +88,7 @@ fn a_client_that_takes_all_places_to_wait_makes_room_for_others() {
     for stream in refused {
         assert_eq!(denied(stream), denial(503, "SANDBOX_NOT_READY"));
     }
-    // What is known needs no place to wait, and takes none.
+    // A request with cached answers does not wait, and takes no place.
     gateway.passes(to(8080, "shop"));
     gateway.advance_ms(600);
     honest.iter().for_each(|stream| drop(forwarded(stream)));
@@ -97,7 +97,7 @@ fn a_client_that_takes_all_places_to_wait_makes_room_for_others() {
 }
 
 #[test]
-fn a_full_house_of_lookups_does_not_stop_what_is_known() {
+fn cached_routes_work_while_the_maximum_of_lookups_is_in_flight() {
     let gateway = Gateway::with_limits(json!({"lookups_in_flight": 2}));
     gateway.passes(with_key(8080, "my-env"));
     gateway.passes(with_key(8080, "my-env"));
@@ -109,7 +109,7 @@ fn a_full_house_of_lookups_does_not_stop_what_is_known() {
 }
 
 #[test]
-fn resumes_do_not_take_the_places_of_lookups() {
+fn resumes_do_not_count_against_the_limit_of_lookups() {
     let gateway = Gateway::with_limits(json!({"lookups_in_flight": 1}));
     gateway.passes(to(8080, "shop"));
     gateway.fleet().resume_time = Duration::from_secs(60);
@@ -119,7 +119,7 @@ fn resumes_do_not_take_the_places_of_lookups() {
 }
 
 #[test]
-fn a_flood_of_unknown_hosts_keeps_memory_and_leaves_others_alone() {
+fn a_flood_of_unknown_hosts_uses_bounded_memory_and_does_not_affect_others() {
     let gateway = Gateway::with_limits(json!({"cache_entries": 200}));
     gateway.passes(with_key(8080, "my-env"));
     let flood = |from: u32, to: u32| {
@@ -136,7 +136,7 @@ fn a_flood_of_unknown_hosts_keeps_memory_and_leaves_others_alone() {
 }
 
 #[test]
-fn a_flood_of_credentials_keeps_memory() {
+fn a_flood_of_credentials_uses_bounded_memory() {
     let gateway = Gateway::with_limits(json!({"cache_entries": 200}));
     gateway.passes(with_key(8080, "my-env"));
     let flood = |from: u32, to: u32| {
@@ -154,7 +154,7 @@ fn a_flood_of_credentials_keeps_memory() {
 }
 
 #[test]
-fn a_flood_of_one_denied_request_makes_few_calls() {
+fn a_flood_of_the_same_denied_request_makes_few_calls() {
     let gateway = Gateway::new();
     gateway.passes(with_key(8080, "my-env"));
     let before = gateway.calls("");
@@ -167,7 +167,7 @@ fn a_flood_of_one_denied_request_makes_few_calls() {
 }
 
 #[test]
-fn requests_refused_for_want_of_room_leave_nothing_behind() {
+fn requests_denied_at_a_limit_leave_no_memory_behind() {
     let gateway = Gateway::with_limits(json!({"waiters": 10}));
     gateway.passes(to(8080, "shop"));
     gateway.fleet().resume_time = Duration::from_secs(3_600);
@@ -192,7 +192,7 @@ fn requests_refused_for_want_of_room_leave_nothing_behind() {
 }
 
 #[test]
-fn clients_that_come_and_go_while_the_control_plane_hangs_leave_nothing_behind() {
+fn aborted_requests_leave_no_memory_behind_while_the_control_plane_hangs() {
     let gateway = Gateway::new();
     gateway.passes(to(8080, "shop"));
     gateway.fleet().health = Health::Hangs;

@@ -1,4 +1,4 @@
-//! Cookies, origins and preflights.
+//! Cookies, origins, and preflights.
 
 use sandgate_wasm_host::Headers;
 
@@ -16,7 +16,7 @@ fn cross_origin() -> (u16, String) {
 }
 
 #[test]
-fn an_unsafe_method_with_a_cookie_needs_an_origin_that_is_its_own_or_trusted() {
+fn an_unsafe_method_with_a_cookie_needs_its_own_or_a_trusted_origin() {
     let gateway = Gateway::new();
     for origin in [
         "https://8080-my-env.sandbox.localhost",
@@ -50,7 +50,7 @@ fn an_unsafe_method_with_a_cookie_needs_an_origin_that_is_its_own_or_trusted() {
 }
 
 #[test]
-fn without_an_origin_the_browsers_word_on_the_site_counts() {
+fn without_an_origin_sec_fetch_site_decides() {
     let gateway = Gateway::new();
     gateway.passes(with_session(post("my-env")));
     for (site, passes) in
@@ -65,7 +65,7 @@ fn without_an_origin_the_browsers_word_on_the_site_counts() {
 }
 
 #[test]
-fn a_safe_method_with_a_cookie_may_come_from_anywhere_but_an_upgrade_may_not() {
+fn a_safe_method_with_a_cookie_may_have_any_origin_but_an_upgrade_may_not() {
     let gateway = Gateway::new();
     let get = || with_session(to(8080, "my-env")).with("origin", "https://evil.test");
     gateway.passes(get());
@@ -79,14 +79,14 @@ fn a_safe_method_with_a_cookie_may_come_from_anywhere_but_an_upgrade_may_not() {
 }
 
 #[test]
-fn a_bearer_may_come_from_any_origin() {
+fn a_bearer_token_may_have_any_origin() {
     let gateway = Gateway::new();
     gateway.passes(bearer(post("my-env"), KEY).with("origin", "https://evil.test"));
     gateway.passes(websocket(bearer(to(8080, "my-env"), KEY)).with("origin", "null"));
 }
 
 #[test]
-fn an_origin_is_judged_only_for_a_valid_credential() {
+fn the_origin_is_checked_only_for_a_valid_credential() {
     let headers = Headers::from([("cookie", "tl.session_token=wrong")]);
     let headers = headers.iter().fold(post("my-env"), |all, (name, value)| all.with(name, value));
     let headers = crate::support::in_project(headers).with("origin", "https://evil.test");
@@ -101,7 +101,7 @@ fn preflight(sandbox: &str, origin: &str) -> Headers {
 }
 
 #[test]
-fn a_preflight_of_a_trusted_origin_is_answered_by_the_gateway() {
+fn the_gateway_replies_to_a_preflight_of_a_trusted_origin() {
     let gateway = Gateway::new();
     for sandbox in ["my-env", "no-such-sandbox", "theirs", "asleep"] {
         let stream = gateway.send(preflight(sandbox, "https://app.example.com"));
@@ -118,7 +118,7 @@ fn a_preflight_of_a_trusted_origin_is_answered_by_the_gateway() {
 }
 
 #[test]
-fn a_preflight_of_any_other_origin_is_refused_and_never_reflected() {
+fn a_preflight_of_any_other_origin_is_denied_and_its_origin_never_reflected() {
     let gateway = Gateway::new();
     for origin in ["https://evil.test", "null", "https://8080-my-env.sandbox.localhost.evil.test"] {
         for sandbox in ["my-env", "no-such-sandbox", "theirs"] {
@@ -127,14 +127,14 @@ fn a_preflight_of_any_other_origin_is_refused_and_never_reflected() {
             let reply = replied(&stream);
             assert!(!reply.headers.contains("access-control-allow-origin"));
             assert!(!reply.headers.mention(origin) && !reply.body.contains(origin));
-            // A browser sends no credential in a preflight, so the advice is another one.
+            // A browser sends no credential in a preflight, so the error has another advice.
             assert!(reply.body.contains("trusted_origins"), "{}", reply.body);
         }
     }
 }
 
 #[test]
-fn a_preflight_cannot_smuggle_headers_into_its_answer() {
+fn a_preflight_cannot_inject_headers_into_its_reply() {
     let gateway = Gateway::new();
     let host = format!("8080-my-env.{DOMAIN}");
     for wanted in ["x\r\nset-cookie: a=1", "x: y", "\u{1F600}", "a;b", "<script>"] {
@@ -148,7 +148,7 @@ fn a_preflight_cannot_smuggle_headers_into_its_answer() {
 }
 
 #[test]
-fn on_a_public_port_a_preflight_belongs_to_the_app() {
+fn a_preflight_on_a_public_port_is_forwarded_to_the_app() {
     let gateway = Gateway::new();
     for origin in ["https://evil.test", "https://app.example.com"] {
         let stream = gateway.send(preflight("shop", origin));
@@ -157,7 +157,7 @@ fn on_a_public_port_a_preflight_belongs_to_the_app() {
 }
 
 #[test]
-fn an_options_request_that_is_no_preflight_needs_a_credential() {
+fn an_options_request_that_is_not_a_preflight_needs_a_credential() {
     let gateway = Gateway::new();
     let plain = Headers::request("OPTIONS", &format!("8080-my-env.{DOMAIN}"), "*");
     assert_eq!(gateway.denies(plain.clone()), denial(401, "UNAUTHENTICATED"));
@@ -165,7 +165,7 @@ fn an_options_request_that_is_no_preflight_needs_a_credential() {
 }
 
 #[test]
-fn an_upgrade_that_came_over_http2_gets_the_key_that_apps_want() {
+fn an_upgrade_over_http2_gets_the_websocket_key_that_apps_require() {
     let gateway = Gateway::new();
     let extended = || websocket(with_key(3000, "my-env")).with("x-request-id", "0123456789abcdef");
     let forwarded = gateway.passes(extended());
@@ -189,7 +189,7 @@ fn readable_by(reply: &Headers) -> Option<String> {
 }
 
 #[test]
-fn a_page_of_a_trusted_origin_may_read_each_denial_and_no_other_page_may() {
+fn only_pages_of_a_trusted_origin_may_read_denials() {
     let gateway = Gateway::new();
     for request in [
         to(8080, "my-env"),
@@ -211,8 +211,7 @@ fn a_page_of_a_trusted_origin_may_read_each_denial_and_no_other_page_may() {
 }
 
 #[test]
-fn a_page_of_a_trusted_origin_may_read_what_the_proxy_itself_answers_but_an_app_speaks_for_itself()
-{
+fn pages_of_a_trusted_origin_may_read_envoys_local_replies_but_an_app_sets_its_own_cors_headers() {
     let gateway = Gateway::new();
     let answered = |details: Option<&str>, status: &str| {
         let request = with_key(8080, "my-env").with("origin", "https://app.example.com");

@@ -1,4 +1,4 @@
-//! The places of one sandbox: no class of requests, and no client, keeps the others out.
+//! The places of one sandbox: no class of requests and no client can use all of them.
 
 use sandgate_wasm_host::{Attributes, Headers, Outcome, Stream};
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::support::{
     websocket, with_key,
 };
 
-/// Twenty places: two of them for management alone, two more not for anonymous requests.
+/// Twenty places. Two are reserved for management, and two more for authenticated requests.
 fn gateway() -> Gateway {
     let gateway = Gateway::with_limits(json!({"requests_per_sandbox": 20}));
     gateway.fleet().change(SHOP, |sandbox| sandbox.exposed_ports = vec![3000, 8080]);
@@ -43,7 +43,7 @@ fn anonymous_requests_leave_places_for_their_owner() {
         .collect();
     let one_more = from(&gateway, "192.0.2.1", with_key(9501, "shop"));
     assert_eq!(denied(&one_more), denial(429, FULL));
-    // Another sandbox has places of its own.
+    // Another sandbox has its own places.
     gateway.passes(with_key(8080, "my-env"));
     owners.iter().for_each(Stream::complete);
     gateway.passes(with_key(9501, "shop"));
@@ -70,10 +70,11 @@ fn a_client_that_holds_all_places_makes_room_for_others() {
         .collect();
     assert_eq!(are_open(&honest), honest.len());
     assert_eq!(are_open(&attack), ANONYMOUS - honest.len());
-    let closed = attack.iter().find(|stream| !stream.is_open()).expect("one gave way");
+    let closed = attack.iter().find(|stream| !stream.is_open()).expect("one was closed");
     assert_eq!(closed.outcome(), Outcome::Reset);
     assert_eq!(closed.property("sandgate_decision").as_deref(), Some("closed.MADE_ROOM"));
-    // However long it goes on, and however silent the others are. Silence counts from the first count.
+    // The same, however long it continues and however silent the others are. A stream's silence is
+    // measured from the first time that its bytes were counted.
     for _ in 0..10 {
         gateway.advance_ms(62_000);
         many(&gateway, "192.0.2.1", 1);
@@ -82,11 +83,11 @@ fn a_client_that_holds_all_places_makes_room_for_others() {
 }
 
 #[test]
-fn what_a_stream_answers_before_it_gives_way_is_still_judged() {
+fn a_response_of_a_stream_that_is_about_to_be_closed_is_still_filtered() {
     let gateway = gateway();
     let attack = many(&gateway, "192.0.2.1", ANONYMOUS);
     let client = ("source.address".to_owned(), "192.0.2.2:4000".into());
-    // Without the turn in which the other stream is closed.
+    // The host does not run, so the other stream is not closed yet.
     let honest = gateway.host.request_of("", 0, to(8080, "shop"), Attributes::from([client]));
     forwarded(&honest);
     for stream in &attack {
@@ -99,7 +100,7 @@ fn what_a_stream_answers_before_it_gives_way_is_still_judged() {
 }
 
 #[test]
-fn one_network_of_ipv6_is_one_client() {
+fn an_ipv6_network_counts_as_one_client() {
     let gateway = gateway();
     let mut attack = Vec::new();
     for host in 0..ANONYMOUS {
@@ -110,20 +111,20 @@ fn one_network_of_ipv6_is_one_client() {
     assert_eq!(are_open(&attack), ANONYMOUS - 1);
 }
 
-/// What Envoy says about the bytes of a stream.
+/// Sets the number of bytes that Envoy reports for a stream.
 fn send_bytes(stream: &Stream, bytes: u64) {
     stream.set_attribute("response.total_size", bytes.to_le_bytes());
 }
 
 #[test]
-fn where_each_client_has_one_stream_only_silent_ones_give_way() {
+fn only_silent_streams_are_closed_if_each_client_has_one_stream() {
     let gateway = gateway();
     let streams: Vec<Stream> = (1..=ANONYMOUS)
         .flat_map(|number| many(&gateway, &format!("192.0.2.{number}"), 1))
         .collect();
     let newcomer = || from(&gateway, "192.0.2.99", to(8080, "shop"));
     assert_eq!(denied(&newcomer()), denial(429, FULL));
-    // All but one go on.
+    // All but one continue to send.
     for second in 0..70 {
         streams.iter().skip(1).for_each(|stream| send_bytes(stream, second));
         gateway.advance_ms(1_000);
@@ -136,7 +137,7 @@ fn where_each_client_has_one_stream_only_silent_ones_give_way() {
 }
 
 #[test]
-fn behind_one_address_silent_streams_make_room_too() {
+fn silent_streams_of_one_address_make_room_too() {
     let gateway = gateway();
     let streams = many(&gateway, "192.0.2.1", ANONYMOUS);
     assert_eq!(denied(&from(&gateway, "192.0.2.1", to(8080, "shop"))), denial(429, FULL));
@@ -146,7 +147,7 @@ fn behind_one_address_silent_streams_make_room_too() {
 }
 
 #[test]
-fn silent_streams_stay_while_there_are_places() {
+fn silent_streams_stay_open_while_places_are_free() {
     let gateway = gateway();
     let streams = many(&gateway, "192.0.2.1", ANONYMOUS - 1);
     gateway.advance_ms(3_500_000);
@@ -155,11 +156,11 @@ fn silent_streams_stay_while_there_are_places() {
 }
 
 #[test]
-fn a_request_that_waited_for_the_control_plane_gets_a_place_as_well() {
+fn a_request_that_waited_for_the_control_plane_also_takes_a_place() {
     let gateway = gateway();
     let attack = many(&gateway, "192.0.2.1", ANONYMOUS);
     gateway.fleet().delay = std::time::Duration::from_millis(50);
-    // By its id, which nobody has asked for.
+    // By its id, which is not cached.
     let honest = from(&gateway, "192.0.2.2", to(8080, SHOP));
     assert!(is_pending(&honest));
     gateway.advance_ms(1_000);
@@ -168,7 +169,7 @@ fn a_request_that_waited_for_the_control_plane_gets_a_place_as_well() {
 }
 
 #[test]
-fn a_stream_takes_another_kind_of_place_when_its_port_turns_private_or_public() {
+fn a_stream_takes_another_kind_of_place_when_its_port_becomes_private_or_public() {
     let gateway = gateway();
     let keyed = || bearer(to(8080, "shop"), KEY);
     let streams: Vec<Stream> =
@@ -192,7 +193,7 @@ fn a_stream_takes_another_kind_of_place_when_its_port_turns_private_or_public() 
 }
 
 #[test]
-fn anonymous_requests_that_wait_for_a_resume_leave_room_for_the_owner() {
+fn anonymous_requests_that_wait_for_a_resume_leave_places_for_the_owner() {
     let gateway = Gateway::with_limits(json!({"resume_waiters_per_project": 10}));
     gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
     gateway.fleet().resume_time = std::time::Duration::from_secs(20);
@@ -208,7 +209,7 @@ fn anonymous_requests_that_wait_for_a_resume_leave_room_for_the_owner() {
 }
 
 #[test]
-fn a_sandbox_that_is_resumed_has_all_its_places() {
+fn a_resumed_sandbox_has_all_its_places() {
     let gateway = gateway();
     gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
     let waiting: Vec<Stream> =

@@ -1,4 +1,4 @@
-//! How long what is known is believed, and how soon a change is heard of.
+//! Lifetimes of cache entries, and the delay until a change takes effect.
 
 use sandgate_policy::gateway_api::CredentialKind;
 
@@ -8,17 +8,17 @@ use crate::support::{Gateway, KEY, MY_ENV, SHOP, bearer, denial, denied, forward
 const SANDBOXES: &str = "GET /gateway/v1/sandboxes/";
 const CREDENTIALS: &str = "POST /gateway/v1/credentials/";
 
-/// A gateway that has served a request, and whose feed runs.
+/// A gateway that has served a request, and whose change feed runs.
 fn warm() -> Gateway {
     let gateway = Gateway::new();
     gateway.passes(with_key(8080, "my-env"));
-    // The feed's first answer may have come after the lookups', and says to forget everything.
+    // The feed's first response may have arrived after the lookups, and it clears the cache.
     gateway.passes(with_key(8080, "my-env"));
     gateway
 }
 
 #[test]
-fn what_exists_is_believed_for_30_seconds_while_the_feed_works() {
+fn a_found_entry_is_cached_for_30_seconds_while_the_feed_works() {
     let gateway = warm();
     let (sandboxes, credentials) = (gateway.calls(SANDBOXES), gateway.calls(CREDENTIALS));
     gateway.advance_ms(29_000);
@@ -31,7 +31,7 @@ fn what_exists_is_believed_for_30_seconds_while_the_feed_works() {
 }
 
 #[test]
-fn what_exists_is_believed_for_5_seconds_while_the_feed_does_not_work() {
+fn a_found_entry_is_cached_for_5_seconds_while_the_feed_does_not_work() {
     let gateway = Gateway::new();
     gateway.fleet().feed = false;
     gateway.passes(with_key(8080, "my-env"));
@@ -44,7 +44,7 @@ fn what_exists_is_believed_for_5_seconds_while_the_feed_does_not_work() {
 }
 
 #[test]
-fn what_does_not_exist_is_asked_for_again_after_2_seconds() {
+fn a_missing_entry_is_looked_up_again_after_2_seconds() {
     let gateway = warm();
     assert_eq!(gateway.denies(with_key(8080, "later")).1, "SANDBOX_NOT_FOUND");
     gateway.fleet().change_quietly(SHOP, |sandbox| sandbox.name = Some("later".into()));
@@ -52,17 +52,16 @@ fn what_does_not_exist_is_asked_for_again_after_2_seconds() {
     gateway.passes(to(8080, "later"));
 }
 
-/// Whether a sandbox exists must not show in the time of refusals: the questions to the control plane are
-/// what takes time.
+/// The time until a denial must not reveal whether a sandbox exists. Lookups take most of that time.
 #[test]
-fn without_a_credential_a_private_sandbox_is_asked_for_as_often_as_one_that_does_not_exist() {
+fn without_a_credential_a_private_sandbox_is_looked_up_as_often_as_a_missing_one() {
     let asked = |sandbox: &str| -> Vec<usize> {
         let gateway = warm();
         gateway.advance_ms(10_000);
         let ask = |wait: u64| {
             gateway.advance_ms(wait);
             if sandbox == "my-env" {
-                // Its owner uses it all the time.
+                // The owner uses the sandbox all the time.
                 gateway.passes(with_key(8080, sandbox));
             }
             let before = gateway.calls(SANDBOXES);
@@ -78,14 +77,14 @@ fn without_a_credential_a_private_sandbox_is_asked_for_as_often_as_one_that_does
         of_unknown.contains(&1) && of_unknown.contains(&0),
         "some refusals ask: {of_unknown:?}"
     );
-    // `my-env` has been used before, and `asleep` has not.
+    // `my-env` is in the cache, and `asleep` is not.
     for private in ["my-env", "asleep"] {
         assert_eq!(asked(private), of_unknown, "{private}");
     }
 }
 
 #[test]
-fn a_port_works_in_the_instant_in_which_it_is_exposed_even_if_the_feed_is_slow() {
+fn a_port_works_as_soon_as_it_is_exposed_even_if_the_feed_is_slow() {
     let gateway = warm();
     assert_eq!(gateway.denies(with_key(4444, "my-env")), denial(403, "PORT_NOT_EXPOSED"));
     gateway.advance_ms(1_000);
@@ -95,7 +94,7 @@ fn a_port_works_in_the_instant_in_which_it_is_exposed_even_if_the_feed_is_slow()
 }
 
 #[test]
-fn a_new_sandbox_and_a_new_credential_work_at_once_after_a_denial() {
+fn a_new_sandbox_and_a_new_credential_work_immediately_after_a_denial() {
     let gateway = warm();
     assert_eq!(gateway.denies(with_key(8080, "brand-new")).1, "SANDBOX_NOT_FOUND");
     assert_eq!(gateway.denies(bearer(to(8080, "my-env"), "tl_apiKey_new")).0, 401);
@@ -108,7 +107,7 @@ fn a_new_sandbox_and_a_new_credential_work_at_once_after_a_denial() {
 }
 
 #[test]
-fn denials_from_the_cache_ask_again_only_so_often() {
+fn repeated_lookups_for_cached_denials_are_limited() {
     let gateway = warm();
     gateway.denies(with_key(4444, "my-env"));
     let before = gateway.calls("");
@@ -121,7 +120,7 @@ fn denials_from_the_cache_ask_again_only_so_often() {
 }
 
 #[test]
-fn the_feed_makes_the_filter_forget_at_once() {
+fn the_feed_invalidates_cache_entries_immediately() {
     let gateway = warm();
     gateway.fleet().change(MY_ENV, |sandbox| sandbox.exposed_ports = vec![3000]);
     gateway.host.run();
@@ -133,7 +132,7 @@ fn the_feed_makes_the_filter_forget_at_once() {
 }
 
 #[test]
-fn a_change_by_id_is_heard_for_the_name_and_the_other_way_round() {
+fn a_change_by_id_invalidates_the_entry_by_name_and_vice_versa() {
     let gateway = Gateway::new();
     gateway.passes(with_key(8080, "my-env"));
     gateway.passes(with_key(8080, MY_ENV));
@@ -144,7 +143,7 @@ fn a_change_by_id_is_heard_for_the_name_and_the_other_way_round() {
 }
 
 #[test]
-fn the_feed_goes_on_for_hours_with_one_call_at_a_time() {
+fn the_feed_continues_for_hours_with_one_call_at_a_time() {
     let gateway = warm();
     let before = gateway.calls("GET /gateway/v1/changes");
     gateway.advance_ms(600_000);
@@ -158,7 +157,7 @@ fn the_feed_goes_on_for_hours_with_one_call_at_a_time() {
 }
 
 #[test]
-fn changes_that_were_missed_while_the_feed_was_down_are_caught_up_with() {
+fn changes_during_an_outage_of_the_feed_are_applied_afterwards() {
     let gateway = warm();
     gateway.fleet().health = Health::Down;
     gateway.host.run();
@@ -169,10 +168,10 @@ fn changes_that_were_missed_while_the_feed_was_down_are_caught_up_with() {
 }
 
 #[test]
-fn a_change_that_overtakes_the_answer_to_an_older_question_is_not_lost() {
+fn a_change_that_overtakes_the_response_of_an_older_lookup_is_not_lost() {
     let gateway = warm();
     gateway.advance_ms(31_000);
-    // The answer is made now and comes later; the change is heard of in between.
+    // The control plane generates the response now, and the change arrives before the response.
     gateway.fleet().delay = std::time::Duration::from_millis(100);
     let stream = gateway.send(with_key(8080, "my-env"));
     gateway.advance_ms(50);
@@ -185,7 +184,7 @@ fn a_change_that_overtakes_the_answer_to_an_older_question_is_not_lost() {
 }
 
 #[test]
-fn a_renamed_sandbox_is_no_longer_reached_by_its_old_name() {
+fn a_renamed_sandbox_is_not_found_by_its_old_name() {
     let gateway = warm();
     gateway.fleet().change(MY_ENV, |sandbox| sandbox.name = Some("renamed".into()));
     gateway.host.run();
@@ -194,7 +193,7 @@ fn a_renamed_sandbox_is_no_longer_reached_by_its_old_name() {
 }
 
 #[test]
-fn a_wall_clock_that_is_set_back_does_not_prolong_what_is_believed() {
+fn a_wall_clock_that_is_set_back_does_not_prolong_cache_entries() {
     let gateway = warm();
     let before = gateway.calls(SANDBOXES);
     gateway.host.set_clock_back(std::time::Duration::from_secs(86_400));
@@ -207,7 +206,7 @@ fn a_wall_clock_that_is_set_back_does_not_prolong_what_is_believed() {
 }
 
 #[test]
-fn a_feed_that_hangs_is_not_trusted_for_long() {
+fn a_feed_that_hangs_counts_as_down_after_a_short_time() {
     let gateway = warm();
     gateway.fleet().health = Health::Hangs;
     gateway.advance_ms(36_000);
@@ -219,7 +218,7 @@ fn a_feed_that_hangs_is_not_trusted_for_long() {
 }
 
 #[test]
-fn every_worker_hears_of_a_change() {
+fn every_worker_receives_a_change() {
     let gateway = Gateway::configured(&crate::support::configuration(), 3);
     let send = |worker| {
         let stream = gateway.host.request_at(worker, with_key(8080, "my-env"));

@@ -1,6 +1,6 @@
-//! Everything at once: requests, clients that leave, changes, outages and new configurations, on
-//! two workers. Whatever the order, nothing traps, nothing is left hanging, and once things are
-//! quiet no stream is open that would not be permitted now.
+//! Random sequences of requests, aborts, changes, outages, and new configurations, on two workers.
+//! Nothing traps, no request waits forever, and at the end no stream is open that would not be
+//! permitted now.
 
 use proptest::prelude::*;
 use sandgate_policy::gateway_api::{CredentialKind, SandboxState};
@@ -68,7 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A request, and what it asked for.
+/// A request, and its target.
 struct Sent {
     stream: Stream,
     sandbox: &'static str,
@@ -77,15 +77,14 @@ struct Sent {
 }
 
 impl Sent {
-    /// Whether it may stay open now, by a reading of the contract that shares no code with
-    /// the filter; and the one place that it may go to.
+    /// Whether the stream may be open now. This implements the contract without code of the filter.
     fn is_permitted(&self, fleet: &Fleet) -> bool {
         let Some(sandbox) = fleet.sandbox(self.sandbox) else { return false };
         let exposed = sandbox.exposed_ports.contains(&self.port);
         let public = exposed && sandbox.allow_unauthenticated_access && self.port != 9501;
         let mine = sandbox.project_id == "proj_1" && self.secret.is_some_and(|s| fleet.knows(s));
         let reachable = public || (mine && (exposed || self.port == 9501));
-        // What is about to run again, at the same address, is no reason to close a stream.
+        // A sandbox that will run again at the same address does not close a stream.
         let is_up = matches!(sandbox.state, SandboxState::Running | SandboxState::Pending);
         is_up && reachable
     }
@@ -135,13 +134,13 @@ fn take(gateway: &Gateway, sent: &mut Vec<Sent>, step: Step) {
             }
         }
         Step::Allow(secret) => {
-            // A secret stands for the same principal all its life.
+            // A secret always belongs to the same principal.
             let principal = if secret == KEY { "key_1" } else { "key_2" };
             gateway.fleet().allow(secret, CredentialKind::ApiKey, principal);
         }
         Step::Configure(waiters) => {
             let configuration = with_limits(serde_json::json!({"waiters": waiters}));
-            gateway.host.configure(&configuration.to_string()).expect("a good configuration");
+            gateway.host.configure(&configuration.to_string()).expect("a valid configuration");
         }
         Step::Slow(ms) => gateway.fleet().delay = std::time::Duration::from_millis(ms),
         Step::Wait(ms) => gateway.advance_ms(ms),
@@ -153,7 +152,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn whatever_happens_only_permitted_streams_are_left_open(
+    fn after_any_sequence_of_events_only_permitted_streams_are_open(
         steps in proptest::collection::vec(step(), 1..80)
     ) {
         let gateway = Gateway::configured(&crate::support::configuration(), 2);
@@ -177,7 +176,7 @@ proptest! {
                 prop_assert_eq!(forwarded.upstream, upstream, "an address that it left");
             }
         }
-        // At most one feed for each configuration that is still in use.
+        // At most one change feed for each configuration that is still in use.
         let open = sent.iter().filter(|one| one.stream.is_open()).count();
         prop_assert!(gateway.host.calls_in_flight() <= 2 + open);
         prop_assert_eq!(gateway.host.metric("sandgate_ingress_host_errors_total"), 0);

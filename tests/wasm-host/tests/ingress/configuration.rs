@@ -1,4 +1,4 @@
-//! Configurations that are refused, and updates under way.
+//! Invalid configurations, and updates of the configuration.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::{
     Gateway, MY_ENV, bearer, configuration, denial, denied, forwarded, is_pending, to, with_key,
 };
 
-/// The good configuration with one change.
+/// The valid configuration with one change.
 fn changed(change: impl FnOnce(&mut Value)) -> String {
     let mut configuration = configuration();
     change(&mut configuration);
@@ -14,7 +14,8 @@ fn changed(change: impl FnOnce(&mut Value)) -> String {
 }
 
 #[test]
-fn a_bad_configuration_is_refused_by_name_and_the_last_good_one_stays() {
+fn an_invalid_configuration_is_refused_with_the_name_of_the_field_and_the_previous_one_stays_active()
+ {
     let gateway = Gateway::new();
     gateway.passes(with_key(8080, "my-env"));
     for (bad, names) in [
@@ -45,7 +46,7 @@ fn a_bad_configuration_is_refused_by_name_and_the_last_good_one_stays() {
 }
 
 #[test]
-fn a_new_configuration_counts_for_new_requests_at_once() {
+fn a_new_configuration_applies_to_new_requests_immediately() {
     let gateway = Gateway::new();
     gateway.passes(with_key(8080, "my-env"));
     let update = changed(|c| c["domains"] = json!(["new.test"]));
@@ -56,7 +57,7 @@ fn a_new_configuration_counts_for_new_requests_at_once() {
 }
 
 #[test]
-fn a_request_that_waits_is_decided_though_the_configuration_changes() {
+fn a_waiting_request_is_decided_although_the_configuration_changes() {
     let gateway = Gateway::new();
     gateway.passes(to(8080, "shop"));
     gateway.fleet().delay = std::time::Duration::from_millis(50);
@@ -75,7 +76,7 @@ fn a_request_that_waits_is_decided_though_the_configuration_changes() {
 }
 
 #[test]
-fn live_streams_of_the_old_configuration_go_on_and_are_still_closed_when_not_permitted() {
+fn live_streams_of_the_old_configuration_continue_and_are_closed_when_no_longer_permitted() {
     let gateway = Gateway::new();
     let old = gateway.send(with_key(8080, "my-env"));
     forwarded(&old);
@@ -92,7 +93,7 @@ fn live_streams_of_the_old_configuration_go_on_and_are_still_closed_when_not_per
 }
 
 #[test]
-fn many_updates_leave_one_change_feed_and_steady_memory() {
+fn many_updates_leave_one_change_feed_and_do_not_increase_memory() {
     let gateway = Gateway::new();
     let update = |rounds: u32| {
         for round in 0..rounds {
@@ -110,7 +111,7 @@ fn many_updates_leave_one_change_feed_and_steady_memory() {
 }
 
 #[test]
-fn being_configured_alone_calls_nobody() {
+fn a_configuration_alone_makes_no_call() {
     let gateway = Gateway::configured(&configuration(), 2);
     gateway.advance_ms(60_000);
     assert!(gateway.host.calls().is_empty(), "a VM without requests asks nothing");

@@ -1,4 +1,4 @@
-//! Every way to show a credential, and which of several counts.
+//! All credentials that a request may carry, and their precedence.
 
 use sandgate_wasm_host::Headers;
 
@@ -7,7 +7,7 @@ use crate::support::{
     in_project, to, websocket, with_session,
 };
 
-/// Forwarded, and the sandbox sees no credential but is told who was verified to call.
+/// Asserts that the request is forwarded without its credential and with the verified identity.
 fn passes_cleanly(gateway: &Gateway, headers: Headers) {
     let forwarded = gateway.passes(headers);
     assert_eq!(forwarded.upstream.as_deref(), Some("127.64.0.2:8080"));
@@ -44,7 +44,7 @@ fn a_websocket_may_name_organization_and_project_in_its_query() {
 }
 
 #[test]
-fn the_gateways_own_header_leaves_the_apps_authorization_alone() {
+fn the_gateways_own_header_leaves_the_apps_authorization_unchanged() {
     let headers = bearer(to(8080, "my-env"), "the-apps-own-token")
         .with("x-sandgate-authorization", format!("Bearer {KEY}"));
     let forwarded = Gateway::new().passes(headers);
@@ -53,7 +53,7 @@ fn the_gateways_own_header_leaves_the_apps_authorization_alone() {
 }
 
 #[test]
-fn a_platform_bearer_counts_before_a_cookie_and_a_cookie_before_another_bearer() {
+fn a_platform_bearer_token_precedes_a_cookie_and_a_cookie_precedes_another_bearer_token() {
     let gateway = Gateway::new();
     passes_cleanly(&gateway, bearer(with_session(to(8080, "my-env")), KEY));
     let other = bearer(with_session(to(8080, "my-env")), "the-apps-own-token");
@@ -63,7 +63,7 @@ fn a_platform_bearer_counts_before_a_cookie_and_a_cookie_before_another_bearer()
 }
 
 #[test]
-fn a_bad_credential_is_never_ignored_in_favour_of_a_good_one() {
+fn an_invalid_credential_is_never_ignored_in_favour_of_a_valid_one() {
     let gateway = Gateway::new();
     let invalid = denial(401, "INVALID_CREDENTIALS");
     let good_session = || with_session(to(8080, "my-env"));
@@ -80,7 +80,7 @@ fn a_bad_credential_is_never_ignored_in_favour_of_a_good_one() {
 }
 
 #[test]
-fn duplicated_credentials_are_refused() {
+fn duplicate_credentials_are_denied() {
     let gateway = Gateway::new();
     for headers in [
         bearer(bearer(to(8080, "my-env"), KEY), KEY),
@@ -101,7 +101,7 @@ fn duplicated_credentials_are_refused() {
 }
 
 #[test]
-fn a_credential_of_one_kind_is_not_taken_as_another() {
+fn a_credential_of_one_kind_is_not_accepted_as_another_kind() {
     let gateway = Gateway::new();
     let invalid = denial(401, "INVALID_CREDENTIALS");
     let key_as_cookie =
@@ -124,7 +124,7 @@ fn a_member_of_another_project_does_not_learn_that_a_sandbox_exists() {
 }
 
 #[test]
-fn what_is_known_of_a_token_in_one_project_says_nothing_about_another() {
+fn a_cached_token_of_one_project_is_not_used_for_another_project() {
     let gateway = Gateway::new();
     gateway.passes(in_project(bearer(to(8080, "my-env"), PAT)));
     let elsewhere = bearer(to(8080, "my-env"), PAT)
@@ -135,7 +135,7 @@ fn what_is_known_of_a_token_in_one_project_says_nothing_about_another() {
 }
 
 #[test]
-fn an_expired_credential_is_not_valid_though_it_is_cached() {
+fn an_expired_credential_is_not_valid_although_it_is_cached() {
     let gateway = Gateway::new();
     let expiry = gateway.host.unix_time() + 3;
     gateway.fleet().expire(KEY, expiry);

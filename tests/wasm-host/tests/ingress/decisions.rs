@@ -1,4 +1,4 @@
-//! Every row of the decision table that the filter itself decides.
+//! The rows of the decision table that the filter decides.
 
 use sandgate_policy::gateway_api::SandboxState;
 use sandgate_wasm_host::Headers;
@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_permitted_request_goes_to_the_sandbox_and_says_so_in_access_logs() {
+fn a_permitted_request_is_forwarded_to_the_sandbox_and_shown_in_access_logs() {
     for host in ["my-env", MY_ENV] {
         let gateway = Gateway::new();
         let stream = gateway.send(with_key(8080, host));
@@ -23,7 +23,7 @@ fn a_permitted_request_goes_to_the_sandbox_and_says_so_in_access_logs() {
 }
 
 #[test]
-fn a_host_that_is_not_understood_is_400_and_asks_nobody() {
+fn an_unparsable_host_is_400_without_a_lookup() {
     let gateway = Gateway::new();
     for host in [
         "",
@@ -52,7 +52,7 @@ fn a_host_that_is_not_understood_is_400_and_asks_nobody() {
 }
 
 #[test]
-fn a_host_is_understood_in_any_case_with_its_port_and_with_a_trailing_dot() {
+fn a_host_is_accepted_in_any_case_with_a_port_and_with_a_trailing_dot() {
     let gateway = Gateway::new();
     for host in [
         "8080-MY-ENV.Sandbox.LOCALHOST",
@@ -72,7 +72,7 @@ fn a_repeated_host_is_400() {
 }
 
 #[test]
-fn without_a_credential_all_that_is_not_public_looks_the_same() {
+fn without_a_credential_everything_that_is_not_public_gets_the_same_denial() {
     let gateway = Gateway::new();
     let mut answers = Vec::new();
     for headers in [
@@ -98,7 +98,7 @@ fn without_a_credential_all_that_is_not_public_looks_the_same() {
 }
 
 #[test]
-fn a_credential_that_is_not_valid_is_401_whatever_it_is_for() {
+fn an_invalid_credential_is_401_for_every_sandbox() {
     let gateway = Gateway::new();
     for sandbox in ["my-env", "no-such-sandbox", "theirs", "asleep"] {
         for port in [8080, 4444, 9501] {
@@ -124,7 +124,7 @@ fn a_token_or_session_without_organization_and_project_is_400() {
 }
 
 #[test]
-fn unknown_terminated_and_foreign_sandboxes_are_the_same_404() {
+fn unknown_terminated_and_foreign_sandboxes_get_the_same_404() {
     let gateway = Gateway::new();
     gateway.fleet().change(ASLEEP, |sandbox| sandbox.state = SandboxState::Terminated);
     let replies: Vec<_> = ["no-such-sandbox", "theirs", "asleep"]
@@ -153,8 +153,8 @@ fn a_cookie_on_an_unsafe_method_of_another_origin_is_403() {
 }
 
 #[test]
-fn more_requests_in_flight_than_one_sandbox_may_have_are_429() {
-    // One of the three places is kept for management.
+fn requests_above_the_limit_of_a_sandbox_are_429() {
+    // One of the three places is reserved for management.
     let gateway = Gateway::with_limits(serde_json::json!({"requests_per_sandbox": 3}));
     let first = gateway.send(with_key(8080, "my-env"));
     let second = gateway.send(with_key(3000, MY_ENV));
@@ -169,7 +169,7 @@ fn more_requests_in_flight_than_one_sandbox_may_have_are_429() {
 }
 
 #[test]
-fn suspended_and_not_to_be_resumed_is_503_without_a_promise() {
+fn a_suspended_sandbox_without_auto_resume_is_503_without_retry_after() {
     let gateway = Gateway::new();
     gateway.fleet().change(ASLEEP, |sandbox| sandbox.auto_resume = false);
     assert_eq!(gateway.denies(with_key(8080, "asleep")), denial(503, "SANDBOX_NOT_RUNNING"));
@@ -203,7 +203,7 @@ fn an_address_outside_of_the_sandbox_ranges_is_never_used() {
 }
 
 #[test]
-fn the_management_port_needs_no_exposure_and_can_be_spelt_out_or_not() {
+fn the_management_port_needs_no_exposure_and_may_be_omitted_in_the_host() {
     let gateway = Gateway::new();
     let bare = bearer(Headers::get(&format!("my-env.{DOMAIN}"), "/info"), crate::support::KEY);
     for headers in [bare, with_key(9501, "my-env"), with_key(9501, MY_ENV)] {

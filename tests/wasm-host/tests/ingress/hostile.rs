@@ -1,4 +1,4 @@
-//! Nothing that a client sends traps the filter, and nothing unpermitted is forwarded.
+//! No input of a client traps the filter, and no request is forwarded without a permit.
 
 use proptest::prelude::*;
 use sandgate_wasm_host::{Headers, Outcome};
@@ -19,7 +19,7 @@ const JUNK: [&[u8]; 9] = [
     b"%ff%00%",
 ];
 
-/// Every header that the filter looks at.
+/// All headers that the filter reads.
 const NAMES: [&str; 22] = [
     ":authority",
     ":path",
@@ -46,7 +46,7 @@ const NAMES: [&str; 22] = [
 ];
 
 #[test]
-fn bytes_that_are_not_utf_8_in_any_header_are_survived() {
+fn bytes_that_are_not_utf_8_in_any_header_do_not_trap() {
     let gateway = Gateway::new();
     for name in NAMES {
         for junk in JUNK {
@@ -64,7 +64,7 @@ fn bytes_that_are_not_utf_8_in_any_header_are_survived() {
 }
 
 #[test]
-fn foreign_bytes_in_the_apps_own_headers_reach_the_app() {
+fn bytes_that_are_not_utf_8_in_the_apps_own_headers_reach_the_app() {
     let forwarded = Gateway::new().passes(
         with_key(8080, "my-env").with("x-raw", [0xff, 0xfe, 0x80]).with("x-raw", [0xc3, 0x28]),
     );
@@ -105,7 +105,7 @@ fn a_thousand_internal_headers_and_a_thousand_cookies_are_removed() {
 }
 
 #[test]
-fn headers_of_a_megabyte_are_survived() {
+fn headers_of_a_megabyte_do_not_trap() {
     let gateway = Gateway::new();
     let long = "a".repeat(1 << 20);
     for name in NAMES {
@@ -128,13 +128,13 @@ fn a_request_without_its_pseudo_headers_is_denied() {
 }
 
 #[test]
-fn a_second_host_header_next_to_the_authority_opens_nothing() {
+fn a_host_header_beside_the_authority_grants_no_access() {
     let gateway = Gateway::new();
     let headers = to(8080, "my-env").with("host", format!("8080-shop.{DOMAIN}"));
     assert_eq!(gateway.denies(headers).0, 401);
 }
 
-/// Values that mean something to the filter, and some that do not.
+/// Values that have a meaning to the filter, and other values.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let known: Vec<Vec<u8>> = [
         "GET",
@@ -191,8 +191,8 @@ fn headers() -> impl Strategy<Value = Headers> {
     })
 }
 
-/// Where a request may go: never to the stranger's sandbox, never to 9501 of anybody without a
-/// credential that is valid, and to private ports likewise.
+/// Whether a request may have this upstream: never the sandbox of the other organization, and never port
+/// 9501 or a private port without a valid credential.
 fn is_sound(request: &Headers, upstream: &str) -> bool {
     let valid = request.mention(KEY)
         || (request.mention("proj_1")
@@ -206,8 +206,8 @@ fn is_sound(request: &Headers, upstream: &str) -> bool {
     }
 }
 
-/// Whether a platform secret that can be recognized is in a header (a path is never touched), or a
-/// session in a cookie.
+/// Whether a header contains a recognizable platform secret, or a cookie a session. The filter never
+/// changes a path.
 fn shows_a_secret(headers: &Headers) -> bool {
     headers.iter().filter(|(name, _)| !name.starts_with(b":")).any(|(name, value)| {
         let value = String::from_utf8_lossy(value);

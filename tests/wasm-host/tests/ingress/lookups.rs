@@ -1,4 +1,4 @@
-//! Cold lookups: in parallel, one for many, and with clients that do not stay.
+//! Lookups: in parallel, shared by waiting requests, and with clients that abort.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{
 
 const ROUND_TRIP: Duration = Duration::from_millis(40);
 
-/// A gateway whose feed runs, and whose lookups take a while.
+/// A gateway whose feed runs, and whose lookups take some time.
 fn slow() -> Gateway {
     let gateway = Gateway::new();
     gateway.passes(to(8080, "shop"));
@@ -19,7 +19,7 @@ fn slow() -> Gateway {
 }
 
 #[test]
-fn the_very_first_request_of_a_worker_waits_for_one_round_trip_too() {
+fn the_first_request_of_a_worker_waits_for_one_round_trip() {
     let gateway = Gateway::new();
     gateway.fleet().delay = ROUND_TRIP;
     let stream = gateway.send(with_key(8080, "my-env"));
@@ -50,10 +50,10 @@ fn a_second_request_needs_no_lookup() {
     assert_eq!(gateway.calls("") - calls, 0);
 }
 
-/// Envoy's VM ran out of stack when more than 304 were refused in one callback, and took the live
-/// streams of everybody with it; the host of these tests fails on more than 256.
+/// Envoy's VM runs out of stack after 304 replies in one callback, and then all live streams of the
+/// worker hang. The host of these tests fails above 256.
 #[test]
-fn a_thousand_that_are_refused_by_one_answer_are_all_answered() {
+fn a_thousand_requests_that_one_response_denies_all_get_a_reply() {
     let gateway = slow();
     let unknown: Vec<Stream> = (0..500).map(|_| gateway.host.request(to(8080, "nobody"))).collect();
     let wrong = bearer(to(9501, "my-env"), "tl_apiKey_wrong");
@@ -83,7 +83,7 @@ fn nine_hundred_waiters_make_one_lookup() {
 }
 
 #[test]
-fn waiters_with_different_credentials_share_the_sandbox_only() {
+fn waiters_with_different_credentials_share_only_the_sandbox_lookup() {
     let gateway = slow();
     let mine = gateway.send(with_key(8080, "my-env"));
     let other = gateway.send(bearer(to(8080, "my-env"), PLAIN_KEY));
@@ -102,7 +102,8 @@ fn waiters_with_different_credentials_share_the_sandbox_only() {
 }
 
 #[test]
-fn a_bearer_that_may_be_the_apps_own_is_shown_only_when_the_port_is_known_not_to_be_public() {
+fn a_bearer_token_that_may_be_the_apps_own_is_sent_to_the_control_plane_only_if_the_port_is_not_public()
+ {
     let gateway = slow();
     let stream = gateway.send(bearer(to(8080, "my-env"), PLAIN_KEY));
     assert_eq!(gateway.calls("POST /gateway/v1/credentials/introspect"), 0);
@@ -113,7 +114,7 @@ fn a_bearer_that_may_be_the_apps_own_is_shown_only_when_the_port_is_known_not_to
 }
 
 #[test]
-fn a_client_that_goes_away_in_the_middle_of_a_lookup_disturbs_nobody() {
+fn a_client_that_aborts_during_a_lookup_does_not_affect_others() {
     let gateway = slow();
     let first = gateway.send(with_key(8080, "my-env"));
     let second = gateway.send(with_key(8080, "my-env"));
@@ -131,7 +132,7 @@ fn a_client_that_goes_away_in_the_middle_of_a_lookup_disturbs_nobody() {
 }
 
 #[test]
-fn when_the_only_client_goes_away_the_answer_is_kept_all_the_same() {
+fn the_response_is_cached_even_if_the_only_client_aborts() {
     let gateway = slow();
     let only = gateway.host.request(with_key(8080, "my-env"));
     only.abort();
@@ -143,7 +144,7 @@ fn when_the_only_client_goes_away_the_answer_is_kept_all_the_same() {
 }
 
 #[test]
-fn each_worker_looks_up_for_itself_and_all_of_them_answer() {
+fn each_worker_makes_its_own_lookups() {
     let gateway = Gateway::configured(&crate::support::configuration(), 4);
     for worker in 0..4 {
         gateway.host.request_at(worker, to(8080, "shop"));
@@ -167,7 +168,7 @@ fn each_worker_looks_up_for_itself_and_all_of_them_answer() {
 }
 
 #[test]
-fn a_lookup_that_fails_at_dispatch_is_a_denial_and_not_a_wait() {
+fn a_lookup_that_fails_at_dispatch_is_denied_without_waiting() {
     let gateway = Gateway::new();
     gateway.host.max_calls(0);
     let stream = gateway.send(with_key(8080, "my-env"));
@@ -178,7 +179,7 @@ fn a_lookup_that_fails_at_dispatch_is_a_denial_and_not_a_wait() {
 }
 
 #[test]
-fn the_question_names_kind_secret_and_project_and_nothing_else_of_the_request() {
+fn a_credential_lookup_contains_only_kind_secret_and_project() {
     let gateway = Gateway::new();
     gateway.passes(bearer(to(8080, "my-env"), KEY).with("x-private", "do not tell"));
     for call in gateway.host.calls() {

@@ -1,4 +1,4 @@
-//! The control plane is down, hangs, or is not the control plane.
+//! The control plane is down, hangs, or another server answers in its place.
 
 use sandgate_policy::gateway_api::SandboxState;
 
@@ -8,7 +8,7 @@ use crate::support::{
     with_key,
 };
 
-/// Requests that are known by now.
+/// A gateway with cached routes and credentials.
 fn warm() -> Gateway {
     let gateway = Gateway::new();
     for _ in 0..2 {
@@ -19,7 +19,7 @@ fn warm() -> Gateway {
 }
 
 #[test]
-fn unknown_sandboxes_and_credentials_get_503_codes_of_their_own() {
+fn unknown_sandboxes_and_credentials_get_different_503_codes() {
     for health in [Health::Down, Health::Breaks, Health::Impostor, Health::Status(500)] {
         let gateway = warm();
         gateway.fleet().health = health;
@@ -37,7 +37,7 @@ fn unknown_sandboxes_and_credentials_get_503_codes_of_their_own() {
 }
 
 #[test]
-fn a_control_plane_that_hangs_is_given_up_on_after_the_lookups_time() {
+fn a_lookup_ends_at_its_timeout_if_the_control_plane_hangs() {
     let gateway = warm();
     gateway.fleet().health = Health::Hangs;
     let stream = gateway.send(with_key(8080, "never-seen"));
@@ -48,7 +48,7 @@ fn a_control_plane_that_hangs_is_given_up_on_after_the_lookups_time() {
 }
 
 #[test]
-fn an_answer_without_the_marker_decides_nothing() {
+fn a_response_without_the_marker_header_decides_nothing() {
     let gateway = Gateway::new();
     gateway.host.control_plane(|_| {
         let body = r#"{"identity": null}"#;
@@ -58,7 +58,7 @@ fn an_answer_without_the_marker_decides_nothing() {
 }
 
 #[test]
-fn known_routes_and_credentials_go_on_while_it_is_down() {
+fn cached_routes_and_credentials_work_during_an_outage() {
     let gateway = warm();
     gateway.fleet().health = Health::Down;
     gateway.advance_ms(45_000);
@@ -68,7 +68,7 @@ fn known_routes_and_credentials_go_on_while_it_is_down() {
 }
 
 #[test]
-fn known_credentials_are_believed_for_60_seconds_and_known_routes_for_5_minutes() {
+fn during_an_outage_credentials_are_cached_for_60_seconds_and_routes_for_5_minutes() {
     let gateway = warm();
     gateway.fleet().health = Health::Down;
     gateway.advance_ms(58_000);
@@ -83,7 +83,7 @@ fn known_credentials_are_believed_for_60_seconds_and_known_routes_for_5_minutes(
     assert_eq!(denied(&too_late), denial(503, "SANDBOX_UPSTREAM_ERROR"));
 }
 
-/// Sends a request and gives it the time that a failing lookup takes.
+/// Sends a request, and advances the clock by the time that a failing lookup takes.
 fn settle(gateway: &Gateway, headers: sandgate_wasm_host::Headers) -> sandgate_wasm_host::Stream {
     let stream = gateway.send(headers);
     gateway.advance_ms(200);
@@ -91,7 +91,7 @@ fn settle(gateway: &Gateway, headers: sandgate_wasm_host::Headers) -> sandgate_w
 }
 
 #[test]
-fn a_credential_is_never_believed_past_its_expiry() {
+fn a_credential_is_never_used_after_its_expiry() {
     let gateway = Gateway::new();
     gateway.fleet().expire(KEY, gateway.host.unix_time() + 20);
     gateway.passes(with_key(8080, "my-env"));
@@ -106,7 +106,7 @@ fn a_credential_is_never_believed_past_its_expiry() {
 }
 
 #[test]
-fn a_denial_that_is_known_stays_the_same_denial() {
+fn a_cached_denial_stays_the_same_during_an_outage() {
     let gateway = warm();
     gateway.fleet().health = Health::Down;
     let stream = settle(&gateway, with_key(4444, "my-env"));
@@ -116,7 +116,7 @@ fn a_denial_that_is_known_stays_the_same_denial() {
 }
 
 #[test]
-fn when_it_is_back_so_is_everything_within_seconds_and_without_a_restart() {
+fn everything_works_within_seconds_after_an_outage_without_a_restart() {
     let gateway = warm();
     gateway.fleet().health = Health::Down;
     gateway.advance_ms(400_000);
@@ -134,7 +134,7 @@ fn when_it_is_back_so_is_everything_within_seconds_and_without_a_restart() {
 }
 
 #[test]
-fn a_dead_control_plane_is_not_hammered() {
+fn calls_to_an_unreachable_control_plane_are_limited() {
     let gateway = warm();
     gateway.fleet().health = Health::Down;
     gateway.advance_ms(10_000);
@@ -148,7 +148,7 @@ fn a_dead_control_plane_is_not_hammered() {
 }
 
 #[test]
-fn answers_that_are_not_what_was_promised_are_no_answers() {
+fn responses_that_violate_the_contract_count_as_failures() {
     for body in ["", "null", "{}", "[]", r#"{"id":"x"}"#, "\u{0}", r#"{"identity":{}}"#] {
         let gateway = Gateway::new();
         gateway.host.control_plane(move |_| {

@@ -1,6 +1,5 @@
-//! A live stream depends on what its last judgement used, whatever that was: random sequences of
-//! changes to one sandbox and its callers, each followed by time to act on it. After each, a stream is
-//! open exactly if the same request would be permitted now, by the same route.
+//! Random sequences of changes to one sandbox and its callers, with time to act after each change. Then
+//! a live stream is open exactly if the same request would be permitted now, by the same route.
 
 use std::cell::Cell;
 
@@ -19,56 +18,56 @@ use crate::support::{
     with_session,
 };
 
-/// What a stream shows of its client, and what kind of request began it.
+/// The credential and the kind of a stream's request.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    Nobody,
+    Anonymous,
     Key,
     PlainKey,
     WrongKey,
     Token,
     Session,
-    WebSocketOfNobody,
+    WebSocketOfAnonymous,
     WebSocketWithKey,
     WebSocketWithSession,
-    PreflightOfTrusted,
-    PreflightOfOthers,
+    PreflightOfTrustedOrigin,
+    PreflightOfOtherOrigin,
     PreflightWithKey,
 }
 
 impl Kind {
     const ALL: [Self; 12] = [
-        Self::Nobody,
+        Self::Anonymous,
         Self::Key,
         Self::PlainKey,
         Self::WrongKey,
         Self::Token,
         Self::Session,
-        Self::WebSocketOfNobody,
+        Self::WebSocketOfAnonymous,
         Self::WebSocketWithKey,
         Self::WebSocketWithSession,
-        Self::PreflightOfTrusted,
-        Self::PreflightOfOthers,
+        Self::PreflightOfTrustedOrigin,
+        Self::PreflightOfOtherOrigin,
         Self::PreflightWithKey,
     ];
 
     fn request(self, port: u16) -> Headers {
         let plain = to(port, "shop");
         match self {
-            Self::Nobody => plain,
+            Self::Anonymous => plain,
             Self::Key => bearer(plain, KEY),
             Self::PlainKey => bearer(plain, PLAIN_KEY),
             Self::WrongKey => bearer(plain, "tl_apiKey_nobodys"),
             Self::Token => in_project(bearer(plain, PAT)),
             Self::Session => with_session(plain),
-            Self::WebSocketOfNobody => websocket(plain),
+            Self::WebSocketOfAnonymous => websocket(plain),
             Self::WebSocketWithKey => websocket(bearer(plain, KEY)),
             Self::WebSocketWithSession => {
                 let origin = format!("https://{port}-shop.{DOMAIN}");
                 websocket(with_session(plain)).with("origin", origin)
             }
-            Self::PreflightOfTrusted => preflight(port, "https://app.example.com"),
-            Self::PreflightOfOthers => preflight(port, "https://other.example"),
+            Self::PreflightOfTrustedOrigin => preflight(port, "https://app.example.com"),
+            Self::PreflightOfOtherOrigin => preflight(port, "https://other.example"),
             Self::PreflightWithKey => bearer(preflight(port, "https://app.example.com"), KEY),
         }
     }
@@ -97,8 +96,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let secret = || select(vec![KEY, PLAIN_KEY, PAT, crate::support::SESSION]);
-    // Most requests go to one port, which is exposed most of the time: streams shall live for long
-    // enough to meet several changes.
+    // Most requests go to one port, which is exposed most of the time, so that streams live through
+    // several changes.
     let port = || select(vec![8080, 8080, 8080, 3000, 9501]);
     let state = select(vec![
         SandboxState::Running,
@@ -122,7 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn take(gateway: &Gateway, step: &Step) {
+fn apply(gateway: &Gateway, step: &Step) {
     let now = gateway.host.unix_time();
     let mut fleet = gateway.fleet();
     match *step {
@@ -141,11 +140,11 @@ fn take(gateway: &Gateway, step: &Step) {
             allow(&mut fleet, secret);
             fleet.expire(secret, now + seconds);
         }
-        Step::Move => fleet.change(SHOP, move_on),
+        Step::Move => fleet.change(SHOP, move_elsewhere),
         Step::State(state) => fleet.change(SHOP, |sandbox| {
-            // It comes up again somewhere else.
+            // The sandbox starts again at another address.
             if state == SandboxState::Running && sandbox.state != state {
-                move_on(sandbox);
+                move_elsewhere(sandbox);
             }
             sandbox.state = state;
         }),
@@ -160,7 +159,7 @@ fn take(gateway: &Gateway, step: &Step) {
     }
 }
 
-/// A secret is good from now on, and without an expiry. It stands for the same principal all its life.
+/// Makes a secret valid, without an expiry. A secret always belongs to the same principal.
 fn allow(fleet: &mut Fleet, secret: &'static str) {
     let (kind, principal) = match secret {
         KEY => (CredentialKind::ApiKey, "key_1"),
@@ -174,13 +173,13 @@ fn allow(fleet: &mut Fleet, secret: &'static str) {
     fleet.allow(secret, kind, principal);
 }
 
-fn move_on(sandbox: &mut Sandbox) {
+fn move_elsewhere(sandbox: &mut Sandbox) {
     sandbox.generation += 1;
     let last = u8::try_from(sandbox.generation % 200).expect("less than 256");
     sandbox.address = Some([127, 64, 1, last].into());
 }
 
-/// What a new request would get now, by the one decision function on all the fleet's facts.
+/// The permit that a new request would get now, by the decision function and the fleet's state.
 fn permit(request: &Headers, fleet: &Fleet, now: u64) -> Option<Permit> {
     let config = IngressConfig::from_json(configuration().to_string().as_bytes()).expect("good");
     let pairs: Vec<(String, Vec<u8>)> = request
@@ -191,7 +190,7 @@ fn permit(request: &Headers, fleet: &Fleet, now: u64) -> Option<Permit> {
         panic!("a request to a sandbox");
     };
     let mut sandbox = fleet.sandbox(SHOP).expect("the sandbox").clone();
-    // It runs on while the snapshot is taken.
+    // A sandbox continues to run while its snapshot is taken.
     if sandbox.state == SandboxState::Snapshotting {
         sandbox.state = SandboxState::Running;
     }
@@ -214,7 +213,8 @@ struct Live {
     kind: Kind,
     request: Headers,
     route: Permit,
-    /// It was refused while the feed did not work: whether that was noticed can't be said.
+    /// The request was not permitted at some time while the feed was down. The filter may have noticed
+    /// that or not.
     in_doubt: Cell<bool>,
 }
 
@@ -232,9 +232,9 @@ fn open(gateway: &Gateway, kind: Kind, port: u16) -> Option<Live> {
         return None;
     }
     let route = permit(&request, &gateway.look(), gateway.host.unix_time());
-    // Without the feed it may have been forwarded by what was true some seconds ago.
+    // Without the feed, the filter may have decided by an outdated cache entry.
     let Some(route) = route else {
-        assert!(!gateway.look().feed, "{kind:?} was forwarded, and must not be");
+        assert!(!gateway.look().feed, "{kind:?} was forwarded, but must not be");
         stream.abort();
         return None;
     };
@@ -249,17 +249,17 @@ proptest! {
         steps in proptest::collection::vec(step(), 20..60)
     ) {
         let gateway = Gateway::new();
-        // The feed begins with the first request.
+        // The feed starts with the first request.
         gateway.passes(to(8080, "shop"));
         gateway.advance_ms(6_000);
         let mut live: Vec<Live> = Vec::new();
         for step in &steps {
             let was_lost = !gateway.look().feed;
-            take(&gateway, step);
+            apply(&gateway, step);
             if let Step::Open(kind, port) = *step {
                 live.extend(open(&gateway, kind, port));
             }
-            // The feed is tried again within four seconds.
+            // The filter retries the feed within four seconds.
             gateway.advance_ms(if was_lost { 6_000 } else { 2_500 });
             let (fleet, now) = (gateway.look(), gateway.host.unix_time());
             for one in &live {
@@ -268,13 +268,13 @@ proptest! {
                 if !fleet.feed {
                     one.in_doubt.set(one.in_doubt.get() || !is_permitted);
                 } else if open {
-                    // What has expired is looked for each second.
+                    // The filter searches for expired credentials once a second.
                     let was_permitted = one.is_permitted(&fleet, now - 2);
-                    prop_assert!(was_permitted, "{kind:?} is open after {step:?}, and must not be");
+                    prop_assert!(was_permitted, "{kind:?} is open after {step:?}, but must not be");
                     one.in_doubt.set(false);
                 } else {
                     let must_be_open = is_permitted && !one.in_doubt.get();
-                    prop_assert!(!must_be_open, "{kind:?} was closed by {step:?}, and must not be");
+                    prop_assert!(!must_be_open, "{kind:?} was closed by {step:?}, but must not be");
                 }
             }
             live.retain(|one| one.stream.is_open());

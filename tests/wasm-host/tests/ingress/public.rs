@@ -1,4 +1,4 @@
-//! Public ports: no credential is looked at, and the app's own are the app's.
+//! Public ports: the gateway needs no credential, and the app's own credentials reach the app.
 
 use sandgate_wasm_host::Headers;
 
@@ -16,7 +16,7 @@ fn a_public_port_needs_no_credential() {
 }
 
 #[test]
-fn an_apps_own_credentials_reach_it_untouched_and_are_shown_to_nobody() {
+fn an_apps_own_credentials_reach_it_unchanged_and_are_not_sent_to_the_control_plane() {
     let gateway = Gateway::new();
     for authorization in ["Bearer the-apps-own", "Basic dXNlcjpwYXNz", "Digest x=1, y=2", ""] {
         let headers = to(8080, "shop")
@@ -32,7 +32,7 @@ fn an_apps_own_credentials_reach_it_untouched_and_are_shown_to_nobody() {
 }
 
 #[test]
-fn a_wrong_or_expired_platform_credential_does_not_close_a_public_port() {
+fn an_invalid_or_expired_platform_credential_does_not_close_a_public_port() {
     let gateway = Gateway::new();
     gateway.passes(bearer(to(8080, "shop"), "tl_apiKey_wrong"));
     gateway.passes(bearer(to(8080, "shop"), "tl_pat_without_context"));
@@ -40,7 +40,7 @@ fn a_wrong_or_expired_platform_credential_does_not_close_a_public_port() {
 }
 
 #[test]
-fn platform_secrets_are_held_back_on_public_ports_too() {
+fn platform_secrets_are_removed_on_public_ports_too() {
     let gateway = Gateway::new();
     let headers = in_project(bearer(to(8080, "shop"), KEY))
         .with("cookie", format!("a=1; tl.session_token={SESSION}; tl-session=x; b=2"))
@@ -64,7 +64,7 @@ fn both_conditions_are_needed_to_make_a_port_public() {
 #[test]
 fn the_management_port_is_never_public() {
     let gateway = Gateway::new();
-    // Even if a control plane lists it.
+    // Even if the control plane lists it.
     gateway.fleet().change(SHOP, |sandbox| sandbox.exposed_ports = vec![8080, 9501]);
     for host in
         [format!("shop.{DOMAIN}"), format!("9501-shop.{DOMAIN}"), format!("{SHOP}.{DOMAIN}")]
@@ -76,7 +76,7 @@ fn the_management_port_is_never_public() {
 }
 
 #[test]
-fn a_port_becomes_public_and_private_at_once() {
+fn a_port_becomes_public_and_private_immediately() {
     let gateway = Gateway::new();
     assert_eq!(gateway.denies(to(8080, "my-env")).1, "UNAUTHENTICATED");
     gateway.fleet().change(MY_ENV, |sandbox| sandbox.allow_unauthenticated_access = true);

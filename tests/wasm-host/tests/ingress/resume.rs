@@ -1,10 +1,9 @@
-//! Requests to a suspended sandbox: who may wake it, how often, and how long they wait.
+//! Requests to a suspended sandbox: who may resume it, and how long they wait.
 
 use std::time::Duration;
 
 use sandgate_policy::gateway_api::SandboxState;
 use sandgate_wasm_host::{Answer, Headers, Outcome, Stream};
-use serde_json::json;
 
 use crate::support::fleet::{Health, error, marked};
 use crate::support::{
@@ -13,12 +12,12 @@ use crate::support::{
 
 const RESUMES: &str = "POST /gateway/v1/sandboxes/";
 
-fn with_timeout(headers: Headers, ms: &str) -> Headers {
+pub(crate) fn with_timeout(headers: Headers, ms: &str) -> Headers {
     headers.with("x-tensorlake-request-timeout-ms", ms)
 }
 
-/// A gateway whose feed runs, and a sandbox that takes that long to wake.
-fn waking_in(seconds: u64) -> Gateway {
+/// A gateway whose feed runs, and whose sandbox takes this many seconds to resume.
+pub(crate) fn with_resume_time(seconds: u64) -> Gateway {
     let gateway = Gateway::new();
     gateway.passes(to(8080, "shop"));
     gateway.fleet().resume_time = Duration::from_secs(seconds);
@@ -26,8 +25,8 @@ fn waking_in(seconds: u64) -> Gateway {
 }
 
 #[test]
-fn a_suspended_sandbox_is_resumed_and_the_request_goes_to_its_new_address() {
-    let gateway = waking_in(2);
+fn a_suspended_sandbox_is_resumed_and_the_request_is_forwarded_to_its_new_address() {
+    let gateway = with_resume_time(2);
     for port in [8080, 9501] {
         let stream = gateway.send(with_key(port, "asleep"));
         assert_eq!(is_pending(&stream), port == 8080, "awake by then");
@@ -41,7 +40,7 @@ fn a_suspended_sandbox_is_resumed_and_the_request_goes_to_its_new_address() {
 
 #[test]
 fn two_hundred_waiters_make_one_resume() {
-    let gateway = waking_in(3);
+    let gateway = with_resume_time(3);
     let streams: Vec<Stream> =
         (0..200).map(|_| gateway.host.request(with_key(8080, "asleep"))).collect();
     gateway.advance_ms(2_900);
@@ -54,8 +53,8 @@ fn two_hundred_waiters_make_one_resume() {
 }
 
 #[test]
-fn only_an_authorized_caller_and_an_exposed_port_wake_it() {
-    let gateway = waking_in(2);
+fn only_an_authorized_caller_on_an_exposed_port_resumes_a_sandbox() {
+    let gateway = with_resume_time(2);
     gateway.denies(to(8080, "asleep"));
     gateway.denies(to(9501, "asleep"));
     gateway.denies(bearer(to(8080, "asleep"), "tl_apiKey_wrong"));
@@ -67,8 +66,8 @@ fn only_an_authorized_caller_and_an_exposed_port_wake_it() {
 }
 
 #[test]
-fn a_waiter_waits_30_seconds_and_no_longer() {
-    let gateway = waking_in(100);
+fn a_waiter_waits_at_most_30_seconds() {
+    let gateway = with_resume_time(100);
     let stream = gateway.send(with_key(8080, "asleep"));
     gateway.advance_ms(29_800);
     assert!(is_pending(&stream));
@@ -78,8 +77,8 @@ fn a_waiter_waits_30_seconds_and_no_longer() {
 }
 
 #[test]
-fn a_waiter_with_a_timeout_of_its_own_is_answered_half_a_second_before_it() {
-    let gateway = waking_in(100);
+fn a_waiter_with_its_own_timeout_gets_its_reply_half_a_second_before_the_timeout() {
+    let gateway = with_resume_time(100);
     let stream = gateway.send(with_timeout(with_key(8080, "asleep"), "5000"));
     let long = gateway.send(with_timeout(with_key(8080, "asleep"), "60000"));
     gateway.advance_ms(4_300);
@@ -94,8 +93,8 @@ fn a_waiter_with_a_timeout_of_its_own_is_answered_half_a_second_before_it() {
 }
 
 #[test]
-fn a_timeout_that_makes_no_sense_is_survived() {
-    let gateway = waking_in(1);
+fn a_malformed_or_extreme_timeout_does_not_trap() {
+    let gateway = with_resume_time(1);
     for value in
         ["", "-1", "abc", "1e9", "99999999999999999999999", "0", "100", "18446744073709551615"]
     {
@@ -107,8 +106,8 @@ fn a_timeout_that_makes_no_sense_is_survived() {
 }
 
 #[test]
-fn a_waiter_that_goes_away_disturbs_nobody() {
-    let gateway = waking_in(2);
+fn a_waiter_that_aborts_does_not_affect_others() {
+    let gateway = with_resume_time(2);
     let first = gateway.send(with_key(8080, "asleep"));
     let second = gateway.send(with_key(8080, "asleep"));
     gateway.advance_ms(1_000);
@@ -119,8 +118,8 @@ fn a_waiter_that_goes_away_disturbs_nobody() {
 }
 
 #[test]
-fn a_resume_that_the_control_plane_refuses_is_not_running() {
-    let gateway = waking_in(2);
+fn a_resume_that_the_control_plane_refuses_is_denied_as_not_running() {
+    let gateway = with_resume_time(2);
     gateway.fleet().resume_answer = Some(marked(409, &error("NOT_RESUMABLE")));
     assert_eq!(gateway.denies(with_key(8080, "asleep")), denial(503, "SANDBOX_NOT_RUNNING"));
     gateway.fleet().resume_answer = Some(marked(404, &error("SANDBOX_NOT_FOUND")));
@@ -128,9 +127,9 @@ fn a_resume_that_the_control_plane_refuses_is_not_running() {
 }
 
 #[test]
-fn a_resume_that_fails_is_not_ready_and_can_be_tried_again() {
+fn a_failed_resume_is_denied_as_not_ready_and_can_be_retried() {
     for answer in [Answer::connection_refused(), Answer::broken(), marked(500, &error("OOPS"))] {
-        let gateway = waking_in(2);
+        let gateway = with_resume_time(2);
         gateway.fleet().resume_answer = Some(answer);
         let stream = gateway.send(with_key(8080, "asleep"));
         gateway.advance_ms(300);
@@ -144,8 +143,8 @@ fn a_resume_that_fails_is_not_ready_and_can_be_tried_again() {
 }
 
 #[test]
-fn the_control_plane_dies_during_a_resume() {
-    let gateway = waking_in(5);
+fn the_control_plane_stops_during_a_resume() {
+    let gateway = with_resume_time(5);
     let stream = gateway.send(with_key(8080, "asleep"));
     gateway.advance_ms(1_000);
     gateway.fleet().health = Health::Down;
@@ -159,8 +158,8 @@ fn the_control_plane_dies_during_a_resume() {
 }
 
 #[test]
-fn a_sandbox_that_is_still_pending_after_a_resume_is_waited_for() {
-    let gateway = waking_in(2);
+fn requests_wait_for_a_sandbox_that_is_still_pending_after_a_resume() {
+    let gateway = with_resume_time(2);
     let stream = gateway.send(with_key(8080, "asleep"));
     gateway.advance_ms(500);
     gateway.fleet().change(ASLEEP, |sandbox| sandbox.state = SandboxState::Pending);
@@ -172,7 +171,7 @@ fn a_sandbox_that_is_still_pending_after_a_resume_is_waited_for() {
 
 #[test]
 fn a_sandbox_deleted_during_its_resume_is_not_found() {
-    let gateway = waking_in(2);
+    let gateway = with_resume_time(2);
     let stream = gateway.send(with_key(8080, "asleep"));
     gateway.advance_ms(500);
     gateway.fleet().resume_answer = Some(marked(404, &error("SANDBOX_NOT_FOUND")));
@@ -181,97 +180,11 @@ fn a_sandbox_deleted_during_its_resume_is_not_found() {
 }
 
 #[test]
-fn a_caller_whose_credential_is_revoked_while_it_waits_does_not_get_in() {
-    let gateway = waking_in(5);
+fn a_caller_whose_credential_is_revoked_during_the_wait_is_denied() {
+    let gateway = with_resume_time(5);
     let stream = gateway.send(with_key(8080, "asleep"));
     gateway.advance_ms(1_000);
     gateway.fleet().revoke(crate::support::KEY);
     gateway.advance_ms(5_000);
     assert_eq!(denied(&stream), denial(401, "INVALID_CREDENTIALS"));
-}
-
-#[test]
-fn through_a_public_port_a_sandbox_is_resumed_once_in_10_seconds() {
-    let gateway = waking_in(1);
-    gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
-    gateway.host.run();
-    let first = gateway.send(to(8080, "asleep"));
-    let second = gateway.send(to(8080, "asleep"));
-    gateway.advance_ms(1_100);
-    forwarded(&first);
-    forwarded(&second);
-    assert_eq!(gateway.calls(RESUMES), 1);
-    gateway.fleet().change(ASLEEP, |sandbox| sandbox.state = SandboxState::Suspended);
-    gateway.host.run();
-    let too_soon = gateway.send(to(8080, "asleep"));
-    assert_eq!(denied(&too_soon), denial(503, "SANDBOX_NOT_READY"));
-    let seconds = replied(&too_soon).headers.value("retry-after").unwrap();
-    assert!((7..=10).contains(&seconds.parse::<u32>().unwrap()), "{seconds}");
-    assert_eq!(gateway.calls(RESUMES), 1);
-    gateway.advance_ms(9_000);
-    gateway.send(to(8080, "asleep"));
-    assert_eq!(gateway.calls(RESUMES), 2);
-}
-
-#[test]
-fn a_public_resume_says_so_and_the_control_planes_own_limit_is_passed_on() {
-    let gateway = waking_in(1);
-    gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
-    gateway.host.run();
-    let headers = Headers::new().with("x-sandgate-control-plane", "v1").with("retry-after", "7");
-    gateway.fleet().resume_answer = Some(Answer::respond(429, &headers, "{}"));
-    let stream = gateway.send(to(8080, "asleep"));
-    assert_eq!(denied(&stream), denial(503, "SANDBOX_NOT_READY"));
-    assert_eq!(replied(&stream).headers.value("retry-after").as_deref(), Some("7"));
-    let calls = gateway.host.calls();
-    let resume = calls.iter().find(|call| call.path().ends_with("/resume")).expect("a resume");
-    assert!(resume.text().contains(r#""public":true"#), "{}", resume.text());
-}
-
-#[test]
-fn an_authorized_caller_is_not_held_back_by_the_limit_for_public_ports() {
-    let gateway = waking_in(60);
-    gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
-    gateway.host.run();
-    let public = gateway.send(with_timeout(to(8080, "asleep"), "1000"));
-    gateway.advance_ms(1_000);
-    assert_eq!(denied(&public).1, "SANDBOX_NOT_READY");
-    let owner = gateway.send(with_key(9501, "asleep"));
-    assert!(is_pending(&owner));
-    let calls = gateway.host.calls();
-    assert!(calls.iter().any(|call| call.text().contains(r#""public":false"#)));
-}
-
-#[test]
-fn one_projects_waiters_leave_room_for_others() {
-    let gateway = Gateway::with_limits(json!({"waiters": 20, "resume_waiters_per_project": 5}));
-    gateway.passes(to(8080, "shop"));
-    gateway.fleet().resume_time = Duration::from_secs(60);
-    gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
-    gateway.host.run();
-    let anonymous: Vec<Stream> =
-        (0..30).map(|_| gateway.send(with_timeout(to(8080, "asleep"), "300000"))).collect();
-    // One of the five is for callers who are known.
-    assert_eq!(anonymous.iter().filter(|stream| is_pending(stream)).count(), 4);
-    assert_eq!(denied(&anonymous[29]), denial(503, "SANDBOX_NOT_READY"));
-    // What is not known can still be asked for, and waited for.
-    assert_eq!(gateway.denies(to(8080, "nobody")), denial(401, "UNAUTHENTICATED"));
-    gateway.passes(with_key(8080, "my-env"));
-    // Nobody says for how long an anonymous client may take a place.
-    gateway.advance_ms(30_100);
-    assert!(!anonymous.iter().any(is_pending));
-}
-
-#[test]
-fn more_waiters_than_the_limit_are_told_to_come_again() {
-    let gateway = Gateway::with_limits(json!({"waiters": 5}));
-    gateway.passes(to(8080, "shop"));
-    let streams: Vec<Stream> = (0..8).map(|_| gateway.send(with_key(8080, "asleep"))).collect();
-    assert_eq!(streams.iter().filter(|stream| is_pending(stream)).count(), 5);
-    for stream in streams.iter().filter(|stream| !is_pending(stream)) {
-        assert_eq!(denied(stream), denial(503, "SANDBOX_NOT_READY"));
-    }
-    gateway.advance_ms(2_100);
-    assert_eq!(streams.iter().filter(|stream| stream.is_open()).count(), 5);
-    forwarded(&streams[0]);
 }

@@ -1,11 +1,11 @@
-//! The bare domain, its API, the routing header, and several domains at once.
+//! The bare domain, its API, the routing header, and several domains.
 
 use sandgate_wasm_host::Headers;
 
 use crate::support::{DOMAIN, Gateway, KEY, MY_ENV, bearer, denial, forwarded, to, with_key};
 
 #[test]
-fn the_bare_domain_and_its_api_host_pass_to_the_lifecycle_api_with_their_credentials() {
+fn requests_to_the_bare_domain_and_its_api_host_reach_the_lifecycle_api_with_their_credentials() {
     let gateway = Gateway::new();
     for host in [DOMAIN, "api.sandbox.localhost", "local", "SANDBOX.localhost:9443"] {
         let headers = bearer(Headers::request("POST", host, "/v1/namespaces/x/sandboxes"), KEY)
@@ -20,7 +20,7 @@ fn the_bare_domain_and_its_api_host_pass_to_the_lifecycle_api_with_their_credent
 }
 
 #[test]
-fn the_lifecycle_api_sees_no_internal_header_of_a_client() {
+fn the_lifecycle_api_receives_no_internal_header_of_a_client() {
     let headers = Headers::get(DOMAIN, "/")
         .with("x-envoy-original-dst-host", "10.0.0.1:80")
         .with("x-sandgate-principal", "root")
@@ -62,7 +62,7 @@ fn on_a_sandbox_host_the_header_must_name_the_same_sandbox() {
 }
 
 #[test]
-fn the_header_is_judged_only_once_the_caller_is_authorized() {
+fn the_sandbox_header_is_checked_only_after_the_caller_is_authorized() {
     let gateway = Gateway::new();
     let nobody = to(8080, "my-env").with("x-tensorlake-sandbox-id", "shop");
     assert_eq!(gateway.denies(nobody), denial(401, "UNAUTHENTICATED"));

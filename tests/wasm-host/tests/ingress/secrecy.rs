@@ -1,4 +1,4 @@
-//! No credential in a log, a metric's name or a property, whatever happens.
+//! No log line, metric name, or property contains a credential.
 
 use sandgate_wasm_host::{Headers, Stream};
 
@@ -29,7 +29,7 @@ fn requests() -> Vec<Headers> {
 }
 
 #[test]
-fn nothing_that_is_written_down_holds_a_secret() {
+fn logs_metrics_and_properties_contain_no_secret() {
     let gateway = Gateway::new();
     let mut streams: Vec<Stream> = Vec::new();
     for health in [Health::Good, Health::Down, Health::Impostor, Health::Breaks, Health::Hangs] {
@@ -44,7 +44,7 @@ fn nothing_that_is_written_down_holds_a_secret() {
     gateway.advance_ms(10_000);
     let logs = gateway.host.logs();
     let metrics = gateway.host.metric_names();
-    // Something was written down, everywhere where it is looked for.
+    // Each of the places that the test searches contains something.
     assert!(!logs.is_empty() && !metrics.is_empty());
     assert!(streams.iter().any(|stream| stream.property("sandgate_decision").is_some()));
     for secret in SECRETS {
@@ -59,7 +59,7 @@ fn nothing_that_is_written_down_holds_a_secret() {
 }
 
 #[test]
-fn metrics_are_named_for_sandgate_bounded_and_count() {
+fn metrics_have_the_sandgate_prefix_are_bounded_in_number_and_count() {
     let gateway = Gateway::new();
     for request in requests() {
         gateway.send(request);

@@ -1,4 +1,4 @@
-//! A denial for whom it is for: JSON for programs, a page for a person, a status for gRPC.
+//! The form of a denial: JSON for programs, a page for browsers, a status for gRPC.
 
 use sandgate_wasm_host::{Headers, Reply};
 use serde_json::Value;
@@ -16,7 +16,7 @@ fn is_json(reply: &Reply) -> bool {
 }
 
 #[test]
-fn a_program_gets_json() {
+fn a_program_gets_a_json_denial() {
     for accept in ["*/*", "application/json", "text/plain", "application/xhtml+xml"] {
         assert!(is_json(&reply(to(8080, "my-env").with("accept", accept))), "{accept}");
     }
@@ -24,7 +24,7 @@ fn a_program_gets_json() {
 }
 
 #[test]
-fn a_browser_that_navigates_gets_a_short_page_without_anything_of_its_request() {
+fn a_navigating_browser_gets_a_short_page_that_contains_nothing_of_its_request() {
     let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     let headers = Headers::get(&format!("8080-my-env.{DOMAIN}"), "/<script>alert(1)</script>")
         .with("accept", accept)
@@ -65,7 +65,7 @@ fn a_grpc_client_gets_a_status_and_a_message() {
 }
 
 #[test]
-fn a_content_type_that_envoy_does_not_take_for_grpc_is_answered_in_json() {
+fn a_content_type_that_is_not_grpc_for_envoy_gets_json() {
     for kind in ["application/grpc;charset=utf-8", "application/grpc; x", "Application/GRPC"] {
         let reply = reply(to(50051, "my-env").with("content-type", kind));
         assert_eq!(reply.status, 401);
@@ -74,13 +74,13 @@ fn a_content_type_that_envoy_does_not_take_for_grpc_is_answered_in_json() {
 }
 
 #[test]
-fn grpc_web_is_plain_http() {
+fn grpc_web_is_treated_as_plain_http() {
     let web = to(50051, "my-env").with("content-type", "application/grpc-web+proto");
     assert!(is_json(&reply(web)));
 }
 
 #[test]
-fn every_denial_is_uncacheable_and_names_no_secret() {
+fn every_denial_is_uncacheable_and_contains_no_secret() {
     let gateway = Gateway::new();
     for headers in [
         to(8080, "my-env"),
@@ -103,7 +103,7 @@ fn a_head_request_is_denied_without_a_body() {
 }
 
 #[test]
-fn a_denial_carries_the_id_of_its_request_where_that_is_safe() {
+fn a_denial_contains_the_request_id_if_that_is_safe() {
     let gateway = Gateway::new();
     let page = || to(8080, "my-env").with("accept", "text/html");
     for request in
@@ -118,7 +118,7 @@ fn a_denial_carries_the_id_of_its_request_where_that_is_safe() {
     assert!(reply.body.contains("<code>9f2c-1</code>"), "{}", reply.body);
 }
 
-/// What becomes of a response with that status.
+/// The status that the client receives for a response with this status, or the reply in its place.
 fn answered(gateway: &Gateway, request: Headers, status: &str) -> Result<String, Reply> {
     let stream = gateway.send(request);
     let response = Headers::from([(":status", status), ("x-leak", "1"), ("upgrade", "websocket")]);
@@ -135,7 +135,7 @@ fn answered(gateway: &Gateway, request: Headers, status: &str) -> Result<String,
 }
 
 #[test]
-fn a_response_whose_status_is_no_final_one_is_replaced() {
+fn a_response_with_a_status_that_is_not_final_is_replaced() {
     let gateway = Gateway::new();
     let plain = || with_key(3000, "my-env");
     for status in ["200", "299", "304", "404", "599"] {
@@ -156,7 +156,7 @@ fn a_response_whose_status_is_no_final_one_is_replaced() {
 }
 
 #[test]
-fn only_an_upgrade_is_answered_by_101_and_no_upgrade_by_another_success() {
+fn status_101_is_accepted_only_for_an_upgrade_which_accepts_no_other_success() {
     let gateway = Gateway::new();
     let over_http2 = || websocket(with_key(3000, "my-env"));
     let over_http1 = || over_http2().with("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");

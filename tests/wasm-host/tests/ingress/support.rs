@@ -1,4 +1,4 @@
-//! What all tests of the ingress filter share: a configured host, requests, and what became of them.
+//! Shared by all tests of the ingress filter: a configured host, requests, and their outcomes.
 
 pub(crate) mod fleet;
 
@@ -13,15 +13,15 @@ use fleet::Fleet;
 
 /// The domain that requests go to.
 pub(crate) const DOMAIN: &str = "sandbox.localhost";
-/// Id of the sandbox `my-env`: running, private, ports 3000, 8080 and 50051.
+/// The id of the sandbox `my-env`: running, private, ports 3000, 8080 and 50051.
 pub(crate) const MY_ENV: &str = "myenv0000000000000001";
-/// Id of the sandbox `shop`: running, public, port 8080.
+/// The id of the sandbox `shop`: running, public, port 8080.
 pub(crate) const SHOP: &str = "shop00000000000000002";
-/// Id of the sandbox `theirs`, of another organization.
+/// The id of the sandbox `theirs`, of another organization.
 pub(crate) const THEIRS: &str = "theirs000000000000003";
-/// Id of the sandbox `asleep`: suspended, to be resumed, port 8080.
+/// The id of the sandbox `asleep`: suspended, resumed on request, port 8080.
 pub(crate) const ASLEEP: &str = "asleep000000000000004";
-/// Id of a running sandbox without a name, port 8080.
+/// The id of a running sandbox without a name, port 8080.
 pub(crate) const NAMELESS: &str = "nameless0000000000005";
 
 /// An API key of the project that all but one of the sandboxes belong to.
@@ -32,11 +32,11 @@ pub(crate) const PLAIN_KEY: &str = "an-older-key-without-prefix";
 pub(crate) const PAT: &str = "tl_pat_alice_0123456789";
 /// A browser session.
 pub(crate) const SESSION: &str = "session-of-alice";
-/// The organization and project of all of them.
+/// The organization and project of these credentials.
 pub(crate) const ORGANIZATION: &str = "org_1";
 pub(crate) const PROJECT: &str = "proj_1";
 
-/// A host with the filter, its configuration, and the fleet that it asks about.
+/// A host with the filter, its configuration, and the fleet behind its control plane.
 pub(crate) struct Gateway {
     pub(crate) host: Host,
     fleet: Rc<RefCell<Fleet>>,
@@ -75,7 +75,7 @@ impl Gateway {
         let fleet = Rc::new(RefCell::new(Fleet::new()));
         let behind = Rc::clone(&fleet);
         host.control_plane(move |call| behind.borrow_mut().answer(call));
-        host.configure(&configuration.to_string()).expect("a good configuration");
+        host.configure(&configuration.to_string()).expect("a valid configuration");
         Self { host, fleet }
     }
 
@@ -87,14 +87,14 @@ impl Gateway {
         self.fleet.borrow()
     }
 
-    /// Sends a request and does everything that needs no time.
+    /// Sends a request, and processes all events that need no time.
     pub(crate) fn send(&self, headers: Headers) -> Stream {
         let stream = self.host.request(headers);
         self.host.run();
         stream
     }
 
-    /// Sends a request that is to be forwarded at once, and ends it.
+    /// Sends a request, asserts that it is forwarded immediately, and ends it.
     pub(crate) fn passes(&self, headers: Headers) -> Forwarded {
         let stream = self.send(headers);
         let forwarded = forwarded(&stream);
@@ -102,7 +102,7 @@ impl Gateway {
         forwarded
     }
 
-    /// Sends a request that is to be denied at once: status and code.
+    /// Sends a request, asserts that it is denied immediately, and returns status and code.
     pub(crate) fn denies(&self, headers: Headers) -> (u16, String) {
         denied(&self.send(headers))
     }
@@ -111,14 +111,14 @@ impl Gateway {
         self.host.advance(Duration::from_millis(ms));
     }
 
-    /// How many calls were made whose method and path start like that.
+    /// The number of calls whose method and path start with `start`.
     pub(crate) fn calls(&self, start: &str) -> usize {
         let line = |call: &sandgate_wasm_host::Call| format!("{} {}", call.method(), call.path());
         self.host.calls().iter().filter(|call| line(call).starts_with(start)).count()
     }
 }
 
-/// Sends a request of the client with that address, and does everything that needs no time.
+/// Sends a request of the client with this address, and processes all events that need no time.
 pub(crate) fn from(gateway: &Gateway, client: &str, headers: Headers) -> Stream {
     let address = format!("{client}:4000");
     let attributes = Attributes::from([("source.address".to_owned(), address.into())]);
@@ -132,7 +132,7 @@ pub(crate) fn to(port: u16, sandbox: &str) -> Headers {
     Headers::get(&format!("{port}-{sandbox}.{DOMAIN}"), "/health")
 }
 
-/// The same, with the API key.
+/// A request to a port of a sandbox, with the API key.
 pub(crate) fn with_key(port: u16, sandbox: &str) -> Headers {
     bearer(to(port, sandbox), KEY)
 }
@@ -141,7 +141,7 @@ pub(crate) fn bearer(headers: Headers, token: &str) -> Headers {
     headers.with("authorization", format!("Bearer {token}"))
 }
 
-/// With the organization and the project that a token or a session needs.
+/// Adds the organization and the project that a token or a session needs.
 pub(crate) fn in_project(headers: Headers) -> Headers {
     headers
         .with("x-forwarded-organization-id", ORGANIZATION)
@@ -157,7 +157,7 @@ pub(crate) fn websocket(headers: Headers) -> Headers {
     headers.with("connection", "upgrade").with("upgrade", "websocket")
 }
 
-/// The request as it was forwarded; the test fails if it was not.
+/// The forwarded request. The test fails if the request was not forwarded.
 pub(crate) fn forwarded(stream: &Stream) -> Forwarded {
     match stream.outcome() {
         Outcome::Forwarded(forwarded) => forwarded,
@@ -165,15 +165,15 @@ pub(crate) fn forwarded(stream: &Stream) -> Forwarded {
     }
 }
 
-/// The filter's answer; the test fails if there is none.
+/// The filter's reply. The test fails if there is none.
 pub(crate) fn replied(stream: &Stream) -> Reply {
     match stream.outcome() {
         Outcome::Replied(reply) => reply,
-        other => panic!("not answered but {other:?}"),
+        other => panic!("not replied to but {other:?}"),
     }
 }
 
-/// Status and code of a denial in JSON; the test fails on anything else.
+/// Status and code of a denial in JSON. The test fails on anything else.
 pub(crate) fn denied(stream: &Stream) -> (u16, String) {
     let reply = replied(stream);
     let body: Value = serde_json::from_str(&reply.body)
@@ -189,7 +189,7 @@ pub(crate) fn is_pending(stream: &Stream) -> bool {
     stream.outcome() == Outcome::Pending
 }
 
-/// An expectation for [`denied`].
+/// The expected result of [`denied`].
 pub(crate) fn denial(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }

@@ -1,4 +1,4 @@
-//! A gateway API in memory: sandboxes, credentials, resumes and the change feed.
+//! A gateway API in memory: sandboxes, credentials, resumes, and the change feed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,33 +14,33 @@ use super::{
     ASLEEP, KEY, MY_ENV, NAMELESS, ORGANIZATION, PAT, PLAIN_KEY, PROJECT, SESSION, SHOP, THEIRS,
 };
 
-/// How the control plane behaves.
+/// The behaviour of the control plane.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Health {
     Good,
-    /// Nobody listens.
+    /// Connections are refused.
     Down,
-    /// Calls are taken and never answered.
+    /// Calls get no response.
     Hangs,
     /// Calls end without any response.
     Breaks,
-    /// Something else answers, without the marker header.
+    /// Another server responds, without the marker header.
     Impostor,
-    /// The marked answer of a control plane in trouble.
+    /// The control plane responds with this status and the marker header.
     Status(u16),
 }
 
 pub(crate) struct Fleet {
     pub(crate) health: Health,
-    /// Whether the change feed works while the rest does.
+    /// Whether the change feed works. The other calls do.
     pub(crate) feed: bool,
-    /// How long each lookup takes.
+    /// The duration of each lookup.
     pub(crate) delay: Duration,
-    /// The sandbox, by name or id, that it never answers about.
+    /// The sandbox, by name or id, whose lookups get no response.
     pub(crate) hang_on: Option<String>,
-    /// How long a resume takes.
+    /// The duration of a resume.
     pub(crate) resume_time: Duration,
-    /// What every resume is answered with instead, if anything.
+    /// The response to every resume, instead of a resume.
     pub(crate) resume_answer: Option<Answer>,
     sandboxes: BTreeMap<String, Sandbox>,
     credentials: BTreeMap<String, (CredentialKind, Identity)>,
@@ -93,36 +93,36 @@ impl Fleet {
         fleet
     }
 
-    /// Adds a sandbox, or replaces it, and tells the feed.
+    /// Adds or replaces a sandbox, and publishes the change in the feed.
     pub(crate) fn put(&mut self, sandbox: Sandbox) {
         let refs = [Some(sandbox.id.clone()), sandbox.name.clone()].into_iter().flatten().collect();
         self.sandboxes.insert(sandbox.id.clone(), sandbox);
         self.changes.push(Change::Sandbox { refs });
     }
 
-    /// Changes a sandbox, and tells the feed.
+    /// Changes a sandbox, and publishes the change in the feed.
     pub(crate) fn change(&mut self, id: &str, change: impl FnOnce(&mut Sandbox)) {
         let mut sandbox = self.sandboxes.get(id).expect("a known sandbox").clone();
         change(&mut sandbox);
         self.put(sandbox);
     }
 
-    /// Changes a sandbox without telling anyone.
+    /// Changes a sandbox without publishing the change.
     pub(crate) fn change_quietly(&mut self, id: &str, change: impl FnOnce(&mut Sandbox)) {
         change(self.sandboxes.get_mut(id).expect("a known sandbox"));
     }
 
-    /// A sandbox as it is now.
+    /// The current state of a sandbox.
     pub(crate) fn sandbox(&self, name: &str) -> Option<&Sandbox> {
         self.find(name)
     }
 
-    /// Whether a credential is good now.
+    /// Whether a credential is valid.
     pub(crate) fn knows(&self, secret: &str) -> bool {
         self.credentials.contains_key(secret)
     }
 
-    /// A credential in the usual organization and project.
+    /// Adds a credential in the usual organization and project.
     pub(crate) fn allow(&mut self, secret: &str, kind: CredentialKind, principal: &str) {
         let identity = Identity {
             principal: principal.to_owned(),
@@ -137,13 +137,13 @@ impl Fleet {
         self.credentials.get_mut(secret).expect("a known credential").1.expires_at = Some(at);
     }
 
-    /// Revokes a credential, and tells the feed.
+    /// Revokes a credential, and publishes the change in the feed.
     pub(crate) fn revoke(&mut self, secret: &str) {
         let (_, identity) = self.credentials.remove(secret).expect("a known credential");
         self.changes.push(Change::Principal { id: identity.principal });
     }
 
-    /// Answers a call of the filter.
+    /// Responds to a call of the filter.
     pub(crate) fn answer(&mut self, call: &Call) -> Answer {
         match self.health {
             Health::Good => {}
@@ -189,11 +189,11 @@ impl Fleet {
     }
 
     fn introspect(&self, body: &[u8]) -> Answer {
-        let asked = serde_json::from_slice(body).expect("a good question");
+        let asked = serde_json::from_slice(body).expect("a valid body");
         marked(200, &Introspection { identity: self.identity(&asked) })
     }
 
-    /// Whose credential it is.
+    /// The identity that a credential belongs to.
     pub(crate) fn identity(&self, asked: &IntrospectRequest) -> Option<Identity> {
         let (kind, identity) = self.credentials.get(&asked.secret)?;
         if *kind != asked.kind {
@@ -212,7 +212,7 @@ impl Fleet {
         if let Some(answer) = &self.resume_answer {
             return answer.clone();
         }
-        let asked: ResumeRequest = serde_json::from_slice(&call.body).expect("a good question");
+        let asked: ResumeRequest = serde_json::from_slice(&call.body).expect("a valid body");
         let now = call.sent_at + call.waited;
         let awake_at = *self.awake_at.entry(id.to_owned()).or_insert(now + self.resume_time);
         let Some(sandbox) = self.sandboxes.get(id) else {
@@ -252,7 +252,7 @@ impl Fleet {
     }
 }
 
-/// An answer of the gateway API.
+/// A response of the gateway API.
 pub(crate) fn marked(status: u16, body: &impl Serialize) -> Answer {
     let headers = Headers::new().with(MARKER_HEADER, MARKER_VALUE);
     let headers = headers.with("content-type", "application/json");
@@ -260,5 +260,5 @@ pub(crate) fn marked(status: u16, body: &impl Serialize) -> Answer {
 }
 
 pub(crate) fn error(code: &str) -> ErrorBody {
-    ErrorBody { error: "said the fleet".into(), code: code.into() }
+    ErrorBody { error: "an error of the fleet".into(), code: code.into() }
 }
