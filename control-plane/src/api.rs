@@ -4,18 +4,16 @@
 //! clients use one or the other depending on the host they were given. The namespace is repeated in
 //! answers and means nothing else: the project of the credential decides what is seen.
 
-mod access;
-mod fields;
-mod info;
+mod caller;
+mod errors;
 mod lifecycle;
 mod list;
-mod network;
 pub mod openapi;
-mod parameters;
 mod platform;
+mod query;
 mod requests;
+mod responses;
 mod sandboxes;
-mod spec;
 mod target;
 mod unsupported;
 mod urls;
@@ -23,12 +21,11 @@ mod urls;
 use axum::Router;
 use axum::response::Response;
 use axum::routing::{get, post};
+use clap::ValueEnum;
 
-pub use self::network::Egress;
-pub(crate) use self::platform::ready;
-pub use self::requests::PublicPorts;
+pub use self::requests::Egress;
 pub use self::urls::{InvalidProxyUrl, PublicUrls};
-use crate::http::{ApiError, Bounds, bounded, with_fallbacks};
+use crate::http::{ApiError, Bounds, bounded, with_common_routes};
 use crate::sandboxes::SandboxService;
 
 /// What the handlers work on.
@@ -44,12 +41,20 @@ pub struct Api {
     pub public_ports: PublicPorts,
 }
 
-/// What a call ends in.
+/// Whether a patch of `exposed_ports` can also make private ports public.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum PublicPorts {
+    /// The patch is applied, and the answer has a warning.
+    Allow,
+    /// The patch is refused. A patch without `exposed_ports` confirms the change.
+    Confirm,
+}
+
 type Answer = Result<Response, ApiError>;
 
 /// The routes of the public API.
 pub fn router(api: Api, bounds: Bounds) -> Router {
-    let service = api.sandboxes.clone();
+    let db = api.sandboxes.db().clone();
     let sandboxes = Router::new()
         .route("/sandboxes", post(sandboxes::create).get(list::list))
         .route(
@@ -67,7 +72,6 @@ pub fn router(api: Api, bounds: Bounds) -> Router {
             "/platform/v1/organizations/{organization}/projects/{project}",
             get(platform::project),
         )
-        .with_state(api)
-        .route("/readyz", get(move || ready(service)));
-    bounded(with_fallbacks(router).fallback(unsupported::answer), bounds)
+        .with_state(api);
+    bounded(with_common_routes(router, db).fallback(unsupported::answer), bounds)
 }

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 pub use self::reports::Platform;
 pub use self::tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
-use crate::http::{ApiError, Bounds, Places, bounded, with_fallbacks};
+use crate::http::{ApiError, Bounds, Places, bounded, with_common_routes};
 use crate::sandboxes::SandboxService;
 
 /// What the handlers work on.
@@ -50,7 +50,7 @@ pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
         |gateway: Gateway| Gateway { sandboxes: gateway.sandboxes.with_own_readers(), ..gateway };
     let sidecars = with_own_readers(gateway.clone());
     let gateway = with_own_readers(gateway);
-    let service = gateway.sandboxes.clone();
+    let db = gateway.sandboxes.db().clone();
     let reports = match gateway.platform.clone() {
         Some(platform) => Router::new()
             .route("/runtime/v1/reports", post(reports::report))
@@ -68,9 +68,8 @@ pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
         .route_layer(from_fn_with_state(gateway.tokens.clone(), authenticate))
         .with_state(gateway)
         .merge(policies)
-        .merge(reports)
-        .route("/readyz", get(move || crate::api::ready(service)));
-    bounded(with_fallbacks(calls), bounds).layer(map_response(mark))
+        .merge(reports);
+    bounded(with_common_routes(calls, db), bounds).layer(map_response(mark))
 }
 
 async fn authenticate(State(tokens): State<Tokens>, request: Request, next: Next) -> Response {

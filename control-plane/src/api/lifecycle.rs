@@ -1,44 +1,45 @@
-//! Suspend and resume.
+//! The calls that suspend and resume a sandbox.
 
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts as _, Request, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use sandgate_policy::gateway_api::{ErrorBody, SandboxState};
 
-use super::access::Caller;
-use super::info::SandboxInfo;
-use super::parameters::Parameters;
-use super::sandboxes::not_started;
+use super::caller::Caller;
+use super::errors::not_started;
+use super::query::QueryParameters;
+use super::responses::SandboxInfo;
 use super::target::Target;
 use super::{Answer, Api};
-use crate::http::{ApiError, Slot, read_nothing};
+use crate::http::{ApiError, Slot, read_empty};
 use crate::model::Sandbox;
 use crate::sandboxes::{ResumeError, ResumePolicy, SuspendError};
 
-/// Stops a sandbox so that it can be resumed, and waits for that.
+/// Suspends a sandbox, and waits until it is suspended. A suspended sandbox can be resumed.
 #[utoipa::path(
     post,
     path = "/sandboxes/{sandbox}/suspend",
     tag = "sandboxes",
     operation_id = "suspend_sandbox",
     params(
-        ("sandbox" = String, Path, description = "Id or name."),
+        ("sandbox" = String, Path, description = "The id or the name of the sandbox."),
         (
             "wait_ms" = Option<u64>, Query, maximum = 9_007_199_254_740_991_u64,
-            description = "How long to wait: 30000 if left out, 60000 at most."
+            description = "The maximum wait in milliseconds. The default is 30000; a greater value than 60000 means 60000."
         ),
     ),
     responses(
-        (status = 200, description = "It is suspended.", body = SandboxInfo),
-        (status = 202, description = "It is not suspended yet; `status` says where it is.", body = SandboxInfo),
-        (status = 409, description = "`SANDBOX_NOT_RUNNING`: it is on its way to another state.", body = ErrorBody),
-        (status = 422, description = "`SANDBOX_REFUSED`: the platform refused; it runs on.", body = ErrorBody),
+        (status = 200, description = "The sandbox is suspended.", body = SandboxInfo),
+        (status = 202, description = "The sandbox is not suspended yet; `status` is its current state.", body = SandboxInfo),
+        (status = 409, description = "`SANDBOX_NOT_RUNNING`: the sandbox is changing to another state.", body = ErrorBody),
+        (status = 422, description = "`SANDBOX_REFUSED`: the platform refused, and the sandbox continues to run.", body = ErrorBody),
     )
 )]
 pub(super) async fn suspend(
     State(api): State<Api>,
-    Step { sandbox, wait, target }: Step,
+    StateChange { sandbox, wait, target }: StateChange,
 ) -> Answer {
     let sandbox = api.sandboxes.suspend(sandbox.id, wait).await.map_err(|error| {
         let (status, code) = match error {
@@ -55,51 +56,55 @@ pub(super) async fn suspend(
     })?;
     let changes = api.sandboxes.changes();
     changes.wait_until_applied(changes.newest()).await;
-    Ok(api.show(reached(&sandbox, SandboxState::Suspended), &sandbox, &target))
+    Ok(answer(&sandbox, SandboxState::Suspended, &target))
 }
 
-/// Makes a suspended sandbox run, and waits for that.
+/// Resumes a suspended sandbox, and waits until it runs.
 #[utoipa::path(
     post,
     path = "/sandboxes/{sandbox}/resume",
     tag = "sandboxes",
     operation_id = "resume_sandbox",
     params(
-        ("sandbox" = String, Path, description = "Id or name."),
+        ("sandbox" = String, Path, description = "The id or the name of the sandbox."),
         (
             "wait_ms" = Option<u64>, Query, maximum = 9_007_199_254_740_991_u64,
-            description = "How long to wait: 30000 if left out, 60000 at most."
+            description = "The maximum wait in milliseconds. The default is 30000; a greater value than 60000 means 60000."
         ),
     ),
     responses(
-        (status = 200, description = "It runs.", body = SandboxInfo),
-        (status = 202, description = "It does not run yet; `status` says where it is.", body = SandboxInfo),
-        (status = 422, description = "`SANDBOX_REFUSED`: the platform will not run it, and says why.", body = ErrorBody),
+        (status = 200, description = "The sandbox runs.", body = SandboxInfo),
+        (status = 202, description = "The sandbox does not run yet; `status` is its current state.", body = SandboxInfo),
+        (status = 422, description = "`SANDBOX_REFUSED`: the platform refuses to run the sandbox; the error has the reason.", body = ErrorBody),
     )
 )]
-pub(super) async fn resume(State(api): State<Api>, Step { sandbox, wait, target }: Step) -> Answer {
+pub(super) async fn resume(
+    State(api): State<Api>,
+    StateChange { sandbox, wait, target }: StateChange,
+) -> Answer {
     let resumed = api.sandboxes.resume(sandbox.id, ResumePolicy::Owner, wait).await;
     let sandbox = resumed.map_err(|error| match error {
         ResumeError::NotFound => ApiError::no_sandbox(),
         ResumeError::NotResumable(_) | ResumeError::TooSoon(_) => {
             ApiError::new(StatusCode::BAD_REQUEST, "SANDBOX_NOT_RESUMABLE", error.to_string())
         }
-        ResumeError::Failed(failure) => not_started("resumed", failure.refused, &failure.reason),
+        ResumeError::Failed(failure) => not_started("resumed", &failure),
         ResumeError::Store(error) => error.into(),
     })?;
     let changes = api.sandboxes.changes();
     changes.wait_until_applied(changes.newest()).await;
-    Ok(api.show(reached(&sandbox, SandboxState::Running), &sandbox, &target))
+    Ok(answer(&sandbox, SandboxState::Running, &target))
 }
 
-/// What a call asks for that moves a sandbox on and waits for that. From here on it only waits.
-pub(super) struct Step {
+/// The parameters of a call that changes the state of a sandbox and waits for it. The extractor already moved the
+/// request to the waiting requests ([`Slot::wait`]).
+pub(super) struct StateChange {
     sandbox: Sandbox,
     wait: Duration,
     target: Target,
 }
 
-impl FromRequest<Api> for Step {
+impl FromRequest<Api> for StateChange {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
@@ -107,15 +112,16 @@ impl FromRequest<Api> for Step {
         let caller = Caller::from_request_parts(&mut parts, api).await?;
         let slot = Slot::from_request_parts(&mut parts, api).await?;
         let target = Target::from_request_parts(&mut parts, api).await?;
-        let wait = Parameters::from_request_parts(&mut parts, api).await?.wait()?;
-        read_nothing(body).await?;
+        let wait = QueryParameters::from_request_parts(&mut parts, api).await?.wait()?;
+        read_empty(body).await?;
         let sandbox = target.find(api, &caller).await?;
         slot.wait()?;
         Ok(Self { sandbox, wait, target })
     }
 }
 
-/// 200: done. 202: the caller may ask for the state until it is.
-fn reached(sandbox: &Sandbox, wanted: SandboxState) -> StatusCode {
-    if sandbox.state == wanted { StatusCode::OK } else { StatusCode::ACCEPTED }
+/// 200 if the sandbox has the wanted state; otherwise 202, and the caller can poll the state.
+fn answer(sandbox: &Sandbox, wanted: SandboxState, target: &Target) -> Response {
+    let status = if sandbox.state == wanted { StatusCode::OK } else { StatusCode::ACCEPTED };
+    SandboxInfo::new(sandbox, target).into_response(status)
 }

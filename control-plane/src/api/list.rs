@@ -1,79 +1,81 @@
-//! Listing sandboxes, in pages.
+//! The call that lists sandboxes, in pages.
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use sandgate_policy::gateway_api::SandboxState;
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::Error as ValueError;
 
-use super::access::Caller;
-use super::info::{SandboxInfo, SandboxList};
-use super::parameters::{Parameters, is_whole};
+use super::caller::Caller;
+use super::query::{QueryParameters, is_whole_number};
+use super::responses::{SandboxInfo, SandboxList};
 use super::target::Target;
 use super::{Answer, Api};
 use crate::http::ApiError;
-use crate::model::state_named;
 use crate::store::{ListFilter, Page};
 
-/// Sandboxes in one answer, unless fewer are asked for. Some clients read one page only.
-const PAGE: usize = 1_000;
-/// Bytes of ports and kept fields in one answer; a page ends before it has more.
-const PAGE_SIZE: usize = 1_024 * 1_024;
+/// The number of sandboxes of a page, unless `limit` is smaller. Some clients read only one page.
+const PAGE_ITEMS: usize = 1_000;
+/// The maximum number of bytes of ports and kept fields of a page.
+const PAGE_BYTES: usize = 1_024 * 1_024;
 
-/// The project's sandboxes in the order in which they were made, in pages. A page may end before
-/// `limit` where sandboxes are large; as long as there is a `next_cursor`, there are more.
+/// Lists the sandboxes of the project in the order of their creation, in pages. A page of large sandboxes can end
+/// before `limit`. There are more sandboxes as long as the answer has a `next_cursor`.
 #[utoipa::path(
     get,
     path = "/sandboxes",
     tag = "sandboxes",
     operation_id = "list_sandboxes",
     params(
-        ("status" = Option<SandboxState>, Query, description = "Only those in this state."),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most so many; 1000 if left out."),
-        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,18}$", description = "The `next_cursor` of the page before."),
+        ("status" = Option<SandboxState>, Query, description = "Lists only sandboxes in this state."),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "The maximum number of sandboxes of the page. The default is 1000."),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9]{1,18}$", description = "The `next_cursor` of the previous page."),
     ),
-    responses((status = 200, description = "A page.", body = SandboxList))
+    responses((status = 200, description = "A page of sandboxes.", body = SandboxList))
 )]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
     target: Target,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Answer {
     let [status, limit, cursor] = parameters.only(["status", "limit", "cursor"])?;
-    let limit = limit.map_or(Ok(PAGE), |text| page(&text))?;
     let filter = ListFilter {
-        state: status.map(|word| state(&word)).transpose()?,
-        after: cursor.map_or(Ok(0), |text| place(&text))?,
-        limit,
-        size: PAGE_SIZE,
+        state: status.map(|status| parse_state(&status)).transpose()?,
+        after: cursor.map_or(Ok(0), |cursor| parse_cursor(&cursor))?,
+        limit: limit.map_or(Ok(PAGE_ITEMS), |limit| parse_limit(&limit))?,
+        size: PAGE_BYTES,
     };
     let project = caller.project_id;
     let Page { sandboxes: found, more } =
         api.sandboxes.db().read(move |store| store.list_sandboxes(&project, &filter)).await?;
     let next_cursor = found.last().filter(|_| more).map(|sandbox| sandbox.sequence.to_string());
-    let show = |sandbox| SandboxInfo::new(sandbox, &target.namespace, &target.urls);
-    let sandboxes = found.iter().map(show).collect();
+    let sandboxes = found.iter().map(|sandbox| SandboxInfo::new(sandbox, &target)).collect();
     Ok(Json(SandboxList { sandboxes, next_cursor }).into_response())
 }
 
-fn state(word: &str) -> Result<SandboxState, ApiError> {
-    state_named(word).ok_or_else(|| {
+fn parse_state(text: &str) -> Result<SandboxState, ApiError> {
+    SandboxState::deserialize(text.into_deserializer()).map_err(|_: ValueError| {
         ApiError::invalid(
             "`status` must be pending, running, snapshotting, suspending, suspended or terminated",
         )
     })
 }
 
-fn page(text: &str) -> Result<usize, ApiError> {
-    let number = text.parse().ok().filter(|limit| is_whole(text) && (1..=PAGE).contains(limit));
-    number.ok_or_else(|| {
-        ApiError::invalid(format!("`limit` must be a whole number from 1 to {PAGE}"))
-    })
-}
-
-fn place(text: &str) -> Result<i64, ApiError> {
+fn parse_limit(text: &str) -> Result<usize, ApiError> {
     text.parse()
         .ok()
-        .filter(|_| is_whole(text))
+        .filter(|limit| is_whole_number(text) && (1..=PAGE_ITEMS).contains(limit))
+        .ok_or_else(|| {
+            ApiError::invalid(format!("`limit` must be a whole number from 1 to {PAGE_ITEMS}"))
+        })
+}
+
+fn parse_cursor(text: &str) -> Result<i64, ApiError> {
+    text.parse()
+        .ok()
+        .filter(|_| is_whole_number(text))
         .ok_or_else(|| ApiError::invalid("`cursor` must be the `next_cursor` of an earlier answer"))
 }

@@ -1,20 +1,15 @@
-//! The description of the public API. Paths and answers are made from the handlers and the types
-//! that they send; what bodies may hold is in [`bodies`], beside the rules that it repeats. The
-//! committed copy is `docs/openapi/public.json`; a test fails when the two differ, and
-//! `sandgate openapi public` prints what belongs there. That the server does as it says is tested by
-//! `scripts/schemathesis`.
+//! The OpenAPI document of the public API, from the handlers and the types that they read and send. The committed
+//! copy is `docs/openapi/public.json`; a test fails if the two differ, and `sandgate openapi public` prints the
+//! current document. `scripts/schemathesis` tests that the server behaves as the document describes.
 
-mod bodies;
+mod conditions;
 mod links;
-mod shown;
 
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use sandgate_policy::gateway_api::{ErrorBody, SandboxState};
-
-pub(super) use self::shown::{KeptFields, Resources, ShownNetworkPolicy, Status};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -93,9 +88,7 @@ pub fn description() -> serde_json::Result<String> {
     let components = api.components.get_or_insert_default();
     components.add_security_scheme("credential", SecurityScheme::Http(scheme));
     let mut api = serde_json::to_value(api)?;
-    if let Some(Value::Object(schemas)) = api.pointer_mut("/components/schemas") {
-        schemas.extend(bodies::schemas());
-    }
+    conditions::add(&mut api);
     if let Some(Value::Object(paths)) = api.pointer_mut("/paths") {
         for (path, calls) in paths.iter_mut() {
             each_call(calls, |call| complete(call, path.contains('{')));

@@ -1,7 +1,5 @@
 //! The few calls of the platform API that the command line client makes before every command.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -10,10 +8,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::access::Caller;
-use super::parameters::Parameters;
+use super::caller::Caller;
+use super::query::QueryParameters;
 use crate::http::ApiError;
-use crate::sandboxes::SandboxService;
 
 /// Who a credential is.
 #[derive(Serialize, ToSchema)]
@@ -51,7 +48,7 @@ pub(super) struct ProjectInfo {
 )]
 pub(super) async fn introspect(
     caller: Caller,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Result<Json<KeyInfo>, ApiError> {
     parameters.none()?;
     Ok(Json(KeyInfo {
@@ -76,7 +73,7 @@ pub(super) async fn introspect(
 pub(super) async fn project(
     State(api): State<Api>,
     caller: Caller,
-    parameters: Parameters,
+    parameters: QueryParameters,
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Json<ProjectInfo>, ApiError> {
     parameters.none()?;
@@ -97,17 +94,4 @@ pub(super) async fn project(
         organization_id: project.organization_id,
         organization_name: project.organization_name,
     }))
-}
-
-/// Whether the store answers.
-pub(crate) async fn ready(sandboxes: SandboxService) -> Result<&'static str, ApiError> {
-    let asked = sandboxes.db().read(|store| store.revision());
-    match tokio::time::timeout(Duration::from_secs(2), asked).await {
-        Ok(Ok(_)) => Ok("ready\n"),
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => {
-            let message = "the store does not answer";
-            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", message))
-        }
-    }
 }

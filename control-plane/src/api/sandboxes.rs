@@ -1,36 +1,36 @@
-//! Making, showing, changing and deleting sandboxes.
+//! The calls that create, show, change and delete sandboxes.
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
 use sandgate_policy::gateway_api::{ErrorBody, SandboxState};
 use tokio::time::{Instant, timeout_at};
 
-use super::access::Caller;
-use super::info::{CreatedSandbox, SandboxInfo};
-use super::parameters::{LONGEST_WAIT, Parameters};
-use super::requests::{CreateRequest, parse_patch};
+use super::caller::Caller;
+use super::errors::not_started;
+use super::query::{MAX_WAIT, QueryParameters};
+use super::requests::{CreateSandbox, PatchSandbox};
+use super::responses::{CreatedSandbox, SandboxInfo};
 use super::target::Target;
-use super::{Answer, Api};
-use crate::http::{ApiError, Slot, read_object};
-use crate::model::{NewSandbox, SandboxId};
+use super::{Answer, Api, PublicPorts};
+use crate::http::{ApiError, Slot, read_json};
+use crate::model::{SandboxId, SandboxPatch};
+use crate::runtime::Failure;
 use crate::sandboxes::Starting;
 
-/// Makes a sandbox, and waits until it runs.
+/// Creates a sandbox, and waits until it runs.
 #[utoipa::path(
     post,
     path = "/sandboxes",
     tag = "sandboxes",
     operation_id = "create_sandbox",
-    request_body(content = ref("#/components/schemas/CreateSandbox"), content_type = "application/json"),
+    request_body = CreateSandbox,
     responses(
-        (status = 200, description = "It runs.", body = CreatedSandbox),
-        (status = 202, description = "With `wait` false: it is being started.", body = CreatedSandbox),
-        (status = 409, description = "`NAME_TAKEN`: the name is not available. `PROJECT_FULL`: the project stores as much as it may.", body = ErrorBody),
-        (status = 422, description = "`SANDBOX_REFUSED`: the platform will not run it, and says why.", body = ErrorBody),
-        (status = 504, description = "It does not run yet, `status` is `timeout`: ask for it again.", body = CreatedSandbox),
+        (status = 200, description = "The sandbox runs.", body = CreatedSandbox),
+        (status = 202, description = "With `wait` false: the sandbox is starting.", body = CreatedSandbox),
+        (status = 409, description = "`NAME_TAKEN`: the name is not available. `PROJECT_FULL`: the project stores the maximum amount of data.", body = ErrorBody),
+        (status = 422, description = "`SANDBOX_REFUSED`: the platform refuses to run the sandbox; the error has the reason.", body = ErrorBody),
+        (status = 504, description = "The sandbox does not run yet, and `status` is `timeout`. Get the sandbox to see its state.", body = CreatedSandbox),
     )
 )]
 pub(super) async fn create(
@@ -38,96 +38,78 @@ pub(super) async fn create(
     caller: Caller,
     slot: Slot,
     target: Target,
-    parameters: Parameters,
+    parameters: QueryParameters,
     body: Body,
 ) -> Answer {
     parameters.none()?;
-    let request = CreateRequest::parse(read_object(body).await?, api.egress)?;
+    let request: CreateSandbox = read_json(body).await?;
+    let waits = request.waits();
     let id = SandboxId::generate().map_err(|error| {
         tracing::error!(%error, "no sandbox can be created");
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "NO_RANDOMNESS", error.to_string())
     })?;
-    let new = NewSandbox {
-        id: id.clone(),
-        name: request.name,
-        project_id: caller.project_id,
-        exposed_ports: request.exposed_ports,
-        allow_unauthenticated_access: request.allow_unauthenticated_access,
-        auto_resume: request.auto_resume,
-        network: request.network,
-        spec: request.spec,
-        principal: caller.principal,
-    };
-    if request.wait {
-        // Before anything is made: who is refused here has lost nothing.
+    let new = request.into_new_sandbox(id.clone(), caller.project_id, caller.principal)?;
+    api.egress.check(&new.network)?;
+    if waits {
+        // Before the sandbox is created, so that a refusal has no effect.
         slot.wait()?;
     }
     let Starting { made, started } = api.sandboxes.create(new).await?;
-    // Gateways may remember for a moment that the name did not exist.
+    // A gateway may have cached that the name did not exist.
     api.sandboxes.changes().wait_until_applied(made.revision).await;
-    let show = |sandbox| CreatedSandbox::new(sandbox, &target.namespace, &target.urls);
-    if !request.wait {
-        return Ok((StatusCode::ACCEPTED, Json(show(&made.value).accepted())).into_response());
+    if !waits {
+        return Ok(CreatedSandbox::new(&made.value, &target).accepted());
     }
-    let ended = timeout_at(Instant::now() + LONGEST_WAIT, started).await;
-    if let Ok(Ok(Err(failure))) = ended {
-        return Err(not_started("started", failure.refused, &failure.reason));
+    let start = timeout_at(Instant::now() + MAX_WAIT, started).await;
+    if let Ok(Ok(Err(failure))) = start {
+        return Err(not_started("started", &failure));
     }
     let found = api.sandboxes.find(id.to_ref()).await?;
-    let sandbox = found.ok_or_else(|| not_started("started", false, "it was deleted meanwhile"))?;
-    let created = show(&sandbox);
-    Ok(if sandbox.state == SandboxState::Pending {
-        (StatusCode::GATEWAY_TIMEOUT, Json(created.late())).into_response()
-    } else {
-        Json(created).into_response()
-    })
+    let sandbox = found.ok_or_else(|| {
+        let reason = "it was deleted in the meantime".to_owned();
+        not_started("started", &Failure { refused: false, reason })
+    })?;
+    let answer = CreatedSandbox::new(&sandbox, &target);
+    let is_pending = sandbox.state == SandboxState::Pending;
+    Ok(if is_pending { answer.timed_out() } else { answer.running() })
 }
 
-/// A sandbox that does not run although somebody asked for that.
-pub(super) fn not_started(what: &str, refused: bool, reason: &str) -> ApiError {
-    let message = format!("the sandbox could not be {what}: {reason}");
-    if refused {
-        return ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "SANDBOX_REFUSED", message);
-    }
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "SANDBOX_NOT_STARTED", message)
-}
-
-/// A sandbox by its id or its name.
+/// Returns a sandbox by its id or its name.
 #[utoipa::path(
     get,
     path = "/sandboxes/{sandbox}",
     tag = "sandboxes",
     operation_id = "get_sandbox",
-    params(("sandbox" = String, Path, description = "Id or name.")),
+    params(("sandbox" = String, Path, description = "The id or the name of the sandbox.")),
     responses((status = 200, description = "The sandbox.", body = SandboxInfo))
 )]
 pub(super) async fn get(
     State(api): State<Api>,
     caller: Caller,
     target: Target,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Answer {
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
-    Ok(api.show(StatusCode::OK, &sandbox, &target))
+    Ok(SandboxInfo::new(&sandbox, &target).into_response(StatusCode::OK))
 }
 
-/// Changes a sandbox: what is absent is kept, null means the default.
+/// Changes a sandbox. An absent field keeps its value, and null sets the default.
 #[utoipa::path(
     patch,
     path = "/sandboxes/{sandbox}",
     tag = "sandboxes",
     operation_id = "patch_sandbox",
-    params(("sandbox" = String, Path, description = "Id or name.")),
-    request_body(content = ref("#/components/schemas/PatchSandbox"), content_type = "application/json"),
+    params(("sandbox" = String, Path, description = "The id or the name of the sandbox.")),
+    request_body = PatchSandbox,
     responses(
-        (status = 200, description = "The sandbox, changed; every gateway knows.", body = SandboxInfo),
+        (status = 200, description = "The changed sandbox. Every gateway has applied the change.", body = SandboxInfo),
         (
             status = 409,
             description = "`NAME_TAKEN`: the name is not available. `AUTO_RESUME_NEEDS_NAME`: a \
                 sandbox without a name is never suspended, so `auto_resume` can't be switched off. \
                 `PUBLIC_NOT_CONFIRMED`: ports that need a credential would become public, and this \
-                deployment wants that confirmed. `PROJECT_FULL`: the project stores as much as it may.",
+                deployment requires a confirmation. `PROJECT_FULL`: the project stores the maximum amount of data.",
             body = ErrorBody
         ),
     )
@@ -136,53 +118,64 @@ pub(super) async fn patch(
     State(api): State<Api>,
     caller: Caller,
     target: Target,
-    parameters: Parameters,
+    parameters: QueryParameters,
     body: Body,
 ) -> Answer {
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
-    let patch = parse_patch(read_object(body).await?, api.egress, api.public_ports)?;
+    let request: PatchSandbox = read_json(body).await?;
+    let must_confirm = api.public_ports == PublicPorts::Confirm;
+    let keep_private = must_confirm && request.sets_ports_and_public_flag();
+    let patch = SandboxPatch { keep_private, ..request.try_into()? };
+    if let Some(policy) = &patch.network {
+        api.egress.check(policy)?;
+    }
     let patched = api.sandboxes.patch(&sandbox, patch, caller.principal).await?;
     api.sandboxes.changes().wait_until_applied(patched.revision).await;
-    let shown = SandboxInfo::new(&patched.value.after, &target.namespace, &target.urls);
-    Ok(Json(shown.opened(&patched.value.opened_ports())).into_response())
+    let answer = SandboxInfo::new(&patched.value.after, &target)
+        .with_opened_ports(&patched.value.opened_ports());
+    Ok(answer.into_response(StatusCode::OK))
 }
 
-/// Ends a sandbox for ever.
+/// Deletes a sandbox.
 #[utoipa::path(
     delete,
     path = "/sandboxes/{sandbox}",
     tag = "sandboxes",
     operation_id = "delete_sandbox",
-    params(("sandbox" = String, Path, description = "Id or name.")),
-    responses((status = 200, description = "It is gone. Shown as it was, terminated.", body = SandboxInfo))
+    params(("sandbox" = String, Path, description = "The id or the name of the sandbox.")),
+    responses((status = 200, description = "The sandbox is deleted. The answer shows its last values, with the status `terminated`.", body = SandboxInfo))
 )]
 pub(super) async fn delete(
     State(api): State<Api>,
     caller: Caller,
     target: Target,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Answer {
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
     let ended = api.sandboxes.delete(&sandbox, caller.principal).await?;
     let ended = ended.ok_or_else(ApiError::no_sandbox)?;
     api.sandboxes.changes().wait_until_applied(ended.revision).await;
-    Ok(api.show(StatusCode::OK, &ended.value, &target))
+    Ok(SandboxInfo::new(&ended.value, &target).into_response(StatusCode::OK))
 }
 
-/// What was deleted is not kept: 404 for every sandbox. A client asks here when it did not find a
-/// sandbox among the living.
+/// Answers 404 for every sandbox, because deleted sandboxes are not kept. A client calls this when it did not find a
+/// sandbox.
 #[utoipa::path(
     get,
     path = "/archived-sandboxes/{sandbox}",
     tag = "sandboxes",
     operation_id = "get_archived_sandbox",
-    params(("sandbox" = String, Path, description = "Id or name.")),
+    params(("sandbox" = String, Path, description = "The id or the name of the sandbox.")),
     responses()
 )]
-pub(super) async fn archived(caller: Caller, target: Target, parameters: Parameters) -> ApiError {
-    // Nothing of them matters: there is nothing that the answer could tell about.
+pub(super) async fn archived(
+    caller: Caller,
+    target: Target,
+    parameters: QueryParameters,
+) -> ApiError {
+    // Only extracted so that an invalid request gets the same errors as on the other calls.
     drop((caller, target, parameters));
     let message = "there is no such sandbox in this project; deleted ones are not kept";
     ApiError::new(StatusCode::NOT_FOUND, "SANDBOX_NOT_FOUND", message)

@@ -1,26 +1,25 @@
-//! What the path of a call names.
+//! The part of a request's path and headers that every call on sandboxes needs: the namespace, the sandbox, and the
+//! URLs to show to the caller.
 
 use std::collections::HashMap;
 
-use axum::Json;
 use axum::extract::{FromRequestParts, Path};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
 use sandgate_policy::ids::SandboxRef;
 
-use super::access::Caller;
-use super::info::SandboxInfo;
+use super::caller::Caller;
 use super::{Api, PublicUrls};
 use crate::http::ApiError;
 use crate::model::Sandbox;
 
-/// The namespace of the paths without one.
+/// The namespace of the paths that don't have one.
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// The path's namespace and sandbox, and the URLs to show to the caller.
+/// The target of a request.
 pub(super) struct Target {
+    /// The namespace of the path. Answers repeat it.
     pub(super) namespace: String,
+    /// The URLs to show to this caller.
     pub(super) urls: PublicUrls,
     sandbox: Option<String>,
 }
@@ -39,22 +38,18 @@ impl FromRequestParts<Api> for Target {
 }
 
 impl Target {
-    /// The sandbox, if it is the caller's.
+    /// The sandbox that the path names by its id or its name.
+    ///
+    /// # Errors
+    /// The project of the caller has no such sandbox.
     pub(super) async fn find(&self, api: &Api, caller: &Caller) -> Result<Sandbox, ApiError> {
-        let which = self.sandbox.as_deref().and_then(SandboxRef::parse);
-        let found = match which {
-            Some(which) => api.sandboxes.find(which).await?,
+        let sandbox = self.sandbox.as_deref().and_then(SandboxRef::parse);
+        let found = match sandbox {
+            Some(sandbox) => api.sandboxes.find(sandbox).await?,
             None => None,
         };
         found
             .filter(|sandbox| sandbox.project_id == caller.project_id)
             .ok_or_else(ApiError::no_sandbox)
-    }
-}
-
-impl Api {
-    /// An answer with a sandbox in it.
-    pub(super) fn show(&self, status: StatusCode, sandbox: &Sandbox, target: &Target) -> Response {
-        (status, Json(SandboxInfo::new(sandbox, &target.namespace, &target.urls))).into_response()
     }
 }

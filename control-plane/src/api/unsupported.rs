@@ -20,5 +20,5 @@ pub(super) async fn answer(method: Method, uri: Uri) -> ApiError {
         );
         return ApiError::new(StatusCode::NOT_IMPLEMENTED, "NOT_SUPPORTED", message);
     }
-    ApiError::nothing_at(&uri)
+    ApiError::unknown_path(&uri)
 }

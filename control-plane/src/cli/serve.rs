@@ -47,13 +47,13 @@ pub(super) struct ServeArgs {
     drain_seconds: u64,
     /// Whether a sidecar enforces the network policy of each sandbox; without, only the default
     /// policy is accepted
-    #[arg(long, value_enum, default_value_t = EgressKind::None)]
-    egress: EgressKind,
+    #[arg(long, value_enum, default_value_t = Egress::None)]
+    egress: Egress,
     /// Whether a change may make private ports public: `allow` makes the change and warns in the answer;
     /// `confirm` refuses it unless it sets `allow_unauthenticated_access` and does not name
     /// `exposed_ports`
-    #[arg(long, value_enum, default_value_t = PublicKind::Allow)]
-    public_ports: PublicKind,
+    #[arg(long, value_enum, default_value_t = PublicPorts::Allow)]
+    public_ports: PublicPorts,
     #[command(flatten)]
     api: ApiArgs,
     #[command(flatten)]
@@ -73,18 +73,6 @@ pub(super) struct ServeArgs {
 enum RuntimeKind {
     Local,
     Webhook,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum PublicKind {
-    Allow,
-    Confirm,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum EgressKind {
-    Enforced,
-    None,
 }
 
 #[derive(Args)]
@@ -188,14 +176,8 @@ impl ServeArgs {
             gateway_listen: self.gateway_listen,
             gateway_token_file: self.gateway_token_file,
             urls,
-            egress: match self.egress {
-                EgressKind::Enforced => Egress::Enforced,
-                EgressKind::None => Egress::None,
-            },
-            public_ports: match self.public_ports {
-                PublicKind::Allow => PublicPorts::Allowed,
-                PublicKind::Confirm => PublicPorts::Confirmed,
-            },
+            egress: self.egress,
+            public_ports: self.public_ports,
             runtime,
             drain: Duration::from_secs(self.drain_seconds),
             sandboxes: ServiceSettings {

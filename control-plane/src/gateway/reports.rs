@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Gateway;
-use crate::http::{ApiError, read_bytes};
+use crate::http::{ApiError, parse_json, read_bytes};
 use crate::model::{SandboxId, Timestamp};
 use crate::runtime::SigningKey;
 use crate::sandboxes::{News, ReportError, Reported};
@@ -83,8 +83,7 @@ pub(super) async fn report(
                        `X-Sandgate-Signature` over it and the body, by the webhook's secret";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message));
     }
-    let report: Report = serde_json::from_slice(&body)
-        .map_err(|error| ApiError::invalid(format!("the body is no report: {error}")))?;
+    let report: Report = parse_json(&body)?;
     let id = SandboxId::parse(&report.sandbox_id)
         .ok_or_else(|| ApiError::invalid("`sandbox_id` is no sandbox id"))?;
     let news = news(&report, &platform.sandbox_cidrs)?;

@@ -12,7 +12,7 @@ use sandgate_policy::gateway_api::{
 use sandgate_policy::ids::SandboxRef;
 
 use super::Gateway;
-use crate::http::{ApiError, read_typed};
+use crate::http::{ApiError, read_json};
 use crate::model::{CredentialQuery, SandboxId, Timestamp};
 use crate::random::SecretHash;
 use crate::sandboxes::{ResumeError, ResumePolicy};
@@ -57,7 +57,7 @@ pub(super) async fn introspect(
     State(gateway): State<Gateway>,
     body: Body,
 ) -> Result<Json<Introspection>, ApiError> {
-    let request: IntrospectRequest = read_typed(body).await?;
+    let request: IntrospectRequest = read_json(body).await?;
     let in_context = request.organization_id.is_some() && request.project_id.is_some();
     if request.kind != CredentialKind::ApiKey && !in_context {
         return Err(ApiError::invalid(
@@ -106,7 +106,7 @@ pub(super) async fn resume(
     Path(sandbox): Path<String>,
     body: Body,
 ) -> Result<Json<Sandbox>, ApiError> {
-    let request: ResumeRequest = read_typed(body).await?;
+    let request: ResumeRequest = read_json(body).await?;
     let wait = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
     let policy = if request.public { ResumePolicy::PublicRequest } else { ResumePolicy::Request };
     let found = find(&gateway, &sandbox).await?;

@@ -36,10 +36,10 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "SANDBOX_NOT_FOUND", message)
     }
 
-    /// 404 for a path that no call of the API has.
+    /// 404: the API has no such path.
     #[must_use]
-    pub fn nothing_at(uri: &Uri) -> Self {
-        let message = format!("there is nothing at `{}`", uri.path());
+    pub fn unknown_path(uri: &Uri) -> Self {
+        let message = format!("this API has no path `{}`", uri.path());
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
     }
 
@@ -48,6 +48,11 @@ impl ApiError {
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
+    }
+
+    #[cfg(test)]
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
     /// The status.

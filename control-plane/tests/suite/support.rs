@@ -118,7 +118,7 @@ impl World {
     /// A control plane with `--public-ports confirm`.
     pub(crate) fn confirming() -> Self {
         let mut world = Self::new();
-        world.parts.public_ports = PublicPorts::Confirmed;
+        world.parts.public_ports = PublicPorts::Confirm;
         world.api = api::router(world.parts.clone(), Self::bounds(1_000));
         world
     }
@@ -156,7 +156,7 @@ impl World {
         let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
         let (stopping, stopped) = watch::channel(false);
         let parts =
-            Api { sandboxes: sandboxes.clone(), urls, egress, public_ports: PublicPorts::Allowed };
+            Api { sandboxes: sandboxes.clone(), urls, egress, public_ports: PublicPorts::Allow };
         let gateway = Gateway {
             sandboxes: sandboxes.clone(),
             sidecars: Places::new(Self::SIDECARS),
