@@ -249,7 +249,7 @@ mod tests {
         #[serde(default)]
         kind: Option<Kind>,
         #[serde(default)]
-        inner: Option<Box<Request>>,
+        inner: Option<Box<Self>>,
     }
 
     #[derive(Debug, Deserialize, PartialEq)]
