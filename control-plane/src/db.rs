@@ -1,28 +1,27 @@
-//! The store for asynchronous code: calls run on threads that may block, in bounded number, and
-//! every write wakes the change feed, also when whoever asked for it has gone away.
+//! The store for asynchronous code: its calls run on a bounded number of threads that may block. A call that
+//! has begun runs to its end, and its commit is announced, even if its caller is gone.
 
-mod turns;
+mod write_queue;
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use self::turns::Turns;
-pub use self::turns::Writer;
+use self::write_queue::WriteQueue;
+pub use self::write_queue::Writer;
 use crate::store::{Committed, Result, Revision, Store, StoreError};
 
-/// Queries that run at once for each kind of caller; the others wait.
+/// The most queries of one handle that run at once. Others wait.
 const CONCURRENT_READS: usize = 16;
 
-/// A handle on the store.
+/// A handle on the store. Clones share its bounds.
 #[derive(Clone)]
 pub struct Db {
     store: Arc<dyn Store>,
     on_commit: Arc<dyn Fn(Revision) + Send + Sync>,
     readers: Arc<Semaphore>,
-    /// The database runs one write at a time. Writes wait here for their turn, without a thread and without
-    /// delaying queries.
-    writers: Turns,
+    /// A write waits here without a thread, and without delaying queries.
+    writers: WriteQueue,
 }
 
 impl Db {
@@ -37,18 +36,17 @@ impl Db {
             store,
             on_commit: Arc::new(on_commit),
             readers: Arc::new(Semaphore::new(CONCURRENT_READS)),
-            writers: Turns::default(),
+            writers: WriteQueue::default(),
         }
     }
 
-    /// The same store with readers of its own: however many queries wait at this handle, none of
-    /// another handle waits behind them.
+    /// A handle whose queries have a bound of their own, so they don't wait for the queries of other handles.
     #[must_use]
     pub fn with_own_readers(&self) -> Self {
         Self { readers: Arc::new(Semaphore::new(CONCURRENT_READS)), ..self.clone() }
     }
 
-    /// Identifies the store; a revision of another epoch means nothing.
+    /// Identifies the store. Revisions of different epochs can't be compared.
     #[must_use]
     pub fn epoch(&self) -> &str {
         self.store.epoch()
@@ -67,7 +65,7 @@ impl Db {
         self.run(permit, work).await
     }
 
-    /// Runs a write that changes nothing that a filter knows.
+    /// Runs a write that changes nothing that a gateway caches, so it is not announced.
     ///
     /// # Errors
     /// Those of `work`, and [`StoreError::Busy`] for owners.
@@ -76,25 +74,11 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
     {
-        let turn = self.writers.take(writer).await?;
-        self.run(turn, work).await
+        let permit = self.writers.acquire(writer).await?;
+        self.run(permit, work).await
     }
 
-    /// Holds `permit` until `work` is done, even if the caller stops waiting.
-    async fn run<T, F>(&self, permit: impl Send + 'static, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
-    {
-        let store = Arc::clone(&self.store);
-        let call = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            work(store.as_ref())
-        });
-        call.await.map_err(unavailable)?
-    }
-
-    /// Runs a change and announces it.
+    /// Runs a write and announces its change.
     ///
     /// # Errors
     /// Those of `work`, and [`StoreError::Busy`] for owners.
@@ -112,11 +96,15 @@ impl Db {
         .await
     }
 
-    /// Runs a change that may turn out not to be due, and announces it if it was.
+    /// Runs a write that may change nothing, and announces its change if there is one.
     ///
     /// # Errors
     /// Those of `work`, and [`StoreError::Busy`] for owners.
-    pub async fn try_write<T, F>(&self, writer: Writer<'_>, work: F) -> Result<Option<Committed<T>>>
+    pub async fn write_optional<T, F>(
+        &self,
+        writer: Writer<'_>,
+        work: F,
+    ) -> Result<Option<Committed<T>>>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<Option<Committed<T>>> + Send + 'static,
@@ -130,6 +118,20 @@ impl Db {
             Ok(committed)
         })
         .await
+    }
+
+    /// Holds `permit` until `work` has ended, even if the caller stops waiting.
+    async fn run<T, F>(&self, permit: impl Send + 'static, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
+    {
+        let store = Arc::clone(&self.store);
+        let call = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(store.as_ref())
+        });
+        call.await.map_err(unavailable)?
     }
 }
 

@@ -18,7 +18,7 @@
 //! 4. [`sandboxes`] has the rules of a sandbox's lifecycle.
 //! 5. [`runtime`] starts and stops sandboxes.
 //! 6. [`changes`] announces each committed change, and waits until all gateways have applied it.
-//! 7. [`db`] runs the store's calls on threads that may block; writes wait in a `project_queue`.
+//! 7. [`db`] runs the store's calls on threads that may block; writes wait in a `fair_queue`.
 //! 8. [`store`] is the trait of a database, with one contract test suite, and its implementation for SQLite.
 //! 9. [`model`] has the types of what is stored, and [`random`] makes ids and secrets.
 
@@ -26,10 +26,10 @@ pub mod api;
 pub mod changes;
 pub mod cli;
 pub mod db;
+mod fair_queue;
 pub mod gateway;
 pub mod http;
 pub mod model;
-mod project_queue;
 pub mod random;
 pub mod runtime;
 pub mod sandboxes;

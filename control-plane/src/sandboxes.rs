@@ -1,16 +1,17 @@
-//! The life of sandboxes: the rules, between the store that remembers and the runtime that acts.
+//! The lifecycle of sandboxes: the rules between the APIs, the store and the runtime.
 //!
-//! Runtime calls for one sandbox follow one another; each is framed by transitions in
-//! the store, of which only one can win, so several control planes can share a store. Work that has
-//! begun goes on when the caller who asked for it goes away.
+//! The calls of the runtime for one sandbox never overlap. A call comes between two transitions in the store.
+//! Of several attempts at the same transition only one succeeds, so several control planes can share a store.
+//! Work that has begun continues when its caller is gone.
 
 mod batch;
-mod leftovers;
 mod locks;
 mod reports;
 mod restore;
 mod resume;
-mod steps;
+mod retries;
+mod suspend;
+mod transitions;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -21,29 +22,29 @@ use sandgate_policy::ids::SandboxRef;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use self::leftovers::Rounds;
-use self::locks::KeyedLocks;
-pub use self::reports::{Ignored, News, ReportError, Reported};
-use self::resume::Flights;
+use self::locks::SandboxLocks;
+pub use self::reports::{Ignored, ReportError, ReportOutcome, ReportedEvent};
+use self::resume::Resumes;
 pub use self::resume::{ResumeError, ResumePolicy};
+use self::retries::Retries;
+pub use self::suspend::SuspendError;
 use crate::changes::Changes;
 use crate::db::{Db, Writer};
 use crate::model::{NewSandbox, Sandbox, SandboxId, SandboxPatch, Timestamp};
 use crate::runtime::{Failure, Runtime};
-use crate::store::{Committed, Patched, Result, StoreError};
+use crate::store::{Committed, Patched, Result};
 
-/// Bounds that an operator may change.
+/// Bounds on resumes and retries.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceSettings {
-    /// Requests to public ports resume one sandbox at most once in this time.
+    /// The least time between two resumes of one sandbox by requests to public ports.
     pub public_resume_interval: Duration,
-    /// After a failed resume, requests don't try again for this long.
+    /// The time after a failed resume in which requests begin no other one.
     pub failed_resume_pause: Duration,
-    /// How long one attempt may take that repeats what the runtime failed to do.
-    pub leftover_timeout: Duration,
-    /// In one round, such attempts begin for this long. The other sandboxes have their turn in the next
-    /// round.
-    pub leftover_round: Duration,
+    /// The longest time of one retry of a stop or a suspension.
+    pub retry_timeout: Duration,
+    /// The time in which a round begins retries. The remaining sandboxes come first in the next round.
+    pub retry_round: Duration,
 }
 
 impl Default for ServiceSettings {
@@ -51,17 +52,17 @@ impl Default for ServiceSettings {
         Self {
             public_resume_interval: Duration::from_secs(10),
             failed_resume_pause: Duration::from_secs(1),
-            leftover_timeout: Duration::from_secs(30),
-            leftover_round: Duration::from_secs(60),
+            retry_timeout: Duration::from_secs(30),
+            retry_round: Duration::from_secs(60),
         }
     }
 }
 
-/// All sandboxes of the deployment.
+/// All sandboxes of the deployment. Clones share them.
 #[derive(Clone)]
 pub struct SandboxService {
     inner: Arc<Inner>,
-    /// Has the readers of this handle.
+    /// Queries of this handle use its readers.
     changes: Changes,
 }
 
@@ -69,48 +70,21 @@ struct Inner {
     db: Db,
     runtime: Arc<dyn Runtime>,
     settings: ServiceSettings,
-    locks: KeyedLocks,
-    flights: Mutex<Flights>,
-    rounds: tokio::sync::Mutex<Rounds>,
+    locks: SandboxLocks,
+    resumes: Mutex<Resumes>,
+    retries: tokio::sync::Mutex<Retries>,
 }
 
-/// Why a sandbox can't be suspended.
-#[derive(Debug, thiserror::Error)]
-pub enum SuspendError {
-    /// Without a name it could never be resumed by name.
-    #[error(
-        "the sandbox has no name, so it is ephemeral and can't be suspended; give it a name first"
-    )]
-    Ephemeral,
-    /// It is on its way to something else.
-    #[error("the sandbox is {0} and can't be suspended now; try again when it is running")]
-    NotRunning(&'static str),
-    /// It is not there.
-    #[error("there is no such sandbox")]
-    NotFound,
-    /// The runtime refused: it runs on.
-    #[error("the sandbox runs on, as it could not be suspended: {0}")]
-    Refused(String),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The runtime failed.
-    #[error(
-        "the suspension is not confirmed: {0}; the sandbox counts as suspended and nothing reaches it, the platform is asked again, and a resume makes it run"
-    )]
-    Unconfirmed(String),
-}
-
-/// A sandbox that is being started.
+/// A new sandbox, and the outcome of its start.
 pub struct Starting {
-    /// As it was written down.
-    pub made: Committed<Sandbox>,
-    /// How its start ends; closed without a word if the server stops before that.
+    /// The sandbox as it was created.
+    pub created: Committed<Sandbox>,
+    /// Receives the outcome. Closes without one if the server stops before.
     pub started: oneshot::Receiver<std::result::Result<(), Failure>>,
 }
 
 impl SandboxService {
-    /// Sandboxes of a store, living in a runtime.
+    /// The sandboxes of a store, in a runtime.
     #[must_use]
     pub fn new(changes: Changes, runtime: Arc<dyn Runtime>, settings: ServiceSettings) -> Self {
         Self {
@@ -118,15 +92,15 @@ impl SandboxService {
                 db: changes.db().clone(),
                 runtime,
                 settings,
-                locks: KeyedLocks::default(),
-                flights: Mutex::new(Flights::default()),
-                rounds: tokio::sync::Mutex::default(),
+                locks: SandboxLocks::default(),
+                resumes: Mutex::default(),
+                retries: tokio::sync::Mutex::default(),
             }),
             changes,
         }
     }
 
-    /// The same sandboxes, for callers whose queries must not wait for those of others.
+    /// The same sandboxes, through [`Db::with_own_readers`].
     #[must_use]
     pub fn with_own_readers(&self) -> Self {
         Self { inner: Arc::clone(&self.inner), changes: self.changes.with_own_readers() }
@@ -144,7 +118,7 @@ impl SandboxService {
         &self.changes
     }
 
-    /// The sandbox of an id or a name, in whatever project.
+    /// The sandbox with an id or a name, in any project.
     ///
     /// # Errors
     /// The store can't be read.
@@ -152,13 +126,13 @@ impl SandboxService {
         self.db().read(move |store| store.sandbox(&which)).await
     }
 
-    /// Makes a sandbox and begins to start it.
+    /// Creates a sandbox and begins to start it.
     ///
     /// # Errors
     /// Those of [`crate::store::Sandboxes::create_sandbox`].
     pub async fn create(&self, new: NewSandbox) -> Result<Starting> {
         let project = new.project_id.clone();
-        let made = self
+        let created = self
             .inner
             .db
             .write(Writer::Owner(&project), move |store| {
@@ -166,11 +140,11 @@ impl SandboxService {
             })
             .await?;
         let inner = Arc::clone(&self.inner);
-        let sandbox = made.value.clone();
-        let (done, started) = oneshot::channel();
-        // Whoever asked may have gone away.
-        tokio::spawn(async move { drop(done.send(inner.start(sandbox).await)) });
-        Ok(Starting { made, started })
+        let sandbox = created.value.clone();
+        let (outcome, started) = oneshot::channel();
+        // The caller may be gone before the start has ended.
+        tokio::spawn(async move { drop(outcome.send(inner.start(sandbox).await)) });
+        Ok(Starting { created, started })
     }
 
     /// Changes what an owner may change.
@@ -204,7 +178,8 @@ impl SandboxService {
         Ok(patched)
     }
 
-    /// Ends a sandbox for everyone and begins to stop it. `None` if it is not there.
+    /// Terminates a sandbox for all callers at once, and begins to stop it. Returns `None` if it does not
+    /// exist.
     ///
     /// # Errors
     /// The store failed.
@@ -216,39 +191,8 @@ impl SandboxService {
         self.inner.terminate(sandbox, principal).await
     }
 
-    /// Stops a sandbox so that it can be resumed, and waits for that.
-    ///
-    /// # Errors
-    /// [`SuspendError`] when it can't be suspended.
-    pub async fn suspend(&self, id: SandboxId, wait: Duration) -> Result<Sandbox, SuspendError> {
-        let deadline = Instant::now() + wait;
-        let sandbox = self.find(id.to_ref()).await?.ok_or(SuspendError::NotFound)?;
-        if sandbox.name.is_none() {
-            return Err(SuspendError::Ephemeral);
-        }
-        match sandbox.state {
-            SandboxState::Suspended => return Ok(sandbox),
-            SandboxState::Suspending => {}
-            SandboxState::Running => {
-                let work = tokio::spawn(Arc::clone(&self.inner).suspend(sandbox));
-                // When it takes too long, or the server stops, the answer is the state.
-                if let Ok(Ok(Err(failure))) = tokio::time::timeout_at(deadline, work).await {
-                    return Err(if failure.refused {
-                        SuspendError::Refused(failure.reason)
-                    } else {
-                        SuspendError::Unconfirmed(failure.reason)
-                    });
-                }
-            }
-            SandboxState::Pending | SandboxState::Snapshotting | SandboxState::Terminated => {
-                return Err(SuspendError::NotRunning(crate::model::state_name(sandbox.state)));
-            }
-        }
-        let done = |state| !matches!(state, SandboxState::Running | SandboxState::Suspending);
-        self.wait_until(&id, deadline, done).await?.ok_or(SuspendError::NotFound)
-    }
-
-    /// Waits until a sandbox is in a state that will do, or `deadline`; returns it as it is then.
+    /// Waits until `is_expected` holds for the state of a sandbox, or until `deadline`. Returns the sandbox as
+    /// it is then.
     ///
     /// # Errors
     /// The store can't be read.
@@ -256,29 +200,28 @@ impl SandboxService {
         &self,
         id: &SandboxId,
         deadline: Instant,
-        will_do: impl Fn(SandboxState) -> bool,
+        is_expected: impl Fn(SandboxState) -> bool,
     ) -> Result<Option<Sandbox>> {
         let mut changes = self.changes.subscribe();
         loop {
             changes.mark_unchanged();
             let found = self.find(id.to_ref()).await?;
-            let settled = found.as_ref().is_none_or(|sandbox| will_do(sandbox.state));
-            if settled || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            let done = found.as_ref().is_none_or(|sandbox| is_expected(sandbox.state));
+            if done || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
                 return Ok(found);
             }
         }
     }
 
-    /// Waits for the steps that are under way: starts, suspensions, resumes and stops.
-    pub async fn idle(&self) {
-        self.inner.locks.idle().await;
+    /// Waits until no transition is in progress.
+    pub async fn wait_until_idle(&self) {
+        self.inner.locks.wait_until_idle().await;
     }
 
-    /// Stops everything that would not outlive the server.
+    /// Stops all sandboxes that can't run without the server.
     pub async fn shut_down(&self) {
         self.inner.runtime.shut_down().await;
     }
 }
 
-/// By sandbox.
 type BySandbox<T> = HashMap<SandboxId, T>;

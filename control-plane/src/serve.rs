@@ -81,7 +81,7 @@ impl Server {
         let sidecars = (settings.egress == Egress::Enforced).then(|| tokens.clone());
         let runtime = runtime(settings.runtime, exits, sidecars)?;
         let sandboxes = SandboxService::new(changes.clone(), runtime, settings.sandboxes);
-        sandboxes.forget_addresses().await?;
+        sandboxes.clear_stale_addresses().await?;
 
         let mut tasks = JoinSet::new();
         tasks.spawn(changes.propagate());
@@ -127,9 +127,9 @@ impl Server {
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file));
         tasks.spawn(keep_up(changes.db().clone()));
         let follower = sandboxes.clone();
-        tasks.spawn(async move { follower.follow_exits(exited).await });
+        tasks.spawn(async move { follower.handle_exits(exited).await });
         let follower = sandboxes.clone();
-        tasks.spawn(async move { follower.follow_leftovers().await });
+        tasks.spawn(async move { follower.run_retries().await });
         restore(&sandboxes).await;
         Ok(Self {
             api_address,
@@ -161,7 +161,7 @@ impl Server {
         let deadline = Instant::now() + self.drain;
         let _ = self.stopping.send(true);
         while self.listeners.join_next().await.is_some() {}
-        if timeout_at(deadline, self.sandboxes.idle()).await.is_err() {
+        if timeout_at(deadline, self.sandboxes.wait_until_idle()).await.is_err() {
             tracing::warn!("the shutdown cut off what the next start will finish");
         }
         self.tasks.shutdown().await;

@@ -17,7 +17,7 @@ pub use error::StoreError;
 pub use limits::{Limits, NAME_HOLD, SPEC_MAX};
 pub use principals::Principals;
 pub(crate) use sandboxes::opened_ports;
-pub use sandboxes::{AuditPage, AuditPlace, ListFilter, Page, Patched, Sandboxes, Stepped};
+pub use sandboxes::{AuditPage, AuditPlace, ListFilter, Page, Patched, Sandboxes, Transitioned};
 pub use sqlite::SqliteStore;
 
 use crate::model::Timestamp;

@@ -18,7 +18,6 @@ mod suite {
     mod feed;
     mod full_disk;
     mod gateway;
-    mod leftovers;
     mod listener;
     mod local_runtime;
     mod network_policy;
@@ -28,6 +27,7 @@ mod suite {
     mod reports;
     mod restore;
     mod resume;
+    mod retries;
     mod runtime;
     mod sidecars;
     mod stored;

@@ -54,11 +54,11 @@ pub(super) async fn create(
         // Before the sandbox is created, so that a refusal has no effect.
         slot.wait()?;
     }
-    let Starting { made, started } = api.sandboxes.create(new).await?;
+    let Starting { created, started } = api.sandboxes.create(new).await?;
     // A gateway may have cached that the name did not exist.
-    api.sandboxes.changes().wait_until_applied(made.revision).await;
+    api.sandboxes.changes().wait_until_applied(created.revision).await;
     if !waits {
-        return Ok(CreatedSandbox::new(&made.value, &target).accepted());
+        return Ok(CreatedSandbox::new(&created.value, &target).accepted());
     }
     let start = timeout_at(Instant::now() + MAX_WAIT, started).await;
     if let Ok(Ok(Err(failure))) = start {

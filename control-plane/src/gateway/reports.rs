@@ -25,7 +25,7 @@ use super::Gateway;
 use crate::http::{ApiError, parse_json, read_bytes};
 use crate::model::{SandboxId, Timestamp};
 use crate::runtime::SigningKey;
-use crate::sandboxes::{News, ReportError, Reported};
+use crate::sandboxes::{ReportError, ReportOutcome, ReportedEvent};
 
 /// Seconds that the two clocks may differ. The placement protects against replays within this time.
 const MAX_AGE: u64 = 300;
@@ -86,14 +86,14 @@ pub(super) async fn report(
     let report: Report = parse_json(&body)?;
     let id = SandboxId::parse(&report.sandbox_id)
         .ok_or_else(|| ApiError::invalid("`sandbox_id` is no sandbox id"))?;
-    let news = news(&report, &platform.sandbox_cidrs)?;
-    let reported = gateway.sandboxes.reported(id, report.placement, report.was_at, news);
+    let event = event(&report, &platform.sandbox_cidrs)?;
+    let reported = gateway.sandboxes.apply_report(id, report.placement, report.was_at, event);
     let taken = match reported.await.map_err(refusal)? {
-        Reported::Applied { revision, placement } => {
+        ReportOutcome::Applied { revision, placement } => {
             gateway.sandboxes.changes().wait_until_applied(revision).await;
             Taken { applied: true, reason: None, placement }
         }
-        Reported::Ignored(ignored) => Taken {
+        ReportOutcome::Ignored(ignored) => Taken {
             applied: false,
             reason: Some(ignored.to_string()),
             placement: ignored.placement(),
@@ -102,7 +102,7 @@ pub(super) async fn report(
     Ok(Json(taken))
 }
 
-fn news(report: &Report, sandbox_cidrs: &[IpNet]) -> Result<News, ApiError> {
+fn event(report: &Report, sandbox_cidrs: &[IpNet]) -> Result<ReportedEvent, ApiError> {
     match (report.state, report.address) {
         (Now::Running, Some(address)) => {
             if !sandbox_cidrs.iter().any(|network| network.contains(&address)) {
@@ -110,13 +110,13 @@ fn news(report: &Report, sandbox_cidrs: &[IpNet]) -> Result<News, ApiError> {
                     "`address` {address} lies in none of the sandbox CIDRs"
                 )));
             }
-            Ok(News::Moved(address))
+            Ok(ReportedEvent::Moved(address))
         }
         (Now::Running, None) => {
             Err(ApiError::invalid("`address` is missing: where does the sandbox run now?"))
         }
-        (Now::Suspended, None) => Ok(News::Suspended),
-        (Now::Terminated, None) => Ok(News::Terminated),
+        (Now::Suspended, None) => Ok(ReportedEvent::Suspended),
+        (Now::Terminated, None) => Ok(ReportedEvent::Terminated),
         (Now::Suspended | Now::Terminated, Some(_)) => {
             Err(ApiError::invalid("`address` is for `running` only; leave it out"))
         }

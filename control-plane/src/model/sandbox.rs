@@ -200,7 +200,7 @@ pub enum Transition {
     Running(IpAddr),
     /// It runs on where it was, as its suspension was refused, in a new generation. If another one got
     /// the address meanwhile, that was told later, and this one is suspended.
-    RunningStill(IpAddr),
+    StillRunning(IpAddr),
     /// It is being stopped.
     Suspending,
     /// It is stopped.
@@ -215,7 +215,7 @@ impl Transition {
     pub fn state(self) -> SandboxState {
         match self {
             Self::Pending => SandboxState::Pending,
-            Self::Running(_) | Self::RunningStill(_) => SandboxState::Running,
+            Self::Running(_) | Self::StillRunning(_) => SandboxState::Running,
             Self::Suspending => SandboxState::Suspending,
             Self::Suspended | Self::SuspendedUnconfirmed => SandboxState::Suspended,
         }

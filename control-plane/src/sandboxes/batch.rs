@@ -1,22 +1,22 @@
-//! Work on many sandboxes, some at once. Projects take turns, so a platform that hangs for the
-//! sandboxes of one project does not delay those of another.
+//! Concurrent work on many sandboxes. Projects alternate, so a platform that hangs for the sandboxes of one
+//! project does not delay those of another.
 
 use std::collections::HashMap;
 
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
+use crate::fair_queue::FairQueue;
 use crate::model::Sandbox;
-use crate::project_queue::ProjectQueue;
 
 /// The bounds of the work.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Batch {
-    /// Sandboxes at once, in all.
+    /// The most sandboxes at once.
     pub(super) at_once: usize,
-    /// Sandboxes of one project at once.
-    pub(super) each_project: usize,
-    /// No work begins after this time. `None`: all work is done.
+    /// The most sandboxes of one project at once.
+    pub(super) at_once_per_project: usize,
+    /// No work begins after this time.
     pub(super) until: Option<Instant>,
 }
 
@@ -26,7 +26,7 @@ impl Batch {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut queue = ProjectQueue::default();
+        let mut queue = FairQueue::default();
         for sandbox in sandboxes {
             queue.push(sandbox.project_id.clone(), sandbox);
         }
@@ -36,17 +36,18 @@ impl Batch {
             while tasks.len() < self.at_once
                 && self.until.is_none_or(|until| Instant::now() < until)
             {
-                let has_place = |project: &str| {
-                    projects.values().filter(|busy| *busy == project).count() < self.each_project
+                let is_below_bound = |project: &str| {
+                    let of_project = projects.values().filter(|busy| *busy == project);
+                    of_project.count() < self.at_once_per_project
                 };
-                let Some((project, sandbox)) = queue.next(has_place) else { break };
+                let Some((project, sandbox)) = queue.pop(is_below_bound) else { break };
                 let task = tasks.spawn(work(sandbox));
                 projects.insert(task.id(), project);
             }
             let ended = match tasks.join_next_with_id().await {
                 Some(Ok((task, ()))) => task,
                 Some(Err(error)) => {
-                    tracing::error!(%error, "work on a sandbox ended early");
+                    tracing::error!(%error, "a task for a sandbox failed");
                     error.id()
                 }
                 None => return,

@@ -1,4 +1,4 @@
-//! One lock for each sandbox, kept only while someone holds or awaits it.
+//! One lock for each sandbox. A lock exists only while somebody holds it or waits for it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,31 +8,30 @@ use tokio::sync::OwnedMutexGuard;
 use super::BySandbox;
 use crate::model::SandboxId;
 
-/// Nothing tells when a lock is released, and nobody waits for that but a server that stops.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The interval at which [`SandboxLocks::wait_until_idle`] polls. Only a stopping server waits for it, so
+/// polling is good enough.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Locks by sandbox.
 #[derive(Default)]
-pub(super) struct KeyedLocks {
+pub(super) struct SandboxLocks {
     locks: Mutex<BySandbox<Arc<tokio::sync::Mutex<()>>>>,
 }
 
-impl KeyedLocks {
-    /// Waits for the sandbox's turn.
+impl SandboxLocks {
     pub(super) async fn acquire(&self, id: &SandboxId) -> OwnedMutexGuard<()> {
         let lock = {
             let mut locks = self.lock();
-            // One reference is the map's own: nobody else is there any more.
+            // If the map has the only reference, nobody holds the lock or waits for it.
             locks.retain(|_, lock| Arc::strong_count(lock) > 1);
             Arc::clone(locks.entry(id.clone()).or_default())
         };
         lock.lock_owned().await
     }
 
-    /// Waits until nobody holds or awaits a lock.
-    pub(super) async fn idle(&self) {
+    /// Waits until nobody holds a lock or waits for one.
+    pub(super) async fn wait_until_idle(&self) {
         while self.lock().values().any(|lock| Arc::strong_count(lock) > 1) {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the platform says about a sandbox without having been asked: it ended, or it moved.
+//! Reports of the platform: a sandbox ended, or moved to another address, without a call of the control plane.
 //!
 //! A report names the placement that it is about. After the sandbox was suspended, resumed or moved, a late
 //! or replayed report is about a placement that has ended. It changes nothing, even if the sandbox has its
@@ -14,24 +14,24 @@ use super::{Inner, SandboxService};
 use crate::model::{SandboxId, Transition};
 use crate::store::{Committed, Result, Revision, SYSTEM, StoreError};
 
-/// How long a report waits for a step of the same sandbox that is under way. The platform may be at
-/// work on that step, and must not wait for itself.
-const TURN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a report waits for a transition of the same sandbox that is in progress. The platform may have to
+/// answer the call of that transition first, so the report must not wait for long.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What happened to a running sandbox.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum News {
-    /// It runs at another address.
+pub enum ReportedEvent {
+    /// It runs at this address now.
     Moved(IpAddr),
-    /// It does not run any more, and can be resumed.
+    /// It no longer runs, and can be resumed.
     Suspended,
-    /// It is gone.
+    /// It no longer exists.
     Terminated,
 }
 
-/// What a report did.
+/// The effect of a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Reported {
+pub enum ReportOutcome {
     /// The report was applied.
     Applied {
         /// The revision of the change. A gateway that has applied it no longer uses the old address.
@@ -73,11 +73,11 @@ impl Ignored {
     }
 }
 
-/// Why a report changes nothing although it may be true.
+/// Why a report could not be evaluated.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// It has to wait for the end of a step.
-    #[error("a step of this sandbox is under way; report again when you have answered its call")]
+    /// A transition of the sandbox is in progress.
+    #[error("a call for this sandbox is in progress; answer it, then report again")]
     Busy,
     /// The store failed.
     #[error(transparent)]
@@ -89,71 +89,71 @@ impl SandboxService {
     ///
     /// # Errors
     /// [`ReportError`]
-    pub async fn reported(
+    pub async fn apply_report(
         &self,
         id: SandboxId,
         placement: u64,
         was_at: IpAddr,
-        news: News,
-    ) -> Result<Reported, ReportError> {
-        let turn = self.inner.locks.acquire(&id);
-        let Ok(turn) = tokio::time::timeout(TURN_WITHIN, turn).await else {
+        event: ReportedEvent,
+    ) -> Result<ReportOutcome, ReportError> {
+        let lock = self.inner.locks.acquire(&id);
+        let Ok(lock) = tokio::time::timeout(LOCK_TIMEOUT, lock).await else {
             return Err(ReportError::Busy);
         };
         let inner = Arc::clone(&self.inner);
-        // It is finished also when the platform goes away meanwhile.
-        let work = tokio::spawn(async move {
-            let _turn = turn;
-            inner.take_report(id, placement, was_at, news).await
+        // The task ends the work even if the platform closes its connection meanwhile.
+        let task = tokio::spawn(async move {
+            let _lock = lock;
+            inner.apply_report(id, placement, was_at, event).await
         });
-        let taken = work.await.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
-        Ok(taken?)
+        let outcome = task.await.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        Ok(outcome?)
     }
 }
 
 impl Inner {
-    async fn take_report(
+    async fn apply_report(
         self: Arc<Self>,
         id: SandboxId,
         placement: u64,
         was_at: IpAddr,
-        news: News,
-    ) -> Result<Reported> {
+        event: ReportedEvent,
+    ) -> Result<ReportOutcome> {
         let which = id.to_ref();
         let found = self.db.read(move |store| store.sandbox(&which)).await?;
         let Some((sandbox, address)) =
             found.and_then(|sandbox| sandbox.address.map(|address| (sandbox, address)))
         else {
-            return Ok(Reported::Ignored(Ignored::NotRunning));
+            return Ok(ReportOutcome::Ignored(Ignored::NotRunning));
         };
         let current = sandbox.placement;
         if placement != current {
             let ignored = Ignored::OtherPlacement { reported: placement, current };
             tracing::warn!(sandbox = %id, %ignored, "a late or repeated report of the platform is ignored");
-            return Ok(Reported::Ignored(ignored));
+            return Ok(ReportOutcome::Ignored(ignored));
         }
         if address != was_at.to_canonical() {
-            return Ok(Reported::Ignored(Ignored::Elsewhere(current)));
+            return Ok(ReportOutcome::Ignored(Ignored::Elsewhere(current)));
         }
-        tracing::warn!(sandbox = %id, %was_at, ?news, "the platform reports what it did by itself");
+        tracing::warn!(sandbox = %id, %was_at, ?event, "the platform reports a change that nobody requested");
         let running = &[SandboxState::Running];
-        let taken = match news {
-            News::Moved(address) => {
-                self.step(&sandbox, running, Transition::Running(address)).await?
+        let applied = match event {
+            ReportedEvent::Moved(address) => {
+                self.transition(&sandbox, running, Transition::Running(address)).await?
             }
-            News::Suspended if sandbox.name.is_some() => {
-                self.step(&sandbox, running, Transition::Suspended).await?
+            ReportedEvent::Suspended if sandbox.name.is_some() => {
+                self.transition(&sandbox, running, Transition::Suspended).await?
             }
-            // Without a name nothing could ever resume it.
-            News::Suspended | News::Terminated => {
+            // A sandbox without a name can't be resumed.
+            ReportedEvent::Suspended | ReportedEvent::Terminated => {
                 self.terminate(&sandbox, SYSTEM.to_owned()).await?
             }
         };
-        // Another control plane on the same store may have taken a step since.
-        let Some(Committed { value: after, revision }) = taken else {
-            return Ok(Reported::Ignored(Ignored::NotRunning));
+        // Another control plane on the same store may have made a transition since.
+        let Some(Committed { value: after, revision }) = applied else {
+            return Ok(ReportOutcome::Ignored(Ignored::NotRunning));
         };
         let placement = after.address.is_some().then_some(after.placement);
-        Ok(Reported::Applied { revision, placement })
+        Ok(ReportOutcome::Applied { revision, placement })
     }
 }

@@ -1,4 +1,4 @@
-//! After a start of the server: sandboxes get back to where the store says they should be.
+//! The start of the server: sandboxes return to the state that the store has for them.
 
 use std::sync::Arc;
 
@@ -12,45 +12,47 @@ use crate::model::{Sandbox, Transition};
 use crate::runtime::Exited;
 use crate::store::{Result, SYSTEM};
 
-/// Sandboxes that are started or suspended at once, in all and in one project.
+/// The most sandboxes that are started or suspended at once.
 const AT_ONCE: usize = 32;
-const EACH_PROJECT: usize = 8;
+/// The most sandboxes of one project that are started or suspended at once.
+const AT_ONCE_PER_PROJECT: usize = 8;
 
 impl SandboxService {
-    /// Takes running sandboxes off the address that they had, if the runtime did not outlive the
-    /// server. Call it before gateways can ask: those addresses may be anyone's now.
+    /// Removes the addresses of running sandboxes, if the runtime ended with the previous server. Call it
+    /// before gateways can query: another program may use such an address now.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn forget_addresses(&self) -> Result<()> {
+    pub async fn clear_stale_addresses(&self) -> Result<()> {
         if self.inner.runtime.outlives_the_server() {
             return Ok(());
         }
         for sandbox in self.inner.in_state(SandboxState::Running).await? {
-            self.inner.step(&sandbox, &[SandboxState::Running], Transition::Pending).await?;
+            self.inner.transition(&sandbox, &[SandboxState::Running], Transition::Pending).await?;
         }
         Ok(())
     }
 
-    /// Finishes the starts and suspensions that the last server began. A round of
-    /// [`SandboxService::settle_leftovers`], which finishes deletions too, runs in the background.
+    /// Finishes the starts and suspensions that the previous server began. A round of
+    /// [`SandboxService::retry_unfinished`], which finishes deletions too, runs in the background.
     ///
     /// # Errors
     /// The store can't be read.
     pub async fn restore(&self) -> Result<()> {
-        let leftovers = self.clone();
-        tokio::spawn(async move { leftovers.settle_leftovers().await });
+        let service = self.clone();
+        tokio::spawn(async move { service.retry_unfinished().await });
         let mut unfinished = self.inner.in_state(SandboxState::Suspending).await?;
         unfinished.extend(self.inner.in_state(SandboxState::Pending).await?);
-        let batch = Batch { at_once: AT_ONCE, each_project: EACH_PROJECT, until: None };
+        let batch =
+            Batch { at_once: AT_ONCE, at_once_per_project: AT_ONCE_PER_PROJECT, until: None };
         batch.run(unfinished, |sandbox| Arc::clone(&self.inner).restore_one(sandbox)).await;
         Ok(())
     }
 
-    /// Handles sandboxes that end by themselves, until the runtime is gone.
-    pub async fn follow_exits(&self, mut exits: mpsc::UnboundedReceiver<Exited>) {
+    /// Handles sandboxes that end without a call, until the runtime is gone.
+    pub async fn handle_exits(&self, mut exits: mpsc::UnboundedReceiver<Exited>) {
         while let Some(exited) = exits.recv().await {
-            tokio::spawn(Arc::clone(&self.inner).exited(exited));
+            tokio::spawn(Arc::clone(&self.inner).on_exit(exited));
         }
     }
 }
@@ -62,29 +64,29 @@ impl Inner {
 
     async fn restore_one(self: Arc<Self>, sandbox: Sandbox) {
         if sandbox.state == SandboxState::Suspending {
-            let _turn = self.locks.acquire(&sandbox.id).await;
-            // Where it was is not known any more. Nobody waits for the outcome; it is in the log.
+            let _lock = self.locks.acquire(&sandbox.id).await;
+            // The former address is unknown. Nobody waits for the outcome, and it is in the log.
             let _ = self.finish_suspend(&sandbox, None).await;
             return;
         }
-        // Generation 0: it never ran.
+        // In generation 0, the sandbox has never run.
         if sandbox.generation == 0 {
             let _ = self.start(sandbox).await;
             return;
         }
-        let turn = self.locks.acquire(&sandbox.id).await;
-        let started = self.runtime.resume(&sandbox).await;
-        let Err(failure) = self.settle_start(&sandbox, started).await else { return };
-        let given_up = if sandbox.name.is_some() {
-            let step = after_failed_resume(&failure);
-            self.step(&sandbox, &[SandboxState::Pending], step).await
+        let lock = self.locks.acquire(&sandbox.id).await;
+        let resumed = self.runtime.resume(&sandbox).await;
+        let Err(failure) = self.finish_start(&sandbox, resumed).await else { return };
+        let stored = if sandbox.name.is_some() {
+            let next = after_failed_resume(&failure);
+            self.transition(&sandbox, &[SandboxState::Pending], next).await
         } else {
-            // Nothing could ever resume it.
-            drop(turn);
+            // A sandbox without a name can't be resumed later.
+            drop(lock);
             self.terminate(&sandbox, SYSTEM.to_owned()).await
         };
-        if let Err(error) = given_up {
-            tracing::error!(sandbox = %sandbox.id, %error, "a failed start could not be written down");
+        if let Err(error) = stored {
+            tracing::error!(sandbox = %sandbox.id, %error, "a failed start could not be stored");
         }
     }
 }

@@ -1,8 +1,7 @@
-//! Resume: one runtime call for each sandbox, however many ask.
+//! Resumes: one call of the runtime for each sandbox, whatever the number of callers.
 //!
-//! Those who ask in this process join one *flight*; those who ask elsewhere lose the transition
-//! from suspended to pending, and wait for the state to change. A flight goes on when everyone who
-//! waited for it has gone away.
+//! Callers in this process join the resume in flight. In another process, they lose the transition from
+//! suspended to pending, and wait until the state changes. A resume continues when all its callers are gone.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,33 +10,33 @@ use sandgate_policy::gateway_api::SandboxState;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::steps::Outcome;
+use super::transitions::Outcome;
 use super::{BySandbox, Inner, SandboxService, ServiceSettings};
 use crate::model::{Sandbox, SandboxId, Transition};
 use crate::runtime::Failure;
 use crate::store::StoreError;
 
-/// Sandboxes whose last resume is remembered; beyond that, the oldest are let go of.
-const REMEMBERED: usize = 10_000;
+/// The number of public resumes from which expired ones are removed from memory.
+const MAX_REMEMBERED: usize = 10_000;
 
 /// On whose behalf a sandbox is resumed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ResumePolicy {
-    /// Its owner said so: `auto_resume` does not matter.
+    /// Its owner, whatever `auto_resume` says.
     Owner,
-    /// A request came whose sender may reach it.
+    /// A request that is permitted to reach it.
     Request,
-    /// A request came to a public port, from anyone: limited.
+    /// A request to a public port, which anybody can send. Such resumes have a minimum interval.
     PublicRequest,
 }
 
 /// Why a sandbox is not resumed.
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
-    /// It is not there.
+    /// The sandbox does not exist.
     #[error("there is no such sandbox")]
     NotFound,
-    /// Nothing but its owner can make it run.
+    /// The sandbox does not permit this resume.
     #[error("the sandbox is suspended and {0}")]
     NotResumable(&'static str),
     /// The runtime failed.
@@ -46,27 +45,27 @@ pub enum ResumeError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A public port resumed it a moment ago.
+    /// Another request to a public port resumed it less than the minimum interval ago.
     #[error("the sandbox was resumed through a public port a moment ago; try again later")]
     TooSoon(Duration),
 }
 
-/// Closes when it is over; holds why it failed, if it did.
-type Flight = watch::Receiver<Option<Failure>>;
+/// A resume in flight. The channel closes at its end, and then holds the failure, if there is one.
+type InFlight = watch::Receiver<Option<Failure>>;
 
-/// What is under way, and what was a moment ago.
+/// Resumes in flight, and recent ones that limit others.
 #[derive(Default)]
-pub(super) struct Flights {
-    /// The sender lives in the flight's task, so the channel closes when that ends.
-    under_way: BySandbox<Flight>,
+pub(super) struct Resumes {
+    /// The task of a resume owns the sender, so the channel closes when the task ends.
+    in_flight: BySandbox<InFlight>,
     last_public: BySandbox<Instant>,
     last_failed: BySandbox<Instant>,
 }
 
-impl Flights {
-    /// Lets go of what has no effect any more.
-    fn tidy(&mut self, settings: &ServiceSettings, now: Instant) {
-        if self.last_public.len() >= REMEMBERED {
+impl Resumes {
+    /// Removes resumes that no longer limit others.
+    fn expire(&mut self, settings: &ServiceSettings, now: Instant) {
+        if self.last_public.len() >= MAX_REMEMBERED {
             let interval = settings.public_resume_interval;
             self.last_public.retain(|_, at| now.duration_since(*at) < interval);
         }
@@ -74,20 +73,20 @@ impl Flights {
         self.last_failed.retain(|_, at| now.duration_since(*at) < pause);
     }
 
-    /// How long a public request has to wait before it may resume the sandbox.
-    fn too_soon(&self, id: &SandboxId, interval: Duration, now: Instant) -> Option<Duration> {
+    /// The time until a public request may resume the sandbox, if it has to wait.
+    fn public_wait(&self, id: &SandboxId, interval: Duration, now: Instant) -> Option<Duration> {
         let since = now.duration_since(*self.last_public.get(id)?);
         interval.checked_sub(since).filter(|left| !left.is_zero())
     }
 }
 
 impl SandboxService {
-    /// Makes a suspended sandbox run, and waits up to `wait` for that. Returns the sandbox as it is
-    /// then; one that runs or starts already is waited for and not resumed.
+    /// Resumes a suspended sandbox, and waits up to `wait` for it to run. Returns the sandbox as it is then.
+    /// If the sandbox runs or starts already, no resume begins.
     ///
     /// # Errors
-    /// [`ResumeError`] when it can't be resumed. [`ResumeError::Failed`] only for its owner: a
-    /// request is answered with the state.
+    /// [`ResumeError`] if it can't be resumed. Only an owner gets [`ResumeError::Failed`]; a request gets
+    /// the suspended sandbox.
     pub async fn resume(
         &self,
         id: SandboxId,
@@ -104,32 +103,32 @@ impl SandboxService {
                 let found = self.wait_until(&id, deadline, |state| !starting(state)).await?;
                 return found.ok_or(ResumeError::NotFound);
             }
-            _ => may_resume(&sandbox, policy)?,
+            _ => check_resumable(&sandbox, policy)?,
         }
-        let Some(mut landed) = self.board(&sandbox, policy).await? else {
+        let Some(mut in_flight) = self.join_resume(&sandbox, policy).await? else {
             return self.find(id.to_ref()).await?.ok_or(ResumeError::NotFound);
         };
-        // A failure, or the channel closes. A time-out is answered with the state, too.
-        let _ = timeout_at(deadline, landed.changed()).await;
-        // Another control plane on the same store may have been quicker, and be at it still.
+        // Returns after a failure or at the end of the resume. After a time-out, the state is the answer.
+        let _ = timeout_at(deadline, in_flight.changed()).await;
+        // Another control plane on the same store may have begun a resume first, and still be at it.
         let found = self.wait_until(&id, deadline, |state| !starting(state)).await?;
         let found = found.ok_or(ResumeError::NotFound)?;
-        let failure = landed.borrow().clone();
+        let failure = in_flight.borrow().clone();
         match failure.filter(|_| found.state == SandboxState::Suspended) {
             Some(failure) if policy == ResumePolicy::Owner => Err(ResumeError::Failed(failure)),
             _ => Ok(found),
         }
     }
 
-    /// Joins the sandbox's flight, or begins one. `None`: there is nothing to wait for.
-    async fn board(
+    /// Joins the resume in flight, or begins one. Returns `None` if there is nothing to wait for.
+    async fn join_resume(
         &self,
         sandbox: &Sandbox,
         policy: ResumePolicy,
-    ) -> Result<Option<Flight>, ResumeError> {
-        match self.inner.join_or_begin(sandbox, policy) {
+    ) -> Result<Option<InFlight>, ResumeError> {
+        match self.inner.join_or_begin_resume(sandbox, policy) {
             Err(ResumeError::TooSoon(left)) => {
-                // It may have been resumed between the look at its state and the look at the limit.
+                // A resume may have ended between the query of the state and the check of the interval.
                 let found = self.find(sandbox.id.to_ref()).await?.ok_or(ResumeError::NotFound)?;
                 if found.state == SandboxState::Suspended {
                     return Err(ResumeError::TooSoon(left));
@@ -141,7 +140,7 @@ impl SandboxService {
     }
 }
 
-fn may_resume(sandbox: &Sandbox, policy: ResumePolicy) -> Result<(), ResumeError> {
+fn check_resumable(sandbox: &Sandbox, policy: ResumePolicy) -> Result<(), ResumeError> {
     if sandbox.name.is_none() {
         return Err(ResumeError::NotResumable("has no name, so it can't be resumed"));
     }
@@ -151,57 +150,58 @@ fn may_resume(sandbox: &Sandbox, policy: ResumePolicy) -> Result<(), ResumeError
     Ok(())
 }
 
-/// The step after a failed resume. A runtime that refused has changed nothing. After any other failure the
-/// sandbox may run, so the runtime must suspend it.
+/// The transition after a failed resume. A runtime that refused has changed nothing. After any other failure
+/// the sandbox may run, so the runtime must suspend it.
 pub(super) fn after_failed_resume(failure: &Failure) -> Transition {
     if failure.refused { Transition::Suspended } else { Transition::SuspendedUnconfirmed }
 }
 
 impl Inner {
-    fn join_or_begin(
+    fn join_or_begin_resume(
         self: &Arc<Self>,
         sandbox: &Sandbox,
         policy: ResumePolicy,
-    ) -> Result<Option<Flight>, ResumeError> {
+    ) -> Result<Option<InFlight>, ResumeError> {
         let id = &sandbox.id;
         let now = Instant::now();
-        let mut flights = self.flights();
-        if let Some(flight) = flights.under_way.get(id) {
-            return Ok(Some(flight.clone()));
+        let mut resumes = self.resumes();
+        if let Some(in_flight) = resumes.in_flight.get(id) {
+            return Ok(Some(in_flight.clone()));
         }
-        flights.tidy(&self.settings, now);
-        if policy != ResumePolicy::Owner && flights.last_failed.contains_key(id) {
+        resumes.expire(&self.settings, now);
+        if policy != ResumePolicy::Owner && resumes.last_failed.contains_key(id) {
             return Ok(None);
         }
         if policy == ResumePolicy::PublicRequest {
             let interval = self.settings.public_resume_interval;
-            if let Some(left) = flights.too_soon(id, interval, now) {
+            if let Some(left) = resumes.public_wait(id, interval, now) {
                 return Err(ResumeError::TooSoon(left));
             }
-            flights.last_public.insert(id.clone(), now);
+            resumes.last_public.insert(id.clone(), now);
         }
-        let (landing, flight) = watch::channel(None);
-        flights.under_way.insert(id.clone(), flight.clone());
+        let (ended, in_flight) = watch::channel(None);
+        resumes.in_flight.insert(id.clone(), in_flight.clone());
         let (inner, sandbox) = (Arc::clone(self), sandbox.clone());
         tokio::spawn(async move {
-            let outcome = inner.fly(&sandbox).await;
-            let mut flights = inner.flights();
-            flights.under_way.remove(&sandbox.id);
+            let outcome = inner.run_resume(&sandbox).await;
+            let mut resumes = inner.resumes();
+            resumes.in_flight.remove(&sandbox.id);
             if let Err(failure) = outcome {
-                flights.last_failed.insert(sandbox.id, Instant::now());
-                landing.send_replace(Some(failure));
+                resumes.last_failed.insert(sandbox.id, Instant::now());
+                ended.send_replace(Some(failure));
             }
-            drop(flights);
-            drop(landing);
+            drop(resumes);
+            drop(ended);
         });
-        Ok(Some(flight))
+        Ok(Some(in_flight))
     }
 
-    /// Resumes, if the sandbox is still suspended when its turn comes.
-    async fn fly(&self, suspended: &Sandbox) -> Outcome {
+    /// Resumes the sandbox, if it is still suspended when this task has its lock.
+    async fn run_resume(&self, suspended: &Sandbox) -> Outcome {
         let id = &suspended.id;
-        let _turn = self.locks.acquire(id).await;
-        let pending = self.step(suspended, &[SandboxState::Suspended], Transition::Pending).await;
+        let _lock = self.locks.acquire(id).await;
+        let pending =
+            self.transition(suspended, &[SandboxState::Suspended], Transition::Pending).await;
         let sandbox = match pending {
             Ok(Some(committed)) => committed.value,
             Ok(None) => return Ok(()),
@@ -210,18 +210,19 @@ impl Inner {
                 return Err(Failure::of_store());
             }
         };
-        let started = self.runtime.resume(&sandbox).await;
-        let running = self.settle_start(&sandbox, started).await;
-        if let Err(failure) = &running
-            && let Err(error) =
-                self.step(&sandbox, &[SandboxState::Pending], after_failed_resume(failure)).await
-        {
-            tracing::error!(sandbox = %id, %error, "a failed resume could not be written down");
+        let resumed = self.runtime.resume(&sandbox).await;
+        let outcome = self.finish_start(&sandbox, resumed).await;
+        if let Err(failure) = &outcome {
+            let next = after_failed_resume(failure);
+            let stored = self.transition(&sandbox, &[SandboxState::Pending], next).await;
+            if let Err(error) = stored {
+                tracing::error!(sandbox = %id, %error, "a failed resume could not be stored");
+            }
         }
-        running
+        outcome
     }
 
-    fn flights(&self) -> MutexGuard<'_, Flights> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    fn resumes(&self) -> MutexGuard<'_, Resumes> {
+        self.resumes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

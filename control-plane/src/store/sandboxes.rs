@@ -33,7 +33,7 @@ pub struct Page {
 
 /// A sandbox that took a step.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stepped {
+pub struct Transitioned {
     /// As it is.
     pub sandbox: Sandbox,
     /// The sandbox that had its address until then, as it is: suspended, or terminated if it had no
@@ -157,9 +157,9 @@ pub trait Sandboxes {
         &self,
         id: &SandboxId,
         from: &[SandboxState],
-        step: Transition,
+        transition: Transition,
         now: Timestamp,
-    ) -> Result<Option<Committed<Stepped>>>;
+    ) -> Result<Option<Committed<Transitioned>>>;
 
     /// Ends a sandbox for everyone: it is not found any more, its name is held for its project.
     /// What the runtime must still clean up stays listed as terminated. `None` if it is not there.

@@ -10,7 +10,7 @@ mod reserve;
 mod rows;
 mod sandboxes;
 mod schema;
-mod steps;
+mod transitions;
 mod upkeep;
 
 use std::path::{Path, PathBuf};

@@ -139,11 +139,11 @@ async fn a_suspension_that_is_not_confirmed_is_said_to_be_so_and_asked_for_again
     // Nobody knows whether it runs, so nothing is sent to it.
     let found = world.gate("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
     assert_eq!((&found["state"], &found["address"]), (&json!("suspended"), &Value::Null));
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
     assert_eq!(world.runtime.count("suspend"), 2);
     world.runtime.set_failing(false);
-    world.sandboxes.settle_leftovers().await;
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
+    world.sandboxes.retry_unfinished().await;
     assert_eq!(world.runtime.count("suspend"), 3, "until it is confirmed, and no longer");
     let resumed = world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
     assert_eq!(resumed["status"], "running");
@@ -157,7 +157,7 @@ async fn a_suspension_is_not_asked_for_again_once_the_sandbox_runs() {
     world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await;
     world.runtime.set_failing(false);
     world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
     assert_eq!(world.runtime.actions(), ["start", "suspend", "resume"]);
     let info = world.call("GET", "/sandboxes/my-env", Value::Null).await.ok();
     assert_eq!(info["status"], "running");
@@ -171,14 +171,14 @@ async fn a_sandbox_whose_resume_failed_is_suspended_again_as_it_may_run() {
     // A runtime that refuses has changed nothing.
     world.runtime.set_refusing(true);
     resume().await.refused(422, "SANDBOX_REFUSED");
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
     assert_eq!(world.runtime.count("suspend"), 1);
     world.runtime.set_refusing(false);
     world.runtime.set_failing(true);
     resume().await.refused(503, "SANDBOX_NOT_STARTED");
     world.runtime.set_failing(false);
-    world.sandboxes.settle_leftovers().await;
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
+    world.sandboxes.retry_unfinished().await;
     assert_eq!(world.runtime.count("suspend"), 2, "until it is confirmed");
     assert_eq!(resume().await.ok()["status"], "running");
 }
@@ -197,11 +197,11 @@ async fn a_deleted_sandbox_that_could_not_be_stopped_is_stopped_later() {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), tried).await.unwrap();
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
     world.runtime.set_failing(false);
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
     let asked = world.runtime.count("stop");
     assert!(asked >= 2, "{asked}");
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
     assert_eq!(world.runtime.count("stop"), asked, "until it is stopped, and no longer");
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use sandgate::model::{Sandbox, SandboxId, SandboxPatch, Transition};
-use sandgate::store::{Limits, ListFilter, NAME_HOLD, Stepped, Store, StoreError};
+use sandgate::store::{Limits, ListFilter, NAME_HOLD, Store, StoreError, Transitioned};
 use sandgate_policy::gateway_api::{Change, SandboxState};
 use serde_json::json;
 
@@ -12,11 +12,16 @@ use super::contract_sandboxes::{make, name, new, ports};
 
 const RUNNING: [SandboxState; 1] = [SandboxState::Running];
 
-fn step(store: &dyn Store, id: &SandboxId, from: &[SandboxState], step: Transition) -> Stepped {
+fn step(
+    store: &dyn Store,
+    id: &SandboxId,
+    from: &[SandboxState],
+    step: Transition,
+) -> Transitioned {
     store.transition(id, from, step, at(50)).unwrap().unwrap().value
 }
 
-fn run(store: &dyn Store, id: &SandboxId, address: &str) -> Stepped {
+fn run(store: &dyn Store, id: &SandboxId, address: &str) -> Transitioned {
     let from = [SandboxState::Pending, SandboxState::Running];
     step(store, id, &from, Transition::Running(address.parse().unwrap()))
 }
@@ -91,7 +96,7 @@ fn a_sandbox_that_runs_on_does_not_take_back_what_another_one_got_meanwhile() {
         furnish(store.as_ref());
         let (one, two) = (make(store.as_ref(), Some("one")), make(store.as_ref(), Some("two")));
         run(store.as_ref(), &one, "10.0.0.7");
-        let still = Transition::RunningStill("10.0.0.7".parse().unwrap());
+        let still = Transition::StillRunning("10.0.0.7".parse().unwrap());
         step(store.as_ref(), &one, &RUNNING, Transition::Suspending);
         let undisturbed = step(store.as_ref(), &one, &[SandboxState::Suspending], still);
         assert_eq!(undisturbed.sandbox.state, SandboxState::Running);

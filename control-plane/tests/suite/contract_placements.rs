@@ -36,7 +36,7 @@ fn a_start_a_resume_and_a_move_begin_a_placement_and_nothing_else_does() {
         assert!(moved > made);
         for same in [
             Transition::Suspending,
-            Transition::RunningStill("10.0.0.8".parse().unwrap()),
+            Transition::StillRunning("10.0.0.8".parse().unwrap()),
             Transition::Suspending,
             Transition::Suspended,
         ] {

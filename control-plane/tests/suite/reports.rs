@@ -72,7 +72,7 @@ async fn a_tenants_sandbox_is_not_reached_by_the_name_of_another_tenants_at_the_
     assert_eq!(shown["status"], "suspended");
     // Should it run somewhere nevertheless, the platform is told what it counts as.
     assert_eq!(world.runtime.count("suspend"), 0);
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
     assert_eq!(world.runtime.count("suspend"), 1);
     // And it is resumed like any other.
     world.runtime.set_address(Some("127.70.9.10"));

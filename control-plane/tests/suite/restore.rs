@@ -18,7 +18,7 @@ async fn restart(world: &World, runtime: &Arc<TestRuntime>) {
     let changes = Changes::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
     let sandboxes =
         SandboxService::new(changes, Arc::clone(runtime) as _, ServiceSettings::default());
-    sandboxes.forget_addresses().await.unwrap();
+    sandboxes.clear_stale_addresses().await.unwrap();
     sandboxes.restore().await.unwrap();
 }
 
@@ -61,7 +61,7 @@ async fn addresses_of_before_are_forgotten_before_anyone_can_ask() {
     let changes = Changes::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
     let runtime = Arc::new(TestRuntime::default());
     let sandboxes = SandboxService::new(changes, runtime as _, ServiceSettings::default());
-    sandboxes.forget_addresses().await.unwrap();
+    sandboxes.clear_stale_addresses().await.unwrap();
     assert_eq!(state(&world, &running), Some(SandboxState::Pending));
 }
 
@@ -123,7 +123,7 @@ async fn a_suspension_that_was_not_confirmed_is_asked_for_again_after_a_restart(
         sandboxes.restore().await.unwrap();
         // Waits for the round that the restart began, and runs another one.
         tokio::task::yield_now().await;
-        sandboxes.settle_leftovers().await;
+        sandboxes.retry_unfinished().await;
         runtime
     };
     // The platform still fails.

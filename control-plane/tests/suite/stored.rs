@@ -156,9 +156,9 @@ async fn a_project_has_a_bounded_number_of_sandboxes_and_another_one_is_not_conc
     world.runtime.set_failing(true);
     world.call("DELETE", &format!("/sandboxes/{}", ids[0]), Value::Null).await.ok();
     more().await.refused(409, "PROJECT_FULL");
-    world.sandboxes.idle().await;
+    world.sandboxes.wait_until_idle().await;
     world.runtime.set_failing(false);
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
     more().await.ok();
 }
 
@@ -254,7 +254,7 @@ async fn a_projects_write_waits_for_one_write_of_another_project_however_many_th
     let ours = format!("/sandboxes/{}", world.create(json!({})).await);
     let body = json!({ "name": "theirs" });
     world.call_as(&others.key, "POST", "/sandboxes", body).await.ok();
-    world.sandboxes.idle().await;
+    world.sandboxes.wait_until_idle().await;
     let since = world.revision().await;
     let release = hold_writer(&world).await;
     let many = begin(&world, &world.ours.key, &ours, 40);
@@ -279,7 +279,7 @@ async fn too_many_waiting_writes_of_one_project_are_refused_and_those_of_another
     let ours = format!("/sandboxes/{}", world.create(json!({})).await);
     let body = json!({ "name": "theirs" });
     world.call_as(&others.key, "POST", "/sandboxes", body).await.ok();
-    world.sandboxes.idle().await;
+    world.sandboxes.wait_until_idle().await;
     let release = hold_writer(&world).await;
     let bound = 64;
     let mut many = begin(&world, &world.ours.key, &ours, bound + 3);

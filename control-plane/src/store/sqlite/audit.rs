@@ -1,7 +1,7 @@
-//! The audit log: who changed when what can be reached, and where a sandbox may connect to.
+//! The audit log in SQLite: one log of exposed ports, and one of network policies.
 //!
-//! Owners decide how many lines there are, so each of the two logs has bounds: lines of a sandbox, lines of
-//! a project, and age. A change removes the lines beyond the first two bounds in its own transaction.
+//! Owners decide how many lines there are, so each log has bounds: the lines of a sandbox, the lines of a
+//! project, and their age. A change removes the lines beyond the first two bounds in its own transaction.
 //! [`prune`], which the server calls regularly, removes lines that are too old.
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
@@ -11,24 +11,24 @@ use super::{SqliteStore, rows, signed};
 use crate::model::{ExposedPorts, PolicyDifference, Sandbox, SandboxId, Timestamp};
 use crate::store::{AuditPage, AuditPlace, Limits, Result, StoreError};
 
-/// Lines of a page. A page takes at most 2 MiB, because the size of a line is bounded.
+/// The lines of a page. A page takes at most 2 MiB, because the size of a line is bounded.
 const PAGE: usize = 500;
 /// The most lines that one transaction removes from a log. If a bound was lowered, the log shrinks in
-/// several steps, and no write waits for all of them.
+/// several transactions, and no other write waits for all of them.
 const REMOVED_AT_ONCE: usize = 500;
 /// The two logs.
 const LOGS: [&str; 2] = ["port_changes", "network_changes"];
 
-/// Writes down that what can be reached changed, if it did.
-pub(super) fn record(
+/// Records a change of the exposed ports and their flag, if there is one.
+pub(super) fn record_ports(
     tx: &Transaction<'_>,
-    now_is: &Sandbox,
-    was: &(ExposedPorts, bool),
+    after: &Sandbox,
+    before: &(ExposedPorts, bool),
     principal: &str,
     limits: &Limits,
     now: Timestamp,
 ) -> Result<()> {
-    if was.0 == now_is.exposed_ports && was.1 == now_is.allow_unauthenticated_access {
+    if before.0 == after.exposed_ports && before.1 == after.allow_unauthenticated_access {
         return Ok(());
     }
     tx.prepare_cached(
@@ -37,27 +37,27 @@ pub(super) fn record(
     )?
     .execute(params![
         now.millis(),
-        now_is.id.as_str(),
-        now_is.project_id,
+        after.id.as_str(),
+        after.project_id,
         principal,
-        rows::ports_text(&was.0),
-        was.1,
-        rows::ports_text(&now_is.exposed_ports),
-        now_is.allow_unauthenticated_access,
+        rows::ports_text(&before.0),
+        before.1,
+        rows::ports_text(&after.exposed_ports),
+        after.allow_unauthenticated_access,
     ])?;
-    push_out(tx, "port_changes", now_is, limits)
+    remove_excess(tx, "port_changes", after, limits)
 }
 
-/// Writes down that a network policy changed, if it did.
+/// Records a change of the network policy, if there is one.
 pub(super) fn record_network(
     tx: &Transaction<'_>,
-    now_is: &Sandbox,
-    was: &NetworkPolicy,
+    after: &Sandbox,
+    before: &NetworkPolicy,
     principal: &str,
     limits: &Limits,
     now: Timestamp,
 ) -> Result<()> {
-    if *was == now_is.network {
+    if *before == after.network {
         return Ok(());
     }
     tx.prepare_cached(
@@ -66,12 +66,12 @@ pub(super) fn record_network(
     )?
     .execute(params![
         now.millis(),
-        now_is.id.as_str(),
-        now_is.project_id,
+        after.id.as_str(),
+        after.project_id,
         principal,
-        difference_text(was, &now_is.network)?,
+        difference_text(before, &after.network)?,
     ])?;
-    push_out(tx, "network_changes", now_is, limits)
+    remove_excess(tx, "network_changes", after, limits)
 }
 
 /// The difference of two policies, as the log stores it.
@@ -81,21 +81,21 @@ pub(super) fn difference_text(before: &NetworkPolicy, after: &NetworkPolicy) -> 
         .map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-/// Removes the oldest lines of a sandbox and of its project, if they have more than the limits allow.
-fn push_out(tx: &Transaction<'_>, log: &str, of: &Sandbox, limits: &Limits) -> Result<()> {
+/// Removes the oldest lines of a sandbox and of its project beyond the limits.
+fn remove_excess(tx: &Transaction<'_>, log: &str, of: &Sandbox, limits: &Limits) -> Result<()> {
     let bounds = [
         ("sandbox_id", of.id.as_str(), limits.audit_of_sandbox),
         ("project_id", of.project_id.as_str(), limits.audit_of_project),
     ];
     for (column, whose, most) in bounds {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let newest_too_many: Option<i64> = tx
+        let newest_excess: Option<i64> = tx
             .prepare_cached(&format!(
                 "SELECT id FROM {log} WHERE {column} = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2"
             ))?
             .query_row(params![whose, most], |row| row.get(0))
             .optional()?;
-        if let Some(id) = newest_too_many {
+        if let Some(id) = newest_excess {
             tx.prepare_cached(&format!(
                 "DELETE FROM {log} WHERE id IN (
                      SELECT id FROM {log} WHERE {column} = ?1 AND id <= ?2
@@ -107,7 +107,7 @@ fn push_out(tx: &Transaction<'_>, log: &str, of: &Sandbox, limits: &Limits) -> R
     Ok(())
 }
 
-/// Removes the oldest lines, if they are older than `end`. Returns whether there may be more such lines.
+/// Removes the oldest lines, if they are from before `end`. Returns whether there may be more such lines.
 pub(super) fn prune(tx: &Transaction<'_>, end: Timestamp) -> Result<bool> {
     let mut more = false;
     for log in LOGS {

@@ -65,13 +65,14 @@ fn meta(connection: &Connection, column: &'static str) -> Result<u64> {
     unsigned(number)
 }
 
-/// The newest revision, as this transaction sees it.
+/// The newest revision in this transaction.
 pub(super) fn current(tx: &Transaction<'_>) -> Result<Revision> {
     meta(tx, "revision")
 }
 
-/// Gives a change its revision, logs it, and lets go of the oldest entry.
-pub(super) fn record(tx: &Transaction<'_>, change: &Change) -> Result<Revision> {
+/// Appends a change to the log, removes the entries beyond [`CHANGE_LOG_LENGTH`], and returns the revision of
+/// the change.
+pub(super) fn append(tx: &Transaction<'_>, change: &Change) -> Result<Revision> {
     let (revision, forgotten): (i64, i64) = tx
         .prepare_cached(
             "UPDATE meta SET revision = revision + 1, \

@@ -1,11 +1,11 @@
-//! Names of sandboxes: unique in the deployment, and held for a while when they are freed.
+//! Names of sandboxes. They are unique in the deployment. A freed name is held for its project for a while.
 
 use rusqlite::{Transaction, params};
 
 use crate::model::{Sandbox, SandboxName, Timestamp};
 use crate::store::{NAME_HOLD, Result, StoreError};
 
-/// Whether `project_id` could take a name.
+/// Whether a project may claim a name.
 pub(super) fn is_free(
     tx: &Transaction<'_>,
     name: &SandboxName,
@@ -22,8 +22,11 @@ pub(super) fn is_free(
     Ok(!taken)
 }
 
-/// Takes a name that is free; a hold on it ends.
-pub(super) fn take(
+/// Ends the project's own hold on a free name. The caller stores the name.
+///
+/// # Errors
+/// The name is not free.
+pub(super) fn claim(
     tx: &Transaction<'_>,
     name: &SandboxName,
     project_id: &str,
@@ -39,8 +42,8 @@ pub(super) fn take(
     Ok(())
 }
 
-/// Frees a sandbox's name, and holds it for its project: that and the ones that it freed last, up to
-/// `most`. Else one sandbox that is renamed again and again would take every name from everyone.
+/// Holds the name of a sandbox for its project, when the sandbox loses it. Only the newest `most` holds of a
+/// project remain, so that a project can't take all names by renaming one sandbox again and again.
 pub(super) fn release(
     tx: &Transaction<'_>,
     sandbox: &Sandbox,

@@ -1,15 +1,14 @@
-//! Changes of a sandbox by its owner in SQLite.
+//! Patches of sandboxes in SQLite.
 
 use rusqlite::{Transaction, params};
 use serde_json::Value;
 
-use super::sandboxes::{record, require};
+use super::sandboxes::{record_change, require};
 use super::{SqliteStore, audit, changes, names, quota, rows, signed};
 use crate::model::{Sandbox, SandboxId, SandboxName, SandboxPatch, Timestamp};
 use crate::store::{Committed, Patched, Result, SPEC_MAX, StoreError, opened_ports};
 
 impl SqliteStore {
-    /// Changes what `patch` names, if it is possible.
     pub(super) fn apply_patch(
         &self,
         tx: &Transaction<'_>,
@@ -31,10 +30,10 @@ impl SqliteStore {
         if after.name != before.name {
             names::release(tx, &before, self.limits.held_names, now)?;
             if let Some(name) = &after.name {
-                names::take(tx, name, &after.project_id, now)?;
+                names::claim(tx, name, &after.project_id, now)?;
             }
         }
-        let revision = record(tx, id, after.name.as_ref(), before.name.as_ref())?;
+        let revision = record_change(tx, id, after.name.as_ref(), before.name.as_ref())?;
         if after.network != before.network {
             after.network_revision = revision;
         }
@@ -55,7 +54,7 @@ impl SqliteStore {
         )?;
         used.check_growth(tx, &after.project_id, &self.limits)?;
         let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
-        audit::record(tx, &after, &was, principal, &self.limits, now)?;
+        audit::record_ports(tx, &after, &was, principal, &self.limits, now)?;
         audit::record_network(tx, &after, &before.network, principal, &self.limits, now)?;
         Ok(Committed { value: Patched { before, after }, revision })
     }

@@ -17,7 +17,7 @@ impl Principals for SqliteStore {
                 "INSERT INTO organizations VALUES (?1, ?2, ?3)",
                 params![id, name, now.millis()],
             )
-            .map_err(|error| named_twice(error, "an organization", name))?;
+            .map_err(|error| name_error(error, "an organization", name))?;
             Ok(Organization { id: id.to_owned(), name: name.to_owned(), created_at: now })
         })
     }
@@ -49,7 +49,7 @@ impl Principals for SqliteStore {
                 "INSERT INTO projects VALUES (?1, ?2, ?3, ?4)",
                 params![id, organization_id, name, now.millis()],
             )
-            .map_err(|error| named_twice(error, "a project", name))?;
+            .map_err(|error| name_error(error, "a project", name))?;
             require_project(tx, id)
         })
     }
@@ -78,8 +78,8 @@ impl Principals for SqliteStore {
             let user = match find_user(tx, user)? {
                 Some(user) => user,
                 None => {
-                    let fresh = params![new_user_id, user, now.millis()];
-                    tx.execute("INSERT INTO users VALUES (?1, ?2, ?3)", fresh)?;
+                    let row = params![new_user_id, user, now.millis()];
+                    tx.execute("INSERT INTO users VALUES (?1, ?2, ?3)", row)?;
                     User { id: new_user_id.to_owned(), name: user.to_owned(), created_at: now }
                 }
             };
@@ -89,7 +89,7 @@ impl Principals for SqliteStore {
             )?;
             let revision = match inserted {
                 0 => changes::current(tx)?,
-                _ => changes::record(tx, &Change::Principal { id: user.id.clone() })?,
+                _ => changes::append(tx, &Change::Principal { id: user.id.clone() })?,
             };
             Ok(Committed { value: require_member(tx, &user, project_id)?, revision })
         })
@@ -103,7 +103,7 @@ impl Principals for SqliteStore {
                 "DELETE FROM memberships WHERE user_id = ?1 AND project_id = ?2",
                 params![user.id, project_id],
             )?;
-            let revision = changes::record(tx, &Change::Principal { id: user.id })?;
+            let revision = changes::append(tx, &Change::Principal { id: user.id })?;
             Ok(Committed { value: member, revision })
         })
     }
@@ -171,7 +171,7 @@ impl Principals for SqliteStore {
                 "UPDATE credentials SET revoked_at = ?2 WHERE id = ?1",
                 params![id, now.millis()],
             )?;
-            let revision = changes::record(tx, &Change::Principal { id: principal(&credential) })?;
+            let revision = changes::append(tx, &Change::Principal { id: principal(&credential) })?;
             Ok(Committed { value: Credential { revoked_at: Some(now), ..credential }, revision })
         })
     }
@@ -192,7 +192,7 @@ impl Principals for SqliteStore {
                     let project = require_project(tx, project_id)?;
                     (project.organization_id, vec![project.id])
                 }
-                Owner::User { user_id, .. } => acting_for(tx, user_id, query)?,
+                Owner::User { user_id, .. } => claimed_context(tx, user_id, query)?,
             };
             Ok(Some(Identity {
                 principal: principal(&credential),
@@ -204,8 +204,8 @@ impl Principals for SqliteStore {
     }
 }
 
-/// Where a user may act, out of where the user says to act.
-fn acting_for(
+/// The organization that the query claims, and the claimed project if the user is a member of it.
+fn claimed_context(
     tx: &Connection,
     user_id: &str,
     query: &CredentialQuery,
@@ -221,7 +221,8 @@ fn acting_for(
     Ok((organization_id, found.into_iter().collect()))
 }
 
-/// What identities name and the change feed repeats: the key of a project, the user of a token.
+/// The id that identities and the change feed use for a credential: its own for an API key, and the user's for a
+/// token or session.
 fn principal(credential: &Credential) -> String {
     match &credential.owner {
         Owner::Project { .. } => credential.id.clone(),
@@ -259,7 +260,7 @@ fn require_credential(tx: &Transaction<'_>, id: &str) -> Result<Credential> {
     rows::credential(row)
 }
 
-fn named_twice(error: rusqlite::Error, what: &'static str, name: &str) -> StoreError {
+fn name_error(error: rusqlite::Error, what: &'static str, name: &str) -> StoreError {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::ConstraintViolation) => {
             StoreError::AlreadyExists { what, name: name.to_owned() }

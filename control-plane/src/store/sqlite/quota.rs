@@ -1,19 +1,19 @@
-//! The bounds on what the sandboxes of one project take. Triggers keep the count (`project_use`), so
-//! every statement is counted, and no write adds up a whole project.
+//! The quota of a project: the number and the stored bytes of its sandboxes. Triggers maintain the totals in
+//! `project_use`, so every statement counts, and no write has to sum up a whole project.
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::unsigned;
 use crate::store::{Limits, Result, StoreError};
 
-/// What the sandboxes of a project take.
+/// The totals of a project.
 #[derive(Default)]
 pub(super) struct Used {
     sandboxes: u64,
     bytes: u64,
 }
 
-/// What the sandboxes of a project take now.
+/// The totals of a project in this transaction.
 pub(super) fn used(tx: &Transaction<'_>, project_id: &str) -> Result<Used> {
     let used = tx
         .prepare_cached("SELECT sandboxes, bytes FROM project_use WHERE project_id = ?1")?
@@ -25,8 +25,11 @@ pub(super) fn used(tx: &Transaction<'_>, project_id: &str) -> Result<Used> {
 }
 
 impl Used {
-    /// Refuses a change that made a project grow beyond a bound. `self` is what the project took before
-    /// the change. Whatever does not make the project larger is possible beyond the bounds too.
+    /// Refuses a change that made a project grow beyond a bound. `self` has the totals before the change. A
+    /// project that is already beyond a bound may change in any way that does not make it grow.
+    ///
+    /// # Errors
+    /// [`StoreError::TooManySandboxes`] or [`StoreError::ProjectFull`]
     pub(super) fn check_growth(
         &self,
         tx: &Transaction<'_>,

@@ -1,5 +1,5 @@
-//! Sandboxes in SQLite: they are made, found and listed here, and changed by [`super::patches`] and
-//! [`super::steps`].
+//! Sandboxes in SQLite: creating, finding and listing them. [`super::patches`] and [`super::transitions`] change
+//! them.
 
 use rusqlite::{Params, Row, Transaction, params};
 use sandgate_policy::egress::NetworkPolicy;
@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::store::{
     AuditPage, AuditPlace, Committed, ListFilter, Page, Patched, Result, Revision, Sandboxes,
-    Stepped, StoreError,
+    StoreError, Transitioned,
 };
 
 impl Sandboxes for SqliteStore {
@@ -21,13 +21,13 @@ impl Sandboxes for SqliteStore {
         self.write(|tx| {
             principals::require_project(tx, &new.project_id)?;
             if let Some(name) = &new.name {
-                names::take(tx, name, &new.project_id, now)?;
+                names::claim(tx, name, &new.project_id, now)?;
             }
             if !new.auto_resume && new.name.is_none() {
                 return Err(StoreError::AutoResumeNeedsName);
             }
             let used = quota::used(tx, &new.project_id)?;
-            let revision = record(tx, &new.id, new.name.as_ref(), None)?;
+            let revision = record_change(tx, &new.id, new.name.as_ref(), None)?;
             tx.execute(
                 "INSERT INTO sandboxes (id, name, project_id, state, generation, exposed_ports, \
                  public, auto_resume, spec, created_at, network, placement) \
@@ -47,12 +47,12 @@ impl Sandboxes for SqliteStore {
                 ],
             )?;
             used.check_growth(tx, &new.project_id, &self.limits)?;
-            let made = require(tx, &new.id)?;
+            let created = require(tx, &new.id)?;
             let nothing = (ExposedPorts::default(), false);
-            audit::record(tx, &made, &nothing, &new.principal, &self.limits, now)?;
+            audit::record_ports(tx, &created, &nothing, &new.principal, &self.limits, now)?;
             let default = NetworkPolicy::default();
-            audit::record_network(tx, &made, &default, &new.principal, &self.limits, now)?;
-            Ok(Committed { value: made, revision })
+            audit::record_network(tx, &created, &default, &new.principal, &self.limits, now)?;
+            Ok(Committed { value: created, revision })
         })
     }
 
@@ -77,7 +77,7 @@ impl Sandboxes for SqliteStore {
             let (mut sandboxes, mut size) = (Vec::new(), 0);
             while let Some(row) = found.next()? {
                 size += rows::sandbox_size(row)?;
-                // The first one is shown however large it is: a list must get on.
+                // A page has at least one sandbox, however large, so that a client reaches the end of the list.
                 let full = sandboxes.len() >= filter.limit || size > filter.size;
                 if full && !sandboxes.is_empty() {
                     return Ok(Page { sandboxes, more: true });
@@ -89,11 +89,11 @@ impl Sandboxes for SqliteStore {
     }
 
     fn sandboxes_in(&self, state: SandboxState) -> Result<Vec<Sandbox>> {
-        self.all_where("s.state = ?1", [state_name(state)])
+        self.select("s.state = ?1", [state_name(state)])
     }
 
     fn unconfirmed_suspensions(&self) -> Result<Vec<Sandbox>> {
-        self.all_where("s.unconfirmed = 1", [])
+        self.select("s.unconfirmed = 1", [])
     }
 
     fn confirm_suspension(&self, id: &SandboxId, generation: u64) -> Result<()> {
@@ -124,12 +124,12 @@ impl Sandboxes for SqliteStore {
         &self,
         id: &SandboxId,
         from: &[SandboxState],
-        step: Transition,
+        transition: Transition,
         now: Timestamp,
-    ) -> Result<Option<Committed<Stepped>>> {
-        let change = |tx: &Transaction<'_>| self.take_step(tx, id, from, step, now);
-        // Visitors can cause resumes, so a resume must not use the reserve. It can wait for space.
-        let resumes = step == Transition::Pending && from.contains(&SandboxState::Suspended);
+    ) -> Result<Option<Committed<Transitioned>>> {
+        let change = |tx: &Transaction<'_>| self.apply_transition(tx, id, from, transition, now);
+        // Anybody can cause resumes, so a resume must not use the reserve. It can wait for space.
+        let resumes = transition == Transition::Pending && from.contains(&SandboxState::Suspended);
         if resumes { self.write(change) } else { self.write_on_full_disk(change) }
     }
 
@@ -141,7 +141,7 @@ impl Sandboxes for SqliteStore {
     ) -> Result<Option<Committed<Sandbox>>> {
         self.write_on_full_disk(|tx| {
             let Some(before) = find(tx, &id.to_ref())? else { return Ok(None) };
-            self.end(tx, &before, principal, now).map(Some)
+            self.terminate(tx, &before, principal, now).map(Some)
         })
     }
 
@@ -190,8 +190,8 @@ impl Sandboxes for SqliteStore {
 }
 
 impl SqliteStore {
-    /// All sandboxes for which a condition holds, in the order in which they were made.
-    fn all_where(&self, condition: &str, values: impl Params) -> Result<Vec<Sandbox>> {
+    /// All sandboxes for which an SQL condition holds, in the order of their creation.
+    fn select(&self, condition: &str, values: impl Params) -> Result<Vec<Sandbox>> {
         self.read(|tx| {
             let sql = format!("SELECT {} WHERE {condition} ORDER BY s.sequence", rows::SANDBOX);
             let mut query = tx.prepare_cached(&sql)?;
@@ -204,7 +204,7 @@ pub(super) fn find(tx: &Transaction<'_>, which: &SandboxRef) -> Result<Option<Sa
     find_one(tx, rows::SANDBOX, which, rows::sandbox)
 }
 
-/// Reads columns of the sandbox of an id or name, if it is not terminated.
+/// Reads columns of the sandbox with an id or a name, if it is not terminated.
 fn find_one<T>(
     tx: &Transaction<'_>,
     columns: &str,
@@ -225,8 +225,8 @@ pub(super) fn require(tx: &Transaction<'_>, id: &SandboxId) -> Result<Sandbox> {
     find(tx, &id.to_ref())?.ok_or_else(|| StoreError::not_found("sandbox", id.as_str()))
 }
 
-/// Whoever knows the sandbox, by its id, its name or the name that it had, must forget it.
-pub(super) fn record(
+/// Records a change of a sandbox. Gateways may have cached it by its id, its name or its former name.
+pub(super) fn record_change(
     tx: &Transaction<'_>,
     id: &SandboxId,
     name: Option<&SandboxName>,
@@ -235,5 +235,5 @@ pub(super) fn record(
     let mut refs = vec![id.to_string()];
     refs.extend(name.map(ToString::to_string));
     refs.extend(name_before.filter(|before| Some(*before) != name).map(ToString::to_string));
-    changes::record(tx, &Change::Sandbox { refs })
+    changes::append(tx, &Change::Sandbox { refs })
 }

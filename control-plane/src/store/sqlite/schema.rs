@@ -1,15 +1,15 @@
-//! The format of the file (`PRAGMA user_version`): a file is brought to the newest one when it is opened.
+//! The format of the file (`PRAGMA user_version`). Opening a file migrates it to the newest format.
 
-mod steps;
+mod migrations;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use self::steps::STEPS;
+use self::migrations::MIGRATIONS;
 use crate::model::Timestamp;
 use crate::random;
 use crate::store::{Result, StoreError};
 
-/// Brings the file to the newest format and returns its epoch. If the file has this format, the function
+/// Migrates the file to the newest format and returns its epoch. If the file has this format, the function
 /// only reads it, which works on a full disk too.
 pub(super) fn migrate(connection: &mut Connection, now: Timestamp) -> Result<String> {
     if version(connection)? == newest()
@@ -19,20 +19,21 @@ pub(super) fn migrate(connection: &mut Connection, now: Timestamp) -> Result<Str
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (found, known) = (version(&transaction)?, newest());
-    let Some(steps) = usize::try_from(found).ok().and_then(|done| STEPS.get(done..)) else {
+    let missing = usize::try_from(found).ok().and_then(|done| MIGRATIONS.get(done..));
+    let Some(missing) = missing else {
         return Err(StoreError::Newer { found, known });
     };
-    for step in steps {
-        step(&transaction)?;
+    for migration in missing {
+        migration(&transaction)?;
     }
     transaction.pragma_update(None, "user_version", known)?;
-    let epoch = epoch(&transaction)?.map_or_else(|| begin(&transaction, now), Ok)?;
+    let epoch = epoch(&transaction)?.map_or_else(|| initialize(&transaction, now), Ok)?;
     transaction.commit()?;
     Ok(epoch)
 }
 
 fn newest() -> i64 {
-    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
 fn version(connection: &Connection) -> Result<i64> {
@@ -43,9 +44,10 @@ fn epoch(connection: &Connection) -> Result<Option<String>> {
     Ok(connection.query_row("SELECT epoch FROM meta", [], |row| row.get(0)).optional()?)
 }
 
-/// Revisions, and so generations, start at the clock: those of a store that replaces a lost one
-/// don't repeat what Envoy still holds connections for.
-fn begin(connection: &Connection, now: Timestamp) -> Result<String> {
+/// Makes the first revision, and returns the epoch. Revisions start at the current time in milliseconds, and
+/// address generations are revisions. So a store that replaces a lost one does not repeat a generation for
+/// which Envoy still has connections.
+fn initialize(connection: &Connection, now: Timestamp) -> Result<String> {
     let epoch = random::id(16).map_err(|error| StoreError::Unavailable(Box::new(error)))?;
     let start = now.millis().max(0);
     connection.execute(
@@ -58,11 +60,11 @@ fn begin(connection: &Connection, now: Timestamp) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::super::rows;
-    use super::steps::{FORMAT_1, FORMAT_2, FORMAT_3};
+    use super::migrations::{FORMAT_1, FORMAT_2, FORMAT_3};
     use super::*;
 
     #[test]
-    fn a_file_of_a_newer_format_is_refused_and_left_alone() {
+    fn a_file_of_a_newer_format_is_refused_and_not_changed() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut connection, Timestamp::from_millis(0)).unwrap_err();
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sandbox_of_before_network_policies_has_the_default_one() {
+    fn a_sandbox_from_before_network_policies_gets_the_default_one() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(FORMAT_1).unwrap();
         connection.pragma_update(None, "user_version", 1).unwrap();
@@ -94,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn an_old_log_of_whole_policies_becomes_one_of_differences_and_what_projects_take_is_counted() {
+    fn a_log_of_whole_policies_becomes_one_of_differences_and_the_use_of_projects_is_counted() {
         let mut connection = Connection::open_in_memory().unwrap();
         for format in [FORMAT_1, FORMAT_2, FORMAT_3] {
             connection.execute_batch(format).unwrap();
         }
         connection.pragma_update(None, "user_version", 3).unwrap();
-        begin(&connection, Timestamp::from_millis(5)).unwrap();
+        initialize(&connection, Timestamp::from_millis(5)).unwrap();
         connection
             .execute_batch(
                 r#"INSERT INTO organizations VALUES ('o', 'o', 0);
@@ -148,7 +150,7 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(FORMAT_1).unwrap();
         connection.pragma_update(None, "user_version", 1).unwrap();
-        begin(&connection, Timestamp::from_millis(5)).unwrap();
+        initialize(&connection, Timestamp::from_millis(5)).unwrap();
         connection
             .execute_batch(
                 "INSERT INTO organizations VALUES ('o', 'o', 0);

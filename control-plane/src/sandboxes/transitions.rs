@@ -1,4 +1,5 @@
-//! The steps of a sandbox's life: a transition, the runtime's work, a transition.
+//! The transitions of a sandbox's lifecycle. Most consist of a write that claims the transition, a call of the
+//! runtime, and a write of its result.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,51 +10,52 @@ use super::Inner;
 use crate::db::Writer;
 use crate::model::{Sandbox, Timestamp, Transition};
 use crate::runtime::{Exited, Failure, RuntimeError};
-use crate::store::{Committed, Result, SYSTEM, Stepped};
+use crate::store::{Committed, Result, SYSTEM, Transitioned};
 
-/// How the runtime's work ended. The whole reason of a failure is in the log.
+/// The outcome of a call of the runtime. The log has the full reason of a failure.
 pub(super) type Outcome = std::result::Result<(), Failure>;
 
 impl Inner {
-    /// Takes a step if the sandbox is in one of the states of `from`.
-    pub(super) async fn step(
+    /// Stores a transition if the sandbox is in one of the states of `from`.
+    pub(super) async fn transition(
         &self,
         sandbox: &Sandbox,
         from: &'static [SandboxState],
-        step: Transition,
+        transition: Transition,
     ) -> Result<Option<Committed<Sandbox>>> {
         let id = sandbox.id.clone();
-        let taken = self
+        let stored = self
             .db
-            .try_write(Writer::Lifecycle(&sandbox.project_id), move |store| {
-                store.transition(&id, from, step, Timestamp::now())
+            .write_optional(Writer::Lifecycle(&sandbox.project_id), move |store| {
+                store.transition(&id, from, transition, Timestamp::now())
             })
             .await?;
-        let Some(Committed { value: Stepped { sandbox, displaced }, revision }) = taken else {
+        let Some(Committed { value: Transitioned { sandbox, displaced }, revision }) = stored
+        else {
             return Ok(None);
         };
         if let Some(displaced) = displaced {
-            was_displaced(&displaced, &sandbox);
+            log_displaced(&displaced, &sandbox);
         }
         Ok(Some(Committed { value: sandbox, revision }))
     }
 
-    /// Starts a new, pending sandbox. One that does not start is terminated.
+    /// Starts a new, pending sandbox. If it does not start, it is terminated.
     pub(super) async fn start(self: Arc<Self>, sandbox: Sandbox) -> Outcome {
-        let turn = self.locks.acquire(&sandbox.id).await;
+        let lock = self.locks.acquire(&sandbox.id).await;
         let started = self.runtime.start(&sandbox).await;
-        let running = self.settle_start(&sandbox, started).await;
-        drop(turn);
-        if running.is_err()
+        let outcome = self.finish_start(&sandbox, started).await;
+        drop(lock);
+        if outcome.is_err()
             && let Err(error) = self.terminate(&sandbox, SYSTEM.to_owned()).await
         {
             tracing::error!(%error, "a sandbox that did not start can't be removed");
         }
-        running
+        outcome
     }
 
-    /// Writes down where a pending sandbox runs now.
-    pub(super) async fn settle_start(
+    /// Stores the address of a pending sandbox that the runtime started or resumed.
+    pub(super) async fn finish_start(
         &self,
         sandbox: &Sandbox,
         started: std::result::Result<IpAddr, RuntimeError>,
@@ -62,33 +64,34 @@ impl Inner {
             tracing::error!(sandbox = %sandbox.id, %error, "a sandbox could not be started");
             error.for_owner()
         })?;
-        match self.step(sandbox, &[SandboxState::Pending], Transition::Running(address)).await {
+        let running = Transition::Running(address);
+        match self.transition(sandbox, &[SandboxState::Pending], running).await {
             Ok(Some(_)) => {
                 tracing::info!(sandbox = %sandbox.id, %address, "a sandbox is running");
                 Ok(())
             }
-            // It was deleted meanwhile: its deletion stops it.
+            // It was deleted meanwhile, and the deletion stops it.
             Ok(None) => Ok(()),
             Err(error) => {
-                tracing::error!(sandbox = %sandbox.id, %error, "a start could not be written down");
+                tracing::error!(sandbox = %sandbox.id, %error, "a start could not be stored");
                 Err(Failure::of_store())
             }
         }
     }
 
-    /// Suspends a running sandbox; one that can't be suspended runs on.
+    /// Suspends a running sandbox. If the runtime refuses, it keeps running.
     pub(super) async fn suspend(self: Arc<Self>, sandbox: Sandbox) -> Outcome {
-        let _turn = self.locks.acquire(&sandbox.id).await;
+        let _lock = self.locks.acquire(&sandbox.id).await;
         let suspending =
-            self.step(&sandbox, &[SandboxState::Running], Transition::Suspending).await;
+            self.transition(&sandbox, &[SandboxState::Running], Transition::Suspending).await;
         match suspending {
             Ok(Some(Committed { value: suspending, .. })) => {
-                // It may have moved between the look at it and its turn.
+                // The sandbox may have moved between the query and the lock.
                 let was_at =
                     sandbox.address.filter(|_| suspending.generation == sandbox.generation);
                 self.finish_suspend(&suspending, was_at).await
             }
-            // Somebody else was quicker.
+            // Another transition came first.
             Ok(None) => Ok(()),
             Err(error) => {
                 tracing::error!(sandbox = %sandbox.id, %error, "a sandbox could not be suspended");
@@ -97,10 +100,10 @@ impl Inner {
         }
     }
 
-    /// The second half of a suspension, also after a restart in the middle of one. Where the runtime
-    /// refuses, the sandbox runs on where it was. Where it fails, nobody knows whether the sandbox
-    /// runs: it counts as suspended, so that nothing is sent to it, the runtime is asked again later,
-    /// and a resume finds out.
+    /// Calls the runtime for a suspending sandbox and stores the result; also after a restart in the middle
+    /// of a suspension. After a refusal, the sandbox keeps running at its address. After any other failure,
+    /// its actual state is unknown: it counts as suspended, so that nothing is sent to it, and the suspension
+    /// is retried later. A resume makes the state known again.
     pub(super) async fn finish_suspend(
         &self,
         sandbox: &Sandbox,
@@ -111,7 +114,7 @@ impl Inner {
             (Ok(()), _) => (Transition::Suspended, Ok(())),
             (Err(error @ RuntimeError::Refused { .. }), Some(address)) => {
                 tracing::warn!(sandbox = %sandbox.id, %error, "the runtime refused to suspend a sandbox");
-                (Transition::RunningStill(address), Err(error.for_owner()))
+                (Transition::StillRunning(address), Err(error.for_owner()))
             }
             (Err(error), _) => {
                 tracing::error!(sandbox = %sandbox.id, %error, "the runtime could not suspend a sandbox");
@@ -121,8 +124,8 @@ impl Inner {
                 )
             }
         };
-        match self.step(sandbox, &[SandboxState::Suspending], next).await {
-            Ok(Some(Committed { value: settled, .. })) if settled.state != next.state() => {
+        match self.transition(sandbox, &[SandboxState::Suspending], next).await {
+            Ok(Some(Committed { value: after, .. })) if after.state != next.state() => {
                 tracing::error!(
                     sandbox = %sandbox.id, ?was_at,
                     "a sandbox whose suspension was refused counts as suspended: the platform gave \
@@ -132,95 +135,95 @@ impl Inner {
             }
             Ok(_) => outcome,
             Err(error) => {
-                tracing::error!(sandbox = %sandbox.id, %error, "a suspension could not be written down");
+                tracing::error!(sandbox = %sandbox.id, %error, "a suspension could not be stored");
                 Err(Failure::of_store())
             }
         }
     }
 
-    /// Ends a sandbox for everyone at once, and has the runtime clean up behind that.
+    /// Terminates a sandbox for all callers at once, and stops it in the background.
     pub(super) async fn terminate(
         self: &Arc<Self>,
         sandbox: &Sandbox,
         principal: String,
     ) -> Result<Option<Committed<Sandbox>>> {
         let id = sandbox.id.clone();
-        let ended = self
+        let terminated = self
             .db
-            .try_write(Writer::Lifecycle(&sandbox.project_id), move |store| {
+            .write_optional(Writer::Lifecycle(&sandbox.project_id), move |store| {
                 store.terminate_sandbox(&id, &principal, Timestamp::now())
             })
             .await?;
-        if let Some(Committed { value: sandbox, .. }) = &ended {
+        if let Some(Committed { value: sandbox, .. }) = &terminated {
             let inner = Arc::clone(self);
             let sandbox = sandbox.clone();
-            tokio::spawn(async move { inner.clean_up(sandbox).await });
+            tokio::spawn(async move { inner.stop_terminated(sandbox).await });
         }
-        Ok(ended)
+        Ok(terminated)
     }
 
-    /// Stops a terminated sandbox. If that fails, [`SandboxService::settle_leftovers`] tries it again.
+    /// Stops a terminated sandbox and removes it from the store. After a failure,
+    /// [`SandboxService::retry_unfinished`] tries again.
     ///
-    /// [`SandboxService::settle_leftovers`]: super::SandboxService::settle_leftovers
-    pub(super) async fn clean_up(self: Arc<Self>, sandbox: Sandbox) {
-        let _turn = self.locks.acquire(&sandbox.id).await;
+    /// [`SandboxService::retry_unfinished`]: super::SandboxService::retry_unfinished
+    pub(super) async fn stop_terminated(self: Arc<Self>, sandbox: Sandbox) {
+        let _lock = self.locks.acquire(&sandbox.id).await;
         if let Err(error) = self.runtime.stop(&sandbox).await {
             tracing::error!(
                 sandbox = %sandbox.id, %error,
-                "a deleted sandbox could not be stopped; it is tried again later",
+                "a deleted sandbox could not be stopped; trying again later",
             );
             return;
         }
         let id = sandbox.id.clone();
-        let forgotten =
+        let removed =
             self.db.write_unannounced(Writer::Lifecycle(&sandbox.project_id), move |store| {
                 store.remove_terminated(&id)
             });
-        if let Err(error) = forgotten.await {
-            tracing::error!(sandbox = %sandbox.id, %error, "a deleted sandbox could not be forgotten");
+        if let Err(error) = removed.await {
+            tracing::error!(sandbox = %sandbox.id, %error, "a stopped sandbox could not be removed from the store");
         }
     }
 
-    /// A sandbox ended by itself: with a name it is suspended, so that the next request resumes it;
-    /// without one it is gone.
-    pub(super) async fn exited(self: Arc<Self>, exited: Exited) {
-        let turn = self.locks.acquire(&exited.id).await;
+    /// Handles a sandbox that ended without a call. With a name it is suspended, so that the next request
+    /// resumes it. Without a name it can't be resumed, so it is terminated.
+    pub(super) async fn on_exit(self: Arc<Self>, exited: Exited) {
+        let lock = self.locks.acquire(&exited.id).await;
         let id = exited.id.clone();
         let found = self.db.read(move |store| store.sandbox(&id.to_ref())).await;
         let sandbox = match found {
             Ok(Some(sandbox)) if sandbox.address == Some(exited.address) => sandbox,
-            // Deleted, suspended, or running elsewhere again.
+            // It was deleted or suspended, or it runs at another address.
             Ok(_) => return,
             Err(error) => {
-                tracing::error!(sandbox = %exited.id, %error, "the end of a sandbox got lost");
+                tracing::error!(sandbox = %exited.id, %error, "the end of a sandbox could not be handled");
                 return;
             }
         };
         if sandbox.name.is_some() {
             let stopped =
-                self.step(&sandbox, &[SandboxState::Running], Transition::Suspending).await;
+                self.transition(&sandbox, &[SandboxState::Running], Transition::Suspending).await;
             if let Ok(Some(committed)) = stopped {
-                // Its outcome is in the log, and nobody waits for it.
+                // Nobody waits for the outcome, and it is in the log.
                 let _ = self.finish_suspend(&committed.value, None).await;
             }
             return;
         }
-        drop(turn);
+        drop(lock);
         if let Err(error) = self.terminate(&sandbox, SYSTEM.to_owned()).await {
             tracing::error!(%error, "a sandbox that ended could not be removed");
         }
     }
 }
 
-/// Logs that the platform gave the address of a sandbox to another one.
-/// [`SandboxService::settle_leftovers`] has the
-/// platform suspend or stop the first one, in case it still runs somewhere.
+/// Logs that the platform gave the address of a sandbox to another one. The first sandbox may still run
+/// elsewhere, so [`SandboxService::retry_unfinished`] has the platform suspend or stop it.
 ///
-/// [`SandboxService::settle_leftovers`]: super::SandboxService::settle_leftovers
-fn was_displaced(displaced: &Sandbox, by: &Sandbox) {
+/// [`SandboxService::retry_unfinished`]: super::SandboxService::retry_unfinished
+fn log_displaced(displaced: &Sandbox, by: &Sandbox) {
     tracing::error!(
         sandbox = %displaced.id, by = %by.id, address = ?by.address,
-        "the platform gave a running sandbox's address to another one: it was not told that the \
-         first one ended, and counts it as ended now",
+        "the platform gave the address of a running sandbox to another one without reporting that the \
+         first one ended; the first one counts as ended now",
     );
 }

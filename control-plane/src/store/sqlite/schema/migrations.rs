@@ -1,16 +1,15 @@
-//! The tables, as steps from each format of the file to the next.
+//! The tables, as migrations from each format of the file to the next.
 
 use rusqlite::{Connection, params};
 
 use crate::store::Result;
 use crate::store::sqlite::{audit, rows};
 
-/// A step from one format to the next.
-pub(super) type Step = fn(&Connection) -> Result<()>;
+pub(super) type Migration = fn(&Connection) -> Result<()>;
 
-/// One step for each format. A released step is never edited; a change of the tables is a new step. So a
-/// step that replaces a table repeats those of its columns that stay.
-pub(super) const STEPS: [Step; 5] = [
+/// One migration for each format. A released migration is never edited; a change of the tables is a new one. So
+/// a migration that replaces a table repeats the columns that stay.
+pub(super) const MIGRATIONS: [Migration; 5] = [
     |connection| Ok(connection.execute_batch(FORMAT_1)?),
     |connection| Ok(connection.execute_batch(FORMAT_2)?),
     |connection| Ok(connection.execute_batch(FORMAT_3)?),
@@ -104,7 +103,7 @@ CREATE TABLE port_changes (
 CREATE INDEX port_changes_of_sandbox ON port_changes (sandbox_id, id);
 ";
 
-/// Network policies.
+/// Adds network policies.
 pub(super) const FORMAT_2: &str = r#"
 ALTER TABLE sandboxes ADD COLUMN network TEXT NOT NULL
     DEFAULT '{"allow_internet_access":true,"allow_out":[],"deny_out":[]}';
@@ -121,8 +120,8 @@ CREATE TABLE network_changes (
 CREATE INDEX network_changes_of_sandbox ON network_changes (sandbox_id, id);
 "#;
 
-/// An address belongs to one sandbox. Where several have it, nobody knows but that the newest was
-/// told last: the others are suspended, and whoever follows the changes forgets everything.
+/// Makes addresses unique. If several sandboxes have an address, the newest one got it last, and the others are
+/// suspended. The change log begins anew, so gateways drop all cache entries.
 pub(super) const FORMAT_3: &str = "
 UPDATE sandboxes SET state = 'suspended', address = NULL
 WHERE address IS NOT NULL AND generation < (
@@ -134,8 +133,8 @@ CREATE UNIQUE INDEX live_addresses ON sandboxes (address) WHERE address IS NOT N
 CREATE INDEX name_holds_of_project ON name_holds (project_id, held_until);
 ";
 
-/// Placements, and suspensions that the runtime has not confirmed. The platform learns the placement of a
-/// sandbox that runs during this step when the sandbox is next resumed.
+/// Adds placements and unconfirmed suspensions. The platform learns the placement of a sandbox that runs
+/// during this migration when the sandbox is next resumed.
 const FORMAT_4: &str = "
 ALTER TABLE sandboxes ADD COLUMN placement INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sandboxes ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0
@@ -144,8 +143,8 @@ UPDATE sandboxes SET placement = generation;
 CREATE INDEX sandboxes_unconfirmed ON sandboxes (sequence) WHERE unconfirmed = 1;
 ";
 
-/// Bounds on what owners store. Lines about network policies contain the difference and not both policies,
-/// and triggers count what each project takes.
+/// Bounds what owners store. Lines about network policies contain the difference instead of both policies, and
+/// triggers count the use of each project.
 const FORMAT_5: &str = "
 CREATE INDEX port_changes_of_project ON port_changes (project_id, id);
 ALTER TABLE network_changes RENAME TO whole_policies;

@@ -40,7 +40,7 @@ async fn one_project_for_which_the_platform_hangs_does_not_delay_another() {
     leave(&world, &others, MANY).await;
     world.runtime.hang_for(&world.ours.project);
     let sandboxes = world.sandboxes.clone();
-    let round = tokio::spawn(async move { sandboxes.settle_leftovers().await });
+    let round = tokio::spawn(async move { sandboxes.retry_unfinished().await });
     let left = |tenant: &Tenant| {
         let left = world.store.sandboxes_in(SandboxState::Terminated).unwrap();
         left.iter().filter(|sandbox| sandbox.project_id == tenant.project).count()
@@ -57,23 +57,23 @@ async fn one_project_for_which_the_platform_hangs_does_not_delay_another() {
 #[tokio::test]
 async fn an_attempt_that_hangs_ends_and_the_next_round_begins_with_what_was_not_tried() {
     let world = World::with(ServiceSettings {
-        leftover_timeout: Duration::from_millis(500),
-        leftover_round: Duration::from_millis(100),
+        retry_timeout: Duration::from_millis(500),
+        retry_round: Duration::from_millis(100),
         ..ServiceSettings::default()
     });
     // The round tries four sandboxes at once, and then its time is over.
     leave(&world, &world.ours, 6).await;
     world.runtime.hang_for(&world.ours.project);
     let began = world.runtime.actions().len();
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
     let first = world.runtime.ids()[began..].to_vec();
     assert_eq!(first.len(), 4);
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
     let second = world.runtime.ids()[began + 4..].to_vec();
     assert_eq!(second.iter().filter(|id| !first.contains(id)).count(), 2, "{first:?} {second:?}");
     // The platform works again.
     world.runtime.hang_for("nobody");
-    world.sandboxes.settle_leftovers().await;
+    world.sandboxes.retry_unfinished().await;
     assert!(world.store.sandboxes_in(SandboxState::Terminated).unwrap().is_empty());
 }
 
