@@ -8,18 +8,11 @@
 //! The tests are in `tests/e2e/`, one file for each promise. They mostly wait, so more of them at once
 //! than there are processors (`RUST_TEST_THREADS=4` on two) take less time and not more.
 
-pub mod artifacts;
-pub mod client;
-pub mod control_plane;
-pub mod envoy;
-pub mod network;
-pub mod pki;
 pub mod platform;
-pub mod process;
 pub mod stack;
-pub mod wait;
 
-pub use client::{Answer, Call, Client, Connection, Protocol};
-pub use control_plane::{DOMAIN, Owner, Sandbox};
-pub use envoy::Envoy;
-pub use stack::{API_HOST, SECOND_DOMAIN, Setup, Stack, run};
+pub use sandgate_stack::control_plane::DOMAIN;
+pub use sandgate_stack::{
+    Answer, Call, Client, Connection, ControlPlane, Envoy, Network, Owner, Protocol, Sandbox,
+};
+pub use stack::{API_HOST, NEXT_TOKEN, SECOND_DOMAIN, Setup, Stack, TOKEN, run};

@@ -20,9 +20,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::artifacts::program;
-use crate::network::Network;
-use crate::process::Process;
+use sandgate_stack::artifacts::program;
+use sandgate_stack::{Network, Process};
 
 /// The platform; its sandboxes end when it is dropped.
 pub struct Platform {
@@ -150,7 +149,8 @@ impl State {
             command.args(["serve", "--id", &id]);
             command.args(["--address", &address.to_string()]);
             command.args(name.iter().flat_map(|name| ["--name", name.as_str()]));
-            let process = Process::start(&command, &self.folder.join("sandboxes.log"))?;
+            let process =
+                Process::start("the demo sandbox", &command, &self.folder.join("sandboxes.log"))?;
             inner.running.insert(address, process);
             address
         };

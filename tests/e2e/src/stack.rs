@@ -1,8 +1,8 @@
 //! Everything at once, for one test: a network, a control plane, an owner, and Envoys.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +11,28 @@ use futures_util::FutureExt as _;
 use sandgate_envoy_config::Edge;
 use serde_json::{Value, json};
 
-use crate::client::Client;
-use crate::control_plane::{ControlPlane, DOMAIN, Owner, Runtime, Sandbox};
-use crate::envoy::{Envoy, EnvoySetup};
-use crate::network::Network;
 use crate::platform::Platform;
+use sandgate_stack::control_plane::DOMAIN;
+use sandgate_stack::{
+    Client, ControlPlane, ControlPlaneSetup, Envoy, EnvoySetup, Network, Owner, Runtime, Sandbox,
+    artifacts, pki,
+};
 
 /// No test takes as long: one that hangs is a failure.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// The second domain of every edge.
-pub const SECOND_DOMAIN: &str = "local";
+pub use sandgate_stack::pki::SECOND_DOMAIN;
+
 /// The lifecycle API's host outside of the domains, where clients look for that of [`DOMAIN`].
 pub const API_HOST: &str = "api.localhost";
+
+/// The gateway's own credential.
+pub const TOKEN: &str = "e2e-gateway-token-0123456789abcdef";
+/// Another one, valid at the same time, as while a token is rotated.
+pub const NEXT_TOKEN: &str = "e2e-gateway-token-fedcba9876543210";
+
+/// Worker threads of every Envoy: more than one, so that what workers do not share can't hide.
+const WORKERS: u32 = 2;
 
 /// What a test needs. `Setup::default()` is the local run.
 pub struct Setup {
@@ -81,11 +90,12 @@ pub struct Stack {
     pub envoys: Vec<Envoy>,
     /// The control plane.
     pub control_plane: ControlPlane,
+    platform: Option<Platform>,
     /// Who owns the test's sandboxes.
     pub owner: Owner,
     /// The sandboxes' network.
     pub network: Arc<Network>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Runs a test against a stack of its own, and shows all logs if it fails.
@@ -132,23 +142,40 @@ impl Stack {
     async fn start(setup: Setup) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("sandgate-e2e-").tempdir()?;
         let network = Arc::new(Network::reserve()?);
-        let runtime = if setup.webhook {
-            let platform = Platform::start(Arc::clone(&network), folder.path().to_owned());
-            Runtime::Webhook(platform.await?)
-        } else {
-            Runtime::Local
+        let platform = match setup.webhook {
+            true => Some(Platform::start(Arc::clone(&network), folder.path().to_owned()).await?),
+            false => None,
         };
-        let control_plane =
-            ControlPlane::start(folder.path(), Arc::clone(&network), runtime, setup.drain_seconds)
-                .await?;
+        let runtime = match &platform {
+            Some(platform) => Runtime::Webhook {
+                url: platform.url(),
+                secret: "e2e-webhook-secret-0123456789".to_owned(),
+                cidr: network.cidr(),
+            },
+            None => Runtime::Local { cidr: network.cidr() },
+        };
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let control_plane = ControlPlane::start(ControlPlaneSetup {
+            folder: folder.path().to_owned(),
+            api: any_port,
+            gateway: any_port,
+            gateway_tokens: vec![TOKEN.to_owned(), NEXT_TOKEN.to_owned()],
+            domain: DOMAIN.to_owned(),
+            proxy_url: "http://localhost:9443".to_owned(),
+            drain_seconds: setup.drain_seconds,
+            enforces_egress: false,
+            runtime,
+            patience: Duration::ZERO,
+        })
+        .await?;
         let owner = control_plane.new_owner("acme")?;
-        let filter = match setup.filter {
+        let wasm = match setup.filter {
             Some(text) => {
                 let path = folder.path().join("other-filter.wasm");
                 std::fs::write(&path, wat::parse_str(text)?)?;
-                Some(path)
+                path
             }
-            None => None,
+            None => artifacts::filter()?,
         };
         let nowhere = PathBuf::new();
         let edge = Edge {
@@ -174,21 +201,40 @@ impl Stack {
             admin_port: 0,
             tls_sds: nowhere.clone(),
             gateway_token_sds: nowhere.clone(),
-            wasm: nowhere.clone(),
+            wasm,
             log: nowhere,
         };
         let mut envoys = Vec::new();
-        for _ in 0..setup.envoys {
+        for number in 0..setup.envoys {
+            let folder = folder.path().join(format!("envoy-{number}"));
+            let certificate = certificate_folder(&folder);
+            std::fs::create_dir_all(&certificate)?;
+            pki::issue(&certificate)?;
             let setup = EnvoySetup {
+                folder,
+                program: artifacts::envoy()?,
                 edge: edge.clone(),
-                token: ControlPlane::TOKEN.to_owned(),
-                filter: filter.clone(),
+                token: TOKEN.to_owned(),
+                certificate,
+                workers: WORKERS,
                 change: setup.change,
                 change_log: setup.change_log,
+                patience: Duration::ZERO,
             };
             envoys.push(Envoy::start(setup).await?);
         }
-        Ok(Self { envoys, control_plane, owner, network, _folder: folder })
+        Ok(Self { envoys, control_plane, platform, owner, network, folder })
+    }
+
+    /// The operator's platform. Fails if the setup has none.
+    pub fn platform(&self) -> Result<&Platform> {
+        self.platform.as_ref().context("this stack has no platform: set `webhook` in the setup")
+    }
+
+    /// The folder with the first Envoy's `tls.crt` and `tls.key`.
+    #[must_use]
+    pub fn certificate_folder(&self) -> PathBuf {
+        certificate_folder(&self.folder.path().join("envoy-0"))
     }
 
     /// The first Envoy.
@@ -249,6 +295,10 @@ impl Stack {
             eprintln!("---- Envoy {number} ----\n{}", tail(&envoy.output().await));
         }
     }
+}
+
+fn certificate_folder(envoy: &Path) -> PathBuf {
+    envoy.join("tls")
 }
 
 /// The last part of a log.

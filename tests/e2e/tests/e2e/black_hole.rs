@@ -42,7 +42,7 @@ fn without_address_guards(text: &str) -> String {
 
 /// Asks for a sandbox's address directly, as the Host; the status, and whether the demo answered.
 async fn ask_for_address(stack: &Stack) -> Result<(u16, bool)> {
-    stack.control_plane.platform()?.pin(stack.network.host(7));
+    stack.platform()?.pin(stack.network.host(7));
     stack.public_env().await?;
     let host = format!("{}:8080", stack.network.host(7));
     let mut outcome = (0, false);
@@ -112,7 +112,7 @@ fn with_a_filter_that_crashes_after_the_request_was_sent_the_answer_does_not_say
     let late = CRASHING.replace("proxy_on_request_headers", "proxy_on_response_headers");
     let setup = Setup { filter: Some(late.leak()), ..on_a_platform(change) };
     run(setup, async |stack| {
-        stack.control_plane.platform()?.pin(stack.network.host(7));
+        stack.platform()?.pin(stack.network.host(7));
         stack.public_env().await?;
         let host = format!("{}:8080", stack.network.host(7));
         let answer = stack.edge().get(&host, "/health").send().await?;
@@ -198,7 +198,7 @@ fn gateway_api_and_admin_are_unreachable_through_the_edge() {
             DOMAIN.to_owned(),
         ] {
             for path in paths {
-                for credential in [stack.key(), sandgate_e2e::control_plane::ControlPlane::TOKEN] {
+                for credential in [stack.key(), sandgate_e2e::TOKEN] {
                     for protocol in [Protocol::Http1, Protocol::H2c] {
                         let call = stack.edge().get(&host, path).over(protocol).bearer(credential);
                         let answer = call.send().await?;
@@ -211,11 +211,7 @@ fn gateway_api_and_admin_are_unreachable_through_the_edge() {
         }
         // The gateway API itself opens only for the gateway's own credential.
         let gateway = stack.control_plane.gateway();
-        for (secret, status) in [
-            (stack.key(), 401),
-            ("wrong", 401),
-            (sandgate_e2e::control_plane::ControlPlane::TOKEN, 200),
-        ] {
+        for (secret, status) in [(stack.key(), 401), ("wrong", 401), (sandgate_e2e::TOKEN, 200)] {
             let call = gateway.get("gateway", "/gateway/v1/sandboxes/my-env").bearer(secret);
             assert_eq!(call.send().await?.status.as_u16(), status);
         }

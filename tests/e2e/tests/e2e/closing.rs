@@ -100,7 +100,7 @@ fn a_client_that_never_reads_is_disconnected() {
         clients.push(reading);
         let active = || stack.envoy().stat("http.edge.downstream_cx_active$");
         assert_eq!(active().await?, 2);
-        sandgate_e2e::wait::until("both are closed", Duration::from_secs(20), async || {
+        sandgate_stack::wait::until("both are closed", Duration::from_secs(20), async || {
             Ok((active().await? == 0).then_some(()))
         })
         .await

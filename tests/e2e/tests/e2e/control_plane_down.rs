@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use sandgate_e2e::wait::until;
 use sandgate_e2e::{Call, DOMAIN, Protocol, Setup, run};
+use sandgate_stack::wait::until;
 use serde_json::json;
 
 #[test]
@@ -122,7 +122,7 @@ fn a_control_plane_with_another_token_is_a_control_plane_that_cannot_be_asked() 
         .await?;
         assert_eq!(ask().await?, "503 SANDBOX_UPSTREAM_ERROR");
         // The second of the tokens that are valid at once.
-        stack.envoy().rotate_token(sandgate_e2e::control_plane::ControlPlane::NEXT_TOKEN)?;
+        stack.envoy().rotate_token(sandgate_e2e::NEXT_TOKEN)?;
         until("the rotated token is good", Duration::from_secs(10), async || {
             Ok((ask().await? == "200").then_some(()))
         })

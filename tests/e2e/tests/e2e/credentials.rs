@@ -138,7 +138,7 @@ fn a_revoked_key_is_refused_at_once() {
         let call = || stack.edge().get(&sandbox.host(8080), "/").bearer(secret);
         assert_eq!(call().send().await?.status, 200);
         stack.control_plane.manage(&["keys", "revoke", id])?;
-        sandgate_e2e::wait::until(
+        sandgate_stack::wait::until(
             "the revoked key is refused",
             std::time::Duration::from_secs(5),
             async || Ok((call().send().await?.status == 401).then_some(())),

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use sandgate_demo::client::websocket::{self, Message, Socket};
-use sandgate_e2e::wait::until;
 use sandgate_e2e::{Call, Client, Connection, Protocol, Sandbox, Setup, Stack, run};
+use sandgate_stack::wait::until;
 use serde_json::json;
 
 use crate::support::target;

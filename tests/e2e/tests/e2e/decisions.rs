@@ -256,7 +256,7 @@ fn a_suspended_sandbox_that_may_not_be_resumed_is_not_running() {
 #[test]
 fn a_pending_sandbox_is_not_ready() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
-        stack.control_plane.platform()?.answer("start", json!({ "state": "pending" }));
+        stack.platform()?.answer("start", json!({ "state": "pending" }));
         let request = json!({ "name": "my-env", "exposed_ports": [8080], "wait": false });
         let call = stack.owner.call(stack.api(), Method::POST, "/sandboxes").json(&request);
         let made = call.send().await?;

@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::Method;
 use sandgate_demo::client::websocket::{self, Message};
-use sandgate_e2e::artifacts::root;
-use sandgate_e2e::process::Process;
-use sandgate_e2e::wait::until;
 use sandgate_e2e::{Client, Protocol, Setup, Stack, run};
+use sandgate_stack::artifacts::root;
+use sandgate_stack::process::Process;
+use sandgate_stack::wait::until;
 use serde_json::json;
 
 use crate::support::target_tls;
@@ -84,7 +84,7 @@ fn a_control_plane_that_is_to_stop_finishes_what_was_begun() {
         stack.edge().get(&known.host(8080), "/health").send().await?.ok()?;
         let gateway = stack.control_plane.gateway();
         // From here on the platform takes its time.
-        stack.control_plane.platform()?.delay(Duration::from_millis(2500));
+        stack.platform()?.delay(Duration::from_millis(2500));
         let poll = gateway.get("gateway", "/gateway/v1/changes").bearer(token());
         let revision = poll.send().await?.ok()?;
         let since = revision["revision"].as_str().context("no revision")?.to_owned();
@@ -113,13 +113,13 @@ fn a_control_plane_that_is_to_stop_finishes_what_was_begun() {
         assert!(begun.elapsed() < Duration::from_secs(15));
         // What it knew is still served.
         let owner = stack.owner.clone();
-        stack.control_plane.platform()?.delay(Duration::ZERO);
+        stack.platform()?.delay(Duration::ZERO);
         stack.control_plane.run().await?;
         let api = stack.api();
         let begun = owner.call(api, Method::GET, "/sandboxes/begun").send().await?.ok()?;
         assert_eq!(begun["status"], "running");
         let id = begun["id"].as_str().context("no id")?.to_owned();
-        let starts = stack.control_plane.platform()?.count("start", &id);
+        let starts = stack.platform()?.count("start", &id);
         assert_eq!(starts, 1, "the start was cut off, and made again");
         Ok(())
     });
@@ -128,7 +128,7 @@ fn a_control_plane_that_is_to_stop_finishes_what_was_begun() {
 #[test]
 fn a_control_plane_does_not_wait_for_ever() {
     run(Setup { webhook: true, drain_seconds: 1, ..Setup::default() }, async |stack| {
-        stack.control_plane.platform()?.delay(Duration::from_secs(120));
+        stack.platform()?.delay(Duration::from_secs(120));
         let create = stack.owner.call(stack.api(), Method::POST, "/sandboxes");
         let create = create.json(&json!({ "name": "never" }));
         // Answered or cut off, as it may be.
@@ -156,9 +156,9 @@ fn the_image_drains_when_it_is_told_to_stop() {
         let sandbox = stack.public_env().await?;
         let folder = tempfile::tempdir()?;
         let ports = [free_port()?, free_port()?, free_port()?];
-        let envoy = sandgate_e2e::artifacts::envoy_program()?;
+        let envoy = sandgate_stack::artifacts::envoy_program()?;
         let path = std::env::var("PATH")?;
-        let program = sandgate_e2e::artifacts::program("sandgate-edge-config")?;
+        let program = sandgate_stack::artifacts::program("sandgate-edge-config")?;
         let folders = [envoy.parent(), program.parent()]
             .map(|folder| folder.unwrap_or(Path::new("/")).display());
         let path = format!("{}:{}:{path}", folders[0], folders[1]);
@@ -167,7 +167,7 @@ fn the_image_drains_when_it_is_told_to_stop() {
         for (name, value) in [
             ("PATH", path),
             ("TMPDIR", folder.path().display().to_string()),
-            ("SANDGATE_WASM", sandgate_e2e::artifacts::filter()?.display().to_string()),
+            ("SANDGATE_WASM", sandgate_stack::artifacts::filter()?.display().to_string()),
             ("SANDGATE_DOMAIN", sandgate_e2e::DOMAIN.to_owned()),
             ("SANDGATE_SANDBOX_NETWORK", stack.network.base().to_string()),
             ("SANDGATE_SANDBOX_PREFIX_LEN", "24".to_owned()),
@@ -186,7 +186,7 @@ fn the_image_drains_when_it_is_told_to_stop() {
         }
         command.arg("sh").arg(root().join("envoy/docker-entrypoint.sh"));
         command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
-        let mut image = Process::start(&command, &folder.path().join("log"))?;
+        let mut image = Process::start("the image", &command, &folder.path().join("log"))?;
         let edge = Client::new(([127, 0, 0, 1], ports[0]).into());
         until("the image serves", Duration::from_secs(30), async || {
             if let Some(status) = image.ended() {
@@ -213,5 +213,5 @@ fn the_image_drains_when_it_is_told_to_stop() {
 }
 
 fn token() -> &'static str {
-    sandgate_e2e::control_plane::ControlPlane::TOKEN
+    sandgate_e2e::TOKEN
 }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use futures_util::{SinkExt as _, StreamExt as _};
 use sandgate_demo::client::grpc;
 use sandgate_demo::client::websocket::{self, Message, Socket};
-use sandgate_e2e::wait::until;
 use sandgate_e2e::{Setup, run};
+use sandgate_stack::wait::until;
 use serde_json::json;
 
 use crate::support::target;
@@ -190,7 +190,7 @@ fn live_streams_end_when_their_sandbox_is_suspended_or_deleted() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
         // What runs on a pinned address goes on, so only the gateway can close the streams.
         let address = stack.network.host(9);
-        stack.control_plane.platform()?.pin(address);
+        stack.platform()?.pin(address);
         let sandbox = stack.public_env().await?;
         let target = target(stack, &sandbox.host(3000), "/socket")?;
         let socket = open(&target).await?;

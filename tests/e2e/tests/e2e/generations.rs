@@ -20,7 +20,7 @@ async fn connection_used(
 fn connections_are_kept_within_a_generation_and_never_carried_over() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
         // One process plays all sandboxes, one after the other, at one address.
-        stack.control_plane.platform()?.pin(stack.network.host(5));
+        stack.platform()?.pin(stack.network.host(5));
         let mut previous = 0;
         // One client connection, and so one worker with one pool.
         let mut connection = stack.edge().connect(Protocol::Http1).await?;

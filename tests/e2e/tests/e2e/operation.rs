@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
-use sandgate_e2e::control_plane::ControlPlane;
-use sandgate_e2e::wait::until;
 use sandgate_e2e::{DOMAIN, Protocol, Setup, run};
+use sandgate_e2e::{NEXT_TOKEN, TOKEN};
+use sandgate_stack::wait::until;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -81,8 +81,8 @@ fn no_secret_stands_in_logs_configuration_or_metrics() {
                 owner.api_key.as_str(),
                 owner.pat.as_str(),
                 owner.session.as_str(),
-                ControlPlane::TOKEN,
-                ControlPlane::NEXT_TOKEN,
+                TOKEN,
+                NEXT_TOKEN,
             ];
             for secret in secrets {
                 assert!(!text.contains(secret), "a secret stands in {place}");

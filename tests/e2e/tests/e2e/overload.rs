@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use sandgate_e2e::wait::until;
 use sandgate_e2e::{Client, Protocol, Sandbox, Setup, Stack, run};
+use sandgate_stack::wait::until;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};

@@ -1,8 +1,8 @@
 //! Who may read what the gateway answers.
 
 use anyhow::Result;
-use sandgate_e2e::client::Answer;
 use sandgate_e2e::{DOMAIN, Setup, run};
+use sandgate_stack::client::Answer;
 use serde_json::json;
 
 use crate::scripted::{PORT, PROTOCOLS, listening};

@@ -11,8 +11,8 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sandgate_demo::client::websocket::{self, OpenError};
-use sandgate_e2e::client::Answer;
 use sandgate_e2e::{Setup, run};
+use sandgate_stack::client::Answer;
 use tokio::net::TcpListener;
 
 use crate::scripted::{PORT, PROTOCOLS, listening, scripted};

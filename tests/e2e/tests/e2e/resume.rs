@@ -14,7 +14,7 @@ fn two_hundred_waiters_on_two_envoys_make_one_resume_call() {
     run(Setup { envoys: 2, ..on_a_platform() }, async |stack| {
         let sandbox = stack.my_env().await?;
         stack.owner.suspend(stack.api(), &sandbox).await?;
-        let platform = stack.control_plane.platform()?;
+        let platform = stack.platform()?;
         platform.delay(Duration::from_millis(1500));
         let begun = Instant::now();
         let calls = (0..200).map(|number| {
@@ -59,7 +59,7 @@ fn nobody_wakes_a_sandbox_without_being_authorized() {
         ] {
             assert_eq!(call.send().await?.denial()?, denial);
         }
-        let platform = stack.control_plane.platform()?;
+        let platform = stack.platform()?;
         assert_eq!(platform.count("resume", &sandbox.id), 0);
         // And the owner does.
         let call = edge.get(&sandbox.host(8080), "/health").bearer(stack.key());
@@ -85,7 +85,7 @@ fn a_waiter_waits_as_long_as_its_client_says() {
     run(on_a_platform(), async |stack| {
         let sandbox = stack.my_env().await?;
         stack.owner.suspend(stack.api(), &sandbox).await?;
-        stack.control_plane.platform()?.delay(Duration::from_secs(6));
+        stack.platform()?.delay(Duration::from_secs(6));
         let begun = Instant::now();
         let call = stack
             .edge()
@@ -103,7 +103,7 @@ fn a_waiter_waits_as_long_as_its_client_says() {
         // The resume went on, and the next one gets through.
         let call = stack.edge().get(&sandbox.host(8080), "/health").bearer(stack.key());
         assert_eq!(call.send().await?.status, StatusCode::OK);
-        assert_eq!(stack.control_plane.platform()?.count("resume", &sandbox.id), 1);
+        assert_eq!(stack.platform()?.count("resume", &sandbox.id), 1);
         Ok(())
     });
 }
@@ -113,7 +113,7 @@ fn a_body_that_was_sent_while_waiting_arrives_whole() {
     run(on_a_platform(), async |stack| {
         let sandbox = stack.my_env().await?;
         stack.owner.suspend(stack.api(), &sandbox).await?;
-        stack.control_plane.platform()?.delay(Duration::from_secs(1));
+        stack.platform()?.delay(Duration::from_secs(1));
         let body = vec![b'x'; 3 << 20];
         let call = stack.edge().post(&sandbox.host(8080), "/upload").bearer(stack.key()).body(body);
         let answer = call.send().await?.ok()?;
@@ -133,7 +133,7 @@ fn waiters_are_bounded_and_the_rest_is_told_to_come_back() {
         let call = || stack.edge().get(&host, "/health").bearer(stack.key());
         assert_eq!(connection.send(call()).await?.status, StatusCode::OK);
         stack.owner.suspend(stack.api(), &sandbox).await?;
-        stack.control_plane.platform()?.delay(Duration::from_secs(2));
+        stack.platform()?.delay(Duration::from_secs(2));
         let calls = (0..20).map(|_| {
             let (connection, call) = (connection.share(), call());
             async move { connection?.send(call).await }

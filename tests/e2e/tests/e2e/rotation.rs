@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use sandgate_e2e::control_plane::ControlPlane;
-use sandgate_e2e::wait::until;
 use sandgate_e2e::{DOMAIN, Setup, Stack, run};
+use sandgate_e2e::{NEXT_TOKEN, TOKEN};
+use sandgate_stack::wait::until;
 
-const OLD: &str = ControlPlane::TOKEN;
+const OLD: &str = TOKEN;
 const NEW: &str = "e2e-gateway-token-of-tomorrow-0123456789";
 
 /// Waits until the control plane takes, or does not take, a token.
@@ -27,7 +27,7 @@ fn a_token_is_rotated_without_a_failed_request() {
     run(Setup::default(), async |stack| {
         stack.my_env().await?;
         stack.control_plane.set_tokens(&[OLD])?;
-        taken(stack, ControlPlane::NEXT_TOKEN, false).await?;
+        taken(stack, NEXT_TOKEN, false).await?;
 
         let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut clients = Vec::new();

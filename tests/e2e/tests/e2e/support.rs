@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
 use sandgate_demo::client::Target;
-use sandgate_e2e::control_plane::ControlPlane;
+use sandgate_e2e::TOKEN;
 use sandgate_e2e::{Sandbox, Setup, Stack};
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ pub(crate) fn number(answer: &Value, field: &str) -> Result<u64> {
 /// A host and path behind the first Envoy's TLS port.
 pub(crate) fn target_tls(stack: &Stack, host: &str, path: &str) -> Result<Target> {
     let address = stack.edge_tls().address().to_string();
-    let trusted = sandgate_e2e::pki::trusted()?;
+    let trusted = sandgate_stack::pki::trusted()?;
     Ok(Target::new(&format!("https://{host}{path}"))?.via(address).trusting(trusted.as_bytes())?)
 }
 
@@ -101,6 +101,6 @@ pub(crate) async fn public_ports(stack: &Stack, ports: &[u16]) -> Result<Sandbox
 /// Where a sandbox's services listen, for tests that bring their own.
 pub(crate) async fn sandbox_address(stack: &Stack, sandbox: &Sandbox) -> Result<Ipv4Addr> {
     let path = format!("/gateway/v1/sandboxes/{}", sandbox.id);
-    let call = stack.control_plane.gateway().get("gateway", &path).bearer(ControlPlane::TOKEN);
+    let call = stack.control_plane.gateway().get("gateway", &path).bearer(TOKEN);
     Ok(text(&call.send().await?.ok()?, "address")?.parse()?)
 }

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use futures_util::{SinkExt as _, StreamExt as _};
 use sandgate_demo::client::grpc::connect;
 use sandgate_demo::client::websocket::{self, Message};
-use sandgate_e2e::wait::until;
 use sandgate_e2e::{Protocol, Setup, run};
+use sandgate_stack::wait::until;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -84,7 +84,7 @@ fn a_new_certificate_serves_new_connections_and_ends_none() {
         let events = edge.get(&host, "/events?count=8&interval_ms=500").over(Protocol::H2c);
         let mut events = events.open().await?;
 
-        let after = stack.envoy().rotate_certificate()?;
+        let after = sandgate_stack::pki::issue(&stack.certificate_folder())?;
         assert_ne!(before, after);
         until("the new certificate is shown", Duration::from_secs(10), async || {
             Ok((edge.certificate().await? == after).then_some(()))
@@ -105,7 +105,7 @@ fn a_new_certificate_serves_new_connections_and_ends_none() {
 fn a_certificate_that_does_not_fit_its_key_changes_nothing() {
     run(Setup::default(), async |stack| {
         stack.public_env().await?;
-        let directory = stack.envoy().certificate_directory();
+        let directory = stack.certificate_folder();
         let before = stack.edge_tls().certificate().await?;
         let (key, certificate) = (directory.join("tls.key"), directory.join("tls.crt"));
         let good_key = std::fs::read(&key)?;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sandgate_e2e::wait::until;
 use sandgate_e2e::{Setup, Stack, run};
+use sandgate_stack::wait::until;
 
 use crate::frames::Frames;
 

@@ -12,7 +12,9 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::client::Protocol;
 use crate::control_plane::DOMAIN;
-use crate::stack::SECOND_DOMAIN;
+
+/// The second domain of every edge.
+pub const SECOND_DOMAIN: &str = "local";
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 

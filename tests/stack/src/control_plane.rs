@@ -1,0 +1,230 @@
+//! The real control plane, as an operator starts it, and its command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::artifacts::program;
+use crate::client::Client;
+use crate::files::write_private;
+use crate::owner::Owner;
+use crate::process::Process;
+
+/// The usual domain of the sandboxes.
+pub const DOMAIN: &str = "sandbox.localhost";
+
+/// Where sandboxes run.
+#[derive(Clone, Debug)]
+pub enum Runtime {
+    /// Processes of the control plane, with addresses of this range.
+    Local {
+        /// Like `127.64.0.0/16`.
+        cidr: String,
+    },
+    /// An operator's platform.
+    Webhook {
+        /// What the control plane calls.
+        url: String,
+        /// The secret that signs the calls.
+        secret: String,
+        /// The sandboxes' addresses.
+        cidr: String,
+    },
+}
+
+/// How the control plane is started.
+#[derive(Clone, Debug)]
+pub struct ControlPlaneSetup {
+    /// The folder of the data, the log, and the tokens.
+    pub folder: PathBuf,
+    /// The address of the public API; the system chooses port 0.
+    pub api: SocketAddr,
+    /// The address of the gateway API; the system chooses port 0.
+    pub gateway: SocketAddr,
+    /// The tokens that the gateway API accepts: one, or two.
+    pub gateway_tokens: Vec<String>,
+    /// The domain of the sandboxes.
+    pub domain: String,
+    /// The URL of the edge.
+    pub proxy_url: String,
+    /// `--drain-seconds`.
+    pub drain_seconds: u32,
+    /// Whether sidecars enforce network policies.
+    pub enforces_egress: bool,
+    /// Where sandboxes run.
+    pub runtime: Runtime,
+    /// How long the control plane may take to stop; see [`Process::with_patience`].
+    pub patience: Duration,
+}
+
+/// A control plane, which is stopped when this value is dropped, with the sandboxes that it started.
+pub struct ControlPlane {
+    setup: ControlPlaneSetup,
+    process: Option<Process>,
+}
+
+impl ControlPlane {
+    /// Starts it, and waits until it is ready.
+    pub async fn start(setup: ControlPlaneSetup) -> Result<Self> {
+        let mut this = Self { setup, process: None };
+        this.set_tokens(&this.setup.gateway_tokens)?;
+        if let Runtime::Webhook { secret, .. } = &this.setup.runtime {
+            write_private(&this.webhook_secret_file(), &format!("{secret}\n"))?;
+        }
+        this.run().await?;
+        Ok(this)
+    }
+
+    /// Starts it (again), on the ports that it had.
+    pub async fn run(&mut self) -> Result<()> {
+        let setup = &self.setup;
+        let log = self.log();
+        let seen = std::fs::read_to_string(&log).map_or(0, |text| text.len());
+        let mut command = Command::new(program("sandgate")?);
+        command.args(["serve", "--domain", &setup.domain, "--proxy-url", &setup.proxy_url]);
+        command.arg("--data-dir").arg(self.data());
+        command.args(["--api-listen", &setup.api.to_string()]);
+        command.args(["--gateway-listen", &setup.gateway.to_string()]);
+        command.args(["--drain-seconds", &setup.drain_seconds.to_string()]);
+        command.args(["--egress", if setup.enforces_egress { "enforced" } else { "none" }]);
+        command.arg("--gateway-token-file").arg(self.gateway_token_file());
+        match &setup.runtime {
+            Runtime::Local { cidr } => {
+                command.args(["--runtime", "local", "--local-cidr", cidr]);
+                command.arg("--local-program").arg(program("sandgate-demo")?);
+            }
+            Runtime::Webhook { url, cidr, .. } => {
+                command.args(["--runtime", "webhook", "--webhook-url", url]);
+                command.arg("--webhook-secret-file").arg(self.webhook_secret_file());
+                command.args(["--sandbox-cidr", cidr]);
+            }
+        }
+        let mut process =
+            Process::start("the control plane", &command, &log)?.with_patience(setup.patience);
+        let ready = process
+            .until("was not ready", Duration::from_secs(30), async |process| {
+                let output = process.output();
+                let line = output.get(seen..).unwrap_or_default();
+                Ok(line.lines().find(|line| line.starts_with("ready: ")).map(str::to_owned))
+            })
+            .await?;
+        // "ready: api http://127.0.0.1:8900 gateway http://127.0.0.1:8901"
+        let mut addresses = ready.split(' ').filter_map(|word| word.strip_prefix("http://"));
+        self.setup.api = addresses.next().context("no API address in the ready line")?.parse()?;
+        self.setup.gateway =
+            addresses.next().context("no gateway address in the ready line")?.parse()?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Replaces the gateway tokens. The control plane reads the file again soon.
+    pub fn set_tokens(&self, tokens: &[impl AsRef<str>]) -> Result<()> {
+        let lines: String = tokens.iter().map(|token| format!("{}\n", token.as_ref())).collect();
+        write_private(&self.gateway_token_file(), &lines)
+    }
+
+    /// The file with the gateway tokens.
+    #[must_use]
+    pub fn gateway_token_file(&self) -> PathBuf {
+        self.setup.folder.join("gateway-token")
+    }
+
+    fn webhook_secret_file(&self) -> PathBuf {
+        self.setup.folder.join("webhook-secret")
+    }
+
+    /// Fails if it has ended.
+    pub fn require_running(&mut self) -> Result<()> {
+        self.process.as_mut().context("the control plane was stopped")?.require_running()
+    }
+
+    /// Asks it to stop, by SIGTERM.
+    pub fn terminate(&self) -> Result<()> {
+        self.process.as_ref().context("the control plane does not run")?.terminate()
+    }
+
+    /// Its exit status, once it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut().and_then(Process::ended)
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// The public API.
+    #[must_use]
+    pub fn api(&self) -> Client {
+        Client::new(self.setup.api)
+    }
+
+    /// The gateway API.
+    #[must_use]
+    pub fn gateway(&self) -> Client {
+        Client::new(self.setup.gateway)
+    }
+
+    /// What it has written.
+    #[must_use]
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// Its log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.setup.folder.join("control-plane.log")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.setup.folder.join("data")
+    }
+
+    /// Runs a management command; what it prints.
+    pub fn manage(&self, arguments: &[&str]) -> Result<Value> {
+        let output = Command::new(program("sandgate")?)
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.data())
+            .arg("--json")
+            .output()?;
+        let what = arguments.join(" ");
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`sandgate {what}` failed: {error}");
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("`sandgate {what}` did not print one JSON object"))
+    }
+
+    /// A new organization with one project, a member, and credentials for it.
+    pub fn new_owner(&self, name: &str) -> Result<Owner> {
+        let organization = self.made(&["orgs", "create", name], "id")?;
+        let project =
+            self.made(&["projects", "create", name, "--organization", &organization], "id")?;
+        let user = format!("{name}@example.com");
+        self.manage(&["members", "add", "--user", &user, "--project", &project])?;
+        let secret = |kind: &str| {
+            self.made(
+                &["keys", "create", "--kind", kind, "--user", &user, "--expires-in", "1d"],
+                "secret",
+            )
+        };
+        Ok(Owner {
+            api_key: self.made(&["keys", "create", "--project", &project], "secret")?,
+            pat: secret("pat")?,
+            session: secret("session")?,
+            organization,
+            project,
+        })
+    }
+
+    fn made(&self, arguments: &[&str], field: &str) -> Result<String> {
+        let made = self.manage(arguments)?;
+        let value = made.get(field).and_then(Value::as_str);
+        Ok(value.with_context(|| format!("no `{field}` in {made}"))?.to_owned())
+    }
+}

@@ -1,0 +1,22 @@
+//! Starts the whole of Sandgate on this machine: the control plane, demo sandboxes, and Envoy.
+//!
+//! Each program is a child process that ends with its parent ([`Process`]). The end-to-end tests start a stack for each
+//! test.
+
+pub mod artifacts;
+pub mod client;
+pub mod control_plane;
+pub mod envoy;
+pub mod files;
+pub mod network;
+pub mod owner;
+pub mod pki;
+pub mod process;
+pub mod wait;
+
+pub use client::{Answer, Call, Client, Connection, Protocol};
+pub use control_plane::{ControlPlane, ControlPlaneSetup, Runtime};
+pub use envoy::{Envoy, EnvoySetup};
+pub use network::Network;
+pub use owner::{Owner, Sandbox};
+pub use process::Process;
