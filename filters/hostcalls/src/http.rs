@@ -1,10 +1,11 @@
-//! Calls to other clusters, and their answers.
+//! HTTP calls to other clusters, and their responses.
 
 use std::time::Duration;
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
+use crate::stream::Headers;
 use crate::{HostError, Result};
 
 /// A call to an HTTP service behind an Envoy cluster.
@@ -17,14 +18,14 @@ pub struct Call<'a> {
     pub authority: &'a str,
     /// `:path`.
     pub path: &'a str,
-    /// A JSON body.
+    /// The body, in JSON.
     pub body: Option<&'a [u8]>,
-    /// After this time the host answers with a 504 of its own.
+    /// After this time the host ends the call with a 504 of its own.
     pub timeout: Duration,
 }
 
-/// Starts a call. Its answer comes to `on_http_call_response` of the context that is effective
-/// now, with the number that this returns.
+/// Starts a call and returns its token. The host passes the token to `on_http_call_response` of the
+/// context that is effective now.
 ///
 /// # Errors
 /// When the cluster does not exist, or its circuit breaker is open.
@@ -42,18 +43,19 @@ pub fn dispatch(call: &Call<'_>) -> Result<u32> {
         .map_err(HostError::of("dispatch_http_call"))
 }
 
-/// The answer to a call.
-pub struct Answer {
-    headers: Vec<(String, Vec<u8>)>,
-    /// The body, up to the limit that it was read with.
+/// The response to a call.
+pub struct Response {
+    /// The headers with `:status`: names in lower case, values as bytes.
+    pub headers: Headers,
+    /// The whole body.
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    /// Reads the answer inside `on_http_call_response`.
+impl Response {
+    /// Reads the response. Only inside `on_http_call_response`, with the sizes that it receives.
     ///
     /// # Errors
-    /// When the host refuses, or the body is larger than `limit` bytes.
+    /// When the host refuses, or the body has more than `limit` bytes.
     pub fn read(num_headers: usize, body_size: usize, limit: usize) -> Result<Self> {
         // A call that was reset has no header map at all.
         let headers = match num_headers {
@@ -70,18 +72,5 @@ impl Answer {
                 .map_err(HostError::of("get_buffer"))?,
         };
         Ok(Self { headers, body: body.unwrap_or_default() })
-    }
-
-    /// A header of the answer.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_slice())
-    }
-
-    /// The status code; 0 when there is none.
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        let digits = self.header(":status").and_then(|value| std::str::from_utf8(value).ok());
-        digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
     }
 }

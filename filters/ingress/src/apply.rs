@@ -1,47 +1,36 @@
-//! Carries a decision out on the effective stream.
+//! Applies a decision to the effective stream.
 
+use sandgate_engine::Forward;
 use sandgate_hostcalls::Result;
 use sandgate_hostcalls::stream::{self, Direction};
-use sandgate_policy::ingress::Permit;
-use sandgate_policy::ingress::config::IngressConfig;
-use sandgate_policy::ingress::credential::Credential;
-use sandgate_policy::ingress::head::Head;
-use sandgate_policy::ingress::hygiene::{self, HeaderChange};
-use sandgate_policy::ingress::websocket;
+use sandgate_policy::ingress::hygiene::HeaderChange;
 
-/// Filter state of the dynamic forward proxy; a filter in front of this one points both at a black
-/// hole, so that a request which nobody permitted goes nowhere.
+/// Filter state of the dynamic forward proxy. A filter in front of this one sets both to a black
+/// hole, where a request without a permit ends.
 const UPSTREAM_HOST: &str = "envoy.upstream.dynamic_host";
 const UPSTREAM_PORT: &str = "envoy.upstream.dynamic_port";
 
-/// Makes a permitted request ready to go on. `used` is the credential that was judged, if any.
+/// Changes the headers of a permitted request, and sets its upstream.
 ///
 /// # Errors
-/// When the host refuses any of it; the request must then be refused.
-pub(crate) fn permit(
-    permit: &Permit,
-    head: Head<'_>,
-    config: &IngressConfig,
-    used: Option<&Credential>,
-) -> Result<()> {
-    // On a public port no credential was looked at, and the app's own bearer is the app's.
-    let used = used.filter(|_| permit.caller().is_some());
-    change(Direction::Request, &hygiene::clean_request(head, config, used, permit.caller()))?;
-    change(Direction::Request, &websocket::complete_request(head))?;
+/// When the host refuses. The request must then be denied.
+pub(crate) fn forward(forward: &Forward<'_>) -> Result<()> {
+    let Forward { permit, changes } = forward;
+    change(Direction::Request, changes)?;
     let upstream = permit.upstream();
     stream::set_property("sandgate_generation", &permit.connection_group())?;
     if let Some(caller) = permit.caller() {
         stream::set_property("sandgate_principal", &caller.principal)?;
     }
     stream::set_filter_state(UPSTREAM_PORT, &upstream.port().to_string())?;
-    // Last: until the host is set, the request can only go into the black hole.
+    // Last, because the request can only go to the black hole until the host is set.
     stream::set_filter_state(UPSTREAM_HOST, &upstream.ip().to_string())
 }
 
 /// Applies header changes, in order.
 ///
 /// # Errors
-/// When the host refuses one.
+/// When the host refuses a change.
 pub(crate) fn change(direction: Direction, changes: &[HeaderChange]) -> Result<()> {
     changes.iter().try_for_each(|change| match change {
         HeaderChange::Remove(name) => stream::remove_header(direction, name),
@@ -50,7 +39,7 @@ pub(crate) fn change(direction: Direction, changes: &[HeaderChange]) -> Result<(
     })
 }
 
-/// Shows a decision to access logs. Failing to is no reason to refuse.
+/// Records a decision for access logs. A request is not denied because that fails.
 pub(crate) fn record(decision: &str) {
     let _ = stream::set_property("sandgate_decision", decision);
 }

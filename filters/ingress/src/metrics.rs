@@ -1,5 +1,6 @@
-//! What the filter counts. Names are few and fixed: nothing that a client sends becomes one.
+//! The counters of the filter. No name depends on what a client sends.
 
+use sandgate_engine::CallKind;
 use sandgate_hostcalls::metrics::Counter;
 use sandgate_policy::ingress::denial::Denial;
 
@@ -12,15 +13,6 @@ pub(crate) struct Metrics {
     rechecks: Counter,
     closed: Counter,
     errors: Counter,
-}
-
-/// What is asked of the control plane.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Asked {
-    Sandbox,
-    Caller,
-    Resume,
-    Changes,
 }
 
 impl Metrics {
@@ -56,15 +48,15 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn lookup(&self, asked: Asked, answered: bool) {
+    pub(crate) fn call(&self, kind: CallKind, is_answered: bool) {
         let [sandbox, caller, resume, changes] = &self.lookups;
-        let [good, bad] = match asked {
-            Asked::Sandbox => sandbox,
-            Asked::Caller => caller,
-            Asked::Resume => resume,
-            Asked::Changes => changes,
+        let [answered, failed] = match kind {
+            CallKind::Sandbox => sandbox,
+            CallKind::Caller => caller,
+            CallKind::Resume => resume,
+            CallKind::Changes => changes,
         };
-        if answered { good.increment() } else { bad.increment() }
+        if is_answered { answered.increment() } else { failed.increment() }
     }
 
     pub(crate) fn recheck(&self) {

@@ -1,50 +1,64 @@
-//! One request and its answer, as the proxy hands them over.
+//! The HTTP context: the callbacks of one request and its response.
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use sandgate_hostcalls::stream::Direction;
+use sandgate_hostcalls::stream::{Direction, headers};
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::recipient::Recipient;
 
-use crate::root::SharedGateway;
+use crate::reply;
+use crate::vm::SharedVm;
 
 /// The HTTP context of one stream.
 pub(crate) struct Stream {
     id: u32,
-    gateway: SharedGateway,
+    vm: SharedVm,
 }
 
 impl Stream {
-    pub(crate) fn new(id: u32, gateway: SharedGateway) -> Self {
-        Self { id, gateway }
+    pub(crate) fn new(id: u32, vm: SharedVm) -> Self {
+        Self { id, vm }
     }
 
-    fn clean_trailers(&self, direction: Direction) -> Action {
-        let cleaned = self.gateway.with(|gateway| gateway.clean_trailers(self.id, direction));
-        cleaned.unwrap_or(Action::Continue)
+    fn on_trailers(&self, direction: Direction) -> Action {
+        self.vm.with(|vm| vm.on_trailers(self.id, direction)).unwrap_or(Action::Continue)
     }
 }
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        self.gateway.arrive(self.id)
+        let Ok(headers) = headers(Direction::Request) else { return deny(&Recipient::default()) };
+        let head = Head::new(&headers);
+        self.vm
+            .with(|vm| vm.on_request_headers(self.id, head))
+            .unwrap_or_else(|| deny(&Recipient::unconfigured(head)))
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        self.gateway.with(|gateway| gateway.respond(self.id)).unwrap_or(Action::Continue)
+        self.vm.with(|vm| vm.on_response_headers(self.id)).unwrap_or(Action::Continue)
     }
 
     // What is no header must not pass as a trailer: many servers and clients merge the two.
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        self.clean_trailers(Direction::RequestTrailers)
+        self.on_trailers(Direction::RequestTrailers)
     }
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
-        self.clean_trailers(Direction::ResponseTrailers)
+        self.on_trailers(Direction::ResponseTrailers)
     }
 }
 
 impl Context for Stream {
     fn on_done(&mut self) -> bool {
-        self.gateway.with(|gateway| gateway.end(self.id));
+        self.vm.with(|vm| vm.on_stream_end(self.id));
         true
     }
+}
+
+/// Denies a request that the engine can't decide.
+fn deny(recipient: &Recipient) -> Action {
+    // If even this fails, the request stays paused until Envoy's own time limit.
+    let _ = reply::deny(Denial::SandboxUpstreamError, recipient, None);
+    Action::Pause
 }

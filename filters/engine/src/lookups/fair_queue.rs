@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use sandgate_policy::ingress::slots::Client;
 
-use super::Key;
+use super::key::LookupKey;
 
 /// The lookups of one kind.
 pub(super) struct FairQueue {
     /// The lookups that are not sent yet, oldest first. No queue is empty.
-    unsent: BTreeMap<Client, VecDeque<Key>>,
+    unsent: BTreeMap<Client, VecDeque<LookupKey>>,
     /// How many lookups of each client are in flight. No number is 0.
     in_flight: BTreeMap<Client, usize>,
     /// The most lookups that may be in flight at once.
@@ -33,13 +33,13 @@ impl FairQueue {
         !self.unsent.is_empty() && !self.is_full()
     }
 
-    pub(super) fn add(&mut self, client: Client, key: Key) {
+    pub(super) fn add(&mut self, client: Client, key: LookupKey) {
         self.unsent.entry(client).or_default().push_back(key);
     }
 
     /// Takes the next lookup to send: the oldest one of the client that has the fewest in flight. A flood of
     /// one client's lookups so delays those of other clients by one answer at most.
-    pub(super) fn next(&mut self) -> Option<Key> {
+    pub(super) fn next(&mut self) -> Option<LookupKey> {
         if !self.can_send() {
             return None;
         }
@@ -69,7 +69,7 @@ impl FairQueue {
     }
 
     /// Removes a lookup that is not sent yet. Returns false if it was sent, or never added.
-    pub(super) fn withdraw(&mut self, client: Client, key: &Key) -> bool {
+    pub(super) fn withdraw(&mut self, client: Client, key: &LookupKey) -> bool {
         let Some(queue) = self.unsent.get_mut(&client) else { return false };
         let before = queue.len();
         queue.retain(|unsent| unsent != key);

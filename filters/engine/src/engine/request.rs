@@ -1,0 +1,162 @@
+//! Requests: from their headers to their decision.
+
+use sandgate_policy::ingress::Decision;
+use sandgate_policy::ingress::Request;
+use sandgate_policy::ingress::concurrency::Class;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::recipient::Recipient;
+use sandgate_policy::ingress::slots::Client;
+use sandgate_policy::ingress::{hygiene, websocket};
+
+use crate::client::LazyClient;
+use crate::clock::Now;
+use crate::effect::{Effect, Forward, Reply, RequestAction, StreamId};
+use crate::live::LiveStream;
+use crate::waiting::{Phase, WaitingRequest};
+
+use super::Engine;
+use super::evaluate::Verdict;
+
+/// A decision that the engine's state reflects already.
+enum Decided {
+    /// The stream is live.
+    Forward,
+    AnswerPreflight {
+        origin: String,
+        recipient: Recipient,
+    },
+    Deny(Reply),
+}
+
+impl Engine {
+    /// A request has arrived.
+    pub fn on_request_headers<'a>(
+        &'a mut self,
+        stream: StreamId,
+        head: Head<'_>,
+        client: &LazyClient<'_>,
+        now: Now,
+    ) -> RequestAction<'a> {
+        let recipient = Recipient::of(head, &self.config);
+        let request = match Request::parse(head, &self.config) {
+            Ok(Request::Sandbox(request)) => *request,
+            Ok(Request::Api) => {
+                return RequestAction::ForwardToApi(hygiene::clean_api_request(head));
+            }
+            Err(denial) => return RequestAction::Deny(Reply::new(denial, recipient)),
+        };
+        if self.resolver.feed.is_none() {
+            self.effects.push_back(Effect::Start);
+        }
+        let mut waiting = WaitingRequest::new(request, recipient, head, &self.config, now.ms);
+        let has_room = self.waiting_slots.len() < self.config.limits().waiters;
+        if !has_room {
+            waiting.phase = Phase::CacheOnly;
+        }
+        let mut verdict = self.evaluate(stream, &mut waiting, client, now);
+        if !has_room && verdict.is_for_lack_of_lookups() && self.make_room_to_wait(client, now) {
+            waiting.phase = Phase::Resolving;
+            verdict = self.evaluate(stream, &mut waiting, client, now);
+        }
+        match verdict {
+            Verdict::Wait => {
+                waiting.client = client.get();
+                self.waiting_slots.acquire(waiting.client, stream, now.ms);
+                self.waiting.insert(stream, waiting);
+                self.wake();
+                RequestAction::Wait
+            }
+            // The control plane was not asked, so it must not be blamed.
+            Verdict::Decided(
+                Decision::Deny(Denial::AuthServiceUnavailable | Denial::SandboxUpstreamError),
+                _,
+            ) if !has_room => {
+                RequestAction::Deny(Reply::new(Denial::SandboxNotReady, waiting.recipient))
+            }
+            Verdict::Decided(decision, retry_after) => {
+                match self.settle(stream, waiting, decision, retry_after, client, now) {
+                    Decided::Forward => match self.forward(stream, head) {
+                        Some(forward) => RequestAction::Forward(forward),
+                        // A stream that was just inserted is live.
+                        None => RequestAction::Wait,
+                    },
+                    Decided::AnswerPreflight { origin, .. } => {
+                        RequestAction::AnswerPreflight { origin }
+                    }
+                    Decided::Deny(reply) => RequestAction::Deny(reply),
+                }
+            }
+        }
+    }
+
+    /// Evaluates a waiting request again.
+    pub(super) fn reconsider(&mut self, stream: StreamId, now: Now) {
+        let Some(mut waiting) = self.waiting.remove(&stream) else { return };
+        let client = LazyClient::known(waiting.client);
+        match self.evaluate(stream, &mut waiting, &client, now) {
+            Verdict::Wait => {
+                self.waiting.insert(stream, waiting);
+            }
+            Verdict::Decided(decision, retry_after) => {
+                self.remove_waiting(stream, &waiting);
+                let decided = self.settle(stream, waiting, decision, retry_after, &client, now);
+                self.effects.push_back(match decided {
+                    Decided::Forward => Effect::Forward(stream),
+                    Decided::AnswerPreflight { origin, recipient } => {
+                        Effect::AnswerPreflight { stream, origin, recipient }
+                    }
+                    Decided::Deny(reply) => Effect::Deny(stream, reply),
+                });
+            }
+        }
+    }
+
+    /// Takes a decision into the state.
+    fn settle(
+        &mut self,
+        stream: StreamId,
+        waiting: WaitingRequest,
+        decision: Decision,
+        retry_after: Option<u32>,
+        client: &LazyClient<'_>,
+        now: Now,
+    ) -> Decided {
+        let WaitingRequest { request, recipient, .. } = waiting;
+        let denial = match self.make_room(decision, client, now) {
+            Decision::Permit(permit) => {
+                let client = match permit.class() {
+                    Class::Anonymous => client.get(),
+                    Class::Management | Class::Authenticated => Client::Unknown,
+                };
+                let live = LiveStream::new(request, permit, recipient, client);
+                self.live.insert(stream, live, now.ms);
+                return Decided::Forward;
+            }
+            Decision::AnswerPreflight { origin } => {
+                return Decided::AnswerPreflight { origin, recipient };
+            }
+            Decision::Deny(denial) => denial,
+            // `evaluate` turns a resume into a wait or a denial, and `make_room` this into a permit or a denial.
+            Decision::Resume(_) => Denial::SandboxNotReady,
+            Decision::Evict(_) => Denial::TooManyRequests,
+        };
+        Decided::Deny(Reply { denial, recipient, retry_after })
+    }
+
+    /// The upstream and the header changes of a request that [`Effect::Forward`] resumes. `None` if it has ended.
+    #[must_use]
+    pub fn forward(&self, stream: StreamId, head: Head<'_>) -> Option<Forward<'_>> {
+        let live = self.live.get(stream)?;
+        let caller = live.permit.caller();
+        let mut changes = hygiene::clean_request(head, &self.config, live.credential(), caller);
+        changes.extend(websocket::complete_request(head));
+        Some(Forward { permit: &live.permit, changes })
+    }
+
+    /// The host could not forward a request. Returns its denial, unless it has ended.
+    pub fn on_forward_failed(&mut self, stream: StreamId) -> Option<Reply> {
+        let live = self.live.remove(stream)?;
+        Some(Reply::new(Denial::SandboxUpstreamError, live.recipient))
+    }
+}

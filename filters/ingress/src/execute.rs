@@ -1,0 +1,181 @@
+//! Executes the effects of the engine.
+
+use proxy_wasm::types::Action;
+use sandgate_engine::{Call, CallKind, Effect, Now, Reply};
+use sandgate_hostcalls::http::{self, Call as HttpCall};
+use sandgate_hostcalls::queue::{Queue, unique_number};
+use sandgate_hostcalls::stream::{self, Direction};
+use sandgate_hostcalls::{LogLevel, Result, log, wall_clock};
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::recipient::Recipient;
+
+use crate::vm::{Vm, effective_client};
+use crate::{apply, reply};
+
+impl Vm {
+    /// Executes all effects. Those that name a stream occur only while the root is the effective context, and
+    /// leave it effective.
+    pub(crate) fn execute_effects(&mut self, now: Now) {
+        while let Some(effect) = self.engine.next_effect() {
+            match effect {
+                Effect::Start => self.start(),
+                Effect::Wake => self.wake(),
+                Effect::Call(call) => self.send(&call, now),
+                Effect::Forward(stream) => {
+                    if self.on_stream(stream, |vm| vm.forward(stream)).is_none() {
+                        self.engine.on_stream_end(stream);
+                    }
+                }
+                Effect::AnswerPreflight { stream, origin, recipient } => {
+                    self.on_stream(stream, |vm| vm.answer_paused_preflight(&origin, recipient));
+                }
+                Effect::Deny(stream, reply) => {
+                    self.on_stream(stream, |vm| vm.deny(&reply));
+                }
+                Effect::Close { stream, reason } => {
+                    self.on_stream(stream, |vm| vm.close(reason));
+                }
+                Effect::ReadClient(stream) => {
+                    if let Some(client) = self.on_stream(stream, |_| effective_client()) {
+                        self.engine.on_client(stream, client, now);
+                    }
+                }
+                Effect::ReadBytes(stream) => {
+                    if let Some(Ok(bytes)) = self.on_stream(stream, |_| stream::bytes_sent()) {
+                        self.engine.on_bytes(stream, bytes, now);
+                    }
+                }
+                Effect::CallFinished { kind, is_answered } => {
+                    self.metrics.call(kind, is_answered);
+                    if !is_answered && kind != CallKind::Changes {
+                        let message = "sandgate_ingress: the control plane did not answer a lookup";
+                        log(LogLevel::Debug, message);
+                    }
+                }
+                Effect::RecheckStarted => self.metrics.recheck(),
+            }
+        }
+    }
+
+    /// Runs `f` with the stream as the effective context. `None` if the host has no such stream.
+    fn on_stream<T>(&mut self, stream: u32, f: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        stream::make_effective(stream).ok()?;
+        let result = f(self);
+        if stream::make_effective(self.root_id).is_err() {
+            self.metrics.host_error();
+        }
+        Some(result)
+    }
+
+    /// Registers the queue that wakes the root context, and starts the engine.
+    fn start(&mut self) {
+        let number = unique_number("sandgate_ingress.vms").unwrap_or_default();
+        let nanoseconds = wall_clock().unwrap_or_default().as_nanos();
+        let watcher = format!("{nanoseconds:x}-{number}-{}", self.root_id);
+        self.queue = Queue::register(&format!("sandgate_ingress.{watcher}")).ok();
+        if self.queue.is_some() {
+            self.engine.start(watcher);
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(queue) = self.queue
+            && queue.wake().is_err()
+        {
+            self.metrics.host_error();
+        }
+    }
+
+    fn send(&mut self, call: &Call, now: Now) {
+        let control_plane = self.engine.config().control_plane();
+        let token = http::dispatch(&HttpCall {
+            cluster: &control_plane.cluster,
+            method: call.method,
+            authority: &control_plane.authority,
+            path: &call.path,
+            body: call.body.as_deref(),
+            timeout: call.timeout,
+        });
+        match token {
+            Ok(token) => {
+                self.calls.insert(token, call.id);
+            }
+            Err(_) => self.engine.on_call_failed(call.id, now),
+        }
+    }
+
+    /// Forwards the effective stream, whose request is paused.
+    fn forward(&mut self, stream: u32) {
+        // While the request is paused, its headers can be read and changed.
+        let applied = stream::headers(Direction::Request).and_then(|headers| {
+            let forward = self.engine.forward(stream, Head::new(&headers));
+            forward.as_ref().map_or(Ok(()), apply::forward)
+        });
+        let action = self.forwarded(stream, applied);
+        if action == Action::Continue && stream::resume_request().is_err() {
+            self.metrics.host_error();
+        }
+    }
+
+    /// Counts the effective stream as forwarded, or denies it if that failed.
+    pub(crate) fn forwarded(&mut self, stream: u32, applied: Result<()>) -> Action {
+        if applied.is_ok() {
+            self.metrics.permit();
+            apply::record("permit");
+            return Action::Continue;
+        }
+        self.metrics.host_error();
+        match self.engine.on_forward_failed(stream) {
+            Some(reply) => self.deny(&reply),
+            None => Action::Pause,
+        }
+    }
+
+    fn answer_paused_preflight(&mut self, origin: &str, recipient: Recipient) {
+        match stream::headers(Direction::Request) {
+            Ok(headers) => {
+                self.answer_preflight(origin, Head::new(&headers));
+            }
+            Err(_) => {
+                self.metrics.host_error();
+                let denial = Denial::SandboxUpstreamError;
+                self.deny(&Reply { denial, recipient, retry_after: None });
+            }
+        }
+    }
+
+    /// Answers the CORS preflight of the effective stream.
+    pub(crate) fn answer_preflight(&mut self, origin: &str, head: Head<'_>) -> Action {
+        self.metrics.preflight();
+        apply::record("preflight");
+        if reply::preflight(origin, head).is_err() {
+            self.metrics.host_error();
+        }
+        Action::Pause
+    }
+
+    /// Denies the request of the effective stream.
+    pub(crate) fn deny(&mut self, reply: &Reply) -> Action {
+        if self.send_denial(reply).is_err() {
+            self.metrics.host_error();
+        }
+        // After a local reply a stream must stay paused.
+        Action::Pause
+    }
+
+    pub(crate) fn send_denial(&mut self, reply: &Reply) -> Result<()> {
+        self.metrics.denial(reply.denial);
+        apply::record(reply.denial.code());
+        reply::deny(reply.denial, &reply.recipient, reply.retry_after)
+    }
+
+    /// Resets the effective stream, which is no longer permitted.
+    fn close(&mut self, reason: &str) {
+        apply::record(reason);
+        self.metrics.stream_closed();
+        if stream::reset().is_err() {
+            self.metrics.host_error();
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The state of the filter in one VM, for one configuration.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use proxy_wasm::types::Action;
+use sandgate_engine::{
+    CALL_RESPONSE_MAX, CallId, CallResponse, Clock, Engine, LazyClient, Now, Reply, RequestAction,
+    ResponseAction,
+};
+use sandgate_hostcalls::http::Response;
+use sandgate_hostcalls::queue::Queue;
+use sandgate_hostcalls::stream::{self, Direction};
+use sandgate_hostcalls::{Result, property, wall_clock};
+use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::recipient::Recipient;
+use sandgate_policy::ingress::slots::Client;
+
+use crate::apply;
+use crate::metrics::Metrics;
+
+/// The engine of one configuration, and its connection to Envoy.
+pub(crate) struct Vm {
+    pub(crate) root_id: u32,
+    pub(crate) engine: Engine,
+    pub(crate) metrics: Metrics,
+    /// The queue that wakes the root context; `None` before the first request.
+    pub(crate) queue: Option<Queue>,
+    /// The calls in flight, by the host's token.
+    pub(crate) calls: BTreeMap<u32, CallId>,
+    clock: Clock,
+}
+
+/// The VM's state, shared by the root context and its streams. `None` before the configuration.
+#[derive(Clone, Default)]
+pub(crate) struct SharedVm(Rc<RefCell<Option<Vm>>>);
+
+impl SharedVm {
+    pub(crate) fn configure(&self, root_id: u32, config: IngressConfig) {
+        if let Ok(mut vm) = self.0.try_borrow_mut() {
+            *vm = Some(Vm::new(root_id, config));
+        }
+    }
+
+    /// Runs `f` on the VM's state; `None` without a configuration. The host runs no callback of this VM
+    /// inside a call, so the borrow succeeds. If it did not, the request would be denied and not trapped.
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Vm) -> T) -> Option<T> {
+        self.0.try_borrow_mut().ok()?.as_mut().map(f)
+    }
+}
+
+impl Vm {
+    fn new(root_id: u32, config: IngressConfig) -> Self {
+        Self {
+            root_id,
+            engine: Engine::new(config),
+            metrics: Metrics::define(),
+            queue: None,
+            calls: BTreeMap::new(),
+            clock: Clock::default(),
+        }
+    }
+
+    fn now(&mut self) -> Now {
+        // Without a clock, time stands still. Waits still end, by the time limits of the host.
+        self.clock.now(wall_clock().unwrap_or_default())
+    }
+
+    /// Handles the headers of a request. The stream is the effective context.
+    pub(crate) fn on_request_headers(&mut self, stream: u32, head: Head<'_>) -> Action {
+        let now = self.now();
+        let client = LazyClient::new(&effective_client);
+        let action = match self.engine.on_request_headers(stream, head, &client, now) {
+            RequestAction::Wait => Action::Pause,
+            RequestAction::Forward(forward) => {
+                let applied = apply::forward(&forward);
+                self.forwarded(stream, applied)
+            }
+            RequestAction::ForwardToApi(changes) => {
+                match apply::change(Direction::Request, &changes) {
+                    Ok(()) => {
+                        apply::record("api");
+                        Action::Continue
+                    }
+                    Err(_) => {
+                        let recipient = Recipient::of(head, self.engine.config());
+                        let denial = Denial::SandboxUpstreamError;
+                        self.deny(&Reply { denial, recipient, retry_after: None })
+                    }
+                }
+            }
+            RequestAction::AnswerPreflight { origin } => self.answer_preflight(&origin, head),
+            RequestAction::Deny(reply) => self.deny(&reply),
+        };
+        self.execute_effects(now);
+        action
+    }
+
+    /// Handles the headers of a response. The stream is the effective context.
+    pub(crate) fn on_response_headers(&mut self, stream: u32) -> Action {
+        if !self.engine.is_live(stream) {
+            return Action::Continue;
+        }
+        let code_details = || property(&["response", "code_details"]);
+        let action = stream::headers(Direction::Response).and_then(|headers| {
+            self.engine.on_response_headers(stream, Head::new(&headers), code_details)
+        });
+        let applied = action.and_then(|action| match action {
+            None => Ok(Action::Continue),
+            Some(ResponseAction::Forward(changes)) => {
+                apply::change(Direction::Response, &changes).map(|()| Action::Continue)
+            }
+            Some(ResponseAction::Replace(reply)) => {
+                self.send_denial(&reply).map(|()| Action::Pause)
+            }
+        });
+        applied.unwrap_or_else(|_| self.reset())
+    }
+
+    /// Handles trailers in either direction. The stream is the effective context.
+    pub(crate) fn on_trailers(&mut self, stream: u32, direction: Direction) -> Action {
+        if !self.engine.is_live(stream) {
+            return Action::Continue;
+        }
+        let cleaned = stream::headers(direction).and_then(|trailers| {
+            let trailers = Head::new(&trailers);
+            let changes = match direction {
+                Direction::Request | Direction::RequestTrailers => {
+                    self.engine.on_request_trailers(stream, trailers)
+                }
+                Direction::Response | Direction::ResponseTrailers => {
+                    self.engine.on_response_trailers(stream, trailers)
+                }
+            };
+            apply::change(direction, &changes)
+        });
+        match cleaned {
+            Ok(()) => Action::Continue,
+            Err(_) => self.reset(),
+        }
+    }
+
+    /// Resets the effective stream, because its response or trailers can't be cleaned.
+    fn reset(&mut self) -> Action {
+        self.metrics.host_error();
+        // Without a reset the stream stays paused until Envoy's own time limit.
+        let _ = stream::reset();
+        Action::Pause
+    }
+
+    pub(crate) fn on_stream_end(&mut self, stream: u32) {
+        self.engine.on_stream_end(stream);
+    }
+
+    /// The root is the effective context.
+    pub(crate) fn on_queue_ready(&mut self) {
+        let now = self.now();
+        self.engine.on_wake(now);
+        self.execute_effects(now);
+    }
+
+    /// The root is the effective context.
+    pub(crate) fn on_tick(&mut self) {
+        let now = self.now();
+        self.engine.on_tick(now);
+        self.execute_effects(now);
+        self.engine.on_wake(now);
+        self.execute_effects(now);
+    }
+
+    /// Handles the response to a call. The root is the effective context.
+    pub(crate) fn on_call_response(&mut self, token: u32, num_headers: usize, body_size: usize) {
+        let Some(call) = self.calls.remove(&token) else { return };
+        let now = self.now();
+        let response: Result<Response> = Response::read(num_headers, body_size, CALL_RESPONSE_MAX);
+        let response = response.ok();
+        let response = response.as_ref().map(|response| CallResponse {
+            headers: Head::new(&response.headers),
+            body: &response.body,
+        });
+        self.engine.on_call_response(call, response.as_ref(), now);
+        self.execute_effects(now);
+    }
+}
+
+/// The client of the effective stream.
+pub(crate) fn effective_client() -> Client {
+    Client::of_connection(&stream::client_address().unwrap_or_default())
+}
