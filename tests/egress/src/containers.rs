@@ -29,17 +29,14 @@ pub struct Containers {
     folder: TempDir,
 }
 
-/// Why no container can be started on this machine.
-#[derive(Debug)]
-pub struct NoEngine(String);
-
-impl std::fmt::Display for NoEngine {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "no container engine answers `docker version`: {}", self.0)
-    }
+/// Why no container can be started on this machine, if none can.
+#[must_use]
+pub fn obstacle() -> Option<String> {
+    let asked = output(Command::new("docker").args(["version", "--format", "{{.Server}}"]));
+    let error = asked.err()?.to_string();
+    let why = error.lines().last().unwrap_or_default();
+    Some(format!("no container engine answers `docker version`: {why}"))
 }
-
-impl std::error::Error for NoEngine {}
 
 /// Where the folder is in the sidecar.
 const INSIDE: &str = "/sidecar";
@@ -49,14 +46,8 @@ const WHEN_WIRED: &str = r#"until [ -e "$0" ]; do sleep 0.02; done; exec "$@""#;
 const LIVENESS: Duration = Duration::from_secs(90);
 
 impl Containers {
-    /// Starts both, and waits until the sidecar is ready. [`NoEngine`] where there is no engine.
+    /// Starts both, and waits until the sidecar is ready.
     pub fn start(setup: &Setup) -> Result<Self> {
-        if let Err(error) =
-            output(Command::new("docker").args(["version", "--format", "{{.Server}}"]))
-        {
-            let why = error.to_string();
-            return Err(NoEngine(why.lines().last().unwrap_or_default().to_owned()).into());
-        }
         let program = built("debug/sandgate-sidecar", "cargo build --package sandgate-sidecar")?;
         let filter = built("filters/sandgate_egress.wasm", "scripts/wasm")?;
         let images = Images::make(&program, &filter)?;

@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -130,6 +130,13 @@ impl Rig {
         self.envoy_folder.path().join("run")
     }
 
+    /// An empty file on which the sidecar's Envoy can be mounted.
+    pub(crate) fn envoy_path(&self) -> Result<PathBuf> {
+        let path = self.envoy_folder.path().join("envoy");
+        std::fs::OpenOptions::new().append(true).create(true).mode(0o755).open(&path)?;
+        Ok(path)
+    }
+
     /// Watches what arrives on the far side, from now on.
     pub fn capture(&self) -> Result<Capture> {
         Capture::start(&self.internet, &self.gateway)
@@ -190,7 +197,7 @@ impl Lifeline {
     }
 }
 
-/// Why this machine can't run these tests, if it can't. In CI (`CI=true`) they have to run.
+/// Why this machine can't run these tests, if it can't.
 #[must_use]
 pub fn obstacle() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {

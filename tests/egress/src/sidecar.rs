@@ -1,10 +1,8 @@
 //! The real sidecar in the gateway, with a real Envoy.
 
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -57,6 +55,9 @@ pub struct Sidecar {
     folder: PathBuf,
 }
 
+/// Runs a program in a mount namespace (`ip netns exec` has made it) in which Envoy is at a path that Envoy's own user can
+/// reach. The tree may be in a folder that is private to its owner.
+const MOUNTED: &str = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
 /// How long the sidecar may take for anything: a machine that is busy with other tests is slow.
 const LIVENESS: Duration = Duration::from_secs(90);
 
@@ -81,17 +82,15 @@ impl Sidecar {
         let program = built("debug/sandgate-sidecar", "cargo build --package sandgate-sidecar")?;
         let filter = built("filters/sandgate_egress.wasm", "scripts/wasm")?;
         let namespace = if setup.shared { &rig.sandbox } else { &rig.gateway };
-        let program = program.display().to_string();
-        let mut command = match setup.files {
-            Some(files) => {
-                // Who may raise the limit is not held by it.
-                let mut command = namespace.command("setpriv");
-                command.args(["--bounding-set", "-sys_resource", "prlimit"]);
-                command.arg(format!("--nofile={files}:{files}")).arg(program);
-                command
-            }
-            None => namespace.command(&program),
-        };
+        let envoy = rig.envoy_path()?;
+        let mut command = namespace.command("sh");
+        command.args(["-c", MOUNTED]).arg(find_envoy()?).arg(&envoy);
+        if let Some(files) = setup.files {
+            // A process with this capability could raise the limit.
+            command.args(["setpriv", "--bounding-set", "-sys_resource", "prlimit"]);
+            command.arg(format!("--nofile={files}:{files}"));
+        }
+        command.arg(program);
         match setup.shared {
             true => command.args(["--mode", "shared"]),
             false => command.args(["--sandbox-interface", "sandbox0"]),
@@ -102,7 +101,7 @@ impl Sidecar {
         };
         command.args(["--operator-file", &path("operator.json")]);
         command.args(["--resolver", &site::RESOLVER.to_string()]);
-        command.args(["--envoy", &envoy()?.display().to_string()]);
+        command.arg("--envoy").arg(envoy);
         command.args(["--filter", &filter.display().to_string()]);
         command.args(["--run-dir", &rig.run_dir().display().to_string()]);
         command.args(["--ready-file", &path("ready"), "--status-file", &path("status")]);
@@ -208,43 +207,14 @@ pub fn built(path: &str, how: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Envoy, where its own user can start it, looked for once.
-fn envoy() -> Result<&'static PathBuf> {
-    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let found = FOUND.get_or_init(|| find_envoy().map_err(|error| format!("{error:#}")));
-    found.as_ref().map_err(|error| anyhow::anyhow!(error.clone()))
-}
-
+/// The Envoy of this test run: `SANDGATE_ENVOY`, which `make test` sets, or the one that `scripts/envoy` finds.
 fn find_envoy() -> Result<PathBuf> {
+    if let Some(program) = std::env::var_os("SANDGATE_ENVOY") {
+        return Ok(program.into());
+    }
     let script = root().join("scripts/envoy");
     let output =
         Command::new(&script).output().with_context(|| format!("`{}`", script.display()))?;
     ensure!(output.status.success(), "scripts/envoy: {}", String::from_utf8_lossy(&output.stderr));
-    let found = PathBuf::from(String::from_utf8(output.stdout)?.trim());
-    if found.ancestors().all(is_open_to_all) {
-        return Ok(found);
-    }
-    // The tree is in somebody's private folder.
-    let folder = tempfile::Builder::new().prefix("sandgate-envoy-").tempdir()?.keep();
-    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
-    let copy = folder.join("envoy");
-    std::fs::copy(&found, &copy)?;
-    Ok(copy)
-}
-
-fn is_open_to_all(path: &Path) -> bool {
-    path.as_os_str().is_empty()
-        || std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
-}
-
-/// Removes what was made for all tests of this process.
-pub fn clean_up() {
-    if let Ok(envoy) = envoy()
-        && let Some(folder) = envoy.parent()
-        && folder
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("sandgate-envoy-"))
-    {
-        drop(std::fs::remove_dir_all(folder));
-    }
+    Ok(String::from_utf8(output.stdout)?.trim().into())
 }

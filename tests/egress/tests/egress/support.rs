@@ -1,19 +1,17 @@
-//! Runs the tests and tells of them as `cargo test` does, so that whoever counts can count.
+//! The test harness, and what several files need.
+//!
+//! The harness is `libtest-mimic` instead of the usual one: the tests of a machine that can't run them are ignored, with the
+//! reason in brackets before their names. With `CI=true` they fail instead.
 
-use std::collections::VecDeque;
-use std::io::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use sandgate_egress_tests::containers::NoEngine;
-use sandgate_egress_tests::{Outcome, Rig, Setup, Sidecar, Spent};
+use libtest_mimic::{Arguments, Failed, Trial};
+use sandgate_egress_tests::{Outcome, Rig, Setup, Sidecar, Spent, containers, rig};
 use serde_json::Value;
 
-/// A test: a sentence, and what shows that it is true.
+/// A test: a sentence, and the function that shows that it is true.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
     pub(crate) holds: fn() -> Result<()>,
@@ -22,7 +20,6 @@ pub(crate) struct Test {
 /// The tests of a file.
 macro_rules! tests {
     ($($name:ident),+ $(,)?) => {
-        /// What this file shows.
         pub(crate) const TESTS: &[crate::support::Test] = &[$(crate::support::Test {
             name: concat!(module_path!(), "::", stringify!($name)),
             holds: $name,
@@ -80,63 +77,32 @@ pub(crate) fn answered_with(what: &str, spent: &Spent, expected: &[u8]) -> Resul
     }
 }
 
-/// Runs those whose names contain one of the words of the command line; all, where there is none.
-pub(crate) fn run(files: &[&[Test]]) -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
-    let wanted =
-        |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
-    let tests = files.iter().flat_map(|file| file.iter()).filter(|test| wanted(test.name));
-    let tests: Vec<&Test> = tests.collect();
-    if arguments.iter().any(|argument| argument == "--list") {
-        tests.iter().for_each(|test| println!("{}: test", test.name));
-        return ExitCode::SUCCESS;
-    }
-    println!("\nrunning {} tests", tests.len());
-    let count = tests.len();
-    // In CI everything is there: not to run is to fail.
-    let all_must_run = std::env::var("CI").as_deref() == Ok("true");
-    if let Some(why) = sandgate_egress_tests::rig::obstacle() {
-        tests.iter().for_each(|test| println!("test {} ... ignored, {why}", test.name));
-        return summary(0, 0, count, all_must_run);
-    }
-    let queue = Mutex::new(VecDeque::from(tests));
-    let failed = Mutex::new(Vec::new());
-    let ignored = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..side_by_side() {
-            scope.spawn(|| {
-                while let Some(test) = locked(&queue).pop_front() {
-                    let done = catch_unwind(AssertUnwindSafe(test.holds));
-                    let why = match done {
-                        Ok(Ok(())) => None,
-                        Ok(Err(error)) if error.is::<NoEngine>() => {
-                            println!("test {} ... ignored, {error}", test.name);
-                            ignored.fetch_add(1, Ordering::Relaxed);
-                            continue;
-                        }
-                        Ok(Err(error)) => Some(format!("{error:#}")),
-                        Err(_) => Some("it panicked (see above)".to_owned()),
-                    };
-                    let mut failed = locked(&failed);
-                    println!(
-                        "test {} ... {}",
-                        test.name,
-                        if why.is_none() { "ok" } else { "FAILED" }
-                    );
-                    drop(std::io::stdout().flush());
-                    failed.extend(why.map(|why| (test.name, why)));
-                }
-            });
+/// Runs the tests of the files as the command line says. Those of `in_containers` need a container engine, too.
+pub(crate) fn run(files: &[&[Test]], in_containers: &[Test]) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // The tests mostly wait, but the time of refusals is measured.
+    arguments.test_threads = arguments.test_threads.or(Some(2));
+    let no_namespaces = rig::obstacle();
+    let no_containers = no_namespaces.clone().or_else(containers::obstacle);
+    let tests = files.iter().copied().flatten().map(|test| trial(test, no_namespaces.as_ref()));
+    let in_containers = in_containers.iter().map(|test| trial(test, no_containers.as_ref()));
+    libtest_mimic::run(&arguments, tests.chain(in_containers).collect()).exit_code()
+}
+
+/// A test that fails in CI, and is ignored elsewhere, where there is an obstacle.
+fn trial(test: &Test, obstacle: Option<&String>) -> Trial {
+    let holds = test.holds;
+    match obstacle.cloned() {
+        None => Trial::test(test.name, move || {
+            holds().map_err(|error| Failed::from(format!("{error:#}")))
+        }),
+        Some(why) if std::env::var("CI").as_deref() == Ok("true") => {
+            Trial::test(test.name, move || Err(why.into()))
         }
-    });
-    sandgate_egress_tests::sidecar::clean_up();
-    let failed = locked(&failed);
-    for (name, why) in failed.iter() {
-        println!("\n---- {name}\n{why}");
+        Some(why) => Trial::test(test.name, || Err("ignored on this machine".into()))
+            .with_ignored_flag(true)
+            .with_kind(why),
     }
-    let ignored = ignored.into_inner();
-    summary(count - failed.len() - ignored, failed.len(), ignored, all_must_run && ignored > 0)
 }
 
 /// How a process ends that the tests have started.
@@ -148,24 +114,6 @@ pub(crate) fn exit(done: Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn summary(passed: usize, failed: usize, ignored: usize, must_run: bool) -> ExitCode {
-    let good = failed == 0 && !must_run;
-    let word = if good { "ok" } else { "FAILED" };
-    println!(
-        "\ntest result: {word}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; 0 filtered out\n"
-    );
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// How many at a time: `RUST_TEST_THREADS`, else a few. They mostly wait, but refusals are timed.
-fn side_by_side() -> usize {
-    std::env::var("RUST_TEST_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(2)
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What `dig` says, asking a server from the sandbox.
