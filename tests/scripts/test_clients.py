@@ -1,4 +1,4 @@
-"""What scripts/clients and scripts/test say of clients that could not be run: never nothing.
+"""What scripts/clients says of clients that could not be run: never nothing.
 
 Run by `make test`, with the rest of this folder.
 """
@@ -59,23 +59,6 @@ class NotRun(Case):
             self.assertEqual(entrance("egress"), (None, "sidecars need root"))
         with mock.patch.dict(os.environ, {"PATH": path}), mock.patch.object(os, "geteuid", return_value=0):
             self.assertEqual(entrance("egress"), (None, "there is no `nft`; install it with: scripts/setup network"))
-
-
-class Counted(unittest.TestCase):
-    def follow(self, *lines):
-        test = script("test")
-        tally = test.Tally()
-        with contextlib.redirect_stdout(io.StringIO()):
-            return test.follow_clients([line + "\n" for line in lines], tally), tally.left_out
-
-    def test_the_last_line_is_the_count(self):
-        counts, left_out = self.follow(
-            "  ok     3 ms  local: curl: works", "clients, local mode: 1 passed, 0 failed, 0 not run",
-            "not run: cloud: all of its tests (no unshare)", "clients, in 9 s: 1 passed, 0 failed, 1 not run")
-        self.assertEqual((counts, left_out), ((1, 0, 1), ["clients: cloud: all of its tests (no unshare)"]))
-
-    def test_without_a_count_it_has_failed(self):
-        self.assertEqual(self.follow("error: there is no Envoy to start (the reason is above)")[0], (0, 1, 0))
 
 
 if __name__ == "__main__":

@@ -222,32 +222,6 @@ class Certificates(Case):
         self.assertIn("permitted subtree violation", done.stdout + done.stderr)
 
 
-class Counting(unittest.TestCase):
-    def follow(self, text):
-        test = script("test")
-        tally = test.Tally()
-        with contextlib.redirect_stdout(io.StringIO()):
-            test.follow(text.splitlines(keepends=True), {"policy-1234": "policy"}, tally)
-        return tally
-
-    def test_ignored_test_is_not_counted_as_passed_and_is_named(self):
-        tally = self.follow(
-            "     Running unittests src/lib.rs (target/debug/deps/policy-1234)\n"
-            "test works ... ok\n"
-            "test slow_one ... ignored, takes an hour\n"
-            "test result: ok. 1 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n"
-            "   Doc-tests sandgate_policy\n"
-            "test policy/src/lib.rs - (line 3) ... ok\n"
-            "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n")
-        self.assertEqual(tally.counts["policy"], (1, 0, 1))
-        self.assertEqual(tally.left_out, ["policy: slow_one (takes an hour)"])
-        self.assertEqual(tally.total(0), 2)
-
-    def test_failed_tests_are_counted(self):
-        tally = self.follow("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n")
-        self.assertEqual(tally.total(1), 2)
-
-
 class TreeCheck(unittest.TestCase):
     def findings(self, name, text):
         path = ROOT / name

@@ -79,7 +79,10 @@ fn engine_answers() -> bool {
 }
 
 fn image() -> Result<EnvoyProgram> {
-    let reference = ask_script(&["--image"])?;
+    let reference = match std::env::var("SANDGATE_ENVOY_IMAGE") {
+        Ok(image) if !image.is_empty() => image,
+        _ => ask_script(&["--image"])?,
+    };
     let (name, tag) = reference
         .rsplit_once(':')
         .with_context(|| format!("`{reference}` is an image without a tag"))?;
@@ -90,9 +93,13 @@ fn path() -> Result<EnvoyProgram> {
     Ok(EnvoyProgram::Path(envoy_program()?))
 }
 
-/// An Envoy on this machine, however the tests run theirs.
+/// An Envoy on this machine, however the tests run theirs: `SANDGATE_ENVOY`, which `make test` sets, or the one that
+/// `scripts/envoy` finds.
 pub fn envoy_program() -> Result<PathBuf> {
-    Ok(ask_script(&[])?.into())
+    match std::env::var_os("SANDGATE_ENVOY") {
+        Some(program) => Ok(program.into()),
+        None => Ok(ask_script(&[])?.into()),
+    }
 }
 
 /// One place knows where Envoy comes from: `scripts/envoy`.
