@@ -13,15 +13,16 @@ pub mod alive;
 pub mod apply;
 pub mod counters;
 pub mod first_match;
-mod gateway;
+mod fixed;
 mod kernel;
 pub mod layout;
 pub mod neighbours;
 pub mod nflog;
 pub mod packet;
+mod policy_rules;
 pub mod refusal;
 pub mod render;
-mod shared;
+mod template;
 
 pub use apply::Nft;
 pub use first_match::FirstMatch;

@@ -16,6 +16,7 @@
 //! full, the `update` statement does not match, and the next rule refuses the packet.
 
 use super::layout::Interface;
+use super::template::fill;
 
 /// The maximum number of addresses per family that a sandbox uses at a time. Most sandboxes need
 /// one. IPv6 hosts have several (RFC 8981), and containers inside a sandbox have their own.
@@ -29,56 +30,17 @@ const TIMEOUT: &str = "60s";
 /// Renders the sets, and the chains that evaluated packets jump to, indented as members of the
 /// table.
 pub(super) fn chains() -> String {
-    let set = |name: &str, of: &str, size: u32| {
-        format!(
-            "  set {name} {{ typeof {of}; size {size}; flags dynamic,timeout; timeout {TIMEOUT}; }}\n"
-        )
-    };
-    let sets = [
-        set("senders4", "ip saddr", SENDERS),
-        set("senders6", "ip6 saddr", SENDERS),
-        set("receivers4", "ip daddr", SENDERS),
-        set("receivers6", "ip6 daddr", SENDERS),
-        set("next_hops4", "rt ip nexthop", NEXT_HOPS),
-        set("next_hops6", "rt ip6 nexthop", NEXT_HOPS),
-    ]
-    .concat();
-    format!(
-        r"{sets}  # All sandboxes of the machine share the kernel's neighbour tables, so no sandbox may fill them.
-  chain sender {{
-    meta nfproto ipv4 update @senders4 {{ ip saddr }} return
-    meta nfproto ipv6 update @senders6 {{ ip6 saddr }} return
-    goto drop_neighbour
-  }}
-  chain receiver {{
-    meta nfproto ipv4 update @receivers4 {{ ip daddr }} return
-    meta nfproto ipv6 update @receivers6 {{ ip6 daddr }} return
-    goto drop_neighbour
-  }}
-  chain next_hop {{
-    # Interfaces other than Ethernet need no neighbour entries.
-    meta oiftype != ether return
-    meta nfproto ipv4 update @next_hops4 {{ rt ip nexthop }} return
-    meta nfproto ipv6 update @next_hops6 {{ rt ip6 nexthop }} return
-    goto refuse_neighbour
-  }}
-"
+    fill(
+        include_str!("rules/neighbours.nft"),
+        &[("max_senders", &SENDERS), ("max_next_hops", &NEXT_HOPS), ("timeout", &TIMEOUT)],
     )
 }
 
 /// Renders the limit for ARP, which needs a separate table because the chains of an `inet` table
 /// don't see ARP packets.
 pub(super) fn arp(interface: &Interface) -> String {
-    format!(
-        r#"table arp sandgate {{
-  set senders {{ typeof arp saddr ip; size {SENDERS}; flags dynamic,timeout; timeout {TIMEOUT}; }}
-  chain arrival {{
-    type filter hook input priority filter; policy accept;
-    iifname != "{interface}" accept
-    update @senders {{ arp saddr ip }} accept
-    counter drop
-  }}
-}}
-"#
+    fill(
+        include_str!("rules/arp.nft"),
+        &[("interface", interface), ("max_senders", &SENDERS), ("timeout", &TIMEOUT)],
     )
 }

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use super::template::fill;
+
 /// The NFLOG group that the agent is bound to.
 pub const GROUP: u16 = 15_053;
 /// The maximum number of logged packets per second and cause.
@@ -104,7 +106,7 @@ impl Cause {
     }
 
     /// The statements that count and log a packet.
-    fn account(self, log: PacketLog) -> String {
+    fn record(self, log: PacketLog) -> String {
         let mut text = String::new();
         if let Some(counter) = self.counter() {
             let _ = writeln!(text, "    counter name {counter}");
@@ -122,31 +124,18 @@ impl Cause {
 
 /// Renders the chains, indented as members of the table.
 pub(super) fn chains(log: PacketLog) -> String {
-    let mut text = "\
-  # Every refusal sends an error: without one, the sender waits and tries again.
-  chain refuse {
-    # Linux can't route a reset to a link-local address, because the address does not identify the link.
-    ip6 saddr fe80::/10 reject with icmpv6 type admin-prohibited
-    meta l4proto tcp reject with tcp reset
-    reject with icmpx type admin-prohibited
-  }
-"
-    .to_owned();
-    for cause in Cause::ALL {
-        let account = cause.account(log);
-        let _ =
-            writeln!(text, "  chain refuse_{} {{\n{account}    goto refuse\n  }}", cause.name());
-    }
-    let (protocol, unready) = (Cause::Protocol.account(log), Cause::Unready.account(log));
-    let neighbour = Cause::Neighbour.account(log);
-    let _ = write!(
-        text,
-        "  # For packets whose rejection the receiver would attribute to another connection.\n  chain drop_protocol {{\n{protocol}    drop\n  }}\n  \
-         # For packets whose rejection would need a new neighbour entry.\n  chain drop_neighbour {{\n{neighbour}    drop\n  }}\n  \
-         # The agent has ended or is not ready. New connections are refused; packets of existing ones are dropped, so they can continue later.\n  \
-         chain unready {{\n{unready}    ct state established drop\n    goto refuse\n  }}\n"
-    );
-    text
+    let refuse_chains = Cause::ALL.map(|cause| {
+        format!("  chain refuse_{} {{\n{}    goto refuse\n  }}\n", cause.name(), cause.record(log))
+    });
+    fill(
+        include_str!("rules/refusal.nft"),
+        &[
+            ("refuse_chains", &refuse_chains.concat()),
+            ("record_protocol", &Cause::Protocol.record(log)),
+            ("record_neighbour", &Cause::Neighbour.record(log)),
+            ("record_unready", &Cause::Unready.record(log)),
+        ],
+    )
 }
 
 #[cfg(test)]

@@ -1,0 +1,144 @@
+//! The chains that each policy generation replaces: the evaluation of addresses, the choice of Envoy's listener, and the
+//! denial of QUIC.
+
+use std::fmt::Write as _;
+
+use ipnet::IpNet;
+use sandgate_policy::egress::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
+use sandgate_policy::egress::{Action, AddressRules, Policy, Rule};
+
+use super::first_match::{FirstMatch, Side};
+use super::layout::Ports;
+use super::refusal::Cause;
+
+/// The maximum number of policies of a generation: the old and the new one, while one replaces the other.
+const SLOTS: usize = 2;
+/// The chains that exist once, and once for each policy.
+const KINDS: [&str; 4] = ["outward", "inward", "dial", "inspect"];
+
+/// The names of all chains that [`chains`] renders.
+pub(super) fn chain_names() -> impl Iterator<Item = String> {
+    let of_kind = |kind: &'static str| {
+        let slots = (0..SLOTS).map(move |slot| format!("{kind}_{slot}"));
+        std::iter::once(kind.to_owned()).chain(slots)
+    };
+    KINDS.into_iter().flat_map(of_kind).chain(["quic".to_owned()])
+}
+
+/// The chains that a generation fills: in `outward`, `inward` and `dial`, what returns is allowed.
+pub(super) fn chains(policies: &[&Policy], ports: &Ports) -> String {
+    let mut text = String::new();
+    for slot in 0..SLOTS {
+        let policy = policies.get(slot);
+        let rules = policy.map(|policy| policy.address_rules());
+        let addresses = rules.as_ref().map(verdicts);
+        let dials = policy.map(|policy| verdicts(&policy.upstream_address_rules()));
+        let listeners = rules.as_ref().map(listeners);
+        let judged = |list: &Option<FirstMatch<Outcome>>, side, cause| {
+            list.as_ref().map_or("    return\n".to_owned(), |list| {
+                list.rules(side, |outcome| outcome.statement(cause))
+            })
+        };
+        let _ = write!(
+            text,
+            "  chain outward_{slot} {{\n{}  }}\n  chain inward_{slot} {{\n{}  }}\n  chain dial_{slot} {{\n{}  }}\n  \
+             chain inspect_{slot} {{\n{}  }}\n",
+            judged(&addresses, Side::Destination, Cause::Outward),
+            judged(&addresses, Side::Source, Cause::Inward),
+            judged(&dials, Side::Destination, Cause::Dial),
+            listeners.map_or("    return\n".to_owned(), |list| list
+                .rules(Side::Destination, |listener| listener.statement(ports))),
+        );
+    }
+    // Nobody has said yet what is allowed.
+    let empty = if policies.is_empty() { "    goto refuse_unready\n" } else { "" };
+    for chain in ["outward", "inward", "dial"] {
+        let _ = writeln!(
+            text,
+            "  chain {chain} {{\n{empty}    jump {chain}_0\n    jump {chain}_1\n  }}"
+        );
+    }
+    let _ = writeln!(
+        text,
+        "  chain inspect {{\n    jump inspect_0\n    jump inspect_1\n    meta l4proto tcp redirect to :{}\n  }}",
+        ports.plain
+    );
+    let quic = policies.iter().any(|policy| policy.has_domains());
+    let _ = writeln!(text, "  chain quic {{\n{}  }}", if quic { QUIC } else { "" });
+    text
+}
+
+/// Names in QUIC can't be seen. A client falls back to TCP, where they can: its port, and on any port what
+/// looks like a first packet: a long header (RFC 9000, 17.2) in a datagram of at least 1,200 bytes
+/// (14.1), and 8 for the UDP header.
+const QUIC: &str = "    udp dport 443 goto refuse_quic
+    @th,64,8 & 0xc0 == 0xc0 udp length >= 1208 goto refuse_quic
+";
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outcome {
+    Accept,
+    Reject(&'static str),
+}
+
+impl Outcome {
+    fn statement(&self, cause: Cause) -> String {
+        match self {
+            Self::Accept => "return".to_owned(),
+            Self::Reject(kind) => {
+                format!("counter name refused_{kind} goto refuse_{}", cause.name())
+            }
+        }
+    }
+}
+
+fn verdicts(rules: &AddressRules) -> FirstMatch<Outcome> {
+    let rules = rules.rules().iter().map(|rule| {
+        let outcome = match rule.action {
+            Action::Accept => Outcome::Accept,
+            Action::Reject => Outcome::Reject(rule.rule.kind()),
+        };
+        (rule.range, outcome)
+    });
+    FirstMatch::new(rules, Outcome::Reject(Rule::Default.kind()))
+}
+
+/// The listener of Envoy that gets a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Listener {
+    /// The address is allowed, and no name can change that. Envoy does not wait for the first bytes.
+    Plain,
+    /// The connection must show a name.
+    Inspected,
+    /// The address is denied, and no name can allow it.
+    Refused,
+}
+
+impl Listener {
+    /// The nftables statement. After `return`, the other policy of the generation decides; if it returns
+    /// too, the connection goes to `Plain`.
+    fn statement(self, ports: &Ports) -> String {
+        match self {
+            Self::Plain => "return".to_owned(),
+            Self::Inspected => format!("meta l4proto tcp redirect to :{}", ports.inspected),
+            Self::Refused => format!("meta l4proto tcp redirect to :{}", ports.refused),
+        }
+    }
+}
+
+/// The listener of each range. A connection to a virtual address is inspected, because its handshake must
+/// show the name that the address stands for.
+fn listeners(rules: &AddressRules) -> FirstMatch<Listener> {
+    let made_up = [IpNet::V4(VIRTUAL_V4), IpNet::V6(VIRTUAL_V6)];
+    let made_up = made_up.map(|range| (range, Listener::Inspected));
+    let rules = rules.rules().iter().map(|rule| {
+        let listener = match (rule.action, rule.needs_names) {
+            (_, true) => Listener::Inspected,
+            (Action::Accept, false) => Listener::Plain,
+            (Action::Reject, false) => Listener::Refused,
+        };
+        (rule.range, listener)
+    });
+    FirstMatch::new(made_up.into_iter().chain(rules), Listener::Refused)
+}
