@@ -1,18 +1,20 @@
-//! The agent's life: closed, then one generation after the other, then closed again.
+//! The agent: sets up the enforcers, applies policy generations, and restores the namespace when it ends.
 //!
-//! 1. [`Agent::set_up`]: nftables, closed; the DNS proxy; only then forwarding.
-//! 2. A policy comes: Envoy is started with it. When its filter says that it has it, nftables and DNS get
-//!    it too, and the way opens.
-//! 3. Another policy comes: first what neither forbids, everywhere, then the new one alone, each step
-//!    waited for.
-//! 4. Denied names have other addresses: the same policy, knowing them.
-//! 5. Envoy dies, or does not take a generation: closed, and Envoy starts again.
-//! 6. The end: closed, Envoy ended, and everything put back.
+//! 1. [`Agent::set_up`] applies the nftables rules, which deny all traffic, then starts the DNS proxy, and only then
+//!    enables forwarding.
+//! 2. When the first policy arrives, the agent starts Envoy with it. When Envoy's filter has confirmed the policy, nftables
+//!    and DNS apply it too, and the gate opens.
+//! 3. When another policy arrives, all enforcers first apply the intersection of both policies, and then the new
+//!    policy. Each step waits for the confirmation of the previous one.
+//! 4. When the addresses of denied names change, the agent applies the same policy with the new addresses.
+//! 5. When Envoy ends, hangs, or does not confirm a generation, the gate closes, and the agent restarts Envoy.
+//! 6. When the agent ends, the gate closes, Envoy ends, and [`Agent::tear_down`] restores all settings.
 
-mod change;
-mod place;
-mod step;
-mod tell;
+mod envoy;
+mod report;
+mod rollout;
+mod setup;
+mod update;
 
 use std::time::Duration;
 
@@ -22,66 +24,59 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::change::with_guards;
-use self::place::own_addresses;
 use crate::denied_names::DeniedNames;
 use crate::dns;
 use crate::envoy::files::FilesError;
 use crate::envoy::{Child, Files};
 use crate::gate::Gate;
-use crate::host::{Routes, Sysctls, routes::RouteError, sysctl::SysctlError};
+use crate::host::{IpError, Routes, Sysctls, sysctl::SysctlError};
 use crate::nftables::apply::NftError;
 use crate::refusals::{Refusals, Unreported};
+use crate::report::{ReportFiles, Status};
 use crate::settings::{Settings, Source};
-use crate::source::{self, Offer, Offers};
-use crate::status::{self, Status};
+use crate::source::{self, Update, UpdateSender};
 use crate::virtual_addresses::VirtualAddresses;
 
-/// How often it is counted what was done, and Envoy asked whether it still answers.
-const MEASURES: Duration = Duration::from_secs(5);
+/// The interval at which the agent publishes its metrics and checks that Envoy responds.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The agent can't begin.
+/// The agent can't start.
 #[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    /// nftables.
+pub(crate) enum AgentError {
     #[error(transparent)]
     Nft(#[from] NftError),
-    /// Kernel settings.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
-    /// Routing of DNS.
     #[error(transparent)]
-    Route(#[from] RouteError),
-    /// The DNS proxy.
+    Ip(#[from] IpError),
     #[error(transparent)]
     Dns(#[from] dns::BindError),
-    /// Envoy's files.
     #[error(transparent)]
     Files(#[from] FilesError),
-    /// The operator's file.
     #[error("{0}")]
-    Operator(String),
+    OperatorFile(String),
 }
 
 /// Runs an agent until `end` is cancelled.
 ///
-/// Call it on the thread that lives as long as the program: Envoy is bound to it.
+/// Call it on a thread that lives as long as the program, because the kernel kills Envoy when the thread that started it
+/// ends.
 ///
 /// # Errors
 ///
-/// Where it can't begin; what it had set up by then is taken away again.
-pub async fn run(settings: Settings, end: CancellationToken) -> Result<(), AgentError> {
+/// If the agent can't start. It restores the settings that it has changed by then.
+pub(crate) async fn run(settings: Settings, end: CancellationToken) -> Result<(), AgentError> {
     let operator = match &settings.operator_file {
-        Some(path) => source::file::load(path).map_err(AgentError::Operator)?,
+        Some(path) => source::file::load(path).map_err(AgentError::OperatorFile)?,
         None => Operator::default(),
     };
     let mut agent = Agent::new(settings, operator);
-    let done = agent.set_up().await;
-    if done.is_ok() {
-        end.run_until_cancelled(agent.live()).await;
+    let result = agent.set_up().await;
+    if result.is_ok() {
+        end.run_until_cancelled(agent.run()).await;
     }
-    agent.take_down().await;
-    done
+    agent.tear_down().await;
+    result
 }
 
 struct Agent {
@@ -89,120 +84,123 @@ struct Agent {
     gate: Gate,
     sysctls: Sysctls,
     routes: Routes,
-    files: Option<Files>,
+    envoy_files: Option<Files>,
     dns: Option<dns::Proxy>,
     dns_end: CancellationToken,
     tasks: JoinSet<()>,
-    said: status::Files,
+    report_files: ReportFiles,
     refusals: Refusals,
     unreported: Unreported,
 
-    names: VirtualAddresses,
+    virtual_addresses: VirtualAddresses,
     denied_names: Option<DeniedNames>,
-    /// What is in force of what is known of them.
-    denied: DeniedAddresses,
-    number: u64,
-    in_force: Option<NetworkPolicy>,
-    /// The operator's settings with it: the file's and the command line's.
+    /// The known addresses of denied names that the current generation contains.
+    denied_addresses: DeniedAddresses,
+    /// The number of the last policy generation, whether or not it was applied.
+    last_generation: u64,
+    /// The newest valid policy. Envoy starts with it.
+    policy: Option<NetworkPolicy>,
+    /// The newest valid operator's settings, with the guardrails of the command line.
     operator: Operator,
     envoy: Option<Child>,
-    /// How often in a row it has not answered.
-    unanswered: u32,
+    /// How many health checks in a row have failed.
+    failed_checks: u32,
     status: Status,
-    /// Why something newer than what is in force is not: a policy, the operator's settings.
-    not_taken: Option<String>,
-    operator_not_taken: Option<String>,
-    /// Why there is no way out.
-    no_way: Option<String>,
-    /// When Envoy is started again, and how long that took to be allowed last.
+    /// The error in a newer policy, which the agent does not apply.
+    policy_problem: Option<String>,
+    /// The error in newer operator's settings, which the agent does not apply.
+    operator_problem: Option<String>,
+    /// The reason why the gate is closed.
+    outage: Option<String>,
+    /// The time of Envoy's next start, and the delay before it.
     restart: Option<(Instant, Duration)>,
 }
 
 impl Agent {
     fn new(mut settings: Settings, operator: Operator) -> Self {
-        settings.operator.protected.extend(own_addresses());
-        let operator = with_guards(operator, &settings.operator);
-        let said = status::Files {
+        settings.operator.protected.extend(setup::local_addresses());
+        let operator = update::with_guardrails(operator, &settings.operator);
+        let report_files = ReportFiles {
             ready: settings.ready_file.clone(),
             status: settings.status_file.clone(),
             metrics: settings.metrics_file.clone(),
         };
-        let status = Status::of(settings.bounds);
+        let status = Status::new(settings.bounds);
         Self {
             settings,
             gate: Gate::default(),
             sysctls: Sysctls::default(),
             routes: Routes::default(),
-            files: None,
+            envoy_files: None,
             dns: None,
             dns_end: CancellationToken::new(),
             tasks: JoinSet::new(),
-            said,
+            report_files,
             refusals: Refusals::default(),
             unreported: Unreported::default(),
-            names: VirtualAddresses::default(),
+            virtual_addresses: VirtualAddresses::default(),
             denied_names: None,
-            denied: DeniedAddresses::default(),
-            number: 0,
-            in_force: None,
+            denied_addresses: DeniedAddresses::default(),
+            last_generation: 0,
+            policy: None,
             operator,
             envoy: None,
-            unanswered: 0,
+            failed_checks: 0,
             status,
-            not_taken: None,
-            operator_not_taken: None,
-            no_way: None,
+            policy_problem: None,
+            operator_problem: None,
+            outage: None,
             restart: None,
         }
     }
 
-    /// Follows the policy and Envoy for ever.
-    async fn live(&mut self) {
-        let (mut offered, mut operators) = (self.follow(), self.follow_operator());
-        let mut measure = tokio::time::interval(MEASURES);
-        self.say();
+    /// Applies updates and watches Envoy. Never returns.
+    async fn run(&mut self) {
+        let (mut policies, mut operators) = (self.follow_policy(), self.follow_operator());
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        self.publish_status();
         loop {
             let restart = self.restart.map_or_else(Instant::now, |(at, _)| at);
             tokio::select! {
-                Ok(()) = offered.changed() => {
-                    let offer = offered.borrow_and_update().clone();
-                    self.take(offer).await;
+                Ok(()) = policies.changed() => {
+                    let update = policies.borrow_and_update().clone();
+                    self.update_policy(update).await;
                 }
                 Ok(()) = operators.changed() => {
-                    let offer = operators.borrow_and_update().clone();
-                    self.take_operator(offer).await;
+                    let update = operators.borrow_and_update().clone();
+                    self.update_operator(update).await;
                 }
-                denied = changed(self.denied_names.as_mut()) => self.learn(denied).await,
-                () = died(self.envoy.as_mut()) => self.envoy_is_gone("it ended").await,
-                () = tokio::time::sleep_until(restart), if self.restart.is_some() => self.start().await,
-                _ = measure.tick() => {
-                    self.count();
-                    self.look_after_envoy().await;
+                addresses = changed(self.denied_names.as_mut()) => self.update_denied_addresses(addresses).await,
+                () = exited(self.envoy.as_mut()) => self.restart_envoy("it exited").await,
+                () = tokio::time::sleep_until(restart), if self.restart.is_some() => self.start_envoy().await,
+                _ = checks.tick() => {
+                    self.publish_metrics();
+                    self.check_envoy().await;
                 }
             }
-            self.say();
+            self.publish_status();
         }
     }
 
-    fn follow(&mut self) -> watch::Receiver<Offer> {
-        let (offers, offered) = Offers::new();
+    fn follow_policy(&mut self) -> watch::Receiver<Update> {
+        let (sender, updates) = UpdateSender::new();
         match self.settings.source.clone() {
-            Source::File(path) => self.tasks.spawn(source::file::follow(path, offers)),
-            Source::ControlPlane(control_plane) => self.tasks.spawn(control_plane.follow(offers)),
+            Source::File(path) => self.tasks.spawn(source::file::follow(path, sender)),
+            Source::ControlPlane(control_plane) => self.tasks.spawn(control_plane.follow(sender)),
         };
-        offered
+        updates
     }
 
-    fn follow_operator(&mut self) -> watch::Receiver<Offer<Operator>> {
-        let (offers, offered) = Offers::new();
+    fn follow_operator(&mut self) -> watch::Receiver<Update<Operator>> {
+        let (sender, updates) = UpdateSender::new();
         if let Some(path) = self.settings.operator_file.clone() {
-            self.tasks.spawn(source::file::follow(path, offers));
+            self.tasks.spawn(source::file::follow(path, sender));
         }
-        offered
+        updates
     }
 }
 
-/// Waits until other addresses of denied names are known. For ever, where nobody looks.
+/// Waits until the known addresses of denied names change. Never returns if there is no lookup.
 async fn changed(denied_names: Option<&mut DeniedNames>) -> DeniedAddresses {
     match denied_names {
         Some(denied_names) => denied_names.changed().await,
@@ -210,10 +208,10 @@ async fn changed(denied_names: Option<&mut DeniedNames>) -> DeniedAddresses {
     }
 }
 
-/// Waits until Envoy has ended. For ever, where there is none.
-async fn died(envoy: Option<&mut Child>) {
+/// Waits until Envoy has exited. Never returns if Envoy is not running.
+async fn exited(envoy: Option<&mut Child>) {
     match envoy {
-        Some(child) => drop(child.ended().await),
+        Some(child) => drop(child.wait().await),
         None => std::future::pending().await,
     }
 }

@@ -8,8 +8,8 @@
 //!
 //! This is best effort: if a resolver fails, no address is removed and nothing waits.
 
-pub mod schedule;
-pub mod table;
+mod schedule;
+mod table;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

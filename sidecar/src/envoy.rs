@@ -1,9 +1,8 @@
-//! The sandbox's own Envoy: its files, its process, and what it says of itself.
+//! The sandbox's Envoy: its files, its process, and the generation that it applies.
 
-pub mod child;
-pub mod files;
-pub mod local_http;
-pub mod probe;
+pub(crate) mod child;
+pub(crate) mod files;
+pub(crate) mod probe;
 
-pub use child::{Child, Program};
-pub use files::Files;
+pub(crate) use child::{Child, Program};
+pub(crate) use files::Files;

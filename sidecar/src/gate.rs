@@ -1,76 +1,77 @@
-//! The sandbox's way out, which is open only while the agent says so again and again.
+//! The gate: all outbound traffic passes only while it is open. It closes by itself unless the agent renews it.
 
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
 use tokio::time::MissedTickBehavior;
 
-use crate::nftables::alive::Handle;
+use crate::nftables::alive::{self, Handle};
 use crate::nftables::apply::NftError;
-use crate::nftables::{Nft, alive, render};
+use crate::nftables::{Nft, render};
 
-/// The one that speaks to nftables. Clones are the same gate.
+/// Applies nftables transactions, and opens and closes the gate. Clones share their state.
 #[derive(Clone, Debug, Default)]
-pub struct Gate {
+pub(crate) struct Gate {
     nft: Nft,
-    held: Arc<Mutex<Held>>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
-    open: bool,
-    handle: Handle,
+struct State {
+    is_open: bool,
+    alive: Handle,
 }
 
 impl Gate {
-    /// Applies rules that leave the gate as it is.
+    /// Applies a transaction that does not change the gate.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses them.
-    pub async fn apply(&self, transaction: &str) -> Result<(), NftError> {
-        let _held = self.held.lock().await;
+    /// If the kernel refuses the transaction. The rules are then unchanged.
+    pub(crate) async fn apply(&self, transaction: &str) -> Result<(), NftError> {
+        // One transaction at a time.
+        let _state = self.state.lock().await;
         self.nft.apply(transaction).await
     }
 
-    /// Applies the rules of a generation, and opens with them.
+    /// Applies the rules of a policy generation, and opens the gate with them.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses them: what was in force stays.
-    pub async fn open(&self, transaction: &str) -> Result<(), NftError> {
-        let mut held = self.held.lock().await;
+    /// If the kernel refuses the transaction. The rules and the gate are then unchanged.
+    pub(crate) async fn open(&self, transaction: &str) -> Result<(), NftError> {
+        let mut state = self.state.lock().await;
         self.nft.apply(transaction).await?;
-        held.open = true;
+        state.is_open = true;
         Ok(())
     }
 
-    /// Closes at once. Where not even that works, it closes by itself: nobody renews it any more.
-    pub async fn close(&self) {
-        let mut held = self.held.lock().await;
-        held.open = false;
-        let Err(first) = held.handle.expire() else { return };
-        // In another way: what keeps the one from working need not keep the other.
+    /// Closes the gate immediately. If that fails, it closes by itself, because it is not renewed anymore.
+    pub(crate) async fn close(&self) {
+        let mut state = self.state.lock().await;
+        state.is_open = false;
+        let Err(first) = state.alive.expire() else { return };
+        // `nft` may work although the netlink socket of the agent does not.
         if let Err(error) = self.nft.apply(&render::closed()).await {
             tracing::error!(
-                "{first}; {error}; the way out closes by itself within {:?}",
+                "outbound traffic could not be stopped immediately, and stops within {:?}: {first}; {error}",
                 alive::HELD
             );
         }
     }
 
-    /// Renews it for ever, while it is open.
-    pub async fn keep(self) {
+    /// Renews the gate while it is open. Never returns.
+    pub(crate) async fn renew(self) {
         let mut ticks = tokio::time::interval(alive::RENEWED);
-        // Late is late: no burst makes up for it.
+        // A late renewal is not followed by additional ones.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let mut held = self.held.lock().await;
-            if held.open
-                && let Err(error) = held.handle.renew()
+            let mut state = self.state.lock().await;
+            if state.is_open
+                && let Err(error) = state.alive.renew()
             {
-                tracing::error!("the way out could not be kept open: {error}");
+                tracing::error!("permission for outbound traffic could not be renewed: {error}");
             }
         }
     }

@@ -1,8 +1,10 @@
 //! Settings of the network namespace other than nftables. The agent restores them when it ends.
 
-pub mod routers;
-pub mod routes;
-pub mod sysctl;
+mod ip;
+pub(crate) mod routers;
+pub(crate) mod routes;
+pub(crate) mod sysctl;
 
-pub use routes::Routes;
-pub use sysctl::Sysctls;
+pub(crate) use ip::IpError;
+pub(crate) use routes::Routes;
+pub(crate) use sysctl::Sysctls;

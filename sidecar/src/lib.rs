@@ -1,5 +1,5 @@
-//! The agent of one sandbox: the only policy client that the sandbox has. It feeds three enforcers
-//! (its own Envoy, its DNS proxy, nftables) from one generation of the policy.
+//! The agent of one sandbox. It applies one policy generation to three enforcers: the sandbox's Envoy, its DNS proxy, and
+//! nftables.
 //!
 //! ```text
 //! sandbox ──► nftables ──┬─ port 53 ─► dns ──────────────► resolvers
@@ -7,26 +7,30 @@
 //!                                        └─ names ─► dns (inner resolver)
 //! ```
 //!
-//! Start reading at [`agent`], which is its life. A policy comes from a [`source`], is compiled to a
-//! [`generation`] for all three, with what [`denied_names`] finds out, and the [`gate`] opens when all three
-//! have it.
+//! [`cli`] parses the options and runs [`agent`], which is the place to start reading. The agent receives a policy from a
+//! [`source`], compiles it to a [`generation`], rolls it out to [`nftables`], [`dns`] and [`envoy`], and opens the
+//! [`gate`] when all three apply it.
+//!
+//! Public are the program and the modules that tests and benchmarks call.
 
-pub mod agent;
 pub mod cli;
-pub mod denied_names;
-pub mod dns;
-pub mod envoy;
-pub mod gate;
-pub mod generation;
-pub mod host;
-pub mod metrics;
-pub mod netlink;
-pub mod nftables;
-pub mod refusals;
-pub mod settings;
-pub mod source;
-pub mod status;
-pub mod virtual_addresses;
+mod settings;
 
-pub use agent::{AgentError, run};
-pub use settings::{Bounds, Settings, Source};
+mod agent;
+pub mod source;
+
+pub mod denied_names;
+mod generation;
+mod virtual_addresses;
+
+mod gate;
+mod host;
+mod netlink;
+pub mod nftables;
+
+pub mod dns;
+
+mod envoy;
+
+mod refusals;
+mod report;

@@ -5,7 +5,7 @@
 //! The message format is the kernel's ABI (`linux/netfilter/nfnetlink*.h`, `nf_tables.h`).
 //! Responses are parsed strictly: a truncated or unknown response is an error, never a success.
 
-pub mod message;
+pub(crate) mod message;
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -16,11 +16,11 @@ use nix::sys::socket::{
 
 /// The buffer size for one datagram, in bytes. The kernel's datagrams are not longer if the reader
 /// provides this size (netlink(7), `NLMSG_GOODSIZE`, and 32 KiB for dumps).
-pub const DATAGRAM: usize = 32 * 1024;
+pub(crate) const DATAGRAM: usize = 32 * 1024;
 
 /// A non-blocking netlink socket to netfilter in the kernel of this network namespace.
 #[derive(Debug)]
-pub struct Socket(OwnedFd);
+pub(crate) struct Socket(OwnedFd);
 
 impl Socket {
     /// Opens a socket.
@@ -28,7 +28,7 @@ impl Socket {
     /// # Errors
     ///
     /// If the kernel has no netfilter, or the process has no file descriptor left.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let netfilter = SockProtocol::NetlinkNetFilter;
         Ok(Self(socket(AddressFamily::Netlink, SockType::Raw, flags, netfilter)?))
@@ -40,7 +40,7 @@ impl Socket {
     /// # Errors
     ///
     /// If the kernel does not take the whole request.
-    pub fn send(&self, request: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, request: &[u8]) -> io::Result<()> {
         let sent = send(self.0.as_raw_fd(), request, MsgFlags::empty())?;
         if sent == request.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
@@ -51,7 +51,7 @@ impl Socket {
     /// # Errors
     ///
     /// `ENOBUFS` if datagrams were lost. The next datagram can still be received.
-    pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+    pub(crate) fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
         loop {
             match recvfrom::<NetlinkAddr>(self.0.as_raw_fd(), buffer) {
                 // Port 0 is the kernel.

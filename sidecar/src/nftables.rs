@@ -9,21 +9,21 @@
 //! All outbound traffic depends on the set `alive`, whose elements the agent renews (see
 //! [`alive`]). If the agent dies, the elements expire, and the rules deny all traffic.
 
-pub mod alive;
-pub mod apply;
-pub mod counters;
-pub mod first_match;
+pub(crate) mod alive;
+pub(crate) mod apply;
+pub(crate) mod counters;
+mod first_match;
 mod fixed;
 mod kernel;
 pub mod layout;
-pub mod neighbours;
-pub mod nflog;
-pub mod packet;
+mod neighbours;
+pub(crate) mod nflog;
+pub(crate) mod packet;
 mod policy_rules;
-pub mod refusal;
+pub(crate) mod refusal;
 pub mod render;
 mod template;
 
-pub use apply::Nft;
-pub use first_match::FirstMatch;
+pub(crate) use apply::Nft;
 pub use layout::Layout;
+pub use refusal::PacketLog;

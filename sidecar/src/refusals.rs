@@ -26,16 +26,16 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The address rules of one policy generation, as nftables has them.
 #[derive(Debug)]
-pub struct Lists {
+pub(crate) struct RefusalRules {
     number: u64,
     /// For each policy: the rules for the sandbox's packets, and the rules for Envoy's connections.
     policies: Vec<(AddressRules, AddressRules)>,
 }
 
-impl Lists {
+impl RefusalRules {
     /// The rules of a generation. All of its policies must allow a packet.
     #[must_use]
-    pub fn new(number: u64, policies: &[&Policy]) -> Self {
+    pub(crate) fn new(number: u64, policies: &[&Policy]) -> Self {
         let policies = policies
             .iter()
             .map(|one| (one.address_rules(), one.upstream_address_rules()))
@@ -58,26 +58,26 @@ impl Lists {
 /// logged now.
 #[derive(Debug, Default)]
 struct Recent {
-    current: Option<Arc<Lists>>,
-    previous: Option<Arc<Lists>>,
+    current: Option<Arc<RefusalRules>>,
+    previous: Option<Arc<RefusalRules>>,
 }
 
 /// Logs refused packets and counts the logged ones. Clones share their state.
 #[derive(Clone, Debug, Default)]
-pub struct Refusals {
+pub(crate) struct Refusals {
     recent: Arc<ArcSwap<Recent>>,
     reported: Arc<AtomicU64>,
 }
 
 impl Refusals {
     /// Sets the rules of the generation that nftables receives now.
-    pub fn set(&self, lists: Arc<Lists>) {
+    pub(crate) fn set(&self, rules: Arc<RefusalRules>) {
         let previous = self.recent.load().current.clone();
-        self.recent.store(Arc::new(Recent { current: Some(lists), previous }));
+        self.recent.store(Arc::new(Recent { current: Some(rules), previous }));
     }
 
     /// Logs the packets that the socket receives. Never returns.
-    pub async fn report(self, socket: NflogSocket) {
+    pub(crate) async fn report(self, socket: NflogSocket) {
         let mut buffer = vec![0; DATAGRAM];
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -139,14 +139,14 @@ impl Refusals {
 
     /// The number of packets that were logged individually.
     #[must_use]
-    pub fn reported(&self) -> u64 {
+    pub(crate) fn reported(&self) -> u64 {
         self.reported.load(Ordering::Relaxed)
     }
 }
 
 /// Computes the number of refused packets that were not logged individually.
 #[derive(Debug, Default)]
-pub struct Unreported {
+pub(crate) struct Unreported {
     counted: u64,
     returned: u64,
 }
@@ -154,7 +154,7 @@ pub struct Unreported {
 impl Unreported {
     /// The number of unlogged packets since the last call. Only considers packets that were already
     /// counted at the last call, because newer ones may still be in the socket.
-    pub fn more(&mut self, counters: &Counters, reported: u64) -> u64 {
+    pub(crate) fn more(&mut self, counters: &Counters, reported: u64) -> u64 {
         let unreported = self.counted.saturating_sub(reported);
         self.counted = counters.values().sum();
         let more = unreported.saturating_sub(self.returned);
@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    fn lists(number: u64, policies: &[serde_json::Value]) -> Arc<Lists> {
+    fn lists(number: u64, policies: &[serde_json::Value]) -> Arc<RefusalRules> {
         let policies: Vec<Policy> = policies
             .iter()
             .map(|policy| {
@@ -178,7 +178,7 @@ mod tests {
                 Policy::new(&policy, &Operator::default())
             })
             .collect();
-        Arc::new(Lists::new(number, &policies.iter().collect::<Vec<_>>()))
+        Arc::new(RefusalRules::new(number, &policies.iter().collect::<Vec<_>>()))
     }
 
     /// A UDP packet from the sandbox to this address.

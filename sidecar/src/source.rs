@@ -1,54 +1,54 @@
-//! Where the policy comes from: a file, or the control plane. And the operator's settings: a file.
+//! The sources of the policy (a file, or the control plane) and of the operator's settings (a file).
 //!
-//! A source never gives up, and never hands on what it does not understand: what is in force stays.
+//! A source retries forever, and never publishes a value that it can't parse: the previous value stays.
 
 pub mod control_plane;
-pub mod file;
+pub(crate) mod file;
 
 pub use control_plane::ControlPlane;
 
 use sandgate_policy::egress::NetworkPolicy;
 use tokio::sync::watch;
 
-/// The last good one (a policy, mostly), none before there is one; and what is wrong with a later one.
+/// The state of a source: its last valid value, and the error in a newer one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Offer<T = NetworkPolicy> {
-    /// What should be in force.
-    pub good: Option<T>,
-    /// Why something newer is not: one sentence.
+pub struct Update<T = NetworkPolicy> {
+    /// The last valid value, or `None` before the first one.
+    pub valid: Option<T>,
+    /// Why a newer value is not valid or could not be read, in one sentence.
     pub problem: Option<String>,
 }
 
-/// A source's end of the line.
+/// Publishes the updates of a source.
 #[derive(Clone, Debug)]
-pub struct Offers<T = NetworkPolicy>(watch::Sender<Offer<T>>);
+pub struct UpdateSender<T = NetworkPolicy>(watch::Sender<Update<T>>);
 
-impl<T: Default + PartialEq> Offers<T> {
-    /// A line without an offer.
+impl<T: Default + PartialEq> UpdateSender<T> {
+    /// Creates the sender and its receiver, with an empty update.
     #[must_use]
-    pub fn new() -> (Self, watch::Receiver<Offer<T>>) {
-        let (sender, receiver) = watch::channel(Offer::default());
+    pub fn new() -> (Self, watch::Receiver<Update<T>>) {
+        let (sender, receiver) = watch::channel(Update::default());
         (Self(sender), receiver)
     }
 
-    /// A good one.
-    pub fn good(&self, good: T) {
-        let offer = Offer { good: Some(good), problem: None };
-        self.0.send_if_modified(|held| {
-            let changed = *held != offer;
-            *held = offer;
+    /// Publishes a valid value.
+    pub(crate) fn publish(&self, value: T) {
+        let update = Update { valid: Some(value), problem: None };
+        self.0.send_if_modified(|current| {
+            let changed = *current != update;
+            *current = update;
             changed
         });
     }
 
-    /// Something that is none. The one before stays.
-    pub fn bad(&self, problem: String) {
-        self.0.send_if_modified(|held| {
-            if held.problem.as_ref() == Some(&problem) {
+    /// Publishes and logs an error. The last valid value stays.
+    pub(crate) fn publish_problem(&self, problem: String) {
+        self.0.send_if_modified(|current| {
+            if current.problem.as_ref() == Some(&problem) {
                 return false;
             }
-            tracing::error!("{problem}; what was in force before stays");
-            held.problem = Some(problem);
+            tracing::error!("{problem}; the previous value stays");
+            current.problem = Some(problem);
             true
         });
     }

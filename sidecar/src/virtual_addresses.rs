@@ -19,14 +19,14 @@ const LAST: u32 = (1 << (32 - VIRTUAL_V4.prefix_len())) - 2;
 /// The number of each name. A name keeps its number for the agent's lifetime, so that the addresses
 /// that programs have cached stay valid.
 #[derive(Debug, Default)]
-pub struct VirtualAddresses {
+pub(crate) struct VirtualAddresses {
     numbers: BTreeMap<Name, u32>,
 }
 
 impl VirtualAddresses {
     /// The table for these policies: one address per family for each exact name of `allow_out`, and
     /// one address per family for all names that a wildcard allows.
-    pub fn table(&mut self, policies: &[&NetworkPolicy]) -> BTreeMap<IpAddr, Virtual> {
+    pub(crate) fn table(&mut self, policies: &[&NetworkPolicy]) -> BTreeMap<IpAddr, Virtual> {
         let mut names = BTreeSet::new();
         let mut wildcard = false;
         for entry in policies.iter().flat_map(|policy| &policy.allow_out) {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use sandgate_policy::egress::{Operator, Policy};
 use sandgate_sidecar::nftables::layout::{Interface, Mode, Ports};
-use sandgate_sidecar::nftables::{Layout, refusal::PacketLog, render};
+use sandgate_sidecar::nftables::{Layout, PacketLog, render};
 use serde_json::{Value, json};
 
 fn layout(mode: Mode) -> Layout {

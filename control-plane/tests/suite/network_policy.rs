@@ -8,7 +8,7 @@ use sandgate::gateway::sidecar_tokens;
 use sandgate::http::Listener;
 use sandgate::model::{PolicyDifference, SandboxId};
 use sandgate_policy::egress::NetworkPolicy;
-use sandgate_sidecar::source::{ControlPlane, Offer, Offers};
+use sandgate_sidecar::source::{ControlPlane, Update, UpdateSender};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -257,22 +257,22 @@ fn follow(
     url: &str,
     id: &str,
     tokens: &str,
-) -> (watch::Receiver<Offer>, JoinSet<()>) {
+) -> (watch::Receiver<Update>, JoinSet<()>) {
     let file = world.dir.path().join("sidecar-token");
     std::fs::write(&file, tokens).unwrap();
     let source = ControlPlane::new(url, id.to_owned(), file).unwrap();
-    let (offers, offered) = Offers::new();
+    let (sender, updates) = UpdateSender::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(source.follow(offers));
-    (offered, tasks)
+    tasks.spawn(source.follow(sender));
+    (updates, tasks)
 }
 
-/// Waits for the next offer of an agent.
-async fn next(offered: &mut watch::Receiver<Offer>) -> (Option<Value>, Option<String>) {
+/// Waits for the next update of an agent's source.
+async fn next(updates: &mut watch::Receiver<Update>) -> (Option<Value>, Option<String>) {
     let limit = Duration::from_secs(20);
-    tokio::time::timeout(limit, offered.changed()).await.expect("told nothing").unwrap();
-    let Offer { good, problem } = offered.borrow_and_update().clone();
-    (good.map(|policy| serde_json::to_value(policy).unwrap()), problem)
+    tokio::time::timeout(limit, updates.changed()).await.expect("no update").unwrap();
+    let Update { valid, problem } = updates.borrow_and_update().clone();
+    (valid.map(|policy| serde_json::to_value(policy).unwrap()), problem)
 }
 
 #[tokio::test]
@@ -282,14 +282,14 @@ async fn an_agent_follows_its_policy_to_the_end_of_its_sandbox() {
     let id = world.create(json!({ "network": off() })).await;
     // In the middle of a rotation of tokens, whose order in the file is of no account.
     let tokens = format!("sgs_of_a_token_that_is_gone\n{}\n", sidecar_token(&world, &id));
-    let (mut offered, _agent) = follow(&world, &url, &id, &tokens);
-    assert_eq!(next(&mut offered).await, (Some(off()), None));
+    let (mut updates, _agent) = follow(&world, &url, &id, &tokens);
+    assert_eq!(next(&mut updates).await, (Some(off()), None));
     let own = format!("/sandboxes/{id}");
     world.call("PATCH", &own, json!({ "network": null })).await.ok();
-    assert_eq!(next(&mut offered).await, (Some(default()), None));
+    assert_eq!(next(&mut updates).await, (Some(default()), None));
     world.call("DELETE", &own, Value::Null).await.ok();
     let nothing = json!({ "allow_internet_access": false, "allow_out": [], "deny_out": [] });
-    assert_eq!(next(&mut offered).await, (Some(nothing), None));
+    assert_eq!(next(&mut updates).await, (Some(nothing), None));
 }
 
 #[tokio::test]
@@ -298,18 +298,18 @@ async fn an_agent_says_why_it_was_told_nothing() {
     let (url, tasks) = listen(&world).await;
     let id = world.create(json!({})).await;
     let why = async |url: &str, token: &str| {
-        let (mut offered, _agent) = follow(&world, url, &id, token);
-        let (policy, problem) = next(&mut offered).await;
+        let (mut updates, _agent) = follow(&world, url, &id, token);
+        let (policy, problem) = next(&mut updates).await;
         assert_eq!(policy, None);
         problem.unwrap()
     };
     let refused = why(&url, "sgs_wrong").await;
-    assert!(refused.contains("takes no token of") && !refused.contains("sgs_"), "{refused}");
+    assert!(refused.contains("accepts no token of") && !refused.contains("sgs_"), "{refused}");
     let empty = why(&url, " \n\n").await;
     assert!(empty.contains("`sandgate keys sidecar`"), "{empty}");
     drop(tasks);
     let away = why(&url, TOKEN).await;
-    assert!(away.contains("can't be asked") && !away.contains(&url), "{away}");
+    assert!(away.contains("can't be fetched") && !away.contains(&url), "{away}");
     for wrong in ["localhost:8901", "ftp://a", "http://"] {
         let file = world.dir.path().join("sidecar-token");
         assert!(ControlPlane::new(wrong, id.clone(), file).is_err(), "{wrong}");
@@ -327,8 +327,10 @@ async fn an_answer_of_something_else_is_no_policy() {
         let url = format!("http://{}", listener.address());
         let mut serving = JoinSet::new();
         serving.spawn(listener.serve(page, std::future::pending()));
-        let (mut offered, _agent) = follow(&world, &url, "a1b2c3d4e5f6g7h8i9j0k", TOKEN);
-        let (policy, problem) = next(&mut offered).await;
-        assert!(policy.is_none() && problem.unwrap().contains("something else"));
+        let (mut updates, _agent) = follow(&world, &url, "a1b2c3d4e5f6g7h8i9j0k", TOKEN);
+        let (policy, problem) = next(&mut updates).await;
+        assert!(
+            policy.is_none() && problem.unwrap().contains("does not come from the control plane")
+        );
     }
 }

@@ -10,28 +10,28 @@ use crate::dns::Family;
 
 /// The minimum interval between two lookups of a question. [`INTERVAL_PER_QUESTION`] makes it
 /// longer if there are many questions.
-pub const MIN_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const MIN_INTERVAL: Duration = Duration::from_secs(5);
 /// The minimum interval grows by this time for each question: a thousand names, with two questions
 /// each, cause at most twenty lookups a second.
-pub const INTERVAL_PER_QUESTION: Duration = Duration::from_millis(50);
+pub(crate) const INTERVAL_PER_QUESTION: Duration = Duration::from_millis(50);
 /// The maximum interval between two lookups of a question.
-pub const MAX_INTERVAL: Duration = Duration::from_secs(3_600);
+pub(crate) const MAX_INTERVAL: Duration = Duration::from_secs(3_600);
 /// The interval after the first failure, and the maximum interval after several failures.
-pub const RETRY_INTERVALS: (Duration, Duration) =
+pub(crate) const RETRY_INTERVALS: (Duration, Duration) =
     (Duration::from_secs(5), Duration::from_secs(300));
 
 /// A DNS question.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Question {
+pub(crate) struct Question {
     /// The name.
-    pub name: Name,
+    pub(crate) name: Name,
     /// The address family.
-    pub family: Family,
+    pub(crate) family: Family,
 }
 
 /// The questions and their due times.
 #[derive(Debug, Default)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     questions: BTreeMap<Question, Entry>,
 }
 
@@ -47,7 +47,7 @@ struct Entry {
 
 impl Schedule {
     /// Replaces the names. New names are due immediately.
-    pub fn follow(&mut self, names: &BTreeSet<Name>, now: Instant) {
+    pub(crate) fn follow(&mut self, names: &BTreeSet<Name>, now: Instant) {
         self.questions.retain(|question, _| names.contains(&question.name));
         for name in names {
             for family in [Family::V4, Family::V6] {
@@ -60,24 +60,24 @@ impl Schedule {
 
     /// Whether the schedule (still) contains the question.
     #[must_use]
-    pub fn contains(&self, question: &Question) -> bool {
+    pub(crate) fn contains(&self, question: &Question) -> bool {
         self.questions.contains_key(question)
     }
 
     /// Whether the first lookup of every question has completed.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.questions.values().all(|entry| entry.is_complete)
     }
 
     /// The earliest due time of the questions that are not in flight.
     #[must_use]
-    pub fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         self.questions.values().filter_map(|entry| entry.due).min()
     }
 
     /// Takes the question that is overdue longest, if one is due. The question is then in flight.
-    pub fn take_due(&mut self, now: Instant) -> Option<Question> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Question> {
         let due = self.questions.iter_mut().filter(|(_, entry)| entry.due.is_some());
         let (question, entry) = due.min_by_key(|(_, entry)| entry.due)?;
         entry.due.take_if(|due| *due <= now)?;
@@ -86,7 +86,13 @@ impl Schedule {
 
     /// Records a response that is valid for `valid_for`. `jitter` extends the interval until the
     /// next lookup by up to a tenth.
-    pub fn answered(&mut self, question: &Question, valid_for: Duration, now: Instant, jitter: u8) {
+    pub(crate) fn answered(
+        &mut self,
+        question: &Question,
+        valid_for: Duration,
+        now: Instant,
+        jitter: u8,
+    ) {
         let per_question =
             INTERVAL_PER_QUESTION * u32::try_from(self.questions.len()).unwrap_or(u32::MAX);
         let interval =
@@ -96,7 +102,7 @@ impl Schedule {
     }
 
     /// Records a failure. The interval until the next lookup doubles with each consecutive failure.
-    pub fn failed(&mut self, question: &Question, now: Instant) {
+    pub(crate) fn failed(&mut self, question: &Question, now: Instant) {
         let failures = self.questions.get(question).map_or(0, |entry| entry.failures);
         let interval =
             RETRY_INTERVALS.0.saturating_mul(1 << failures.min(8)).min(RETRY_INTERVALS.1);

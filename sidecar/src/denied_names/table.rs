@@ -11,21 +11,21 @@ use super::schedule::Question;
 use crate::dns::{Family, Pair};
 
 /// The maximum number of addresses from lookups.
-pub const MAX_RESOLVED: usize = 1_024;
+pub(crate) const MAX_RESOLVED: usize = 1_024;
 /// The maximum number of addresses per name and family, because the owner of a denied name controls
 /// their number.
-pub const MAX_PER_QUESTION: usize = 64;
+pub(crate) const MAX_PER_QUESTION: usize = 64;
 /// The maximum number of observed addresses, because the sandbox controls their number.
-pub const MAX_OBSERVED: usize = 256;
+pub(crate) const MAX_OBSERVED: usize = 256;
 /// How long the table keeps an address that DNS no longer returns: clients may still use it, and
 /// rotating responses may return it again.
-pub const KEEP_STALE: Duration = Duration::from_secs(30 * 60);
+pub(crate) const KEEP_STALE: Duration = Duration::from_secs(30 * 60);
 /// How long the table keeps an address if no lookup succeeds.
-pub const KEEP: Duration = Duration::from_secs(24 * 3_600);
+pub(crate) const KEEP: Duration = Duration::from_secs(24 * 3_600);
 
 /// The addresses from lookups, and the addresses that the DNS proxy observed.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     resolved: Pool,
     observed: Pool,
 }
@@ -39,7 +39,12 @@ impl Default for Table {
 impl Table {
     /// Stores the response to a question. Earlier addresses that the response does not contain
     /// expire after [`KEEP_STALE`].
-    pub fn resolved(&mut self, question: &Question, addresses: &BTreeSet<IpAddr>, now: Instant) {
+    pub(crate) fn resolved(
+        &mut self,
+        question: &Question,
+        addresses: &BTreeSet<IpAddr>,
+        now: Instant,
+    ) {
         let of_family = |address: &IpAddr| address.is_ipv4() == (question.family == Family::V4);
         let current: BTreeSet<&IpAddr> =
             addresses.iter().filter(|address| of_family(address)).take(MAX_PER_QUESTION).collect();
@@ -54,18 +59,18 @@ impl Table {
     }
 
     /// Stores an address that the DNS proxy observed in a response to the sandbox.
-    pub fn observe(&mut self, pair: Pair, now: Instant) {
+    pub(crate) fn observe(&mut self, pair: Pair, now: Instant) {
         self.observed.insert(pair, now + KEEP_STALE, now);
     }
 
     /// Removes the addresses from lookups of names other than these. Observed addresses stay,
     /// because each policy ignores the names that it does not deny.
-    pub fn retain_resolved(&mut self, names: &BTreeSet<Name>) {
+    pub(crate) fn retain_resolved(&mut self, names: &BTreeSet<Name>) {
         self.resolved.pairs.retain(|(name, _), _| names.contains(name));
     }
 
     /// Removes expired addresses and returns all others.
-    pub fn known(&mut self, now: Instant) -> DeniedAddresses {
+    pub(crate) fn known(&mut self, now: Instant) -> DeniedAddresses {
         let pools = [&mut self.resolved, &mut self.observed];
         for pool in pools {
             pool.pairs.retain(|_, until| *until > now);

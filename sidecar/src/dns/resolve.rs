@@ -127,7 +127,7 @@ impl Resolve {
                     self.seen.add(addresses);
                 }
                 self.counters.refused_answers.one();
-                self.denials.denied(query, origin.client, &rule);
+                self.denials.log(query, origin.client, &rule);
                 query.refused(&rule.to_string(), generation.number())
             }
             Err(Withheld::Unreadable) => {
@@ -149,7 +149,7 @@ impl Resolve {
             Plan::Ask(..) => None,
             Plan::Refuse(rule) => {
                 self.counters.refused_names.one();
-                self.denials.denied(query, origin.client, rule);
+                self.denials.log(query, origin.client, rule);
                 Some(query.refused(&rule.to_string(), generation.number()))
             }
             Plan::Nothing => Some(query.encode(query.no_data(generation.number()))),

@@ -1,4 +1,4 @@
-//! Envoy's process: a user of its own, no privileges, and no life without the agent.
+//! Envoy's process. It runs as its own user, without privileges, and the kernel kills it when the agent dies.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,46 +9,43 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
-/// How Envoy is started.
+/// The program and the user of Envoy.
 #[derive(Clone, Debug)]
-pub struct Program {
-    /// The program `envoy`.
-    pub path: PathBuf,
-    /// The user, and group, that it runs as: nftables tells by it what Envoy dials.
-    pub uid: u32,
+pub(crate) struct Program {
+    pub(crate) path: PathBuf,
+    /// The user id and group id. nftables recognizes Envoy's connections by the user id.
+    pub(crate) uid: u32,
 }
 
-/// A running Envoy. It is killed when this is dropped, and by the kernel when the agent dies.
+/// A running Envoy. Dropping it kills the process.
 #[derive(Debug)]
-pub struct Child {
+pub(crate) struct Child {
     process: tokio::process::Child,
     pid: u32,
 }
 
 /// Envoy can't be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// No `setpriv`.
+pub(crate) enum StartError {
     #[error("`setpriv` can't be run: {0}; it is part of util-linux, 2.33 or newer")]
     Setpriv(#[source] io::Error),
-    /// It has ended before it was known.
-    #[error("Envoy ended at once")]
+    #[error("Envoy exited immediately")]
     Ended,
 }
 
-/// How long Envoy has for ending by itself.
+/// The time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl Program {
-    /// Starts Envoy with a bootstrap. Its output is the agent's.
+    /// Starts Envoy with a bootstrap. Envoy writes to the agent's standard output and standard error.
     ///
-    /// Call it on a thread that lives as long as the agent: the kernel's promise (`PR_SET_PDEATHSIG`) is
-    /// about the thread that started the child.
+    /// Call it on a thread that lives as long as the agent: the kernel kills Envoy when the thread that started it ends
+    /// (`PR_SET_PDEATHSIG`).
     ///
     /// # Errors
     ///
-    /// Where it can't be started. That it does not like its files shows later, by its end.
-    pub fn start(&self, bootstrap: &Path) -> Result<Child, StartError> {
+    /// If the process can't be started. If Envoy rejects its configuration, it exits later.
+    pub(crate) fn start(&self, bootstrap: &Path) -> Result<Child, StartError> {
         let uid = self.uid.to_string();
         let process = Command::new("setpriv")
             .args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "--no-new-privs"])
@@ -56,7 +53,7 @@ impl Program {
             .arg(&self.path)
             .arg("--config-path")
             .arg(bootstrap)
-            // One sandbox, one worker: a VM for each worker is what memory goes to.
+            // One worker, because each worker has a VM of its own, which takes most of the memory.
             .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"])
             .current_dir("/")
             .env_clear()
@@ -71,19 +68,18 @@ impl Program {
 }
 
 impl Child {
-    /// Its process id.
     #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Waits until it has ended by itself. Cancelled, it can be called again.
-    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
+    /// Waits until the process has exited. Cancel safe.
+    pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.process.wait().await
     }
 
-    /// Ends it, by force if need be.
-    pub async fn stop(mut self) {
+    /// Stops the process: with SIGTERM, and with SIGKILL after a grace period.
+    pub(crate) async fn stop(mut self) {
         if let Some(pid) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {
             let _: nix::Result<()> = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }

@@ -2,10 +2,8 @@
 //! to accept those of its own routers.
 
 use std::io;
-use std::process::Stdio;
 
-use tokio::process::Command;
-
+use super::ip::ip;
 use super::sysctl::{Setting, SysctlError, path, read, write};
 use crate::nftables::layout::Interface;
 
@@ -20,7 +18,7 @@ const ADVERTISED: u32 = 0x0004_0000;
 /// # Errors
 ///
 /// If a setting can't be changed, or an advertised route or address can't be removed.
-pub async fn ignore_advertisements(interface: &Interface) -> Result<(), SysctlError> {
+pub(crate) async fn ignore_advertisements(interface: &Interface) -> Result<(), SysctlError> {
     write(&format!("net/ipv4/conf/{interface}/accept_redirects"), "0")?;
     for setting in ["accept_ra", "autoconf", "accept_redirects"] {
         match write(&format!("net/ipv6/conf/{interface}/{setting}"), "0") {
@@ -38,17 +36,21 @@ pub async fn ignore_advertisements(interface: &Interface) -> Result<(), SysctlEr
 async fn remove_advertised(interface: &Interface) -> io::Result<()> {
     let name = interface.to_string();
     // The default route and more specific routes.
-    ip(&["route", "flush", "dev", &name, "proto", "ra"]).await?;
+    ip_v6(&["route", "flush", "dev", &name, "proto", "ra"]).await?;
     // Only addresses from advertisements have a lifetime. The addresses that an operator configures
     // on a gateway have none.
-    ip(&["address", "flush", "dev", &name, "dynamic"]).await?;
+    ip_v6(&["address", "flush", "dev", &name, "dynamic"]).await?;
     // `ip` shows advertised on-link prefixes as routes of the kernel itself, so they are found by
     // their flag.
     let routes = std::fs::read_to_string("/proc/net/ipv6_route")?;
     for prefix in routes.lines().filter_map(|line| advertised(line, &name)) {
-        ip(&["route", "del", &prefix, "dev", &name, "proto", "kernel"]).await?;
+        ip_v6(&["route", "del", &prefix, "dev", &name, "proto", "kernel"]).await?;
     }
     Ok(())
+}
+
+async fn ip_v6(arguments: &[&str]) -> io::Result<()> {
+    ip(&[&["-6"], arguments].concat()).await.map_err(io::Error::other)
 }
 
 /// The destination of a line of `/proc/net/ipv6_route`, if the route belongs to the interface and
@@ -63,17 +65,6 @@ fn advertised(line: &str, interface: &str) -> Option<String> {
     is_ours.then(|| format!("{}/{length}", std::net::Ipv6Addr::from(address)))
 }
 
-async fn ip(arguments: &[&str]) -> io::Result<()> {
-    let mut ip = Command::new("ip");
-    ip.arg("-6").args(arguments).stdin(Stdio::null());
-    let output = ip.output().await?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("`ip -6 {}`: {}", arguments.join(" "), stderr.trim())))
-}
-
 /// The settings with which Linux accepts advertisements of its own routers while it forwards
 /// packets. Without them, Linux accepts no default route and drops the one that it has
 /// (Documentation/networking/ip-sysctl, `accept_ra`). They apply to the interfaces that accept
@@ -83,7 +74,7 @@ async fn ip(arguments: &[&str]) -> io::Result<()> {
 /// # Errors
 ///
 /// If the current settings can't be read.
-pub fn keep_accepting(sandbox: &Interface) -> Result<Vec<Setting>, SysctlError> {
+pub(crate) fn keep_accepting(sandbox: &Interface) -> Result<Vec<Setting>, SysctlError> {
     let folder = "net/ipv6/conf";
     let entries = match std::fs::read_dir(path(folder)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,24 +1,13 @@
 //! Policy routing that delivers marked packets to this machine, whatever their destination address
 //! is, so that the DNS proxy receives them.
 
-use std::process::Stdio;
-
-use tokio::process::Command;
-
+use super::ip::{IpError, ip};
 use crate::nftables::layout::DNS_MARK;
 
 /// The rules and routes that were added.
 #[derive(Debug, Default)]
-pub struct Routes {
+pub(crate) struct Routes {
     added: Vec<Vec<String>>,
-}
-
-/// A call of `ip` failed.
-#[derive(Debug, thiserror::Error)]
-#[error("`ip {command}` failed: {reason}")]
-pub struct RouteError {
-    command: String,
-    reason: String,
 }
 
 impl Routes {
@@ -27,7 +16,7 @@ impl Routes {
     /// # Errors
     ///
     /// If `ip` is not installed, or the agent lacks the permission.
-    pub async fn make(&mut self) -> Result<(), RouteError> {
+    pub(crate) async fn add(&mut self) -> Result<(), IpError> {
         let number = DNS_MARK.to_string();
         let has_v6 = std::path::Path::new("/proc/net/if_inet6").exists();
         for family in ["-4", "-6"].into_iter().take(if has_v6 { 2 } else { 1 }) {
@@ -50,7 +39,7 @@ impl Routes {
     }
 
     /// Removes the rules and routes. Returns an error message for each one that can't be removed.
-    pub async fn remove(&mut self) -> Vec<String> {
+    pub(crate) async fn remove(&mut self) -> Vec<String> {
         let mut errors = Vec::new();
         while let Some(removal) = self.added.pop() {
             if let Err(error) = ip(&removal).await {
@@ -59,18 +48,4 @@ impl Routes {
         }
         errors
     }
-}
-
-async fn ip(arguments: &[String]) -> Result<(), RouteError> {
-    let failed = |reason: String| RouteError { command: arguments.join(" "), reason };
-    let output = Command::new("ip")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .map_err(|error| failed(format!("{error}; install Debian's iproute2")))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }

@@ -6,20 +6,20 @@ use std::path::PathBuf;
 
 /// The changed settings and their previous values.
 #[derive(Debug, Default)]
-pub struct Sysctls {
+pub(crate) struct Sysctls {
     changed: Vec<(Setting, String)>,
 }
 
 /// A setting and its new value.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Setting {
+pub(crate) struct Setting {
     key: Cow<'static, str>,
     value: Cow<'static, str>,
 }
 
 /// The kernel does not have the settings that the agent needs.
 #[derive(Debug, thiserror::Error)]
-pub enum SysctlError {
+pub(crate) enum SysctlError {
     /// A setting can't be changed.
     #[error(
         "`{key}` can't be set to {value}: {source}; the agent needs CAP_NET_ADMIN and a writable /proc/sys"
@@ -62,20 +62,20 @@ pub enum SysctlError {
 }
 
 /// Packet forwarding, for UDP and ICMP. Enabled only after nftables has its rules.
-pub const FORWARDING: [Setting; 2] = [
+pub(crate) const FORWARDING: [Setting; 2] = [
     Setting::fixed("net/ipv4/ip_forward", "1"),
     Setting::fixed("net/ipv6/conf/all/forwarding", "1"),
 ];
 /// A setting that the kernel changes by itself when packet forwarding is enabled or disabled.
-pub const CHANGED_WITH_FORWARDING: &str = "net/ipv4/conf/all/accept_redirects";
+pub(crate) const CHANGED_WITH_FORWARDING: &str = "net/ipv4/conf/all/accept_redirects";
 /// Disables the rate limit of ICMP errors. An ICMP error tells a client immediately that its packet
 /// was refused; with a rate limit, some clients would wait for a timeout.
-pub const NO_ICMP_RATE_LIMIT: [Setting; 2] = [
+pub(crate) const NO_ICMP_RATE_LIMIT: [Setting; 2] = [
     Setting::fixed("net/ipv4/icmp_ratelimit", "0"),
     Setting::fixed("net/ipv6/icmp/ratelimit", "0"),
 ];
 /// A listen backlog for many simultaneous connections of a sandbox.
-pub const LISTEN_BACKLOG: [Setting; 1] = [Setting::fixed("net/core/somaxconn", "8192")];
+pub(crate) const LISTEN_BACKLOG: [Setting; 1] = [Setting::fixed("net/core/somaxconn", "8192")];
 
 /// The kernel's limits for the buffers of a TCP connection (minimum, default, maximum, in bytes per
 /// direction), each reduced to `most`. A peer that does not read makes the kernel use the maximum.
@@ -83,7 +83,7 @@ pub const LISTEN_BACKLOG: [Setting; 1] = [Setting::fixed("net/core/somaxconn", "
 /// # Errors
 ///
 /// If the current settings can't be read or have an unknown format.
-pub fn tcp_buffers(most: u32) -> Result<Vec<Setting>, SysctlError> {
+pub(crate) fn tcp_buffers(most: u32) -> Result<Vec<Setting>, SysctlError> {
     let mut settings = Vec::new();
     for key in ["net/ipv4/tcp_rmem", "net/ipv4/tcp_wmem"] {
         let Some(text) = read(key)? else { continue };
@@ -99,7 +99,10 @@ pub fn tcp_buffers(most: u32) -> Result<Vec<Setting>, SysctlError> {
 
 impl Setting {
     /// Creates a setting from its path under `/proc/sys` and its new value.
-    pub fn new(key: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(
+        key: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self { key: key.into(), value: value.into() }
     }
 
@@ -121,7 +124,7 @@ impl Sysctls {
     /// # Errors
     ///
     /// If a setting can't be changed. The settings before it are changed and remembered.
-    pub fn make(&mut self, settings: &[Setting]) -> Result<(), SysctlError> {
+    pub(crate) fn set(&mut self, settings: &[Setting]) -> Result<(), SysctlError> {
         for setting in settings {
             // A setting may not exist: the kernel has no IPv6, or the interface was removed.
             let Some(before) = read(&setting.key)? else { continue };
@@ -138,7 +141,7 @@ impl Sysctls {
     /// # Errors
     ///
     /// If the setting can't be read.
-    pub fn remember(&mut self, key: &'static str) -> Result<(), SysctlError> {
+    pub(crate) fn remember(&mut self, key: &'static str) -> Result<(), SysctlError> {
         if let Some(before) = read(key)? {
             self.changed.push((Setting::new(key, before.clone()), before));
         }
@@ -147,7 +150,7 @@ impl Sysctls {
 
     /// Whether packet forwarding was enabled before the agent enabled it.
     #[must_use]
-    pub fn was_forwarding(&self) -> bool {
+    pub(crate) fn was_forwarding(&self) -> bool {
         FORWARDING.iter().any(|setting| {
             let changed = self.changed.iter().any(|(other, _)| other == setting);
             let is_set = read(&setting.key).is_ok_and(|is| is.as_deref() == Some(&*setting.value));
@@ -157,7 +160,7 @@ impl Sysctls {
 
     /// Restores the previous values in reverse order. Returns an error message for each one that
     /// can't be restored.
-    pub fn restore(&mut self) -> Vec<String> {
+    pub(crate) fn restore(&mut self) -> Vec<String> {
         let mut errors = Vec::new();
         while let Some((setting, before)) = self.changed.pop() {
             match std::fs::write(path(&setting.key), &before) {

@@ -3,13 +3,13 @@
 use std::io;
 
 /// Request flags (`linux/netlink.h`).
-pub const REQUEST: u16 = 0x1;
+pub(crate) const REQUEST: u16 = 0x1;
 /// The kernel acknowledges the request.
-pub const ACK: u16 = 0x4;
+pub(crate) const ACK: u16 = 0x4;
 /// The request is for all objects.
-pub const DUMP: u16 = 0x300;
+pub(crate) const DUMP: u16 = 0x300;
 /// The request creates the object if it does not exist.
-pub const CREATE: u16 = 0x400;
+pub(crate) const CREATE: u16 = 0x400;
 
 /// The message type of an acknowledgement, which carries 0 or a negative errno (`NLMSG_ERROR`).
 const ACK_TYPE: u16 = 0x2;
@@ -28,7 +28,7 @@ const NESTED: u16 = 0x8000;
 /// A response does not have the format of the ABI.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the kernel's response is malformed")]
-pub struct Malformed;
+pub(crate) struct Malformed;
 
 impl From<Malformed> for io::Error {
     fn from(error: Malformed) -> Self {
@@ -39,18 +39,18 @@ impl From<Malformed> for io::Error {
 /// The header fields of a message: its kind, which is `(subsystem << 8) | message`, and the fields
 /// of `struct nfgenmsg`.
 #[derive(Clone, Copy, Debug)]
-pub struct Header {
+pub(crate) struct Header {
     /// `(subsystem << 8) | message`.
-    pub kind: u16,
+    pub(crate) kind: u16,
     /// `NFPROTO_…`, or 0 if the message has no family.
-    pub family: u8,
+    pub(crate) family: u8,
     /// The group for NFLOG, the subsystem for a batch, else 0.
-    pub resource: u16,
+    pub(crate) resource: u16,
 }
 
 /// Serializes a message.
 #[must_use]
-pub fn message(header: Header, flags: u16, sequence: u32, attributes: &[u8]) -> Vec<u8> {
+pub(crate) fn message(header: Header, flags: u16, sequence: u32, attributes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEADER_SIZE + NETFILTER_SIZE + attributes.len()).unwrap_or(u32::MAX);
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend(header.kind.to_ne_bytes());
@@ -67,7 +67,7 @@ pub fn message(header: Header, flags: u16, sequence: u32, attributes: &[u8]) -> 
 
 /// Serializes an attribute.
 #[must_use]
-pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     // The agent's values are far below the maximum. The kernel would refuse a longer value because
     // of its length.
     let length = u16::try_from(ATTRIBUTE_SIZE + value.len()).unwrap_or(u16::MAX);
@@ -80,13 +80,13 @@ pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 
 /// Serializes an attribute that contains attributes.
 #[must_use]
-pub fn nested(kind: u16, attributes: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn nested(kind: u16, attributes: &[Vec<u8>]) -> Vec<u8> {
     attribute(kind | NESTED, &attributes.concat())
 }
 
 /// Serializes a text attribute, which ends with a NUL.
 #[must_use]
-pub fn text(kind: u16, text: &str) -> Vec<u8> {
+pub(crate) fn text(kind: u16, text: &str) -> Vec<u8> {
     attribute(kind, &[text.as_bytes(), &[0]].concat())
 }
 
@@ -96,7 +96,7 @@ fn pad(bytes: &mut Vec<u8>) {
 
 /// A received message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Received<'a> {
+pub(crate) enum Received<'a> {
     /// The acknowledgement of a request.
     Ack {
         /// The sequence number of the request.
@@ -116,7 +116,7 @@ pub enum Received<'a> {
 }
 
 /// Parses the messages of a datagram. The iterator ends after the first error.
-pub fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Received<'_>, Malformed>> {
+pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Received<'_>, Malformed>> {
     let mut rest = Some(datagram);
     std::iter::from_fn(move || {
         let bytes = rest.take().filter(|bytes| !bytes.is_empty())?;
@@ -143,10 +143,10 @@ fn first_message(bytes: &[u8]) -> Option<(Received<'_>, &[u8])> {
 }
 
 /// An attribute's kind and value.
-pub type Attribute<'a> = (u16, &'a [u8]);
+pub(crate) type Attribute<'a> = (u16, &'a [u8]);
 
 /// Parses the attributes in a value or message. The iterator ends after the first error.
-pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<Attribute<'_>, Malformed>> {
+pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<Attribute<'_>, Malformed>> {
     let mut rest = Some(bytes);
     std::iter::from_fn(move || {
         let bytes = rest.take().filter(|bytes| !bytes.is_empty())?;
@@ -168,7 +168,7 @@ fn first_attribute(bytes: &[u8]) -> Option<(Attribute<'_>, &[u8])> {
 /// # Errors
 ///
 /// If an attribute before it is malformed.
-pub fn find(bytes: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
+pub(crate) fn find(bytes: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
     for attribute in attributes(bytes) {
         let (kind, value) = attribute?;
         if kind == wanted {
@@ -180,13 +180,13 @@ pub fn find(bytes: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
 
 /// The text of a value that ends with a NUL, without the NUL.
 #[must_use]
-pub fn as_text(value: &[u8]) -> Option<&str> {
+pub(crate) fn as_text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value.strip_suffix(&[0])?).ok()
 }
 
 /// The `N` bytes of `bytes` at the offset `from`, if they exist.
 #[must_use]
-pub fn array_at<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
+pub(crate) fn array_at<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
     bytes.get(from..from.checked_add(N)?)?.try_into().ok()
 }
 

@@ -14,10 +14,10 @@ use crate::netlink::message::{
 use crate::netlink::{DATAGRAM, Socket};
 
 /// The interval at which the agent renews the elements.
-pub const RENEWED: Duration = Duration::from_millis(250);
+pub(crate) const RENEWED: Duration = Duration::from_millis(250);
 /// The timeout of the elements: this time after the agent's last renewal, the rules deny all
 /// traffic.
-pub const HELD: Duration = Duration::from_secs(2);
+pub(crate) const HELD: Duration = Duration::from_secs(2);
 
 /// The set and its elements: `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const SET: &str = "alive";
@@ -39,7 +39,7 @@ const END: u16 = 0x11;
 
 /// Renders the renewal as part of an `nft` transaction. It also recreates expired elements.
 #[must_use]
-pub fn renew() -> String {
+pub(crate) fn renew() -> String {
     let held = HELD.as_secs();
     // `add` alone would not reset the timeout of an existing element.
     format!(
@@ -49,7 +49,7 @@ pub fn renew() -> String {
 
 /// Renews or removes the elements through netlink.
 #[derive(Debug, Default)]
-pub struct Handle {
+pub(crate) struct Handle {
     socket: Option<Socket>,
     sequence: u32,
 }
@@ -61,7 +61,7 @@ impl Handle {
     ///
     /// If the kernel has not confirmed the transaction. The existing elements then expire at their
     /// previous timeout.
-    pub fn renew(&mut self) -> io::Result<()> {
+    pub(crate) fn renew(&mut self) -> io::Result<()> {
         self.transact(true)
     }
 
@@ -70,7 +70,7 @@ impl Handle {
     /// # Errors
     ///
     /// If the kernel has not confirmed the transaction.
-    pub fn expire(&mut self) -> io::Result<()> {
+    pub(crate) fn expire(&mut self) -> io::Result<()> {
         self.transact(false)
     }
 

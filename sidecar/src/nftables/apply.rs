@@ -8,13 +8,13 @@ use tokio::process::Command;
 
 /// The program `nft`.
 #[derive(Clone, Debug, Default)]
-pub struct Nft {
+pub(crate) struct Nft {
     _private: (),
 }
 
 /// The transaction was not applied. No part of it has taken effect.
 #[derive(Debug, thiserror::Error)]
-pub enum NftError {
+pub(crate) enum NftError {
     /// The program can't be run.
     #[error("`nft` can't be run: {0}; install Debian's nftables, or your distribution's package")]
     NoProgram(#[source] io::Error),
@@ -30,7 +30,7 @@ impl Nft {
     ///
     /// If `nft` can't be run or the kernel refuses the transaction. The rules are unchanged in this
     /// case.
-    pub async fn apply(&self, transaction: &str) -> Result<(), NftError> {
+    pub(crate) async fn apply(&self, transaction: &str) -> Result<(), NftError> {
         let mut child = Command::new("nft")
             .args(["-f", "-"])
             .stdin(Stdio::piped())

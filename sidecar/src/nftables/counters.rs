@@ -21,14 +21,14 @@ const COUNTER: u32 = 1;
 const COUNTER_PACKETS: u16 = 2;
 
 /// The number of packets by counter name.
-pub type Counters = BTreeMap<String, u64>;
+pub(crate) type Counters = BTreeMap<String, u64>;
 
 /// Reads all counters of the table.
 ///
 /// # Errors
 ///
 /// If the kernel does not return all of them.
-pub fn read() -> io::Result<Counters> {
+pub(crate) fn read() -> io::Result<Counters> {
     let header = Header { kind: kind(GET_OBJECTS), family: FAMILY, resource: 0 };
     let filter = [text(OBJECT_TABLE, TABLE), attribute(OBJECT_TYPE, &COUNTER.to_be_bytes())];
     let socket = Socket::open()?;

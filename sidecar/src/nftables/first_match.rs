@@ -7,14 +7,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// An ordered list of ranges with outcomes. The first match decides.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FirstMatch<T> {
+pub(crate) struct FirstMatch<T> {
     runs: Vec<(Vec<IpNet>, T)>,
     default: T,
 }
 
 /// The address of a packet that a rule matches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Side {
+pub(crate) enum Side {
     /// The destination address.
     Destination,
     /// The source address.
@@ -23,7 +23,7 @@ pub enum Side {
 
 impl<T: Clone + PartialEq> FirstMatch<T> {
     /// Builds the list. `default` is the outcome of all addresses that no range contains.
-    pub fn new(rules: impl IntoIterator<Item = (IpNet, T)>, default: T) -> Self {
+    pub(crate) fn new(rules: impl IntoIterator<Item = (IpNet, T)>, default: T) -> Self {
         let mut runs: Vec<(Vec<IpNet>, T)> = Vec::new();
         for (range, outcome) in rules {
             match runs.last_mut() {
@@ -43,7 +43,7 @@ impl<T: Clone + PartialEq> FirstMatch<T> {
 
     /// Renders the rules of a chain. `statement` returns the nftables statement of an outcome.
     #[must_use]
-    pub fn rules(&self, side: Side, statement: impl Fn(&T) -> String) -> String {
+    pub(crate) fn rules(&self, side: Side, statement: impl Fn(&T) -> String) -> String {
         let side = match side {
             Side::Destination => "daddr",
             Side::Source => "saddr",

@@ -25,7 +25,7 @@ pub(super) fn chains(layout: &Layout) -> String {
     fill(
         template,
         &[
-            ("from_envoy", &from_envoy),
+            ("from_envoy", &from_envoy.trim_end()),
             ("masquerade", &masquerade),
             ("interface", &interface),
             ("admin_port", &ports.admin),

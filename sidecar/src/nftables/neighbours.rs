@@ -20,10 +20,10 @@ use super::template::fill;
 
 /// The maximum number of addresses per family that a sandbox uses at a time. Most sandboxes need
 /// one. IPv6 hosts have several (RFC 8981), and containers inside a sandbox have their own.
-pub const SENDERS: u32 = 32;
+pub(crate) const SENDERS: u32 = 32;
 /// The maximum number of next hops per family of a sandbox's packets at a time: a router, and hosts
 /// on the gateway's links.
-pub const NEXT_HOPS: u32 = 128;
+pub(crate) const NEXT_HOPS: u32 = 128;
 /// The timeout of an element. The kernel keeps an unused entry for the same time (`gc_stale_time`).
 const TIMEOUT: &str = "60s";
 

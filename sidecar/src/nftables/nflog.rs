@@ -27,16 +27,16 @@ const PREFIX: u16 = 10;
 
 /// A refused packet, and the chain that refused it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// The chain that refused the packet.
-    pub cause: Cause,
+    pub(crate) cause: Cause,
     /// The parsed packet, or `None` if it can't be parsed.
-    pub packet: Option<Packet>,
+    pub(crate) packet: Option<Packet>,
 }
 
 /// The agent's NFLOG socket. The kernel removes the binding when the agent ends.
 #[derive(Debug)]
-pub struct NflogSocket(Socket);
+pub(crate) struct NflogSocket(Socket);
 
 impl NflogSocket {
     /// Opens the socket and binds it to [`GROUP`].
@@ -44,7 +44,7 @@ impl NflogSocket {
     /// # Errors
     ///
     /// If the kernel has no NFLOG, or another process in this namespace is bound to the group.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let socket = Socket::open()?;
         let header = Header { kind: CONFIGURE, family: 0, resource: GROUP };
         // The kernel copies whole packets, which the rules truncate, and sends each packet
@@ -73,7 +73,7 @@ impl NflogSocket {
     /// # Errors
     ///
     /// If messages were lost or are malformed. The next call can still succeed.
-    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Option<Vec<Refused>>> {
+    pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<Option<Vec<Refused>>> {
         Ok(self.0.receive(buffer)?.map(parse_datagram).transpose()?)
     }
 }

@@ -7,20 +7,20 @@ use crate::netlink::message::array_at;
 
 /// The addresses, the protocol, and the ports if the protocol has any.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Packet {
+pub(crate) struct Packet {
     /// The source address of the header, which the sender may have forged.
-    pub source: IpAddr,
+    pub(crate) source: IpAddr,
     /// The destination address.
-    pub destination: IpAddr,
+    pub(crate) destination: IpAddr,
     /// The protocol of the payload.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// The source port and the destination port.
-    pub ports: Option<(u16, u16)>,
+    pub(crate) ports: Option<(u16, u16)>,
 }
 
 /// An IP protocol (IANA's numbers).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Protocol(u8);
+pub(crate) struct Protocol(u8);
 
 const ICMP: Protocol = Protocol(1);
 const TCP: Protocol = Protocol(6);
@@ -50,7 +50,7 @@ impl fmt::Display for Protocol {
 impl Packet {
     /// Parses the start of an IP packet. Returns `None` if it does not contain both addresses.
     #[must_use]
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         match bytes.first()? >> 4 {
             4 => Self::v4(bytes),
             6 => Self::v6(bytes),
@@ -104,13 +104,13 @@ impl Packet {
 
     /// The source address, with the port if it is known.
     #[must_use]
-    pub fn client(&self) -> String {
+    pub(crate) fn client(&self) -> String {
         shown(self.source, self.ports.map(|(source, _)| source))
     }
 
     /// The destination address, with the port if it is known.
     #[must_use]
-    pub fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         shown(self.destination, self.ports.map(|(_, destination)| destination))
     }
 }

@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use super::template::fill;
 
 /// The NFLOG group that the agent is bound to.
-pub const GROUP: u16 = 15_053;
+pub(crate) const GROUP: u16 = 15_053;
 /// The maximum number of logged packets per second and cause.
-pub const LOGGED_PER_SECOND: u32 = 20;
+pub(crate) const LOGGED_PER_SECOND: u32 = 20;
 /// The number of bytes of a packet that are logged. IP headers and ports fit, but almost no
 /// payload.
 const LOGGED_BYTES: u32 = 128;
@@ -27,7 +27,7 @@ pub enum PacketLog {
 
 /// The reason for a refusal, by the chain that refused the packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// The policy's address rules deny the destination.
     Outward,
     /// The policy's address rules deny the source of a packet to the sandbox.
@@ -52,7 +52,7 @@ pub enum Cause {
 
 impl Cause {
     /// All causes.
-    pub const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Outward,
         Self::Inward,
         Self::Dial,
@@ -67,7 +67,7 @@ impl Cause {
 
     /// The name of the cause in the rules and in the log.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Outward => "outward",
             Self::Inward => "inward",
@@ -84,7 +84,7 @@ impl Cause {
 
     /// The cause with this name.
     #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.name() == name)
     }
 

@@ -1,8 +1,8 @@
-//! The policy from the control plane, by a long poll of its gateway API
+//! Gets the policy from the control plane, by a long poll of its gateway API
 //! (`/gateway/v1/sandboxes/{sandbox}/network-policy`, docs/openapi/gateway.json).
 //!
-//! While the control plane can't be asked, what is in force stays: an outage opens nothing and cuts nobody off.
-//! That there is no such sandbox (any more) is an answer, and means that nothing may leave.
+//! While the control plane is unreachable, the current policy stays. If the control plane responds that the sandbox does
+//! not exist, the policy denies everything.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,58 +11,60 @@ use reqwest::{Client, Response, StatusCode, Url};
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE, SandboxNetworkPolicy};
 
-use super::Offers;
+use super::UpdateSender;
 
-/// How long the control plane is asked to hold its answer, and how much longer is waited for it.
+/// How long the control plane may hold a request if the policy does not change.
 const WAIT: Duration = Duration::from_secs(25);
+/// The additional time before the request times out.
 const SLACK: Duration = Duration::from_secs(10);
-/// How long after a failure it is asked again: at first, and at most.
-const AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// A policy of 1,000 entries of the longest names is smaller.
-const MOST_BYTES: usize = 1 << 20;
-/// Tokens of the file that are tried: the old one and the new one.
-const MOST_TOKENS: usize = 2;
+/// The delay before a retry. It doubles with each failure in a row.
+const MIN_BACKOFF: Duration = Duration::from_millis(250);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// The maximum size of a response, in bytes. A policy of 1,000 entries with the longest names is smaller.
+const MAX_RESPONSE: usize = 1 << 20;
+/// The number of tokens in the file that the agent tries: the old one and the new one, while they are rotated.
+const MAX_TOKENS: usize = 2;
 
-/// Whom to ask, about which sandbox.
+/// The policy of one sandbox at the control plane.
 #[derive(Clone, Debug)]
 pub struct ControlPlane {
-    calls: Url,
+    url: Url,
     sandbox: String,
     token_file: PathBuf,
     client: Client,
 }
 
-/// The control plane can't be called.
+/// The source can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidControlPlane {
-    /// Not a URL of HTTP.
-    #[error("`{0}` is no URL that starts with http:// or https:// and has a host")]
+    /// The URL is not valid.
+    #[error("`{0}` is not a URL that starts with http:// or https:// and has a host")]
     Url(String),
-    /// The HTTP client has no way to check certificates, for one.
-    #[error("no HTTP client: {0}")]
+    /// The HTTP client can't be created, for example because the system has no CA certificates.
+    #[error("the HTTP client can't be created: {0}")]
     Client(#[from] reqwest::Error),
 }
 
 impl ControlPlane {
-    /// One at `url`, asked about a sandbox by its canonical id, with the token that a file holds (read for
-    /// each call, so that it can be replaced).
+    /// Creates a source. `url` is the base URL of the gateway API, `sandbox` is a canonical id, and the token file is read
+    /// for each request, so that the token can be replaced.
     ///
     /// # Errors
     ///
-    /// Where the URL is none.
+    /// If the URL is not valid, or the HTTP client can't be created.
     pub fn new(
         url: &str,
         sandbox: String,
         token_file: PathBuf,
     ) -> Result<Self, InvalidControlPlane> {
-        // Fails only where there is one already.
+        // Fails only if a provider is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let invalid = || InvalidControlPlane::Url(url.to_owned());
-        let mut calls: Url = url.parse().map_err(|_| invalid())?;
-        if !matches!(calls.scheme(), "http" | "https") {
+        let mut policy_url: Url = url.parse().map_err(|_| invalid())?;
+        if !matches!(policy_url.scheme(), "http" | "https") {
             return Err(invalid());
         }
-        calls.path_segments_mut().map_err(|()| invalid())?.pop_if_empty().extend([
+        policy_url.path_segments_mut().map_err(|()| invalid())?.pop_if_empty().extend([
             "gateway",
             "v1",
             "sandboxes",
@@ -72,120 +74,119 @@ impl ControlPlane {
         let client = Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .timeout(WAIT + SLACK)
-            // The way out of the sandbox must not depend on a proxy that an environment variable names.
+            // Environment variables must not select a proxy for the agent's own requests.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { calls, sandbox, token_file, client })
+        Ok(Self { url: policy_url, sandbox, token_file, client })
     }
 
-    /// Follows the policy for ever.
-    pub async fn follow(self, offers: Offers) {
+    /// Follows the policy. Never returns.
+    pub async fn follow(self, sender: UpdateSender) {
         let mut since: Option<String> = None;
-        let mut pause = AGAIN_AFTER.0;
+        let mut pause = MIN_BACKOFF;
         loop {
-            match self.ask(since.as_deref()).await {
-                Ok(answer) => {
-                    since = Some(answer.revision);
-                    pause = AGAIN_AFTER.0;
-                    offers.good(answer.network_policy);
+            match self.fetch(since.as_deref()).await {
+                Ok(response) => {
+                    since = Some(response.revision);
+                    pause = MIN_BACKOFF;
+                    sender.publish(response.network_policy);
                 }
-                Err(Refusal::NoSandbox) => {
+                Err(FetchError::NoSandbox) => {
                     since = None;
-                    offers.good(nothing());
-                    tokio::time::sleep(AGAIN_AFTER.1).await;
+                    sender.publish(deny_all());
+                    tokio::time::sleep(MAX_BACKOFF).await;
                 }
-                Err(Refusal::Problem(problem)) => {
-                    offers.bad(problem);
+                Err(FetchError::Problem(problem)) => {
+                    sender.publish_problem(problem);
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(AGAIN_AFTER.1);
+                    pause = (pause * 2).min(MAX_BACKOFF);
                 }
             }
         }
     }
 
-    async fn ask(&self, since: Option<&str>) -> Result<SandboxNetworkPolicy, Refusal> {
+    async fn fetch(&self, since: Option<&str>) -> Result<SandboxNetworkPolicy, FetchError> {
         let tokens = std::fs::read_to_string(&self.token_file).map_err(|error| {
             problem(format!(
                 "the token file `{}` can't be read: {error}",
                 self.token_file.display()
             ))
         })?;
-        // A file may hold two while they are rotated, and either may be the one that is good.
         let tokens = tokens.lines().map(str::trim).filter(|token| !token.is_empty());
-        for token in tokens.take(MOST_TOKENS) {
-            let answer = self.call(token, since).await?;
-            if answer.status() != StatusCode::UNAUTHORIZED {
-                return self.understand(answer).await;
+        for token in tokens.take(MAX_TOKENS) {
+            let response = self.send(token, since).await?;
+            if response.status() != StatusCode::UNAUTHORIZED {
+                return self.parse(response).await;
             }
         }
         Err(problem(format!(
-            "the control plane takes no token of `{}`; write what `sandgate keys sidecar` prints into it",
+            "the control plane accepts no token of `{}`; write the output of `sandgate keys sidecar` to this file",
             self.token_file.display()
         )))
     }
 
-    /// An answer of a control plane, and of nothing that stands in for it.
-    async fn call(&self, token: &str, since: Option<&str>) -> Result<Response, Refusal> {
-        let mut url = self.calls.clone();
+    /// Sends a request. A response without the marker header comes from another server, for example a proxy's error page.
+    async fn send(&self, token: &str, since: Option<&str>) -> Result<Response, FetchError> {
+        let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("wait_ms", &WAIT.as_millis().to_string());
         if let Some(since) = since {
             url.query_pairs_mut().append_pair("since", since);
         }
-        let answer = self.client.get(url).bearer_auth(token).send().await.map_err(failed)?;
-        if answer.headers().get(MARKER_HEADER).is_none_or(|value| value != MARKER_VALUE) {
-            let status = answer.status();
+        let response = self.client.get(url).bearer_auth(token).send().await.map_err(failed)?;
+        if response.headers().get(MARKER_HEADER).is_none_or(|value| value != MARKER_VALUE) {
+            let status = response.status();
             return Err(problem(format!(
-                "what answers for the control plane is something else (status {status})"
+                "the response does not come from the control plane (status {status})"
             )));
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    async fn understand(&self, mut answer: Response) -> Result<SandboxNetworkPolicy, Refusal> {
+    async fn parse(&self, mut response: Response) -> Result<SandboxNetworkPolicy, FetchError> {
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
             body.extend_from_slice(&chunk);
-            if body.len() > MOST_BYTES {
-                return Err(problem("the control plane's answer is too long".to_owned()));
+            if body.len() > MAX_RESPONSE {
+                return Err(problem("the control plane's response is too long".to_owned()));
             }
         }
-        match answer.status() {
+        match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Err(Refusal::NoSandbox),
+            StatusCode::NOT_FOUND => return Err(FetchError::NoSandbox),
             status => {
                 return Err(problem(format!(
-                    "the control plane refuses to say the policy (status {status})"
+                    "the control plane does not return the policy (status {status})"
                 )));
             }
         }
-        let said: SandboxNetworkPolicy = serde_json::from_slice(&body).map_err(|error| {
-            problem(format!("the control plane's policy can't be enforced: {error}"))
+        let policy: SandboxNetworkPolicy = serde_json::from_slice(&body).map_err(|error| {
+            problem(format!("the control plane's policy is not valid: {error}"))
         })?;
-        if said.sandbox_id != self.sandbox {
-            return Err(problem("the control plane's policy is another sandbox's".to_owned()));
+        if policy.sandbox_id != self.sandbox {
+            return Err(problem("the control plane's policy is for another sandbox".to_owned()));
         }
-        Ok(said)
+        Ok(policy)
     }
 }
 
-enum Refusal {
-    /// The control plane says that there is no such sandbox.
+enum FetchError {
+    /// The sandbox does not exist.
     NoSandbox,
-    /// It did not say anything that can be used.
+    /// Any other error.
     Problem(String),
 }
 
-fn failed(error: reqwest::Error) -> Refusal {
+fn failed(error: reqwest::Error) -> FetchError {
     let error = error.without_url();
-    problem(format!("the control plane can't be asked for the policy: {error}"))
+    problem(format!("the policy can't be fetched from the control plane: {error}"))
 }
 
-fn problem(text: String) -> Refusal {
-    Refusal::Problem(text)
+fn problem(text: String) -> FetchError {
+    FetchError::Problem(text)
 }
 
-/// The policy of what should not be there: no way out.
-fn nothing() -> NetworkPolicy {
+/// The policy of a sandbox that does not exist.
+fn deny_all() -> NetworkPolicy {
     NetworkPolicy { allow_internet_access: false, ..NetworkPolicy::default() }
 }

@@ -1,4 +1,4 @@
-//! What does not depend on a policy: set up before there is one, and put back at the end.
+//! Sets up everything that does not depend on a policy, and restores it when the agent ends.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,42 +19,45 @@ use crate::nftables::render;
 use crate::settings::Bounds;
 
 impl Agent {
-    /// Everything that does not depend on a policy. Closed before anything is passed on.
+    /// Applies the rules that deny all traffic, then starts the DNS proxy, and enables forwarding last.
     pub(super) async fn set_up(&mut self) -> Result<(), AgentError> {
-        // A killed agent may have left files that say it is ready.
-        self.say();
+        // A killed agent may have left its report files, which would state that this agent is ready.
+        self.publish_status();
         let settings = &self.settings;
         if let Mode::Gateway { interface } = &settings.layout.mode {
             routers::ignore_advertisements(interface).await?;
         }
-        if let Some(socket) = self.set_rules_up().await? {
+        if let Some(socket) = self.apply_fixed_rules().await? {
             self.tasks.spawn(self.refusals.clone().report(socket));
         }
-        self.sysctls.make(&sysctl::NO_ICMP_RATE_LIMIT)?;
-        self.sysctls.make(&sysctl::LISTEN_BACKLOG)?;
-        self.routes.make().await?;
+        self.sysctls.set(&sysctl::NO_ICMP_RATE_LIMIT)?;
+        self.sysctls.set(&sysctl::LISTEN_BACKLOG)?;
+        self.routes.add().await?;
         let ports = settings.layout.ports;
-        let bounds = within_file_limit(settings.bounds);
+        let bounds = limit_to_open_files(settings.bounds);
         self.status.envoy_max_connections = bounds.connections;
-        self.files = Some(Files::prepare(
+        self.envoy_files = Some(Files::create(
             &settings.run_dir,
             &settings.filter,
             settings.envoy_config.clone(),
             ports,
             bounds,
         )?);
-        let sandbox = |address| dns::Listen {
+        let for_sandbox = |address| dns::Listen {
             address: SocketAddr::new(address, ports.dns),
             role: dns::Role::Sandbox,
             transparent: true,
         };
-        let inner = dns::Listen {
+        let for_envoy = dns::Listen {
             address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ports.resolver),
             role: dns::Role::Inner,
             transparent: false,
         };
-        let listen =
-            [sandbox(Ipv4Addr::UNSPECIFIED.into()), sandbox(Ipv6Addr::UNSPECIFIED.into()), inner];
+        let listen = [
+            for_sandbox(Ipv4Addr::UNSPECIFIED.into()),
+            for_sandbox(Ipv6Addr::UNSPECIFIED.into()),
+            for_envoy,
+        ];
         let (proxy, server) =
             dns::Proxy::bind(&listen, settings.resolvers.clone(), dns::Limits::default())?;
         let (denied_names, refresher) = DeniedNames::new();
@@ -62,68 +65,68 @@ impl Agent {
         self.tasks.spawn(refresher.run(proxy.clone()));
         self.dns = Some(proxy);
         self.tasks.spawn(server.run(self.dns_end.clone()));
-        self.tasks.spawn(self.gate.clone().keep());
+        self.tasks.spawn(self.gate.clone().renew());
         if let Mode::Gateway { interface } = &settings.layout.mode {
-            self.sysctls.make(&sysctl::tcp_buffers(settings.tcp_buffer)?)?;
-            self.sysctls.make(&routers::keep_accepting(interface)?)?;
+            self.sysctls.set(&sysctl::tcp_buffers(settings.tcp_buffer)?)?;
+            self.sysctls.set(&routers::keep_accepting(interface)?)?;
             self.sysctls.remember(sysctl::CHANGED_WITH_FORWARDING)?;
-            self.sysctls.make(&sysctl::FORWARDING)?;
+            self.sysctls.set(&sysctl::FORWARDING)?;
         }
         Ok(())
     }
 
-    /// The rules that stay, closed. Where the kernel can't tell of single packets, they are counted only.
-    async fn set_rules_up(&self) -> Result<Option<NflogSocket>, NftError> {
+    /// Applies the rules, which deny all traffic. If the kernel can't log packets, the rules only count them.
+    async fn apply_fixed_rules(&self) -> Result<Option<NflogSocket>, NftError> {
         let layout = &self.settings.layout;
         if let Err(error) = self.gate.apply(&render::setup(layout, PacketLog::On)).await {
-            // Where the rules are refused for another reason, this fails too, and says it.
+            // If the kernel refuses the rules for another reason, this fails with the same error.
             self.gate.apply(&render::setup(layout, PacketLog::Off)).await?;
-            tracing::warn!("denied packets are counted, and not told one by one: {error}");
+            tracing::warn!("denied packets are counted but not logged: {error}");
             return Ok(None);
         }
         let socket = NflogSocket::open().inspect_err(|error| {
             tracing::warn!(
-                "denied packets are counted, and not told one by one: NFLOG group {GROUP} can't be had: {error}"
+                "denied packets are counted but not logged: NFLOG group {GROUP} is not available: {error}"
             );
         });
         Ok(socket.ok())
     }
 
-    /// Puts everything back. Where this namespace passed packets on before, or is the sandbox's own, the
-    /// closed table stays: an agent that ends opens nothing.
-    pub(super) async fn take_down(&mut self) {
+    /// Restores everything. The rules, which then deny all traffic, stay if the namespace forwarded packets before the
+    /// agent started or if it is the sandbox's own. Otherwise traffic would pass without a policy.
+    pub(super) async fn tear_down(&mut self) {
         self.gate.close().await;
-        self.said.remove();
+        self.report_files.remove();
         if let Some(child) = self.envoy.take() {
             child.stop().await;
         }
         self.dns_end.cancel();
         self.tasks.shutdown().await;
-        let stays_closed = match self.settings.layout.mode {
+        let rules_stay = match self.settings.layout.mode {
             Mode::Gateway { .. } => self.sysctls.was_forwarding(),
             Mode::Shared => true,
         };
-        let mut left = self.sysctls.restore();
-        left.extend(self.routes.remove().await);
-        if stays_closed {
+        let mut problems = self.sysctls.restore();
+        problems.extend(self.routes.remove().await);
+        if rules_stay {
             tracing::info!(
-                "the tables `sandgate` of nftables stay, closed, so that nothing passes without an agent"
+                "the nftables tables `sandgate` stay and deny all traffic, because nothing may pass without an agent"
             );
         } else if let Err(error) = self.gate.apply(&render::removal()).await {
-            left.push(error.to_string());
+            problems.push(error.to_string());
         }
-        if let Some(files) = &self.files {
+        if let Some(files) = &self.envoy_files {
             files.remove();
         }
-        for problem in left {
+        for problem in problems {
             tracing::error!("{problem}");
         }
     }
 }
 
-/// The bounds that Envoy can keep: it has the agent's limit of open files. Root may raise what it was given; anyone may
-/// use all of it.
-fn within_file_limit(wanted: Bounds) -> Bounds {
+/// Raises the limit of open files, which Envoy inherits, and returns the bounds that Envoy can keep with it. Only root can
+/// raise the hard limit; other users get all of it.
+fn limit_to_open_files(wanted: Bounds) -> Bounds {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| {
         let files = most.max(wanted.files());
         setrlimit(Resource::RLIMIT_NOFILE, files, files)
@@ -131,14 +134,14 @@ fn within_file_limit(wanted: Bounds) -> Bounds {
             .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most).map(|()| most))
     });
     let files = raised.or_else(|error| {
-        tracing::warn!("the limit of open files could not be raised: {error}");
+        tracing::warn!("the limit of open files can't be raised: {error}");
         getrlimit(Resource::RLIMIT_NOFILE).map(|(now, _)| now)
     });
     let bounds = wanted.within(files.unwrap_or_default());
     if bounds != wanted {
         tracing::warn!(
-            "the limit of open files lets Envoy carry only {} connections at a time, of {}; raise it (`ulimit -Hn`, \
-             `LimitNOFILE=`) to {}",
+            "the limit of open files allows Envoy only {} of {} connections at a time; raise it (`ulimit -Hn`, `LimitNOFILE=`) \
+             to {}",
             bounds.connections,
             wanted.connections,
             wanted.files()
@@ -147,8 +150,8 @@ fn within_file_limit(wanted: Bounds) -> Bounds {
     bounds
 }
 
-/// The addresses of this namespace: no sandbox reaches them, whatever its policy says.
-pub(super) fn own_addresses() -> BTreeSet<IpNet> {
+/// The addresses of this namespace, which are guardrails.
+pub(super) fn local_addresses() -> BTreeSet<IpNet> {
     let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
     let addresses = interfaces.filter_map(|interface| {
         let address = interface.address?;

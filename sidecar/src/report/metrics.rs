@@ -1,35 +1,33 @@
-//! What the agent counts, in Prometheus' text format, as a file: the agent listens on nothing for it, so
-//! there is nothing for a sandbox to reach.
+//! The agent's metrics in Prometheus' text format.
 //!
-//! Labels are closed lists: nothing that a sandbox sends becomes one.
+//! The values of all labels come from fixed lists. No label contains data from the sandbox.
 
 use std::fmt::Write as _;
 
+use super::status::Status;
 use crate::nftables::counters::Counters;
-use crate::status::Status;
 
-/// What the numbers are made of.
+/// The values of the metrics.
 #[derive(Clone, Copy, Debug)]
-pub struct Numbers<'a> {
-    /// Whose they are, as a label of each; none where the agent was not told.
-    pub sandbox: Option<&'a str>,
-    /// How the agent is.
-    pub status: &'a Status,
-    /// Packets that nftables refused; none where the kernel did not say.
-    pub refused: Option<&'a Counters>,
-    /// How many of them the log names one by one.
-    pub told: u64,
-    /// What the DNS proxy did.
-    pub dns: &'a [(&'static str, u64)],
+pub(crate) struct Metrics<'a> {
+    /// The sandbox's id, which each metric has as a label if it is configured.
+    pub(crate) sandbox: Option<&'a str>,
+    pub(crate) status: &'a Status,
+    /// The packets that nftables refused, or `None` if the counters can't be read.
+    pub(crate) refused: Option<&'a Counters>,
+    /// How many of these packets were logged individually.
+    pub(crate) logged: u64,
+    /// The counters of the DNS proxy.
+    pub(crate) dns: &'a [(&'static str, u64)],
 }
 
-/// A metric: its name, type, and help.
+/// A metric's name, type, and help text.
 struct Metric<'a>(&'a str, &'static str, &'static str);
 
-impl Numbers<'_> {
-    /// The text.
+impl Metrics<'_> {
+    /// Renders the metrics.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let Status { ready, generation, envoy_restarts, .. } = self.status;
         let Status { agent_resident_bytes, envoy_resident_bytes, .. } = self.status;
@@ -38,17 +36,17 @@ impl Numbers<'_> {
         single(READY, u64::from(*ready));
         single(GENERATION, *generation);
         single(RESTARTS, *envoy_restarts);
-        single(TOLD, self.told);
+        single(LOGGED, self.logged);
         for (name, value) in self.dns {
             let name = format!("sandgate_egress_dns_{name}_total");
-            single(Metric(&name, "counter", "Of the DNS proxy."), *value);
+            single(Metric(&name, "counter", "A counter of the DNS proxy."), *value);
         }
         let memory = [("agent", agent_resident_bytes), ("envoy", envoy_resident_bytes)];
         let memory = memory
             .into_iter()
             .filter_map(|(process, bytes)| Some((Some(("process", process)), (*bytes)?)));
         self.series(&mut text, &MEMORY, memory);
-        // Names of the table's own, which are a closed list too.
+        // The agent creates the counters, so their names are from a fixed list.
         let refused = self.refused.into_iter().flatten().filter_map(|(counter, packets)| {
             Some((Some(("rule", counter.strip_prefix("refused_")?)), *packets))
         });
@@ -76,32 +74,32 @@ impl Numbers<'_> {
     }
 }
 
-const READY: Metric<'_> =
-    Metric("sandgate_egress_ready", "gauge", "Whether a policy is enforced and the way is open.");
+const READY: Metric<'_> = Metric(
+    "sandgate_egress_ready",
+    "gauge",
+    "Whether a policy is enforced and outbound traffic passes.",
+);
 const GENERATION: Metric<'_> = Metric(
     "sandgate_egress_agent_generation",
     "gauge",
-    "The generation of the policy that is in force everywhere.",
+    "The policy generation that all enforcers have applied.",
 );
-const RESTARTS: Metric<'_> = Metric(
-    "sandgate_egress_envoy_restarts_total",
-    "counter",
-    "How often Envoy had to be started again.",
-);
+const RESTARTS: Metric<'_> =
+    Metric("sandgate_egress_envoy_restarts_total", "counter", "Restarts of Envoy.");
 const MEMORY: Metric<'_> =
-    Metric("sandgate_egress_resident_bytes", "gauge", "Memory of a process.");
+    Metric("sandgate_egress_resident_bytes", "gauge", "Resident memory of a process.");
 const REFUSED: Metric<'_> = Metric(
     "sandgate_egress_refused_packets_total",
     "counter",
-    "Packets that nftables refused, by the kind of the rule.",
+    "Packets that nftables refused, by kind of rule.",
 );
-const TOLD: Metric<'_> = Metric(
-    "sandgate_egress_told_packets_total",
+const LOGGED: Metric<'_> = Metric(
+    "sandgate_egress_logged_packets_total",
     "counter",
-    "Those of them that the log names one by one.",
+    "Refused packets that were logged individually.",
 );
 
-/// As Prometheus' text format wants the value of a label.
+/// Escapes the value of a label.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -111,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_has_a_line_and_a_type() {
+    fn every_metric_has_a_value_and_a_type() {
         let status = Status {
             ready: true,
             generation: 7,
@@ -120,14 +118,14 @@ mod tests {
             ..Status::default()
         };
         let refused = Counters::from([("refused_quic".to_owned(), 5), ("else".to_owned(), 1)]);
-        let numbers = Numbers {
+        let metrics = Metrics {
             sandbox: None,
             status: &status,
             refused: Some(&refused),
-            told: 3,
+            logged: 3,
             dns: &[("refused_names", 11)],
         };
-        let text = numbers.text();
+        let text = metrics.text();
         let values: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(
             values,
@@ -135,7 +133,7 @@ mod tests {
                 "sandgate_egress_ready 1",
                 "sandgate_egress_agent_generation 7",
                 "sandgate_egress_envoy_restarts_total 2",
-                "sandgate_egress_told_packets_total 3",
+                "sandgate_egress_logged_packets_total 3",
                 "sandgate_egress_dns_refused_names_total 11",
                 "sandgate_egress_resident_bytes{process=\"envoy\"} 4096",
                 "sandgate_egress_refused_packets_total{rule=\"quic\"} 5",
@@ -145,9 +143,9 @@ mod tests {
             let name = line.split(['{', ' ']).next().unwrap();
             assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
         }
-        let told = Numbers { sandbox: Some("a\"\\\nb"), ..numbers }.text();
-        let values: Vec<_> = told.lines().filter(|line| !line.starts_with('#')).collect();
+        let labelled = Metrics { sandbox: Some("a\"\\\nb"), ..metrics }.text();
+        let values: Vec<_> = labelled.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(values.first(), Some(&r#"sandgate_egress_ready{sandbox="a\"\\\nb"} 1"#));
-        assert!(values.iter().all(|line| line.contains(r#"{sandbox="a\"\\\nb""#)), "{told}");
+        assert!(values.iter().all(|line| line.contains(r#"{sandbox="a\"\\\nb""#)), "{labelled}");
     }
 }

@@ -1,0 +1,39 @@
+//! Publishes the agent's status and metrics.
+
+use super::Agent;
+use crate::nftables::counters;
+use crate::report::{Metrics, resident_bytes};
+
+impl Agent {
+    pub(super) fn publish_status(&mut self) {
+        let problems = [&self.outage, &self.policy_problem, &self.operator_problem];
+        self.status.problem = problems.into_iter().find_map(Clone::clone);
+        self.status.agent_resident_bytes = resident_bytes(std::process::id());
+        self.status.envoy_resident_bytes =
+            self.envoy.as_ref().and_then(|child| resident_bytes(child.pid()));
+        self.report_files.publish_status(&self.status);
+    }
+
+    /// Publishes the metrics, and logs the number of refused packets that were not logged individually.
+    pub(super) fn publish_metrics(&mut self) {
+        let refused = counters::read();
+        let logged = self.refusals.reported();
+        match &refused {
+            Ok(refused) => {
+                let unlogged = self.unreported.more(refused, logged);
+                if unlogged > 0 {
+                    tracing::info!(target: "sandgate::packets", unlogged, "more packets denied");
+                }
+            }
+            Err(error) => tracing::error!("the counters of nftables can't be read: {error}"),
+        }
+        let dns = self.dns.as_ref().map(|dns| dns.counters().values()).unwrap_or_default();
+        self.report_files.publish_metrics(&Metrics {
+            sandbox: self.settings.sandbox.as_deref(),
+            status: &self.status,
+            refused: refused.as_ref().ok(),
+            logged,
+            dns: &dns,
+        });
+    }
+}
