@@ -1,7 +1,7 @@
-//! Where sandboxes live, behind one trait.
+//! Runtimes: they start and stop sandboxes, on this machine or through the operator's platform.
 //!
-//! A runtime does what it is told and keeps no rules: who may be started when is
-//! [`crate::sandboxes`]'s business, which calls a runtime for one sandbox at a time.
+//! A runtime has no rules of its own. [`crate::sandboxes`] decides what to call, and never makes two calls for
+//! one sandbox at a time.
 
 mod local;
 mod webhook;
@@ -17,69 +17,67 @@ pub use webhook::{InvalidSecret, SigningKey, WebhookRuntime, WebhookSettings};
 
 use crate::model::{Sandbox, SandboxId};
 
-/// What a call to a runtime returns; boxed, so that the runtime can be chosen when the server
-/// starts.
+/// The future of a call. It is boxed, because the settings choose the runtime.
 pub type RuntimeFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, RuntimeError>> + Send + 'a>>;
 
-/// Where sandboxes live.
+/// Runs sandboxes.
 pub trait Runtime: Send + Sync + 'static {
-    /// Starts a new sandbox; returns when its ports can be reached, and where.
+    /// Starts a new sandbox. Returns its address as soon as its ports can be reached.
     fn start<'a>(&'a self, sandbox: &'a Sandbox) -> RuntimeFuture<'a, IpAddr>;
 
     /// Stops a sandbox so that it can be resumed.
     fn suspend<'a>(&'a self, sandbox: &'a Sandbox) -> RuntimeFuture<'a, ()>;
 
-    /// Starts a suspended sandbox again.
+    /// Starts a suspended sandbox again. Returns its address as soon as its ports can be reached.
     fn resume<'a>(&'a self, sandbox: &'a Sandbox) -> RuntimeFuture<'a, IpAddr>;
 
-    /// Stops a sandbox for ever. Stopping one that does not run is no error.
+    /// Stops a sandbox for ever. This succeeds if the sandbox does not run.
     fn stop<'a>(&'a self, sandbox: &'a Sandbox) -> RuntimeFuture<'a, ()>;
 
-    /// Whether sandboxes go on running while the control plane does not.
+    /// Whether sandboxes keep running when the server ends.
     fn outlives_the_server(&self) -> bool;
 
-    /// Stops everything that would not outlive the server.
+    /// Stops all sandboxes that don't outlive the server.
     fn shut_down(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
-/// A sandbox ended without having been asked to.
+/// A sandbox that ended without a call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Exited {
-    /// Which.
+    /// The sandbox.
     pub id: SandboxId,
-    /// Where it was: it may be running elsewhere again.
+    /// The address that it had. It may already run again at another one.
     pub address: IpAddr,
 }
 
-/// Where a runtime reports sandboxes that ended.
+/// Receives the sandboxes that ended without a call.
 pub type Exits = mpsc::UnboundedSender<Exited>;
 
-/// Why a runtime could not do what it was told. For the operator's log, not for callers: it may
-/// name addresses and programs.
+/// Why a call failed. The text is for the operator's log only, because it may contain addresses and programs.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The address lies outside what gateways may send traffic to.
+    /// The address is outside the sandbox CIDRs, to which gateways may connect.
     #[error(
         "the runtime gave the address {0}, which lies in none of the sandbox CIDRs; start the server with a --sandbox-cidr that holds it, or correct the runtime"
     )]
     ForeignAddress(IpAddr),
-    /// It failed, and nobody knows how far it got.
+    /// The call failed, and the state of the sandbox is unknown.
     #[error("{0}")]
     Failed(String),
-    /// It will not do it, and has changed nothing.
+    /// The runtime refused the call and has changed nothing.
     #[error("{why}")]
     Refused {
-        /// For the log.
+        /// The reason, for the log.
         why: String,
-        /// What it says to the owner, if it does.
+        /// The reason that the platform gives the owner.
         to_owner: Option<String>,
     },
-    /// Every address is in use, or was until a moment ago.
+    /// All addresses are in use, or were until a short time ago.
     #[error(
         "no address is free in {0}; delete sandboxes, or start the server with a larger --local-cidr"
     )]
     NoAddress(ipnet::IpNet),
-    /// It took too long.
+    /// The call took too long.
     #[error("the runtime did not answer within {0:?}")]
     TimedOut(std::time::Duration),
 }
@@ -89,7 +87,7 @@ impl RuntimeError {
         Self::Failed(what.to_string())
     }
 
-    /// What the owner of the sandbox is told.
+    /// The failure as the owner of the sandbox sees it.
     #[must_use]
     pub fn for_owner(&self) -> Failure {
         let reason = match self {
@@ -97,24 +95,24 @@ impl RuntimeError {
             Self::Failed(_) => "the platform failed, or can't be reached",
             Self::NoAddress(_) => "there is no room for another one now",
             Self::TimedOut(_) => "the platform did not finish in time",
-            Self::Refused { to_owner: Some(words), .. } => words,
+            Self::Refused { to_owner: Some(reason), .. } => reason,
             Self::Refused { to_owner: None, .. } => "the platform refused, without saying why",
         };
         Failure { refused: matches!(self, Self::Refused { .. }), reason: reason.to_owned() }
     }
 }
 
-/// A runtime's failure in words for owners: no addresses, programs or URLs of the operator's.
+/// A failed call as an owner sees it, without addresses, programs and URLs of the operator.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Failure {
-    /// It was refused: trying again will not help, and the sandbox is as it was.
+    /// The runtime refused: the sandbox is unchanged, and trying again does not help.
     pub refused: bool,
-    /// Why, as the end of a sentence.
+    /// The reason, as the end of a sentence.
     pub reason: String,
 }
 
 impl Failure {
-    /// Our own store failed.
+    /// The failure of the control plane's own store.
     pub(crate) fn of_store() -> Self {
         Self { refused: false, reason: "the control plane's store failed".to_owned() }
     }

@@ -1,10 +1,10 @@
-//! The server: store, runtime, two listeners and the tasks between them, started in an order in
-//! which nothing wrong can be answered, and stopped so that nothing is left running.
+//! The server: the store, the runtime, two listeners, and background tasks. The order of the start ensures that
+//! no answer is based on stale addresses. A stop leaves nothing running.
 
-mod background;
 mod data_dir;
-mod files;
+mod open_files;
 mod settings;
+mod upkeep;
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -15,10 +15,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use self::background::keep_up;
 use self::data_dir::lock;
 pub use self::data_dir::{is_served, open_store};
 pub use self::settings::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings};
+use self::upkeep::run_upkeep;
 use crate::api::{self, Api, Egress};
 use crate::changes::Changes;
 use crate::gateway::{self, Gateway, Platform, Tokens};
@@ -27,18 +27,19 @@ use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
 use crate::sandboxes::SandboxService;
 use crate::store::Sandboxes;
 
-/// Requests of gateways at once: each worker of each Envoy holds a poll and waits for resumes.
+/// The most requests of gateways at once: each worker of each Envoy holds a poll, and may wait for resumes.
 const GATEWAY_IN_FLIGHT: usize = 8_192;
-/// Calls of the sidecars of one sandbox at once: there is one sidecar, which may have been started again
-/// or be replaced by another.
+/// The most calls of the sidecars of one sandbox at once. There is one sidecar, and a former one may still have
+/// calls open after a restart.
 const EACH_SANDBOX: usize = 4;
-/// The longest answer of either API: a held poll, or a wait for a runtime.
+/// The longest time of a call of the owners' API, which may wait for a runtime.
 const API_TIMEOUT: Duration = Duration::from_secs(90);
+/// The longest time of a call of the gateway API, which may be a held poll.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long the server waits for sandboxes of before to run again until it says that it is ready.
+/// The longest time that the start waits until the sandboxes of the previous server run again.
 const RESTORE_WITHIN: Duration = Duration::from_secs(15);
 
-/// A server that listens.
+/// A running server.
 pub struct Server {
     api_address: SocketAddr,
     gateway_address: SocketAddr,
@@ -51,17 +52,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts everything; returns when both listeners answer and the sandboxes that ran before run
-    /// again.
+    /// Starts the server. Returns when both listeners answer and the sandboxes of the previous server run again.
     ///
     /// # Errors
-    /// What is wrong and what to do, in one sentence.
+    /// A setting, a file, or an address can't be used. The message says what to do.
     pub async fn start(settings: ServeSettings) -> anyhow::Result<Self> {
-        files::allow(files::needed(&settings.api, &settings.gateway))?;
+        open_files::ensure_limit(open_files::needed(&settings.api, &settings.gateway))?;
         let tokens = Tokens::from_file(&settings.gateway_token_file)?;
         let store = open_store(&settings.data_dir)?.within(settings.limits);
         let lock = lock(&settings.data_dir)?;
-        keep_promises(&store, settings.egress)?;
+        check_network_policies(&store, settings.egress)?;
         if let Err(error) = store.make_shrinkable() {
             tracing::warn!(%error, "the store's file could not be rewritten, so it does not shrink");
         }
@@ -109,7 +109,7 @@ impl Server {
                         .each(settings.api.requests_per_project)
                         .waiting(settings.api.waiting),
                 ),
-                stop_of(stopped.clone()),
+                wait_for_stop(stopped.clone()),
             ),
         );
         listeners.spawn(
@@ -120,16 +120,16 @@ impl Server {
                         .each(EACH_SANDBOX)
                         .waiting(settings.gateway.sidecars),
                 ),
-                stop_of(stopped),
+                wait_for_stop(stopped),
             ),
         );
 
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file));
-        tasks.spawn(keep_up(changes.db().clone()));
-        let follower = sandboxes.clone();
-        tasks.spawn(async move { follower.handle_exits(exited).await });
-        let follower = sandboxes.clone();
-        tasks.spawn(async move { follower.run_retries().await });
+        tasks.spawn(run_upkeep(changes.db().clone()));
+        let service = sandboxes.clone();
+        tasks.spawn(async move { service.handle_exits(exited).await });
+        let service = sandboxes.clone();
+        tasks.spawn(async move { service.run_retries().await });
         restore(&sandboxes).await;
         Ok(Self {
             api_address,
@@ -143,40 +143,41 @@ impl Server {
         })
     }
 
-    /// Where the public API listens.
+    /// The address of the owners' API.
     #[must_use]
     pub fn api_address(&self) -> SocketAddr {
         self.api_address
     }
 
-    /// Where the gateway API listens.
+    /// The address of the gateway API.
     #[must_use]
     pub fn gateway_address(&self) -> SocketAddr {
         self.gateway_address
     }
 
-    /// Stops listening, answers polls, lets requests and the steps that they began finish in the time
-    /// that the settings give them, and stops the sandboxes that would not outlive it.
+    /// Stops the listeners, answers held polls, waits a bounded time for requests and transitions in progress,
+    /// and stops the sandboxes that don't outlive the server.
     pub async fn stop(mut self) {
         let deadline = Instant::now() + self.drain;
         let _ = self.stopping.send(true);
         while self.listeners.join_next().await.is_some() {}
         if timeout_at(deadline, self.sandboxes.wait_until_idle()).await.is_err() {
-            tracing::warn!("the shutdown cut off what the next start will finish");
+            tracing::warn!(
+                "the shutdown interrupted transitions of sandboxes; the next start finishes them"
+            );
         }
         self.tasks.shutdown().await;
         self.sandboxes.shut_down().await;
     }
 }
 
-/// A policy that was accepted is a promise of isolation: it does not lapse because a server is
-/// started without the option.
-fn keep_promises(store: &impl Sandboxes, egress: Egress) -> anyhow::Result<()> {
+/// Refuses to start without sidecars if sandboxes have network policies, because nothing would enforce them.
+fn check_network_policies(store: &impl Sandboxes, egress: Egress) -> anyhow::Result<()> {
     let restricted = store.restricted_sandboxes()?;
     if egress == Egress::None && restricted > 0 {
         anyhow::bail!(
             "{restricted} sandboxes have a network policy, which nothing would enforce; run with \
-             `--egress enforced`, and without sidecars clear the policies first \
+             `--egress enforced`, or, without sidecars, clear the policies first \
              (`PATCH /sandboxes/<id>` with `{{\"network\": null}}`)"
         );
     }
@@ -194,7 +195,7 @@ fn runtime(
     })
 }
 
-/// Who may report what happened to sandboxes: the platform that is told what to do with them.
+/// The platform that may report changes of sandboxes, if the runtime calls one.
 fn platform(settings: &RuntimeSettings) -> Option<Arc<Platform>> {
     match settings {
         RuntimeSettings::Local(_) => None,
@@ -205,14 +206,14 @@ fn platform(settings: &RuntimeSettings) -> Option<Arc<Platform>> {
     }
 }
 
-async fn stop_of(mut stopped: watch::Receiver<bool>) {
-    // An error means that the server is gone, which is a stop too.
+async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {
+    // An error means that the server was dropped, which is a stop too.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 async fn restore(sandboxes: &SandboxService) {
-    let restoring = sandboxes.clone();
-    let task = tokio::spawn(async move { restoring.restore().await });
+    let service = sandboxes.clone();
+    let task = tokio::spawn(async move { service.restore().await });
     match tokio::time::timeout(RESTORE_WITHIN, task).await {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(error))) => tracing::error!(%error, "sandboxes could not be started again"),

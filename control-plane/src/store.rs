@@ -1,9 +1,9 @@
-//! What is kept, as one trait that every database implements and one contract suite tests
+//! The store: one trait that every database implements, and that one contract test suite checks
 //! (`tests/suite/contract.rs`).
 //!
-//! The trait is synchronous: a transaction is then plain code, and [`crate::db::Db`] runs it on
-//! threads that may block. Each change gets a *revision* in the transaction that makes it, and an
-//! entry in a bounded change log, from which the filters learn what to forget.
+//! The trait is synchronous, so a transaction is plain code. [`crate::db::Db`] runs it on threads that may
+//! block. A transaction that changes something gives the change a *revision*, and appends it to a bounded
+//! change log, which tells gateways which cache entries are outdated.
 
 mod error;
 mod limits;
@@ -17,44 +17,44 @@ pub use error::StoreError;
 pub use limits::{Limits, NAME_HOLD, SPEC_MAX};
 pub use principals::Principals;
 pub(crate) use sandboxes::opened_ports;
-pub use sandboxes::{AuditPage, AuditPlace, ListFilter, Page, Patched, Sandboxes, Transitioned};
+pub use sandboxes::{AuditCursor, AuditPage, ListFilter, Page, Patched, Sandboxes, Transitioned};
 pub use sqlite::SqliteStore;
 
 use crate::model::Timestamp;
 
-/// Who ended a sandbox that nobody deleted, in the audit log.
+/// The principal in the audit log if the control plane terminates a sandbox.
 pub const SYSTEM: &str = "system";
 
-/// Number of a change; grows with every change in the deployment.
+/// The number of a change. Each change in the deployment has the next one.
 pub type Revision = u64;
-/// What a call to the store ends in.
+/// The result of a call of the store.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// Everything that is kept.
+/// A database with everything that the control plane stores.
 pub trait Store: ChangeLog + Principals + Sandboxes + Upkeep + Send + Sync + 'static {}
 impl<T: ChangeLog + Principals + Sandboxes + Upkeep + Send + Sync + 'static> Store for T {}
 
-/// What a change made, and the revision at which it is visible.
+/// The result of a committed change, and its revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Committed<T> {
-    /// What was made.
+    /// The result.
     pub value: T,
     /// A gateway that has applied this revision has applied the change.
     pub revision: Revision,
 }
 
-/// What happened after a revision.
+/// The changes after a revision.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChangesSince {
-    /// These changes, up to and with this revision.
+    /// The changes, and the revision of the last one.
     Known(Revision, Vec<Change>),
-    /// The log does not reach back that far, or the revision was never given out.
+    /// The log does not reach back that far, or the revision does not exist. Contains the newest revision.
     Unknown(Revision),
 }
 
-/// The order of changes.
+/// The log of changes.
 pub trait ChangeLog {
-    /// Random, unique to this store: a revision of another store means nothing here.
+    /// A random text that is unique to this store. Revisions of different stores can't be compared.
     fn epoch(&self) -> &str;
 
     /// The newest revision.
@@ -63,8 +63,8 @@ pub trait ChangeLog {
     /// The store can't be read.
     fn revision(&self) -> Result<Revision>;
 
-    /// Whether another connection, of this process or another, may have written since the last
-    /// call. Cheap; called every few hundred milliseconds.
+    /// Whether another connection, of this process or another one, may have written since the last call. It is
+    /// cheap enough to be called several times a second.
     ///
     /// # Errors
     /// The store can't be read.
@@ -90,7 +90,7 @@ pub trait ChangeLog {
     fn applied(&self) -> Result<Revision>;
 }
 
-/// Regular work on the store. A call is one short step, so other writes do not wait long.
+/// Regular upkeep. Each call is one short transaction, so other writes do not wait long.
 pub trait Upkeep {
     /// Removes lines of the audit log that are older than the limits allow. Returns whether there may be
     /// more such lines.

@@ -9,7 +9,7 @@ use super::Common;
 use super::output::Output;
 use crate::model::{ExposedPorts, NetworkChange, PortChange, SandboxId};
 use crate::serve::open_store;
-use crate::store::{AuditPage, AuditPlace, Result, Sandboxes as _, SqliteStore};
+use crate::store::{AuditCursor, AuditPage, Result, Sandboxes as _, SqliteStore};
 
 /// Which sandbox.
 #[derive(Args)]
@@ -41,10 +41,10 @@ impl Audit {
 
 /// Reads a log page by page, because it may be larger than the memory.
 fn each<T>(
-    page: impl Fn(AuditPlace) -> Result<AuditPage<T>>,
+    page: impl Fn(AuditCursor) -> Result<AuditPage<T>>,
     mut print: impl FnMut(&T) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut from = Some(AuditPlace::default());
+    let mut from = Some(AuditCursor::default());
     while let Some(place) = from {
         let AuditPage { lines, next } = page(place)?;
         lines.iter().try_for_each(&mut print)?;

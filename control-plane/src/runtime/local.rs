@@ -1,5 +1,5 @@
-//! Sandboxes as processes on this machine, each on a loopback address of its own: for trying
-//! Sandgate out and for tests. There is no isolation; never run other people's code in it.
+//! Sandboxes as processes on this machine, each with its own loopback address. This runtime is for tests and for
+//! trying Sandgate out. Never run other people's code in it, because it has no isolation.
 
 mod addresses;
 mod process;
@@ -18,15 +18,16 @@ use self::process::Process;
 use super::{Exits, Runtime, RuntimeError, RuntimeFuture};
 use crate::model::{Sandbox, SandboxId};
 
-/// Addresses that are tried when a program can't listen: another program may use one of them.
+/// The most addresses that are tried for one start. A program can't listen on an address that another program
+/// uses.
 const ATTEMPTS: usize = 3;
 
-/// How sandboxes are started.
+/// Settings of [`LocalRuntime`].
 #[derive(Clone, Debug)]
 pub struct LocalSettings {
-    /// The program; it is called as `PROGRAM serve --address A --id ID [--name N] --exit-with-parent`.
+    /// The program. It is called as `PROGRAM serve --address A --id ID [--name N] --exit-with-parent`.
     pub program: PathBuf,
-    /// Where their addresses come from. Loopback only.
+    /// The range of their addresses, all of which must be loopback addresses.
     pub network: Ipv4Net,
 }
 
@@ -38,7 +39,7 @@ pub struct LocalRuntime {
     processes: Mutex<HashMap<SandboxId, Process>>,
 }
 
-/// The range is not on this machine only, or has no room.
+/// The range has other addresses than loopback addresses, or is too small.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "--local-cidr {0} must lie in 127.0.0.0/8 and hold at least 8 addresses, as 127.64.0.0/16 does"
@@ -49,13 +50,13 @@ impl LocalRuntime {
     /// A runtime without sandboxes.
     ///
     /// # Errors
-    /// [`InvalidNetwork`] when the addresses would not be loopback addresses.
+    /// [`InvalidNetwork`]
     pub fn new(settings: LocalSettings, exits: Exits) -> Result<Self, InvalidNetwork> {
         let network = settings.network;
         if !network.network().is_loopback() || !(8..=29).contains(&network.prefix_len()) {
             return Err(InvalidNetwork(network));
         }
-        // A place by chance: after a restart, addresses of before are not used again at once.
+        // The first address is random, so that a restart does not assign the former addresses again at once.
         let mut seed = [0; 4];
         let seed = getrandom::fill(&mut seed).map_or(0, |()| u32::from_le_bytes(seed));
         Ok(Self {
@@ -67,7 +68,7 @@ impl LocalRuntime {
     }
 
     async fn run(&self, sandbox: &Sandbox) -> Result<IpAddr, RuntimeError> {
-        // An earlier process of the same sandbox, if it has one, must not live on beside this one.
+        // A former process of the sandbox must not run beside the new one.
         self.end(&sandbox.id).await;
         let mut failure = None;
         for _ in 0..ATTEMPTS {
@@ -85,7 +86,7 @@ impl LocalRuntime {
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| RuntimeError::failed("it was not tried")))
+        Err(failure.unwrap_or_else(|| RuntimeError::failed("no address was tried")))
     }
 
     fn take_address(&self) -> Result<IpAddr, RuntimeError> {
@@ -131,7 +132,7 @@ impl Runtime for LocalRuntime {
     fn shut_down(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             let processes: Vec<_> = lock(&self.processes).drain().collect();
-            // All at once: each may need its grace period.
+            // They stop concurrently, because each may need its grace period.
             let stops: Vec<_> =
                 processes.into_iter().map(|(_, process)| tokio::spawn(process.stop())).collect();
             for stop in stops {

@@ -1,4 +1,4 @@
-//! Sandboxes on the operator's own platform, which is told what to do by signed HTTP calls.
+//! Sandboxes on the operator's own platform, which the control plane calls over HTTP. Each call is signed.
 //!
 //! Each call is a `POST` of JSON to one URL:
 //!
@@ -11,9 +11,9 @@
 //! with the headers `Idempotency-Key`, `X-Sandgate-Timestamp` (seconds) and `X-Sandgate-Signature`
 //! (see [`signature`]). The answer is 200 with `{"state": "running", "address": "10.1.2.3"}` for
 //! start and resume, `{"state": "suspended"}` for suspend, `{"state": "terminated"}` for stop (a 404
-//! says the same). While the platform is still at work it answers `{"state": "pending"}`, and is
-//! asked again with the same key. The key of one step of one sandbox is the same for every attempt
-//! at it, also after a restart of the control plane.
+//! means the same). While the platform is still at work, it answers `{"state": "pending"}`, and the control
+//! plane repeats the call. All calls for one action on one sandbox have the same idempotency key, also after
+//! a restart of the control plane.
 
 mod call;
 mod signature;
@@ -32,45 +32,46 @@ use super::{Runtime, RuntimeError, RuntimeFuture};
 use crate::gateway::Tokens;
 use crate::model::Sandbox;
 
-/// First pause after a failed attempt; doubles with each.
+/// The pause after the first attempt. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause between two attempts.
+/// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Attempts in a row that may fail.
+/// The number of consecutive failures after which the action has failed.
 const MAX_FAILURES: u32 = 5;
 
-/// How the platform is called.
+/// Settings of [`WebhookRuntime`].
 pub struct WebhookSettings {
-    /// Where.
+    /// The URL that all calls go to.
     pub url: Url,
-    /// Signs every call.
+    /// Signs all calls.
     pub key: SigningKey,
-    /// Who may have signed the certificate of an `https` URL; whom the system trusts if empty.
+    /// The certificate authorities for an `https` URL. If there are none, the system's are used.
     pub trusted: Vec<reqwest::Certificate>,
     /// The only addresses that the platform may give sandboxes.
     pub sandbox_cidrs: Vec<IpNet>,
-    /// How long one call may take.
+    /// The longest time of one call.
     pub call_timeout: Duration,
-    /// How long one step may take, with all its calls.
+    /// The longest time of one action, with all its calls.
     pub step_timeout: Duration,
 }
 
 /// Sandboxes on the operator's platform.
 pub struct WebhookRuntime {
     settings: WebhookSettings,
-    /// From which those of sidecars are made, where a sidecar is to enforce each network policy.
+    /// The gateway tokens, from which the tokens of sidecars are derived; only if sidecars enforce network
+    /// policies.
     sidecars: Option<Tokens>,
     client: reqwest::Client,
 }
 
 impl WebhookRuntime {
-    /// A runtime that calls one URL. With `sidecars`, it hands each sandbox's sidecar tokens to the
-    /// platform, which has to run a sidecar before the sandbox then.
+    /// A runtime that calls one URL. With `sidecars`, a call to start or resume a sandbox has the tokens of its
+    /// sidecar, which the platform must start before the sandbox.
     ///
     /// # Errors
     /// The HTTP client can't be made.
     pub fn new(settings: WebhookSettings, sidecars: Option<Tokens>) -> Result<Self, RuntimeError> {
-        // An error means that a provider is chosen already, which does as well.
+        // An error means that the process already has a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder();
         if !settings.trusted.is_empty() {
@@ -78,7 +79,7 @@ impl WebhookRuntime {
         }
         let client = builder
             .timeout(settings.call_timeout)
-            // A signed call is for this URL and no other.
+            // A signed call must not go to another URL.
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .user_agent(concat!("sandgate/", env!("CARGO_PKG_VERSION")))
@@ -87,8 +88,12 @@ impl WebhookRuntime {
         Ok(Self { settings, sidecars, client })
     }
 
-    /// Calls until the platform says that it is done, fails for good, or time is up.
-    async fn step(&self, action: Action, sandbox: &Sandbox) -> Result<Answer, RuntimeError> {
+    /// Repeats the call until the platform has done the action or failed, or until the time is over.
+    async fn call_until_done(
+        &self,
+        action: Action,
+        sandbox: &Sandbox,
+    ) -> Result<Answer, RuntimeError> {
         let began = Instant::now();
         let sidecar_tokens = match (&self.sidecars, action) {
             (Some(tokens), Action::Start | Action::Resume) => tokens.of_sidecar(&sandbox.id),
@@ -105,7 +110,7 @@ impl WebhookRuntime {
                     return Err(RuntimeError::Refused { why, to_owner });
                 }
                 Attempt::Failed(why) => return Err(RuntimeError::Failed(why)),
-                Attempt::TryAgain(why) => {
+                Attempt::Retry(why) => {
                     failures += 1;
                     if failures >= MAX_FAILURES {
                         return Err(RuntimeError::Failed(why));
@@ -122,7 +127,7 @@ impl WebhookRuntime {
     }
 
     async fn run(&self, action: Action, sandbox: &Sandbox) -> Result<IpAddr, RuntimeError> {
-        let answer = self.step(action, sandbox).await?;
+        let answer = self.call_until_done(action, sandbox).await?;
         let address = match answer {
             Answer { state: State::Running, address: Some(address) } => address,
             Answer { state: State::Running, address: None } => {
@@ -132,8 +137,9 @@ impl WebhookRuntime {
             }
             other => return Err(other.unexpected(action)),
         };
-        let known = self.settings.sandbox_cidrs.iter().any(|network| network.contains(&address));
-        if known { Ok(address) } else { Err(RuntimeError::ForeignAddress(address)) }
+        let is_allowed =
+            self.settings.sandbox_cidrs.iter().any(|network| network.contains(&address));
+        if is_allowed { Ok(address) } else { Err(RuntimeError::ForeignAddress(address)) }
     }
 
     async fn end(
@@ -142,7 +148,7 @@ impl WebhookRuntime {
         sandbox: &Sandbox,
         expected: State,
     ) -> Result<(), RuntimeError> {
-        let answer = self.step(action, sandbox).await?;
+        let answer = self.call_until_done(action, sandbox).await?;
         if answer.state == expected { Ok(()) } else { Err(answer.unexpected(action)) }
     }
 }

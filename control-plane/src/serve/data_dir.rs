@@ -1,4 +1,4 @@
-//! The data directory of a server: the store, and the lock that one server holds.
+//! The data directory of a server: the store, and a lock file that a running server holds.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -7,12 +7,10 @@ use anyhow::Context as _;
 
 use crate::store::SqliteStore;
 
-/// The database's name in the data directory.
 const DATABASE: &str = "sandgate.db";
-/// Held by a running server.
 const LOCK: &str = "serve.lock";
 
-/// Opens the store of a data directory, and makes both if they are missing.
+/// Opens the store of a data directory. Creates both if they are missing.
 ///
 /// # Errors
 /// The directory or the database can't be used.
@@ -33,7 +31,10 @@ pub fn is_served(data_dir: &Path) -> bool {
         .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// Two servers on one database would both start its sandboxes.
+/// Takes the lock of a data directory. Two servers on one database would both start its sandboxes.
+///
+/// # Errors
+/// Another server holds the lock, or the file can't be written.
 pub(super) fn lock(data_dir: &Path) -> anyhow::Result<File> {
     let path = data_dir.join(LOCK);
     let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path);

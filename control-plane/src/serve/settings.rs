@@ -1,4 +1,4 @@
-//! What a server needs to know, checked.
+//! The settings of a server, checked.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,27 +11,27 @@ use crate::store::Limits;
 
 /// Settings of [`super::Server`].
 pub struct ServeSettings {
-    /// Holds the database.
+    /// Contains the database.
     pub data_dir: PathBuf,
-    /// For owners.
+    /// The address of the owners' API.
     pub api_listen: SocketAddr,
-    /// For gateways.
+    /// The address of the gateway API.
     pub gateway_listen: SocketAddr,
-    /// Who is a gateway.
+    /// Contains the tokens of gateways.
     pub gateway_token_file: PathBuf,
-    /// How sandboxes are reached from outside.
+    /// The URLs of sandboxes, as clients reach them.
     pub urls: PublicUrls,
-    /// Whether network policies hold.
+    /// Whether sidecars enforce network policies.
     pub egress: Egress,
     /// Whether owners must confirm that private ports become public.
     pub public_ports: PublicPorts,
-    /// Where sandboxes live.
+    /// The runtime of sandboxes.
     pub runtime: RuntimeSettings,
-    /// How long requests, and what they began, may go on after a stop.
+    /// The longest time that requests, and the transitions that they began, continue after a stop.
     pub drain: Duration,
-    /// Bounds on resumes.
+    /// Bounds on resumes and retries.
     pub sandboxes: ServiceSettings,
-    /// Bounds on what owners may ask at once.
+    /// Bounds on the owners' API.
     pub api: ApiSettings,
     /// Bounds on the gateway API.
     pub gateway: GatewaySettings,
@@ -42,29 +42,29 @@ pub struct ServeSettings {
 /// Bounds on the owners' API.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiSettings {
-    /// Connections at once.
+    /// The most connections at once.
     pub connections: usize,
-    /// Requests at once.
+    /// The most requests at once.
     pub requests: usize,
-    /// Requests of one project at once, waiting ones too.
+    /// The most requests of one project at once, including waiting ones.
     pub requests_per_project: usize,
-    /// Requests at once that wait for a sandbox.
+    /// The most requests at once that wait for a sandbox.
     pub waiting: usize,
 }
 
 /// Bounds on the gateway API.
 #[derive(Clone, Copy, Debug)]
 pub struct GatewaySettings {
-    /// Connections at once of gateways, the platform, and whoever has not said yet who it is.
+    /// The most connections at once of gateways, the platform, and callers that are not yet authenticated.
     pub connections: usize,
-    /// Sidecars at once: their connections, and their calls.
+    /// The most connections of sidecars at once, and the most of their calls.
     pub sidecars: usize,
 }
 
-/// Where sandboxes live.
+/// The runtime of sandboxes.
 pub enum RuntimeSettings {
-    /// On this machine.
+    /// Processes on this machine.
     Local(LocalSettings),
-    /// On the operator's platform.
+    /// The operator's platform.
     Webhook(Box<WebhookSettings>),
 }

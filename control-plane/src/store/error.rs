@@ -1,16 +1,16 @@
-//! Why the store refused or failed.
+//! Errors of the store.
 
 use std::error::Error;
 
 use crate::model::join_ports;
 
-/// Why a call to the store has no result.
+/// Why a call of the store was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another one has this name.
+    /// The name is in use.
     #[error("there is already {what} named `{name}`")]
     AlreadyExists {
-        /// With its article: `an organization`.
+        /// The kind of thing, with its article: `an organization`.
         what: &'static str,
         /// The name.
         name: String,
@@ -33,16 +33,16 @@ pub enum StoreError {
     /// The maximum number of the project's writes is waiting.
     #[error("{0} changes of the project wait already; try again in a second")]
     Busy(usize),
-    /// Switching `auto_resume` off without a name.
+    /// A sandbox without a name must keep `auto_resume`.
     #[error(
         "`auto_resume` can be switched off only for a sandbox with a name; one without is never suspended"
     )]
     AutoResumeNeedsName,
-    /// What is stored can't have been written by this program.
+    /// The store contains a value that this program can't have written.
     #[error("the store holds {0}; it is damaged or was changed by another program")]
     Corrupt(String),
-    /// A sandbox name that is used, or held for another project. The same words in all cases, so
-    /// that they don't tell one customer about another.
+    /// The sandbox name is in use, or held for another project. The message is the same in both cases, so that it
+    /// reveals nothing about other projects.
     #[error("the name `{0}` is not available; choose another one")]
     NameTaken(String),
     /// The database was written by a newer program.
@@ -50,12 +50,12 @@ pub enum StoreError {
         "the store has format {found}, and this program knows formats up to {known}; use a newer `sandgate`"
     )]
     Newer {
-        /// In the database.
+        /// The format of the database.
         found: i64,
-        /// Of this program.
+        /// The newest format that this program knows.
         known: i64,
     },
-    /// These private ports would become public, and the patch does not allow it.
+    /// The patch would make these private ports public, and does not confirm that.
     #[error(
         "the ports {} need a credential, and the change would make them public; to confirm that, send `{{\"allow_unauthenticated_access\": true}}` alone, without `exposed_ports`; to keep them private, leave `allow_unauthenticated_access` out or send false", join_ports(.0)
     )]
@@ -65,21 +65,20 @@ pub enum StoreError {
         "the disk of the store is full; free space on it (meanwhile you can revoke keys, remove members, close ports and delete sandboxes)"
     )]
     DiskFull,
-    /// There is no such thing.
+    /// The thing does not exist.
     #[error("there is no {what} `{id}`")]
     NotFound {
-        /// What kind of thing.
+        /// The kind of thing.
         what: &'static str,
-        /// Which.
+        /// Its id.
         id: String,
     },
-    /// The database does not answer.
+    /// The database failed.
     #[error("the store failed: {0}")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl StoreError {
-    /// There is no `what` with this id.
     pub(crate) fn not_found(what: &'static str, id: impl Into<String>) -> Self {
         Self::NotFound { what, id: id.into() }
     }

@@ -1,12 +1,11 @@
-//! Bounds on what one project may store. They hold for each project: a project that reaches a bound does
-//! not limit another project.
+//! Bounds on what one project may store. A project that reaches a bound does not limit another project.
 
 use std::time::Duration;
 
-/// How long a freed name stays with its project: links to it must not lead to somebody else's
-/// sandbox the day after.
+/// How long a freed name is held for its project, so that links to it do not soon lead to a sandbox of another
+/// project.
 pub const NAME_HOLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Bytes of all kept fields of one sandbox ([`crate::model::Sandbox::spec`]).
+/// The most bytes of all kept fields of one sandbox ([`crate::model::Sandbox::spec`]).
 pub const SPEC_MAX: usize = 64 * 1_024;
 
 /// Bounds on what owners store. The operator can change them.

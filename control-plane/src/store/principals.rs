@@ -1,4 +1,4 @@
-//! What the store keeps of organizations, projects, users and credentials.
+//! The part of the store that has organizations, projects, users and credentials.
 
 use sandgate_policy::gateway_api::Identity;
 
@@ -9,7 +9,7 @@ use crate::model::{
 
 /// Organizations, projects, users and credentials.
 pub trait Principals {
-    /// Makes an organization.
+    /// Creates an organization.
     ///
     /// # Errors
     /// The name is taken, or the store can't be written.
@@ -21,7 +21,7 @@ pub trait Principals {
     /// The store can't be read.
     fn organizations(&self) -> Result<Vec<Organization>>;
 
-    /// Makes a project.
+    /// Creates a project.
     ///
     /// # Errors
     /// No such organization, the name is taken in it, or the store can't be written.
@@ -45,8 +45,8 @@ pub trait Principals {
     /// The store can't be read.
     fn project(&self, id: &str) -> Result<Option<Project>>;
 
-    /// Makes `user` a member of a project, and a user with `new_user_id` if there is none of that
-    /// name. Being one already is fine.
+    /// Makes the user named `user` a member of a project. Creates the user with the id `new_user_id` if there is
+    /// none of that name. Has no effect if the user is a member already.
     ///
     /// # Errors
     /// No such project, or the store can't be written.
@@ -64,13 +64,13 @@ pub trait Principals {
     /// There is no such membership, or the store can't be written.
     fn remove_member(&self, user: &str, project_id: &str) -> Result<Committed<Member>>;
 
-    /// Members, of one project or of all.
+    /// The members of one project, or of all.
     ///
     /// # Errors
     /// The store can't be read.
     fn members(&self, project_id: Option<&str>) -> Result<Vec<Member>>;
 
-    /// The user of that name or id.
+    /// The user with a name or an id.
     ///
     /// # Errors
     /// The store can't be read.
@@ -82,20 +82,20 @@ pub trait Principals {
     /// No such owner, or the store can't be written.
     fn create_credential(&self, new: &NewCredential, now: Timestamp) -> Result<Credential>;
 
-    /// All credentials, revoked ones too, oldest first.
+    /// All credentials, including revoked ones, oldest first.
     ///
     /// # Errors
     /// The store can't be read.
     fn credentials(&self) -> Result<Vec<Credential>>;
 
-    /// Revokes a credential. Doing it twice is fine.
+    /// Revokes a credential. Has no effect if it is already revoked.
     ///
     /// # Errors
     /// No such credential, or the store can't be written.
     fn revoke_credential(&self, id: &str, now: Timestamp) -> Result<Committed<Credential>>;
 
-    /// Who a credential stands for and where it may act; `None` when it is unknown, of another
-    /// kind, revoked or expired.
+    /// The principal of a credential, and the projects in which it may act. Returns `None` if the credential is
+    /// unknown, of another kind, revoked or expired.
     ///
     /// # Errors
     /// The store can't be read.

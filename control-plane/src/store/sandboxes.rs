@@ -1,4 +1,4 @@
-//! What the store keeps of sandboxes, and the audit log of their changes.
+//! The part of the store that has sandboxes, and the audit log of their changes.
 
 use sandgate_policy::gateway_api::{self, SandboxState};
 use sandgate_policy::ids::SandboxRef;
@@ -9,57 +9,58 @@ use crate::model::{
     Timestamp, Transition,
 };
 
-/// Which part of a project's sandboxes to list.
+/// The part of a project's sandboxes to list.
 #[derive(Clone, Debug)]
 pub struct ListFilter {
-    /// Only those in this state.
+    /// Only sandboxes in this state.
     pub state: Option<SandboxState>,
-    /// Only those after this [`Sandbox::sequence`].
+    /// Only sandboxes after this [`Sandbox::sequence`].
     pub after: i64,
-    /// At most so many, but one if there is one.
+    /// The most sandboxes of the page. It has at least one, if there is one.
     pub limit: usize,
-    /// At most so many bytes of ports, kept fields and network policies, but one sandbox if there is one.
+    /// The most bytes of ports, kept fields and network policies. The page has at least one sandbox, if there is
+    /// one.
     pub size: usize,
 }
 
-/// Some of a project's sandboxes, in the order in which they were made.
+/// A part of a project's sandboxes, in the order of their creation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
-    /// They.
+    /// The sandboxes.
     pub sandboxes: Vec<Sandbox>,
-    /// There are others after them.
+    /// There are more sandboxes after these.
     pub more: bool,
 }
 
-/// A sandbox that took a step.
+/// The result of a transition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transitioned {
-    /// As it is.
+    /// The sandbox after the transition.
     pub sandbox: Sandbox,
-    /// The sandbox that had its address until then, as it is: suspended, or terminated if it had no
-    /// name. The platform gave an address away without a word that it was free.
+    /// The sandbox that had the address before, after this transition: suspended, or terminated if it has no
+    /// name. The platform assigned its address again without reporting that it was free.
     pub displaced: Option<Sandbox>,
 }
 
-/// A patched sandbox.
+/// The result of a patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patched {
-    /// As it was.
+    /// The sandbox before the patch.
     pub before: Sandbox,
-    /// As it is.
+    /// The sandbox after the patch.
     pub after: Sandbox,
 }
 
 impl Patched {
-    /// Ports that the change made public.
+    /// The ports that the patch made public.
     #[must_use]
     pub fn opened_ports(&self) -> Vec<u16> {
         opened_ports(&self.before, &self.after)
     }
 }
 
-/// The ports that need a credential before a change and no credential after it. Some clients set the flag
-/// when they remove a port, although it holds for all other ports of the sandbox.
+/// The ports that need a credential before a change and no credential after it. Some clients set
+/// `allow_unauthenticated_access` when they remove a port, although it applies to all other ports of the sandbox.
 pub(crate) fn opened_ports(before: &Sandbox, after: &Sandbox) -> Vec<u16> {
     if before.allow_unauthenticated_access || !after.allow_unauthenticated_access {
         return Vec::new();
@@ -74,36 +75,36 @@ pub struct AuditPage<T> {
     /// The lines.
     pub lines: Vec<T>,
     /// Where the next page begins; `None` if this is the last page.
-    pub next: Option<AuditPlace>,
+    pub next: Option<AuditCursor>,
 }
 
-/// A place in the audit log. The first page begins at the default place.
+/// A position in the audit log. The first page begins at the default position.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct AuditPlace(pub(crate) i64);
+pub struct AuditCursor(pub(crate) i64);
 
-/// Sandboxes. Terminated ones are found only by [`Sandboxes::sandboxes_in`].
+/// Sandboxes. Only [`Sandboxes::sandboxes_in`] finds terminated ones.
 pub trait Sandboxes {
-    /// Makes a pending sandbox.
+    /// Creates a pending sandbox.
     ///
     /// # Errors
     /// The name is taken or held for another project, no such project, or the store can't be
     /// written.
     fn create_sandbox(&self, new: &NewSandbox, now: Timestamp) -> Result<Committed<Sandbox>>;
 
-    /// The sandbox of an id or a name.
+    /// The sandbox with an id or a name.
     ///
     /// # Errors
     /// The store can't be read.
     fn sandbox(&self, which: &SandboxRef) -> Result<Option<Sandbox>>;
 
-    /// The sandbox of that id or name, as gateways need it. Reads only the columns that gateways need, so
+    /// The sandbox with an id or a name, as gateways need it. Reads only the columns that gateways need, so
     /// that the time of an answer does not depend on what the owner stored.
     ///
     /// # Errors
     /// The store can't be read.
     fn gateway_sandbox(&self, which: &SandboxRef) -> Result<Option<gateway_api::Sandbox>>;
 
-    /// Part of a project's sandboxes, in the order in which they were made.
+    /// A part of a project's sandboxes, in the order of their creation.
     ///
     /// # Errors
     /// The store can't be read.
@@ -121,15 +122,15 @@ pub trait Sandboxes {
     /// The store can't be read.
     fn unconfirmed_suspensions(&self) -> Result<Vec<Sandbox>>;
 
-    /// Stores that the runtime confirmed a suspension, or refused it, if the sandbox has not run since
-    /// `generation`. Filters do not know this state, so it is not in the change log.
+    /// Records that a suspension needs no retry, because the runtime confirmed or refused it. Has no effect if
+    /// the sandbox has run since `generation`. Gateways do not cache this state, so it is not in the change log.
     ///
     /// # Errors
     /// The store can't be written.
     fn confirm_suspension(&self, id: &SandboxId, generation: u64) -> Result<()>;
 
-    /// Changes what an owner may change; ports and flag, and the network policy, leave a line each
-    /// in the audit log.
+    /// Changes what an owner may change. A change of the exposed ports or their flag, and one of the network
+    /// policy, adds a line to the audit log.
     ///
     /// # Errors
     /// No such sandbox, the name is taken, `auto_resume` is switched off for a sandbox without a
@@ -143,13 +144,13 @@ pub trait Sandboxes {
         now: Timestamp,
     ) -> Result<Committed<Patched>>;
 
-    /// Takes a step if the sandbox is in one of the states of `from`; `None` if it is not (any
-    /// more). Of several who try, one wins.
+    /// Applies a transition if the sandbox is in one of the states of `from`, and returns `None` otherwise. Of
+    /// several attempts at the same transition, only one succeeds.
     ///
-    /// A step to [`Transition::Pending`] begins a placement, and so does a move to another address.
+    /// [`Transition::Pending`] begins a placement, and so does a move to another address.
     ///
-    /// An address belongs to one sandbox at a time. A step to [`Transition::Running`] takes it away
-    /// from the one that has it, in the same transaction and with a change of its own.
+    /// An address belongs to one sandbox at a time. [`Transition::Running`] takes it away from another sandbox
+    /// that has it, in the same transaction and with a change of its own.
     ///
     /// # Errors
     /// The store can't be written.
@@ -161,8 +162,8 @@ pub trait Sandboxes {
         now: Timestamp,
     ) -> Result<Option<Committed<Transitioned>>>;
 
-    /// Ends a sandbox for everyone: it is not found any more, its name is held for its project.
-    /// What the runtime must still clean up stays listed as terminated. `None` if it is not there.
+    /// Terminates a sandbox. It is no longer found, and its name is held for its project. It stays listed as
+    /// terminated until the runtime has stopped it. Returns `None` if it does not exist.
     ///
     /// # Errors
     /// The store can't be written.
@@ -173,27 +174,27 @@ pub trait Sandboxes {
         now: Timestamp,
     ) -> Result<Option<Committed<Sandbox>>>;
 
-    /// Forgets a terminated sandbox, once the runtime has cleaned up.
+    /// Removes a terminated sandbox, after the runtime has stopped it.
     ///
     /// # Errors
     /// The store can't be written.
     fn remove_terminated(&self, id: &SandboxId) -> Result<()>;
 
-    /// Whether a project could take a name now.
+    /// Whether a project may claim a name now.
     ///
     /// # Errors
     /// The store can't be read.
     fn name_is_free(&self, name: &SandboxName, project_id: &str, now: Timestamp) -> Result<bool>;
 
-    /// A page of the audit log of ports, of one sandbox or of all. A page has a bounded length, so a long
-    /// log is never in memory as a whole.
+    /// A page of the audit log of ports, of one sandbox or of all. Pages have a bounded length, because the log
+    /// may be larger than the memory.
     ///
     /// # Errors
     /// The store can't be read.
     fn port_changes(
         &self,
         sandbox_id: Option<&SandboxId>,
-        from: AuditPlace,
+        from: AuditCursor,
     ) -> Result<AuditPage<PortChange>>;
 
     /// A page of the audit log of network policies, of one sandbox or of all.
@@ -203,10 +204,10 @@ pub trait Sandboxes {
     fn network_changes(
         &self,
         sandbox_id: Option<&SandboxId>,
-        from: AuditPlace,
+        from: AuditCursor,
     ) -> Result<AuditPage<NetworkChange>>;
 
-    /// How many sandboxes have another network policy than the default one.
+    /// The number of sandboxes with another network policy than the default one.
     ///
     /// # Errors
     /// The store can't be read.

@@ -3,7 +3,7 @@
 //! A check gets a way to open the same store again and again, as several processes do.
 
 use sandgate::model::{NetworkChange, PortChange, SandboxId, Timestamp};
-use sandgate::store::{AuditPlace, ChangesSince, SqliteStore, Store};
+use sandgate::store::{AuditCursor, ChangesSince, SqliteStore, Store};
 use sandgate_policy::gateway_api::Change;
 
 /// Opens one and the same store.
@@ -32,14 +32,14 @@ pub(crate) fn furnish(store: &dyn Store) {
 
 /// The whole audit log of ports, of one sandbox.
 pub(crate) fn port_log(store: &dyn Store, id: &SandboxId) -> Vec<PortChange> {
-    let page = store.port_changes(Some(id), AuditPlace::default()).unwrap();
+    let page = store.port_changes(Some(id), AuditCursor::default()).unwrap();
     assert_eq!(page.next, None, "more than one page");
     page.lines
 }
 
 /// The whole audit log of network policies, of one sandbox.
 pub(crate) fn network_log(store: &dyn Store, id: &SandboxId) -> Vec<NetworkChange> {
-    let page = store.network_changes(Some(id), AuditPlace::default()).unwrap();
+    let page = store.network_changes(Some(id), AuditCursor::default()).unwrap();
     assert_eq!(page.next, None, "more than one page");
     page.lines
 }

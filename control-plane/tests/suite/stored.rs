@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandgate::db::Writer;
 use sandgate::model::{PortChange, SandboxId, SandboxPatch};
 use sandgate::store::{
-    AuditPlace, Limits, Sandboxes as _, SqliteStore, Store, StoreError, Upkeep as _,
+    AuditCursor, Limits, Sandboxes as _, SqliteStore, Store, StoreError, Upkeep as _,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -127,7 +127,7 @@ fn the_audit_log_is_read_in_pages_without_gap_or_repetition() {
     let id = make(&store, None);
     insert_lines(&path, &id, 1_250);
     for which in [Some(&id), None] {
-        let (mut from, mut seen, mut pages) = (Some(AuditPlace::default()), Vec::new(), 0);
+        let (mut from, mut seen, mut pages) = (Some(AuditCursor::default()), Vec::new(), 0);
         while let Some(place) = from {
             let page = store.port_changes(which, place).unwrap();
             assert!(page.lines.len() <= 500);

@@ -1,4 +1,4 @@
-//! Which sandbox has which address of the local range.
+//! Assignment of addresses from the local range.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,42 +6,44 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net};
 use tokio::time::{Duration, Instant};
 
-/// How long a freed address rests: connections to it, and gateways that still know it, are gone
-/// by then.
-const REST: Duration = Duration::from_secs(60);
+/// How long a released address is not assigned again. After that, no connection to it is left, and no gateway has
+/// it cached.
+const QUARANTINE: Duration = Duration::from_secs(60);
 
-/// A range of loopback addresses, handed out in turn.
+/// A range of loopback addresses, which are assigned in ascending order.
 pub(super) struct Addresses {
     first: u32,
     count: u32,
     next: u32,
     used: HashSet<Ipv4Addr>,
-    resting: VecDeque<(Instant, Ipv4Addr)>,
+    quarantined: VecDeque<(Instant, Ipv4Addr)>,
     network: Ipv4Net,
 }
 
 impl Addresses {
-    /// Hands out addresses of `network`, from a place that `seed` says.
+    /// Assigns the addresses of `network`. `seed` determines the first one.
     pub(super) fn new(network: Ipv4Net, seed: u32) -> Self {
-        // Not the network's own address, the one after it, nor the last: tools treat them as
-        // special.
+        // Tools treat the first two addresses and the last one of a network specially.
         let first = u32::from(network.network()).saturating_add(2);
         let last = u32::from(network.broadcast()).saturating_sub(1);
         let count = (last.saturating_add(1)).saturating_sub(first);
         let next = seed.checked_rem(count).unwrap_or(0);
-        Self { first, count, next, used: HashSet::new(), resting: VecDeque::new(), network }
+        Self { first, count, next, used: HashSet::new(), quarantined: VecDeque::new(), network }
     }
 
-    /// The whole range.
     pub(super) fn network(&self) -> IpNet {
         IpNet::V4(self.network)
     }
 
-    /// The next free address; `None` when all are used or rest.
+    /// Assigns the next free address. Returns `None` if all are used or quarantined.
     pub(super) fn take(&mut self, now: Instant) -> Option<IpAddr> {
-        while self.resting.front().is_some_and(|(since, _)| now.duration_since(*since) >= REST) {
-            if let Some((_, rested)) = self.resting.pop_front() {
-                self.used.remove(&rested);
+        while self
+            .quarantined
+            .front()
+            .is_some_and(|(since, _)| now.duration_since(*since) >= QUARANTINE)
+        {
+            if let Some((_, address)) = self.quarantined.pop_front() {
+                self.used.remove(&address);
             }
         }
         for _ in 0..self.count {
@@ -55,10 +57,10 @@ impl Addresses {
         None
     }
 
-    /// Gives an address back; it rests before it is handed out again.
+    /// Puts an address into quarantine.
     pub(super) fn release(&mut self, address: IpAddr, now: Instant) {
         if let IpAddr::V4(address) = address {
-            self.resting.push_back((now, address));
+            self.quarantined.push_back((now, address));
         }
     }
 }
@@ -72,28 +74,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_freed_address_is_not_handed_out_before_it_rested() {
+    async fn a_released_address_is_not_assigned_before_the_end_of_its_quarantine() {
         let mut pool = addresses("127.64.0.0/29");
         let now = Instant::now();
         let all: Vec<_> = std::iter::from_fn(|| pool.take(now)).map(|a| a.to_string()).collect();
         assert_eq!(all, ["127.64.0.2", "127.64.0.3", "127.64.0.4", "127.64.0.5", "127.64.0.6"]);
         let freed: IpAddr = "127.64.0.4".parse().unwrap();
         pool.release(freed, now);
-        assert_eq!(pool.take(now + REST / 2), None);
-        assert_eq!(pool.take(now + REST), Some(freed));
+        assert_eq!(pool.take(now + QUARANTINE / 2), None);
+        assert_eq!(pool.take(now + QUARANTINE), Some(freed));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn addresses_are_handed_out_in_turn_rather_than_reused() {
+    async fn addresses_are_assigned_in_order_rather_than_reused() {
         let mut pool = addresses("127.64.0.0/24");
         let now = Instant::now();
         let first = pool.take(now).unwrap();
         pool.release(first, now);
-        assert_ne!(pool.take(now + REST * 2).unwrap(), first);
+        assert_ne!(pool.take(now + QUARANTINE * 2).unwrap(), first);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_network_without_room_gives_none() {
+    async fn a_network_that_is_too_small_has_no_addresses() {
         for network in ["127.0.0.1/32", "127.0.0.0/31"] {
             assert_eq!(addresses(network).take(Instant::now()), None);
         }

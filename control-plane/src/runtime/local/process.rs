@@ -1,4 +1,4 @@
-//! One sandbox process: started, waited for, watched, stopped.
+//! The process of one sandbox, from its start to its end.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use crate::model::Sandbox;
 use crate::runtime::{Exited, Exits, RuntimeError};
 
-/// How long a program may take until it listens.
+/// The longest time until a program listens.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// How long a program may take to end by itself once its standard input is closed.
+/// The longest time between the end of a program's standard input and its own end. After that it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
-/// Longest line that is read while waiting for `ready`.
+/// The most bytes of a line that are read while waiting for `ready`.
 const MAX_LINE: u64 = 1_024;
 
 /// A running process and the task that waits for its end.
@@ -29,7 +29,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the program and waits until it says that it listens.
+    /// Starts the program and waits until it prints `ready`.
     pub(super) async fn start(
         program: &Path,
         sandbox: &Sandbox,
@@ -65,7 +65,7 @@ impl Process {
             let drained = tokio::spawn(drain(stdout));
             if let Some(status) = watch(child, stopped).await {
                 tracing::warn!(sandbox = %id, %address, %status, "a sandbox ended by itself");
-                // The server is stopping when nobody listens any more.
+                // Sending fails if the server is stopping.
                 let _ = exits.send(Exited { id, address });
             }
             drained.abort();
@@ -77,7 +77,7 @@ impl Process {
         self.address
     }
 
-    /// Ends the process; returns when it is gone.
+    /// Stops the process. Returns when it has ended.
     pub(super) async fn stop(self) {
         // It may have ended by itself.
         let _ = self.stop.send(());
@@ -87,15 +87,15 @@ impl Process {
     }
 }
 
-/// Waits for the end; the status if nobody asked for it.
+/// Waits for the end of a process. Returns its status if it ended without a call of [`Process::stop`].
 async fn watch(mut child: Child, stopped: oneshot::Receiver<()>) -> Option<ExitStatus> {
-    // Taken out, as waiting for a child closes its standard input.
+    // `Child::wait` would close the standard input.
     let stdin = child.stdin.take();
     tokio::select! {
         status = child.wait() => return status.ok(),
         _ = stopped => {}
     }
-    // With --exit-with-parent this alone ends the program.
+    // A program with --exit-with-parent ends when its standard input is closed.
     drop(stdin);
     if timeout(STOP_WITHIN, child.wait()).await.is_err()
         && let Err(error) = child.kill().await
@@ -117,7 +117,7 @@ async fn wait_until_ready(stdout: &mut BufReader<ChildStdout>) -> Result<(), Run
     }
 }
 
-/// A program must not block on a full pipe.
+/// Reads and discards output, so that the program does not block on a full pipe.
 async fn drain(mut stdout: BufReader<ChildStdout>) {
     let mut sink = tokio::io::sink();
     let _ = tokio::io::copy(&mut stdout, &mut sink).await;

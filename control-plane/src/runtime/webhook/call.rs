@@ -1,4 +1,4 @@
-//! One signed call to the operator's platform, and what its answer means.
+//! One signed call to the operator's platform, and the meaning of its answer.
 
 use std::net::IpAddr;
 
@@ -9,28 +9,23 @@ use super::WebhookSettings;
 use crate::model::{Sandbox, Spec, Timestamp};
 use crate::runtime::RuntimeError;
 
-/// Bytes of an answer; what is asked for takes less than a hundred.
+/// The most bytes of an answer. A useful one has less than a hundred.
 const MAX_ANSWER: usize = 64 * 1_024;
-/// What says that the platform will not do it, for a reason that is the sandbox's. Other errors of
-/// the 4xx class say that the two don't understand one another, which is the operator's to repair.
+/// Statuses by which the platform refuses an action because of the sandbox. Other 4xx statuses mean that the
+/// platform does not understand the call, which the operator has to repair.
 const REFUSALS: [StatusCode; 2] = [StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY];
-/// What may have passed a moment later, like every 5xx.
-const PASSING: [StatusCode; 3] =
+/// Statuses of failures that may be temporary, like all 5xx statuses.
+const TEMPORARY: [StatusCode; 3] =
     [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
-/// Characters of a refusal that owners see.
-const MAX_WORDS: usize = 500;
+/// The most characters of a refusal's reason that owners see.
+const MAX_REASON: usize = 500;
 
-/// What the platform is to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Action {
-    /// Run a new sandbox.
     Start,
-    /// Stop it so that it can be resumed.
     Suspend,
-    /// Run it again.
     Resume,
-    /// End it.
     Stop,
 }
 
@@ -45,16 +40,16 @@ impl Action {
     }
 }
 
-/// No `Debug`: it holds tokens.
+/// Has no `Debug`, because it contains tokens.
 #[derive(Serialize)]
 struct Request<'a> {
     action: Action,
     idempotency_key: &'a str,
-    sandbox: Subject<'a>,
+    sandbox: SandboxBody<'a>,
 }
 
 #[derive(Serialize)]
-struct Subject<'a> {
+struct SandboxBody<'a> {
     id: &'a str,
     placement: u64,
     name: Option<&'a str>,
@@ -65,21 +60,19 @@ struct Subject<'a> {
     sidecar_tokens: &'a [String],
 }
 
-/// What the platform says about the sandbox.
+/// The state of the sandbox in an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
-    /// Still at work.
+    /// The platform is still at work.
     Pending,
-    /// Its ports can be reached.
+    /// The ports of the sandbox can be reached.
     Running,
-    /// It is stopped and can be resumed.
     Suspended,
-    /// It is gone.
     Terminated,
 }
 
-/// The platform's answer. It may say more than we read.
+/// The platform's answer. Other fields are ignored.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Answer {
     pub(super) state: State,
@@ -94,30 +87,28 @@ impl Answer {
     }
 }
 
-/// What the platform may say when it refuses.
+/// The body of a refusal.
 #[derive(Deserialize)]
 struct Refusal {
     error: String,
 }
 
-/// How an attempt went.
+/// The result of one call.
 pub(super) enum Attempt {
-    /// With an answer.
     Answered(Answer),
-    /// It makes no sense to try again: the platform says no.
+    /// The platform refused. This is final.
     Refused {
-        /// For the log.
+        /// The reason, for the log.
         why: String,
-        /// What the platform says to the owner.
+        /// The reason that the platform gives the owner.
         to_owner: Option<String>,
     },
-    /// It makes no sense to try again: what the platform says can't be understood.
+    /// The answer is invalid. This is final.
     Failed(String),
-    /// Perhaps next time.
-    TryAgain(String),
+    /// The failure may be temporary.
+    Retry(String),
 }
 
-/// Calls once.
 pub(super) async fn attempt(
     client: &reqwest::Client,
     settings: &WebhookSettings,
@@ -132,7 +123,7 @@ pub(super) async fn attempt(
     let request = Request {
         action,
         idempotency_key: &idempotency_key,
-        sandbox: Subject {
+        sandbox: SandboxBody {
             id: sandbox.id.as_str(),
             placement: sandbox.placement,
             name: sandbox.name.as_ref().map(crate::model::SandboxName::as_str),
@@ -157,27 +148,26 @@ pub(super) async fn attempt(
         .send()
         .await;
     match sent {
-        // Without the URL, which may hold a secret of the operator's.
-        Err(error) => Attempt::TryAgain(format!(
-            "the webhook can't be reached: {}",
-            reason(&error.without_url())
-        )),
-        Ok(response) => judge(response, action).await,
+        // The message omits the URL, which may contain a secret of the operator.
+        Err(error) => {
+            Attempt::Retry(format!("the webhook can't be reached: {}", cause(&error.without_url())))
+        }
+        Ok(response) => evaluate(response, action).await,
     }
 }
 
-async fn judge(response: reqwest::Response, action: Action) -> Attempt {
+async fn evaluate(response: reqwest::Response, action: Action) -> Attempt {
     let status = response.status();
     if status == StatusCode::NOT_FOUND && action == Action::Stop {
         return Attempt::Answered(Answer { state: State::Terminated, address: None });
     }
-    if status.is_server_error() || PASSING.contains(&status) {
-        return Attempt::TryAgain(format!("the webhook answered {status}"));
+    if status.is_server_error() || TEMPORARY.contains(&status) {
+        return Attempt::Retry(format!("the webhook answered {status}"));
     }
     if REFUSALS.contains(&status) {
-        let to_owner = read(response).await.ok().and_then(|body| words(&body));
+        let to_owner = read(response).await.ok().and_then(|body| refusal_reason(&body));
         let why = match &to_owner {
-            Some(words) => format!("the webhook answered {status}: {words}"),
+            Some(reason) => format!("the webhook answered {status}: {reason}"),
             None => format!("the webhook answered {status}"),
         };
         return Attempt::Refused { why, to_owner };
@@ -192,23 +182,23 @@ async fn judge(response: reqwest::Response, action: Action) -> Attempt {
                 "the webhook's answer is not JSON with `state` and `address`: {error}"
             )),
         },
-        Err(why) => Attempt::TryAgain(why),
+        Err(why) => Attempt::Retry(why),
     }
 }
 
-/// `{"error": "…"}`, as text that can't do harm in a log or a terminal.
-fn words(body: &[u8]) -> Option<String> {
+/// The text of `{"error": "…"}` without control characters, so that it is harmless in a log or a terminal.
+fn refusal_reason(body: &[u8]) -> Option<String> {
     let refusal: Refusal = serde_json::from_slice(body).ok()?;
     let plain = refusal.error.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let words = plain.take(MAX_WORDS).collect::<String>().trim().to_owned();
-    (!words.is_empty()).then_some(words)
+    let reason = plain.take(MAX_REASON).collect::<String>().trim().to_owned();
+    (!reason.is_empty()).then_some(reason)
 }
 
 async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     loop {
         let chunk = response.chunk().await.map_err(|error| {
-            format!("the webhook's answer broke off: {}", reason(&error.without_url()))
+            format!("the webhook's answer broke off: {}", cause(&error.without_url()))
         })?;
         let Some(chunk) = chunk else { return Ok(body) };
         if body.len() + chunk.len() > MAX_ANSWER {
@@ -218,8 +208,8 @@ async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The innermost cause says what happened: the outer ones say "error sending request".
-fn reason(error: &reqwest::Error) -> String {
+/// The innermost cause of an error. The outer ones are only "error sending request".
+fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -1,4 +1,4 @@
-//! How a call proves that it comes from this control plane.
+//! The signature of calls between the control plane and the operator's platform.
 //!
 //! `X-Sandgate-Signature: v1=<hex>`, where `<hex>` is HMAC-SHA256 with the shared secret over the
 //! value of `X-Sandgate-Timestamp`, a full stop, and the body as it was sent. A receiver compares
@@ -10,14 +10,14 @@ use subtle::ConstantTimeEq as _;
 
 use crate::random::hex;
 
-/// Shortest secret that is taken; half of what the hash could use.
+/// The least characters of a secret: half of what the hash can use.
 const MIN_LENGTH: usize = 16;
 
-/// The secret that the operator's platform knows too. No `Debug`.
+/// The secret that the control plane shares with the operator's platform. Has no `Debug`.
 #[derive(Clone)]
 pub struct SigningKey(Hmac<Sha256>);
 
-/// The secret is too short to be one.
+/// The secret is too short.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the webhook secret must have at least {MIN_LENGTH} characters; make one with `openssl rand -hex 32`"
@@ -25,10 +25,10 @@ pub struct SigningKey(Hmac<Sha256>);
 pub struct InvalidSecret;
 
 impl SigningKey {
-    /// Takes the text of a secret file; white space around the secret is not part of it.
+    /// Parses the text of a secret file. White space around the secret is ignored.
     ///
     /// # Errors
-    /// [`InvalidSecret`] when it is too short.
+    /// [`InvalidSecret`]
     pub fn new(text: &str) -> Result<Self, InvalidSecret> {
         let secret = text.trim();
         if secret.len() < MIN_LENGTH {
@@ -37,7 +37,7 @@ impl SigningKey {
         Hmac::new_from_slice(secret.as_bytes()).map(Self).map_err(|_| InvalidSecret)
     }
 
-    /// The signature of a call.
+    /// Returns the signature of a call.
     #[must_use]
     pub fn sign(&self, timestamp: u64, body: &[u8]) -> String {
         let mut mac = self.0.clone();
@@ -47,7 +47,7 @@ impl SigningKey {
         format!("v1={}", hex(&mac.finalize().into_bytes()))
     }
 
-    /// Whether `signature` is that of a call. Takes as long for any wrong one.
+    /// Whether `signature` is the signature of a call. The comparison takes constant time.
     #[must_use]
     pub fn verifies(&self, timestamp: u64, body: &[u8], signature: &str) -> bool {
         self.sign(timestamp, body).as_bytes().ct_eq(signature.as_bytes()).into()
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn timestamp_and_body_both_count() {
+    fn the_signature_depends_on_timestamp_and_body() {
         let key = SigningKey::new("0123456789abcdef").unwrap();
         assert_ne!(key.sign(1, b"{}"), key.sign(2, b"{}"));
         assert_ne!(key.sign(1, b"{}"), key.sign(1, b"{ }"));

@@ -9,7 +9,7 @@ use sandgate_policy::egress::NetworkPolicy;
 
 use super::{SqliteStore, rows, signed};
 use crate::model::{ExposedPorts, PolicyDifference, Sandbox, SandboxId, Timestamp};
-use crate::store::{AuditPage, AuditPlace, Limits, Result, StoreError};
+use crate::store::{AuditCursor, AuditPage, Limits, Result, StoreError};
 
 /// The lines of a page. A page takes at most 2 MiB, because the size of a line is bounded.
 const PAGE: usize = 500;
@@ -130,7 +130,7 @@ impl SqliteStore {
         log: &'static str,
         columns: &'static str,
         sandbox_id: Option<&SandboxId>,
-        from: AuditPlace,
+        from: AuditCursor,
         parse: impl Fn(&Row<'_>) -> Result<T>,
     ) -> Result<AuditPage<T>> {
         let which = if sandbox_id.is_some() { "sandbox_id = ?3" } else { "?3 IS NULL" };
@@ -144,7 +144,7 @@ impl SqliteStore {
                 query.query(params![from.0, page, sandbox_id.map(SandboxId::as_str)])?;
             let (mut lines, mut last) = (Vec::new(), from);
             while let Some(row) = found.next()? {
-                last = AuditPlace(row.get(0)?);
+                last = AuditCursor(row.get(0)?);
                 lines.push(parse(row)?);
             }
             let next = (lines.len() == PAGE).then_some(last);

@@ -12,7 +12,7 @@ use crate::model::{
     SandboxPatch, Timestamp, Transition, state_name,
 };
 use crate::store::{
-    AuditPage, AuditPlace, Committed, ListFilter, Page, Patched, Result, Revision, Sandboxes,
+    AuditCursor, AuditPage, Committed, ListFilter, Page, Patched, Result, Revision, Sandboxes,
     StoreError, Transitioned,
 };
 
@@ -162,7 +162,7 @@ impl Sandboxes for SqliteStore {
     fn port_changes(
         &self,
         sandbox_id: Option<&SandboxId>,
-        from: AuditPlace,
+        from: AuditCursor,
     ) -> Result<AuditPage<PortChange>> {
         let columns = rows::PORT_CHANGE;
         self.audit_page("port_changes", columns, sandbox_id, from, rows::port_change)
@@ -171,7 +171,7 @@ impl Sandboxes for SqliteStore {
     fn network_changes(
         &self,
         sandbox_id: Option<&SandboxId>,
-        from: AuditPlace,
+        from: AuditCursor,
     ) -> Result<AuditPage<NetworkChange>> {
         let columns = rows::NETWORK_CHANGE;
         self.audit_page("network_changes", columns, sandbox_id, from, rows::network_change)

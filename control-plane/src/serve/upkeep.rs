@@ -1,0 +1,29 @@
+//! Upkeep of the store while the server runs.
+
+use std::time::Duration;
+
+use crate::db::{Db, Writer};
+use crate::model::Timestamp;
+use crate::store::{self, Store};
+
+/// The pause between two rounds.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Regularly removes old lines of the audit log and shrinks the store's file. Each task runs as many short
+/// writes, so another write waits for one of them at most.
+pub(super) async fn run_upkeep(db: Db) {
+    let tasks: [fn(&dyn Store) -> store::Result<bool>; 2] =
+        [|store| store.prune_audit(Timestamp::now()), |store| store.give_back_space()];
+    loop {
+        for task in tasks {
+            let mut more = Ok(true);
+            while matches!(more, Ok(true)) {
+                more = db.write_unannounced(Writer::Server, task).await;
+            }
+            if let Err(error) = more {
+                tracing::error!(%error, "the audit log or the store's file could not be made smaller");
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
