@@ -6,7 +6,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import sidecar_demo
 from ports import PORTS, cannot_listen, free_port
 from tell import ROOT, Failure
 
@@ -50,8 +49,7 @@ class OwnRun:
         left += [f"port {port} is still in use" for port in self.ports.values() if cannot_listen("127.0.0.1", port)]
         prefix = self.network.rsplit(".", 2)[0]
         left += [f"process {process} is still there"
-                 for process in running(str(self.state), prefix, sidecar_demo.prefix(self.state))]
-        left += [f"{path} is still there" for path in sidecar_demo.left_behind(self.state)]
+                 for process in running(str(self.state), prefix)]
         return left
 
 

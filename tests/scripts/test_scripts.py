@@ -4,14 +4,12 @@ Run by `make test`; alone: python3 -m unittest discover --start-directory tests/
 """
 
 import contextlib
-import fcntl
 import importlib.util
 import io
 import os
 import platform
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -75,33 +73,6 @@ class Case(unittest.TestCase):
             (folder / name).write_text(f"#!/bin/sh\n{text}\n")
             (folder / name).chmod(0o755)
         return str(folder)
-
-
-class Ports(Case):
-    def test_port_in_use_is_named_with_its_holder_and_a_way_out(self):
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            port = taken.getsockname()[1]
-            done = self.run_script("run", SANDGATE_STATE_DIR=str(self.folder), SANDGATE_EDGE_PORT=str(port))
-        self.assert_says(done, f"port {port} ", "Envoy", f"(process {os.getpid()})", "SANDGATE_EDGE_PORT=")
-
-    def test_port_that_is_no_port_is_refused(self):
-        for text in ("0", "65536", "http", "-1", "9443 "):
-            done = self.run_script("run", SANDGATE_STATE_DIR=str(self.folder), SANDGATE_EDGE_PORT=text)
-            self.assert_says(done, f"SANDGATE_EDGE_PORT is `{text}`", "from 1 to 65535")
-
-    def test_one_port_for_two_purposes_is_refused(self):
-        done = self.run_script("run", SANDGATE_STATE_DIR=str(self.folder), SANDGATE_EDGE_PORT="8900")
-        self.assert_says(done, "port 8900 is wanted twice")
-
-    def test_second_run_over_the_same_state_is_refused(self):
-        with open(self.folder / "lock", "w", encoding="ascii") as lock:
-            lock.write("4711\n")
-            lock.flush()
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            done = self.run_script("run", SANDGATE_STATE_DIR=str(self.folder))
-        self.assert_says(done, "Sandgate runs here already (process 4711)")
 
 
 class MissingTools(Case):

@@ -30,7 +30,16 @@ pub fn program(name: &str) -> Result<PathBuf> {
 
 /// The ingress filter, built before.
 pub fn filter() -> Result<PathBuf> {
-    let path = root().join("target/filters/sandgate_ingress.wasm");
+    wasm("sandgate_ingress.wasm")
+}
+
+/// The egress filter, built before.
+pub fn egress_filter() -> Result<PathBuf> {
+    wasm("sandgate_egress.wasm")
+}
+
+fn wasm(name: &str) -> Result<PathBuf> {
+    let path = root().join("target/filters").join(name);
     ensure!(path.is_file(), "`{}` is missing; build it with: scripts/wasm", path.display());
     Ok(path)
 }
