@@ -6,6 +6,8 @@ mod request;
 mod response;
 mod resume;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -165,6 +165,11 @@ impl LiveStreams {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.sandboxes.is_empty() && self.marked.is_empty()
+    }
+
     /// The live streams of a sandbox, by class.
     pub(crate) fn in_flight(&self, sandbox_id: &str) -> InFlight {
         self.sandboxes.get(sandbox_id).map_or_else(InFlight::default, |sandbox| sandbox.in_flight)

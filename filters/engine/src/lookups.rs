@@ -164,6 +164,17 @@ impl Lookups {
         self.lookups.contains_key(key)
     }
 
+    /// Whether a stream waits for the result of a lookup.
+    #[cfg(test)]
+    pub(crate) fn waits(&self, key: &LookupKey, stream: StreamId) -> bool {
+        self.lookups.get(key).is_some_and(|lookup| lookup.waiters.contains(&stream))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn calls_in_flight(&self) -> impl Iterator<Item = &LookupKey> {
+        self.calls.values()
+    }
+
     /// Whether a call can be sent now.
     pub(crate) fn can_send(&self) -> bool {
         self.live_streams.can_send() || self.requests.can_send() || self.resumes.can_send()

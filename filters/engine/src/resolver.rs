@@ -259,4 +259,10 @@ impl Resolver {
             }
         }
     }
+
+    /// The number of entries of the larger cache.
+    #[cfg(test)]
+    pub(crate) fn cache_entries(&self) -> usize {
+        self.sandboxes.len().max(self.callers.len())
+    }
 }

@@ -1,0 +1,9 @@
+//! Native tests of the engine. The host is a model, which panics if an effect names a stream that can't take it.
+
+mod bounds;
+mod fleet;
+mod host;
+mod interleavings;
+mod invariants;
+mod live_streams;
+mod waiting_requests;

@@ -1,0 +1,93 @@
+//! Live streams: re-evaluation, responses, and trailers.
+
+use sandgate_policy::gateway_api::SandboxState;
+use sandgate_policy::ingress::head::Head;
+
+use super::fleet::KEY;
+use super::host::{Host, State};
+
+/// A host with a live stream to the sandbox, and the change feed in flight.
+fn live(sandbox: &str) -> (Host, u32) {
+    let mut host = Host::new("{}");
+    let key = format!("Bearer {KEY}");
+    let stream = host.request(1, &format!("8080-{sandbox}"), &[("authorization", &key)]);
+    host.answer_all();
+    assert_eq!(host.state(stream), &State::Live);
+    report_changes(&mut host);
+    (host, stream)
+}
+
+fn report_changes(host: &mut Host) {
+    let feed = host.feed_call().expect("the change feed is in flight");
+    host.answer(feed);
+    host.answer_all();
+}
+
+#[test]
+fn a_stream_whose_sandbox_moves_is_closed() {
+    let (mut host, stream) = live("private");
+    host.fleet.change("private", |sandbox| sandbox.generation += 1);
+    report_changes(&mut host);
+    assert_eq!(host.state(stream), &State::Closed("closed.MOVED"));
+}
+
+#[test]
+fn a_stream_whose_sandbox_is_suspended_is_closed() {
+    let (mut host, stream) = live("private");
+    host.fleet.change("private", |sandbox| sandbox.state = SandboxState::Suspended);
+    report_changes(&mut host);
+    assert_eq!(host.state(stream), &State::Closed("closed.SANDBOX_NOT_RUNNING"));
+}
+
+#[test]
+fn a_stream_whose_credential_is_revoked_is_closed() {
+    let (mut host, stream) = live("private");
+    host.fleet.set_key(false);
+    report_changes(&mut host);
+    assert_eq!(host.state(stream), &State::Closed("closed.NOT_PERMITTED"));
+}
+
+#[test]
+fn a_stream_stays_open_while_the_control_plane_is_unavailable() {
+    let (mut host, stream) = live("private");
+    host.fleet.change("private", |sandbox| sandbox.exposed_ports.clear());
+    let feed = host.feed_call().expect("the change feed is in flight");
+    host.answer(feed);
+    host.lookups().into_iter().for_each(|call| host.fail(call, false));
+    host.advance(500);
+    assert_eq!(host.state(stream), &State::Live);
+    host.answer_all();
+    host.advance(1_000);
+    host.answer_all();
+    assert_eq!(host.state(stream), &State::Closed("closed.NOT_PERMITTED"));
+}
+
+#[test]
+fn a_stream_whose_port_becomes_public_stays_open_and_its_client_is_read() {
+    let (mut host, stream) = live("private");
+    host.fleet.change("private", |sandbox| sandbox.allow_unauthenticated_access = true);
+    report_changes(&mut host);
+    assert_eq!(host.state(stream), &State::Live);
+    assert_eq!(host.conversions, 1);
+    let trailers = [("x-secret".to_owned(), KEY.as_bytes().to_vec())];
+    let changes = host.engine.on_request_trailers(stream, Head::new(&trailers));
+    assert_eq!(changes.len(), 1, "the credential was verified, so it is not the app's");
+}
+
+#[test]
+fn a_response_with_an_invalid_status_is_replaced() {
+    let (mut host, stream) = live("private");
+    assert!(host.response(stream, "200"));
+    assert!(!host.response(stream, "999"));
+}
+
+#[test]
+fn after_a_reset_of_the_feed_all_streams_are_evaluated_again() {
+    let (mut host, stream) = live("private");
+    // The feed has lost the change.
+    host.fleet.change("private", |sandbox| sandbox.exposed_ports.clear());
+    host.fleet.changes.clear();
+    host.fleet.must_reset = true;
+    report_changes(&mut host);
+    assert_eq!(host.state(stream), &State::Closed("closed.NOT_PERMITTED"));
+}
