@@ -214,15 +214,17 @@ impl Engine {
             let call = feed.poll(self.call_ids.next(), &self.config, now.ms);
             self.effects.push_back(Effect::Call(call));
         }
-        for _ in 0..EVALUATIONS_PER_RUN {
-            let Some(stream) = self.ready.pop_first() else { break };
-            self.reconsider(stream, now);
-        }
+        // Before the evaluations: a stream that one of them forwards and another one evicts is closed in
+        // the next run, when it has been forwarded.
         for stream in std::mem::take(&mut self.evicted) {
             if self.live.remove(stream).is_some() {
                 let reason = "closed.MADE_ROOM";
                 self.effects.push_back(Effect::Close { stream, reason });
             }
+        }
+        for _ in 0..EVALUATIONS_PER_RUN {
+            let Some(stream) = self.ready.pop_first() else { break };
+            self.reconsider(stream, now);
         }
         for stream in self.live.next_marked(REEVALUATIONS_PER_RUN) {
             self.reevaluate(stream, now);

@@ -108,10 +108,13 @@ impl Vm {
     /// Forwards the effective stream, whose request is paused.
     fn forward(&mut self, stream: u32) {
         // While the request is paused, its headers can be read and changed.
-        let applied = stream::headers(Direction::Request).and_then(|headers| {
-            let forward = self.engine.forward(stream, Head::new(&headers));
-            forward.as_ref().map_or(Ok(()), apply::forward)
-        });
+        let applied = match stream::headers(Direction::Request) {
+            Ok(headers) => match self.engine.forward(stream, Head::new(&headers)) {
+                Some(forward) => apply::forward(&forward),
+                None => return,
+            },
+            Err(error) => Err(error),
+        };
         let action = self.forwarded(stream, applied);
         if action == Action::Continue && stream::resume_request().is_err() {
             self.metrics.host_error();

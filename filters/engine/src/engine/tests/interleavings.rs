@@ -48,7 +48,11 @@ const STATES: [SandboxState; 4] = [
 
 fn event() -> impl Strategy<Value = Event> {
     let sandbox = || 0..NAMES.len();
-    let request = (0..3_u8, sandbox(), 0..2_usize, 0..3_usize, prop::bool::weighted(0.1));
+    // Anonymous requests to the first sandbox are frequent, so that it becomes full.
+    let target = prop_oneof![3 => Just(0), 2 => sandbox()];
+    let port = prop_oneof![4 => Just(0), 1 => Just(1)];
+    let key = prop_oneof![3 => Just(0), 2 => Just(1), 1 => Just(2)];
+    let request = (0..3_u8, target, port, key, prop::bool::weighted(0.1));
     prop_oneof![
         12 => request.prop_map(|(client, sandbox, port, key, is_preflight)| {
             Event::Request { client, sandbox, port, key, is_preflight }
