@@ -144,7 +144,7 @@ impl Refresher {
                     self.update_names();
                 }
                 Some((question, answer)) = in_flight.next() => self.on_response(&question, answer),
-                pairs = dns.seen() => {
+                pairs = dns.observed() => {
                     for pair in pairs {
                         self.table.observe(pair, Instant::now());
                     }
@@ -168,7 +168,7 @@ impl Refresher {
         }
         match answer {
             Some(answer) => {
-                self.schedule.answered(question, answer.good_for, now, jitter());
+                self.schedule.answered(question, answer.valid_for, now, jitter());
                 self.table.resolved(question, &answer.addresses, now);
             }
             None => self.schedule.failed(question, now),

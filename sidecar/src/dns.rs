@@ -1,35 +1,34 @@
-//! The DNS proxy: answers everything that a sandbox sends to port 53, and what its Envoy asks.
+//! The DNS proxy. It answers all queries that the sandbox sends to port 53, and the queries of the sandbox's Envoy.
 //!
-//! The way of a question, each step a module:
+//! The path of a query:
 //!
-//! 1. [`socket`], [`udp`], [`tcp`]: it comes in, on a transparent socket with the address that it was
-//!    sent to.
-//! 2. [`query`]: parsed into one question of class IN, or refused as the RFCs say.
-//! 3. [`plan`]: judged by name, with the [`generation`] of the moment. Most refusals end here.
-//! 4. [`upstream`]: resolvers are asked, until one answers or time is up.
-//! 5. [`answer`], with [`aliases`] and [`svcb`]: what came back is judged, again by the generation of the
-//!    moment, and made into what the client may see.
-//! 6. [`reply`]: it is made to fit, and sent from where the question was sent to.
+//! 1. [`socket`], [`udp`], [`tcp`] receive it, for the sandbox on a transparent socket with the original destination
+//!    address.
+//! 2. [`query`] parses it to one question of class IN, or rejects it as the RFCs require.
+//! 3. [`plan`] evaluates its name with the current [`generation`] of the policy. Most denials end here.
+//! 4. [`upstream`] queries the resolvers until one responds or the time limit is reached.
+//! 5. [`response_filter`], with [`aliases`] and [`svcb`], evaluates the response with the generation that is then current,
+//!    and removes what the client may not see.
+//! 6. [`reply`] makes the response fit, and the socket sends it from the original destination address.
 //!
-//! [`resolve`] is these steps as one function. Whatever happens, there is an answer: silence and ICMP
-//! cost clients seconds, and an overload or a resolver's failure is SERVFAIL. What a client can take
-//! is bounded ([`Limits`]).
+//! [`resolve`] combines these steps. Every query gets a response, because clients wait for seconds if they get none or an
+//! ICMP error. An overload or a failed resolver is SERVFAIL. [`Limits`] bounds the resources that clients can use.
 //!
-//! Beside that, it looks names up for the agent ([`lookup`]), and tells it what it has [`seen`] of names
-//! that are denied.
+//! The proxy also resolves names for the agent ([`lookup`]), and reports the addresses of denied names that it has
+//! [`observed`].
 
 mod aliases;
-mod answer;
 mod counters;
 mod denials;
 mod edns;
 mod generation;
 mod lookup;
+mod observed;
 mod plan;
 mod query;
 mod reply;
 mod resolve;
-mod seen;
+mod response_filter;
 mod socket;
 mod svcb;
 mod tcp;
@@ -50,53 +49,54 @@ use tokio_util::sync::CancellationToken;
 pub use counters::{Count, Counters};
 pub use generation::Generation;
 pub use lookup::{Addresses, Family};
-pub use seen::Pair;
+pub use observed::Pair;
 
 use denials::Denials;
+use observed::Observed;
 use resolve::Resolve;
-use seen::Seen;
 use upstream::Upstream;
 
-/// Free ports that are tried, where any will do.
-const PORTS_TRIED: usize = 32;
+/// The number of attempts to find a port that is free for both UDP and TCP.
+const MAX_PORTS_TRIED: usize = 32;
 
-/// Who asks at a listener.
+/// The clients of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The sandbox: real answers, filtered; virtual addresses for allowed names without internet.
+    /// The sandbox: gets filtered responses, and virtual addresses of allowed names if internet access is off.
     Sandbox,
-    /// The sandbox's Envoy, for names that it dials: only names that are allowed as names, and of
-    /// their addresses only those that may be dialled. Never let the sandbox reach it.
+    /// The sandbox's Envoy: gets only allowed names, and only the addresses that Envoy may connect to. The sandbox must
+    /// not be able to reach this listener.
     Inner,
 }
 
-/// An address to listen on, by UDP and TCP.
+/// The configuration of a listener for UDP and TCP.
 #[derive(Clone, Copy, Debug)]
 pub struct Listen {
-    /// The address. An ordinary listener needs a concrete one, since answers come from it.
+    /// The address. It must be specific unless the listener is transparent, because responses come from it.
     pub address: SocketAddr,
-    /// Who asks here.
+    /// The clients.
     pub role: Role,
-    /// nftables' `tproxy` sends here what was sent elsewhere. Needs `CAP_NET_ADMIN`.
+    /// Whether the listener receives queries to other addresses through the `tproxy` statement of nftables. Requires
+    /// `CAP_NET_ADMIN`.
     pub transparent: bool,
 }
 
-/// What a sandbox can take, and how long it waits. The defaults fit a sandbox of a few CPUs.
+/// The limits of a sandbox's queries. The defaults fit a sandbox with a few CPUs.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Questions that may be at resolvers at the same time; beyond it, SERVFAIL. Each takes a file
-    /// descriptor and about 10 kB.
+    /// The maximum number of queries in flight to resolvers; additional ones get SERVFAIL. Each needs a file descriptor and
+    /// about 10 kB.
     pub questions: usize,
-    /// Further attempts for such questions that may be open at the same time, over all of them.
+    /// The maximum number of additional attempts in flight, for all queries together.
     pub attempts: usize,
-    /// TCP connections of each listener; beyond it, SERVFAIL for as many again, then they are closed.
+    /// The maximum number of TCP connections of a listener. As many again get SERVFAIL; additional ones are closed.
     pub connections: usize,
-    /// How long a TCP connection may be idle.
+    /// The idle timeout of a TCP connection.
     pub idle: Duration,
-    /// The whole time for one question; then SERVFAIL. Less than the 5 s of C libraries.
-    pub answer_within: Duration,
-    /// How long a resolver may keep silent before the next is asked as well.
-    pub patience: Duration,
+    /// The time limit of a query, after which the client gets SERVFAIL. Less than the 5 s after which C libraries give up.
+    pub query_timeout: Duration,
+    /// How long the proxy waits for a resolver before it also queries the next one.
+    pub attempt_delay: Duration,
 }
 
 impl Default for Limits {
@@ -106,42 +106,41 @@ impl Default for Limits {
             attempts: 192,
             connections: 64,
             idle: Duration::from_secs(10),
-            answer_within: Duration::from_millis(4_000),
-            patience: Duration::from_millis(700),
+            query_timeout: Duration::from_millis(4_000),
+            attempt_delay: Duration::from_millis(700),
         }
     }
 }
 
-/// Why a proxy can't be bound.
+/// The proxy can't be started.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Without a resolver nothing would ever resolve.
+    /// There is no resolver.
     #[error("no resolver is configured; name at least one address")]
     NoResolver,
-    /// Answers would come from an address that the client did not ask.
-    #[error("can't answer from {0}; a listener that is not transparent needs a concrete address")]
+    /// The source address of responses would differ from the address that the client queried.
+    #[error("can't respond from {0}; a listener that is not transparent needs a specific address")]
     Unspecified(SocketAddr),
-    /// The system refuses.
+    /// The kernel refuses the socket.
     #[error("can't listen on {address} for DNS by {transport}")]
     Socket {
-        /// Where.
+        /// The address of the listener.
         address: SocketAddr,
         /// `UDP` or `TCP`.
         transport: &'static str,
-        /// Why.
+        /// The kernel's error.
         #[source]
         reason: io::Error,
     },
 }
 
-/// The proxy, for those who tell it what holds. Clones are the same proxy.
+/// The handle of the proxy. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     resolve: Arc<Resolve>,
 }
 
-/// Its bound sockets. They receive from the moment on in which they are bound, and are answered
-/// while [`Server::run`] runs.
+/// The bound sockets. They queue queries until [`Server::run`] runs.
 #[derive(Debug)]
 pub struct Server {
     resolve: Arc<Resolve>,
@@ -150,12 +149,13 @@ pub struct Server {
 }
 
 impl Proxy {
-    /// Binds every listener. Until [`Proxy::set`], everything is answered by SERVFAIL.
+    /// Binds all listeners. Until the first call of [`Proxy::set`], every query gets SERVFAIL.
     ///
-    /// `resolvers` are asked in this order. Port 0 picks a free one, the same for UDP and TCP.
+    /// `resolvers` are in the order of preference. Port 0 selects a free port, the same for UDP and TCP.
     ///
     /// # Errors
-    /// [`BindError`], with the listener that can't be had.
+    ///
+    /// If a listener can't be bound, or there is no resolver.
     pub fn bind(
         listen: &[Listen],
         resolvers: Vec<SocketAddr>,
@@ -165,9 +165,9 @@ impl Proxy {
             return Err(BindError::NoResolver);
         }
         let upstream = Upstream {
-            answer_within: limits.answer_within,
-            patience: limits.patience,
-            spare: Semaphore::new(limits.attempts),
+            query_timeout: limits.query_timeout,
+            attempt_delay: limits.attempt_delay,
+            additional: Semaphore::new(limits.attempts),
         };
         let resolve = Arc::new(Resolve {
             generation: ArcSwapOption::empty(),
@@ -176,7 +176,7 @@ impl Proxy {
             in_flight: Arc::new(Semaphore::new(limits.questions)),
             counters: Counters::default(),
             denials: Denials::default(),
-            seen: Seen::default(),
+            observed: Observed::default(),
         });
         let mut server = Server { resolve: Arc::clone(&resolve), udp: vec![], tcp: vec![] };
         for one in listen {
@@ -185,24 +185,22 @@ impl Proxy {
         Ok((Self { resolve }, server))
     }
 
-    /// Makes a generation the one that holds, for every question from now on and for the answers of
-    /// those that are under way.
+    /// Applies a generation to all new queries, and to the responses to queries in flight.
     pub fn set(&self, generation: Generation) {
         self.resolve.generation.store(Some(Arc::new(generation)));
     }
 
-    /// The number of the generation that holds.
+    /// The number of the current generation.
     pub fn generation(&self) -> Option<u64> {
         self.resolve.generation.load().as_ref().map(|generation| generation.number())
     }
 
-    /// Waits until addresses of denied names came by, in answers of the agent's resolvers, and takes
-    /// them.
-    pub async fn seen(&self) -> BTreeSet<Pair> {
-        self.resolve.seen.next().await
+    /// Waits until the proxy has observed addresses of denied names in responses of the agent's resolvers, and takes them.
+    pub async fn observed(&self) -> BTreeSet<Pair> {
+        self.resolve.observed.next().await
     }
 
-    /// What was done so far.
+    /// The counters since the start.
     pub fn counters(&self) -> &Counters {
         &self.resolve.counters
     }
@@ -222,8 +220,8 @@ impl Server {
             let bound = udp.local_addr().map_err(failed("UDP"))?;
             match socket::tcp(bound, transparent) {
                 Ok(tcp) => break (udp, tcp, bound),
-                // A port that is free for UDP need not be for TCP.
-                Err(_) if address.port() == 0 && attempts < PORTS_TRIED => {}
+                // A port that is free for UDP may be in use for TCP.
+                Err(_) if address.port() == 0 && attempts < MAX_PORTS_TRIED => {}
                 Err(reason) => return Err(failed("TCP")(reason)),
             }
         };
@@ -233,19 +231,19 @@ impl Server {
             role,
             transparent,
             connections: Arc::new(Semaphore::new(limits.connections)),
-            turned_away: Arc::new(Semaphore::new(limits.connections)),
+            overflow: Arc::new(Semaphore::new(limits.connections)),
             idle: limits.idle,
         };
         self.tcp.push(listener);
         Ok(())
     }
 
-    /// Where it listens, in the order of the listeners that were asked for.
+    /// The addresses of the listeners, in their order.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.udp.iter().map(|(_, address)| *address).collect()
     }
 
-    /// Answers until `end` is cancelled, then closes everything.
+    /// Serves queries until `end` is cancelled, then closes all sockets.
     pub async fn run(self, end: CancellationToken) {
         let mut listeners = JoinSet::new();
         for (listener, _) in self.udp {

@@ -1,4 +1,4 @@
-//! Aliases (CNAME, RFC 1034 §3.6.2; DNAME, RFC 6672): a denied name is not reached through another.
+//! Evaluates aliases (CNAME, RFC 1034 §3.6.2; DNAME, RFC 6672), so that no alias leads to a denied name.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,36 +8,36 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use sandgate_policy::egress::Rule;
 
 use super::generation::Generation;
-use super::seen::Pair;
+use super::observed::Pair;
 
-/// How many aliases are followed: as many as resolvers do, which give up sooner.
-const FOLLOWED: usize = 16;
+/// The maximum length of a chain of aliases. Resolvers have a lower maximum.
+const MAX_CHAIN: usize = 16;
 
-/// The rule that forbids an answer since an alias in it leads to a denied name. Every alias of the
-/// answer counts, in the chain of the question or not, and in whatever order they come.
+/// The rule that denies the target of an alias in the answer section, if any. All aliases are evaluated, in any order and
+/// whether or not they belong to the chain of the queried name.
 pub(super) fn denied(asked: &Name, answers: &[Record], generation: &Generation) -> Option<Rule> {
     answers.iter().find_map(|record| match &record.data {
         RData::CNAME(target) => generation.denied(target),
         RData::ANAME(target) => generation.denied(target),
         RData::Unknown { code: RecordType::DNAME, rdata } => {
             let Ok(target) = Name::read(&mut BinDecoder::new(&rdata.anything)) else {
-                // Compressed or cut off: nobody knows where it leads.
+                // The target is compressed or truncated, so it is unknown.
                 return Some(Rule::Default);
             };
             let names = answers.iter().map(|other| &other.name).chain([asked]);
-            let led = names.filter_map(|name| redirected(name, &record.name, &target));
-            led.chain([target.clone()]).find_map(|name| generation.denied(&name))
+            let redirected_names = names.filter_map(|name| redirected(name, &record.name, &target));
+            redirected_names.chain([target.clone()]).find_map(|name| generation.denied(&name))
         }
         _ => None,
     })
 }
 
-/// The addresses that a name has in an answer, by itself or by the aliases that lead on from it; and the
-/// smallest time to live of all that, in seconds.
+/// The addresses of a name in an answer section, also those of its aliases, and the minimum TTL of the records on the way,
+/// in seconds.
 pub(super) fn addresses(name: &Name, answers: &[Record]) -> (BTreeSet<IpAddr>, Option<u32>) {
     let (mut owner, mut ttl) = (name, None);
     let mut addresses = BTreeSet::new();
-    for _ in 0..=FOLLOWED {
+    for _ in 0..=MAX_CHAIN {
         let mut next = None;
         for record in answers.iter().filter(|record| record.name == *owner) {
             match &record.data {
@@ -54,9 +54,9 @@ pub(super) fn addresses(name: &Name, answers: &[Record]) -> (BTreeSet<IpAddr>, O
     (addresses, ttl)
 }
 
-/// The denied name that an alias leads to, with the addresses that it has in the answer. (What makes a DNAME
-/// of a name comes as a CNAME too: RFC 6672 §3.1.)
-pub(super) fn seen(answers: &[Record], generation: &Generation) -> Vec<Pair> {
+/// The denied name that an alias leads to, with its addresses in the answer section. Considers only CNAME records, because
+/// a response with a DNAME record contains the resulting CNAME too (RFC 6672 §3.1).
+pub(super) fn observed(answers: &[Record], generation: &Generation) -> Vec<Pair> {
     let denied = answers.iter().find_map(|record| match &record.data {
         RData::CNAME(target) => Some((generation.denied_name(target)?, &target.0)),
         _ => None,
@@ -66,7 +66,7 @@ pub(super) fn seen(answers: &[Record], generation: &Generation) -> Vec<Pair> {
     addresses.into_iter().map(|address| (name.clone(), address)).collect()
 }
 
-/// The name that a DNAME from `owner` to `target` makes of one below the owner (RFC 6672 §2.2).
+/// The name to which a DNAME from `owner` to `target` redirects a name below the owner (RFC 6672 §2.2).
 fn redirected(name: &Name, owner: &Name, target: &Name) -> Option<Name> {
     let kept = name.iter().len().checked_sub(owner.iter().len()).filter(|kept| *kept > 0)?;
     if !owner.zone_of(name) {

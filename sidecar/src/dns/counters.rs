@@ -1,17 +1,17 @@
-//! What the proxy has done, as numbers that anyone may read at any time.
+//! The counters of the proxy.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Counts since the proxy was bound. They only grow.
+        /// Counters since the start of the proxy.
         #[derive(Debug, Default)]
         pub struct Counters {
             $($(#[doc = $doc])+ pub $name: Count,)+
         }
 
         impl Counters {
-            /// Every counter as (name, value), in a fixed order: what an agent prints as metrics.
+            /// The name and value of each counter, in a fixed order.
             pub fn values(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.value()),)+]
             }
@@ -20,49 +20,49 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Messages that came by UDP.
+    /// Messages received by UDP.
     udp_messages,
-    /// Messages that came by TCP.
+    /// Messages received by TCP.
     tcp_messages,
-    /// Messages that are no question, or one that is not for a resolver.
+    /// Messages that are not a valid query for a resolver.
     malformed,
-    /// Questions that were passed on to a resolver.
+    /// Queries that were forwarded to a resolver.
     forwarded,
-    /// Questions that were refused by name before any resolver saw them.
+    /// Queries whose name was denied, so that they were not forwarded.
     refused_names,
-    /// Answers that were withheld since a CNAME or DNAME in them leads to a denied name.
+    /// Responses that were not forwarded because a CNAME or DNAME record leads to a denied name.
     refused_answers,
-    /// Addresses that were taken out of answers.
+    /// Addresses that were removed from responses.
     stripped_addresses,
-    /// `ech` parameters that were taken out of SVCB and HTTPS records.
+    /// `ech` parameters that were removed from SVCB and HTTPS records.
     stripped_ech,
-    /// Answers that gave a virtual address.
+    /// Responses with a virtual address.
     virtual_answers,
-    /// Questions that no resolver answered in time.
+    /// Queries to which no resolver responded in time.
     unanswered,
-    /// Answers of resolvers that could not be parsed.
+    /// Responses of resolvers that can't be parsed.
     unreadable_answers,
-    /// Datagrams from a resolver that do not answer the question that was asked.
+    /// Messages from a resolver that do not match the query.
     mismatched,
-    /// Questions answered by SERVFAIL since too many were under way.
+    /// Queries that got SERVFAIL because too many were in flight.
     overloaded,
-    /// Connections that got SERVFAIL, or were closed at once, since too many were open.
+    /// Connections that got SERVFAIL or were closed because too many were open.
     overloaded_connections,
-    /// Answers that could not be sent.
+    /// Responses that could not be sent.
     unsent,
 }
 
-/// One counter.
+/// A counter.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Its value now.
+    /// The current value.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub(super) fn one(&self) {
+    pub(super) fn increment(&self) {
         self.add(1);
     }
 

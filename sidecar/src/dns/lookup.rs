@@ -1,4 +1,4 @@
-//! Looks names up for the agent itself.
+//! Resolves names for the agent.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,32 +10,32 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use super::query::{LARGEST_DATAGRAM, Query, Transport};
 use super::{Proxy, aliases};
 
-/// How long an answer is good that does not say so.
-const UNSAID: Duration = Duration::from_secs(60);
+/// The validity of a response without a TTL.
+const DEFAULT_VALIDITY: Duration = Duration::from_secs(60);
 
-/// Which addresses of a name.
+/// An address family.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Family {
-    /// Its A records.
+    /// A records.
     V4,
-    /// Its AAAA records.
+    /// AAAA records.
     V6,
 }
 
-/// What resolvers say of a name.
+/// The response to a lookup.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Addresses {
-    /// The addresses, also by way of aliases. None, where the name has none or does not exist.
+    /// The addresses, also those of its aliases. Empty if the name has none or does not exist.
     pub addresses: BTreeSet<IpAddr>,
-    /// How long that is good.
-    pub good_for: Duration,
+    /// How long the response is valid.
+    pub valid_for: Duration,
 }
 
 impl Proxy {
-    /// Asks the agent's resolvers for a name's addresses. Nothing is judged, and no client hears of
-    /// it. Never look a name up that a sandbox has chosen: what is denied would travel inside of it.
+    /// Queries the agent's resolvers for the addresses of a name, without evaluating the policy. Don't look up a name that
+    /// the sandbox chose: the query could carry data to the name's servers.
     ///
-    /// None where no resolver answers, or none knows.
+    /// Returns `None` if no resolver responds, or all of them fail.
     pub async fn look_up(
         &self,
         name: &sandgate_policy::egress::Name,
@@ -44,7 +44,7 @@ impl Proxy {
         let query = question(name, family)?;
         let resolve = &self.resolve;
         let (whole, resolvers) = (true, resolve.resolvers.as_slice());
-        let answer = resolve.upstream.ask(&query, resolvers, whole, &resolve.counters).await?;
+        let answer = resolve.upstream.query(&query, resolvers, whole, &resolve.counters).await?;
         read(&query.name, &answer.wire)
     }
 }
@@ -69,12 +69,12 @@ fn read(name: &Name, wire: &[u8]) -> Option<Addresses> {
         return None;
     }
     let (addresses, ttl) = aliases::addresses(name, &message.answers);
-    // How long it is good that there is nothing (RFC 2308, section 5).
+    // The validity of a negative response (RFC 2308, section 5).
     let negative = message.authorities.iter().find_map(|record| match &record.data {
         RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
         _ => None,
     });
     let ttl = if addresses.is_empty() { negative } else { ttl };
-    let good_for = ttl.map_or(UNSAID, |ttl| Duration::from_secs(ttl.into()));
-    Some(Addresses { addresses, good_for })
+    let valid_for = ttl.map_or(DEFAULT_VALIDITY, |ttl| Duration::from_secs(ttl.into()));
+    Some(Addresses { addresses, valid_for })
 }

@@ -1,4 +1,4 @@
-//! Decides what becomes of a question, before anybody is asked.
+//! Decides how a query is handled, by its name and before any resolver is queried.
 
 use std::net::SocketAddr;
 
@@ -7,26 +7,26 @@ use hickory_proto::rr::{Name, RecordType};
 use sandgate_policy::egress::Rule;
 
 use super::Role;
-use super::answer::Treatment;
-use super::generation::{Generation, Judgement};
+use super::generation::{Generation, QueryDecision};
 use super::query::Query;
+use super::response_filter::FilterMode;
 
-/// What becomes of a question.
+/// How a query is handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Plan {
-    /// A resolver is asked: the one that the sandbox chose, or those of the agent.
-    Ask(Treatment, Option<SocketAddr>),
-    /// The name does not resolve.
+    /// Forward it, to the resolver that the sandbox chose, or else to those of the agent.
+    Forward(FilterMode, Option<SocketAddr>),
+    /// Respond that the name does not exist, because of this rule.
     Refuse(Rule),
-    /// The name exists, without records: it is about us, and we have nothing to say.
-    Nothing,
-    /// Not a question for this listener.
-    Fail(ResponseCode),
+    /// Respond that the name has no records of this type. For names that describe the resolver itself.
+    NoData,
+    /// Respond with an error: the listener does not serve this query.
+    Error(ResponseCode),
 }
 
 impl Plan {
-    /// Plans by the policy of `generation`. `destination` is where the client sent the question, if
-    /// that is known.
+    /// Evaluates the query with the policy of `generation`. `destination` is the address that the client sent the query to, if
+    /// known.
     pub(super) fn new(
         query: &Query,
         role: Role,
@@ -40,31 +40,31 @@ impl Plan {
     }
 
     fn for_sandbox(query: &Query, to: Option<SocketAddr>, generation: &Generation) -> Self {
-        // A forwarder does not pass this on (RFC 9462 §4): clients would go on to encrypted DNS
-        // with a resolver that they do not talk to.
+        // A forwarder does not forward these queries (RFC 9462 §4): clients would otherwise switch to encrypted DNS with a
+        // resolver that they are not configured to use.
         if is_about_the_resolver(&query.name) {
-            return Self::Nothing;
+            return Self::NoData;
         }
         let chosen = to.filter(|to| generation.allows_resolver(to.ip()));
-        match generation.judge(&query.name, chosen.is_some()) {
-            Judgement::Forward => Self::Ask(Treatment::Real, chosen),
-            Judgement::Virtual => Self::Ask(Treatment::Virtual, chosen),
-            Judgement::Refuse(rule) => Self::Refuse(rule),
+        match generation.decide_query(&query.name, chosen.is_some()) {
+            QueryDecision::Forward => Self::Forward(FilterMode::Real, chosen),
+            QueryDecision::Virtual => Self::Forward(FilterMode::Virtual, chosen),
+            QueryDecision::Refuse(rule) => Self::Refuse(rule),
         }
     }
 
     fn for_envoy(query: &Query, generation: &Generation) -> Self {
         if !matches!(query.kind, RecordType::A | RecordType::AAAA) {
-            return Self::Fail(ResponseCode::Refused);
+            return Self::Error(ResponseCode::Refused);
         }
-        match generation.dials(&query.name) {
-            Ok(()) => Self::Ask(Treatment::Dial, None),
+        match generation.decide_envoy_query(&query.name) {
+            Ok(()) => Self::Forward(FilterMode::Envoy, None),
             Err(rule) => Self::Refuse(rule),
         }
     }
 }
 
-/// `resolver.arpa` and what is below it (RFC 9462 §4): what the resolver says about itself.
+/// Whether the name is `resolver.arpa` or below it (RFC 9462 §4).
 fn is_about_the_resolver(name: &Name) -> bool {
     let mut labels = name.iter().rev().map(<[u8]>::to_ascii_lowercase);
     labels.next().as_deref() == Some(b"arpa") && labels.next().as_deref() == Some(b"resolver")

@@ -1,67 +1,66 @@
-//! What a client asked, parsed once: a [`Query`] is one question of class IN that may be judged and
-//! forwarded. Everything else gets the answer that the RFCs have for it, and goes no further.
+//! Parses a client's message to a [`Query`]: one question of class IN, which can be evaluated and forwarded. All other
+//! messages get the error that the RFCs require.
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 
 use super::edns;
 
-/// The largest datagram that is sent to a client or asked of a resolver, in bytes: it fits the
-/// smallest IPv6 packet, so it is never fragmented (RFC 9715 §3).
+/// The maximum size of a datagram to a client or from a resolver, in bytes. It fits into the smallest MTU of IPv6, so it is
+/// not fragmented (RFC 9715 §3).
 pub(super) const LARGEST_DATAGRAM: u16 = 1232;
-/// What a client without EDNS takes, in bytes (RFC 1035 §4.2.1).
+/// The maximum size of a datagram to a client without EDNS, in bytes (RFC 1035 §4.2.1).
 const PLAIN_DATAGRAM: u16 = 512;
-/// Length of a message's header, in bytes (RFC 1035 §4.1.1).
+/// The size of a message's header, in bytes (RFC 1035 §4.1.1).
 pub(super) const HEADER: usize = 12;
 
-/// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
-    /// One message is one datagram, and its size is limited.
+    /// Each message is a datagram of limited size.
     Udp,
-    /// Messages follow each other, each after its length.
+    /// Each message follows its length.
     Tcp,
 }
 
-/// What the client said by EDNS (RFC 6891), as far as it is passed on.
+/// The client's EDNS parameters (RFC 6891) that the proxy forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClientEdns {
-    /// The datagram that it takes, in bytes.
+    /// The maximum size of a datagram to the client, in bytes.
     pub(super) payload: u16,
-    /// It wants DNSSEC records (RFC 3225).
+    /// Whether the client requests DNSSEC records (RFC 3225).
     pub(super) dnssec_ok: bool,
 }
 
-/// One question of class IN.
+/// A query with one question of class IN.
 #[derive(Clone, Debug)]
 pub(super) struct Query {
-    /// Whom the answer is for, among the client's own questions.
+    /// The id of the client's message.
     pub(super) id: u16,
-    /// The name, in the client's upper and lower case.
+    /// The name as the client wrote it, in upper and lower case.
     pub(super) name: Name,
-    /// The type.
+    /// The record type.
     pub(super) kind: RecordType,
-    /// The question section as it was sent: an answer repeats it byte for byte.
+    /// The question section, which the response repeats byte for byte.
     pub(super) question: Vec<u8>,
-    /// RD, AD, CD as they were sent.
+    /// The RD bit.
     pub(super) recursion_desired: bool,
-    /// The client understands the AD bit (RFC 6840 §5.7).
+    /// The AD bit: the client understands it in responses (RFC 6840 §5.7).
     pub(super) authentic_data: bool,
-    /// The client validates by itself (RFC 4035 §3.1.6).
+    /// The CD bit: the client validates DNSSEC itself (RFC 4035 §3.1.6).
     pub(super) checking_disabled: bool,
-    /// None if the client does not speak EDNS.
+    /// `None` if the client does not use EDNS.
     pub(super) edns: Option<ClientEdns>,
-    /// How it came, and how its answer goes.
+    /// The transport of the query and of its response.
     pub(super) transport: Transport,
 }
 
-/// Why there is no [`Query`].
+/// The message is not a valid query.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unanswerable {
-    /// Not even a header, or itself an answer: the only things that get none. Answering an answer
-    /// would let two servers talk to each other forever.
+    /// The message has no complete header or is a response. It gets no response, because otherwise two servers could respond
+    /// to each other forever.
     NotAQuery,
-    /// Understood well enough to be refused: this goes back.
+    /// The client gets this error.
     Rejected(Vec<u8>),
 }
 
@@ -83,7 +82,7 @@ impl Query {
         if (flags >> 3) & 0x0f != 0 {
             return reject(NOTIMP);
         }
-        // One question, no answers, no authorities. Also keeps a count that lies from being believed.
+        // Requires one question and no answer or authority records. Also rejects wrong counts before the message is parsed.
         if *counts != [0, 1, 0, 0, 0, 0] {
             return reject(FORMERR);
         }
@@ -113,13 +112,13 @@ impl Query {
         match u16::from(query.kind) {
             edns::OPT | 0 => Err(Unanswerable::Rejected(query.error(ResponseCode::FormErr))),
             IXFR | AXFR => Err(Unanswerable::Rejected(query.error(ResponseCode::Refused))),
-            // The other meta types (RFC 6895 §3.1): they mean something between two servers.
+            // The other meta types (RFC 6895 §3.1), which only servers use.
             128..ANY => Err(Unanswerable::Rejected(query.error(ResponseCode::NotImp))),
             _ => Ok(query),
         }
     }
 
-    /// How long the answer may be, in bytes.
+    /// The maximum size of the response, in bytes.
     pub(super) fn limit(&self) -> usize {
         match (self.transport, self.edns) {
             (Transport::Tcp, _) => usize::from(u16::MAX),
@@ -130,8 +129,8 @@ impl Query {
         }
     }
 
-    /// The EDNS part of an answer, where the client takes one.
-    pub(super) fn answer_edns(&self) -> Option<Edns> {
+    /// The EDNS parameters of the response, if the client uses EDNS.
+    pub(super) fn response_edns(&self) -> Option<Edns> {
         self.edns.map(|client| {
             let mut edns = Edns::new();
             edns.set_max_payload(LARGEST_DATAGRAM).set_dnssec_ok(client.dnssec_ok);
@@ -139,16 +138,16 @@ impl Query {
         })
     }
 
-    /// The question as it goes to a resolver, under an id of its own. The client's EDNS options
-    /// stay here: they are said from hop to hop (RFC 6891 §6.2.6).
+    /// The query to a resolver, with its own id. Without the client's EDNS options, which apply to one hop only (RFC 6891
+    /// §6.2.6).
     pub(super) fn forwarded(&self, id: u16) -> Vec<u8> {
         let mut message = Message::new(id, MessageType::Query, OpCode::Query);
         message.metadata.recursion_desired = self.recursion_desired;
         message.metadata.authentic_data = self.authentic_data;
         message.metadata.checking_disabled = self.checking_disabled;
-        message.edns = self.answer_edns();
+        message.edns = self.response_edns();
         let mut wire = message.to_vec().unwrap_or_default();
-        // The question goes in as the client wrote it, between the header and the OPT record.
+        // Inserts the question as the client wrote it, between the header and the OPT record.
         let options = wire.split_off(HEADER.min(wire.len()));
         if let Some(count) = wire.get_mut(5) {
             *count = 1;
@@ -165,8 +164,8 @@ const IXFR: u16 = 251;
 const AXFR: u16 = 252;
 const ANY: u16 = 255;
 
-/// A header, and an OPT record for a client that speaks EDNS: the response to a message without a question
-/// that could be repeated.
+/// A response without a question section, to a message whose question can't be parsed. Has an OPT record if the client uses
+/// EDNS.
 fn bare(id: [u8; 2], flags: u8, code: u8, edns: Option<ClientEdns>) -> Vec<u8> {
     let opcode_and_rd = flags & 0b0111_1001;
     let mut wire = vec![id[0], id[1], 0x80 | opcode_and_rd, code, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -174,8 +173,8 @@ fn bare(id: [u8; 2], flags: u8, code: u8, edns: Option<ClientEdns>) -> Vec<u8> {
     wire
 }
 
-/// The question section of a message with one question. None if the name is compressed (there is
-/// nothing before it that a pointer could mean) or the message ends in it.
+/// The question section of a message with one question. `None` if it is truncated or the name is compressed, because
+/// nothing precedes the name that a pointer could refer to.
 pub(super) fn question_of(wire: &[u8]) -> Option<&[u8]> {
     let mut end = HEADER;
     loop {

@@ -1,4 +1,4 @@
-//! Answers that the proxy gives by itself, and how an answer is made to fit.
+//! Creates the proxy's own responses, and encodes responses so that they fit.
 
 use std::net::IpAddr;
 
@@ -10,35 +10,35 @@ use hickory_proto::rr::{Name, RData, Record};
 use super::edns;
 use super::query::{HEADER, Query};
 
-/// How long clients may remember that a name does not resolve, in seconds: a policy that is loosened
-/// is felt soon, and a client that asks in a loop does not ask us each time.
+/// The TTL of negative responses, in seconds. Short, so that a loosened policy takes effect soon; not 0, so that clients that
+/// query in a loop use their caches.
 pub(super) const NEGATIVE_TTL: u32 = 5;
-/// The extended error of a name that policy blocks (RFC 8914 §4.16), and its option code.
+/// The extended error *Blocked* (RFC 8914 §4.16), and the code of the EDNS option.
 const EDE_BLOCKED: [u8; 2] = 15_u16.to_be_bytes();
 const EDE: u16 = 15;
 
 impl Query {
-    /// An empty answer to this question.
+    /// An empty response to this query.
     pub(super) fn response(&self, code: ResponseCode) -> Message {
         let mut message = Message::response(self.id, OpCode::Query);
         message.metadata.response_code = code;
         message.metadata.recursion_desired = self.recursion_desired;
         message.metadata.recursion_available = true;
         message.metadata.checking_disabled = self.checking_disabled;
-        message.edns = self.answer_edns();
+        message.edns = self.response_edns();
         message
     }
 
-    /// An answer that only says what is wrong.
+    /// A response with an error.
     pub(super) fn error(&self, code: ResponseCode) -> Vec<u8> {
         self.encode(self.response(code))
     }
 
-    /// The answer for a name that policy refuses: it does not exist, for a short while. `rule` is
-    /// told to clients that speak EDNS; `generation` is the serial of the zone that says so.
+    /// The response for a denied name: NXDOMAIN with a short TTL. Clients that use EDNS get the text of the rule. The
+    /// generation is the serial number of the SOA record.
     pub(super) fn refused(&self, rule: &str, generation: u64) -> Vec<u8> {
         let mut message = self.response(ResponseCode::NXDomain);
-        message.authorities.push(self.negative(generation));
+        message.authorities.push(self.negative_soa(generation));
         if let Some(edns) = &mut message.edns {
             let text = [&EDE_BLOCKED, rule.as_bytes()].concat();
             edns.options_mut().insert(EdnsOption::Unknown(EDE, text));
@@ -46,14 +46,14 @@ impl Query {
         self.encode(message)
     }
 
-    /// The answer for a name that exists without the type that was asked for.
+    /// The response for a name that exists without records of the queried type.
     pub(super) fn no_data(&self, generation: u64) -> Message {
         let mut message = self.response(ResponseCode::NoError);
-        message.authorities.push(self.negative(generation));
+        message.authorities.push(self.negative_soa(generation));
         message
     }
 
-    /// The answer that a name has this one address.
+    /// A response with this address.
     pub(super) fn address(&self, address: IpAddr, ttl: u32) -> Message {
         let data = match address {
             IpAddr::V4(v4) => RData::A(A(v4)),
@@ -64,9 +64,9 @@ impl Query {
         message
     }
 
-    /// The SOA record that lets a client remember a negative answer (RFC 2308 §3). Its owner has to
-    /// be above the name; the top-level domain always is.
-    fn negative(&self, generation: u64) -> Record {
+    /// The SOA record with which clients cache a negative response (RFC 2308 §3). Its owner must be above the name, which is
+    /// always true of the top-level domain.
+    fn negative_soa(&self, generation: u64) -> Record {
         let owner = if self.name.iter().len() > 1 { self.name.trim_to(1) } else { Name::root() };
         let ours = |label: &str| {
             Name::from_labels([label.as_bytes(), b"sandgate", b"invalid"]).unwrap_or_default()
@@ -78,18 +78,17 @@ impl Query {
         Record::from_rdata(owner, NEGATIVE_TTL, RData::SOA(soa))
     }
 
-    /// The message on the wire, with the client's own question, no longer than the client takes.
-    /// What does not fit is left out and TC is set, so that the client comes again by TCP; the
-    /// records that do fit stay, for clients that make do with them.
+    /// Serializes a message with the client's question. If it does not fit, it is truncated and TC is set, so that the client
+    /// retries with TCP. The answer records that fit stay, for clients that ignore TC.
     pub(super) fn encode(&self, mut message: Message) -> Vec<u8> {
         message.queries.clear();
         let limit = self.limit();
-        if let Some(wire) = self.encoded(&message).filter(|wire| wire.len() <= limit) {
+        if let Some(wire) = self.serialize(&message).filter(|wire| wire.len() <= limit) {
             return wire;
         }
-        // Additional and authority records are dispensable first (RFC 2181 §9), but for OPT.
+        // Additional and authority records are removed first (RFC 2181 §9), except OPT.
         message.additionals.clear();
-        if let Some(wire) = self.encoded(&message).filter(|wire| wire.len() <= limit) {
+        if let Some(wire) = self.serialize(&message).filter(|wire| wire.len() <= limit) {
             return wire;
         }
         message.authorities.clear();
@@ -98,7 +97,7 @@ impl Query {
         let fits = |count: usize| {
             let mut part = message.clone();
             part.answers.extend(all.iter().take(count).cloned());
-            self.encoded(&part).filter(|wire| wire.len() <= limit)
+            self.serialize(&part).filter(|wire| wire.len() <= limit)
         };
         let (mut fitting, mut too_many) = (0, all.len() + 1);
         while fitting + 1 < too_many {
@@ -108,17 +107,17 @@ impl Query {
         fits(fitting).unwrap_or_else(|| self.server_failure())
     }
 
-    /// Encodes with room for the question, and puts the question in.
-    fn encoded(&self, message: &Message) -> Option<Vec<u8>> {
+    /// Serializes a message with the client's question, whatever its size.
+    fn serialize(&self, message: &Message) -> Option<Vec<u8>> {
         let mut message = message.clone();
-        // Encoded along, so that names are compressed against it, then overwritten byte for byte.
+        // The encoder compresses names with references to the question, which is then overwritten byte for byte.
         message.add_query(hickory_proto::op::Query::query(self.name.clone(), self.kind));
         let mut wire = message.to_vec().ok()?;
         wire.get_mut(HEADER..HEADER + self.question.len())?.copy_from_slice(&self.question);
         Some(wire)
     }
 
-    /// The last resort, built without anything that could fail.
+    /// SERVFAIL, built without a fallible encoder.
     fn server_failure(&self) -> Vec<u8> {
         let [id0, id1] = self.id.to_be_bytes();
         let mut wire = vec![id0, id1, 0x80, 0x82, 0, 1, 0, 0, 0, 0, 0, 0];

@@ -1,4 +1,4 @@
-//! The way of one question: parse, plan, ask, treat. Every way ends in an answer.
+//! Resolves a query: parse, plan, forward, filter. Every query gets a response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,53 +8,53 @@ use hickory_proto::op::ResponseCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Role;
-use super::answer::{self, Withheld};
 use super::counters::Counters;
 use super::denials::Denials;
 use super::generation::Generation;
+use super::observed::Observed;
 use super::plan::Plan;
 use super::query::{Query, Transport, Unanswerable};
-use super::seen::Seen;
+use super::response_filter::{self, FilterMode, Withheld};
 use super::upstream::Upstream;
 
-/// What all listeners share.
+/// The state that all listeners share.
 #[derive(Debug)]
 pub(super) struct Resolve {
-    /// None until the agent has a policy: until then nothing resolves.
+    /// `None` until the agent has a policy. Until then, no name resolves.
     pub(super) generation: ArcSwapOption<Generation>,
     pub(super) resolvers: Vec<SocketAddr>,
     pub(super) upstream: Upstream,
-    /// Questions that may be at a resolver at the same time.
+    /// Limits the queries in flight to resolvers.
     pub(super) in_flight: Arc<Semaphore>,
     pub(super) counters: Counters,
     pub(super) denials: Denials,
-    pub(super) seen: Seen,
+    pub(super) observed: Observed,
 }
 
-/// Where a message came from.
+/// The origin of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Origin {
     pub(super) client: SocketAddr,
-    /// Where the client sent it, if that is not simply here.
+    /// The original destination on a transparent listener.
     pub(super) destination: Option<SocketAddr>,
     pub(super) role: Role,
     pub(super) transport: Transport,
 }
 
-/// What to do about a message.
+/// What the listener does with a message.
 #[derive(Debug)]
-pub(super) enum Step {
-    /// Nothing: it was not a question.
-    Silence,
-    /// Send this.
-    Answer(Vec<u8>),
-    /// [`Resolve::ask`], which takes a while.
-    Ask(Box<Question>),
+pub(super) enum Action {
+    /// Ignore it, because it is not a query.
+    Ignore,
+    /// Send this response.
+    Respond(Vec<u8>),
+    /// Call [`Resolve::forward`], which waits for a resolver.
+    Forward(Box<PendingQuery>),
 }
 
-/// A question that a resolver has to be asked. Its permit bounds how many there are.
+/// A query that must be forwarded. The permit limits their number.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct PendingQuery {
     query: Query,
     origin: Origin,
     plan: Plan,
@@ -62,83 +62,83 @@ pub(super) struct Question {
 }
 
 impl Resolve {
-    /// Answers what can be answered without asking anybody.
-    pub(super) fn step(&self, wire: &[u8], origin: Origin) -> Step {
+    /// Handles a message without waiting for a resolver.
+    pub(super) fn handle(&self, wire: &[u8], origin: Origin) -> Action {
         match origin.transport {
-            Transport::Udp => self.counters.udp_messages.one(),
-            Transport::Tcp => self.counters.tcp_messages.one(),
+            Transport::Udp => self.counters.udp_messages.increment(),
+            Transport::Tcp => self.counters.tcp_messages.increment(),
         }
         let query = match Query::parse(wire, origin.transport) {
             Ok(query) => query,
             Err(reason) => {
-                self.counters.malformed.one();
+                self.counters.malformed.increment();
                 return match reason {
-                    Unanswerable::NotAQuery => Step::Silence,
-                    Unanswerable::Rejected(answer) => Step::Answer(answer),
+                    Unanswerable::NotAQuery => Action::Ignore,
+                    Unanswerable::Rejected(answer) => Action::Respond(answer),
                 };
             }
         };
         let Some(generation) = self.generation.load_full() else {
-            return Step::Answer(query.error(ResponseCode::ServFail));
+            return Action::Respond(query.error(ResponseCode::ServFail));
         };
         let plan = Plan::new(&query, origin.role, origin.destination, &generation);
-        if let Some(answer) = self.settled(&query, &plan, &origin, &generation) {
-            return Step::Answer(answer);
+        if let Some(answer) = self.immediate_response(&query, &plan, &origin, &generation) {
+            return Action::Respond(answer);
         }
         let Ok(permit) = Arc::clone(&self.in_flight).try_acquire_owned() else {
-            self.counters.overloaded.one();
-            return Step::Answer(query.error(ResponseCode::ServFail));
+            self.counters.overloaded.increment();
+            return Action::Respond(query.error(ResponseCode::ServFail));
         };
-        Step::Ask(Box::new(Question { query, origin, plan, _permit: permit }))
+        Action::Forward(Box::new(PendingQuery { query, origin, plan, _permit: permit }))
     }
 
-    /// Asks resolvers. The answer is judged by the policy of the moment in which it arrives, so that
-    /// nothing which was denied meanwhile still comes through.
-    pub(super) async fn ask(&self, question: &Question) -> Vec<u8> {
-        let Question { query, origin, plan, .. } = question;
-        let Plan::Ask(treatment, chosen) = plan else {
+    /// Queries the resolvers. Evaluates the response with the generation that is current when the response arrives, so that
+    /// the client does not get a name that an update has denied in the meantime.
+    pub(super) async fn forward(&self, pending: &PendingQuery) -> Vec<u8> {
+        let PendingQuery { query, origin, plan, .. } = pending;
+        let Plan::Forward(mode, chosen) = plan else {
             return query.error(ResponseCode::ServFail);
         };
-        self.counters.forwarded.one();
+        self.counters.forwarded.increment();
         let own = chosen.map(|resolver| [resolver]);
         let resolvers = own.as_ref().map_or(self.resolvers.as_slice(), <[_; 1]>::as_slice);
-        let whole = *treatment != answer::Treatment::Real;
-        let answer = self.upstream.ask(query, resolvers, whole, &self.counters).await;
+        let whole = *mode != FilterMode::Real;
+        let answer = self.upstream.query(query, resolvers, whole, &self.counters).await;
         let Some(answer) = answer else {
-            self.counters.unanswered.one();
+            self.counters.unanswered.increment();
             return query.error(ResponseCode::ServFail);
         };
         let Some(generation) = self.generation.load_full() else {
             return query.error(ResponseCode::ServFail);
         };
         let now = Plan::new(query, origin.role, origin.destination, &generation);
-        if let Some(answer) = self.settled(query, &now, origin, &generation) {
+        if let Some(answer) = self.immediate_response(query, &now, origin, &generation) {
             return answer;
         }
         if now != *plan {
-            // Asked in another way than it would be now. The client asks again.
+            // The query was forwarded by a plan that is no longer valid. The client will retry.
             return query.error(ResponseCode::ServFail);
         }
-        match answer::treat(query, &answer.wire, *treatment, &generation, &self.counters) {
+        match response_filter::filter(query, &answer.wire, *mode, &generation, &self.counters) {
             Ok(answer) => answer,
             Err(Withheld::Denied(rule, addresses)) => {
-                // A resolver that the sandbox chose may say anything.
+                // Addresses from a resolver that the sandbox chose are not trusted.
                 if chosen.is_none() {
-                    self.seen.add(addresses);
+                    self.observed.add(addresses);
                 }
-                self.counters.refused_answers.one();
+                self.counters.refused_answers.increment();
                 self.denials.log(query, origin.client, &rule);
                 query.refused(&rule.to_string(), generation.number())
             }
             Err(Withheld::Unreadable) => {
-                self.counters.unreadable_answers.one();
+                self.counters.unreadable_answers.increment();
                 query.error(ResponseCode::ServFail)
             }
         }
     }
 
-    /// The answer of a plan that needs nobody else.
-    fn settled(
+    /// The response of a plan that does not need a resolver.
+    fn immediate_response(
         &self,
         query: &Query,
         plan: &Plan,
@@ -146,14 +146,14 @@ impl Resolve {
         generation: &Generation,
     ) -> Option<Vec<u8>> {
         match plan {
-            Plan::Ask(..) => None,
+            Plan::Forward(..) => None,
             Plan::Refuse(rule) => {
-                self.counters.refused_names.one();
+                self.counters.refused_names.increment();
                 self.denials.log(query, origin.client, rule);
                 Some(query.refused(&rule.to_string(), generation.number()))
             }
-            Plan::Nothing => Some(query.encode(query.no_data(generation.number()))),
-            Plan::Fail(code) => Some(query.error(*code)),
+            Plan::NoData => Some(query.encode(query.no_data(generation.number()))),
+            Plan::Error(code) => Some(query.error(*code)),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Sockets: ordinary ones, and transparent ones, which receive what was sent to other addresses (by
-//! nftables' `tproxy`) and answer from there.
+//! Creates the proxy's sockets. A transparent socket receives datagrams and connections to other addresses (through the
+//! `tproxy` statement of nftables), and responds from those addresses.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -15,30 +15,29 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, UdpSocket};
 
-/// What Linux calls it, always.
+/// The loopback interface, whose name is fixed in Linux.
 const LOOPBACK: &str = "lo";
-/// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// One datagram as it was received.
+/// A received datagram.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received {
     pub(super) length: usize,
     pub(super) client: SocketAddr,
-    /// None on an ordinary socket.
+    /// `None` on a socket that is not transparent.
     pub(super) arrival: Option<Arrival>,
 }
 
-/// How a datagram came to a transparent socket.
+/// How a datagram arrived at a transparent socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
-    /// Where the client sent it.
+    /// The original destination.
     pub(super) destination: SocketAddr,
-    /// The network interface that it came in by: its index.
+    /// The index of the network interface on which it arrived.
     pub(super) interface: u32,
 }
 
-/// A socket for datagrams.
+/// Creates a UDP socket.
 pub(super) fn udp(address: SocketAddr, transparent: bool) -> io::Result<UdpSocket> {
     let socket = socket(address, Type::DGRAM, Protocol::UDP, transparent)?;
     if transparent {
@@ -57,8 +56,7 @@ pub(super) fn udp(address: SocketAddr, transparent: bool) -> io::Result<UdpSocke
     UdpSocket::from_std(socket.into())
 }
 
-/// A socket for connections. Where it is transparent, the local address of a connection is the one
-/// that the client connected to.
+/// Creates a TCP listener. If it is transparent, the local address of a connection is its original destination.
 pub(super) fn tcp(address: SocketAddr, transparent: bool) -> io::Result<TcpListener> {
     let socket = socket(address, Type::STREAM, Protocol::TCP, transparent)?;
     socket.set_reuse_address(true)?;
@@ -88,7 +86,7 @@ fn socket(
     Ok(socket)
 }
 
-/// Waits for a datagram.
+/// Receives a datagram.
 pub(super) async fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
     socket.async_io(Interest::READABLE, || receive_now(socket, buffer)).await
 }
@@ -126,26 +124,26 @@ fn plain(address: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddrV6::from(*v6).into()))
 }
 
-/// Answers a datagram from where it was sent to, which need not be an address of this machine, and by
-/// the interface that it came in by (by loopback and IPv6: by the one that has the client's address, and only
-/// there). A sandbox can write any source address into its questions; its answers must not become a way out
-/// to there.
+/// Sends a response from the original destination, which may be an address of another machine. The response leaves only by
+/// the interface on which the query arrived (for IPv6 on loopback: the interface with the client's address), because a
+/// sandbox can forge the source address of a query, and responses must not leave to other networks.
 pub(super) fn send_back(arrival: Arrival, client: SocketAddr, datagram: &[u8]) -> io::Result<()> {
     let socket = socket(arrival.destination, Type::DGRAM, Protocol::UDP, true)?;
-    let came_by = if_indextoname(arrival.interface)?.into_string().map_err(io::Error::other)?;
-    let leaves_by = match client.ip() {
-        // To IPv6, an address of this machine is where it was given, also for what came by loopback.
-        IpAddr::V6(client) if came_by == LOOPBACK => interface_of(client)?,
-        _ => came_by,
+    let arrived_on = if_indextoname(arrival.interface)?.into_string().map_err(io::Error::other)?;
+    let leaves_on = match client.ip() {
+        // Linux routes to a local IPv6 address through the interface that has the address, also if the query arrived on
+        // loopback.
+        IpAddr::V6(client) if arrived_on == LOOPBACK => interface_of(client)?,
+        _ => arrived_on,
     };
-    socket.bind_device(Some(leaves_by.as_bytes()))?;
-    // Answers to several clients may come from one address at the same time.
+    socket.bind_device(Some(leaves_on.as_bytes()))?;
+    // Several responses may use the same source address at the same time.
     socket.set_reuse_address(true)?;
     socket.bind(&arrival.destination.into())?;
     socket.send_to(datagram, &client.into()).map(|_| ())
 }
 
-/// The interface that has an address; an error where this machine does not have it.
+/// The interface that has the address. Fails if no interface has it.
 fn interface_of(address: Ipv6Addr) -> io::Result<String> {
     let has_it = |of: &InterfaceAddress| {
         let of = of.address.as_ref().and_then(|of| of.as_sockaddr_in6());

@@ -1,5 +1,5 @@
-//! Serves one socket for connections (RFC 7766): many questions on each, answered in the order in
-//! which the answers are known.
+//! Serves a TCP listener (RFC 7766). A connection can have several queries in flight, and gets each response as soon as it
+//! is available.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use tokio::time::timeout;
 
 use super::Role;
 use super::query::{Query, Transport};
-use super::resolve::{Origin, Resolve, Step};
+use super::resolve::{Action, Origin, Resolve};
 
-/// Questions of one connection that may be under way; the next is read when one is answered.
-const PIPELINED: usize = 16;
-/// A client that takes no answer for this long is gone.
-const WRITE_WITHIN: Duration = Duration::from_secs(5);
-/// How long a connection beyond the limit has to put its question, which gets SERVFAIL.
-const TURN_AWAY_WITHIN: Duration = Duration::from_secs(1);
-/// The pause after `accept` has failed, for want of file descriptors perhaps.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// The maximum number of queries in flight on one connection.
+const MAX_PIPELINED: usize = 16;
+/// The time limit for sending a response, after which the connection is closed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time limit of a connection beyond the maximum, whose first query gets SERVFAIL.
+const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(1);
+/// The delay before a retry after `accept` has failed, for example because no file descriptor is free.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A bound socket.
 #[derive(Debug)]
@@ -34,22 +34,22 @@ pub(super) struct Listener {
     pub(super) socket: TcpListener,
     pub(super) role: Role,
     pub(super) transparent: bool,
-    /// Connections that are served at the same time; as many again are told that it is too much.
+    /// Limits the connections that are served, and the additional ones that get SERVFAIL.
     pub(super) connections: Arc<Semaphore>,
-    pub(super) turned_away: Arc<Semaphore>,
-    /// How long a connection may be idle.
+    pub(super) overflow: Arc<Semaphore>,
+    /// The idle timeout of a connection.
     pub(super) idle: Duration,
 }
 
 impl Listener {
-    /// Answers until it is dropped. Its connections are closed with it.
+    /// Serves connections until it is dropped. Dropping it closes them.
     pub(super) async fn serve(self, resolve: Arc<Resolve>) {
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => {
                     let Ok((stream, client)) = accepted else {
-                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                        tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                         continue;
                     };
                     let destination = stream.local_addr().ok().filter(|_| self.transparent);
@@ -59,15 +59,15 @@ impl Listener {
                     if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
                         open.spawn(async move {
                             let _permit = permit;
-                            converse(stream, origin, &resolve, idle).await
+                            serve_connection(stream, origin, &resolve, idle).await
                         });
                         continue;
                     }
-                    resolve.counters.overloaded_connections.one();
-                    if let Ok(permit) = Arc::clone(&self.turned_away).try_acquire_owned() {
+                    resolve.counters.overloaded_connections.increment();
+                    if let Ok(permit) = Arc::clone(&self.overflow).try_acquire_owned() {
                         open.spawn(async move {
                             let _permit = permit;
-                            timeout(TURN_AWAY_WITHIN, turn_away(stream)).await.ok().flatten()
+                            timeout(OVERFLOW_TIMEOUT, reject(stream)).await.ok().flatten()
                         });
                     }
                 }
@@ -77,8 +77,8 @@ impl Listener {
     }
 }
 
-/// Serves one connection to its end.
-async fn converse(
+/// Serves a connection until it ends.
+async fn serve_connection(
     stream: TcpStream,
     origin: Origin,
     resolve: &Resolve,
@@ -87,55 +87,55 @@ async fn converse(
     stream.set_nodelay(true).ok()?;
     let (read, mut write) = stream.into_split();
     let mut questions = Frames { stream: read, buffer: Vec::new() };
-    let mut under_way: FuturesUnordered<BoxFuture<'_, Vec<u8>>> = FuturesUnordered::new();
+    let mut in_flight: FuturesUnordered<BoxFuture<'_, Vec<u8>>> = FuturesUnordered::new();
     let mut ended = false;
     loop {
         let answer = tokio::select! {
-            Some(answer) = under_way.next(), if !under_way.is_empty() => answer,
-            question = timeout(idle, questions.next()), if !ended && under_way.len() < PIPELINED => {
-                // A client may close its half once it has asked; it still gets its answers.
+            Some(answer) = in_flight.next(), if !in_flight.is_empty() => answer,
+            question = timeout(idle, questions.next()), if !ended && in_flight.len() < MAX_PIPELINED => {
+                // A client that has closed its half of the connection still gets its responses.
                 let Some(message) = question.ok().flatten() else {
                     ended = true;
                     continue;
                 };
-                match resolve.step(&message, origin) {
-                    Step::Silence => return None,
-                    Step::Answer(answer) => answer,
-                    Step::Ask(question) => {
-                        under_way.push(Box::pin(async move { resolve.ask(&question).await }));
+                match resolve.handle(&message, origin) {
+                    Action::Ignore => return None,
+                    Action::Respond(answer) => answer,
+                    Action::Forward(question) => {
+                        in_flight.push(Box::pin(async move { resolve.forward(&question).await }));
                         continue;
                     }
                 }
             }
             else => return Some(()),
         };
-        timeout(WRITE_WITHIN, write.write_all(&framed(&answer))).await.ok()?.ok()?;
+        timeout(WRITE_TIMEOUT, write.write_all(&framed(&answer))).await.ok()?.ok()?;
     }
 }
 
-/// Reads one question and answers SERVFAIL.
-async fn turn_away(stream: TcpStream) -> Option<()> {
+/// Reads one query and responds with SERVFAIL.
+async fn reject(stream: TcpStream) -> Option<()> {
     let (read, mut write) = stream.into_split();
     let message = Frames { stream: read, buffer: Vec::new() }.next().await?;
     let query = Query::parse(&message, Transport::Tcp).ok()?;
     write.write_all(&framed(&query.error(ResponseCode::ServFail))).await.ok()
 }
 
-/// A message after its length (RFC 1035 §4.2.2).
+/// Prefixes a message with its length (RFC 1035 §4.2.2).
 fn framed(message: &[u8]) -> Vec<u8> {
-    // Nothing longer is ever encoded; if it were, the client would get less than it was told.
+    // The proxy encodes no longer message.
     let length = u16::try_from(message.len()).unwrap_or(u16::MAX);
     [&length.to_be_bytes(), message].concat()
 }
 
-/// Messages out of a stream. Dropping [`Frames::next`] loses nothing: what was read stays here.
+/// Reads messages from a stream. [`Frames::next`] is cancel safe: the buffer keeps partial messages.
 struct Frames {
     stream: OwnedReadHalf,
     buffer: Vec<u8>,
 }
 
 impl Frames {
-    /// The next message; None at the end of the stream.
+    /// The next message, or `None` at the end of the stream.
     async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some((length, rest)) = self.buffer.split_first_chunk::<2>() {

@@ -1,4 +1,4 @@
-//! Serves one socket for datagrams.
+//! Serves a UDP socket.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use tokio::task::JoinSet;
 
 use super::Role;
 use super::query::Transport;
-use super::resolve::{Origin, Resolve, Step};
+use super::resolve::{Action, Origin, Resolve};
 use super::socket::{self, Received};
 
-/// The longest datagram that is taken for a question, in bytes: a header, the longest name, and far
-/// more options than any client sends. What is longer arrives cut off, and is answered as malformed.
+/// The maximum size of a query, in bytes: enough for a header, the longest name, and more options than any client sends.
+/// Longer datagrams are truncated, and get a format error.
 const DATAGRAM: usize = 4096;
 
 /// A bound socket.
@@ -23,21 +23,21 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Answers until it is dropped. The questions under way are dropped with it.
+    /// Serves queries until it is dropped. Dropping it cancels the queries in flight.
     pub(super) async fn serve(self, resolve: Arc<Resolve>) {
-        let mut under_way = JoinSet::new();
+        let mut in_flight = JoinSet::new();
         let mut buffer = vec![0; DATAGRAM];
         loop {
             tokio::select! {
                 received = socket::receive(&self.socket, &mut buffer) => {
-                    // An error here is one of an earlier answer (ICMP), or of no lasting meaning.
+                    // The error belongs to an earlier response (ICMP), or is temporary.
                     let Ok(received) = received else {
                         tokio::task::yield_now().await;
                         continue;
                     };
                     if self.transparent && received.arrival.is_none() {
-                        // Nobody knows from where to answer.
-                        resolve.counters.unsent.one();
+                        // The source address of the response is unknown.
+                        resolve.counters.unsent.increment();
                         continue;
                     }
                     let origin = Origin {
@@ -47,25 +47,25 @@ impl Listener {
                         transport: Transport::Udp,
                     };
                     let datagram = buffer.get(..received.length).unwrap_or_default();
-                    match resolve.step(datagram, origin) {
-                        Step::Silence => {}
-                        Step::Answer(answer) => send(&self.socket, received, &answer, &resolve).await,
-                        Step::Ask(question) => {
+                    match resolve.handle(datagram, origin) {
+                        Action::Ignore => {}
+                        Action::Respond(answer) => send(&self.socket, received, &answer, &resolve).await,
+                        Action::Forward(question) => {
                             let (resolve, socket) = (Arc::clone(&resolve), Arc::clone(&self.socket));
-                            under_way.spawn(async move {
-                                let answer = resolve.ask(&question).await;
+                            in_flight.spawn(async move {
+                                let answer = resolve.forward(&question).await;
                                 send(&socket, received, &answer, &resolve).await;
                             });
                         }
                     }
                 }
-                Some(_) = under_way.join_next(), if !under_way.is_empty() => {}
+                Some(_) = in_flight.join_next(), if !in_flight.is_empty() => {}
             }
         }
     }
 }
 
-/// Sends an answer from where the question was sent to.
+/// Sends a response from the original destination of the query.
 async fn send(socket: &UdpSocket, question: Received, answer: &[u8], resolve: &Resolve) {
     let client = question.client;
     let sent = match question.arrival {
@@ -73,7 +73,7 @@ async fn send(socket: &UdpSocket, question: Received, answer: &[u8], resolve: &R
         None => socket.send_to(answer, client).await.map(|_| ()),
     };
     if let Err(reason) = sent {
-        resolve.counters.unsent.one();
-        tracing::debug!(target: "sandgate::dns", %client, %reason, "answer not sent");
+        resolve.counters.unsent.increment();
+        tracing::debug!(target: "sandgate::dns", %client, %reason, "response not sent");
     }
 }

@@ -1,7 +1,7 @@
-//! Asks resolvers, which may be slow, lossy, dead or lying, and comes back within a bound.
+//! Queries the resolvers within a time limit, even if some are slow, unreachable, or send forged responses.
 //!
-//! Each attempt has a socket (so a source port) and an id of its own. A late answer is still an
-//! answer: while one resolver keeps silent the next is asked as well, and the first that answers wins.
+//! Each attempt has its own socket (and therefore source port) and id. If a resolver does not respond soon, the next one is
+//! queried too, and the first response is used.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -16,83 +16,83 @@ use tokio::time::{Instant, sleep_until};
 use super::counters::Counters;
 use super::query::{HEADER, Query, Transport, question_of};
 
-/// Attempts for one question, at most; and how many of them may wait at the same time.
-const ATTEMPTS: usize = 6;
-const WAITING: usize = 3;
-/// What a datagram of a resolver may hold, in bytes. Ours asks for far less.
+/// The maximum number of attempts for a query.
+const MAX_ATTEMPTS: usize = 6;
+/// The maximum number of simultaneous attempts for a query.
+const MAX_IN_FLIGHT: usize = 3;
+/// The maximum size of a resolver's datagram, in bytes. The queries ask for less.
 const DATAGRAM: usize = 4096;
 
-/// How resolvers are asked.
+/// The limits of queries to resolvers.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    /// The whole time for one question.
-    pub(super) answer_within: Duration,
-    /// How long a resolver may keep silent before another attempt is made beside it.
-    pub(super) patience: Duration,
-    /// How many attempts after the first may be open, over all questions: each is a socket.
-    pub(super) spare: Semaphore,
+    /// The time limit of a query.
+    pub(super) query_timeout: Duration,
+    /// How long an attempt may take before the next one starts.
+    pub(super) attempt_delay: Duration,
+    /// Limits the additional attempts of all queries together, because each needs a socket.
+    pub(super) additional: Semaphore,
 }
 
-/// What came back.
+/// A resolver's response.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The message. It answers the question: id, question section and sender were compared.
+    /// The message. Its id, question section and sender match the query.
     pub(super) wire: Vec<u8>,
-    /// It was too long for a datagram, and this is a part of it.
+    /// Whether the message is incomplete, because it does not fit into a datagram.
     pub(super) truncated: bool,
 }
 
 impl Upstream {
-    /// Asks the resolvers, in their order, until one of them knows. `whole` says that a truncated
-    /// answer is of no use.
+    /// Queries the resolvers in their order until one responds without an error. `whole` states that a truncated response
+    /// can't be used.
     ///
-    /// Returns the failure that a resolver reported (SERVFAIL, REFUSED, …) if none did better, and
-    /// None if none answered in time.
-    pub(super) async fn ask(
+    /// Returns a resolver's error (SERVFAIL, REFUSED, …) if all resolvers fail, and `None` if none responds in time.
+    pub(super) async fn query(
         &self,
         query: &Query,
         resolvers: &[SocketAddr],
         whole: bool,
         counters: &Counters,
     ) -> Option<Answer> {
-        let deadline = Instant::now() + self.answer_within;
+        let deadline = Instant::now() + self.query_timeout;
         let attempt = |resolver, spare| Attempt { query, resolver, whole, counters, _spare: spare };
-        let mut resolvers = resolvers.iter().copied().cycle().take(ATTEMPTS);
-        let mut waiting = FuturesUnordered::new();
-        waiting.push(attempt(resolvers.next()?, None).run());
-        let (mut pause, mut failure) = (self.patience, None);
+        let mut resolvers = resolvers.iter().copied().cycle().take(MAX_ATTEMPTS);
+        let mut in_flight = FuturesUnordered::new();
+        in_flight.push(attempt(resolvers.next()?, None).run());
+        let (mut pause, mut failure) = (self.attempt_delay, None);
         let mut next = Instant::now() + pause;
         loop {
             let another = tokio::select! {
                 biased;
-                finished = waiting.next() => match finished {
+                finished = in_flight.next() => match finished {
                     Some(Ok(answer)) if is_failure(&answer.wire) => {
                         failure = Some(answer);
                         true
                     }
                     Some(Ok(answer)) => return Some(answer),
                     Some(Err(_)) => true,
-                    // Every attempt has failed, and there is nobody left to ask.
+                    // All attempts have failed, and no resolver is left.
                     None => return failure,
                 },
-                () = sleep_until(next), if waiting.len() < WAITING => true,
+                () = sleep_until(next), if in_flight.len() < MAX_IN_FLIGHT => true,
                 () = sleep_until(deadline) => return failure,
             };
             if another {
-                pause += self.patience / 2;
+                pause += self.attempt_delay / 2;
                 next = Instant::now() + pause;
-                let spare = self.spare.try_acquire().ok();
+                let spare = self.additional.try_acquire().ok();
                 if let Some((resolver, spare)) =
                     spare.and_then(|spare| Some((resolvers.next()?, spare)))
                 {
-                    waiting.push(attempt(resolver, Some(spare)).run());
+                    in_flight.push(attempt(resolver, Some(spare)).run());
                 }
             }
         }
     }
 }
 
-/// One question to one resolver.
+/// One query to one resolver.
 struct Attempt<'a> {
     query: &'a Query,
     resolver: SocketAddr,
@@ -102,27 +102,27 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// By the way the client chose, so that it fares as it would without us; by TCP as well where
-    /// UDP does not carry enough, and by UDP where there is no TCP.
+    /// Uses the client's transport, so that the response is the same as without the proxy. Retries with TCP if the response
+    /// to UDP is truncated, and with UDP if TCP fails.
     async fn run(self) -> std::io::Result<Answer> {
         match self.query.transport {
             Transport::Udp => {
-                let answer = self.by_udp().await?;
-                if answer.truncated && self.whole { self.by_tcp().await } else { Ok(answer) }
+                let answer = self.query_udp().await?;
+                if answer.truncated && self.whole { self.query_tcp().await } else { Ok(answer) }
             }
-            Transport::Tcp => match self.by_tcp().await {
+            Transport::Tcp => match self.query_tcp().await {
                 Ok(answer) => Ok(answer),
                 Err(reason) => {
-                    let answer = self.by_udp().await?;
+                    let answer = self.query_udp().await?;
                     if answer.truncated { Err(reason) } else { Ok(answer) }
                 }
             },
         }
     }
 
-    async fn by_udp(&self) -> std::io::Result<Answer> {
-        // Port 0: the kernel picks a free port at random. Connected: only this resolver's
-        // datagrams arrive, and an ICMP refusal ends the attempt at once.
+    async fn query_udp(&self) -> std::io::Result<Answer> {
+        // With port 0, the kernel selects a random free port. A connected socket receives only this resolver's datagrams,
+        // and an ICMP error ends the attempt immediately.
         let any = match self.resolver {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -135,18 +135,18 @@ impl Attempt<'_> {
         loop {
             let length = socket.recv(&mut buffer).await?;
             let datagram = buffer.get(..length).unwrap_or_default();
-            if answers(self.query, id, datagram) {
+            if is_response(self.query, id, datagram) {
                 let truncated = datagram.get(2).is_some_and(|flags| flags & 0x02 != 0);
-                // What fills the buffer may have been cut off by it.
+                // A datagram that fills the buffer may be longer than the buffer.
                 let truncated = truncated || length == DATAGRAM;
                 return Ok(Answer { wire: datagram.to_vec(), truncated });
             }
-            // Not ours, or forged: the true one may still come.
-            self.counters.mismatched.one();
+            // A late or forged response. The right one may still arrive.
+            self.counters.mismatched.increment();
         }
     }
 
-    async fn by_tcp(&self) -> std::io::Result<Answer> {
+    async fn query_tcp(&self) -> std::io::Result<Answer> {
         let mut stream = TcpStream::connect(self.resolver).await?;
         stream.set_nodelay(true)?;
         let id = random_id()?;
@@ -154,34 +154,34 @@ impl Attempt<'_> {
         let length = u16::try_from(question.len()).map_err(std::io::Error::other)?;
         stream.write_all(&[&length.to_be_bytes(), question.as_slice()].concat()).await?;
         let length = stream.read_u16().await?;
-        // Grows as it is read: a length alone does not take memory.
+        // The buffer grows with the data, so that a large length alone needs no memory.
         let mut wire = Vec::new();
         (&mut stream).take(u64::from(length)).read_to_end(&mut wire).await?;
-        if wire.len() == usize::from(length) && answers(self.query, id, &wire) {
+        if wire.len() == usize::from(length) && is_response(self.query, id, &wire) {
             return Ok(Answer { wire, truncated: false });
         }
-        self.counters.mismatched.one();
-        Err(std::io::Error::other("the resolver sent something else by TCP"))
+        self.counters.mismatched.increment();
+        Err(std::io::Error::other("the resolver's response by TCP does not match the query"))
     }
 }
 
-/// An id that can't be guessed, from the system's random source.
+/// An unpredictable id, from the system's random source.
 fn random_id() -> std::io::Result<u16> {
     let mut bytes = [0; 2];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
     Ok(u16::from_be_bytes(bytes))
 }
 
-/// If a message answers this question: an answer, to a standard query, with the id and the question
-/// that were sent. Letter case may differ (some resolvers do not keep it); type and class may not.
-fn answers(query: &Query, id: u16, wire: &[u8]) -> bool {
+/// Whether a message is a response to this query, with the same id, name, type, and class. The case of the name may differ,
+/// because some resolvers don't preserve it.
+fn is_response(query: &Query, id: u16, wire: &[u8]) -> bool {
     let Some([id0, id1, flags, code, counts @ ..]) = wire.first_chunk::<HEADER>() else {
         return false;
     };
     if u16::from_be_bytes([*id0, *id1]) != id || flags & 0b1111_1000 != 0x80 {
         return false;
     }
-    // A resolver that could not read the question may answer by the header alone.
+    // A resolver that can't parse the query may respond with only a header.
     if *counts == [0; 8] && code & 0x0f != 0 {
         return true;
     }
@@ -195,8 +195,7 @@ fn answers(query: &Query, id: u16, wire: &[u8]) -> bool {
         .is_some_and(|(name, kind)| kind == asked.1 && name.eq_ignore_ascii_case(asked.0))
 }
 
-/// If the resolver itself has failed, so that another may do better: anything but NOERROR and
-/// NXDOMAIN.
+/// Whether the resolver has failed, so that another one may succeed: all codes except NOERROR and NXDOMAIN.
 fn is_failure(wire: &[u8]) -> bool {
     wire.get(3).is_none_or(|code| !matches!(code & 0x0f, 0 | 3))
 }

@@ -78,7 +78,7 @@ async fn what_comes_by_of_a_name_below_a_wildcard_is_known_without_a_question_of
 async fn a_resolver_that_says_nothing_holds_nothing_up_and_is_asked_again() {
     // All attempts of the first two questions, and no more.
     let silent = Behaviour { loses: 2, ..Behaviour::default() };
-    let limits = Limits { answer_within: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { query_timeout: Duration::from_millis(300), ..Limits::default() };
     let rig = Rig::with(DENIES, vec![silent], limits).await;
     let mut names = find(&rig, r#"{"deny_out":["bad.test"]}"#);
     let begun = Instant::now();
@@ -92,7 +92,7 @@ async fn a_resolver_that_says_nothing_holds_nothing_up_and_is_asked_again() {
 #[tokio::test]
 async fn many_names_wait_for_their_turn_without_work() {
     let silent = Behaviour { loses: usize::MAX, ..Behaviour::default() };
-    let limits = Limits { answer_within: Duration::from_secs(4), ..Limits::default() };
+    let limits = Limits { query_timeout: Duration::from_secs(4), ..Limits::default() };
     let rig = Rig::with(DENIES, vec![silent], limits).await;
     let many: Vec<String> = (0..1_000).map(|number| format!("n{number}.test")).collect();
     let _names = find(&rig, &serde_json::json!({ "deny_out": many }).to_string());

@@ -11,8 +11,8 @@ use crate::rig::{LOCAL, OPEN, Rig, ZONE, by_tcp, question};
 
 /// Quick, so that a test of a bound does not take long.
 fn quick() -> Limits {
-    let (answer_within, patience) = (Duration::from_secs(2), Duration::from_millis(100));
-    Limits { answer_within, patience, ..Limits::default() }
+    let (query_timeout, attempt_delay) = (Duration::from_secs(2), Duration::from_millis(100));
+    Limits { query_timeout, attempt_delay, ..Limits::default() }
 }
 
 fn silent() -> Behaviour {

@@ -59,7 +59,7 @@ fn a(owner: &str, address: [u8; 4], ttl: u32) -> Record {
 }
 
 #[test]
-fn what_is_seen_of_a_denied_name_is_what_it_leads_to() {
+fn the_observed_addresses_of_a_denied_name_include_those_of_its_aliases() {
     let cname = |owner: &str, target: &str| {
         Record::from_rdata(name(owner), 1, RData::CNAME(CNAME(name(target))))
     };
@@ -71,15 +71,15 @@ fn what_is_seen_of_a_denied_name_is_what_it_leads_to() {
         a("cdn.test", [192, 0, 2, 3], 60),
         a("ok.test", [192, 0, 2, 4], 60),
     ];
-    let seen: Vec<String> = seen(&answers, &generation())
+    let pairs: Vec<String> = observed(&answers, &generation())
         .into_iter()
         .map(|(name, address)| format!("{name} {address}"))
         .collect();
-    assert_eq!(seen, ["y.denied.test 192.0.2.2", "y.denied.test 192.0.2.3"]);
+    assert_eq!(pairs, ["y.denied.test 192.0.2.2", "y.denied.test 192.0.2.3"]);
 }
 
 #[test]
-fn addresses_are_good_for_as_long_as_all_that_leads_to_them() {
+fn addresses_are_valid_for_the_minimum_ttl_of_the_chain() {
     let cname = |ttl, owner: &str, target: &str| {
         Record::from_rdata(name(owner), ttl, RData::CNAME(CNAME(name(target))))
     };

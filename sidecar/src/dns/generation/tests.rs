@@ -15,7 +15,7 @@ use super::*;
 #[test_case(&[], "-"; "the root")]
 fn a_label_of_which_no_rule_can_speak_hides_no_other(labels: &[&[u8]], expected: &str) {
     let name = dns::Name::from_labels(labels.iter().copied()).unwrap();
-    assert_eq!(judged(&name).unwrap().as_str(), expected);
+    assert_eq!(policy_name(&name).unwrap().as_str(), expected);
 }
 
 #[test]
@@ -24,6 +24,6 @@ fn the_longest_name_can_be_judged() {
         let (label, last) = ([byte; 63], [byte; 61]);
         let name = dns::Name::from_labels([&label[..], &label, &label, &last]).unwrap();
         assert_eq!(name.len(), 254);
-        assert!(judged(&name).is_some());
+        assert!(policy_name(&name).is_some());
     }
 }

@@ -13,7 +13,7 @@ fn verdict(change: impl FnOnce(&mut Vec<u8>)) -> bool {
     let mut answer = QUESTION.to_vec();
     answer[2] = 0x81;
     change(&mut answer);
-    answers(&query, 0x1234, &answer)
+    is_response(&query, 0x1234, &answer)
 }
 
 #[test_case(|_| {}; "the same")]

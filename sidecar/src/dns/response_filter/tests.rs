@@ -152,7 +152,7 @@ proptest! {
         let generation = generation(r#"{"deny_out":["bad.test","*.bad.test"]}"#);
         let query = query(kind, if tcp { Transport::Tcp } else { Transport::Udp });
         let wire = query.encode(message);
-        let treated = treat(&query, &wire, Treatment::Real, &generation, &Counters::default());
+        let treated = filter(&query, &wire, FilterMode::Real, &generation, &Counters::default());
         if let Ok(wire) = treated {
             prop_assert!(wire.len() <= query.limit());
             let message = Message::from_vec(&wire).unwrap();
@@ -170,7 +170,7 @@ proptest! {
         let generation = generation(policy);
         let query = query(kind, Transport::Tcp);
         let wire = query.encode(message);
-        let treated = treat(&query, &wire, Treatment::Virtual, &generation, &Counters::default());
+        let treated = filter(&query, &wire, FilterMode::Virtual, &generation, &Counters::default());
         let message = Message::from_vec(&treated.unwrap()).unwrap();
         for (_, address) in told(&message) {
             prop_assert_eq!(address, VIRTUAL);
@@ -184,10 +184,10 @@ proptest! {
         let generation = generation(policy);
         let query = query(RecordType::AAAA, Transport::Tcp);
         let wire = query.encode(message);
-        let treated = treat(&query, &wire, Treatment::Dial, &generation, &Counters::default());
+        let treated = filter(&query, &wire, FilterMode::Envoy, &generation, &Counters::default());
         let message = Message::from_vec(&treated.unwrap()).unwrap();
         for (_, address) in told(&message) {
-            prop_assert!(generation.reaches(&query.name, address), "{}", address);
+            prop_assert!(generation.allows_resolved(&query.name, address), "{}", address);
         }
     }
 
@@ -206,13 +206,13 @@ proptest! {
             wire[place] = byte;
         }
         wire.truncate(cut.index(wire.len() * 2));
-        for treatment in [Treatment::Real, Treatment::Virtual, Treatment::Dial] {
-            if let Ok(answer) = treat(&query, &wire, treatment, &generation, &Counters::default()) {
+        for mode in [FilterMode::Real, FilterMode::Virtual, FilterMode::Envoy] {
+            if let Ok(answer) = filter(&query, &wire, mode, &generation, &Counters::default()) {
                 prop_assert!(answer.len() <= query.limit());
                 prop_assert_eq!(&answer[..2], &wire_id());
                 for (of, address) in Message::from_vec(&answer).iter().flat_map(told) {
                     // A virtual address is a guardrail's too: as an address it means nothing.
-                    let ours = treatment == Treatment::Virtual && address == VIRTUAL;
+                    let ours = mode == FilterMode::Virtual && address == VIRTUAL;
                     prop_assert!(ours || generation.guardrail(address).is_none(), "{}", address);
                     prop_assert!(generation.denied(&of).is_none());
                 }
@@ -239,7 +239,7 @@ fn an_answer_to_another_question_does_not_become_one_to_the_clients() {
     let last_label = HEADER + 4;
     assert_eq!(&wire[last_label..last_label + 4], b"test");
     wire[last_label] = b'b';
-    if let Ok(answer) = treat(&query, &wire, Treatment::Real, &generation, &Counters::default()) {
+    if let Ok(answer) = filter(&query, &wire, FilterMode::Real, &generation, &Counters::default()) {
         let names = Message::from_vec(&answer).iter().flat_map(told).collect::<Vec<_>>();
         assert!(names.iter().all(|(of, _)| generation.denied(of).is_none()), "{names:?}");
     }
@@ -264,7 +264,8 @@ fn signatures_of_what_was_changed_go_with_it() {
         signature(RecordType::TXT),
     ];
     let wire = query.encode(message);
-    let treated = treat(&query, &wire, Treatment::Real, &generation, &Counters::default()).unwrap();
+    let treated =
+        filter(&query, &wire, FilterMode::Real, &generation, &Counters::default()).unwrap();
     let answer = Message::from_vec(&treated).unwrap();
     assert_eq!(answer.answers.len(), 2, "{answer}");
     assert_eq!(signed(&answer.answers[1]), Some(RecordType::TXT));
@@ -277,18 +278,18 @@ fn what_lies_behind_a_message_does_not_go_on() {
     let query = query(RecordType::A, Transport::Udp);
     let wire = query.encode(query.address("8.8.8.8".parse().unwrap(), 1));
     let longer = [wire.as_slice(), b"hidden"].concat();
-    let treated = treat(&query, &longer, Treatment::Real, &generation, &Counters::default());
+    let treated = filter(&query, &longer, FilterMode::Real, &generation, &Counters::default());
     assert_eq!(treated, Ok(wire));
 }
 
 /// The client's answer if the resolver's answer has neither records nor a SOA.
-fn of_nothing(policy: &str, treatment: Treatment, kind: RecordType) -> Message {
+fn of_nothing(policy: &str, mode: FilterMode, kind: RecordType) -> Message {
     let mut query = query(kind, Transport::Udp);
     query.edns = Some(super::super::query::ClientEdns { payload: 1232, dnssec_ok: false });
     let mut empty = Message::response(1, OpCode::Query);
     empty.add_query(hickory_proto::op::Query::query(name("ok.test."), kind));
     let wire = empty.to_vec().unwrap();
-    let made = treat(&query, &wire, treatment, &generation(policy), &Counters::default()).unwrap();
+    let made = filter(&query, &wire, mode, &generation(policy), &Counters::default()).unwrap();
     Message::from_vec(&made).unwrap()
 }
 
@@ -297,17 +298,17 @@ fn an_empty_answer_of_any_type_that_is_made_here_has_a_soa() {
     const ALLOWS: &str = r#"{"allow_internet_access":false,"allow_out":["ok.test"]}"#;
     for number in [1, 2, 5, 15, 16, 28, 33, 39, 41 + 2, 46, 47, 48, 64, 65, 255, 257] {
         let kind = RecordType::from(number);
-        for treatment in [Treatment::Virtual, Treatment::Dial] {
-            let answer = of_nothing(ALLOWS, treatment, kind);
+        for mode in [FilterMode::Virtual, FilterMode::Envoy] {
+            let answer = of_nothing(ALLOWS, mode, kind);
             let soa =
                 answer.authorities.iter().any(|record| record.record_type() == RecordType::SOA);
-            assert!(soa && answer.answers.is_empty(), "{kind} {treatment:?}: {answer}");
+            assert!(soa && answer.answers.is_empty(), "{kind} {mode:?}: {answer}");
         }
     }
 }
 
 #[test]
 fn a_resolver_without_edns_does_not_take_it_from_the_client() {
-    let answer = of_nothing("{}", Treatment::Real, RecordType::A);
+    let answer = of_nothing("{}", FilterMode::Real, RecordType::A);
     assert!(answer.edns.is_some(), "{answer}");
 }

@@ -1,7 +1,6 @@
-//! Judges what a resolver answered, and makes of it what the client may see.
+//! Evaluates a resolver's response, and removes what the client may not see.
 //!
-//! An answer that policy does not touch goes on byte for byte, whatever types it holds. One that it
-//! touches is encoded anew.
+//! A response from which nothing is removed is forwarded byte for byte, with all record types. Others are encoded again.
 
 use std::net::IpAddr;
 
@@ -13,56 +12,56 @@ use sandgate_policy::egress::Rule;
 use super::aliases;
 use super::counters::Counters;
 use super::generation::Generation;
+use super::observed::Pair;
 use super::query::{HEADER, Query, question_of};
-use super::seen::Pair;
 use super::svcb;
 
-/// For whom an answer is, and so what it may hold.
+/// What a response may contain, depending on the client and the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Treatment {
-    /// The sandbox, which connects to what it is told.
+pub(super) enum FilterMode {
+    /// For the sandbox: real addresses without guardrail addresses.
     Real,
-    /// The sandbox, which is told a virtual address, if there is a real one behind it.
+    /// For the sandbox: the name's virtual address, if the name has a real address.
     Virtual,
-    /// Envoy, which dials what it finds.
-    Dial,
+    /// For Envoy: the addresses that Envoy may connect to.
+    Envoy,
 }
 
-/// Why a client does not get an answer.
+/// Why a client does not get the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Withheld {
-    /// It leads to a name that may not be reached, which has these addresses.
+    /// The response leads to a denied name with these addresses.
     Denied(Rule, Vec<Pair>),
-    /// It can't be parsed, so it can't be judged.
+    /// The response can't be parsed, and therefore not be evaluated.
     Unreadable,
 }
 
-/// Makes the client's answer out of a resolver's.
-pub(super) fn treat(
+/// Returns the client's response to a query, from a resolver's response in `wire`.
+pub(super) fn filter(
     query: &Query,
     wire: &[u8],
-    treatment: Treatment,
+    mode: FilterMode,
     generation: &Generation,
     counters: &Counters,
 ) -> Result<Vec<u8>, Withheld> {
     let mut decoder = BinDecoder::new(wire);
     let message = Message::read(&mut decoder).map_err(|_| Withheld::Unreadable)?;
-    // What lies behind the message was not judged, and does not go on.
+    // Bytes after the message were not evaluated, so they are not forwarded.
     let read = wire.get(..decoder.index()).ok_or(Withheld::Unreadable)?;
     if !matches!(message.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain) {
         return Ok(query.error(message.metadata.response_code));
     }
     if let Some(rule) = aliases::denied(&query.name, &message.answers, generation) {
-        return Err(Withheld::Denied(rule, aliases::seen(&message.answers, generation)));
+        return Err(Withheld::Denied(rule, aliases::observed(&message.answers, generation)));
     }
     let context = Context { query, generation, counters };
-    match (treatment, query.kind) {
-        (Treatment::Virtual, RecordType::A | RecordType::AAAA) => {
+    match (mode, query.kind) {
+        (FilterMode::Virtual, RecordType::A | RecordType::AAAA) => {
             Ok(context.virtual_address(message))
         }
-        (Treatment::Virtual, _) => Ok(context.without_addresses(message)),
-        (Treatment::Dial, _) => Ok(context.dialled(message)),
-        (Treatment::Real, _) => Ok(context.real(message, read)),
+        (FilterMode::Virtual, _) => Ok(context.without_addresses(message)),
+        (FilterMode::Envoy, _) => Ok(context.for_envoy(message)),
+        (FilterMode::Real, _) => Ok(context.real(message, read)),
     }
 }
 
@@ -73,31 +72,32 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The answer, without guardrail addresses, without anything about denied names.
+    /// The response without guardrail addresses and without records about denied names.
     fn real(&self, mut message: Message, read: &[u8]) -> Vec<u8> {
-        let hides_names = self.generation.has_domains();
-        let touched = self.clean(
+        let removes_ech = self.generation.has_domains();
+        let changed = self.clean(
             &mut message,
             |_, address| self.generation.guardrail(address).is_none(),
-            hides_names,
+            removes_ech,
             |name| self.generation.denied(name).is_none(),
         );
-        // A resolver may leave EDNS out although the client uses it, or use it although the client does not.
+        // A resolver may use EDNS although the client does not, or the other way round.
         let same_edns = message.edns.is_some() == self.query.edns.is_some();
         match self.unchanged(read) {
-            Some(wire) if !touched && same_edns => wire,
-            _ => self.finish(message, touched),
+            Some(wire) if !changed && same_edns => wire,
+            _ => self.finish(message, changed),
         }
     }
 
-    /// The virtual address, if the name has a real one of that family which could be dialled.
+    /// The virtual address, if the name has a real address of the same family that Envoy may connect to.
     fn virtual_address(&self, mut message: Message) -> Vec<u8> {
         if message.metadata.response_code == ResponseCode::NXDomain {
             return self.negative(message);
         }
         let before = message.answers.len();
         message.answers.retain(|record| {
-            address_of(record).is_none_or(|found| self.generation.reaches(&self.query.name, found))
+            address_of(record)
+                .is_none_or(|found| self.generation.allows_resolved(&self.query.name, found))
         });
         self.counters.stripped_addresses.add((before - message.answers.len()) as u64);
         let exists = message.answers.iter().any(|record| record.record_type() == self.query.kind);
@@ -108,19 +108,22 @@ impl Context<'_> {
         };
         match address {
             Some(address) if exists => {
-                self.counters.virtual_answers.one();
+                self.counters.virtual_answers.increment();
                 self.query.encode(self.query.address(address, ttl))
             }
             _ => self.negative(message),
         }
     }
 
-    /// Everything but addresses, wherever they are: the real ones are of no use to the sandbox.
+    /// The response without addresses in any section. The sandbox can't use the real ones.
     fn without_addresses(&self, mut message: Message) -> Vec<u8> {
         let allowed = |name: &Name| {
-            !matches!(self.generation.judge(name, false), super::generation::Judgement::Refuse(_))
+            !matches!(
+                self.generation.decide_query(name, false),
+                super::generation::QueryDecision::Refuse(_)
+            )
         };
-        // A service binding that leads to a name which does not resolve is a dead end.
+        // A service binding is useless to the client if its target does not resolve.
         message.answers.retain_mut(|record| match svcb::binding(record) {
             Some(binding) if binding.target_name.is_root() => true,
             Some(binding) => allowed(&binding.target_name),
@@ -131,8 +134,8 @@ impl Context<'_> {
         self.finish(message, true)
     }
 
-    /// Aliases and the addresses that may be dialled, for Envoy.
-    fn dialled(&self, mut message: Message) -> Vec<u8> {
+    /// The aliases, and the addresses that Envoy may connect to.
+    fn for_envoy(&self, mut message: Message) -> Vec<u8> {
         if message.metadata.response_code == ResponseCode::NXDomain {
             return self.negative(message);
         }
@@ -143,57 +146,58 @@ impl Context<'_> {
             kind == RecordType::CNAME || kind == self.query.kind
         });
         let name = &self.query.name;
-        let reaches = |_: &Name, found| self.generation.reaches(name, found);
+        let reaches = |_: &Name, found| self.generation.allows_resolved(name, found);
         let allowed = |name: &Name| self.generation.denied(name).is_none();
         self.clean(&mut message, reaches, true, allowed);
         self.finish(message, true)
     }
 
-    /// Takes out what `keeps` (owner, address) and `speaks_of` (owner) do not want, in every section.
-    /// True if anything was.
+    /// Removes from every section the records whose owner `allows_name` rejects, and the addresses that `allows_address`
+    /// rejects for their owner. Also removes ECH if `removes_ech`. Returns whether it has removed anything.
     fn clean(
         &self,
         message: &mut Message,
-        keeps: impl Fn(&Name, IpAddr) -> bool,
-        hides_names: bool,
-        speaks_of: impl Fn(&Name) -> bool,
+        allows_address: impl Fn(&Name, IpAddr) -> bool,
+        removes_ech: bool,
+        allows_name: impl Fn(&Name) -> bool,
     ) -> bool {
-        let mut touched: Vec<(Name, RecordType)> = Vec::new();
+        let mut changed: Vec<(Name, RecordType)> = Vec::new();
         for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
             section.retain_mut(|record| {
                 let (owner, kind) = (record.name.clone(), record.record_type());
-                let mut stays = kind == RecordType::SOA || speaks_of(&owner);
+                let mut stays = kind == RecordType::SOA || allows_name(&owner);
                 if let Some(address) = address_of(record).filter(|_| stays) {
-                    stays = keeps(&owner, address);
+                    stays = allows_address(&owner, address);
                     self.counters.stripped_addresses.add(u64::from(!stays));
                 }
                 if let Some(binding) = svcb::binding(record).filter(|_| stays) {
-                    stays = speaks_of(svcb::target(&owner, binding));
-                    let taken = svcb::clean(binding, hides_names, |hint| keeps(&owner, hint));
-                    self.counters.stripped_addresses.add(taken.addresses);
-                    self.counters.stripped_ech.add(taken.ech);
-                    if taken != svcb::Taken::default() {
-                        touched.push((owner.clone(), kind));
+                    stays = allows_name(svcb::target(&owner, binding));
+                    let removed =
+                        svcb::clean(binding, removes_ech, |hint| allows_address(&owner, hint));
+                    self.counters.stripped_addresses.add(removed.addresses);
+                    self.counters.stripped_ech.add(removed.ech);
+                    if removed != svcb::Removed::default() {
+                        changed.push((owner.clone(), kind));
                     }
                 }
                 if !stays {
-                    touched.push((owner, kind));
+                    changed.push((owner, kind));
                 }
                 stays
             });
         }
         for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
             section.retain(|record| {
-                signed(record).is_none_or(|kind| !touched.contains(&(record.name.clone(), kind)))
+                signed(record).is_none_or(|kind| !changed.contains(&(record.name.clone(), kind)))
             });
         }
-        !touched.is_empty()
+        !changed.is_empty()
     }
 
-    /// The resolver's own bytes under the client's id and question, if they fit.
+    /// The resolver's bytes with the client's id and question, if they fit.
     ///
-    /// Names in the answer point into the question: only the case of its letters may be another, or they
-    /// would be other names than those that were judged.
+    /// Compressed names in the response point into the question. Therefore the two questions may differ only in upper and
+    /// lower case: otherwise the names would differ from those that were evaluated.
     fn unchanged(&self, read: &[u8]) -> Option<Vec<u8>> {
         let same = question_of(read)?.eq_ignore_ascii_case(&self.query.question);
         if !same || read.len() > self.query.limit() {
@@ -206,8 +210,8 @@ impl Context<'_> {
         Some(wire)
     }
 
-    /// Encodes an answer that was changed.
-    fn finish(&self, message: Message, touched: bool) -> Vec<u8> {
+    /// Encodes a response again.
+    fn finish(&self, message: Message, changed: bool) -> Vec<u8> {
         let is_real = |record: &Record| {
             let kind = record.record_type();
             // A CNAME, DNAME or RRSIG record is an answer only to a query for its own type.
@@ -217,21 +221,21 @@ impl Context<'_> {
                     && signed(record).is_none())
         };
         let empty = !message.answers.iter().any(is_real);
-        if touched && empty && !message.metadata.truncation {
+        if changed && empty && !message.metadata.truncation {
             return self.negative(message);
         }
         let mut answer = self.query.response(message.metadata.response_code);
         answer.metadata.authoritative = message.metadata.authoritative;
         answer.metadata.truncation = message.metadata.truncation;
         answer.metadata.recursion_available = message.metadata.recursion_available;
-        answer.metadata.authentic_data = message.metadata.authentic_data && !touched;
+        answer.metadata.authentic_data = message.metadata.authentic_data && !changed;
         answer.answers = message.answers;
         answer.authorities = message.authorities;
         answer.additionals = message.additionals;
         self.query.encode(answer)
     }
 
-    /// NXDOMAIN or NODATA with the SOA that the resolver sent, or else one of ours.
+    /// NXDOMAIN or NODATA, with the resolver's SOA record if it sent one.
     fn negative(&self, message: Message) -> Vec<u8> {
         let mut answer = self.query.no_data(self.generation.number());
         answer.metadata.response_code = message.metadata.response_code;
@@ -245,8 +249,7 @@ impl Context<'_> {
     }
 }
 
-/// The address in an A or AAAA record of class IN (other classes have no such addresses, but a
-/// client that does not look at the class would use them: all are judged).
+/// The address in an A or AAAA record. All classes are evaluated, because a client may ignore the class.
 fn address_of(record: &Record) -> Option<IpAddr> {
     match &record.data {
         RData::A(a) => Some(a.0.into()),
@@ -255,7 +258,7 @@ fn address_of(record: &Record) -> Option<IpAddr> {
     }
 }
 
-/// The type that an RRSIG record signs (RFC 4034 §3.1.1).
+/// The record type that an RRSIG record signs (RFC 4034 §3.1.1).
 fn signed(record: &Record) -> Option<RecordType> {
     match &record.data {
         RData::Unknown { code: RecordType::RRSIG, rdata } => {
