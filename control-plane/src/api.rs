@@ -25,7 +25,7 @@ use clap::ValueEnum;
 
 pub use self::requests::Egress;
 pub use self::urls::{InvalidProxyUrl, PublicUrls};
-use crate::http::{ApiError, Bounds, bounded, with_common_routes};
+use crate::http::{ApiError, RequestLimits, with_common_routes, with_request_limits};
 use crate::sandboxes::SandboxService;
 
 /// What the handlers work on.
@@ -53,7 +53,7 @@ pub enum PublicPorts {
 type Answer = Result<Response, ApiError>;
 
 /// The routes of the public API.
-pub fn router(api: Api, bounds: Bounds) -> Router {
+pub fn router(api: Api, limits: RequestLimits) -> Router {
     let db = api.sandboxes.db().clone();
     let sandboxes = Router::new()
         .route("/sandboxes", post(sandboxes::create).get(list::list))
@@ -73,5 +73,5 @@ pub fn router(api: Api, bounds: Bounds) -> Router {
             get(platform::project),
         )
         .with_state(api);
-    bounded(with_common_routes(router, db).fallback(unsupported::answer), bounds)
+    with_request_limits(with_common_routes(router, db).fallback(unsupported::answer), limits)
 }

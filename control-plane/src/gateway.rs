@@ -25,7 +25,9 @@ use tokio::sync::watch;
 
 pub use self::reports::Platform;
 pub use self::tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
-use crate::http::{ApiError, Bounds, Places, bounded, with_common_routes};
+use crate::http::{
+    ApiError, ConnectionLimit, RequestLimits, with_common_routes, with_request_limits,
+};
 use crate::sandboxes::SandboxService;
 
 /// What the handlers work on.
@@ -33,8 +35,8 @@ use crate::sandboxes::SandboxService;
 pub struct Gateway {
     /// The sandboxes.
     pub sandboxes: SandboxService,
-    /// Places for the connections of sidecars, apart from those of the listener.
-    pub sidecars: Places,
+    /// ConnectionLimit for the connections of sidecars, apart from those of the listener.
+    pub sidecars: ConnectionLimit,
     /// Who may call.
     pub tokens: Tokens,
     /// Who may report what happened to sandboxes, if they live on the operator's platform.
@@ -44,7 +46,7 @@ pub struct Gateway {
 }
 
 /// The routes of the gateway API.
-pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
+pub fn router(gateway: Gateway, limits: RequestLimits) -> Router {
     // What gateways ask must not wait for what owners ask, nor for what sidecars ask.
     let with_own_readers =
         |gateway: Gateway| Gateway { sandboxes: gateway.sandboxes.with_own_readers(), ..gateway };
@@ -69,7 +71,7 @@ pub fn router(gateway: Gateway, bounds: Bounds) -> Router {
         .with_state(gateway)
         .merge(policies)
         .merge(reports);
-    bounded(with_common_routes(calls, db), bounds).layer(map_response(mark))
+    with_request_limits(with_common_routes(calls, db), limits).layer(map_response(mark))
 }
 
 async fn authenticate(State(tokens): State<Tokens>, request: Request, next: Next) -> Response {

@@ -1,18 +1,21 @@
-//! What both HTTP APIs share: errors, bodies, bounds, and the listener.
+//! The parts of HTTP that both APIs share.
+//!
+//! The modules, in the order in which a request meets them: the listener with its limit on connections, the limits on
+//! requests, the routes of both APIs, request bodies, and error answers.
 
 mod body;
-mod bounds;
 mod common_routes;
+mod connection_limit;
 mod error;
-mod held;
+mod guarded_body;
 mod json;
 mod listener;
-mod places;
+mod request_limits;
 
 pub use body::{read_bytes, read_empty, read_json};
-pub use bounds::{Bounds, Slot, bounded};
 pub use common_routes::with_common_routes;
+pub use connection_limit::{Connection, ConnectionLimit, LimitReached};
 pub use error::ApiError;
 pub use json::{MAX_WHOLE_NUMBER, parse_json};
 pub use listener::{ListenError, Listener};
-pub use places::{Connection, Full, Places};
+pub use request_limits::{RequestLimits, RequestSlot, with_request_limits};

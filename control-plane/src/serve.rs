@@ -22,7 +22,7 @@ use self::upkeep::run_upkeep;
 use crate::api::{self, Api, Egress};
 use crate::changes::Changes;
 use crate::gateway::{self, Gateway, Platform, Tokens};
-use crate::http::{Bounds, Listener, Places};
+use crate::http::{ConnectionLimit, Listener, RequestLimits};
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
 use crate::sandboxes::SandboxService;
 use crate::store::Sandboxes;
@@ -67,13 +67,13 @@ impl Server {
         }
         let api_listener = Listener::bind("--api-listen", settings.api_listen)
             .await?
-            .at_most(settings.api.connections);
+            .max_connections(settings.api.connections);
         let gateway_listener = Listener::bind("--gateway-listen", settings.gateway_listen)
             .await?
-            .at_most(settings.gateway.connections);
+            .max_connections(settings.gateway.connections);
         let drain = settings.drain;
-        let api_listener = api_listener.draining_within(drain);
-        let gateway_listener = gateway_listener.draining_within(drain);
+        let api_listener = api_listener.drain_timeout(drain);
+        let gateway_listener = gateway_listener.drain_timeout(drain);
 
         let changes = Changes::new(Arc::new(store))?;
         let (exits, exited) = mpsc::unbounded_channel();
@@ -95,7 +95,7 @@ impl Server {
         };
         let gateway = Gateway {
             sandboxes: sandboxes.clone(),
-            sidecars: Places::new(settings.gateway.sidecars),
+            sidecars: ConnectionLimit::new(settings.gateway.sidecars),
             tokens: tokens.clone(),
             platform,
             stopping: stopped.clone(),
@@ -105,8 +105,8 @@ impl Server {
             api_listener.serve(
                 api::router(
                     api,
-                    Bounds::new(settings.api.requests, API_TIMEOUT)
-                        .each(settings.api.requests_per_project)
+                    RequestLimits::new(settings.api.requests, API_TIMEOUT)
+                        .per_caller(settings.api.requests_per_project)
                         .waiting(settings.api.waiting),
                 ),
                 wait_for_stop(stopped.clone()),
@@ -116,8 +116,8 @@ impl Server {
             gateway_listener.serve(
                 gateway::router(
                     gateway,
-                    Bounds::new(GATEWAY_IN_FLIGHT, GATEWAY_TIMEOUT)
-                        .each(EACH_SANDBOX)
+                    RequestLimits::new(GATEWAY_IN_FLIGHT, GATEWAY_TIMEOUT)
+                        .per_caller(EACH_SANDBOX)
                         .waiting(settings.gateway.sidecars),
                 ),
                 wait_for_stop(stopped),

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use sandgate_policy::gateway_api::{CredentialKind, Identity};
 
 use super::Api;
-use crate::http::{ApiError, Slot};
+use crate::http::{ApiError, RequestSlot};
 use crate::model::{CredentialQuery, Timestamp};
 use crate::random::SecretHash;
 
@@ -64,7 +64,9 @@ impl FromRequestParts<Api> for Caller {
         })?;
         let caller = acting_in(identity, &query)?;
         // Only who is known is counted: nobody can use up the share of another project.
-        Slot::from_request_parts(parts, api).await?.charge("project", &caller.project_id)?;
+        RequestSlot::from_request_parts(parts, api)
+            .await?
+            .count_for("project", &caller.project_id)?;
         Ok(caller)
     }
 }

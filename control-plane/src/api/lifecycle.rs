@@ -13,7 +13,7 @@ use super::query::QueryParameters;
 use super::responses::SandboxInfo;
 use super::target::Target;
 use super::{Answer, Api};
-use crate::http::{ApiError, Slot, read_empty};
+use crate::http::{ApiError, RequestSlot, read_empty};
 use crate::model::Sandbox;
 use crate::sandboxes::{ResumeError, ResumePolicy, SuspendError};
 
@@ -97,7 +97,7 @@ pub(super) async fn resume(
 }
 
 /// The parameters of a call that changes the state of a sandbox and waits for it. The extractor already moved the
-/// request to the waiting requests ([`Slot::wait`]).
+/// request to the waiting requests ([`RequestSlot::wait`]).
 pub(super) struct StateChange {
     sandbox: Sandbox,
     wait: Duration,
@@ -110,7 +110,7 @@ impl FromRequest<Api> for StateChange {
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, api).await?;
-        let slot = Slot::from_request_parts(&mut parts, api).await?;
+        let slot = RequestSlot::from_request_parts(&mut parts, api).await?;
         let target = Target::from_request_parts(&mut parts, api).await?;
         let wait = QueryParameters::from_request_parts(&mut parts, api).await?.wait()?;
         read_empty(body).await?;

@@ -13,7 +13,7 @@ use super::requests::{CreateSandbox, PatchSandbox};
 use super::responses::{CreatedSandbox, SandboxInfo};
 use super::target::Target;
 use super::{Answer, Api, PublicPorts};
-use crate::http::{ApiError, Slot, read_json};
+use crate::http::{ApiError, RequestSlot, read_json};
 use crate::model::{SandboxId, SandboxPatch};
 use crate::runtime::Failure;
 use crate::sandboxes::Starting;
@@ -36,7 +36,7 @@ use crate::sandboxes::Starting;
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
-    slot: Slot,
+    slot: RequestSlot,
     target: Target,
     parameters: QueryParameters,
     body: Body,

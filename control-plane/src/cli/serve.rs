@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::runtime::{LocalArgs, WebhookArgs};
 use super::output::Output;
 use crate::api::{Egress, PublicPorts, PublicUrls};
-use crate::http::{Bounds, Listener};
+use crate::http::{Listener, RequestLimits};
 use crate::sandboxes::ServiceSettings;
 use crate::serve::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings, Server};
 use crate::store::Limits;
@@ -78,23 +78,23 @@ enum RuntimeKind {
 #[derive(Args)]
 struct ApiArgs {
     /// Connections to the owners' API at once
-    #[arg(long, value_name = "COUNT", default_value_t = Listener::CONNECTIONS, value_parser = count)]
+    #[arg(long, value_name = "COUNT", default_value_t = Listener::MAX_CONNECTIONS, value_parser = count)]
     api_connections: usize,
     /// Requests of owners at once
     #[arg(long, value_name = "COUNT", default_value_t = API_REQUESTS, value_parser = count)]
     api_requests: usize,
     /// Requests of one project at once, waiting ones too
-    #[arg(long, value_name = "COUNT", default_value_t = Bounds::EACH_PROJECT, value_parser = count)]
+    #[arg(long, value_name = "COUNT", default_value_t = RequestLimits::PER_PROJECT, value_parser = count)]
     api_requests_per_project: usize,
     /// Requests of owners at once that wait for a sandbox, besides the others
-    #[arg(long, value_name = "COUNT", default_value_t = Bounds::WAITING, value_parser = count)]
+    #[arg(long, value_name = "COUNT", default_value_t = RequestLimits::WAITING, value_parser = count)]
     api_waiting: usize,
 }
 
 #[derive(Args)]
 struct GatewayArgs {
     /// Connections of gateways to their API at once
-    #[arg(long, value_name = "COUNT", default_value_t = Listener::CONNECTIONS, value_parser = count)]
+    #[arg(long, value_name = "COUNT", default_value_t = Listener::MAX_CONNECTIONS, value_parser = count)]
     gateway_connections: usize,
     /// Sidecars at once, besides: each holds a connection to the gateways' API
     #[arg(long, value_name = "COUNT", default_value_t = SIDECARS, value_parser = count)]

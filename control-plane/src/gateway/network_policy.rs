@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Gateway, bearer};
-use crate::http::{ApiError, Connection, Full, Slot};
+use crate::http::{ApiError, Connection, LimitReached, RequestSlot};
 use crate::model::{Sandbox, SandboxId};
 
 /// The longest wait, whatever `wait_ms` says.
@@ -77,21 +77,22 @@ pub(super) async fn follow(
     State(gateway): State<Gateway>,
     Path(sandbox): Path<String>,
     connection: Option<Extension<Arc<Connection>>>,
-    slot: Slot,
+    slot: RequestSlot,
     headers: HeaderMap,
     Query(poll): Query<Poll>,
 ) -> Result<Json<SandboxNetworkPolicy>, ApiError> {
     // Before anything is looked up: a sidecar learns nothing of other sandboxes, not even of which
     // there are.
-    let allowed = bearer(&headers).is_some_and(|token| gateway.tokens.accepts_of(token, &sandbox));
+    let allowed =
+        bearer(&headers).is_some_and(|token| gateway.tokens.accepts_for_sandbox(token, &sandbox));
     if !allowed {
         let message = "a network policy needs `Authorization: Bearer <token>` with a gateway token, \
              or the sidecar token of this sandbox (`sandgate keys sidecar`)";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message));
     }
-    slot.charge("sandbox", &sandbox)?;
+    slot.count_for("sandbox", &sandbox)?;
     if let Some(Extension(connection)) = connection {
-        connection.move_to(&gateway.sidecars).map_err(|Full| too_many())?;
+        connection.move_to(&gateway.sidecars).map_err(|LimitReached| too_many())?;
     }
     slot.wait()?;
     let id = SandboxId::parse(&sandbox).ok_or_else(no_sandbox)?;

@@ -80,7 +80,7 @@ impl Tokens {
 
     /// The [`sidecar_tokens`] of a sandbox that are valid now.
     #[must_use]
-    pub fn of_sidecar(&self, sandbox: &SandboxId) -> Vec<String> {
+    pub fn for_sidecar(&self, sandbox: &SandboxId) -> Vec<String> {
         let hashes = self.hashes.read().unwrap_or_else(PoisonError::into_inner);
         hashes.iter().map(|hash| derive(hash, sandbox.as_str())).collect()
     }
@@ -88,7 +88,7 @@ impl Tokens {
     /// Whether `token` may read what belongs to one sandbox: a gateway token, or one of the sandbox's
     /// [`sidecar_tokens`].
     #[must_use]
-    pub fn accepts_of(&self, token: &[u8], sandbox: &str) -> bool {
+    pub fn accepts_for_sandbox(&self, token: &[u8], sandbox: &str) -> bool {
         let hashes = self.hashes.read().unwrap_or_else(PoisonError::into_inner);
         let good = hashes.iter().map(|hash| derive(hash, sandbox));
         let found = good.fold(Choice::from(0), |found, good| found | good.as_bytes().ct_eq(token));
@@ -199,18 +199,18 @@ mod tests {
         let made = sidecar_tokens(&path, &SandboxId::parse(mine).unwrap()).unwrap();
         assert_eq!(made.len(), 2);
         for token in &made {
-            assert!(tokens.accepts_of(token.as_bytes(), mine));
-            assert!(!tokens.accepts_of(token.as_bytes(), other));
+            assert!(tokens.accepts_for_sandbox(token.as_bytes(), mine));
+            assert!(!tokens.accepts_for_sandbox(token.as_bytes(), other));
             assert!(!tokens.accepts(token.as_bytes()));
         }
-        assert!(tokens.accepts_of(NEW.as_bytes(), mine));
+        assert!(tokens.accepts_for_sandbox(NEW.as_bytes(), mine));
         for wrong in ["", "sgs_", "sgs_00"] {
-            assert!(!tokens.accepts_of(wrong.as_bytes(), mine), "{wrong:?}");
+            assert!(!tokens.accepts_for_sandbox(wrong.as_bytes(), mine), "{wrong:?}");
         }
         // With its gateway token goes the sidecar token.
         let (_dir, path) = file(NEW);
         let tokens = Tokens::from_file(&path).unwrap();
-        let good = made.iter().filter(|token| tokens.accepts_of(token.as_bytes(), mine));
+        let good = made.iter().filter(|token| tokens.accepts_for_sandbox(token.as_bytes(), mine));
         assert_eq!(good.count(), 1);
     }
 

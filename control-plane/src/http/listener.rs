@@ -1,5 +1,5 @@
-//! A listener for HTTP/1.1 and HTTP/2 without TLS: bounded connections, of which idle ones make room,
-//! bounded header time, and a shutdown that lets requests finish.
+//! A listener for HTTP/1.1 and HTTP/2 without TLS. It limits the number of connections and the time for request heads,
+//! and lets requests finish when it shuts down.
 
 use std::convert::Infallible;
 use std::io;
@@ -19,74 +19,73 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-use super::held::Held;
-use super::places::{Connection, Places};
+use super::connection_limit::{Connection, ConnectionLimit};
+use super::guarded_body::GuardedBody;
 
-/// How long a new connection may be silent.
-const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(5);
-/// How long a new connection may be without its first request's complete head.
-const FIRST_HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// How long an old connection may be without a complete request head. It also ends idle ones, so it is
-/// longer than proxies keep theirs between two requests of a busy client.
-const HEAD_WITHIN: Duration = Duration::from_secs(60);
-/// Streams of one HTTP/2 connection: Envoy sends all its lookups and polls over few connections.
+/// The maximum time from the start of a connection to its first byte.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The maximum time from the start of a connection to the end of its first request head.
+const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The maximum time of a later connection without a complete request head. It also closes idle connections, so it
+/// is longer than proxies keep a connection between two requests of a busy client.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// The maximum number of streams of one HTTP/2 connection. Envoy sends all its lookups and polls over few
+/// connections.
 const MAX_STREAMS: u32 = 2_048;
-/// Bytes of all headers of one request.
+/// The maximum number of bytes of all headers of one request.
 const MAX_HEADERS: u32 = 64 * 1_024;
-/// An HTTP/2 connection whose peer is silent for so long is asked whether it lives, and closed if it
-/// does not answer: a dead gateway must not count as a live watcher.
-const PING_EVERY: Duration = Duration::from_secs(5);
-const PING_WITHIN: Duration = Duration::from_secs(5);
-/// How long requests may go on after a shutdown began, unless the operator says otherwise.
-const DRAIN_WITHIN: Duration = Duration::from_secs(5);
-
-/// Pause after a connection could not be accepted.
+/// An HTTP/2 connection that receives nothing for this long gets a PING, and is closed if it does not answer. A dead
+/// gateway must not count as a live watcher.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// The default time for requests to finish after a shutdown began.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound port.
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-    drain_within: Duration,
-    places: Places,
+    drain_timeout: Duration,
+    connections: ConnectionLimit,
 }
 
-/// A port can't be listened on.
+/// The reason why a listener can't be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Another program does.
+    /// Another program uses the port.
     #[error(
         "{option} {address}: the port is in use; stop the program that listens there, or choose another port with {option}"
     )]
     InUse {
         /// The command line option.
         option: &'static str,
-        /// What it says.
+        /// Its value.
         address: SocketAddr,
     },
-    /// For another reason.
+    /// The bind failed for another reason.
     #[error(
-        "{option} {address}: can't listen there ({source}); choose another address with {option}"
+        "{option} {address}: the address can't be used ({source}); choose another one with {option}"
     )]
     Other {
         /// The command line option.
         option: &'static str,
-        /// What it says.
+        /// Its value.
         address: SocketAddr,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl Listener {
-    /// Connections at once, unless the operator says otherwise. A further one takes the place of the
-    /// one that has been idle for longest; where none is, it waits.
-    pub const CONNECTIONS: usize = 1_024;
+    /// The default number of connections.
+    pub const MAX_CONNECTIONS: usize = 1_024;
 
-    /// Binds `address`, which `option` of the command line gave.
+    /// Binds `address`, the value of `option` of the command line.
     ///
     /// # Errors
-    /// [`ListenError`] names the option, the address and what to do.
+    /// [`ListenError`] names the option and the address, and says what to do.
     pub async fn bind(option: &'static str, address: SocketAddr) -> Result<Self, ListenError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => ListenError::InUse { option, address },
@@ -94,30 +93,31 @@ impl Listener {
         };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        let places = Places::new(Self::CONNECTIONS);
-        Ok(Self { socket, address, drain_within: DRAIN_WITHIN, places })
+        let connections = ConnectionLimit::new(Self::MAX_CONNECTIONS);
+        Ok(Self { socket, address, drain_timeout: DRAIN_TIMEOUT, connections })
     }
 
-    /// Lets requests go on for as long after a shutdown began.
+    /// Sets the maximum time for requests to finish after a shutdown began.
     #[must_use]
-    pub fn draining_within(self, drain_within: Duration) -> Self {
-        Self { drain_within, ..self }
+    pub fn drain_timeout(self, drain_timeout: Duration) -> Self {
+        Self { drain_timeout, ..self }
     }
 
-    /// Has at most so many connections at once.
+    /// Sets the maximum number of connections. A further connection closes the one that has been idle for the longest
+    /// time; if none is idle, it waits.
     #[must_use]
-    pub fn at_most(mut self, connections: usize) -> Self {
-        self.places = Places::new(connections);
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.connections = ConnectionLimit::new(connections);
         self
     }
 
-    /// Where it listens; the real port if 0 was asked for.
+    /// The local address. It has the actual port if the option had port 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves `router` until `stopped` is done, and then until its requests are.
+    /// Serves `router` until `stopped` completes and the requests in flight have finished.
     pub async fn serve(self, router: Router, stopped: impl Future<Output = ()>) {
         let mut stopped = std::pin::pin!(stopped);
         let graceful = GracefulShutdown::new();
@@ -130,26 +130,26 @@ impl Listener {
                 let (router, watcher) = (router.clone(), graceful.watcher());
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = converse(stream, router, watcher, &connection) => {}
-                        () = connection.told_to_close() => {}
-                        () = never_asks(&connection) => {}
+                        () = serve_connection(stream, router, watcher, &connection) => {}
+                        () = connection.close_requested() => {}
+                        () = first_head_timeout(&connection) => {}
                     }
-                    connection.end();
+                    connection.release();
                 });
             }
         }
         drop(self.socket);
-        if tokio::time::timeout(self.drain_within, graceful.shutdown()).await.is_err() {
-            tracing::warn!(address = %self.address, "requests were cut off by the shutdown");
+        if tokio::time::timeout(self.drain_timeout, graceful.shutdown()).await.is_err() {
+            tracing::warn!(address = %self.address, "the shutdown aborted requests that did not finish in time");
         }
     }
 
     async fn accept(&self) -> Option<(TcpStream, Arc<Connection>)> {
         match self.socket.accept().await {
-            Ok((stream, _)) => Some((stream, self.places.connection().await?)),
+            Ok((stream, _)) => Some((stream, self.connections.admit().await?)),
             Err(error) => {
                 tracing::warn!(%error, address = %self.address, "a connection could not be accepted");
-                // Out of file descriptors, mostly: without a pause this would spin.
+                // The usual cause is a lack of file descriptors. Without a pause, this loop would spin.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 None
             }
@@ -157,34 +157,34 @@ impl Listener {
     }
 }
 
-/// Ends when a connection has not asked for anything in time.
-async fn never_asks(connection: &Connection) {
-    tokio::time::sleep(FIRST_HEAD_WITHIN).await;
-    if connection.has_asked() {
+/// Completes if the connection has no request in time.
+async fn first_head_timeout(connection: &Connection) {
+    tokio::time::sleep(FIRST_HEAD_TIMEOUT).await;
+    if connection.has_had_request() {
         std::future::pending().await
     }
 }
 
-/// Serves one connection to its end. A client that breaks the protocol or goes away is no error.
-async fn converse(
+/// Serves one connection until it is closed. A client that violates the protocol or disconnects is not an error.
+async fn serve_connection(
     stream: TcpStream,
     router: Router,
     watcher: Watcher,
     connection: &Arc<Connection>,
 ) {
-    // Answers are small and waited for; a failure costs milliseconds, no more.
+    // Answers are small, and clients wait for them. A failure only delays them by milliseconds.
     let _ = stream.set_nodelay(true);
-    // Whether it speaks HTTP/1.1 or 2 shows in its first bytes, which must come.
-    if !matches!(timeout(FIRST_BYTE_WITHIN, stream.peek(&mut [0])).await, Ok(Ok(1))) {
+    // `auto` reads the first bytes to tell HTTP/1.1 from HTTP/2, and has no timeout for them.
+    if !matches!(timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut [0])).await, Ok(Ok(1))) {
         return;
     }
     let connection = Arc::clone(connection);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let (router, busy) = (router.clone(), connection.request());
+        let (router, guard) = (router.clone(), connection.begin_request());
         request.extensions_mut().insert(Arc::clone(&connection));
         async move {
             let response = router.oneshot(request.map(Body::new)).await?;
-            Ok::<_, Infallible>(response.map(|body| Held::new(body, busy)))
+            Ok::<_, Infallible>(response.map(|body| GuardedBody::new(body, guard)))
         }
     });
     let builder = builder();
@@ -194,13 +194,13 @@ async fn converse(
 
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADERS)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_WITHIN);
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
     builder
 }

@@ -96,7 +96,7 @@ impl WebhookRuntime {
     ) -> Result<Answer, RuntimeError> {
         let began = Instant::now();
         let sidecar_tokens = match (&self.sidecars, action) {
-            (Some(tokens), Action::Start | Action::Resume) => tokens.of_sidecar(&sandbox.id),
+            (Some(tokens), Action::Start | Action::Resume) => tokens.for_sidecar(&sandbox.id),
             _ => Vec::new(),
         };
         let (mut pause, mut failures) = (FIRST_PAUSE, 0);

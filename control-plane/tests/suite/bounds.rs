@@ -47,7 +47,7 @@ fn resumes(world: &World, count: usize) -> Vec<tokio::task::JoinHandle<(u16, Val
 
 #[tokio::test]
 async fn one_projects_waiting_resumes_refuse_its_own_requests_and_nobody_elses() {
-    let world = with_slow_sandbox(World::bounded(World::bounds(512).each(64))).await;
+    let world = with_slow_sandbox(World::with_limits(World::limits(512).per_caller(64))).await;
     let others = world.others();
     let mut tasks = Vec::new();
     while tasks.len() < 520 {
@@ -72,8 +72,8 @@ async fn one_projects_waiting_resumes_refuse_its_own_requests_and_nobody_elses()
 
 #[tokio::test]
 async fn requests_that_wait_leave_the_listeners_slots_to_others() {
-    let bounds = World::bounds(4).each(64).waiting(10);
-    let world = with_slow_sandbox(World::bounded(bounds)).await;
+    let bounds = World::limits(4).per_caller(64).waiting(10);
+    let world = with_slow_sandbox(World::with_limits(bounds)).await;
     // Who comes while four are on their way to their wait tries again. Ten may wait.
     let resume = || {
         let (api, key) = (world.api.clone(), format!("Bearer {}", world.ours.key));
@@ -83,7 +83,7 @@ async fn requests_that_wait_leave_the_listeners_slots_to_others() {
             loop {
                 let answer = send(&api, "POST", path, &headers, Value::Null).await;
                 let error = answer.refused(503, "OVERLOADED");
-                if error.contains("requests wait already") {
+                if error.contains("requests are waiting") {
                     return;
                 }
                 tokio::task::yield_now().await;
@@ -106,7 +106,7 @@ async fn requests_that_wait_leave_the_listeners_slots_to_others() {
 
 #[tokio::test]
 async fn an_answer_that_is_not_read_counts_until_it_is() {
-    let world = World::bounded(World::bounds(512).each(2));
+    let world = World::with_limits(World::limits(512).per_caller(2));
     let request = || {
         let request = Request::builder().uri("/sandboxes");
         let request = request.header("authorization", format!("Bearer {}", world.ours.key));
@@ -123,7 +123,7 @@ async fn an_answer_that_is_not_read_counts_until_it_is() {
 
 #[tokio::test]
 async fn nobody_uses_up_a_projects_share_without_its_credential() {
-    let world = World::bounded(World::bounds(512).each(1));
+    let world = World::with_limits(World::limits(512).per_caller(1));
     let others = world.others();
     let request = Request::builder().uri("/sandboxes");
     let request = request

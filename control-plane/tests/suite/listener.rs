@@ -17,7 +17,7 @@ use super::support::{TOKEN, World};
 
 /// Serves the gateway API of `world` until the sender is dropped.
 async fn listen(world: &World) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
-    listen_with(world, Listener::CONNECTIONS).await
+    listen_with(world, Listener::MAX_CONNECTIONS).await
 }
 
 pub(crate) async fn listen_with(
@@ -26,7 +26,7 @@ pub(crate) async fn listen_with(
 ) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let listener =
         Listener::bind("--gateway-listen", "127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let listener = listener.at_most(connections);
+    let listener = listener.max_connections(connections);
     let address = listener.address();
     let (stop, stopped) = oneshot::channel();
     let router = world.gateway.clone();

@@ -274,7 +274,7 @@ async fn a_projects_write_waits_for_one_write_of_another_project_however_many_th
 
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_waiting_writes_of_one_project_are_refused_and_those_of_another_are_not() {
-    let world = World::bounded(World::bounds(1_000).each(1_000));
+    let world = World::with_limits(World::limits(1_000).per_caller(1_000));
     let others = world.others();
     let ours = format!("/sandboxes/{}", world.create(json!({})).await);
     let body = json!({ "name": "theirs" });

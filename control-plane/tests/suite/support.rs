@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use sandgate::api::{self, Api, Egress, PublicPorts, PublicUrls};
 use sandgate::changes::Changes;
 use sandgate::gateway::{self, Gateway, Platform, Tokens};
-use sandgate::http::{Bounds, Places};
+use sandgate::http::{ConnectionLimit, RequestLimits};
 use sandgate::model::{NewCredential, Owner, Timestamp};
 use sandgate::random::{NewSecret, prefixed_id};
 use sandgate::runtime::SigningKey;
@@ -104,7 +104,7 @@ impl World {
     pub(crate) fn with_sidecars() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
-        Self::within(dir, store, ServiceSettings::default(), Egress::Enforced, Self::bounds(1_000))
+        Self::within(dir, store, ServiceSettings::default(), Egress::Enforced, Self::limits(1_000))
     }
 
     /// The same with these limits on what projects store.
@@ -112,31 +112,31 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("sandgate.db")).unwrap().within(limits);
         let settings = ServiceSettings::default();
-        Self::within(dir, Arc::new(store), settings, Egress::Enforced, Self::bounds(1_000))
+        Self::within(dir, Arc::new(store), settings, Egress::Enforced, Self::limits(1_000))
     }
 
     /// A control plane with `--public-ports confirm`.
     pub(crate) fn confirming() -> Self {
         let mut world = Self::new();
         world.parts.public_ports = PublicPorts::Confirm;
-        world.api = api::router(world.parts.clone(), Self::bounds(1_000));
+        world.api = api::router(world.parts.clone(), Self::limits(1_000));
         world
     }
 
     /// A control plane on a store that may have been used before.
     pub(crate) fn on(dir: TempDir, store: Arc<SqliteStore>, settings: ServiceSettings) -> Self {
-        Self::within(dir, store, settings, Egress::None, Self::bounds(1_000))
+        Self::within(dir, store, settings, Egress::None, Self::limits(1_000))
     }
 
     /// A new one, with bounds on what owners may ask at once.
-    pub(crate) fn bounded(api: Bounds) -> Self {
+    pub(crate) fn with_limits(api: RequestLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
         Self::within(dir, store, ServiceSettings::default(), Egress::None, api)
     }
 
-    pub(crate) fn bounds(in_flight: usize) -> Bounds {
-        Bounds::new(in_flight, Duration::from_secs(80))
+    pub(crate) fn limits(in_flight: usize) -> RequestLimits {
+        RequestLimits::new(in_flight, Duration::from_secs(80))
     }
 
     fn within(
@@ -144,7 +144,7 @@ impl World {
         store: Arc<SqliteStore>,
         settings: ServiceSettings,
         egress: Egress,
-        bounds: Bounds,
+        limits: RequestLimits,
     ) -> Self {
         let token_file: PathBuf = dir.path().join("tokens");
         std::fs::write(&token_file, TOKEN).unwrap();
@@ -159,7 +159,7 @@ impl World {
             Api { sandboxes: sandboxes.clone(), urls, egress, public_ports: PublicPorts::Allow };
         let gateway = Gateway {
             sandboxes: sandboxes.clone(),
-            sidecars: Places::new(Self::SIDECARS),
+            sidecars: ConnectionLimit::new(Self::SIDECARS),
             tokens: Tokens::from_file(&token_file).unwrap(),
             platform: Some(Arc::new(Platform {
                 key: SigningKey::new(SECRET).unwrap(),
@@ -167,9 +167,10 @@ impl World {
             })),
             stopping: stopped,
         };
-        let of_gateways = Self::bounds(1_000).each(Self::EACH_SANDBOX).waiting(Self::SIDECAR_CALLS);
+        let of_gateways =
+            Self::limits(1_000).per_caller(Self::EACH_SANDBOX).waiting(Self::SIDECAR_CALLS);
         Self {
-            api: api::router(parts.clone(), bounds),
+            api: api::router(parts.clone(), limits),
             parts,
             gateway: gateway::router(gateway, of_gateways),
             sandboxes,

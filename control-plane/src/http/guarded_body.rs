@@ -1,4 +1,4 @@
-//! A body that holds something until it is sent, or nobody wants it any more.
+//! A response body that keeps a guard until the body is sent, or until the client has gone away.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,20 +6,19 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 
-/// A body, and what is dropped with it.
-pub(super) struct Held<T> {
+/// A body that drops its guard together with itself.
+pub(super) struct GuardedBody<T> {
     body: Body,
-    _until_sent: T,
+    _guard: T,
 }
 
-impl<T> Held<T> {
-    /// Holds `until_sent` as long as `body` is there.
-    pub(super) fn new(body: Body, until_sent: T) -> Self {
-        Self { body, _until_sent: until_sent }
+impl<T> GuardedBody<T> {
+    pub(super) fn new(body: Body, guard: T) -> Self {
+        Self { body, _guard: guard }
     }
 }
 
-impl<T: Unpin> HttpBody for Held<T> {
+impl<T: Unpin> HttpBody for GuardedBody<T> {
     type Data = Bytes;
     type Error = axum::Error;
 
