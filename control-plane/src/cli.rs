@@ -2,16 +2,16 @@
 
 mod audit;
 mod keys;
-mod manage;
+mod management;
 mod output;
 mod policy;
 mod serve;
+mod tenants;
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use self::output::Output;
@@ -30,13 +30,13 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Organizations, which own projects
     #[command(subcommand)]
-    Orgs(manage::Orgs),
+    Orgs(tenants::Orgs),
     /// Projects, which own sandboxes
     #[command(subcommand)]
-    Projects(manage::Projects),
+    Projects(tenants::Projects),
     /// Users of projects
     #[command(subcommand)]
-    Members(manage::Members),
+    Members(tenants::Members),
     /// API keys, personal access tokens and sessions
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -62,17 +62,6 @@ enum Openapi {
     Gateway,
     /// The API that owners of sandboxes call
     Public,
-}
-
-/// Options of every management command.
-#[derive(Args)]
-struct Common {
-    /// Directory of the store; a server may be running on it
-    #[arg(long, value_name = "DIR", env = "SANDGATE_DATA_DIR")]
-    data_dir: PathBuf,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs the program.

@@ -5,7 +5,7 @@ use clap::Args;
 use sandgate_policy::ids::SandboxRef;
 use serde_json::{Value, json};
 
-use super::Common;
+use super::management::ManagementOptions;
 use super::output::Output;
 use crate::model::{ExposedPorts, NetworkChange, PortChange, SandboxId};
 use crate::serve::open_store;
@@ -17,14 +17,14 @@ pub(super) struct Audit {
     /// Its id, also after it was deleted, or its name; all sandboxes if left out
     sandbox: Option<String>,
     #[command(flatten)]
-    common: Common,
+    options: ManagementOptions,
 }
 
 impl Audit {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let store = open_store(&self.common.data_dir)?;
+        let store = open_store(&self.options.data_dir)?;
         let id = self.sandbox.map(|sandbox| find(&store, &sandbox)).transpose()?;
-        Output::new(self.common.json).lists(|lists| {
+        Output::new(self.options.json).lists(|lists| {
             lists.begin("port_changes")?;
             each(
                 |from| store.port_changes(id.as_ref(), from),

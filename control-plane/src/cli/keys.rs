@@ -1,24 +1,20 @@
 //! `sandgate keys`: API keys, personal access tokens and sessions. A secret is shown once.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use sandgate_policy::gateway_api::CredentialKind;
 use serde_json::{Value, json};
 
-use super::Common;
-use super::manage::label;
+use super::management::{ManagementOptions, parse_label, wait_until_applied};
 use super::output::Output;
 use crate::gateway::sidecar_tokens;
 use crate::model::{Credential, NewCredential, Owner, SandboxId, Timestamp};
 use crate::random::{NewSecret, prefixed_id};
-use crate::serve::{is_served, open_store};
-use crate::store::{ChangeLog as _, Principals as _, Revision, SqliteStore};
-
-/// The longest wait until all gateways have applied a change.
-const APPLIED_WITHIN: Duration = Duration::from_millis(1_500);
+use crate::serve::open_store;
+use crate::store::Principals as _;
 
 /// `sandgate keys`.
 #[derive(Subcommand)]
@@ -28,12 +24,12 @@ pub(super) enum Keys {
         #[command(flatten)]
         what: NewKey,
         #[command(flatten)]
-        common: Common,
+        options: ManagementOptions,
     },
     /// List all credentials, without secrets
     List {
         #[command(flatten)]
-        common: Common,
+        options: ManagementOptions,
     },
     /// Show the token with which the sidecar of one sandbox reads its network policy
     ///
@@ -51,7 +47,7 @@ pub(super) enum Keys {
         /// Its id, `key_…`
         id: String,
         #[command(flatten)]
-        common: Common,
+        options: ManagementOptions,
     },
 }
 
@@ -96,11 +92,11 @@ impl Kind {
 impl Keys {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Create { what, common } => create(what, &common),
-            Self::List { common } => {
-                let all = open_store(&common.data_dir)?.credentials()?;
+            Self::Create { what, options } => create(what, &options),
+            Self::List { options } => {
+                let all = open_store(&options.data_dir)?.credentials()?;
                 let all: Vec<_> = all.iter().map(credential).collect();
-                Output::new(common.json).many("keys", &all)
+                Output::new(options.json).many("keys", &all)
             }
             Self::Sidecar { sandbox, gateway_token_file } => {
                 let id = SandboxId::parse(&sandbox).with_context(|| {
@@ -109,18 +105,18 @@ impl Keys {
                 let tokens = sidecar_tokens(&gateway_token_file, &id)?;
                 Output::plain(&(tokens.join("\n") + "\n"))
             }
-            Self::Revoke { id, common } => {
-                let store = open_store(&common.data_dir)?;
+            Self::Revoke { id, options } => {
+                let store = open_store(&options.data_dir)?;
                 let revoked = store.revoke_credential(&id, Timestamp::now())?;
-                wait_until_applied(&store, &common.data_dir, revoked.revision)?;
-                Output::new(common.json).one(&credential(&revoked.value))
+                wait_until_applied(&store, &options.data_dir, revoked.revision)?;
+                Output::new(options.json).one(&credential(&revoked.value))
             }
         }
     }
 }
 
-fn create(what: NewKey, common: &Common) -> anyhow::Result<()> {
-    let store = open_store(&common.data_dir)?;
+fn create(what: NewKey, options: &ManagementOptions) -> anyhow::Result<()> {
+    let store = open_store(&options.data_dir)?;
     let owner = match (what.kind, what.project, what.user) {
         (Kind::ApiKey, Some(project_id), None) => Owner::Project { project_id },
         (Kind::Pat | Kind::Session, None, Some(user)) => {
@@ -137,7 +133,8 @@ fn create(what: NewKey, common: &Common) -> anyhow::Result<()> {
             "a token or session belongs to a user, who acts in every project that the user is a member of: use --user, without --project"
         ),
     };
-    let name = what.name.as_deref().map(|name| label("the name of a key", name)).transpose()?;
+    let name =
+        what.name.as_deref().map(|name| parse_label("the name of a key", name)).transpose()?;
     let secret = NewSecret::generate(what.kind.prefix())?;
     let now = Timestamp::now();
     let new = NewCredential {
@@ -152,28 +149,7 @@ fn create(what: NewKey, common: &Common) -> anyhow::Result<()> {
     if let Value::Object(fields) = &mut shown {
         fields.insert("secret".to_owned(), json!(secret.reveal()));
     }
-    Output::new(common.json).one(&shown)
-}
-
-/// Waits until all gateways have applied a change, if a server runs. A key that `revoke` reports as revoked no
-/// longer works.
-pub(super) fn wait_until_applied(
-    store: &SqliteStore,
-    data_dir: &Path,
-    revision: Revision,
-) -> anyhow::Result<()> {
-    let began = Instant::now();
-    while is_served(data_dir) {
-        if store.applied()? >= revision {
-            break;
-        }
-        if began.elapsed() >= APPLIED_WITHIN {
-            tracing::warn!("not every gateway has applied the change yet; they will in a moment");
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
+    Output::new(options.json).one(&shown)
 }
 
 fn credential(value: &Credential) -> Value {

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Common;
+use super::management::{ManagementOptions, parse_label, wait_until_applied};
 use super::output::Output;
 use crate::model::{Member, Organization, Project, Timestamp};
 use crate::random::prefixed_id;
@@ -18,29 +18,29 @@ pub(super) enum Orgs {
         /// What it is called; unique
         name: String,
         #[command(flatten)]
-        common: Common,
+        options: ManagementOptions,
     },
     /// List all organizations
     List {
         #[command(flatten)]
-        common: Common,
+        options: ManagementOptions,
     },
 }
 
 impl Orgs {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Create { name, common } => {
-                let store = open_store(&common.data_dir)?;
-                let name = label("the name of an organization", &name)?;
+            Self::Create { name, options } => {
+                let store = open_store(&options.data_dir)?;
+                let name = parse_label("the name of an organization", &name)?;
                 let made =
                     store.create_organization(&prefixed_id("org")?, name, Timestamp::now())?;
-                Output::new(common.json).one(&organization(&made))
+                Output::new(options.json).one(&organization(&made))
             }
-            Self::List { common } => {
-                let all = open_store(&common.data_dir)?.organizations()?;
+            Self::List { options } => {
+                let all = open_store(&options.data_dir)?.organizations()?;
                 let all: Vec<_> = all.iter().map(organization).collect();
-                Output::new(common.json).many("organizations", &all)
+                Output::new(options.json).many("organizations", &all)
             }
         }
     }
@@ -57,29 +57,29 @@ pub(super) enum Projects {
         #[arg(long, value_name = "ID")]
         organization: String,
         #[command(flatten)]
-        common: Common,
+        options: ManagementOptions,
     },
     /// List all projects
     List {
         #[command(flatten)]
-        common: Common,
+        options: ManagementOptions,
     },
 }
 
 impl Projects {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Create { name, organization, common } => {
-                let store = open_store(&common.data_dir)?;
-                let name = label("the name of a project", &name)?;
+            Self::Create { name, organization, options } => {
+                let store = open_store(&options.data_dir)?;
+                let name = parse_label("the name of a project", &name)?;
                 let id = prefixed_id("project")?;
                 let made = store.create_project(&id, &organization, name, Timestamp::now())?;
-                Output::new(common.json).one(&project(&made))
+                Output::new(options.json).one(&project(&made))
             }
-            Self::List { common } => {
-                let all = open_store(&common.data_dir)?.projects()?;
+            Self::List { options } => {
+                let all = open_store(&options.data_dir)?.projects()?;
                 let all: Vec<_> = all.iter().map(project).collect();
-                Output::new(common.json).many("projects", &all)
+                Output::new(options.json).many("projects", &all)
             }
         }
     }
@@ -104,14 +104,14 @@ pub(super) enum Members {
         #[command(flatten)]
         membership: Membership,
         #[command(flatten)]
-        common: Common,
+        options: ManagementOptions,
     },
     /// End a membership; tokens and sessions of the user stop working for the project
     Remove {
         #[command(flatten)]
         membership: Membership,
         #[command(flatten)]
-        common: Common,
+        options: ManagementOptions,
     },
     /// List members, of one project or of all
     List {
@@ -119,43 +119,34 @@ pub(super) enum Members {
         #[arg(long, value_name = "ID")]
         project: Option<String>,
         #[command(flatten)]
-        common: Common,
+        options: ManagementOptions,
     },
 }
 
 impl Members {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Add { membership, common } => {
-                let store = open_store(&common.data_dir)?;
-                let user = label("a user", &membership.user)?;
+            Self::Add { membership, options } => {
+                let store = open_store(&options.data_dir)?;
+                let user = parse_label("a user", &membership.user)?;
                 let id = prefixed_id("user")?;
                 let added = store.add_member(&id, user, &membership.project, Timestamp::now())?;
-                super::keys::wait_until_applied(&store, &common.data_dir, added.revision)?;
-                Output::new(common.json).one(&member(&added.value))
+                wait_until_applied(&store, &options.data_dir, added.revision)?;
+                Output::new(options.json).one(&member(&added.value))
             }
-            Self::Remove { membership, common } => {
-                let store = open_store(&common.data_dir)?;
+            Self::Remove { membership, options } => {
+                let store = open_store(&options.data_dir)?;
                 let removed = store.remove_member(&membership.user, &membership.project)?;
-                super::keys::wait_until_applied(&store, &common.data_dir, removed.revision)?;
-                Output::new(common.json).one(&member(&removed.value))
+                wait_until_applied(&store, &options.data_dir, removed.revision)?;
+                Output::new(options.json).one(&member(&removed.value))
             }
-            Self::List { project, common } => {
-                let all = open_store(&common.data_dir)?.members(project.as_deref())?;
+            Self::List { project, options } => {
+                let all = open_store(&options.data_dir)?.members(project.as_deref())?;
                 let all: Vec<_> = all.iter().map(member).collect();
-                Output::new(common.json).many("members", &all)
+                Output::new(options.json).many("members", &all)
             }
         }
     }
-}
-
-/// A name for people: something to read, on one line.
-pub(super) fn label<'t>(what: &str, text: &'t str) -> anyhow::Result<&'t str> {
-    let text = text.trim();
-    if text.is_empty() || text.len() > 200 || text.chars().any(char::is_control) {
-        anyhow::bail!("{what} must be 1 to 200 characters on one line");
-    }
-    Ok(text)
 }
 
 fn organization(value: &Organization) -> Value {
