@@ -13,7 +13,7 @@ mod sqlite;
 
 use sandgate_policy::gateway_api::Change;
 
-pub use error::StoreError;
+pub use error::{Record, StoreError};
 pub use limits::{Limits, NAME_HOLD, SPEC_MAX};
 pub use principals::Principals;
 pub(crate) use sandboxes::opened_ports;

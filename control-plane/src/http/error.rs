@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use sandgate_policy::gateway_api::ErrorBody;
 
-use crate::store::StoreError;
+use crate::store::{Record, StoreError};
 
 /// An answer that says what went wrong.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl From<StoreError> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "STORE_FULL", message)
                     .retry_after(Duration::from_secs(60))
             }
-            StoreError::NotFound { what: "sandbox", .. } => Self::no_sandbox(),
+            StoreError::NotFound { what: Record::Sandbox, .. } => Self::no_sandbox(),
             StoreError::NotFound { .. } => {
                 Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", error.to_string())
             }

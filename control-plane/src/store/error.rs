@@ -1,6 +1,7 @@
 //! Errors of the store.
 
 use std::error::Error;
+use std::fmt;
 
 use crate::model::join_ports;
 
@@ -68,9 +69,9 @@ pub enum StoreError {
     /// The thing does not exist.
     #[error("there is no {what} `{id}`")]
     NotFound {
-        /// The kind of thing.
-        what: &'static str,
-        /// Its id.
+        /// The kind of the record.
+        what: Record,
+        /// The id or the name that was looked up.
         id: String,
     },
     /// The database failed.
@@ -78,8 +79,38 @@ pub enum StoreError {
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
 
+/// A kind of record of the store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Record {
+    /// Owns projects.
+    Organization,
+    /// Owns sandboxes.
+    Project,
+    /// A person with tokens and sessions.
+    User,
+    /// Allows a user to act in a project.
+    Membership,
+    /// An API key, a personal access token, or a session.
+    Credential,
+    /// Belongs to a project.
+    Sandbox,
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Organization => "organization",
+            Self::Project => "project",
+            Self::User => "user",
+            Self::Membership => "membership of project",
+            Self::Credential => "credential",
+            Self::Sandbox => "sandbox",
+        })
+    }
+}
+
 impl StoreError {
-    pub(crate) fn not_found(what: &'static str, id: impl Into<String>) -> Self {
+    pub(crate) fn not_found(what: Record, id: impl Into<String>) -> Self {
         Self::NotFound { what, id: id.into() }
     }
 }

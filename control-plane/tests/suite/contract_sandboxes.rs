@@ -4,7 +4,7 @@ use sandgate::model::{
     ExposedPorts, NewSandbox, PolicyDifference, SandboxId, SandboxName, SandboxPatch, Spec,
     Transition,
 };
-use sandgate::store::{ListFilter, NAME_HOLD, Store, StoreError};
+use sandgate::store::{ListFilter, NAME_HOLD, Record, Store, StoreError};
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::{Change, SandboxState};
 use sandgate_policy::ids::SandboxRef;
@@ -70,7 +70,7 @@ fn a_new_sandbox_is_pending_and_found_by_id_and_name() {
         let refs = vec![sandbox.id.to_string(), "my-env".to_owned()];
         assert_eq!(changes(store.as_ref(), made.revision - 1), [Change::Sandbox { refs }]);
         let missing = store.create_sandbox(&new(None, "project_x"), at(10)).unwrap_err();
-        assert!(matches!(missing, StoreError::NotFound { what: "project", .. }), "{missing}");
+        assert!(matches!(missing, StoreError::NotFound { what: Record::Project, .. }), "{missing}");
     });
 }
 

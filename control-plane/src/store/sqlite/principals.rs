@@ -8,7 +8,7 @@ use crate::model::{
     Credential, CredentialQuery, Member, NewCredential, Organization, Owner, Project, Timestamp,
     User,
 };
-use crate::store::{Committed, Principals, Result, StoreError};
+use crate::store::{Committed, Principals, Record, Result, StoreError};
 
 impl Principals for SqliteStore {
     fn create_organization(&self, id: &str, name: &str, now: Timestamp) -> Result<Organization> {
@@ -44,7 +44,7 @@ impl Principals for SqliteStore {
                     r.get(0)
                 })
                 .optional()?;
-            found.ok_or_else(|| StoreError::not_found("organization", organization_id))?;
+            found.ok_or_else(|| StoreError::not_found(Record::Organization, organization_id))?;
             tx.execute(
                 "INSERT INTO projects VALUES (?1, ?2, ?3, ?4)",
                 params![id, organization_id, name, now.millis()],
@@ -97,7 +97,8 @@ impl Principals for SqliteStore {
 
     fn remove_member(&self, user: &str, project_id: &str) -> Result<Committed<Member>> {
         self.write_on_full_disk(|tx| {
-            let user = find_user(tx, user)?.ok_or_else(|| StoreError::not_found("user", user))?;
+            let user =
+                find_user(tx, user)?.ok_or_else(|| StoreError::not_found(Record::User, user))?;
             let member = require_member(tx, &user, project_id)?;
             tx.execute(
                 "DELETE FROM memberships WHERE user_id = ?1 AND project_id = ?2",
@@ -132,7 +133,7 @@ impl Principals for SqliteStore {
                 }
                 Owner::User { user_id, session } => {
                     let found = find_user(tx, user_id)?;
-                    found.ok_or_else(|| StoreError::not_found("user", user_id))?;
+                    found.ok_or_else(|| StoreError::not_found(Record::User, user_id))?;
                     (None, Some(user_id), *session)
                 }
             };
@@ -236,7 +237,7 @@ fn find_project(tx: &Connection, id: &str) -> Result<Option<Project>> {
 }
 
 pub(super) fn require_project(tx: &Connection, id: &str) -> Result<Project> {
-    find_project(tx, id)?.ok_or_else(|| StoreError::not_found("project", id))
+    find_project(tx, id)?.ok_or_else(|| StoreError::not_found(Record::Project, id))
 }
 
 fn find_user(tx: &Connection, name_or_id: &str) -> Result<Option<User>> {
@@ -249,14 +250,14 @@ fn find_user(tx: &Connection, name_or_id: &str) -> Result<Option<User>> {
 fn require_member(tx: &Transaction<'_>, user: &User, project_id: &str) -> Result<Member> {
     let sql = format!("SELECT {} WHERE u.id = ?1 AND m.project_id = ?2", rows::MEMBER);
     let found = tx.query_row(&sql, [&user.id, project_id], rows::member).optional()?;
-    found.ok_or_else(|| StoreError::not_found("membership of project", project_id))
+    found.ok_or_else(|| StoreError::not_found(Record::Membership, project_id))
 }
 
 fn require_credential(tx: &Transaction<'_>, id: &str) -> Result<Credential> {
     let sql = format!("SELECT {} WHERE id = ?1", rows::CREDENTIAL);
     let mut statement = tx.prepare_cached(&sql)?;
     let mut found = statement.query([id])?;
-    let row = found.next()?.ok_or_else(|| StoreError::not_found("credential", id))?;
+    let row = found.next()?.ok_or_else(|| StoreError::not_found(Record::Credential, id))?;
     rows::credential(row)
 }
 

@@ -12,8 +12,8 @@ use crate::model::{
     SandboxPatch, Timestamp, Transition, state_name,
 };
 use crate::store::{
-    AuditCursor, AuditPage, Committed, ListFilter, Page, Patched, Result, Revision, Sandboxes,
-    StoreError, Transitioned,
+    AuditCursor, AuditPage, Committed, ListFilter, Page, Patched, Record, Result, Revision,
+    Sandboxes, StoreError, Transitioned,
 };
 
 impl Sandboxes for SqliteStore {
@@ -222,7 +222,7 @@ fn find_one<T>(
 }
 
 pub(super) fn require(tx: &Transaction<'_>, id: &SandboxId) -> Result<Sandbox> {
-    find(tx, &id.to_ref())?.ok_or_else(|| StoreError::not_found("sandbox", id.as_str()))
+    find(tx, &id.to_ref())?.ok_or_else(|| StoreError::not_found(Record::Sandbox, id.as_str()))
 }
 
 /// Records a change of a sandbox. Gateways may have cached it by its id, its name or its former name.
