@@ -26,6 +26,7 @@ use clap::ValueEnum;
 pub use self::requests::Egress;
 pub use self::urls::{InvalidProxyUrl, PublicUrls};
 use crate::http::{ApiError, RequestLimits, with_common_routes, with_request_limits};
+use crate::model::TokenPrefix;
 use crate::sandboxes::SandboxService;
 
 /// What the handlers work on.
@@ -39,6 +40,8 @@ pub struct Api {
     pub egress: Egress,
     /// Whether a patch must confirm that private ports become public.
     pub public_ports: PublicPorts,
+    /// Distinguishes personal access tokens from API keys.
+    pub personal_access_token_prefix: TokenPrefix,
 }
 
 /// Whether a patch of `exposed_ports` can also make private ports public.

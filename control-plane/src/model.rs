@@ -6,6 +6,7 @@ mod ports;
 mod principal;
 mod sandbox;
 mod time;
+mod token_prefix;
 
 pub use audit::{ListDifference, NetworkChange, PolicyDifference, PolicySummary, PortChange};
 pub use name::{InvalidName, SandboxName};
@@ -19,3 +20,5 @@ pub use sandbox::{
     NewSandbox, Sandbox, SandboxId, SandboxPatch, Spec, Transition, state_name, state_named,
 };
 pub use time::Timestamp;
+pub(crate) use token_prefix::{API_KEY_PREFIX, SESSION_PREFIX};
+pub use token_prefix::{InvalidTokenPrefix, TokenPrefix};

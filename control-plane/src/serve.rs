@@ -92,6 +92,7 @@ impl Server {
             urls: settings.urls,
             egress: settings.egress,
             public_ports: settings.public_ports,
+            personal_access_token_prefix: settings.personal_access_token_prefix,
         };
         let gateway = Gateway {
             sandboxes: sandboxes.clone(),

@@ -13,8 +13,6 @@ use crate::http::{ApiError, RequestSlot};
 use crate::model::{CredentialQuery, Timestamp};
 use crate::random::SecretHash;
 
-/// What personal access tokens start with.
-pub(crate) const PAT_PREFIX: &str = "tl_pat";
 /// Bytes of a credential that are looked at.
 const MAX_SECRET: usize = 8_192;
 
@@ -36,7 +34,7 @@ impl FromRequestParts<Api> for Caller {
         let secret = bearer(&parts.headers)?;
         let organization = one(&parts.headers, "x-forwarded-organization-id")?;
         let project = one(&parts.headers, "x-forwarded-project-id")?;
-        let personal = secret.starts_with(PAT_PREFIX);
+        let personal = api.personal_access_token_prefix.matches(secret);
         if personal && (organization.is_none() || project.is_none()) {
             return Err(ApiError::new(
                 StatusCode::BAD_REQUEST,

@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use super::management::{ManagementOptions, parse_label, wait_until_applied};
 use super::output::Output;
 use crate::gateway::sidecar_tokens;
-use crate::model::{Credential, NewCredential, Owner, SandboxId, Timestamp};
+use crate::model::{
+    API_KEY_PREFIX, Credential, NewCredential, Owner, SESSION_PREFIX, SandboxId, Timestamp,
+    TokenPrefix,
+};
 use crate::random::{NewSecret, prefixed_id};
 use crate::serve::open_store;
 use crate::store::Principals as _;
@@ -69,6 +72,14 @@ pub(super) struct NewKey {
     /// How long it works: a number and s, m, h or d, like 30d; for ever if left out
     #[arg(long, value_name = "TIME", value_parser = duration)]
     expires_in: Option<Duration>,
+    /// Prefix of personal access tokens, the same as that of `sandgate serve`
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "SANDGATE_PERSONAL_ACCESS_TOKEN_PREFIX",
+        default_value_t
+    )]
+    personal_access_token_prefix: TokenPrefix,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -79,12 +90,11 @@ enum Kind {
 }
 
 impl Kind {
-    /// What its secrets start with, so that gateways and people recognize them.
-    fn prefix(self) -> &'static str {
+    fn prefix(self, personal_access_tokens: &TokenPrefix) -> String {
         match self {
-            Self::ApiKey => "tl_apiKey_",
-            Self::Pat => "tl_pat_",
-            Self::Session => "tl_session_",
+            Self::ApiKey => API_KEY_PREFIX.to_owned(),
+            Self::Pat => personal_access_tokens.of_new_token(),
+            Self::Session => SESSION_PREFIX.to_owned(),
         }
     }
 }
@@ -135,7 +145,7 @@ fn create(what: NewKey, options: &ManagementOptions) -> anyhow::Result<()> {
     };
     let name =
         what.name.as_deref().map(|name| parse_label("the name of a key", name)).transpose()?;
-    let secret = NewSecret::generate(what.kind.prefix())?;
+    let secret = NewSecret::generate(&what.kind.prefix(&what.personal_access_token_prefix))?;
     let now = Timestamp::now();
     let new = NewCredential {
         id: prefixed_id("key")?,

@@ -14,6 +14,7 @@ use self::runtime::{LocalArgs, WebhookArgs};
 use super::output::Output;
 use crate::api::{Egress, PublicPorts, PublicUrls};
 use crate::http::{Listener, RequestLimits};
+use crate::model::TokenPrefix;
 use crate::sandboxes::ServiceSettings;
 use crate::serve::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings, Server};
 use crate::store::Limits;
@@ -54,6 +55,14 @@ pub(super) struct ServeArgs {
     /// `exposed_ports`
     #[arg(long, value_enum, default_value_t = PublicPorts::Allow)]
     public_ports: PublicPorts,
+    /// Prefix of personal access tokens; must be one of the ingress filter's `personal_access_token_prefixes`
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "SANDGATE_PERSONAL_ACCESS_TOKEN_PREFIX",
+        default_value_t
+    )]
+    personal_access_token_prefix: TokenPrefix,
     #[command(flatten)]
     api: ApiArgs,
     #[command(flatten)]
@@ -178,6 +187,7 @@ impl ServeArgs {
             urls,
             egress: self.egress,
             public_ports: self.public_ports,
+            personal_access_token_prefix: self.personal_access_token_prefix,
             runtime,
             drain: Duration::from_secs(self.drain_seconds),
             sandboxes: ServiceSettings {

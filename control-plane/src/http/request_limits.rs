@@ -121,7 +121,8 @@ impl RequestSlot {
         }
         let permit = self.limits.acquire_for(id).ok_or_else(|| {
             let message = format!(
-                "the {kind} already has {} requests in flight; wait for their answers, then try again",
+                "the {kind} has {} requests in flight, which is the maximum; wait for their answers, then \
+                 try again",
                 self.limits.per_caller
             );
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS", message)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::api::{Egress, PublicPorts, PublicUrls};
+use crate::model::TokenPrefix;
 use crate::runtime::{LocalSettings, WebhookSettings};
 use crate::sandboxes::ServiceSettings;
 use crate::store::Limits;
@@ -25,6 +26,8 @@ pub struct ServeSettings {
     pub egress: Egress,
     /// Whether owners must confirm that private ports become public.
     pub public_ports: PublicPorts,
+    /// The prefix of personal access tokens.
+    pub personal_access_token_prefix: TokenPrefix,
     /// The runtime of sandboxes.
     pub runtime: RuntimeSettings,
     /// The longest time that requests, and the transitions that they began, continue after a stop.

@@ -328,6 +328,39 @@ async fn what_commands_change_works_in_the_running_server_at_once() {
     place.manage(&["members", "add", "--user", "ann@example.com", "--project", &project]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn personal_access_tokens_have_the_prefix_that_the_operator_sets() {
+    let place = Place::new();
+    let option = ["--personal-access-token-prefix", "acme_pat"];
+    let mut serve = place.serve_command();
+    serve.args(option);
+    let served = Served::start(serve);
+    let (project, _) = place.furnish();
+    place.manage(&["members", "add", "--user", "ann@example.com", "--project", &project]);
+    let create = ["keys", "create", "--kind", "pat", "--user", "ann@example.com"];
+    let pat = place.manage(&[&create[..], &option].concat());
+    assert!(secret(&pat).starts_with("acme_pat_"));
+    // Only a personal access token needs the headers that name a project.
+    let (status, answer) = served.call(secret(&pat), "GET", "/sandboxes", Value::Null).await;
+    assert_eq!((status, &answer["code"]), (400, &json!("PROJECT_CONTEXT_REQUIRED")));
+    let organization = place.manage(&["orgs", "list"])["organizations"][0]["id"].clone();
+    let body = json!({
+        "kind": "personal_access_token", "secret": secret(&pat),
+        "organization_id": organization, "project_id": project,
+    });
+    let path = "/gateway/v1/credentials/introspect";
+    let (_, answer) = exchange(&served.gateway, TOKEN, "POST", path, body).await;
+    assert_eq!(answer["identity"]["project_ids"], json!([project]));
+    // A token with another prefix is treated as an API key, and there is no such key.
+    let other = place.manage(&create);
+    let (status, _) = served.call(secret(&other), "GET", "/sandboxes", Value::Null).await;
+    assert_eq!(status, 401);
+    for prefix in ["tl_", "acme pat"] {
+        let error = place.complaint(&[&create[..], &[option[0], prefix]].concat());
+        assert!(error.contains(prefix), "{error}");
+    }
+}
+
 #[test]
 fn management_prints_one_object_and_shows_a_secret_only_once() {
     let place = Place::new();

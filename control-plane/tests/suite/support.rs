@@ -13,7 +13,7 @@ use sandgate::api::{self, Api, Egress, PublicPorts, PublicUrls};
 use sandgate::changes::Changes;
 use sandgate::gateway::{self, Gateway, Platform, Tokens};
 use sandgate::http::{ConnectionLimit, RequestLimits};
-use sandgate::model::{NewCredential, Owner, Timestamp};
+use sandgate::model::{NewCredential, Owner, Timestamp, TokenPrefix};
 use sandgate::random::{NewSecret, prefixed_id};
 use sandgate::runtime::SigningKey;
 use sandgate::sandboxes::{SandboxService, ServiceSettings};
@@ -155,8 +155,13 @@ impl World {
         let sandboxes = SandboxService::new(changes, Arc::clone(&runtime) as _, settings);
         let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
         let (stopping, stopped) = watch::channel(false);
-        let parts =
-            Api { sandboxes: sandboxes.clone(), urls, egress, public_ports: PublicPorts::Allow };
+        let parts = Api {
+            sandboxes: sandboxes.clone(),
+            urls,
+            egress,
+            public_ports: PublicPorts::Allow,
+            personal_access_token_prefix: TokenPrefix::default(),
+        };
         let gateway = Gateway {
             sandboxes: sandboxes.clone(),
             sidecars: ConnectionLimit::new(Self::SIDECARS),

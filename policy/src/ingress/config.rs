@@ -18,7 +18,7 @@ use super::domain::Domain;
 
 pub use error::ConfigError;
 pub use limits::Limits;
-pub use raw::{RawControlPlane, RawIngressConfig};
+pub use raw::{PERSONAL_ACCESS_TOKEN_PREFIX, RawControlPlane, RawIngressConfig};
 
 /// A configuration that has been checked; what the filter works with.
 #[derive(Clone, Debug)]

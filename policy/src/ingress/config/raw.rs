@@ -53,8 +53,11 @@ pub struct RawControlPlane {
 fn platform_prefixes() -> Vec<String> {
     vec!["tl_".into()]
 }
+/// The default prefix of personal access tokens.
+pub const PERSONAL_ACCESS_TOKEN_PREFIX: &str = "tl_pat";
+
 fn pat_prefixes() -> Vec<String> {
-    vec!["tl_pat".into()]
+    vec![PERSONAL_ACCESS_TOKEN_PREFIX.into()]
 }
 fn authority() -> String {
     "gateway.sandgate.internal".into()

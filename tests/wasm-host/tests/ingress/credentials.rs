@@ -1,10 +1,12 @@
 //! All credentials that a request may carry, and their precedence.
 
+use sandgate_policy::gateway_api::CredentialKind;
 use sandgate_wasm_host::Headers;
+use serde_json::json;
 
 use crate::support::{
-    DOMAIN, Gateway, KEY, ORGANIZATION, PAT, PLAIN_KEY, PROJECT, SESSION, bearer, denial,
-    in_project, to, websocket, with_session,
+    DOMAIN, Gateway, KEY, ORGANIZATION, PAT, PLAIN_KEY, PROJECT, SESSION, bearer, configuration,
+    denial, in_project, to, websocket, with_session,
 };
 
 /// Asserts that the request is forwarded without its credential and with the verified identity.
@@ -30,6 +32,19 @@ fn each_auth_mode_is_accepted() {
     let own_header = mine().with("x-sandgate-authorization", format!("Bearer {KEY}"));
     passes_cleanly(&gateway, own_header);
     passes_cleanly(&gateway, mine().with("authorization", format!("bearer   {KEY} ")));
+}
+
+#[test]
+fn personal_access_tokens_have_the_prefix_that_the_operator_sets() {
+    let mut configuration = configuration();
+    configuration["platform_prefixes"] = json!(["acme_"]);
+    configuration["personal_access_token_prefixes"] = json!(["acme_pat"]);
+    let gateway = Gateway::configured(&configuration, 1);
+    let pat = "acme_pat_alice_0123456789";
+    gateway.fleet().allow(pat, CredentialKind::PersonalAccessToken, "user_alice");
+    let request = bearer(to(8080, "my-env"), pat);
+    assert_eq!(gateway.denies(request.clone()), denial(400, "PROJECT_CONTEXT_REQUIRED"));
+    passes_cleanly(&gateway, in_project(request));
 }
 
 #[test]
