@@ -1,4 +1,4 @@
-# What a developer types. Each target is a script in scripts/, which says what it does at its head.
+# The commands of this project. scripts/setup installs what a target needs; `cargo xtask` or a script in scripts/ does the work.
 
 .PHONY: help run try test clients check wasm envoy bench bench-egress clean
 .DEFAULT_GOAL := help
@@ -27,11 +27,11 @@ clients: ## Test with the clients that users have, unmodified: SDKs, tl, curl, g
 
 check: ## Format, clippy (native and wasm), docs, licences, Envoy's view of its configuration
 	@scripts/setup build envoy check
-	@exec scripts/check
+	@exec cargo xtask check
 
 wasm: ## Build the Envoy filters into target/filters/
 	@scripts/setup build
-	@exec scripts/wasm
+	@exec cargo xtask wasm
 
 envoy: ## Get Envoy 1.40 and print where it is
 	@scripts/setup build envoy

@@ -105,3 +105,22 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }?;
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn every_option_of_serve_is_documented() {
+        let page = include_str!("../../docs/configuration.md");
+        let cli = Cli::command();
+        let serve = cli.find_subcommand("serve").unwrap();
+        let options: Vec<_> = serve.get_arguments().filter_map(clap::Arg::get_long).collect();
+        assert!(options.contains(&"data-dir"), "{options:?}");
+        for option in options {
+            assert!(page.contains(&format!("`--{option}`")), "`--{option}` is missing");
+        }
+    }
+}

@@ -17,3 +17,26 @@ pub use secrets::{GATEWAY_TOKEN_TEMPLATE, GatewayToken, TLS_CERTIFICATE_TEMPLATE
 pub use sidecar::{EGRESS_LOG, EgressFilter, SIDECAR_TEMPLATE, Sidecar};
 pub use template::{RenderError, Values, render};
 pub use value::{Value, ValueError};
+
+#[cfg(test)]
+mod tests {
+    use crate::template::tests_support::names;
+    use crate::{EDGE_TEMPLATE, SIDECAR_TEMPLATE, sidecar};
+
+    #[test]
+    fn every_name_of_the_templates_is_documented() {
+        let page = include_str!("../../docs/configuration.md");
+        for template in [
+            EDGE_TEMPLATE,
+            SIDECAR_TEMPLATE,
+            sidecar::EGRESS_TCP_TEMPLATE,
+            sidecar::EGRESS_HTTP_TEMPLATE,
+        ] {
+            let names = names(template);
+            assert!(!names.is_empty());
+            for name in names {
+                assert!(page.contains(&format!("`{name}`")), "`{name}` is missing");
+            }
+        }
+    }
+}

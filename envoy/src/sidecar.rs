@@ -11,8 +11,8 @@ pub const SIDECAR_TEMPLATE: &str = include_str!("../sidecar.yaml");
 /// The file that [`Sidecar::log`] points to. It is not a template.
 pub const EGRESS_LOG: &str = include_str!("../egress-log.yaml");
 
-const EGRESS_TCP_TEMPLATE: &str = include_str!("../egress-tcp.yaml");
-const EGRESS_HTTP_TEMPLATE: &str = include_str!("../egress-http.yaml");
+pub(crate) const EGRESS_TCP_TEMPLATE: &str = include_str!("../egress-tcp.yaml");
+pub(crate) const EGRESS_HTTP_TEMPLATE: &str = include_str!("../egress-http.yaml");
 
 /// The values of the bootstrap of a sidecar's Envoy.
 #[derive(Clone, Debug)]

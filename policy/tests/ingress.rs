@@ -6,6 +6,7 @@ mod config_errors;
 mod credential_table;
 mod decision_table;
 mod denials;
+mod documentation;
 mod head_table;
 mod host_table;
 mod hygiene_table;

@@ -193,49 +193,5 @@ class Certificates(Case):
         self.assertIn("permitted subtree violation", done.stdout + done.stderr)
 
 
-class TreeCheck(unittest.TestCase):
-    def findings(self, name, text):
-        path = ROOT / name
-        return [sentence for _, sentence in script("check-tree").findings(path, text)]
-
-    def test_machine_paths_are_found(self):
-        for line in ('let x = "/home' '/someone/x";', f"cd {ROOT}/scripts"):
-            self.assertTrue(any("somebody's machine" in found for found in self.findings("docs/x.md", line + "\n")), line)
-
-    def test_ordinary_text_has_no_findings(self):
-        self.assertEqual(self.findings("docs/x.md", "See `/etc/envoy` and `~/.cargo`.\n"), [])
-
-    def test_link_to_nowhere_is_found(self):
-        found = self.findings("docs/x.md", "[a](no-such-file.md)\n")
-        self.assertTrue(re.search("leads nowhere", " ".join(found)))
-
-    def test_source_file_that_does_not_exist_is_found_where_a_text_names_it(self):
-        for name, text in (("docs/x.md", "Tested by `tests/store_contract.rs`.\n"), ("SECURITY.md", "| x | `gone.rs` |\n"),
-                           ("control-plane/src/x.rs", "//! See `suite/gone.rs`.\n")):
-            self.assertIn("there is no file", " ".join(self.findings(name, text)), text)
-        for name, text in (("docs/x.md", "`control-plane/tests/suite/contract.rs`, `suite/contract.rs`, `foo.rs`\n"),
-                           ("SECURITY.md", "`api_patch.rs`, `e2e/tls.rs`\n")):
-            self.assertEqual(self.findings(name, text), [], text)
-
-    DIGEST = "sha256:" + 64 * "a"
-
-    def test_base_without_a_digest_is_found(self):
-        for text in ("FROM debian:trixie-slim\n", "FROM --platform=linux/amd64 debian AS x\n", f"FROM debian@{self.DIGEST[:-1]}\n",
-                     "ARG BASE=debian:trixie-slim\nFROM ${BASE}\n"):
-            self.assertIn("without a digest", " ".join(self.findings("envoy/Dockerfile", text)), text)
-
-    def test_base_with_a_digest_or_one_that_has_to_be_given_is_right(self):
-        for text in (f"FROM debian:trixie-slim@{self.DIGEST}\n", f"ARG BASE=debian@{self.DIGEST}\nFROM ${{BASE}} AS base\n",
-                     "ARG ENVOY_IMAGE\nFROM $ENVOY_IMAGE\n"):
-            self.assertEqual(self.findings("envoy/sidecar.Dockerfile", text), [], text)
-
-    def test_requirement_without_a_digest_is_found(self):
-        digest = f"    --hash={self.DIGEST}\n"
-        good = f"# Why.\none==1.0 \\\n{digest[:-1]} \\\n{digest}two==2 \\\n{digest}"
-        self.assertEqual(self.findings("tests/clients/requirements.txt", good), [])
-        for text in ("one==1.0\n", f"one \\\n{digest}", f"one==1.0 \\\ntwo==2 \\\n{digest}", "--index-url https://example.com\n"):
-            self.assertTrue(self.findings("tests/clients/requirements-tl.txt", text), text)
-
-
 if __name__ == "__main__":
     unittest.main()

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod check;
 mod process;
 mod test;
 mod tree;
@@ -21,6 +22,11 @@ struct Arguments {
 enum Command {
     /// Run all tests; the end of the output says what ran and what did not
     Test,
+    /// Run the checks that need no test, or only those named; each says whether it held
+    Check {
+        /// Names of checks
+        names: Vec<String>,
+    },
     /// Build the Envoy filters into target/filters/
     Wasm,
 }
@@ -28,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Test => test::run(),
+        Command::Check { names } => check::run(&names),
         Command::Wasm => wasm::build().map(|()| ExitCode::SUCCESS),
     };
     match done {

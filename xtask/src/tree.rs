@@ -17,6 +17,12 @@ pub(crate) fn cache() -> PathBuf {
     }
 }
 
+/// Cargo's target folder.
+pub(crate) fn target() -> PathBuf {
+    let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    root().join(folder)
+}
+
 /// `PATH` with the folder of the installed tools at its end.
 pub(crate) fn search_path() -> OsString {
     let mut path = std::env::var_os("PATH").unwrap_or_default();

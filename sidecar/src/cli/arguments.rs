@@ -206,3 +206,23 @@ fn program(name: &std::path::Path) -> anyhow::Result<PathBuf> {
         .find(|candidate| candidate.is_file())
         .with_context(|| format!("there is no `{}` on PATH; name it with --envoy", name.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Arguments;
+
+    #[test]
+    fn every_option_is_documented() {
+        let page = include_str!("../../../docs/sidecar.md");
+        let is_part_of_a_name = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+        let words: Vec<_> = page.split(|c| !is_part_of_a_name(c)).collect();
+        let command = Arguments::command();
+        let options: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        assert!(options.contains(&"operator-file"), "{options:?}");
+        for option in options {
+            assert!(words.contains(&format!("--{option}").as_str()), "`--{option}` is missing");
+        }
+    }
+}

@@ -1,3 +1,5 @@
+//! Tests of the sandbox behind a sidecar.
+
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Output};
 

@@ -1,0 +1,121 @@
+//! The check of Envoy's configurations: Envoy itself validates the edge's and a sidecar's, with the values of a local run.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use sandgate_envoy_config::{
+    EGRESS_LOG, Edge, EgressFilter, GatewayToken, Sidecar, TlsCertificate,
+};
+use serde_json::json;
+
+use super::Outcome;
+use crate::process::{command, output, run};
+use crate::{tree, wasm};
+
+pub(super) fn check() -> Result<Outcome> {
+    wasm::build()?;
+    let envoy = output(&mut command("scripts/envoy")).context("there is no Envoy to ask")?;
+    let folder = tempfile::tempdir()?;
+    for (name, bootstrap) in
+        [("edge.yaml", edge(folder.path())?), ("sidecar.yaml", sidecar(folder.path())?)]
+    {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bootstrap)?;
+        let mut validate = command(envoy.trim());
+        validate.args(["--mode", "validate", "--disable-hot-restart", "--config-path"]);
+        let done = validate.arg(&path).output().context("Envoy can't be started")?;
+        if !done.status.success() {
+            eprint!("{}", String::from_utf8_lossy(&done.stderr));
+            bail!("Envoy refuses envoy/{name} (its reason is above)");
+        }
+    }
+    Ok(Outcome::Ok)
+}
+
+/// The edge's bootstrap, and the files in the folder to which it points.
+fn edge(folder: &Path) -> Result<String> {
+    make_certificate(folder)?;
+    let token_sds = folder.join("gateway-token.yaml");
+    let tls_sds = folder.join("tls-certificate.yaml");
+    std::fs::write(&token_sds, GatewayToken("not-a-real-token".to_owned()).render()?)?;
+    std::fs::write(&tls_sds, TlsCertificate(folder.to_owned()).render()?)?;
+    let edge = Edge {
+        address: [127, 0, 0, 1].into(),
+        port: 9443,
+        tls_port: 9444,
+        tls_sds,
+        listener_filters: json!([]),
+        trusted_hops: 0,
+        admin_port: 9901,
+        control_plane_address: "127.0.0.1".to_owned(),
+        api_port: 8900,
+        gateway_port: 8901,
+        gateway_token_sds: token_sds,
+        wasm: wasm::built("sandgate_ingress"),
+        domain: "sandbox.localhost".to_owned(),
+        second_domain: "local".to_owned(),
+        api_host: "api.localhost".to_owned(),
+        sandbox_network: [127, 64, 0, 0].into(),
+        sandbox_prefix_len: 16,
+        stream_idle_timeout: Duration::from_secs(3600),
+        trusted_origins: json!([]),
+        ingress_limits: json!({}),
+        heap: 2 << 30,
+        connections: 50_000,
+        log: tree::root().join("envoy/edge-log.yaml"),
+    };
+    Ok(edge.render()?)
+}
+
+/// The bootstrap of a sidecar's Envoy, and the files in the folder to which it points.
+fn sidecar(folder: &Path) -> Result<String> {
+    let config = json!({
+        "version": 1,
+        "generation": 1,
+        "policies": [{ "allow_out": ["10.0.0.0/8", "*.example.com"] }],
+        "virtual_addresses": { "198.18.0.2": "*" },
+    });
+    let filter = EgressFilter { config: &config.to_string(), wasm: wasm::built("sandgate_egress") };
+    let [tcp_ecds, http_ecds] = EgressFilter::FILE_NAMES.map(|name| folder.join(name));
+    for (path, text) in [&tcp_ecds, &http_ecds].into_iter().zip(filter.render()?) {
+        std::fs::write(path, text)?;
+    }
+    let log = folder.join("egress-log.yaml");
+    std::fs::write(&log, EGRESS_LOG)?;
+    let sidecar = Sidecar {
+        admin_port: 15_000,
+        plain_port: 15_001,
+        inspected_port: 15_002,
+        probe_port: 15_003,
+        reset_port: 15_004,
+        refused_port: 15_005,
+        resolver_port: 15_006,
+        inspection: Duration::from_millis(150),
+        refusal: Duration::from_millis(50),
+        connections: 20_000,
+        heap: 1 << 30,
+        buffer: 128 << 10,
+        tcp_ecds,
+        http_ecds,
+        log,
+    };
+    Ok(sidecar.render()?)
+}
+
+/// A certificate that nobody trusts: Envoy wants to read one.
+fn make_certificate(folder: &Path) -> Result<()> {
+    let mut openssl = command("openssl");
+    openssl.args([
+        "req",
+        "-quiet",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+    ]);
+    openssl.args(["-nodes", "-subj", "/CN=sandbox.localhost", "-days", "1", "-keyout"]);
+    openssl.arg(folder.join("tls.key")).arg("-out").arg(folder.join("tls.crt"));
+    run(&mut openssl)
+}
