@@ -1,8 +1,8 @@
-//! The text of the nftables rules, compared with files that people can read: `sidecar/tests/rules/`. That they
-//! do what they say is shown by packets, in `tests/egress`.
+//! Compares the rendered nftables rules with the files in `sidecar/tests/rules/`. `tests/egress` tests their effect on
+//! packets.
 //!
-//! After a change that is meant, write the files anew with: `SANDGATE_BLESS=1 cargo test -p sandgate-sidecar
-//! --test rules`, and read the difference.
+//! After an intended change, write the files with `SANDGATE_BLESS=1 cargo test -p sandgate-sidecar --test rules`, and
+//! review the difference.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that panics has failed")]
 
@@ -36,33 +36,33 @@ fn policy(policy: Value) -> Policy {
     Policy::new(&serde_json::from_value(policy).unwrap(), &operator)
 }
 
-/// Compares a text with a file, or writes the file where that is asked for.
-fn is(name: &str, text: &str) {
+/// Compares a text with a file, or writes the file if `SANDGATE_BLESS` is set.
+fn assert_matches_file(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rules").join(name);
     if std::env::var_os("SANDGATE_BLESS").is_some() {
         std::fs::write(&path, text).unwrap();
     }
     let expected = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}; see the head of this file", path.display()));
+        .unwrap_or_else(|error| panic!("{}: {error}; see the top of this file", path.display()));
     let differs = text.lines().zip(expected.lines()).find(|(ours, theirs)| ours != theirs);
-    assert!(text == expected, "{name} differs, first at {differs:#?}; see the head of this file");
+    assert!(text == expected, "{name} differs, first at {differs:#?}; see the top of this file");
 }
 
 #[test]
 fn the_fixed_rules_of_a_gateway() {
-    is("gateway.nft", &render::setup(&layout(gateway()), PacketLog::On));
+    assert_matches_file("gateway.nft", &render::setup(&layout(gateway()), PacketLog::On));
 }
 
 #[test]
 fn the_fixed_rules_of_a_shared_namespace() {
-    is("shared.nft", &render::setup(&layout(Mode::Shared), PacketLog::On));
+    assert_matches_file("shared.nft", &render::setup(&layout(Mode::Shared), PacketLog::On));
 }
 
 #[test]
 fn a_generation_with_internet_off_and_addresses() {
     let policy =
         policy(json!({ "allow_internet_access": false, "allow_out": ["10.0.0.0/8", "8.8.8.8"] }));
-    is("addresses.nft", &render::generation(&[&policy], &Ports::default()));
+    assert_matches_file("addresses.nft", &render::generation(&[&policy], &Ports::default()));
 }
 
 #[test]
@@ -71,54 +71,54 @@ fn a_generation_of_two_policies_with_names() {
     let new = policy(
         json!({ "allow_internet_access": false, "allow_out": ["ok.test", "2001:db8::/32"] }),
     );
-    is("update.nft", &render::generation(&[&old, &new], &Ports::default()));
+    assert_matches_file("update.nft", &render::generation(&[&old, &new], &Ports::default()));
 }
 
 #[test]
-fn a_generation_that_knows_addresses_of_denied_names() {
+fn a_generation_with_known_addresses_of_denied_names() {
     let policy = policy(
         json!({ "deny_out": ["bad.test", "203.0.113.20"], "allow_out": ["1.1.1.1", "9.9.9.0/24"] }),
     );
     let known =
         json!({ "bad.test": ["1.1.1.1", "8.8.8.8", "2606:4700::1"], "other.test": ["8.8.4.4"] });
     let policy = policy.with_denied_addresses(&serde_json::from_value(known).unwrap());
-    is("denied.nft", &render::generation(&[&policy], &Ports::default()));
+    assert_matches_file("denied.nft", &render::generation(&[&policy], &Ports::default()));
 }
 
 #[test]
-fn without_a_policy_everything_is_refused() {
+fn without_a_policy_all_traffic_is_denied() {
     let text = render::setup(&layout(gateway()), PacketLog::On);
     for chain in ["outward", "inward", "dial"] {
         let refuses = format!("  chain {chain} {{\n    goto refuse_unready\n");
         assert!(text.contains(&refuses), "{text}");
     }
-    // And nothing is alive.
+    // The set `alive` is empty.
     assert!(!text.contains("add element"), "{text}");
 }
 
-/// What is counted and refused in one line passes by the chain that tells of it.
+/// A rule that counts and refuses a packet itself would bypass the chain that logs the packet.
 #[test]
-fn whatever_is_refused_is_told() {
+fn every_refused_packet_is_logged() {
     let policy = policy(json!({ "deny_out": ["example.com", "203.0.113.20"] }));
     let mut text = render::generation(&[&policy], &Ports::default());
     for mode in [gateway(), Mode::Shared] {
         text.push_str(&render::setup(&layout(mode), PacketLog::On));
     }
-    let untold = text.lines().map(str::trim).filter(|line| {
+    let unlogged = text.lines().map(str::trim).filter(|line| {
         line.contains("counter name")
             && (line.ends_with("goto refuse") || line.ends_with("drop") || line.contains(" reject"))
     });
-    assert_eq!(untold.collect::<Vec<_>>(), Vec::<&str>::new(), "see nftables/refusal.rs");
+    assert_eq!(unlogged.collect::<Vec<_>>(), Vec::<&str>::new(), "see nftables/refusal.rs");
 }
 
 #[test]
-fn what_hangs_on_a_hook_is_never_replaced_by_a_generation() {
+fn a_generation_never_replaces_a_chain_with_a_hook() {
     let text = render::generation(&[&policy(json!({}))], &Ports::default());
     assert!(!text.contains("hook") && !text.contains("delete table"), "{text}");
 }
 
 #[test]
-fn the_name_of_an_interface_can_not_become_a_rule() {
+fn an_interface_name_cannot_contain_a_rule() {
     for bad in ["", "a\" accept", "a b", "a;b", "sixteen-letters-", "..", "a\n", "é"] {
         assert!(bad.parse::<Interface>().is_err(), "{bad:?}");
     }

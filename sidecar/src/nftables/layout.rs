@@ -36,21 +36,21 @@ pub struct Layout {
 /// Ports of Envoy and of the agent, in the agent's namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ports {
-    /// Envoy's admin, on loopback.
+    /// Envoy's admin listener, on loopback.
     pub admin: u16,
-    /// TCP whose verdict no name can change.
+    /// Envoy's listener for connections whose decision no name can change.
     pub plain: u16,
-    /// TCP whose names are looked for.
+    /// Envoy's listener for connections whose first bytes are inspected for a name.
     pub inspected: u16,
-    /// Which generation Envoy has, on loopback.
+    /// Envoy's listener that returns the policy generation, on loopback.
     pub probe: u16,
-    /// Where denied connections end, on loopback.
+    /// Envoy's listener that resets denied connections, on loopback.
     pub reset: u16,
-    /// TCP to a denied address that no name can allow.
+    /// Envoy's listener for connections to denied addresses that no name can allow.
     pub refused: u16,
     /// The DNS proxy.
     pub dns: u16,
-    /// The resolver for Envoy, on loopback.
+    /// The DNS proxy's listener for Envoy, on loopback.
     pub resolver: u16,
 }
 

@@ -25,16 +25,17 @@ pub(super) fn chain_names() -> impl Iterator<Item = String> {
     KINDS.into_iter().flat_map(of_kind).chain(["quic".to_owned()])
 }
 
-/// The chains that a generation fills: in `outward`, `inward` and `dial`, what returns is allowed.
+/// Renders the chains, indented as members of the table. A packet for which `outward`, `inward` or `dial` returns is
+/// allowed.
 pub(super) fn chains(policies: &[&Policy], ports: &Ports) -> String {
     let mut text = String::new();
     for slot in 0..SLOTS {
         let policy = policies.get(slot);
         let rules = policy.map(|policy| policy.address_rules());
-        let addresses = rules.as_ref().map(verdicts);
-        let dials = policy.map(|policy| verdicts(&policy.upstream_address_rules()));
+        let packets = rules.as_ref().map(outcomes);
+        let dials = policy.map(|policy| outcomes(&policy.upstream_address_rules()));
         let listeners = rules.as_ref().map(listeners);
-        let judged = |list: &Option<FirstMatch<Outcome>>, side, cause| {
+        let evaluate = |list: &Option<FirstMatch<Outcome>>, side, cause| {
             list.as_ref().map_or("    return\n".to_owned(), |list| {
                 list.rules(side, |outcome| outcome.statement(cause))
             })
@@ -43,14 +44,14 @@ pub(super) fn chains(policies: &[&Policy], ports: &Ports) -> String {
             text,
             "  chain outward_{slot} {{\n{}  }}\n  chain inward_{slot} {{\n{}  }}\n  chain dial_{slot} {{\n{}  }}\n  \
              chain inspect_{slot} {{\n{}  }}\n",
-            judged(&addresses, Side::Destination, Cause::Outward),
-            judged(&addresses, Side::Source, Cause::Inward),
-            judged(&dials, Side::Destination, Cause::Dial),
+            evaluate(&packets, Side::Destination, Cause::Outward),
+            evaluate(&packets, Side::Source, Cause::Inward),
+            evaluate(&dials, Side::Destination, Cause::Dial),
             listeners.map_or("    return\n".to_owned(), |list| list
                 .rules(Side::Destination, |listener| listener.statement(ports))),
         );
     }
-    // Nobody has said yet what is allowed.
+    // Without a policy, the chains deny all traffic.
     let empty = if policies.is_empty() { "    goto refuse_unready\n" } else { "" };
     for chain in ["outward", "inward", "dial"] {
         let _ = writeln!(
@@ -68,14 +69,14 @@ pub(super) fn chains(policies: &[&Policy], ports: &Ports) -> String {
     text
 }
 
-/// Names in QUIC can't be seen. A client falls back to TCP, where they can: its port, and on any port what
-/// looks like a first packet: a long header (RFC 9000, 17.2) in a datagram of at least 1,200 bytes
-/// (14.1), and 8 for the UDP header.
+/// Refuses QUIC, in which names are encrypted, so that clients fall back to TCP: packets to QUIC's port, and on all ports
+/// packets that may be a QUIC client's first one, which has a long header (RFC 9000, 17.2) and at least 1,200 bytes (14.1)
+/// after the 8 bytes of the UDP header.
 const QUIC: &str = "    udp dport 443 goto refuse_quic
     @th,64,8 & 0xc0 == 0xc0 udp length >= 1208 goto refuse_quic
 ";
 
-/// What becomes of a packet.
+/// The outcome of the evaluation of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Outcome {
     Accept,
@@ -93,7 +94,7 @@ impl Outcome {
     }
 }
 
-fn verdicts(rules: &AddressRules) -> FirstMatch<Outcome> {
+fn outcomes(rules: &AddressRules) -> FirstMatch<Outcome> {
     let rules = rules.rules().iter().map(|rule| {
         let outcome = match rule.action {
             Action::Accept => Outcome::Accept,
@@ -107,7 +108,7 @@ fn verdicts(rules: &AddressRules) -> FirstMatch<Outcome> {
 /// The listener of Envoy that gets a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Listener {
-    /// The address is allowed, and no name can change that. Envoy does not wait for the first bytes.
+    /// The address is allowed, and no name can change the decision. Envoy does not wait for the first bytes.
     Plain,
     /// The connection must show a name.
     Inspected,
@@ -130,8 +131,8 @@ impl Listener {
 /// The listener of each range. A connection to a virtual address is inspected, because its handshake must
 /// show the name that the address stands for.
 fn listeners(rules: &AddressRules) -> FirstMatch<Listener> {
-    let made_up = [IpNet::V4(VIRTUAL_V4), IpNet::V6(VIRTUAL_V6)];
-    let made_up = made_up.map(|range| (range, Listener::Inspected));
+    let virtual_addresses = [IpNet::V4(VIRTUAL_V4), IpNet::V6(VIRTUAL_V6)];
+    let virtual_addresses = virtual_addresses.map(|range| (range, Listener::Inspected));
     let rules = rules.rules().iter().map(|rule| {
         let listener = match (rule.action, rule.needs_names) {
             (_, true) => Listener::Inspected,
@@ -140,5 +141,5 @@ fn listeners(rules: &AddressRules) -> FirstMatch<Listener> {
         };
         (rule.range, listener)
     });
-    FirstMatch::new(made_up.into_iter().chain(rules), Listener::Refused)
+    FirstMatch::new(virtual_addresses.into_iter().chain(rules), Listener::Refused)
 }

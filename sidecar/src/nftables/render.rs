@@ -1,8 +1,8 @@
-//! The text of the tables `inet sandgate` and `arp sandgate`.
+//! Renders the tables `inet sandgate` and `arp sandgate`.
 //!
-//! What depends on the layout alone is made once, and stays as it is: chains that hang on a hook are never
-//! replaced, so that no packet passes in between. What depends on the policy is in chains that they jump
-//! to, and is replaced by each generation, all at once.
+//! Everything that depends only on the layout is created once. This includes all chains with a hook: they are never
+//! replaced, so no packet can pass in between. They jump to the chains that depend on the policy, and each generation
+//! replaces those in one transaction.
 
 use std::fmt::Write as _;
 
@@ -13,26 +13,25 @@ use super::layout::{Layout, Mode, Ports};
 use super::refusal::{self, Cause, PacketLog};
 use super::{alive, fixed, neighbours, policy_rules};
 
-/// Everything, for the first time, in place of whatever is there. Nothing passes until the agent renews
-/// `alive`, and not before a policy is there.
+/// Renders the initial transaction, which replaces existing tables. The rules deny all traffic until a policy is applied and
+/// the agent renews the set `alive`.
 #[must_use]
 pub fn setup(layout: &Layout, log: PacketLog) -> String {
     let mut text = removal();
     text.push_str("table inet sandgate {\n");
     text.push_str("  set alive { typeof meta nfproto; flags timeout; }\n");
-    for (name, family) in [("edges4", "ipv4_addr"), ("edges6", "ipv6_addr")] {
-        let wanted = |range: &&IpNet| range.addr().is_ipv4() == (family == "ipv4_addr");
-        let ranges: Vec<IpNet> = layout.edges.iter().filter(wanted).copied().collect();
-        let ranges: Vec<String> =
-            IpNet::aggregate(&ranges).iter().map(ToString::to_string).collect();
-        let elements = match ranges.join(", ") {
-            none if none.is_empty() => none,
-            some => format!(" elements = {{ {some} }}"),
-        };
-        let _ = writeln!(text, "  set {name} {{ type {family}; flags interval;{elements} }}");
-    }
-    for kind in counted() {
-        let _ = writeln!(text, "  counter {kind} {{ }}");
+    text.push_str(&edge_set(
+        "edges4",
+        "ipv4_addr",
+        layout.edges.iter().filter(|range| range.addr().is_ipv4()),
+    ));
+    text.push_str(&edge_set(
+        "edges6",
+        "ipv6_addr",
+        layout.edges.iter().filter(|range| range.addr().is_ipv6()),
+    ));
+    for counter in counter_names() {
+        let _ = writeln!(text, "  counter {counter} {{ }}");
     }
     text.push_str(&refusal::chains(log));
     text.push_str(&neighbours::chains());
@@ -45,9 +44,8 @@ pub fn setup(layout: &Layout, log: PacketLog) -> String {
     text
 }
 
-/// The policies of a generation, all of which must allow; and the agent is alive.
-///
-/// Without a policy, everything is refused.
+/// Renders the transaction that applies a generation and renews the set `alive`. All policies must allow a packet. Without a
+/// policy, the rules deny all traffic.
 #[must_use]
 pub fn generation(policies: &[&Policy], ports: &Ports) -> String {
     let mut text = String::new();
@@ -61,13 +59,13 @@ pub fn generation(policies: &[&Policy], ports: &Ports) -> String {
     text
 }
 
-/// Nothing passes, at once: what is left when the agent goes and the namespace forwards for others.
+/// Renders the transaction after which the rules deny all traffic.
 #[must_use]
 pub fn closed() -> String {
     "flush set inet sandgate alive\n".to_owned()
 }
 
-/// Takes all of it away.
+/// Renders the transaction that removes the tables.
 #[must_use]
 pub fn removal() -> String {
     ["inet", "arp"]
@@ -75,10 +73,20 @@ pub fn removal() -> String {
         .concat()
 }
 
-/// The counters of what was refused, by [`Rule::kind`], and for reasons that no policy has.
-pub fn counted() -> impl Iterator<Item = String> {
-    // What is this namespace's own counts as the policy's guardrail.
+/// The names of the counters of refused packets: one for each [`Rule::kind`], and one for each other cause.
+fn counter_names() -> impl Iterator<Item = String> {
+    // Addresses of this namespace share the counter of the policy's guardrails.
     let causes = Cause::ALL.into_iter().filter(|cause| *cause != Cause::Own);
     let causes = causes.filter_map(Cause::counter).map(str::to_owned);
     Rule::KINDS.iter().map(|kind| format!("refused_{kind}")).chain(causes)
+}
+
+fn edge_set<'a>(name: &str, kind: &str, ranges: impl Iterator<Item = &'a IpNet>) -> String {
+    let ranges: Vec<IpNet> = ranges.copied().collect();
+    let ranges: Vec<String> = IpNet::aggregate(&ranges).iter().map(ToString::to_string).collect();
+    let elements = match ranges.join(", ") {
+        none if none.is_empty() => none,
+        some => format!(" elements = {{ {some} }}"),
+    };
+    format!("  set {name} {{ type {kind}; flags interval;{elements} }}\n")
 }
