@@ -88,7 +88,7 @@ fn a_client_that_fills_the_waiting_requests_makes_room_for_others() {
     for stream in refused {
         assert_eq!(denied(stream), denial(503, "SANDBOX_NOT_READY"));
     }
-    // A request with cached answers does not wait, and takes no place.
+    // A request with cached answers does not wait, and takes no slot.
     gateway.passes(to(8080, "shop"));
     gateway.advance_ms(600);
     honest.iter().for_each(|stream| drop(forwarded(stream)));

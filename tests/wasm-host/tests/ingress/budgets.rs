@@ -1,4 +1,4 @@
-//! The places of one sandbox: no class of requests and no client can use all of them.
+//! The slots of one sandbox: no class of requests and no client can use all of them.
 
 use sandgate_wasm_host::{Attributes, Headers, Outcome, Stream};
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::support::{
     websocket, with_key,
 };
 
-/// Twenty places. Two are reserved for management, and two more for authenticated requests.
+/// Twenty slots. Two are reserved for management, and two more for authenticated requests.
 fn gateway() -> Gateway {
     let gateway = Gateway::with_limits(json!({"requests_per_sandbox": 20}));
     gateway.fleet().change(SHOP, |sandbox| sandbox.exposed_ports = vec![3000, 8080]);
@@ -31,7 +31,7 @@ fn are_open(streams: &[Stream]) -> usize {
 const FULL: &str = "TOO_MANY_REQUESTS";
 
 #[test]
-fn anonymous_requests_leave_places_for_their_owner() {
+fn anonymous_requests_leave_slots_for_their_owner() {
     let gateway = gateway();
     let _visitors = many(&gateway, "192.0.2.1", ANONYMOUS);
     let one_more = from(&gateway, "192.0.2.1", to(8080, "shop"));
@@ -43,14 +43,14 @@ fn anonymous_requests_leave_places_for_their_owner() {
         .collect();
     let one_more = from(&gateway, "192.0.2.1", with_key(9501, "shop"));
     assert_eq!(denied(&one_more), denial(429, FULL));
-    // Another sandbox has its own places.
+    // Another sandbox has its own slots.
     gateway.passes(with_key(8080, "my-env"));
     owners.iter().for_each(Stream::complete);
     gateway.passes(with_key(9501, "shop"));
 }
 
 #[test]
-fn authenticated_requests_leave_places_for_management() {
+fn authenticated_requests_leave_slots_for_management() {
     let gateway = gateway();
     let users: Vec<Stream> = (0..USERS).map(|_| gateway.send(with_key(8080, "my-env"))).collect();
     assert_eq!(are_open(&users), USERS);
@@ -62,7 +62,7 @@ fn authenticated_requests_leave_places_for_management() {
 }
 
 #[test]
-fn a_client_that_holds_all_places_makes_room_for_others() {
+fn a_client_that_holds_all_slots_makes_room_for_others() {
     let gateway = gateway();
     let attack = many(&gateway, "192.0.2.1", ANONYMOUS);
     let honest: Vec<Stream> = (2..10)
@@ -147,7 +147,7 @@ fn silent_streams_of_one_address_make_room_too() {
 }
 
 #[test]
-fn silent_streams_stay_open_while_places_are_free() {
+fn silent_streams_stay_open_while_slots_are_free() {
     let gateway = gateway();
     let streams = many(&gateway, "192.0.2.1", ANONYMOUS - 1);
     gateway.advance_ms(3_500_000);
@@ -156,7 +156,7 @@ fn silent_streams_stay_open_while_places_are_free() {
 }
 
 #[test]
-fn a_request_that_waited_for_the_control_plane_also_takes_a_place() {
+fn a_request_that_waited_for_the_control_plane_also_takes_a_slot() {
     let gateway = gateway();
     let attack = many(&gateway, "192.0.2.1", ANONYMOUS);
     gateway.fleet().delay = std::time::Duration::from_millis(50);
@@ -169,7 +169,7 @@ fn a_request_that_waited_for_the_control_plane_also_takes_a_place() {
 }
 
 #[test]
-fn a_stream_takes_another_kind_of_place_when_its_port_becomes_private_or_public() {
+fn a_stream_takes_another_kind_of_slot_when_its_port_becomes_private_or_public() {
     let gateway = gateway();
     let keyed = || bearer(to(8080, "shop"), KEY);
     let streams: Vec<Stream> =
@@ -193,7 +193,7 @@ fn a_stream_takes_another_kind_of_place_when_its_port_becomes_private_or_public(
 }
 
 #[test]
-fn anonymous_requests_that_wait_for_a_resume_leave_places_for_the_owner() {
+fn anonymous_requests_that_wait_for_a_resume_leave_slots_for_the_owner() {
     let gateway = Gateway::with_limits(json!({"resume_waiters_per_project": 10}));
     gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
     gateway.fleet().resume_time = std::time::Duration::from_secs(20);
@@ -209,7 +209,7 @@ fn anonymous_requests_that_wait_for_a_resume_leave_places_for_the_owner() {
 }
 
 #[test]
-fn a_resumed_sandbox_has_all_its_places() {
+fn a_resumed_sandbox_has_all_its_slots() {
     let gateway = gateway();
     gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
     let waiting: Vec<Stream> =

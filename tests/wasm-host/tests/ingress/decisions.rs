@@ -154,7 +154,7 @@ fn a_cookie_on_an_unsafe_method_of_another_origin_is_403() {
 
 #[test]
 fn requests_above_the_limit_of_a_sandbox_are_429() {
-    // One of the three places is reserved for management.
+    // One of the three slots is reserved for management.
     let gateway = Gateway::with_limits(serde_json::json!({"requests_per_sandbox": 3}));
     let first = gateway.send(with_key(8080, "my-env"));
     let second = gateway.send(with_key(3000, MY_ENV));

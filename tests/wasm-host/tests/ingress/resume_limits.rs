@@ -66,7 +66,7 @@ fn the_limit_for_public_ports_does_not_apply_to_authorized_callers() {
 }
 
 #[test]
-fn the_waiters_of_one_project_leave_places_for_others() {
+fn the_waiters_of_one_project_leave_slots_for_others() {
     let gateway = Gateway::with_limits(json!({"waiters": 20, "resume_waiters_per_project": 5}));
     gateway.passes(to(8080, "shop"));
     gateway.fleet().resume_time = Duration::from_secs(60);
@@ -74,7 +74,7 @@ fn the_waiters_of_one_project_leave_places_for_others() {
     gateway.host.run();
     let anonymous: Vec<Stream> =
         (0..30).map(|_| gateway.send(with_timeout(to(8080, "asleep"), "300000"))).collect();
-    // One of the five places is reserved for authenticated callers.
+    // One of the five slots is reserved for authenticated callers.
     assert_eq!(anonymous.iter().filter(|stream| is_pending(stream)).count(), 4);
     assert_eq!(denied(&anonymous[29]), denial(503, "SANDBOX_NOT_READY"));
     // Requests can still wait for lookups.
