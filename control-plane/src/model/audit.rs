@@ -14,35 +14,35 @@ use crate::random;
 /// The most bytes of added entries of a list that a line shows, and of removed entries.
 const SHOWN: usize = 512;
 
-/// A line of the audit log: who changed what can be reached.
+/// A line of the audit log about exposed ports.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PortChange {
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
-    /// Which sandbox.
+    /// The changed sandbox.
     pub sandbox_id: String,
-    /// In which project.
+    /// Its project.
     pub project_id: String,
-    /// By whom.
+    /// The principal who made the change.
     pub principal: String,
-    /// Ports and flag before; empty and false for a new sandbox.
+    /// The exposed ports and `allow_unauthenticated_access` before. Empty and false for a new sandbox.
     pub before: (ExposedPorts, bool),
-    /// Ports and flag after.
+    /// The exposed ports and `allow_unauthenticated_access` after.
     pub after: (ExposedPorts, bool),
 }
 
-/// A line of the audit log: who changed where a sandbox may connect to.
+/// A line of the audit log about a network policy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NetworkChange {
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
-    /// Which sandbox.
+    /// The changed sandbox.
     pub sandbox_id: String,
-    /// In which project.
+    /// Its project.
     pub project_id: String,
-    /// By whom.
+    /// The principal who made the change.
     pub principal: String,
-    /// What changed. A new sandbox is compared with the default policy.
+    /// The difference. A new sandbox is compared with the default policy.
     pub difference: PolicyDifference,
 }
 
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_names_what_was_added_and_what_was_removed() {
+    fn a_difference_has_the_added_and_the_removed_entries() {
         let before = policy(["a.example".to_owned(), "b.example".to_owned()]);
         let after = policy(["b.example".to_owned(), "10.0.0.0/8".to_owned()]);
         let difference = PolicyDifference::between(&before, &after).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     const DEFAULT_SHA256: &str = "f4a01d9c4c1700ee7a6f4c825ab63ffa5edc70df479c70d336c69847f3f886e9";
 
     #[test]
-    fn the_largest_difference_is_small() {
+    fn the_size_of_a_difference_is_bounded() {
         let names = |word: &str| {
             let label = word.repeat(60);
             policy((0..1_000).map(|n| format!("{n}.{label}.{label}.{label}.example")))

@@ -1,45 +1,45 @@
-//! Names of sandboxes. They are host names, so they share the rules of those.
+//! Names of sandboxes. A name is a label in host names, so it follows their rules.
 
 use std::fmt;
 
 use sandgate_policy::ids::SandboxRef;
 
-/// Host names under a sandbox domain that are not sandboxes.
+/// Labels under a sandbox domain that don't name sandboxes.
 const RESERVED: [&str; 2] = ["api", "www"];
-/// What names in other scripts start with in DNS; letting owners choose them would allow look-alikes.
+/// The prefix of internationalized labels in DNS. Permitting them would permit look-alike names.
 const PUNYCODE: &str = "xn--";
 
 /// A name that an owner gave a sandbox.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SandboxName(String);
 
-/// Why a text is no name for a sandbox.
+/// Why a text is not a valid name.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidName {
-    /// A character, the first or the last one, that a name can't have; or empty.
+    /// An invalid character, first character, or last character, or an empty text.
     #[error(
         "`name` must be lower-case letters, digits and `-`, start with a letter and not end in `-`"
     )]
     Characters,
-    /// Looks like an id.
+    /// The text has the form of an id.
     #[error("`name` must not be 21 letters and digits, as sandbox ids are")]
     LikeAnId,
-    /// No room for the longest port before it.
+    /// With the longest port before it, the text is too long for a label.
     #[error("`name` must be at most {} characters", SandboxName::MAX_LENGTH)]
     Length,
-    /// Has a meaning of its own.
+    /// The text is reserved.
     #[error("`name` must not be `api` or `www`, nor start with `xn--`")]
     Reserved,
 }
 
 impl SandboxName {
-    /// `65535-` and a name must fit the 63 bytes of a DNS label.
+    /// `65535-` and a name must fit into the 63 bytes of a DNS label.
     pub const MAX_LENGTH: usize = 57;
 
     /// Checks a name.
     ///
     /// # Errors
-    /// [`InvalidName`] says which rule it breaks.
+    /// [`InvalidName`]
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let characters = text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
         let first = text.starts_with(|c: char| c.is_ascii_lowercase());
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_fit_every_port_into_a_dns_label_are_good() {
+    fn names_that_leave_space_for_a_port_in_a_dns_label_are_valid() {
         let longest = "a".repeat(57);
         for name in ["a", "my-env", "a1", "a--b", "apis", "x-n", longest.as_str()] {
             assert_eq!(SandboxName::parse(name).unwrap().as_str(), name);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_rule_has_its_own_error() {
+    fn each_rule_has_its_own_error() {
         let cases = [
             ("", InvalidName::Characters),
             ("1a", InvalidName::Characters),

@@ -1,22 +1,22 @@
-//! The ports of a sandbox that may be routed to.
+//! The exposed ports of a sandbox, to which requests are routed.
 
 use std::collections::BTreeSet;
 
 use sandgate_policy::ingress::port::MANAGEMENT_PORT;
 
-/// User ports: sorted, without duplicates, none 0, none the management port.
+/// User ports, sorted and without duplicates. Never contains 0 or the management port.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ExposedPorts(Vec<u16>);
 
-/// Why a list is no list of ports to expose. Names the place and the value.
+/// Why a port can't be exposed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidPorts {
     /// Not a number from 1 to 65535.
     #[error("`exposed_ports[{index}]`: {port} is not a port; ports are 1 to 65535")]
     Range {
-        /// Where in the list.
+        /// The index in the list.
         index: usize,
-        /// What was there.
+        /// The invalid value.
         port: i128,
     },
     /// The management port always needs a credential, so it is never exposed.
@@ -24,16 +24,16 @@ pub enum InvalidPorts {
         "`exposed_ports[{index}]`: port {MANAGEMENT_PORT} is reserved for sandbox management and can't be exposed"
     )]
     Management {
-        /// Where in the list.
+        /// The index in the list.
         index: usize,
     },
 }
 
 impl ExposedPorts {
-    /// Checks, sorts and deduplicates a list.
+    /// Checks, sorts and deduplicates a list of ports.
     ///
     /// # Errors
-    /// [`InvalidPorts`] names the first entry that can't be exposed.
+    /// [`InvalidPorts`], for the first invalid entry.
     pub fn parse(list: impl IntoIterator<Item = i128>) -> Result<Self, InvalidPorts> {
         let mut ports = BTreeSet::new();
         for (index, port) in list.into_iter().enumerate() {
@@ -52,7 +52,7 @@ impl ExposedPorts {
         &self.0
     }
 
-    /// Whether no port may be routed to.
+    /// Whether there are no exposed ports.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_bad_port_is_named_with_its_place() {
+    fn the_error_has_the_index_and_the_value_of_the_first_invalid_port() {
         for port in [0, -1, 65_536, 65_536 + 8080, i128::MAX] {
             let error = ExposedPorts::parse([80, port]).unwrap_err();
             assert_eq!(error, InvalidPorts::Range { index: 1, port });

@@ -1,4 +1,4 @@
-//! The store in one SQLite file: one writer, many readers (WAL), and a second process may write.
+//! The store in one SQLite file. It has one writer and many readers (WAL). Another process may write to it too.
 
 mod audit;
 mod changes;
@@ -24,11 +24,11 @@ use self::reserve::Reserve;
 use super::{Limits, Result, StoreError};
 use crate::model::Timestamp;
 
-/// How long a write waits for another process's write.
+/// The longest time that a write waits for another process's write.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Read connections that are kept open.
+/// The most idle connections of readers that stay open.
 const IDLE_READERS: usize = 16;
-/// Changes that the log keeps. A filter that was away for longer forgets everything.
+/// The number of changes in the log. A gateway that is further behind drops all cache entries.
 pub(crate) const CHANGE_LOG_LENGTH: u64 = 10_000;
 
 /// Sandgate's tables in a SQLite file.
@@ -39,7 +39,7 @@ pub struct SqliteStore {
     reserve: Reserve,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
-    /// A connection of its own: `data_version` tells one connection what the others wrote.
+    /// Has its own connection, because `data_version` shows the writes of all other connections.
     observer: Mutex<Observer>,
 }
 
@@ -49,8 +49,8 @@ struct Observer {
 }
 
 impl SqliteStore {
-    /// Opens the file, and makes it and its tables if they are missing. On a full disk, releases the
-    /// reserve if it is needed for that.
+    /// Opens the file. Creates it and its tables if they are missing. On a full disk, releases the reserve if
+    /// it is needed for that.
     ///
     /// # Errors
     /// The file can't be opened or written, is no database, or is of a newer format.
@@ -68,7 +68,7 @@ impl SqliteStore {
             connected => connected?,
         };
         // A full disk does not prevent reading and revoking.
-        let _ = reserve.keep();
+        let _ = reserve.ensure();
         Ok(Self {
             path: path.to_owned(),
             epoch,
@@ -92,7 +92,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::DiskFull`] while the disk is full, and those of `work`.
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        self.reserve.keep()?;
+        self.reserve.ensure()?;
         let grown = self.take_space_for_log(&lock(&self.writer));
         grown.and_then(|()| self.transact(work)).map_err(|error| match &error {
             StoreError::Unavailable(source) if code(source.as_ref()) == Some(DiskFull) => {
@@ -120,7 +120,7 @@ impl SqliteStore {
         done
     }
 
-    /// Runs a transaction. It begins as a writer: a reader that turns writer half-way could fail.
+    /// Runs a transaction. It begins as a writer, because a reader that becomes a writer later may fail.
     fn transact<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         let mut writer = lock(&self.writer);
         let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -133,7 +133,7 @@ impl SqliteStore {
         Ok(value)
     }
 
-    /// Runs queries that see one state of the database.
+    /// Runs queries on one snapshot of the database.
     fn read<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         let idle = lock(&self.readers).pop();
         let mut reader = match idle {
@@ -160,7 +160,7 @@ fn connect(path: &Path) -> Result<Connection> {
     // This must be set before the first table exists. [`upkeep`] gives free pages back to the disk.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // FULL: a port that was made private must not be public again after a power cut.
+    // FULL: after a power failure, a port that was made private must still be private.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
@@ -183,12 +183,12 @@ fn data_version(connection: &Connection) -> Result<i64> {
     Ok(connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
 }
 
-/// A panic of another thread leaves no half-done work behind: transactions roll back.
+/// The data is consistent even if another thread panicked, because its transaction was rolled back.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// SQLite keeps signed integers; ours are never near that bound.
+/// SQLite has signed integers only. Revisions are far below the bound.
 fn signed(number: u64) -> Result<i64> {
     i64::try_from(number).map_err(|_| StoreError::Corrupt(format!("the number {number}")))
 }

@@ -1,6 +1,6 @@
 //! A file beside the database that reserves space for the case that the disk is full. A transaction that
 //! must be possible then, such as a revocation, removes the file to get its space. Until the file can be
-//! made again, the store refuses everything that makes it grow, so the space is left for revocations.
+//! created again, the store refuses everything that makes it grow, so the space is left for revocations.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use crate::random;
 use crate::store::StoreError;
 
-/// Bytes of the file. They are enough for about fifty revocations: each one writes five pages of 4 KiB to
+/// The bytes of the file. They are enough for about fifty revocations: each one writes five pages of 4 KiB to
 /// the write-ahead log.
 const SIZE: usize = 1_024 * 1_024;
-/// The time between two attempts to make the file, if the first one fails.
+/// The pause after a failed attempt to create the file.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The file.
@@ -24,14 +24,14 @@ pub(super) struct Reserve {
     failed: Mutex<Option<Failed>>,
 }
 
-/// The last failure to make the file.
+/// The last failure to create the file.
 struct Failed {
     at: Instant,
     is_full: bool,
 }
 
 impl Failed {
-    fn answer(&self) -> Result<(), StoreError> {
+    fn as_result(&self) -> Result<(), StoreError> {
         if self.is_full { Err(StoreError::DiskFull) } else { Ok(()) }
     }
 }
@@ -44,20 +44,20 @@ impl Reserve {
         Self { path: path.into(), failed: Mutex::new(None) }
     }
 
-    /// Makes the file if it is missing.
+    /// Creates the file if it is missing.
     ///
     /// # Errors
     /// [`StoreError::DiskFull`] if there is no space for it. Any other error is logged, and the store works
     /// without the file.
-    pub(super) fn keep(&self) -> Result<(), StoreError> {
-        if self.is_there() {
+    pub(super) fn ensure(&self) -> Result<(), StoreError> {
+        if self.exists() {
             return Ok(());
         }
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(failed) = failed.as_ref().filter(|failed| failed.at.elapsed() < PAUSE) {
-            return failed.answer();
+            return failed.as_result();
         }
-        let Err(error) = self.make() else {
+        let Err(error) = self.create() else {
             *failed = None;
             return Ok(());
         };
@@ -66,7 +66,7 @@ impl Reserve {
             let path = self.path.display();
             tracing::warn!(%path, %error, "no space can be reserved for the case that the disk is full");
         }
-        failed.insert(Failed { at: Instant::now(), is_full }).answer()
+        failed.insert(Failed { at: Instant::now(), is_full }).as_result()
     }
 
     /// Removes the file. Returns whether it existed.
@@ -79,25 +79,25 @@ impl Reserve {
     }
 
     /// Whether the file exists in its full size.
-    pub(super) fn is_there(&self) -> bool {
+    pub(super) fn exists(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|file| file.len() == SIZE as u64)
     }
 
-    fn make(&self) -> io::Result<()> {
+    fn create(&self) -> io::Result<()> {
         // The bytes are random because a file system may store zeros without using space for them.
         let bytes = random::bytes(SIZE).map_err(io::Error::other)?;
         let options =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
-        let made = options.open(&self.path).and_then(|mut file| {
+        let created = options.open(&self.path).and_then(|mut file| {
             file.write_all(&bytes)?;
             // Some file systems report a full disk only here.
             file.sync_all()
         });
-        if made.is_err() {
+        if created.is_err() {
             // The space of a partial file may be needed now.
             let _ = fs::remove_file(&self.path);
         }
-        made
+        created
     }
 }
 
@@ -111,28 +111,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_made_once_released_once_and_made_again_also_from_a_half_written_file() {
+    fn the_file_can_be_released_and_created_again_also_from_a_partial_file() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = Reserve::of(&dir.path().join("x.db"));
         let file = dir.path().join("x.db-reserve");
         assert!(!reserve.release());
-        reserve.keep().unwrap();
+        reserve.ensure().unwrap();
         assert_eq!(fs::metadata(&file).unwrap().len(), SIZE as u64);
         assert!(reserve.release() && !file.exists());
         fs::write(&file, "half").unwrap();
-        reserve.keep().unwrap();
-        assert!(reserve.is_there());
+        reserve.ensure().unwrap();
+        assert!(reserve.exists());
     }
 
     #[test]
-    fn where_it_cant_be_made_the_store_is_written_without_it_and_it_is_not_tried_each_time() {
+    fn if_the_file_cant_be_created_the_store_works_without_it_and_the_next_attempt_is_delayed() {
         let dir = tempfile::tempdir().unwrap();
         let reserve = Reserve::of(&dir.path().join("x.db"));
         let file = dir.path().join("x.db-reserve");
         fs::create_dir(&file).unwrap();
-        reserve.keep().unwrap();
+        reserve.ensure().unwrap();
         fs::remove_dir(&file).unwrap();
-        reserve.keep().unwrap();
-        assert!(!file.exists(), "a second has not passed");
+        reserve.ensure().unwrap();
+        assert!(!file.exists(), "the pause has not passed");
     }
 }

@@ -8,17 +8,17 @@ use super::{SqliteStore, audit, lock, unsigned};
 use crate::model::Timestamp;
 use crate::store::{Result, Upkeep};
 
-/// Bytes of the write-ahead log that stay allocated when SQLite restarts the log, about every 1,000 pages.
+/// The bytes of the write-ahead log that stay allocated when SQLite restarts the log, about every 1,000 pages.
 pub(super) const LOG_KEPT: i64 = 4 * 1_024 * 1_024;
-/// Bytes at which the log is truncated. SQLite does not restart the log while readers overlap, so it could
+/// The bytes from which the log is truncated. SQLite does not restart the log while readers overlap, so it could
 /// grow without bound.
 const LOG_MAX: u64 = 16 * 1_024 * 1_024;
-/// Bytes by which the database's file may be too short for the pages in the log. On a full disk the file
+/// The most bytes by which the database's file may be too short for the pages in the log. On a full disk the file
 /// gets them from the reserve, which must be larger than this and one transaction together.
 const LACKING_MAX: u64 = 256 * 1_024;
-/// Free pages that stay in the database for the next writes.
+/// The free pages that stay in the database for the next writes.
 const FREE_PAGES_KEPT: i64 = 256;
-/// Free pages that one step gives back.
+/// The most free pages that one call gives back.
 const FREED_AT_ONCE: i64 = 256;
 
 impl Upkeep for SqliteStore {
@@ -29,7 +29,7 @@ impl Upkeep for SqliteStore {
     }
 
     fn give_back_space(&self) -> Result<bool> {
-        self.reserve.keep()?;
+        self.reserve.ensure()?;
         let writer = lock(&self.writer);
         let free: i64 = writer.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
         if free <= FREE_PAGES_KEPT {
@@ -44,7 +44,7 @@ impl Upkeep for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Rewrites a file of an earlier version, which has no incremental vacuum, so that it can shrink.
+    /// Rewrites a file of an earlier version without incremental vacuum, so that it can shrink.
     ///
     /// # Errors
     /// The disk has no space for the copy, or the store can't be written.
@@ -53,17 +53,17 @@ impl SqliteStore {
         let vacuum: i64 = writer.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
         if vacuum == 0 {
             writer.execute_batch("VACUUM")?;
-            begin_log_anew(&writer)?;
+            truncate_log(&writer)?;
         }
         Ok(())
     }
 
-    /// Keeps the write-ahead log within its bound.
+    /// Truncates the write-ahead log if it is too long.
     pub(super) fn bound_log(&self, writer: &Connection) {
         let mut log = self.path.as_os_str().to_owned();
         log.push("-wal");
         if fs::metadata(log).is_ok_and(|file| file.len() > LOG_MAX)
-            && let Err(error) = begin_log_anew(writer)
+            && let Err(error) = truncate_log(writer)
         {
             tracing::warn!(%error, "the write-ahead log of the store could not be shortened");
         }
@@ -79,7 +79,7 @@ impl SqliteStore {
         let number = |pragma| writer.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
         let size = unsigned(number("page_count")?)? * unsigned(number("page_size")?)?;
         let taken = fs::metadata(&self.path).map_or(0, |file| file.len());
-        if size.saturating_sub(taken) > LACKING_MAX || !self.reserve.is_there() {
+        if size.saturating_sub(taken) > LACKING_MAX || !self.reserve.exists() {
             writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         }
         Ok(())
@@ -94,7 +94,7 @@ impl SqliteStore {
     }
 }
 
-fn begin_log_anew(connection: &Connection) -> Result<()> {
+fn truncate_log(connection: &Connection) -> Result<()> {
     Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
 }
 
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::store::StoreError;
 
-    /// Writes 8 MB and takes them away again.
+    /// Writes 8 MB and removes them again.
     fn write_and_remove(path: &Path) {
         let connection = Connection::open(path).unwrap();
         connection
@@ -119,14 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_an_earlier_version_is_made_smaller_once_and_gives_space_back_in_steps_from_then_on()
-     {
+    fn a_file_of_an_earlier_version_is_rewritten_once_and_then_gives_space_back_in_several_calls() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.db");
         write_and_remove(&path);
         let store = SqliteStore::open(&path).unwrap();
         let size = || {
-            begin_log_anew(&lock(&store.writer)).unwrap();
+            truncate_log(&lock(&store.writer)).unwrap();
             fs::metadata(&path).unwrap().len()
         };
         assert!(size() > 8_000_000);
@@ -135,21 +134,21 @@ mod tests {
         assert!(small < 1_000_000, "{small} bytes");
         write_and_remove(&path);
         assert!(size() > 8_000_000);
-        let mut steps = 1;
+        let mut calls = 1;
         while store.give_back_space().unwrap() {
-            steps += 1;
+            calls += 1;
         }
-        assert!((5..20).contains(&steps), "{steps} steps");
-        assert!(size() < small + 2_000_000, "what is kept free is little");
+        assert!((5..20).contains(&calls), "{calls} calls");
+        assert!(size() < small + 2_000_000, "few pages stay free");
     }
 
     #[test]
-    fn the_write_ahead_log_begins_anew_where_it_is_too_long() {
+    fn a_write_ahead_log_that_is_too_long_is_truncated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.db");
         let store = SqliteStore::open(&path).unwrap();
         let log = dir.path().join("s.db-wal");
-        // One large transaction: it is in the log as a whole.
+        // A large transaction, all of which is in the log at first.
         store
             .transact(|tx| {
                 tx.execute_batch(
@@ -164,15 +163,15 @@ mod tests {
     }
 
     #[test]
-    fn the_space_that_is_there_to_revoke_with_is_not_used_to_make_the_files_small() {
+    fn upkeep_does_not_use_the_reserve() {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("s.db")).unwrap();
         let reserve = dir.path().join("s.db-reserve");
         fs::remove_file(&reserve).unwrap();
         // A write to this file fails because the disk is full.
         std::os::unix::fs::symlink("/dev/full", &reserve).unwrap();
-        let full = |done| matches!(done, Err(StoreError::DiskFull));
-        assert!(full(store.prune_audit(Timestamp::now())));
-        assert!(full(store.give_back_space()));
+        let is_full = |result| matches!(result, Err(StoreError::DiskFull));
+        assert!(is_full(store.prune_audit(Timestamp::now())));
+        assert!(is_full(store.give_back_space()));
     }
 }
