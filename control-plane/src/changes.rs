@@ -5,7 +5,7 @@
 //!            │
 //!            └──► Revisions: N is the newest ──┬──► change feed: polls of gateways
 //!                    ▲                         ├──► sandbox waiters: polls of one sandbox's sidecar
-//! OtherProcesses ────┘                         └──► calls that wait for a sandbox's state
+//! other_processes ───┘                         └──► calls that wait for a sandbox's state
 //!
 //! gateway: poll with `since` = N ──► Watchers: N is applied ──► `wait_until_applied(N)` returns
 //! ```

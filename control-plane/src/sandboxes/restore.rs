@@ -41,11 +41,11 @@ impl SandboxService {
     pub async fn restore(&self) -> Result<()> {
         let service = self.clone();
         tokio::spawn(async move { service.retry_unfinished().await });
-        let mut unfinished = self.inner.in_state(SandboxState::Suspending).await?;
-        unfinished.extend(self.inner.in_state(SandboxState::Pending).await?);
+        let mut interrupted = self.inner.in_state(SandboxState::Suspending).await?;
+        interrupted.extend(self.inner.in_state(SandboxState::Pending).await?);
         let batch =
             Batch { at_once: AT_ONCE, at_once_per_project: AT_ONCE_PER_PROJECT, until: None };
-        batch.run(unfinished, |sandbox| Arc::clone(&self.inner).restore_one(sandbox)).await;
+        batch.run(interrupted, |sandbox| Arc::clone(&self.inner).restore_one(sandbox)).await;
         Ok(())
     }
 
