@@ -109,7 +109,7 @@ async fn a_sandbox_that_is_deleted_while_it_starts_is_stopped_after_that() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_the_platform_will_not_suspend_runs_on_where_it_was() {
+async fn a_sandbox_whose_suspension_is_refused_keeps_running_at_its_address() {
     let world = World::new();
     world.create(json!({ "name": "my-env" })).await;
     let where_is = async || {
@@ -123,20 +123,20 @@ async fn a_sandbox_that_the_platform_will_not_suspend_runs_on_where_it_was() {
     assert!(error.contains("runs on") && error.contains("no such image"), "{error}");
     assert_eq!(where_is().await, before);
     assert_eq!(before.0, "running");
-    // Asking again asks again.
+    // Another request calls the runtime again.
     world.runtime.set_refusing(false);
     world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await.ok();
 }
 
 #[tokio::test]
-async fn a_suspension_that_is_not_confirmed_is_said_to_be_so_and_asked_for_again() {
+async fn an_unconfirmed_suspension_is_reported_and_retried() {
     let world = World::new();
     world.create(json!({ "name": "my-env" })).await;
     world.runtime.set_failing(true);
     let answer = world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await;
     let error = answer.refused(503, "SUSPENSION_NOT_CONFIRMED");
     assert!(error.contains("not confirmed") && !error.contains("told"), "{error}");
-    // Nobody knows whether it runs, so nothing is sent to it.
+    // Its actual state is unknown, so nothing is sent to it.
     let found = world.gate("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
     assert_eq!((&found["state"], &found["address"]), (&json!("suspended"), &Value::Null));
     world.sandboxes.retry_unfinished().await;
@@ -150,7 +150,7 @@ async fn a_suspension_that_is_not_confirmed_is_said_to_be_so_and_asked_for_again
 }
 
 #[tokio::test]
-async fn a_suspension_is_not_asked_for_again_once_the_sandbox_runs() {
+async fn a_suspension_is_not_retried_after_the_sandbox_runs_again() {
     let world = World::new();
     world.create(json!({ "name": "my-env" })).await;
     world.runtime.set_failing(true);
@@ -164,7 +164,7 @@ async fn a_suspension_is_not_asked_for_again_once_the_sandbox_runs() {
 }
 
 #[tokio::test]
-async fn a_sandbox_whose_resume_failed_is_suspended_again_as_it_may_run() {
+async fn a_sandbox_whose_resume_failed_is_suspended_because_it_may_run() {
     let world = World::new();
     world.create_suspended(json!({ "name": "my-env" })).await;
     let resume = async || world.call("POST", "/sandboxes/my-env/resume", Value::Null).await;
@@ -184,7 +184,7 @@ async fn a_sandbox_whose_resume_failed_is_suspended_again_as_it_may_run() {
 }
 
 #[tokio::test]
-async fn a_deleted_sandbox_that_could_not_be_stopped_is_stopped_later() {
+async fn a_failed_stop_of_a_deleted_sandbox_is_retried() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
     world.runtime.set_failing(true);

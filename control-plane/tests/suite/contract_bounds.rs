@@ -1,4 +1,4 @@
-//! The contract of the store, continued: what belongs to one only, and what is bounded.
+//! The contract of the store, continued: unique addresses, and bounds.
 
 use std::net::IpAddr;
 
@@ -31,7 +31,7 @@ fn look(store: &dyn Store, id: &SandboxId) -> Sandbox {
 }
 
 #[test]
-fn an_address_that_another_sandbox_gets_is_taken_from_the_first_at_once() {
+fn an_address_that_another_sandbox_gets_is_taken_from_the_first_one() {
     on_every_store(|open| {
         let store = open();
         furnish(store.as_ref());
@@ -47,17 +47,18 @@ fn an_address_that_another_sandbox_gets_is_taken_from_the_first_at_once() {
         let lost = look(store.as_ref(), &alice);
         assert_eq!((lost.state, lost.address), (SandboxState::Suspended, None));
         assert_eq!(taken.value.displaced, Some(lost));
-        // Whoever has seen the step's revision has forgotten both.
-        let forgotten = changes(store.as_ref(), before);
+        // The changes up to the revision of the transition name both sandboxes.
+        let named = changes(store.as_ref(), before);
         for refs in [vec![alice.to_string(), "alice".into()], vec![bob.to_string(), "bob".into()]] {
-            assert!(forgotten.contains(&Change::Sandbox { refs: refs.clone() }), "{refs:?}");
+            assert!(named.contains(&Change::Sandbox { refs: refs.clone() }), "{refs:?}");
         }
         assert_eq!(store.revision().unwrap(), taken.revision);
     });
 }
 
 #[test]
-fn without_a_name_the_one_that_lost_its_address_is_gone_and_its_ports_end_in_the_log() {
+fn a_sandbox_without_a_name_that_loses_its_address_is_terminated_and_its_ports_are_closed_in_the_log()
+ {
     on_every_store(|open| {
         let store = open();
         furnish(store.as_ref());
@@ -72,12 +73,12 @@ fn without_a_name_the_one_that_lost_its_address_is_gone_and_its_ports_end_in_the
         let log = port_log(store.as_ref(), &first);
         assert_eq!((log[1].principal.as_str(), log[1].after.0.is_empty()), ("system", true));
         let left = store.sandboxes_in(SandboxState::Terminated).unwrap();
-        assert_eq!(left.len(), 1, "the runtime is still to stop it");
+        assert_eq!(left.len(), 1, "the runtime still has to stop it");
     });
 }
 
 #[test]
-fn two_spellings_of_an_address_are_one_address() {
+fn an_ipv4_mapped_address_is_the_same_address() {
     on_every_store(|open| {
         let store = open();
         furnish(store.as_ref());
@@ -90,7 +91,7 @@ fn two_spellings_of_an_address_are_one_address() {
 }
 
 #[test]
-fn a_sandbox_that_runs_on_does_not_take_back_what_another_one_got_meanwhile() {
+fn a_sandbox_that_still_runs_does_not_take_its_address_back_from_another_one() {
     on_every_store(|open| {
         let store = open();
         furnish(store.as_ref());
@@ -109,7 +110,7 @@ fn a_sandbox_that_runs_on_does_not_take_back_what_another_one_got_meanwhile() {
 }
 
 #[test]
-fn one_sandbox_that_is_renamed_again_and_again_holds_only_the_names_that_it_had_last() {
+fn repeated_renames_hold_only_the_newest_names() {
     on_every_store(|open| {
         let store = open();
         furnish(store.as_ref());
@@ -127,7 +128,7 @@ fn one_sandbox_that_is_renamed_again_and_again_holds_only_the_names_that_it_had_
         };
         let held: Vec<usize> = (0..count).filter(|number| !free(*number)).collect();
         assert_eq!(held, (5..count).collect::<Vec<_>>(), "the newest ones");
-        // The bound is the project's own: another one's names stay with it.
+        // The bound is for one project: the names of another project stay held.
         let theirs = store.create_sandbox(&new(Some("theirs"), "project_2"), now).unwrap().value.id;
         store.terminate_sandbox(&theirs, "key_2", now).unwrap();
         store.terminate_sandbox(&id, "key_1", now).unwrap();
@@ -138,7 +139,7 @@ fn one_sandbox_that_is_renamed_again_and_again_holds_only_the_names_that_it_had_
 }
 
 #[test]
-fn a_page_ends_before_it_grows_too_large_and_always_gets_on() {
+fn a_page_has_a_bounded_size_and_at_least_one_sandbox() {
     on_every_store(|open| {
         let store = open();
         furnish(store.as_ref());
@@ -156,6 +157,6 @@ fn a_page_ends_before_it_grows_too_large_and_always_gets_on() {
         assert_eq!((count, more), (2, true));
         assert_eq!(page(last, 2_500).0, 1);
         assert!(!page(last, 2_500).1);
-        assert_eq!((page(0, 10).0, page(0, 10).1), (1, true), "one at least");
+        assert_eq!((page(0, 10).0, page(0, 10).1), (1, true), "at least one");
     });
 }

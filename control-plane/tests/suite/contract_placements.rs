@@ -14,8 +14,8 @@ const ANY: [SandboxState; 4] = [
     SandboxState::Suspended,
 ];
 
-fn step(store: &dyn Store, id: &SandboxId, step: Transition) -> Sandbox {
-    store.transition(id, &ANY, step, at(50)).unwrap().unwrap().value.sandbox
+fn apply(store: &dyn Store, id: &SandboxId, transition: Transition) -> Sandbox {
+    store.transition(id, &ANY, transition, at(50)).unwrap().unwrap().value.sandbox
 }
 
 fn running(address: &str) -> Transition {
@@ -23,29 +23,29 @@ fn running(address: &str) -> Transition {
 }
 
 #[test]
-fn a_start_a_resume_and_a_move_begin_a_placement_and_nothing_else_does() {
+fn only_a_start_a_resume_and_a_move_begin_a_placement() {
     on_every_store(|open| {
         let store = open();
         let store = store.as_ref();
         furnish(store);
         let id = make(store, Some("my-env"));
-        let made = store.sandbox(&id.to_ref()).unwrap().unwrap().placement;
-        assert!(made > 0);
-        assert_eq!(step(store, &id, running("10.0.0.7")).placement, made);
-        let moved = step(store, &id, running("10.0.0.8")).placement;
-        assert!(moved > made);
+        let created = store.sandbox(&id.to_ref()).unwrap().unwrap().placement;
+        assert!(created > 0);
+        assert_eq!(apply(store, &id, running("10.0.0.7")).placement, created);
+        let moved = apply(store, &id, running("10.0.0.8")).placement;
+        assert!(moved > created);
         for same in [
             Transition::Suspending,
             Transition::StillRunning("10.0.0.8".parse().unwrap()),
             Transition::Suspending,
             Transition::Suspended,
         ] {
-            assert_eq!(step(store, &id, same).placement, moved, "{same:?}");
+            assert_eq!(apply(store, &id, same).placement, moved, "{same:?}");
         }
-        let tried = step(store, &id, Transition::Pending).placement;
+        let tried = apply(store, &id, Transition::Pending).placement;
         assert!(tried > moved);
-        assert_eq!(step(store, &id, Transition::Suspended).placement, tried, "it failed");
-        assert!(step(store, &id, Transition::Pending).placement > tried);
+        assert_eq!(apply(store, &id, Transition::Suspended).placement, tried, "it failed");
+        assert!(apply(store, &id, Transition::Pending).placement > tried);
         let other = make(store, Some("other"));
         let placement = |id: &SandboxId| store.sandbox(&id.to_ref()).unwrap().unwrap().placement;
         assert_ne!(placement(&id), placement(&other));
@@ -64,32 +64,32 @@ fn a_suspension_is_unconfirmed_until_it_is_confirmed_or_the_sandbox_runs() {
             let ids = open().unconfirmed_suspensions().unwrap();
             ids.into_iter().map(|sandbox| sandbox.id).collect::<Vec<_>>()
         };
-        let first = step(store, &id, running("10.0.0.7")).generation;
-        step(store, &id, Transition::Suspending);
-        step(store, &id, Transition::Suspended);
+        let first = apply(store, &id, running("10.0.0.7")).generation;
+        apply(store, &id, Transition::Suspending);
+        apply(store, &id, Transition::Suspended);
         assert!(listed().is_empty());
-        step(store, &id, Transition::Pending);
-        let second = step(store, &id, running("10.0.0.7")).generation;
-        step(store, &id, Transition::Suspending);
-        step(store, &id, Transition::SuspendedUnconfirmed);
+        apply(store, &id, Transition::Pending);
+        let second = apply(store, &id, running("10.0.0.7")).generation;
+        apply(store, &id, Transition::Suspending);
+        apply(store, &id, Transition::SuspendedUnconfirmed);
         assert_eq!(listed(), std::slice::from_ref(&id));
         // A failed resume confirms nothing.
-        step(store, &id, Transition::Pending);
-        step(store, &id, Transition::Suspended);
+        apply(store, &id, Transition::Pending);
+        apply(store, &id, Transition::Suspended);
         assert_eq!(listed(), std::slice::from_ref(&id));
         // A late confirmation of an earlier suspension does not confirm this one.
         store.confirm_suspension(&id, first).unwrap();
         assert_eq!(listed(), std::slice::from_ref(&id));
         store.confirm_suspension(&id, second).unwrap();
         assert!(listed().is_empty());
-        step(store, &id, Transition::SuspendedUnconfirmed);
-        step(store, &id, running("10.0.0.7"));
+        apply(store, &id, Transition::SuspendedUnconfirmed);
+        apply(store, &id, running("10.0.0.7"));
         assert!(listed().is_empty(), "it runs");
         // The platform gave its address to another sandbox without a report.
         let other = make(store, Some("other"));
-        step(store, &other, running("10.0.0.7"));
+        apply(store, &other, running("10.0.0.7"));
         assert_eq!(listed(), std::slice::from_ref(&id));
         store.terminate_sandbox(&id, "key_1", at(60)).unwrap().unwrap();
-        assert!(listed().is_empty(), "it is to be stopped, not suspended");
+        assert!(listed().is_empty(), "a terminated sandbox has to be stopped instead");
     });
 }

@@ -1,4 +1,4 @@
-//! The change feed, and that a call which closes a port answers when the gateways have closed it.
+//! The change feed, and the wait of calls until all gateways have applied their change.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,20 +22,20 @@ fn refs(changes: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_follower_that_starts_forgets_everything_and_then_hears_of_each_change() {
+async fn a_new_watcher_gets_a_reset_and_then_each_change() {
     let world = World::new();
     let id = world.create(json!({ "name": "old-name" })).await;
     let start = world.revision().await;
     world.call("PATCH", "/sandboxes/old-name", json!({ "name": "new-name" })).await.ok();
-    let heard = world.poll("w", &start, 0).await;
-    assert_eq!(heard["reset"], false);
-    assert_eq!(refs(&heard), [id.as_str(), "new-name", "old-name"]);
-    let quiet = world.poll("w", heard["revision"].as_str().unwrap(), 0).await;
-    assert_eq!((&quiet["changes"], &quiet["revision"]), (&json!([]), &heard["revision"]));
+    let answer = world.poll("w", &start, 0).await;
+    assert_eq!(answer["reset"], false);
+    assert_eq!(refs(&answer), [id.as_str(), "new-name", "old-name"]);
+    let quiet = world.poll("w", answer["revision"].as_str().unwrap(), 0).await;
+    assert_eq!((&quiet["changes"], &quiet["revision"]), (&json!([]), &answer["revision"]));
 }
 
 #[tokio::test]
-async fn a_revision_of_another_store_or_of_none_is_a_reset() {
+async fn an_unknown_revision_is_answered_with_a_reset() {
     let world = World::new();
     let here = world.revision().await;
     let there = World::new().revision().await;
@@ -51,7 +51,7 @@ async fn a_revision_of_another_store_or_of_none_is_a_reset() {
 }
 
 #[tokio::test]
-async fn a_poll_is_held_until_something_changes_or_the_wait_is_over() {
+async fn a_poll_is_held_until_a_change_or_the_end_of_the_wait() {
     let world = Arc::new(World::new());
     let since = world.revision().await;
     let began = Instant::now();
@@ -68,19 +68,19 @@ async fn a_poll_is_held_until_something_changes_or_the_wait_is_over() {
     db.write(Writer::Server, move |store| store.revoke_credential(&key, Timestamp::now()))
         .await
         .unwrap();
-    let (heard, at) = waiting.await.unwrap();
-    assert_eq!(refs(&heard), [world.ours.key_id.as_str()]);
+    let (answer, at) = waiting.await.unwrap();
+    assert_eq!(refs(&answer), [world.ours.key_id.as_str()]);
     assert!(at.duration_since(changed) < Duration::from_millis(200));
 }
 
 #[tokio::test]
-async fn credentials_and_memberships_are_named_by_the_principal_of_identities() {
+async fn a_change_of_a_credential_or_membership_names_its_principal() {
     let world = World::new();
     let since = world.revision().await;
     world.store.remove_member("ours@example.com", &world.ours.project).unwrap();
     world.store.revoke_credential(&world.ours.key_id, Timestamp::now()).unwrap();
-    let heard = world.poll("w", &since, 0).await;
-    assert_eq!(refs(&heard), [world.ours.user_id.clone(), world.ours.key_id.clone()]);
+    let answer = world.poll("w", &since, 0).await;
+    assert_eq!(refs(&answer), [world.ours.user_id.clone(), world.ours.key_id.clone()]);
 }
 
 #[tokio::test]
@@ -97,8 +97,7 @@ async fn a_stopping_server_answers_held_polls() {
     assert_eq!(answer["changes"], json!([]));
 }
 
-/// A gateway: polls, takes `apply` to forget what changed, polls again. `applied` is true from when
-/// the change is applied.
+/// A gateway: polls, applies a change in the time `apply`, and polls again.
 fn follow(world: &Arc<World>, name: &'static str, since: String, apply: Duration) -> Follower {
     let applied = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let task = tokio::spawn({
@@ -106,12 +105,12 @@ fn follow(world: &Arc<World>, name: &'static str, since: String, apply: Duration
         async move {
             let mut since = since;
             loop {
-                let heard = world.poll(name, &since, 20_000).await;
-                if heard["changes"] != json!([]) {
+                let answer = world.poll(name, &since, 20_000).await;
+                if answer["changes"] != json!([]) {
                     tokio::time::sleep(apply).await;
                     applied.store(true, std::sync::atomic::Ordering::SeqCst);
                 }
-                since = heard["revision"].as_str().unwrap().to_owned();
+                since = answer["revision"].as_str().unwrap().to_owned();
             }
         }
     });
@@ -130,7 +129,7 @@ impl Follower {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unexpose_is_answered_when_every_gateway_has_applied_it() {
+async fn closing_a_port_is_answered_when_all_gateways_have_applied_it() {
     let world = Arc::new(World::new());
     let id = world.create(json!({ "exposed_ports": [8080] })).await;
     let since = world.revision().await;
@@ -148,7 +147,7 @@ async fn unexpose_is_answered_when_every_gateway_has_applied_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_hangs_delays_a_change_only_so_long() {
+async fn the_wait_for_a_hanging_gateway_is_bounded() {
     let world = Arc::new(World::new());
     let id = world.create(json!({ "exposed_ports": [8080] })).await;
     let hanging = follow(&world, "hanging", world.revision().await, Duration::from_secs(60));
@@ -161,7 +160,7 @@ async fn a_gateway_that_hangs_delays_a_change_only_so_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_whose_poll_was_dropped_is_soon_not_waited_for() {
+async fn nobody_waits_for_a_gateway_that_no_longer_polls() {
     let world = Arc::new(World::new());
     let id = world.create(json!({ "exposed_ports": [8080] })).await;
     let gone = follow(&world, "gone", world.revision().await, Duration::ZERO);
@@ -174,7 +173,7 @@ async fn a_gateway_whose_poll_was_dropped_is_soon_not_waited_for() {
 }
 
 #[tokio::test]
-async fn what_another_process_writes_is_heard_within_a_quarter_of_a_second() {
+async fn a_write_of_another_process_is_announced_within_250_ms() {
     let world = Arc::new(World::new());
     let changes = world.sandboxes.changes().clone();
     let follower = tokio::spawn(async move { changes.find_other_commits().await });
@@ -185,19 +184,19 @@ async fn what_another_process_writes_is_heard_within_a_quarter_of_a_second() {
         async move { (world.poll("w", &since, 10_000).await, Instant::now()) }
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
-    // As the command line does it: a store of its own on the same file.
+    // The command line opens the same file as a store of its own.
     let other = sandgate::store::SqliteStore::open(&world.dir.path().join("sandgate.db")).unwrap();
     let written = Instant::now();
     other.revoke_credential(&world.ours.key_id, Timestamp::now()).unwrap();
-    let (heard, at) = waiting.await.unwrap();
-    assert_eq!(refs(&heard), [world.ours.key_id.as_str()]);
+    let (answer, at) = waiting.await.unwrap();
+    assert_eq!(refs(&answer), [world.ours.key_id.as_str()]);
     let took = at.duration_since(written);
     assert!(took < Duration::from_millis(250), "{took:?}");
     follower.abort();
 }
 
 #[tokio::test]
-async fn a_watchers_name_is_checked() {
+async fn an_invalid_name_of_a_watcher_is_refused() {
     let world = World::new();
     for name in ["", "with%20space", &"x".repeat(129)] {
         let path = format!("/gateway/v1/changes?watcher={name}");
@@ -206,12 +205,12 @@ async fn a_watchers_name_is_checked() {
 }
 
 #[tokio::test]
-async fn a_follower_that_fell_behind_the_log_is_told_to_forget_everything() {
+async fn a_watcher_behind_the_change_log_gets_a_reset() {
     let world = World::new();
     let id =
         sandgate::model::SandboxId::parse(&world.create(json!({ "name": "busy" })).await).unwrap();
     let since = world.revision().await;
-    // As if 10,000 changes had been made; making them takes too long.
+    // This has the effect of 9,998 changes, which would take too long.
     let file = rusqlite::Connection::open(world.dir.path().join("sandgate.db")).unwrap();
     file.execute("UPDATE meta SET revision = revision + 9998", []).unwrap();
     let rename = |name: &str| sandgate::model::SandboxPatch {
@@ -221,12 +220,12 @@ async fn a_follower_that_fell_behind_the_log_is_told_to_forget_everything() {
     let change =
         |name| world.store.patch_sandbox(&id, &rename(name), "test", Timestamp::now()).unwrap();
     change("second");
-    let heard = world.poll("w", &since, 0).await;
-    assert_eq!(heard["reset"], false, "all that happened since is still in the log");
+    let answer = world.poll("w", &since, 0).await;
+    assert_eq!(answer["reset"], false, "all that happened since is still in the log");
     change("third");
     change("fourth");
-    let heard = world.poll("w", &since, 0).await;
-    assert_eq!((&heard["reset"], &heard["changes"]), (&json!(true), &json!([])));
+    let answer = world.poll("w", &since, 0).await;
+    assert_eq!((&answer["reset"], &answer["changes"]), (&json!(true), &json!([])));
     let kept: u32 = file.query_row("SELECT count(*) FROM changes", [], |row| row.get(0)).unwrap();
     assert!(kept <= 10, "{kept}");
 }

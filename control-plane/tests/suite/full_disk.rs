@@ -74,7 +74,7 @@ fn place(mib: u32) -> (Place, SmallDisk, String, [Value; 2]) {
 }
 
 #[test]
-fn a_key_can_be_revoked_while_the_disk_is_full_and_nothing_that_grows_is_taken() {
+fn on_a_full_disk_keys_can_be_revoked_and_growth_is_refused() {
     let (place, disk, project, keys) = place(4);
     disk.fill();
     let id = |key: &Value| key["id"].as_str().unwrap().to_owned();
@@ -91,11 +91,11 @@ fn a_key_can_be_revoked_while_the_disk_is_full_and_nothing_that_grows_is_taken()
     disk.empty();
     place.manage(&create);
     let reserve = disk.seen_from_outside().join("data/sandgate.db-reserve");
-    assert!(reserve.exists(), "it is reserved again");
+    assert!(reserve.exists(), "the reserve was not made again");
 }
 
 #[tokio::test]
-async fn a_server_on_a_full_disk_closes_ports_deletes_and_hears_of_revoked_keys() {
+async fn a_server_on_a_full_disk_closes_ports_deletes_sandboxes_and_applies_revocations() {
     let (place, disk, _, [key, other]) = place(4);
     let secret = |key: &Value| key["secret"].as_str().unwrap().to_owned();
     let (mine, other_secret) = (secret(&key), secret(&other));
@@ -128,7 +128,7 @@ async fn a_server_on_a_full_disk_closes_ports_deletes_and_hears_of_revoked_keys(
 }
 
 #[tokio::test]
-async fn what_owners_and_visitors_do_on_a_full_disk_leaves_room_to_revoke() {
+async fn writes_of_owners_and_requests_on_a_full_disk_leave_space_for_revocations() {
     const SANDBOXES: u32 = 30;
     let (place, disk, _, [key, other]) = place(12);
     let mine = key["secret"].as_str().unwrap();
@@ -141,7 +141,7 @@ async fn what_owners_and_visitors_do_on_a_full_disk_leaves_room_to_revoke() {
     disk.fill();
     let log = disk.seen_from_outside().join("data/sandgate.db-wal");
     let written = fs::metadata(log).unwrap().len();
-    assert!(written < 3_000_000, "{written} bytes: it would begin anew by itself");
+    assert!(written < 3_000_000, "{written} bytes: the log would restart on its own");
     for n in 0..SANDBOXES {
         let (status, answer) = call("POST", format!("/sandboxes/env-{n}/suspend")).await;
         assert_eq!(status, 200, "{n}: {answer}");
@@ -157,7 +157,7 @@ async fn what_owners_and_visitors_do_on_a_full_disk_leaves_room_to_revoke() {
 }
 
 #[tokio::test]
-async fn a_store_that_filled_the_disk_itself_leaves_room_to_revoke() {
+async fn a_store_that_filled_the_disk_itself_leaves_space_for_revocations() {
     let (place, _disk, _, [key, other]) = place(4);
     let mine = key["secret"].as_str().unwrap();
     let mut command = place.serve_command();

@@ -1,5 +1,5 @@
 //! An operator's platform for tests: receives the webhook's calls on a real socket, checks their
-//! signatures as a receiver should, and answers what the test says.
+//! signatures as a receiver should, and answers as the test requires.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use sha2::Sha256;
 
 pub(crate) const SECRET: &str = "webhook-secret-for-tests";
 
-/// A call as it came.
+/// A received call.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) body: Value,
@@ -25,11 +25,11 @@ pub(crate) struct Call {
     pub(crate) genuine: bool,
 }
 
-/// What to answer; the last one is repeated.
+/// The answers. The last one is repeated.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     Json(u16, Value),
-    /// No answer for so long.
+    /// No answer for this time.
     Silence(Duration),
 }
 

@@ -1,5 +1,4 @@
-//! Addresses that a platform gives twice, and what it reports by itself: who can't be reached any more,
-//! and who may say so.
+//! Addresses that a platform assigns twice, and the platform's reports.
 
 use std::time::Duration;
 
@@ -13,14 +12,14 @@ use super::support::{Answer, World, send};
 
 const SHARED: &str = "127.70.9.9";
 
-/// What a gateway is told about a sandbox.
-async fn seen(world: &World, sandbox: &str) -> (Value, Value) {
+/// The state and address of a sandbox as gateways see them.
+async fn gateway_view(world: &World, sandbox: &str) -> (Value, Value) {
     let path = format!("/gateway/v1/sandboxes/{sandbox}");
     let found = world.gate("GET", &path, Value::Null).await;
     (found.body["state"].clone(), found.body["address"].clone())
 }
 
-/// A report as it is on the network, where somebody can capture it and send it again.
+/// A report with its signature, which somebody may capture and send again.
 #[derive(Clone)]
 struct Signed {
     seconds: String,
@@ -54,7 +53,7 @@ async fn report(world: &World, body: Value) -> Answer {
 }
 
 #[tokio::test]
-async fn a_tenants_sandbox_is_not_reached_by_the_name_of_another_tenants_at_the_same_address() {
+async fn the_name_of_one_tenants_sandbox_never_reaches_another_tenants_at_the_same_address() {
     let world = World::new();
     let others = world.others();
     world.runtime.set_address(Some(SHARED));
@@ -64,8 +63,8 @@ async fn a_tenants_sandbox_is_not_reached_by_the_name_of_another_tenants_at_the_
     let made =
         world.call_as(&others.key, "POST", "/sandboxes", json!({ "name": "bob-env" })).await.ok();
     assert_eq!(made["status"], "running");
-    assert_eq!(seen(&world, "bob-env").await, (json!("running"), json!(SHARED)));
-    assert_eq!(seen(&world, "alice-env").await, (json!("suspended"), Value::Null));
+    assert_eq!(gateway_view(&world, "bob-env").await, (json!("running"), json!(SHARED)));
+    assert_eq!(gateway_view(&world, "alice-env").await, (json!("suspended"), Value::Null));
     let changes = world.poll("edge", &since, 0).await["changes"].to_string();
     assert!(changes.contains("alice-env"), "gateways are told to forget it: {changes}");
     let shown = world.call("GET", "/sandboxes/alice-env", Value::Null).await.ok();
@@ -77,12 +76,12 @@ async fn a_tenants_sandbox_is_not_reached_by_the_name_of_another_tenants_at_the_
     // And it is resumed like any other.
     world.runtime.set_address(Some("127.70.9.10"));
     world.call("POST", "/sandboxes/alice-env/resume", Value::Null).await.ok();
-    assert_eq!(seen(&world, "alice-env").await, (json!("running"), json!("127.70.9.10")));
-    assert_eq!(seen(&world, "bob-env").await, (json!("running"), json!(SHARED)));
+    assert_eq!(gateway_view(&world, "alice-env").await, (json!("running"), json!("127.70.9.10")));
+    assert_eq!(gateway_view(&world, "bob-env").await, (json!("running"), json!(SHARED)));
 }
 
 #[tokio::test]
-async fn the_platform_reports_that_a_sandbox_was_suspended_moved_or_ended() {
+async fn reports_of_suspended_moved_and_terminated_sandboxes_are_applied() {
     let world = World::new();
     world.runtime.set_address(Some(SHARED));
     let id = world.create(json!({ "name": "my-env" })).await;
@@ -95,7 +94,7 @@ async fn the_platform_reports_that_a_sandbox_was_suspended_moved_or_ended() {
     let second = answer["placement"].as_u64().unwrap();
     assert_eq!(answer, json!({ "applied": true, "placement": second }));
     assert!(second > first);
-    assert_eq!(seen(&world, "my-env").await, (json!("running"), json!("127.70.9.10")));
+    assert_eq!(gateway_view(&world, "my-env").await, (json!("running"), json!("127.70.9.10")));
     // A platform that did not get the answer reports again and learns the new placement.
     let again = report(&world, moved).await.ok();
     assert_eq!((&again["applied"], &again["placement"]), (&json!(false), &json!(second)));
@@ -111,7 +110,7 @@ async fn the_platform_reports_that_a_sandbox_was_suspended_moved_or_ended() {
         "sandbox_id": id, "placement": second, "was_at": "127.70.9.10", "state": "suspended",
     });
     assert_eq!(report(&world, suspended.clone()).await.ok(), json!({ "applied": true }));
-    assert_eq!(seen(&world, "my-env").await, (json!("suspended"), Value::Null));
+    assert_eq!(gateway_view(&world, "my-env").await, (json!("suspended"), Value::Null));
     let answer = report(&world, suspended).await.ok();
     assert_eq!((&answer["applied"], &answer["placement"]), (&json!(false), &Value::Null));
     world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
@@ -120,12 +119,12 @@ async fn the_platform_reports_that_a_sandbox_was_suspended_moved_or_ended() {
         "sandbox_id": id, "placement": third, "was_at": SHARED, "state": "terminated",
     });
     assert_eq!(report(&world, ended).await.ok(), json!({ "applied": true }));
-    assert_eq!(seen(&world, "my-env").await, (Value::Null, Value::Null));
+    assert_eq!(gateway_view(&world, "my-env").await, (Value::Null, Value::Null));
     world.call("GET", "/sandboxes/my-env", Value::Null).await.refused(404, "SANDBOX_NOT_FOUND");
 }
 
 #[tokio::test]
-async fn a_report_that_somebody_sends_again_does_not_end_a_sandbox_that_runs_again() {
+async fn a_replayed_report_does_not_affect_a_later_placement() {
     let world = World::new();
     // The sandbox gets the same address each time.
     world.runtime.set_address(Some(SHARED));
@@ -142,12 +141,12 @@ async fn a_report_that_somebody_sends_again_does_not_end_a_sandbox_that_runs_aga
     for captured in captured {
         let answer = captured.send(&world).await.ok();
         assert_eq!(answer["applied"], false, "{answer}");
-        assert_eq!(seen(&world, "my-env").await, (json!("running"), json!(SHARED)));
+        assert_eq!(gateway_view(&world, "my-env").await, (json!("running"), json!(SHARED)));
     }
 }
 
 #[tokio::test]
-async fn a_report_about_a_resume_that_failed_does_not_hold_for_the_next_one() {
+async fn a_report_about_a_failed_resume_does_not_affect_the_next_one() {
     let world = World::with(ServiceSettings {
         failed_resume_pause: Duration::ZERO,
         ..ServiceSettings::default()
@@ -163,7 +162,7 @@ async fn a_report_about_a_resume_that_failed_does_not_hold_for_the_next_one() {
     let body =
         json!({ "sandbox_id": id, "placement": failed, "was_at": SHARED, "state": "suspended" });
     assert_eq!(report(&world, body).await.ok()["applied"], false);
-    assert_eq!(seen(&world, "my-env").await.0, "running");
+    assert_eq!(gateway_view(&world, "my-env").await.0, "running");
 }
 
 #[tokio::test]
@@ -181,10 +180,10 @@ async fn a_refused_suspension_leaves_the_placement_that_the_platform_knows() {
 }
 
 #[tokio::test]
-async fn a_report_is_applied_when_it_is_answered() {
+async fn a_report_is_answered_when_all_gateways_have_applied_it() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
-    let (_, was_at) = seen(&world, "my-env").await;
+    let (_, was_at) = gateway_view(&world, "my-env").await;
     let since = world.revision().await;
     let polling = world.poll("edge", &since, 10_000);
     let reporting = async {
@@ -200,10 +199,10 @@ async fn a_report_is_applied_when_it_is_answered() {
 }
 
 #[tokio::test]
-async fn nobody_else_can_report() {
+async fn a_report_needs_a_fresh_signature_of_the_platform() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
-    let (_, was_at) = seen(&world, "my-env").await;
+    let (_, was_at) = gateway_view(&world, "my-env").await;
     let placement = world.runtime.placement();
     let body = json!({
         "sandbox_id": id, "placement": placement, "was_at": was_at, "state": "terminated",
@@ -216,17 +215,17 @@ async fn nobody_else_can_report() {
     }
     let unsigned = send(&world.gateway, "POST", "/runtime/v1/reports", &[], body.clone()).await;
     unsigned.refused(401, "UNAUTHENTICATED");
-    // A gateway's token is for gateways, and a key for owners.
+    // Neither a gateway token nor an API key permits a report.
     world.gate("POST", "/runtime/v1/reports", body.clone()).await.refused(401, "UNAUTHENTICATED");
     world.call("POST", "/runtime/v1/reports", body).await.refused(404, "NOT_FOUND");
-    assert_eq!(seen(&world, "my-env").await.0, "running");
+    assert_eq!(gateway_view(&world, "my-env").await.0, "running");
 }
 
 #[tokio::test]
-async fn a_report_that_is_not_as_described_is_refused_and_changes_nothing() {
+async fn an_invalid_report_is_refused_and_changes_nothing() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
-    let (_, was_at) = seen(&world, "my-env").await;
+    let (_, was_at) = gateway_view(&world, "my-env").await;
     let placement = world.runtime.placement();
     let with = |more: Value| {
         let mut body = json!({ "sandbox_id": id, "placement": placement, "was_at": was_at });
@@ -243,11 +242,11 @@ async fn a_report_that_is_not_as_described_is_refused_and_changes_nothing() {
         with(json!({ "state": "terminated", "was_at": null })),
         with(json!({ "state": "terminated", "sandbox_id": "my-env" })),
         json!({ "sandbox_id": id, "was_at": was_at, "state": "terminated" }),
-        // A call of the webhook's, sent back: the same key signed it.
+        // A call of the webhook, sent back with a signature of the same key.
         json!({ "action": "stop", "idempotency_key": "x", "sandbox": { "id": id } }),
     ] {
         report(&world, wrong).await.refused(400, "INVALID_REQUEST");
     }
-    let (state, address) = seen(&world, "my-env").await;
+    let (state, address) = gateway_view(&world, "my-env").await;
     assert_eq!((state, address), (json!("running"), was_at));
 }

@@ -1,4 +1,4 @@
-//! What a server does with the sandboxes of the one before it.
+//! The start of a server with the sandboxes of the previous one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::json;
 use super::runtime::TestRuntime;
 use super::support::World;
 
-/// A second server on the first one's store, with a runtime of its own.
+/// Starts a second server on the first one's store, with its own runtime.
 async fn restart(world: &World, runtime: &Arc<TestRuntime>) {
     let changes = Changes::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
     let sandboxes =
@@ -28,7 +28,7 @@ fn state(world: &World, id: &str) -> Option<SandboxState> {
 }
 
 #[tokio::test]
-async fn running_sandboxes_run_again_in_a_new_generation_and_suspended_ones_stay_so() {
+async fn running_sandboxes_are_resumed_in_a_new_generation_and_suspended_ones_stay_suspended() {
     let world = World::new();
     let running = world.create(json!({ "name": "awake" })).await;
     let suspended = world.create_suspended(json!({ "name": "asleep" })).await;
@@ -44,7 +44,7 @@ async fn running_sandboxes_run_again_in_a_new_generation_and_suspended_ones_stay
 }
 
 #[tokio::test]
-async fn a_runtime_that_outlives_the_server_is_not_told_anything() {
+async fn a_runtime_that_outlives_the_server_gets_no_call() {
     let world = World::new();
     let running = world.create(json!({})).await;
     let runtime = Arc::new(TestRuntime::default());
@@ -55,7 +55,7 @@ async fn a_runtime_that_outlives_the_server_is_not_told_anything() {
 }
 
 #[tokio::test]
-async fn addresses_of_before_are_forgotten_before_anyone_can_ask() {
+async fn stale_addresses_are_removed_before_gateways_can_query() {
     let world = World::new();
     let running = world.create(json!({ "name": "awake" })).await;
     let changes = Changes::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
@@ -66,13 +66,13 @@ async fn addresses_of_before_are_forgotten_before_anyone_can_ask() {
 }
 
 #[tokio::test]
-async fn what_was_begun_is_finished() {
+async fn unfinished_suspensions_and_deletions_are_finished() {
     let world = World::new();
     let suspending = world.create(json!({ "name": "half-asleep" })).await;
     let id = SandboxId::parse(&suspending).unwrap();
-    let step = Transition::Suspending;
+    let to = Transition::Suspending;
     let now = Timestamp::now();
-    world.store.transition(&id, &[SandboxState::Running], step, now).unwrap().unwrap();
+    world.store.transition(&id, &[SandboxState::Running], to, now).unwrap().unwrap();
     let deleted = world.create(json!({ "name": "deleted" })).await;
     let deleted = SandboxId::parse(&deleted).unwrap();
     world.store.terminate_sandbox(&deleted, "test", Timestamp::now()).unwrap().unwrap();
@@ -80,31 +80,31 @@ async fn what_was_begun_is_finished() {
     runtime.set_outlives();
     restart(&world, &runtime).await;
     assert_eq!(state(&world, &suspending), Some(SandboxState::Suspended));
-    let cleaned = async {
+    let stopped = async {
         while !world.store.sandboxes_in(SandboxState::Terminated).unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), cleaned).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), stopped).await.unwrap();
     let mut actions = runtime.actions();
     actions.sort_unstable();
     assert_eq!(actions, ["stop", "suspend"]);
 }
 
 #[tokio::test]
-async fn what_does_not_run_again_is_suspended_if_it_has_a_name_and_gone_if_not() {
+async fn a_sandbox_that_fails_to_resume_is_suspended_with_a_name_and_terminated_without() {
     let world = World::new();
     let named = world.create(json!({ "name": "my-env" })).await;
-    let nameless = world.create(json!({})).await;
+    let unnamed = world.create(json!({})).await;
     let runtime = Arc::new(TestRuntime::default());
     runtime.set_failing(true);
     restart(&world, &runtime).await;
     assert_eq!(state(&world, &named), Some(SandboxState::Suspended));
-    assert_eq!(state(&world, &nameless), None);
+    assert_eq!(state(&world, &unnamed), None);
 }
 
 #[tokio::test]
-async fn a_suspension_that_was_not_confirmed_is_asked_for_again_after_a_restart() {
+async fn an_unconfirmed_suspension_is_retried_after_a_restart() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
     world.runtime.set_failing(true);

@@ -1,4 +1,4 @@
-//! Resume as gateways ask for it: once for each sandbox, bounded, and only where it may be.
+//! Resumes that gateways request: one at a time for each sandbox, bounded, and only where they are permitted.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ async fn two_hundred_concurrent_resumes_make_exactly_one_runtime_call() {
     let mut calls = JoinSet::new();
     for number in 0..200 {
         let (world, id) = (std::sync::Arc::clone(&world), id.clone());
-        // Half of them through a public port: joining is not limited.
+        // Half of them are for a public port. Joining a resume in flight is not limited.
         calls.spawn(async move { resume(&world, &id, 10_000, number % 2 == 0).await });
     }
     let mut addresses = std::collections::BTreeSet::new();
@@ -64,21 +64,21 @@ async fn two_servers_on_one_store_make_one_runtime_call_between_them() {
 }
 
 #[tokio::test]
-async fn the_answer_comes_when_the_wait_is_over_whatever_the_state() {
+async fn at_the_end_of_the_wait_the_answer_has_the_current_state() {
     let world = World::new();
     let id = world.create_suspended(json!({ "name": "slow" })).await;
     world.runtime.set_delay(Duration::from_millis(600));
     let began = Instant::now();
-    // Under way: further requests may join it, so the filters read it as one to resume.
+    // During a resume, gateways see the sandbox as suspended, so that further requests join.
     assert_eq!(resume(&world, &id, 100, false).await.ok()["state"], "suspended");
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
-    // The work went on; whoever waits longer sees its end.
+    // The resume continues, and a longer wait sees its end.
     assert_eq!(resume(&world, &id, 10_000, false).await.ok()["state"], "running");
     assert_eq!(world.runtime.count("resume"), 1);
 }
 
 #[tokio::test]
-async fn a_resume_goes_on_when_its_caller_goes_away() {
+async fn a_resume_continues_when_its_caller_is_gone() {
     let world = World::new();
     let id = world.create_suspended(json!({ "name": "my-env" })).await;
     world.runtime.set_delay(Duration::from_millis(200));
@@ -89,7 +89,7 @@ async fn a_resume_goes_on_when_its_caller_goes_away() {
 }
 
 #[tokio::test]
-async fn a_running_sandbox_is_answered_at_once_without_a_call() {
+async fn a_running_sandbox_is_answered_at_once_without_a_call_of_the_runtime() {
     let world = World::new();
     let id = world.create(json!({})).await;
     assert_eq!(resume(&world, &id, 10_000, true).await.ok()["state"], "running");
@@ -97,7 +97,7 @@ async fn a_running_sandbox_is_answered_at_once_without_a_call() {
 }
 
 #[tokio::test]
-async fn what_requests_may_not_resume_is_409_and_what_is_gone_is_404() {
+async fn a_sandbox_that_requests_must_not_resume_is_409_and_a_deleted_one_is_404() {
     let world = World::new();
     let id = world.create_suspended(json!({ "name": "manual", "auto_resume": false })).await;
     let error = resume(&world, &id, 0, false).await.refused(409, "SANDBOX_NOT_RUNNING");
@@ -109,7 +109,7 @@ async fn what_requests_may_not_resume_is_409_and_what_is_gone_is_404() {
 }
 
 #[tokio::test]
-async fn through_public_ports_a_sandbox_is_resumed_once_in_a_while() {
+async fn resumes_through_public_ports_have_a_minimum_interval() {
     let interval = Duration::from_millis(1_500);
     let settings =
         ServiceSettings { public_resume_interval: interval, ..ServiceSettings::default() };
@@ -122,7 +122,7 @@ async fn through_public_ports_a_sandbox_is_resumed_once_in_a_while() {
     let wait: u64 = limited.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=2).contains(&wait), "{wait}");
     limited.refused(429, "TOO_MANY_REQUESTS");
-    // The limit is the sandbox's own, and does not bind callers who authenticated.
+    // The limit is for one sandbox, and does not apply to authenticated callers.
     assert_eq!(resume(&world, &other, 5_000, true).await.ok()["state"], "running");
     assert_eq!(resume(&world, &id, 5_000, false).await.ok()["state"], "running");
     world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await.ok();
@@ -131,7 +131,7 @@ async fn through_public_ports_a_sandbox_is_resumed_once_in_a_while() {
 }
 
 #[tokio::test]
-async fn a_failing_runtime_is_not_hammered_by_requests() {
+async fn requests_pause_after_a_failed_resume() {
     let world = World::new();
     let id = world.create_suspended(json!({ "name": "broken" })).await;
     world.runtime.set_failing(true);
@@ -142,7 +142,7 @@ async fn a_failing_runtime_is_not_hammered_by_requests() {
 }
 
 #[tokio::test]
-async fn while_a_resume_is_under_way_gateways_see_something_to_join_and_owners_see_it_pending() {
+async fn during_a_resume_gateways_see_a_suspended_sandbox_and_owners_a_pending_one() {
     let world = World::new();
     let id = world.create_suspended(json!({ "name": "my-env" })).await;
     world.runtime.set_delay(Duration::from_millis(400));

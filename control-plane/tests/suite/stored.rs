@@ -1,4 +1,4 @@
-//! What one project can store, and how long its writes delay those of other projects.
+//! Bounds on what one project stores, and on how long its writes delay those of other projects.
 
 use std::path::Path;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn size(dir: &Path) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_policies_that_are_set_in_turn_leave_a_store_of_bounded_size() {
+async fn alternating_large_policies_leave_a_store_of_bounded_size() {
     let world = World::with_sidecars();
     let path = format!("/sandboxes/{}", world.create(json!({})).await);
     let policies = ["a", "b"].map(large_policy);
@@ -86,7 +86,7 @@ fn the_audit_log_keeps_the_newest_lines_of_a_sandbox_and_of_a_project() {
 }
 
 #[test]
-fn lines_of_the_audit_log_go_when_they_are_too_old_in_steps() {
+fn old_lines_of_the_audit_log_are_removed_in_several_transactions() {
     let dir = tempfile::tempdir().unwrap();
     let age = Duration::from_millis(1_000);
     let limits = Limits { audit_age: age, audit_of_sandbox: 5_000, ..Limits::default() };
@@ -96,7 +96,7 @@ fn lines_of_the_audit_log_go_when_they_are_too_old_in_steps() {
     insert_lines(&dir.path().join("s.db"), &id, 700);
     let patch = SandboxPatch { exposed_ports: Some(ports(&[80])), ..SandboxPatch::default() };
     store.patch_sandbox(&id, &patch, "key_1", at(5_000)).unwrap();
-    assert!(store.prune_audit(at(5_000)).unwrap(), "more than one step removes");
+    assert!(store.prune_audit(at(5_000)).unwrap(), "one transaction does not remove all");
     assert_eq!(port_log(&store, &id).len(), 201);
     assert!(!store.prune_audit(at(5_000)).unwrap());
     assert_eq!(port_log(&store, &id).len(), 1);
@@ -119,7 +119,7 @@ pub(crate) fn insert_lines(path: &Path, id: &SandboxId, count: u32) {
 }
 
 #[test]
-fn the_audit_log_is_read_in_pages_without_gap_or_repetition() {
+fn pages_of_the_audit_log_have_no_gap_and_no_repetition() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.db");
     let store = SqliteStore::open(&path).unwrap();
@@ -128,8 +128,8 @@ fn the_audit_log_is_read_in_pages_without_gap_or_repetition() {
     insert_lines(&path, &id, 1_250);
     for which in [Some(&id), None] {
         let (mut from, mut seen, mut pages) = (Some(AuditCursor::default()), Vec::new(), 0);
-        while let Some(place) = from {
-            let page = store.port_changes(which, place).unwrap();
+        while let Some(cursor) = from {
+            let page = store.port_changes(which, cursor).unwrap();
             assert!(page.lines.len() <= 500);
             seen.extend(page.lines.into_iter().map(|line| line.principal));
             (from, pages) = (page.next, pages + 1);
@@ -140,7 +140,7 @@ fn the_audit_log_is_read_in_pages_without_gap_or_repetition() {
 }
 
 #[tokio::test]
-async fn a_project_has_a_bounded_number_of_sandboxes_and_another_one_is_not_concerned() {
+async fn the_number_of_sandboxes_is_bounded_for_each_project() {
     let world = World::storing(Limits { sandboxes: 3, ..Limits::default() });
     let ids = [
         world.create(json!({})).await,
@@ -163,7 +163,7 @@ async fn a_project_has_a_bounded_number_of_sandboxes_and_another_one_is_not_conc
 }
 
 #[tokio::test]
-async fn a_project_stores_a_bounded_number_of_bytes_and_can_always_store_less() {
+async fn the_stored_bytes_of_a_project_are_bounded_and_can_always_shrink() {
     let world = World::storing(Limits { bytes: 100_000, ..Limits::default() });
     let fields = |count: usize| json!({ "metadata": { "x": "y".repeat(count) } });
     let path = format!("/sandboxes/{}", world.create(fields(60_000)).await);
@@ -181,7 +181,7 @@ async fn a_project_stores_a_bounded_number_of_bytes_and_can_always_store_less() 
 }
 
 #[test]
-fn a_project_that_is_over_a_bound_can_change_whatever_does_not_make_it_larger() {
+fn a_project_beyond_a_bound_may_change_without_growing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.db");
     let store = SqliteStore::open(&path).unwrap();
@@ -205,7 +205,7 @@ fn a_project_that_is_over_a_bound_can_change_whatever_does_not_make_it_larger() 
 }
 
 #[tokio::test]
-async fn kept_fields_are_bounded_together_also_when_they_are_sent_one_after_the_other() {
+async fn the_bound_on_kept_fields_applies_to_their_sum_also_across_patches() {
     let world = World::new();
     let id = world.create(json!({ "image": "x".repeat(40_000) })).await;
     let path = format!("/sandboxes/{id}");
@@ -216,21 +216,21 @@ async fn kept_fields_are_bounded_together_also_when_they_are_sent_one_after_the_
     assert_eq!(error["metadata"], Value::Null);
 }
 
-/// Holds the writer until the sender is dropped.
+/// Occupies the writer until the sender is dropped.
 async fn hold_writer(world: &World) -> std::sync::mpsc::Sender<()> {
     let (release, released) = std::sync::mpsc::channel();
-    let (began, begun) = tokio::sync::oneshot::channel();
+    let (started, has_started) = tokio::sync::oneshot::channel();
     let db = world.sandboxes.db().clone();
     tokio::spawn(async move {
         db.write_unannounced(Writer::Server, move |_: &dyn Store| {
-            let _ = began.send(());
+            let _ = started.send(());
             // `recv` returns when the sender is dropped.
             let _ = released.recv();
             Ok(())
         })
         .await
     });
-    begun.await.unwrap();
+    has_started.await.unwrap();
     release
 }
 
@@ -248,7 +248,7 @@ fn begin(world: &World, key: &str, path: &str, count: u16) -> JoinSet<super::sup
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_projects_write_waits_for_one_write_of_another_project_however_many_that_has_waiting() {
+async fn a_write_waits_for_at_most_one_queued_write_of_another_project() {
     let world = World::new();
     let others = world.others();
     let ours = format!("/sandboxes/{}", world.create(json!({})).await);
@@ -268,12 +268,12 @@ async fn a_projects_write_waits_for_one_write_of_another_project_however_many_th
     many.join_all().await.into_iter().for_each(|answer| drop(answer.ok()));
     let feed = world.poll("w", &since, 0).await;
     let changes = feed["changes"].as_array().unwrap();
-    let place = changes.iter().position(|change| change.to_string().contains("theirs")).unwrap();
-    assert!(place <= 2, "{place} writes of another project came before");
+    let position = changes.iter().position(|change| change.to_string().contains("theirs")).unwrap();
+    assert!(position <= 2, "{position} writes of another project came before");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_waiting_writes_of_one_project_are_refused_and_those_of_another_are_not() {
+async fn the_queued_writes_of_owners_are_bounded_for_each_project() {
     let world = World::with_limits(World::limits(1_000).per_caller(1_000));
     let others = world.others();
     let ours = format!("/sandboxes/{}", world.create(json!({})).await);

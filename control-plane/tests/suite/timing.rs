@@ -21,7 +21,7 @@ async fn with_large(world: &World, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn gateways_are_answered_without_a_look_at_what_only_owners_and_sidecars_need() {
+async fn an_answer_to_a_gateway_reads_only_the_columns_that_gateways_need() {
     let world = World::with_sidecars();
     let id = with_large(&world, "large").await;
     let path = world.dir.path().join("sandgate.db");
@@ -63,7 +63,7 @@ fn spread(times: &[Duration]) -> f64 {
 }
 
 #[tokio::test]
-async fn a_gateway_learns_of_a_large_a_small_and_a_missing_sandbox_in_the_same_time() {
+async fn a_gateways_lookup_of_a_large_a_small_and_a_missing_sandbox_takes_the_same_time() {
     let world = World::with_sidecars();
     with_large(&world, "large").await;
     world.create(json!({ "name": "small", "exposed_ports": [8080] })).await;

@@ -1,5 +1,5 @@
-//! The whole of the webhook runtime: a real server, and behind it the example receiver that
-//! `docs/webhook.md` points to. And the page's own example, number by number.
+//! The webhook runtime of a real server with the example receiver of `docs/webhook.md`, and the signature example
+//! of that page.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -88,7 +88,7 @@ async fn the_example_receiver_runs_a_sandbox_through_its_life() {
     assert_eq!((status, &info["status"], alive()), (200, &json!("suspended"), 0), "{info}");
     let (status, info) = call("POST", "/sandboxes/my-env/resume", Value::Null).await;
     assert_eq!((status, &info["status"], alive()), (200, &json!("running"), 1), "{info}");
-    // What the platform will not do, its owner is told in the platform's words.
+    // The owner gets the reason of the platform's refusal.
     let body = json!({ "name": "with-image", "image": "python" });
     let (status, error) = call("POST", "/sandboxes", body).await;
     assert_eq!((status, &error["code"]), (422, &json!("SANDBOX_REFUSED")), "{error}");
@@ -104,7 +104,7 @@ async fn the_example_receiver_runs_a_sandbox_through_its_life() {
 }
 
 #[tokio::test]
-async fn a_platform_that_is_away_is_named_and_the_states_stay_true() {
+async fn an_unreachable_platform_is_reported_and_the_states_stay_correct() {
     let (place, key) = furnished();
     let mut platform = Platform::start(&place, "127.93.0.0/16");
     let served = serve(&place, &platform.url, &[]);
@@ -126,7 +126,7 @@ async fn a_platform_that_is_away_is_named_and_the_states_stay_true() {
 }
 
 #[tokio::test]
-async fn a_platform_that_is_slow_is_waited_for_and_given_up_on_in_time() {
+async fn a_slow_platform_has_a_bounded_time_to_finish() {
     let (place, key) = furnished();
     let receiver = Receiver::default();
     let url = format!("http://{}/hook", receiver.listen().await);
@@ -138,7 +138,7 @@ async fn a_platform_that_is_slow_is_waited_for_and_given_up_on_in_time() {
     receiver.reply([pending(), pending(), running()]);
     let (status, made) = call("POST", "/sandboxes", json!({ "name": "slow" })).await;
     assert_eq!((status, &made["status"]), (200, &json!("running")), "{made}");
-    // Whoever does not wait sees where it is, and the work goes on.
+    // Without a wait, the answer has the current state, and the suspension continues.
     let suspended = || reply(200, json!({ "state": "suspended" }));
     receiver.reply([pending(), pending(), suspended()]);
     let (status, info) = call("POST", "/sandboxes/slow/suspend?wait_ms=10", Value::Null).await;
@@ -157,7 +157,7 @@ async fn a_platform_that_is_slow_is_waited_for_and_given_up_on_in_time() {
     assert!(error["error"].as_str().unwrap().contains("did not finish in time"), "{error}");
     let (status, _) = call("GET", "/sandboxes/never", Value::Null).await;
     assert_eq!(status, 404);
-    // What may be running there is stopped.
+    // The platform must stop a sandbox that it may have started.
     let stopped = async {
         while !receiver.calls()[before..].iter().any(|call| call.body["action"] == "stop") {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -168,7 +168,7 @@ async fn a_platform_that_is_slow_is_waited_for_and_given_up_on_in_time() {
 }
 
 #[tokio::test]
-async fn a_platform_is_told_what_a_sidecar_needs_and_nobody_else_is() {
+async fn only_the_platform_gets_the_tokens_of_a_sidecar() {
     let (place, key) = furnished();
     let receiver = Receiver::default();
     let url = format!("http://{}/hook", receiver.listen().await);
@@ -176,7 +176,7 @@ async fn a_platform_is_told_what_a_sidecar_needs_and_nobody_else_is() {
     let mut command = serve_command(&place, &url, &["--egress", "enforced"]);
     command.env("SANDGATE_LOG", "trace").stderr(std::fs::File::create(&log).unwrap());
     let served = Served::start(command);
-    // A try that fails, since failures are what is logged.
+    // The first attempt fails, because only failures are logged.
     let running = json!({ "state": "running", "address": "127.93.0.9" });
     receiver.reply([Reply::Json(500, json!({})), Reply::Json(200, running)]);
     let body = json!({ "name": "my-env", "network": { "allow_internet_access": false } });
@@ -184,7 +184,7 @@ async fn a_platform_is_told_what_a_sidecar_needs_and_nobody_else_is() {
     assert_eq!(status, 200, "{made}");
     let subject = receiver.calls().pop().unwrap().body["sandbox"].clone();
     let token = subject["sidecar_tokens"][0].as_str().unwrap();
-    // It is good for the policy, which is not in the call: it changes without one.
+    // The token permits reading the policy, which is not in the call because it changes without one.
     let path =
         |id: &Value| format!("/gateway/v1/sandboxes/{}/network-policy", id.as_str().unwrap());
     let (status, policy) =
@@ -192,14 +192,14 @@ async fn a_platform_is_told_what_a_sidecar_needs_and_nobody_else_is() {
     assert_eq!(status, 200, "{policy}");
     assert_eq!(policy["network_policy"]["allow_internet_access"], json!(false));
     assert_eq!(subject.get("network_policy"), None);
-    // Owners don't see it, and no log has it.
+    // Neither the owner's answer nor the log contains the token.
     assert!(!made.to_string().contains(token), "{made}");
     let logged = std::fs::read_to_string(&log).unwrap();
     assert!(logged.contains("the webhook failed") && !logged.contains(token), "{logged}");
 }
 
 #[tokio::test]
-async fn the_example_receiver_starts_nothing_that_a_sidecar_should_hold() {
+async fn the_example_receiver_refuses_sandboxes_that_need_a_sidecar() {
     let (place, key) = furnished();
     let platform = Platform::start(&place, "127.93.0.0/16");
     let served = serve(&place, &platform.url, &["--egress", "enforced"]);
@@ -210,7 +210,7 @@ async fn the_example_receiver_starts_nothing_that_a_sidecar_should_hold() {
 }
 
 #[test]
-fn the_page_says_how_calls_are_signed() {
+fn the_signature_example_of_the_page_is_correct() {
     let page = std::fs::read_to_string(format!("{DOCS}/webhook.md")).unwrap();
     let value = |name: &str| {
         let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
