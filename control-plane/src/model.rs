@@ -16,9 +16,10 @@ pub use principal::{
     Credential, CredentialQuery, Member, NewCredential, Organization, Owner, Project, User,
 };
 pub(crate) use sandbox::state_for_gateways;
-pub use sandbox::{
-    NewSandbox, Sandbox, SandboxId, SandboxPatch, Spec, Transition, state_name, state_named,
-};
+pub use sandbox::{NewSandbox, Sandbox, SandboxPatch, Spec, Transition, state_name, state_named};
 pub use time::Timestamp;
 pub(crate) use token_prefix::{API_KEY_PREFIX, SESSION_PREFIX};
 pub use token_prefix::{InvalidTokenPrefix, TokenPrefix};
+
+// The filters check the same identifiers.
+pub use sandgate_policy::ids::{OrganizationId, PrincipalId, ProjectId, SandboxId};

@@ -1,5 +1,6 @@
 //! Identifiers and secrets, from the operating system's randomness.
 
+use sandgate_policy::ids::{SANDBOX_ID_LENGTH, SandboxId};
 use sha2::{Digest, Sha256};
 
 /// Characters of ids.
@@ -27,6 +28,19 @@ pub fn id(length: usize) -> Result<String, NoRandomness> {
         text.extend(letters.take(length - text.len()).map(|letter| char::from(*letter)));
     }
     Ok(text)
+}
+
+/// A new sandbox id.
+///
+/// # Errors
+/// [`NoRandomness`] when the operating system has none.
+pub fn sandbox_id() -> Result<SandboxId, NoRandomness> {
+    loop {
+        // The alphabet of ids is that of sandbox ids, so the first attempt succeeds.
+        if let Ok(id) = SandboxId::try_from(id(SANDBOX_ID_LENGTH)?) {
+            return Ok(id);
+        }
+    }
 }
 
 /// `count` random bytes.

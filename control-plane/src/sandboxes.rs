@@ -135,7 +135,7 @@ impl SandboxService {
         let created = self
             .inner
             .db
-            .write(Writer::Owner(&project), move |store| {
+            .write(Writer::Owner(project.as_str()), move |store| {
                 store.create_sandbox(&new, Timestamp::now())
             })
             .await?;
@@ -161,7 +161,7 @@ impl SandboxService {
         let patched = self
             .inner
             .db
-            .write(Writer::Owner(&sandbox.project_id), move |store| {
+            .write(Writer::Owner(sandbox.project_id.as_str()), move |store| {
                 store.patch_sandbox(&id, &patch, &principal, Timestamp::now())
             })
             .await?;

@@ -18,6 +18,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::egress::NetworkPolicy;
+use crate::ids::{OrganizationId, PrincipalId, ProjectId, SandboxId};
 
 /// Present, with the value [`MARKER_VALUE`], on every answer of a gateway API.
 pub const MARKER_HEADER: &str = "x-sandgate-control-plane";
@@ -48,14 +49,14 @@ pub enum SandboxState {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Sandbox {
     /// Canonical id: 21 characters of `[a-z0-9]`.
-    pub id: String,
+    pub id: SandboxId,
     /// The owner's name for it; a sandbox without one is ephemeral and is never resumed.
     #[serde(default)]
     pub name: Option<String>,
     /// The organization that owns the project.
-    pub organization_id: String,
+    pub organization_id: OrganizationId,
     /// The project that the sandbox belongs to.
-    pub project_id: String,
+    pub project_id: ProjectId,
     /// Where it is in its life.
     pub state: SandboxState,
     /// IP address that its ports listen on; absent while it has none.
@@ -103,10 +104,10 @@ pub struct IntrospectRequest {
     pub secret: String,
     /// The organization that the caller claims to act in; with every PAT and session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub organization_id: Option<String>,
+    pub organization_id: Option<OrganizationId>,
     /// The project that the caller claims to act in; with every PAT and session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub project_id: Option<String>,
+    pub project_id: Option<ProjectId>,
 }
 
 /// Answer to an introspection.
@@ -123,12 +124,12 @@ pub struct Introspection {
 pub struct Identity {
     /// Not secret: the API key's id, or the user's. The change feed names it when the credential
     /// or what it may do changes.
-    pub principal: String,
+    pub principal: PrincipalId,
     /// The organization in which it acts.
-    pub organization_id: String,
+    pub organization_id: OrganizationId,
     /// Projects in which it may act, out of those that it asked for. Empty: a valid credential
     /// that is no member of the project it names.
-    pub project_ids: Vec<String>,
+    pub project_ids: Vec<ProjectId>,
     /// Seconds since the Unix epoch after which the credential is void; absent: never.
     #[serde(default)]
     pub expires_at: Option<u64>,
@@ -174,7 +175,7 @@ pub enum Change {
     /// A credential was revoked, or its owner's memberships changed.
     Principal {
         /// As in [`Identity::principal`].
-        id: String,
+        id: PrincipalId,
     },
 }
 
@@ -183,7 +184,7 @@ pub enum Change {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SandboxNetworkPolicy {
     /// Canonical id of the sandbox.
-    pub sandbox_id: String,
+    pub sandbox_id: SandboxId,
     /// Opaque; to be sent as `since` with the next call. The same as before when the wait ended
     /// without a change.
     pub revision: String,

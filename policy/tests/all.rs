@@ -7,5 +7,6 @@
 #![expect(clippy::needless_pass_by_value, reason = "the rows of a table are passed by value")]
 
 mod egress;
+mod ids;
 mod ingress;
 mod request_line;

@@ -3,10 +3,13 @@
 //! An API key, or a personal access token with the two `X-Forwarded-…` headers. No cookies: a
 //! browser adds those by itself, and other sites' pages could make it call this API.
 
+use std::str::FromStr;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use sandgate_policy::gateway_api::{CredentialKind, Identity};
+use sandgate_policy::ids::{InvalidId, OrganizationId, PrincipalId, ProjectId};
 
 use super::Api;
 use crate::http::{ApiError, RequestSlot};
@@ -20,11 +23,11 @@ const MAX_SECRET: usize = 8_192;
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// The key's id or the user's.
-    pub(crate) principal: String,
+    pub(crate) principal: PrincipalId,
     /// Of the project.
-    pub(crate) organization_id: String,
+    pub(crate) organization_id: OrganizationId,
     /// What is seen and changed.
-    pub(crate) project_id: String,
+    pub(crate) project_id: ProjectId,
 }
 
 impl FromRequestParts<Api> for Caller {
@@ -32,8 +35,8 @@ impl FromRequestParts<Api> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let secret = bearer(&parts.headers)?;
-        let organization = one(&parts.headers, "x-forwarded-organization-id")?;
-        let project = one(&parts.headers, "x-forwarded-project-id")?;
+        let organization = one_id(&parts.headers, "x-forwarded-organization-id")?;
+        let project = one_id(&parts.headers, "x-forwarded-project-id")?;
         let personal = api.personal_access_token_prefix.matches(secret);
         if personal && (organization.is_none() || project.is_none()) {
             return Err(ApiError::new(
@@ -50,8 +53,8 @@ impl FromRequestParts<Api> for Caller {
                 CredentialKind::ApiKey
             },
             hash: SecretHash::of(secret),
-            organization_id: organization.map(str::to_owned),
-            project_id: project.map(str::to_owned),
+            organization_id: organization,
+            project_id: project,
         };
         let asked = query.clone();
         let found =
@@ -64,18 +67,20 @@ impl FromRequestParts<Api> for Caller {
         // Only who is known is counted: nobody can use up the share of another project.
         RequestSlot::from_request_parts(parts, api)
             .await?
-            .count_for("project", &caller.project_id)?;
+            .count_for("project", caller.project_id.as_str())?;
         Ok(caller)
     }
 }
 
 /// The project that a credential acts in, which must be the one that the caller names, if any.
 fn acting_in(identity: Identity, claimed: &CredentialQuery) -> Result<Caller, ApiError> {
-    let differs = |claim: &Option<String>, real: &str| claim.as_ref().is_some_and(|id| id != real);
     match identity.project_ids.into_iter().next() {
         Some(project_id)
-            if !differs(&claimed.project_id, &project_id)
-                && !differs(&claimed.organization_id, &identity.organization_id) =>
+            if claimed.project_id.as_ref().is_none_or(|claim| *claim == project_id)
+                && claimed
+                    .organization_id
+                    .as_ref()
+                    .is_none_or(|claim| *claim == identity.organization_id) =>
         {
             Ok(Caller {
                 principal: identity.principal,
@@ -105,6 +110,17 @@ fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
         return Err(unauthenticated("the Authorization header must be `Bearer <token>`"));
     }
     Ok(token)
+}
+
+/// An id in a header that may be sent at most once.
+fn one_id<T: FromStr<Err = InvalidId>>(
+    headers: &HeaderMap,
+    name: &'static str,
+) -> Result<Option<T>, ApiError> {
+    let parse = |text: &str| {
+        text.parse().map_err(|error| ApiError::invalid(format!("the header `{name}` {error}")))
+    };
+    one(headers, name)?.map(parse).transpose()
 }
 
 /// A header that may be sent at most once.

@@ -49,8 +49,11 @@ pub(super) async fn list(
         size: PAGE_BYTES,
     };
     let project = caller.project_id;
-    let Page { sandboxes: found, more } =
-        api.sandboxes.db().read(move |store| store.list_sandboxes(&project, &filter)).await?;
+    let Page { sandboxes: found, more } = api
+        .sandboxes
+        .db()
+        .read(move |store| store.list_sandboxes(project.as_str(), &filter))
+        .await?;
     let next_cursor = found.last().filter(|_| more).map(|sandbox| sandbox.sequence.to_string());
     let sandboxes = found.iter().map(|sandbox| SandboxInfo::new(sandbox, &target)).collect();
     Ok(Json(SandboxList { sandboxes, next_cursor }).into_response())

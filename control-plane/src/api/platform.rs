@@ -52,9 +52,9 @@ pub(super) async fn introspect(
 ) -> Result<Json<KeyInfo>, ApiError> {
     parameters.none()?;
     Ok(Json(KeyInfo {
-        id: caller.principal,
-        organization_id: caller.organization_id,
-        project_id: caller.project_id,
+        id: caller.principal.into(),
+        organization_id: caller.organization_id.into(),
+        project_id: caller.project_id.into(),
     }))
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn project(
         let message = "there is no such project that this credential may see";
         ApiError::new(StatusCode::NOT_FOUND, "PROJECT_NOT_FOUND", message)
     };
-    if organization != caller.organization_id || project != caller.project_id {
+    if caller.organization_id != *organization || caller.project_id != *project {
         return Err(none());
     }
     let found = api.sandboxes.db().read(move |store| store.project(&project)).await?;

@@ -18,7 +18,9 @@ use self::network::RequestedNetworkPolicy;
 use self::patch_field::PatchField;
 use self::ports::RequestedPorts;
 use crate::http::ApiError;
-use crate::model::{ExposedPorts, NewSandbox, SandboxId, SandboxName, SandboxPatch};
+use crate::model::{
+    ExposedPorts, NewSandbox, PrincipalId, ProjectId, SandboxId, SandboxName, SandboxPatch,
+};
 use crate::store::StoreError;
 
 /// A sandbox to create. Null has the same meaning as an absent field: the default.
@@ -136,8 +138,8 @@ impl CreateSandbox {
     pub(super) fn into_new_sandbox(
         self,
         id: SandboxId,
-        project_id: String,
-        principal: String,
+        project_id: ProjectId,
+        principal: PrincipalId,
     ) -> Result<NewSandbox, ApiError> {
         let spec = SpecBuilder::default()
             .add("resources", self.resources)

@@ -201,7 +201,7 @@ impl SandboxFields {
             namespace: target.namespace.clone(),
             name: sandbox.name.as_ref().map(ToString::to_string),
             status: sandbox.state.into(),
-            project_id: sandbox.project_id.clone(),
+            project_id: sandbox.project_id.to_string(),
             resources: Resources::new(&sandbox.spec),
             exposed_ports: sandbox.exposed_ports.as_slice().to_vec(),
             allow_unauthenticated_access: sandbox.allow_unauthenticated_access,

@@ -14,7 +14,8 @@ use super::responses::{CreatedSandbox, SandboxInfo};
 use super::target::Target;
 use super::{Answer, Api, PublicPorts};
 use crate::http::{ApiError, RequestSlot, read_json};
-use crate::model::{SandboxId, SandboxPatch};
+use crate::model::SandboxPatch;
+use crate::random;
 use crate::runtime::Failure;
 use crate::sandboxes::Starting;
 
@@ -44,7 +45,7 @@ pub(super) async fn create(
     parameters.none()?;
     let request: CreateSandbox = read_json(body).await?;
     let waits = request.waits();
-    let id = SandboxId::generate().map_err(|error| {
+    let id = random::sandbox_id().map_err(|error| {
         tracing::error!(%error, "no sandbox can be created");
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "NO_RANDOMNESS", error.to_string())
     })?;
@@ -130,7 +131,7 @@ pub(super) async fn patch(
     if let Some(policy) = &patch.network {
         api.egress.check(policy)?;
     }
-    let patched = api.sandboxes.patch(&sandbox, patch, caller.principal).await?;
+    let patched = api.sandboxes.patch(&sandbox, patch, caller.principal.into()).await?;
     api.sandboxes.changes().wait_until_applied(patched.revision).await;
     let answer = SandboxInfo::new(&patched.value.after, &target)
         .with_opened_ports(&patched.value.opened_ports());
@@ -154,7 +155,7 @@ pub(super) async fn delete(
 ) -> Answer {
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
-    let ended = api.sandboxes.delete(&sandbox, caller.principal).await?;
+    let ended = api.sandboxes.delete(&sandbox, caller.principal.into()).await?;
     let ended = ended.ok_or_else(ApiError::no_sandbox)?;
     api.sandboxes.changes().wait_until_applied(ended.revision).await;
     Ok(SandboxInfo::new(&ended.value, &target).into_response(StatusCode::OK))

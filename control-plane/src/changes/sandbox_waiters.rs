@@ -121,7 +121,7 @@ impl Drop for SandboxWaiter {
 mod tests {
     use super::*;
     use crate::db::Writer;
-    use crate::model::{NewSandbox, SandboxPatch, Timestamp};
+    use crate::model::{NewSandbox, PrincipalId, ProjectId, SandboxPatch, Timestamp};
     use crate::store::{ChangeLog as _, Principals as _, SqliteStore};
 
     const SOON: Duration = Duration::from_secs(20);
@@ -146,18 +146,18 @@ mod tests {
             let db = Db::new(Arc::new(store), move |revision| committed.publish(revision));
             let mut ids = Vec::new();
             for _ in 0..sandboxes {
-                let id = SandboxId::generate().unwrap();
+                let id = crate::random::sandbox_id().unwrap();
                 ids.push(id.clone());
                 let new = NewSandbox {
                     id,
                     name: None,
-                    project_id: "project_1".to_owned(),
+                    project_id: ProjectId::parse("project_1").unwrap(),
                     exposed_ports: crate::model::ExposedPorts::default(),
                     allow_unauthenticated_access: false,
                     auto_resume: true,
                     network: sandgate_policy::egress::NetworkPolicy::default(),
                     spec: serde_json::Map::new(),
-                    principal: "key_1".to_owned(),
+                    principal: PrincipalId::parse("key_1").unwrap(),
                 };
                 db.write(Writer::Server, move |store| store.create_sandbox(&new, now))
                     .await

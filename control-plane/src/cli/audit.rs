@@ -54,7 +54,7 @@ fn each<T>(
 }
 
 fn find(store: &SqliteStore, sandbox: &str) -> anyhow::Result<SandboxId> {
-    if let Some(id) = SandboxId::parse(sandbox) {
+    if let Ok(id) = SandboxId::parse(sandbox) {
         return Ok(id);
     }
     let found = match SandboxRef::parse(sandbox) {

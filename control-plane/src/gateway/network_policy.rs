@@ -95,7 +95,7 @@ pub(super) async fn follow(
         connection.move_to(&gateway.sidecars).map_err(|LimitReached| too_many())?;
     }
     slot.wait()?;
-    let id = SandboxId::parse(&sandbox).ok_or_else(no_sandbox)?;
+    let id = SandboxId::parse(&sandbox).map_err(|_| no_sandbox())?;
     let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(LONGEST_WAIT);
     let mut waiter = gateway.sandboxes.changes().of_sandbox(&id);
     let mut stopping = gateway.stopping.clone();
@@ -104,7 +104,7 @@ pub(super) async fn follow(
         let revision = revision(gateway.sandboxes.db().epoch(), &sandbox);
         let time_is_up = Instant::now() >= deadline || *stopping.borrow();
         if poll.since.as_ref() != Some(&revision) || time_is_up {
-            let (sandbox_id, network_policy) = (sandbox.id.to_string(), sandbox.network);
+            let (sandbox_id, network_policy) = (sandbox.id, sandbox.network);
             return Ok(Json(SandboxNetworkPolicy { sandbox_id, revision, network_policy }));
         }
         tokio::select! {

@@ -85,6 +85,7 @@ pub(super) async fn report(
     }
     let report: Report = parse_json(&body)?;
     let id = SandboxId::parse(&report.sandbox_id)
+        .ok()
         .ok_or_else(|| ApiError::invalid("`sandbox_id` is no sandbox id"))?;
     let event = event(&report, &platform.sandbox_cidrs)?;
     let reported = gateway.sandboxes.apply_report(id, report.placement, report.was_at, event);

@@ -13,7 +13,7 @@ use sandgate_policy::ids::SandboxRef;
 
 use super::Gateway;
 use crate::http::{ApiError, read_json};
-use crate::model::{CredentialQuery, SandboxId, Timestamp};
+use crate::model::{CredentialQuery, Timestamp};
 use crate::random::SecretHash;
 use crate::sandboxes::{ResumeError, ResumePolicy};
 
@@ -110,7 +110,7 @@ pub(super) async fn resume(
     let wait = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
     let policy = if request.public { ResumePolicy::PublicRequest } else { ResumePolicy::Request };
     let found = find(&gateway, &sandbox).await?;
-    let id = SandboxId::parse(&found.id).ok_or_else(not_found)?;
+    let id = found.id;
     let mut stopping = gateway.stopping.clone();
     let resumed = tokio::select! {
         resumed = gateway.sandboxes.resume(id.clone(), policy, wait) => Some(resumed),

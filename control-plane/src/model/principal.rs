@@ -1,6 +1,7 @@
 //! Who may act where: organizations, projects, users, memberships and their credentials.
 
 use sandgate_policy::gateway_api::CredentialKind;
+use sandgate_policy::ids::{OrganizationId, ProjectId};
 
 use super::Timestamp;
 use crate::random::SecretHash;
@@ -122,7 +123,7 @@ pub struct CredentialQuery {
     /// Of the secret.
     pub hash: SecretHash,
     /// The organization that the caller claims.
-    pub organization_id: Option<String>,
+    pub organization_id: Option<OrganizationId>,
     /// The project that the caller claims.
-    pub project_id: Option<String>,
+    pub project_id: Option<ProjectId>,
 }

@@ -1,59 +1,13 @@
 //! A sandbox, and the changes that can be made to it.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::SandboxState;
-use sandgate_policy::ids::SandboxRef;
+use sandgate_policy::ids::{OrganizationId, PrincipalId, ProjectId, SandboxId};
 use serde_json::{Map, Value};
 
 use super::{ExposedPorts, SandboxName, Timestamp};
-use crate::random::{self, NoRandomness};
-
-/// Characters of a sandbox id.
-const ID_LENGTH: usize = 21;
-
-/// Canonical id of a sandbox: 21 characters of `[a-z0-9]`.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SandboxId(String);
-
-impl SandboxId {
-    /// A new id.
-    ///
-    /// # Errors
-    /// [`NoRandomness`] when the operating system has none.
-    pub fn generate() -> Result<Self, NoRandomness> {
-        random::id(ID_LENGTH).map(Self)
-    }
-
-    /// Checks an id.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        match SandboxRef::parse(text)? {
-            SandboxRef::Id(id) => Some(Self(id)),
-            SandboxRef::Name(_) => None,
-        }
-    }
-
-    /// The id.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// As something that can be looked up.
-    #[must_use]
-    pub fn to_ref(&self) -> SandboxRef {
-        SandboxRef::Id(self.0.clone())
-    }
-}
-
-impl fmt::Display for SandboxId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// What an owner asked for that networking has no use for (image, resources, …). It is kept for
 /// answers and handed to the runtime.
@@ -67,9 +21,9 @@ pub struct Sandbox {
     /// The owner's name for it; without one it is ephemeral: never suspended, never resumed.
     pub name: Option<SandboxName>,
     /// Whose project it is in.
-    pub organization_id: String,
+    pub organization_id: OrganizationId,
     /// Which project it is in.
-    pub project_id: String,
+    pub project_id: ProjectId,
     /// Where it is in its life.
     pub state: SandboxState,
     /// Where its ports are; only while it runs.
@@ -106,7 +60,7 @@ impl Sandbox {
     #[must_use]
     pub fn to_gateway(&self) -> sandgate_policy::gateway_api::Sandbox {
         sandgate_policy::gateway_api::Sandbox {
-            id: self.id.to_string(),
+            id: self.id.clone(),
             name: self.name.as_ref().map(ToString::to_string),
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
@@ -132,7 +86,7 @@ pub struct NewSandbox {
     /// Its name, if it is to have one.
     pub name: Option<SandboxName>,
     /// Where.
-    pub project_id: String,
+    pub project_id: ProjectId,
     /// Ports that may be routed to.
     pub exposed_ports: ExposedPorts,
     /// Exposed ports need no credential.
@@ -144,7 +98,7 @@ pub struct NewSandbox {
     /// What else its owner asked for.
     pub spec: Spec,
     /// Who asked, for the audit log.
-    pub principal: String,
+    pub principal: PrincipalId,
 }
 
 /// What an owner changes; absent means keep.

@@ -28,7 +28,7 @@ impl Batch {
     {
         let mut queue = FairQueue::default();
         for sandbox in sandboxes {
-            queue.push(sandbox.project_id.clone(), sandbox);
+            queue.push(sandbox.project_id.to_string(), sandbox);
         }
         let mut tasks = JoinSet::new();
         let mut projects: HashMap<Id, String> = HashMap::new();

@@ -124,8 +124,9 @@ impl Inner {
             }
         }
         let confirmed = id.clone();
-        let stored =
-            self.db.write_unannounced(Writer::Lifecycle(&listed.project_id), move |store| {
+        let stored = self
+            .db
+            .write_unannounced(Writer::Lifecycle(listed.project_id.as_str()), move |store| {
                 store.confirm_suspension(&confirmed, sandbox.generation)
             });
         if let Err(error) = stored.await {

@@ -26,7 +26,7 @@ impl Inner {
         let id = sandbox.id.clone();
         let stored = self
             .db
-            .write_optional(Writer::Lifecycle(&sandbox.project_id), move |store| {
+            .write_optional(Writer::Lifecycle(sandbox.project_id.as_str()), move |store| {
                 store.transition(&id, from, transition, Timestamp::now())
             })
             .await?;
@@ -150,7 +150,7 @@ impl Inner {
         let id = sandbox.id.clone();
         let terminated = self
             .db
-            .write_optional(Writer::Lifecycle(&sandbox.project_id), move |store| {
+            .write_optional(Writer::Lifecycle(sandbox.project_id.as_str()), move |store| {
                 store.terminate_sandbox(&id, &principal, Timestamp::now())
             })
             .await?;
@@ -176,8 +176,9 @@ impl Inner {
             return;
         }
         let id = sandbox.id.clone();
-        let removed =
-            self.db.write_unannounced(Writer::Lifecycle(&sandbox.project_id), move |store| {
+        let removed = self
+            .db
+            .write_unannounced(Writer::Lifecycle(sandbox.project_id.as_str()), move |store| {
                 store.remove_terminated(&id)
             });
         if let Err(error) = removed.await {

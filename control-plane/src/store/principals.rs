@@ -95,7 +95,7 @@ pub trait Principals {
     fn revoke_credential(&self, id: &str, now: Timestamp) -> Result<Committed<Credential>>;
 
     /// The principal of a credential, and the projects in which it may act. Returns `None` if the credential is
-    /// unknown, of another kind, revoked or expired.
+    /// unknown, of another kind, revoked or expired, or if it is of a user and the query claims no project.
     ///
     /// # Errors
     /// The store can't be read.

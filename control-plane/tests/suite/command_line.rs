@@ -11,7 +11,6 @@ use tempfile::TempDir;
 use super::local_runtime::{lives, program, starts};
 use super::stored::insert_lines;
 use super::support::TOKEN;
-use sandgate::model::SandboxId;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sandgate");
 const OBEDIENT: &str = "echo ready; while read -r line; do :; done";
@@ -240,7 +239,7 @@ async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
 fn the_whole_audit_log_is_printed_however_long_it_is_and_to_whom_does_not_read_it_all() {
     let place = Place::new();
     place.furnish();
-    let id = SandboxId::generate().unwrap();
+    let id = sandgate::random::sandbox_id().unwrap();
     insert_lines(&place.data.join("sandgate.db"), &id, 1_200);
     let log = place.manage(&["audit", id.as_str()]);
     let principals: Vec<_> = log["port_changes"]

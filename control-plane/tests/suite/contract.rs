@@ -64,7 +64,10 @@ fn revisions_grow_by_each_change_and_outlive_the_process() {
         drop(store);
         let again = open();
         assert_eq!((again.revision().unwrap(), again.epoch()), (removed.revision, epoch.as_str()));
-        assert_eq!(changes(again.as_ref(), before), [Change::Principal { id: "user_1".into() }]);
+        assert_eq!(
+            changes(again.as_ref(), before),
+            [Change::Principal { id: "user_1".parse().unwrap() }]
+        );
     });
 }
 
@@ -92,8 +95,9 @@ fn changes_come_in_pages_without_gap_or_repetition() {
             since = reached;
             seen.extend(page);
         }
-        let expected: Vec<_> =
-            (0..5).map(|round| Change::Principal { id: format!("user_x{round}") }).collect();
+        let expected: Vec<_> = (0..5)
+            .map(|round| Change::Principal { id: format!("user_x{round}").parse().unwrap() })
+            .collect();
         assert_eq!(seen, expected);
         assert_eq!(since, store.revision().unwrap());
     });

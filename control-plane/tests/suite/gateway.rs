@@ -86,10 +86,10 @@ async fn a_sandbox_resolves_by_id_and_by_name_to_what_filters_need() {
     let by_name = world.gate("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
     assert_eq!(by_id, by_name);
     let sandbox: sandgate_policy::gateway_api::Sandbox = serde_json::from_value(by_id).unwrap();
-    assert_eq!((sandbox.id, sandbox.name.as_deref()), (id, Some("my-env")));
+    assert_eq!((sandbox.id.as_str(), sandbox.name.as_deref()), (id.as_str(), Some("my-env")));
     assert_eq!(
-        (&sandbox.organization_id, &sandbox.project_id),
-        (&world.ours.organization, &world.ours.project)
+        (sandbox.organization_id.as_str(), sandbox.project_id.as_str()),
+        (world.ours.organization.as_str(), world.ours.project.as_str())
     );
     assert_eq!(sandbox.state, sandgate_policy::gateway_api::SandboxState::Running);
     assert!(sandbox.address.is_some_and(|address| address.is_loopback()));

@@ -49,8 +49,8 @@ fn sandbox(id: &str) -> Sandbox {
     Sandbox {
         id: SandboxId::parse(id).unwrap(),
         name: Some(SandboxName::parse("my-env").unwrap()),
-        organization_id: "org_1".into(),
-        project_id: "project_1".into(),
+        organization_id: "org_1".parse().unwrap(),
+        project_id: "project_1".parse().unwrap(),
         state: SandboxState::Pending,
         address: None,
         generation: 0,

@@ -103,13 +103,13 @@ fn furnish(data_dir: &Path) {
     let new = NewSandbox {
         id: SandboxId::parse("a1b2c3d4e5f6g7h8i9j0k").unwrap(),
         name: None,
-        project_id: "project_1".into(),
+        project_id: "project_1".parse().unwrap(),
         exposed_ports: sandgate::model::ExposedPorts::default(),
         allow_unauthenticated_access: false,
         auto_resume: true,
         network: serde_json::from_str(r#"{"allow_internet_access": false}"#).unwrap(),
         spec: Spec::new(),
-        principal: "key_1".into(),
+        principal: "key_1".parse().unwrap(),
     };
     store.create_sandbox(&new, now).unwrap();
 }

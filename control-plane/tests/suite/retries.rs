@@ -43,7 +43,7 @@ async fn one_project_for_which_the_platform_hangs_does_not_delay_another() {
     let round = tokio::spawn(async move { sandboxes.retry_unfinished().await });
     let left = |tenant: &Tenant| {
         let left = world.store.sandboxes_in(SandboxState::Terminated).unwrap();
-        left.iter().filter(|sandbox| sandbox.project_id == tenant.project).count()
+        left.iter().filter(|sandbox| sandbox.project_id == *tenant.project).count()
     };
     until("the other project's sandboxes are stopped", || left(&others) == 0).await;
     assert!(!round.is_finished(), "the platform hangs still");
@@ -95,7 +95,7 @@ async fn after_a_restart_a_hanging_project_does_not_keep_another_from_running() 
     let restoring = tokio::spawn(async move { sandboxes.restore().await });
     until("the other project's sandboxes are suspended", || {
         let suspended = world.store.sandboxes_in(SandboxState::Suspended).unwrap();
-        suspended.iter().filter(|sandbox| sandbox.project_id == others.project).count() == MANY
+        suspended.iter().filter(|sandbox| sandbox.project_id == *others.project).count() == MANY
     })
     .await;
     assert!(!restoring.is_finished());

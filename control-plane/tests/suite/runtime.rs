@@ -80,7 +80,7 @@ impl TestRuntime {
 
     async fn act(&self, action: &'static str, sandbox: &Sandbox) -> Result<(), RuntimeError> {
         self.calls.lock().unwrap().push((action, sandbox.clone()));
-        if self.hanging.lock().unwrap().as_ref() == Some(&sandbox.project_id) {
+        if self.hanging.lock().unwrap().as_deref() == Some(sandbox.project_id.as_str()) {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(Duration::from_millis(self.delay_ms.load(Ordering::SeqCst))).await;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sandgate_policy::gateway_api::Change;
+use sandgate_policy::ids::SandboxId;
 use sandgate_policy::ingress::Permit;
 use sandgate_policy::ingress::SandboxRequest;
 use sandgate_policy::ingress::concurrency::{Class, InFlight, Shares};
@@ -42,7 +43,7 @@ impl LiveStream {
     fn depends_on(&self, change: &Change) -> bool {
         match change {
             Change::Sandbox { refs } => refs.iter().any(|name| {
-                name == self.request.sandbox().as_str() || name == self.permit.sandbox_id()
+                name == self.request.sandbox().as_str() || name == self.permit.sandbox_id().as_str()
             }),
             Change::Principal { id } => {
                 self.permit.caller().is_some_and(|caller| caller.principal == *id)
@@ -73,7 +74,7 @@ struct Occupancy {
 pub(crate) struct LiveStreams {
     streams: BTreeMap<StreamId, LiveStream>,
     /// By the sandbox's canonical id.
-    sandboxes: BTreeMap<String, Occupancy>,
+    sandboxes: BTreeMap<SandboxId, Occupancy>,
     /// The streams to re-evaluate.
     marked: BTreeSet<StreamId>,
     /// The stream that was re-evaluated last. The next one has a larger id, so that repeated changes of one owner's
@@ -143,7 +144,7 @@ impl LiveStreams {
         if !stream.has_slot {
             return;
         }
-        let sandbox = self.sandboxes.entry(stream.permit.sandbox_id().to_owned()).or_default();
+        let sandbox = self.sandboxes.entry(stream.permit.sandbox_id().clone()).or_default();
         sandbox.in_flight.add(stream.permit.class());
         if stream.permit.class() == Class::Anonymous {
             sandbox.anonymous.acquire(stream.client, id, now);
@@ -171,14 +172,14 @@ impl LiveStreams {
     }
 
     /// The live streams of a sandbox, by class.
-    pub(crate) fn in_flight(&self, sandbox_id: &str) -> InFlight {
+    pub(crate) fn in_flight(&self, sandbox_id: &SandboxId) -> InFlight {
         self.sandboxes.get(sandbox_id).map_or_else(InFlight::default, |sandbox| sandbox.in_flight)
     }
 
     /// Chooses the anonymous stream that gives its slot to a new one of the same sandbox.
     pub(crate) fn choose_eviction(
         &self,
-        sandbox_id: &str,
+        sandbox_id: &SandboxId,
         newcomer: Client,
         now: u64,
         silence_ms: u64,

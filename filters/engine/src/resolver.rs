@@ -215,8 +215,10 @@ impl Resolver {
             (LookupKey::Resume { .. }, LookupResult::Sandbox(Some(sandbox))) => {
                 // The control plane held the response until the sandbox ran, so it is as of now and not
                 // as of the time at which the call was sent.
-                for name in [Some(&sandbox.id), sandbox.name.as_ref()].into_iter().flatten() {
-                    self.sandboxes.insert(name.clone(), Some((**sandbox).clone()), now.ms);
+                for name in
+                    [Some(sandbox.id.as_str()), sandbox.name.as_deref()].into_iter().flatten()
+                {
+                    self.sandboxes.insert(name.to_owned(), Some((**sandbox).clone()), now.ms);
                 }
             }
             (LookupKey::Resume { sandbox_id, .. }, LookupResult::Sandbox(None)) => {

@@ -20,7 +20,7 @@ pub(crate) fn forward(forward: &Forward<'_>) -> Result<()> {
     let upstream = permit.upstream();
     stream::set_property("sandgate_generation", &permit.connection_group())?;
     if let Some(caller) = permit.caller() {
-        stream::set_property("sandgate_principal", &caller.principal)?;
+        stream::set_property("sandgate_principal", caller.principal.as_str())?;
     }
     stream::set_filter_state(UPSTREAM_PORT, &upstream.port().to_string())?;
     // Last, because the request can only go to the black hole until the host is set.

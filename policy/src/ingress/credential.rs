@@ -132,7 +132,7 @@ impl Credential {
     #[must_use]
     pub fn key(&self) -> CredentialKey {
         let (organization, project) = match &self.context {
-            Some(context) => (context.organization_id(), context.project_id()),
+            Some(context) => (context.organization_id().as_str(), context.project_id().as_str()),
             None => ("", ""),
         };
         let mut hash = Sha256::new();
@@ -151,8 +151,8 @@ impl Credential {
         IntrospectRequest {
             kind: self.kind,
             secret: self.secret.expose().to_owned(),
-            organization_id: self.context.as_ref().map(|c| c.organization_id().to_owned()),
-            project_id: self.context.as_ref().map(|c| c.project_id().to_owned()),
+            organization_id: self.context.as_ref().map(|c| c.organization_id().clone()),
+            project_id: self.context.as_ref().map(|c| c.project_id().clone()),
         }
     }
 }

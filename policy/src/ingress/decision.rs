@@ -184,7 +184,7 @@ fn authorize<'a>(
     }
     if let Some(declared) = &request.declared {
         let declared = declared.as_str();
-        if declared != sandbox.id && Some(declared) != sandbox.name.as_deref() {
+        if declared != sandbox.id.as_str() && Some(declared) != sandbox.name.as_deref() {
             return Err(Denial::InvalidRequest(
                 "X-Tensorlake-Sandbox-Id names another sandbox than the host",
             ));

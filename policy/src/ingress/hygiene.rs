@@ -65,8 +65,8 @@ pub fn clean_request(
         let mut set = |name: &str, value: &str| {
             changes.push(HeaderChange::Set(name.into(), value.as_bytes().to_vec()));
         };
-        set(ORGANIZATION_HEADER, &caller.organization_id);
-        set(PROJECT_HEADER, &caller.project_id);
+        set(ORGANIZATION_HEADER, caller.organization_id.as_str());
+        set(PROJECT_HEADER, caller.project_id.as_str());
     }
     changes
 }

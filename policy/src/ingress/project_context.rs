@@ -1,5 +1,7 @@
 //! The organization and project that a PAT or a session claims to act in.
 
+use crate::ids::{OrganizationId, ProjectId};
+
 use super::denial::Denial;
 use super::head::Head;
 
@@ -8,14 +10,11 @@ pub const ORGANIZATION_HEADER: &str = "x-forwarded-organization-id";
 /// Header that names the project; reaches a sandbox only with a verified value.
 pub const PROJECT_HEADER: &str = "x-forwarded-project-id";
 
-/// Longer than any id that is issued.
-const ID_MAX: usize = 128;
-
 /// A claimed organization and project: well-formed, not yet verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProjectContext {
-    organization_id: String,
-    project_id: String,
+    organization_id: OrganizationId,
+    project_id: ProjectId,
 }
 
 impl ProjectContext {
@@ -37,18 +36,23 @@ impl ProjectContext {
 
     /// The claimed organization.
     #[must_use]
-    pub fn organization_id(&self) -> &str {
+    pub fn organization_id(&self) -> &OrganizationId {
         &self.organization_id
     }
 
     /// The claimed project.
     #[must_use]
-    pub fn project_id(&self) -> &str {
+    pub fn project_id(&self) -> &ProjectId {
         &self.project_id
     }
 }
 
-fn one<'a>(head: Head<'a>, name: &'a str, query: &[u8], key: &[u8]) -> Result<String, Denial> {
+fn one<'a, T: TryFrom<String>>(
+    head: Head<'a>,
+    name: &'a str,
+    query: &[u8],
+    key: &[u8],
+) -> Result<T, Denial> {
     let repeated = Denial::InvalidRequest("the organization or project is given more than once");
     let header = head.single(name).map_err(|_| repeated)?.map(<[u8]>::to_vec);
     let mut parameters = parameters(query, key);
@@ -65,13 +69,8 @@ fn one<'a>(head: Head<'a>, name: &'a str, query: &[u8], key: &[u8]) -> Result<St
         (Some(value), _) | (None, Some(value)) => value,
         (None, None) => return Err(Denial::ProjectContextRequired),
     };
-    let good = !value.is_empty()
-        && value.len() <= ID_MAX
-        && value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-    match String::from_utf8(value) {
-        Ok(text) if good => Ok(text),
-        _ => Err(Denial::InvalidRequest("the organization or project is not an id")),
-    }
+    let id = String::from_utf8(value).ok().and_then(|text| T::try_from(text).ok());
+    id.ok_or(Denial::InvalidRequest("the organization or project is not an id"))
 }
 
 fn query<'a>(head: Head<'a>) -> &'a [u8] {

@@ -13,7 +13,7 @@ fn found(request: &Req) -> String {
         Ok(None) => return "none".into(),
         Err(denial) => return refusal(denial),
     };
-    let place = match credential.source() {
+    let source = match credential.source() {
         CredentialSource::GatewayHeader => "gateway header",
         CredentialSource::PlatformBearer => "platform bearer",
         CredentialSource::Cookie => "cookie",
@@ -27,13 +27,11 @@ fn found(request: &Req) -> String {
         CredentialKind::Session => "session",
     };
     match (question.organization_id, question.project_id) {
-        (None, None) => format!("{place}: {kind} {}", question.secret),
-        (organization, project) => format!(
-            "{place}: {kind} {} in {}/{}",
-            question.secret,
-            organization.unwrap_or_default(),
-            project.unwrap_or_default()
-        ),
+        (None, None) => format!("{source}: {kind} {}", question.secret),
+        (Some(organization), Some(project)) => {
+            format!("{source}: {kind} {} in {}/{}", question.secret, organization, project)
+        }
+        (organization, project) => panic!("half a context: {organization:?}, {project:?}"),
     }
 }
 

@@ -8,7 +8,7 @@ use sandgate_policy::ingress::{Decision, Lookup, decide};
 use test_case::test_case;
 
 use crate::ingress::support::{
-    APP, ID, KEY, MANAGEMENT, NOW, PAT, Req, World, config, in_flight, member, my_env, outcome,
+    APP, ID, KEY, MANAGEMENT, NOW, PAT, Req, World, config, id, in_flight, member, my_env, outcome,
     parsed,
 };
 
@@ -181,9 +181,9 @@ fn a_token_or_session_without_context_learns_nothing_either(host: &str, world: W
 #[test_case(APP, terminated() => NOT_FOUND; "a terminated sandbox")]
 #[test_case(MANAGEMENT, terminated() => NOT_FOUND; "its management port as well")]
 #[test_case(CLOSED, terminated() => NOT_FOUND; "a closed port of a terminated sandbox")]
-#[test_case(APP, world().by(|c| c.project_ids = vec!["proj_2".into()]) => NOT_FOUND; "another project's")]
+#[test_case(APP, world().by(|c| c.project_ids = vec![id("proj_2")]) => NOT_FOUND; "another project's")]
 #[test_case(APP, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "of a caller without projects")]
-#[test_case(APP, world().by(|c| c.organization_id = "org_2".into()) => NOT_FOUND; "another organization's, where a project is called the same")]
+#[test_case(APP, world().by(|c| c.organization_id = id("org_2")) => NOT_FOUND; "another organization's, where a project is called the same")]
 #[test_case(CLOSED, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "a closed port of another project's")]
 #[test_case(MANAGEMENT, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "the management port of another project's")]
 #[test_case(APP, World { in_flight: in_flight(4, 4, 4), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a busy one of another project's")]
@@ -331,7 +331,7 @@ fn a_permit_says_where_to_and_for_whom() {
     let Decision::Permit(permit) = decide(&parsed, &world.facts(), &config()) else {
         panic!("a permit was expected");
     };
-    assert_eq!(permit.sandbox_id(), ID);
+    assert_eq!(permit.sandbox_id().as_str(), ID);
     assert_eq!(permit.connection_group(), format!("{ID}:7"));
     let caller = permit.caller().expect("somebody authenticated");
     assert_eq!(caller.principal, "key_1");

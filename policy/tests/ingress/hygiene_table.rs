@@ -8,7 +8,7 @@ use sandgate_policy::ingress::hygiene::{
 };
 use test_case::test_case;
 
-use crate::ingress::support::{self, APP, KEY, PAT, Req, SESSION, config};
+use crate::ingress::support::{self, APP, KEY, PAT, Req, SESSION, config, id};
 use crate::ingress::trailers_table;
 
 /// Headers after changes were applied in order, as Envoy would.
@@ -45,9 +45,9 @@ fn public(request: &Req) -> Vec<String> {
 fn private(request: &Req) -> Vec<String> {
     let used = Credential::extract(request.head(), &config()).ok().flatten();
     let caller = Caller {
-        principal: "key_1".into(),
-        organization_id: "org_1".into(),
-        project_id: "proj_1".into(),
+        principal: id("key_1"),
+        organization_id: id("org_1"),
+        project_id: id("proj_1"),
         expires_at: None,
     };
     let changes = clean_request(request.head(), &config(), used.as_ref(), Some(&caller));

@@ -128,7 +128,7 @@ proptest! {
             };
             prop_assert!(inside, "{upstream} is no sandbox's address");
             prop_assert!(permit.caller().is_some() || upstream.port() != 9501, "9501 is never public");
-            prop_assert_eq!(permit.sandbox_id(), ID);
+            prop_assert_eq!(permit.sandbox_id().as_str(), ID);
         } else if let Decision::Resume(permit) = decision {
             // Whoever may resume may pass, once the sandbox runs.
             let mut running = world;
@@ -209,7 +209,7 @@ proptest! {
         match caller {
             None => prop_assert!(context.is_empty(), "{context:?}"),
             Some(caller) => {
-                let verified = [&caller.organization_id, &caller.project_id];
+                let verified = [caller.organization_id.as_str(), caller.project_id.as_str()];
                 prop_assert!(context.iter().map(|(_, v)| v).eq(verified.iter().map(|v| v.as_bytes())));
             }
         }

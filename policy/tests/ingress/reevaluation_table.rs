@@ -24,7 +24,7 @@ fn standing(request: &Req, was: &World, is: &World) -> String {
 }
 
 fn principal(permit: &Permit) -> &str {
-    permit.caller().map_or("nobody", |caller| &caller.principal)
+    permit.caller().map_or("nobody", |caller| caller.principal.as_str())
 }
 
 fn private() -> World {

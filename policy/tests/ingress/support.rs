@@ -1,8 +1,10 @@
 //! What the tables share: a configuration, requests, and the facts of a small world.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use sandgate_policy::gateway_api::{Identity, Sandbox, SandboxState};
+use sandgate_policy::ids::InvalidId;
 use sandgate_policy::ingress::authority::Authority;
 use sandgate_policy::ingress::concurrency::{Class, InFlight};
 use sandgate_policy::ingress::config::IngressConfig;
@@ -104,13 +106,19 @@ impl Req {
     }
 }
 
+/// Parses an identifier.
+#[track_caller]
+pub(crate) fn id<T: FromStr<Err = InvalidId>>(text: &str) -> T {
+    text.parse().expect("the table's identifier is valid")
+}
+
 /// A running sandbox with port 8080 exposed to those who authenticate.
 pub(crate) fn my_env() -> Sandbox {
     Sandbox {
-        id: ID.into(),
+        id: id(ID),
         name: Some("my-env".into()),
-        organization_id: "org_1".into(),
-        project_id: "proj_1".into(),
+        organization_id: id("org_1"),
+        project_id: id("proj_1"),
         state: SandboxState::Running,
         address: Some(IpAddr::from([10, 1, 0, 2])),
         exposed_ports: vec![3000, 8080],
@@ -123,9 +131,9 @@ pub(crate) fn my_env() -> Sandbox {
 /// Somebody of the organization and project of `my-env`.
 pub(crate) fn member() -> Identity {
     Identity {
-        principal: "key_1".into(),
-        organization_id: "org_1".into(),
-        project_ids: vec!["proj_0".into(), "proj_1".into()],
+        principal: id("key_1"),
+        organization_id: id("org_1"),
+        project_ids: vec![id("proj_0"), id("proj_1")],
         expires_at: None,
     }
 }
@@ -213,7 +221,7 @@ pub(crate) fn describe(decision: &Decision) -> String {
         Decision::AnswerPreflight { origin } => format!("preflight of {origin} answered"),
         Decision::Deny(denial) => refusal(*denial),
         Decision::Permit(permit) => {
-            let caller = permit.caller().map_or("nobody", |caller| &caller.principal);
+            let caller = permit.caller().map_or("nobody", |caller| caller.principal.as_str());
             format!("permit {} for {caller}", permit.upstream())
         }
         Decision::Evict(place) => format!("make room at {}", place.sandbox_id()),

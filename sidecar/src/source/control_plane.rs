@@ -163,7 +163,7 @@ impl ControlPlane {
         let policy: SandboxNetworkPolicy = serde_json::from_slice(&body).map_err(|error| {
             problem(format!("the control plane's policy is not valid: {error}"))
         })?;
-        if policy.sandbox_id != self.sandbox {
+        if policy.sandbox_id.as_str() != self.sandbox {
             return Err(problem("the control plane's policy is for another sandbox".to_owned()));
         }
         Ok(policy)

@@ -38,7 +38,7 @@ pub(super) fn record_ports(
     .execute(params![
         now.millis(),
         after.id.as_str(),
-        after.project_id,
+        after.project_id.as_str(),
         principal,
         rows::ports_text(&before.0),
         before.1,
@@ -67,7 +67,7 @@ pub(super) fn record_network(
     .execute(params![
         now.millis(),
         after.id.as_str(),
-        after.project_id,
+        after.project_id.as_str(),
         principal,
         difference_text(before, &after.network)?,
     ])?;

@@ -55,13 +55,17 @@ pub(super) fn release(
         tx.execute(
             "INSERT INTO name_holds VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE \
              SET project_id = excluded.project_id, held_until = excluded.held_until",
-            params![name.as_str(), sandbox.project_id, held_until],
+            params![name.as_str(), sandbox.project_id.as_str(), held_until],
         )?;
         tx.execute(
             "DELETE FROM name_holds WHERE project_id = ?1 AND name NOT IN (
                  SELECT name FROM name_holds WHERE project_id = ?1
                  ORDER BY held_until DESC, name = ?2 DESC LIMIT ?3)",
-            params![sandbox.project_id, name.as_str(), i64::try_from(most).unwrap_or(i64::MAX)],
+            params![
+                sandbox.project_id.as_str(),
+                name.as_str(),
+                i64::try_from(most).unwrap_or(i64::MAX)
+            ],
         )?;
     }
     Ok(())

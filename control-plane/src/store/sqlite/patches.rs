@@ -30,14 +30,14 @@ impl SqliteStore {
         if after.name != before.name {
             names::release(tx, &before, self.limits.held_names, now)?;
             if let Some(name) = &after.name {
-                names::claim(tx, name, &after.project_id, now)?;
+                names::claim(tx, name, after.project_id.as_str(), now)?;
             }
         }
         let revision = record_change(tx, id, after.name.as_ref(), before.name.as_ref())?;
         if after.network != before.network {
             after.network_revision = revision;
         }
-        let used = quota::used(tx, &after.project_id)?;
+        let used = quota::used(tx, after.project_id.as_str())?;
         tx.execute(
             "UPDATE sandboxes SET name = ?2, exposed_ports = ?3, public = ?4, auto_resume = ?5, \
              spec = ?6, network = ?7, network_revision = ?8 WHERE id = ?1",
@@ -52,7 +52,7 @@ impl SqliteStore {
                 signed(after.network_revision)?,
             ],
         )?;
-        used.check_growth(tx, &after.project_id, &self.limits)?;
+        used.check_growth(tx, after.project_id.as_str(), &self.limits)?;
         let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
         audit::record_ports(tx, &after, &was, principal, &self.limits, now)?;
         audit::record_network(tx, &after, &before.network, principal, &self.limits, now)?;

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use sandgate_policy::gateway_api::{Change, Identity};
+use sandgate_policy::ids::{OrganizationId, PrincipalId, ProjectId};
 
 use super::{SqliteStore, changes, rows};
 use crate::model::{
@@ -89,7 +90,7 @@ impl Principals for SqliteStore {
             )?;
             let revision = match inserted {
                 0 => changes::current(tx)?,
-                _ => changes::append(tx, &Change::Principal { id: user.id.clone() })?,
+                _ => changes::append(tx, &Change::Principal { id: rows::parse_id(&user.id)? })?,
             };
             Ok(Committed { value: require_member(tx, &user, project_id)?, revision })
         })
@@ -104,7 +105,8 @@ impl Principals for SqliteStore {
                 "DELETE FROM memberships WHERE user_id = ?1 AND project_id = ?2",
                 params![user.id, project_id],
             )?;
-            let revision = changes::append(tx, &Change::Principal { id: user.id })?;
+            let revision =
+                changes::append(tx, &Change::Principal { id: rows::parse_id(&user.id)? })?;
             Ok(Committed { value: member, revision })
         })
     }
@@ -172,7 +174,7 @@ impl Principals for SqliteStore {
                 "UPDATE credentials SET revoked_at = ?2 WHERE id = ?1",
                 params![id, now.millis()],
             )?;
-            let revision = changes::append(tx, &Change::Principal { id: principal(&credential) })?;
+            let revision = changes::append(tx, &Change::Principal { id: principal(&credential)? })?;
             Ok(Committed { value: Credential { revoked_at: Some(now), ..credential }, revision })
         })
     }
@@ -191,12 +193,15 @@ impl Principals for SqliteStore {
             let (organization_id, project_ids) = match &credential.owner {
                 Owner::Project { project_id } => {
                     let project = require_project(tx, project_id)?;
-                    (project.organization_id, vec![project.id])
+                    (rows::parse_id(&project.organization_id)?, vec![rows::parse_id(&project.id)?])
                 }
-                Owner::User { user_id, .. } => claimed_context(tx, user_id, query)?,
+                Owner::User { user_id, .. } => match claimed_context(tx, user_id, query)? {
+                    Some(context) => context,
+                    None => return Ok(None),
+                },
             };
             Ok(Some(Identity {
-                principal: principal(&credential),
+                principal: principal(&credential)?,
                 organization_id,
                 project_ids,
                 expires_at: credential.expires_at.map(Timestamp::seconds),
@@ -205,30 +210,35 @@ impl Principals for SqliteStore {
     }
 }
 
-/// The organization that the query claims, and the claimed project if the user is a member of it.
+/// The organization that the query claims, and the claimed project if the user is a member of it. `None` if the query
+/// claims nothing.
 fn claimed_context(
     tx: &Connection,
     user_id: &str,
     query: &CredentialQuery,
-) -> Result<(String, Vec<String>)> {
-    let organization_id = query.organization_id.clone().unwrap_or_default();
+) -> Result<Option<(OrganizationId, Vec<ProjectId>)>> {
+    let (Some(organization_id), Some(project_id)) = (&query.organization_id, &query.project_id)
+    else {
+        return Ok(None);
+    };
     let found = tx
         .prepare_cached(
-            "SELECT m.project_id FROM memberships m JOIN projects p ON p.id = m.project_id
+            "SELECT 1 FROM memberships m JOIN projects p ON p.id = m.project_id
              WHERE m.user_id = ?1 AND m.project_id = ?2 AND p.organization_id = ?3",
         )?
-        .query_row(params![user_id, query.project_id, organization_id], |row| row.get(0))
+        .query_row(params![user_id, project_id.as_str(), organization_id.as_str()], |_| Ok(()))
         .optional()?;
-    Ok((organization_id, found.into_iter().collect()))
+    let project_ids = found.map(|()| project_id.clone());
+    Ok(Some((organization_id.clone(), project_ids.into_iter().collect())))
 }
 
 /// The id that identities and the change feed use for a credential: its own for an API key, and the user's for a
 /// token or session.
-fn principal(credential: &Credential) -> String {
-    match &credential.owner {
-        Owner::Project { .. } => credential.id.clone(),
-        Owner::User { user_id, .. } => user_id.clone(),
-    }
+fn principal(credential: &Credential) -> Result<PrincipalId> {
+    rows::parse_id(match &credential.owner {
+        Owner::Project { .. } => &credential.id,
+        Owner::User { user_id, .. } => user_id,
+    })
 }
 
 fn find_project(tx: &Connection, id: &str) -> Result<Option<Project>> {

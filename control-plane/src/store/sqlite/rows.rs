@@ -1,15 +1,17 @@
 //! From rows to types. What does not parse was not written by this program, and is an error.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use rusqlite::Row;
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::{self, SandboxState};
+use sandgate_policy::ids::InvalidId;
 use serde_json::Value;
 
 use crate::model::{
     Credential, ExposedPorts, Member, NetworkChange, Organization, Owner, PortChange, Project,
-    Sandbox, SandboxId, SandboxName, Spec, Timestamp, User, state_for_gateways, state_named,
+    Sandbox, SandboxName, Spec, Timestamp, User, state_for_gateways, state_named,
 };
 use crate::store::{Result, StoreError};
 
@@ -20,7 +22,6 @@ pub(super) const SANDBOX: &str = "s.sequence, s.id, s.name, p.organization_id, s
      FROM sandboxes s JOIN projects p ON p.id = s.project_id";
 
 pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
-    let id: String = row.get(1)?;
     let name: Option<String> = row.get(2)?;
     let spec: String = row.get(11)?;
     Ok(Sandbox {
@@ -28,8 +29,8 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
         name: name
             .map(|name| SandboxName::parse(&name).map_err(|_| corrupt("name", &name)))
             .transpose()?,
-        organization_id: row.get(3)?,
-        project_id: row.get(4)?,
+        organization_id: id(row, 3)?,
+        project_id: id(row, 4)?,
         state: state(&row.get::<_, String>(5)?)?,
         address: address(row.get(6)?)?,
         generation: super::unsigned(row.get(7)?)?,
@@ -42,7 +43,7 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
         network_revision: super::unsigned(row.get(14)?)?,
         placement: super::unsigned(row.get(15)?)?,
         unconfirmed: row.get(16)?,
-        id: SandboxId::parse(&id).ok_or_else(|| corrupt("id", &id))?,
+        id: id(row, 1)?,
     })
 }
 
@@ -58,9 +59,9 @@ pub(super) fn gateway_sandbox(row: &Row<'_>) -> Result<gateway_api::Sandbox> {
     let generation = super::unsigned(row.get(6)?)?;
     let auto_resume = row.get(9)?;
     Ok(gateway_api::Sandbox {
-        id: row.get(0)?,
-        organization_id: row.get(2)?,
-        project_id: row.get(3)?,
+        id: id(row, 0)?,
+        organization_id: id(row, 2)?,
+        project_id: id(row, 3)?,
         state: state_for_gateways(
             state(&row.get::<_, String>(4)?)?,
             generation,
@@ -80,6 +81,15 @@ pub(super) fn gateway_sandbox(row: &Row<'_>) -> Result<gateway_api::Sandbox> {
 pub(super) fn sandbox_size(row: &Row<'_>) -> Result<usize> {
     let size = |column| Ok::<_, StoreError>(row.get_ref(column)?.as_bytes().map_or(0, <[u8]>::len));
     Ok(size(8)? + size(11)? + 2 * size(13)?)
+}
+
+/// Reads an identifier.
+pub(super) fn id<T: FromStr<Err = InvalidId>>(row: &Row<'_>, column: usize) -> Result<T> {
+    parse_id(&row.get::<_, String>(column)?)
+}
+
+pub(super) fn parse_id<T: FromStr<Err = InvalidId>>(text: &str) -> Result<T> {
+    text.parse().map_err(|_| corrupt("id", text))
 }
 
 fn state(text: &str) -> Result<SandboxState> {

@@ -19,14 +19,14 @@ use crate::store::{
 impl Sandboxes for SqliteStore {
     fn create_sandbox(&self, new: &NewSandbox, now: Timestamp) -> Result<Committed<Sandbox>> {
         self.write(|tx| {
-            principals::require_project(tx, &new.project_id)?;
+            principals::require_project(tx, new.project_id.as_str())?;
             if let Some(name) = &new.name {
-                names::claim(tx, name, &new.project_id, now)?;
+                names::claim(tx, name, new.project_id.as_str(), now)?;
             }
             if !new.auto_resume && new.name.is_none() {
                 return Err(StoreError::AutoResumeNeedsName);
             }
-            let used = quota::used(tx, &new.project_id)?;
+            let used = quota::used(tx, new.project_id.as_str())?;
             let revision = record_change(tx, &new.id, new.name.as_ref(), None)?;
             tx.execute(
                 "INSERT INTO sandboxes (id, name, project_id, state, generation, exposed_ports, \
@@ -35,7 +35,7 @@ impl Sandboxes for SqliteStore {
                 params![
                     new.id.as_str(),
                     new.name.as_ref().map(SandboxName::as_str),
-                    new.project_id,
+                    new.project_id.as_str(),
                     state_name(SandboxState::Pending),
                     rows::ports_text(&new.exposed_ports),
                     new.allow_unauthenticated_access,
@@ -46,12 +46,19 @@ impl Sandboxes for SqliteStore {
                     signed(revision)?,
                 ],
             )?;
-            used.check_growth(tx, &new.project_id, &self.limits)?;
+            used.check_growth(tx, new.project_id.as_str(), &self.limits)?;
             let created = require(tx, &new.id)?;
             let nothing = (ExposedPorts::default(), false);
-            audit::record_ports(tx, &created, &nothing, &new.principal, &self.limits, now)?;
+            audit::record_ports(tx, &created, &nothing, new.principal.as_str(), &self.limits, now)?;
             let default = NetworkPolicy::default();
-            audit::record_network(tx, &created, &default, &new.principal, &self.limits, now)?;
+            audit::record_network(
+                tx,
+                &created,
+                &default,
+                new.principal.as_str(),
+                &self.limits,
+                now,
+            )?;
             Ok(Committed { value: created, revision })
         })
     }
@@ -212,8 +219,8 @@ fn find_one<T>(
     parse: impl Fn(&Row<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
     let (column, text) = match which {
-        SandboxRef::Id(id) => ("id", id),
-        SandboxRef::Name(name) => ("name", name),
+        SandboxRef::Id(id) => ("id", id.as_str()),
+        SandboxRef::Name(name) => ("name", name.as_str()),
     };
     let sql = format!("SELECT {columns} WHERE s.{column} = ?1 AND s.state <> 'terminated'");
     let mut statement = tx.prepare_cached(&sql)?;

@@ -43,13 +43,14 @@ impl Engine {
         if waiting.must_pause(now.ms) {
             return Verdict::Wait;
         }
-        let sandbox_id = permit.sandbox_id().to_owned();
+        let sandbox_id = permit.sandbox_id().to_string();
         let mut key = LookupKey::Resume { sandbox_id: sandbox_id.clone(), public: false };
         // A request to a public port joins the resume of an authorized one.
         if permit.is_public() && !self.resolver.lookups.contains(&key) {
             key = LookupKey::Resume { sandbox_id, public: true };
             if !self.resolver.lookups.contains(&key)
-                && let Some(seconds) = self.limit_public_resume(permit.sandbox_id(), now.ms)
+                && let Some(seconds) =
+                    self.limit_public_resume(permit.sandbox_id().as_str(), now.ms)
             {
                 return Verdict::Decided(Decision::Deny(Denial::SandboxNotReady), Some(seconds));
             }
@@ -68,7 +69,8 @@ impl Engine {
         let limit = self.config.limits().resume_waiters_per_project;
         // A fifth is reserved for requests that don't go to public ports.
         let limit = if permit.is_public() { limit.saturating_sub(limit / 5) } else { limit };
-        self.waiting.values().filter(|waiting| waiting.resumes_for(project_id)).count() < limit
+        self.waiting.values().filter(|waiting| waiting.resumes_for(project_id.as_str())).count()
+            < limit
     }
 
     /// Records a resume by a request to a public port. Returns the seconds until the next one is allowed, if it is

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use crate::ids::{OrganizationId, PrincipalId, ProjectId, SandboxId};
 use crate::ingress::concurrency::Class;
 
 /// Proof that a request may be forwarded, and to where. Only [`decide`] makes one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Permit {
-    pub(super) sandbox_id: String,
+    pub(super) sandbox_id: SandboxId,
     pub(super) generation: u64,
     pub(super) upstream: SocketAddr,
     pub(super) class: Class,
@@ -17,7 +18,7 @@ pub struct Permit {
 impl Permit {
     /// Canonical id of the sandbox.
     #[must_use]
-    pub fn sandbox_id(&self) -> &str {
+    pub fn sandbox_id(&self) -> &SandboxId {
         &self.sandbox_id
     }
 
@@ -61,7 +62,7 @@ pub struct EvictionPermit(pub(super) Permit);
 impl EvictionPermit {
     /// Canonical id of the sandbox whose slots are all taken.
     #[must_use]
-    pub fn sandbox_id(&self) -> &str {
+    pub fn sandbox_id(&self) -> &SandboxId {
         self.0.sandbox_id()
     }
 
@@ -76,11 +77,11 @@ impl EvictionPermit {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Caller {
     /// As in [`Identity::principal`].
-    pub principal: String,
+    pub principal: PrincipalId,
     /// The sandbox's organization, of which the caller is.
-    pub organization_id: String,
+    pub organization_id: OrganizationId,
     /// The sandbox's project, in which the caller may act.
-    pub project_id: String,
+    pub project_id: ProjectId,
     /// Seconds since the Unix epoch after which the credential is void.
     pub expires_at: Option<u64>,
 }
@@ -96,21 +97,21 @@ impl Caller {
 /// Proof that a request may resume a sandbox: its caller is authorized, or the port is public.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ResumePermit {
-    pub(super) sandbox_id: String,
-    pub(super) project_id: String,
+    pub(super) sandbox_id: SandboxId,
+    pub(super) project_id: ProjectId,
     pub(super) public: bool,
 }
 
 impl ResumePermit {
     /// Canonical id of the sandbox.
     #[must_use]
-    pub fn sandbox_id(&self) -> &str {
+    pub fn sandbox_id(&self) -> &SandboxId {
         &self.sandbox_id
     }
 
     /// The project that the sandbox belongs to, and that whoever waits is counted for.
     #[must_use]
-    pub fn project_id(&self) -> &str {
+    pub fn project_id(&self) -> &ProjectId {
         &self.project_id
     }
 

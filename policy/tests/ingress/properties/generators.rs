@@ -9,7 +9,7 @@ use proptest::sample::select;
 use sandgate_policy::gateway_api::{Identity, Sandbox, SandboxState};
 use sandgate_policy::ingress::Lookup;
 
-use crate::ingress::support::{ID, KEY, NOW, PAT, Req, World, in_flight, member, my_env};
+use crate::ingress::support::{ID, KEY, NOW, PAT, Req, World, id, in_flight, member, my_env};
 
 /// Hosts near the edges of the grammar: most of them almost right.
 pub(crate) fn hosts() -> impl Strategy<Value = Vec<u8>> {
@@ -173,7 +173,7 @@ pub(crate) fn sandboxes() -> impl Strategy<Value = Lookup<Sandbox>> {
         |(state, address, exposed_ports, project, name, public, auto_resume)| {
             Lookup::Found(Sandbox {
                 name,
-                project_id: project.into(),
+                project_id: id(project),
                 state,
                 address: address.map(|text| text.parse::<IpAddr>().expect("an address")),
                 exposed_ports,
@@ -193,8 +193,8 @@ pub(crate) fn callers() -> impl Strategy<Value = Lookup<Identity>> {
     let known =
         (organization, projects, expires_at).prop_map(|(organization, projects, expires_at)| {
             Lookup::Found(Identity {
-                organization_id: organization.into(),
-                project_ids: projects.into_iter().map(String::from).collect(),
+                organization_id: id(organization),
+                project_ids: projects.into_iter().map(id).collect(),
                 expires_at,
                 ..member()
             })

@@ -62,7 +62,7 @@ fn when_a_sandbox_stops_moves_or_changes_its_project_its_streams_are_closed() {
         |sandbox| sandbox.state = SandboxState::Terminated,
         |sandbox| sandbox.generation += 1,
         |sandbox| sandbox.address = "127.64.0.99".parse().ok(),
-        |sandbox| sandbox.project_id = "proj_other".into(),
+        |sandbox| sandbox.project_id = "proj_other".parse().unwrap(),
     ];
     for (number, change) in changes.into_iter().enumerate() {
         let gateway = warm();

@@ -149,7 +149,7 @@ fn apply(gateway: &Gateway, step: &Step) {
             sandbox.state = state;
         }),
         Step::Project(same) => fleet.change(SHOP, |sandbox| {
-            sandbox.project_id = if same { "proj_1" } else { "proj_other" }.into();
+            sandbox.project_id = if same { "proj_1" } else { "proj_other" }.parse().unwrap();
         }),
         Step::Feed(works) => fleet.feed = works,
         Step::Wait(ms) => {

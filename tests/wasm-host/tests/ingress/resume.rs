@@ -59,7 +59,7 @@ fn only_an_authorized_caller_on_an_exposed_port_resumes_a_sandbox() {
     gateway.denies(to(9501, "asleep"));
     gateway.denies(bearer(to(8080, "asleep"), "tl_apiKey_wrong"));
     gateway.denies(with_key(4444, "asleep"));
-    gateway.fleet().change(ASLEEP, |sandbox| sandbox.project_id = "proj_other".into());
+    gateway.fleet().change(ASLEEP, |sandbox| sandbox.project_id = "proj_other".parse().unwrap());
     gateway.host.run();
     assert_eq!(gateway.denies(with_key(8080, "asleep")).1, "SANDBOX_NOT_FOUND");
     assert_eq!(gateway.calls(RESUMES), 0);

@@ -33,10 +33,10 @@ impl Fleet {
         let sandboxes =
             NAMES.iter().zip(kinds).zip(1..).map(|((name, (state, public)), number)| {
                 let sandbox = Sandbox {
-                    id: format!("{name:0<20}{number}"),
+                    id: format!("{name:0<20}{number}").parse().unwrap(),
                     name: Some((*name).to_owned()),
-                    organization_id: "org".into(),
-                    project_id: "project".into(),
+                    organization_id: "org".parse().unwrap(),
+                    project_id: "project".parse().unwrap(),
                     state,
                     address: Some(format!("10.0.0.{number}").parse().expect("an address")),
                     exposed_ports: vec![8080],
@@ -54,7 +54,7 @@ impl Fleet {
     pub(super) fn change(&mut self, name: &str, change: impl FnOnce(&mut Sandbox)) {
         if let Some(sandbox) = self.sandboxes.get_mut(name) {
             change(sandbox);
-            let refs = vec![sandbox.id.clone(), name.to_owned()];
+            let refs = vec![sandbox.id.to_string(), name.to_owned()];
             self.changes.push(Change::Sandbox { refs });
         }
     }
@@ -62,7 +62,7 @@ impl Fleet {
     /// Revokes [`KEY`], or makes it valid again.
     pub(super) fn set_key(&mut self, is_valid: bool) {
         self.is_key_valid = is_valid;
-        self.changes.push(Change::Principal { id: "key".into() });
+        self.changes.push(Change::Principal { id: "key".parse().unwrap() });
     }
 
     /// Status and body of the response to a call.
@@ -80,9 +80,9 @@ impl Fleet {
             let body = call.body.as_deref().unwrap_or_default();
             let request: IntrospectRequest = serde_json::from_slice(body).expect("a request");
             let identity = (request.secret == KEY && self.is_key_valid).then(|| Identity {
-                principal: "key".into(),
-                organization_id: "org".into(),
-                project_ids: vec!["project".into()],
+                principal: "key".parse().unwrap(),
+                organization_id: "org".parse().unwrap(),
+                project_ids: vec!["project".parse().unwrap()],
                 expires_at: None,
             });
             return (200, serde_json::to_vec(&Introspection { identity }).expect("JSON"));

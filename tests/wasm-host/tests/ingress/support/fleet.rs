@@ -50,10 +50,10 @@ pub(crate) struct Fleet {
 
 pub(crate) fn sandbox(id: &str, name: Option<&str>, address: &str, ports: &[u16]) -> Sandbox {
     Sandbox {
-        id: id.to_owned(),
+        id: id.parse().expect("an id"),
         name: name.map(str::to_owned),
-        organization_id: ORGANIZATION.to_owned(),
-        project_id: PROJECT.to_owned(),
+        organization_id: ORGANIZATION.parse().expect("an id"),
+        project_id: PROJECT.parse().expect("an id"),
         state: SandboxState::Running,
         address: Some(address.parse().expect("an address")),
         exposed_ports: ports.to_vec(),
@@ -81,8 +81,11 @@ impl Fleet {
         let shop = sandbox(SHOP, Some("shop"), "127.64.0.3", &[8080]);
         fleet.put(Sandbox { allow_unauthenticated_access: true, ..shop });
         let theirs = sandbox(THEIRS, Some("theirs"), "127.64.0.4", &[8080]);
-        let (organization_id, project_id) = ("org_2".to_owned(), "proj_2".to_owned());
-        fleet.put(Sandbox { organization_id, project_id, ..theirs });
+        fleet.put(Sandbox {
+            organization_id: "org_2".parse().expect("an id"),
+            project_id: "proj_2".parse().expect("an id"),
+            ..theirs
+        });
         let asleep = sandbox(ASLEEP, Some("asleep"), "127.64.0.5", &[8080]);
         fleet.put(Sandbox { state: SandboxState::Suspended, address: None, ..asleep });
         fleet.put(sandbox(NAMELESS, None, "127.64.0.6", &[8080]));
@@ -95,8 +98,9 @@ impl Fleet {
 
     /// Adds or replaces a sandbox, and publishes the change in the feed.
     pub(crate) fn put(&mut self, sandbox: Sandbox) {
-        let refs = [Some(sandbox.id.clone()), sandbox.name.clone()].into_iter().flatten().collect();
-        self.sandboxes.insert(sandbox.id.clone(), sandbox);
+        let refs =
+            [Some(sandbox.id.to_string()), sandbox.name.clone()].into_iter().flatten().collect();
+        self.sandboxes.insert(sandbox.id.to_string(), sandbox);
         self.changes.push(Change::Sandbox { refs });
     }
 
@@ -125,9 +129,9 @@ impl Fleet {
     /// Adds a credential in the usual organization and project.
     pub(crate) fn allow(&mut self, secret: &str, kind: CredentialKind, principal: &str) {
         let identity = Identity {
-            principal: principal.to_owned(),
-            organization_id: ORGANIZATION.to_owned(),
-            project_ids: vec![PROJECT.to_owned()],
+            principal: principal.parse().expect("an id"),
+            organization_id: ORGANIZATION.parse().expect("an id"),
+            project_ids: vec![PROJECT.parse().expect("an id")],
             expires_at: None,
         };
         self.credentials.insert(secret.to_owned(), (kind, identity));
@@ -177,8 +181,8 @@ impl Fleet {
     }
 
     fn hangs_on(&self, name: &str) -> bool {
-        let asked = self.find(name).map(|sandbox| &sandbox.id);
-        asked.is_some() && asked == self.hang_on.as_ref()
+        let asked = self.find(name).map(|sandbox| sandbox.id.as_str());
+        asked.is_some() && asked == self.hang_on.as_deref()
     }
 
     fn resolve(&self, name: &str) -> Answer {
