@@ -28,6 +28,7 @@ pub mod origin;
 pub mod port;
 pub mod project_context;
 pub mod request;
+pub mod response_context;
 
 pub mod cache;
 pub mod lookup;

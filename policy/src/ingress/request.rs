@@ -13,7 +13,7 @@ use super::host::{Host, InvalidHost};
 use super::lookup::Lookup;
 use super::origin::{is_forgeable, is_preflight};
 use super::port::Port;
-use super::response::ResponseContext;
+use super::response_context::ResponseContext;
 
 /// Names a sandbox on a bare domain; on a sandbox host it must agree with the host.
 pub const SANDBOX_ID_HEADER: &str = "x-tensorlake-sandbox-id";

@@ -1,9 +1,9 @@
 //! Step 7: whether a sandbox's response may go on, and with which changes.
 
-use super::authority::Authority;
 use super::denial::{Denial, InvalidResponse};
 use super::head::Head;
 use super::hygiene::{HeaderChange, clean_response, reduce_connection};
+use super::response_context::ResponseContext;
 
 /// A status that the gateway passes on.
 ///
@@ -34,21 +34,6 @@ impl ResponseStatus {
     }
 }
 
-/// The parts of a request that its response is judged by.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ResponseContext {
-    authority: Authority,
-    is_websocket: bool,
-}
-
-impl ResponseContext {
-    /// Takes them from a request.
-    #[must_use]
-    pub fn new(authority: Authority, head: Head<'_>) -> Self {
-        Self { authority, is_websocket: head.is_websocket() }
-    }
-}
-
 /// What is to be done with a response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ResponseDecision {
@@ -69,7 +54,7 @@ pub fn evaluate(response: Head<'_>, context: &ResponseContext) -> ResponseDecisi
 
 fn invalid(response: Head<'_>, context: &ResponseContext) -> Option<InvalidResponse> {
     let Ok(status) = response.single(":status") else { return Some(InvalidResponse::Status) };
-    match (ResponseStatus::parse(status.unwrap_or_default()), context.is_websocket) {
+    match (ResponseStatus::parse(status.unwrap_or_default()), context.is_websocket()) {
         (Err(reason), _) => Some(reason),
         // RFC 6455, section 4.1: the 101 names the protocol, or the client must not believe it.
         (Ok(ResponseStatus::SwitchingProtocols), true)
@@ -87,7 +72,7 @@ fn invalid(response: Head<'_>, context: &ResponseContext) -> Option<InvalidRespo
 }
 
 fn changes(response: Head<'_>, context: &ResponseContext) -> Vec<HeaderChange> {
-    let mut changes = clean_response(response, &context.authority);
+    let mut changes = clean_response(response, context.authority());
     if response.first(":status") == Some(b"101") {
         changes.extend(reduce_connection(response));
     }

@@ -3,7 +3,8 @@
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene::HeaderChange;
 use sandgate_policy::ingress::recipient::{DenialFormat, Recipient, RequestId};
-use sandgate_policy::ingress::response::{ResponseContext, ResponseDecision, evaluate};
+use sandgate_policy::ingress::response::{ResponseDecision, evaluate};
+use sandgate_policy::ingress::response_context::ResponseContext;
 use test_case::test_case;
 
 use crate::ingress::support::{APP, Req, authority, config};
