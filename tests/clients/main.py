@@ -24,7 +24,6 @@ import browser  # noqa: E402
 import outbound  # noqa: E402
 import private_network  # noqa: E402
 import world  # noqa: E402
-from parts import Stack  # noqa: E402
 from tell import Failure, main, say  # noqa: E402
 
 MODES = ("local", "cloud", "tls", "egress")
@@ -98,19 +97,19 @@ def entry(arguments):
     if mode not in MODES:
         raise Failure(f"there is no mode `{mode}`; there are {' and '.join(MODES)}")
     os.umask(0o077)
-    with tempfile.TemporaryDirectory(prefix="sandgate-clients-") as folder, Stack() as stack:
+    with tempfile.TemporaryDirectory(prefix="sandgate-clients-") as folder:
         world.current = world.World(mode, folder, clients, envoy, browser.program())
         if world.current.names_resolve:
             private_network.enter(world.CLOUD, folder)
         if world.current.egress:
             outbound.build(Path(folder))
         say(f"starting a control plane and Envoy ({mode} mode)")
-        world.current.start(stack)
-        if world.current.egress:
-            outbound.serve_sites(world.current.certified())
-        with open(os.devnull, "w", encoding="utf-8") as nowhere:
-            runner = unittest.TextTestRunner(stream=nowhere, resultclass=Lines, verbosity=0)
-            result = runner.run(suite(mode, patterns))
+        with world.current.started():
+            if world.current.egress:
+                outbound.serve_sites(world.current.certified())
+            with open(os.devnull, "w", encoding="utf-8") as nowhere:
+                runner = unittest.TextTestRunner(stream=nowhere, resultclass=Lines, verbosity=0)
+                result = runner.run(suite(mode, patterns))
         bad = result.failures + result.errors
         for test, trace in bad:
             print(f"--- {test}\n{trace}", flush=True)

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -21,8 +22,7 @@ from pathlib import Path
 
 import private_network
 import world
-from envoy_config import EGRESS_FILTER
-from parts import Part
+from stack import EGRESS_FILTER, PROGRAMS
 from tell import Failure
 
 NETNS = "/run/netns"
@@ -139,25 +139,33 @@ def sidecar(sandbox):
     number = next(_count)
     name = f"sidecar-{number}"
     token, ready = here.folder / f"{name}.token", here.folder / f"{name}.ready"
-    made = subprocess.run([world.PROGRAMS / "sandgate", "keys", "sidecar", sandbox, "--gateway-token-file",
-                           here.folder / "gateway-token"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    made = subprocess.run([PROGRAMS / "sandgate", "keys", "sidecar", sandbox, "--gateway-token-file",
+                           here.gateway_token_file], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     token.write_text(made.stdout)
     # Envoy's user has to look into it.
     with open_folder() as files:
-        part = Part(
-            "the sidecar",
-            ["ip", "netns", "exec", "gateway", world.PROGRAMS / "sandgate-sidecar", "--sandbox-interface", "sandbox0",
-             "--control-plane", f"http://{HERE}:{here.ports['gateway']}", "--sandbox", sandbox, "--token-file", token,
-             "--operator-file", here.folder / "operator.json", "--resolver", RESOLVER, "--envoy", envoy(here, files),
-             "--filter", EGRESS_FILTER, "--run-dir", files, "--ready-file", ready],
-            here.folder / f"{name}.log")
+        log = here.folder / f"{name}.log"
+        # The kernel stops it if this program is killed.
+        command = ["setpriv", "--pdeathsig", "TERM", "ip", "netns", "exec", "gateway", PROGRAMS / "sandgate-sidecar",
+                   "--sandbox-interface", "sandbox0", "--control-plane", f"http://{HERE}:{here.ports['gateway']}",
+                   "--sandbox", sandbox, "--token-file", token, "--operator-file", here.folder / "operator.json",
+                   "--resolver", RESOLVER, "--envoy", envoy(here, files), "--filter", EGRESS_FILTER, "--run-dir", files,
+                   "--ready-file", ready]
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                                       start_new_session=True)
         try:
-            world.eventually(lambda: ready.exists() or part.ended(), "the sidecar is ready", 60)
-            if part.ended():
-                raise part.failure(part.ended())
-            yield part
+            world.eventually(lambda: ready.exists() or process.poll() is not None, "the sidecar is ready", 60)
+            if process.poll() is not None:
+                raise Failure(f"the sidecar ended with status {process.returncode}; its log is:\n{log.read_text()}")
+            yield process
         finally:
-            part.stop()
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from dataclasses import dataclass
 
+import stack
 import world
 
 
@@ -58,7 +59,7 @@ class Tl:
     @contextlib.contextmanager
     def tunnel(self, sandbox, port):
         """The local port of a tunnel that is up."""
-        local = world.free_port()
+        local = stack.free_port()
         process = subprocess.Popen(
             [self.program, "sbx", "tunnel", sandbox, str(port), "--listen-port", str(local)], env=self.environment,
             cwd=self.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

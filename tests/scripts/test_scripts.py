@@ -1,19 +1,15 @@
-"""What the scripts say when something is wrong, and that they leave nothing running.
+"""What the scripts say when something is wrong.
 
 Run by `make test`; alone: python3 -m unittest discover --start-directory tests/scripts
 """
 
-import contextlib
 import importlib.util
-import io
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 import zipfile
 from importlib.machinery import SourceFileLoader
@@ -21,10 +17,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(ROOT / "scripts" / "lib"))
-import certificate  # noqa: E402
-from parts import Stack  # noqa: E402
-from tell import Failure  # noqa: E402
 
 
 def script(name):
@@ -33,13 +25,6 @@ def script(name):
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     loader.exec_module(module)
     return module
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class Case(unittest.TestCase):
@@ -137,60 +122,6 @@ class EnvoyDownload(Case):
         path = self.bare_path(("envoy", "echo 'envoy  version: abc/1.40.2/Clean/RELEASE/BoringSSL'"))
         done = self.run_script("envoy", PATH=path, SANDGATE_CACHE_DIR=str(self.folder / "cache"))
         self.assertEqual(done.stdout.strip(), f"{path}/envoy", done.stderr)
-
-
-class Parts(Case):
-    def test_part_that_dies_is_named_with_the_end_of_its_log(self):
-        with self.assertRaises(Failure) as raised, Stack() as stack:
-            part = stack.start("the part", ["sh", "-c", "echo the reason; exit 3"], self.folder / "part.log")
-            stack.wait_until(lambda: False, part, "was not ready", 10)
-        self.assertRegex(str(raised.exception), r"the part exited with status 3; its log is \S+part.log[\s\S]*the reason")
-
-    def test_nothing_is_left_whatever_happens(self):
-        with self.assertRaises(ZeroDivisionError), Stack() as stack:
-            # It ignores the polite signal, and has a child.
-            part = stack.start("the part", ["sh", "-c", "trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000"],
-                               self.folder / "part.log")
-            while not part.log.read_text().strip():
-                time.sleep(0.02)
-            part.patience = 0.2
-            raise ZeroDivisionError
-        self.assertFalse(alive(part.process.pid))
-        child = int(part.log.read_text().split()[0])
-        deadline = time.monotonic() + 5
-        while alive(child) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        self.assertFalse(alive(child))
-
-
-class Certificates(Case):
-    def setUp(self):
-        super().setUp()
-        certificate.ensure(self.folder)
-        self.key, self.certificate = self.folder / "tls" / "tls.key", self.folder / "tls" / "tls.crt"
-
-    def test_keys_are_their_owners_alone(self):
-        for key in (self.folder / "ca.key", self.key):
-            self.assertEqual(key.stat().st_mode & 0o777, 0o600, key)
-
-    def test_nothing_is_made_anew_without_a_reason(self):
-        before = [path.read_bytes() for path in (self.folder / "ca.crt", self.certificate)]
-        certificate.ensure(self.folder)
-        self.assertEqual([path.read_bytes() for path in (self.folder / "ca.crt", self.certificate)], before)
-
-    def test_half_a_pair_is_made_anew_under_the_same_authority(self):
-        authority, before = (self.folder / "ca.crt").read_bytes(), self.certificate.read_bytes()
-        shutil.copy(self.folder / "ca.key", self.key)
-        certificate.ensure(self.folder)
-        self.assertEqual((self.folder / "ca.crt").read_bytes(), authority)
-        self.assertNotEqual(self.certificate.read_bytes(), before)
-        self.assertTrue(certificate.lasts(self.key, self.certificate, self.folder / "ca.crt"))
-
-    def test_the_authority_can_speak_for_no_other_host(self):
-        certificate.issue(self.folder, ("www.example.com",))
-        done = certificate.openssl("verify", "-CAfile", self.folder / "ca.crt", self.certificate, required=False)
-        self.assertNotEqual(done.returncode, 0)
-        self.assertIn("permitted subtree violation", done.stdout + done.stderr)
 
 
 if __name__ == "__main__":

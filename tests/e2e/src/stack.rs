@@ -164,6 +164,7 @@ impl Stack {
             proxy_url: "http://localhost:9443".to_owned(),
             drain_seconds: setup.drain_seconds,
             enforces_egress: false,
+            confirms_public_ports: false,
             runtime,
             patience: Duration::ZERO,
         })

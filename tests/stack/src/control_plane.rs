@@ -55,6 +55,8 @@ pub struct ControlPlaneSetup {
     pub drain_seconds: u32,
     /// Whether sidecars enforce network policies.
     pub enforces_egress: bool,
+    /// Whether owners must confirm that a private port becomes public.
+    pub confirms_public_ports: bool,
     /// Where sandboxes run.
     pub runtime: Runtime,
     /// How long the control plane may take to stop; see [`Process::with_patience`].
@@ -91,6 +93,9 @@ impl ControlPlane {
         command.args(["--gateway-listen", &setup.gateway.to_string()]);
         command.args(["--drain-seconds", &setup.drain_seconds.to_string()]);
         command.args(["--egress", if setup.enforces_egress { "enforced" } else { "none" }]);
+        if setup.confirms_public_ports {
+            command.args(["--public-ports", "confirm"]);
+        }
         command.arg("--gateway-token-file").arg(self.gateway_token_file());
         match &setup.runtime {
             Runtime::Local { cidr } => {

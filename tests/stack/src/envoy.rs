@@ -159,6 +159,16 @@ impl Envoy {
         write_token(&self.folder, token)
     }
 
+    /// Its process id, if it is not in a container.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        match &self.running {
+            Running::Process(process) => Some(process.id()),
+            #[cfg(feature = "container")]
+            Running::Container(_) => None,
+        }
+    }
+
     /// Fails if it has ended.
     pub fn require_running(&mut self) -> Result<()> {
         match &mut self.running {

@@ -16,6 +16,8 @@ pub mod owner;
 pub mod pki;
 pub mod ports;
 pub mod process;
+pub mod rendered;
+pub mod service;
 pub mod try_commands;
 pub mod wait;
 

@@ -9,6 +9,8 @@ pub mod seed;
 pub mod sidecar;
 mod state;
 
+pub(crate) use state::random_token;
+
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -153,6 +155,7 @@ async fn start_control_plane(settings: &Settings, token: &str) -> Result<Control
         drain_seconds: 3,
         // Nothing enforces the network policies of these sandboxes, so it accepts none.
         enforces_egress: false,
+        confirms_public_ports: false,
         runtime: Runtime::Local { cidr: settings.cidr() },
         patience: PATIENCE,
     })

@@ -1,0 +1,227 @@
+//! A stack for programs in other languages: it is described by options, and answers with JSON.
+//!
+//! It ends when its standard input ends, so it never outlives the program that started it.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use sandgate_envoy_config::Edge;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+
+use crate::artifacts::{self, EnvoyProgram};
+use crate::certificate::Certificates;
+use crate::control_plane::{ControlPlane, ControlPlaneSetup, DOMAIN, Runtime};
+use crate::envoy::{Envoy, EnvoySetup};
+use crate::files::create_private_folder;
+use crate::local_run::{local_edge, random_token};
+use crate::output::Interrupt;
+use crate::ports::{Ports, SANDBOX_PORTS, why_not_free};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What to start. Ports without an option are chosen.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Folder of the data, the secrets, and the logs
+    #[arg(long)]
+    folder: PathBuf,
+    /// Domain of the sandboxes
+    #[arg(long, default_value = DOMAIN)]
+    domain: String,
+    /// URL of the edge that the API returns, instead of the edge's port on localhost
+    #[arg(long)]
+    proxy_url: Option<String>,
+    /// Host of the API outside of the domains
+    #[arg(long, default_value = "api.localhost")]
+    api_host: String,
+    /// Name in the edge's certificate, once for each. The authority is limited to the last one and the names below it
+    #[arg(long = "certificate-name")]
+    certificate_names: Vec<String>,
+    /// Port of the edge, plain text
+    #[arg(long)]
+    edge_port: Option<u16>,
+    /// Port of the edge, TLS
+    #[arg(long)]
+    edge_tls_port: Option<u16>,
+    /// Address of the gateway API
+    #[arg(long, default_value = "127.0.0.1")]
+    gateway_address: IpAddr,
+    /// Origin that may use cookies, once for each
+    #[arg(long = "trusted-origin")]
+    trusted_origins: Vec<String>,
+    /// Number of Envoy's worker threads
+    #[arg(long, default_value_t = 2)]
+    workers: u32,
+    /// Accept network policies, because sidecars enforce them
+    #[arg(long)]
+    enforce_egress: bool,
+    /// Refuse to make private ports public without a confirmation
+    #[arg(long)]
+    confirm_public_ports: bool,
+    /// URL of the platform where sandboxes run, instead of processes on this machine
+    #[arg(long, requires = "webhook_secret")]
+    webhook_url: Option<String>,
+    /// Secret that signs the calls of the platform
+    #[arg(long)]
+    webhook_secret: Option<String>,
+    /// Start no Envoy
+    #[arg(long)]
+    no_envoy: bool,
+}
+
+/// Starts the stack, prints one line of JSON when it is ready, and runs until the standard input ends or a signal
+/// arrives. Fails if a part ends.
+pub async fn serve(options: Options) -> Result<()> {
+    let mut interrupt = Interrupt::new()?;
+    tokio::select! {
+        outcome = run(options) => outcome,
+        () = interrupt.received() => Ok(()),
+        () = end_of_input() => Ok(()),
+    }
+}
+
+async fn end_of_input() {
+    let mut input = tokio::io::stdin();
+    let mut buffer = [0; 64];
+    while matches!(input.read(&mut buffer).await, Ok(length) if length > 0) {}
+}
+
+async fn run(options: Options) -> Result<()> {
+    create_private_folder(&options.folder)?;
+    let free = Ports::free()?;
+    let ports = Ports {
+        edge: options.edge_port.unwrap_or(free.edge),
+        edge_tls: options.edge_tls_port.unwrap_or(free.edge_tls),
+        ..free
+    };
+    let network = free_network()?;
+    let token = random_token()?;
+    let mut control_plane = start_control_plane(&options, &ports, network, &token).await?;
+    let owner = control_plane.new_owner("clients")?;
+    let mut ready = json!({
+        "api_port": ports.api,
+        "gateway_port": ports.gateway,
+        "gateway_token_file": control_plane.gateway_token_file(),
+        "control_plane_log": control_plane.log(),
+        "organization": owner.organization,
+        "project": owner.project,
+        "api_key": owner.api_key,
+        "pat": owner.pat,
+        "session": owner.session,
+    });
+    let mut envoy = None;
+    if !options.no_envoy {
+        let names: Vec<&str> = options.certificate_names.iter().map(String::as_str).collect();
+        let names = if names.is_empty() { vec!["*.sandbox.localhost", "localhost"] } else { names };
+        let certificates = Certificates::ensure(&options.folder, &names)?;
+        let started = start_envoy(&options, &ports, network, token, &certificates).await?;
+        extend(
+            &mut ready,
+            json!({
+                "edge_port": ports.edge,
+                "edge_tls_port": ports.edge_tls,
+                "admin_port": ports.admin,
+                "envoy_log": options.folder.join("envoy.log"),
+                "envoy_process": started.process_id(),
+                "authority": certificates.authority(),
+                "certificate_folder": certificates.directory(),
+            }),
+        );
+        envoy = Some(started);
+    }
+    println!("{ready}");
+    std::io::stdout().flush()?;
+    loop {
+        control_plane.require_running()?;
+        if let Some(envoy) = &mut envoy {
+            envoy.require_running()?;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+fn extend(object: &mut Value, more: Value) {
+    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+        object.extend(more);
+    }
+}
+
+async fn start_control_plane(
+    options: &Options,
+    ports: &Ports,
+    network: Ipv4Addr,
+    token: &str,
+) -> Result<ControlPlane> {
+    let cidr = format!("{network}/16");
+    let runtime = match (&options.webhook_url, &options.webhook_secret) {
+        (Some(url), Some(secret)) => Runtime::Webhook {
+            url: url.clone(),
+            secret: secret.clone(),
+            // The platform's addresses are not used.
+            cidr: "10.0.0.0/8".to_owned(),
+        },
+        _ => Runtime::Local { cidr },
+    };
+    let proxy_url = options.proxy_url.clone();
+    ControlPlane::start(ControlPlaneSetup {
+        folder: options.folder.clone(),
+        api: SocketAddr::from((Ipv4Addr::LOCALHOST, ports.api)),
+        gateway: SocketAddr::new(options.gateway_address, ports.gateway),
+        gateway_tokens: vec![token.to_owned()],
+        domain: options.domain.clone(),
+        proxy_url: proxy_url.unwrap_or_else(|| format!("http://localhost:{}", ports.edge)),
+        drain_seconds: 3,
+        enforces_egress: options.enforce_egress,
+        confirms_public_ports: options.confirm_public_ports,
+        runtime,
+        patience: PATIENCE,
+    })
+    .await
+}
+
+async fn start_envoy(
+    options: &Options,
+    ports: &Ports,
+    network: Ipv4Addr,
+    token: String,
+    certificates: &Certificates,
+) -> Result<Envoy> {
+    Envoy::start(EnvoySetup {
+        folder: options.folder.clone(),
+        program: EnvoyProgram::Path(artifacts::envoy_program()?),
+        edge: Edge {
+            domain: options.domain.clone(),
+            api_host: options.api_host.clone(),
+            trusted_origins: json!(options.trusted_origins),
+            ..local_edge(ports, network)?
+        },
+        token,
+        certificate: certificates.directory(),
+        workers: options.workers,
+        change: str::to_owned,
+        change_log: str::to_owned,
+        patience: PATIENCE,
+    })
+    .await
+}
+
+/// A /16 of loopback where nobody listens on the sandboxes' ports, outside of the networks of local runs.
+fn free_network() -> Result<Ipv4Addr> {
+    let start = std::process::id();
+    (0..127)
+        .filter_map(|offset| u8::try_from(128 + (start + offset) % 127).ok())
+        .map(|second| Ipv4Addr::new(127, second, 0, 0))
+        .find(|network| {
+            let [a, b, ..] = network.octets();
+            let is_free = |host| {
+                let address = IpAddr::V4(Ipv4Addr::new(a, b, 0, host));
+                SANDBOX_PORTS.iter().all(|port| why_not_free(address, *port).is_none())
+            };
+            is_free(1) && is_free(2)
+        })
+        .context("all of loopback is in use on the ports of the demo sandboxes; stop what listens on all addresses")
+}
