@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use sandgate_envoy_config::{
     EGRESS_LOG, Edge, EgressFilter, GatewayToken, Sidecar, TlsCertificate,
 };
 use serde_json::json;
 
 use super::Outcome;
-use crate::process::{command, output, run};
+use crate::process::{command, output};
 use crate::{tree, wasm};
 
 pub(super) fn check() -> Result<Outcome> {
@@ -106,16 +106,12 @@ fn sidecar(folder: &Path) -> Result<String> {
 /// A certificate that nobody trusts: Envoy wants to read one.
 fn make_certificate(folder: &Path) -> Result<()> {
     let mut openssl = command("openssl");
-    openssl.args([
-        "req",
-        "-quiet",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-    ]);
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
     openssl.args(["-nodes", "-subj", "/CN=sandbox.localhost", "-days", "1", "-keyout"]);
     openssl.arg(folder.join("tls.key")).arg("-out").arg(folder.join("tls.crt"));
-    run(&mut openssl)
+    // It reports progress on standard error, too.
+    let done = openssl.output().context("openssl can't be started")?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "openssl makes no certificate: {said}");
+    Ok(())
 }
