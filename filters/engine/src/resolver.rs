@@ -1,5 +1,7 @@
 //! Resolves the sandbox and the caller of a stream: from the caches, or by lookups.
 
+mod requester;
+
 use sandgate_policy::gateway_api::{Change, Identity, Sandbox};
 use sandgate_policy::ingress::Lookup;
 use sandgate_policy::ingress::SandboxRequest;
@@ -7,11 +9,11 @@ use sandgate_policy::ingress::cache::{Cache, Lifetimes};
 use sandgate_policy::ingress::config::Limits;
 use sandgate_policy::ingress::credential::CredentialKey;
 
-use crate::client::LazyClient;
 use crate::clock::Now;
-use crate::effect::StreamId;
 use crate::feed::{Feed, FeedUpdate};
 use crate::lookups::{InFlightLookup, LookupKey, LookupReason, LookupResult, Lookups};
+
+pub(crate) use self::requester::{Requester, RequesterKind, StreamLookups};
 
 /// The caches, the lookups that fill them, and the change feed that invalidates them. It is the part
 /// of the state that does not belong to a stream.
@@ -21,52 +23,6 @@ pub(crate) struct Resolver {
     pub(crate) lookups: Lookups,
     /// `None` until the engine is started.
     pub(crate) feed: Option<Feed>,
-}
-
-/// The lookups of one stream.
-#[derive(Default)]
-pub(crate) struct StreamLookups {
-    /// Those without a result yet.
-    pending: Vec<LookupKey>,
-    /// All that the stream started or joined.
-    started: Vec<LookupKey>,
-}
-
-impl StreamLookups {
-    pub(crate) fn pending(&self) -> &[LookupKey] {
-        &self.pending
-    }
-
-    pub(crate) fn finish(&mut self, key: &LookupKey) {
-        self.pending.retain(|pending| pending != key);
-    }
-}
-
-/// The stream that a sandbox and a caller are resolved for.
-pub(crate) struct Requester<'a> {
-    pub(crate) stream: StreamId,
-    pub(crate) kind: RequesterKind<'a>,
-    /// The result of a lookup that began after this time is used, however old it is by now.
-    pub(crate) since: u64,
-    pub(crate) may_look_up: bool,
-    pub(crate) lookups: &'a mut StreamLookups,
-}
-
-impl Requester<'_> {
-    /// The time before which a lookup must have begun to be repeated. A lookup that this stream itself
-    /// started in the millisecond of its arrival is not repeated.
-    fn recheck_before(&self, key: &LookupKey) -> u64 {
-        match self.lookups.started.contains(key) {
-            true => self.since.saturating_sub(1),
-            false => self.since,
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum RequesterKind<'a> {
-    Request(&'a LazyClient<'a>),
-    LiveStream,
 }
 
 impl Resolver {
@@ -158,11 +114,7 @@ impl Resolver {
         if !self.lookups.join(&key, request.credential(), requester.stream, reason, now.ms) {
             return false;
         }
-        let lookups = &mut requester.lookups;
-        if !lookups.pending.contains(&key) {
-            lookups.pending.push(key.clone());
-        }
-        lookups.started.push(key);
+        requester.lookups.start(key);
         true
     }
 
@@ -189,7 +141,7 @@ impl Resolver {
                 self.look_up(key, request, requester, now);
             }
         }
-        !requester.lookups.pending.is_empty()
+        !requester.lookups.pending().is_empty()
     }
 
     /// Caches the result of a lookup.

@@ -1,12 +1,12 @@
-//! What can be done with the connection that is effective: look at what the client sent, end it.
-//! Filter state and properties are set as for a request (see [`crate::stream`]).
+//! The connection that is the effective context: its received bytes, and its end. [`crate::stream`] sets
+//! filter state and properties, which are the same for requests and connections.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::BufferType;
 
 use crate::{HostError, Result};
 
-/// What the client has sent and nobody has taken yet, up to `limit` bytes. Only inside
+/// Reads the bytes that the client has sent and no filter has consumed, up to `limit` bytes. Only inside
 /// `on_downstream_data`.
 ///
 /// # Errors
@@ -17,7 +17,7 @@ pub fn received(limit: usize) -> Result<Vec<u8>> {
     Ok(bytes.unwrap_or_default())
 }
 
-/// Ends a connection, once what was written to the client has been sent.
+/// Closes the connection after the bytes that were written to the client have been sent.
 ///
 /// # Errors
 /// When the host refuses.

@@ -1,12 +1,15 @@
-//! The only place that touches the proxy-wasm ABI.
+//! Calls of the host through the proxy-wasm ABI. The filters make no other call of the host.
 //!
-//! The SDK's `Context` trait methods unwrap, and some of its calls panic on bytes that a client
-//! chose; a panic traps the VM and hangs every request that is paused in it. What is here takes and
-//! gives bytes, and reports failure as a value. A filter calls nothing else of the host.
+//! The `Context` traits of the SDK unwrap errors, and some of its calls panic on bytes that a client
+//! chooses. A panic traps the VM and hangs every request that is paused in it. The functions of this
+//! crate therefore take and return bytes, and return errors as values.
 //!
-//! Two rules that types can't hold: read headers only inside a header callback or while the request
-//! is paused, never after it was resumed; and dispatch calls only while the root context is the
-//! effective one, so that an answer outlives the stream that asked.
+//! Types can't enforce two rules:
+//!
+//! - Read headers only inside a header callback or while the request is paused, and never after it was
+//!   resumed.
+//! - Dispatch calls only while the root context is the effective context. Envoy cancels the calls of a
+//!   stream when the stream ends.
 
 pub mod connection;
 pub mod http;
@@ -22,7 +25,7 @@ use proxy_wasm::types::Status;
 
 pub use proxy_wasm::types::LogLevel;
 
-/// A call that the host refused.
+/// The error of a call that the host refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HostError {
     call: &'static str,
@@ -43,16 +46,16 @@ impl fmt::Display for HostError {
 
 impl std::error::Error for HostError {}
 
-/// Result of a call to the host.
+/// The result of a call of the host.
 pub type Result<T> = std::result::Result<T, HostError>;
 
-/// Writes a line to the proxy's log. Never hand it anything that a caller sent.
+/// Writes a line to Envoy's log. `message` must not contain anything that a client sent.
 pub fn log(level: LogLevel, message: &str) {
-    // A log line that the host refuses has no better place to go.
+    // There is no other place to report that logging failed.
     let _ = hostcalls::log(level, message);
 }
 
-/// The host's clock: time since the Unix epoch. It may be set back.
+/// The time since the Unix epoch. It may go back.
 ///
 /// # Errors
 /// When the host has no clock.
@@ -61,7 +64,7 @@ pub fn wall_clock() -> Result<Duration> {
     Ok(now.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// Has the root context's `on_tick` called each `period`.
+/// Sets the interval in which the host calls `on_tick` of the root context.
 ///
 /// # Errors
 /// When the host refuses.
@@ -69,7 +72,7 @@ pub fn set_tick_period(period: Duration) -> Result<()> {
     hostcalls::set_tick_period(period).map_err(HostError::of("set_tick_period"))
 }
 
-/// The plugin configuration, inside `on_configure`.
+/// Reads the plugin configuration. Only inside `on_configure`, with the size that it receives.
 ///
 /// # Errors
 /// When the host refuses.
@@ -80,8 +83,8 @@ pub fn configuration(size: usize) -> Result<Vec<u8>> {
     Ok(bytes.unwrap_or_default())
 }
 
-/// A property of the effective context, as the host has it: text as it is, numbers in 8 bytes,
-/// little endian. `None` where there is no such property.
+/// Reads a property of the effective context. Text is returned as it is, and a number as 8 bytes,
+/// little endian. `None` if there is no such property.
 ///
 /// # Errors
 /// When the host refuses.
@@ -89,8 +92,8 @@ pub fn property(path: &[&str]) -> Result<Option<Vec<u8>>> {
     hostcalls::get_property(path.to_vec()).map_err(HostError::of("get_property"))
 }
 
-/// The root id that the configuration gives the calling root context: which of the module's filters
-/// it is. Empty where it gives none.
+/// Reads the `root_id` in the configuration of the calling root context, which selects a filter of the
+/// module. Empty if the configuration has none.
 ///
 /// # Errors
 /// When the host refuses.

@@ -1,40 +1,40 @@
-//! Counters and gauges of the proxy.
+//! Counters and gauges of Envoy.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 
-/// A counter. One that could not be defined counts nothing, and harms nothing.
+/// A counter. If it could not be defined, it counts nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Counter(Option<u32>);
 
 impl Counter {
-    /// Defines a counter, or finds the one of this name.
+    /// Defines a counter. Counters with the same name are the same counter, in all VMs.
     #[must_use]
     pub fn define(name: &str) -> Self {
         Self(hostcalls::define_metric(MetricType::Counter, name).ok())
     }
 
-    /// Counts one.
+    /// Adds 1.
     pub fn increment(self) {
         if let Self(Some(id)) = self {
-            // Counting must never be a reason to refuse a request.
+            // A request is not denied because counting fails.
             let _ = hostcalls::increment_metric(id, 1);
         }
     }
 }
 
-/// A value that goes up and down. One that could not be defined shows nothing, and harms nothing.
+/// A gauge. If it could not be defined, it shows nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Gauge(Option<u32>);
 
 impl Gauge {
-    /// Defines a gauge, or finds the one of this name.
+    /// Defines a gauge. Gauges with the same name are the same gauge, in all VMs.
     #[must_use]
     pub fn define(name: &str) -> Self {
         Self(hostcalls::define_metric(MetricType::Gauge, name).ok())
     }
 
-    /// Shows a value.
+    /// Sets the value.
     pub fn set(self, value: u64) {
         if let Self(Some(id)) = self {
             let _ = hostcalls::record_metric(id, value);

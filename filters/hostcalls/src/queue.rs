@@ -1,19 +1,19 @@
-//! A queue from a VM's streams to its root context.
+//! A queue by which the streams of a VM wake its root context.
 //!
-//! A call that a stream dispatches dies with the stream. So a stream puts a note into a queue, and
-//! the root context, in the next turn of the same thread, makes the call.
+//! Envoy cancels the calls of a stream when the stream ends. A stream therefore adds an entry to the
+//! queue, and the root context dispatches the call when Envoy runs it later on the same thread.
 
 use proxy_wasm::hostcalls;
 
 use crate::{HostError, Result};
 
-/// A queue whose notes wake the root context that registered it.
+/// A queue whose entries wake the root context that registered it.
 #[derive(Clone, Copy, Debug)]
 pub struct Queue(u32);
 
 impl Queue {
-    /// Registers the queue `name` for the root of the calling context. Whoever registers a name
-    /// last is woken, so each VM needs a name of its own.
+    /// Registers the queue `name` for the root context of the calling context. Each VM needs its own
+    /// name, because only the last VM that registers a name is woken.
     ///
     /// # Errors
     /// When the host refuses.
@@ -23,25 +23,25 @@ impl Queue {
             .map_err(HostError::of("register_shared_queue"))
     }
 
-    /// Has the root's `on_queue_ready` called in the next turn.
+    /// Adds an entry. The host calls `on_queue_ready` of the root context after the current callback.
     ///
     /// # Errors
-    /// When the queue is gone.
+    /// When the queue does not exist any more.
     pub fn wake(self) -> Result<()> {
         hostcalls::enqueue_shared_queue(self.0, Some(b"1"))
             .map_err(HostError::of("enqueue_shared_queue"))
     }
 
-    /// Takes all notes out, so that the queue does not grow.
+    /// Removes all entries, so that the queue does not grow.
     pub fn drain(id: u32) {
         while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(id) {}
     }
 }
 
-/// A number that no other VM of this proxy gets, from a shared counter.
+/// Increments a counter that all VMs share. No two calls return the same number.
 ///
 /// # Errors
-/// When the host refuses, or other VMs keep winning the race for it.
+/// When the host refuses, or 64 attempts in a row lose the race against other VMs.
 pub fn unique_number(counter: &str) -> Result<u64> {
     let failed = HostError::of("set_shared_data");
     let mut last = proxy_wasm::types::Status::CasMismatch;

@@ -1,24 +1,23 @@
-//! What can be done with the stream that is effective: read and change its headers, choose its
-//! upstream, answer it, let it go on, end it.
+//! The stream that is the effective context: its headers, its upstream, its local reply, and its end.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MapType;
 
 use crate::{HostError, Result, property};
 
-/// Header pairs: names in lower case, values as they came.
+/// Header fields: names in lower case, values as they were received.
 pub type Headers = Vec<(String, Vec<u8>)>;
 
-/// Which header map of a stream.
+/// A header map of a stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
-    /// From downstream.
+    /// The headers from downstream.
     Request,
-    /// From upstream.
+    /// The headers from upstream.
     Response,
-    /// From downstream, behind the body.
+    /// The trailers from downstream.
     RequestTrailers,
-    /// From upstream, behind the body.
+    /// The trailers from upstream.
     ResponseTrailers,
 }
 
@@ -33,15 +32,15 @@ impl Direction {
     }
 }
 
-/// Makes another context the effective one.
+/// Makes another context the effective context.
 ///
 /// # Errors
-/// When there is no such context any more.
+/// When the context does not exist any more.
 pub fn make_effective(context_id: u32) -> Result<()> {
     hostcalls::set_effective_context(context_id).map_err(HostError::of("set_effective_context"))
 }
 
-/// All headers.
+/// Reads all fields.
 ///
 /// # Errors
 /// When the host refuses.
@@ -49,7 +48,7 @@ pub fn headers(direction: Direction) -> Result<Headers> {
     hostcalls::get_map_bytes(direction.map()).map_err(HostError::of("get_map"))
 }
 
-/// Removes every value of a header.
+/// Removes all values of a field.
 ///
 /// # Errors
 /// When the host refuses.
@@ -57,7 +56,7 @@ pub fn remove_header(direction: Direction, name: &str) -> Result<()> {
     hostcalls::remove_map_value(direction.map(), name).map_err(HostError::of("remove_map_value"))
 }
 
-/// Replaces every value of a header.
+/// Replaces all values of a field.
 ///
 /// # Errors
 /// When the host refuses.
@@ -66,7 +65,7 @@ pub fn set_header(direction: Direction, name: &str, value: &[u8]) -> Result<()> 
         .map_err(HostError::of("set_map_value"))
 }
 
-/// Adds one more value of a header.
+/// Adds a value to a field.
 ///
 /// # Errors
 /// When the host refuses.
@@ -75,12 +74,13 @@ pub fn add_header(direction: Direction, name: &str, value: &[u8]) -> Result<()> 
         .map_err(HostError::of("add_map_value"))
 }
 
-/// Sets a filter state object of Envoy's own, for the rest of the filter chain.
+/// Sets a filter state object that Envoy defines, for the rest of the filter chain.
 ///
 /// # Errors
-/// When Envoy knows no such object, or does not take the value.
+/// When Envoy does not define the object, or the value is not valid for it.
 pub fn set_filter_state(path: &str, value: &str) -> Result<()> {
-    // `SetEnvoyFilterStateArguments`: path = 1, value = 2, and span = 3 left at 0, the filter chain.
+    // The message `SetEnvoyFilterStateArguments`: path = 1, value = 2, and span = 3, whose default 0 is the
+    // filter chain.
     let mut arguments =
         Vec::with_capacity(path.len().saturating_add(value.len()).saturating_add(8));
     for (tag, text) in [(0x0a, path), (0x12, value)] {
@@ -93,7 +93,7 @@ pub fn set_filter_state(path: &str, value: &str) -> Result<()> {
         .map_err(HostError::of("set_envoy_filter_state"))
 }
 
-/// Protobuf's base-128 varint.
+/// Appends a number as a Protobuf varint.
 fn put_varint(out: &mut Vec<u8>, mut value: usize) {
     loop {
         let low = u8::try_from(value & 0x7f).unwrap_or_default();
@@ -106,7 +106,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: usize) {
     }
 }
 
-/// Sets a property that access logs and later filters read as `wasm.<name>` filter state.
+/// Sets a property. Access logs and later filters read it as the filter state `wasm.<name>`.
 ///
 /// # Errors
 /// When the host refuses.
@@ -115,8 +115,8 @@ pub fn set_property(name: &str, value: &str) -> Result<()> {
         .map_err(HostError::of("set_property"))
 }
 
-/// The client's address and port, as Envoy believes them: those of the connection, or what a trusted
-/// proxy says.
+/// Reads the address and port of the client: those of the connection, or those that a trusted proxy in
+/// front of Envoy reports.
 ///
 /// # Errors
 /// When the host refuses.
@@ -124,7 +124,8 @@ pub fn client_address() -> Result<Vec<u8>> {
     Ok(property(&["source", "address"])?.unwrap_or_default())
 }
 
-/// How many bytes were sent in both directions so far, headers included. It changes with each of them.
+/// Reads the number of bytes that were sent in both directions so far, with headers. The sum wraps, so only
+/// a change has a meaning.
 ///
 /// # Errors
 /// When the host refuses.
@@ -138,7 +139,7 @@ pub fn bytes_sent() -> Result<u64> {
     Ok(request.wrapping_add(response))
 }
 
-/// Answers in place of the upstream. The caller must leave the stream paused.
+/// Sends a local reply. The caller must leave the stream paused.
 ///
 /// # Errors
 /// When the host refuses.
@@ -147,7 +148,7 @@ pub fn reply(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Result<()> {
         .map_err(HostError::of("send_local_response"))
 }
 
-/// Lets a paused request go on. Its headers can't be touched after this.
+/// Resumes a paused request. Its headers can't be read or changed after this.
 ///
 /// # Errors
 /// When the host refuses.
@@ -155,7 +156,7 @@ pub fn resume_request() -> Result<()> {
     hostcalls::resume_http_request().map_err(HostError::of("continue_stream"))
 }
 
-/// Ends a stream in both directions.
+/// Resets the stream in both directions.
 ///
 /// # Errors
 /// When the host refuses.

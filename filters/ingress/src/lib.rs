@@ -1,14 +1,14 @@
 //! The ingress filter: routes `<port>-<sandbox>.<domain>` into sandboxes, if the caller may.
 //!
-//! [`sandgate_engine`] has the state and takes all steps of a request. This crate connects it to Envoy:
+//! [`sandgate_engine`] is the state machine. This crate connects it to Envoy:
 //!
 //! 1. `root` and `stream` receive the callbacks of Envoy.
 //! 2. `vm` passes them to the engine as events.
 //! 3. `execute` executes the effects: `apply` changes headers and sets the upstream, `reply` sends
 //!    denials, and `metrics` counts.
 //!
-//! One VM is one Envoy worker thread: nothing here is shared between threads. Nothing that a client
-//! sends may trap the VM, because a trap hangs every request that is paused in it.
+//! Each Envoy worker thread runs one VM, and VMs share nothing but counters. No input of a client may trap
+//! the VM, because a trap hangs every request that is paused in it.
 
 mod apply;
 mod execute;

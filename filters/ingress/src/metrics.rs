@@ -4,7 +4,7 @@ use sandgate_engine::CallKind;
 use sandgate_hostcalls::metrics::Counter;
 use sandgate_policy::ingress::denial::Denial;
 
-/// Counters of the filter, the same for all VMs of a proxy.
+/// The counters of the filter, which all VMs of an Envoy share.
 pub(crate) struct Metrics {
     permits: Counter,
     preflights: Counter,

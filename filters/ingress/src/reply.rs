@@ -1,4 +1,4 @@
-//! What a refused caller reads: JSON for programs, a page for a person, a status for gRPC.
+//! Local replies: denials as JSON, as an HTML page, or as a gRPC status, and answers to CORS preflights.
 
 use sandgate_hostcalls::{Result, stream};
 use sandgate_policy::gateway_api::ErrorBody;
@@ -6,7 +6,7 @@ use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::{DenialFormat, Recipient, RequestId};
 
-/// Answers a denial. `retry_after` (seconds) overrides the denial's own.
+/// Sends a denial. `retry_after` overrides the denial's own, in seconds.
 pub(crate) fn deny(denial: Denial, to: &Recipient, retry_after: Option<u32>) -> Result<()> {
     let retry_after = retry_after.or(denial.retry_after()).map(|seconds| seconds.to_string());
     let mut headers = vec![("cache-control", "no-store"), ("x-content-type-options", "nosniff")];
@@ -40,7 +40,7 @@ pub(crate) fn deny(denial: Denial, to: &Recipient, retry_after: Option<u32>) -> 
     stream::reply(denial.status(), &headers, body.as_bytes())
 }
 
-/// A short page. Of the request it shows only the id, which holds nothing that a page could take for HTML.
+/// A short HTML page. The only part of the request in it is the id, which contains no character with a meaning in HTML.
 fn page(denial: Denial, request_id: Option<&RequestId>) -> String {
     let (status, code, message) = (denial.status(), denial.code(), denial.message());
     let message = message.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");

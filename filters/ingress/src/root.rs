@@ -32,7 +32,7 @@ impl RootContext for Root {
         };
         match config {
             Ok(config) => {
-                // Without ticks no deadline would be kept.
+                // Without ticks, the engine can't enforce deadlines.
                 if let Err(error) = set_tick_period(Duration::from_millis(TICK_MS)) {
                     log(LogLevel::Error, &format!("sandgate_ingress: {error}"));
                     return false;

@@ -39,7 +39,8 @@ impl HttpContext for Stream {
         self.vm.with(|vm| vm.on_response_headers(self.id)).unwrap_or(Action::Continue)
     }
 
-    // What is no header must not pass as a trailer: many servers and clients merge the two.
+    // Many servers and clients merge trailers into headers, so a field that is forbidden as a header must not
+    // pass as a trailer.
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
         self.on_trailers(Direction::RequestTrailers)
     }
