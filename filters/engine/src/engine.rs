@@ -104,7 +104,7 @@ impl Engine {
         self.live.remove(stream);
     }
 
-    /// Removes what a request that no longer waits has left behind.
+    /// Releases the slot and the lookups of a request that no longer waits.
     fn remove_waiting(&mut self, stream: StreamId, waiting: &WaitingRequest) {
         self.waiting_slots.release(waiting.client, stream);
         for key in waiting.pending_lookups() {
@@ -117,8 +117,8 @@ impl Engine {
         self.run_once(now);
     }
 
-    /// [`TICK_MS`] have passed. The host calls [`Self::on_wake`] once the effects of the tick are executed, so that
-    /// decisions use the bytes that they have read.
+    /// [`TICK_MS`] milliseconds have passed. When the host has executed the effects of the tick, it calls
+    /// [`Self::on_wake`]: the effects may read the bytes of streams, which the decisions of that run use.
     pub fn on_tick(&mut self, now: Now) {
         for (stream, waiting) in self.waiting.iter_mut().filter(|(_, it)| it.is_due(now.ms)) {
             if waiting.is_past_deadline(now.ms) {

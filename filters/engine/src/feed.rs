@@ -27,8 +27,9 @@ pub(crate) struct Feed {
     failures: u32,
     /// Whether the last call succeeded.
     is_working: bool,
+    /// When the first poll, or the poll after the last reset, was sent.
     covered_since: Option<u64>,
-    /// Whether lookups from before the first response may still be in the caches.
+    /// Whether the caches may contain results of lookups that were sent before the first poll.
     has_uncovered_entries: bool,
 }
 
@@ -54,13 +55,13 @@ impl Feed {
         }
     }
 
-    /// The time since which the feed has reported every change. `None` while the feed does not work. A
-    /// call without a response ends by its own time limit.
+    /// The time since which the feed has reported every change. `None` while the feed does not work. A call that
+    /// never receives a response fails at its time limit.
     pub(crate) fn covered_since(&self) -> Option<u64> {
         self.covered_since.filter(|_| self.is_working)
     }
 
-    /// Returns true once: when the last cache entries from before the first response have expired.
+    /// Returns true once: when all results of lookups from before the first poll have expired.
     pub(crate) fn take_uncovered_expired(&mut self, now: u64, no_feed_ttl: u64) -> bool {
         let since = self.covered_since.unwrap_or(now);
         let have_expired = self.has_uncovered_entries && now.saturating_sub(since) >= no_feed_ttl;

@@ -118,7 +118,7 @@ impl Resolver {
         true
     }
 
-    /// Repeats the lookups behind a denial, as often as the caches allow. Returns whether one is pending now.
+    /// Repeats the lookups that a denial depends on, unless the caches limit it. Returns whether one is pending now.
     pub(crate) fn recheck(
         &mut self,
         request: &SandboxRequest,
@@ -152,7 +152,7 @@ impl Resolver {
         result: &LookupResult,
         now: Now,
     ) {
-        // The waiting requests start the lookup again.
+        // An outdated result is not cached. The waiting requests start the lookup again.
         if lookup.is_outdated {
             return;
         }
@@ -165,8 +165,8 @@ impl Resolver {
                 self.callers.insert(*credential, identity.clone(), lookup.sent_at);
             }
             (LookupKey::Resume { .. }, LookupResult::Sandbox(Some(sandbox))) => {
-                // The control plane held the response until the sandbox ran, so it is as of now and not
-                // as of the time at which the call was sent.
+                // The control plane held the response until the sandbox ran. The result is therefore valid from
+                // now, and not from the time at which the call was sent.
                 for name in
                     [Some(sandbox.id.as_str()), sandbox.name.as_deref()].into_iter().flatten()
                 {

@@ -19,8 +19,8 @@ const CLIENT_TIMEOUT_HEADER: &str = "x-tensorlake-request-timeout-ms";
 const CLIENT_MARGIN_MS: u64 = 500;
 /// The longest wait for a resume that a client can ask for, in milliseconds.
 const RESUME_WAIT_MAX_MS: u64 = 300_000;
-/// Added to the time limits of all lookups of a request, in milliseconds. After that, the host has lost
-/// the response.
+/// Added to the time limits of all lookups of a request, in milliseconds. A request that still waits after that
+/// waits for a response that the host has lost.
 const LOST_RESPONSE_MS: u64 = 5_000;
 /// The pause before the next lookup of a sandbox that is still not running after a resume, in milliseconds.
 const RESUME_PAUSE_MS: u64 = 250;
@@ -37,7 +37,7 @@ pub(crate) enum Phase {
         /// Nothing is done before this time, in milliseconds.
         not_before: u64,
     },
-    /// A lookup failed, or there is no slot to wait in. The caches decide, also with stale entries.
+    /// A lookup failed, or there is no slot to wait in. The request is decided by what is cached, even if it is stale.
     CacheOnly,
     /// Denied, whatever lookups return.
     Denied { denial: Denial, retry_after: Option<u32> },
@@ -87,7 +87,7 @@ impl WaitingRequest {
         self.lookups.pending()
     }
 
-    /// Splits the request into the part that decides and the part that lookups change.
+    /// Borrows the request, and separately the part that lookups change.
     pub(crate) fn requester<'a>(
         &'a mut self,
         stream: StreamId,
@@ -177,7 +177,7 @@ impl WaitingRequest {
     }
 }
 
-/// How long a request may wait, by the timeout that its client states.
+/// How long a request may wait, by the timeout in its headers, in milliseconds.
 fn client_timeout_ms(head: Head<'_>) -> Option<u64> {
     let text = head.first(CLIENT_TIMEOUT_HEADER).and_then(|value| std::str::from_utf8(value).ok());
     let ms: u64 = text?.parse().ok()?;

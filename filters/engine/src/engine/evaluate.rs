@@ -13,14 +13,14 @@ use crate::waiting::{Phase, WaitingRequest};
 use super::Engine;
 
 /// The result of an evaluation.
-pub(super) enum Verdict {
+pub(super) enum Evaluation {
     /// Decided. Holds the seconds for `Retry-After`, if they differ from the denial's own.
     Decided(Decision, Option<u32>),
     /// The result of a lookup is missing.
     Wait,
 }
 
-impl Verdict {
+impl Evaluation {
     pub(super) fn deny(denial: Denial) -> Self {
         Self::Decided(Decision::Deny(denial), None)
     }
@@ -49,14 +49,14 @@ impl Engine {
         waiting: &mut WaitingRequest,
         client: &LazyClient<'_>,
         now: Now,
-    ) -> Verdict {
+    ) -> Evaluation {
         if let Phase::Denied { denial, retry_after } = waiting.phase {
-            return Verdict::Decided(Decision::Deny(denial), retry_after);
+            return Evaluation::Decided(Decision::Deny(denial), retry_after);
         }
         let (request, mut requester) = waiting.requester(stream, client);
         let (Some(sandbox), Some(caller)) = self.resolver.resolve(request, &mut requester, now)
         else {
-            return Verdict::Wait;
+            return Evaluation::Wait;
         };
         let in_flight = match &sandbox {
             Lookup::Found(sandbox) => self.live.in_flight(&sandbox.id),
@@ -65,24 +65,24 @@ impl Engine {
         let facts =
             RequestFacts { sandbox: &sandbox, caller: &caller, now: now.unix_seconds, in_flight };
         match (decide(request, &facts, &self.config), &waiting.phase) {
-            (Decision::Deny(denial @ Denial::TooManyRequests), _) => Verdict::deny(denial),
-            // A denial that depends on a cache entry repeats the lookup once. A resume has just done so.
+            (Decision::Deny(denial @ Denial::TooManyRequests), _) => Evaluation::deny(denial),
+            // A denial that depends on a cache entry repeats the lookup once. After a resume, the entry is new.
             (Decision::Deny(denial), Phase::Resolving) => {
                 waiting.phase = Phase::Rechecking;
                 let (request, mut requester) = waiting.requester(stream, client);
                 if !self.resolver.recheck(request, &sandbox, &mut requester, now) {
-                    return Verdict::deny(denial);
+                    return Evaluation::deny(denial);
                 }
                 self.effects.push_back(Effect::RecheckStarted);
-                Verdict::Wait
+                Evaluation::Wait
             }
-            // The sandbox is starting since the resume: pending, perhaps.
+            // The resume has started the sandbox, and it is not running yet.
             (Decision::Deny(Denial::SandboxNotReady), Phase::Resuming { permit, .. }) => {
                 let permit = permit.clone();
                 self.resume(stream, waiting, &permit, client, now)
             }
             (Decision::Resume(permit), _) => self.resume(stream, waiting, &permit, client, now),
-            (decision, _) => Verdict::Decided(decision, None),
+            (decision, _) => Evaluation::Decided(decision, None),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Re-evaluates live streams after a change of what their permits depend on.
 
 use sandgate_policy::ingress::concurrency::InFlight;
+use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::{RequestFacts, StreamDecision, reevaluate};
 
 use crate::clock::Now;
@@ -34,7 +35,7 @@ impl Engine {
 
 fn decide_again(
     resolver: &mut Resolver,
-    config: &sandgate_policy::ingress::config::IngressConfig,
+    config: &IngressConfig,
     stream: StreamId,
     live: &LiveStream,
     now: Now,

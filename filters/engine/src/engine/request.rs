@@ -16,9 +16,9 @@ use crate::live::LiveStream;
 use crate::waiting::{Phase, WaitingRequest};
 
 use super::Engine;
-use super::evaluate::Verdict;
+use super::evaluate::Evaluation;
 
-/// A decision that the engine's state reflects already.
+/// The result of [`Engine::settle`].
 enum Decided {
     /// The stream is live.
     Forward,
@@ -54,31 +54,31 @@ impl Engine {
         if !has_room {
             waiting.phase = Phase::CacheOnly;
         }
-        let mut verdict = self.evaluate(stream, &mut waiting, client, now);
-        if !has_room && verdict.is_for_lack_of_lookups() && self.make_room_to_wait(client, now) {
+        let mut evaluation = self.evaluate(stream, &mut waiting, client, now);
+        if !has_room && evaluation.is_for_lack_of_lookups() && self.make_room_to_wait(client, now) {
             waiting.phase = Phase::Resolving;
-            verdict = self.evaluate(stream, &mut waiting, client, now);
+            evaluation = self.evaluate(stream, &mut waiting, client, now);
         }
-        match verdict {
-            Verdict::Wait => {
+        match evaluation {
+            Evaluation::Wait => {
                 waiting.client = client.get();
                 self.waiting_slots.acquire(waiting.client, stream, now.ms);
                 self.waiting.insert(stream, waiting);
                 self.wake();
                 RequestAction::Wait
             }
-            // The control plane was not asked, so it must not be blamed.
-            Verdict::Decided(
+            // The control plane is not the reason, because no lookup was made.
+            Evaluation::Decided(
                 Decision::Deny(Denial::AuthServiceUnavailable | Denial::SandboxUpstreamError),
                 _,
             ) if !has_room => {
                 RequestAction::Deny(Reply::new(Denial::SandboxNotReady, waiting.recipient))
             }
-            Verdict::Decided(decision, retry_after) => {
+            Evaluation::Decided(decision, retry_after) => {
                 match self.settle(stream, waiting, decision, retry_after, client, now) {
                     Decided::Forward => match self.forward(stream, head) {
                         Some(forward) => RequestAction::Forward(forward),
-                        // A stream that was just inserted is live.
+                        // Impossible: `settle` has just inserted the stream.
                         None => RequestAction::Wait,
                     },
                     Decided::AnswerPreflight { origin, .. } => {
@@ -95,10 +95,10 @@ impl Engine {
         let Some(mut waiting) = self.waiting.remove(&stream) else { return };
         let client = LazyClient::known(waiting.client);
         match self.evaluate(stream, &mut waiting, &client, now) {
-            Verdict::Wait => {
+            Evaluation::Wait => {
                 self.waiting.insert(stream, waiting);
             }
-            Verdict::Decided(decision, retry_after) => {
+            Evaluation::Decided(decision, retry_after) => {
                 self.remove_waiting(stream, &waiting);
                 let decided = self.settle(stream, waiting, decision, retry_after, &client, now);
                 self.effects.push_back(match decided {
@@ -112,7 +112,7 @@ impl Engine {
         }
     }
 
-    /// Takes a decision into the state.
+    /// Updates the state for a decision.
     fn settle(
         &mut self,
         stream: StreamId,
@@ -137,14 +137,16 @@ impl Engine {
                 return Decided::AnswerPreflight { origin, recipient };
             }
             Decision::Deny(denial) => denial,
-            // `evaluate` turns a resume into a wait or a denial, and `make_room` this into a permit or a denial.
+            // These two are impossible: `evaluate` turns a resume into a wait or a denial, and `make_room` turns an
+            // eviction into a permit or a denial.
             Decision::Resume(_) => Denial::SandboxNotReady,
             Decision::Evict(_) => Denial::TooManyRequests,
         };
         Decided::Deny(Reply { denial, recipient, retry_after })
     }
 
-    /// The upstream and the header changes of a request that [`Effect::Forward`] resumes. `None` if it has ended.
+    /// Returns the upstream and the header changes of a request that [`Effect::Forward`] resumes. `None` if the
+    /// request has ended.
     #[must_use]
     pub fn forward(&self, stream: StreamId, head: Head<'_>) -> Option<Forward<'_>> {
         let live = self.live.get(stream)?;

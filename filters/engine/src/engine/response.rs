@@ -5,6 +5,7 @@ use sandgate_policy::ingress::hygiene::{self, HeaderChange};
 use sandgate_policy::ingress::response::{ResponseDecision, evaluate};
 
 use crate::effect::{Reply, ResponseAction, StreamId};
+use crate::live::LiveStream;
 
 use super::Engine;
 
@@ -39,7 +40,7 @@ impl Engine {
     /// The changes to the trailers of a request. Empty if the stream is not live.
     #[must_use]
     pub fn on_request_trailers(&self, stream: StreamId, trailers: Head<'_>) -> Vec<HeaderChange> {
-        let clean = |live: &crate::live::LiveStream| {
+        let clean = |live: &LiveStream| {
             hygiene::clean_request_trailers(trailers, &self.config, live.credential())
         };
         self.live.get(stream).map(clean).unwrap_or_default()

@@ -10,7 +10,7 @@ use crate::lookups::LookupKey;
 use crate::waiting::{Phase, WaitingRequest};
 
 use super::Engine;
-use super::evaluate::Verdict;
+use super::evaluate::Evaluation;
 
 impl Engine {
     /// Lets a request wait for the resume of its sandbox. All requests that wait for it share one call.
@@ -21,15 +21,15 @@ impl Engine {
         permit: &ResumePermit,
         client: &LazyClient<'_>,
         now: Now,
-    ) -> Verdict {
+    ) -> Evaluation {
         match &mut waiting.phase {
             Phase::CacheOnly | Phase::Denied { .. } => {
-                return Verdict::deny(Denial::SandboxNotReady);
+                return Evaluation::deny(Denial::SandboxNotReady);
             }
             Phase::Resuming { permit: old, .. } => *old = permit.clone(),
             Phase::Resolving | Phase::Rechecking => {
                 if !self.may_wait_for_resume(permit) {
-                    return Verdict::deny(Denial::SandboxNotReady);
+                    return Evaluation::deny(Denial::SandboxNotReady);
                 }
                 // An anonymous client can't extend its wait beyond the default.
                 let default_ms = self.config.limits().resume_wait_ms.into();
@@ -38,10 +38,10 @@ impl Engine {
             }
         }
         if waiting.is_past_deadline(now.ms) {
-            return Verdict::deny(Denial::SandboxNotReady);
+            return Evaluation::deny(Denial::SandboxNotReady);
         }
         if waiting.must_pause(now.ms) {
-            return Verdict::Wait;
+            return Evaluation::Wait;
         }
         let sandbox_id = permit.sandbox_id().to_string();
         let mut key = LookupKey::Resume { sandbox_id: sandbox_id.clone(), public: false };
@@ -52,13 +52,13 @@ impl Engine {
                 && let Some(seconds) =
                     self.limit_public_resume(permit.sandbox_id().as_str(), now.ms)
             {
-                return Verdict::Decided(Decision::Deny(Denial::SandboxNotReady), Some(seconds));
+                return Evaluation::Decided(Decision::Deny(Denial::SandboxNotReady), Some(seconds));
             }
         }
         let (request, mut requester) = waiting.requester(stream, client);
         match self.resolver.look_up(key, request, &mut requester, now) {
-            true => Verdict::Wait,
-            false => Verdict::deny(Denial::SandboxNotReady),
+            true => Evaluation::Wait,
+            false => Evaluation::deny(Denial::SandboxNotReady),
         }
     }
 

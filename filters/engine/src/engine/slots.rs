@@ -50,7 +50,7 @@ impl Engine {
         }
     }
 
-    /// Has the bytes of the next streams read.
+    /// Requests the byte counts of the next streams.
     pub(super) fn read_bytes(&mut self) {
         let from = self.unread.len().saturating_sub(READS_PER_TICK);
         for stream in self.unread.split_off(from) {
@@ -60,12 +60,12 @@ impl Engine {
         }
     }
 
-    /// Executes [`Effect::ReadBytes`]: `bytes` were sent on the stream so far, in both directions.
+    /// The host has executed [`Effect::ReadBytes`]: `bytes` were sent on the stream so far, in both directions.
     pub fn on_bytes(&mut self, stream: StreamId, bytes: u64, now: Now) {
         self.live.record_bytes(stream, bytes, now.ms);
     }
 
-    /// Executes [`Effect::ReadClient`].
+    /// The host has executed [`Effect::ReadClient`].
     pub fn on_client(&mut self, stream: StreamId, client: Client, now: Now) {
         self.live.set_client(stream, client, now.ms);
     }

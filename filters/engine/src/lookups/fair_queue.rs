@@ -37,8 +37,8 @@ impl FairQueue {
         self.unsent.entry(client).or_default().push_back(key);
     }
 
-    /// Takes the next lookup to send: the oldest one of the client that has the fewest in flight. A flood of
-    /// one client's lookups so delays those of other clients by one answer at most.
+    /// Takes the next lookup to send: the oldest one of the client that has the fewest in flight. A flood of one
+    /// client's lookups therefore delays the lookups of another client by one response at most.
     pub(super) fn next(&mut self) -> Option<LookupKey> {
         if !self.can_send() {
             return None;

@@ -34,15 +34,15 @@ impl StreamLookups {
 pub(crate) struct Requester<'a> {
     pub(crate) stream: StreamId,
     pub(crate) kind: RequesterKind<'a>,
-    /// The result of a lookup that began after this time is used, however old it is by now.
+    /// The result of a lookup that was sent after this time is used, however old it is by now.
     pub(crate) since: u64,
     pub(crate) may_look_up: bool,
     pub(crate) lookups: &'a mut StreamLookups,
 }
 
 impl Requester<'_> {
-    /// The time before which a lookup must have begun to be repeated. A lookup that this stream itself
-    /// started in the millisecond of its arrival is not repeated.
+    /// A denial repeats a lookup only if it was sent before this time: before the request arrived. A lookup that this
+    /// stream itself started in the millisecond of its arrival is not repeated.
     pub(super) fn recheck_before(&self, key: &LookupKey) -> u64 {
         match self.lookups.started.contains(key) {
             true => self.since.saturating_sub(1),
@@ -51,6 +51,7 @@ impl Requester<'_> {
     }
 }
 
+/// Whether the stream is decided for the first time.
 #[derive(Clone, Copy)]
 pub(crate) enum RequesterKind<'a> {
     Request(&'a LazyClient<'a>),
