@@ -139,7 +139,7 @@ impl Engine {
                 self.unread = self.live.streams_of_crowded_sandboxes(self.config.shares());
             }
         }
-        self.read_bytes();
+        self.request_byte_counts();
     }
 
     /// A call has ended. `response` is `None` if there is none, or it can't be read.
@@ -224,7 +224,7 @@ impl Engine {
         }
         for _ in 0..EVALUATIONS_PER_RUN {
             let Some(stream) = self.ready.pop_first() else { break };
-            self.reconsider(stream, now);
+            self.evaluate_waiting(stream, now);
         }
         for stream in self.live.next_marked(REEVALUATIONS_PER_RUN) {
             self.reevaluate(stream, now);

@@ -1,13 +1,11 @@
 //! Requests: from their headers to their decision.
 
-use sandgate_policy::ingress::Decision;
-use sandgate_policy::ingress::Request;
 use sandgate_policy::ingress::concurrency::Class;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::Recipient;
 use sandgate_policy::ingress::slots::Client;
-use sandgate_policy::ingress::{hygiene, websocket};
+use sandgate_policy::ingress::{Decision, Request, hygiene, websocket};
 
 use crate::client::LazyClient;
 use crate::clock::Now;
@@ -79,7 +77,10 @@ impl Engine {
                     Decided::Forward => match self.forward(stream, head) {
                         Some(forward) => RequestAction::Forward(forward),
                         // Impossible: `settle` has just inserted the stream.
-                        None => RequestAction::Wait,
+                        None => {
+                            let recipient = Recipient::of(head, &self.config);
+                            RequestAction::Deny(Reply::new(Denial::SandboxUpstreamError, recipient))
+                        }
                     },
                     Decided::AnswerPreflight { origin, .. } => {
                         RequestAction::AnswerPreflight { origin }
@@ -91,7 +92,7 @@ impl Engine {
     }
 
     /// Evaluates a waiting request again.
-    pub(super) fn reconsider(&mut self, stream: StreamId, now: Now) {
+    pub(super) fn evaluate_waiting(&mut self, stream: StreamId, now: Now) {
         let Some(mut waiting) = self.waiting.remove(&stream) else { return };
         let client = LazyClient::known(waiting.client);
         match self.evaluate(stream, &mut waiting, &client, now) {

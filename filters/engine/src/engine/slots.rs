@@ -51,7 +51,7 @@ impl Engine {
     }
 
     /// Requests the byte counts of the next streams.
-    pub(super) fn read_bytes(&mut self) {
+    pub(super) fn request_byte_counts(&mut self) {
         let from = self.unread.len().saturating_sub(READS_PER_TICK);
         for stream in self.unread.split_off(from) {
             if self.live.get(stream).is_some() {
