@@ -29,7 +29,11 @@ const CHECKS: &[Check] = &[
     ("tree", "the rules for files, and the links between them", tree::check),
     ("settings", "the documentation names every setting", documentation::check),
     ("format", "cargo fmt", tools::format),
-    ("policy", "policy is pure: its dependencies are on the list", dependencies::policy),
+    (
+        "policy",
+        "policy and the engines are pure: their dependencies are on the list",
+        dependencies::policy,
+    ),
     ("sidecar", "sandgate-sidecar contains no code of the control plane", dependencies::sidecar),
     ("licences", "cargo-deny: bans, licences, sources", tools::licences),
     ("advisories", "cargo-deny: known vulnerabilities", tools::advisories),

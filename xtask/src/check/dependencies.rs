@@ -7,6 +7,9 @@ use anyhow::{Result, ensure};
 use super::Outcome;
 use crate::process::{command, output};
 
+/// The engines of the filters. They call no host, so the rule of `policy` applies to them as well.
+const ENGINES: [&str; 2] = ["sandgate-engine", "sandgate-egress-engine"];
+
 /// All that `policy` may be linked with. It decides, and does nothing else: no I/O, no clock, no runtime.
 const POLICY_MAY_USE: &[&str] = &[
     "cfg-if",
@@ -48,14 +51,16 @@ const POLICY_MAY_USE: &[&str] = &[
 const SIDECAR_MAY_NOT_USE: &[&str] = &["sandgate", "axum", "rusqlite", "libsqlite3-sys"];
 
 pub(super) fn policy() -> Result<Outcome> {
-    let mut new = linked_with("sandgate-policy")?;
-    new.retain(|package| !POLICY_MAY_USE.contains(&package.as_str()));
-    ensure!(
-        new.is_empty(),
-        "policy would be linked with {}; if that does no I/O and reads no clock, add it to POLICY_MAY_USE in {}",
-        list(&new),
-        file!()
-    );
+    for crate_name in ["sandgate-policy"].into_iter().chain(ENGINES) {
+        let mut new = linked_with(crate_name)?;
+        new.retain(|package| package != crate_name && !POLICY_MAY_USE.contains(&package.as_str()));
+        ensure!(
+            new.is_empty(),
+            "{crate_name} would be linked with {}; if that does no I/O and reads no clock, add it to POLICY_MAY_USE in {}",
+            list(&new),
+            file!()
+        );
+    }
     Ok(Outcome::Ok)
 }
 

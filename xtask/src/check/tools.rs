@@ -9,9 +9,10 @@ use super::Outcome;
 use crate::process::{command, run};
 
 /// The crates that are linked into a filter.
-const FILTER_CRATES: [&str; 5] = [
+const FILTER_CRATES: [&str; 6] = [
     "sandgate-policy",
     "sandgate-hostcalls",
+    "sandgate-engine",
     "sandgate-ingress",
     "sandgate-egress-engine",
     "sandgate-egress",
