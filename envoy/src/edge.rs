@@ -14,7 +14,6 @@ pub const EDGE_LOG: &str = include_str!("../edge-log.yaml");
 
 /// The values of the edge's bootstrap.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the head of edge.yaml explains each name")]
 pub struct Edge {
     pub address: IpAddr,
     pub port: u16,

@@ -16,7 +16,6 @@ pub(crate) const EGRESS_HTTP_TEMPLATE: &str = include_str!("../egress-http.yaml"
 
 /// The values of the bootstrap of a sidecar's Envoy.
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the head of sidecar.yaml explains each name")]
 pub struct Sidecar {
     pub plain_port: u16,
     pub inspected_port: u16,

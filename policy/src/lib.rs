@@ -8,6 +8,8 @@
 //! | [`ingress`] | requests into a sandbox |
 //! | [`egress`] | connections out of a sandbox |
 
+#![warn(missing_docs)]
+
 mod dns_label;
 pub mod ids;
 

@@ -11,6 +11,8 @@
 //! - Dispatch calls only while the root context is the effective context. Envoy cancels the calls of a
 //!   stream when the stream ends.
 
+#![warn(missing_docs)]
+
 pub mod connection;
 pub mod http;
 pub mod metrics;

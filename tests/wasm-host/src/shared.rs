@@ -18,7 +18,6 @@ const EPOCH: Duration = Duration::from_secs(1_793_491_200);
 
 /// The severity of a log line.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-#[expect(missing_docs, reason = "the levels that every logger has")]
 pub enum LogLevel {
     Trace,
     Debug,
