@@ -1,10 +1,9 @@
-//! The gateway API's wire types: what the filters ask the control plane, and what it answers.
+//! The types of the gateway API, which the filters and the sidecars call and the control plane serves.
 //!
-//! Both sides use these types, so they cannot drift apart. The API is small on purpose: any
-//! platform can implement it. Unknown fields in answers are ignored, so that a newer control
-//! plane can serve an older filter; unknown values of an enum are refused.
+//! The API is small, so that any platform can implement it. Unknown fields in a response are ignored, so that a newer
+//! control plane can serve an older filter. Unknown values of an enum are refused.
 //!
-//! | call | answer |
+//! | call | response |
 //! |---|---|
 //! | `GET /gateway/v1/sandboxes/{id-or-name}` | 200 [`Sandbox`], 404 [`ErrorBody`] |
 //! | `POST /gateway/v1/credentials/introspect` with [`IntrospectRequest`] | 200 [`Introspection`] |
@@ -12,17 +11,17 @@
 //! | `GET /gateway/v1/sandboxes/{id}/network-policy?since=R&wait_ms=25000` | 200 [`SandboxNetworkPolicy`], 404 |
 //! | `GET /gateway/v1/changes?since=R&wait_ms=25000&watcher=W` | 200 [`Changes`] |
 //!
-//! Every answer carries [`MARKER_HEADER`]: Envoy shows its own failures as 503 and 504 responses,
-//! and an answer without the marker is "the control plane could not be asked".
+//! Every response has the [`MARKER_HEADER`]. Envoy reports its own failures as responses with 503 and 504, so a response
+//! without the marker means that the control plane is unavailable.
 
 use serde::{Deserialize, Serialize};
 
 use crate::egress::NetworkPolicy;
 use crate::ids::{OrganizationId, PrincipalId, ProjectId, SandboxId};
 
-/// Present, with the value [`MARKER_VALUE`], on every answer of a gateway API.
+/// The header that every response of the gateway API has, with the value [`MARKER_VALUE`].
 pub const MARKER_HEADER: &str = "x-sandgate-control-plane";
-/// The version of the gateway API that an answer follows.
+/// The version of the gateway API that a response follows.
 pub const MARKER_VALUE: &str = "v1";
 
 /// Where a sandbox is in its life.

@@ -1,17 +1,17 @@
-//! Which methods and paths are refused, in both directions and whatever a policy says. Envoy's parsers of HTTP/1.1 and
-//! HTTP/2 differ in what they take, and a server may read such a request line in another way than they do.
+//! Checks the method and the path of requests, in both directions and independently of any policy. Envoy's parsers of
+//! HTTP/1.1 and HTTP/2 accept different request lines, and servers may interpret the others differently.
 
-/// What is wrong with a request line.
+/// The reason why a request line is not valid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InvalidLine {
-    /// The method is no token (RFC 9110, section 9.1).
+    /// The method is not a token (RFC 9110, section 9.1).
     Method,
-    /// The path has a byte that no URI has (RFC 3986, section 2).
+    /// The path has a byte that is not allowed in a URI (RFC 3986, section 2).
     Path,
 }
 
 impl InvalidLine {
-    /// A sentence for the client.
+    /// The message for the client.
     #[must_use]
     pub fn advice(self) -> &'static str {
         match self {
@@ -23,10 +23,10 @@ impl InvalidLine {
     }
 }
 
-/// Whether a request may be sent on. CONNECT has no path.
+/// Checks the method and the path of a request. The path of a CONNECT request is empty.
 ///
 /// # Errors
-/// What is wrong with it.
+/// [`InvalidLine`], if the request must not be forwarded.
 pub fn check(method: &[u8], path: &[u8]) -> Result<(), InvalidLine> {
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
     if method.is_empty() || !method.iter().all(is_token) {
@@ -35,10 +35,10 @@ pub fn check(method: &[u8], path: &[u8]) -> Result<(), InvalidLine> {
     check_path(path)
 }
 
-/// Whether a request with this path may be sent on.
+/// Checks the path of a request.
 ///
 /// # Errors
-/// [`InvalidLine::Path`].
+/// [`InvalidLine::Path`], if the path is not ASCII.
 pub fn check_path(path: &[u8]) -> Result<(), InvalidLine> {
     if path.is_ascii() { Ok(()) } else { Err(InvalidLine::Path) }
 }

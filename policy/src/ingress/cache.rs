@@ -1,35 +1,34 @@
-//! What a filter may still believe of something it once asked, bounded in time and number.
+//! A cache of lookup results, bounded in time and size.
 //!
-//! Time is a parameter: milliseconds of one monotonic clock. An entry is believed for a while,
-//! kept a while longer for the case that the control plane can't be asked, and the least recently
-//! used one makes room for a new one. What does not exist is anything that a client can think of,
-//! so it makes room for what exists and never the other way round.
+//! Time is a parameter, in milliseconds of one monotonic clock. An entry is fresh for some time. After that it is kept
+//! for the case that the control plane is unavailable. If the cache is full, the least recently used entry is removed.
+//! Clients can request any number of keys that do not exist, so negative entries are removed before positive ones.
 
 use std::collections::BTreeMap;
 
 use super::config::Limits;
 
-/// How long entries of one cache are believed, in milliseconds.
+/// The lifetimes of the entries of one cache, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
-    /// What exists, while the change feed works.
+    /// The lifetime of a positive entry while the change feed works.
     pub positive: u64,
-    /// What does not exist.
+    /// The lifetime of a negative entry.
     pub negative: u64,
-    /// Anything, while the change feed does not work.
+    /// The maximum lifetime of any entry while the change feed does not work.
     pub no_feed: u64,
-    /// What exists, while the control plane can't be asked.
+    /// The lifetime of a positive entry while the control plane is unavailable.
     pub stale: u64,
 }
 
 impl Lifetimes {
-    /// For sandboxes.
+    /// The lifetimes in the cache of sandboxes.
     #[must_use]
     pub fn of_sandboxes(limits: &Limits) -> Self {
         Self::new(limits, limits.stale_sandbox_ms)
     }
 
-    /// For credentials.
+    /// The lifetimes in the cache of credentials.
     #[must_use]
     pub fn of_credentials(limits: &Limits) -> Self {
         Self::new(limits, limits.stale_credential_ms)
@@ -45,42 +44,42 @@ impl Lifetimes {
     }
 }
 
-/// Second questions that a denial may ask about one entry: so many at once…
+/// The number of repeated lookups that denials may cause for one entry in a burst.
 const RECHECKS: u32 = 4;
-/// …and one more each time this long has passed, in milliseconds.
+/// The interval after which one more repeated lookup is allowed, in milliseconds.
 const RECHECK_INTERVAL: u64 = 500;
 
-/// What is known of one key.
+/// The cached result of one lookup.
 #[derive(Clone, Debug)]
 pub struct Entry<V> {
     value: Option<V>,
-    asked_at: u64,
+    sent_at: u64,
     stamp: u64,
     rechecks: u32,
     rechecks_since: u64,
 }
 
 impl<V> Entry<V> {
-    /// What the control plane said; `None`: it does not exist.
+    /// The value, or `None` for a negative entry: the key does not exist.
     pub fn value(&self) -> Option<&V> {
         self.value.as_ref()
     }
 
-    /// When the question was asked, not when it was answered: whatever changed after is not in it.
-    pub fn asked_at(&self) -> u64 {
-        self.asked_at
+    /// The time at which the lookup was sent. Changes after that time may be missing from the value.
+    pub fn sent_at(&self) -> u64 {
+        self.sent_at
     }
 }
 
-/// A bounded map from keys that clients choose to what the control plane said of them.
+/// A bounded map from keys to lookup results.
 ///
-/// Ordered maps, because a filter has no secret to seed a hash with and clients choose the keys.
+/// It uses ordered maps instead of hash maps: clients choose the keys, and a filter has no secret seed for a hash.
 #[derive(Debug)]
 pub struct Cache<K, V> {
     entries: BTreeMap<K, Entry<V>>,
-    /// Keys of what exists, by their last use.
+    /// The keys of positive entries, by last use.
     existing: BTreeMap<u64, K>,
-    /// Keys of what does not exist, by their last use.
+    /// The keys of negative entries, by last use.
     missing: BTreeMap<u64, K>,
     clock: u64,
     capacity: usize,
@@ -88,7 +87,7 @@ pub struct Cache<K, V> {
 }
 
 impl<K: Clone + Ord, V> Cache<K, V> {
-    /// An empty cache of at most `capacity` entries.
+    /// Creates an empty cache of at most `capacity` entries.
     #[must_use]
     pub fn new(capacity: usize, lifetimes: Lifetimes) -> Self {
         Self {
@@ -101,11 +100,11 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         }
     }
 
-    /// What may be believed without asking.
+    /// The entry, if it can be used without a lookup.
     ///
-    /// `covered_since`: whatever changed after it, the change feed has told of; `None` while it does
-    /// not work. A request that came at `since` believes an answer to a question asked later,
-    /// however long the answer took.
+    /// The change feed has reported all changes after `covered_since`, which is `None` while the feed does not work.
+    /// `since` is the time at which the request arrived. An entry whose lookup was sent after that time is always
+    /// fresh, however long the response took.
     pub fn fresh(
         &mut self,
         key: &K,
@@ -119,25 +118,25 @@ impl<K: Clone + Ord, V> Cache<K, V> {
             Some(_) => life.positive,
             None => life.negative,
         };
-        let covered = covered_since.is_some_and(|since| entry.asked_at >= since);
+        let covered = covered_since.is_some_and(|since| entry.sent_at >= since);
         let alive = if covered { alive } else { alive.min(life.no_feed) };
-        let young = now.saturating_sub(entry.asked_at) < alive;
-        (young || entry.asked_at >= since).then_some(entry)
+        let young = now.saturating_sub(entry.sent_at) < alive;
+        (young || entry.sent_at >= since).then_some(entry)
     }
 
-    /// What may be believed when the control plane can't be asked: only what exists.
+    /// The value that can be used while the control plane is unavailable. Negative entries can't be used then.
     pub fn stale(&mut self, key: &K, now: u64) -> Option<&V> {
         let life = self.lifetimes;
         let entry = self.touch(key)?;
-        let usable = now.saturating_sub(entry.asked_at) < life.stale;
+        let usable = now.saturating_sub(entry.sent_at) < life.stale;
         entry.value.as_ref().filter(|_| usable)
     }
 
-    /// Keeps an answer to a question asked at `asked_at`.
-    pub fn insert(&mut self, key: K, value: Option<V>, asked_at: u64) {
+    /// Stores the result of a lookup that was sent at `sent_at`. `None` is a negative entry.
+    pub fn insert(&mut self, key: K, value: Option<V>, sent_at: u64) {
         let (rechecks, rechecks_since) = match self.remove(&key) {
             Some(old) => (old.rechecks, old.rechecks_since),
-            None => (0, asked_at),
+            None => (0, sent_at),
         };
         while self.entries.len() >= self.capacity {
             let oldest = self.missing.pop_first().or_else(|| self.existing.pop_first());
@@ -147,22 +146,23 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         self.clock = self.clock.saturating_add(1);
         let stamp = self.clock;
         self.by_use(value.is_some()).insert(stamp, key.clone());
-        let entry = Entry { value, asked_at, stamp, rechecks, rechecks_since };
+        let entry = Entry { value, sent_at, stamp, rechecks, rechecks_since };
         self.entries.insert(key, entry);
     }
 
-    /// Whether a denial that rests on this entry may ask once more: it was asked before the
-    /// request came, and not too many have done so of late. Counts as done when it may.
+    /// Whether to repeat the lookup before a denial that depends on this entry: the lookup must have been sent before
+    /// the request arrived, and the rate of repeated lookups is limited. If the result is true, the repeated lookup is
+    /// counted.
     ///
-    /// What exists is asked for again in any case when it is as old as what does not exist may
-    /// become, so that the time and order of denials do not tell which of the two it is.
+    /// An entry that is older than the lifetime of negative entries is always looked up again. Otherwise the time and
+    /// the order of denials would reveal whether the key exists.
     pub fn may_recheck(&mut self, key: &K, request_at: u64, now: u64) -> bool {
         let old = self.lifetimes.negative;
         let Some(entry) = self.entries.get_mut(key) else { return false };
-        if entry.asked_at > request_at {
+        if entry.sent_at > request_at {
             return false;
         }
-        if now.saturating_sub(entry.asked_at) >= old {
+        if now.saturating_sub(entry.sent_at) >= old {
             return true;
         }
         let regained = now.saturating_sub(entry.rechecks_since) / RECHECK_INTERVAL;
@@ -178,14 +178,14 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         may
     }
 
-    /// Forgets one key.
+    /// Removes one entry.
     pub fn remove(&mut self, key: &K) -> Option<Entry<V>> {
         let entry = self.entries.remove(key)?;
         self.by_use(entry.value.is_some()).remove(&entry.stamp);
         Some(entry)
     }
 
-    /// Forgets every entry whose value is `unwanted`.
+    /// Removes all positive entries whose value is `unwanted`.
     pub fn remove_where(&mut self, mut unwanted: impl FnMut(&V) -> bool) {
         let existing = &mut self.existing;
         self.entries.retain(|_, entry| {
@@ -197,26 +197,26 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         });
     }
 
-    /// Forgets everything.
+    /// Removes all entries.
     pub fn clear(&mut self) {
         self.entries.clear();
         self.existing.clear();
         self.missing.clear();
     }
 
-    /// Entries held.
+    /// The number of entries, positive and negative.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing is held.
+    /// Whether the cache has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Marks an entry as just used.
+    /// Marks an entry as the most recently used one.
     fn touch(&mut self, key: &K) -> Option<&Entry<V>> {
         let entry = self.entries.get_mut(key)?;
         let by_use = match entry.value {

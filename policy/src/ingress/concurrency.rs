@@ -1,17 +1,17 @@
-//! How many requests of each class may be in flight to one sandbox.
+//! The limits of requests in flight to one sandbox, by class.
 
-/// The classes of requests, which are counted separately.
+/// The class of a request. Each class is counted separately.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Class {
-    /// To the management port, which always has an authorized caller.
+    /// A request to the management port, which always has an authorized caller.
     Management,
-    /// To an exposed port that is not public, by an authorized caller.
+    /// A request to an exposed port that is not public, by an authorized caller.
     Authenticated,
-    /// To a public port, where no credential is checked.
+    /// A request to a public port, for which no credential is evaluated.
     Anonymous,
 }
 
-/// Requests to one sandbox that are in flight.
+/// The number of requests in flight to one sandbox, by class.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct InFlight {
     management: usize,
@@ -20,7 +20,7 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// The number of one class.
+    /// The number of requests of one class.
     #[must_use]
     pub fn of(&self, class: Class) -> usize {
         match class {
@@ -38,29 +38,30 @@ impl InFlight {
         }
     }
 
-    /// One more request.
+    /// Counts one more request.
     pub fn add(&mut self, class: Class) {
         let count = self.of_mut(class);
         *count = count.saturating_add(1);
     }
 
-    /// One request less.
+    /// Counts one request less.
     pub fn remove(&mut self, class: Class) {
         let count = self.of_mut(class);
         *count = count.saturating_sub(1);
     }
 
-    /// Whether there is none.
+    /// Whether no request is in flight.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// How many of one sandbox's slots each class may take.
+/// The slots of one sandbox that each class may take.
 ///
-/// A tenth is reserved for management requests, and another tenth is not available to anonymous ones. Anonymous
-/// clients therefore can't lock the owner out, and no client of an app can keep the owner from the management port.
+/// A tenth of the slots is reserved for management requests, and another tenth is not available to anonymous requests.
+/// Anonymous clients therefore can't lock the owner out, and no client of an app can keep the owner from the management
+/// port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Shares {
     all: usize,
@@ -68,17 +69,17 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The fewest slots that leave one for each class.
+    /// The minimum number of slots, which leaves one for each class.
     pub const MIN: usize = 3;
 
-    /// Divides the slots of one sandbox; `None` when there are fewer than [`Self::MIN`].
+    /// Divides the slots of one sandbox. `None` if there are fewer than [`Self::MIN`].
     #[must_use]
     pub fn of(slots: usize) -> Option<Self> {
         let reserve = (slots / 10).max(1);
         (slots >= Self::MIN).then_some(Self { all: slots, reserve })
     }
 
-    /// The slots of exposed ports.
+    /// The slots that requests to exposed ports may take.
     fn users(&self) -> usize {
         self.all.saturating_sub(self.reserve)
     }
@@ -89,7 +90,7 @@ impl Shares {
         self.users().saturating_sub(self.reserve)
     }
 
-    /// Whether one more request of the class may go on.
+    /// Whether one more request of the class may be forwarded.
     #[must_use]
     pub fn admit(&self, class: Class, in_flight: &InFlight) -> bool {
         let InFlight { management, authenticated, anonymous } = *in_flight;

@@ -1,17 +1,17 @@
-//! The platform's session cookies, in requests and in what a sandbox sets.
+//! The platform's session cookies, in requests and in responses of sandboxes.
 
 use super::head::{Head, Repeated};
 
-/// Session cookie of the platform.
+/// The name of the platform's session cookie.
 pub const SESSION_COOKIE: &str = "tl.session_token";
-/// Its older name.
+/// The legacy name of the platform's session cookie.
 pub const LEGACY_SESSION_COOKIE: &str = "tl-session";
 
 fn is_session_name(name: &[u8]) -> bool {
     [SESSION_COOKIE, LEGACY_SESSION_COOKIE].iter().any(|known| name == known.as_bytes())
 }
 
-/// Pairs of all `Cookie` headers, as they stand.
+/// The pairs of all `Cookie` headers, unchanged.
 fn pairs<'a>(head: Head<'a>) -> impl Iterator<Item = &'a [u8]> {
     head.all("cookie").flat_map(|value| value.split(|b| *b == b';')).map(<[u8]>::trim_ascii)
 }
@@ -22,7 +22,7 @@ fn split(pair: &[u8]) -> (&[u8], &[u8]) {
             let (name, value) = pair.split_at(at);
             (name.trim_ascii(), value.get(1..).unwrap_or_default().trim_ascii())
         }
-        // A server may read a nameless cookie as a name or as a value: it is taken as a name here.
+        // A server may read a pair without `=` as a name or as a value. It counts as a name here.
         None => (pair, b""),
     }
 }
@@ -30,15 +30,15 @@ fn split(pair: &[u8]) -> (&[u8], &[u8]) {
 /// The value of the cookie `name`.
 ///
 /// # Errors
-/// [`Repeated`] when it stands more than once.
+/// [`Repeated`], if the cookie occurs more than once.
 pub(crate) fn session_cookie<'a>(head: Head<'a>, name: &str) -> Result<Option<&'a [u8]>, Repeated> {
     let mut values = pairs(head).map(split).filter(|(n, _)| *n == name.as_bytes()).map(|(_, v)| v);
     let first = values.next();
     if values.next().is_some() { Err(Repeated) } else { Ok(first) }
 }
 
-/// The `Cookie` header without session cookies and without cookies whose value `is_secret`: `None`
-/// when it holds none and can stay as it is, and an empty value when nothing is left of it.
+/// The `Cookie` header without session cookies and without cookies whose value `is_secret`. `None` if there are no such
+/// cookies, so that the header needs no change. An empty value if no other cookies remain.
 pub(crate) fn without_secrets(
     head: Head<'_>,
     is_secret: impl Fn(&[u8]) -> bool,
@@ -47,7 +47,7 @@ pub(crate) fn without_secrets(
     let mut kept: Vec<&[u8]> = Vec::new();
     for pair in pairs(head).filter(|pair| !pair.is_empty()) {
         let (name, value) = split(pair);
-        // `=tl-session=x` is a nameless cookie to some parsers and the session to others.
+        // Some parsers read `=tl-session=x` as a nameless cookie, others as the session cookie.
         let hidden = name.is_empty() && is_session_name(split(value).0);
         let shown = if pair.contains(&b'=') { value } else { pair };
         if is_session_name(name) || hidden || is_secret(shown) {
@@ -59,17 +59,17 @@ pub(crate) fn without_secrets(
     found.then(|| kept.join(&b"; "[..]))
 }
 
-/// The cookie as a sandbox at `host` may set it: `None` when it is one of the platform's names, or
-/// for another domain than its own host.
+/// A `Set-Cookie` value as the sandbox at `host` may set it. `None` if the cookie has a name of the platform, or if its
+/// `Domain` is not `host`.
 ///
-/// A parent domain would be shared with every other sandbox, and a browser refuses any other. The
-/// own host is what holds without a `Domain` too, and so loses it: behind a bare domain the host
-/// is the parent of all sandboxes, and with a `Domain` each of them would receive the cookie.
+/// A parent domain would share the cookie with all other sandboxes. Without `Domain`, a cookie belongs to `host` only,
+/// so a `Domain` that equals `host` is removed: on a bare domain, `host` is the parent of all sandboxes, and with
+/// `Domain` each of them would receive the cookie.
 pub(crate) fn settable(set_cookie: &[u8], host: &str) -> Option<Vec<u8>> {
     let mut parts = set_cookie.split(|b| *b == b';');
     let pair = parts.next().unwrap_or_default();
     let (name, _) = split(pair.trim_ascii());
-    // Browsers send a nameless cookie as its bare value, which may look like any other cookie.
+    // Browsers send a nameless cookie as its value only, which may look like any other cookie.
     if name.is_empty() || is_session_name(name) {
         return None;
     }

@@ -1,12 +1,12 @@
-//! Step 2: the one credential of a request.
+//! The only credential of a request.
 //!
 //! Contract: "Verified against sandbox-proxy, the proxy accepts these auth modes: API key
 //! `Authorization: Bearer <api-key>`; Personal access token `Authorization: Bearer tl_pat...` plus
 //! `X-Forwarded-Organization-Id` and `X-Forwarded-Project-Id`; Session cookie `tl.session_token` or
 //! legacy `tl-session`, plus the same forwarded organization/project context."
 //!
-//! Exactly one place is used, the first of [`CredentialSource`] that holds something; what it holds is then
-//! good or bad, and nothing else is tried.
+//! Only the first [`CredentialSource`] with a value is used. If its value is not valid, the request is denied, and no
+//! other source is tried.
 
 use sha2::{Digest, Sha256};
 
@@ -17,24 +17,25 @@ use super::head::Head;
 use super::project_context::ProjectContext;
 use crate::gateway_api::{CredentialKind, IntrospectRequest};
 
-/// The gateway's own credential header: an app keeps its `Authorization` when callers use this.
+/// The gateway's own credential header. With it, a caller can leave `Authorization` to the app.
 pub const GATEWAY_AUTHORIZATION: &str = "x-sandgate-authorization";
 
-/// Longer than any token that is issued; bounds what is hashed and sent on.
+/// The maximum length of a secret, in bytes. It is longer than any issued token, and bounds what is hashed and sent to
+/// the control plane.
 const SECRET_MAX: usize = 8_192;
 
-/// A secret that a caller showed. No `Debug`, no `Display`: it can't get into a log.
+/// The secret of a credential. It has neither `Debug` nor `Display`, so that it can't be logged.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The secret itself, to be sent to the control plane and to nobody else.
+    /// The text of the secret. It may be sent to the control plane only.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Visible ASCII without commas, as a bearer token (RFC 6750) and a cookie value are.
+    /// Accepts the characters that both a bearer token (RFC 6750) and a cookie value can have.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let good = !bytes.is_empty()
             && bytes.len() <= SECRET_MAX
@@ -46,23 +47,23 @@ impl Secret {
     }
 }
 
-/// Where a credential was shown, in the order in which places are looked at.
+/// The part of a request that a credential comes from. The first variant with a value is used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CredentialSource {
     /// `X-Sandgate-Authorization: Bearer`.
     GatewayHeader,
     /// `Authorization: Bearer` with a platform prefix.
     PlatformBearer,
-    /// Cookie `tl.session_token`, else `tl-session`. A browser adds it by itself.
+    /// The cookie `tl.session_token`, or else `tl-session`. A browser adds it without being asked by the page.
     Cookie,
-    /// `Authorization: Bearer` with anything else. On a public port it is the app's own.
+    /// `Authorization: Bearer` with any other token. On a public port, it is a credential of the app.
     OtherBearer,
 }
 
-/// Cache key of a credential: a hash, so that a filter's memory holds no secrets.
+/// The cache key of a credential. It is a hash, so that the cache holds no secrets.
 pub type CredentialKey = [u8; 32];
 
-/// A credential, not yet known to be good. No `Debug`: it holds a secret.
+/// A well-formed credential, not yet verified. It has no `Debug`, because it holds a secret.
 #[derive(Clone)]
 pub struct Credential {
     kind: CredentialKind,
@@ -72,11 +73,11 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// Finds the credential of a request; `None` when it shows none.
+    /// The credential of a request. `None` if the request has none.
     ///
     /// # Errors
-    /// A [`Denial`] for a duplicated credential header, for a credential that can't be one, and for
-    /// a PAT or session without organization and project.
+    /// A [`Denial`], if a credential header is repeated, if the credential is malformed, or if a personal access token
+    /// or a session comes without an organization and a project.
     pub fn extract(head: Head<'_>, config: &IngressConfig) -> Result<Option<Self>, Denial> {
         let gateway = one_bearer(head, GATEWAY_AUTHORIZATION)?;
         let bearer = one_bearer(head, "authorization")?;
@@ -107,7 +108,7 @@ impl Credential {
             _ => CredentialKind::ApiKey,
         };
         let context = match kind {
-            // A key belongs to one project. Clients send the context next to it all the same.
+            // An API key belongs to one project. Clients may send a context with it, which is ignored.
             CredentialKind::ApiKey => None,
             CredentialKind::PersonalAccessToken | CredentialKind::Session => {
                 Some(ProjectContext::extract(head)?)
@@ -116,19 +117,19 @@ impl Credential {
         Ok(Some(Self { kind, secret, context, source }))
     }
 
-    /// Where it was shown.
+    /// The part of the request that the credential comes from.
     #[must_use]
     pub fn source(&self) -> CredentialSource {
         self.source
     }
 
-    /// The secret.
+    /// The secret of the credential.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// Key under which what is known of this credential, in this context, is kept.
+    /// The cache key of this credential in this context.
     #[must_use]
     pub fn key(&self) -> CredentialKey {
         let (organization, project) = match &self.context {
@@ -138,14 +139,14 @@ impl Credential {
         let mut hash = Sha256::new();
         hash.update([self.kind as u8]);
         for part in [self.secret.expose(), organization, project] {
-            // Lengths keep the parts apart: ("ab", "c") is not ("a", "bc").
+            // The lengths separate the parts, so that ("ab", "c") and ("a", "bc") differ.
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         }
         hash.finalize().into()
     }
 
-    /// The question to the control plane.
+    /// The body of the introspection call for this credential.
     #[must_use]
     pub fn introspect_request(&self) -> IntrospectRequest {
         IntrospectRequest {
@@ -162,12 +163,12 @@ enum Bearer<'a> {
     OtherScheme,
 }
 
-/// The value of a credential header, which may stand once.
+/// The value of a credential header, which may occur once.
 ///
-/// Envoy joins repeated `Authorization` headers with a comma, so a second bearer inside of one
-/// value counts as a second header.
+/// Envoy joins repeated `Authorization` headers with a comma, so a second bearer token in one value counts as a second
+/// header.
 fn one_bearer<'a>(head: Head<'a>, name: &'a str) -> Result<Option<Bearer<'a>>, Denial> {
-    let repeated = || Denial::InvalidRequest("a credential header stands more than once");
+    let repeated = || Denial::InvalidRequest("a credential header is sent more than once");
     let Some(value) = head.single(name).map_err(|_| repeated())? else { return Ok(None) };
     let second = value.split(|b| *b == b',').skip(1).any(|part| bearer_token(part).is_some());
     match bearer_token(value) {
@@ -178,7 +179,7 @@ fn one_bearer<'a>(head: Head<'a>, name: &'a str) -> Result<Option<Bearer<'a>>, D
     }
 }
 
-/// What follows `Bearer`, whose case does not matter (RFC 9110, section 11.1).
+/// The token after the scheme `Bearer`, which is case-insensitive (RFC 9110, section 11.1).
 pub(crate) fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     let value = value.trim_ascii();
     let (scheme, rest) = value.split_at_checked(6)?;
@@ -186,9 +187,9 @@ pub(crate) fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"bearer") && separated).then(|| rest.trim_ascii())
 }
 
-/// The session cookie's value: the current name before the legacy one.
+/// The value of the session cookie. The current name takes precedence over the legacy name.
 fn session<'a>(head: Head<'a>) -> Result<Option<&'a [u8]>, Denial> {
-    let twice = |_| Denial::InvalidRequest("a session cookie stands more than once");
+    let twice = |_| Denial::InvalidRequest("a session cookie is sent more than once");
     let current = session_cookie(head, SESSION_COOKIE).map_err(twice)?;
     let legacy = session_cookie(head, LEGACY_SESSION_COOKIE).map_err(twice)?;
     Ok(current.or(legacy))

@@ -1,7 +1,6 @@
-//! Steps 3 and 4: what is known of sandbox and caller, and the one decision that rests on it.
+//! The decision about a request. It depends on the parsed request and on [`RequestFacts`].
 //!
-//! [`Request::parse`] says what must be known; [`decide`] judges it. Nothing here asks anybody: a
-//! filter brings the facts and carries the [`Decision`] out.
+//! [`decide`] performs no lookup. The filter provides the facts and executes the [`Decision`].
 
 mod facts;
 mod permit;
@@ -23,26 +22,26 @@ pub use facts::RequestFacts;
 pub use permit::{Caller, EvictionPermit, Permit, ResumePermit};
 pub use reevaluation::{CloseReason, StreamDecision, reevaluate};
 
-/// What is to be done with a request.
+/// The action for a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Decision {
-    /// Answer the CORS preflight: its origin is trusted.
+    /// Answer the CORS preflight, because its origin is trusted.
     AnswerPreflight {
-        /// The trusted origin, as the operator spells it: never what the request said.
+        /// The trusted origin in the operator's spelling, not in the request's.
         origin: String,
     },
-    /// Refuse.
+    /// Respond with a denial.
     Deny(Denial),
-    /// Forward.
+    /// Forward the request.
     Permit(Permit),
-    /// All slots for anonymous requests to the sandbox are taken: forward in the slot of another
-    /// stream, if one gives way ([`super::slots`]), else refuse as [`Denial::TooManyRequests`].
+    /// All slots for anonymous requests to the sandbox are taken. If [`super::slots`] finds a stream to evict, forward
+    /// the request in its slot; otherwise respond with [`Denial::TooManyRequests`].
     Evict(EvictionPermit),
-    /// Resume the sandbox, then ask again.
+    /// Resume the sandbox, then decide again.
     Resume(ResumePermit),
 }
 
-/// Decides over a request. First match wins; whatever is missing ends in a denial.
+/// Decides about a request. The first rule that matches decides. Missing information leads to a denial.
 #[must_use]
 pub fn decide(
     request: &SandboxRequest,
@@ -55,12 +54,12 @@ pub fn decide(
     }
 }
 
-/// What a judgement is for.
+/// The reason for an evaluation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Purpose {
-    /// To forward a request.
+    /// Whether to forward a new request.
     NewRequest,
-    /// To let a stream go on that was forwarded.
+    /// Whether a stream that was forwarded may continue.
     LiveStream,
 }
 
@@ -123,8 +122,8 @@ fn evaluate(
     }
 }
 
-/// "A CORS preflight to a port that needs a credential is answered by the gateway for trusted
-/// origins, refused for others": the same for sandboxes that do not exist.
+/// Contract: "A CORS preflight to a port that needs a credential is answered by the gateway for trusted origins,
+/// refused for others". The result is the same for sandboxes that do not exist, so that it does not reveal them.
 fn evaluate_preflight(
     preflight: &Preflight,
     request: &SandboxRequest,
@@ -139,12 +138,12 @@ fn evaluate_preflight(
     }
 }
 
-/// Who the caller is. Nothing here tells whether the sandbox exists.
+/// The identity of the caller. The result does not reveal whether the sandbox exists.
 fn authenticate<'a>(
     request: &SandboxRequest,
     facts: &RequestFacts<'a>,
 ) -> Result<&'a Identity, Denial> {
-    // The port might be public, where no credential is looked at.
+    // The port may be public, and then no credential is evaluated.
     if request.port != Port::Management && *facts.sandbox == Lookup::Unavailable {
         return Err(Denial::SandboxUpstreamError);
     }
@@ -164,7 +163,7 @@ fn authenticate<'a>(
     Ok(identity)
 }
 
-/// Whether the caller (nobody on a public port) may reach the port of the sandbox.
+/// Checks that the caller may reach the port of the sandbox. `caller` is `None` for a public port.
 fn authorize<'a>(
     request: &SandboxRequest,
     facts: &RequestFacts<'a>,

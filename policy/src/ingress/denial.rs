@@ -1,58 +1,62 @@
-//! Every reason to refuse a request, with its stable code, status and sentence, in one table.
+//! All reasons to deny a request, each with its stable code, status, and message.
 //!
-//! What a caller may learn follows the status: 401 is "who are you", and the same for a sandbox
-//! that does not exist; 404 is "no, and you may not know whether it exists"; 403 is "no, and you may
-//! know"; 503 promises that nothing was forwarded, so that clients may replay; 502 is about a response,
-//! so the request was forwarded.
+//! | status | meaning |
+//! |---|---|
+//! | 401 | The request is not authenticated. The response is the same for a sandbox that does not exist. |
+//! | 403 | The caller may know that the sandbox exists, but the request is not allowed. |
+//! | 404 | The sandbox does not exist, or the caller may not know that it exists. |
+//! | 502 | The request was forwarded, but the response must not be. |
+//! | 503 | The request was not forwarded, so the client may send it again. |
 
-/// Why a response of a sandbox is not passed on.
+/// The reason why a response of a sandbox is not forwarded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InvalidResponse {
-    /// A success in response to a WebSocket upgrade, but not 101.
+    /// The response to a WebSocket upgrade has a 2xx status instead of 101.
     NotSwitched,
-    /// A status that is no final one.
+    /// The status is not 200 to 599.
     Status,
-    /// 101, though no WebSocket was asked for, or the response names another protocol.
+    /// The status is 101, but the request asked for no WebSocket, or the response names another protocol.
     SwitchedProtocols,
 }
 
-/// Why a client gets an answer of the gateway instead of the sandbox's.
+/// The reason why a client gets a response of the gateway instead of the sandbox's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Denial {
-    /// The control plane can't say whether the credential is good.
+    /// The control plane is unavailable, so the credential can't be verified.
     AuthServiceUnavailable,
-    /// A cookie on a request that another site may have made.
+    /// The request has a session cookie, and another site may have caused it.
     CrossOrigin,
     /// The credential is unknown, revoked, expired or malformed.
     InvalidCredentials,
-    /// The host names nothing that is served here.
+    /// The host is not valid, or is not in a configured domain.
     InvalidHost(super::host::InvalidHost),
-    /// Headers are duplicated or disagree; the sentence says which.
+    /// Headers are repeated, malformed, or contradict each other. The text is the message for the client.
     InvalidRequest(&'static str),
-    /// A user port that the owner has not exposed.
+    /// The owner has not exposed the user port.
     PortNotExposed,
-    /// A CORS preflight of an origin that is not trusted.
+    /// The request is a CORS preflight of an origin that is not trusted.
     PreflightOrigin,
-    /// A PAT or session without organization and project.
+    /// A personal access token or a session comes without an organization and a project.
     ProjectContextRequired,
-    /// Unknown, terminated, or another project's sandbox.
+    /// The sandbox is unknown, is terminated, or belongs to a project that the caller may not act in.
     SandboxNotFound,
-    /// It will run soon: pending, or a resume is not done yet.
+    /// The sandbox will run soon: it is pending, or a resume has not completed.
     SandboxNotReady,
-    /// Suspended, and no request may resume it.
+    /// The sandbox is suspended, and a request may not resume it.
     SandboxNotRunning,
-    /// Nothing is known of the sandbox, and the control plane can't be asked.
+    /// The control plane is unavailable, and the cache has no usable entry of the sandbox; or the sandbox's address is
+    /// not in `sandbox_cidrs`.
     SandboxUpstreamError,
-    /// The sandbox has as many requests in flight as it may.
+    /// The sandbox has reached its limit of requests in flight.
     TooManyRequests,
-    /// No credential, and the port is not public (or does not exist).
+    /// The request has no credential, and the port is not public or does not exist.
     Unauthenticated,
-    /// The sandbox answered, but its response must not be passed on.
+    /// The sandbox responded, but its response must not be forwarded.
     UpstreamInvalid(InvalidResponse),
 }
 
 impl Denial {
-    /// Stable code, for programs and metrics.
+    /// The stable code, for programs and metrics.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -73,7 +77,7 @@ impl Denial {
         }
     }
 
-    /// All codes, for metrics that are defined before they count.
+    /// All codes. The metrics are defined from this list before anything is counted.
     pub const CODES: [&'static str; 14] = [
         "AUTH_SERVICE_UNAVAILABLE",
         "CROSS_ORIGIN",
@@ -91,7 +95,7 @@ impl Denial {
         "UPSTREAM_INVALID",
     ];
 
-    /// HTTP status (RFC 9110, section 15).
+    /// The HTTP status (RFC 9110, section 15).
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -108,7 +112,7 @@ impl Denial {
         }
     }
 
-    /// What to tell the caller: what is wrong, and what to do.
+    /// The message for the client: what is wrong, and what to do.
     #[must_use]
     pub fn message(self) -> String {
         let text = match self {
@@ -124,7 +128,7 @@ impl Denial {
             Self::PortNotExposed => {
                 "the port is not exposed; its owner can add it to the sandbox's exposed_ports"
             }
-            // A browser sends a preflight without any credential, so no credential can help.
+            // A browser sends a preflight without a credential, so a credential can't help.
             Self::PreflightOrigin => {
                 "pages of this origin may not use this port; the operator can add the origin to trusted_origins, or the sandbox's owner can make the port public"
             }
@@ -158,7 +162,7 @@ impl Denial {
         text.to_owned()
     }
 
-    /// Seconds for `Retry-After` (RFC 9110, section 10.2.3), where trying again can help.
+    /// The value of `Retry-After` in seconds (RFC 9110, section 10.2.3), if another attempt may succeed.
     #[must_use]
     pub fn retry_after(self) -> Option<u32> {
         match self {

@@ -4,15 +4,16 @@ use std::fmt;
 
 use crate::dns_label::{NAME_MAX, is_ldh_label};
 
-/// A domain under which sandboxes are reached: lower-case LDH labels, without a trailing dot.
+/// A domain under which sandboxes are reached: lower-case labels of letters, digits, and hyphens, without a trailing
+/// dot.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Domain(String);
 
 impl Domain {
-    /// Checks a domain of the configuration.
+    /// Parses a domain of the configuration.
     ///
     /// # Errors
-    /// [`InvalidDomain`] when `text` is not a lower-case DNS name.
+    /// [`InvalidDomain`], if `text` is not a lower-case DNS name.
     pub fn parse(text: &str) -> Result<Self, InvalidDomain> {
         let good = text.len() <= NAME_MAX && text.split('.').all(is_ldh_label);
         if good { Ok(Self(text.to_owned())) } else { Err(InvalidDomain(text.to_owned())) }
@@ -30,7 +31,7 @@ impl Domain {
         host == self.0 || self.label_below(host).is_some()
     }
 
-    /// What stands before `.domain` in `host`.
+    /// The part of `host` before `.domain`.
     pub(super) fn label_below<'h>(&self, host: &'h str) -> Option<&'h str> {
         host.strip_suffix(self.0.as_str())?.strip_suffix('.')
     }

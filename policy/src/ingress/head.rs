@@ -1,13 +1,13 @@
-//! The head of a request as it came: names and raw bytes, in order.
+//! The head of a request: names and raw bytes, in the order in which they were received.
 
-/// Header pairs as a filter reads them: names in lower case (Envoy lowers them), values as bytes.
+/// Header pairs as a filter reads them: names in lower case, as Envoy passes them, and values as bytes.
 pub type Headers = [(String, Vec<u8>)];
 
-/// A header that may stand once stands several times.
+/// The error for a header that may occur once but occurs several times.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Repeated;
 
-/// The head of a request. Nothing in here is believed yet.
+/// The head of a request. Nothing in it is verified.
 #[derive(Clone, Copy)]
 pub struct Head<'a>(&'a Headers);
 
@@ -33,23 +33,23 @@ impl<'a> Head<'a> {
         self.iter().filter(move |(n, _)| *n == name).map(|(_, value)| value)
     }
 
-    /// The value of a header that may stand at most once.
+    /// The value of a header that may occur at most once.
     ///
     /// # Errors
-    /// [`Repeated`] when it stands more than once.
+    /// [`Repeated`], if the header occurs more than once.
     pub fn single(self, name: &'a str) -> Result<Option<&'a [u8]>, Repeated> {
         let mut values = self.all(name);
         let first = values.next();
         if values.next().is_some() { Err(Repeated) } else { Ok(first) }
     }
 
-    /// The first value of `name`, for headers that only shape an answer.
+    /// The first value of `name`. Use [`Self::single`] for headers that a decision depends on.
     #[must_use]
     pub fn first(self, name: &'a str) -> Option<&'a [u8]> {
         self.all(name).next()
     }
 
-    /// Whether some value of the comma-separated list `name` is `token`, in any case.
+    /// Whether the comma-separated list in the header `name` contains `token`. The comparison ignores case.
     #[must_use]
     pub fn lists(self, name: &'a str, token: &str) -> bool {
         self.all(name)
@@ -63,13 +63,13 @@ impl<'a> Head<'a> {
         self.first(":method").unwrap_or_default()
     }
 
-    /// A WebSocket upgrade, in HTTP/1.1's form (RFC 6455) or in HTTP/2's (RFC 8441).
+    /// Whether the request is a WebSocket upgrade, in HTTP/1.1's form (RFC 6455) or in HTTP/2's (RFC 8441).
     #[must_use]
     pub fn is_websocket(self) -> bool {
         self.lists("upgrade", "websocket") || self.first(":protocol") == Some(b"websocket")
     }
 
-    /// Any protocol upgrade at all, WebSocket or not.
+    /// Whether the request is a protocol upgrade, WebSocket or other.
     #[must_use]
     pub fn is_upgrade(self) -> bool {
         self.first("upgrade").is_some()
@@ -77,10 +77,9 @@ impl<'a> Head<'a> {
             || self.method() == b"CONNECT"
     }
 
-    /// `application/grpc` with an optional `+encoding`, but not grpc-web, which is plain HTTP.
+    /// Whether the content type is `application/grpc` with an optional `+encoding`. gRPC-Web is plain HTTP.
     ///
-    /// Exactly what Envoy takes for gRPC when it turns a local reply into a status: other spellings
-    /// are answered as plain HTTP.
+    /// Envoy uses the same rule when it converts a local reply to a gRPC status.
     #[must_use]
     pub fn is_grpc(self) -> bool {
         let kind = self.first("content-type").unwrap_or_default();
@@ -90,7 +89,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// A browser that navigates, and so would show an HTML page to a person.
+    /// Whether a browser sends the request to navigate, so that it displays an HTML response.
     #[must_use]
     pub fn is_navigation(self) -> bool {
         let accepts_html = self

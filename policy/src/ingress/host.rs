@@ -1,6 +1,6 @@
-//! Step 1: the authority of a request, parsed once into what it names.
+//! Parses the authority of a request into its target.
 //!
-//! One total grammar; whatever it does not cover is refused, never guessed:
+//! The grammar covers all accepted authorities. All others are refused:
 //!
 //! ```text
 //! authority = host [ "." ] [ ":" port ]        the port of the authority is ignored
@@ -12,8 +12,8 @@
 //! name      = [a-z] [a-z0-9-]*                 not ending in "-", at most 63 characters
 //! ```
 //!
-//! Ids hold no `-` and names start with a letter, so a label splits in one way only: when all that
-//! stands before its first `-` is digits, those are a port.
+//! An id contains no `-`, and a name starts with a letter, so there is only one way to split a label: if everything
+//! before its first `-` is digits, these digits are the port.
 
 use crate::dns_label::LABEL_MAX;
 use crate::ids::SandboxRef;
@@ -22,7 +22,7 @@ use super::authority::{Authority, is_digits};
 use super::domain::Domain;
 use super::port::Port;
 
-/// What an authority names.
+/// The target that an authority names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Host {
     /// A configured domain itself.
@@ -33,21 +33,21 @@ pub enum Host {
     Sandbox(SandboxRef, Port),
 }
 
-/// Why an authority names nothing.
+/// The reason why an authority names no target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidHost {
     /// Not an [`Authority`]: empty, not ASCII, or no `host[:port]`.
     #[error("the Host header is not a host name with an optional port")]
     Malformed,
-    /// Under none of the configured domains, or more than one label below one.
+    /// The host is not in a configured domain, or is more than one label below it.
     #[error(
         "the host is not `<port>-<sandbox>.<domain>` or `<sandbox>.<domain>` for a domain that is served here"
     )]
     OtherDomain,
-    /// The part before `-` is digits, but not a port.
+    /// The digits before the first `-` are not a port number.
     #[error("the host's port must be 1 to 65535, without leading zeros")]
     Port,
-    /// Neither an id nor a name.
+    /// The rest of the label is neither an id nor a name.
     #[error(
         "the host's sandbox must be a 21-character id or a name of a-z, 0-9 and `-` that starts with a letter and does not end in `-`"
     )]
@@ -89,7 +89,7 @@ impl Host {
     }
 }
 
-/// "Port: 1–65535, digits only, no leading zero, parsed once to u16".
+/// Design: "Port: 1–65535, digits only, no leading zero, parsed once to u16".
 fn parse_port(digits: &str) -> Option<Port> {
     if digits.starts_with('0') {
         return None;

@@ -1,8 +1,8 @@
-//! Step 6: what must not cross the gateway, in either direction.
+//! The changes to header fields and trailers that cross the gateway, in both directions.
 //!
-//! A sandbox never receives a platform secret that can be recognized, nor anything that looks as
-//! if the platform had said it. Its response can't plant the platform's cookies or steer the proxies in
-//! front of the edge. Trailers carry nothing that belongs into headers.
+//! A sandbox receives no recognizable platform secret, and no field that looks as if the platform had set it. A
+//! response can't set the platform's cookies or control the proxies in front of the edge. Trailers can't replace header
+//! fields.
 
 pub(crate) mod names;
 
@@ -23,7 +23,7 @@ use self::names::{
 /// A change to a header map.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HeaderChange {
-    /// Remove every value of this name, which is as it came.
+    /// Remove every value of this name, which is in the spelling in which it was received.
     Remove(String),
     /// Replace every value of this name.
     Set(String, Vec<u8>),
@@ -31,14 +31,13 @@ pub enum HeaderChange {
     Add(String, Vec<u8>),
 }
 
-/// A bare platform secret in a header or cookie that is none of the usual ones is at least this
-/// long; words that only start like one (the locale `tl_PH`) are shorter.
+/// The minimum length of a value outside the usual credential headers that counts as a platform secret. Ordinary values
+/// with the same prefix, such as the locale `tl_PH`, are shorter.
 const BARE_SECRET_MIN: usize = 20;
 
-/// What to change in a request before a sandbox gets it.
+/// The changes to the headers of a request to a sandbox.
 ///
-/// `used` is the credential that the decision rested on and `caller` whom it stands for: both
-/// `None` on a public port.
+/// `used` is the credential that the decision depends on, and `caller` is its owner. Both are `None` for a public port.
 #[must_use]
 pub fn clean_request(
     head: Head<'_>,
@@ -47,8 +46,8 @@ pub fn clean_request(
     caller: Option<&Caller>,
 ) -> Vec<HeaderChange> {
     let mut changes = removals(head, |name, value| {
-        INTERNAL.have(name)
-            || (CLAIMS.have(name) && !SET_BY_ENVOY.contains(&name.as_it_came()))
+        INTERNAL.contains(name)
+            || (CLAIMS.contains(name) && !SET_BY_ENVOY.contains(&name.as_received()))
             || is_secret(name, value, config, used)
     });
     if let Some(rest) = without_secrets(head, |value| is_bare_secret(value, config, used)) {
@@ -57,7 +56,7 @@ pub fn clean_request(
             changes.push(HeaderChange::Add("cookie".into(), rest));
         }
     }
-    // A proxy in the sandbox drops what `Connection` names, which must not be what was just verified.
+    // A proxy in the sandbox removes the fields that `Connection` names. These must not be fields with verified values.
     if head.first("upgrade").is_some() {
         changes.extend(reduce_connection(head));
     }
@@ -82,8 +81,7 @@ pub(crate) fn reduce_connection(head: Head<'_>) -> Option<HeaderChange> {
     head.all("connection").any(names_more).then(set)
 }
 
-/// What to change in the trailers of a request: nothing in there was verified, and nothing in there
-/// may replace what was.
+/// The changes to the trailers of a request. No trailer is verified, so no trailer may replace a verified header.
 #[must_use]
 pub fn clean_request_trailers(
     trailers: Head<'_>,
@@ -91,25 +89,25 @@ pub fn clean_request_trailers(
     used: Option<&Credential>,
 ) -> Vec<HeaderChange> {
     removals(trailers, |name, value| {
-        INTERNAL.have(name)
-            || CLAIMS.have(name)
-            || NOT_IN_TRAILERS.have(name)
+        INTERNAL.contains(name)
+            || CLAIMS.contains(name)
+            || NOT_IN_TRAILERS.contains(name)
             || is_secret(name, value, config, used)
     })
 }
 
-/// What to change in the trailers of a response.
+/// The changes to the trailers of a response.
 #[must_use]
 pub fn clean_response_trailers(trailers: Head<'_>) -> Vec<HeaderChange> {
     removals(trailers, |name, _| {
-        STEERING.have(name) || CLAIMS.have(name) || NOT_IN_TRAILERS.have(name)
+        STEERING.contains(name) || CLAIMS.contains(name) || NOT_IN_TRAILERS.contains(name)
     })
 }
 
-/// Removes every field that is forbidden.
+/// The removal of every forbidden field.
 fn removals(head: Head<'_>, forbidden: impl Fn(&Name<'_>, &[u8]) -> bool) -> Vec<HeaderChange> {
     let fields = head.fields().filter(|(name, value)| forbidden(&Name::new(name), value));
-    // Each name once, however many fields have it. A sandbox chooses how many names there are.
+    // Removes each name once, however many fields have it, because a sandbox chooses the number of fields.
     let names: BTreeSet<&str> = fields.map(|(name, _)| name).collect();
     names.into_iter().map(|name| HeaderChange::Remove(name.to_owned())).collect()
 }
@@ -124,7 +122,7 @@ fn is_secret(
         matches!(used.source(), CredentialSource::PlatformBearer | CredentialSource::OtherBearer)
     };
     let token = bearer_token(value).unwrap_or(value).trim_ascii();
-    // Judged one by one: the name of the first may start like a secret.
+    // Cookies are evaluated one by one, because the name of the first may start like a secret.
     if name.is("cookie") {
         return false;
     }
@@ -133,7 +131,7 @@ fn is_secret(
         return true;
     }
     if is_authorization || name.is("proxy-authorization") {
-        // Joined or wrapped in another scheme, it is a secret all the same.
+        // The secret may be joined with other values, or be in another scheme.
         return value
             .split(|b| matches!(b, b' ' | b'\t' | b',' | b'=' | b':' | b';' | b'"' | b'\''))
             .chain([token])
@@ -142,7 +140,7 @@ fn is_secret(
     is_bare_secret(token, config, used)
 }
 
-/// Whether a value is a secret as a whole, with or without quotes or `Bearer`.
+/// Whether the whole value is a secret, with or without quotes or `Bearer`.
 fn is_bare_secret(value: &[u8], config: &IngressConfig, used: Option<&Credential>) -> bool {
     let value = value.strip_prefix(b"\"").unwrap_or(value);
     let value = value.strip_suffix(b"\"").unwrap_or(value);
@@ -154,17 +152,16 @@ fn is_used(value: &[u8], used: Option<&Credential>) -> bool {
     used.is_some_and(|used| value == used.secret().expose().as_bytes())
 }
 
-/// What to change in a request to the lifecycle API: it judges credentials and context by itself.
+/// The changes to the headers of a request to the lifecycle API, which evaluates credentials and context itself.
 #[must_use]
 pub fn clean_api_request(head: Head<'_>) -> Vec<HeaderChange> {
-    removals(head, |name, _| INTERNAL_TO_API.have(name))
+    removals(head, |name, _| INTERNAL_TO_API.contains(name))
 }
 
-/// What to change in the headers of a sandbox's response before the client gets it. `authority` is
-/// the request's.
+/// The changes to the headers of a sandbox's response. `authority` is the request's.
 #[must_use]
 pub fn clean_response(head: Head<'_>, authority: &Authority) -> Vec<HeaderChange> {
-    let mut changes = removals(head, |name, _| STEERING.have(name));
+    let mut changes = removals(head, |name, _| STEERING.contains(name));
     if head.first("set-cookie").is_some() {
         let settable = |cookie| settable(cookie, authority.host());
         let kept: Vec<Vec<u8>> = head.all("set-cookie").filter_map(settable).collect();

@@ -1,12 +1,12 @@
-//! The results of lookups at the control plane.
+//! The result of a lookup.
 
-/// What is known of something that was asked for.
+/// The result of looking up a sandbox or the identity of a credential, in the cache or at the control plane.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Lookup<T> {
-    /// It exists.
+    /// The sandbox exists, or the credential is valid.
     Found(T),
-    /// It does not exist.
+    /// The sandbox does not exist, or the credential is not valid.
     NotFound,
-    /// The control plane can't be asked, and nothing usable is cached.
+    /// The control plane is unavailable, and the cache has no entry that is still usable.
     Unavailable,
 }

@@ -1,13 +1,13 @@
 //! Which browser requests may use a cookie, and which preflights are answered.
 //!
-//! A cookie is added by the browser, whichever site made the request; a header is not. So only a
-//! cookie credential is held against the request's origin.
+//! A browser adds cookies whichever site caused the request, but it adds no credential headers. So only the use of a
+//! cookie credential depends on the origin of the request.
 
 use super::config::IngressConfig;
 use super::head::Head;
 
-/// Whether a request with a cookie credential may have been made by another site, and could do
-/// harm: an unsafe method, or an upgrade (which reads what no `Origin` check of the app protects).
+/// Whether another site may have caused the request, and the request could do harm: its method is not safe, or it is an
+/// upgrade (whose responses are readable unless the app checks `Origin`).
 #[must_use]
 pub fn is_forgeable(head: Head<'_>, config: &IngressConfig) -> bool {
     // Safe methods: RFC 9110, section 9.2.1.
@@ -22,7 +22,7 @@ pub fn is_forgeable(head: Head<'_>, config: &IngressConfig) -> bool {
     }
 }
 
-/// A CORS preflight (Fetch standard, "CORS-preflight request").
+/// Whether the request is a CORS preflight (Fetch standard, "CORS-preflight request").
 #[must_use]
 pub fn is_preflight(head: Head<'_>) -> bool {
     head.method() == b"OPTIONS"
@@ -30,8 +30,8 @@ pub fn is_preflight(head: Head<'_>) -> bool {
         && head.first("access-control-request-method").is_some()
 }
 
-/// Whether `origin` is the host that the request goes to. The scheme is not compared: TLS may end
-/// in front of the gateway.
+/// Whether `origin` is the host of the request. The schemes are not compared, because TLS may be terminated in front of
+/// the gateway.
 fn is_own(origin: &[u8], head: Head<'_>) -> bool {
     let Some(authority) = head.first(":authority") else { return false };
     let (scheme, host) = match (origin.strip_prefix(b"https://"), origin.strip_prefix(b"http://")) {

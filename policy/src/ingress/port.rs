@@ -1,15 +1,15 @@
-//! Ports of a sandbox.
+//! The ports of a sandbox. The management port has a type of its own, so that no list of exposed ports can contain it.
 
-/// The sandbox's built-in management API. Contract: "The management URL on port 9501 always
-/// requires auth".
+/// The port of the sandbox's built-in management API. Contract: "The management URL on port 9501 always requires
+/// auth".
 pub const MANAGEMENT_PORT: u16 = 9501;
 
-/// A port that an app in a sandbox listens on: never 0, never the management port.
+/// A port that an app in a sandbox listens on. It is never 0 and never the management port.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct UserPort(u16);
 
 impl UserPort {
-    /// The port number.
+    /// The port as a number.
     #[must_use]
     pub fn get(self) -> u16 {
         self.0
@@ -19,9 +19,9 @@ impl UserPort {
 /// A port of a sandbox.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Port {
-    /// 9501, spelt out or left out.
+    /// The management port, written in the host or omitted.
     Management,
-    /// Any other.
+    /// Any other port.
     User(UserPort),
 }
 
@@ -36,7 +36,7 @@ impl Port {
         }
     }
 
-    /// The port number.
+    /// The port as a number.
     #[must_use]
     pub fn get(self) -> u16 {
         match self {

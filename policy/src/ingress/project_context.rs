@@ -1,16 +1,16 @@
-//! The organization and project that a PAT or a session claims to act in.
+//! The organization and the project that a personal access token or a session claims to act in.
 
 use crate::ids::{OrganizationId, ProjectId};
 
 use super::denial::Denial;
 use super::head::Head;
 
-/// Header that names the organization; reaches a sandbox only with a verified value.
+/// The header of the organization. A sandbox receives it with a verified value only.
 pub const ORGANIZATION_HEADER: &str = "x-forwarded-organization-id";
-/// Header that names the project; reaches a sandbox only with a verified value.
+/// The header of the project. A sandbox receives it with a verified value only.
 pub const PROJECT_HEADER: &str = "x-forwarded-project-id";
 
-/// A claimed organization and project: well-formed, not yet verified.
+/// A claimed organization and project. Both are well-formed but not verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ProjectContext {
     organization_id: OrganizationId,
@@ -25,7 +25,7 @@ impl ProjectContext {
     /// upgrade's query counts.
     ///
     /// # Errors
-    /// A [`Denial`] when either is missing, repeated, malformed, or header and query disagree.
+    /// A [`Denial`], if either is missing, repeated, or malformed, or if header and query differ.
     pub fn extract(head: Head<'_>) -> Result<Self, Denial> {
         let query = if head.is_websocket() { query(head) } else { b"" };
         Ok(Self {
@@ -81,7 +81,7 @@ fn query<'a>(head: Head<'a>) -> &'a [u8] {
     parts.next().unwrap_or_default()
 }
 
-/// Decoded values of `key` in a query string.
+/// The decoded values of `key` in a query string.
 fn parameters<'a>(query: &'a [u8], key: &'a [u8]) -> impl Iterator<Item = Vec<u8>> + 'a {
     query.split(|b| *b == b'&').filter_map(move |pair| {
         let mut parts = pair.splitn(2, |b| *b == b'=');
@@ -90,7 +90,8 @@ fn parameters<'a>(query: &'a [u8], key: &'a [u8]) -> impl Iterator<Item = Vec<u8
     })
 }
 
-/// Decodes `%XX` (RFC 3986, section 2.1); what is no escape stays as it is, and is refused later.
+/// Decodes `%XX` (RFC 3986, section 2.1). An invalid escape remains unchanged; no id contains `%`, so it is refused
+/// later.
 fn percent_decode(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,10 +1,10 @@
-//! The reader of a denial: the shape that it understands, its origin, and the id of its request.
+//! The client that receives a denial: the format that it understands, its origin, and the id of its request.
 
 use super::config::IngressConfig;
 use super::head::Head;
 use super::hygiene::HeaderChange;
 
-/// The form of a denial that a client understands.
+/// The format of a denial that a client understands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum DenialFormat {
     /// A gRPC status.
@@ -16,15 +16,15 @@ pub enum DenialFormat {
     Json,
 }
 
-/// The header that carries the request id.
+/// The header of the request id.
 const REQUEST_ID_HEADER: &str = "x-request-id";
-/// No longer id is repeated to a client.
+/// The maximum length of a request id that is sent to a client.
 const REQUEST_ID_MAX: usize = 128;
-/// Response headers that a page of another origin may read, apart from those that Fetch lists itself.
+/// The response headers that a page of another origin may read, in addition to those that the Fetch standard allows.
 const EXPOSED_HEADERS: &str = "retry-after, www-authenticate, x-request-id";
 
-/// The id of a request, which access logs have too. A client may choose it, so it is only held when it is
-/// safe in a header and on a page.
+/// The id of a request, as in access logs. A client may choose it, so only text that is safe in a header and in HTML is
+/// accepted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestId(String);
 
@@ -44,7 +44,7 @@ impl RequestId {
     }
 }
 
-/// The reader of a denial. The default is a program of which nothing is known.
+/// The client that receives a denial. The default is a program without a request id and without a trusted origin.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Recipient {
     shape: DenialFormat,
@@ -61,7 +61,7 @@ impl Recipient {
         Self { origin: trusted.map(str::to_owned), ..Self::unconfigured(head) }
     }
 
-    /// The same while no configuration says which origins are trusted.
+    /// The sender of a request while there is no configuration, so that no origin is trusted.
     #[must_use]
     pub fn unconfigured(head: Head<'_>) -> Self {
         let shape = if head.is_grpc() {
@@ -75,20 +75,20 @@ impl Recipient {
         Self { shape, origin: None, request_id }
     }
 
-    /// The form that the client understands.
+    /// The format that the client understands.
     #[must_use]
     pub fn shape(&self) -> DenialFormat {
         self.shape
     }
 
-    /// The id under which the operator finds the request.
+    /// The request id, by which the operator finds the request in the access log.
     #[must_use]
     pub fn request_id(&self) -> Option<&RequestId> {
         self.request_id.as_ref()
     }
 
-    /// The headers of every denial to this recipient: its request id, and for a page of a trusted
-    /// origin the permission to read the denial (Fetch standard, "CORS protocol").
+    /// The headers of every denial to this recipient: the request id, and for a trusted origin the CORS headers that
+    /// let its page read the denial (Fetch standard, "CORS protocol").
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let id = self.request_id.as_ref().map(|id| (REQUEST_ID_HEADER, id.as_str()));
         let cors = self.origin.as_deref().map(|origin| {
@@ -102,7 +102,7 @@ impl Recipient {
         id.into_iter().chain(cors.into_iter().flatten())
     }
 
-    /// What a response that the proxy itself generated lacks.
+    /// The header changes that give Envoy's own responses the headers of a denial.
     #[must_use]
     pub fn complete_local_reply(&self) -> Vec<HeaderChange> {
         self.headers().map(|(name, value)| HeaderChange::Set(name.into(), value.into())).collect()

@@ -1,4 +1,4 @@
-//! Parses the head of a request into what it asks for.
+//! Parses the head of a request into its target and its credential.
 
 use crate::gateway_api::{Sandbox, SandboxState};
 use crate::ids::SandboxRef;
@@ -15,10 +15,11 @@ use super::origin::{is_forgeable, is_preflight};
 use super::port::Port;
 use super::response_context::ResponseContext;
 
-/// Names a sandbox on a bare domain; on a sandbox host it must agree with the host.
+/// The header that names the sandbox if the host is a bare domain. On the host of a sandbox, it must name the same
+/// sandbox as the host.
 pub const SANDBOX_ID_HEADER: &str = "x-tensorlake-sandbox-id";
 
-/// A request as far as it can be understood by itself. No `Debug`: it may hold a secret.
+/// A request to a sandbox, parsed without any lookup. It has no `Debug`, because it may hold a secret.
 pub struct SandboxRequest {
     pub(super) sandbox: SandboxRef,
     pub(super) port: Port,
@@ -32,15 +33,15 @@ pub struct SandboxRequest {
 /// A CORS preflight, by its origin.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Preflight {
-    /// Of an origin that the operator trusts, in the operator's spelling.
+    /// The operator trusts the origin, which is in the operator's spelling.
     Trusted(String),
-    /// Of any other.
+    /// The operator does not trust the origin.
     Untrusted,
 }
 
-/// What a request asks for.
+/// The target of a request.
 pub enum Request {
-    /// The lifecycle API, which authorizes by itself.
+    /// The lifecycle API, which authorizes its requests itself.
     Api,
     /// A port of a sandbox.
     Sandbox(Box<SandboxRequest>),
@@ -50,14 +51,14 @@ impl Request {
     /// Parses the head of a request.
     ///
     /// # Errors
-    /// A [`Denial`] when the host is not understood, or routing headers are duplicated or malformed.
+    /// A [`Denial`], if the host is not valid, or if routing headers are repeated or malformed.
     pub fn parse(head: Head<'_>, config: &IngressConfig) -> Result<Self, Denial> {
         // Envoy refuses such a path over HTTP/1.1, but not over HTTP/2.
         request_line::check_path(head.first(":path").unwrap_or_default())
             .map_err(|invalid| Denial::InvalidRequest(invalid.advice()))?;
         let authority = head
             .single(":authority")
-            .map_err(|_| Denial::InvalidRequest("the Host header stands more than once"))?
+            .map_err(|_| Denial::InvalidRequest("the Host header is sent more than once"))?
             .unwrap_or_default();
         let authority =
             Authority::parse(authority).ok_or(Denial::InvalidHost(InvalidHost::Malformed))?;
@@ -102,42 +103,43 @@ fn declared_sandbox(head: Head<'_>) -> Result<Option<SandboxRef>, Denial> {
 }
 
 impl SandboxRequest {
-    /// The sandbox to resolve.
+    /// The sandbox that the request names, which the filter must resolve.
     #[must_use]
     pub fn sandbox(&self) -> &SandboxRef {
         &self.sandbox
     }
 
-    /// The port that is asked for.
+    /// The requested port.
     #[must_use]
     pub fn port(&self) -> Port {
         self.port
     }
 
-    /// The credential that was shown, if it can be one.
+    /// The credential of the request. `None` if there is none, or if it is malformed.
     #[must_use]
     pub fn credential(&self) -> Option<&Credential> {
         self.credential.as_ref().ok().and_then(Option::as_ref)
     }
 
-    /// The properties of the request that its response is judged by.
+    /// The properties of the request on which the evaluation of its response depends.
     #[must_use]
     pub fn response_context(&self) -> &ResponseContext {
         &self.response_context
     }
 
-    /// Whether the sandbox must be known to judge the request. Without it, a management request
-    /// without a good credential is refused at once, and costs the control plane nothing.
+    /// Whether the decision depends on the sandbox. A management request without a well-formed credential is denied
+    /// without a lookup, so that such requests cost the control plane nothing.
     #[must_use]
     pub fn needs_sandbox(&self) -> bool {
         self.port != Port::Management || (self.credential().is_some() && self.preflight.is_none())
     }
 
-    /// Whether the caller must be known, given what is known of the sandbox so far.
+    /// Whether the decision depends on the caller, given the result of the sandbox's lookup, or `None` if there is no
+    /// result yet.
     ///
-    /// A bearer without a platform prefix may be a secret of the app behind a public port: it is
-    /// shown to the control plane only once the port is known not to be public. While that can't
-    /// be known, nobody's credential is looked at.
+    /// A bearer token without a platform prefix may be a secret of the app behind a public port. It is sent to the
+    /// control plane only after the lookup has shown that the port is not public. If that lookup is not possible, no
+    /// credential is evaluated for a user port.
     #[must_use]
     pub fn needs_caller(&self, sandbox: Option<&Lookup<Sandbox>>) -> bool {
         let Some(credential) = self.credential() else { return false };

@@ -1,17 +1,17 @@
-//! Step 7: whether a sandbox's response may go on, and with which changes.
+//! The decision about a sandbox's response: whether it is forwarded, and with which changes.
 
 use super::denial::{Denial, InvalidResponse};
 use super::head::Head;
 use super::hygiene::{HeaderChange, clean_response, reduce_connection};
 use super::response_context::ResponseContext;
 
-/// A status that the gateway passes on.
+/// A status that the gateway forwards.
 ///
-/// Other numbers mean something else to each proxy in front: 101 without an upgrade makes some of them a
-/// raw tunnel, and 000 or 999 are no status at all (RFC 9110, section 15).
+/// Proxies in front of the edge interpret all others differently: 101 without an upgrade turns some of them into a raw
+/// tunnel, and 000 or 999 are not valid (RFC 9110, section 15).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ResponseStatus {
-    /// 101: the connection speaks another protocol from here on.
+    /// 101: the connection switches to another protocol.
     SwitchingProtocols,
     /// 200 to 299.
     Success,
@@ -23,7 +23,7 @@ impl ResponseStatus {
     /// Parses the `:status` of a response's headers.
     ///
     /// # Errors
-    /// When it is not three digits, or a number that is never passed on.
+    /// [`InvalidResponse::Status`], if the status is not three digits, or is never forwarded.
     pub fn parse(text: &[u8]) -> Result<Self, InvalidResponse> {
         match text {
             b"101" => Ok(Self::SwitchingProtocols),
@@ -34,16 +34,16 @@ impl ResponseStatus {
     }
 }
 
-/// What is to be done with a response.
+/// The action for a response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ResponseDecision {
-    /// Pass it on with these changes.
+    /// Forward the response with these changes.
     Forward(Vec<HeaderChange>),
-    /// Send this denial instead.
+    /// Send this denial instead of the response.
     Refuse(Denial),
 }
 
-/// Judges the headers of a response.
+/// Evaluates the headers of a response.
 #[must_use]
 pub fn evaluate(response: Head<'_>, context: &ResponseContext) -> ResponseDecision {
     match invalid(response, context) {
@@ -56,16 +56,16 @@ fn invalid(response: Head<'_>, context: &ResponseContext) -> Option<InvalidRespo
     let Ok(status) = response.single(":status") else { return Some(InvalidResponse::Status) };
     match (ResponseStatus::parse(status.unwrap_or_default()), context.is_websocket()) {
         (Err(reason), _) => Some(reason),
-        // RFC 6455, section 4.1: the 101 names the protocol, or the client must not believe it.
+        // A client must fail the connection if the 101 does not name the protocol (RFC 6455, section 4.1).
         (Ok(ResponseStatus::SwitchingProtocols), true)
             if response.lists("upgrade", "websocket") =>
         {
             None
         }
         (Ok(ResponseStatus::SwitchingProtocols), _) => Some(InvalidResponse::SwitchedProtocols),
-        // An app that does not know the upgrade may answer the request. Envoy loses the body of such a
-        // response over HTTP/1.1; over HTTP/2 any 2xx opens the socket, and a script of another site
-        // would read the body as if it were messages (RFC 8441, section 5).
+        // An app that does not support the upgrade may answer the request as usual. Over HTTP/1.1, Envoy loses the body
+        // of such a response. Over HTTP/2, any 2xx opens the WebSocket, and a script of another site could read the
+        // body as messages (RFC 8441, section 5).
         (Ok(ResponseStatus::Success), true) => Some(InvalidResponse::NotSwitched),
         (Ok(ResponseStatus::Success | ResponseStatus::Other), _) => None,
     }

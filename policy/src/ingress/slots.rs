@@ -1,19 +1,19 @@
-//! The clients that hold slots, and the choice of the stream that gives way when all slots are taken. One set of
-//! slots belongs to a sandbox's anonymous requests, another one to requests that wait for the control plane.
+//! The streams that hold slots, by client, and the choice of the stream to evict when all slots are taken. Each sandbox
+//! has a set of slots for its anonymous requests. Another set limits the requests that wait for the control plane.
 //!
-//! An anonymous client can't be held to account, so a client that takes slots and keeps them would lock all
-//! others out. When all slots are taken, a new request gets the slot of a client that holds at least two more
-//! slots than its own client, or of a stream that has been silent. While slots are free, no stream gives way.
+//! An anonymous client can't be identified beyond its address, so a client that keeps its slots could lock all others
+//! out. If all slots are taken, a new request evicts a stream of a client that holds at least two more slots than its
+//! own client, or a stream that has been silent. No stream is evicted while slots are free.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// The sender of a request, as far as the address identifies it.
+/// The sender of a request, identified by its address.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Client {
-    /// An IPv4 address, also in the form of IPv6.
+    /// An IPv4 address, also if it is written as an IPv4-mapped IPv6 address.
     V4(Ipv4Addr),
-    /// The first 64 bits of an IPv6 address: one host chooses the rest by itself (RFC 4291, 2.5.1).
+    /// The first 64 bits of an IPv6 address. A host chooses the other bits itself (RFC 4291, section 2.5.1).
     V6([u16; 4]),
     /// The address is unknown. All such requests count as one client.
     Unknown,
@@ -60,7 +60,7 @@ pub struct SlotHolders {
 }
 
 impl SlotHolders {
-    /// A stream takes a slot.
+    /// Records that a stream holds a slot. `now` is in milliseconds.
     pub fn acquire(&mut self, client: Client, stream: u32, now: u64) {
         let activity = Activity { bytes: None, since: now };
         if self.clients.entry(client).or_default().insert(stream, activity).is_none() {
@@ -68,7 +68,7 @@ impl SlotHolders {
         }
     }
 
-    /// A stream gives its slot back.
+    /// Records that a stream no longer holds a slot.
     pub fn release(&mut self, client: Client, stream: u32) {
         if let Some(streams) = self.clients.get_mut(&client) {
             if streams.remove(&stream).is_some() {
@@ -90,12 +90,13 @@ impl SlotHolders {
         }
     }
 
-    /// Chooses the stream that gives way to a new one of `newcomer`: of the client with the most slots, the stream
-    /// that has been silent for the longest. `None` if no stream gives way.
+    /// Chooses the stream to evict in favour of a new stream of `newcomer`: of the client with the most slots, the
+    /// stream that has been silent for the longest time. `None` if no stream may be evicted.
     ///
-    /// A client that holds at least two slots more than the newcomer always gives one up; it then still holds no
-    /// fewer. A client that holds as many, or one more, only gives up a stream that has been silent for
-    /// `silence_ms`, and none if that is `None`. A client that holds fewer keeps all of its slots.
+    /// A stream of a client that holds at least two slots more than the newcomer may always be evicted: afterwards the
+    /// client still holds as many slots as the newcomer. Of a client that holds as many slots, or one more, only a
+    /// stream that has been silent for `silence_ms` may be evicted, or none if `silence_ms` is `None`. A client that
+    /// holds fewer slots keeps all of them.
     #[must_use]
     pub fn stream_to_evict(
         &self,
@@ -118,18 +119,18 @@ impl SlotHolders {
         candidates.max().map(|(_, _, stream)| stream)
     }
 
-    /// All streams.
+    /// All streams that hold a slot.
     pub fn streams(&self) -> impl Iterator<Item = u32> {
         self.clients.values().flat_map(|streams| streams.keys().copied())
     }
 
-    /// Number of streams.
+    /// The number of taken slots.
     #[must_use]
     pub fn len(&self) -> usize {
         self.taken
     }
 
-    /// Whether there is none.
+    /// Whether no slot is taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.taken == 0

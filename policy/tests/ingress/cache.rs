@@ -59,7 +59,7 @@ fn age_counts_from_the_question() {
     let mut cache = cache(4);
     cache.insert(key("a"), Some(1), 500);
     assert_eq!(
-        cache.fresh(&key("a"), 600, Some(0), NOW_CAME).map(|entry| entry.asked_at()),
+        cache.fresh(&key("a"), 600, Some(0), NOW_CAME).map(|entry| entry.sent_at()),
         Some(500)
     );
 }
@@ -69,10 +69,10 @@ fn age_counts_from_the_question() {
 #[test_case(None, 1_001 => true; "asked after the request came")]
 fn a_request_believes_an_answer_to_a_later_question_however_long_it_took(
     value: Option<u32>,
-    asked_at: u64,
+    sent_at: u64,
 ) -> bool {
     let mut cache = cache(4);
-    cache.insert(key("a"), value, asked_at);
+    cache.insert(key("a"), value, sent_at);
     cache.fresh(&key("a"), 1_000_000, None, 1_000).is_some()
 }
 
@@ -173,9 +173,9 @@ fn a_new_answer_replaces_the_old_one() {
 #[test_case(999, true; "an answer from before the request")]
 #[test_case(1_000, true; "an answer to a question of the same millisecond")]
 #[test_case(1_001, false; "an answer to a later question is as good as a new one")]
-fn a_denial_asks_again_only_for_an_older_answer(asked_at: u64, may: bool) {
+fn a_denial_asks_again_only_for_an_older_answer(sent_at: u64, may: bool) {
     let mut cache = cache(4);
-    cache.insert(key("a"), None, asked_at);
+    cache.insert(key("a"), None, sent_at);
     assert_eq!(cache.may_recheck(&key("a"), 1_000, 1_010), may);
 }
 

@@ -58,8 +58,8 @@ impl TryFrom<RawIngressConfig> for IngressConfig {
     }
 }
 
-/// A scheme and a host, and a port unless it is the scheme's own: any other text would be compared
-/// in vain.
+/// Whether the text is an origin as browsers send it: a scheme, a host, and a port unless it is the default port of the
+/// scheme. Any other text would never equal an `Origin` header.
 fn is_origin(text: &str) -> bool {
     let (host, own_port) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
         (Some(host), _) => (host, ":443"),
@@ -78,7 +78,7 @@ fn check_domains(raw: &[String]) -> Result<Vec<Domain>, ConfigError> {
         return Err(wrong("domains", "is empty; name the domain that sandboxes are reached under"));
     }
     for (at, domain) in domains.iter().enumerate() {
-        // Nested domains would give one host two meanings.
+        // With nested domains, a host would have two meanings.
         let other =
             domains.iter().enumerate().find(|(i, other)| *i != at && other.covers(domain.as_str()));
         if let Some((_, other)) = other {
@@ -96,7 +96,7 @@ fn check_api_hosts(raw: &[String], domains: &[Domain]) -> Result<Vec<Domain>, Co
     let hosts =
         parsed.map_err(|error| wrong("api_hosts", format!("holds a bad entry: {error}")))?;
     for host in &hosts {
-        // It would be a sandbox's host as well.
+        // The host would also be the host of a sandbox.
         if let Some(domain) = domains.iter().find(|domain| domain.covers(host.as_str())) {
             return Err(wrong(
                 "api_hosts",
@@ -108,8 +108,8 @@ fn check_api_hosts(raw: &[String], domains: &[Domain]) -> Result<Vec<Domain>, Co
 }
 
 fn check_prefixes(raw: &RawIngressConfig) -> Result<(), ConfigError> {
-    // Every token has an empty prefix, and none has one with a space or a separator: the first
-    // would take the app's own bearers for ours, the other would miss ours in silence.
+    // An empty prefix would match every token, also those of the apps. A prefix with a space or a separator would never
+    // match, so the platform's tokens would not be recognized.
     let separators = b",;:=\"'\\";
     let in_prefix = |b: u8| b.is_ascii_graphic() && !separators.contains(&b);
     let bad = |prefix: &&String| prefix.is_empty() || !prefix.bytes().all(in_prefix);

@@ -1,17 +1,17 @@
-//! The errors of a configuration.
+//! The errors of an ingress configuration.
 
-/// What is wrong with a configuration, and where.
+/// The reason why a configuration is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not the JSON that is expected.
+    /// The document is not JSON, or does not have the expected structure.
     #[error("the ingress configuration is not valid: {0}")]
     Json(#[from] serde_json::Error),
-    /// A value that can't be used.
+    /// A field has a value that is not valid.
     #[error("the ingress configuration's `{field}` {problem}")]
     Field {
-        /// Path of the field.
+        /// The path of the field.
         field: &'static str,
-        /// What is wrong with it, and what is expected.
+        /// What is wrong with the value, and what is expected.
         problem: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The bounds in time and number, and their checks.
+//! The limits in time and number, and their checks.
 
 use serde::Deserialize;
 
@@ -6,39 +6,39 @@ use crate::ingress::concurrency::Shares;
 
 use super::error::{ConfigError, wrong};
 
-/// Bounds in time (milliseconds) and number. The defaults are the design's.
+/// The limits of one VM (one Envoy worker thread). Times are in milliseconds. The defaults are those of the design.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// How long what exists is believed while the change feed works.
+    /// The lifetime of a positive cache entry while the change feed works.
     pub positive_ttl_ms: u32,
-    /// How long what does not exist is believed.
+    /// The lifetime of a negative cache entry.
     pub negative_ttl_ms: u32,
-    /// How long anything is believed while the change feed does not work.
+    /// The maximum lifetime of any cache entry while the change feed does not work.
     pub no_feed_ttl_ms: u32,
-    /// How old a known route may be while the control plane can't be asked.
+    /// The maximum age of a cached sandbox that is used while the control plane is unavailable.
     pub stale_sandbox_ms: u32,
-    /// How old a known credential may be while the control plane can't be asked.
+    /// The maximum age of a cached credential that is used while the control plane is unavailable.
     pub stale_credential_ms: u32,
-    /// Entries in each of the two caches of a VM.
+    /// The number of entries in each of the two caches.
     pub cache_entries: usize,
-    /// Requests of a VM that wait for an answer.
+    /// The number of requests that wait for a response of the control plane.
     pub waiters: usize,
-    /// Those of them that wait for a resume of one project's sandboxes: the rest is for others.
+    /// The number of waiting requests that may wait for a resume of one project's sandboxes.
     pub resume_waiters_per_project: usize,
-    /// Lookups of a VM under way at once.
+    /// The number of lookups in flight.
     pub lookups_in_flight: usize,
-    /// Requests to one sandbox in flight through one VM (one Envoy worker thread), of all classes
-    /// together; [`Shares`] says how many of them each class may have.
+    /// The number of requests in flight to one sandbox, of all classes together. [`Shares`] divides them among the
+    /// classes.
     pub requests_per_sandbox: usize,
-    /// When all slots for anonymous requests are taken, a stream on which nothing was sent for this
-    /// long gives way to a new request.
+    /// If all slots for anonymous requests are taken, a stream on which nothing was sent for this time may be evicted
+    /// in favour of a new request.
     pub anonymous_silence_ms: u32,
-    /// How long a request waits for a resume when its client does not say.
+    /// The time for which a request waits for a resume, unless its client sets another time.
     pub resume_wait_ms: u32,
-    /// How often requests to public ports may resume one sandbox: once in this time.
+    /// The minimum interval between two resumes of one sandbox by requests to public ports.
     pub public_resume_interval_ms: u32,
-    /// How long the change feed's call is held by the control plane.
+    /// The time for which the control plane holds a call of the change feed if nothing changes.
     pub feed_wait_ms: u32,
 }
 

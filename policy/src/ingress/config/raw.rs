@@ -5,47 +5,47 @@ use serde::Deserialize;
 
 use super::limits::Limits;
 
-/// The JSON that Envoy hands to the filter, as the operator wrote it.
+/// The JSON that Envoy passes to the filter.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawIngressConfig {
-    /// Format of this document; 1.
+    /// The format version of this document: 1.
     pub version: u32,
-    /// Domains under which sandboxes are reached, without a leading dot: `sandbox.example.com`.
+    /// The domains under which sandboxes are reached, without a leading dot: `sandbox.example.com`.
     pub domains: Vec<String>,
-    /// Further hosts of the lifecycle API. Tensorlake's clients look for that of `sandbox.example.com`
-    /// at `api.example.com`, which is beside the domain and not below it.
+    /// Further hosts of the lifecycle API. For `sandbox.example.com`, Tensorlake's clients call `api.example.com`,
+    /// which is not below that domain.
     #[serde(default)]
     pub api_hosts: Vec<String>,
-    /// How to reach the gateway API.
+    /// The settings of calls to the gateway API.
     pub control_plane: RawControlPlane,
-    /// The only addresses that traffic is ever sent to.
+    /// The ranges of the sandboxes' addresses. No request is forwarded to any other address.
     pub sandbox_cidrs: Vec<IpNet>,
-    /// What the platform's own secrets start with.
+    /// The prefixes of the platform's credentials.
     #[serde(default = "platform_prefixes")]
     pub platform_prefixes: Vec<String>,
-    /// What personal access tokens start with; each starts with a platform prefix itself.
+    /// The prefixes of personal access tokens. Each must start with one of `platform_prefixes`.
     #[serde(default = "pat_prefixes")]
     pub personal_access_token_prefixes: Vec<String>,
-    /// Browser origins, apart from a sandbox host itself, that may use a cookie credential:
-    /// `https://app.example.com`.
+    /// The browser origins whose requests may use a cookie credential, for example `https://app.example.com`. The
+    /// origin of a sandbox's own host may always use one for that sandbox.
     #[serde(default)]
     pub trusted_origins: Vec<String>,
-    /// Bounds in time and number.
+    /// The limits in time and number.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// How the filter reaches the gateway API.
+/// The settings of calls to the gateway API.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawControlPlane {
-    /// Name of the Envoy cluster, which also adds the gateway's own credential.
+    /// The Envoy cluster of the control plane. Its configuration adds the gateway's own credential.
     pub cluster: String,
-    /// `:authority` of the calls.
+    /// The `:authority` of the calls.
     #[serde(default = "authority")]
     pub authority: String,
-    /// How long one lookup may take, in milliseconds.
+    /// The timeout of a lookup, in milliseconds.
     #[serde(default = "lookup_timeout_ms")]
     pub timeout_ms: u32,
 }

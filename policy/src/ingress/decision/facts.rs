@@ -6,12 +6,16 @@ use crate::ingress::lookup::Lookup;
 
 /// The facts that a decision rests on.
 pub struct RequestFacts<'a> {
-    /// The sandbox; what [`SandboxRequest::needs_sandbox`] does not ask for is not looked at.
+    /// The sandbox. It is ignored if [`SandboxRequest::needs_sandbox`] is false.
+    ///
+    /// [`SandboxRequest::needs_sandbox`]: crate::ingress::SandboxRequest::needs_sandbox
     pub sandbox: &'a Lookup<Sandbox>,
-    /// The caller; what [`SandboxRequest::needs_caller`] does not ask for is not looked at.
+    /// The identity of the caller. It is ignored if [`SandboxRequest::needs_caller`] is false.
+    ///
+    /// [`SandboxRequest::needs_caller`]: crate::ingress::SandboxRequest::needs_caller
     pub caller: &'a Lookup<Identity>,
-    /// Seconds since the Unix epoch.
+    /// The time, in seconds since the Unix epoch.
     pub now: u64,
-    /// Requests to this sandbox in flight through this VM, this one not counted.
+    /// The requests to this sandbox that are in flight through this VM, without the current one.
     pub in_flight: InFlight,
 }

@@ -1,11 +1,11 @@
-//! Proofs that a decision was made, and what it allows.
+//! The permits that only a decision can create.
 
 use std::net::SocketAddr;
 
 use crate::ids::{OrganizationId, PrincipalId, ProjectId, SandboxId};
 use crate::ingress::concurrency::Class;
 
-/// Proof that a request may be forwarded, and to where. Only [`decide`] makes one.
+/// Proof that a request may be forwarded, with its upstream address. Only [`super`] creates a permit.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Permit {
     pub(super) sandbox_id: SandboxId,
@@ -16,13 +16,14 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Canonical id of the sandbox.
+    /// The canonical id of the sandbox.
     #[must_use]
     pub fn sandbox_id(&self) -> &SandboxId {
         &self.sandbox_id
     }
 
-    /// Names sandbox and address generation: connections are shared only within one value.
+    /// The key of the upstream connection pool: the sandbox and its address generation. Requests share connections only
+    /// if they have the same key.
     #[must_use]
     pub fn connection_group(&self) -> String {
         format!("{}:{}", self.sandbox_id, self.generation)
@@ -42,47 +43,47 @@ impl Permit {
             && self.upstream == other.upstream
     }
 
-    /// Which of the sandbox's slots the request takes.
+    /// The class of the request, which determines the slots that it can take.
     #[must_use]
     pub fn class(&self) -> Class {
         self.class
     }
 
-    /// Who sends it; `None` on a public port, where nobody was asked.
+    /// The verified caller. `None` on a public port, where no credential is evaluated.
     #[must_use]
     pub fn caller(&self) -> Option<&Caller> {
         self.caller.as_ref()
     }
 }
 
-/// Proof that an anonymous request may be forwarded in the slot of another one.
+/// Proof that an anonymous request may be forwarded once another stream to the sandbox has been evicted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EvictionPermit(pub(super) Permit);
 
 impl EvictionPermit {
-    /// Canonical id of the sandbox whose slots are all taken.
+    /// The canonical id of the sandbox whose slots are all taken.
     #[must_use]
     pub fn sandbox_id(&self) -> &SandboxId {
         self.0.sandbox_id()
     }
 
-    /// The permit, once another stream to the sandbox has given way.
+    /// The permit. The caller must have evicted another stream to the sandbox.
     #[must_use]
     pub fn into_permit(self) -> Permit {
         self.0
     }
 }
 
-/// Who sends a permitted request: verified, and safe to show to the sandbox.
+/// The verified sender of a permitted request. All fields may be sent to the sandbox.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Caller {
-    /// As in [`Identity::principal`].
+    /// The principal of the credential; see [`crate::gateway_api::Identity::principal`].
     pub principal: PrincipalId,
-    /// The sandbox's organization, of which the caller is.
+    /// The organization of the sandbox, which is also the caller's.
     pub organization_id: OrganizationId,
-    /// The sandbox's project, in which the caller may act.
+    /// The project of the sandbox, in which the caller may act.
     pub project_id: ProjectId,
-    /// Seconds since the Unix epoch after which the credential is void.
+    /// The time at which the credential expires, in seconds since the Unix epoch. `None` if it does not expire.
     pub expires_at: Option<u64>,
 }
 
@@ -103,19 +104,19 @@ pub struct ResumePermit {
 }
 
 impl ResumePermit {
-    /// Canonical id of the sandbox.
+    /// The canonical id of the sandbox.
     #[must_use]
     pub fn sandbox_id(&self) -> &SandboxId {
         &self.sandbox_id
     }
 
-    /// The project that the sandbox belongs to, and that whoever waits is counted for.
+    /// The project that the sandbox belongs to. The limit of requests that wait for a resume applies per project.
     #[must_use]
     pub fn project_id(&self) -> &ProjectId {
         &self.project_id
     }
 
-    /// Nobody was asked for a credential.
+    /// Whether the port is public, so that no credential was evaluated.
     #[must_use]
     pub fn is_public(&self) -> bool {
         self.public

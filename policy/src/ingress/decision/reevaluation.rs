@@ -1,4 +1,4 @@
-//! Judges a stream that was forwarded, when the facts behind its permit may have changed.
+//! Evaluates a live stream again when the facts behind its permit may have changed.
 
 use crate::ingress::config::IngressConfig;
 use crate::ingress::denial::Denial;
@@ -23,11 +23,11 @@ pub enum StreamDecision {
 /// Why a live stream must be closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CloseReason {
-    /// The sandbox has another address now, or another generation of it.
+    /// The sandbox has another address, or another address generation.
     Moved,
     /// The sandbox is suspended.
     NotRunning,
-    /// The request would be refused now, or answered by the gateway instead of the app.
+    /// The request would be denied now, or the gateway would answer it instead of the app.
     NotPermitted,
 }
 
@@ -43,10 +43,10 @@ impl CloseReason {
     }
 }
 
-/// Judges a stream that was forwarded by `permit`, by the same rules as a new request.
+/// Evaluates a stream that was forwarded under `permit`, by the same rules as a new request.
 ///
-/// Two rules differ. A sandbox accepts no new requests during a snapshot, but keeps running at its address, so its
-/// streams go on. And a stream that is already forwarded needs no further slot.
+/// Two rules differ. During a snapshot, a sandbox accepts no new requests but keeps running at its address, so its
+/// streams continue. And a live stream already has a slot, so the concurrency limit does not apply.
 #[must_use]
 pub fn reevaluate(
     request: &SandboxRequest,
@@ -58,7 +58,7 @@ pub fn reevaluate(
         Ok(Decision::Permit(new)) if new.is_same_route(permit) => StreamDecision::Continue(new),
         Ok(Decision::Permit(_)) => StreamDecision::Close(CloseReason::Moved),
         Ok(Decision::Resume(_)) => StreamDecision::Close(CloseReason::NotRunning),
-        // The app answered the preflight while the port was public. Now the gateway has to answer it.
+        // The app answered the preflight while the port was public. Now the gateway must answer it.
         Ok(Decision::AnswerPreflight { .. } | Decision::Evict(_) | Decision::Deny(_)) => {
             StreamDecision::Close(CloseReason::NotPermitted)
         }
@@ -72,7 +72,7 @@ fn refused(denial: Denial, permit: &Permit, facts: &RequestFacts<'_>) -> StreamD
         Denial::AuthServiceUnavailable => *facts.caller == Lookup::Unavailable,
         _ => false,
     };
-    // The expiry is known without an answer of the control plane.
+    // The permit has the time of expiry, so no lookup is needed to know that the credential has expired.
     let has_expired = permit.caller().is_some_and(|caller| caller.is_expired(facts.now));
     if cannot_ask && !has_expired {
         StreamDecision::Undecided

@@ -1,15 +1,15 @@
-//! Which header fields do not cross the gateway, by name, and how names are compared.
+//! The names of the header fields that do not cross the gateway, and the comparison of names.
 //!
-//! Names are compared as a CGI-style server reads them (RFC 3875, section 4.1.18, and WSGI, Rack and PHP after
-//! it): letters in one case, and every byte that is no letter or digit is the same separator. To such a
-//! server `X.Forwarded_Project-Id` is `X-Forwarded-Project-Id`, so it is that here as well.
+//! Names are compared as a CGI-style server reads them (RFC 3875, section 4.1.18; also WSGI, Rack, and PHP): the case
+//! of letters does not matter, and all bytes other than letters and digits count as the same separator. To such a
+//! server, `X.Forwarded_Project-Id` is `X-Forwarded-Project-Id`, so it is here too.
 
-/// Bytes of a name that are compared. No listed name is longer; a longer name can only match a prefix.
+/// The number of compared bytes. No listed name is longer, so a longer name can only match a prefix.
 const COMPARED: usize = 40;
 
 /// A header name as a CGI-style server reads it, in lower case and with `-` as the separator.
 ///
-/// It lives on the stack: each header of each request is compared, so a comparison must not allocate.
+/// It is on the stack, because a comparison for each header of each request must not allocate.
 pub(crate) struct Name<'a> {
     raw: &'a str,
     folded: [u8; COMPARED],
@@ -24,8 +24,8 @@ impl<'a> Name<'a> {
         Self { raw: name, folded }
     }
 
-    /// The name in its own spelling.
-    pub(crate) fn as_it_came(&self) -> &'a str {
+    /// The name in the spelling in which it was received.
+    pub(crate) fn as_received(&self) -> &'a str {
         self.raw
     }
 
@@ -48,20 +48,20 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn have(&self, name: &Name<'_>) -> bool {
+    pub(crate) fn contains(&self, name: &Name<'_>) -> bool {
         let start = name.start();
         self.prefixes.iter().any(|prefix| start.starts_with(prefix.as_bytes()))
             || self.exact.iter().any(|exact| name.is(exact))
     }
 }
 
-/// What only the platform may say to a sandbox.
+/// Fields that only the platform may send to a sandbox.
 pub(crate) const INTERNAL: Names = Names {
     exact: &[],
     prefixes: &["x-envoy-", "x-sandgate-", "x-tensorlake-route-hint", "x-tensorlake-sandbox-"],
 };
 
-/// Internal names that the lifecycle API must not be told by its clients.
+/// Internal fields that clients must not send to the lifecycle API.
 pub(crate) const INTERNAL_TO_API: Names =
     Names { exact: &[], prefixes: &["x-envoy-", "x-sandgate-"] };
 
@@ -69,11 +69,11 @@ pub(crate) const INTERNAL_TO_API: Names =
 /// (`x_forwarded_for`), a client has set them.
 pub(crate) const SET_BY_ENVOY: [&str; 2] = ["x-forwarded-for", "x-forwarded-proto"];
 
-/// What proxies and delivery networks tell apps of the client: its address, scheme, host, certificate. A
-/// client could claim anything in them.
+/// Fields in which proxies and delivery networks describe the client: its address, scheme, host, and certificate. A
+/// client could write anything into them.
 pub(crate) const CLAIMS: Names = Names {
     exact: &[
-        // RFC 7239, and its unregistered relatives.
+        // RFC 7239, and similar unregistered fields.
         "forwarded",
         "x-forwarded",
         // The fields in which web frameworks look for the client's address.
@@ -111,24 +111,24 @@ pub(crate) const CLAIMS: Names = Names {
         "x-arr-ssl",
         "x-scheme",
         "x-url-scheme",
-        // The client's certificate: RFC 9440, and a proxy that names it otherwise.
+        // The client's certificate: RFC 9440, and the field of another proxy.
         "client-cert",
         "client-cert-chain",
         "x-arr-clientcert",
-        // Nobody's claim, but a CGI program takes it for the variable HTTP_PROXY and sends its own requests
-        // there ("httpoxy", CVE-2016-5385).
+        // Does not describe the client. A CGI program reads it as the variable HTTP_PROXY, and sends its own requests
+        // through that proxy ("httpoxy", CVE-2016-5385).
         "proxy",
     ],
     prefixes: &["forwarded-", "http-x-forwarded-", "ssl-client-", "x-forwarded-", "x-ssl-client-"],
 };
 
-/// Response headers that a proxy in front of the edge obeys: it serves a file or another URL, changes how it
-/// balances and caches for others, processes the body, or has clients come to another address.
+/// Response fields that a proxy in front of the edge obeys: they make it serve a file or another URL, change its load
+/// balancing or caching, process the body, or redirect clients to another address.
 pub(crate) const STEERING: Names = Names {
     exact: &[
-        // RFC 7838. Where an origin is reached is for the edge to say.
+        // RFC 7838. Only the edge may name another address for its origins.
         "alt-svc",
-        // Both switch Edge Side Includes on: the proxy then fetches what the body names.
+        // Both enable Edge Side Includes: the proxy then fetches the URLs in the body.
         "edge-control",
         "surrogate-control",
         "x-appengine-blobkey",
@@ -142,17 +142,17 @@ pub(crate) const STEERING: Names = Names {
         "x-lighttpd-send-",
         "x-litespeed-",
         "x-reproxy-",
-        // Nobody but the gateway speaks as the gateway.
+        // The gateway's own fields.
         "x-sandgate-",
         "x-sendfile",
     ],
 };
 
-/// What RFC 9110, section 6.5.1, forbids as a trailer: it must be known before the content, and a receiver
-/// that merges trailers into headers would let it replace what was checked.
+/// Fields that RFC 9110, section 6.5.1, forbids in trailers. They must be known before the content. If a receiver
+/// merges trailers into headers, they could replace fields that were checked.
 pub(crate) const NOT_IN_TRAILERS: Names = Names {
     exact: &[
-        // These delimit the message, or are about one connection.
+        // These delimit the message, or apply to one connection.
         "connection",
         "content-length",
         "http2-settings",
@@ -161,22 +161,22 @@ pub(crate) const NOT_IN_TRAILERS: Names = Names {
         "trailer",
         "transfer-encoding",
         "upgrade",
-        // These decide where a request goes.
+        // These determine the route of a request.
         "host",
         "max-forwards",
-        // These change what a request asks for. The prefixes have the conditions (`if-`).
+        // These change the meaning of a request. The conditions are among the prefixes (`if-`).
         "cache-control",
         "expect",
         "origin",
         "pragma",
         "range",
-        // These carry credentials, or ask for them.
+        // These carry credentials, or request them.
         "authentication-info",
         "authorization",
         "cookie",
         "set-cookie",
         "www-authenticate",
-        // These tell a client or a cache what to do with a response.
+        // These control what a client or a cache does with a response.
         "age",
         "date",
         "expires",
@@ -184,7 +184,7 @@ pub(crate) const NOT_IN_TRAILERS: Names = Names {
         "retry-after",
         "vary",
         "warning",
-        // These say how to read the content.
+        // These describe the format of the content.
         "content-encoding",
         "content-range",
         "content-type",
@@ -209,8 +209,8 @@ mod tests {
     #[test]
     fn a_name_longer_than_what_is_compared_is_no_listed_name_but_has_its_prefix() {
         let long = format!("x-sandgate-{}", "a".repeat(COMPARED));
-        assert!(INTERNAL.have(&Name::new(&long)));
+        assert!(INTERNAL.contains(&Name::new(&long)));
         let padded = format!("{}{}", "x-real-ip", "-".repeat(COMPARED));
-        assert!(!CLAIMS.have(&Name::new(&padded)));
+        assert!(!CLAIMS.contains(&Name::new(&padded)));
     }
 }

@@ -67,14 +67,14 @@ proptest! {
                 }
                 Step::Fresh(key, covered_since) => {
                     let fresh = cache.fresh(&key, now, covered_since, u64::MAX);
-                    let expected = touch(&mut model, key).filter(|(_, value, asked_at)| {
-                        let covered = covered_since.is_some_and(|since| since <= *asked_at);
+                    let expected = touch(&mut model, key).filter(|(_, value, sent_at)| {
+                        let covered = covered_since.is_some_and(|since| since <= *sent_at);
                         let life = match (value, covered) {
                             (Some(_), true) => 30_000,
                             (Some(_), false) => 5_000,
                             (None, _) => 2_000,
                         };
-                        now - asked_at < life
+                        now - sent_at < life
                     });
                     prop_assert_eq!(
                         fresh.map(|entry| entry.value().copied()),
