@@ -1,4 +1,4 @@
-//! The command line: the server, and the management of who may do what.
+//! The command line: the server, and the management of organizations, projects, users and credentials.
 
 mod audit;
 mod keys;
@@ -26,24 +26,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve the owners' API and the gateways' API
+    /// Run the control plane: the owners' API and the gateway API
     Serve(Box<serve::ServeArgs>),
-    /// Organizations, which own projects
+    /// Manage organizations, which own projects
     #[command(subcommand)]
     Orgs(tenants::Orgs),
-    /// Projects, which own sandboxes
+    /// Manage projects, which own sandboxes
     #[command(subcommand)]
     Projects(tenants::Projects),
-    /// Users of projects
+    /// Manage the users of projects
     #[command(subcommand)]
     Members(tenants::Members),
-    /// API keys, personal access tokens and sessions
+    /// Manage API keys, personal access tokens and sessions
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Network policies
+    /// Check network policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Show who changed which ports can be reached, and network policies, of one sandbox or of all
+    /// Show who changed exposed ports and network policies, of one sandbox or of all
     Audit(audit::Audit),
     /// Moved to `sandgate-sidecar`, which takes the same options.
     #[command(hide = true, disable_help_flag = true)]
@@ -51,14 +51,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         _options: Vec<std::ffi::OsString>,
     },
-    /// Print the description of an API, as it is committed in docs/openapi
+    /// Print the OpenAPI document of an API
     #[command(subcommand)]
     Openapi(Openapi),
 }
 
 #[derive(Subcommand)]
 enum Openapi {
-    /// The API that the ingress filters call
+    /// The API that ingress filters and sidecars call
     Gateway,
     /// The API that owners of sandboxes call
     Public,
@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
     match run(cli.command) {
         Ok(status) => status,
         Err(error) => {
-            output::complain(&error);
+            output::print_error(&error);
             ExitCode::FAILURE
         }
     }
@@ -87,7 +87,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Policy(command) => return command.run(),
         Command::Sidecar { .. } => {
-            output::complain(&anyhow::anyhow!(
+            output::print_error(&anyhow::anyhow!(
                 "the sidecar is a program of its own; run `sandgate-sidecar` with the same options"
             ));
             return Ok(ExitCode::from(2));

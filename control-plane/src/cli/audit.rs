@@ -1,4 +1,4 @@
-//! `sandgate audit`: the log of changes to what can be reached, and to network policies.
+//! `sandgate audit`: the log of changes of exposed ports and of network policies.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -11,10 +11,10 @@ use crate::model::{ExposedPorts, NetworkChange, PortChange, SandboxId};
 use crate::serve::open_store;
 use crate::store::{AuditCursor, AuditPage, Result, Sandboxes as _, SqliteStore};
 
-/// Which sandbox.
+/// The options of `sandgate audit`.
 #[derive(Args)]
 pub(super) struct Audit {
-    /// Its id, also after it was deleted, or its name; all sandboxes if left out
+    /// Id of the sandbox, which can be a deleted one, or its name; default: all sandboxes
     sandbox: Option<String>,
     #[command(flatten)]
     options: ManagementOptions,
@@ -26,21 +26,21 @@ impl Audit {
         let id = self.sandbox.map(|sandbox| find(&store, &sandbox)).transpose()?;
         Output::new(self.options.json).lists(|lists| {
             lists.begin("port_changes")?;
-            each(
+            for_each(
                 |from| store.port_changes(id.as_ref(), from),
-                |line| lists.print(&of_ports(line)),
+                |line| lists.print(&port_change(line)),
             )?;
             lists.begin("network_changes")?;
-            each(
+            for_each(
                 |from| store.network_changes(id.as_ref(), from),
-                |line| lists.print(&of_network(line)),
+                |line| lists.print(&network_change(line)),
             )
         })
     }
 }
 
-/// Reads a log page by page, because it may be larger than the memory.
-fn each<T>(
+/// Reads a log in pages, because it may be larger than the memory.
+fn for_each<T>(
     page: impl Fn(AuditCursor) -> Result<AuditPage<T>>,
     mut print: impl FnMut(&T) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -62,12 +62,12 @@ fn find(store: &SqliteStore, sandbox: &str) -> anyhow::Result<SandboxId> {
         None => None,
     };
     let found = found.with_context(|| {
-        format!("there is no sandbox `{sandbox}`; a deleted one is found by its id only")
+        format!("there is no sandbox `{sandbox}`; a deleted sandbox can only be found by its id")
     })?;
     Ok(found.id)
 }
 
-fn of_ports(change: &PortChange) -> Value {
+fn port_change(change: &PortChange) -> Value {
     let side = |(ports, public): &(ExposedPorts, bool)| json!({ "exposed_ports": ports.as_slice(), "allow_unauthenticated_access": public });
     json!({
         "at": change.at.millis(),
@@ -79,7 +79,7 @@ fn of_ports(change: &PortChange) -> Value {
     })
 }
 
-fn of_network(change: &NetworkChange) -> Value {
+fn network_change(change: &NetworkChange) -> Value {
     json!({
         "at": change.at.millis(),
         "sandbox_id": change.sandbox_id,

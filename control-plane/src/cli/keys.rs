@@ -1,4 +1,4 @@
-//! `sandgate keys`: API keys, personal access tokens and sessions. A secret is shown once.
+//! `sandgate keys`: manages API keys, personal access tokens and sessions. A secret is printed only when it is created.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::store::Principals as _;
 /// `sandgate keys`.
 #[derive(Subcommand)]
 pub(super) enum Keys {
-    /// Make a credential and show its secret, this once
+    /// Create a credential, and print its secret; the secret can't be printed again
     Create {
         #[command(flatten)]
         what: NewKey,
@@ -34,42 +34,42 @@ pub(super) enum Keys {
         #[command(flatten)]
         options: ManagementOptions,
     },
-    /// Show the token with which the sidecar of one sandbox reads its network policy
+    /// Print the token with which the sidecar of one sandbox reads its network policy
     ///
-    /// It is made from the gateway token, and is good as long as that one is: a line for each that
-    /// the file has.
+    /// The token is derived from a gateway token, and is valid as long as that one. The output has a line for each gateway
+    /// token of the file.
     Sidecar {
         /// Canonical id of the sandbox
         sandbox: String,
-        /// The file that `sandgate serve` has
+        /// File with the gateway tokens, the same as that of `sandgate serve`
         #[arg(long, value_name = "FILE")]
         gateway_token_file: PathBuf,
     },
-    /// Revoke a credential; it stops working at once
+    /// Revoke a credential; it stops working immediately
     Revoke {
-        /// Its id, `key_…`
+        /// Id of the credential, `key_…`
         id: String,
         #[command(flatten)]
         options: ManagementOptions,
     },
 }
 
-/// What to make.
+/// The options of `sandgate keys create`.
 #[derive(Args)]
 pub(super) struct NewKey {
-    /// An API key of a project, or a user's token or session
+    /// Kind of the credential: an API key of a project, or a personal access token or session of a user
     #[arg(long, value_enum, default_value_t = Kind::ApiKey)]
     kind: Kind,
-    /// The project of an API key
+    /// Project of an API key
     #[arg(long, value_name = "ID", required_if_eq("kind", "api-key"))]
     project: Option<String>,
-    /// The user of a token or a session; `sandgate members add` makes users known
+    /// User of a token or a session, whom `sandgate members add` has added
     #[arg(long, value_name = "EMAIL-OR-NAME", required_if_eq_any([("kind", "pat"), ("kind", "session")]))]
     user: Option<String>,
-    /// What to call it
+    /// Name of the credential, for people
     #[arg(long)]
     name: Option<String>,
-    /// How long it works: a number and s, m, h or d, like 30d; for ever if left out
+    /// Lifetime of the credential: a number and s, m, h or d, such as 30d; default: unlimited
     #[arg(long, value_name = "TIME", value_parser = duration)]
     expires_in: Option<Duration>,
     /// Prefix of personal access tokens, the same as that of `sandgate serve`
@@ -110,7 +110,7 @@ impl Keys {
             }
             Self::Sidecar { sandbox, gateway_token_file } => {
                 let id = SandboxId::parse(&sandbox).with_context(|| {
-                    format!("`{sandbox}` is not a sandbox's id: 21 characters of a-z and 0-9")
+                    format!("`{sandbox}` is not the id of a sandbox, which has 21 characters of a-z and 0-9")
                 })?;
                 let tokens = sidecar_tokens(&gateway_token_file, &id)?;
                 Output::plain(&(tokens.join("\n") + "\n"))
@@ -132,15 +132,15 @@ fn create(what: NewKey, options: &ManagementOptions) -> anyhow::Result<()> {
         (Kind::Pat | Kind::Session, None, Some(user)) => {
             let found = store.user(&user)?;
             let user = found.with_context(|| {
-                format!("there is no user `{user}`; make one known with `sandgate members add --user {user} --project ID`")
+                format!("there is no user `{user}`; add the user with `sandgate members add --user {user} --project ID`")
             })?;
             Owner::User { user_id: user.id, session: matches!(what.kind, Kind::Session) }
         }
         (Kind::ApiKey, _, _) => {
-            anyhow::bail!("an API key belongs to a project: use --project, without --user")
+            anyhow::bail!("an API key belongs to a project; use --project without --user")
         }
         (Kind::Pat | Kind::Session, _, _) => anyhow::bail!(
-            "a token or session belongs to a user, who acts in every project that the user is a member of: use --user, without --project"
+            "a token or session belongs to a user, and is valid in all projects of the user; use --user without --project"
         ),
     };
     let name =
@@ -185,22 +185,22 @@ fn credential(value: &Credential) -> Value {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "expected a number and s, m, h or d, like 30d".to_owned();
-    let unit = text.chars().last().ok_or_else(wrong)?;
+    let invalid = || "expected a number and s, m, h or d, such as 30d".to_owned();
+    let unit = text.chars().last().ok_or_else(invalid)?;
     let seconds: u64 = match unit {
         's' => 1,
         'm' => 60,
         'h' => 60 * 60,
         'd' => 24 * 60 * 60,
-        _ => return Err(wrong()),
+        _ => return Err(invalid()),
     };
     let number: u64 =
-        text.strip_suffix(unit).and_then(|number| number.parse().ok()).ok_or_else(wrong)?;
+        text.strip_suffix(unit).and_then(|number| number.parse().ok()).ok_or_else(invalid)?;
     match number.checked_mul(seconds) {
         Some(total) if (1..=10 * 365 * 24 * 60 * 60).contains(&total) => {
             Ok(Duration::from_secs(total))
         }
-        _ => Err("must be more than nothing and at most ten years".to_owned()),
+        _ => Err("must be from one second to ten years".to_owned()),
     }
 }
 
@@ -209,12 +209,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_a_number_and_a_unit() {
+    fn a_duration_is_a_number_and_a_unit() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("2h"), Ok(Duration::from_secs(7_200)));
         assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
-        for wrong in ["", "d", "30", "-1d", "0s", "1w", "1dd", "18446744073709551615d", "9999d"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
+        for invalid in ["", "d", "30", "-1d", "0s", "1w", "1dd", "18446744073709551615d", "9999d"] {
+            assert!(duration(invalid).is_err(), "{invalid}");
         }
     }
 }

@@ -1,10 +1,9 @@
-//! What commands print: one JSON object for programs, or lines for people.
+//! The output of commands: one JSON object for programs, or lines for people.
 
 use std::io::{self, BufWriter, StdoutLock, Write as _};
 
 use serde_json::{Value, json};
 
-/// How to print.
 pub(super) struct Output {
     json: bool,
 }
@@ -14,18 +13,19 @@ impl Output {
         Self { json }
     }
 
-    /// Prints what was made or changed.
+    /// Prints one record.
     pub(super) fn one(&self, value: &Value) -> anyhow::Result<()> {
         if self.json {
             return Self::plain(&format!("{value}\n"));
         }
         let Value::Object(fields) = value else { return Ok(()) };
         let width = fields.keys().map(String::len).max().unwrap_or(0);
-        let lines = fields.iter().map(|(key, value)| format!("{key:width$}  {}\n", shown(value)));
+        let lines =
+            fields.iter().map(|(key, value)| format!("{key:width$}  {}\n", format_value(value)));
         Self::plain(&lines.collect::<String>())
     }
 
-    /// Prints a list; with `--json` as one object whose only key is `name`.
+    /// Prints a list. With `--json`, it is an object whose only key is `name`.
     pub(super) fn many(&self, name: &str, values: &[Value]) -> anyhow::Result<()> {
         self.lists(|lists| {
             lists.begin(name)?;
@@ -33,8 +33,8 @@ impl Output {
         })
     }
 
-    /// Prints lists one after the other, each value as soon as it is known; with `--json` as one object
-    /// whose keys are the names of the lists. A reader that exits early, as `head` does, is no error.
+    /// Prints several lists without keeping their values. With `--json`, they are one object whose keys are the names of
+    /// the lists. A reader that exits early, as `head` does, is not an error.
     pub(super) fn lists(
         &self,
         print: impl FnOnce(&mut Lists) -> anyhow::Result<()>,
@@ -43,34 +43,34 @@ impl Output {
         let mut lists =
             Lists { out, json: self.json, before_list: "{", before_value: "", is_empty: true };
         match print(&mut lists).and_then(|()| lists.end()) {
-            Err(error) if error.downcast_ref().is_some_and(is_gone) => Ok(()),
+            Err(error) if error.downcast_ref().is_some_and(is_broken_pipe) => Ok(()),
             ended => ended,
         }
     }
 
-    /// Prints text as it is. A reader that exits early is no error.
+    /// Prints text. A reader that exits early is not an error.
     pub(super) fn plain(text: &str) -> anyhow::Result<()> {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if !is_gone(&error) => Err(error.into()),
+            Err(error) if !is_broken_pipe(&error) => Err(error.into()),
             _ => Ok(()),
         }
     }
 }
 
-/// Lists that are being printed. There is at least one.
+/// The state of [`Output::lists`], which prints at least one list.
 pub(super) struct Lists {
     out: BufWriter<StdoutLock<'static>>,
     json: bool,
-    /// The JSON text before the next list, and before the next value.
+    /// The JSON text before the next list.
     before_list: &'static str,
+    /// The JSON text before the next value.
     before_value: &'static str,
-    /// No list has a value yet.
+    /// Whether no list has a value yet.
     is_empty: bool,
 }
 
 impl Lists {
-    /// Begins a list.
     pub(super) fn begin(&mut self, name: &str) -> anyhow::Result<()> {
         if self.json {
             write!(self.out, "{}{}:[", self.before_list, json!(name))?;
@@ -85,7 +85,7 @@ impl Lists {
             write!(self.out, "{}{value}", self.before_value)?;
         } else {
             let columns: Vec<_> =
-                value.as_object().into_iter().flatten().map(|(_, v)| shown(v)).collect();
+                value.as_object().into_iter().flatten().map(|(_, v)| format_value(v)).collect();
             writeln!(self.out, "{}", columns.join("  "))?;
         }
         (self.before_value, self.is_empty) = (",", false);
@@ -102,18 +102,18 @@ impl Lists {
     }
 }
 
-/// Whether the reader has closed its end.
-fn is_gone(error: &io::Error) -> bool {
+/// Whether the reader has closed the pipe.
+fn is_broken_pipe(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// Prints what went wrong, in one line.
-pub(super) fn complain(error: &anyhow::Error) {
-    // There is nobody to tell when this fails.
+/// Prints an error on one line.
+pub(super) fn print_error(error: &anyhow::Error) {
+    // A failure to print an error can't be reported.
     let _ = writeln!(io::stderr().lock(), "error: {error:#}");
 }
 
-fn shown(value: &Value) -> String {
+fn format_value(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),

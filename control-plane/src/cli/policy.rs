@@ -1,5 +1,4 @@
-//! `sandgate policy check`: what a network policy says of destinations, by the function that
-//! enforces it.
+//! `sandgate policy check`: prints the verdicts of a network policy, by the function that enforces it.
 
 use std::io::Read as _;
 use std::net::IpAddr;
@@ -17,57 +16,57 @@ use serde::de::DeserializeOwned;
 
 use super::output::Output;
 
-/// Exit status when at least one destination is denied.
+/// The exit status if at least one destination is denied.
 const DENIED: u8 = 3;
-/// Bytes that a file may have: two full lists of the longest entries, written generously.
+/// The maximum number of bytes of a file: two full lists of the longest entries, with room for whitespace.
 const MAX_BYTES: u64 = 4 * 1_024 * 1_024;
 
 /// `sandgate policy`.
 #[derive(Subcommand)]
 pub(super) enum PolicyCommand {
-    /// Say which destinations a policy allows, and the rule that decides
+    /// Show which destinations a policy allows, and by which rule
     ///
-    /// Prints a line for each destination: `allow` or `deny`, the destination, and the rule, with
-    /// tabs between them. Nothing is looked up or connected to.
+    /// Prints a line for each destination: `allow` or `deny`, the destination, and the rule, separated by tabs. The
+    /// command resolves no names and opens no connections.
     ///
-    /// Exit status: 0 when all are allowed, 3 when at least one is denied, 1 when the policy or a
-    /// destination can't be read.
+    /// Exit status: 0 if all destinations are allowed, 3 if at least one is denied, 1 if the policy or a destination is
+    /// not valid.
     Check(Check),
 }
 
-/// What to check.
+/// The options of `sandgate policy check`.
 #[derive(Args)]
 pub(super) struct Check {
-    /// The network policy, as the API takes it in `network`, as JSON; `-` reads standard input
+    /// Network policy as JSON, in the form of the field `network` of the API; `-` reads standard input
     #[arg(long, value_name = "FILE")]
     policy: PathBuf,
-    /// The operator's settings: `{"rule_order": "allow_first", "protected": [], "also_global": []}`
+    /// Settings of the operator: `{"rule_order": "allow_first", "protected": [], "also_global": []}`
     #[arg(long, value_name = "FILE")]
     operator: Option<PathBuf>,
-    /// What to connect to: an address; a name, whatever it resolves to; or `NAME@ADDRESS`, a
-    /// connection to the address that shows the name as its SNI or Host
+    /// Destination: an address; a name, regardless of its addresses; or `NAME@ADDRESS`, a connection to the address with
+    /// the name as its SNI or Host
     #[arg(required = true, value_name = "DESTINATION")]
-    destinations: Vec<Asked>,
+    destinations: Vec<CheckedDestination>,
 }
 
-/// A destination as it was written.
+/// A destination of the command line.
 #[derive(Clone)]
-struct Asked {
+struct CheckedDestination {
     text: String,
     destination: Destination,
     shown: NameFact,
 }
 
-/// What is wrong with a destination.
+/// The reason why a destination is not valid.
 #[derive(Debug, thiserror::Error)]
 enum InvalidDestination {
-    #[error("`{0}` behind the `@` is not an IP address")]
+    #[error("`{0}` after the `@` is not an IP address")]
     Address(String),
-    #[error("is no IP address, and as a name it {0}")]
+    #[error("is not an IP address, and not a name: it {0}")]
     Name(#[from] InvalidName),
 }
 
-impl FromStr for Asked {
+impl FromStr for CheckedDestination {
     type Err = InvalidDestination;
 
     fn from_str(text: &str) -> Result<Self, InvalidDestination> {

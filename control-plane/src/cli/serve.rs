@@ -1,4 +1,4 @@
-//! `sandgate serve`.
+//! `sandgate serve`: runs the control plane.
 
 mod runtime;
 
@@ -19,40 +19,37 @@ use crate::sandboxes::ServiceSettings;
 use crate::serve::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings, Server};
 use crate::store::Limits;
 
-/// Options of the server.
+/// The options of `sandgate serve`.
 #[derive(Args)]
 pub(super) struct ServeArgs {
-    /// Directory of the store; made if it is missing
+    /// Directory of the store; created if necessary
     #[arg(long, value_name = "DIR", env = "SANDGATE_DATA_DIR")]
     data_dir: PathBuf,
-    /// Address of the owners' API; port 0 takes a free one
+    /// Address of the owners' API; port 0 means any free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8900")]
     api_listen: SocketAddr,
-    /// Address of the gateways' API; nothing but gateways should reach it
+    /// Address of the gateway API; only gateways and sidecars should reach it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8901")]
     gateway_listen: SocketAddr,
     /// File with one or two gateway tokens, one on each line; read again when it changes
     #[arg(long, value_name = "FILE")]
     gateway_token_file: PathBuf,
-    /// Domain under which sandboxes are reached
+    /// Domain of the sandboxes
     #[arg(long, default_value = "sandbox.localhost")]
     domain: String,
-    /// Where clients reach the proxy
+    /// URL of the edge for clients
     #[arg(long, value_name = "URL", default_value = "http://localhost:9443")]
     proxy_url: String,
-    /// Requests to public ports resume one sandbox at most once in this many milliseconds
+    /// Minimum interval between two resumes of one sandbox by requests to public ports, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     public_resume_interval_ms: u64,
-    /// After a signal to stop, requests and what they began may go on for this long
+    /// Maximum time for requests and the operations that they started to finish after a stop signal
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     drain_seconds: u64,
-    /// Whether a sidecar enforces the network policy of each sandbox; without, only the default
-    /// policy is accepted
+    /// Whether sidecars enforce network policies; if not, only the default policy is accepted
     #[arg(long, value_enum, default_value_t = Egress::None)]
     egress: Egress,
-    /// Whether a change may make private ports public: `allow` makes the change and warns in the answer;
-    /// `confirm` refuses it unless it sets `allow_unauthenticated_access` and does not name
-    /// `exposed_ports`
+    /// Whether a change of `exposed_ports` may also make private ports public
     #[arg(long, value_enum, default_value_t = PublicPorts::Allow)]
     public_ports: PublicPorts,
     /// Prefix of personal access tokens; must be one of the ingress filter's `personal_access_token_prefixes`
@@ -69,7 +66,7 @@ pub(super) struct ServeArgs {
     gateway: GatewayArgs,
     #[command(flatten)]
     store: StoreArgs,
-    /// Where sandboxes live: processes on this machine, for trying it out, or your own platform
+    /// Platform that runs the sandboxes
     #[arg(long, value_enum, default_value_t = RuntimeKind::Local)]
     runtime: RuntimeKind,
     #[command(flatten)]
@@ -80,60 +77,62 @@ pub(super) struct ServeArgs {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum RuntimeKind {
+    /// Processes on this machine, for evaluation
     Local,
+    /// Your platform, through `--webhook-url`
     Webhook,
 }
 
 #[derive(Args)]
 struct ApiArgs {
-    /// Connections to the owners' API at once
+    /// Maximum number of connections to the owners' API
     #[arg(long, value_name = "COUNT", default_value_t = Listener::MAX_CONNECTIONS, value_parser = count)]
     api_connections: usize,
-    /// Requests of owners at once
+    /// Maximum number of requests of owners in flight, without waiting ones
     #[arg(long, value_name = "COUNT", default_value_t = API_REQUESTS, value_parser = count)]
     api_requests: usize,
-    /// Requests of one project at once, waiting ones too
+    /// Maximum number of requests of one project in flight, including waiting ones
     #[arg(long, value_name = "COUNT", default_value_t = RequestLimits::PER_PROJECT, value_parser = count)]
     api_requests_per_project: usize,
-    /// Requests of owners at once that wait for a sandbox, besides the others
+    /// Maximum number of requests of owners that wait for a sandbox
     #[arg(long, value_name = "COUNT", default_value_t = RequestLimits::WAITING, value_parser = count)]
     api_waiting: usize,
 }
 
 #[derive(Args)]
 struct GatewayArgs {
-    /// Connections of gateways to their API at once
+    /// Maximum number of connections to the gateway API, without those of sidecars
     #[arg(long, value_name = "COUNT", default_value_t = Listener::MAX_CONNECTIONS, value_parser = count)]
     gateway_connections: usize,
-    /// Sidecars at once, besides: each holds a connection to the gateways' API
+    /// Maximum number of sidecars, each of which has one connection to the gateway API
     #[arg(long, value_name = "COUNT", default_value_t = SIDECARS, value_parser = count)]
     sidecars: usize,
 }
 
 #[derive(Args)]
 struct StoreArgs {
-    /// Freed names that are held for one project, the newest ones
+    /// Number of freed names that remain reserved for one project; the newest ones are kept
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().held_names)]
     held_names: usize,
-    /// The most sandboxes of one project
+    /// Maximum number of sandboxes of one project
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().sandboxes)]
     sandboxes_per_project: u64,
-    /// The most MiB of exposed ports, kept fields and network policies of all sandboxes of one project
+    /// Maximum size in MiB of the exposed ports, kept fields and network policies of all sandboxes of one project
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().bytes / MIB)]
     stored_mib_per_project: u64,
-    /// How long lines of the audit log are kept
+    /// Age in days at which lines of the audit log are deleted
     #[arg(long, value_name = "DAYS", default_value_t = Limits::default().audit_age.as_secs() / DAY)]
     audit_days: u64,
-    /// Lines of each audit log that are kept for one sandbox, the newest ones
+    /// Number of lines of each audit log that are kept for one sandbox; the newest ones are kept
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().audit_of_sandbox, value_parser = count)]
     audit_lines_per_sandbox: usize,
-    /// Lines of each audit log that are kept for one project, the newest ones
+    /// Number of lines of each audit log that are kept for one project; the newest ones are kept
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().audit_of_project, value_parser = count)]
     audit_lines_per_project: usize,
 }
 
 const MIB: u64 = 1_024 * 1_024;
-/// In seconds.
+/// Seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
 
 impl StoreArgs {
@@ -149,17 +148,17 @@ impl StoreArgs {
     }
 }
 
-/// Sidecars at once, unless the operator says otherwise.
+/// The default number of sidecars.
 const SIDECARS: usize = 4_096;
-/// Requests of owners at once, unless the operator says otherwise.
+/// The default number of requests of owners.
 const API_REQUESTS: usize = 512;
-/// The largest number that a bound may be: more than any machine has file descriptors.
-const LARGEST: usize = 1_000_000;
+/// The largest limit. It is greater than the number of file descriptors of any machine.
+const MAX_LIMIT: usize = 1_000_000;
 
-/// A bound that lets something through.
+/// Parses a limit, which must not be 0.
 fn count(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=LARGEST).contains(number));
-    number.ok_or_else(|| format!("it must be a whole number from 1 to {LARGEST}"))
+    let number = text.parse().ok().filter(|number| (1..=MAX_LIMIT).contains(number));
+    number.ok_or_else(|| format!("must be a whole number from 1 to {MAX_LIMIT}"))
 }
 
 impl ServeArgs {
@@ -210,7 +209,7 @@ impl ServeArgs {
 }
 
 async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
-    // Before anything is started, so that no signal ends the program without cleaning up.
+    // Registered before the start, so that a signal can't end the program without a cleanup.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let server = Server::start(settings).await?;
@@ -226,9 +225,9 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     tracing::info!("stopping");
     tokio::select! {
         () = server.stop() => {}
-        // Whoever asks twice does not want to wait.
-        _ = interrupted.recv() => tracing::warn!("stopped at once"),
-        _ = terminated.recv() => tracing::warn!("stopped at once"),
+        // A second signal skips the drain.
+        _ = interrupted.recv() => tracing::warn!("stopped without a drain"),
+        _ = terminated.recv() => tracing::warn!("stopped without a drain"),
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `sandgate orgs | projects | members`.
+//! `sandgate orgs`, `projects` and `members`: manages organizations, projects and the users of projects.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -13,9 +13,9 @@ use crate::store::Principals as _;
 /// `sandgate orgs`.
 #[derive(Subcommand)]
 pub(super) enum Orgs {
-    /// Make an organization
+    /// Create an organization
     Create {
-        /// What it is called; unique
+        /// Name of the organization; unique
         name: String,
         #[command(flatten)]
         options: ManagementOptions,
@@ -49,11 +49,11 @@ impl Orgs {
 /// `sandgate projects`.
 #[derive(Subcommand)]
 pub(super) enum Projects {
-    /// Make a project
+    /// Create a project
     Create {
-        /// What it is called; unique in its organization
+        /// Name of the project; unique in its organization
         name: String,
-        /// Whose it is
+        /// Organization that owns the project
         #[arg(long, value_name = "ID")]
         organization: String,
         #[command(flatten)]
@@ -85,13 +85,13 @@ impl Projects {
     }
 }
 
-/// Which membership.
+/// A user and a project.
 #[derive(Args)]
 pub(super) struct Membership {
-    /// Mail address or name
+    /// Mail address or name of the user
     #[arg(long, value_name = "EMAIL-OR-NAME")]
     user: String,
-    /// Which project
+    /// Project
     #[arg(long, value_name = "ID")]
     project: String,
 }
@@ -99,14 +99,14 @@ pub(super) struct Membership {
 /// `sandgate members`.
 #[derive(Subcommand)]
 pub(super) enum Members {
-    /// Make a user a member of a project; a new user is made known by this
+    /// Add a user to a project; creates the user if necessary
     Add {
         #[command(flatten)]
         membership: Membership,
         #[command(flatten)]
         options: ManagementOptions,
     },
-    /// End a membership; tokens and sessions of the user stop working for the project
+    /// Remove a user from a project; the user's tokens and sessions are no longer valid for it
     Remove {
         #[command(flatten)]
         membership: Membership,
@@ -115,7 +115,7 @@ pub(super) enum Members {
     },
     /// List members, of one project or of all
     List {
-        /// Only of this project
+        /// List only the members of this project
         #[arg(long, value_name = "ID")]
         project: Option<String>,
         #[command(flatten)]

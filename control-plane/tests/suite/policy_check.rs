@@ -83,8 +83,8 @@ fn what_can_not_be_read_is_an_error_and_no_verdict() {
         (r#"{"deny_out": ["a:1"]}"#, "8.8.8.8", "`deny_out[0]` (`a:1`) has a port"),
         (r#"{"deny": []}"#, "8.8.8.8", "unknown field `deny`"),
         ("", "8.8.8.8", "--policy - is not valid"),
-        ("{}", "10.0.0.0/8", "no IP address"),
-        ("{}", "a.test@b.test", "`b.test` behind the `@` is not an IP address"),
+        ("{}", "10.0.0.0/8", "not an IP address"),
+        ("{}", "a.test@b.test", "`b.test` after the `@` is not an IP address"),
         ("{}", "0x7f.1", "looks like an IP address but is not valid"),
     ] {
         let output = check(policy, &[destination]);
