@@ -1,9 +1,12 @@
-//! The API that the ingress filters call. Its wire types are in [`sandgate_policy::gateway_api`], and
-//! its description in `docs/openapi/gateway.json`.
+//! The API that the ingress filters and the sidecars call. Its wire types are in [`sandgate_policy::gateway_api`], and
+//! its description is in `docs/openapi/gateway.json`.
 //!
-//! It has a listener of its own, which nothing but gateways should reach, and every call needs one
-//! of the tokens of a file; a sidecar's needs one that is good for its sandbox only. Every answer, refusals too, carries a marker header: without it, what
-//! arrives at a filter is Envoy's own error page.
+//! The API has its own listener, which only gateways and sidecars should reach. A call needs a gateway token; the calls
+//! of a sidecar need a gateway token, or a token for its sandbox. Every answer carries a marker header, so that a filter can
+//! tell it from a local reply of Envoy.
+//!
+//! The modules: `sandboxes` has the lookups of the filter, `changes` has its change feed, `network_policy` has the calls
+//! of sidecars, `reports` has the calls of the operator's platform, and `tokens` has the tokens.
 
 mod changes;
 mod network_policy;
@@ -30,24 +33,24 @@ use crate::http::{
 };
 use crate::sandboxes::SandboxService;
 
-/// What the handlers work on.
+/// The state that the handlers share.
 #[derive(Clone)]
 pub struct Gateway {
-    /// The sandboxes.
+    /// The service of sandboxes.
     pub sandboxes: SandboxService,
-    /// ConnectionLimit for the connections of sidecars, apart from those of the listener.
+    /// The limit on connections of sidecars, which don't count against the limit of the listener.
     pub sidecars: ConnectionLimit,
-    /// Who may call.
+    /// The valid tokens.
     pub tokens: Tokens,
-    /// Who may report what happened to sandboxes, if they live on the operator's platform.
+    /// Verifies reports, if the sandboxes run on the operator's platform.
     pub platform: Option<Arc<Platform>>,
-    /// Closes when the server stops: held answers are given then.
+    /// Becomes true when the server stops. Polls are answered then.
     pub stopping: watch::Receiver<bool>,
 }
 
 /// The routes of the gateway API.
 pub fn router(gateway: Gateway, limits: RequestLimits) -> Router {
-    // What gateways ask must not wait for what owners ask, nor for what sidecars ask.
+    // Queries of gateways must not wait for queries of owners or sidecars.
     let with_own_readers =
         |gateway: Gateway| Gateway { sandboxes: gateway.sandboxes.with_own_readers(), ..gateway };
     let sidecars = with_own_readers(gateway.clone());
@@ -71,27 +74,27 @@ pub fn router(gateway: Gateway, limits: RequestLimits) -> Router {
         .with_state(gateway)
         .merge(policies)
         .merge(reports);
-    with_request_limits(with_common_routes(calls, db), limits).layer(map_response(mark))
+    with_request_limits(with_common_routes(calls, db), limits).layer(map_response(add_marker))
 }
 
 async fn authenticate(State(tokens): State<Tokens>, request: Request, next: Next) -> Response {
     if bearer(request.headers()).is_some_and(|token| tokens.accepts(token)) {
         return next.run(request).await;
     }
-    let message = "the gateway API needs `Authorization: Bearer <gateway token>`";
+    let message = "send `Authorization: Bearer <gateway token>`";
     ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message).into_response()
 }
 
 /// The bearer token of a request; none if there are several.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
-    match (shown.next(), shown.next()) {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    match (values.next(), values.next()) {
         (Some(value), None) => value.as_bytes().strip_prefix(b"Bearer "),
         _ => None,
     }
 }
 
-async fn mark(mut response: Response) -> Response {
+async fn add_marker(mut response: Response) -> Response {
     response
         .headers_mut()
         .insert(HeaderName::from_static(MARKER_HEADER), HeaderValue::from_static(MARKER_VALUE));

@@ -1,7 +1,7 @@
-//! The change feed: a long poll that says what to forget.
+//! The change feed: a long poll that names the cache entries that are outdated.
 //!
-//! `since` and `revision` are `<epoch>.<number>`, opaque to callers. A `since` of another store, or
-//! from before what the log still holds, is answered with a reset.
+//! `since` and `revision` have the form `<epoch>.<number>`, which is opaque to callers. A `since` of another store, or
+//! one that is older than the change log, gets a reset.
 
 use std::time::Duration;
 
@@ -17,21 +17,20 @@ use crate::changes::{self, MAX_NAME};
 use crate::http::ApiError;
 use crate::store::{ChangesSince, Revision};
 
-/// The longest wait, whatever `wait_ms` says.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Changes in one answer. Who is further behind polls again.
+/// The longest wait, even if `wait_ms` is greater.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// The maximum number of changes in one answer. A caller that is further behind polls again.
 const MAX_CHANGES: usize = 1_000;
 
-/// What a caller may say.
 #[derive(Deserialize)]
-pub(super) struct Poll {
+pub(super) struct PollParameters {
     since: Option<String>,
     #[serde(default)]
     wait_ms: u64,
     watcher: Option<String>,
 }
 
-/// What changed after a revision; held until there is something, or the wait is over.
+/// Returns the changes after a revision, as soon as there are any, or none after the wait.
 #[utoipa::path(
     get,
     path = "/gateway/v1/changes",
@@ -39,43 +38,43 @@ pub(super) struct Poll {
     params(
         (
             "since" = Option<String>, Query,
-            description = "The `revision` of the last answer. Polling with it says that everything \
-                up to it has been forgotten."
+            description = "The `revision` of the previous answer. It confirms that the caller has applied \
+                all changes up to this revision."
         ),
         (
             "wait_ms" = Option<u64>, Query,
-            description = "How long to hold the answer; at most 60000."
+            description = "The maximum wait for a change, in milliseconds. A greater value than 60000 means 60000."
         ),
         (
             "watcher" = Option<String>, Query,
-            description = "A name that this follower alone uses. Owners' calls wait a moment for \
-                named followers, so that a closed port is closed when they are answered."
+            description = "A name that no other caller uses. A call of an owner waits until all named \
+                callers have applied its change, so that a closed port is closed when the call is answered."
         ),
     ),
     responses(
-        (status = 200, description = "What to forget.", body = Changes),
-        (status = 400, description = "A parameter is not as described.", body = ErrorBody),
-        (status = 429, description = "Too many followers.", body = ErrorBody),
-        (status = 401, description = "No valid gateway token.", body = ErrorBody),
-        (status = 503, description = "The store can't be used now.", body = ErrorBody),
+        (status = 200, description = "The changes.", body = Changes),
+        (status = 400, description = "A parameter is not as described; the error names it.", body = ErrorBody),
+        (status = 429, description = "The maximum number of named callers polls.", body = ErrorBody),
+        (status = 401, description = "The request has no valid gateway token.", body = ErrorBody),
+        (status = 503, description = "The store is not available.", body = ErrorBody),
     )
 )]
 pub(super) async fn changes(
     State(gateway): State<Gateway>,
-    Query(poll): Query<Poll>,
+    Query(poll): Query<PollParameters>,
 ) -> Result<Json<Changes>, ApiError> {
     let (changes, epoch) = (gateway.sandboxes.changes(), gateway.sandboxes.db().epoch());
     let since = poll.since.as_deref().and_then(|text| parse(epoch, text));
     let _open = open(&gateway, poll.watcher.as_deref(), since)?;
-    let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(LONGEST_WAIT);
+    let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(MAX_WAIT);
     let mut newer = changes.subscribe();
     let mut stopping = gateway.stopping.clone();
     loop {
         newer.mark_unchanged();
         match changes.since(since, MAX_CHANGES).await? {
             ChangesSince::Known(revision, changes) => {
-                let time_is_up = Instant::now() >= deadline || *stopping.borrow();
-                if !changes.is_empty() || time_is_up {
+                let must_answer = Instant::now() >= deadline || *stopping.borrow();
+                if !changes.is_empty() || must_answer {
                     let revision = format(epoch, revision);
                     return Ok(Json(Changes { revision, reset: false, changes }));
                 }
@@ -92,7 +91,7 @@ pub(super) async fn changes(
     }
 }
 
-/// Notes who polls, if it has a name; the value that it returns must live as long as the poll.
+/// Registers the watcher, if the caller has a name. The result must live as long as the poll.
 fn open(
     gateway: &Gateway,
     watcher: Option<&str>,
@@ -127,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_revision_means_something_only_in_its_own_store() {
+    fn a_revision_of_another_store_is_unknown() {
         assert_eq!(parse("abc", &format("abc", 42)), Some(42));
         for foreign in ["", "42", "abc", "abc.", "abc.x", "abd.42", "abcd.42", "abc.-1", "abc.42.1"]
         {

@@ -1,10 +1,10 @@
-//! A sidecar's policy: a long poll that answers as soon as the policy of its sandbox is another one.
+//! The network policy of a sandbox, for its sidecar: a long poll that is answered as soon as the policy changes.
 //!
-//! `since` and `revision` are opaque to callers. A call without `since`, or with one of another
-//! store, is answered at once.
+//! `since` and `revision` are opaque to callers. A poll without `since`, or with a `since` of another store, is answered
+//! immediately.
 //!
-//! There are as many sidecars as sandboxes, each with a connection and a held call. They have places of
-//! their own for both, so that however many there are, edges are answered.
+//! There are as many sidecars as sandboxes, and each has a connection and a pending poll. Both have their own limits, so
+//! that the number of sidecars does not affect gateways.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,55 +20,54 @@ use super::{Gateway, bearer};
 use crate::http::{ApiError, Connection, LimitReached, RequestSlot};
 use crate::model::{Sandbox, SandboxId};
 
-/// The longest wait, whatever `wait_ms` says.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The longest wait, even if `wait_ms` is greater.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// What a caller may say.
 #[derive(Deserialize)]
-pub(super) struct Poll {
+pub(super) struct PollParameters {
     since: Option<String>,
     #[serde(default)]
     wait_ms: u64,
 }
 
-/// A sandbox's network policy, for its sidecar; held until it is another one than that of `since`, or
-/// the wait is over.
+/// Returns the network policy of a sandbox for its sidecar, as soon as it differs from the one of `since`, or after the
+/// wait.
 #[utoipa::path(
     get,
     path = "/gateway/v1/sandboxes/{sandbox}/network-policy",
     tag = "gateway",
     params(
-        ("sandbox" = String, Path, description = "Canonical id."),
+        ("sandbox" = String, Path, description = "The canonical id of the sandbox."),
         (
             "since" = Option<String>, Query,
-            description = "The `revision` of the last answer whose policy is being enforced."
+            description = "The `revision` of the policy that the sidecar enforces."
         ),
         (
             "wait_ms" = Option<u64>, Query,
-            description = "How long to hold the answer; at most 60000."
+            description = "The maximum wait for a change, in milliseconds. A greater value than 60000 means 60000."
         ),
     ),
     security(("gateway_token" = []), ("sidecar_token" = [])),
     responses(
         (
             status = 200,
-            description = "The policy as it is now. `revision` is `since` when nothing changed.",
+            description = "The current policy. `revision` equals `since` if nothing changed.",
             body = SandboxNetworkPolicy
         ),
         (
             status = 404,
-            description = "There is no such sandbox, or it is terminated: nothing of it may connect to anything.",
+            description = "The sandbox does not exist, or is terminated. Its sidecar must deny all connections.",
             body = ErrorBody
         ),
         (
             status = 401,
-            description = "No valid gateway token, nor the sidecar token of this sandbox.",
+            description = "The request has neither a valid gateway token nor the sidecar token of this sandbox.",
             body = ErrorBody
         ),
-        (status = 429, description = "Sidecars of this sandbox ask too much at once.", body = ErrorBody),
+        (status = 429, description = "The sidecars of this sandbox have too many requests in flight.", body = ErrorBody),
         (
             status = 503,
-            description = "The store can't be used now, or too many sidecars are connected.",
+            description = "The store is not available, or too many sidecars are connected.",
             body = ErrorBody
         ),
     )
@@ -79,15 +78,14 @@ pub(super) async fn follow(
     connection: Option<Extension<Arc<Connection>>>,
     slot: RequestSlot,
     headers: HeaderMap,
-    Query(poll): Query<Poll>,
+    Query(poll): Query<PollParameters>,
 ) -> Result<Json<SandboxNetworkPolicy>, ApiError> {
-    // Before anything is looked up: a sidecar learns nothing of other sandboxes, not even of which
-    // there are.
+    // Before the lookup, so that a sidecar can't find out whether another sandbox exists.
     let allowed =
         bearer(&headers).is_some_and(|token| gateway.tokens.accepts_for_sandbox(token, &sandbox));
     if !allowed {
-        let message = "a network policy needs `Authorization: Bearer <token>` with a gateway token, \
-             or the sidecar token of this sandbox (`sandgate keys sidecar`)";
+        let message = "send `Authorization: Bearer <token>` with a gateway token, or with the sidecar \
+             token of this sandbox (`sandgate keys sidecar`)";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message));
     }
     slot.count_for("sandbox", &sandbox)?;
@@ -95,15 +93,15 @@ pub(super) async fn follow(
         connection.move_to(&gateway.sidecars).map_err(|LimitReached| too_many())?;
     }
     slot.wait()?;
-    let id = SandboxId::parse(&sandbox).map_err(|_| no_sandbox())?;
-    let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(LONGEST_WAIT);
+    let id = SandboxId::parse(&sandbox).map_err(|_| not_found())?;
+    let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(MAX_WAIT);
     let mut waiter = gateway.sandboxes.changes().of_sandbox(&id);
     let mut stopping = gateway.stopping.clone();
     loop {
-        let sandbox = gateway.sandboxes.find(id.to_ref()).await?.ok_or_else(no_sandbox)?;
+        let sandbox = gateway.sandboxes.find(id.to_ref()).await?.ok_or_else(not_found)?;
         let revision = revision(gateway.sandboxes.db().epoch(), &sandbox);
-        let time_is_up = Instant::now() >= deadline || *stopping.borrow();
-        if poll.since.as_ref() != Some(&revision) || time_is_up {
+        let must_answer = Instant::now() >= deadline || *stopping.borrow();
+        if poll.since.as_ref() != Some(&revision) || must_answer {
             let (sandbox_id, network_policy) = (sandbox.id, sandbox.network);
             return Ok(Json(SandboxNetworkPolicy { sandbox_id, revision, network_policy }));
         }
@@ -124,7 +122,7 @@ fn too_many() -> ApiError {
         .retry_after(Duration::from_secs(1))
 }
 
-fn no_sandbox() -> ApiError {
-    let message = "there is no such sandbox; a network policy is asked for by the canonical id";
+fn not_found() -> ApiError {
+    let message = "there is no such sandbox; the path must have its canonical id";
     ApiError::new(StatusCode::NOT_FOUND, "SANDBOX_NOT_FOUND", message)
 }

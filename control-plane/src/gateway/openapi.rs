@@ -1,6 +1,5 @@
-//! The description of the gateway API, made from the handlers and the types that both sides use.
-//! The committed copy is `docs/openapi/gateway.json`; a test fails when the two differ, and
-//! `sandgate openapi gateway` prints what belongs there.
+//! The OpenAPI document of the gateway API, from the handlers and the types that both sides use. The committed copy is
+//! `docs/openapi/gateway.json`; a test fails if the two differ, and `sandgate openapi gateway` prints the current document.
 
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -14,16 +13,16 @@ use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
     info(
         title = "Sandgate gateway API",
         version = "1",
-        description = "What Sandgate's ingress filters and sidecars ask a control plane. Implement \
-            these five calls, and they work with your platform. Every answer carries the header \
-            `x-sandgate-control-plane: v1`; an answer without it is taken for a proxy's error page.",
+        description = "The API that Sandgate's ingress filters and sidecars call. They work with every platform \
+            that implements these five calls. Every answer has the header `x-sandgate-control-plane: v1`. An answer \
+            without this header counts as an error of a proxy.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     servers(
-        (url = "http://127.0.0.1:8901", description = "`--gateway-listen`, unless it says otherwise."),
+        (url = "http://127.0.0.1:8901", description = "The default of `--gateway-listen`."),
         (
             url = "http://{host}:{port}",
-            description = "Where only edges and sidecars can reach it.",
+            description = "An address that only edges and sidecars can reach.",
             variables(
                 ("host" = (default = "control-plane.internal")),
                 ("port" = (default = "8901")),
@@ -38,20 +37,20 @@ use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
         super::network_policy::follow,
     ),
     security(("gateway_token" = [])),
-    modifiers(&Marked, &Token)
+    modifiers(&AddMarker, &AddTokens)
 )]
 struct Description;
 
-/// The marker header belongs to every answer.
-struct Marked;
+/// Adds the marker header to every answer.
+struct AddMarker;
 
-impl Modify for Marked {
+impl Modify for AddMarker {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         let text =
             Object::builder().schema_type(Type::String).enum_values(Some([MARKER_VALUE])).build();
         let header = HeaderBuilder::new()
             .schema(Some(text))
-            .description(Some("Says that the control plane itself answered."))
+            .description(Some("Shows that the control plane itself sent the answer."))
             .build();
         let operations =
             api.paths.paths.values_mut().flat_map(|item| [&mut item.get, &mut item.post]);
@@ -65,34 +64,34 @@ impl Modify for Marked {
     }
 }
 
-/// How gateways authenticate.
-struct Token;
+/// Adds the tokens with which gateways and sidecars authenticate.
+struct AddTokens;
 
-impl Modify for Token {
+impl Modify for AddTokens {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("One of the gateway tokens; added by Envoy's cluster."))
+            .description(Some("A gateway token. The cluster of Envoy adds it."))
             .build();
         let components = api.components.get_or_insert_default();
         components.add_security_scheme("gateway_token", SecurityScheme::Http(bearer));
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
-                "Good for the network policy of one sandbox. Sandgate's own is `sgs_` and the \
-                 HMAC-SHA-256 in hexadecimal of `sandgate sidecar token v1`, a line feed and the \
-                 sandbox's id, with the SHA-256 of a gateway token as its key; another platform may \
-                 issue what it likes.",
+                "Gives access to the network policy of one sandbox. Sandgate's own tokens consist of `sgs_` \
+                 and the hexadecimal HMAC-SHA-256 of `sandgate sidecar token v1`, a line feed, and the id of the \
+                 sandbox, with the SHA-256 of a gateway token as the key. Other platforms can issue other \
+                 tokens.",
             ))
             .build();
         components.add_security_scheme("sidecar_token", SecurityScheme::Http(bearer));
     }
 }
 
-/// The description as JSON, as it is committed.
+/// The document as JSON.
 ///
 /// # Errors
-/// It can't be written as JSON.
+/// The document can't be serialized.
 pub fn description() -> serde_json::Result<String> {
     let mut text = Description::openapi().to_pretty_json()?;
     text.push('\n');

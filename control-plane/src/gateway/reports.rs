@@ -1,4 +1,4 @@
-//! What the operator's platform reports: a sandbox that it ended or moved by itself.
+//! Reports of the operator's platform about sandboxes that it stopped or moved without a call of the control plane.
 //!
 //! ```text
 //! POST /runtime/v1/reports
@@ -6,9 +6,9 @@
 //!  "state": "running" | "suspended" | "terminated", "address": "10.1.2.4"}
 //! ```
 //!
-//! signed as the webhook's calls are, with the same secret. The answer is `{"applied": true}` once
-//! no gateway sends anything to the old address, so that it can be given to another sandbox. The answer to
-//! a report about a placement that has ended is `{"applied": false}` with the reason.
+//! The signature is that of the webhook's calls, with the same secret. The answer is `{"applied": true}` when no gateway
+//! forwards requests to the old address any more, so that the platform can give the address to another sandbox. The answer to a
+//! report about a placement that has ended is `{"applied": false}` with the reason.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,41 +27,39 @@ use crate::model::{SandboxId, Timestamp};
 use crate::runtime::SigningKey;
 use crate::sandboxes::{ReportError, ReportOutcome, ReportedEvent};
 
-/// Seconds that the two clocks may differ. The placement protects against replays within this time.
+/// The maximum difference of the two clocks in seconds. The placement protects against replays within this time.
 const MAX_AGE: u64 = 300;
 
-/// Who may report, and what.
+/// The settings that reports are checked against.
 pub struct Platform {
-    /// Signs reports.
+    /// Verifies the signatures of reports.
     pub key: SigningKey,
     /// The only addresses that the platform may give sandboxes.
     pub sandbox_cidrs: Vec<IpNet>,
 }
 
-/// A report as it is sent.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Report {
     sandbox_id: String,
     placement: u64,
     was_at: IpAddr,
-    state: Now,
+    state: ReportedState,
     #[serde(default)]
     address: Option<IpAddr>,
 }
 
-/// The words of the webhook's answers.
+/// The states in the webhook's answers.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Now {
+enum ReportedState {
     Running,
     Suspended,
     Terminated,
 }
 
-/// The answer.
 #[derive(Serialize)]
-pub(super) struct Taken {
+pub(super) struct ReportAnswer {
     /// Whether the report changed anything.
     applied: bool,
     /// Why the report changed nothing.
@@ -76,55 +74,54 @@ pub(super) async fn report(
     State((gateway, platform)): State<(Gateway, Arc<Platform>)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Taken>, ApiError> {
+) -> Result<Json<ReportAnswer>, ApiError> {
     let body = read_bytes(body).await?;
-    if !is_genuine(&platform.key, &headers, &body, Timestamp::now()) {
-        let message = "a report needs `X-Sandgate-Timestamp`, not older than five minutes, and \
-                       `X-Sandgate-Signature` over it and the body, by the webhook's secret";
+    if !is_authentic(&platform.key, &headers, &body, Timestamp::now()) {
+        let message = "send `X-Sandgate-Timestamp`, which differs from the current time by at most five minutes, and \
+                       `X-Sandgate-Signature`, which signs it and the body with the webhook's secret";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message));
     }
     let report: Report = parse_json(&body)?;
     let id = SandboxId::parse(&report.sandbox_id)
-        .ok()
-        .ok_or_else(|| ApiError::invalid("`sandbox_id` is no sandbox id"))?;
+        .map_err(|_| ApiError::invalid("`sandbox_id` must be the id of a sandbox"))?;
     let event = event(&report, &platform.sandbox_cidrs)?;
     let reported = gateway.sandboxes.apply_report(id, report.placement, report.was_at, event);
-    let taken = match reported.await.map_err(refusal)? {
+    let answer = match reported.await.map_err(into_api_error)? {
         ReportOutcome::Applied { revision, placement } => {
             gateway.sandboxes.changes().wait_until_applied(revision).await;
-            Taken { applied: true, reason: None, placement }
+            ReportAnswer { applied: true, reason: None, placement }
         }
-        ReportOutcome::Ignored(ignored) => Taken {
+        ReportOutcome::Ignored(ignored) => ReportAnswer {
             applied: false,
             reason: Some(ignored.to_string()),
             placement: ignored.placement(),
         },
     };
-    Ok(Json(taken))
+    Ok(Json(answer))
 }
 
 fn event(report: &Report, sandbox_cidrs: &[IpNet]) -> Result<ReportedEvent, ApiError> {
     match (report.state, report.address) {
-        (Now::Running, Some(address)) => {
+        (ReportedState::Running, Some(address)) => {
             if !sandbox_cidrs.iter().any(|network| network.contains(&address)) {
                 return Err(ApiError::invalid(format!(
-                    "`address` {address} lies in none of the sandbox CIDRs"
+                    "`address` ({address}) is in none of the ranges of `--sandbox-cidr`"
                 )));
             }
             Ok(ReportedEvent::Moved(address))
         }
-        (Now::Running, None) => {
-            Err(ApiError::invalid("`address` is missing: where does the sandbox run now?"))
+        (ReportedState::Running, None) => {
+            Err(ApiError::invalid("`address` is missing; it is required if `state` is `running`"))
         }
-        (Now::Suspended, None) => Ok(ReportedEvent::Suspended),
-        (Now::Terminated, None) => Ok(ReportedEvent::Terminated),
-        (Now::Suspended | Now::Terminated, Some(_)) => {
-            Err(ApiError::invalid("`address` is for `running` only; leave it out"))
+        (ReportedState::Suspended, None) => Ok(ReportedEvent::Suspended),
+        (ReportedState::Terminated, None) => Ok(ReportedEvent::Terminated),
+        (ReportedState::Suspended | ReportedState::Terminated, Some(_)) => {
+            Err(ApiError::invalid("`address` is only allowed if `state` is `running`"))
         }
     }
 }
 
-fn refusal(error: ReportError) -> ApiError {
+fn into_api_error(error: ReportError) -> ApiError {
     match error {
         ReportError::Busy => ApiError::new(StatusCode::CONFLICT, "SANDBOX_BUSY", error.to_string())
             .retry_after(Duration::from_secs(1)),
@@ -132,8 +129,8 @@ fn refusal(error: ReportError) -> ApiError {
     }
 }
 
-/// Whether somebody who knows the secret signed this body a moment ago.
-fn is_genuine(key: &SigningKey, headers: &HeaderMap, body: &[u8], now: Timestamp) -> bool {
+/// Whether a holder of the secret has signed this body recently.
+fn is_authentic(key: &SigningKey, headers: &HeaderMap, body: &[u8], now: Timestamp) -> bool {
     let header = |name| {
         let mut values = headers.get_all(name).iter();
         match (values.next(), values.next()) {
@@ -143,7 +140,7 @@ fn is_genuine(key: &SigningKey, headers: &HeaderMap, body: &[u8], now: Timestamp
     };
     let Some(timestamp) = header("x-sandgate-timestamp") else { return false };
     let Some(signature) = header("x-sandgate-signature") else { return false };
-    let digits = !timestamp.is_empty() && timestamp.bytes().all(|byte| byte.is_ascii_digit());
-    let Some(seconds) = timestamp.parse::<u64>().ok().filter(|_| digits) else { return false };
+    let is_number = !timestamp.is_empty() && timestamp.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(seconds) = timestamp.parse::<u64>().ok().filter(|_| is_number) else { return false };
     key.verifies(seconds, body, signature) && now.seconds().abs_diff(seconds) <= MAX_AGE
 }

@@ -1,4 +1,4 @@
-//! Resolve, introspect and resume.
+//! The calls of the ingress filter: resolve, introspect and resume.
 
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ use crate::model::{CredentialQuery, Timestamp};
 use crate::random::SecretHash;
 use crate::sandboxes::{ResumeError, ResumePolicy};
 
-/// The longest wait for a resume, whatever `wait_ms` says.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The longest wait, even if `wait_ms` is greater.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// A sandbox by its id or its name.
+/// Returns a sandbox by its id or its name.
 #[utoipa::path(
     get,
     path = "/gateway/v1/sandboxes/{sandbox}",
     tag = "gateway",
-    params(("sandbox" = String, Path, description = "Id or name.")),
+    params(("sandbox" = String, Path, description = "The id or the name of the sandbox.")),
     responses(
         (status = 200, description = "The sandbox.", body = Sandbox),
-        (status = 404, description = "There is none, or it is terminated.", body = ErrorBody),
-        (status = 401, description = "No valid gateway token.", body = ErrorBody),
-        (status = 503, description = "The store can't be used now.", body = ErrorBody),
+        (status = 404, description = "The sandbox does not exist, or is terminated.", body = ErrorBody),
+        (status = 401, description = "The request has no valid gateway token.", body = ErrorBody),
+        (status = 503, description = "The store is not available.", body = ErrorBody),
     )
 )]
 pub(super) async fn resolve(
@@ -40,17 +40,17 @@ pub(super) async fn resolve(
     Ok(Json(find(&gateway, &sandbox).await?))
 }
 
-/// Who a credential stands for, and where it may act.
+/// Returns the identity of a credential, and the projects that it may act in.
 #[utoipa::path(
     post,
     path = "/gateway/v1/credentials/introspect",
     tag = "gateway",
     request_body = IntrospectRequest,
     responses(
-        (status = 200, description = "Who it is; without `identity`, the credential is void.", body = Introspection),
-        (status = 400, description = "The body is not as described.", body = ErrorBody),
-        (status = 401, description = "No valid gateway token.", body = ErrorBody),
-        (status = 503, description = "The store can't be used now.", body = ErrorBody),
+        (status = 200, description = "The identity. Without `identity`, the credential is not valid.", body = Introspection),
+        (status = 400, description = "The body is not as described; the error names the field.", body = ErrorBody),
+        (status = 401, description = "The request has no valid gateway token.", body = ErrorBody),
+        (status = 503, description = "The store is not available.", body = ErrorBody),
     )
 )]
 pub(super) async fn introspect(
@@ -75,30 +75,30 @@ pub(super) async fn introspect(
     Ok(Json(Introspection { identity }))
 }
 
-/// Makes a suspended sandbox run, once however many ask, and waits for that.
+/// Resumes a suspended sandbox, and waits until it runs. Concurrent calls share one resume.
 #[utoipa::path(
     post,
     path = "/gateway/v1/sandboxes/{sandbox}/resume",
     tag = "gateway",
-    params(("sandbox" = String, Path, description = "Id or name.")),
+    params(("sandbox" = String, Path, description = "The id or the name of the sandbox.")),
     request_body = ResumeRequest,
     responses(
-        (status = 200, description = "The sandbox after the wait, whatever its state.", body = Sandbox),
-        (status = 400, description = "The body is not as described.", body = ErrorBody),
-        (status = 404, description = "There is none, or it is terminated.", body = ErrorBody),
+        (status = 200, description = "The sandbox after the wait, in any state.", body = Sandbox),
+        (status = 400, description = "The body is not as described; the error names the field.", body = ErrorBody),
+        (status = 404, description = "The sandbox does not exist, or is terminated.", body = ErrorBody),
         (
             status = 409,
-            description = "It can't be resumed: it has no name, or `auto_resume` is off.",
+            description = "The sandbox can't be resumed: it has no name, or `auto_resume` is off.",
             body = ErrorBody
         ),
         (
             status = 429,
-            description = "`public` requests resumed it a moment ago.",
+            description = "Requests with `public` have resumed the sandbox recently.",
             body = ErrorBody,
-            headers(("retry-after" = u64, description = "Seconds to wait."))
+            headers(("retry-after" = u64, description = "Seconds until the next attempt."))
         ),
-        (status = 401, description = "No valid gateway token.", body = ErrorBody),
-        (status = 503, description = "The store can't be used now.", body = ErrorBody),
+        (status = 401, description = "The request has no valid gateway token.", body = ErrorBody),
+        (status = 503, description = "The store is not available.", body = ErrorBody),
     )
 )]
 pub(super) async fn resume(
@@ -107,7 +107,7 @@ pub(super) async fn resume(
     body: Body,
 ) -> Result<Json<Sandbox>, ApiError> {
     let request: ResumeRequest = read_json(body).await?;
-    let wait = Duration::from_millis(request.wait_ms).min(LONGEST_WAIT);
+    let wait = Duration::from_millis(request.wait_ms).min(MAX_WAIT);
     let policy = if request.public { ResumePolicy::PublicRequest } else { ResumePolicy::Request };
     let found = find(&gateway, &sandbox).await?;
     let id = found.id;

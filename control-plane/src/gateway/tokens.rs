@@ -1,5 +1,5 @@
-//! The tokens of gateways: a file with one or two of them, so that one can replace the other
-//! without a moment in which a gateway is refused.
+//! The tokens of gateways, from a file with one or two of them. With two tokens, one can replace the other without
+//! an outage.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,56 +12,54 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::model::SandboxId;
 use crate::random::hex;
 
-/// Shortest token that is taken.
+/// The minimum number of characters of a token.
 const MIN_LENGTH: usize = 16;
-/// Tokens that are valid at once.
+/// The maximum number of tokens that are valid at the same time.
 const MAX_TOKENS: usize = 2;
-/// How often the file is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The interval at which the file is read.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The tokens that are valid now, as hashes. No `Debug`.
+/// The hashes of the valid tokens. Has no `Debug`, because it is secret.
 #[derive(Clone)]
 pub struct Tokens {
     hashes: Arc<RwLock<Vec<[u8; 32]>>>,
 }
 
-/// Why a file's content is no list of tokens. Never shows the content.
+/// The reason why a file is not a list of tokens. It never contains the content.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidTokens {
-    /// It can't be read.
+    /// The file can't be read.
     #[error(
         "the gateway token file {path} can't be read ({source}); make it with `openssl rand -hex 32 > {path}`"
     )]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Nothing in it.
-    #[error(
-        "the gateway token file {0} holds no token; make one with `openssl rand -hex 32 > {0}`"
-    )]
+    /// The file has no token.
+    #[error("the gateway token file {0} has no token; make one with `openssl rand -hex 32 > {0}`")]
     Empty(PathBuf),
-    /// More than a rotation needs.
+    /// The file has more tokens than a rotation needs.
     #[error(
-        "the gateway token file {0} holds more than {MAX_TOKENS} tokens; keep the new one and the one that it replaces"
+        "the gateway token file {0} has more than {MAX_TOKENS} tokens; keep the new one and the one that it replaces"
     )]
     TooMany(PathBuf),
-    /// Easy to guess, or impossible to send.
+    /// A token is too short, or has characters that a header can't have.
     #[error(
-        "line {line} of the gateway token file {path} is no token: a token is at least {MIN_LENGTH} visible ASCII characters"
+        "line {line} of the gateway token file {path} is not a token: a token has at least {MIN_LENGTH} visible ASCII characters"
     )]
     Malformed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line.
+        /// The line, from 1.
         line: usize,
     },
 }
 
 impl Tokens {
-    /// Reads a file: a token on each line; empty lines and `#` comments do not count.
+    /// Reads a file with a token on each line. Empty lines and lines that start with `#` are ignored.
     ///
     /// # Errors
     /// [`InvalidTokens`] says what is wrong with the file.
@@ -69,24 +67,24 @@ impl Tokens {
         Ok(Self { hashes: Arc::new(RwLock::new(read(path)?)) })
     }
 
-    /// Whether `token` is valid. Takes as long for any wrong token as for a right one.
+    /// Whether `token` is a gateway token. The time does not depend on the token.
     #[must_use]
     pub fn accepts(&self, token: &[u8]) -> bool {
-        let shown: [u8; 32] = Sha256::digest(token).into();
+        let hash_of_token: [u8; 32] = Sha256::digest(token).into();
         let hashes = self.hashes.read().unwrap_or_else(PoisonError::into_inner);
-        let found = hashes.iter().fold(Choice::from(0), |found, hash| found | hash.ct_eq(&shown));
+        let found =
+            hashes.iter().fold(Choice::from(0), |found, hash| found | hash.ct_eq(&hash_of_token));
         found.into()
     }
 
-    /// The [`sidecar_tokens`] of a sandbox that are valid now.
+    /// The valid [`sidecar_tokens`] of a sandbox.
     #[must_use]
     pub fn for_sidecar(&self, sandbox: &SandboxId) -> Vec<String> {
         let hashes = self.hashes.read().unwrap_or_else(PoisonError::into_inner);
         hashes.iter().map(|hash| derive(hash, sandbox.as_str())).collect()
     }
 
-    /// Whether `token` may read what belongs to one sandbox: a gateway token, or one of the sandbox's
-    /// [`sidecar_tokens`].
+    /// Whether `token` is a gateway token, or one of the [`sidecar_tokens`] of `sandbox`.
     #[must_use]
     pub fn accepts_for_sandbox(&self, token: &[u8], sandbox: &str) -> bool {
         let hashes = self.hashes.read().unwrap_or_else(PoisonError::into_inner);
@@ -96,11 +94,11 @@ impl Tokens {
     }
 }
 
-/// What a sidecar token starts with.
+/// The prefix of sidecar tokens.
 const SIDECAR_PREFIX: &str = "sgs_";
 
-/// The sidecar tokens of a sandbox, one for each gateway token of a file. Each is good for the
-/// network policy of that sandbox and for nothing else, as long as its gateway token is in the file.
+/// The sidecar tokens of a sandbox, one for each gateway token of a file. Each gives access to the network policy of that
+/// sandbox only, as long as its gateway token is in the file.
 ///
 /// # Errors
 /// [`InvalidTokens`] says what is wrong with the file.
@@ -108,9 +106,10 @@ pub fn sidecar_tokens(file: &Path, sandbox: &SandboxId) -> Result<Vec<String>, I
     Ok(read(file)?.iter().map(|hash| derive(hash, sandbox.as_str())).collect())
 }
 
-/// A keyed hash of the sandbox's id. Who has one token can't make another sandbox's, nor the key.
+/// A keyed hash of the id of the sandbox. A holder of one token can compute neither the token of another sandbox nor
+/// the key.
 fn derive(gateway_token_hash: &[u8; 32], sandbox: &str) -> String {
-    // A key that is shorter than a block is filled up with zeros (RFC 2104, section 2).
+    // A key that is shorter than a block is padded with zeros (RFC 2104, section 2).
     let mut key = [0; 64];
     key.iter_mut().zip(gateway_token_hash).for_each(|(to, from)| *to = *from);
     let mut mac = <Hmac<Sha256> as KeyInit>::new((&key).into());
@@ -119,29 +118,29 @@ fn derive(gateway_token_hash: &[u8; 32], sandbox: &str) -> String {
     format!("{SIDECAR_PREFIX}{}", hex(&mac.finalize().into_bytes()))
 }
 
-/// Takes over what the file says whenever that changes. A file that is wrong changes nothing.
+/// Reloads the tokens whenever the file changes. An invalid file changes nothing.
 pub async fn follow_file(tokens: Tokens, path: PathBuf) {
-    let mut tick = tokio::time::interval(LOOK_EVERY);
-    let mut complained = false;
+    let mut tick = tokio::time::interval(POLL_INTERVAL);
+    let mut has_logged_error = false;
     loop {
         tick.tick().await;
         let file = path.clone();
-        let looked = tokio::task::spawn_blocking(move || read(&file)).await;
-        match looked {
+        let result = tokio::task::spawn_blocking(move || read(&file)).await;
+        match result {
             Ok(Ok(fresh)) => {
-                complained = false;
+                has_logged_error = false;
                 let mut hashes = tokens.hashes.write().unwrap_or_else(PoisonError::into_inner);
                 if *hashes != fresh {
                     *hashes = fresh;
                     tracing::info!(tokens = hashes.len(), "the gateway tokens changed");
                 }
             }
-            Ok(Err(error)) if !complained => {
-                complained = true;
-                tracing::error!(%error, "the gateway tokens stay as they were");
+            Ok(Err(error)) if !has_logged_error => {
+                has_logged_error = true;
+                tracing::error!(%error, "the gateway token file is invalid; the previous tokens remain valid");
             }
             Ok(Err(_)) => {}
-            Err(error) => tracing::error!(%error, "the gateway token file can't be looked at"),
+            Err(error) => tracing::error!(%error, "the gateway token file can't be read"),
         }
     }
 }
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn two_tokens_are_valid_at_once_and_nothing_else_is() {
+    fn both_tokens_of_the_file_are_valid_and_no_others() {
         let (_dir, path) = file(&format!("# rotation\n{OLD}\n\n  {NEW}\n"));
         let tokens = Tokens::from_file(&path).unwrap();
         assert!(tokens.accepts(OLD.as_bytes()) && tokens.accepts(NEW.as_bytes()));
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sidecar_token_is_good_for_its_sandbox_and_nothing_else() {
+    fn a_sidecar_token_is_valid_for_its_sandbox_only() {
         let (_dir, path) = file(&format!("{OLD}\n{NEW}\n"));
         let tokens = Tokens::from_file(&path).unwrap();
         let (mine, other) = ("a1b2c3d4e5f6g7h8i9j0k", "b1b2c3d4e5f6g7h8i9j0k");
@@ -207,7 +206,7 @@ mod tests {
         for wrong in ["", "sgs_", "sgs_00"] {
             assert!(!tokens.accepts_for_sandbox(wrong.as_bytes(), mine), "{wrong:?}");
         }
-        // With its gateway token goes the sidecar token.
+        // Without its gateway token, the sidecar token is no longer valid.
         let (_dir, path) = file(NEW);
         let tokens = Tokens::from_file(&path).unwrap();
         let good = made.iter().filter(|token| tokens.accepts_for_sandbox(token.as_bytes(), mine));
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_usable_tokens_is_refused_without_showing_it() {
+    fn the_error_about_an_invalid_file_does_not_contain_its_content() {
         let three = format!("{OLD}\n{NEW}\n{OLD}3\n");
         for text in ["", "# only a comment\n", "tooshort\n", "0123456789 abcdef\n", three.as_str()]
         {
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_changed_file_counts_and_a_broken_one_does_not() {
+    async fn a_changed_file_is_reloaded_unless_it_is_invalid() {
         let (_dir, path) = file(OLD);
         let tokens = Tokens::from_file(&path).unwrap();
         let task = tokio::spawn(follow_file(tokens.clone(), path.clone()));
@@ -241,7 +240,7 @@ mod tests {
         .await
         .unwrap();
         std::fs::write(&path, "short").unwrap();
-        tokio::time::sleep(LOOK_EVERY + Duration::from_millis(500)).await;
+        tokio::time::sleep(POLL_INTERVAL + Duration::from_millis(500)).await;
         assert!(tokens.accepts(NEW.as_bytes()));
         task.abort();
     }
