@@ -1,8 +1,15 @@
 //! The API that owners call, directly or through Tensorlake's clients.
 //!
-//! Each sandbox path exists in two forms, `/sandboxes…` and `/v1/namespaces/{ns}/sandboxes…`: the
-//! clients use one or the other depending on the host they were given. The namespace is repeated in
-//! answers and means nothing else: the project of the credential decides what is seen.
+//! Each sandbox path has two forms, `/sandboxes…` and `/v1/namespaces/{namespace}/sandboxes…`. Clients choose the form
+//! by the host that they are configured with. Answers repeat the namespace, and it has no other meaning: the project of
+//! the credential determines which sandboxes a caller can see.
+//!
+//! The modules, in the order in which a request meets them:
+//!
+//! 1. `caller` authenticates, `target` and `query` read the path and the query, and `requests` reads the body.
+//! 2. `sandboxes`, `lifecycle`, `list` and `platform` are the calls; `unsupported` answers all others.
+//! 3. `responses` and `errors` are the answers. `urls` has the URLs in them.
+//! 4. [`openapi`] describes all of this.
 
 mod caller;
 mod errors;
@@ -29,14 +36,14 @@ use crate::http::{ApiError, RequestLimits, with_common_routes, with_request_limi
 use crate::model::TokenPrefix;
 use crate::sandboxes::SandboxService;
 
-/// What the handlers work on.
+/// The state that the handlers share.
 #[derive(Clone)]
 pub struct Api {
-    /// The sandboxes.
+    /// The service of sandboxes.
     pub sandboxes: SandboxService,
-    /// How sandboxes are reached from outside.
+    /// The URLs of sandboxes in answers.
     pub urls: PublicUrls,
-    /// Whether network policies hold here.
+    /// Whether sidecars enforce network policies.
     pub egress: Egress,
     /// Whether a patch must confirm that private ports become public.
     pub public_ports: PublicPorts,

@@ -1,7 +1,7 @@
-//! Who calls the public API, and for which project.
+//! Authenticates the caller of the public API, and determines the project.
 //!
-//! An API key, or a personal access token with the two `X-Forwarded-…` headers. No cookies: a
-//! browser adds those by itself, and other sites' pages could make it call this API.
+//! The credential is an API key, or a personal access token with the two `X-Forwarded-…` headers. Cookies are not
+//! accepted: browsers send them automatically, so pages of other sites could call this API.
 
 use std::str::FromStr;
 
@@ -16,17 +16,15 @@ use crate::http::{ApiError, RequestSlot};
 use crate::model::{CredentialQuery, Timestamp};
 use crate::random::SecretHash;
 
-/// Bytes of a credential that are looked at.
+/// The maximum number of bytes of a credential.
 const MAX_SECRET: usize = 8_192;
 
-/// A caller with a valid credential, and the one project that it acts in.
+/// A caller with a valid credential for one project.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// The key's id or the user's.
+    /// The id of the API key, or of the user.
     pub(crate) principal: PrincipalId,
-    /// Of the project.
     pub(crate) organization_id: OrganizationId,
-    /// What is seen and changed.
     pub(crate) project_id: ProjectId,
 }
 
@@ -35,10 +33,10 @@ impl FromRequestParts<Api> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         let secret = bearer(&parts.headers)?;
-        let organization = one_id(&parts.headers, "x-forwarded-organization-id")?;
-        let project = one_id(&parts.headers, "x-forwarded-project-id")?;
-        let personal = api.personal_access_token_prefix.matches(secret);
-        if personal && (organization.is_none() || project.is_none()) {
+        let organization = single_id(&parts.headers, "x-forwarded-organization-id")?;
+        let project = single_id(&parts.headers, "x-forwarded-project-id")?;
+        let is_personal = api.personal_access_token_prefix.matches(secret);
+        if is_personal && (organization.is_none() || project.is_none()) {
             return Err(ApiError::new(
                 StatusCode::BAD_REQUEST,
                 "PROJECT_CONTEXT_REQUIRED",
@@ -47,7 +45,7 @@ impl FromRequestParts<Api> for Caller {
             ));
         }
         let query = CredentialQuery {
-            kind: if personal {
+            kind: if is_personal {
                 CredentialKind::PersonalAccessToken
             } else {
                 CredentialKind::ApiKey
@@ -56,15 +54,15 @@ impl FromRequestParts<Api> for Caller {
             organization_id: organization,
             project_id: project,
         };
-        let asked = query.clone();
+        let lookup = query.clone();
         let found =
-            api.sandboxes.db().read(move |store| store.identify(&asked, Timestamp::now())).await?;
+            api.sandboxes.db().read(move |store| store.identify(&lookup, Timestamp::now())).await?;
         let identity = found.ok_or_else(|| {
-            let message = "the credential is not valid: unknown, expired or revoked";
+            let message = "the credential is unknown, expired or revoked";
             ApiError::new(StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS", message)
         })?;
-        let caller = acting_in(identity, &query)?;
-        // Only who is known is counted: nobody can use up the share of another project.
+        let caller = authorize(identity, &query)?;
+        // Counted only now, so that an unauthenticated caller can't use up the permits of a project.
         RequestSlot::from_request_parts(parts, api)
             .await?
             .count_for("project", caller.project_id.as_str())?;
@@ -72,8 +70,8 @@ impl FromRequestParts<Api> for Caller {
     }
 }
 
-/// The project that a credential acts in, which must be the one that the caller names, if any.
-fn acting_in(identity: Identity, claimed: &CredentialQuery) -> Result<Caller, ApiError> {
+/// Checks that the identity may act in the project that the headers name, if they name one.
+fn authorize(identity: Identity, claimed: &CredentialQuery) -> Result<Caller, ApiError> {
     match identity.project_ids.into_iter().next() {
         Some(project_id)
             if claimed.project_id.as_ref().is_none_or(|claim| *claim == project_id)
@@ -97,41 +95,45 @@ fn acting_in(identity: Identity, claimed: &CredentialQuery) -> Result<Caller, Ap
     }
 }
 
-/// The one bearer token of a request.
+/// The bearer token of a request.
 fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
     let unauthenticated =
         |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message);
-    let value = one(headers, header::AUTHORIZATION.as_str())?.ok_or_else(|| {
+    let value = single(headers, header::AUTHORIZATION.as_str())?.ok_or_else(|| {
         unauthenticated("send `Authorization: Bearer <API key or personal access token>`")
     })?;
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     let token = token.trim();
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() || token.len() > MAX_SECRET {
-        return Err(unauthenticated("the Authorization header must be `Bearer <token>`"));
+        return Err(unauthenticated(
+            "the Authorization header must have the form `Bearer <token>`",
+        ));
     }
     Ok(token)
 }
 
 /// An id in a header that may be sent at most once.
-fn one_id<T: FromStr<Err = InvalidId>>(
+fn single_id<T: FromStr<Err = InvalidId>>(
     headers: &HeaderMap,
     name: &'static str,
 ) -> Result<Option<T>, ApiError> {
     let parse = |text: &str| {
         text.parse().map_err(|error| ApiError::invalid(format!("the header `{name}` {error}")))
     };
-    one(headers, name)?.map(parse).transpose()
+    single(headers, name)?.map(parse).transpose()
 }
 
-/// A header that may be sent at most once.
-fn one<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, ApiError> {
+/// The value of a header that a request has at most once.
+fn single<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, ApiError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(ApiError::invalid(format!("the header `{name}` was sent more than once")));
+        return Err(ApiError::invalid(format!(
+            "the request has the header `{name}` more than once"
+        )));
     }
     let text = value.to_str().map_err(|_| {
-        ApiError::invalid(format!("the header `{name}` holds characters that it can't have"))
+        ApiError::invalid(format!("the header `{name}` has characters that are not allowed"))
     })?;
     Ok(Some(text.trim()))
 }

@@ -16,21 +16,21 @@ use sandgate_policy::gateway_api::{ErrorBody, SandboxState};
     info(
         title = "Sandgate public API",
         version = "1",
-        description = "What owners of sandboxes call, directly or through Tensorlake's clients. \
-            Each sandbox path exists twice: as it is, and below `/v1/namespaces/{namespace}`, where \
-            the namespace is repeated in answers and means nothing else. The credential's project \
-            decides what is seen. A field or parameter that is not described is refused. Other calls of \
-            Tensorlake's API are answered with 501 `NOT_SUPPORTED`.",
+        description = "The API for owners of sandboxes, who call it directly or through Tensorlake's clients. \
+            Each sandbox path has a second form below `/v1/namespaces/{namespace}`. Answers repeat the \
+            namespace, and it has no other meaning. The project of the credential determines which sandboxes a caller can \
+            see. A field or parameter that is not described here is refused. Other calls of Tensorlake's API get 501 \
+            `NOT_SUPPORTED`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     servers(
-        (url = "http://localhost:8900", description = "`--api-listen`, unless it says otherwise."),
+        (url = "http://localhost:8900", description = "The default of `--api-listen`."),
         (
             url = "{scheme}://{host}",
-            description = "Through an edge: a configured domain, or one of its `api_hosts`.",
+            description = "Through an edge: one of its domains, or one of its `api_hosts`.",
             variables(
                 ("scheme" = (default = "https", enum_values("https", "http"))),
-                ("host" = (default = "sandbox.example.com", description = "With a port if it has one.")),
+                ("host" = (default = "sandbox.example.com", description = "With the port, if it is not the default port.")),
             )
         ),
     ),
@@ -51,31 +51,31 @@ use sandgate_policy::gateway_api::{ErrorBody, SandboxState};
 )]
 struct Description;
 
-/// Refusals that any call may answer with.
-const REFUSALS: [(&str, &str); 7] = [
+/// The errors that every call can return.
+const ERRORS: [(&str, &str); 7] = [
     (
         "400",
-        "A header, parameter or field is not as described; the sentence names it. With a personal access token: the project is missing.",
+        "A header, parameter or field is not as described; the error names it. With a personal access token, the headers that name the project are missing.",
     ),
-    ("401", "No valid credential."),
-    ("403", "The credential is not for the project that the headers name."),
-    ("408", "The body was not sent in time."),
+    ("401", "The request has no valid credential."),
+    ("403", "The credential gives no access to the project that the headers name."),
+    ("408", "The body did not arrive in time."),
     ("413", "The body is too long."),
     (
         "429",
-        "`TOO_MANY_REQUESTS`: the project has too many requests in flight, waiting ones and answers that are not read too.",
+        "`TOO_MANY_REQUESTS`: the project has too many requests in flight. Waiting requests count too, and so do requests whose answers are not read yet.",
     ),
     (
         "503",
-        "The store, or the platform that runs sandboxes, can't do it now; the sentence says which.",
+        "The store or the platform that runs sandboxes is not available; the error says which.",
     ),
 ];
-const NOT_FOUND: (&str, &str) = ("404", "There is no such thing in this project.");
+const NOT_FOUND: (&str, &str) = ("404", "The project has no such sandbox.");
 
-/// The description as JSON, as it is committed.
+/// The document as JSON.
 ///
 /// # Errors
-/// It can't be written as JSON.
+/// The document can't be serialized.
 pub fn description() -> serde_json::Result<String> {
     let mut api = Description::openapi();
     let scheme = HttpBuilder::new()
@@ -109,42 +109,42 @@ fn each_call(calls: &mut Value, mut change: impl FnMut(&mut Map<String, Value>))
     }
 }
 
-/// Adds the answers that each call has, and that a body which is described must be there.
-fn complete(call: &mut Map<String, Value>, names_something: bool) {
+/// Adds the errors that every call can return, and makes bodies required.
+fn complete(call: &mut Map<String, Value>, has_path_parameter: bool) {
     if let Some(Value::Object(body)) = call.get_mut("requestBody") {
         body.insert("required".to_owned(), json!(true));
     }
     let responses = call.entry("responses").or_insert_with(|| json!({}));
     let Value::Object(responses) = responses else { return };
-    let not_found = names_something.then_some(NOT_FOUND);
-    for (status, description) in REFUSALS.into_iter().chain(not_found) {
+    let not_found = has_path_parameter.then_some(NOT_FOUND);
+    for (status, description) in ERRORS.into_iter().chain(not_found) {
         let body = json!({ "schema": { "$ref": "#/components/schemas/ErrorBody" } });
-        let mut refusal =
+        let mut response =
             json!({ "description": description, "content": { "application/json": body } });
-        if let ("401", Value::Object(refusal)) = (status, &mut refusal) {
+        if let ("401", Value::Object(response)) = (status, &mut response) {
             let header = json!({ "schema": { "type": "string" }, "required": true });
-            refusal.insert("headers".to_owned(), json!({ "WWW-Authenticate": header }));
+            response.insert("headers".to_owned(), json!({ "WWW-Authenticate": header }));
         }
-        if let ("429", Value::Object(refusal)) = (status, &mut refusal) {
+        if let ("429", Value::Object(response)) = (status, &mut response) {
             let seconds = json!({ "schema": { "type": "integer" }, "required": true });
-            refusal.insert("headers".to_owned(), json!({ "Retry-After": seconds }));
+            response.insert("headers".to_owned(), json!({ "Retry-After": seconds }));
         }
-        responses.entry(status).or_insert(refusal);
+        responses.entry(status).or_insert(response);
     }
 }
 
-/// The same calls on the path's other form.
+/// The same calls with a namespace in the path.
 fn in_namespace(path: &str, calls: &Value) -> (String, Value) {
     let mut calls = calls.clone();
     each_call(&mut calls, |call| {
         if let Some(Value::String(id)) = call.get_mut("operationId") {
-            id.push_str(links::IN_NAMESPACE);
+            id.push_str(links::NAMESPACE_SUFFIX);
         }
         let parameters = call.entry("parameters").or_insert_with(|| json!([]));
         if let Value::Array(parameters) = parameters {
             parameters.push(json!({
                 "name": "namespace", "in": "path", "required": true,
-                "description": "Repeated in the answer.", "schema": { "type": "string" },
+                "description": "Answers repeat it.", "schema": { "type": "string" },
             }));
         }
     });

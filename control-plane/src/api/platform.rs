@@ -1,4 +1,4 @@
-//! The few calls of the platform API that the command line client makes before every command.
+//! The calls of the platform API that the `tl` command line client makes before each of its commands.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -12,15 +12,15 @@ use super::caller::Caller;
 use super::query::QueryParameters;
 use crate::http::ApiError;
 
-/// Who a credential is.
+/// The identity of a credential.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct KeyInfo {
-    /// The key's id, or the user's.
+    /// The id of the API key, or of the user.
     id: String,
-    /// Of the project.
+    /// The organization that owns the project.
     organization_id: String,
-    /// In which it acts.
+    /// The project that the credential acts in.
     project_id: String,
 }
 
@@ -32,19 +32,19 @@ pub(super) struct ProjectInfo {
     id: String,
     /// The project's name.
     name: String,
-    /// Whose it is.
+    /// The organization that owns the project.
     organization_id: String,
-    /// Name of that organization.
+    /// The name of that organization.
     organization_name: String,
 }
 
-/// Who the credential is, and in which project it acts.
+/// Returns the identity of the credential, and the project that it acts in.
 #[utoipa::path(
     post,
     path = "/platform/v1/keys/introspect",
     tag = "platform",
     operation_id = "introspect_key",
-    responses((status = 200, description = "It is valid.", body = KeyInfo))
+    responses((status = 200, description = "The credential is valid.", body = KeyInfo))
 )]
 pub(super) async fn introspect(
     caller: Caller,
@@ -58,15 +58,15 @@ pub(super) async fn introspect(
     }))
 }
 
-/// The names of the caller's project and its organization.
+/// Returns the names of the caller's project and of its organization.
 #[utoipa::path(
     get,
     path = "/platform/v1/organizations/{organization}/projects/{project}",
     tag = "platform",
     operation_id = "get_project",
     params(
-        ("organization" = String, Path, description = "Its id."),
-        ("project" = String, Path, description = "Its id."),
+        ("organization" = String, Path, description = "The id."),
+        ("project" = String, Path, description = "The id."),
     ),
     responses((status = 200, description = "The project.", body = ProjectInfo))
 )]
@@ -79,15 +79,15 @@ pub(super) async fn project(
     parameters.none()?;
     let Path((organization, project)) =
         path.map_err(|_| ApiError::invalid("the path is not UTF-8"))?;
-    let none = || {
-        let message = "there is no such project that this credential may see";
+    let not_found = || {
+        let message = "the credential gives access to no such project";
         ApiError::new(StatusCode::NOT_FOUND, "PROJECT_NOT_FOUND", message)
     };
     if caller.organization_id != *organization || caller.project_id != *project {
-        return Err(none());
+        return Err(not_found());
     }
     let found = api.sandboxes.db().read(move |store| store.project(&project)).await?;
-    let project = found.ok_or_else(none)?;
+    let project = found.ok_or_else(not_found)?;
     Ok(Json(ProjectInfo {
         id: project.id,
         name: project.name,

@@ -1,29 +1,30 @@
-//! The URLs under which sandboxes are reached from outside.
+//! The URLs of sandboxes in answers.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-/// How sandboxes are reached from outside.
+/// Builds the URLs of sandboxes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PublicUrls {
     scheme: String,
-    /// `localhost` or an address: then the clients connect there and put the sandbox in `Host`.
+    /// The URL of a proxy on `localhost` or `127.0.0.1`. Tensorlake's clients connect there and name the sandbox in
+    /// `Host`.
     local_proxy: Option<String>,
-    /// The first configured domain, with the proxy's port if it has one.
+    /// The domain of the sandboxes, with the port of the proxy's URL if it has one.
     authority: String,
 }
 
-/// The proxy's URL is none that clients could use.
+/// `--proxy-url` is not an origin.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "--proxy-url `{0}` must be `http://` or `https://` with a host and perhaps a port, without a path: `http://localhost:9443`, `https://sandbox.example.com`"
+    "--proxy-url `{0}` must be `http://` or `https://`, a host, and optionally a port, without a path, such as `http://localhost:9443` or `https://sandbox.example.com`"
 )]
 pub struct InvalidProxyUrl(String);
 
 impl PublicUrls {
-    /// URLs for a proxy at `proxy_url` that serves `domain`.
+    /// The URLs of a proxy at `proxy_url` that serves `domain`.
     ///
     /// # Errors
-    /// [`InvalidProxyUrl`] when it is no origin.
+    /// [`InvalidProxyUrl`] if `proxy_url` is not an origin.
     pub fn new(proxy_url: &str, domain: &str) -> Result<Self, InvalidProxyUrl> {
         let invalid = || InvalidProxyUrl(proxy_url.to_owned());
         let (scheme, rest) = proxy_url.split_once("://").ok_or_else(invalid)?;
@@ -32,7 +33,7 @@ impl PublicUrls {
         if !matches!(scheme, "http" | "https") || origin.contains('@') {
             return Err(invalid());
         }
-        // The clients send `Host: <id>.local` to these two; to any other host they send that host.
+        // Tensorlake's clients send `Host: <id>.local` to these two hosts only.
         let local = matches!(authority.host(), "localhost" | "127.0.0.1");
         Ok(Self {
             scheme: scheme.to_owned(),
@@ -55,21 +56,21 @@ impl PublicUrls {
         urls
     }
 
-    /// Where the management API of a sandbox is. Also while it is suspended: a request there is
-    /// what resumes it.
+    /// The URL of a sandbox's management API. A suspended sandbox has it too, because a request to it resumes the
+    /// sandbox.
     pub(super) fn sandbox(&self, id: &str) -> String {
         self.local_proxy
             .clone()
             .unwrap_or_else(|| format!("{}://{id}.{}", self.scheme, self.authority))
     }
 
-    /// The origin that clients put `<port>-<id>.` before.
+    /// The origin of the proxy. Clients put `<port>-<id>.` in front of its host.
     pub(super) fn ingress(&self) -> String {
         format!("{}://{}", self.scheme, self.authority)
     }
 }
 
-/// Whether the user agent is Tensorlake's: `tensorlake-python-sdk/0.5.163`, `tensorlake-rust-sdk/0.5.89`,
+/// Whether the user agent is one of Tensorlake's clients: `tensorlake-python-sdk/0.5.163`, `tensorlake-rust-sdk/0.5.89`,
 /// `Tensorlake CLI (rust/0.5.113)`.
 fn is_tensorlake(headers: &HeaderMap) -> bool {
     const NAME: &[u8] = b"tensorlake";
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_clients_that_put_the_sandbox_into_host_are_shown_a_url_without_it() {
+    fn only_clients_that_name_the_sandbox_in_host_get_a_url_without_the_sandbox() {
         for agent in [
             "tensorlake-python-sdk/0.5.163",
             "tensorlake-rust-sdk/0.5.89",
@@ -102,21 +103,21 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_on_localhost_is_named_as_it_is_for_clients_and_by_domain_for_apps() {
+    fn a_proxy_on_localhost_has_its_own_url_for_clients_and_the_domain_for_apps() {
         let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
         assert_eq!(urls.sandbox("abc"), "http://localhost:9443");
         assert_eq!(urls.ingress(), "http://sandbox.localhost:9443");
     }
 
     #[test]
-    fn elsewhere_each_sandbox_has_its_own_host() {
+    fn a_proxy_elsewhere_has_a_host_for_each_sandbox() {
         let urls = PublicUrls::new("https://sandbox.example.com/", "sandbox.example.com").unwrap();
         assert_eq!(urls.sandbox("abc"), "https://abc.sandbox.example.com");
         assert_eq!(urls.ingress(), "https://sandbox.example.com");
     }
 
     #[test]
-    fn what_is_no_origin_is_refused() {
+    fn a_url_that_is_not_an_origin_is_refused() {
         for url in
             ["localhost:9443", "ftp://a", "http://", "http://a/b", "http://u:p@a", "http://a?b"]
         {

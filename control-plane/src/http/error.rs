@@ -1,4 +1,4 @@
-//! Error answers: a status, and `{"error", "code"}`.
+//! Error answers: a status, and the body `{"error": …, "code": …}`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sandgate_policy::gateway_api::ErrorBody;
 
 use crate::store::{Record, StoreError};
 
-/// An answer that says what went wrong.
+/// An error answer.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -19,17 +19,17 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// An error with a stable code and a sentence for a person.
+    /// An error with a stable code for programs and a message for people.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), retry_after: None }
     }
 
-    /// 400: the request itself is wrong.
+    /// 400: the request is not valid.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", message)
     }
 
-    /// 404, in the same words for what is not there and what is somebody else's.
+    /// 404. The message is the same if the sandbox does not exist and if it belongs to another project.
     #[must_use]
     pub fn no_sandbox() -> Self {
         let message = "there is no such sandbox in this project";
@@ -43,7 +43,7 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
     }
 
-    /// Tells the caller when to come back.
+    /// Adds `Retry-After`.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
@@ -71,7 +71,7 @@ impl IntoResponse for ApiError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(wait) = self.retry_after {
-            // Rounded up: coming back early would be refused again.
+            // Rounded up, because a request that comes too early is refused again.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -101,8 +101,8 @@ impl From<StoreError> for ApiError {
             }
             StoreError::DiskFull => {
                 tracing::error!(%error, "a change was refused");
-                let message = "the disk of the store has no space for the change; you can close ports \
-                     and delete sandboxes, and the operator must free space for other changes";
+                let message = "the disk of the store has no space for the change; you can still close ports and delete \
+                     sandboxes, and the operator must free space for other changes";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "STORE_FULL", message)
                     .retry_after(Duration::from_secs(60))
             }
@@ -115,7 +115,8 @@ impl From<StoreError> for ApiError {
             | StoreError::Newer { .. }
             | StoreError::Unavailable(_) => {
                 tracing::error!(%error, "the store failed");
-                let message = "the store can't be used now; the control plane's log says why";
+                let message =
+                    "the store is not available; the log of the control plane has the reason";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "STORE_UNAVAILABLE", message)
                     .retry_after(Duration::from_secs(1))
             }

@@ -1,10 +1,10 @@
-//! Where the id of a new sandbox is of use: in the calls on it. Readers see what belongs together, and
-//! testers make sequences of calls.
+//! Links from the answers to create to the calls that take the id of the new sandbox. Readers see which calls belong
+//! together, and test tools can generate sequences of calls.
 
 use serde_json::{Map, Value, json};
 
-/// Calls that take a sandbox.
-const ON_A_SANDBOX: [&str; 6] = [
+/// The calls that take a sandbox.
+const SANDBOX_CALLS: [&str; 6] = [
     "get_sandbox",
     "patch_sandbox",
     "suspend_sandbox",
@@ -12,16 +12,16 @@ const ON_A_SANDBOX: [&str; 6] = [
     "delete_sandbox",
     "get_archived_sandbox",
 ];
-/// The end of the operation ids of the paths with a namespace.
-pub(super) const IN_NAMESPACE: &str = "_in_namespace";
+/// The suffix of the operation ids of paths with a namespace.
+pub(super) const NAMESPACE_SUFFIX: &str = "_in_namespace";
 
-/// Adds the links of one call.
+/// Adds the links to the answers of one call.
 pub(super) fn add(call: &mut Map<String, Value>) {
     let id = call.get("operationId").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let links = match id.strip_suffix(IN_NAMESPACE) {
-        None if id == "create_sandbox" => to_sandbox("", &[]),
+    let links = match id.strip_suffix(NAMESPACE_SUFFIX) {
+        None if id == "create_sandbox" => links_to_calls("", &[]),
         Some("create_sandbox") => {
-            to_sandbox(IN_NAMESPACE, &[("namespace", "$request.path.namespace")])
+            links_to_calls(NAMESPACE_SUFFIX, &[("namespace", "$request.path.namespace")])
         }
         _ => return,
     };
@@ -33,16 +33,16 @@ pub(super) fn add(call: &mut Map<String, Value>) {
     }
 }
 
-fn to_sandbox(ending: &str, more: &[(&str, &str)]) -> Value {
+fn links_to_calls(suffix: &str, more: &[(&str, &str)]) -> Value {
     let parameters: Map<_, _> = more
         .iter()
         .chain(&[("sandbox", "$response.body#/sandbox_id")])
         .map(|(name, expression)| ((*name).to_owned(), json!(expression)))
         .collect();
-    let links: Map<_, _> = ON_A_SANDBOX
+    let links: Map<_, _> = SANDBOX_CALLS
         .iter()
         .map(|id| {
-            let link = json!({ "operationId": format!("{id}{ending}"), "parameters": parameters });
+            let link = json!({ "operationId": format!("{id}{suffix}"), "parameters": parameters });
             ((*id).to_owned(), link)
         })
         .collect();
