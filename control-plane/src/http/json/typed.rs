@@ -2,6 +2,8 @@
 //!
 //! The messages of serde_json repeat the wrong value, which may be secret or long, and use the terms of Rust (`a
 //! sequence`, `u16`). The messages of this module use the terms of JSON, and never a value.
+//!
+//! The file has more than 300 lines because one trait implementation, and the table that tests it, should stay together.
 
 use std::fmt;
 
