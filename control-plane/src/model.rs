@@ -1,4 +1,4 @@
-//! What the control plane keeps, as types that can't hold a wrong value.
+//! The types of what the control plane stores. They can't hold an invalid value.
 
 mod audit;
 mod name;
@@ -7,6 +7,7 @@ mod principal;
 mod sandbox;
 mod time;
 mod token_prefix;
+mod transition;
 
 pub use audit::{ListDifference, NetworkChange, PolicyDifference, PolicySummary, PortChange};
 pub use name::{InvalidName, SandboxName};
@@ -16,10 +17,11 @@ pub use principal::{
     Credential, CredentialQuery, Member, NewCredential, Organization, Owner, Project, User,
 };
 pub(crate) use sandbox::state_for_gateways;
-pub use sandbox::{NewSandbox, Sandbox, SandboxPatch, Spec, Transition, state_name, state_named};
+pub use sandbox::{NewSandbox, Sandbox, SandboxPatch, Spec};
 pub use time::Timestamp;
 pub(crate) use token_prefix::{API_KEY_PREFIX, SESSION_PREFIX};
 pub use token_prefix::{InvalidTokenPrefix, TokenPrefix};
+pub use transition::Transition;
 
 // The filters check the same identifiers.
 pub use sandgate_policy::ids::{OrganizationId, PrincipalId, ProjectId, SandboxId};

@@ -1,12 +1,12 @@
-//! Identifiers and secrets, from the operating system's randomness.
+//! Random ids and secrets, from the operating system.
 
 use sandgate_policy::ids::{SANDBOX_ID_LENGTH, SandboxId};
 use sha2::{Digest, Sha256};
 
-/// Characters of ids.
+/// The characters of ids.
 const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-/// Largest multiple of 36 that fits a byte: bytes from here on are thrown away, as `% 36` would
-/// otherwise favour the first letters.
+/// The largest multiple of 36 that fits into a byte. Bytes from here on are discarded, because `% 36` would
+/// otherwise favour the first characters.
 const UNBIASED: u8 = 252;
 
 /// The operating system gave no random bytes.
@@ -53,7 +53,7 @@ pub(crate) fn bytes(count: usize) -> Result<Vec<u8>, NoRandomness> {
     Ok(bytes)
 }
 
-/// An id of something that people handle, `prefix_` and 16 characters.
+/// An id with a prefix for people: `prefix_` and 16 characters.
 ///
 /// # Errors
 /// [`NoRandomness`] when the operating system has none.
@@ -61,7 +61,7 @@ pub fn prefixed_id(prefix: &str) -> Result<String, NoRandomness> {
     Ok(format!("{prefix}_{}", id(16)?))
 }
 
-/// A secret that was just made. It is shown once; only its hash is kept. No `Debug`.
+/// A new secret. It is shown once, and only its hash is stored. Has no `Debug`.
 pub struct NewSecret(String);
 
 impl NewSecret {
@@ -75,25 +75,25 @@ impl NewSecret {
         Ok(Self(format!("{prefix}{}", hex(&bytes))))
     }
 
-    /// The secret, to be shown to the person who asked for it.
+    /// The secret, to show it to the person who requested it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What is stored instead of it.
+    /// The hash that is stored.
     #[must_use]
     pub fn hash(&self) -> SecretHash {
         SecretHash::of(&self.0)
     }
 }
 
-/// SHA-256 of a secret. Secrets hold 256 random bits, so a slow password hash would add nothing.
+/// The SHA-256 of a secret. Secrets have 256 random bits, so a slow password hash would add no security.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
-    /// Hashes a secret that a caller showed.
+    /// Hashes a secret.
     #[must_use]
     pub fn of(secret: &str) -> Self {
         Self(Sha256::digest(secret.as_bytes()).into())
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_have_the_asked_length_and_only_letters_and_digits() {
+    fn ids_have_the_requested_length_and_only_letters_and_digits() {
         for length in [1, 16, 21, 100] {
             let id = id(length).unwrap();
             assert_eq!(id.len(), length);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_carry_32_random_bytes_and_never_repeat() {
+    fn secrets_have_32_random_bytes_and_never_repeat() {
         let (one, two) = (NewSecret::generate("tl_").unwrap(), NewSecret::generate("tl_").unwrap());
         assert_eq!(one.reveal().len(), 3 + 64);
         assert!(one.reveal() != two.reveal());

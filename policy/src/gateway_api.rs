@@ -43,6 +43,37 @@ pub enum SandboxState {
     Terminated,
 }
 
+impl SandboxState {
+    /// All states.
+    pub const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Running,
+        Self::Snapshotting,
+        Self::Suspending,
+        Self::Suspended,
+        Self::Terminated,
+    ];
+
+    /// The name of the state, which is also its form in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Snapshotting => "snapshotting",
+            Self::Suspending => "suspending",
+            Self::Suspended => "suspended",
+            Self::Terminated => "terminated",
+        }
+    }
+
+    /// The state with a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
 /// A sandbox as the ingress filter needs to know it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -200,4 +231,18 @@ pub struct ErrorBody {
     pub error: String,
     /// Stable, for programs.
     pub code: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_state_is_its_form_in_json() {
+        for state in SandboxState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+            assert_eq!(SandboxState::parse(state.as_str()), Some(state));
+        }
+        assert_eq!(SandboxState::parse("Running"), None);
+    }
 }

@@ -1,4 +1,4 @@
-//! Who may act where: organizations, projects, users, memberships and their credentials.
+//! Organizations, projects, users, memberships and credentials.
 
 use sandgate_policy::gateway_api::CredentialKind;
 use sandgate_policy::ids::{OrganizationId, ProjectId};
@@ -6,29 +6,29 @@ use sandgate_policy::ids::{OrganizationId, ProjectId};
 use super::Timestamp;
 use crate::random::SecretHash;
 
-/// Owns projects.
+/// An organization, which owns projects.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Organization {
     /// `org_…`.
     pub id: String,
     /// Unique in the deployment.
     pub name: String,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: Timestamp,
 }
 
-/// Owns sandboxes.
+/// A project, which owns sandboxes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Project {
     /// `project_…`.
     pub id: String,
-    /// Whose it is.
+    /// Its organization.
     pub organization_id: String,
-    /// Name of that organization.
+    /// The name of its organization.
     pub organization_name: String,
     /// Unique in its organization.
     pub name: String,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: Timestamp,
 }
 
@@ -37,36 +37,36 @@ pub struct Project {
 pub struct User {
     /// `user_…`.
     pub id: String,
-    /// Mail address or name; unique in the deployment.
+    /// Their mail address or name, which is unique in the deployment.
     pub name: String,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: Timestamp,
 }
 
 /// A user of a project.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Member {
-    /// Who.
+    /// The user.
     pub user: User,
-    /// Where.
+    /// The project.
     pub project_id: String,
-    /// Since when.
+    /// The time since which the user is a member.
     pub created_at: Timestamp,
 }
 
-/// What a credential belongs to, which also says what kind it is.
+/// The owner of a credential, which determines its kind.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Owner {
     /// An API key of one project.
     Project {
-        /// Its id.
+        /// The project's id.
         project_id: String,
     },
     /// A user's token or session.
     User {
-        /// Its id.
+        /// The user's id.
         user_id: String,
-        /// [`CredentialKind::Session`] rather than [`CredentialKind::PersonalAccessToken`].
+        /// Whether it is a [`CredentialKind::Session`] instead of a [`CredentialKind::PersonalAccessToken`].
         session: bool,
     },
 }
@@ -83,44 +83,44 @@ impl Owner {
     }
 }
 
-/// A credential to be stored.
+/// A credential to store.
 #[derive(Clone, Debug)]
 pub struct NewCredential {
     /// `key_…`. Not secret.
     pub id: String,
-    /// What it belongs to.
+    /// Its owner.
     pub owner: Owner,
-    /// What its owner calls it.
+    /// The owner's name for it.
     pub name: Option<String>,
-    /// Of the secret.
+    /// The hash of its secret.
     pub hash: SecretHash,
-    /// When it ends; never, when absent.
+    /// The time of its expiry. Without one, it never expires.
     pub expires_at: Option<Timestamp>,
 }
 
-/// A stored credential, without anything secret.
+/// A stored credential, without its secret.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Credential {
     /// `key_…`. Not secret.
     pub id: String,
-    /// What it belongs to.
+    /// Its owner.
     pub owner: Owner,
-    /// What its owner calls it.
+    /// The owner's name for it.
     pub name: Option<String>,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: Timestamp,
-    /// When it ends; never, when absent.
+    /// The time of its expiry. Without one, it never expires.
     pub expires_at: Option<Timestamp>,
-    /// When it was revoked.
+    /// The time of its revocation.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// A credential that a caller showed, and where the caller says to act.
+/// A credential that a caller presents, and the context that the caller claims.
 #[derive(Clone, Debug)]
 pub struct CredentialQuery {
-    /// How it was shown. A credential of another kind is not found.
+    /// The kind by which it is presented. A credential of another kind is not found.
     pub kind: CredentialKind,
-    /// Of the secret.
+    /// The hash of its secret.
     pub hash: SecretHash,
     /// The organization that the caller claims.
     pub organization_id: Option<OrganizationId>,

@@ -1,4 +1,4 @@
-//! A sandbox, and the changes that can be made to it.
+//! Sandboxes, and their creation and patches.
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::{ExposedPorts, SandboxName, Timestamp};
 
-/// What an owner asked for that networking has no use for (image, resources, …). It is kept for
-/// answers and handed to the runtime.
+/// The kept fields: those that an owner sends and that have no meaning for networking, such as the image and the
+/// resources. Answers repeat them, and the runtime gets them.
 pub type Spec = Map<String, Value>;
 
 /// A sandbox.
@@ -18,45 +18,46 @@ pub type Spec = Map<String, Value>;
 pub struct Sandbox {
     /// Canonical id.
     pub id: SandboxId,
-    /// The owner's name for it; without one it is ephemeral: never suspended, never resumed.
+    /// The owner's name for it. A sandbox without a name is ephemeral: it is never suspended or resumed.
     pub name: Option<SandboxName>,
-    /// Whose project it is in.
+    /// The organization of its project.
     pub organization_id: OrganizationId,
-    /// Which project it is in.
+    /// Its project.
     pub project_id: ProjectId,
-    /// Where it is in its life.
+    /// Its state.
     pub state: SandboxState,
-    /// Where its ports are; only while it runs.
+    /// The address of its ports, while it runs.
     pub address: Option<IpAddr>,
-    /// Unique in the deployment and growing: each time any sandbox gets an address it gets a new
-    /// one, so two users of one address never share one.
+    /// The address generation: a number that is unique in the deployment and grows each time any sandbox gets an
+    /// address. Two sandboxes that have the same address one after the other never share a generation. It is 0
+    /// until the sandbox runs.
     pub generation: u64,
     /// The number of its stay at one address. Each start, each resume and each reported move begins a new
     /// placement with a greater number, which is unique in the deployment. Unlike the generation, it is
     /// known before the address, so calls to the platform carry it, and the platform's reports name it.
     pub placement: u64,
-    /// It counts as suspended, and the runtime has not confirmed the suspension.
+    /// The sandbox counts as suspended, and the runtime has not confirmed the suspension.
     pub unconfirmed: bool,
-    /// Ports that may be routed to.
+    /// The ports to which requests are routed.
     pub exposed_ports: ExposedPorts,
-    /// Exposed ports need no credential.
+    /// The exposed ports need no credential.
     pub allow_unauthenticated_access: bool,
-    /// A request may resume it.
+    /// Requests may resume it.
     pub auto_resume: bool,
-    /// Where it may connect to.
+    /// The policy for its outbound traffic.
     pub network: NetworkPolicy,
-    /// The revision at which that was said; 0 when it was made.
+    /// The revision of the last change of `network`, or 0 if it never changed.
     pub network_revision: u64,
-    /// What else its owner asked for.
+    /// Its kept fields.
     pub spec: Spec,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: Timestamp,
-    /// Order of making; the place in a list.
+    /// Its position in the order of creation.
     pub sequence: i64,
 }
 
 impl Sandbox {
-    /// The sandbox as filters need it.
+    /// The sandbox as gateways need it.
     #[must_use]
     pub fn to_gateway(&self) -> sandgate_policy::gateway_api::Sandbox {
         sandgate_policy::gateway_api::Sandbox {
@@ -78,50 +79,51 @@ impl Sandbox {
     }
 }
 
-/// A sandbox to be made. It starts out pending.
+/// A sandbox to create. It is pending at first.
 #[derive(Clone, Debug)]
 pub struct NewSandbox {
     /// Its id.
     pub id: SandboxId,
-    /// Its name, if it is to have one.
+    /// Its name, if it gets one.
     pub name: Option<SandboxName>,
-    /// Where.
+    /// Its project.
     pub project_id: ProjectId,
-    /// Ports that may be routed to.
+    /// The ports to which requests are routed.
     pub exposed_ports: ExposedPorts,
-    /// Exposed ports need no credential.
+    /// The exposed ports need no credential.
     pub allow_unauthenticated_access: bool,
-    /// A request may resume it.
+    /// Requests may resume it.
     pub auto_resume: bool,
-    /// Where it may connect to.
+    /// The policy for its outbound traffic.
     pub network: NetworkPolicy,
-    /// What else its owner asked for.
+    /// Its kept fields.
     pub spec: Spec,
-    /// Who asked, for the audit log.
+    /// The principal for the audit log.
     pub principal: PrincipalId,
 }
 
-/// What an owner changes; absent means keep.
+/// A change by an owner. An absent field stays as it is.
 #[derive(Clone, Debug, Default)]
 pub struct SandboxPatch {
-    /// New name.
+    /// The new name.
     pub name: Option<SandboxName>,
-    /// New list of ports.
+    /// The new list of ports.
     pub exposed_ports: Option<ExposedPorts>,
-    /// New flag.
+    /// The new value of `allow_unauthenticated_access`.
     pub allow_unauthenticated_access: Option<bool>,
-    /// New flag.
+    /// The new value of `auto_resume`.
     pub auto_resume: Option<bool>,
-    /// New policy, in the place of the whole old one.
+    /// The new policy, which replaces the whole former one.
     pub network: Option<NetworkPolicy>,
-    /// Replaces these keys of [`Sandbox::spec`]; null removes.
+    /// New values of these keys of [`Sandbox::spec`]. Null removes a key.
     pub spec: Spec,
-    /// Refuse the patch if it would make private ports public.
+    /// The patch is refused if it would make private ports public.
     pub keep_private: bool,
 }
 
 impl SandboxPatch {
-    /// Whether it changes nothing but ports and the flag, and does not set the flag.
+    /// Whether the patch changes only `exposed_ports` and `allow_unauthenticated_access`, and does not set the
+    /// latter.
     pub(crate) fn only_closes(&self) -> bool {
         let Self {
             name,
@@ -136,43 +138,12 @@ impl SandboxPatch {
         others && spec.is_empty() && *allow_unauthenticated_access != Some(true)
     }
 
-    /// Whether it adds no port to those of `before`.
+    /// Whether the patch adds no port to those of `before`.
     pub(crate) fn closes_ports_of(&self, before: &Sandbox) -> bool {
         let had = before.exposed_ports.as_slice();
         self.exposed_ports
             .as_ref()
             .is_none_or(|ports| ports.as_slice().iter().all(|port| had.contains(port)))
-    }
-}
-
-/// A step of a sandbox's life. The address exists exactly while it runs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Transition {
-    /// It will run soon.
-    Pending,
-    /// It runs at this address, in a new generation. Whoever had the address loses it.
-    Running(IpAddr),
-    /// It runs on where it was, as its suspension was refused, in a new generation. If another one got
-    /// the address meanwhile, that was told later, and this one is suspended.
-    StillRunning(IpAddr),
-    /// It is being stopped.
-    Suspending,
-    /// It is stopped.
-    Suspended,
-    /// It counts as stopped. The runtime did not confirm that, and must suspend it again.
-    SuspendedUnconfirmed,
-}
-
-impl Transition {
-    /// The state that it leads to.
-    #[must_use]
-    pub fn state(self) -> SandboxState {
-        match self {
-            Self::Pending => SandboxState::Pending,
-            Self::Running(_) | Self::StillRunning(_) => SandboxState::Running,
-            Self::Suspending => SandboxState::Suspending,
-            Self::Suspended | Self::SuspendedUnconfirmed => SandboxState::Suspended,
-        }
     }
 }
 
@@ -185,31 +156,4 @@ pub(crate) fn state_for_gateways(
 ) -> SandboxState {
     let is_resuming = state == SandboxState::Pending && generation > 0 && resumable;
     if is_resuming { SandboxState::Suspended } else { state }
-}
-
-/// The word for a state, on the wire and in the store.
-#[must_use]
-pub fn state_name(state: SandboxState) -> &'static str {
-    match state {
-        SandboxState::Pending => "pending",
-        SandboxState::Running => "running",
-        SandboxState::Snapshotting => "snapshotting",
-        SandboxState::Suspending => "suspending",
-        SandboxState::Suspended => "suspended",
-        SandboxState::Terminated => "terminated",
-    }
-}
-
-/// The state that a word stands for.
-#[must_use]
-pub fn state_named(word: &str) -> Option<SandboxState> {
-    Some(match word {
-        "pending" => SandboxState::Pending,
-        "running" => SandboxState::Running,
-        "snapshotting" => SandboxState::Snapshotting,
-        "suspending" => SandboxState::Suspending,
-        "suspended" => SandboxState::Suspended,
-        "terminated" => SandboxState::Terminated,
-        _ => return None,
-    })
 }

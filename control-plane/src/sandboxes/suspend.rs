@@ -7,7 +7,7 @@ use sandgate_policy::gateway_api::SandboxState;
 use tokio::time::{Instant, timeout_at};
 
 use super::SandboxService;
-use crate::model::{Sandbox, SandboxId, state_name};
+use crate::model::{Sandbox, SandboxId};
 use crate::store::StoreError;
 
 /// Why a sandbox can't be suspended.
@@ -64,7 +64,7 @@ impl SandboxService {
                 }
             }
             SandboxState::Pending | SandboxState::Snapshotting | SandboxState::Terminated => {
-                return Err(SuspendError::NotRunning(state_name(sandbox.state)));
+                return Err(SuspendError::NotRunning(sandbox.state.as_str()));
             }
         }
         let has_ended = |state| !matches!(state, SandboxState::Running | SandboxState::Suspending);

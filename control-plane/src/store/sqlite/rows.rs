@@ -1,4 +1,4 @@
-//! From rows to types. What does not parse was not written by this program, and is an error.
+//! Conversion of rows to types. A value that does not parse was not written by this program, and is an error.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::model::{
     Credential, ExposedPorts, Member, NetworkChange, Organization, Owner, PortChange, Project,
-    Sandbox, SandboxName, Spec, Timestamp, User, state_for_gateways, state_named,
+    Sandbox, SandboxName, Spec, Timestamp, User, state_for_gateways,
 };
 use crate::store::{Result, StoreError};
 
@@ -47,9 +47,8 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
     })
 }
 
-/// Columns that [`gateway_sandbox`] reads. Kept fields and policies, which may be large, are not among them:
-/// the time of an answer to a gateway is the same for all sandboxes, and almost the same for one that does
-/// not exist.
+/// Columns that [`gateway_sandbox`] reads. They don't include kept fields and policies, which may be large. So the
+/// time of an answer is the same for all sandboxes, and almost the same for one that does not exist.
 pub(super) const GATEWAY_SANDBOX: &str = "s.id, s.name, p.organization_id, s.project_id, s.state, \
      s.address, s.generation, s.exposed_ports, s.public, s.auto_resume \
      FROM sandboxes s JOIN projects p ON p.id = s.project_id";
@@ -76,8 +75,8 @@ pub(super) fn gateway_sandbox(row: &Row<'_>) -> Result<gateway_api::Sandbox> {
     })
 }
 
-/// The bytes of a sandbox in a list, as far as its owner decides about them: its ports, its kept fields, and
-/// its network policy, which a list shows under two names.
+/// The bytes of a sandbox in a list that depend on its owner: its ports, its kept fields, and its network policy,
+/// which a list shows under two names.
 pub(super) fn sandbox_size(row: &Row<'_>) -> Result<usize> {
     let size = |column| Ok::<_, StoreError>(row.get_ref(column)?.as_bytes().map_or(0, <[u8]>::len));
     Ok(size(8)? + size(11)? + 2 * size(13)?)
@@ -93,7 +92,7 @@ pub(super) fn parse_id<T: FromStr<Err = InvalidId>>(text: &str) -> Result<T> {
 }
 
 fn state(text: &str) -> Result<SandboxState> {
-    state_named(text).ok_or_else(|| corrupt("state", text))
+    SandboxState::parse(text).ok_or_else(|| corrupt("state", text))
 }
 
 fn address(text: Option<String>) -> Result<Option<IpAddr>> {

@@ -9,7 +9,7 @@ use sandgate_policy::ids::SandboxRef;
 use super::{SqliteStore, audit, changes, names, principals, quota, rows, signed, unsigned};
 use crate::model::{
     ExposedPorts, NetworkChange, NewSandbox, PortChange, Sandbox, SandboxId, SandboxName,
-    SandboxPatch, Timestamp, Transition, state_name,
+    SandboxPatch, Timestamp, Transition,
 };
 use crate::store::{
     AuditCursor, AuditPage, Committed, ListFilter, Page, Patched, Record, Result, Revision,
@@ -36,7 +36,7 @@ impl Sandboxes for SqliteStore {
                     new.id.as_str(),
                     new.name.as_ref().map(SandboxName::as_str),
                     new.project_id.as_str(),
-                    state_name(SandboxState::Pending),
+                    SandboxState::Pending.as_str(),
                     rows::ports_text(&new.exposed_ports),
                     new.allow_unauthenticated_access,
                     new.auto_resume,
@@ -78,7 +78,7 @@ impl Sandboxes for SqliteStore {
                  AND (?3 IS NULL OR s.state = ?3) ORDER BY s.sequence",
                 rows::SANDBOX
             );
-            let state = filter.state.map(state_name);
+            let state = filter.state.map(SandboxState::as_str);
             let mut query = tx.prepare_cached(&sql)?;
             let mut found = query.query(params![project_id, filter.after, state])?;
             let (mut sandboxes, mut size) = (Vec::new(), 0);
@@ -96,7 +96,7 @@ impl Sandboxes for SqliteStore {
     }
 
     fn sandboxes_in(&self, state: SandboxState) -> Result<Vec<Sandbox>> {
-        self.select("s.state = ?1", [state_name(state)])
+        self.select("s.state = ?1", [state.as_str()])
     }
 
     fn unconfirmed_suspensions(&self) -> Result<Vec<Sandbox>> {

@@ -8,7 +8,7 @@ use sandgate_policy::gateway_api::SandboxState;
 
 use super::sandboxes::{find, record_change, require};
 use super::{SqliteStore, audit, names, rows, signed};
-use crate::model::{ExposedPorts, Sandbox, SandboxId, Timestamp, Transition, state_name};
+use crate::model::{ExposedPorts, Sandbox, SandboxId, Timestamp, Transition};
 use crate::store::{Committed, Result, SYSTEM, Transitioned};
 
 impl SqliteStore {
@@ -58,7 +58,7 @@ impl SqliteStore {
              unconfirmed = ?6 WHERE id = ?1",
             params![
                 id.as_str(),
-                state_name(transition.state()),
+                transition.state().as_str(),
                 address.map(|address| address.to_string()),
                 signed(generation)?,
                 signed(placement)?,
