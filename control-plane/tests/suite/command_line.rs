@@ -87,7 +87,7 @@ impl Place {
     }
 
     /// An organization, a project and a key of it: the project's id and the key.
-    pub(crate) fn furnish(&self) -> (String, Value) {
+    pub(crate) fn create_project(&self) -> (String, Value) {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let organization = text(&self.manage(&["orgs", "create", "acme"])["id"]);
         let create = ["projects", "create", "web", "--organization", &organization];
@@ -180,7 +180,7 @@ async fn wait_for(what: &str, mut there: impl AsyncFnMut() -> bool) -> Duration 
 #[tokio::test]
 async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
     let place = Place::new();
-    let (_, key) = place.furnish();
+    let (_, key) = place.create_project();
     let mut served = place.serve();
     let (key, key_id) = (secret(&key), &key["id"]);
     let (status, made) = served.call(key, "POST", "/sandboxes", json!({ "name": "my-env" })).await;
@@ -238,7 +238,7 @@ async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
 #[test]
 fn the_whole_audit_log_is_printed_however_long_it_is_and_to_whom_does_not_read_it_all() {
     let place = Place::new();
-    place.furnish();
+    place.create_project();
     let id = sandgate::random::sandbox_id().unwrap();
     insert_lines(&place.data.join("sandgate.db"), &id, 1_200);
     let log = place.manage(&["audit", id.as_str()]);
@@ -263,7 +263,7 @@ fn the_whole_audit_log_is_printed_however_long_it_is_and_to_whom_does_not_read_i
 #[tokio::test]
 async fn a_killed_server_leaves_no_sandbox_running_and_comes_back() {
     let place = Place::new();
-    let (_, key) = place.furnish();
+    let (_, key) = place.create_project();
     let mut served = place.serve();
     served.call(secret(&key), "POST", "/sandboxes", json!({ "name": "my-env" })).await;
     served.signal("-KILL");
@@ -277,7 +277,7 @@ async fn a_killed_server_leaves_no_sandbox_running_and_comes_back() {
 #[tokio::test]
 async fn a_sandbox_that_dies_is_suspended_if_it_has_a_name_and_gone_if_not() {
     let place = Place::new();
-    let (_, key) = place.furnish();
+    let (_, key) = place.create_project();
     let served = place.serve();
     let key = secret(&key);
     served.call(key, "POST", "/sandboxes", json!({ "name": "my-env" })).await;
@@ -303,7 +303,7 @@ async fn a_sandbox_that_dies_is_suspended_if_it_has_a_name_and_gone_if_not() {
 async fn what_commands_change_works_in_the_running_server_at_once() {
     let place = Place::new();
     let served = place.serve();
-    let (project, key) = place.furnish();
+    let (project, key) = place.create_project();
     let (status, _) = served.call(secret(&key), "GET", "/sandboxes", Value::Null).await;
     assert_eq!(status, 200);
     let since = exchange(&served.gateway, TOKEN, "GET", "/gateway/v1/changes", Value::Null).await;
@@ -334,7 +334,7 @@ async fn personal_access_tokens_have_the_prefix_that_the_operator_sets() {
     let mut serve = place.serve_command();
     serve.args(option);
     let served = Served::start(serve);
-    let (project, _) = place.furnish();
+    let (project, _) = place.create_project();
     place.manage(&["members", "add", "--user", "ann@example.com", "--project", &project]);
     let create = ["keys", "create", "--kind", "pat", "--user", "ann@example.com"];
     let pat = place.manage(&[&create[..], &option].concat());
@@ -363,7 +363,7 @@ async fn personal_access_tokens_have_the_prefix_that_the_operator_sets() {
 #[test]
 fn management_prints_one_object_and_shows_a_secret_only_once() {
     let place = Place::new();
-    let (project, key) = place.furnish();
+    let (project, key) = place.create_project();
     assert!(secret(&key).starts_with("tl_apiKey_") && secret(&key).len() >= 64);
     let member =
         place.manage(&["members", "add", "--user", "ann@example.com", "--project", &project]);
@@ -395,7 +395,7 @@ fn management_prints_one_object_and_shows_a_secret_only_once() {
 #[test]
 fn mistakes_are_answered_in_a_sentence_that_says_what_to_do() {
     let place = Place::new();
-    let (project, _) = place.furnish();
+    let (project, _) = place.create_project();
     for (arguments, named) in [
         (&["orgs", "create", "acme"][..], "already"),
         (&["projects", "create", "x", "--organization", "org_x"], "org_x"),
@@ -502,7 +502,7 @@ async fn two_servers_do_not_share_a_data_directory() {
 fn the_data_directory_is_nobody_elses() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = Place::new();
-    place.furnish();
+    place.create_project();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&place.path("data")), 0o700);
 }

@@ -1,14 +1,13 @@
-//! The contract of the store: what every database must do, run against each that there is.
+//! The contract of the store, run against every database that implements it.
 //!
-//! A check gets a way to open the same store again and again, as several processes do.
+//! A check can open the same store several times, as several processes do.
 
 use sandgate::model::{NetworkChange, PortChange, SandboxId, Timestamp};
 use sandgate::store::{AuditCursor, ChangesSince, SqliteStore, Store};
 use sandgate_policy::gateway_api::Change;
 
-/// Opens one and the same store.
+/// Opens the same store again.
 pub(crate) type Open<'a> = &'a dyn Fn() -> Box<dyn Store>;
-/// One check.
 pub(crate) type Check = fn(Open<'_>);
 
 /// Runs a check against every database.
@@ -23,7 +22,7 @@ pub(crate) fn at(millis: i64) -> Timestamp {
 }
 
 /// A store with an organization, two projects and a user.
-pub(crate) fn furnish(store: &dyn Store) {
+pub(crate) fn add_projects(store: &dyn Store) {
     store.create_organization("org_1", "acme", at(1)).unwrap();
     store.create_project("project_1", "org_1", "web", at(2)).unwrap();
     store.create_project("project_2", "org_1", "batch", at(3)).unwrap();
@@ -52,10 +51,10 @@ pub(crate) fn changes(store: &dyn Store, since: u64) -> Vec<Change> {
 }
 
 #[test]
-fn revisions_grow_by_each_change_and_outlive_the_process() {
+fn revisions_grow_with_each_change_and_persist() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         let before = store.revision().unwrap();
         let removed = store.remove_member("ann", "project_1").unwrap();
         assert!(removed.revision > before);
@@ -72,10 +71,10 @@ fn revisions_grow_by_each_change_and_outlive_the_process() {
 }
 
 #[test]
-fn changes_come_in_pages_without_gap_or_repetition() {
+fn pages_of_changes_have_no_gap_and_no_repetition() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         let start = store.revision().unwrap();
         for round in 0..5 {
             store
@@ -104,7 +103,7 @@ fn changes_come_in_pages_without_gap_or_repetition() {
 }
 
 #[test]
-fn a_revision_that_was_never_given_out_is_unknown() {
+fn a_revision_that_does_not_exist_is_unknown() {
     on_every_store(|open| {
         let store = open();
         let newest = store.revision().unwrap();
@@ -117,21 +116,21 @@ fn a_revision_that_was_never_given_out_is_unknown() {
 }
 
 #[test]
-fn one_process_notices_what_another_wrote_and_sees_it() {
+fn a_process_notices_and_sees_the_writes_of_another() {
     on_every_store(|open| {
         let (here, there) = (open(), open());
         here.written_elsewhere().unwrap();
-        assert!(!here.written_elsewhere().unwrap(), "nothing happened");
-        furnish(there.as_ref());
+        assert!(!here.written_elsewhere().unwrap(), "nothing was written");
+        add_projects(there.as_ref());
         assert!(here.written_elsewhere().unwrap());
-        assert!(!here.written_elsewhere().unwrap(), "it was told");
+        assert!(!here.written_elsewhere().unwrap(), "the same write is noticed once");
         assert_eq!(here.revision().unwrap(), there.revision().unwrap());
         assert_eq!(here.projects().unwrap(), there.projects().unwrap());
     });
 }
 
 #[test]
-fn what_gateways_have_applied_is_noted_and_never_goes_back() {
+fn the_applied_revision_is_recorded_and_never_decreases() {
     on_every_store(|open| {
         let (server, command) = (open(), open());
         let start = server.revision().unwrap();
@@ -139,14 +138,14 @@ fn what_gateways_have_applied_is_noted_and_never_goes_back() {
         server.record_applied(start + 5).unwrap();
         server.record_applied(start + 3).unwrap();
         assert_eq!(command.applied().unwrap(), start + 5);
-        assert_eq!(server.revision().unwrap(), start, "noting it is no change");
+        assert_eq!(server.revision().unwrap(), start, "recording it is no change");
     });
 }
 
 #[test]
-fn writers_of_several_processes_do_not_lose_each_others_work() {
+fn several_processes_do_not_lose_each_others_writes() {
     on_every_store(|open| {
-        furnish(open().as_ref());
+        add_projects(open().as_ref());
         let start = open().revision().unwrap();
         let stores: Vec<_> = (0..4).map(|_| open()).collect();
         std::thread::scope(|scope| {

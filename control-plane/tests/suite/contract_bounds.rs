@@ -7,8 +7,8 @@ use sandgate::store::{Limits, ListFilter, NAME_HOLD, Store, StoreError, Transiti
 use sandgate_policy::gateway_api::{Change, SandboxState};
 use serde_json::json;
 
-use super::contract::{at, changes, furnish, on_every_store, port_log};
-use super::contract_sandboxes::{make, name, new, ports};
+use super::contract::{add_projects, at, changes, on_every_store, port_log};
+use super::contract_sandboxes::{create, name, new, ports};
 
 const RUNNING: [SandboxState; 1] = [SandboxState::Running];
 
@@ -34,8 +34,8 @@ fn look(store: &dyn Store, id: &SandboxId) -> Sandbox {
 fn an_address_that_another_sandbox_gets_is_taken_from_the_first_one() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let alice = make(store.as_ref(), Some("alice"));
+        add_projects(store.as_ref());
+        let alice = create(store.as_ref(), Some("alice"));
         assert_eq!(run(store.as_ref(), &alice, "10.0.0.7").displaced, None);
         let mut bobs = new(Some("bob"), "project_2");
         bobs.exposed_ports = ports(&[22]);
@@ -61,12 +61,12 @@ fn a_sandbox_without_a_name_that_loses_its_address_is_terminated_and_its_ports_a
  {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         let mut nameless = new(None, "project_1");
         nameless.exposed_ports = ports(&[8080]);
         let first = store.create_sandbox(&nameless, at(20)).unwrap().value.id;
         run(store.as_ref(), &first, "10.0.0.7");
-        let second = make(store.as_ref(), None);
+        let second = create(store.as_ref(), None);
         let displaced = run(store.as_ref(), &second, "10.0.0.7").displaced.unwrap();
         assert_eq!((&displaced.id, displaced.state), (&first, SandboxState::Terminated));
         assert_eq!(store.sandbox(&first.to_ref()).unwrap(), None);
@@ -81,8 +81,8 @@ fn a_sandbox_without_a_name_that_loses_its_address_is_terminated_and_its_ports_a
 fn an_ipv4_mapped_address_is_the_same_address() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let (one, two) = (make(store.as_ref(), Some("one")), make(store.as_ref(), Some("two")));
+        add_projects(store.as_ref());
+        let (one, two) = (create(store.as_ref(), Some("one")), create(store.as_ref(), Some("two")));
         run(store.as_ref(), &one, "10.0.0.7");
         assert!(run(store.as_ref(), &two, "::ffff:10.0.0.7").displaced.is_some());
         let address: IpAddr = "10.0.0.7".parse().unwrap();
@@ -94,8 +94,8 @@ fn an_ipv4_mapped_address_is_the_same_address() {
 fn a_sandbox_that_still_runs_does_not_take_its_address_back_from_another_one() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let (one, two) = (make(store.as_ref(), Some("one")), make(store.as_ref(), Some("two")));
+        add_projects(store.as_ref());
+        let (one, two) = (create(store.as_ref(), Some("one")), create(store.as_ref(), Some("two")));
         run(store.as_ref(), &one, "10.0.0.7");
         let still = Transition::StillRunning("10.0.0.7".parse().unwrap());
         step(store.as_ref(), &one, &RUNNING, Transition::Suspending);
@@ -113,8 +113,8 @@ fn a_sandbox_that_still_runs_does_not_take_its_address_back_from_another_one() {
 fn repeated_renames_hold_only_the_newest_names() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let id = make(store.as_ref(), Some("squat-0"));
+        add_projects(store.as_ref());
+        let id = create(store.as_ref(), Some("squat-0"));
         let count = Limits::default().held_names + 5;
         let mut now = at(100);
         for number in 1..=count {
@@ -142,7 +142,7 @@ fn repeated_renames_hold_only_the_newest_names() {
 fn a_page_has_a_bounded_size_and_at_least_one_sandbox() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         for _ in 0..3 {
             let mut large = new(None, "project_1");
             large.spec = json!({ "image": "x".repeat(1_000) }).as_object().unwrap().clone();

@@ -4,8 +4,8 @@ use sandgate::model::{Sandbox, SandboxId, Transition};
 use sandgate::store::Store;
 use sandgate_policy::gateway_api::SandboxState;
 
-use super::contract::{at, furnish, on_every_store};
-use super::contract_sandboxes::make;
+use super::contract::{add_projects, at, on_every_store};
+use super::contract_sandboxes::create;
 
 const ANY: [SandboxState; 4] = [
     SandboxState::Pending,
@@ -27,8 +27,8 @@ fn only_a_start_a_resume_and_a_move_begin_a_placement() {
     on_every_store(|open| {
         let store = open();
         let store = store.as_ref();
-        furnish(store);
-        let id = make(store, Some("my-env"));
+        add_projects(store);
+        let id = create(store, Some("my-env"));
         let created = store.sandbox(&id.to_ref()).unwrap().unwrap().placement;
         assert!(created > 0);
         assert_eq!(apply(store, &id, running("10.0.0.7")).placement, created);
@@ -46,7 +46,7 @@ fn only_a_start_a_resume_and_a_move_begin_a_placement() {
         assert!(tried > moved);
         assert_eq!(apply(store, &id, Transition::Suspended).placement, tried, "it failed");
         assert!(apply(store, &id, Transition::Pending).placement > tried);
-        let other = make(store, Some("other"));
+        let other = create(store, Some("other"));
         let placement = |id: &SandboxId| store.sandbox(&id.to_ref()).unwrap().unwrap().placement;
         assert_ne!(placement(&id), placement(&other));
     });
@@ -57,8 +57,8 @@ fn a_suspension_is_unconfirmed_until_it_is_confirmed_or_the_sandbox_runs() {
     on_every_store(|open| {
         let store = open();
         let store = store.as_ref();
-        furnish(store);
-        let id = make(store, Some("my-env"));
+        add_projects(store);
+        let id = create(store, Some("my-env"));
         // Another process reads the same list.
         let listed = || {
             let ids = open().unconfirmed_suspensions().unwrap();
@@ -86,7 +86,7 @@ fn a_suspension_is_unconfirmed_until_it_is_confirmed_or_the_sandbox_runs() {
         apply(store, &id, running("10.0.0.7"));
         assert!(listed().is_empty(), "it runs");
         // The platform gave its address to another sandbox without a report.
-        let other = make(store, Some("other"));
+        let other = create(store, Some("other"));
         apply(store, &other, running("10.0.0.7"));
         assert_eq!(listed(), std::slice::from_ref(&id));
         store.terminate_sandbox(&id, "key_1", at(60)).unwrap().unwrap();

@@ -1,11 +1,11 @@
-//! The contract of the store, continued: organizations, projects, members, credentials.
+//! The contract of the store, continued: organizations, projects, members and credentials.
 
 use sandgate::model::{CredentialQuery, NewCredential, Owner};
 use sandgate::random::SecretHash;
 use sandgate::store::{Principals as _, Store, StoreError};
 use sandgate_policy::gateway_api::{Change, CredentialKind, Identity};
 
-use super::contract::{at, changes, furnish, on_every_store};
+use super::contract::{add_projects, at, changes, on_every_store};
 
 fn key(id: &str, owner: Owner, expires_at: Option<i64>) -> NewCredential {
     let hash = SecretHash::of(&format!("secret of {id}"));
@@ -37,10 +37,10 @@ fn identify(
 }
 
 #[test]
-fn names_are_unique_where_they_must_be() {
+fn names_of_organizations_are_unique_and_names_of_projects_within_one() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         let twice = store.create_organization("org_2", "acme", at(5)).unwrap_err();
         assert!(matches!(twice, StoreError::AlreadyExists { .. }), "{twice}");
         let twice = store.create_project("project_3", "org_1", "web", at(5)).unwrap_err();
@@ -60,10 +60,10 @@ fn names_are_unique_where_they_must_be() {
 }
 
 #[test]
-fn what_does_not_exist_is_said_to_be_missing() {
+fn an_operation_on_something_missing_is_a_not_found_error() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         let missing = |error: StoreError| matches!(error, StoreError::NotFound { .. });
         assert!(missing(store.create_project("p", "org_x", "x", at(5)).unwrap_err()));
         assert!(missing(store.add_member("u", "bob", "project_x", at(5)).unwrap_err()));
@@ -80,7 +80,7 @@ fn what_does_not_exist_is_said_to_be_missing() {
 fn a_membership_is_added_once_and_its_user_is_found_by_name_and_id() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         let before = store.revision().unwrap();
         let again = store.add_member("user_9", "ann", "project_1", at(9)).unwrap();
         assert_eq!((again.value.user.id.as_str(), again.revision), ("user_1", before));
@@ -97,10 +97,10 @@ fn a_membership_is_added_once_and_its_user_is_found_by_name_and_id() {
 }
 
 #[test]
-fn an_api_key_stands_for_its_project_until_it_is_revoked() {
+fn an_api_key_identifies_its_project_until_it_is_revoked() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
         let found = identify(store.as_ref(), "key_1", CredentialKind::ApiKey, None, 6);
         let expected = Identity {
@@ -124,10 +124,10 @@ fn an_api_key_stands_for_its_project_until_it_is_revoked() {
 }
 
 #[test]
-fn a_credential_ends_in_the_moment_in_which_it_expires() {
+fn a_credential_is_void_from_the_time_of_its_expiry() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         store.create_credential(&key("key_1", of_project(), Some(10_000)), at(5)).unwrap();
         let found = identify(store.as_ref(), "key_1", CredentialKind::ApiKey, None, 9_999);
         assert_eq!(found.unwrap().expires_at, Some(10));
@@ -136,10 +136,10 @@ fn a_credential_ends_in_the_moment_in_which_it_expires() {
 }
 
 #[test]
-fn a_credential_is_found_only_as_the_kind_that_it_is() {
+fn a_credential_is_found_only_as_its_own_kind() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
         store.create_credential(&key("key_2", of_user(false), None), at(5)).unwrap();
         store.create_credential(&key("key_3", of_user(true), None), at(5)).unwrap();
@@ -159,10 +159,10 @@ fn a_credential_is_found_only_as_the_kind_that_it_is() {
 }
 
 #[test]
-fn a_user_acts_only_in_a_project_and_its_own_organization_while_a_member() {
+fn a_user_acts_only_in_projects_of_which_it_is_a_member_and_in_their_organization() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         store.create_organization("org_2", "umbrella", at(5)).unwrap();
         store.create_credential(&key("key_2", of_user(false), None), at(5)).unwrap();
         let projects = |context| {
@@ -180,17 +180,17 @@ fn a_user_acts_only_in_a_project_and_its_own_organization_while_a_member() {
 }
 
 #[test]
-fn the_store_holds_no_secret() {
+fn the_store_contains_no_secret() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         let made = store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
         assert!(!format!("{made:?}").contains("secret of"));
     });
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
     let store = sandgate::store::SqliteStore::open(&path).unwrap();
-    furnish(&store);
+    add_projects(&store);
     store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
     for entry in std::fs::read_dir(dir.path()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();

@@ -1,4 +1,4 @@
-//! The contract of the store, continued: sandboxes, their names, their steps, their audit log.
+//! The contract of the store, continued: sandboxes, their names, their transitions, and their audit log.
 
 use sandgate::model::{
     ExposedPorts, NewSandbox, PolicyDifference, SandboxId, SandboxName, SandboxPatch, Spec,
@@ -10,7 +10,7 @@ use sandgate_policy::gateway_api::{Change, SandboxState};
 use sandgate_policy::ids::SandboxRef;
 use serde_json::json;
 
-use super::contract::{at, changes, furnish, network_log, on_every_store, port_log};
+use super::contract::{add_projects, at, changes, network_log, on_every_store, port_log};
 
 const ADDRESS: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 64, 0, 9));
 
@@ -36,22 +36,22 @@ pub(crate) fn new(text: Option<&str>, project: &str) -> NewSandbox {
     }
 }
 
-pub(crate) fn make(store: &dyn Store, text: Option<&str>) -> SandboxId {
+pub(crate) fn create(store: &dyn Store, text: Option<&str>) -> SandboxId {
     let new = new(text, "project_1");
     store.create_sandbox(&new, at(10)).unwrap().value.id
 }
 
 fn run(store: &dyn Store, id: &SandboxId) -> u64 {
-    let step = Transition::Running(ADDRESS);
-    let taken = store.transition(id, &[SandboxState::Pending], step, at(11)).unwrap().unwrap();
-    taken.value.sandbox.generation
+    let running = Transition::Running(ADDRESS);
+    let stored = store.transition(id, &[SandboxState::Pending], running, at(11)).unwrap().unwrap();
+    stored.value.sandbox.generation
 }
 
 #[test]
 fn a_new_sandbox_is_pending_and_found_by_id_and_name() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         let mut wanted = new(Some("my-env"), "project_1");
         wanted.exposed_ports = ports(&[3000, 8080]);
         wanted.spec =
@@ -75,20 +75,20 @@ fn a_new_sandbox_is_pending_and_found_by_id_and_name() {
 }
 
 #[test]
-fn a_step_is_taken_by_one_of_many_who_try() {
+fn of_several_attempts_at_a_transition_one_succeeds() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let id = make(store.as_ref(), Some("my-env"));
+        add_projects(store.as_ref());
+        let id = create(store.as_ref(), Some("my-env"));
         let stores: Vec<_> = (0..4).map(|_| open()).collect();
         let won: usize = std::thread::scope(|scope| {
             let tries: Vec<_> = stores
                 .iter()
                 .map(|store| {
-                    let step = Transition::Running(ADDRESS);
+                    let running = Transition::Running(ADDRESS);
                     let id = &id;
                     scope.spawn(move || {
-                        store.transition(id, &[SandboxState::Pending], step, at(11)).unwrap()
+                        store.transition(id, &[SandboxState::Pending], running, at(11)).unwrap()
                     })
                 })
                 .collect();
@@ -99,17 +99,17 @@ fn a_step_is_taken_by_one_of_many_who_try() {
 }
 
 #[test]
-fn the_address_is_there_exactly_while_it_runs_and_generations_never_repeat() {
+fn only_a_running_sandbox_has_an_address_and_generations_never_repeat() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let (one, two) = (make(store.as_ref(), Some("one")), make(store.as_ref(), Some("two")));
+        add_projects(store.as_ref());
+        let (one, two) = (create(store.as_ref(), Some("one")), create(store.as_ref(), Some("two")));
         let mut generations = vec![run(store.as_ref(), &one), run(store.as_ref(), &two)];
-        for step in [Transition::Suspending, Transition::Suspended, Transition::Pending] {
+        for to in [Transition::Suspending, Transition::Suspended, Transition::Pending] {
             let from = [SandboxState::Running, SandboxState::Suspending, SandboxState::Suspended];
-            let taken = store.transition(&one, &from, step, at(11)).unwrap().unwrap().value.sandbox;
-            assert_eq!((taken.state, taken.address), (step.state(), None));
-            assert_eq!(taken.generation, generations[0]);
+            let after = store.transition(&one, &from, to, at(11)).unwrap().unwrap().value.sandbox;
+            assert_eq!((after.state, after.address), (to.state(), None));
+            assert_eq!(after.generation, generations[0]);
         }
         generations.push(run(store.as_ref(), &one));
         assert!(generations.is_sorted_by(|a, b| a < b), "{generations:?}");
@@ -126,15 +126,15 @@ fn the_address_is_there_exactly_while_it_runs_and_generations_never_repeat() {
 fn a_patch_changes_what_it_names_and_nothing_else() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let id = make(store.as_ref(), Some("my-env"));
+        add_projects(store.as_ref());
+        let id = create(store.as_ref(), Some("my-env"));
         run(store.as_ref(), &id);
         let patch = SandboxPatch { exposed_ports: Some(ports(&[8080])), ..SandboxPatch::default() };
         let first = store.patch_sandbox(&id, &patch, "key_1", at(20)).unwrap();
         assert_eq!(first.value.after.exposed_ports, ports(&[8080]));
         assert_eq!(first.value.after.address, Some(ADDRESS));
         let again = store.patch_sandbox(&id, &patch, "key_1", at(21)).unwrap();
-        assert_eq!(again.revision, first.revision, "what changes nothing is no change");
+        assert_eq!(again.revision, first.revision, "a patch without effect is no change");
         let spec = json!({ "resources": { "cpus": 2 }, "timeout_secs": null });
         let spec = spec.as_object().unwrap().clone();
         let patch = SandboxPatch { spec, ..SandboxPatch::default() };
@@ -148,11 +148,11 @@ fn a_patch_changes_what_it_names_and_nothing_else() {
 }
 
 #[test]
-fn auto_resume_is_switched_off_only_with_a_name() {
+fn auto_resume_can_be_switched_off_only_with_a_name() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let id = make(store.as_ref(), None);
+        add_projects(store.as_ref());
+        let id = create(store.as_ref(), None);
         let off = SandboxPatch { auto_resume: Some(false), ..SandboxPatch::default() };
         let refused = store.patch_sandbox(&id, &off, "key_1", at(20)).unwrap_err();
         assert!(matches!(refused, StoreError::AutoResumeNeedsName), "{refused}");
@@ -166,11 +166,11 @@ fn auto_resume_is_switched_off_only_with_a_name() {
 }
 
 #[test]
-fn a_rename_names_both_names_to_those_who_must_forget() {
+fn the_change_of_a_rename_has_both_names() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let id = make(store.as_ref(), Some("old"));
+        add_projects(store.as_ref());
+        let id = create(store.as_ref(), Some("old"));
         let patch = SandboxPatch { name: Some(name("new")), ..SandboxPatch::default() };
         let renamed = store.patch_sandbox(&id, &patch, "key_1", at(20)).unwrap();
         let refs = vec![id.to_string(), "new".to_owned(), "old".to_owned()];
@@ -180,10 +180,10 @@ fn a_rename_names_both_names_to_those_who_must_forget() {
 }
 
 #[test]
-fn a_freed_name_stays_with_its_project_for_thirty_days() {
+fn a_freed_name_is_held_for_its_project_for_thirty_days() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
+        add_projects(store.as_ref());
         let freed = at(1_000);
         let taken = |error: StoreError| matches!(error, StoreError::NameTaken(_));
         for free in ["deletion", "rename"] {
@@ -201,7 +201,7 @@ fn a_freed_name_stays_with_its_project_for_thirty_days() {
             assert!(store.name_is_free(&name(free), "project_1", freed).unwrap());
             assert!(!store.name_is_free(&name(free), "project_2", almost).unwrap());
             store.create_sandbox(&wanted, freed.plus(NAME_HOLD)).unwrap();
-            // Now it is the other project's.
+            // Now the other project has the name.
             let back = new(Some(free), "project_1");
             assert!(taken(store.create_sandbox(&back, freed.plus(NAME_HOLD)).unwrap_err()));
         }
@@ -209,11 +209,11 @@ fn a_freed_name_stays_with_its_project_for_thirty_days() {
 }
 
 #[test]
-fn a_terminated_sandbox_is_found_only_by_those_who_clean_up() {
+fn a_terminated_sandbox_is_only_in_the_list_of_terminated_ones() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let id = make(store.as_ref(), Some("my-env"));
+        add_projects(store.as_ref());
+        let id = create(store.as_ref(), Some("my-env"));
         run(store.as_ref(), &id);
         let ended = store.terminate_sandbox(&id, "key_1", at(20)).unwrap().unwrap();
         assert_eq!((ended.value.state, ended.value.address), (SandboxState::Terminated, None));
@@ -228,22 +228,22 @@ fn a_terminated_sandbox_is_found_only_by_those_who_clean_up() {
             SandboxState::Terminated,
         ];
         assert_eq!(store.transition(&id, &every, Transition::Pending, at(22)).unwrap(), None);
-        let left = store.sandboxes_in(SandboxState::Terminated).unwrap();
-        assert_eq!(left.iter().map(|sandbox| &sandbox.id).collect::<Vec<_>>(), [&id]);
+        let terminated = store.sandboxes_in(SandboxState::Terminated).unwrap();
+        assert_eq!(terminated.iter().map(|sandbox| &sandbox.id).collect::<Vec<_>>(), [&id]);
         store.remove_terminated(&id).unwrap();
         assert!(store.sandboxes_in(SandboxState::Terminated).unwrap().is_empty());
-        let living = make(store.as_ref(), None);
-        store.remove_terminated(&living).unwrap();
-        assert!(store.sandbox(&living.to_ref()).unwrap().is_some(), "only terminated ones");
+        let pending = create(store.as_ref(), None);
+        store.remove_terminated(&pending).unwrap();
+        assert!(store.sandbox(&pending.to_ref()).unwrap().is_some(), "only terminated ones");
     });
 }
 
 #[test]
-fn lists_hold_a_projects_own_in_order_by_state_and_by_page() {
+fn a_list_has_the_sandboxes_of_one_project_in_order_by_state_and_by_page() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let ids: Vec<_> = (0..4).map(|_| make(store.as_ref(), None)).collect();
+        add_projects(store.as_ref());
+        let ids: Vec<_> = (0..4).map(|_| create(store.as_ref(), None)).collect();
         store.create_sandbox(&new(None, "project_2"), at(10)).unwrap();
         run(store.as_ref(), &ids[1]);
         store.terminate_sandbox(&ids[2], "key_1", at(20)).unwrap();
@@ -263,11 +263,11 @@ fn lists_hold_a_projects_own_in_order_by_state_and_by_page() {
 }
 
 #[test]
-fn the_audit_log_outlives_the_sandbox() {
+fn the_audit_log_remains_after_the_sandbox_is_removed() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let id = make(store.as_ref(), None);
+        add_projects(store.as_ref());
+        let id = create(store.as_ref(), None);
         let patch = SandboxPatch {
             exposed_ports: Some(ports(&[8080])),
             allow_unauthenticated_access: Some(true),
@@ -285,11 +285,11 @@ fn the_audit_log_outlives_the_sandbox() {
 }
 
 #[test]
-fn a_network_policy_has_a_revision_that_only_its_own_changes_raise() {
+fn only_a_change_of_the_network_policy_raises_its_revision() {
     on_every_store(|open| {
         let store = open();
-        furnish(store.as_ref());
-        let id = make(store.as_ref(), None);
+        add_projects(store.as_ref());
+        let id = create(store.as_ref(), None);
         let patch = |patch: SandboxPatch| {
             store.patch_sandbox(&id, &patch, "key_7", at(20)).unwrap().value.after
         };

@@ -68,7 +68,7 @@ fn place(mib: u32) -> (Place, SmallDisk, String, [Value; 2]) {
     let disk = SmallDisk::mounted_at(&place.path("disk"), mib);
     place.data = disk.path.join("data");
     place.inside = Some(disk.holder.id());
-    let (project, key) = place.furnish();
+    let (project, key) = place.create_project();
     let other = place.manage(&["keys", "create", "--project", &project]);
     (place, disk, project, [key, other])
 }

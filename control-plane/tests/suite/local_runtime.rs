@@ -1,4 +1,4 @@
-//! The local runtime with real processes: a script that keeps to the contract of `sandgate-demo`.
+//! The local runtime with real processes: a script with the interface of `sandgate-demo`.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use sandgate::runtime::{Exited, LocalRuntime, LocalSettings, Runtime as _};
 use sandgate_policy::gateway_api::SandboxState;
 use tokio::sync::mpsc;
 
-/// Writes down how it was called, and lives until its standard input ends.
+/// Records its arguments, and runs until its standard input ends.
 const OBEDIENT: &str = "echo starting; echo ready; while read -r line; do :; done";
 
-/// A program that does `script`, with `$LOG` for a file of lines.
+/// Creates a program that runs `script`, with a log file in `$LOG`.
 pub(crate) fn program(dir: &Path, script: &str) -> PathBuf {
     let path = dir.join("sandbox.sh");
     let log = dir.join("log");
@@ -34,7 +34,7 @@ pub(crate) fn starts(dir: &Path) -> Vec<String> {
 /// Whether the process of a line of the log still runs.
 pub(crate) fn lives(line: &str) -> bool {
     let pid = line.split(' ').next().unwrap();
-    // A zombie has ended; its parent just has not asked yet.
+    // A zombie has ended, and its parent has not waited for it yet.
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
@@ -71,7 +71,7 @@ const ONE: &str = "aaaaaaaaaaaaaaaaaaaa1";
 const TWO: &str = "aaaaaaaaaaaaaaaaaaaa2";
 
 #[tokio::test]
-async fn each_sandbox_is_a_process_on_an_address_of_its_own() {
+async fn each_sandbox_is_a_process_with_its_own_address() {
     let dir = tempfile::tempdir().unwrap();
     let (runtime, _exited) = runtime(dir.path(), OBEDIENT);
     let (one, two) = (sandbox(ONE), sandbox(TWO));
@@ -93,7 +93,7 @@ async fn each_sandbox_is_a_process_on_an_address_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_ends_by_itself_is_reported_and_one_that_was_told_to_is_not() {
+async fn only_a_sandbox_that_ends_without_a_call_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let (runtime, mut exited) = runtime(dir.path(), "echo ready; read -r line; exit 3");
     let first = runtime.start(&sandbox(ONE)).await.unwrap();
@@ -109,7 +109,7 @@ async fn a_sandbox_that_ends_by_itself_is_reported_and_one_that_was_told_to_is_n
 }
 
 #[tokio::test]
-async fn a_program_that_fails_is_tried_on_other_addresses_and_then_reported() {
+async fn a_failing_program_is_started_on_other_addresses_before_the_start_fails() {
     let dir = tempfile::tempdir().unwrap();
     let (runtime, _exited) = runtime(dir.path(), "echo no; exit 1");
     let error = runtime.start(&sandbox(ONE)).await.unwrap_err();
@@ -120,7 +120,7 @@ async fn a_program_that_fails_is_tried_on_other_addresses_and_then_reported() {
 }
 
 #[tokio::test]
-async fn a_program_that_does_not_exist_is_named() {
+async fn the_error_names_a_missing_program() {
     let dir = tempfile::tempdir().unwrap();
     let (exits, _exited) = mpsc::unbounded_channel();
     let network = "127.91.0.0/24".parse().unwrap();
@@ -131,7 +131,7 @@ async fn a_program_that_does_not_exist_is_named() {
 }
 
 #[tokio::test]
-async fn addresses_must_be_loopback_addresses() {
+async fn a_range_of_other_than_loopback_addresses_is_refused() {
     let (exits, _exited) = mpsc::unbounded_channel();
     for network in ["10.0.0.0/16", "126.0.0.0/7", "127.0.0.0/30", "0.0.0.0/0"] {
         let settings = LocalSettings { program: "/x".into(), network: network.parse().unwrap() };

@@ -95,7 +95,7 @@ fn what_can_not_be_read_is_an_error_and_no_verdict() {
 }
 
 /// A store with one sandbox that may not connect to anything.
-fn furnish(data_dir: &Path) {
+fn create_restricted_sandbox(data_dir: &Path) {
     let store = open_store(data_dir).unwrap();
     let now = Timestamp::now();
     store.create_organization("org_1", "acme", now).unwrap();
@@ -119,7 +119,7 @@ fn a_server_without_sidecars_does_not_start_on_policies_that_were_promised() {
     let dir = tempfile::tempdir().unwrap();
     let (data, tokens) = (dir.path().join("data"), dir.path().join("token"));
     std::fs::write(&tokens, TOKEN).unwrap();
-    furnish(&data);
+    create_restricted_sandbox(&data);
     let output = Command::new(PROGRAM)
         .args(["serve", "--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"])
         .args(["--local-program", "/bin/true", "--data-dir"])

@@ -24,30 +24,30 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// Makes deleted sandboxes that still run.
-async fn leave(world: &World, tenant: &Tenant, how_many: usize) {
+async fn make_unfinished(world: &World, tenant: &Tenant, how_many: usize) {
     for _ in 0..how_many {
-        let made = world.call_as(&tenant.key, "POST", "/sandboxes", json!({})).await.ok();
-        let id = SandboxId::parse(made["sandbox_id"].as_str().unwrap()).unwrap();
+        let created = world.call_as(&tenant.key, "POST", "/sandboxes", json!({})).await.ok();
+        let id = SandboxId::parse(created["sandbox_id"].as_str().unwrap()).unwrap();
         world.store.terminate_sandbox(&id, "test", Timestamp::now()).unwrap().unwrap();
     }
 }
 
 #[tokio::test]
-async fn one_project_for_which_the_platform_hangs_does_not_delay_another() {
+async fn a_platform_that_hangs_for_one_project_does_not_delay_another() {
     let world = World::new();
     let others = world.others();
-    leave(&world, &world.ours, MANY).await;
-    leave(&world, &others, MANY).await;
+    make_unfinished(&world, &world.ours, MANY).await;
+    make_unfinished(&world, &others, MANY).await;
     world.runtime.hang_for(&world.ours.project);
     let sandboxes = world.sandboxes.clone();
     let round = tokio::spawn(async move { sandboxes.retry_unfinished().await });
-    let left = |tenant: &Tenant| {
-        let left = world.store.sandboxes_in(SandboxState::Terminated).unwrap();
-        left.iter().filter(|sandbox| sandbox.project_id == *tenant.project).count()
+    let unfinished = |tenant: &Tenant| {
+        let unfinished = world.store.sandboxes_in(SandboxState::Terminated).unwrap();
+        unfinished.iter().filter(|sandbox| sandbox.project_id == *tenant.project).count()
     };
-    until("the other project's sandboxes are stopped", || left(&others) == 0).await;
-    assert!(!round.is_finished(), "the platform hangs still");
-    assert_eq!(left(&world.ours), MANY);
+    until("the other project's sandboxes are stopped", || unfinished(&others) == 0).await;
+    assert!(!round.is_finished(), "the platform still hangs");
+    assert_eq!(unfinished(&world.ours), MANY);
     // At most four calls at once are for that project.
     let asked = world.runtime.count_of(&world.ours.project, "stop");
     assert!((1..=4).contains(&asked), "{asked}");
@@ -55,14 +55,14 @@ async fn one_project_for_which_the_platform_hangs_does_not_delay_another() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_hangs_ends_and_the_next_round_begins_with_what_was_not_tried() {
+async fn a_hanging_attempt_times_out_and_the_next_round_begins_with_the_untried_sandboxes() {
     let world = World::with(ServiceSettings {
         retry_timeout: Duration::from_millis(500),
         retry_round: Duration::from_millis(100),
         ..ServiceSettings::default()
     });
     // The round tries four sandboxes at once, and then its time is over.
-    leave(&world, &world.ours, 6).await;
+    make_unfinished(&world, &world.ours, 6).await;
     world.runtime.hang_for(&world.ours.project);
     let began = world.runtime.actions().len();
     world.sandboxes.retry_unfinished().await;
@@ -78,16 +78,16 @@ async fn an_attempt_that_hangs_ends_and_the_next_round_begins_with_what_was_not_
 }
 
 #[tokio::test]
-async fn after_a_restart_a_hanging_project_does_not_keep_another_from_running() {
+async fn after_a_restart_a_platform_that_hangs_for_one_project_does_not_delay_another() {
     let world = World::new();
     let others = world.others();
     for (tenant, whose) in [(&world.ours, "ours"), (&others, "others")] {
         for number in 0..MANY {
             let body = json!({ "name": format!("{whose}-{number}") });
-            let made = world.call_as(&tenant.key, "POST", "/sandboxes", body).await.ok();
-            let id = SandboxId::parse(made["sandbox_id"].as_str().unwrap()).unwrap();
-            let (from, step) = ([SandboxState::Running], Transition::Suspending);
-            world.store.transition(&id, &from, step, Timestamp::now()).unwrap().unwrap();
+            let created = world.call_as(&tenant.key, "POST", "/sandboxes", body).await.ok();
+            let id = SandboxId::parse(created["sandbox_id"].as_str().unwrap()).unwrap();
+            let (from, to) = ([SandboxState::Running], Transition::Suspending);
+            world.store.transition(&id, &from, to, Timestamp::now()).unwrap().unwrap();
         }
     }
     world.runtime.hang_for(&world.ours.project);

@@ -1,5 +1,4 @@
-//! A runtime for tests: it counts what it is told, takes as long as it is told to, and fails when it
-//! is told to.
+//! A runtime for tests: it records its calls, and delays, fails or refuses them as a test requires.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
@@ -20,7 +19,7 @@ pub(crate) struct TestRuntime {
     refusing: AtomicBool,
     outlives: AtomicBool,
     addresses: AtomicU32,
-    /// What it gives everyone, if it is to.
+    /// The address of all sandboxes, if the test sets one.
     address: Mutex<Option<IpAddr>>,
 }
 
@@ -33,12 +32,12 @@ impl TestRuntime {
         self.failing.store(failing, Ordering::SeqCst);
     }
 
-    /// It says no, in words for the owner.
+    /// Makes later calls fail with a refusal and a reason for the owner.
     pub(crate) fn set_refusing(&self, refusing: bool) {
         self.refusing.store(refusing, Ordering::SeqCst);
     }
 
-    /// It gives one and the same address to everyone: to nobody by `None`.
+    /// Gives all sandboxes this address, or each its own again.
     pub(crate) fn set_address(&self, address: Option<&str>) {
         *self.address.lock().unwrap() = address.map(|text| text.parse().unwrap());
     }
@@ -52,28 +51,28 @@ impl TestRuntime {
         self.outlives.store(true, Ordering::SeqCst);
     }
 
-    /// How often it was told to do `action`.
+    /// The number of calls for `action`.
     pub(crate) fn count(&self, action: &str) -> usize {
         self.calls.lock().unwrap().iter().filter(|(name, _)| *name == action).count()
     }
 
-    /// How often it was told to do `action` with sandboxes of `project`.
+    /// The number of calls for `action` on sandboxes of `project`.
     pub(crate) fn count_of(&self, project: &str, action: &str) -> usize {
         let calls = self.calls.lock().unwrap();
         calls.iter().filter(|(name, of)| *name == action && of.project_id == project).count()
     }
 
-    /// Which sandboxes it was told to do something with, in order.
+    /// The sandboxes of all calls, in order.
     pub(crate) fn ids(&self) -> Vec<SandboxId> {
         self.calls.lock().unwrap().iter().map(|(_, sandbox)| sandbox.id.clone()).collect()
     }
 
-    /// The placement that the last call was about.
+    /// The placement in the last call.
     pub(crate) fn placement(&self) -> u64 {
         self.calls.lock().unwrap().last().unwrap().1.placement
     }
 
-    /// What it was told, in order.
+    /// The actions of all calls, in order.
     pub(crate) fn actions(&self) -> Vec<&'static str> {
         self.calls.lock().unwrap().iter().map(|(name, _)| *name).collect()
     }

@@ -11,8 +11,8 @@ use sandgate::store::{
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::contract::{at, furnish, network_log, port_log};
-use super::contract_sandboxes::{make, new, ports};
+use super::contract::{add_projects, at, network_log, port_log};
+use super::contract_sandboxes::{create, new, ports};
 use super::support::{World, send};
 
 /// A policy that is almost too large.
@@ -63,7 +63,7 @@ fn the_audit_log_keeps_the_newest_lines_of_a_sandbox_and_of_a_project() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { audit_of_sandbox: 5, audit_of_project: 8, ..Limits::default() };
     let store = SqliteStore::open(&dir.path().join("s.db")).unwrap().within(limits);
-    furnish(&store);
+    add_projects(&store);
     let open = |id: &SandboxId, port: u16| {
         let patch = SandboxPatch { exposed_ports: Some(ports(&[port])), ..SandboxPatch::default() };
         store.patch_sandbox(id, &patch, "key_1", at(30)).unwrap();
@@ -73,7 +73,7 @@ fn the_audit_log_keeps_the_newest_lines_of_a_sandbox_and_of_a_project() {
     };
     let theirs = store.create_sandbox(&new(None, "project_2"), at(10)).unwrap().value.id;
     open(&theirs, 1);
-    let [first, second, third] = [(); 3].map(|()| make(&store, None));
+    let [first, second, third] = [(); 3].map(|()| create(&store, None));
     (1..=9).for_each(|port| open(&first, port));
     assert_eq!(seen(port_log(&store, &first)), [5, 6, 7, 8, 9]);
     (1..=4).for_each(|port| open(&second, port));
@@ -91,8 +91,8 @@ fn old_lines_of_the_audit_log_are_removed_in_several_transactions() {
     let age = Duration::from_millis(1_000);
     let limits = Limits { audit_age: age, audit_of_sandbox: 5_000, ..Limits::default() };
     let store = SqliteStore::open(&dir.path().join("s.db")).unwrap().within(limits);
-    furnish(&store);
-    let id = make(&store, None);
+    add_projects(&store);
+    let id = create(&store, None);
     insert_lines(&dir.path().join("s.db"), &id, 700);
     let patch = SandboxPatch { exposed_ports: Some(ports(&[80])), ..SandboxPatch::default() };
     store.patch_sandbox(&id, &patch, "key_1", at(5_000)).unwrap();
@@ -123,8 +123,8 @@ fn pages_of_the_audit_log_have_no_gap_and_no_repetition() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.db");
     let store = SqliteStore::open(&path).unwrap();
-    furnish(&store);
-    let id = make(&store, None);
+    add_projects(&store);
+    let id = create(&store, None);
     insert_lines(&path, &id, 1_250);
     for which in [Some(&id), None] {
         let (mut from, mut seen, mut pages) = (Some(AuditCursor::default()), Vec::new(), 0);
@@ -185,7 +185,7 @@ fn a_project_beyond_a_bound_may_change_without_growing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.db");
     let store = SqliteStore::open(&path).unwrap();
-    furnish(&store);
+    add_projects(&store);
     let mut large = new(None, "project_1");
     large.spec = json!({ "image": "x".repeat(5_000) }).as_object().unwrap().clone();
     let id = store.create_sandbox(&large, at(10)).unwrap().value.id;

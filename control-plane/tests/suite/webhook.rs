@@ -54,7 +54,7 @@ fn running(address: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn a_call_is_signed_and_says_what_to_do_with_which_sandbox() {
+async fn a_call_is_signed_and_has_an_action_and_a_sandbox() {
     let receiver = Receiver::default();
     let runtime = runtime(receiver.listen().await);
     receiver.reply([running("10.1.2.3")]);
@@ -75,13 +75,13 @@ async fn a_call_is_signed_and_says_what_to_do_with_which_sandbox() {
     assert_eq!(calls[0].body["sandbox"], subject);
     let keys: std::collections::BTreeSet<_> =
         calls.iter().map(|call| call.idempotency_key.clone()).collect();
-    assert_eq!(keys.len(), 4, "each step has its own key");
+    assert_eq!(keys.len(), 4, "each action has its own key");
     assert!(calls.iter().all(|call| call.body["sandbox"]["placement"] == 1), "{calls:?}");
     assert_eq!(calls[0].body["idempotency_key"], calls[0].idempotency_key.as_str());
 }
 
 #[tokio::test]
-async fn the_platform_has_the_tokens_of_a_sidecar_when_it_has_to_start_one() {
+async fn calls_to_start_and_resume_have_the_tokens_of_the_sidecar() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tokens");
     std::fs::write(&file, TOKEN).unwrap();
@@ -102,7 +102,7 @@ async fn the_platform_has_the_tokens_of_a_sidecar_when_it_has_to_start_one() {
     for call in &receiver.calls()[1..] {
         assert_eq!(call.body["sandbox"].get("sidecar_tokens"), None, "{call:?}");
     }
-    // While tokens are rotated it has both, and after that the new one.
+    // During a rotation there are two tokens, and after it only the new one.
     let new = format!("{TOKEN}-new");
     std::fs::write(&file, format!("{TOKEN}\n{new}")).unwrap();
     let both = async {
@@ -120,7 +120,7 @@ async fn the_platform_has_the_tokens_of_a_sidecar_when_it_has_to_start_one() {
 }
 
 #[tokio::test]
-async fn failures_that_may_pass_are_tried_again_with_the_same_key() {
+async fn temporary_failures_are_retried_with_the_same_key() {
     let receiver = Receiver::default();
     let runtime = runtime(receiver.listen().await);
     receiver.reply([
@@ -138,7 +138,7 @@ async fn failures_that_may_pass_are_tried_again_with_the_same_key() {
 }
 
 #[tokio::test]
-async fn it_gives_up_after_a_few_failures_in_a_row() {
+async fn an_action_fails_after_several_consecutive_failures() {
     let receiver = Receiver::default();
     let runtime = runtime(receiver.listen().await);
     receiver.reply([Reply::Json(500, json!({}))]);
@@ -148,7 +148,7 @@ async fn it_gives_up_after_a_few_failures_in_a_row() {
 }
 
 #[tokio::test]
-async fn an_answer_that_makes_no_sense_is_final() {
+async fn an_invalid_answer_is_final() {
     let receiver = Receiver::default();
     let runtime = runtime(receiver.listen().await);
     for reply in [
@@ -171,7 +171,7 @@ async fn an_answer_that_makes_no_sense_is_final() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_final_and_its_words_are_for_the_owner() {
+async fn a_refusal_is_final_and_its_reason_is_for_the_owner() {
     let receiver = Receiver::default();
     let runtime = runtime(receiver.listen().await);
     let (long, cut) = ("x".repeat(10_000), "x".repeat(500));
@@ -204,7 +204,7 @@ async fn an_address_outside_the_sandbox_cidrs_is_refused() {
 }
 
 #[tokio::test]
-async fn stopping_what_the_platform_does_not_know_is_done_already() {
+async fn stopping_a_sandbox_that_the_platform_does_not_know_succeeds() {
     let receiver = Receiver::default();
     let runtime = runtime(receiver.listen().await);
     receiver.reply([Reply::Json(404, json!({}))]);
@@ -213,7 +213,7 @@ async fn stopping_what_the_platform_does_not_know_is_done_already() {
 }
 
 #[tokio::test]
-async fn a_platform_that_never_finishes_is_given_up_on_in_time() {
+async fn an_action_that_never_finishes_times_out() {
     let receiver = Receiver::default();
     let address = receiver.listen().await;
     receiver.reply([Reply::Json(200, json!({ "state": "pending" }))]);
@@ -225,7 +225,7 @@ async fn a_platform_that_never_finishes_is_given_up_on_in_time() {
 }
 
 #[tokio::test]
-async fn a_platform_that_does_not_listen_is_tried_and_reported_without_its_url() {
+async fn an_unreachable_platform_is_reported_without_its_url() {
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = closed.local_addr().unwrap();
     drop(closed);
@@ -233,8 +233,8 @@ async fn a_platform_that_does_not_listen_is_tried_and_reported_without_its_url()
     assert!(error.contains("can't be reached") && !error.contains("/hook"), "{error}");
 }
 
-/// Passes what comes over TLS on to `plain`, with a certificate for localhost of its own authority;
-/// returns where it listens, and the authority's certificate.
+/// Starts a TLS proxy in front of `plain`, with a certificate for localhost from a new authority. Returns its
+/// address and the authority's certificate.
 async fn behind_tls(plain: SocketAddr) -> (SocketAddr, String) {
     let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(authority.signing_key.serialize_der());
@@ -251,7 +251,7 @@ async fn behind_tls(plain: SocketAddr) -> (SocketAddr, String) {
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            // A client that does not trust us goes away here.
+            // A client that does not trust the certificate closes the connection here.
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
             let mut onward = tokio::net::TcpStream::connect(plain).await.unwrap();
             tokio::spawn(async move {

@@ -62,17 +62,17 @@ fn serve_command(place: &Place, url: &str, more: &[&str]) -> Command {
     command
 }
 
-fn furnished() -> (Place, String) {
+fn place_with_project() -> (Place, String) {
     let place = Place::new();
     std::fs::write(place.path("webhook-secret"), format!("{SECRET}\n")).unwrap();
-    let (_, key) = place.furnish();
+    let (_, key) = place.create_project();
     let key = secret(&key).to_owned();
     (place, key)
 }
 
 #[tokio::test]
 async fn the_example_receiver_runs_a_sandbox_through_its_life() {
-    let (place, key) = furnished();
+    let (place, key) = place_with_project();
     let platform = Platform::start(&place, "127.93.0.0/16");
     let served = serve(&place, &platform.url, &[]);
     let call = async |method, path: &str, body| served.call(&key, method, path, body).await;
@@ -105,7 +105,7 @@ async fn the_example_receiver_runs_a_sandbox_through_its_life() {
 
 #[tokio::test]
 async fn an_unreachable_platform_is_reported_and_the_states_stay_correct() {
-    let (place, key) = furnished();
+    let (place, key) = place_with_project();
     let mut platform = Platform::start(&place, "127.93.0.0/16");
     let served = serve(&place, &platform.url, &[]);
     let call = async |method, path: &str, body| served.call(&key, method, path, body).await;
@@ -127,7 +127,7 @@ async fn an_unreachable_platform_is_reported_and_the_states_stay_correct() {
 
 #[tokio::test]
 async fn a_slow_platform_has_a_bounded_time_to_finish() {
-    let (place, key) = furnished();
+    let (place, key) = place_with_project();
     let receiver = Receiver::default();
     let url = format!("http://{}/hook", receiver.listen().await);
     let served = serve(&place, &url, &["--webhook-step-timeout-ms", "1500"]);
@@ -169,7 +169,7 @@ async fn a_slow_platform_has_a_bounded_time_to_finish() {
 
 #[tokio::test]
 async fn only_the_platform_gets_the_tokens_of_a_sidecar() {
-    let (place, key) = furnished();
+    let (place, key) = place_with_project();
     let receiver = Receiver::default();
     let url = format!("http://{}/hook", receiver.listen().await);
     let log = place.path("log");
@@ -200,7 +200,7 @@ async fn only_the_platform_gets_the_tokens_of_a_sidecar() {
 
 #[tokio::test]
 async fn the_example_receiver_refuses_sandboxes_that_need_a_sidecar() {
-    let (place, key) = furnished();
+    let (place, key) = place_with_project();
     let platform = Platform::start(&place, "127.93.0.0/16");
     let served = serve(&place, &platform.url, &["--egress", "enforced"]);
     let (status, error) = served.call(&key, "POST", "/sandboxes", json!({})).await;
