@@ -13,7 +13,6 @@ mod network_policy;
 pub mod openapi;
 mod reports;
 mod sandboxes;
-mod tokens;
 
 use std::sync::Arc;
 
@@ -27,7 +26,7 @@ use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
 use tokio::sync::watch;
 
 pub use self::reports::Platform;
-pub use self::tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
+pub use crate::gateway_tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
 use crate::http::{
     ApiError, ConnectionLimit, RequestLimits, with_common_routes, with_request_limits,
 };

@@ -14,7 +14,7 @@
 //! 1. [`cli`] parses the command line, and [`serve`] starts the server.
 //! 2. [`http`] accepts connections, bounds requests, and reads bodies.
 //! 3. [`api`] serves owners, and [`gateway`] serves filters, sidecars, and the operator's platform. Neither
-//!    contains SQL.
+//!    contains SQL. [`gateway_tokens`] authenticates filters and sidecars.
 //! 4. [`sandboxes`] has the rules of a sandbox's lifecycle.
 //! 5. [`runtime`] starts and stops sandboxes.
 //! 6. [`changes`] announces each committed change, and waits until all gateways have applied it.
@@ -28,6 +28,7 @@ pub mod cli;
 pub mod db;
 mod fair_queue;
 pub mod gateway;
+pub mod gateway_tokens;
 pub mod http;
 pub mod model;
 pub mod random;

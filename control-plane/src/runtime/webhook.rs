@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep};
 use self::call::{Action, Answer, Attempt, State};
 pub use self::signature::{InvalidSecret, SigningKey};
 use super::{Runtime, RuntimeError, RuntimeFuture};
-use crate::gateway::Tokens;
+use crate::gateway_tokens::Tokens;
 use crate::model::Sandbox;
 
 /// The pause after the first attempt. It doubles with each further one.
