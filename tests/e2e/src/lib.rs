@@ -1,18 +1,20 @@
 //! End-to-end tests: a real Envoy with the real filter and configuration, the real control plane,
 //! and demo sandboxes.
 //!
-//! [`run`] gives a test a [`Stack`] of its own: loopback addresses that no other test has, ports that
-//! the system chooses, and nothing left over at the end, whatever happens. Envoy runs in a container
-//! where an engine answers (always in CI), else as a process; `SANDGATE_E2E_ENVOY` decides.
+//! [`run`] starts a separate [`Stack`] for a test, with loopback addresses that no other test uses and ports that the system
+//! chooses, and stops all of it at the end. Envoy runs in a container if a container engine responds, and always in CI; otherwise
+//! it runs as a process. `SANDGATE_E2E_ENVOY` overrides this.
 //!
-//! The tests are in `tests/e2e/`, one file for each promise. They mostly wait, so more of them at once
-//! than there are processors (`RUST_TEST_THREADS=4` on two) take less time and not more.
+//! The tests are in `tests/e2e/`, one file for each promise to users. They mostly wait, so they take less time if more of them
+//! run at once than there are processors (`RUST_TEST_THREADS=4` with two processors).
 
 pub mod platform;
+pub mod setup;
 pub mod stack;
 
 pub use sandgate_stack::control_plane::DOMAIN;
 pub use sandgate_stack::{
     Answer, Call, Client, Connection, ControlPlane, Envoy, Network, Owner, Protocol, Sandbox,
 };
-pub use stack::{API_HOST, NEXT_TOKEN, SECOND_DOMAIN, Setup, Stack, TOKEN, run};
+pub use setup::Setup;
+pub use stack::{API_HOST, NEXT_TOKEN, SECOND_DOMAIN, Stack, TOKEN, run};

@@ -1,5 +1,4 @@
-//! An operator's platform behind the webhook runtime: sandboxes that outlive the control plane, and
-//! a record of what was asked for.
+//! An operator's platform behind the webhook runtime. Its sandboxes outlive the control plane, and it records the calls.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use sandgate_stack::artifacts::program;
 use sandgate_stack::{Network, Process};
 
-/// The platform; its sandboxes end when it is dropped.
+/// The platform. Its sandboxes are stopped when this value is dropped.
 pub struct Platform {
     state: Arc<State>,
     address: SocketAddr,
@@ -48,7 +47,7 @@ struct Inner {
 }
 
 impl Platform {
-    /// Starts one whose sandboxes get addresses of `network`.
+    /// Starts a platform whose sandboxes get addresses of `network`.
     pub async fn start(network: Arc<Network>, folder: PathBuf) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -57,36 +56,36 @@ impl Platform {
         Ok(Self { state, address, serving })
     }
 
-    /// What the control plane calls.
+    /// The URL that the control plane calls.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/sandboxes", self.address)
     }
 
-    /// How often one step of one sandbox was asked for.
+    /// The number of calls with this action for this sandbox.
     #[must_use]
     pub fn count(&self, action: &str, id: &str) -> usize {
         let inner = self.state.inner();
         inner.calls.iter().filter(|(a, i)| a == action && i == id).count()
     }
 
-    /// Answers take as long from now on.
+    /// Delays all responses from now on.
     pub fn delay(&self, delay: Duration) {
         self.state.inner().delay = delay;
     }
 
-    /// All sandboxes that start from now on get this address, and what runs there is left running:
-    /// one process that plays one sandbox after the other.
+    /// Gives this address to all sandboxes that start from now on. A process that serves there already continues to run, and
+    /// serves as one sandbox after the other.
     pub fn pin(&self, address: Ipv4Addr) {
         self.state.inner().pinned = Some(address);
     }
 
-    /// From now on this is the answer to an action, and nothing is done.
+    /// Answers this action with `answer` from now on, without doing anything.
     pub fn answer(&self, action: &str, answer: Value) {
         self.state.inner().answers.insert(action.to_owned(), answer);
     }
 
-    /// Ends all sandboxes that have this address, without telling anybody.
+    /// Kills all sandboxes that have this address, without reporting it.
     pub fn crash(&self, address: Ipv4Addr) {
         self.state.inner().running.remove(&address);
     }
@@ -95,7 +94,7 @@ impl Platform {
 impl Drop for Platform {
     fn drop(&mut self) {
         self.serving.abort();
-        // Their processes end with them.
+        // Dropping the processes stops them.
         self.state.inner().running.clear();
     }
 }
@@ -105,7 +104,7 @@ impl State {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what one call asks for.
+    /// Handles one call.
     async fn act(&self, body: Value) -> Result<Value> {
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let action = text("/action").context("a webhook call without an action")?;
@@ -172,7 +171,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
                 let state = Arc::clone(&state);
                 async move { Ok::<_, Infallible>(respond(&state, request).await) }
             });
-            // The control plane goes away in the middle when a test kills it.
+            // The connection breaks when a test kills the control plane.
             let _: Result<_, _> =
                 http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });

@@ -1,4 +1,4 @@
-//! Everything at once, for one test: a network, a control plane, an owner, and Envoys.
+//! A complete stack for one test: a network, a control plane, an owner, and Envoys.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -12,93 +12,44 @@ use sandgate_envoy_config::Edge;
 use serde_json::{Value, json};
 
 use crate::platform::Platform;
+use crate::setup::Setup;
 use sandgate_stack::control_plane::DOMAIN;
 use sandgate_stack::{
     Client, ControlPlane, ControlPlaneSetup, Envoy, EnvoySetup, Network, Owner, Runtime, Sandbox,
     artifacts, pki,
 };
 
-/// No test takes as long: one that hangs is a failure.
+/// A test that takes longer fails.
 const LIMIT: Duration = Duration::from_secs(180);
 
 pub use sandgate_stack::pki::SECOND_DOMAIN;
 
-/// The lifecycle API's host outside of the domains, where clients look for that of [`DOMAIN`].
+/// The host of the lifecycle API outside of the domains, where clients of [`DOMAIN`] expect it.
 pub const API_HOST: &str = "api.localhost";
 
 /// The gateway's own credential.
 pub const TOKEN: &str = "e2e-gateway-token-0123456789abcdef";
-/// Another one, valid at the same time, as while a token is rotated.
+/// A second token, which is valid at the same time, as during a rotation.
 pub const NEXT_TOKEN: &str = "e2e-gateway-token-fedcba9876543210";
 
-/// Worker threads of every Envoy: more than one, so that what workers do not share can't hide.
+/// The number of worker threads of each Envoy. With more than one, a test fails if it depends on shared state of workers.
 const WORKERS: u32 = 2;
 
-/// What a test needs. `Setup::default()` is the local run.
-pub struct Setup {
-    /// Envoys, all on one control plane.
-    pub envoys: usize,
-    /// Sandboxes live on an operator's platform, so that they outlive the control plane.
-    pub webhook: bool,
-    /// `limits` of the filter.
-    pub limits: Value,
-    /// Origins that may use cookies.
-    pub trusted_origins: Value,
-    /// Silence that ends a stream.
-    pub stream_idle_timeout: Duration,
-    /// A filter to run instead of the real one, as WebAssembly text.
-    pub filter: Option<&'static str>,
-    /// `--drain-seconds` of the control plane.
-    pub drain_seconds: u32,
-    /// `SANDGATE_LISTENER_FILTERS` of the edge.
-    pub listener_filters: Value,
-    /// Proxies in front of the edge that are believed.
-    pub trusted_hops: u32,
-    /// Envoy's heap, in bytes.
-    pub heap: u64,
-    /// Connections of clients at once.
-    pub connections: u32,
-    /// Changes Envoy's configuration.
-    pub change: fn(&str) -> String,
-    /// Changes how many lines a second the access log has.
-    pub change_log: fn(&str) -> String,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            envoys: 1,
-            webhook: false,
-            limits: json!({}),
-            trusted_origins: json!([]),
-            stream_idle_timeout: Duration::from_secs(3600),
-            filter: None,
-            drain_seconds: 20,
-            listener_filters: json!([]),
-            trusted_hops: 0,
-            heap: 2 << 30,
-            connections: 50_000,
-            change: str::to_owned,
-            change_log: str::to_owned,
-        }
-    }
-}
-
-/// Everything of one test; gone when dropped, in the order of its fields.
+/// The stack of one test. Its parts are stopped in the order of the fields.
 pub struct Stack {
     /// The Envoys.
     pub envoys: Vec<Envoy>,
     /// The control plane.
     pub control_plane: ControlPlane,
     platform: Option<Platform>,
-    /// Who owns the test's sandboxes.
+    /// The owner of the test's sandboxes.
     pub owner: Owner,
     /// The sandboxes' network.
     pub network: Arc<Network>,
     folder: tempfile::TempDir,
 }
 
-/// Runs a test against a stack of its own, and shows all logs if it fails.
+/// Runs a test with a separate stack, and shows all logs if the test fails.
 ///
 /// # Panics
 /// When the test fails.
@@ -121,7 +72,7 @@ fn fail(reason: &str) -> ! {
 
 async fn run_in(setup: Setup, test: impl AsyncFnOnce(&mut Stack) -> Result<()>) -> Result<()> {
     let mut stack = Stack::start(setup).await?;
-    // Caught, so that logs can be shown and everything ended in order.
+    // A panic is caught so that the logs can be shown and the stack is stopped in order.
     let test = AssertUnwindSafe(tokio::time::timeout(LIMIT, test(&mut stack))).catch_unwind();
     let outcome = match test.await {
         Ok(Ok(outcome)) => outcome,
@@ -241,46 +192,46 @@ impl Stack {
     /// The first Envoy.
     #[must_use]
     pub fn envoy(&self) -> &Envoy {
-        // INVARIANT: no setup asks for none.
+        // INVARIANT: every setup has at least one Envoy.
         #[expect(clippy::indexing_slicing, reason = "see above")]
         &self.envoys[0]
     }
 
-    /// The first Envoy's edge.
+    /// A client of the first Envoy's plain-text port.
     #[must_use]
     pub fn edge(&self) -> Client {
         self.envoy().edge()
     }
 
-    /// The first Envoy's edge, by TLS.
+    /// A client of the first Envoy's TLS port.
     #[must_use]
     pub fn edge_tls(&self) -> Client {
         self.envoy().edge_tls()
     }
 
-    /// The control plane's public API.
+    /// A client of the public API.
     #[must_use]
     pub fn api(&self) -> Client {
         self.control_plane.api()
     }
 
-    /// The key of the test's owner.
+    /// The API key of the owner.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.owner.api_key
     }
 
-    /// A running sandbox of the test's owner.
+    /// Creates a sandbox, and waits until it runs.
     pub async fn sandbox(&self, request: Value) -> Result<Sandbox> {
         self.owner.create(self.api(), request).await
     }
 
-    /// A running sandbox called `my-env`, with the demo's three ports exposed, not public.
+    /// Creates the sandbox `my-env` with the three ports of the demo exposed to authenticated requests.
     pub async fn my_env(&self) -> Result<Sandbox> {
         self.sandbox(json!({ "name": "my-env", "exposed_ports": [8080, 3000, 50051] })).await
     }
 
-    /// The same, public.
+    /// Creates the sandbox `my-env` with the three ports of the demo public.
     pub async fn public_env(&self) -> Result<Sandbox> {
         self.sandbox(json!({
             "name": "my-env",
@@ -302,7 +253,7 @@ fn certificate_folder(envoy: &Path) -> PathBuf {
     envoy.join("tls")
 }
 
-/// The last part of a log.
+/// The last 60 lines of a log.
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     let skip = lines.len().saturating_sub(60);

@@ -1,4 +1,4 @@
-//! What must be built before these tests, and what to say when it is not.
+//! The programs and filters that must be built before a stack starts.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,19 +21,19 @@ fn target() -> PathBuf {
         .map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// A program of this workspace, built before.
+/// The path of a program of this workspace. Fails if it is not built.
 pub fn program(name: &str) -> Result<PathBuf> {
     let path = target().join("debug").join(name);
     ensure!(path.is_file(), "`{}` is missing; build it with: cargo build", path.display());
     Ok(path)
 }
 
-/// The ingress filter, built before.
+/// The path of the ingress filter. Fails if it is not built.
 pub fn filter() -> Result<PathBuf> {
     wasm("sandgate_ingress.wasm")
 }
 
-/// The egress filter, built before.
+/// The path of the egress filter. Fails if it is not built.
 pub fn egress_filter() -> Result<PathBuf> {
     wasm("sandgate_egress.wasm")
 }
@@ -44,12 +44,13 @@ fn wasm(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// How Envoy is run: `SANDGATE_E2E_ENVOY=container|process` decides, else whether an engine answers.
+/// How the end-to-end tests run Envoy. `SANDGATE_E2E_ENVOY=container|process` chooses; without it, Envoy runs in a
+/// container if a container engine responds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum EnvoyProgram {
     /// An image with an `envoy` on its path.
     Image {
-        /// Without the tag.
+        /// The name without the tag.
         name: String,
         /// The tag.
         tag: String,
@@ -58,7 +59,7 @@ pub enum EnvoyProgram {
     Path(PathBuf),
 }
 
-/// The Envoy of this test run, looked for once.
+/// The Envoy of the end-to-end tests. It is determined once for each process.
 pub fn envoy() -> Result<EnvoyProgram> {
     static FOUND: OnceLock<Result<EnvoyProgram, String>> = OnceLock::new();
     FOUND
@@ -72,7 +73,7 @@ fn find_envoy() -> Result<EnvoyProgram> {
     let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
     match wish.as_deref() {
         Some("container") => image(),
-        // CI must not fall back: what users run is the container.
+        // Users run the container, so CI must test it.
         Some("process") if in_ci => {
             bail!("CI runs Envoy in a container; unset SANDGATE_E2E_ENVOY, or CI")
         }
@@ -111,7 +112,7 @@ pub fn envoy_program() -> Result<PathBuf> {
     }
 }
 
-/// One place knows where Envoy comes from: `scripts/envoy`.
+/// Runs `scripts/envoy`, which fetches Envoy if necessary, and returns its output.
 fn ask_script(arguments: &[&str]) -> Result<String> {
     let script = root().join("scripts/envoy");
     let output = Command::new(&script)

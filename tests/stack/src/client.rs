@@ -1,22 +1,23 @@
-//! An HTTP client that connects to one address and says any `Host`.
+//! An HTTP client that connects to one address and sends any `Host`.
 //!
-//! [`Client::get`] and its siblings make a [`Call`]; [`Call::send`] uses a connection of its own, and
-//! [`Connection::send`] one that is kept.
+//! [`Client::get`], [`Client::post`] and [`Client::request`] create a [`Call`]. [`Call::send`] opens a new connection, and
+//! [`Connection::send`] uses an open one.
+
+mod answer;
+mod connection;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body_util::combinators::UnsyncBoxBody;
+use http::{HeaderMap, Method, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,22 +27,24 @@ use tokio_rustls::client::TlsStream;
 
 use crate::pki;
 
-/// No answer takes as long, apart from streams, which are not awaited as a whole.
+pub use answer::Answer;
+use connection::Body;
+pub use connection::Connection;
+
+/// The limit for a handshake, and for a response that is read to its end.
 const LIMIT: Duration = Duration::from_secs(60);
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// Where to connect.
+/// The server's address, and how to connect to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     address: SocketAddr,
-    /// The server name that is asked for, inside TLS.
+    /// The server name (SNI), if the client uses TLS.
     tls: Option<&'static str>,
-    /// The client's own address, where it is not the system's to choose.
+    /// The client's own address, if the system does not choose it.
     source: Option<IpAddr>,
 }
 
-/// What to speak.
+/// The version of HTTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Protocol {
     /// HTTP/1.1.
@@ -57,7 +60,7 @@ impl Client {
         Self { address, tls: None, source: None }
     }
 
-    /// Speaks TLS: asks for `server_name` (SNI), and trusts the tests' own authority.
+    /// Uses TLS with this server name (SNI), and trusts the authority of the tests.
     #[must_use]
     pub const fn tls(self, server_name: &'static str) -> Self {
         Self { tls: Some(server_name), ..self }
@@ -75,7 +78,7 @@ impl Client {
         self.address
     }
 
-    /// A call.
+    /// Creates a call. `host` is the `Host` or `:authority`.
     pub fn request(self, method: Method, host: &str, path: &str) -> Call {
         Call {
             client: self,
@@ -88,17 +91,17 @@ impl Client {
         }
     }
 
-    /// A GET.
+    /// Creates a GET.
     pub fn get(self, host: &str, path: &str) -> Call {
         self.request(Method::GET, host, path)
     }
 
-    /// A POST without a body.
+    /// Creates a POST without a body.
     pub fn post(self, host: &str, path: &str) -> Call {
         self.request(Method::POST, host, path)
     }
 
-    /// Sends bytes as they are, and reads until the other side closes (or is silent for a while).
+    /// Sends bytes unchanged, and reads until the server closes the connection or sends nothing for 3 s.
     pub async fn raw(self, request: &[u8]) -> Result<Vec<u8>> {
         let mut stream = TcpStream::connect(self.address).await?;
         stream.write_all(request).await?;
@@ -115,7 +118,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// A connection that is kept.
+    /// Opens a connection for several calls.
     pub async fn connect(self, protocol: Protocol) -> Result<Connection> {
         match self.tls {
             Some(_) => {
@@ -126,14 +129,14 @@ impl Client {
         }
     }
 
-    /// The certificate (DER) that the server shows to a new connection.
+    /// The certificate (DER) that the server sends to a new connection.
     pub async fn certificate(self) -> Result<Vec<u8>> {
         let stream = self.shake_hands(Protocol::Http1).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         Ok(shown.context("the server showed no certificate")?.to_vec())
     }
 
-    /// Inside TLS that agreed on `protocol`.
+    /// Performs a TLS handshake with ALPN for `protocol`.
     async fn shake_hands(self, protocol: Protocol) -> Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(self.tls.context("not a TLS client")?)?;
         let connector = TlsConnector::from(pki::client_config(protocol)?);
@@ -158,7 +161,7 @@ impl Client {
     }
 }
 
-/// A request to be sent.
+/// A request that is not sent yet.
 #[must_use]
 pub struct Call {
     client: Client,
@@ -171,14 +174,14 @@ pub struct Call {
 }
 
 impl Call {
-    /// Speaks `protocol` instead of HTTP/1.1.
+    /// Uses `protocol` instead of HTTP/1.1.
     pub fn over(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
         self
     }
 
-    /// Adds a header, also a second one of the same name. Bytes that no header may have are left
-    /// out, and the test sees that they are missing.
+    /// Adds a header, even if there is one with the same name. A header that is invalid in HTTP is left out, and the test
+    /// fails because it is missing.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         if let (Ok(name), Ok(value)) =
             (HeaderName::try_from(name), HeaderValue::from_bytes(value.as_ref()))
@@ -188,18 +191,18 @@ impl Call {
         self
     }
 
-    /// Shows a credential in `Authorization`.
+    /// Sends a credential in `Authorization`.
     pub fn bearer(self, secret: &str) -> Self {
         self.header("authorization", format!("Bearer {secret}"))
     }
 
-    /// Makes it a call of gRPC, which goes over HTTP/2.
+    /// Turns the call into a gRPC call over HTTP/2.
     pub fn grpc(self) -> Self {
         let call = self.over(Protocol::H2c);
         call.header("content-type", "application/grpc").header("te", "trailers")
     }
 
-    /// Sends a body whose length is told.
+    /// Sends a body with a `Content-Length`.
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = Full::new(body.into()).boxed_unsync();
         self
@@ -210,7 +213,7 @@ impl Call {
         self.header("content-type", "application/json").body(body.to_string())
     }
 
-    /// Sends a body piece by piece; its length is not told.
+    /// Sends a body in pieces, without a `Content-Length`.
     pub fn stream<S>(mut self, pieces: S) -> Self
     where
         S: Stream<Item = Bytes> + Send + 'static,
@@ -221,150 +224,15 @@ impl Call {
         self
     }
 
-    /// Sends it over a connection of its own, and reads the whole answer.
+    /// Sends the call over a new connection, and reads the response to its end.
     pub async fn send(self) -> Result<Answer> {
         let mut connection = self.client.connect(self.protocol).await?;
         connection.send(self).await
     }
 
-    /// Sends it over a connection of its own, and returns as soon as the head of the answer is
-    /// there.
+    /// Sends the call over a new connection, and returns when the head of the response has arrived.
     pub async fn open(self) -> Result<Response<Incoming>> {
         let mut connection = self.client.connect(self.protocol).await?;
         connection.open(self).await
-    }
-}
-
-/// A connection that is kept.
-pub struct Connection {
-    sender: Sender,
-    scheme: &'static str,
-}
-
-enum Sender {
-    Http1(http1::SendRequest<Body>),
-    H2c(http2::SendRequest<Body>),
-}
-
-impl Connection {
-    async fn over<T>(io: T, protocol: Protocol, scheme: &'static str) -> Result<Self>
-    where
-        T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
-    {
-        // Errors of a connection are also given to its requests.
-        let sender = match protocol {
-            Protocol::Http1 => {
-                let (sender, connection) = http1::Builder::new().handshake(io).await?;
-                tokio::spawn(connection.with_upgrades());
-                Sender::Http1(sender)
-            }
-            Protocol::H2c => {
-                let (sender, connection) =
-                    http2::Builder::new(TokioExecutor::new()).handshake(io).await?;
-                tokio::spawn(connection);
-                Sender::H2c(sender)
-            }
-        };
-        Ok(Self { sender, scheme })
-    }
-
-    /// The same HTTP/2 connection, for another call at the same time.
-    pub fn share(&self) -> Result<Self> {
-        match &self.sender {
-            Sender::H2c(sender) => {
-                Ok(Self { sender: Sender::H2c(sender.clone()), scheme: self.scheme })
-            }
-            Sender::Http1(_) => bail!("an HTTP/1.1 connection carries one call at a time"),
-        }
-    }
-
-    /// Sends a call, and reads the whole answer.
-    pub async fn send(&mut self, call: Call) -> Result<Answer> {
-        let what = format!("{} {}{}", call.method, call.host, call.path);
-        let answer = async {
-            let (head, body) = self.open(call).await?.into_parts();
-            let collected = body.collect().await?;
-            let trailers = collected.trailers().cloned().unwrap_or_default();
-            let body = collected.to_bytes();
-            anyhow::Ok(Answer { status: head.status, headers: head.headers, trailers, body })
-        };
-        tokio::time::timeout(LIMIT, answer)
-            .await
-            .with_context(|| format!("no answer within {LIMIT:?}: {what}"))?
-            .with_context(|| format!("failed: {what}"))
-    }
-
-    /// Sends a call, and returns as soon as the head of the answer is there.
-    pub async fn open(&mut self, call: Call) -> Result<Response<Incoming>> {
-        let mut request = Request::new(call.body);
-        *request.method_mut() = call.method;
-        *request.headers_mut() = call.headers;
-        match &mut self.sender {
-            Sender::Http1(sender) => {
-                *request.uri_mut() = call.path.parse().context("not a path")?;
-                request.headers_mut().insert("host", HeaderValue::from_str(&call.host)?);
-                sender.ready().await?;
-                Ok(sender.send_request(request).await?)
-            }
-            Sender::H2c(sender) => {
-                *request.uri_mut() = Uri::builder()
-                    .scheme(self.scheme)
-                    .authority(call.host)
-                    .path_and_query(call.path)
-                    .build()?;
-                sender.ready().await?;
-                Ok(sender.send_request(request).await?)
-            }
-        }
-    }
-}
-
-/// A whole answer.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// What came behind the body.
-    pub trailers: HeaderMap,
-    /// The body.
-    pub body: Bytes,
-}
-
-impl Answer {
-    /// The body as JSON.
-    pub fn json(&self) -> Result<Value> {
-        serde_json::from_slice(&self.body)
-            .with_context(|| format!("not JSON: {} {}", self.status, self.text()))
-    }
-
-    /// The body as text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// Status and `code` of an error body: `403 PORT_NOT_EXPOSED`. Also checks the body's shape.
-    pub fn denial(&self) -> Result<String> {
-        let body = self.json()?;
-        let sentence = body.get("error").and_then(Value::as_str).unwrap_or_default();
-        ensure!(!sentence.is_empty(), "an error body without a sentence: {body}");
-        let content_type = self.header("content-type").unwrap_or_default();
-        ensure!(content_type == "application/json", "an error body of type `{content_type}`");
-        let code = body.get("code").and_then(Value::as_str).unwrap_or("(no code)");
-        Ok(format!("{} {code}", self.status.as_u16()))
-    }
-
-    /// The first value of a header.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    /// Fails unless the status is 200; returns the body as JSON.
-    pub fn ok(&self) -> Result<Value> {
-        ensure!(self.status == StatusCode::OK, "{} {}", self.status, self.text());
-        self.json()
     }
 }

@@ -27,7 +27,7 @@ pub enum Runtime {
     },
     /// An operator's platform.
     Webhook {
-        /// What the control plane calls.
+        /// The URL that the control plane calls.
         url: String,
         /// The secret that signs the calls.
         secret: String,
@@ -70,7 +70,7 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts it, and waits until it is ready.
+    /// Starts the control plane, and waits until it is ready.
     pub async fn start(setup: ControlPlaneSetup) -> Result<Self> {
         let mut this = Self { setup, process: None };
         this.set_tokens(&this.setup.gateway_tokens)?;
@@ -81,7 +81,7 @@ impl ControlPlane {
         Ok(this)
     }
 
-    /// Starts it (again), on the ports that it had.
+    /// Starts the control plane again with the same ports and data.
     pub async fn run(&mut self) -> Result<()> {
         let setup = &self.setup;
         let log = self.log();
@@ -142,22 +142,22 @@ impl ControlPlane {
         self.setup.folder.join("webhook-secret")
     }
 
-    /// Fails if it has ended.
+    /// Fails if the control plane has ended.
     pub fn require_running(&mut self) -> Result<()> {
         self.process.as_mut().context("the control plane was stopped")?.require_running()
     }
 
-    /// Asks it to stop, by SIGTERM.
+    /// Sends SIGTERM.
     pub fn terminate(&self) -> Result<()> {
         self.process.as_ref().context("the control plane does not run")?.terminate()
     }
 
-    /// Its exit status, once it has ended.
+    /// The exit status, if the control plane has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.as_mut().and_then(Process::ended)
     }
 
-    /// Ends it with SIGKILL.
+    /// Sends SIGKILL, and waits until the control plane has ended.
     pub fn kill(&mut self) {
         self.process = None;
     }
@@ -174,13 +174,13 @@ impl ControlPlane {
         Client::new(self.setup.gateway)
     }
 
-    /// What it has written.
+    /// The text in the log.
     #[must_use]
     pub fn output(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
-    /// Its log.
+    /// The file of the log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.setup.folder.join("control-plane.log")
@@ -190,7 +190,7 @@ impl ControlPlane {
         self.setup.folder.join("data")
     }
 
-    /// Runs a management command; what it prints.
+    /// Runs a management command; returns its output.
     pub fn manage(&self, arguments: &[&str]) -> Result<Value> {
         let output = Command::new(program("sandgate")?)
             .args(arguments)
@@ -205,7 +205,7 @@ impl ControlPlane {
             .with_context(|| format!("`sandgate {what}` did not print one JSON object"))
     }
 
-    /// A new organization with one project, a member, and credentials for it.
+    /// Creates an organization with one project, a member, and credentials.
     pub fn new_owner(&self, name: &str) -> Result<Owner> {
         let organization = self.made(&["orgs", "create", name], "id")?;
         let project =

@@ -1,25 +1,32 @@
 //! Starts the whole of Sandgate on this machine: the control plane, demo sandboxes, and Envoy.
 //!
-//! Each program is a child process that ends with its parent ([`Process`]). `make run` calls [`local_run`]. The
-//! end-to-end tests start a stack for each test.
+//! Each program is a child process that ends with its parent ([`Process`]). `make run` calls [`local_run`]. Programs in other
+//! languages, such as the tests with real clients, call [`service`]. The end-to-end tests start a stack for each test.
 
+// What a stack needs before it starts.
 pub mod artifacts;
 pub mod certificate;
-pub mod client;
-pub mod control_plane;
-pub mod envoy;
 pub mod files;
-pub mod local_run;
 pub mod network;
-pub mod output;
-pub mod owner;
 pub mod pki;
 pub mod ports;
+
+// Its parts.
+pub mod control_plane;
+pub mod envoy;
 pub mod process;
+
+// What tests do with it.
+pub mod client;
+pub mod owner;
+pub mod wait;
+
+// Complete stacks.
+pub mod local_run;
+pub mod output;
 pub mod rendered;
 pub mod service;
 pub mod try_commands;
-pub mod wait;
 
 pub use client::{Answer, Call, Client, Connection, Protocol};
 pub use control_plane::{ControlPlane, ControlPlaneSetup, Runtime};

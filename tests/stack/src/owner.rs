@@ -1,4 +1,4 @@
-//! An owner of sandboxes, and what owners do by the public API.
+//! An owner of sandboxes, and the calls of the public API that an owner makes.
 
 use std::time::Duration;
 
@@ -26,17 +26,17 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// A call to the public API, as this owner.
+    /// Creates a call to the public API with the API key of this owner.
     pub fn call(&self, api: Client, method: Method, path: &str) -> Call {
         api.request(method, "api", path).bearer(&self.api_key)
     }
 
-    /// Shows the personal access token of a member, with the context that it needs.
+    /// Sends the personal access token with the organization and the project.
     pub fn with_pat(&self, call: Call) -> Call {
         self.with_context(call.bearer(&self.pat))
     }
 
-    /// Names organization and project.
+    /// Adds the headers that name the organization and the project.
     pub fn with_context(&self, call: Call) -> Call {
         call.header("x-forwarded-organization-id", &self.organization)
             .header("x-forwarded-project-id", &self.project)
@@ -53,7 +53,7 @@ impl Owner {
         Ok(sandbox)
     }
 
-    /// Changes ports, flag and the like.
+    /// Sends a PATCH for a sandbox.
     pub async fn patch(&self, api: Client, sandbox: &Sandbox, change: Value) -> Result<Value> {
         let path = format!("/sandboxes/{}", sandbox.id);
         self.call(api, Method::PATCH, &path).json(&change).send().await?.ok()
@@ -71,14 +71,14 @@ impl Owner {
         self.patch(api, sandbox, change).await.map(drop)
     }
 
-    /// Suspends it, and waits until it is.
+    /// Suspends a sandbox, and waits until it is suspended.
     pub async fn suspend(&self, api: Client, sandbox: &Sandbox) -> Result<()> {
         let path = format!("/sandboxes/{}/suspend", sandbox.id);
         accepted(&self.call(api, Method::POST, &path).send().await?)?;
         self.wait_for(api, sandbox, "suspended").await
     }
 
-    /// Deletes it.
+    /// Deletes a sandbox.
     pub async fn delete(&self, api: Client, sandbox: &Sandbox) -> Result<()> {
         let path = format!("/sandboxes/{}", sandbox.id);
         let answer = self.call(api, Method::DELETE, &path).send().await?;
@@ -86,7 +86,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Waits for a status.
+    /// Waits until a sandbox has a status.
     pub async fn wait_for(&self, api: Client, sandbox: &Sandbox, status: &str) -> Result<()> {
         let path = format!("/sandboxes/{}", sandbox.id);
         until(&format!("{} is {status}", sandbox.id), Duration::from_secs(30), async || {
@@ -107,7 +107,7 @@ fn accepted(answer: &Answer) -> Result<Value> {
     answer.json()
 }
 
-/// A sandbox, by its names.
+/// A sandbox, by its id and its name.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     /// Canonical id.
@@ -117,13 +117,13 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Host of a port, by the name if there is one.
+    /// The host of a port, with the name if there is one.
     #[must_use]
     pub fn host(&self, port: u16) -> String {
         format!("{port}-{}.{DOMAIN}", self.name.as_ref().unwrap_or(&self.id))
     }
 
-    /// Host of the management API.
+    /// The host of the management API.
     #[must_use]
     pub fn management(&self) -> String {
         format!("{}.{DOMAIN}", self.name.as_ref().unwrap_or(&self.id))

@@ -1,5 +1,4 @@
-//! Certificates of the tests: one authority for a test process, which clients trust and which signs
-//! for every Envoy.
+//! The certificate authority of a test process. [`crate::Client`] trusts it, and it signs the certificate of each Envoy.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -32,13 +31,13 @@ fn make() -> Result<Authority, rcgen::Error> {
     CertifiedIssuer::self_signed(params, KeyPair::generate()?)
 }
 
-/// What clients have to trust, as PEM.
+/// The certificate of the authority, as PEM.
 pub fn trusted() -> Result<String> {
     Ok(authority()?.pem())
 }
 
-/// Puts a new certificate for every host of the tests' domains into a directory, as operators do:
-/// under other names first, then by renames. Returns the certificate (DER).
+/// Writes a new certificate for all hosts of the tests' domains into a directory, under other names first and then by
+/// renames, as operators do. Returns the certificate (DER).
 pub fn issue(directory: &Path) -> Result<Vec<u8>> {
     let names = [DOMAIN, SECOND_DOMAIN].map(|domain| [format!("*.{domain}"), domain.to_owned()]);
     let key = KeyPair::generate()?;
@@ -52,7 +51,7 @@ pub fn issue(directory: &Path) -> Result<Vec<u8>> {
     Ok(certificate.der().to_vec())
 }
 
-/// How clients speak TLS.
+/// The TLS configuration of clients.
 pub(crate) fn client_config(protocol: Protocol) -> Result<Arc<ClientConfig>> {
     let mut trusted = RootCertStore::empty();
     trusted.add(authority()?.der().clone()).context("the authority can't be trusted")?;

@@ -1,10 +1,11 @@
-//! Waiting for something to become true, without guessing how long it takes.
+//! Waits for a condition.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Asks again every few milliseconds; the error names what did not come true.
+/// Calls `attempt` every 20 ms until it returns a value, and fails after `limit`. `what` names the condition in the error.
+/// An error of `attempt` does not end the wait, and the last one is in the error.
 pub async fn until<T>(
     what: &str,
     limit: Duration,

@@ -1,0 +1,55 @@
+//! The settings that a test can change.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// The settings of a stack. `Setup::default()` has the values of the local run.
+pub struct Setup {
+    /// The number of Envoys. They share one control plane.
+    pub envoys: usize,
+    /// Whether sandboxes run on an operator's platform, so that they outlive the control plane.
+    pub webhook: bool,
+    /// `limits` of the filter.
+    pub limits: Value,
+    /// Origins that may use cookies.
+    pub trusted_origins: Value,
+    /// The time without data after which Envoy ends a stream.
+    pub stream_idle_timeout: Duration,
+    /// A filter to run instead of the real one, as WebAssembly text.
+    pub filter: Option<&'static str>,
+    /// `--drain-seconds` of the control plane.
+    pub drain_seconds: u32,
+    /// `SANDGATE_LISTENER_FILTERS` of the edge.
+    pub listener_filters: Value,
+    /// The number of trusted proxies in front of the edge.
+    pub trusted_hops: u32,
+    /// Envoy's heap, in bytes.
+    pub heap: u64,
+    /// The number of connections that clients may have at a time.
+    pub connections: u32,
+    /// Changes Envoy's configuration.
+    pub change: fn(&str) -> String,
+    /// Changes the limit for lines in the access log.
+    pub change_log: fn(&str) -> String,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            envoys: 1,
+            webhook: false,
+            limits: json!({}),
+            trusted_origins: json!([]),
+            stream_idle_timeout: Duration::from_secs(3600),
+            filter: None,
+            drain_seconds: 20,
+            listener_filters: json!([]),
+            trusted_hops: 0,
+            heap: 2 << 30,
+            connections: 50_000,
+            change: str::to_owned,
+            change_log: str::to_owned,
+        }
+    }
+}
