@@ -8,7 +8,7 @@ help: ## Show this list
 
 run: ## Run Sandgate here: control plane, demo sandboxes, Envoy on localhost:9443 and 9444
 	@scripts/setup build envoy
-	@# One part of it is for root alone, and the rest runs without it: the run says what is missing.
+	@# The sandbox behind a sidecar needs root and more packages. Without them, the run says what is missing.
 	@[ "$$(id -u)" != 0 ] || scripts/setup sidecar || true
 	@exec scripts/run
 

@@ -1,7 +1,4 @@
-"""Chromium without a window, spoken to by the DevTools protocol.
-
-https://chromedevtools.github.io/devtools-protocol/ has its words.
-"""
+"""A headless Chromium, controlled by the DevTools protocol (https://chromedevtools.github.io/devtools-protocol/)."""
 
 import contextlib
 import itertools
@@ -19,18 +16,19 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
     "--no-default-browser-check", "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--no-proxy-server",
-    # No name leads out of this machine, and every one leads to this machine.
+    # All names resolve to this machine.
     "--host-resolver-rules=MAP * 127.0.0.1",
-    # The one on 127.0.0.1 that is ours: it tells which port it took.
+    # Chromium chooses the port and writes it to a file.
     "--remote-debugging-port=0",
 ]
-# Debian's keeps third parties' cookies back by itself, other browsers do not: what the gate does then is to be seen.
+# Debian's Chromium blocks third-party cookies by default, other browsers don't. The tests show what the gateway does with
+# such cookies.
 PREFERENCES = {"profile": {"cookie_controls_mode": 0, "block_third_party_cookies": False}}
 SECONDS = 20
 
 
 def program():
-    """The browser's path, or None where there is none that starts."""
+    """The path of a browser that starts, or None."""
     for name in PROGRAMS:
         path = shutil.which(name)
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -40,15 +38,15 @@ def program():
 
 
 class Browser:
-    """One Chromium with a profile of its own."""
+    """A Chromium with a separate profile."""
 
     def __init__(self, path, folder, certificate_hash=None):
         profile = folder / "chromium"
         (profile / "Default").mkdir(parents=True)
         (profile / "Default" / "Preferences").write_text(json.dumps(PREFERENCES))
-        # That one certificate of ours is trusted by its key; every other stays an error.
+        # It trusts only the certificate with this key.
         trust = [f"--ignore-certificate-errors-spki-list={certificate_hash}"] if certificate_hash else []
-        # Mostly complaints about what a machine without a desktop lacks: not among the logs.
+        # Mostly warnings about a missing desktop, so the name does not end in `.log`.
         self.log = folder / "chromium.txt"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -81,13 +79,13 @@ class Browser:
         self.kill()
 
     def kill(self):
-        # All that it started, too.
+        # With all processes that it started.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def command(self, method, session=None, **parameters):
-        """The result of a command; what happens meanwhile is kept as events."""
+        """The result of a command. Events that arrive before it are kept."""
         number = next(self.numbers)
         message = {"id": number, "method": method, "params": parameters}
         self.socket.send(json.dumps(message | ({"sessionId": session} if session else {})))
@@ -113,7 +111,7 @@ class Browser:
         """An empty page in a browser without cookies."""
         target = self.command("Target.createTarget", url="about:blank")["targetId"]
         session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        # Not in a context of its own: that would be a private window, which keeps third parties' cookies back.
+        # A separate browser context would be a private window, which blocks third-party cookies.
         self.command("Storage.clearCookies")
         return Page(self, session)
 
@@ -129,7 +127,7 @@ class Page:
         return self.browser.command(method, self.session, **parameters)
 
     def visit(self, url, **headers):
-        """Goes there by the address bar. `_` in a header's name is `-`; headers are for this visit alone."""
+        """Loads a URL, as the address bar does. `_` in a header's name becomes `-`. The headers are sent with this page only."""
         self.command("Network.setExtraHTTPHeaders",
                      headers={name.replace("_", "-"): value for name, value in headers.items()})
         went = self.command("Page.navigate", url=url)
@@ -139,12 +137,12 @@ class Page:
         self.command("Network.setExtraHTTPHeaders", headers={})
 
     def run(self, script):
-        """The value of an expression in the page; of a promise, what it comes to."""
+        """The value of an expression in the page, or of the promise that it returns."""
         done = self.command("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in done:
             raise AssertionError(f"{script}: {done['exceptionDetails']}")
         return done["result"].get("value")
 
     def refusal(self):
-        """Why the last WebSocket was not opened, in the browser's words."""
+        """The browser's message why the last WebSocket was not opened."""
         return self.browser.event(self.session, "Network.webSocketFrameError")["errorMessage"]

@@ -1,14 +1,11 @@
-"""The contract's commands and snippets, as printed there but for the names of hosts.
-
-Without TLS, `https://` is `http://`.
-"""
+"""The commands and code snippets of the contract. Only the names of hosts differ, and without TLS `https://` is `http://`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Curl:
-    """A command, and what it has to come to: the HTTP status, and what the answer says (keys of JSON)."""
+    """A command, and the status and the JSON fields that the response must have."""
 
     shows: str
     line: str
@@ -32,7 +29,7 @@ def create(network):
     return f"curl -X POST {API} \\\n{KEY} \\\n{JSON} \\\n-d '{{\n\"network\": {network}\n}}'"
 
 
-# In the order in which they are run, against one sandbox.
+# They run in this order, with one sandbox.
 CURLS = [
     Curl("expose a port to authenticated callers",
          patch('{\n"allow_unauthenticated_access": false,\n"exposed_ports": [8080]\n}'),
@@ -55,13 +52,13 @@ CURLS = [
     Curl("unexposed for its owner, too", f"{HEALTH} \\\n{KEY}", 403, {"code": "PORT_NOT_EXPOSED"}),
 ]
 
-# What sandboxes are created with to have less than the whole internet.
+# The network policies with which sandboxes are created.
 NETWORKS = [
     '{"allow_internet_access": false}',
     '{\n"allow_internet_access": false,\n"allow_out": ["10.0.0.0/8", "8.8.8.8"]\n}',
     '{"deny_out": ["example.com"]}',
 ]
-# Where nobody would enforce it, it is refused.
+# Without sidecars, nothing enforces a policy, so it is refused.
 REFUSED = [Curl(f"network {network}", create(network), 400, {"code": "NETWORK_POLICY_UNSUPPORTED"}) for network in NETWORKS]
 
 PYTHON = """\
@@ -84,7 +81,7 @@ print(sandbox.allow_unauthenticated_access, sandbox.exposed_ports)
 sandbox = client.unexpose_ports("my-public-sandbox", [8080])
 print(sandbox.allow_unauthenticated_access, sandbox.exposed_ports)
 """
-# What it prints.
+# The output.
 PYTHON_SAYS = "[8080]\n[]\nTrue [8080]\nFalse []\n"
 
 TYPESCRIPT = """\

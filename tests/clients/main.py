@@ -1,7 +1,9 @@
-"""Runs the tests of one mode against a Sandgate of its own. scripts/clients calls it.
+"""Runs the tests of one mode with a separate Sandgate. scripts/clients calls it.
 
-usage: main.py MODE CLIENTS ENVOY [PATTERN]...    MODE is `local`, `cloud`, `tls` or `egress`; the folder of
-       scripts/clients-setup; Envoy's path; of the tests, only those with a pattern in their line
+usage: main.py MODE CLIENTS ENVOY [PATTERN]...
+
+MODE is `local`, `cloud`, `tls` or `egress`, CLIENTS the folder that scripts/clients-setup prints, and ENVOY the path of Envoy.
+With PATTERNs, only tests with one of them in their line run.
 """
 
 import os
@@ -13,10 +15,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "scripts" / "lib")]
-# Before the SDKs read them, and so that no client finds another server or another's credential.
+# No client may find another server or another credential. This must precede the import of the SDKs.
 for variable in [name for name in os.environ if name.startswith(("TENSORLAKE_", "INDEXIFY_"))]:
     del os.environ[variable]
-# The clients' proxies are for the world outside.
+# Proxies can't reach this machine's loopback.
 for variable in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
     os.environ.pop(variable, None)
 
@@ -27,7 +29,7 @@ import world  # noqa: E402
 from tell import Failure, main, say  # noqa: E402
 
 MODES = ("local", "cloud", "tls", "egress")
-# Those of a test that names none.
+# The modes of a test that names none.
 PLAIN = ("local", "cloud", "tls")
 
 
@@ -38,7 +40,7 @@ def described(test):
 
 
 class Lines(unittest.TextTestResult):
-    """One line for each test: how it ended, how long it took, what it says."""
+    """Prints one line for each test: its result, its duration, and its name."""
 
     passed = 0
 
@@ -75,7 +77,7 @@ class Lines(unittest.TextTestResult):
 
 def suite(mode, patterns=()):
     def wanted(test):
-        # A class or a test that is for some modes alone says so.
+        # A class or a test can have a list of its modes.
         modes = getattr(test, "modes", PLAIN)
         modes = getattr(getattr(test, test._testMethodName, None), "modes", modes)
         if mode not in modes:

@@ -1,10 +1,10 @@
-"""A sandbox's way out, for `egress` mode: a real sidecar between a sandbox and an internet of our own.
+"""The outbound traffic of a sandbox in `egress` mode: a real sidecar between a sandbox and a small internet.
 
     sandbox 192.0.2.2 ── 192.0.2.1 gateway 198.51.100.2 ── 198.51.100.1 here
 
-`sandbox` and `gateway` are network namespaces. Here, where the tests run (private_network.py), is all the
-rest: the internet's servers, and the platform with its control plane, which no policy opens to sandboxes.
-Only our own mount namespace knows these namespaces: however the tests end, nothing is left of them.
+`sandbox` and `gateway` are network namespaces. The namespace of the tests (private_network.py) has the servers of the
+internet, and the control plane, which no policy opens to sandboxes. The namespaces have names only in the mount namespace of
+the tests, so nothing remains of them when the tests end.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ RESOLVER = "198.51.100.53"
 # The contract's examples name 10.0.0.0/8 and 8.8.8.8.
 PRIVATE, PUBLIC = "10.1.2.3", "8.8.8.8"
 SITES = {"ok.test": "203.0.113.10", "other.test": "203.0.113.20", "example.com": "203.0.113.66"}
-# What the documentation's addresses stand for here is the internet, except for the platform's part of it.
+# The addresses are reserved for documentation. Here they are the internet, except for the addresses of the platform.
 OPERATOR = {
     "also_global": ["198.51.100.0/24", "203.0.113.0/24"],
     "protected": ["192.0.2.0/30", f"{HERE}/32"],
@@ -58,12 +58,12 @@ _count = itertools.count(1)
 
 
 def build(folder):
-    """Makes the namespaces, and the internet's addresses and names."""
+    """Creates the namespaces, and the addresses and names of the internet."""
     os.makedirs(NETNS, exist_ok=True)
     private_network.mount("tmpfs", NETNS, "tmpfs")
     for line in LINKS.splitlines():
         run("ip", *line.split())
-    # A new namespace may have inherited that it passes packets on: a gateway starts closed.
+    # A new namespace may inherit this setting. The gateway starts without forwarding; the sidecar enables it.
     run("ip", "netns", "exec", "gateway", "sh", "-c", "echo 0 >/proc/sys/net/ipv4/ip_forward")
     for address in (RESOLVER, PRIVATE, PUBLIC, *SITES.values()):
         run("ip", "address", "add", f"{address}/32", "dev", "lo")
@@ -79,18 +79,18 @@ def run(*command):
 
 
 def serve_sites(tls):
-    """Servers on the internet: HTTP, and HTTPS with an `ssl` context. Each tells its address."""
+    """Starts HTTP servers, and HTTPS servers with an `ssl` context. Each answers with its address."""
     for address in (PRIVATE, PUBLIC, *SITES.values()):
         for port in (80, 443):
             server = http.server.ThreadingHTTPServer((address, port), Site)
             if port == 443:
-                # The handshake is the connection's own thread's business, at its first read.
+                # The first read performs the handshake, in the connection's own thread.
                 server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
             threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
 class Site(http.server.BaseHTTPRequestHandler):
-    """Answers with the address on which it was reached."""
+    """Answers with the address that the client connected to."""
 
     def do_GET(self):
         body = self.server.server_address[0].encode()
@@ -100,26 +100,26 @@ class Site(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Nothing: what the tests are told is enough."""
+        """Logs nothing."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came of a request: how it ended, and what was answered or said."""
+    """The result of a request, and the response or the error message."""
 
     how: str
     text: str
 
 
-# curl's exit status, where a refusal is one; a time-out is not.
+# The exit statuses of curl that mean a refusal. A time-out is none.
 REFUSALS = {6: "no such name", 7: "refused", 35: "refused", 52: "refused", 55: "refused", 56: "refused"}
 
 
 def fetch(url, *options):
-    """A request from the sandbox, by curl."""
+    """Sends a request from the sandbox with curl."""
     resolv = Path("/etc/resolv.conf").resolve()
     done = subprocess.run(
-        # `ip netns exec` has made a mount namespace of its own.
+        # `ip netns exec` creates a mount namespace.
         ["ip", "netns", "exec", "sandbox", "sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"',
          world.current.folder / "sandbox-resolv.conf", resolv,
          "curl", "-q", "-sS", "--insecure", "--max-time", "20", "--write-out", r"\n%{http_code}", *options, url],
@@ -134,7 +134,7 @@ def fetch(url, *options):
 
 @contextlib.contextmanager
 def sidecar(sandbox):
-    """The sidecar of a sandbox, by its id: ready, and following the control plane."""
+    """Runs the sidecar of a sandbox, which follows the control plane, for as long as the block runs."""
     here = world.current
     number = next(_count)
     name = f"sidecar-{number}"
@@ -142,7 +142,7 @@ def sidecar(sandbox):
     made = subprocess.run([PROGRAMS / "sandgate", "keys", "sidecar", sandbox, "--gateway-token-file",
                            here.gateway_token_file], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     token.write_text(made.stdout)
-    # Envoy's user has to look into it.
+    # Envoy's user must be able to read it.
     with open_folder() as files:
         log = here.folder / f"{name}.log"
         # The kernel stops it if this program is killed.
@@ -170,14 +170,14 @@ def sidecar(sandbox):
 
 @contextlib.contextmanager
 def open_folder():
-    """A folder that everybody may read, for a while."""
+    """A temporary folder that all users may read."""
     with tempfile.TemporaryDirectory(prefix="sandgate-egress-") as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
 
 
 def envoy(here, folder):
-    """Envoy, where a user of its own can start it: that need not be so in a developer's home."""
+    """The path of an Envoy that other users can start. In a developer's home they may not, so it is a copy there."""
     original = Path(here.envoy)
     if all(place.stat().st_mode & 0o001 for place in (original, *original.parents)):
         return original

@@ -1,4 +1,4 @@
-"""What an owner does with an SDK, as tests that hold for each of them, in each mode."""
+"""The tests of what an owner does with an SDK. They run with each SDK and in each mode."""
 
 import abc
 import hashlib
@@ -10,10 +10,10 @@ import service
 import world
 
 class Client(abc.ABC):
-    """An SDK. Sandboxes are named by id or name, and told of as dictionaries with the API's keys."""
+    """An SDK. Arguments are ids or names of sandboxes, and results are dictionaries with the keys of the API."""
 
     def close(self):
-        """Ends it."""
+        """Releases the resources of the client."""
 
     @abc.abstractmethod
     def create(self, **options): ...
@@ -40,7 +40,7 @@ class Client(abc.ABC):
 
 
 class Owners:
-    """The tests. A class for one SDK names it, and is a TestCase too."""
+    """The tests. A subclass names an SDK and is also a TestCase."""
 
     sdk: type[Client]
     credential = "api key"
@@ -52,11 +52,11 @@ class Owners:
         cls.addClassCleanup(cls.client.close)
 
     def name(self, what):
-        """A name of this test's own."""
+        """A name that no other test uses."""
         return f"{what}-{self.sdk.__name__.lower()}-{random.randrange(10**6)}"
 
     def codes(self, sandbox, port=8080):
-        """What somebody without a credential gets from a port, and what its owner gets."""
+        """The statuses that a request without a credential and a request of the owner get from a port."""
         label = f"{port}-{sandbox}"
         return self.here.ask(label)[0], self.here.ask_as_owner(label)[0]
 
@@ -96,7 +96,7 @@ class Owners:
         self.assertEqual((after["exposed_ports"], after["allow_unauthenticated_access"]), ([8080], True))
         self.assertEqual(self.codes(name), (200, 200))
         after = self.client.unexpose(name, [8080])
-        # The SDKs take the flag back with the last port.
+        # The SDKs remove the flag together with the last port.
         self.assertEqual((after["exposed_ports"] or [], after["allow_unauthenticated_access"]), ([], False))
         self.assertEqual(self.codes(name), (401, 403))
 
@@ -127,17 +127,17 @@ class Owners:
         for key in (name, made):
             self.assertIs(self.client.health(key), True)
 
-    def test_health_of_a_suspended_sandbox_wakes_it_up_in_time(self):
+    def test_health_of_a_suspended_sandbox_resumes_it_in_time(self):
         name = self.name("wake")
         self.here.sandbox(name)
         self.client.suspend(name)
         with self.here.carried() as requests:
             self.assertIs(self.client.health(name), True)
-        # A client that had lost patience (the Python SDK does after 3 s) would have asked again.
+        # A client that timed out (the Python SDK does after 3 s) would have sent another request.
         self.assertEqual(statuses(requests, "/api/v1/health"), [200])
         self.assertEqual(self.client.get(name)["status"], "running")
 
-    def test_somebody_elses_sandbox_is_not_there(self):
+    def test_a_sandbox_of_another_owner_is_not_found(self):
         project = self.here.sandgate("projects", "create", self.name("other"), "--organization", self.here.organization)["id"]
         other = self.here.sandgate("keys", "create", "--project", project)["secret"]
         name = self.name("foreign")
@@ -161,7 +161,7 @@ class Owners:
             self.assertEqual(digest(received), digest(sent), f"{len(received)} of {len(sent)} bytes came back")
             self.assertEqual(digest(echo.received()), digest(sent))
 
-    def test_a_tunnel_to_a_suspended_sandbox_wakes_it_up(self):
+    def test_a_tunnel_to_a_suspended_sandbox_resumes_it(self):
         name = self.name("tunnel-wake")
         self.here.sandbox(name)
         self.client.suspend(name)
@@ -188,7 +188,7 @@ class Owners:
 
 
 def statuses(requests, path):
-    """How requests for that path were answered, in order."""
+    """The statuses of the requests for that path, in order."""
     return [request["status"] for request in requests if request["path"] == path]
 
 

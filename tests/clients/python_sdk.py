@@ -1,4 +1,4 @@
-"""The Python SDK, in the words of owners.py."""
+"""The Python SDK behind the interface of owners.py."""
 
 import contextlib
 
@@ -15,7 +15,7 @@ class PythonSdk(owners.Client):
         who = {"api_key": here.api_key}
         if credential != "api key":
             who = {"api_key": here.pat, "organization_id": here.organization, "project_id": here.project}
-        # The public constructor of the SDK; that it will go some day is not our business.
+        # The public constructor of the SDK, which warns that it is deprecated.
         self.client = SandboxClient(api_url=here.api_url, **who, _internal=True)
 
     def close(self):
@@ -37,11 +37,11 @@ class PythonSdk(owners.Client):
         return seen(self.client.unexpose_ports(sandbox, ports))
 
     def network(self, sandbox):
-        """Its network policy, as the SDK tells of it."""
+        """The network policy of a sandbox, as the SDK returns it."""
         return self.client.get(sandbox).value.network_policy.model_dump()
 
     def set_network(self, sandbox, network):
-        """Replaces its network policy; None is the default."""
+        """Replaces the network policy of a sandbox; None is the default policy."""
         wanted = CLEAR_NETWORK_POLICY if network is None else NetworkConfig(**network)
         self.client.update_sandbox(sandbox, network=wanted)
 
@@ -69,7 +69,7 @@ class PythonSdk(owners.Client):
 
 
 def seen(info):
-    # Some calls answer with the sandbox, others with the sandbox and a trace id.
+    # Some calls return the sandbox, others return the sandbox and a trace id.
     info = getattr(info, "value", info)
     return {"id": info.sandbox_id, "status": getattr(info.status, "value", info.status),
             **{key: getattr(info, key) for key in KEPT}}

@@ -1,4 +1,4 @@
-"""A TCP service in a sandbox, and the two ends' ways of sending and receiving."""
+"""A TCP service in a sandbox, and functions that send and receive at both ends of a connection."""
 
 import socket
 import threading
@@ -7,7 +7,7 @@ CHUNK = 64 << 10
 
 
 class Echo:
-    """Returns what it receives on an address of the sandbox, until the other side's end."""
+    """Echoes the first connection to an address of the sandbox until the client closes it."""
 
     def __init__(self, address):
         self.listener = socket.create_server((address, 0))
@@ -34,14 +34,14 @@ class Echo:
         self._ended.set()
 
     def received(self):
-        """All that the first connection brought, once it has ended."""
+        """All bytes of the first connection. Waits until it has ended."""
         if not self._ended.wait(20):
             raise AssertionError(f"the service did not see the connection end; it got {len(self._received)} bytes")
         return bytes(self._received)
 
 
 def exchange(connection, data):
-    """Sends all of it, while as much is received."""
+    """Sends data, and receives as much at the same time."""
     received = bytearray()
     sender = threading.Thread(target=connection.sendall, args=(data,))
     sender.start()
@@ -52,7 +52,7 @@ def exchange(connection, data):
 
 
 def read_to_end(connection):
-    """All that comes; a connection that breaks has ended, too."""
+    """Reads until the end of the connection, or until it breaks."""
     received = bytearray()
     try:
         while chunk := connection.recv(CHUNK):

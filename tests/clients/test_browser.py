@@ -1,4 +1,4 @@
-"""WebSockets from pages in a browser, which sends cookies and its `Origin` whether we like it or not."""
+"""WebSockets from pages in a browser, which always sends its cookies and the `Origin`."""
 
 import http.server
 import json
@@ -9,7 +9,7 @@ import unittest
 import world
 from browser import Browser
 
-# Opens a WebSocket, has its messages echoed, and says how that went.
+# Opens a WebSocket, sends messages to the echo, and returns the result.
 SOCKET = """new Promise(done => {
   const socket = new WebSocket(%s), received = [];
   socket.binaryType = "arraybuffer";
@@ -73,7 +73,7 @@ class BrowserTest(unittest.TestCase):
         self.login("Path=/; HttpOnly; SameSite=Lax")
 
     def login(self, attributes):
-        """The user is logged in on the platform's own page, and is there."""
+        """Opens the page of the platform, on which the user is logged in."""
         cookies = (f"tl.session_token={self.here.session}", "own=1")
         self.dashboard.cookies = [f"{cookie}; Domain={self.here.domain}; {attributes}" for cookie in cookies]
         self.page.visit(self.here.dashboard + "/")
@@ -84,14 +84,14 @@ class BrowserTest(unittest.TestCase):
         return f"ws{self.here.s}://{self.here.host(f'3000-{self.name}')}/socket{query}"
 
     def open(self, *arguments):
-        """What a script in the page has of a WebSocket."""
+        """The result of a WebSocket that a script in the page opens."""
         return self.page.run(SOCKET % json.dumps(self.url(*arguments)))
 
     def assert_echoes(self, answer):
         self.assertTrue(answer["opened"], answer)
         hello, sevens, seen = answer["received"]
         self.assertEqual((hello, sevens), ("hello", 1 << 20))
-        # The app's own query and cookie arrive, the session does not.
+        # The query and the cookie of the app arrive in the sandbox, and the session does not.
         seen = json.loads(seen)
         self.assertIn("own=1", seen["target"])
         self.assertIn(["cookie", "own=1"], seen["headers"])
@@ -107,7 +107,7 @@ class BrowserTest(unittest.TestCase):
         self.assert_echoes(self.open())
 
     def test_the_sandboxs_own_page_opens_a_socket_with_its_cookie_and_the_query_form(self):
-        # The query form is for sockets alone, so the page itself needs the headers.
+        # The query form works for WebSockets only, so the page itself needs the headers.
         self.page.visit(f"http{self.here.s}://{self.here.host(f'3000-{self.name}')}/page", X_Forwarded_Organization_Id=self.here.organization,
                         X_Forwarded_Project_Id=self.here.project)
         with self.here.carried() as requests:
@@ -120,22 +120,22 @@ class BrowserTest(unittest.TestCase):
         self.assert_refused(400, "")
 
     def test_another_sandboxs_page_can_not_open_a_socket_though_the_browser_sends_the_cookie(self):
-        # Same site to the browser: SameSite does not help, the check of the origin has to.
+        # The browser regards it as the same site, so only the check of the origin can refuse it.
         attacker = f"{self.name}-b"
         self.here.sandbox(attacker, exposed_ports=[8080], allow_unauthenticated_access=True)
         self.page.visit(f"http{self.here.s}://{self.here.host(f'8080-{attacker}')}/")
-        # 401 would mean that no cookie came along.
+        # 401 would mean that the browser sent no cookie.
         self.assert_refused(403)
 
     def elsewhere(self):
-        """The user goes to a page of another site."""
+        """Opens a page of another site."""
         site = Site()
         self.addCleanup(site.close)
         self.page.visit(f"http://elsewhere.example:{site.port}/")
 
     def test_a_page_of_another_site_can_not_open_a_socket(self):
         self.elsewhere()
-        # The browser keeps a lax cookie back.
+        # The browser does not send a lax cookie.
         self.assert_refused(401)
 
     def test_a_page_of_another_site_can_not_open_a_socket_though_the_browser_sends_the_cookie(self):
@@ -144,5 +144,5 @@ class BrowserTest(unittest.TestCase):
         self.elsewhere()
         self.assert_refused(403)
 
-    # Without TLS, browsers take secure cookies from localhost alone.
+    # Without TLS, browsers accept secure cookies from localhost only.
     test_a_page_of_another_site_can_not_open_a_socket_though_the_browser_sends_the_cookie.modes = ("local", "tls")

@@ -25,7 +25,7 @@ class Commands(unittest.TestCase):
         } | cls.here.trust
 
     def here_is(self, line, sandbox):
-        """The line with the hosts of this run."""
+        """The command line with the hosts of this run."""
         schemes = () if self.here.s else (("https://", "http://"), ("wss://", "ws://"))
         for printed, ours in (*schemes, ("<sandbox-id-or-name>", sandbox), ("api.tensorlake.ai", self.here.api_url.split("/")[2]),
                               (".sandbox.tensorlake.ai", self.here.host(""))):
@@ -33,7 +33,7 @@ class Commands(unittest.TestCase):
         return line
 
     def shell(self, line, timeout=30):
-        # An input that stays open: wscat ends with it.
+        # The input stays open, because wscat ends when it ends.
         reader, writer = os.pipe()
         try:
             return subprocess.run(["bash", "-c", line], env=self.environment, stdin=reader, timeout=timeout,
@@ -51,7 +51,7 @@ class CurlTest(Commands):
         for sandbox in (self.name, self.id):
             for curl in (*contract.CURLS, *contract.REFUSED):
                 line = self.here_is(curl.line, sandbox)
-                # Without a resolver of ours, curl is told where all hosts are.
+                # Without a DNS server, curl gets the address of all hosts.
                 line = line.replace("curl ", f"curl -sS -w '\\n%{{http_code}}' {resolve}", 1)
                 done = self.shell(line)
                 answer, _, status = done.stdout.rpartition("\n")
@@ -60,7 +60,7 @@ class CurlTest(Commands):
                 answer = json.loads(answer)
                 self.assertEqual({key: answer.get(key) for key in curl.answer}, curl.answer, said)
 
-    def test_creating_a_sandbox_needs_no_more_than_an_empty_object(self):
+    def test_an_empty_object_creates_a_sandbox(self):
         line = self.here_is(f"curl -sS -X POST {contract.API} {contract.KEY} {contract.JSON} -d '{{}}'", self.name)
         done = self.shell(line)
         self.assertRegex(json.loads(done.stdout).get("sandbox_id") or "", r"^[a-z0-9]{21}$", done)
@@ -84,7 +84,7 @@ class SnippetsTest(Commands):
     def test_python(self):
         self.assertEqual(self.said_by(self.here.clients / "venv" / "bin" / "python", "-c", contract.PYTHON), contract.PYTHON_SAYS)
 
-    # It trusts the authorities that it brings and no other.
+    # It trusts only the authorities that it contains.
     test_python.modes = ("local", "cloud")
 
     def test_typescript(self):
@@ -98,7 +98,7 @@ class SnippetsTest(Commands):
 class NodeTest(Commands):
     """wscat and fetch"""
 
-    # Both ask the system's resolver for the sandbox's name.
+    # Both use the system's resolver for the name of the sandbox.
     modes = ("cloud", "tls")
 
     def access(self, public):
@@ -114,7 +114,7 @@ class NodeTest(Commands):
         refused = self.shell(line.replace("wscat ", wscat, 1).replace(contract.KEY, ""))
         self.assertIn("401", refused.stdout + refused.stderr, refused)
 
-    def test_fetch_needs_a_credential_where_the_port_is_private(self):
+    def test_fetch_needs_a_credential_for_a_private_port(self):
         node = TypeScriptSdk()
         self.addCleanup(node.close)
         url = self.here_is("https://8080-<sandbox-id-or-name>.sandbox.tensorlake.ai/health", self.name)

@@ -1,4 +1,4 @@
-"""Network policies as clients set them, and what a sandbox behind the real sidecar can reach then."""
+"""Network policies that clients set, and what a sandbox behind the real sidecar can reach."""
 
 import json
 import random
@@ -17,8 +17,8 @@ DEFAULT = {"allow_internet_access": True, "allow_out": [], "deny_out": []}
 OK, OTHER, EXAMPLE = (f"https://{name}/" for name in SITES)
 KNOWN = {port: f"example.com:{port}:{SITES['example.com']}" for port in (80, 443)}
 
-# What has to come of requests: how they end, and their options and URL. Plain HTTP that a policy denies gets a
-# response that names the rule ("denied"); TLS is reset ("refused").
+# The expected results of requests, with their options and URL. Denied plain HTTP gets a response that names the rule
+# ("denied"), and denied TLS is reset ("refused").
 OPEN = [
     *(("answered", url) for url in (OK, OTHER, EXAMPLE, f"http://{PUBLIC}/")),
     ("denied", f"http://{PRIVATE}/"),
@@ -56,19 +56,19 @@ DENIED_ADDRESSES = {"deny_out": ["203.0.113.64/26", "8.8.8.8"]}, [
 
 
 class Egress:
-    """What is the same whoever sets a policy."""
+    """The requests, which are the same for all clients."""
 
     modes = ("egress",)
 
     def fares(self, expected):
-        """Makes the requests. Those that are answered are answered by whom they were for."""
+        """Sends the requests, and checks that each response comes from the site that the request was for."""
         for how, *options, url in expected:
             fetched = fetch(url, *options)
             self.assertEqual(fetched.how, how, f"{options} {url}: {fetched}")
             if how == "answered":
                 host = url.split("/")[2]
                 self.assertEqual(fetched.text, SITES.get(host, host), f"{options} {url}")
-        # Whatever the policy says.
+        # No policy allows it.
         platform = fetch(f"http://{HERE}:{world.current.ports['gateway']}/")
         self.assertIn(platform.how, ("refused", "denied"), platform)
 
@@ -78,7 +78,7 @@ class Egress:
 
 
 class Networks(Egress):
-    """A client's owner makes sandboxes with a network, in the client's words."""
+    """A client creates sandboxes with a network policy."""
 
     def check(self, case):
         network, expected = case
@@ -87,15 +87,15 @@ class Networks(Egress):
         self.enforced(made, expected)
 
     def network(self, sandbox):
-        """Its policy, as answers show it."""
+        """The policy of a sandbox in the responses of the API."""
         found = world.current.api("GET", f"/sandboxes/{sandbox}")[1]
         self.assertEqual(found["network"], found["network_policy"])
         return found["network_policy"]
 
-    def test_no_internet_is_no_way_out(self):
+    def test_without_internet_access_nothing_is_reached(self):
         self.check(OFF)
 
-    def test_of_a_list_of_addresses_nothing_else_is_reached(self):
+    def test_only_listed_addresses_are_reached(self):
         self.check(LISTED)
 
     def test_a_denied_name_is_not_reached(self):
@@ -114,13 +114,13 @@ class PythonSdkEgressTest(Networks, unittest.TestCase):
         return self.client.create(name=name, **network)
 
     def network(self, sandbox):
-        # What the SDK makes of the answer.
+        # The type that the SDK returns.
         return self.client.network(sandbox)
 
-    def test_of_a_list_of_names_nothing_else_is_reached(self):
+    def test_only_listed_names_are_reached(self):
         self.check(NAMED)
 
-    # The other clients' versions can't change a network.
+    # These versions of the other clients can't change a policy.
     def test_a_change_reaches_the_running_sidecar(self):
         sandbox = self.create(f"net-{random.randrange(10**9)}")
         self.assertEqual(self.network(sandbox), DEFAULT)
@@ -140,9 +140,9 @@ class PythonSdkEgressTest(Networks, unittest.TestCase):
             changed({"deny_out": [SITES["ok.test"]]}, ("denied", ok), ("answered", other))
             changed(None, ("answered", ok))
             self.client.delete(sandbox)
-            world.eventually(lambda: fetch(ok).how == "denied", "a sandbox that is gone has no way out", 60)
+            world.eventually(lambda: fetch(ok).how == "denied", "a deleted sandbox reaches nothing", 60)
 
-    def test_an_entry_that_is_none_is_refused_and_the_policy_stays(self):
+    def test_an_invalid_entry_is_refused_and_the_policy_stays(self):
         sandbox = self.create(f"net-{random.randrange(10**9)}", deny_out=["example.com"])
         with self.assertRaisesRegex(Exception, "1.2.3"):
             self.client.set_network(sandbox, {"allow_out": ["1.2.3"]})

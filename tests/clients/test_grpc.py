@@ -15,7 +15,7 @@ SECONDS = 20
 
 class WithMetadata(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor,
                    grpc.StreamUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):
-    """Adds headers to every call of a channel: the reflection client takes none itself."""
+    """Adds headers to every call of a channel, because the reflection client has no parameter for them."""
 
     def __init__(self, *metadata):
         self.metadata = metadata
@@ -50,7 +50,7 @@ class GrpcTest(unittest.TestCase):
         return grpc.intercept_channel(channel, WithMetadata(*metadata))
 
     def service(self, channel):
-        """The echo service and its message types, by reflection alone."""
+        """The echo service and its message types, found by reflection."""
         pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
         return pool.FindServiceByName(ECHO)
 

@@ -1,4 +1,4 @@
-"""The owner's day with each SDK."""
+"""The tests of owners.py with each SDK, and tests of single SDKs."""
 
 import json
 import os
@@ -19,10 +19,10 @@ class PythonSdkTest(Owners, unittest.TestCase):
     """Python SDK"""
 
     sdk = PythonSdk
-    # It trusts the authorities that it brings and no other.
+    # It trusts only the authorities that it contains.
     modes = ("local", "cloud")
 
-    # The other SDK's create does not take ports.
+    # The other SDK can't set ports at creation.
     def test_ports_given_at_creation_are_exposed_from_the_start(self):
         name = self.name("born")
         made = self.client.create(name=name, exposed_ports=[8080, 3000], allow_unauthenticated_access=True)
@@ -30,8 +30,8 @@ class PythonSdkTest(Owners, unittest.TestCase):
         self.assertEqual((found["exposed_ports"], found["allow_unauthenticated_access"]), ([3000, 8080], True))
         self.assertEqual(self.codes(name), (200, 200))
 
-    # The other SDK closes the local connection at the first end, whichever side it comes from.
-    def test_a_tunnels_connection_can_be_closed_half(self):
+    # The other SDK closes the local connection as soon as either side closes its direction.
+    def test_a_connection_through_a_tunnel_can_be_half_closed(self):
         name = self.name("tunnel-half")
         self.here.sandbox(name)
         sent = os.urandom(1 << 20)
@@ -44,8 +44,8 @@ class PythonSdkTest(Owners, unittest.TestCase):
             said = f"{len(received)} of {len(sent) + 7} bytes came back"
             self.assertEqual(owners.digest(received), owners.digest(sent + b"the end"), said)
 
-    # The other SDK ends the whole process then.
-    def test_a_tunnel_to_a_port_where_nobody_listens_ends_the_connection(self):
+    # The other SDK ends its process in this case.
+    def test_a_tunnel_to_a_closed_port_ends_the_connection(self):
         name = self.name("tunnel-nobody")
         self.here.sandbox(name)
         with self.client.tunnel(name, 9) as port:
@@ -74,7 +74,7 @@ class TypeScriptSdkWithPatTest(TypeScriptSdkTest):
 class SandboxObjectsTest(unittest.TestCase):
     """Sandbox.create and Sandbox.connect"""
 
-    # The SDKs' newer words. All they are told is what stands in the environment.
+    # The newer interface of the SDKs. It is configured by the environment only.
     PYTHON = """
 import json, sys
 from tensorlake.sandbox import Sandbox

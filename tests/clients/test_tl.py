@@ -1,4 +1,4 @@
-"""The owner's day with the `tl` command."""
+"""The `tl` command as an owner uses it."""
 
 import os
 import random
@@ -27,12 +27,12 @@ class TlTest(unittest.TestCase):
         self.name = f"tl-{random.randrange(10**9)}"
 
     def codes(self, port=8080):
-        """What somebody without a credential gets from a port, and what its owner gets."""
+        """The statuses that a request without a credential and a request of the owner get from a port."""
         label = f"{port}-{self.name}"
         return self.here.ask(label)[0], self.here.ask_as_owner(label)[0]
 
     def ports(self):
-        """What the API says of the sandbox: (its ports, whether they are public)."""
+        """(the exposed ports of the sandbox, whether they are public) in the API."""
         found = self.here.api("GET", f"/sandboxes/{self.name}")[1]
         return found["exposed_ports"], found["allow_unauthenticated_access"]
 
@@ -67,8 +67,8 @@ class TlTest(unittest.TestCase):
         self.assertIn("Unauthenticated access disabled", self.tl.good("sbx", "port", "rm", self.name, "8080"))
         self.assertEqual((self.codes(), self.ports()), ((401, 403), ([], False)))
 
-    def test_port_rm_makes_the_other_ports_public_which_the_log_warns_of(self):
-        # It sends the ports that remain with `true`, whatever the flag was.
+    def test_port_rm_makes_the_other_ports_public_and_the_log_warns_of_it(self):
+        # It sends the remaining ports with `true`, whatever the flag was.
         made = self.here.sandbox(self.name, exposed_ports=[3000, 8080])
         self.assertEqual(self.codes(), (401, 200))
         before = len(self.here.log())
@@ -79,14 +79,14 @@ class TlTest(unittest.TestCase):
         for part in ("ports that needed a credential are public now", f"sandbox={made}", "[8080]", self.here.project):
             self.assertIn(part, warnings[0])
 
-    def test_port_rm_of_a_port_that_is_not_exposed_makes_the_others_public_which_the_log_warns_of(self):
+    def test_port_rm_of_a_port_that_is_not_exposed_makes_the_others_public_and_the_log_warns_of_it(self):
         self.here.sandbox(self.name, exposed_ports=[8080])
         before = len(self.here.log())
         self.tl.good("sbx", "port", "rm", self.name, "9999")
         self.assertEqual((self.codes(), self.ports()), ((200, 200), ([8080], True)))
         self.assertIn("ports that needed a credential are public now", self.here.log()[before:])
 
-    def test_port_rm_that_opens_other_ports_is_refused_with_a_way_out_where_that_must_be_confirmed(self):
+    def test_port_rm_that_makes_other_ports_public_is_refused_with_a_remedy_if_it_must_be_confirmed(self):
         with confirming.control_plane(self.here.folder / self.name) as there:
             tl = Tl(self.credential).at(there.api_url, there.api_key)
             body = {"name": self.name, "exposed_ports": [3000, 8080]}
@@ -100,7 +100,7 @@ class TlTest(unittest.TestCase):
                 done = tl("sbx", "port", command[0], self.name, command[1])
                 self.assertEqual((done.status, ports()), (1, ([3000, 8080], False)), done)
                 self.assertRegex(done.error, r'8080 need a credential.*"allow_unauthenticated_access.*alone')
-            # The way out that it names, after which the same command works.
+            # After the command that the error names, the same command works.
             there.api("PATCH", f"/sandboxes/{self.name}", {"allow_unauthenticated_access": True})
             tl.good("sbx", "port", "rm", self.name, "3000")
             self.assertEqual(ports(), ([8080], True))
@@ -123,13 +123,13 @@ class TlTest(unittest.TestCase):
         self.assertEqual((done.status, self.here.status(self.name)), (1, None))
         self.assertIn("network", done.error)
 
-    def test_a_sandbox_that_is_not_there_is_said_to_be_missing(self):
+    def test_a_missing_sandbox_is_reported(self):
         for command in (("terminate",), ("describe",), ("port", "ls"), ("suspend",)):
             done = self.tl("sbx", *command, self.name)
             self.assertEqual(done.status, 1, done)
             self.assertRegex(done.error, r"(?i)not.found|no such sandbox")
 
-    # Its WebSockets trust the authorities that it brings and no other.
+    # Its WebSockets trust only the authorities that it contains.
     def test_ten_megabytes_go_through_a_tunnel_both_ways_unchanged(self):
         self.here.sandbox(self.name)
         sent = os.urandom(10 << 20)
@@ -139,7 +139,7 @@ class TlTest(unittest.TestCase):
             self.assertEqual(owners.digest(received), owners.digest(sent), f"{len(received)} of {len(sent)} bytes came back")
             self.assertEqual(owners.digest(echo.received()), owners.digest(sent))
 
-    def test_a_tunnel_to_a_suspended_sandbox_wakes_it_up_in_time(self):
+    def test_a_tunnel_to_a_suspended_sandbox_resumes_it_in_time(self):
         self.here.sandbox(self.name)
         self.tl.good("sbx", "suspend", self.name)
         with self.here.carried() as requests, self.tl.tunnel(self.name, 8080) as port:
@@ -151,7 +151,7 @@ class TlTest(unittest.TestCase):
         self.assertEqual(self.here.status(self.name), "running")
 
     test_ten_megabytes_go_through_a_tunnel_both_ways_unchanged.modes = ("local", "cloud")
-    test_a_tunnel_to_a_suspended_sandbox_wakes_it_up_in_time.modes = ("local", "cloud")
+    test_a_tunnel_to_a_suspended_sandbox_resumes_it_in_time.modes = ("local", "cloud")
 
 
 class TlWithPatTest(TlTest):

@@ -1,4 +1,4 @@
-"""WebSockets with the `websockets` library: credentials in headers, and as browsers send them."""
+"""WebSockets with the `websockets` library, with credentials in headers and in the forms that browsers send."""
 
 import json
 import os
@@ -24,8 +24,8 @@ class WebSocketsTest(unittest.TestCase):
         cls.here.sandbox(cls.name, exposed_ports=[3000])
 
     def open(self, query="", origin=None, **headers):
-        """An open WebSocket to the echo in the sandbox; `_` in a header's name is `-`."""
-        # Without a resolver of ours, the library is given the connection.
+        """Opens a WebSocket to the echo in the sandbox. `_` in a header's name becomes `-`."""
+        # Without a DNS server, the library gets an open connection.
         where = {} if self.here.names_resolve else {"sock": create_connection(("127.0.0.1", self.here.ports["edge"]))}
         if self.here.s:
             where["ssl"] = ssl.create_default_context(cafile=self.here.authority)
@@ -41,7 +41,7 @@ class WebSocketsTest(unittest.TestCase):
         return response.status_code, json.loads(response.body)["code"]
 
     def seen(self, socket):
-        """What the sandbox saw of the upgrade."""
+        """The upgrade as the sandbox received it."""
         socket.send("headers?")
         return json.loads(socket.recv(SECONDS))
 
@@ -76,12 +76,12 @@ class WebSocketsTest(unittest.TestCase):
             self.assertIn(["cookie", "own=1"], seen["headers"])
             self.assertNotIn(self.here.session, json.dumps(seen))
 
-    def test_a_cookie_from_a_page_elsewhere_opens_nothing(self):
+    def test_a_cookie_from_another_origin_opens_no_socket(self):
         cookie = f"tl.session_token={self.here.session}"
         refused = self.refusal(self.context(), "http://elsewhere.example", Cookie=cookie)
         self.assertEqual(refused, (403, "CROSS_ORIGIN"))
 
-    def test_a_cookie_without_organization_and_project_is_told_what_is_missing(self):
+    def test_a_cookie_without_organization_and_project_is_refused_with_what_is_missing(self):
         origin = f"http{self.here.s}://{self.here.host(f'3000-{self.name}')}"
         refused = self.refusal("", origin, Cookie=f"tl.session_token={self.here.session}")
         self.assertEqual(refused, (400, "PROJECT_CONTEXT_REQUIRED"))

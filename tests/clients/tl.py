@@ -1,4 +1,4 @@
-"""The `tl` command: run once for each call, with an owner's settings and a home of its own."""
+"""The `tl` command. Each call runs it with the settings of an owner and a separate home folder."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ class Tl:
     def __init__(self, credential="api key"):
         here = world.current
         self.program = here.clients / "tl"
-        # It reads settings from its home and from the folders above the one it runs in.
+        # It reads settings from its home, and from the parents of its working folder.
         self.home = here.folder / "tl-home"
         self.home.mkdir(exist_ok=True)
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "TENSORLAKE_API_URL": here.api_url} | here.trust
@@ -38,7 +38,7 @@ class Tl:
                                  "TENSORLAKE_PROJECT_ID": here.project}
 
     def at(self, api_url, api_key):
-        """The same command, for an owner of another control plane."""
+        """The same command for an owner of another control plane."""
         self.environment |= {"TENSORLAKE_API_URL": api_url, "TENSORLAKE_API_KEY": api_key}
         for name in ("TENSORLAKE_PAT", "TENSORLAKE_ORGANIZATION_ID", "TENSORLAKE_PROJECT_ID"):
             self.environment.pop(name, None)
@@ -50,7 +50,7 @@ class Tl:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def good(self, *arguments):
-        """The output of a command that has to succeed."""
+        """The output of a command that must succeed."""
         done = self(*arguments)
         if done.status:
             raise AssertionError(f"`tl {' '.join(arguments)}` ended with status {done.status}:\n{done.output}{done.error}")
@@ -58,7 +58,7 @@ class Tl:
 
     @contextlib.contextmanager
     def tunnel(self, sandbox, port):
-        """The local port of a tunnel that is up."""
+        """Opens a tunnel for as long as the block runs; returns its local port."""
         local = stack.free_port()
         process = subprocess.Popen(
             [self.program, "sbx", "tunnel", sandbox, str(port), "--listen-port", str(local)], env=self.environment,
@@ -69,7 +69,7 @@ class Tl:
                 raise AssertionError(f"`tl sbx tunnel` said: {line}{process.stdout.read() if process.poll() else ''}")
             yield local
         finally:
-            # Ctrl-C, as it says.
+            # It stops on Ctrl-C.
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)

@@ -1,4 +1,4 @@
-"""The TypeScript SDK, in the words of owners.py: a Node process that does what lines of JSON say."""
+"""The TypeScript SDK behind the interface of owners.py: a Node process that executes lines of JSON."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Sandgate as the clients meet it: a control plane and a real Envoy, started for one mode.
+"""Sandgate as the clients see it: a control plane and a real Envoy, started for one mode.
 
 | mode | API | sandboxes |
 |---|---|---|
@@ -7,7 +7,7 @@
 | `tls` | the same with `https`, and a certificate of our own authority | |
 | `egress` | as in `cloud`; network policies are accepted, and sidecars enforce them: see outbound.py | |
 
-All but the first need ports 80 and 443, and names that resolve: see private_network.py.
+All modes except the first need ports 80 and 443, and names that resolve: see private_network.py.
 """
 
 import base64
@@ -23,13 +23,12 @@ from pathlib import Path
 from http_json import call
 from stack import Stack, free_port
 
-# What the parent domain of the sandboxes is in cloud mode: the clients' rule is that the API of
-# `sandbox.X` is at `api.X`.
+# The parent of the sandboxes' domain in cloud mode. Clients expect the API of `sandbox.X` at `api.X`.
 CLOUD = "gate.test"
 
 
 class World:
-    """What the tests know of the run that they are in."""
+    """The control plane and Envoy of the tests that run now."""
 
     def __init__(self, mode, folder, clients, envoy, browser):
         self.mode = mode
@@ -38,17 +37,17 @@ class World:
         self.envoy = envoy
         # Chromium's path, or None.
         self.browser = browser
-        # `http` and `https`, `ws` and `wss`.
+        # The end of the schemes `http` and `https`, `ws` and `wss`.
         self.s = "s" if mode == "tls" else ""
-        # Whether names lead here by the system's resolver.
+        # Whether the system's resolver resolves the names of the sandboxes.
         self.names_resolve = mode != "local"
-        # Whether there are sidecars, which have to reach the control plane.
+        # Whether there are sidecars, which must reach the control plane.
         self.egress = mode == "egress"
         if self.names_resolve:
             self.domain = f"sandbox.{CLOUD}"
         else:
             self.domain = "sandbox.localhost"
-        # The platform's own web pages, whose scripts are trusted.
+        # A trusted origin: the web pages of the platform.
         self.ports = {"dashboard": free_port()}
         self.dashboard = f"http{self.s}://dashboard.{self.domain}:{self.ports['dashboard']}"
 
@@ -71,7 +70,7 @@ class World:
                 self.proxy_url = f"http://localhost:{self.ports['edge']}"
             self.organization, self.project = stack.organization, stack.project
             self.api_key, self.pat, self.session = stack.api_key, stack.pat, stack.session
-            # The certificate of the authority that clients have to trust, as a file.
+            # The file of the certificate that clients must trust.
             self.authority = Path(stack.authority)
             self.certificate_folder = Path(stack.certificate_folder)
             self.gateway_token_file = stack.gateway_token_file
@@ -85,7 +84,7 @@ class World:
 
     @contextlib.contextmanager
     def carried(self):
-        """A list that is filled at the end: the lines of Envoy's access log about what came meanwhile."""
+        """A list that contains, after the block, the lines that Envoy's access log got during the block."""
         lines = []
         before = self._mark()
         yield lines
@@ -95,7 +94,7 @@ class World:
         lines.extend(json.loads(line) for line in between if line.startswith("{"))
 
     def _mark(self):
-        """A request of ours, the path of which is in the log now; all that ended before it is, too."""
+        """Sends a request, and waits until its path is in the access log, after all requests that ended before."""
         path = f"/mark-{random.randrange(10**12)}"
         self.ask("mark", path)
         eventually(lambda: path in self.envoy_log.read_text(errors="replace"), "the access log is written")
@@ -106,7 +105,7 @@ class World:
         return f"{label}.{self.domain}" + ("" if self.names_resolve else f":{self.ports['edge']}")
 
     def certificate_hash(self):
-        """SHA-256 of the edge's public key, as browsers name it; None without TLS."""
+        """SHA-256 of the edge's public key in Base64, or None without TLS."""
         if not self.s:
             return None
         pem = subprocess.run(["openssl", "x509", "-in", self.certificate_folder / "tls.crt", "-noout", "-pubkey"],
@@ -114,35 +113,35 @@ class World:
         return base64.b64encode(hashlib.sha256(base64.b64decode("".join(pem.splitlines()[1:-1]))).digest()).decode()
 
     def server_tls(self):
-        """TLS for a server of ours, with the edge's certificate; None without TLS."""
+        """The TLS context of a server with the edge's certificate, or None without TLS."""
         return self.certified() if self.s else None
 
     def certified(self):
-        """TLS for a server, with the edge's certificate."""
+        """The TLS context of a server with the edge's certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate_folder / "tls.crt", self.certificate_folder / "tls.key")
         return context
 
     @property
     def trust(self):
-        """The environment in which a client trusts it, and nobody else."""
+        """Environment variables that make a client trust only this authority."""
         names = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE")
         return {name: str(self.authority) for name in names} if self.s else {}
 
     def ask(self, label, path="/health", method="GET", body=None, **headers):
-        """(status, answer) of a request through Envoy; without a credential unless a header has one."""
+        """(status, body) of a request through Envoy. It has no credential unless a header contains one."""
         return call(method, f"http://127.0.0.1:{self.ports['edge']}{path}", body, Host=self.host(label), **headers)
 
     def ask_as_owner(self, label, path="/health"):
         return self.ask(label, path, Authorization=f"Bearer {self.api_key}")
 
     def api(self, method, path, body=None):
-        """(status, answer) of a call of the owners' API, for what a test prepares or looks up."""
+        """(status, body) of a call of the owners' API, for the preparation of a test."""
         return call(method, f"http://127.0.0.1:{self.ports['api']}{path}", body,
                     Authorization=f"Bearer {self.api_key}")
 
     def sandbox(self, name, **wanted):
-        """A running sandbox that a test needs and isn't about; its id."""
+        """Creates a sandbox and waits until it runs; returns its id."""
         status, made = self.api("POST", "/sandboxes", {"name": name, **wanted})
         if status not in (200, 201):
             raise AssertionError(f"sandbox {name} was not created: {status} {made}")
@@ -150,17 +149,17 @@ class World:
         return made["sandbox_id"]
 
     def status(self, name):
-        """What the API says of a sandbox, or None."""
+        """The status of a sandbox in the API, or None."""
         return (self.api("GET", f"/sandboxes/{name}")[1] or {}).get("status")
 
     def address(self, name):
-        """The loopback address on which the demo sandbox listens: what its own 127.0.0.1 stands for."""
+        """The loopback address on which the demo sandbox listens, which its own 127.0.0.1 stands for."""
         _, info = self.ask_as_owner(name, "/api/v1/info")
         return info["addresses"]["management"].rsplit(":", 1)[0]
 
 
 def eventually(holds, what, seconds=20):
-    """Waits until something holds."""
+    """Waits until `holds()` returns a true value. `what` describes the condition."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -168,5 +167,5 @@ def eventually(holds, what, seconds=20):
         time.sleep(0.05)
 
 
-# Set by main.py before the tests are run.
+# main.py sets it before it runs the tests.
 current: World | None = None
