@@ -1,6 +1,6 @@
 //! The values of `sidecar.yaml`, and of the two files that bring the egress filter its configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::template::{RenderError, Values, collect, render};
@@ -37,6 +37,29 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
+    /// The usual values, which the head of `sidecar.yaml` lists, with all files in a folder.
+    #[must_use]
+    pub fn usual(folder: &Path) -> Self {
+        let [tcp, http] = EgressFilter::FILE_NAMES;
+        Self {
+            plain_port: 15_001,
+            inspected_port: 15_002,
+            probe_port: 15_003,
+            admin_port: 15_000,
+            reset_port: 15_004,
+            refused_port: 15_005,
+            resolver_port: 15_054,
+            inspection: Duration::from_millis(150),
+            refusal: Duration::from_millis(50),
+            connections: 20_000,
+            heap: 1 << 30,
+            buffer: 128 << 10,
+            tcp_ecds: folder.join(tcp),
+            http_ecds: folder.join(http),
+            log: folder.join("egress-log.yaml"),
+        }
+    }
+
     /// Returns Envoy's bootstrap.
     ///
     /// # Errors
@@ -108,33 +131,16 @@ mod tests {
     use super::*;
     use crate::template::tests_support::names;
 
-    fn sidecar() -> Sidecar {
-        Sidecar {
-            plain_port: 1,
-            inspected_port: 2,
-            probe_port: 3,
-            admin_port: 4,
-            reset_port: 5,
-            refused_port: 6,
-            resolver_port: 7,
-            inspection: Duration::from_millis(150),
-            refusal: Duration::from_millis(50),
-            connections: 8,
-            heap: 9,
-            buffer: 10,
-            tcp_ecds: "/tcp".into(),
-            http_ecds: "/http".into(),
-            log: "/log".into(),
-        }
-    }
-
     #[test]
     fn the_head_of_the_template_lists_every_name_and_every_value_is_used() {
         let (head, body) = SIDECAR_TEMPLATE.split_once("\nnode:").unwrap();
         let listed: std::collections::BTreeSet<&str> =
             head.split_whitespace().filter(|word| word.starts_with("SANDGATE_")).collect();
         assert_eq!(listed, names(body));
-        assert_eq!(listed, sidecar().values().unwrap().keys().copied().collect());
+        assert_eq!(
+            listed,
+            Sidecar::usual(Path::new("/run")).values().unwrap().keys().copied().collect()
+        );
     }
 
     #[test]

@@ -77,29 +77,11 @@ fn sidecar(folder: &Path) -> Result<String> {
         "virtual_addresses": { "198.18.0.2": "*" },
     });
     let filter = EgressFilter { config: &config.to_string(), wasm: wasm::built("sandgate_egress") };
-    let [tcp_ecds, http_ecds] = EgressFilter::FILE_NAMES.map(|name| folder.join(name));
-    for (path, text) in [&tcp_ecds, &http_ecds].into_iter().zip(filter.render()?) {
+    let sidecar = Sidecar::usual(folder);
+    for (path, text) in [&sidecar.tcp_ecds, &sidecar.http_ecds].into_iter().zip(filter.render()?) {
         std::fs::write(path, text)?;
     }
-    let log = folder.join("egress-log.yaml");
-    std::fs::write(&log, EGRESS_LOG)?;
-    let sidecar = Sidecar {
-        admin_port: 15_000,
-        plain_port: 15_001,
-        inspected_port: 15_002,
-        probe_port: 15_003,
-        reset_port: 15_004,
-        refused_port: 15_005,
-        resolver_port: 15_006,
-        inspection: Duration::from_millis(150),
-        refusal: Duration::from_millis(50),
-        connections: 20_000,
-        heap: 1 << 30,
-        buffer: 128 << 10,
-        tcp_ecds,
-        http_ecds,
-        log,
-    };
+    std::fs::write(&sidecar.log, EGRESS_LOG)?;
     Ok(sidecar.render()?)
 }
 
