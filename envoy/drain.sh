@@ -1,23 +1,21 @@
 #!/bin/bash
-# Takes an edge out of service without breaking a request: a preStop hook, or what to run before a stop.
+# Takes an edge out of service without breaking a request. Run it as a preStop hook, or before you stop the edge.
 #
 # usage: drain.sh SECONDS [ADMIN_PORT [PAUSE]]      (9901, 0)
 #
-# 1. Its health checks fail (/ready on the admin page is 503), and connections are closed behind their
-#    next response, so that clients go elsewhere. For PAUSE seconds it goes on listening: until load
-#    balancers send no more to it.
-# 2. It stops listening.
-# 3. It waits until no request and no stream is left, or SECONDS are over. Stopping Envoy is up to you.
+# 1. Makes the health checks fail (/ready of the admin page is 503). Envoy then closes connections after their next response, so
+#    that clients connect to other edges. It continues to listen for PAUSE seconds, until load balancers send no more requests.
+# 2. Makes Envoy stop listening.
+# 3. Waits until no request and no stream is left, or until SECONDS are over. It does not stop Envoy.
 #
-# Exits with 0 when nothing is left, with 1 when something would be cut off by a stop. It needs bash
-# alone: the image has no HTTP client.
+# Exits with 0 if no request is left, and with 1 otherwise. It needs only bash, because the image has no HTTP client.
 set -euo pipefail
 
 seconds=${1:?usage: drain.sh SECONDS [ADMIN_PORT [PAUSE]]}
 port=${2:-9901}
 pause=${3:-0}
 
-# ask METHOD PATH: the body of the admin page's answer.
+# ask METHOD PATH: prints the body of the admin page's response.
 ask() {
     local head=true line
     { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || return 0
@@ -33,10 +31,10 @@ ask() {
     exec 3>&-
 }
 
-# Requests and streams that are under way, on both listeners.
+# Prints the number of requests and streams in flight on both listeners.
 active() {
     local line
-    # Chunks are framed by lines of their own, which the name tells apart.
+    # The lines that frame chunks do not start with the name.
     while IFS= read -r line; do
         case $line in
             http.edge.downstream_rq_active:*) printf '%s\n' "${line#*: }" && return ;;
