@@ -18,68 +18,65 @@ use crate::source::ControlPlane;
 #[derive(Parser)]
 #[command(name = "sandgate-sidecar", version, about)]
 pub(super) struct Arguments {
-    /// Where the sandbox is: behind an interface of this network namespace, or in it
+    /// Location of the sandbox: behind an interface of this network namespace, or in this namespace
     #[arg(long, value_enum, default_value_t = ModeKind::Gateway)]
     mode: ModeKind,
-    /// Interface that leads to the sandbox, for --mode gateway
+    /// Interface to the sandbox, for --mode gateway
     #[arg(long, value_name = "NAME", required_if_eq("mode", "gateway"))]
     sandbox_interface: Option<Interface>,
     #[command(flatten)]
     source: SourceArgs,
-    /// File with the operator's settings (JSON): rule_order, protected, also_global; read again when
-    /// it changes, and a bad one changes nothing
+    /// File with the operator's settings (JSON): rule_order, protected, also_global. The agent follows changes and ignores
+    /// invalid content
     #[arg(long, value_name = "FILE")]
     operator_file: Option<PathBuf>,
-    /// Range that no sandbox reaches, whatever its policy says: edges, the control plane, the
-    /// sandboxes. Adds to the operator's settings. Can be repeated
+    /// Range that no policy allows: edges, the control plane, the sandboxes. Adds to the operator's settings. Can be repeated
     #[arg(long = "protected", value_name = "CIDR")]
     protected: Vec<IpNet>,
-    /// Range from which connections to the sandbox are let in, and which is protected; nothing
-    /// else comes in. Can be repeated
+    /// Range of edges, which may connect to the sandbox, and which no policy allows. Nobody else may connect. Can be repeated
     #[arg(long = "edge", value_name = "CIDR")]
     edges: Vec<IpNet>,
-    /// Resolver that names are looked up at, as ADDRESS or ADDRESS:PORT; those of /etc/resolv.conf
-    /// if left out. Can be repeated
+    /// Resolver, as ADDRESS or ADDRESS:PORT. Defaults to the resolvers of /etc/resolv.conf. Can be repeated
     #[arg(long = "resolver", value_name = "ADDRESS", value_parser = resolver)]
     resolvers: Vec<SocketAddr>,
-    /// Leave the sandbox's own source address on UDP and ICMP: the network knows the way back to it
+    /// Keep the sandbox's source address on UDP and ICMP, because the network has a route back to the sandbox
     #[arg(long)]
     no_masquerade: bool,
-    /// Program that is Envoy 1.40
+    /// Envoy 1.40
     #[arg(long, value_name = "PATH", default_value = "envoy")]
     envoy: PathBuf,
-    /// Number of the user that Envoy runs as; nothing else may run as it
+    /// User id that Envoy runs as. No other program may run as this user
     #[arg(long, value_name = "UID", default_value_t = 64_321, value_parser = clap::value_parser!(u32).range(1..))]
     envoy_uid: u32,
-    /// Template of Envoy's bootstrap, instead of the built-in one (envoy/sidecar.yaml)
+    /// Template of Envoy's bootstrap that replaces the built-in one (envoy/sidecar.yaml)
     #[arg(long, value_name = "FILE")]
     envoy_config: Option<PathBuf>,
-    /// How many connections the sandbox may have at the same time; one more is closed at once
+    /// Maximum number of simultaneous connections of the sandbox. Additional ones are closed immediately
     #[arg(long, value_name = "NUMBER", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
-    /// How large Envoy's heap may become, in MiB; when it nearly is, new connections are closed at once
+    /// Maximum size of Envoy's heap, in MiB. Shortly below it, new connections are closed immediately
     #[arg(long, value_name = "MIB", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
     max_heap: u32,
-    /// How much Envoy holds of what the other side of a connection has not taken yet, in KiB
+    /// Maximum size of Envoy's buffer for one connection in one direction, in KiB
     #[arg(long, value_name = "KIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(4..=65_536))]
     connection_buffer: u32,
-    /// The egress filter, sandgate_egress.wasm
+    /// Egress filter, sandgate_egress.wasm
     #[arg(long, value_name = "FILE")]
     filter: PathBuf,
-    /// The most bytes that the gateway's kernel holds for one TCP connection in one direction, for
-    /// --mode gateway: less is slower over long ways, more is more memory for a sandbox to take
+    /// Maximum size of the kernel's buffer for one TCP connection in one direction, for --mode gateway. A smaller buffer is
+    /// slower over long distances, a larger one lets a sandbox use more memory
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(65_536..=1 << 30))]
     tcp_buffer: u32,
-    /// Directory for Envoy's files; made if it is missing
+    /// Directory for Envoy's files. Created if it does not exist
     #[arg(long, value_name = "DIR", default_value = "/run/sandgate-sidecar")]
     run_dir: PathBuf,
-    /// File that is there while the policy is enforced and the sandbox has its way out
+    /// File that exists while the policy is enforced and outbound traffic passes
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// File that says how the agent is: ready, generation, problem, memory (JSON)
+    /// File with the agent's status (JSON): ready, generation, problem, memory
     #[arg(long, value_name = "FILE")]
     status_file: Option<PathBuf>,
-    /// File with what the agent counts, in Prometheus' text format, written again every five seconds
+    /// File with the agent's metrics in Prometheus' text format, updated every five seconds
     #[arg(long, value_name = "FILE")]
     metrics_file: Option<PathBuf>,
 }
@@ -92,7 +89,7 @@ enum ModeKind {
 
 #[derive(Args)]
 struct SourceArgs {
-    /// File with the policy (JSON); read again when it changes, and a bad one changes nothing
+    /// File with the policy (JSON). The agent follows changes and ignores invalid content
     #[arg(
         long,
         value_name = "FILE",
@@ -100,19 +97,19 @@ struct SourceArgs {
         conflicts_with = "control_plane"
     )]
     policy_file: Option<PathBuf>,
-    /// URL of the control plane's gateway API, which is asked for the policy
+    /// URL of the control plane's gateway API, from which the agent gets the policy
     #[arg(long, value_name = "URL", requires_all = ["sandbox", "token_file"])]
     control_plane: Option<String>,
-    /// Canonical id of the sandbox, for --control-plane; its metrics have it as a label
+    /// Canonical id of the sandbox, for --control-plane. The metrics have it as a label
     #[arg(long, value_name = "ID")]
     sandbox: Option<String>,
-    /// File with the token for it (`sandgate keys sidecar`), for --control-plane; read for each call
+    /// File with the sandbox's token (`sandgate keys sidecar`), for --control-plane. Read for each request
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
 impl Arguments {
-    /// Reads the resolvers of this machine and looks for Envoy where the options don't name them.
+    /// Converts the options. Reads /etc/resolv.conf and searches PATH for Envoy if the options don't specify them.
     pub(super) fn settings(self) -> anyhow::Result<Settings> {
         let mut operator = Operator::default();
         operator.protected.extend(self.protected);
@@ -170,12 +167,13 @@ impl SourceArgs {
         let url = self.control_plane.context("--policy-file or --control-plane is missing")?;
         let sandbox = self.sandbox.context("--control-plane needs --sandbox")?;
         let token_file = self.token_file.context("--control-plane needs --token-file")?;
-        let asked = ControlPlane::new(&url, sandbox, token_file).context("--control-plane")?;
-        Ok(Source::ControlPlane(asked))
+        let control_plane =
+            ControlPlane::new(&url, sandbox, token_file).context("--control-plane")?;
+        Ok(Source::ControlPlane(control_plane))
     }
 }
 
-/// Port 53, unless it says another.
+/// Parses `ADDRESS` or `ADDRESS:PORT`. The default port is 53.
 fn resolver(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
     address
@@ -183,18 +181,18 @@ fn resolver(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "expected an IP address, or ADDRESS:PORT".to_owned())
 }
 
-/// What resolv.conf(5) says.
+/// The resolvers of resolv.conf(5).
 fn system_resolvers() -> anyhow::Result<Vec<SocketAddr>> {
     let path = "/etc/resolv.conf";
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{path} can't be read; use --resolver"))?;
     let named = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
     let resolvers: Vec<SocketAddr> = named.filter_map(|rest| resolver(rest.trim()).ok()).collect();
-    anyhow::ensure!(!resolvers.is_empty(), "{path} names no resolver; use --resolver");
+    anyhow::ensure!(!resolvers.is_empty(), "{path} contains no resolver; use --resolver");
     Ok(resolvers)
 }
 
-/// Where a program is: Envoy gets no PATH of ours.
+/// The path of a program, which may be a name on PATH. Envoy does not inherit PATH.
 fn program(name: &std::path::Path) -> anyhow::Result<PathBuf> {
     if name.components().count() > 1 {
         return std::fs::canonicalize(name)
@@ -204,7 +202,9 @@ fn program(name: &std::path::Path) -> anyhow::Result<PathBuf> {
     std::env::split_paths(&path)
         .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
-        .with_context(|| format!("there is no `{}` on PATH; name it with --envoy", name.display()))
+        .with_context(|| {
+            format!("there is no `{}` on PATH; specify Envoy with --envoy", name.display())
+        })
 }
 
 #[cfg(test)]

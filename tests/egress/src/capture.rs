@@ -1,9 +1,8 @@
-//! What arrives in a namespace: every IP packet, seen before any firewall of its own.
+//! Captures all IP packets that arrive in a namespace, before the namespace's own firewall.
 //!
-//! "Nothing arrived" is worth as much as the capture that says so. Each capture therefore proves that it works: a
-//! marker is sent through the link before the first packet of a test and after the last one, and both must be seen. A
-//! read that fails, a packet that the kernel dropped before it was read, and a marker that is missing are errors, and
-//! a packet that can't be parsed counts as one that was seen.
+//! A test that nothing arrived is only valid if the capture works. Therefore each capture sends a marker through the link
+//! before the first packet of a test and after the last one, and must receive both. A failed read, a packet that the kernel
+//! dropped, and a missing marker are errors. A packet that can't be parsed counts as captured.
 
 mod packet;
 
@@ -25,16 +24,16 @@ use crate::site;
 use packet::Parsed;
 pub use packet::{Content, Packet};
 
-/// How long a marker may take: the machine may be busy.
+/// The time limit of a marker. Long, because the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What a marker's payload begins with; its number follows. No test sends it.
+/// The start of a marker's payload, before its number. No test sends it.
 const MARKER: &[u8; 16] = b"sandgate-capture";
 
-/// A running capture; it ends when dropped.
+/// A running capture. Dropping it stops the capture.
 pub struct Capture {
     seen: Arc<Mutex<Seen>>,
     markers: Markers,
-    // Its other end is held by the thread, which ends when this one is gone.
+    // The thread has the other end, and stops when this end is closed.
     _running: Arc<()>,
 }
 
@@ -42,7 +41,7 @@ pub struct Capture {
 struct Seen {
     packets: Vec<Packet>,
     markers: BTreeSet<u64>,
-    /// How many the kernel dropped, before the newest that was read.
+    /// The number of packets that the kernel dropped before the last captured one.
     dropped: u32,
     failure: Option<std::io::Error>,
 }
@@ -58,7 +57,7 @@ impl Capture {
         })??;
         socket.set_recv_buffer_size(16 << 20)?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-        // The kernel says with each packet how many it dropped before.
+        // The kernel reports with each packet how many it has dropped.
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         let running = Arc::new(());
         let seen = Arc::<Mutex<Seen>>::default();
@@ -71,11 +70,11 @@ impl Capture {
         Ok(capture)
     }
 
-    /// Everything so far, except what is needed to find neighbours. Waits a little for what is on its way.
+    /// All packets so far except neighbour discovery. Waits for packets in flight.
     ///
     /// # Panics
     ///
-    /// When the capture can't prove that it saw everything: the test shows nothing then.
+    /// If the capture may be incomplete, so that the test would prove nothing.
     #[must_use]
     #[expect(clippy::panic, reason = "a test that panics has failed")]
     pub fn packets(&self) -> Vec<Packet> {
@@ -86,13 +85,13 @@ impl Capture {
         self.seen().packets.clone()
     }
 
-    /// Packets to an address, and those whose destination can't be read.
+    /// The packets to an address, and those whose destination can't be parsed.
     #[must_use]
     pub fn to(&self, address: IpAddr) -> Vec<Packet> {
         self.packets().into_iter().filter(|packet| packet.may_go_to(address)).collect()
     }
 
-    /// Sends a marker and waits until the capture has seen it, and with it everything that was sent before.
+    /// Sends a marker, and waits until the capture has received it and therefore all earlier packets.
     fn prove(&self) -> Result<()> {
         let begun = Instant::now();
         let number = self.markers.send()?;
@@ -116,7 +115,7 @@ impl Capture {
     }
 }
 
-/// Where markers come from, and where they go: a socket takes them, so that no ICMP error answers.
+/// The sender and the receiver of markers. The receiver is a socket, so that the kernel sends no ICMP error.
 struct Markers {
     sender: UdpSocket,
     _receiver: UdpSocket,
@@ -171,7 +170,7 @@ impl Reader {
         }
     }
 
-    /// The next packet's length, and how many packets the kernel has dropped so far.
+    /// The length of the next packet, and the number of packets that the kernel has dropped so far.
     fn next(&self, buffer: &mut [u8]) -> std::io::Result<(usize, u32)> {
         let mut control = nix::cmsg_space!(u32);
         let (socket, flags) = (self.socket.as_raw_fd(), MsgFlags::empty());

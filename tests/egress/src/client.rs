@@ -1,4 +1,4 @@
-//! Clients inside the sandbox: what they get, and how long that takes.
+//! Clients in the sandbox, their results, and the time that they take.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -8,33 +8,33 @@ use anyhow::Result;
 
 use crate::netns::Namespace;
 
-/// How a client fared.
+/// The result of a client.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
-    /// It was answered with these bytes.
+    /// It received these bytes.
     Answered(Vec<u8>),
-    /// It was told that there is no way: refused, reset, unreachable, prohibited.
+    /// It received an error: refused, reset, unreachable, or prohibited.
     Refused(ErrorKind),
-    /// The connection ended without a word.
+    /// The connection ended without data.
     Closed,
-    /// Nothing happened for as long as the client waits.
+    /// It timed out.
     Silence,
 }
 
-/// An outcome and the time until then.
+/// An outcome, and the time until it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Spent {
-    /// What happened.
+    /// The outcome.
     pub outcome: Outcome,
-    /// After how long.
+    /// The time until the outcome.
     pub time: Duration,
 }
 
-/// How long a client waits for anything.
+/// The timeout of a client.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Outcome {
-    /// The answer as text, if there was one.
+    /// The received bytes as text, if any.
     #[must_use]
     pub fn text(&self) -> Option<String> {
         match self {
@@ -43,13 +43,13 @@ impl Outcome {
         }
     }
 
-    /// Whether it was answered.
+    /// Whether the client received bytes.
     #[must_use]
     pub fn is_answered(&self) -> bool {
         matches!(self, Self::Answered(_))
     }
 
-    /// Whether the client was told at once that it may not.
+    /// Whether the client received an error within the time in which it must notice a denial.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Refused(_))
@@ -57,7 +57,7 @@ impl Outcome {
 }
 
 impl Namespace {
-    /// Connects, sends `message` (nothing if it is empty), and reads what comes first.
+    /// Connects, sends `message` unless it is empty, and reads the first bytes.
     pub fn tcp(&self, address: IpAddr, port: u16, message: &[u8]) -> Result<Spent> {
         self.enter(|| {
             timed(|| {
@@ -73,7 +73,7 @@ impl Namespace {
         })
     }
 
-    /// Sends a datagram and waits for the answer.
+    /// Sends a datagram, and waits for a response.
     pub fn udp(&self, address: IpAddr, port: u16, message: &[u8]) -> Result<Spent> {
         self.enter(|| {
             timed(|| {
@@ -90,7 +90,7 @@ impl Namespace {
         })
     }
 
-    /// One ping. The time is that of the program, from its start to its end.
+    /// Pings an address once. The time includes the start of the program.
     pub fn ping(&self, address: IpAddr) -> Result<Spent> {
         let begun = Instant::now();
         let wait = PATIENCE.as_secs().to_string();

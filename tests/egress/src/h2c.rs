@@ -1,4 +1,4 @@
-//! HTTP/2 over plain TCP (prior knowledge), with every window and every end of a stream in the test's hand.
+//! HTTP/2 over plain TCP (prior knowledge). The test controls all flow-control windows and the end of each stream.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use h2::client::SendRequest;
 use h2::server::SendResponse;
 use http::Request;
 
+use crate::custom_server::CustomServer;
 use crate::netns::Namespace;
-use crate::own::Own;
 use crate::rig::Rig;
 
 impl Rig {
-    /// Serves HTTP/2: `handler` gets each request, and goes on beside the others.
-    pub fn serve_h2c<F, R>(&self, address: std::net::IpAddr, handler: F) -> Result<Own>
+    /// Serves HTTP/2. Calls of `handler` run concurrently.
+    pub fn serve_h2c<F, R>(&self, address: std::net::IpAddr, handler: F) -> Result<CustomServer>
     where
         F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<()>> + 'static,
@@ -38,7 +38,7 @@ impl Rig {
     }
 }
 
-/// Opens a connection from a namespace. It lives on a task of its own, in the caller's [`run`].
+/// Opens a connection from a namespace. A task in the caller's [`run`] drives it.
 pub async fn connect(
     from: &Namespace,
     to: SocketAddr,
@@ -51,7 +51,7 @@ pub async fn connect(
     send.ready().await.context("the connection ends at once")
 }
 
-/// Runs one side of a conversation on this thread.
+/// Runs a future on this thread, with its own runtime.
 pub fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, work)

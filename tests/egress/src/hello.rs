@@ -1,8 +1,8 @@
-//! A TLS client's first message, as no TLS library would write it.
+//! Builds TLS ClientHellos that no TLS library would send.
 
 use anyhow::Result;
 
-/// A ClientHello (RFC 8446, section 4.1.2) that offers what it has to, and the extensions that it is given.
+/// A ClientHello (RFC 8446, section 4.1.2) with the mandatory fields and the given extensions.
 #[derive(Clone, Debug, Default)]
 pub struct ClientHello {
     extensions: Vec<u8>,
@@ -14,7 +14,7 @@ const PADDING: u16 = 21;
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 
 impl ClientHello {
-    /// One with a server name.
+    /// Creates a ClientHello with a server name.
     pub fn of(name: &str) -> Result<Self> {
         Self::default().server_names(&[name.as_bytes()])
     }
@@ -26,7 +26,7 @@ impl ClientHello {
         Ok(self)
     }
 
-    /// Adds a list of server names: one, as it should be, or as many as there are.
+    /// Adds an extension with these server names. A valid one has exactly one.
     pub fn server_names(self, names: &[&[u8]]) -> Result<Self> {
         let mut list = Vec::new();
         for name in names {
@@ -36,19 +36,19 @@ impl ClientHello {
         self.extension(SERVER_NAME, &vector(&list)?)
     }
 
-    /// Adds that many bytes.
+    /// Adds padding of this length.
     pub fn padding(self, length: usize) -> Result<Self> {
         self.extension(PADDING, &vec![0; length])
     }
 
-    /// Adds another ClientHello that only the server can read: by what can be seen, it may as well be GREASE.
+    /// Adds an encrypted ClientHello, which can't be distinguished from GREASE.
     pub fn encrypted(self) -> Result<Self> {
         // Of type outer: HKDF-SHA256, AES-128-GCM, a configuration's id, a key, and the message.
         let body = [&[0, 0, 1, 0, 1, 0x42][..], &vector(&[0x5a; 32])?, &vector(&[0xa5; 240])?];
         self.extension(ENCRYPTED_CLIENT_HELLO, &body.concat())
     }
 
-    /// It, in records of at most `size` bytes.
+    /// Serializes the ClientHello in records of at most `size` bytes.
     pub fn records(&self, size: usize) -> Result<Vec<u8>> {
         let body = [
             &[3, 3][..],

@@ -1,25 +1,24 @@
-//! The way out of a sandbox, end to end.
+//! End-to-end tests of a sandbox's outbound traffic.
 //!
-//! A [`Rig`] is three network namespaces of its own, joined by veth pairs and by nothing else:
+//! A [`Rig`] consists of three network namespaces that only veth pairs connect:
 //!
 //! ```text
 //! sandbox 192.0.2.2 ── 192.0.2.1 gateway 198.51.100.2 ── 198.51.100.1 internet (all other addresses)
 //! ```
 //!
-//! `gateway` runs the real `sandgate-sidecar` with a real Envoy; `internet` has servers of all kinds on
-//! the addresses in [`site`], and a [`Capture`] of every packet that arrives there. No packet leaves
-//! the machine: nothing joins these namespaces to its network. They are removed at the end, also when
-//! a test panics or is killed.
+//! `gateway` runs the real `sandgate-sidecar` with a real Envoy. `internet` has servers of all kinds on the addresses in
+//! [`site`], and a [`Capture`] of every packet that arrives there. No packet leaves the machine, because nothing connects
+//! these namespaces to its network. The namespaces are removed at the end, also if a test panics or is killed.
 
 pub mod capture;
 pub mod client;
+pub mod connection_holder;
 pub mod containers;
-pub mod crowd;
+pub mod custom_server;
 pub mod h2c;
 pub mod hello;
 pub mod load;
 pub mod netns;
-pub mod own;
 pub mod process;
 pub mod rig;
 pub mod servers;
@@ -29,9 +28,9 @@ pub mod site;
 pub use capture::{Capture, Packet};
 pub use client::{Outcome, Spent};
 pub use containers::Containers;
+pub use custom_server::CustomServer;
 pub use hello::ClientHello;
 pub use load::Load;
 pub use netns::Namespace;
-pub use own::Own;
 pub use rig::Rig;
 pub use sidecar::{Setup, Sidecar};

@@ -1,4 +1,4 @@
-//! Clients that begin connections at a steady rate, whatever becomes of them.
+//! Clients that open connections at a constant rate, independent of their outcome.
 
 use std::io::{Error, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,30 +11,31 @@ use anyhow::{Result, anyhow};
 
 use crate::netns::Namespace;
 
-/// A running load; it stops when dropped.
+/// A running load. Dropping it stops the clients.
 pub struct Load {
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<Result<Vec<Attempt>>>>,
 }
 
-/// One connection that was begun, with one request by HTTP.
+/// A connection with one HTTP request.
 #[derive(Debug)]
 pub struct Attempt {
-    /// When it began.
+    /// The start time.
     pub begun: Instant,
-    /// How long it lasted.
+    /// The duration.
     pub time: Duration,
-    /// The status of its answer, or how it failed. An end without a word is an [`std::io::ErrorKind::UnexpectedEof`].
+    /// The status of the response, or the error. A connection that ends without data is an
+    /// [`std::io::ErrorKind::UnexpectedEof`].
     pub outcome: Result<u16, Error>,
-    /// The client's port, to find it in a capture or a log.
+    /// The client's port, with which a test finds the connection in a capture or a log.
     pub port: u16,
 }
 
-/// Longest time for one connection.
+/// The timeout of a connection.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Load {
-    /// Begins `rate` connections a second, of `clients` threads in a namespace, as long as they keep up.
+    /// Opens up to `rate` connections a second from `clients` threads in a namespace.
     #[must_use]
     pub fn start(from: &Namespace, to: (Ipv4Addr, u16), rate: u32, clients: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
@@ -57,7 +58,7 @@ impl Load {
         Self { stop: Arc::clone(&stop), clients: (0..clients).map(client).collect() }
     }
 
-    /// Stops it: everything that was begun.
+    /// Stops the load, and returns all attempts.
     pub fn stop(mut self) -> Result<Vec<Attempt>> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Vec::new();

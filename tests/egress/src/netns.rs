@@ -1,4 +1,4 @@
-//! A network namespace: running code and programs in it.
+//! Runs code and programs in a network namespace.
 
 use std::fs::File;
 use std::process::Command;
@@ -6,25 +6,25 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CloneFlags, setns};
 
-/// A network namespace by its name, as `ip netns` knows it.
+/// A named network namespace (`ip netns`).
 #[derive(Clone, Debug)]
 pub struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    /// One that exists.
+    /// Refers to an existing namespace.
     pub(crate) fn named(name: String) -> Self {
         Self { name }
     }
 
-    /// Its name.
+    /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Moves the calling thread into it, for good: sockets that the thread makes from now on are there.
+    /// Moves the calling thread into the namespace permanently. New sockets of the thread belong to the namespace.
     pub fn join(&self) -> Result<()> {
         let path = format!("/run/netns/{}", self.name);
         let file = File::open(&path).with_context(|| format!("`{path}` can't be opened"))?;
@@ -32,7 +32,7 @@ impl Namespace {
             .with_context(|| format!("can't enter the network namespace {}", self.name))
     }
 
-    /// Runs `work` on a thread of its own in the namespace. A panic in it goes on in the caller.
+    /// Runs `work` on a new thread in the namespace. The caller propagates its panic.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| self.join().map(|()| work()));
@@ -43,7 +43,7 @@ impl Namespace {
         })
     }
 
-    /// A program that will run in it.
+    /// A command that runs in the namespace.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
@@ -51,13 +51,13 @@ impl Namespace {
         command
     }
 
-    /// Runs a program to its end; an error has its output.
+    /// Runs a program in the namespace, and returns its output. An error contains the output.
     pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
         output(self.command(program).args(arguments))
     }
 }
 
-/// Runs a program to its end: what it printed, or an error that has it.
+/// Runs a command, and returns its standard output. An error contains the output.
 pub fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_owned();
     let done = command.output().with_context(|| format!("`{}` can't be run", program.display()))?;

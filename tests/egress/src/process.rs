@@ -1,4 +1,4 @@
-//! A child process that never outlives its test, however that ends, and its output.
+//! A child process that ends with its test, even if the test is killed, and its output.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Runs a program, says its process id, and asks it to end when standard input ends: that happens when a
-/// [`Process`] is dropped, and also when the tests themselves are killed.
+/// Runs a program, writes its process id to a file, and stops it when standard input ends, which happens when a [`Process`]
+/// is dropped and when the tests are killed.
 const GUARD: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- &
@@ -20,7 +20,7 @@ echo "$program" >"$PID_FILE"
 wait "$program"
 "#;
 
-/// Ended when dropped, also by a panicking test.
+/// A child process. Dropping it stops the process.
 #[derive(Debug)]
 pub struct Process {
     guard: Child,
@@ -29,12 +29,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it with its output going to a file, `<folder>/<name>.log`.
+    /// Starts a process whose output goes to the file `<folder>/<name>.log`.
     pub fn start(command: &Command, folder: &Path, name: &str) -> Result<Self> {
         let program = command.get_program();
         let log = folder.join(format!("{name}.log"));
         let pid_file = folder.join(format!("{name}.pid"));
-        // One of an earlier process by this name.
+        // The file of an earlier process with this name.
         drop(std::fs::remove_file(&pid_file));
         let file = File::options().create(true).append(true).open(&log)?;
         let guard = Command::new("sh")
@@ -60,18 +60,18 @@ impl Process {
         }
     }
 
-    /// Its process id.
+    /// The process id.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
     }
 
-    /// Its exit status, if it has ended.
+    /// The exit status, if the process has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.guard.try_wait().ok().flatten()
     }
 
-    /// Everything it has written so far.
+    /// The output so far.
     #[must_use]
     pub fn output(&self) -> String {
         std::fs::read(&self.log).map_or_else(
@@ -80,13 +80,13 @@ impl Process {
         )
     }
 
-    /// Ends it with SIGKILL: it gets no chance to clean up.
+    /// Sends SIGKILL, and waits until the process has exited.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         kill(self.pid, Signal::SIGKILL)?;
         Ok(self.guard.wait()?)
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM, and waits until the process has exited.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         kill(self.pid, Signal::SIGTERM)?;
         Ok(self.guard.wait()?)
@@ -96,7 +96,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         drop(self.guard.stdin.take());
-        // It fails only when the process has ended already.
+        // Fails only if the process has already exited.
         drop(self.guard.wait());
     }
 }

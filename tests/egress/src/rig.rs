@@ -1,4 +1,4 @@
-//! The three namespaces, their links, and what makes sure that they go away.
+//! The three network namespaces and their links. A guard process removes them.
 
 use std::fs::Permissions;
 use std::net::IpAddr;
@@ -15,9 +15,9 @@ use crate::netns::{Namespace, output};
 use crate::servers::Internet;
 use crate::site;
 
-/// Builds all of it out of a prefix for the names (`$1`), processes whose namespaces are to be the sandbox's and
-/// the gateway's (`$2`, `$3`; new ones where they are empty), and the addresses of the internet (the rest). Takes
-/// it away when standard input ends: when the [`Rig`] is dropped, or the tests are killed.
+/// Creates the namespaces and links. Arguments: the prefix of the names (`$1`), processes whose namespaces become the
+/// sandbox and the gateway (`$2`, `$3`; empty for new namespaces), and the addresses of the internet (the rest). Removes
+/// everything when standard input ends: when the [`Rig`] is dropped, or the tests are killed.
 const BUILD: &str = r#"
 set -e
 p=$1 sandbox=$2 gateway=$3 internet=; shift 3
@@ -77,13 +77,13 @@ cat >/dev/null
 
 /// Sandbox, gateway and internet.
 pub struct Rig {
-    /// Where untrusted code runs.
+    /// The namespace of untrusted code.
     pub sandbox: Namespace,
-    /// Where the sidecar runs.
+    /// The namespace of the sidecar.
     pub gateway: Namespace,
-    /// Where all servers are.
+    /// The namespace of all servers.
     pub internet: Namespace,
-    /// What is served there, and what was asked.
+    /// The servers, and the DNS queries that they received.
     pub served: Internet,
     folder: TempDir,
     envoy_folder: TempDir,
@@ -91,12 +91,12 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Builds one with names that no other test process uses.
+    /// Creates a rig. No other test process uses its namespaces' names.
     pub fn build() -> Result<Self> {
         Self::around(["", ""])
     }
 
-    /// The same, of the namespaces that two processes are in: the sandbox's and the gateway's.
+    /// Creates a rig with the namespaces of two processes as sandbox and gateway.
     pub(crate) fn around(processes: [&str; 2]) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -110,7 +110,7 @@ impl Rig {
             internet,
             served,
             folder: tempfile::tempdir()?,
-            // Envoy's user looks into it.
+            // Envoy's user reads files in it.
             envoy_folder: tempfile::Builder::new()
                 .permissions(Permissions::from_mode(0o755))
                 .tempdir()?,
@@ -118,13 +118,13 @@ impl Rig {
         })
     }
 
-    /// A folder for this test's files.
+    /// The folder for the test's files.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Where the sidecar puts Envoy's files: a folder of this rig's own.
+    /// The folder for Envoy's files, which no other rig uses.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {
         self.envoy_folder.path().join("run")
@@ -137,16 +137,16 @@ impl Rig {
         Ok(path)
     }
 
-    /// Watches what arrives on the far side, from now on.
+    /// Starts a capture of the packets that arrive in `internet`.
     pub fn capture(&self) -> Result<Capture> {
         Capture::start(&self.internet, &self.gateway)
     }
 
-    /// A program in the sandbox whose system resolver is `resolver`.
+    /// A program that runs in the sandbox with `resolver` as its system resolver.
     pub fn client(&self, resolver: IpAddr, program: &str) -> Result<Command> {
         let file = self.folder().join("resolv.conf");
         std::fs::write(&file, format!("nameserver {resolver}\noptions timeout:2 attempts:1\n"))?;
-        // `ip netns exec` has made a mount namespace of its own.
+        // `ip netns exec` creates a mount namespace.
         let mut command = self.sandbox.command("sh");
         command.args(["-c", r#"mount --bind "$0" /etc/resolv.conf && exec "$@""#]);
         command.arg(file).arg(program);
@@ -161,7 +161,7 @@ impl Drop for Rig {
     }
 }
 
-/// While it lives, the namespaces do.
+/// The guard process, which removes the namespaces when it is dropped.
 struct Lifeline {
     builder: Child,
     held: Option<ChildStdin>,
@@ -197,7 +197,7 @@ impl Lifeline {
     }
 }
 
-/// Why this machine can't run these tests, if it can't.
+/// The reason why this machine can't run these tests, if any.
 #[must_use]
 pub fn obstacle() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {

@@ -1,4 +1,4 @@
-//! The internet of the rig: servers on every address of [`site::ALL`].
+//! The rig's internet: servers on all addresses of [`site::ALL`].
 
 pub mod dns;
 mod tcp;
@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 use crate::netns::Namespace;
 use crate::site;
 
-/// The servers, all on one thread in their namespace.
+/// The servers, which run on one thread in their namespace.
 pub struct Internet {
-    /// Every DNS question that reached it, in order.
+    /// All received DNS queries, in order.
     questions: Arc<Mutex<Vec<dns::Question>>>,
     zone: dns::Zone,
     certificate: String,
@@ -27,7 +27,7 @@ pub struct Internet {
 }
 
 impl Internet {
-    /// Starts all of them, and returns when they listen.
+    /// Starts the servers, and returns when they listen.
     pub(crate) fn start(namespace: &Namespace) -> Result<Self> {
         let questions = Arc::default();
         let (identity, certificate) = tcp::identity()?;
@@ -36,7 +36,7 @@ impl Internet {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let zone = dns::Zone::new(Arc::clone(&questions))?;
         let served = zone.clone();
-        // Accepted sockets are where their listener is: the thread itself need not be.
+        // An accepted socket belongs to its listener's namespace, whatever the namespace of the thread is.
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 match sockets.serve(&identity, &served) {
@@ -48,18 +48,18 @@ impl Internet {
         Ok(Self { questions, zone, certificate, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Every DNS question that reached the internet so far.
+    /// All DNS queries that the internet has received so far.
     #[must_use]
     pub fn questions(&self) -> Vec<dns::Question> {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Gives a name (with its last dot) another address than it had of that family.
+    /// Replaces the address of a name (with its last dot) in the address's family.
     pub fn set_address(&self, name: &str, ttl: u32, address: IpAddr) -> Result<()> {
         self.zone.set_address(name, ttl, address)
     }
 
-    /// The certificate of the TLS servers (PEM), which is its own authority.
+    /// The self-signed certificate of the TLS servers (PEM).
     #[must_use]
     pub fn certificate(&self) -> &str {
         &self.certificate
@@ -73,7 +73,7 @@ impl Internet {
     }
 }
 
-/// Listening sockets: streams on all addresses at once, datagrams on each, so that answers come from it.
+/// Listening sockets: TCP on the unspecified address, and UDP on each address, so that responses come from it.
 struct Sockets {
     streams: Vec<(u16, std::net::TcpListener)>,
     datagrams: Vec<(u16, std::net::UdpSocket)>,
@@ -124,7 +124,7 @@ fn listener(address: SocketAddr) -> Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Tests have no other place to say it: the tests that need the servers fail on their own.
+/// Prints an error of a server. The tests that need the server fail.
 fn tell(text: &str) {
     use std::io::Write as _;
     drop(writeln!(std::io::stderr(), "{text}"));

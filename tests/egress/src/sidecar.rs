@@ -1,4 +1,4 @@
-//! The real sidecar in the gateway, with a real Envoy.
+//! Runs the real sidecar in the gateway, with a real Envoy.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,25 +12,25 @@ use crate::process::Process;
 use crate::rig::Rig;
 use crate::site;
 
-/// What a test wants of the agent besides a policy.
+/// The settings of the agent in a test.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The policy to begin with.
+    /// The initial policy.
     pub policy: Value,
-    /// The operator's settings. TEST-NET addresses are no part of the internet, unless these say so.
+    /// The operator's settings. They declare the TEST-NET addresses globally routable.
     pub operator: Value,
-    /// Where the policy comes from, instead of a file.
+    /// The options of another policy source than the file.
     pub source: Option<Vec<String>>,
-    /// Whether it runs in the sandbox's own namespace.
+    /// Whether the agent runs in the sandbox's namespace.
     pub shared: bool,
-    /// The most files that its processes may have open, instead of this machine's limit.
+    /// The limit of open files of the agent and Envoy, instead of this machine's limit.
     pub files: Option<u32>,
-    /// More of the command line.
+    /// Additional options.
     pub arguments: Vec<String>,
 }
 
 impl Setup {
-    /// The policy that a test begins with; what is built for tests counts as the internet.
+    /// Creates settings with an initial policy.
     #[must_use]
     pub fn new(policy: Value) -> Self {
         let operator = json!({
@@ -40,7 +40,7 @@ impl Setup {
         Self { policy, operator, source: None, shared: false, files: None, arguments: Vec::new() }
     }
 
-    /// Adds to the command line.
+    /// Adds options.
     #[must_use]
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
@@ -48,9 +48,9 @@ impl Setup {
     }
 }
 
-/// A running agent. It ends, and cleans up, when dropped.
+/// A running agent. Dropping it stops the agent, which cleans up.
 pub struct Sidecar {
-    /// Its process.
+    /// The agent's process.
     pub process: Process,
     folder: PathBuf,
 }
@@ -58,25 +58,25 @@ pub struct Sidecar {
 /// Runs a program in a mount namespace (`ip netns exec` has made it) in which Envoy is at a path that Envoy's own user can
 /// reach. The tree may be in a folder that is private to its owner.
 const MOUNTED: &str = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
-/// How long the sidecar may take for anything: a machine that is busy with other tests is slow.
-const LIVENESS: Duration = Duration::from_secs(90);
+/// The time limit of any wait. Long, because other tests may keep the machine busy.
+const TIME_LIMIT: Duration = Duration::from_secs(90);
 
 impl Sidecar {
-    /// Starts it, and waits until it is ready.
+    /// Starts the agent, and waits until it is ready.
     pub fn start(rig: &Rig, setup: &Setup) -> Result<Self> {
         let sidecar = Self::launch(rig, setup)?;
         sidecar.until_ready()?;
         Ok(sidecar)
     }
 
-    /// Starts it, and does not wait.
+    /// Starts the agent, and does not wait.
     pub fn launch(rig: &Rig, setup: &Setup) -> Result<Self> {
         let folder = rig.folder().to_owned();
         std::fs::write(folder.join("policy.json"), setup.policy.to_string())?;
         std::fs::write(folder.join("operator.json"), setup.operator.to_string())?;
-        // What another agent said, that was killed.
-        for said in ["ready", "status"] {
-            drop(std::fs::remove_file(folder.join(said)));
+        // The report files of an agent that was killed.
+        for file in ["ready", "status"] {
+            drop(std::fs::remove_file(folder.join(file)));
         }
         let path = |name: &str| folder.join(name).display().to_string();
         let program = built("debug/sandgate-sidecar", "cargo build --package sandgate-sidecar")?;
@@ -110,42 +110,42 @@ impl Sidecar {
         Ok(Self { process, folder })
     }
 
-    /// Waits until the agent says that it enforces a policy: the generation.
+    /// Waits until the agent enforces a policy, and returns the policy generation.
     pub fn until_ready(&self) -> Result<u64> {
         self.until("ready", |status| {
             (status["ready"] == true).then(|| status["generation"].as_u64())?
         })
     }
 
-    /// Waits until the agent's status has something.
+    /// Waits until `found` returns a value for the agent's status. `what` describes the value in the error.
     pub fn until<T>(&self, what: &str, found: impl Fn(&Value) -> Option<T>) -> Result<T> {
         let begun = Instant::now();
-        while begun.elapsed() < LIVENESS {
+        while begun.elapsed() < TIME_LIMIT {
             if let Some(found) = self.status().as_ref().and_then(&found) {
                 return Ok(found);
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         bail!(
-            "the sidecar is not {what} within {LIVENESS:?}; its output:\n{}",
+            "the sidecar is not {what} within {TIME_LIMIT:?}; its output:\n{}",
             self.process.output()
         )
     }
 
-    /// What the agent says of itself.
+    /// The agent's status.
     #[must_use]
     pub fn status(&self) -> Option<Value> {
         let text = std::fs::read_to_string(self.folder.join("status")).ok()?;
         serde_json::from_str(&text).ok()
     }
 
-    /// Whether the file is there that says that it is ready.
+    /// Whether the ready file exists.
     #[must_use]
     pub fn says_ready(&self) -> bool {
         self.folder.join("ready").exists()
     }
 
-    /// Puts another policy in place and waits until it is in force.
+    /// Replaces the policy, and waits until it is enforced.
     pub fn set(&self, policy: &Value) -> Result<()> {
         let before =
             self.status().and_then(|status| status.get("generation")?.as_u64()).unwrap_or(0);
@@ -156,14 +156,14 @@ impl Sidecar {
         })
     }
 
-    /// Puts any text in the place of the policy, and does not wait.
+    /// Replaces the content of the policy file, and does not wait.
     pub fn write(&self, policy: &str) -> Result<()> {
         let partial = self.folder.join("policy.part");
         std::fs::write(&partial, policy)?;
         Ok(std::fs::rename(partial, self.folder.join("policy.json"))?)
     }
 
-    /// The process id of its Envoy.
+    /// The process id of the agent's Envoy.
     pub fn envoy_pid(&self) -> Result<i32> {
         let children = format!("/proc/{0}/task/{0}/children", self.process.pid());
         let text = std::fs::read_to_string(&children)?;
@@ -175,18 +175,18 @@ impl Sidecar {
         bail!("the sidecar has no Envoy among its children: `{text}`")
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM, and waits until the agent has exited.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         self.process.terminate()
     }
 
-    /// Kills it: it gets no chance to clean up.
+    /// Sends SIGKILL. The agent can't clean up.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.process.kill()
     }
 }
 
-/// The resolver that sandboxes are given: any address will do, since the gateway takes all of DNS.
+/// The resolver of sandboxes. Any address works, because the gateway redirects all DNS.
 pub const RESOLVER: IpAddr = site::RESOLVER;
 
 /// The repository's root.

@@ -1,4 +1,4 @@
-//! The addresses and names of the rig's internet, and what is served there.
+//! The addresses, names and services of the rig's internet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ pub const GATEWAY: (Ipv4Addr, Ipv6Addr) =
 /// The gateway's addresses on the internet's side.
 pub const OUTSIDE: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(198, 51, 100, 2), Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 2));
-/// The internet's own end of that link: also an edge of the operator's, where a test says so.
+/// The internet's address on that link. Also an edge, if a test configures it.
 pub const EDGE: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(198, 51, 100, 1), Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 1));
 
@@ -27,13 +27,13 @@ pub const OTHER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0,
 pub const EXAMPLE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 66));
 /// `example.com` as IPv6.
 pub const EXAMPLE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 0x66));
-/// `private.test`: what a rebinding name would point at.
+/// `private.test`: a private address, the target of DNS rebinding.
 pub const PRIVATE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
 /// `meta.test`: the metadata service of most clouds.
 pub const METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 /// The resolver that the gateway is configured with.
 pub const RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 53));
-/// The same by IPv6.
+/// The IPv6 address of the resolver.
 pub const RESOLVER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x53, 0, 0, 0, 0, 0x53));
 /// A public resolver that the contract's example allows.
 pub const PUBLIC_RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8));
@@ -53,17 +53,17 @@ pub const ALL: [IpAddr; 11] = [
     PUBLIC_RESOLVER,
 ];
 
-/// Speaks first, then echoes: SSH, SMTP and the like.
+/// A server that sends first and then echoes, like SSH or SMTP.
 pub const BANNER_PORT: u16 = 22;
-/// What it says.
+/// The bytes that it sends first.
 pub const BANNER: &str = "SSH-2.0-rig\r\n";
-/// Echoes bytes until the client has finished, then finishes too.
+/// A server that echoes bytes until the client closes its half of the connection.
 pub const ECHO_PORT: u16 = 7;
-/// Plain HTTP/1.1; the answer says which address and `Host` was asked.
+/// Plain HTTP/1.1. The response contains the address and `Host` of the request.
 pub const HTTP_PORT: u16 = 80;
-/// The same by TLS; the answer has the SNI as well.
+/// HTTP over TLS. The response also contains the SNI.
 pub const HTTPS_PORT: u16 = 443;
-/// UDP that echoes.
+/// A UDP echo server.
 pub const UDP_PORT: u16 = 5000;
-/// UDP that echoes where QUIC would be.
+/// A UDP echo server on the port of QUIC.
 pub const QUIC_PORT: u16 = 443;

@@ -1,43 +1,43 @@
-//! One packet without its link layer.
+//! Parses a packet without its link layer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::MARKER;
 
-/// One packet's addresses, and what it is.
+/// A packet's addresses and content.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Packet {
-    /// Where it says that it comes from; unspecified, if that can't be read.
+    /// The source address; unspecified if it can't be parsed.
     pub source: IpAddr,
-    /// Where it goes; unspecified, if that can't be read.
+    /// The destination address; unspecified if it can't be parsed.
     pub destination: IpAddr,
-    /// What it carries.
+    /// The content.
     pub content: Content,
 }
 
-/// What a packet carries.
+/// The content of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Content {
-    /// TCP to a port; whether it opens a connection.
+    /// A TCP segment.
     Tcp {
         /// The destination port.
         port: u16,
         /// SYN without ACK.
         syn: bool,
     },
-    /// UDP to a port.
+    /// A UDP datagram.
     Udp {
         /// The destination port.
         port: u16,
     },
-    /// Any other protocol, by its number; also a fragment that is not the first.
+    /// Another protocol, by its number, or a fragment that is not the first.
     Other(u8),
-    /// Not a whole header of IP, TCP or UDP.
+    /// A packet without a complete header of IP, TCP or UDP.
     Unreadable,
 }
 
 impl Packet {
-    /// Whether it goes to an address, as far as can be read.
+    /// Whether the destination is this address or can't be parsed.
     #[must_use]
     pub fn may_go_to(&self, address: IpAddr) -> bool {
         self.destination == address
@@ -45,12 +45,12 @@ impl Packet {
     }
 }
 
-/// What a packet is for the capture.
+/// The kind of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Parsed {
-    /// Traffic, also where it can't be read.
+    /// Traffic, also if it can't be parsed.
     Packet(Packet),
-    /// How the next hop is found (ARP, IPv6 neighbour discovery, multicast listeners): not traffic.
+    /// ARP, IPv6 neighbour discovery, or a multicast listener report. Not traffic.
     Neighbours,
     /// A marker of a capture, by its number.
     Marker(u64),

@@ -1,4 +1,4 @@
-//! The internet's DNS: one zone, on every address, by UDP and TCP. It answers what a resolver would.
+//! The internet's DNS server: one zone, on all addresses, by UDP and TCP. It responds like a resolver.
 
 use std::net::IpAddr;
 use std::str::FromStr as _;
@@ -11,29 +11,29 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::site;
 
-/// How a question came.
+/// The transport of a query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Transport {
-    /// In a datagram: long answers are cut.
+    /// A datagram. Long responses are truncated.
     Udp,
-    /// By a stream.
+    /// A stream.
     Tcp,
 }
 
-/// One question that arrived.
+/// A received query.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Question {
-    /// In lower case, without the last dot.
+    /// The name in lower case, without the last dot.
     pub name: String,
-    /// Its type.
+    /// The record type.
     pub kind: RecordType,
-    /// How it came.
+    /// The transport.
     pub transport: Transport,
 }
 
-/// The time to live of records, unless a test says another: one that nothing invents by itself.
+/// The default TTL of records. An unusual number, so that no program uses it by accident.
 pub const TTL: u32 = 77;
-/// How many addresses `big.test` has: too many for 512 bytes.
+/// The number of addresses of `big.test`, which don't fit into 512 bytes.
 pub const BIG: u8 = 100;
 
 /// All records.
@@ -63,7 +63,7 @@ impl Zone {
             ("private.test.", site::PRIVATE),
             ("meta.test.", site::METADATA),
             ("xn--bcher-kva.test.", site::OK),
-            // It allows itself in by name, and points at what is denied by name.
+            // An allowed name that is an alias of a denied one.
             ("rebind.ok.test.", site::METADATA),
             ("inside.ok.test.", site::PRIVATE),
         ] {
@@ -80,7 +80,7 @@ impl Zone {
         Ok(Self { records: Arc::new(Mutex::new(records)), questions })
     }
 
-    /// Gives a name this address in the place of those that it had of that family.
+    /// Replaces a name's addresses in the family of this address.
     pub(super) fn set_address(&self, name: &str, ttl: u32, address: IpAddr) -> Result<()> {
         let record = Record::from_rdata(Name::from_str(name)?, ttl, address_record(address));
         let mut records = self.records();
@@ -93,7 +93,7 @@ impl Zone {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer to a message, or nothing where it is none that can be answered.
+    /// The response to a message, or `None` if the message is not a valid query.
     pub(super) fn answer(&self, message: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let request = Message::from_vec(message).ok()?;
         let query = request.queries.first()?.clone();
@@ -114,10 +114,10 @@ impl Zone {
         }
         let mut name = query.name().to_lowercase();
         let records = self.records();
-        // A CNAME and what it points at come together, as from any recursive resolver.
+        // A response contains a CNAME and the records of its target, like that of a recursive resolver.
         loop {
             let here: Vec<_> = records.iter().filter(|record| record.name == name).collect();
-            // Also a name that only has names below it exists.
+            // A name that only has names below it exists too.
             if !records.iter().any(|record| name.zone_of(&record.name)) {
                 answer.metadata.response_code = ResponseCode::NXDomain;
             }

@@ -1,4 +1,4 @@
-//! TCP: a banner, an echo, HTTP, HTTPS, DNS.
+//! The TCP servers: banner, echo, HTTP, HTTPS, DNS.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use tokio_rustls::TlsAcceptor;
 use super::dns::{Transport, Zone};
 use crate::site;
 
-/// What the TLS servers show.
+/// The certificate of the TLS servers.
 pub(super) type Identity = Arc<ServerConfig>;
 
-/// A certificate for all names of the rig, and its PEM.
+/// Creates a certificate for all names of the rig, and returns it also as PEM.
 pub(super) fn identity() -> Result<(Identity, String)> {
     let names = ["ok.test", "*.ok.test", "other.test", "example.com", "*.example.com"];
     let made = rcgen::generate_simple_self_signed(names.map(str::to_owned))?;
@@ -37,7 +37,7 @@ pub(super) fn serve(port: u16, listener: TcpListener, identity: Identity, zone: 
             let Ok((stream, _)) = listener.accept().await else { continue };
             let (identity, zone) = (Arc::clone(&identity), zone.clone());
             tokio::spawn(async move {
-                // What a client does wrong ends its own connection.
+                // A client's error ends only its own connection.
                 drop(connection(port, stream, identity, zone).await);
             });
         }
@@ -82,8 +82,8 @@ async fn dns(mut stream: TcpStream, zone: &Zone) -> Result<()> {
     }
 }
 
-/// HTTP/1.1 with kept-alive connections, as much of it as the tests use: each answer is one JSON object that
-/// says which address, `Host` and SNI the request came with. After `CONNECT` or an upgrade it echoes.
+/// A minimal HTTP/1.1 server with keep-alive. Each response is a JSON object with the address, `Host` and SNI of the
+/// request. After `CONNECT` or an upgrade, it echoes bytes.
 async fn http(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     local: SocketAddr,

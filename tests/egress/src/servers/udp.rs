@@ -1,4 +1,4 @@
-//! UDP: DNS on its port, an echo on all others.
+//! The UDP servers: DNS on its port, and echo on all others.
 
 use tokio::net::UdpSocket;
 
@@ -8,7 +8,7 @@ pub(super) fn serve(port: u16, socket: UdpSocket, zone: Zone) {
     tokio::spawn(async move {
         let mut buffer = vec![0; 65_535];
         loop {
-            // An ICMP error about an earlier answer is no reason to end.
+            // An ICMP error about an earlier response does not end the server.
             let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
             let Some(message) = buffer.get(..length) else { continue };
             let answer = if port == 53 {

@@ -1,5 +1,5 @@
-//! What is denied can be understood: a line names the rule, a number counts all of it, and neither grows
-//! with what a sandbox does.
+//! The access logs, packet logs and metrics: each denial names its rule, the counters are exact, and the size of the logs is
+//! bounded whatever a sandbox sends.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -14,12 +14,12 @@ use crate::hellos::{MANNERS, hello};
 use crate::support::{refused_at_once, tests, with_setup};
 
 tests![
-    a_denied_packet_is_told_with_its_rule,
-    what_is_told_follows_the_policy,
-    a_flood_of_denied_packets_is_a_few_lines_and_an_exact_number,
-    a_flood_of_denied_connections_is_a_few_lines_and_an_exact_number,
-    without_anybody_to_tell_packets_are_denied_and_counted,
-    long_names_make_no_long_lines,
+    a_denied_packet_is_logged_with_its_rule,
+    the_logged_rule_is_of_the_current_policy,
+    a_flood_of_denied_packets_causes_few_log_lines_and_an_exact_counter,
+    a_flood_of_denied_connections_causes_few_log_lines_and_an_exact_counter,
+    packets_are_denied_and_counted_without_a_packet_log,
+    long_names_are_truncated_in_the_log,
 ];
 
 /// A rig whose agent writes its metrics, too.
@@ -64,7 +64,7 @@ fn counts(file: &str, metric: &str, value: u64) -> Result<()> {
     soon(&line, || text().lines().any(|found| found == line).then_some(())).with_context(text)
 }
 
-fn a_denied_packet_is_told_with_its_rule() -> Result<()> {
+fn a_denied_packet_is_logged_with_its_rule() -> Result<()> {
     let (rig, sidecar, metrics) =
         counted(json!({ "deny_out": ["203.0.113.16/28", "2001:db8:c::20", "bad.test"] }))?;
     for (address, rule) in [
@@ -111,7 +111,7 @@ fn a_denied_packet_is_told_with_its_rule() -> Result<()> {
 }
 
 /// The rule is that of the policy in force, not of one before.
-fn what_is_told_follows_the_policy() -> Result<()> {
+fn the_logged_rule_is_of_the_current_policy() -> Result<()> {
     let (rig, sidecar, metrics) = counted(json!({ "deny_out": ["203.0.113.20"] }))?;
     counts(&metrics, "sandgate_egress_ready", 1)?;
     for rule in ["deny_out 203.0.113.20", "deny_out 203.0.113.0/27", "default deny"] {
@@ -126,7 +126,7 @@ fn what_is_told_follows_the_policy() -> Result<()> {
 }
 
 /// The attack: filling the operator's disk, or hiding in the noise.
-fn a_flood_of_denied_packets_is_a_few_lines_and_an_exact_number() -> Result<()> {
+fn a_flood_of_denied_packets_causes_few_log_lines_and_an_exact_counter() -> Result<()> {
     const FLOOD: u64 = 5_000;
     let (rig, sidecar, metrics) = counted(json!({ "deny_out": ["203.0.113.20"] }))?;
     let begun = Instant::now();
@@ -156,7 +156,7 @@ fn a_flood_of_denied_packets_is_a_few_lines_and_an_exact_number() -> Result<()> 
     Ok(())
 }
 
-fn a_flood_of_denied_connections_is_a_few_lines_and_an_exact_number() -> Result<()> {
+fn a_flood_of_denied_connections_causes_few_log_lines_and_an_exact_counter() -> Result<()> {
     const FLOOD: u64 = 4_000;
     let (rig, sidecar, _) = counted(json!({ "deny_out": ["203.0.113.20"] }))?;
     let begun = Instant::now();
@@ -196,7 +196,7 @@ fn a_flood_of_denied_connections_is_a_few_lines_and_an_exact_number() -> Result<
 
 /// Somebody else hears already, which is also what a kernel without NFLOG looks like: nothing is open for
 /// it, and the operator is told.
-fn without_anybody_to_tell_packets_are_denied_and_counted() -> Result<()> {
+fn packets_are_denied_and_counted_without_a_packet_log() -> Result<()> {
     let rig = Rig::build()?;
     let _holder = rig.gateway.enter(|| -> Result<Socket> {
         // `NETLINK_NETFILTER`; a request to bind group 15053 (linux/netfilter/nfnetlink_log.h).
@@ -229,7 +229,7 @@ fn without_anybody_to_tell_packets_are_denied_and_counted() -> Result<()> {
 }
 
 /// A sandbox writes names into the log: not by the kilobyte.
-fn long_names_make_no_long_lines() -> Result<()> {
+fn long_names_are_truncated_in_the_log() -> Result<()> {
     const LONGEST: usize = 4_096;
     let (rig, sidecar) = with_setup(&Setup::new(json!({ "deny_out": ["bad.test"] })))?;
     let long = "x".repeat(60_000);

@@ -1,4 +1,4 @@
-//! A change of policy, while a thousand connections a second begin.
+//! An update of the policy while a thousand connections a second start.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::support::{tests, with};
 
 tests![
-    nothing_is_let_through_in_between_under_a_thousand_connections_a_second,
-    nothing_that_begins_after_a_denial_gets_out_however_often_that_changes,
+    an_update_lets_nothing_denied_through_at_a_thousand_connections_a_second,
+    no_connection_that_starts_after_a_denial_gets_out_during_frequent_updates,
 ];
 
 /// How many connections are begun each second, to one address and the other.
@@ -43,7 +43,7 @@ fn is_refused(attempt: &Attempt) -> bool {
 
 /// The policy goes round four, which all deny one address, each for a reason of its own, and allow another. Not
 /// one connection may reach the first, and none to the other may fail.
-fn nothing_is_let_through_in_between_under_a_thousand_connections_a_second() -> Result<()> {
+fn an_update_lets_nothing_denied_through_at_a_thousand_connections_a_second() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
     let capture = rig.capture()?;
     let policies = [
@@ -82,7 +82,7 @@ fn begun(capture: &Capture, address: IpAddr) -> usize {
     capture.to(address).into_iter().filter(|packet| is_begun(packet.content)).count()
 }
 
-fn nothing_that_begins_after_a_denial_gets_out_however_often_that_changes() -> Result<()> {
+fn no_connection_that_starts_after_a_denial_gets_out_during_frequent_updates() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     let clients = load(&rig, OTHER);
     let (allow, deny) = (json!({}), json!({ "deny_out": ["203.0.113.20"] }));

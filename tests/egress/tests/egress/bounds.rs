@@ -1,5 +1,5 @@
-//! A sandbox takes what it is given, and not more: beyond a bound it is refused at once, nothing gets out
-//! unjudged, and what it has goes on.
+//! The limits of a sandbox's resources: beyond a limit, new connections are refused immediately, nothing gets out without a
+//! decision, and existing connections continue.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::support::{AT_ONCE, refused_at_once, tests, with, with_setup};
 
 tests![
-    one_connection_too_many_is_closed_at_once_and_the_others_live,
-    without_memory_nothing_gets_out,
+    a_connection_beyond_the_maximum_is_closed_and_the_others_continue,
+    an_envoy_without_memory_lets_nothing_out,
     an_idle_agent_starts_no_programs,
-    an_agent_whose_handle_is_gone_says_so,
+    an_agent_that_can_not_renew_the_gate_logs_an_error,
 ];
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ fn closed_at_once(what: &str, spent: &Spent) -> Result<()> {
     Ok(())
 }
 
-fn one_connection_too_many_is_closed_at_once_and_the_others_live() -> Result<()> {
+fn a_connection_beyond_the_maximum_is_closed_and_the_others_continue() -> Result<()> {
     const MOST: usize = 40;
     let setup = Setup::new(json!({})).with(&["--max-connections", &MOST.to_string()]);
     let (rig, sidecar) = with_setup(&setup)?;
@@ -76,7 +76,7 @@ fn one_connection_too_many_is_closed_at_once_and_the_others_live() -> Result<()>
 }
 
 /// Envoy's heap is fuller than it may be from the start.
-fn without_memory_nothing_gets_out() -> Result<()> {
+fn an_envoy_without_memory_lets_nothing_out() -> Result<()> {
     let (rig, sidecar) = with_setup(&Setup::new(json!({})).with(&["--max-heap", "1"]))?;
     let capture = rig.capture()?;
     let begun = Instant::now();
@@ -117,7 +117,7 @@ fn an_idle_agent_starts_no_programs() -> Result<()> {
 }
 
 /// Nothing is taken for done that the kernel has not confirmed.
-fn an_agent_whose_handle_is_gone_says_so() -> Result<()> {
+fn an_agent_that_can_not_renew_the_gate_logs_an_error() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     rig.gateway.run("nft", &["delete table inet sandgate"])?;
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! Ways round an allow-list, each tried. SECURITY.md lists them.
+//! Attempts to bypass an allow list. SECURITY.md lists them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
@@ -13,18 +13,18 @@ use serde_json::{Value, json};
 use crate::support::{answered_with, curl, dig, refused_at_once, tests, with, with_setup};
 
 tests![
-    an_allowed_name_on_another_address_leads_to_the_name,
+    a_connection_with_an_allowed_name_to_another_address_goes_to_the_name,
     a_host_or_server_name_that_is_not_allowed_is_refused_on_an_allowed_address,
-    every_request_of_a_connection_is_judged,
-    an_address_inside_an_address_is_judged_as_itself,
-    a_client_hello_in_pieces_or_of_any_size_is_understood,
-    udp_that_may_be_quic_is_refused_where_names_matter,
-    fragments_are_judged_as_the_packet_they_were,
-    another_source_address_gets_nothing_out,
-    another_sandbox_is_out_of_reach_whatever_the_policy_says,
-    an_address_that_the_gateway_got_later_is_out_of_reach_as_well,
-    packets_that_are_no_datagram_and_no_question_go_nowhere,
-    a_deny_by_name_does_not_hold_against_who_hides_the_name,
+    every_request_of_a_connection_is_evaluated,
+    an_embedded_address_is_evaluated_instead_of_its_ipv6_address,
+    a_client_hello_in_pieces_or_of_any_size_is_parsed,
+    udp_that_may_be_quic_is_refused_if_a_rule_names_a_domain,
+    fragments_are_evaluated_as_the_whole_packet,
+    packets_with_a_forged_source_address_do_not_get_out,
+    no_policy_allows_another_sandbox,
+    an_address_that_the_gateway_received_later_is_denied,
+    malformed_packets_and_queries_do_not_get_out,
+    denying_a_name_does_not_deny_connections_that_hide_the_name,
 ];
 
 /// Internet off, and names of `ok.test` allowed.
@@ -48,7 +48,7 @@ fn virtual_address(rig: &Rig, name: &str) -> Result<IpAddr> {
     said.trim().parse().with_context(|| format!("{name}: `{said}`"))
 }
 
-fn an_allowed_name_on_another_address_leads_to_the_name() -> Result<()> {
+fn a_connection_with_an_allowed_name_to_another_address_goes_to_the_name() -> Result<()> {
     let (rig, _sidecar, capture) = allow_list()?;
     for (scheme, port) in [("https", 443), ("http", 80)] {
         let elsewhere = format!("ok.test:{port}:{}", site::OTHER);
@@ -110,7 +110,7 @@ fn statuses(rig: &Rig, address: IpAddr, requests: &[&str]) -> Result<Vec<String>
     })?
 }
 
-fn every_request_of_a_connection_is_judged() -> Result<()> {
+fn every_request_of_a_connection_is_evaluated() -> Result<()> {
     let (rig, _sidecar, capture) = allow_list()?;
     let ok = virtual_address(&rig, "ok.test")?;
     let get = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -131,7 +131,7 @@ fn every_request_of_a_connection_is_judged() -> Result<()> {
     others_saw_nothing(&capture)
 }
 
-fn an_address_inside_an_address_is_judged_as_itself() -> Result<()> {
+fn an_embedded_address_is_evaluated_instead_of_its_ipv6_address() -> Result<()> {
     let (rig, _sidecar) =
         with(json!({ "allow_out": ["::/0"], "deny_out": ["203.0.113.20", "169.254.169.254"] }))?;
     let capture = rig.capture()?;
@@ -170,7 +170,7 @@ fn client_hello(name: &str, padding: usize) -> Result<Vec<u8>> {
     Ok(hello)
 }
 
-fn a_client_hello_in_pieces_or_of_any_size_is_understood() -> Result<()> {
+fn a_client_hello_in_pieces_or_of_any_size_is_parsed() -> Result<()> {
     let (rig, _sidecar, capture) = allow_list()?;
     let ok = virtual_address(&rig, "ok.test")?;
     for padding in [0, 1_500, 20_000, 50_000] {
@@ -213,7 +213,7 @@ fn quic_initial() -> Vec<u8> {
     packet
 }
 
-fn udp_that_may_be_quic_is_refused_where_names_matter() -> Result<()> {
+fn udp_that_may_be_quic_is_refused_if_a_rule_names_a_domain() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["example.com"] }))?;
     let capture = rig.capture()?;
     for address in [site::OK, site::OK6] {
@@ -233,7 +233,7 @@ fn udp_that_may_be_quic_is_refused_where_names_matter() -> Result<()> {
     )
 }
 
-fn fragments_are_judged_as_the_packet_they_were() -> Result<()> {
+fn fragments_are_evaluated_as_the_whole_packet() -> Result<()> {
     let (rig, _sidecar) =
         with(json!({ "deny_out": ["203.0.113.20", "2001:db8:c::20", "example.com"] }))?;
     let capture = rig.capture()?;
@@ -249,7 +249,7 @@ fn fragments_are_judged_as_the_packet_they_were() -> Result<()> {
     answered_with("allowed", &rig.sandbox.udp(site::OK, site::UDP_PORT, &large)?, &large)
 }
 
-fn another_source_address_gets_nothing_out() -> Result<()> {
+fn packets_with_a_forged_source_address_do_not_get_out() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
     let capture = rig.capture()?;
     for (address, length) in
@@ -273,7 +273,7 @@ fn another_source_address_gets_nothing_out() -> Result<()> {
     Ok(())
 }
 
-fn another_sandbox_is_out_of_reach_whatever_the_policy_says() -> Result<()> {
+fn no_policy_allows_another_sandbox() -> Result<()> {
     let mut setup = Setup::new(json!({ "allow_out": ["0.0.0.0/0", "::/0"] }));
     // The rig's other addresses stand for other sandboxes here, and for the control plane.
     setup.operator["protected"] =
@@ -301,7 +301,7 @@ fn another_sandbox_is_out_of_reach_whatever_the_policy_says() -> Result<()> {
 }
 
 /// Its addresses are guardrails; the agent knows those that were there when it began.
-fn an_address_that_the_gateway_got_later_is_out_of_reach_as_well() -> Result<()> {
+fn an_address_that_the_gateway_received_later_is_denied() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
     let later: Ipv4Addr = "203.0.113.77".parse()?;
     rig.gateway.run("ip", &["addr", "add", &format!("{later}/32"), "dev", "lo"])?;
@@ -319,7 +319,7 @@ fn an_address_that_the_gateway_got_later_is_out_of_reach_as_well() -> Result<()>
 
 /// UDP too short to have a length, and the word of a router: rules about ports and addresses say nothing of
 /// either, and must not be passed for it.
-fn packets_that_are_no_datagram_and_no_question_go_nowhere() -> Result<()> {
+fn malformed_packets_and_queries_do_not_get_out() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
     let capture = rig.capture()?;
     for kind in ["udp", "icmp"] {
@@ -342,7 +342,7 @@ for _ in range(3):
 ";
 
 /// What `deny_out` with a domain can't stop, so that nobody believes it does.
-fn a_deny_by_name_does_not_hold_against_who_hides_the_name() -> Result<()> {
+fn denying_a_name_does_not_deny_connections_that_hide_the_name() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["example.com", "*.ok.test"] }))?;
     // Nobody looked up what is below a wildcard, so nobody knows the address.
     let spent = rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?;

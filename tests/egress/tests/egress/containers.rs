@@ -1,4 +1,4 @@
-//! The same where sandbox and sidecar are two containers.
+//! Sandbox and sidecar as two containers.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::support::tests;
 
 tests![
-    what_the_policy_allows_gets_out_of_the_sandboxs_container_and_nothing_else,
-    without_the_sidecars_container_there_is_no_way_out,
+    only_what_the_policy_allows_gets_out_of_the_sandboxs_container,
+    without_the_sidecars_container_nothing_gets_out,
 ];
 
 /// Asks until it is answered, or is no longer.
@@ -26,7 +26,7 @@ fn until(containers: &Containers, url: &str, answered: bool) -> Result<()> {
     }
 }
 
-fn what_the_policy_allows_gets_out_of_the_sandboxs_container_and_nothing_else() -> Result<()> {
+fn only_what_the_policy_allows_gets_out_of_the_sandboxs_container() -> Result<()> {
     let policy = json!({ "allow_internet_access": false, "allow_out": ["ok.test", "10.0.0.0/8"] });
     let containers = Containers::start(&Setup::new(policy))?;
     let capture = containers.rig.capture()?;
@@ -50,7 +50,7 @@ fn what_the_policy_allows_gets_out_of_the_sandboxs_container_and_nothing_else() 
     until(&containers, "http://203.0.113.10/", false)
 }
 
-fn without_the_sidecars_container_there_is_no_way_out() -> Result<()> {
+fn without_the_sidecars_container_nothing_gets_out() -> Result<()> {
     let containers = Containers::start(&Setup::new(json!({})))?;
     until(&containers, "http://203.0.113.10/", true)?;
     let udp = || containers.rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello");

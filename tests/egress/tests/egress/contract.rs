@@ -1,4 +1,4 @@
-//! What users were promised, case by case (contract, "Outbound Internet Access").
+//! The contract with users, case by case ("Outbound Internet Access").
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ tests![
     only_listed_addresses_are_reachable_with_internet_off,
     a_denied_name_is_blocked_and_another_host_answers,
     allow_out_comes_before_deny_out,
-    an_operator_may_turn_the_order_round,
+    an_operator_may_reverse_the_order_of_the_rules,
 ];
 
 /// By every protocol that needs no name.
@@ -118,7 +118,7 @@ fn allow_out_comes_before_deny_out() -> Result<()> {
     Ok(())
 }
 
-fn an_operator_may_turn_the_order_round() -> Result<()> {
+fn an_operator_may_reverse_the_order_of_the_rules() -> Result<()> {
     let mut setup = sandgate_egress_tests::Setup::new(
         json!({ "allow_out": ["203.0.113.10", "203.0.113.20"], "deny_out": ["203.0.113.10"] }),
     );

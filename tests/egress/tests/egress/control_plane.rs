@@ -1,4 +1,4 @@
-//! The policy from the real control plane: what its owner sets reaches the running sidecar.
+//! The policy from the real control plane: the running sidecar enforces what the owner sets.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::support::{refused_at_once, tests};
 
 tests![
-    what_the_owner_sets_is_enforced,
+    the_owners_policy_is_enforced,
     an_outage_of_the_control_plane_changes_nothing,
-    a_sandbox_that_is_gone_gets_nothing_out,
+    a_deleted_sandbox_gets_nothing_out,
 ];
 
 /// A control plane in the gateway's namespace, and an owner with a sandbox.
@@ -162,7 +162,7 @@ fn until(rig: &Rig, address: IpAddr, open: bool) -> Result<()> {
     }
 }
 
-fn what_the_owner_sets_is_enforced() -> Result<()> {
+fn the_owners_policy_is_enforced() -> Result<()> {
     let rig = Rig::build()?;
     let owner = Owner::new(&rig, &json!({ "allow_internet_access": false }))?;
     let _sidecar = owner.sidecar(&rig)?;
@@ -194,7 +194,7 @@ fn an_outage_of_the_control_plane_changes_nothing() -> Result<()> {
     until(&rig, site::OK, false)
 }
 
-fn a_sandbox_that_is_gone_gets_nothing_out() -> Result<()> {
+fn a_deleted_sandbox_gets_nothing_out() -> Result<()> {
     let rig = Rig::build()?;
     let owner = Owner::new(&rig, &json!({}))?;
     let _sidecar = owner.sidecar(&rig)?;

@@ -1,4 +1,4 @@
-//! The addresses of denied names: who shows no name does not get there.
+//! The addresses of denied names: connections to them that show no name are denied.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpStream};
@@ -12,8 +12,8 @@ use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
 
 tests![
     the_raw_address_of_a_denied_name_is_denied_and_other_sites_there_are_not,
-    an_address_that_a_denied_name_moves_to_is_denied_soon_and_nothing_else_is_touched,
-    what_an_alias_tells_of_a_name_below_a_wildcard_is_denied_too,
+    a_new_address_of_a_denied_name_is_denied_soon_and_other_connections_continue,
+    an_address_observed_through_an_alias_of_a_denied_wildcard_is_denied,
 ];
 
 /// What to expect of the names' own time to live, of the agent's patience, and of a machine that is busy.
@@ -74,8 +74,7 @@ fn the_raw_address_of_a_denied_name_is_denied_and_other_sites_there_are_not() ->
     refused_at_once("not allowed", || banner(&rig, site::EXAMPLE6))
 }
 
-fn an_address_that_a_denied_name_moves_to_is_denied_soon_and_nothing_else_is_touched() -> Result<()>
-{
+fn a_new_address_of_a_denied_name_is_denied_soon_and_other_connections_continue() -> Result<()> {
     let rig = Rig::build()?;
     rig.served.set_address("moves.test.", 1, site::EXAMPLE)?;
     let setup = sandgate_egress_tests::Setup::new(json!({ "deny_out": ["moves.test"] }));
@@ -113,7 +112,7 @@ fn echo(stream: &mut TcpStream) -> Result<()> {
     Ok(())
 }
 
-fn what_an_alias_tells_of_a_name_below_a_wildcard_is_denied_too() -> Result<()> {
+fn an_address_observed_through_an_alias_of_a_denied_wildcard_is_denied() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["*.example.com"] }))?;
     let spent = banner(&rig, site::EXAMPLE)?;
     ensure!(matches!(spent.outcome, Outcome::Answered(_)), "nobody can know it yet: {spent:?}");

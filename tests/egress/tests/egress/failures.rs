@@ -1,4 +1,4 @@
-//! Whatever breaks, there is no way out; and what ends properly leaves nothing behind.
+//! Failures: nothing gets out after any failure, and an agent that exits restores the namespace.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use serde_json::json;
 use crate::support::{answered_with, refused_at_once, tests, with};
 
 tests![
-    a_killed_agent_leaves_no_way_out,
-    a_killed_envoy_leaves_no_way_out_until_another_has_the_policy,
-    a_bad_policy_changes_nothing_and_is_told,
-    a_bad_policy_at_the_start_leaves_it_closed,
-    an_agent_that_hangs_leaves_no_way_out,
-    an_agent_that_ends_leaves_nothing_behind,
-    an_agent_that_ends_does_not_open_a_gateway_that_forwarded_before,
+    nothing_gets_out_after_the_agent_is_killed,
+    nothing_denied_gets_out_after_envoy_is_killed,
+    an_invalid_policy_changes_nothing_and_is_reported,
+    with_an_invalid_policy_at_the_start_nothing_gets_out,
+    nothing_gets_out_while_the_agent_hangs,
+    an_agent_that_exits_restores_the_namespace,
+    an_agent_that_exits_does_not_open_a_gateway_that_forwarded_before,
     an_agent_that_starts_after_a_killed_one_works,
     memory_is_reported,
 ];
@@ -50,7 +50,7 @@ pub(crate) fn is_open(rig: &Rig) -> Result<()> {
     answered_with("udp", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")
 }
 
-fn a_killed_agent_leaves_no_way_out() -> Result<()> {
+fn nothing_gets_out_after_the_agent_is_killed() -> Result<()> {
     let (rig, mut sidecar) = with(json!({}))?;
     is_open(&rig)?;
     let envoy = sidecar.envoy_pid()?;
@@ -60,7 +60,7 @@ fn a_killed_agent_leaves_no_way_out() -> Result<()> {
     is_closed(&rig)
 }
 
-fn a_killed_envoy_leaves_no_way_out_until_another_has_the_policy() -> Result<()> {
+fn nothing_denied_gets_out_after_envoy_is_killed() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
     let first = sidecar.envoy_pid()?;
     kill(Pid::from_raw(first), Signal::SIGKILL)?;
@@ -77,7 +77,7 @@ fn a_killed_envoy_leaves_no_way_out_until_another_has_the_policy() -> Result<()>
     refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
 }
 
-fn a_bad_policy_changes_nothing_and_is_told() -> Result<()> {
+fn an_invalid_policy_changes_nothing_and_is_reported() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
     for (bad, reason) in [
         ("{", "EOF"),
@@ -99,7 +99,7 @@ fn a_bad_policy_changes_nothing_and_is_told() -> Result<()> {
     answered_with("allowed now", &rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?, b"hello")
 }
 
-fn a_bad_policy_at_the_start_leaves_it_closed() -> Result<()> {
+fn with_an_invalid_policy_at_the_start_nothing_gets_out() -> Result<()> {
     let rig = Rig::build()?;
     let sidecar = Sidecar::launch(&rig, &Setup::new(json!({ "deny_out": [":80"] })))?;
     sidecar.until("complaining", |status| status["problem"].as_str().map(|_| ()))?;
@@ -110,7 +110,7 @@ fn a_bad_policy_at_the_start_leaves_it_closed() -> Result<()> {
     is_open(&rig)
 }
 
-fn an_agent_that_hangs_leaves_no_way_out() -> Result<()> {
+fn nothing_gets_out_while_the_agent_hangs() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     is_open(&rig)?;
     kill(Pid::from_raw(sidecar.process.pid()), Signal::SIGSTOP)?;
@@ -141,7 +141,7 @@ fn state(rig: &Rig) -> Result<Vec<String>> {
     .collect()
 }
 
-fn an_agent_that_ends_leaves_nothing_behind() -> Result<()> {
+fn an_agent_that_exits_restores_the_namespace() -> Result<()> {
     let rig = Rig::build()?;
     let before = state(&rig)?;
     let mut sidecar = Sidecar::start(&rig, &Setup::new(json!({})))?;
@@ -160,7 +160,7 @@ fn an_agent_that_ends_leaves_nothing_behind() -> Result<()> {
     Ok(())
 }
 
-fn an_agent_that_ends_does_not_open_a_gateway_that_forwarded_before() -> Result<()> {
+fn an_agent_that_exits_does_not_open_a_gateway_that_forwarded_before() -> Result<()> {
     let rig = Rig::build()?;
     rig.gateway
         .run("sysctl", &["-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])?;

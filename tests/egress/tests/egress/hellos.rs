@@ -1,4 +1,4 @@
-//! TLS that does not show its name as usual: cut up, oversized, late. The name counts all the same.
+//! Unusual TLS ClientHellos: fragmented, oversized, or late. Their server names are evaluated all the same.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::{tests, with};
 
-tests![a_denied_server_name_is_seen_however_it_is_sent, other_server_names_pass_byte_for_byte];
+tests![a_denied_server_name_is_recognized_in_every_encoding, other_server_names_pass_byte_for_byte];
 
 /// How a ClientHello is sent.
 pub(crate) struct Manner {
@@ -109,7 +109,7 @@ fn echoed(rig: &Rig, address: IpAddr, bytes: &[u8], manner: &Manner) -> Result<V
     })?
 }
 
-fn a_denied_server_name_is_seen_however_it_is_sent() -> Result<()> {
+fn a_denied_server_name_is_recognized_in_every_encoding() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["example.com"] }))?;
     for manner in &MANNERS {
         for name in ["example.com", "EXAMPLE.com."] {

@@ -1,5 +1,5 @@
-//! TLS that says one name and means another: encrypted, said twice, or none that two parsers would read the same way.
-//! The name in sight decides where it goes, and it goes nowhere else.
+//! TLS ClientHellos with a hidden or ambiguous server name: encrypted, repeated, or parsed differently by two parsers. The
+//! visible name decides, and the connection goes only to that name.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpStream};
@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::support::{dig, tests, with};
 
 tests![
-    the_name_outside_decides_where_an_encrypted_hello_goes,
-    an_encrypted_hello_without_a_name_says_nothing_to_a_wildcard,
-    a_second_hello_goes_where_the_first_one_went,
-    names_that_can_be_read_in_two_ways_are_refused,
+    the_outer_name_decides_where_an_encrypted_hello_goes,
+    an_encrypted_hello_without_an_outer_name_does_not_match_a_wildcard,
+    a_second_hello_goes_to_the_destination_of_the_first_one,
+    ambiguous_names_are_refused,
 ];
 
 /// Longer than any record has to be cut.
@@ -56,7 +56,7 @@ fn others_saw_nothing(capture: &Capture) -> Result<()> {
     Ok(())
 }
 
-fn the_name_outside_decides_where_an_encrypted_hello_goes() -> Result<()> {
+fn the_outer_name_decides_where_an_encrypted_hello_goes() -> Result<()> {
     let (rig, sidecar, capture) = only(&["ok.test"])?;
     let encrypted = |name: &str| ClientHello::of(name)?.encrypted()?.records(WHOLE);
     let ok = resolved(&rig, "ok.test")?;
@@ -80,7 +80,7 @@ fn the_name_outside_decides_where_an_encrypted_hello_goes() -> Result<()> {
     Ok(())
 }
 
-fn an_encrypted_hello_without_a_name_says_nothing_to_a_wildcard() -> Result<()> {
+fn an_encrypted_hello_without_an_outer_name_does_not_match_a_wildcard() -> Result<()> {
     let (rig, _sidecar, capture) = only(&["*.ok.test"])?;
     let shared = resolved(&rig, "a.ok.test")?;
     let nameless = ClientHello::default().encrypted()?.records(WHOLE)?;
@@ -91,7 +91,7 @@ fn an_encrypted_hello_without_a_name_says_nothing_to_a_wildcard() -> Result<()> 
 }
 
 /// After a HelloRetryRequest, a client says hello once more. A connection has one destination all its life.
-fn a_second_hello_goes_where_the_first_one_went() -> Result<()> {
+fn a_second_hello_goes_to_the_destination_of_the_first_one() -> Result<()> {
     let (rig, sidecar, capture) = only(&["ok.test"])?;
     let [first, second] =
         ["ok.test", "other.test"].map(|name| ClientHello::of(name)?.records(WHOLE));
@@ -108,7 +108,7 @@ fn a_second_hello_goes_where_the_first_one_went() -> Result<()> {
     others_saw_nothing(&capture)
 }
 
-fn names_that_can_be_read_in_two_ways_are_refused() -> Result<()> {
+fn ambiguous_names_are_refused() -> Result<()> {
     let (rig, sidecar, capture) = only(&["ok.test"])?;
     let ok = resolved(&rig, "ok.test")?;
     let odd = |names: &[&[u8]]| ClientHello::default().server_names(names);

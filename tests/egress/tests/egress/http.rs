@@ -1,4 +1,4 @@
-//! What HTTP passes, row by row of the table that holds for both directions, over HTTP/1.1 and HTTP/2.
+//! The table of what HTTP passes, row by row, over HTTP/1.1 and HTTP/2.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use http::Response;
-use sandgate_egress_tests::{Own, Rig, site};
+use sandgate_egress_tests::{CustomServer, Rig, site};
 use serde_json::json;
 
 use crate::http_exchange::Refusals;
@@ -77,7 +77,7 @@ fn refusals(may_be_silent: bool) -> Refusals {
 
 /// A server of HTTP/2 that answers each request alike, and keeps its head in the form of HTTP/1.
 struct Http2 {
-    own: Own,
+    own: CustomServer,
     requests: Arc<Mutex<Vec<String>>>,
 }
 

@@ -1,5 +1,5 @@
-//! Plain HTTP/2, gRPC's first of all: as many streams as an app has, each with its own end, and none that takes the memory
-//! of the others.
+//! Plain HTTP/2, in particular gRPC: many streams on one connection, each of which ends independently, and none of which
+//! takes the memory of the others.
 
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use crate::support::{answered_with, tests, with, with_setup};
 
 tests![
     a_thousand_streams_of_one_connection_begin,
-    a_server_that_ends_first_is_read_to_its_end,
-    silent_streams_do_not_stop_the_others,
+    a_response_that_ends_before_its_request_is_complete,
+    idle_streams_do_not_stop_the_others,
 ];
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,7 +72,7 @@ fn a_thousand_streams_of_one_connection_begin() -> Result<()> {
 }
 
 /// gRPC: a call that the server ends with a status, while the client is still sending and reads slowly.
-fn a_server_that_ends_first_is_read_to_its_end() -> Result<()> {
+fn a_response_that_ends_before_its_request_is_complete() -> Result<()> {
     const WHOLE: usize = 4_000_000;
     let (rig, _sidecar) = with(json!({ "deny_out": ["unrelated.test"] }))?;
     let server = rig.serve_h2c(site::OK, |request, mut respond| async move {
@@ -130,7 +130,7 @@ fn goes_on(rig: &Rig) -> Result<Duration> {
 
 /// A client that opens no window makes Envoy hold the beginning of each response. In one sandbox, that is a program
 /// against the others.
-fn silent_streams_do_not_stop_the_others() -> Result<()> {
+fn idle_streams_do_not_stop_the_others() -> Result<()> {
     const HEAP_MIB: u64 = 200;
     const STREAMS: usize = 60;
     let setup = Setup::new(json!({ "deny_out": ["unrelated.test"] }))

@@ -1,4 +1,4 @@
-//! The way in: edges reach the sandbox, and nobody else does.
+//! Inbound connections: edges reach the sandbox, and nobody else does.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -12,8 +12,8 @@ use socket2::{Domain, Socket, Type};
 use crate::support::{refused_at_once, tests, with_setup};
 
 tests![
-    only_edges_come_in,
-    what_edges_begin_is_no_way_out,
+    only_edges_can_connect_to_the_sandbox,
+    connections_of_edges_do_not_let_the_sandbox_out,
     the_gateways_own_ports_are_closed_to_the_outside
 ];
 
@@ -60,7 +60,7 @@ fn fetch(from: &Namespace, source: IpAddr, to: IpAddr) -> Result<std::io::Result
     })
 }
 
-fn only_edges_come_in() -> Result<()> {
+fn only_edges_can_connect_to_the_sandbox() -> Result<()> {
     let (rig, _sidecar) = rig()?;
     serve(&rig)?;
     for (edge, stranger, sandbox) in [
@@ -85,7 +85,7 @@ fn only_edges_come_in() -> Result<()> {
     Ok(())
 }
 
-fn what_edges_begin_is_no_way_out() -> Result<()> {
+fn connections_of_edges_do_not_let_the_sandbox_out() -> Result<()> {
     let (rig, _sidecar) = rig()?;
     serve(&rig)?;
     ensure!(fetch(&rig.internet, site::EDGE.0.into(), site::SANDBOX.0.into())?.is_ok());

@@ -1,4 +1,4 @@
-//! Envoy or the agent ends, or stands still, at the worst moment: nothing gets out that nobody judged.
+//! Envoy or the agent dies or hangs at the worst moment: nothing gets out without a decision.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread::sleep;
@@ -15,10 +15,10 @@ use crate::failures::{HELD, is_closed, is_open};
 use crate::support::{refused_at_once, tests, with};
 
 tests![
-    an_envoy_killed_under_load_lets_nothing_out_that_it_did_not_judge,
+    an_envoy_killed_under_load_lets_nothing_out_without_a_decision,
     an_envoy_that_hangs_lets_nothing_out_and_is_replaced,
-    an_envoy_that_hangs_is_noticed_without_a_change,
-    an_agent_killed_in_the_middle_of_an_update_leaves_no_way_out,
+    an_envoy_that_hangs_is_detected_without_an_update,
+    nothing_gets_out_after_the_agent_is_killed_during_an_update,
 ];
 
 fn signal(pid: i32, signal: Signal) -> Result<()> {
@@ -35,7 +35,7 @@ fn until_denied(rig: &Rig) -> Result<()> {
     Ok(())
 }
 
-fn an_envoy_killed_under_load_lets_nothing_out_that_it_did_not_judge() -> Result<()> {
+fn an_envoy_killed_under_load_lets_nothing_out_without_a_decision() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
     let capture = rig.capture()?;
     let to = |last| (Ipv4Addr::new(203, 0, 113, last), site::HTTP_PORT);
@@ -92,7 +92,7 @@ fn an_envoy_that_hangs_lets_nothing_out_and_is_replaced() -> Result<()> {
 }
 
 /// Nobody changes the policy, and the sandbox sends nothing.
-fn an_envoy_that_hangs_is_noticed_without_a_change() -> Result<()> {
+fn an_envoy_that_hangs_is_detected_without_an_update() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     let hangs = sidecar.envoy_pid()?;
     signal(hangs, Signal::SIGSTOP)?;
@@ -104,7 +104,7 @@ fn an_envoy_that_hangs_is_noticed_without_a_change() -> Result<()> {
 }
 
 /// Between the moment in which it denies, and the one in which all have the new policy.
-fn an_agent_killed_in_the_middle_of_an_update_leaves_no_way_out() -> Result<()> {
+fn nothing_gets_out_after_the_agent_is_killed_during_an_update() -> Result<()> {
     let (rig, mut sidecar) = with(json!({ "deny_out": ["203.0.113.10"] }))?;
     let envoy = sidecar.envoy_pid()?;
     // It does not confirm what it is given, so the update goes no further.

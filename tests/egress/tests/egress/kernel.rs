@@ -1,4 +1,4 @@
-//! The gateway's kernel: ways that are not there, routers' words, memory for connections.
+//! The gateway's kernel: missing routes, router advertisements, and the memory of connections.
 
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv6Addr, TcpStream};
@@ -13,12 +13,12 @@ use serde_json::json;
 use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
 
 tests![
-    a_name_of_both_families_works_where_one_leads_nowhere,
-    a_shared_namespace_without_a_way_falls_back_too,
-    a_gateway_goes_on_listening_to_its_own_router,
-    a_sandbox_is_no_router_of_the_gateway,
-    connections_that_nobody_reads_hold_little,
-    kernel_settings_are_put_back,
+    a_name_with_addresses_of_both_families_works_if_one_family_has_no_route,
+    a_client_in_a_shared_namespace_falls_back_to_the_family_with_a_route,
+    a_gateway_continues_to_accept_advertisements_of_its_own_router,
+    a_gateway_ignores_router_advertisements_of_the_sandbox,
+    connections_that_nobody_reads_use_little_kernel_memory,
+    kernel_settings_are_restored,
 ];
 
 /// The count of packets that nftables refused for a reason.
@@ -48,7 +48,7 @@ pub(crate) fn banner(rig: &Rig, address: IpAddr) -> Result<()> {
 
 /// Programs that try both families take the first that accepts. Envoy accepts all, so what leads nowhere has to be
 /// refused before it gets there; by what names allow, Envoy chooses the address itself.
-fn a_name_of_both_families_works_where_one_leads_nowhere() -> Result<()> {
+fn a_name_with_addresses_of_both_families_works_if_one_family_has_no_route() -> Result<()> {
     /// Prints the banner of a name, by whatever address answers.
     const BY_NAME: &str = "import socket\n\
         print(socket.create_connection(('ok.test', 22), 20).recv(99).decode())";
@@ -87,7 +87,7 @@ fn a_name_of_both_families_works_where_one_leads_nowhere() -> Result<()> {
 }
 
 /// There, the kernel looks for a way before it redirects.
-fn a_shared_namespace_without_a_way_falls_back_too() -> Result<()> {
+fn a_client_in_a_shared_namespace_falls_back_to_the_family_with_a_route() -> Result<()> {
     let rig = Rig::build()?;
     rig.gateway.run("sysctl", &["-qw", "net.ipv4.ip_forward=1"])?;
     rig.sandbox.run("ip", &["-6", "route", "del", "default"])?;
@@ -134,7 +134,7 @@ fn learned(rig: &Rig, interface: &str) -> Result<String> {
 }
 
 /// Linux stops listening to routers when it begins to pass packets on, and drops what they said.
-fn a_gateway_goes_on_listening_to_its_own_router() -> Result<()> {
+fn a_gateway_continues_to_accept_advertisements_of_its_own_router() -> Result<()> {
     let rig = Rig::build()?;
     let told = |rig: &Rig| Ok(learned(rig, "eth0")?.contains("default via fe80::"));
     rig.gateway.run("ip", &["-6", "route", "del", "default"])?;
@@ -163,7 +163,7 @@ fn a_gateway_goes_on_listening_to_its_own_router() -> Result<()> {
 
 /// Root in the sandbox says that it is the way to everywhere: before there was an agent, while there is one, and
 /// when it has ended.
-fn a_sandbox_is_no_router_of_the_gateway() -> Result<()> {
+fn a_gateway_ignores_router_advertisements_of_the_sandbox() -> Result<()> {
     let rig = Rig::build()?;
     let believes = |rig: &Rig| learned(rig, "sandbox0");
     advertise(&rig.sandbox, site::GATEWAY.1)?;
@@ -197,7 +197,7 @@ fn held(rig: &Rig) -> Result<Vec<(u64, u64)>> {
 }
 
 /// A sandbox that sends to an echo and reads nothing fills every buffer on both ways.
-fn connections_that_nobody_reads_hold_little() -> Result<()> {
+fn connections_that_nobody_reads_use_little_kernel_memory() -> Result<()> {
     const BUFFER: u64 = 256 << 10;
     const COUNT: usize = 50;
     let rig = Rig::build()?;
@@ -239,7 +239,7 @@ fn connections_that_nobody_reads_hold_little() -> Result<()> {
 }
 
 /// Settings that the agent makes, or has the kernel make, with values that no kernel begins with.
-fn kernel_settings_are_put_back() -> Result<()> {
+fn kernel_settings_are_restored() -> Result<()> {
     const SETTINGS: [&str; 7] = [
         "net.ipv4.tcp_rmem=4096 131071 5000001",
         "net.ipv4.tcp_wmem=4096 16385 4000001",

@@ -1,4 +1,4 @@
-//! The gateway by its link-local address, which every neighbour has without anybody's doing.
+//! The gateway's link-local address, which every neighbour can reach.
 
 use std::io::ErrorKind;
 use std::net::{Ipv6Addr, SocketAddrV6, TcpStream, UdpSocket};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::{refused_at_once, tests, with};
 
-tests![the_gateway_by_its_link_local_address_refuses_at_once];
+tests![connections_to_the_gateways_link_local_address_are_refused_immediately];
 
 /// The gateway's address on its link to the sandbox, and the sandbox's number of that link.
 fn neighbour(rig: &Rig) -> Result<(Ipv6Addr, u32)> {
@@ -33,7 +33,7 @@ fn spent(work: impl FnOnce() -> std::io::Result<()>) -> Spent {
     Spent { outcome, time: begun.elapsed() }
 }
 
-fn the_gateway_by_its_link_local_address_refuses_at_once() -> Result<()> {
+fn connections_to_the_gateways_link_local_address_are_refused_immediately() -> Result<()> {
     for policy in
         [json!({ "allow_internet_access": false }), json!({ "allow_out": ["::/0", "fe80::/10"] })]
     {

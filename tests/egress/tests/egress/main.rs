@@ -1,10 +1,10 @@
-//! Every promise about a sandbox's way out, kept by the real parts; one file for each promise.
+//! End-to-end tests of the sidecar's promises with the real programs; one file for each promise.
 //!
 //! The harness is the one of `support.rs`: tests that can't run on a machine are ignored, and fail with `CI=true`.
 
 #![expect(clippy::indexing_slicing, reason = "a test that panics has failed")]
 
-use sandgate_egress_tests::crowd::{HOLD, hold};
+use sandgate_egress_tests::connection_holder::{HOLD, hold};
 
 mod accounts;
 mod atomic;
@@ -36,9 +36,9 @@ mod retries;
 mod shared;
 mod support;
 mod tails;
+mod text_protocols;
 mod tuples;
 mod updates;
-mod words;
 
 // The table that holds for both directions, and HTTP byte by byte.
 #[path = "../../../http/exchange.rs"]
@@ -74,7 +74,7 @@ fn main() -> std::process::ExitCode {
         tails::TESTS,
         open::TESTS,
         many::TESTS,
-        words::TESTS,
+        text_protocols::TESTS,
         updates::TESTS,
         atomic::TESTS,
         operator::TESTS,

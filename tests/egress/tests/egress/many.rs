@@ -1,4 +1,4 @@
-//! Many connections, at the same time or in no time.
+//! Many simultaneous connections, and many connections in a short time.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use sandgate_egress_tests::crowd::Crowd;
+use sandgate_egress_tests::connection_holder::ConnectionHolder;
 use sandgate_egress_tests::{Outcome, Rig, Setup, Sidecar, site};
 use serde_json::json;
 
 use crate::support::{answered_with, refused_at_once, tests, with};
 
 tests![
-    ten_thousand_connections_live_at_the_same_time,
-    more_connections_than_envoy_has_files_for_are_closed_and_the_others_live,
-    a_flood_of_denied_connections_is_nobody_elses_affair,
+    ten_thousand_connections_work_at_the_same_time,
+    connections_beyond_envoys_limit_of_open_files_are_closed_and_the_others_continue,
+    a_flood_of_denied_connections_does_not_affect_others,
 ];
 
 /// What Envoy has open besides connections, and some.
@@ -29,7 +29,7 @@ fn files_of_envoy(sidecar: &Sidecar) -> Result<usize> {
     Ok(line.split_whitespace().nth(3).context("no number")?.parse()?)
 }
 
-fn ten_thousand_connections_live_at_the_same_time() -> Result<()> {
+fn ten_thousand_connections_work_at_the_same_time() -> Result<()> {
     // The servers' ends are in this process, all of them.
     let most = getrlimit(Resource::RLIMIT_NOFILE)?.1;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
@@ -49,12 +49,14 @@ fn ten_thousand_connections_live_at_the_same_time() -> Result<()> {
     ensure!(count >= 1_000, "{count} connections show nothing; raise the limit of open files");
     let to = SocketAddr::new(site::OK, site::ECHO_PORT);
     let half = count / 2;
-    let mut crowds =
-        [Crowd::start(&rig.sandbox, to, half)?, Crowd::start(&rig.sandbox, to, count - half)?];
-    crowds.iter_mut().try_for_each(Crowd::wait)?;
+    let mut holders = [
+        ConnectionHolder::start(&rig.sandbox, to, half)?,
+        ConnectionHolder::start(&rig.sandbox, to, count - half)?,
+    ];
+    holders.iter_mut().try_for_each(ConnectionHolder::wait)?;
     for _ in 0..2 {
-        crowds.iter_mut().try_for_each(Crowd::talk)?;
-        crowds.iter_mut().try_for_each(Crowd::wait)?;
+        holders.iter_mut().try_for_each(ConnectionHolder::echo)?;
+        holders.iter_mut().try_for_each(ConnectionHolder::wait)?;
     }
     let open = std::fs::read_dir(format!("/proc/{}/fd", sidecar.envoy_pid()?))?.count();
     ensure!(open > 2 * count, "Envoy has only {open} files open");
@@ -64,7 +66,8 @@ fn ten_thousand_connections_live_at_the_same_time() -> Result<()> {
 }
 
 /// Beyond its bound, Envoy closes what comes: nothing waits. What is there lives, and is not out of the policy's reach.
-fn more_connections_than_envoy_has_files_for_are_closed_and_the_others_live() -> Result<()> {
+fn connections_beyond_envoys_limit_of_open_files_are_closed_and_the_others_continue() -> Result<()>
+{
     /// What the agent lets Envoy carry with so many files.
     const BOUND: usize = (1_000 - 200) / 2;
     let rig = Rig::build()?;
@@ -73,8 +76,9 @@ fn more_connections_than_envoy_has_files_for_are_closed_and_the_others_live() ->
     let sidecar = Sidecar::start(&rig, &setup)?;
     let envoy = sidecar.envoy_pid()?;
     ensure!(sidecar.status().is_some_and(|status| status["envoy_max_connections"] == BOUND));
-    let mut crowd = Crowd::start(&rig.sandbox, SocketAddr::new(site::OK, site::ECHO_PORT), 300)?;
-    crowd.wait()?;
+    let mut holder =
+        ConnectionHolder::start(&rig.sandbox, SocketAddr::new(site::OK, site::ECHO_PORT), 300)?;
+    holder.wait()?;
     let more: Vec<_> = rig.sandbox.enter(|| {
         (0..300).map(|_| TcpStream::connect((site::OK, site::ECHO_PORT))).collect::<Vec<_>>()
     })?;
@@ -95,8 +99,8 @@ fn more_connections_than_envoy_has_files_for_are_closed_and_the_others_live() ->
     // The agent is not kept out, and what it says is done.
     sidecar.set(&json!({ "deny_out": ["203.0.113.20"] }))?;
     refused_at_once("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
-    crowd.talk()?;
-    crowd.wait()?;
+    holder.echo()?;
+    holder.wait()?;
     sidecar.set(&json!({ "deny_out": ["203.0.113.10"] }))?;
     for stream in more.iter().flatten() {
         let mut stream = stream;
@@ -112,7 +116,7 @@ fn more_connections_than_envoy_has_files_for_are_closed_and_the_others_live() ->
     Ok(())
 }
 
-fn a_flood_of_denied_connections_is_nobody_elses_affair() -> Result<()> {
+fn a_flood_of_denied_connections_does_not_affect_others() -> Result<()> {
     /// Of each kind: to a denied address, and requests for a denied name.
     const FLOOD: usize = 5_000;
     const CLIENTS: usize = 8;
@@ -120,8 +124,9 @@ fn a_flood_of_denied_connections_is_nobody_elses_affair() -> Result<()> {
     const MORE: u64 = 48 << 20;
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20", "example.com"] }))?;
     let envoy = u32::try_from(sidecar.envoy_pid()?)?;
-    let mut crowd = Crowd::start(&rig.sandbox, SocketAddr::new(site::OK, site::ECHO_PORT), 20)?;
-    crowd.wait()?;
+    let mut holder =
+        ConnectionHolder::start(&rig.sandbox, SocketAddr::new(site::OK, site::ECHO_PORT), 20)?;
+    holder.wait()?;
     let before = resident_bytes(envoy)?;
     let capture = rig.capture()?;
     let request = b"GET / HTTP/1.1\r\nhost: example.com\r\n\r\n";
@@ -144,8 +149,8 @@ fn a_flood_of_denied_connections_is_nobody_elses_affair() -> Result<()> {
             clients.push(scope.spawn(|| flood(site::OK)));
         }
         while clients.iter().any(|client| !client.is_finished()) {
-            crowd.talk()?;
-            crowd.wait()?;
+            holder.echo()?;
+            holder.wait()?;
         }
         for client in clients {
             client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;

@@ -1,4 +1,4 @@
-//! Names as a way out: any protocol reaches an allowed name, and nothing else does.
+//! Allowed names with internet access off: any protocol reaches an allowed name, and nothing else.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
 
 tests![
     a_plain_tcp_service_is_reached_by_its_name_and_no_other_is,
-    names_below_a_wildcard_are_reached_where_they_can_be_seen,
-    a_name_that_resolves_to_a_forbidden_address_leads_nowhere,
+    names_below_a_wildcard_are_reached_if_the_connection_shows_them,
+    a_name_that_resolves_to_a_guardrail_address_is_not_reached,
     upper_case_and_a_trailing_dot_are_the_same_name,
     internationalized_names_are_reached_in_their_ascii_form,
-    a_name_that_had_no_address_is_asked_for_again_soon,
+    a_name_without_an_address_is_resolved_again_soon,
 ];
 
 /// The address that the sandbox is told.
@@ -56,7 +56,7 @@ fn a_plain_tcp_service_is_reached_by_its_name_and_no_other_is() -> Result<()> {
     Ok(())
 }
 
-fn names_below_a_wildcard_are_reached_where_they_can_be_seen() -> Result<()> {
+fn names_below_a_wildcard_are_reached_if_the_connection_shows_them() -> Result<()> {
     let (rig, _sidecar) =
         with(json!({ "allow_internet_access": false, "allow_out": ["*.ok.test"] }))?;
     for name in ["a.ok.test", "deep.a.ok.test"] {
@@ -75,7 +75,7 @@ fn names_below_a_wildcard_are_reached_where_they_can_be_seen() -> Result<()> {
     Ok(())
 }
 
-fn a_name_that_resolves_to_a_forbidden_address_leads_nowhere() -> Result<()> {
+fn a_name_that_resolves_to_a_guardrail_address_is_not_reached() -> Result<()> {
     let (rig, _sidecar) = with(
         json!({ "allow_internet_access": false, "allow_out": ["*.ok.test", "meta.test", "private.test"] }),
     )?;
@@ -135,7 +135,7 @@ fn internationalized_names_are_reached_in_their_ascii_form() -> Result<()> {
 }
 
 /// A deployment makes a name a moment after somebody asked for it.
-fn a_name_that_had_no_address_is_asked_for_again_soon() -> Result<()> {
+fn a_name_without_an_address_is_resolved_again_soon() -> Result<()> {
     /// Envoy's default is a minute.
     const SOON: Duration = Duration::from_secs(15);
     let (rig, _sidecar) =

@@ -1,4 +1,4 @@
-//! The kernel's tables of neighbours, which all sandboxes of a machine share: none may fill them.
+//! The kernel's neighbour tables, which all sandboxes of a machine share: no sandbox may fill them.
 
 use std::net::Ipv6Addr;
 
@@ -10,9 +10,9 @@ use crate::kernel::{banner, refused};
 use crate::support::{answered_with, tests, with};
 
 tests![
-    a_sandbox_fills_no_table_of_neighbours,
-    many_addresses_one_after_the_other_are_not_kept_alive_from_outside,
-    an_address_of_the_sandbox_among_many_goes_on_working,
+    a_sandbox_can_not_fill_the_neighbour_tables,
+    remote_hosts_can_not_keep_many_neighbour_entries_of_a_sandbox_alive,
+    one_address_of_the_sandbox_works_while_it_uses_many,
 ];
 
 /// Sends frames from the sandbox under `count` source addresses of a prefix, each with another one: solicitations,
@@ -63,7 +63,7 @@ fn neighbours(rig: &Rig, family: &str, interface: &str) -> Result<usize> {
     Ok(rig.gateway.run("ip", &arguments)?.lines().count())
 }
 
-fn crowd(rig: &Rig, kind: &str, prefix: &str) -> Result<()> {
+fn send_from_many_addresses(rig: &Rig, kind: &str, prefix: &str) -> Result<()> {
     let (gateway, target) = match prefix.contains(':') {
         true => (site::GATEWAY.1.to_string(), site::OK6),
         false => (WIDE.to_owned(), site::OK),
@@ -76,13 +76,13 @@ fn crowd(rig: &Rig, kind: &str, prefix: &str) -> Result<()> {
 
 /// The tables are the machine's: who fills them takes the network from everyone on it. 400 is less than they
 /// have room for, and more than one sandbox may take.
-fn a_sandbox_fills_no_table_of_neighbours() -> Result<()> {
+fn a_sandbox_can_not_fill_the_neighbour_tables() -> Result<()> {
     /// 32 of the sandbox's, and what was there. IPv4's are counted by ARP and again by packet.
     const SENDERS: usize = 40;
     /// 128, and what was there.
     const NEXT_HOPS: usize = 136;
     let (rig, _sidecar) = with(json!({}))?;
-    // It has a place before its crowd takes the others.
+    // This address sends first, before the others fill the set.
     banner(&rig, site::OK6)?;
     rig.gateway.run("ip", &["addr", "add", &format!("{WIDE}/16"), "dev", "sandbox0"])?;
     for (kind, family, prefix) in [
@@ -92,7 +92,7 @@ fn a_sandbox_fills_no_table_of_neighbours() -> Result<()> {
         ("syn", "-4", "10.9.4.0"),
     ] {
         let before = refused(&rig, "neighbour")?;
-        crowd(&rig, kind, prefix)?;
+        send_from_many_addresses(&rig, kind, prefix)?;
         let known = neighbours(&rig, family, "sandbox0")?;
         let bound = if family == "-6" { SENDERS } else { 2 * SENDERS };
         ensure!(known <= bound, "{kind} {family}: {known} neighbours");
@@ -121,7 +121,7 @@ fn a_sandbox_fills_no_table_of_neighbours() -> Result<()> {
 
 /// A sandbox's place among senders is free again after a minute, and what its old addresses began lives on for as long
 /// as the other side sends.
-fn many_addresses_one_after_the_other_are_not_kept_alive_from_outside() -> Result<()> {
+fn remote_hosts_can_not_keep_many_neighbour_entries_of_a_sandbox_alive() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
     let mut answered = 0;
     for number in 1..=60_u16 {
@@ -144,7 +144,7 @@ fn many_addresses_one_after_the_other_are_not_kept_alive_from_outside() -> Resul
     Ok(())
 }
 
-fn an_address_of_the_sandbox_among_many_goes_on_working() -> Result<()> {
+fn one_address_of_the_sandbox_works_while_it_uses_many() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
     for address in [site::OK, site::OK6] {
         banner(&rig, address)?;
@@ -152,7 +152,7 @@ fn an_address_of_the_sandbox_among_many_goes_on_working() -> Result<()> {
     rig.gateway.run("ip", &["addr", "add", &format!("{WIDE}/16"), "dev", "sandbox0"])?;
     for (kind, prefix) in [("solicit", "2001:db8:a::1:0"), ("syn", "10.9.4.0"), ("arp", "10.9.1.0")]
     {
-        crowd(&rig, kind, prefix)?;
+        send_from_many_addresses(&rig, kind, prefix)?;
     }
     for address in [site::OK, site::OK6] {
         banner(&rig, address)?;

@@ -1,4 +1,4 @@
-//! Internet off: everything fails, at once, and nothing leaves.
+//! Internet access off: everything fails immediately, and nothing gets out.
 
 use std::time::Instant;
 
@@ -10,8 +10,8 @@ use crate::support::{at_once, dig, refused_at_once, tests, with};
 
 tests![
     tcp_is_reset_before_anything_leaves,
-    udp_and_icmp_are_refused_audibly,
-    dns_says_that_there_is_no_such_name,
+    udp_and_icmp_are_refused_with_an_error,
+    dns_responds_with_nxdomain,
 ];
 
 fn tcp_is_reset_before_anything_leaves() -> Result<()> {
@@ -37,7 +37,7 @@ fn tcp_is_reset_before_anything_leaves() -> Result<()> {
     Ok(())
 }
 
-fn udp_and_icmp_are_refused_audibly() -> Result<()> {
+fn udp_and_icmp_are_refused_with_an_error() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "allow_internet_access": false }))?;
     let capture = rig.capture()?;
     for address in [site::OK, site::OK6, site::PRIVATE, site::METADATA, site::GATEWAY.0.into()] {
@@ -52,7 +52,7 @@ fn udp_and_icmp_are_refused_audibly() -> Result<()> {
     Ok(())
 }
 
-fn dns_says_that_there_is_no_such_name() -> Result<()> {
+fn dns_responds_with_nxdomain() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "allow_internet_access": false }))?;
     let capture = rig.capture()?;
     for server in [

@@ -1,4 +1,4 @@
-//! Internet on, no rules: nothing that works without a sidecar fails with it.
+//! Internet access on and no rules: everything that works without a sidecar works with it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -12,13 +12,13 @@ use serde_json::json;
 use crate::support::{answered_with, dig, tests, with};
 
 tests![
-    dns_answers_are_what_the_resolver_says,
+    dns_responses_are_those_of_the_resolver,
     datagrams_of_all_sizes_and_pings_pass,
-    bytes_pass_unchanged_and_half_closed_connections_live,
-    who_speaks_first_is_not_waited_for,
+    bytes_pass_unchanged_and_half_closed_connections_continue,
+    a_server_that_sends_first_is_not_delayed,
 ];
 
-fn dns_answers_are_what_the_resolver_says() -> Result<()> {
+fn dns_responses_are_those_of_the_resolver() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
     for (name, kind, expected) in [
         ("ok.test", "A", "203.0.113.10"),
@@ -70,7 +70,7 @@ fn datagrams_of_all_sizes_and_pings_pass() -> Result<()> {
     Ok(())
 }
 
-fn bytes_pass_unchanged_and_half_closed_connections_live() -> Result<()> {
+fn bytes_pass_unchanged_and_half_closed_connections_continue() -> Result<()> {
     /// Bytes in each direction.
     const LENGTH: usize = 32 << 20;
     let (rig, _sidecar) = with(json!({}))?;
@@ -114,7 +114,7 @@ fn banner_after(rig: &Rig) -> Result<Duration> {
 
 /// Not delayed by inspection where the policy names no domain, and by at most 300 ms otherwise. Names
 /// are waited for 150 ms; the best of several is compared, so that a busy machine does not count.
-fn who_speaks_first_is_not_waited_for() -> Result<()> {
+fn a_server_that_sends_first_is_not_delayed() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
     let without_names = banner_after(&rig)?;
     ensure!(without_names < Duration::from_millis(140), "{without_names:?}");

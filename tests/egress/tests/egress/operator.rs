@@ -1,5 +1,5 @@
-//! The operator's settings, while the sidecar runs: what becomes protected is closed at once, for connections
-//! that live as well.
+//! Changes of the operator's settings while the sidecar runs: a newly protected range is denied immediately, also for existing
+//! connections.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::support::{answered_with, refused_at_once, tests, with_setup};
 
 tests![
-    what_the_operator_protects_is_closed_at_once_and_opened_again,
-    bad_settings_of_the_operator_change_nothing,
+    a_protected_range_is_denied_immediately_and_allowed_again,
+    invalid_operators_settings_change_nothing,
 ];
 
 /// Puts other settings in the place of the operator's.
@@ -32,7 +32,7 @@ fn set(rig: &Rig, sidecar: &Sidecar, operator: &Value) -> Result<()> {
     })
 }
 
-fn what_the_operator_protects_is_closed_at_once_and_opened_again() -> Result<()> {
+fn a_protected_range_is_denied_immediately_and_allowed_again() -> Result<()> {
     // What the owner allows by address does not matter.
     let setup = Setup::new(json!({ "allow_out": ["203.0.113.0/24"] }));
     let (rig, sidecar) = with_setup(&setup)?;
@@ -65,7 +65,7 @@ fn what_the_operator_protects_is_closed_at_once_and_opened_again() -> Result<()>
     answered_with("UDP", &rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?, b"hello")
 }
 
-fn bad_settings_of_the_operator_change_nothing() -> Result<()> {
+fn invalid_operators_settings_change_nothing() -> Result<()> {
     let mut setup = Setup::new(json!({}));
     setup.operator["protected"] = json!([format!("{}/32", site::OTHER)]);
     let (rig, sidecar) = with_setup(&setup)?;

@@ -1,4 +1,4 @@
-//! A name that leads somewhere else when it is asked for again, and what Envoy dials after all.
+//! DNS rebinding: a name whose address changes between two queries, and the evaluation of Envoy's upstream connections.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::support::{at_once, curl, dig, tests, with};
 
 tests![
-    an_allowed_name_that_turns_to_a_forbidden_address_leads_nowhere,
-    a_resolver_that_turns_is_not_believed_by_the_sandbox_either,
-    what_envoy_dials_is_judged_whoever_told_it_to,
+    an_allowed_name_that_changes_to_a_guardrail_address_is_not_reached,
+    a_rebinding_response_does_not_reach_the_sandbox,
+    every_upstream_connection_of_envoy_is_evaluated,
 ];
 
 /// A name that leads wherever [`turn`] says, and that nobody is to remember.
@@ -31,7 +31,7 @@ fn forbidden_saw_nothing(capture: &Capture) -> Result<()> {
     Ok(())
 }
 
-fn an_allowed_name_that_turns_to_a_forbidden_address_leads_nowhere() -> Result<()> {
+fn an_allowed_name_that_changes_to_a_guardrail_address_is_not_reached() -> Result<()> {
     let (rig, sidecar) = with(json!({ "allow_internet_access": false, "allow_out": [TURNS] }))?;
     turn(&rig, site::OK)?;
     let capture = rig.capture()?;
@@ -55,7 +55,7 @@ fn an_allowed_name_that_turns_to_a_forbidden_address_leads_nowhere() -> Result<(
     forbidden_saw_nothing(&capture)
 }
 
-fn a_resolver_that_turns_is_not_believed_by_the_sandbox_either() -> Result<()> {
+fn a_rebinding_response_does_not_reach_the_sandbox() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
     turn(&rig, site::OK)?;
     let capture = rig.capture()?;
@@ -75,7 +75,7 @@ fn a_resolver_that_turns_is_not_believed_by_the_sandbox_either() -> Result<()> {
 }
 
 /// As Envoy's user: by whatever mistake it dials something, the kernel judges that once more.
-fn what_envoy_dials_is_judged_whoever_told_it_to() -> Result<()> {
+fn every_upstream_connection_of_envoy_is_evaluated() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "allow_out": ["ok.test"] }))?;
     let capture = rig.capture()?;
     let dial = |url: &str| {

@@ -1,5 +1,5 @@
-//! What no name can allow is refused in the protocol of the client: plain HTTP gets a 403 that names the rule, all else
-//! is reset. Both come at once, and nothing leaves.
+//! Denials that no name can change: plain HTTP gets a 403 with the rule, everything else is reset. Both happen immediately,
+//! and nothing gets out.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{at_once, refused_at_once, tests, with};
 
-tests![plain_http_to_a_denied_address_is_told_the_rule, all_other_protocols_are_reset,];
+tests![plain_http_to_a_denied_address_gets_a_403_with_the_rule, all_other_protocols_are_reset,];
 
 /// Policies that name no domain, an address that each denies, and the rule that does.
 fn denials() -> [(Value, IpAddr, &'static str); 6] {
@@ -47,7 +47,7 @@ fn is_told(rig: &Rig, address: IpAddr, port: u16, request: &[u8], rule: &str) ->
     })
 }
 
-fn plain_http_to_a_denied_address_is_told_the_rule() -> Result<()> {
+fn plain_http_to_a_denied_address_gets_a_403_with_the_rule() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     let mut in_force = json!({});
     for (policy, address, rule) in denials() {

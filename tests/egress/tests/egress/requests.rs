@@ -1,23 +1,23 @@
-//! Plain HTTP: each request is judged by itself, and arrives as it was sent.
+//! Plain HTTP: each request is evaluated separately, and arrives unchanged.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use sandgate_egress_tests::own::head;
+use sandgate_egress_tests::custom_server::head;
 use sandgate_egress_tests::{Rig, site};
 use serde_json::json;
 
 use crate::support::{dig, tests, with};
 
 tests![
-    the_second_request_of_a_connection_is_judged_like_the_first,
-    nothing_in_a_request_covers_for_another_host,
-    requests_arrive_as_they_were_sent,
+    the_second_request_of_a_connection_is_evaluated_like_the_first,
+    no_request_reaches_a_host_other_than_the_evaluated_one,
+    requests_arrive_unchanged,
     responses_may_have_many_fields,
-    an_upgrade_that_is_answered_as_a_request_arrives_whole,
-    an_offer_to_upgrade_to_tls_is_no_reason_to_refuse,
+    an_upgrade_with_an_ordinary_response_arrives_complete,
+    a_request_that_offers_an_upgrade_to_tls_is_not_refused,
 ];
 
 /// The rig whose sandbox may reach `ok.test` alone, and the address that stands for it there.
@@ -51,7 +51,7 @@ fn exchange(rig: &Rig, address: IpAddr, parts: &[&[u8]]) -> Result<String> {
     Ok(String::from_utf8_lossy(&exchanged).into_owned())
 }
 
-fn the_second_request_of_a_connection_is_judged_like_the_first() -> Result<()> {
+fn the_second_request_of_a_connection_is_evaluated_like_the_first() -> Result<()> {
     let (rig, _sidecar, ok) = with_one_name()?;
     let (good, bad) =
         ("GET /1 HTTP/1.1\r\nHost: ok.test\r\n\r\n", "GET /2 HTTP/1.1\r\nHost: other.test\r\n\r\n");
@@ -64,7 +64,7 @@ fn the_second_request_of_a_connection_is_judged_like_the_first() -> Result<()> {
     Ok(())
 }
 
-fn nothing_in_a_request_covers_for_another_host() -> Result<()> {
+fn no_request_reaches_a_host_other_than_the_evaluated_one() -> Result<()> {
     let (rig, _sidecar, ok) = with_one_name()?;
     let capture = rig.capture()?;
     let split: Vec<Vec<u8>> =
@@ -105,7 +105,7 @@ fn nothing_in_a_request_covers_for_another_host() -> Result<()> {
     Ok(())
 }
 
-fn requests_arrive_as_they_were_sent() -> Result<()> {
+fn requests_arrive_unchanged() -> Result<()> {
     let (rig, _sidecar, ok) = with_one_name()?;
     for line in
         ["GET //a/%2e%2e/../c;d?e=%2F&f HTTP/1.1", "FROB /x HTTP/1.1", "DELETE /%zz HTTP/1.1"]
@@ -174,7 +174,7 @@ fn responses_may_have_many_fields() -> Result<()> {
 }
 
 /// A server that knows no WebSocket answers the request as any other.
-fn an_upgrade_that_is_answered_as_a_request_arrives_whole() -> Result<()> {
+fn an_upgrade_with_an_ordinary_response_arrives_complete() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["unrelated.test"] }))?;
     for (status, kind) in ["200 OK", "204 No Content", "302 Found", "401 No", "426 No", "503 No"]
         .into_iter()
@@ -200,7 +200,7 @@ fn an_upgrade_that_is_answered_as_a_request_arrives_whole() -> Result<()> {
 }
 
 /// An upgrade to TLS may be ignored, and then nothing is upgraded.
-fn an_offer_to_upgrade_to_tls_is_no_reason_to_refuse() -> Result<()> {
+fn a_request_that_offers_an_upgrade_to_tls_is_not_refused() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["unrelated.test"] }))?;
     let response = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_vec();
     for upgrade in ["TLS/1.2", "tls/1.0", "h2c"] {

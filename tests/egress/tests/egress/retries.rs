@@ -1,5 +1,5 @@
-//! A server that closes a kept connection while the next request is on its way: the request is sent once more where that
-//! changes nothing, and never otherwise. Counted at the server.
+//! Retries: a server closes an idle connection while the next request is in flight. The request is retried only if a repeated
+//! request has no other effect. Counted at the server.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use sandgate_egress_tests::own::head;
-use sandgate_egress_tests::{Own, Rig, site};
+use sandgate_egress_tests::custom_server::head;
+use sandgate_egress_tests::{CustomServer, Rig, site};
 use serde_json::json;
 
 use crate::support::{tests, with};
 
 tests![
-    a_safe_request_is_sent_once_more_if_the_connection_broke_before_a_response,
-    no_other_request_is_sent_twice,
-    a_response_that_has_begun_is_not_asked_for_again,
-    it_is_sent_once_more_and_not_for_ever,
+    a_safe_request_is_retried_if_the_connection_broke_before_a_response,
+    no_other_request_is_retried,
+    a_request_is_not_retried_after_its_response_has_started,
+    a_request_is_retried_only_once,
 ];
 
 /// The methods that change nothing (RFC 9110, section 9.2.1), and others.
@@ -35,7 +35,7 @@ struct Ending {
 
 /// A server that answers the first request of a connection, and the requests that it got, by their paths.
 struct Flaky {
-    server: Own,
+    server: CustomServer,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -96,7 +96,7 @@ fn rig() -> Result<(Rig, sandgate_egress_tests::Sidecar)> {
     with(json!({ "deny_out": ["unrelated.test"] }))
 }
 
-fn a_safe_request_is_sent_once_more_if_the_connection_broke_before_a_response() -> Result<()> {
+fn a_safe_request_is_retried_if_the_connection_broke_before_a_response() -> Result<()> {
     let (rig, _sidecar) = rig()?;
     let server = Flaky::start(&rig, Ending { says: b"", always: false })?;
     for method in SAFE {
@@ -109,7 +109,7 @@ fn a_safe_request_is_sent_once_more_if_the_connection_broke_before_a_response() 
     Ok(())
 }
 
-fn no_other_request_is_sent_twice() -> Result<()> {
+fn no_other_request_is_retried() -> Result<()> {
     let (rig, _sidecar) = rig()?;
     let server = Flaky::start(&rig, Ending { says: b"", always: false })?;
     for method in OTHERS {
@@ -123,7 +123,7 @@ fn no_other_request_is_sent_twice() -> Result<()> {
     Ok(())
 }
 
-fn a_response_that_has_begun_is_not_asked_for_again() -> Result<()> {
+fn a_request_is_not_retried_after_its_response_has_started() -> Result<()> {
     let (rig, _sidecar) = rig()?;
     for says in [
         &b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhal"[..],
@@ -140,7 +140,7 @@ fn a_response_that_has_begun_is_not_asked_for_again() -> Result<()> {
     Ok(())
 }
 
-fn it_is_sent_once_more_and_not_for_ever() -> Result<()> {
+fn a_request_is_retried_only_once() -> Result<()> {
     let (rig, _sidecar) = rig()?;
     let server = Flaky::start(&rig, Ending { says: b"", always: true })?;
     for method in SAFE {

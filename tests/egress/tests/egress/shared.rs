@@ -1,4 +1,4 @@
-//! Sandbox and sidecar in one network namespace: holds for users that are neither root, Envoy nor the agent.
+//! Sandbox and sidecar in one network namespace. Protects against users other than root, Envoy and the agent.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -1,12 +1,12 @@
-//! How plain HTTP ends: nobody loses the end of a response, nobody waits for an end that has come, and a refusal is read
-//! also by who is still sending.
+//! The end of plain HTTP: clients get complete responses, see the end of a stream immediately, and can read a refusal while
+//! they still send.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use sandgate_egress_tests::own::head;
+use sandgate_egress_tests::custom_server::head;
 use sandgate_egress_tests::{Rig, Setup, Sidecar, site};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
@@ -14,10 +14,10 @@ use socket2::{Domain, Socket, Type};
 use crate::support::{tests, with, with_setup};
 
 tests![
-    a_reader_that_pauses_gets_the_end_of_a_response,
-    the_end_of_a_websocket_is_seen_at_once,
-    an_early_refusal_of_an_upload_is_read,
-    a_request_that_is_denied_now_ends_at_once,
+    a_client_that_pauses_gets_the_complete_response,
+    the_end_of_a_websocket_is_forwarded_immediately,
+    a_client_can_read_an_early_refusal_of_its_upload,
+    a_request_that_an_update_denies_ends_immediately,
 ];
 
 /// Policy and rig: a rule names a domain, so that plain HTTP is looked at.
@@ -39,7 +39,7 @@ fn connected(rig: &Rig, address: SocketAddr, receives: usize) -> Result<TcpStrea
 }
 
 /// Envoy closes a connection when the response is out, and its client has not read it by then.
-fn a_reader_that_pauses_gets_the_end_of_a_response() -> Result<()> {
+fn a_client_that_pauses_gets_the_complete_response() -> Result<()> {
     const WHOLE: usize = 4_000_000;
     /// Longer than Envoy's default for a connection that it is about to close.
     const PAUSE: Duration = Duration::from_millis(1300);
@@ -74,7 +74,7 @@ fn a_reader_that_pauses_gets_the_end_of_a_response() -> Result<()> {
     Ok(())
 }
 
-fn the_end_of_a_websocket_is_seen_at_once() -> Result<()> {
+fn the_end_of_a_websocket_is_forwarded_immediately() -> Result<()> {
     /// Envoy's default would add a second.
     const AT_ONCE: Duration = Duration::from_millis(500);
     let (rig, _sidecar) = rig()?;
@@ -102,7 +102,7 @@ fn the_end_of_a_websocket_is_seen_at_once() -> Result<()> {
 }
 
 /// Whoever is told no before the upload is over sends on for a while, and may be reset for it. The refusal was there before.
-fn an_early_refusal_of_an_upload_is_read() -> Result<()> {
+fn a_client_can_read_an_early_refusal_of_its_upload() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20", "2001:db8:c::20"] }))?;
     for policy in [
         json!({ "deny_out": ["203.0.113.20", "other.test"] }),
@@ -136,7 +136,7 @@ fn an_early_refusal_of_an_upload_is_read() -> Result<()> {
 }
 
 /// A response that goes on, and a policy that denies it: as for connections, see `updates.rs`.
-fn a_request_that_is_denied_now_ends_at_once() -> Result<()> {
+fn a_request_that_an_update_denies_ends_immediately() -> Result<()> {
     /// From the writing of the policy's file to what the client sees.
     const WITHIN: Duration = Duration::from_secs(1);
     let (rig, sidecar) = rig()?;

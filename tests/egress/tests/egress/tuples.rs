@@ -1,4 +1,4 @@
-//! TCP as no program would speak it: answers that are questions, and questions that bring data.
+//! Unusual TCP: a SYN in response to a SYN, and a SYN with data.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,9 +12,9 @@ use socket2::{Domain, Socket, Type};
 use crate::support::{tests, with, with_setup};
 
 tests![
-    the_ports_of_an_edges_connection_are_no_way_out,
-    an_edge_that_is_answered_by_a_question_is_all_that_hears_it,
-    data_in_the_first_packet_goes_nowhere_either,
+    the_ports_of_an_edges_connection_do_not_let_the_sandbox_out,
+    a_syn_in_response_to_an_edge_reaches_only_the_edge,
+    data_in_a_denied_syn_does_not_get_out,
 ];
 
 /// Where the edge's connections come from.
@@ -75,7 +75,7 @@ fn begun(capture: &Capture) -> Vec<(IpAddr, u16)> {
     begun.collect()
 }
 
-fn the_ports_of_an_edges_connection_are_no_way_out() -> Result<()> {
+fn the_ports_of_an_edges_connection_do_not_let_the_sandbox_out() -> Result<()> {
     let (rig, _sidecar, capture) = with_edge()?;
     let listener = rig.sandbox.enter(|| std::net::TcpListener::bind("0.0.0.0:8080"))??;
     let edge = from_edge(&rig, 8_080)?;
@@ -96,7 +96,7 @@ fn the_ports_of_an_edges_connection_are_no_way_out() -> Result<()> {
 }
 
 /// A simultaneous open (RFC 9293, section 3.5) is an answer, as far as conntrack is concerned.
-fn an_edge_that_is_answered_by_a_question_is_all_that_hears_it() -> Result<()> {
+fn a_syn_in_response_to_an_edge_reaches_only_the_edge() -> Result<()> {
     let (rig, _sidecar, capture) = with_edge()?;
     rig.sandbox.run(
         "nft",
@@ -115,7 +115,7 @@ fn an_edge_that_is_answered_by_a_question_is_all_that_hears_it() -> Result<()> {
     Ok(())
 }
 
-fn data_in_the_first_packet_goes_nowhere_either() -> Result<()> {
+fn data_in_a_denied_syn_does_not_get_out() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["203.0.113.20", "2001:db8:c::20"] }))?;
     // No cookie is asked for: data goes with the first packet, to whoever it is.
     rig.sandbox.run("sysctl", &["-qw", "net.ipv4.tcp_fastopen=5"])?;

@@ -1,4 +1,4 @@
-//! A change of policy, while connections live.
+//! An update of the policy while connections exist.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Lines, Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -13,10 +13,10 @@ use serde_json::json;
 use crate::support::{answered_with, refused_at_once, tests, with};
 
 tests![
-    connections_that_are_denied_now_are_closed_and_others_go_on,
-    what_was_under_way_to_who_is_denied_now_does_not_arrive,
-    udp_that_is_denied_now_stops_although_it_is_established,
-    icmp_that_is_denied_now_stops_although_it_is_established,
+    connections_that_an_update_denies_are_closed_and_others_continue,
+    data_in_flight_to_a_destination_that_an_update_denies_does_not_arrive,
+    established_udp_that_an_update_denies_stops,
+    established_icmp_that_an_update_denies_stops,
 ];
 
 /// How soon after a change the connections are closed that it denies: counted from the writing of the policy's
@@ -49,7 +49,7 @@ fn transfer(mut stream: TcpStream, stop: &AtomicBool) -> Result<u64> {
     Ok(count)
 }
 
-fn connections_that_are_denied_now_are_closed_and_others_go_on() -> Result<()> {
+fn connections_that_an_update_denies_are_closed_and_others_continue() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     let stop = AtomicBool::new(false);
     let goes_on = [site::OK, site::OK6].map(|address| connected(&rig, address, site::ECHO_PORT));
@@ -106,7 +106,7 @@ fn closed_after(rig: &Rig, sidecar: &Sidecar) -> Result<Duration> {
 
 /// Whoever reads nothing decides when it arrives: until then it lies in the gateway's kernel, as part of a
 /// connection that nobody has open any more.
-fn what_was_under_way_to_who_is_denied_now_does_not_arrive() -> Result<()> {
+fn data_in_flight_to_a_destination_that_an_update_denies_does_not_arrive() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     let listener = rig.internet.enter(|| TcpListener::bind((site::OTHER, 9_999)))??;
     let mut sender = connected(&rig, site::OTHER, 9_999)?;
@@ -126,7 +126,7 @@ fn what_was_under_way_to_who_is_denied_now_does_not_arrive() -> Result<()> {
     Ok(())
 }
 
-fn udp_that_is_denied_now_stops_although_it_is_established() -> Result<()> {
+fn established_udp_that_an_update_denies_stops() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     let socket = rig.sandbox.enter(|| -> std::io::Result<_> {
         let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
@@ -148,7 +148,7 @@ fn udp_that_is_denied_now_stops_although_it_is_established() -> Result<()> {
 }
 
 /// One program pings all the time, with one identifier: to the kernel, that is one flow that is established.
-fn icmp_that_is_denied_now_stops_although_it_is_established() -> Result<()> {
+fn established_icmp_that_an_update_denies_stops() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     for (address, denied) in [(site::OTHER, "203.0.113.20"), (site::OTHER6, "2001:db8:c::20")] {
         let mut pings = Pings::start(&rig, address)?;

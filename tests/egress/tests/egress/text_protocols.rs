@@ -1,4 +1,4 @@
-//! Protocols of words, where names matter: they are not kept waiting, and are no cover for HTTP.
+//! Text protocols while a rule names a domain: they are not delayed, and HTTP can't pass as one of them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -11,14 +11,14 @@ use serde_json::json;
 use crate::support::{answered_with, tests, with};
 
 tests![
-    a_word_without_an_end_is_answered,
-    a_request_that_comes_late_a_byte_at_a_time_is_never_whole,
+    a_word_without_a_line_end_is_forwarded,
+    a_late_request_sent_byte_by_byte_never_arrives_complete,
 ];
 
 /// Longer than the inspection waits for the first bytes.
 const LATE: Duration = Duration::from_millis(400);
 
-fn a_word_without_an_end_is_answered() -> Result<()> {
+fn a_word_without_a_line_end_is_forwarded() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["bad.test"] }))?;
     for word in ["LOGIN", "ping", "GET", "two words", "a"] {
         let spent = rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, word.as_bytes())?;
@@ -27,7 +27,7 @@ fn a_word_without_an_end_is_answered() -> Result<()> {
     Ok(())
 }
 
-fn a_request_that_comes_late_a_byte_at_a_time_is_never_whole() -> Result<()> {
+fn a_late_request_sent_byte_by_byte_never_arrives_complete() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["bad.test"] }))?;
     for request in
         ["get / http/1.1\r\nhost: bad.test\r\n\r\n", "A / HTTP/1.1\r\nHost: bad.test\r\n\r\n"]

@@ -1,4 +1,4 @@
-//! Servers of a test's own in the rig's internet, which do what no ordinary server does.
+//! Servers of a single test in the rig's internet, for behaviour that ordinary servers don't have.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use anyhow::Result;
 use crate::rig::Rig;
 
 /// A server that listens until it is dropped.
-pub struct Own {
+pub struct CustomServer {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
 }
 
 impl Rig {
-    /// Serves each connection on a thread of its own. A handler that fails ends its connection.
+    /// Serves each connection on its own thread. An error of the handler closes the connection.
     pub fn serve(
         &self,
         address: IpAddr,
         handler: impl Fn(TcpStream) -> Result<()> + Send + Sync + 'static,
-    ) -> Result<Own> {
+    ) -> Result<CustomServer> {
         let listener = self.internet.enter(|| TcpListener::bind((address, 0)))??;
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -44,31 +44,31 @@ impl Rig {
                 });
             }
         });
-        Ok(Own { address, accepted, stop })
+        Ok(CustomServer { address, accepted, stop })
     }
 }
 
-impl Own {
-    /// Where it listens.
+impl CustomServer {
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many connections it has accepted.
+    /// The number of accepted connections.
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Own {
+impl Drop for CustomServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-/// Reads the head of a message, and what came behind it: none at the end of the connection.
+/// Reads the head of an HTTP message. Returns it with the bytes after it, or `None` at the end of the connection.
 pub fn head(stream: &mut TcpStream) -> Result<Option<(String, Vec<u8>)>> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
