@@ -49,9 +49,9 @@ pub enum NewConnectionEffect {
 /// What the host does with bytes of the client.
 #[derive(Debug, Eq, PartialEq)]
 pub enum DataEffect {
-    /// Forward them.
+    /// Forward the bytes.
     Continue,
-    /// Keep them, and pass them again together with the bytes that follow.
+    /// Keep the bytes, and pass them again together with the bytes that follow.
     Hold,
     /// Report the decision and close the connection.
     Close(Decision),
@@ -123,7 +123,8 @@ impl Connection {
         }
         let Some(bytes) = read() else { return DataEffect::Fail };
         let facts = match first_bytes.inspect(&bytes) {
-            // The client ends before its bytes are a ClientHello or a request line. They show no name.
+            // The client ends before its bytes are a complete ClientHello or request line, so they show no
+            // name.
             Inspection::Hold | Inspection::Pass if end_of_stream => {
                 self.phase = Phase::Permitted;
                 return DataEffect::Continue;

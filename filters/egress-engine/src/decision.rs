@@ -17,7 +17,7 @@ pub enum FilterKind {
 pub enum Outcome {
     /// The stream may go to its upstream.
     Allowed,
-    /// The stream may not.
+    /// The stream may not go to any upstream.
     Denied,
     /// The stream was allowed, and a later policy denies it.
     Closed,

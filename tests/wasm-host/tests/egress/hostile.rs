@@ -13,7 +13,7 @@ fn an_unparsable_original_destination_is_denied() {
     for destination in ["", "8.8.8.8", "8.8.8.8:", "8.8.8.8:99999", "pipe", "[fe80::1%eth0]:80"] {
         assert_eq!(egress.connect(destination, "").outcome(), Connected::Closed, "{destination}");
         let Outcome::Replied(reply) = egress.get(destination, "good.test").outcome() else {
-            panic!("{destination}: not answered")
+            panic!("{destination}: no reply")
         };
         assert_eq!(reply.status, 403);
     }

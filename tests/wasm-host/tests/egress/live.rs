@@ -28,7 +28,7 @@ fn a_new_policy_closes_the_connections_that_it_denies_and_no_others() {
     assert!(by_name.is_open());
     assert!(denied_already.is_open(), "Envoy resets it");
     assert_eq!(egress.host.metric("sandgate_egress_closed_total.tcp"), 2);
-    assert_eq!(by_name.send(b"goes on\n", false), b"goes on\n");
+    assert_eq!(by_name.send(b"more\n", false), b"more\n");
 }
 
 #[test]
@@ -54,13 +54,14 @@ fn a_change_that_still_allows_the_streams_closes_none() {
         egress.connect("203.0.113.9:443", "ok.test"),
     ];
     let request = egress.get(&format!("{OK}:80"), "ok.test");
-    // Looser, the same by other rules, and the way of an update: both.
+    // First both policies, as during an update; then the less strict one; then the same by other rules.
     let open = json!({"allow_out": ["10.0.0.0/8"], "deny_out": ["bad.test"]});
     egress.configure(&configuration(2, &[allow_list(), open.clone()]));
     change(&egress, 3, open);
     change(&egress, 4, json!({"allow_out": ["10.1.0.0/16"]}));
     for (number, connection) in connections.iter().enumerate() {
-        // The last went to an address that is not of the internet, by a name that is looked up.
+        // The last connection went by a name that Envoy resolves, from an address that is not globally
+        // routable.
         assert!(connection.is_open() || number == 3, "connection {number}");
     }
     assert!(request.is_open());
@@ -70,10 +71,10 @@ fn a_change_that_still_allows_the_streams_closes_none() {
 fn a_connection_to_an_address_is_closed_if_the_new_policy_allows_only_its_name() {
     let egress = Egress::with(json!({}));
     let connection = egress.connect("8.8.8.8:443", "ok.test");
-    let honest = egress.connect("8.8.8.8:443", "");
+    let nameless = egress.connect("8.8.8.8:443", "");
     change(&egress, 2, allow_list());
-    assert_eq!(connection.outcome(), Connected::Closed, "nobody knows that 8.8.8.8 is ok.test");
-    assert_eq!(honest.outcome(), Connected::Closed);
+    assert_eq!(connection.outcome(), Connected::Closed, "nothing shows that 8.8.8.8 is ok.test");
+    assert_eq!(nameless.outcome(), Connected::Closed);
 }
 
 #[test]

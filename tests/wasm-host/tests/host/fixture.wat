@@ -66,9 +66,9 @@
     (drop (call $read_do))
     (local.set $do (i32.load8_u (i32.load (i32.const 512))))
     (global.set $waiting (local.get $id))
-    (if (i32.eq (local.get $do) (i32.const 97)) ;; a: answer
+    (if (i32.eq (local.get $do) (i32.const 97)) ;; a: reply
       (then (call $coffee)))
-    (if (i32.eq (local.get $do) (i32.const 50)) ;; 2: answer twice
+    (if (i32.eq (local.get $do) (i32.const 50)) ;; 2: reply twice
       (then (call $coffee) (call $coffee)))
     (if (i32.eq (local.get $do) (i32.const 116)) ;; t: trap
       (then (unreachable)))

@@ -127,7 +127,7 @@ fn a_preflight_of_any_other_origin_is_denied_and_its_origin_never_reflected() {
             let reply = replied(&stream);
             assert!(!reply.headers.contains("access-control-allow-origin"));
             assert!(!reply.headers.mention(origin) && !reply.body.contains(origin));
-            // A browser sends no credential in a preflight, so the error has another advice.
+            // A browser sends no credential in a preflight, so the error gives other advice.
             assert!(reply.body.contains("trusted_origins"), "{}", reply.body);
         }
     }

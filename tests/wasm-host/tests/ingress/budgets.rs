@@ -187,7 +187,7 @@ fn a_stream_takes_another_kind_of_slot_when_its_port_becomes_private_or_public()
     assert_eq!(are_open(&streams) + are_open(&more), USERS);
     assert_eq!(denied(&from(&gateway, "192.0.2.1", keyed())), denial(429, FULL));
     forwarded(&from(&gateway, "192.0.2.2", to(8080, "shop")));
-    assert_eq!(are_open(&streams) + are_open(&more), USERS - 1, "whose they are was asked for");
+    assert_eq!(are_open(&streams) + are_open(&more), USERS - 1, "the callers were looked up");
     streams.iter().chain(&more).filter(|stream| stream.is_open()).for_each(Stream::complete);
     many(&gateway, "192.0.2.3", ANONYMOUS - 1);
 }

@@ -26,8 +26,8 @@ fn a_found_entry_is_cached_for_30_seconds_while_the_feed_works() {
     assert_eq!((gateway.calls(SANDBOXES), gateway.calls(CREDENTIALS)), (sandboxes, credentials));
     gateway.advance_ms(1_100);
     gateway.passes(with_key(8080, "my-env"));
-    let asked = (gateway.calls(SANDBOXES) - sandboxes, gateway.calls(CREDENTIALS) - credentials);
-    assert_eq!(asked, (1, 1));
+    let lookups = (gateway.calls(SANDBOXES) - sandboxes, gateway.calls(CREDENTIALS) - credentials);
+    assert_eq!(lookups, (1, 1));
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_missing_entry_is_looked_up_again_after_2_seconds() {
 /// The time until a denial must not reveal whether a sandbox exists. Lookups take most of that time.
 #[test]
 fn without_a_credential_a_private_sandbox_is_looked_up_as_often_as_a_missing_one() {
-    let asked = |sandbox: &str| -> Vec<usize> {
+    let lookups = |sandbox: &str| -> Vec<usize> {
         let gateway = warm();
         gateway.advance_ms(10_000);
         let ask = |wait: u64| {
@@ -72,14 +72,14 @@ fn without_a_credential_a_private_sandbox_is_looked_up_as_often_as_a_missing_one
             .map(ask)
             .to_vec()
     };
-    let of_unknown = asked("nobody");
+    let of_unknown = lookups("nobody");
     assert!(
         of_unknown.contains(&1) && of_unknown.contains(&0),
         "some refusals ask: {of_unknown:?}"
     );
     // `my-env` is in the cache, and `asleep` is not.
     for private in ["my-env", "asleep"] {
-        assert_eq!(asked(private), of_unknown, "{private}");
+        assert_eq!(lookups(private), of_unknown, "{private}");
     }
 }
 
@@ -115,8 +115,8 @@ fn repeated_lookups_for_cached_denials_are_limited() {
         assert_eq!(gateway.denies(with_key(4444, "my-env")).1, "PORT_NOT_EXPOSED");
         gateway.advance_ms(5);
     }
-    let asked = gateway.calls("") - before;
-    assert!(asked <= 24, "200 denials in a second made {asked} calls");
+    let calls = gateway.calls("") - before;
+    assert!(calls <= 24, "200 denials in a second made {calls} calls");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn changes_during_an_outage_of_the_feed_are_applied_afterwards() {
 fn a_change_that_overtakes_the_response_of_an_older_lookup_is_not_lost() {
     let gateway = warm();
     gateway.advance_ms(31_000);
-    // The control plane generates the response now, and the change arrives before the response.
+    // The control plane generates the response now, but the change reaches the filter first.
     gateway.fleet().delay = std::time::Duration::from_millis(100);
     let stream = gateway.send(with_key(8080, "my-env"));
     gateway.advance_ms(50);

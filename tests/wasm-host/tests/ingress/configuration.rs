@@ -114,5 +114,5 @@ fn many_updates_leave_one_change_feed_and_do_not_increase_memory() {
 fn a_configuration_alone_makes_no_call() {
     let gateway = Gateway::configured(&configuration(), 2);
     gateway.advance_ms(60_000);
-    assert!(gateway.host.calls().is_empty(), "a VM without requests asks nothing");
+    assert!(gateway.host.calls().is_empty(), "a VM without requests makes no calls");
 }

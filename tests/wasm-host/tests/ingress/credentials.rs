@@ -112,7 +112,11 @@ fn duplicate_credentials_are_denied() {
         let shown = format!("{headers:?}");
         assert_eq!(gateway.denies(headers), denial(400, "INVALID_REQUEST"), "{shown}");
     }
-    assert_eq!(gateway.calls("POST /gateway/v1/credentials"), 0, "and shown to nobody");
+    assert_eq!(
+        gateway.calls("POST /gateway/v1/credentials"),
+        0,
+        "and not sent to the control plane"
+    );
 }
 
 #[test]

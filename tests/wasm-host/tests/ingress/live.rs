@@ -185,7 +185,7 @@ fn a_key_that_is_revoked_while_a_snapshot_is_taken_closes_its_streams() {
         sandbox.allow_unauthenticated_access = false;
     });
     gateway.advance_ms(SOON_MS);
-    assert!(stream.is_open(), "it runs on");
+    assert!(stream.is_open(), "it continues to run");
     gateway.fleet().revoke(KEY);
     gateway.advance_ms(SOON_MS);
     assert_eq!(stream.outcome(), Outcome::Reset);

@@ -88,7 +88,7 @@ fn waiters_with_different_credentials_share_only_the_sandbox_lookup() {
     let mine = gateway.send(with_key(8080, "my-env"));
     let other = gateway.send(bearer(to(8080, "my-env"), PLAIN_KEY));
     let wrong = gateway.send(bearer(to(8080, "my-env"), "tl_apiKey_wrong"));
-    let nobody = gateway.send(to(8080, "my-env"));
+    let anonymous = gateway.send(to(8080, "my-env"));
     gateway.host.advance(ROUND_TRIP);
     gateway.host.advance(ROUND_TRIP);
     assert_eq!(mine.property("sandgate_principal").as_deref(), Some("key_1"));
@@ -96,7 +96,7 @@ fn waiters_with_different_credentials_share_only_the_sandbox_lookup() {
     forwarded(&mine);
     forwarded(&other);
     assert_eq!(denied(&wrong).1, "INVALID_CREDENTIALS");
-    assert_eq!(denied(&nobody).1, "UNAUTHENTICATED");
+    assert_eq!(denied(&anonymous).1, "UNAUTHENTICATED");
     assert_eq!(gateway.calls("GET /gateway/v1/sandboxes/my-env"), 1);
     assert_eq!(gateway.calls("POST /gateway/v1/credentials/introspect"), 3);
 }
@@ -183,11 +183,11 @@ fn a_credential_lookup_contains_only_kind_secret_and_project() {
     let gateway = Gateway::new();
     gateway.passes(bearer(to(8080, "my-env"), KEY).with("x-private", "do not tell"));
     for call in gateway.host.calls() {
-        assert!(!call.headers.mention(KEY), "a secret belongs into a body: {call:?}");
+        assert!(!call.headers.mention(KEY), "secrets are only in bodies: {call:?}");
         assert!(!call.headers.mention("do not tell") && !call.text().contains("do not tell"));
         assert_eq!(call.headers.value(":authority").as_deref(), Some("gateway.sandgate.internal"));
         assert_eq!(call.cluster, "sandgate_control_plane");
     }
-    let asked: Vec<_> = gateway.host.calls().iter().map(sandgate_wasm_host::Call::text).collect();
-    assert!(asked.contains(&format!(r#"{{"kind":"api_key","secret":"{KEY}"}}"#)), "{asked:?}");
+    let bodies: Vec<_> = gateway.host.calls().iter().map(sandgate_wasm_host::Call::text).collect();
+    assert!(bodies.contains(&format!(r#"{{"kind":"api_key","secret":"{KEY}"}}"#)), "{bodies:?}");
 }

@@ -111,8 +111,8 @@ fn a_cached_denial_stays_the_same_during_an_outage() {
     gateway.fleet().health = Health::Down;
     let stream = settle(&gateway, with_key(4444, "my-env"));
     assert_eq!(denied(&stream), denial(403, "PORT_NOT_EXPOSED"));
-    let nobody = settle(&gateway, to(8080, "my-env"));
-    assert_eq!(denied(&nobody), denial(401, "UNAUTHENTICATED"));
+    let anonymous = settle(&gateway, to(8080, "my-env"));
+    assert_eq!(denied(&anonymous), denial(401, "UNAUTHENTICATED"));
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn platform_secrets_are_removed_on_public_ports_too() {
     assert!(!forwarded.headers.mention(SESSION));
     assert!(!forwarded.headers.mention("tl-session"));
     assert_eq!(forwarded.headers.values("cookie"), ["a=1; b=2"]);
-    assert!(!forwarded.headers.contains("x-forwarded-organization-id"), "nobody was verified");
+    assert!(!forwarded.headers.contains("x-forwarded-organization-id"), "no caller was verified");
     assert!(!forwarded.headers.contains("x-forwarded-project-id"));
 }
 

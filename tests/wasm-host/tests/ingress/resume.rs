@@ -29,7 +29,7 @@ fn a_suspended_sandbox_is_resumed_and_the_request_is_forwarded_to_its_new_addres
     let gateway = with_resume_time(2);
     for port in [8080, 9501] {
         let stream = gateway.send(with_key(port, "asleep"));
-        assert_eq!(is_pending(&stream), port == 8080, "awake by then");
+        assert_eq!(is_pending(&stream), port == 8080, "resumed by then");
         gateway.advance_ms(2_000);
         let upstream = forwarded(&stream).upstream;
         assert_eq!(upstream, Some(format!("127.64.0.5:{port}")));
@@ -89,7 +89,7 @@ fn a_waiter_with_its_own_timeout_gets_its_reply_half_a_second_before_the_timeout
     assert!(is_pending(&long));
     gateway.advance_ms(1_100);
     assert_eq!(denied(&long), denial(503, "SANDBOX_NOT_READY"));
-    assert!(gateway.calls(RESUMES) <= 4, "who waits longer asks again, and not more often");
+    assert!(gateway.calls(RESUMES) <= 4, "a longer wait repeats the call, but not more often");
 }
 
 #[test]

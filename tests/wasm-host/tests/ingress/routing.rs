@@ -64,8 +64,8 @@ fn on_a_sandbox_host_the_header_must_name_the_same_sandbox() {
 #[test]
 fn the_sandbox_header_is_checked_only_after_the_caller_is_authorized() {
     let gateway = Gateway::new();
-    let nobody = to(8080, "my-env").with("x-tensorlake-sandbox-id", "shop");
-    assert_eq!(gateway.denies(nobody), denial(401, "UNAUTHENTICATED"));
+    let anonymous = to(8080, "my-env").with("x-tensorlake-sandbox-id", "shop");
+    assert_eq!(gateway.denies(anonymous), denial(401, "UNAUTHENTICATED"));
     let stranger = bearer(to(8080, "theirs"), KEY).with("x-tensorlake-sandbox-id", "shop");
     assert_eq!(gateway.denies(stranger), denial(404, "SANDBOX_NOT_FOUND"));
 }

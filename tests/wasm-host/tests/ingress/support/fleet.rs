@@ -181,8 +181,8 @@ impl Fleet {
     }
 
     fn hangs_on(&self, name: &str) -> bool {
-        let asked = self.find(name).map(|sandbox| sandbox.id.as_str());
-        asked.is_some() && asked == self.hang_on.as_deref()
+        let found = self.find(name).map(|sandbox| sandbox.id.as_str());
+        found.is_some() && found == self.hang_on.as_deref()
     }
 
     fn resolve(&self, name: &str) -> Answer {
@@ -193,19 +193,19 @@ impl Fleet {
     }
 
     fn introspect(&self, body: &[u8]) -> Answer {
-        let asked = serde_json::from_slice(body).expect("a valid body");
-        marked(200, &Introspection { identity: self.identity(&asked) })
+        let request = serde_json::from_slice(body).expect("a valid body");
+        marked(200, &Introspection { identity: self.identity(&request) })
     }
 
     /// The identity that a credential belongs to.
-    pub(crate) fn identity(&self, asked: &IntrospectRequest) -> Option<Identity> {
-        let (kind, identity) = self.credentials.get(&asked.secret)?;
-        if *kind != asked.kind {
+    pub(crate) fn identity(&self, request: &IntrospectRequest) -> Option<Identity> {
+        let (kind, identity) = self.credentials.get(&request.secret)?;
+        if *kind != request.kind {
             return None;
         }
         let mut identity = identity.clone();
         if *kind != CredentialKind::ApiKey {
-            let (organization, project) = (&asked.organization_id, &asked.project_id);
+            let (organization, project) = (&request.organization_id, &request.project_id);
             let member = organization.as_ref() == Some(&identity.organization_id);
             identity.project_ids.retain(|id| member && Some(id) == project.as_ref());
         }
@@ -216,7 +216,7 @@ impl Fleet {
         if let Some(answer) = &self.resume_answer {
             return answer.clone();
         }
-        let asked: ResumeRequest = serde_json::from_slice(&call.body).expect("a valid body");
+        let request: ResumeRequest = serde_json::from_slice(&call.body).expect("a valid body");
         let now = call.sent_at + call.waited;
         let awake_at = *self.awake_at.entry(id.to_owned()).or_insert(now + self.resume_time);
         let Some(sandbox) = self.sandboxes.get(id) else {
@@ -229,7 +229,7 @@ impl Fleet {
                 sandbox.generation += 1;
             });
         }
-        let hold = Duration::from_millis(asked.wait_ms);
+        let hold = Duration::from_millis(request.wait_ms);
         let sandbox = &self.sandboxes[id];
         if sandbox.state == SandboxState::Running || call.waited >= hold {
             return marked(200, sandbox);
