@@ -55,7 +55,7 @@ pub struct Answer {
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     Respond(Response),
-    /// The control plane is asked again whenever the event loop runs, and when the delay has
+    /// The call is passed to the control plane again whenever the event loop runs, and when the delay has
     /// passed.
     Hold,
     /// No response arrives. The call ends by its timeout.
@@ -99,7 +99,7 @@ impl Answer {
         Self::of(Kind::Broken)
     }
 
-    /// No response yet. The control plane is asked again whenever the event loop runs, and at the
+    /// No response yet. The call is passed to the control plane again whenever the event loop runs, and at the
     /// latest when the call has waited for `at_most`.
     pub fn hold(at_most: Duration) -> Self {
         Self::of(Kind::Hold).after(at_most)

@@ -63,7 +63,7 @@ pub(crate) struct PendingCall {
 pub(crate) enum Progress {
     /// The control plane has not received the call.
     Sent,
-    /// The control plane is asked again, at the latest at this time.
+    /// The call is passed to the control plane again, at the latest at this time.
     Held(Duration),
     /// The response arrives at this time. `None` means that the call ends without a response.
     Answered(Duration, Option<Response>),

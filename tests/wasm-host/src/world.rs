@@ -54,7 +54,7 @@ impl World {
 
     /// Processes all pending events.
     pub(crate) fn run(&mut self) {
-        self.ask_held(|_| true);
+        self.deliver_held_calls(|_| true);
         for _ in 0..MAX_ITERATIONS {
             if !self.run_once() {
                 return;
@@ -69,7 +69,7 @@ impl World {
         self.run();
         while let Some(next) = self.next_event().filter(|next| *next <= target) {
             self.shared.borrow_mut().clock = next;
-            self.ask_held(|until| until <= next);
+            self.deliver_held_calls(|until| until <= next);
             for vm in &mut self.vms {
                 vm.tick(next);
             }
@@ -88,25 +88,25 @@ impl World {
         let ready = self.shared.borrow_mut().ready.pop_front();
         if let Some((vm, root, queue)) = ready {
             if let Some(vm) = self.vms.get_mut(vm) {
-                vm.queue_ready(root, queue);
+                vm.on_queue_ready(root, queue);
             }
             return true;
         }
-        self.ask_sent() || self.answer_one()
+        self.deliver_new_calls() || self.deliver_response()
     }
 
     /// Passes the new calls to the control plane.
-    fn ask_sent(&mut self) -> bool {
+    fn deliver_new_calls(&mut self) -> bool {
         let sent = |pending: &PendingCall| matches!(pending.progress, Progress::Sent);
-        self.ask(sent)
+        self.deliver(sent)
     }
 
-    /// Asks the control plane again about held calls.
-    fn ask_held(&mut self, due: impl Fn(Duration) -> bool) {
-        self.ask(|pending| matches!(pending.progress, Progress::Held(until) if due(until)));
+    /// Passes held calls to the control plane again.
+    fn deliver_held_calls(&mut self, due: impl Fn(Duration) -> bool) {
+        self.deliver(|pending| matches!(pending.progress, Progress::Held(until) if due(until)));
     }
 
-    fn ask(&mut self, which: impl Fn(&PendingCall) -> bool) -> bool {
+    fn deliver(&mut self, which: impl Fn(&PendingCall) -> bool) -> bool {
         let now = self.now();
         let calls: Vec<(u32, Call)> = self
             .shared
@@ -137,7 +137,7 @@ impl World {
     }
 
     /// Delivers the response that is due first.
-    fn answer_one(&mut self) -> bool {
+    fn deliver_response(&mut self) -> bool {
         let now = self.now();
         let mut shared = self.shared.borrow_mut();
         let first = shared
@@ -155,7 +155,7 @@ impl World {
             _ => Some(timed_out()),
         };
         if let Some(vm) = self.vms.get_mut(pending.vm) {
-            vm.answer(&pending, response);
+            vm.on_call_response(&pending, response);
         }
         true
     }

@@ -97,7 +97,7 @@ impl Vm {
         }
     }
 
-    pub(crate) fn queue_ready(&mut self, root: u32, queue: u32) {
+    pub(crate) fn on_queue_ready(&mut self, root: u32, queue: u32) {
         if self.state().roots.contains_key(&root) {
             self.invoke("proxy_on_queue_ready", root, &[root, queue]);
         }
@@ -105,7 +105,7 @@ impl Vm {
 
     /// Passes the response of a call to the root context. Without a response, there are zero
     /// headers.
-    pub(crate) fn answer(&mut self, call: &PendingCall, response: Option<Response>) {
+    pub(crate) fn on_call_response(&mut self, call: &PendingCall, response: Option<Response>) {
         let response = response.unwrap_or_default();
         let (headers, body) = (count(response.headers.len()), count(response.body.len()));
         self.state_mut().call_response = Some((call.root, response));
