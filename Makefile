@@ -1,5 +1,11 @@
 # The commands of this project. scripts/setup installs what a target needs; `cargo xtask` or a script in scripts/ does the work.
 
+# cargo may not be on PATH yet if no shell start-up file has run. `scripts/toolchain` spares a download where it can.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+ifndef RUSTUP_TOOLCHAIN
+export RUSTUP_TOOLCHAIN := $(shell scripts/toolchain)
+endif
+
 .PHONY: help run try test clients check wasm envoy bench bench-egress clean
 .DEFAULT_GOAL := help
 

@@ -60,3 +60,29 @@ apt_install() {
   quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
     die "apt-get could not install $*; see its output above, fix it, and try again"
 }
+
+# rustup uses the toolchain in rust-toolchain.toml, and downloads it if necessary. A machine that has the same version under
+# another name, such as `stable`, uses that instead. A machine that can't download it uses its default toolchain;
+# `scripts/setup build` checks whether that is new enough.
+choose_toolchain() {
+  [ -z "${RUSTUP_TOOLCHAIN:-}" ] && have rustup || return 0
+  local pinned installed name
+  pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+  installed=$(rustup toolchain list 2>/dev/null | cut -d' ' -f1) || return 0
+  [ -n "$installed" ] || return 0
+  for name in $installed; do
+    case $name in "$pinned" | "$pinned"-*) return 0 ;; esac
+  done
+  for name in $installed; do
+    if [ "$(rustup run "$name" rustc --version 2>/dev/null | cut -d' ' -f2)" = "$pinned" ]; then
+      export RUSTUP_TOOLCHAIN=$name
+      return 0
+    fi
+  done
+  say "installing Rust $pinned (rustup)"
+  RUSTUP_MAX_RETRIES=1 quietly timeout 300 rustup toolchain install "$pinned" --profile minimal && return 0
+  name=$(rustup default 2>/dev/null | cut -d' ' -f1) || return 0
+  say "Rust $pinned can't be installed; using $name instead"
+  export RUSTUP_TOOLCHAIN=$name
+}
+choose_toolchain

@@ -82,6 +82,34 @@ class MissingTools(Case):
         self.assert_says(done, "wasm32-unknown-unknown", "rustup target add")
 
 
+class Toolchain(Case):
+    """A machine without the toolchain of rust-toolchain.toml, whose rustup downloads nothing."""
+
+    PINNED = re.search(r'channel = "(.+)"', (ROOT / "rust-toolchain.toml").read_text())[1]
+
+    def toolchain(self, installed, version):
+        rustup = f"""case "$*" in
+            "toolchain list") echo '{installed} (active, default)' ;;
+            default) echo '{installed} (default)' ;;
+            "run {installed} rustc --version") echo 'rustc {version} (abc 2026-01-01)' ;;
+            *) exit 1 ;;
+        esac"""
+        done = self.run_script("toolchain", PATH=self.bare_path(("rustup", rustup)), RUSTUP_TOOLCHAIN="")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.strip(), done.stderr
+
+    def test_the_pinned_toolchain_is_used_where_it_is_installed(self):
+        self.assertEqual(self.toolchain(f"{self.PINNED}-x86_64-unknown-linux-gnu", self.PINNED), ("", ""))
+
+    def test_the_same_version_under_another_name_is_used(self):
+        self.assertEqual(self.toolchain("stable-x86_64-unknown-linux-gnu", self.PINNED), ("stable-x86_64-unknown-linux-gnu", ""))
+
+    def test_the_default_toolchain_is_used_and_named_where_nothing_can_be_downloaded(self):
+        name, progress = self.toolchain("stable-x86_64-unknown-linux-gnu", "1.99.0")
+        self.assertEqual(name, "stable-x86_64-unknown-linux-gnu")
+        self.assertIn(f"Rust {self.PINNED} can't be installed; using stable-x86_64-unknown-linux-gnu instead", progress)
+
+
 class EnvoyDownload(Case):
     def fetch(self, *programs):
         return self.run_script("envoy", PATH=self.bare_path(*programs), SANDGATE_CACHE_DIR=str(self.folder / "cache"),
