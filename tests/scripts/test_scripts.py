@@ -6,6 +6,7 @@ Run by `make test`; alone: python3 -m unittest discover --start-directory tests/
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys

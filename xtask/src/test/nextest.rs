@@ -18,6 +18,8 @@ use crate::tree;
 const REPORT: &str = "target/nextest/default/junit.xml";
 /// The group of the examples in the documentation.
 const EXAMPLES: &str = "examples in the documentation";
+/// The filters' modules, which can't have such examples.
+const NO_EXAMPLES: [&str; 4] = ["--exclude", "sandgate-ingress", "--exclude", "sandgate-egress"];
 
 /// Builds all programs and tests, so that a failure to build is no test result.
 ///
@@ -124,14 +126,14 @@ fn package_folders() -> Result<BTreeMap<String, String>> {
 fn run_examples(summary: &mut Summary, prepare: impl Fn(&mut Command)) -> Result<()> {
     let list = |more: &[&str]| -> Result<u64> {
         let mut list = command("cargo");
-        list.args(["test", "--workspace", "--doc", "--quiet", "--", "--list", "--format", "terse"]);
-        prepare(list.args(more));
+        list.args(["test", "--workspace", "--doc", "--quiet"]).args(NO_EXAMPLES);
+        prepare(list.args(["--", "--list", "--format", "terse"]).args(more));
         let listed = process::output(&mut list)?;
         Ok(listed.lines().filter(|line| line.ends_with(": test")).count().try_into()?)
     };
     let (all, ignored) = (list(&[])?, list(&["--ignored"])?);
     let mut cargo = command("cargo");
-    cargo.args(["test", "--workspace", "--doc", "--no-fail-fast"]);
+    cargo.args(["test", "--workspace", "--doc", "--no-fail-fast"]).args(NO_EXAMPLES);
     prepare(&mut cargo);
     let success = cargo.status().context("cargo can't be started")?.success();
     let ran = all.checked_sub(ignored);
