@@ -11,8 +11,8 @@
 //! | `GET /gateway/v1/sandboxes/{id}/network-policy?since=R&wait_ms=25000` | 200 [`SandboxNetworkPolicy`], 404 |
 //! | `GET /gateway/v1/changes?since=R&wait_ms=25000&watcher=W` | 200 [`Changes`] |
 //!
-//! Every response has the [`MARKER_HEADER`]. Envoy reports its own failures as responses with 503 and 504, so a response
-//! without the marker means that the control plane is unavailable.
+//! Every response has the [`MARKER_HEADER`]. Envoy reports its own failures as responses with 503 and 504, so a
+//! response without the marker means that the control plane is unavailable.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,22 +24,22 @@ pub const MARKER_HEADER: &str = "x-sandgate-control-plane";
 /// The version of the gateway API that a response follows.
 pub const MARKER_VALUE: &str = "v1";
 
-/// Where a sandbox is in its life.
+/// The lifecycle state of a sandbox.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxState {
-    /// Being created; it will run without being asked again.
+    /// The sandbox is being created, and will run without another request.
     Pending,
-    /// Serving.
+    /// The sandbox runs and serves requests.
     Running,
-    /// A snapshot is being taken; it will run again without being asked.
+    /// A snapshot is being taken. The sandbox will serve requests again without another request.
     Snapshotting,
-    /// On its way to [`Self::Suspended`].
+    /// The sandbox is being suspended.
     Suspending,
-    /// Stopped, to be resumed; also while a resume is under way, which further requests join.
+    /// The sandbox is suspended and can be resumed, or a resume is in progress. A request joins a resume in progress.
     Suspended,
-    /// Gone for ever.
+    /// The sandbox is terminated and will never run again.
     Terminated,
 }
 
@@ -74,36 +74,36 @@ impl SandboxState {
     }
 }
 
-/// A sandbox as the ingress filter needs to know it.
+/// A sandbox, with what the ingress filter needs for its decisions.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Sandbox {
     /// Canonical id: 21 characters of `[a-z0-9]`.
     pub id: SandboxId,
-    /// The owner's name for it; a sandbox without one is ephemeral and is never resumed.
+    /// The name that the owner gave it. A sandbox without a name is ephemeral and is never resumed.
     #[serde(default)]
     pub name: Option<String>,
     /// The organization that owns the project.
     pub organization_id: OrganizationId,
     /// The project that the sandbox belongs to.
     pub project_id: ProjectId,
-    /// Where it is in its life.
+    /// The lifecycle state.
     pub state: SandboxState,
-    /// IP address that its ports listen on; absent while it has none.
+    /// The IP address of its ports. Absent while it has no address.
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub address: Option<std::net::IpAddr>,
-    /// User ports that may be routed to, sorted, without duplicates, never 9501.
+    /// The user ports that requests may reach: sorted, without duplicates, never 9501.
     #[serde(default)]
     pub exposed_ports: Vec<u16>,
-    /// Skip authentication for the exposed user ports.
+    /// Whether the exposed user ports are public, so that no credential is needed.
     #[serde(default)]
     pub allow_unauthenticated_access: bool,
-    /// Whether a request may resume it while it is suspended.
+    /// Whether a request may resume the sandbox while it is suspended.
     #[serde(default = "yes")]
     pub auto_resume: bool,
-    /// Grows each time the sandbox gets an address: upstream connections are never shared between
-    /// two generations.
+    /// The address generation, which increases each time the sandbox gets an address. Upstream connections are never
+    /// shared between two address generations.
     pub generation: u64,
 }
 
@@ -111,125 +111,126 @@ fn yes() -> bool {
     true
 }
 
-/// What kind of credential a caller showed.
+/// The kind of a credential.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialKind {
-    /// A key that belongs to one project.
+    /// An API key, which belongs to one project.
     ApiKey,
-    /// A user's token; says which project it is used for.
+    /// A personal access token of a user, used for the project that the request names.
     PersonalAccessToken,
-    /// A user's browser session; says which project it is used for.
+    /// A browser session of a user, used for the project that the request names.
     Session,
 }
 
-/// Body of `POST /gateway/v1/credentials/introspect`. No `Debug`: it holds a secret.
+/// The body of `POST /gateway/v1/credentials/introspect`. It has no `Debug`, because it holds a secret.
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IntrospectRequest {
-    /// How the credential was shown.
+    /// The kind of the credential.
     pub kind: CredentialKind,
-    /// The secret itself, as the caller sent it.
+    /// The secret, as the client sent it.
     pub secret: String,
-    /// The organization that the caller claims to act in; with every PAT and session.
+    /// The organization that the client claims to act in. Present with every personal access token and session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<OrganizationId>,
-    /// The project that the caller claims to act in; with every PAT and session.
+    /// The project that the client claims to act in. Present with every personal access token and session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_id: Option<ProjectId>,
 }
 
-/// Answer to an introspection.
+/// The response to an introspection.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Introspection {
-    /// Absent when the credential is unknown, revoked, expired or of another kind.
+    /// The identity. Absent if the credential is unknown, revoked, expired, or of another kind.
     pub identity: Option<Identity>,
 }
 
-/// Who a credential stands for, and where it may act.
+/// The principal of a credential, and the projects in which it may act.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Identity {
-    /// Not secret: the API key's id, or the user's. The change feed names it when the credential
-    /// or what it may do changes.
+    /// The id of the API key or of the user. It is not secret. The change feed contains it when the credential or its
+    /// projects change.
     pub principal: PrincipalId,
-    /// The organization in which it acts.
+    /// The organization in which the principal acts.
     pub organization_id: OrganizationId,
-    /// Projects in which it may act, out of those that it asked for. Empty: a valid credential
-    /// that is no member of the project it names.
+    /// The projects in which the principal may act, of those that the request names. Empty if the credential is valid
+    /// but its user is not a member of the named project.
     pub project_ids: Vec<ProjectId>,
-    /// Seconds since the Unix epoch after which the credential is void; absent: never.
+    /// The time at which the credential expires, in seconds since the Unix epoch. Absent if it does not expire.
     #[serde(default)]
     pub expires_at: Option<u64>,
 }
 
-/// Body of `POST /gateway/v1/sandboxes/{id}/resume`.
+/// The body of `POST /gateway/v1/sandboxes/{id}/resume`.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ResumeRequest {
-    /// How long to hold the answer while the sandbox is not running yet, in milliseconds.
+    /// The maximum time to wait until the sandbox runs, in milliseconds.
     #[serde(default)]
     pub wait_ms: u64,
-    /// Nobody authenticated: the request came to a public port, and the limit for those applies.
+    /// Whether the request was sent to a public port without authentication, so that the rate limit of public resumes
+    /// applies.
     #[serde(default)]
     pub public: bool,
 }
 
-/// Answer of the change feed.
+/// The response of the change feed.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Changes {
-    /// Opaque; to be sent as `since` with the next call.
+    /// An opaque value, which the client sends as `since` in its next call.
     pub revision: String,
-    /// What changed between `since` and `revision` is not known (the first call, a `since` that is
-    /// too old or of another store): forget everything.
+    /// Whether the client must invalidate all its cache entries, because the changes since `since` are not known: in
+    /// the first call, or if `since` is too old or from another store.
     #[serde(default)]
     pub reset: bool,
-    /// What to forget. Empty when the wait ended without a change.
+    /// The changes. Empty if the wait ended without a change.
     #[serde(default)]
     pub changes: Vec<Change>,
 }
 
-/// One thing to forget.
+/// A change that invalidates cache entries.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Change {
     /// A sandbox was created, changed or deleted.
     Sandbox {
-        /// Its id, its name, and the name that it had before, if that changed.
+        /// The id of the sandbox, its name, and its previous name if the name changed.
         refs: Vec<String>,
     },
     /// A credential was revoked, or its owner's memberships changed.
     Principal {
-        /// As in [`Identity::principal`].
+        /// The id of the principal, as in `Identity`.
         id: PrincipalId,
     },
 }
 
-/// Answer to a sidecar's long poll for its sandbox's network policy.
+/// The response to a sidecar's long poll for the network policy of its sandbox.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SandboxNetworkPolicy {
-    /// Canonical id of the sandbox.
+    /// The canonical id of the sandbox.
     pub sandbox_id: SandboxId,
-    /// Opaque; to be sent as `since` with the next call. The same as before when the wait ended
-    /// without a change.
+    /// An opaque value, which the client sends as `since` in its next call. It is unchanged if the wait ended without a
+    /// change.
     pub revision: String,
-    /// Where the sandbox may connect to. A key that the reader does not know makes the policy one
-    /// that it can't enforce: it keeps the one that it has.
+    /// The network policy of the sandbox. If it has an unknown key, the client can't enforce it and keeps its current
+    /// policy.
     pub network_policy: NetworkPolicy,
 }
 
-/// Body of every error answer, on all of Sandgate's APIs.
+/// The body of every error response of Sandgate's APIs.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
-    /// A sentence for a person: what is wrong, and what to do.
+    /// The message for people: what is wrong, and what to do.
     pub error: String,
-    /// Stable, for programs.
+    /// The stable code, for programs.
     pub code: String,
 }
 

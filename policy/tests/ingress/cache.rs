@@ -1,4 +1,4 @@
-//! The cache: how long an answer is believed, which one makes room, and who may ask again.
+//! The cache: the lifetimes of entries, the order of eviction, and the limit of repeated lookups.
 
 use sandgate_policy::ingress::cache::{Cache, Lifetimes};
 use sandgate_policy::ingress::config::Limits;
@@ -45,7 +45,7 @@ fn an_answer_is_fresh(value: Option<u32>, age: u64, feed_works: bool) -> bool {
 #[test_case(Some(1), 299_999 => Some(1); "what exists, for five minutes")]
 #[test_case(Some(1), 300_000 => None; "what exists, no longer")]
 #[test_case(None, 1 => None; "what does not exist, never")]
-fn an_answer_is_usable_while_the_control_plane_is_down(
+fn a_positive_entry_is_usable_while_the_control_plane_is_unavailable(
     value: Option<u32>,
     age: u64,
 ) -> Option<u32> {
@@ -55,7 +55,7 @@ fn an_answer_is_usable_while_the_control_plane_is_down(
 }
 
 #[test]
-fn age_counts_from_the_question() {
+fn the_age_of_an_entry_counts_from_the_sending_of_its_lookup() {
     let mut cache = cache(4);
     cache.insert(key("a"), Some(1), 500);
     assert_eq!(
@@ -67,7 +67,7 @@ fn age_counts_from_the_question() {
 #[test_case(Some(1), 999 => false; "asked before the request came, and too old")]
 #[test_case(Some(1), 1_000 => true; "asked when the request came")]
 #[test_case(None, 1_001 => true; "asked after the request came")]
-fn a_request_believes_an_answer_to_a_later_question_however_long_it_took(
+fn a_result_is_fresh_for_a_request_that_arrived_before_the_lookup_was_sent(
     value: Option<u32>,
     sent_at: u64,
 ) -> bool {
@@ -86,7 +86,7 @@ fn an_unknown_key_is_neither_fresh_nor_stale_nor_rechecked() {
 }
 
 #[test]
-fn a_clock_that_stands_still_or_starts_late_breaks_nothing() {
+fn the_cache_works_with_a_clock_that_does_not_advance_or_starts_late() {
     let mut cache = cache(4);
     cache.insert(key("a"), Some(1), u64::MAX - 1);
     assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_some());
@@ -95,7 +95,7 @@ fn a_clock_that_stands_still_or_starts_late_breaks_nothing() {
 }
 
 #[test]
-fn the_least_recently_used_makes_room() {
+fn the_least_recently_used_entry_is_removed_first() {
     let mut cache = cache(3);
     for name in ["a", "b", "c"] {
         cache.insert(key(name), Some(1), 0);
@@ -117,7 +117,7 @@ fn the_least_recently_used_makes_room() {
 }
 
 #[test]
-fn what_does_not_exist_never_pushes_out_what_exists() {
+fn negative_entries_never_displace_positive_ones() {
     let mut cache = cache(3);
     cache.insert(key("a"), Some(1), 0);
     cache.insert(key("b"), Some(1), 0);
@@ -158,7 +158,7 @@ fn a_flood_of_keys_stays_within_the_capacity(capacity: usize) -> usize {
 }
 
 #[test]
-fn a_new_answer_replaces_the_old_one() {
+fn a_new_result_replaces_the_old_one() {
     let mut cache = cache(4);
     cache.insert(key("a"), None, 0);
     cache.insert(key("a"), Some(2), 1_000);
@@ -173,7 +173,7 @@ fn a_new_answer_replaces_the_old_one() {
 #[test_case(999, true; "an answer from before the request")]
 #[test_case(1_000, true; "an answer to a question of the same millisecond")]
 #[test_case(1_001, false; "an answer to a later question is as good as a new one")]
-fn a_denial_asks_again_only_for_an_older_answer(sent_at: u64, may: bool) {
+fn a_denial_repeats_only_lookups_that_were_sent_before_the_request(sent_at: u64, may: bool) {
     let mut cache = cache(4);
     cache.insert(key("a"), None, sent_at);
     assert_eq!(cache.may_recheck(&key("a"), 1_000, 1_010), may);
@@ -185,7 +185,7 @@ fn rechecks(cache: &mut Cache<String, u32>, now: u64) -> usize {
 }
 
 #[test]
-fn second_questions_about_one_entry_are_limited() {
+fn the_rate_of_repeated_lookups_of_one_entry_is_limited() {
     let mut cache = cache(4);
     cache.insert(key("a"), None, 0);
     assert_eq!(rechecks(&mut cache, 10), 4, "four at once");
@@ -199,7 +199,7 @@ fn second_questions_about_one_entry_are_limited() {
 
 #[test_case(None; "what does not exist")]
 #[test_case(Some(1); "what exists")]
-fn a_denial_never_rests_on_an_answer_of_two_seconds_ago(value: Option<u32>) {
+fn a_denial_never_depends_on_a_lookup_of_two_seconds_ago(value: Option<u32>) {
     let mut cache = cache(4);
     cache.insert(key("a"), value, 0);
     assert_eq!(rechecks(&mut cache, 1_999), 4);
@@ -207,7 +207,7 @@ fn a_denial_never_rests_on_an_answer_of_two_seconds_ago(value: Option<u32>) {
 }
 
 #[test]
-fn a_new_answer_does_not_reset_the_limit() {
+fn a_new_result_does_not_reset_the_limit_of_repeated_lookups() {
     let mut cache = cache(4);
     cache.insert(key("a"), None, 0);
     assert_eq!(rechecks(&mut cache, 10), 4);
@@ -216,7 +216,7 @@ fn a_new_answer_does_not_reset_the_limit() {
 }
 
 #[test]
-fn what_changed_is_forgotten() {
+fn changed_entries_are_removed() {
     let mut cache = cache(8);
     for (name, value) in [("a", Some(1)), ("b", Some(2)), ("c", Some(2)), ("d", None)] {
         cache.insert(key(name), value, 0);
@@ -232,7 +232,7 @@ fn what_changed_is_forgotten() {
 }
 
 #[test]
-fn forgotten_entries_leave_their_room() {
+fn removed_entries_free_their_capacity() {
     let mut cache = cache(3);
     for name in ["a", "b", "c"] {
         cache.insert(key(name), Some(1), 0);
@@ -256,7 +256,7 @@ fn forgotten_entries_leave_their_room() {
 #[test_case(Some(1_000) => true; "asked when the feed began")]
 #[test_case(Some(1_001) => false; "asked before the feed began")]
 #[test_case(None => false; "asked while the feed does not work")]
-fn an_answer_lives_long_only_if_the_feed_covers_it(covered_since: Option<u64>) -> bool {
+fn an_entry_has_its_full_lifetime_only_if_the_feed_covers_it(covered_since: Option<u64>) -> bool {
     let mut cache = cache(4);
     cache.insert(key("a"), Some(1), 1_000);
     cache.fresh(&key("a"), 10_000, covered_since, NOW_CAME).is_some()

@@ -1,4 +1,4 @@
-//! The places of one sandbox, and how the classes of requests share them.
+//! The slots of one sandbox, and the shares of the classes of requests.
 
 use proptest::prelude::*;
 use sandgate_policy::ingress::concurrency::{Class, InFlight, Shares};
@@ -16,7 +16,7 @@ fn fill(shares: &Shares, class: Class, in_flight: &mut InFlight) -> usize {
 }
 
 #[test]
-fn of_a_thousand_places_a_hundred_are_for_management_and_a_hundred_not_for_anonymous_requests() {
+fn of_1000_slots_100_are_reserved_for_management_and_100_not_available_to_anonymous_requests() {
     let shares = Shares::of(1_000).expect("enough");
     let mut in_flight = InFlight::default();
     assert_eq!(fill(&shares, Class::Anonymous, &mut in_flight), 800);
@@ -25,14 +25,14 @@ fn of_a_thousand_places_a_hundred_are_for_management_and_a_hundred_not_for_anony
 }
 
 #[test]
-fn fewer_places_than_classes_are_none() {
+fn there_are_no_shares_of_fewer_slots_than_classes() {
     assert_eq!([0, 1, 2].map(Shares::of), [None; 3]);
     assert!(Shares::of(Shares::MIN).is_some());
 }
 
 proptest! {
     #[test]
-    fn whatever_order_requests_come_in_each_class_keeps_its_place(
+    fn each_class_keeps_its_share_in_any_order_of_requests(
         places in Shares::MIN..3_000,
         first in 0..3_usize,
         second in 0..3_usize,

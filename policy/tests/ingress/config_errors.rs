@@ -1,4 +1,4 @@
-//! Every bad configuration is refused, with a sentence that names the field.
+//! The errors for invalid configurations, which name the field.
 
 use sandgate_policy::ingress::config::IngressConfig;
 use test_case::test_case;
@@ -47,7 +47,7 @@ fn error(good: &str, bad: &str) -> String {
 #[test_case(r#""waiters": 10"#, r#""requests_per_sandbox": 0"# => "the ingress configuration's `limits.requests_per_sandbox` is 0; expected at least 3, one for each class of requests: management, authenticated, anonymous"; "no requests")]
 #[test_case(r#""waiters": 10"#, r#""requests_per_sandbox": 2"# => "the ingress configuration's `limits.requests_per_sandbox` is 2; expected at least 3, one for each class of requests: management, authenticated, anonymous"; "too few requests for three classes")]
 #[test_case(r#""waiters": 10"#, r#""feed_wait_ms": 0"# => "the ingress configuration's `limits.feed_wait_ms` is 0; the control plane would be asked for changes without a pause"; "a change feed that never rests")]
-fn a_value_that_cannot_be_used_is_named(good: &str, bad: &str) -> String {
+fn an_error_names_the_field_with_an_invalid_value(good: &str, bad: &str) -> String {
     error(good, bad)
 }
 
@@ -67,7 +67,7 @@ fn a_value_that_cannot_be_used_is_named(good: &str, bad: &str) -> String {
 #[test_case("https://a.com:443"; "a default port, which browsers leave out")]
 #[test_case("http://a.com:80"; "the other default port")]
 #[test_case("ftp://a.com"; "another scheme")]
-fn an_origin_that_no_browser_would_send_is_named(origin: &str) {
+fn an_error_names_an_origin_that_no_browser_sends(origin: &str) {
     assert_eq!(
         error("https://app.example.com", origin),
         format!(
@@ -99,7 +99,7 @@ fn an_origin_as_browsers_send_it_is_accepted(origin: &str) {
 #[test_case(r#""waiters": 10"#, r#""positive_ttl_ms": 4294967296"#, "invalid value: integer `4294967296`, expected u32"; "a time that is too long")]
 #[test_case(r#"{"waiters": 10}}"#, r#"{"waiters": 10}"#, "EOF while parsing an object"; "a text that is cut short")]
 #[test_case(r#"{"waiters": 10}}"#, r#"{"waiters": 10}} x"#, "trailing characters"; "something behind it")]
-fn what_is_not_the_expected_json_is_named(good: &str, bad: &str, part: &str) {
+fn an_error_names_what_is_not_the_expected_json(good: &str, bad: &str, part: &str) {
     let error = error(good, bad);
     assert!(error.starts_with("the ingress configuration is not valid: "), "{error}");
     assert!(error.contains(part), "{error}");

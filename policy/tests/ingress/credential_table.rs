@@ -1,4 +1,4 @@
-//! Where a credential is found, in which order, and what is refused instead of being ignored.
+//! The sources of a credential, their order, and the credentials that are denied instead of ignored.
 
 use sandgate_policy::gateway_api::CredentialKind;
 use sandgate_policy::ingress::credential::{Credential, CredentialSource};
@@ -54,7 +54,7 @@ const NO_CONTEXT: &str = "400 PROJECT_CONTEXT_REQUIRED";
 #[test_case(request().and(GATEWAY, format!("Bearer {PAT}")).context() => format!("gateway header: token {PAT} in org_1/proj_1"); "a personal access token in the gateway's own header")]
 #[test_case(request().and("cookie", format!("tl-session={PAT}")).context() => format!("cookie: session {PAT} in org_1/proj_1"); "what stands in the cookie is a session, whatever its prefix")]
 #[test_case(request().bearer(KEY).context() => format!("platform bearer: key {KEY}"); "a key belongs to one project, clients send the context all the same")]
-fn each_place_is_read(request: Req) -> String {
+fn each_source_of_a_credential_is_read(request: Req) -> String {
     found(&request)
 }
 
@@ -67,7 +67,7 @@ fn each_place_is_read(request: Req) -> String {
 #[test_case(request().and("authorization", "Basic YTpi") => "none"; "another scheme is no credential here")]
 #[test_case(request().and("authorization", "Digest username=\"u\", realm=\"r\"") => "none"; "a scheme with commas of its own")]
 #[test_case(request().and("x-sandgate_authorization", format!("Bearer {KEY}")) => "none"; "an underscore makes another name")]
-fn the_first_place_that_holds_something_counts(request: Req) -> String {
+fn the_first_source_with_a_value_is_used(request: Req) -> String {
     found(&request)
 }
 
@@ -87,7 +87,7 @@ fn the_first_place_that_holds_something_counts(request: Req) -> String {
 #[test_case(request().and("authorization", "Bearer") => NOT_VALID; "a bearer without a token")]
 #[test_case(request().and("authorization", "Bearer    ") => NOT_VALID; "a bearer and spaces")]
 #[test_case(request().and("authorization", "Bearer").session() => format!("cookie: session {SESSION} in org_1/proj_1"); "a bearer without a prefix comes after the cookie")]
-fn a_bad_credential_is_never_ignored_in_favour_of_another(request: Req) -> String {
+fn an_invalid_credential_is_denied_even_if_another_one_is_valid(request: Req) -> String {
     found(&request)
 }
 
@@ -98,7 +98,7 @@ fn a_bad_credential_is_never_ignored_in_favour_of_another(request: Req) -> Strin
 #[test_case(request().and("authorization", "Bearertl_a") => "none"; "not without a separator")]
 #[test_case(request().and("authorization", "Bear") => "none"; "not when it is cut short")]
 #[test_case(request().and("authorization", "") => "none"; "not when the header is empty")]
-fn the_bearer_scheme_is_read_as_the_rfc_says(request: Req) -> String {
+fn the_bearer_scheme_is_parsed_as_the_rfc_defines_it(request: Req) -> String {
     found(&request)
 }
 
@@ -211,7 +211,7 @@ fn a_secret_longer_than_any_token_is_refused() {
 }
 
 #[test]
-fn the_cache_key_tells_kind_secret_and_context_apart() {
+fn the_cache_key_depends_on_kind_secret_and_context() {
     let in_context = |organization: &str, project: &str, request: Req| {
         request
             .and("x-forwarded-organization-id", organization)

@@ -1,4 +1,4 @@
-//! The decision, row by row: who gets where, and what each refusal is called.
+//! The decision about a request: permits, and the code of each denial.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -60,7 +60,7 @@ fn nothing_can_be_asked() -> World {
 #[test_case(Req::get(APP), world().public() => PERMIT_PUBLIC; "nobody to a public port")]
 #[test_case(Req::new("POST", APP), world().public() => PERMIT_PUBLIC; "any method on a public port")]
 #[test_case(Req::get(APP).bearer(KEY), world().with(|s| s.name = None) => PERMIT; "an ephemeral sandbox")]
-fn who_may_gets_through(request: Req, world: World) -> String {
+fn permitted_requests_are_forwarded(request: Req, world: World) -> String {
     outcome(&request, &world)
 }
 
@@ -69,13 +69,13 @@ fn who_may_gets_through(request: Req, world: World) -> String {
 #[test_case("9501-.local" => "400 INVALID_HOST"; "the management port of nothing")]
 #[test_case("a.local,b.local" => "400 INVALID_HOST"; "two hosts joined by a comma")]
 #[test_case("" => "400 INVALID_HOST"; "an empty host")]
-fn a_host_that_is_not_understood_is_refused(authority: &str) -> String {
+fn an_invalid_host_is_denied(authority: &str) -> String {
     outcome(&Req::get(authority).bearer(KEY), &world())
 }
 
 #[test_case("/caf\u{e9}"; "UTF-8 in the path")]
 #[test_case("/?name=caf\u{e9}"; "UTF-8 in the query")]
-fn a_path_that_no_uri_has_is_refused_on_every_host(path: &str) {
+fn a_path_that_is_not_a_uri_is_denied_on_every_host(path: &str) {
     for host in [APP, "local", "api.local"] {
         assert_eq!(outcome(&Req::get(host).bearer(KEY).path(path), &world().public()), REFUSED);
     }
@@ -104,7 +104,7 @@ fn a_missing_or_repeated_host_is_refused() {
 #[test_case(Req::get("local").and("x-tensorlake-sandbox-id", ID).and("x-tensorlake-sandbox-id", ID).bearer(KEY) => REFUSED; "it may not stand twice")]
 #[test_case(Req::get("local").and("x-tensorlake-sandbox-id", format!("{ID},{ID}")).bearer(KEY) => REFUSED; "nor be joined by a comma")]
 #[test_case(Req::get("local").and("x-tensorlake-sandbox-id", b"\xff").bearer(KEY) => REFUSED; "nor be no UTF-8")]
-fn hosts_that_are_no_sandboxes(request: Req) -> String {
+fn hosts_that_do_not_name_a_sandbox(request: Req) -> String {
     outcome(&request, &world())
 }
 
@@ -142,7 +142,10 @@ fn the_sandbox_header_must_agree_with_the_host(request: Req, world: World) -> St
 #[test_case("9501-my-env.local", world().with(|s| { s.allow_unauthenticated_access = true; s.exposed_ports = vec![9501]; }) => UNAUTHENTICATED; "the management port, were it ever listed as exposed")]
 #[test_case(MANAGEMENT, sandbox(Lookup::NotFound) => UNAUTHENTICATED; "the management port of an unknown sandbox")]
 #[test_case(MANAGEMENT, nothing_can_be_asked() => UNAUTHENTICATED; "the management port while nothing can be asked")]
-fn without_a_credential_all_that_is_not_public_looks_the_same(host: &str, world: World) -> String {
+fn without_a_credential_all_ports_that_are_not_public_look_the_same(
+    host: &str,
+    world: World,
+) -> String {
     let answers = ["GET", "POST", "HEAD"].map(|method| outcome(&Req::new(method, host), &world));
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
     answers[0].clone()
@@ -155,7 +158,10 @@ fn without_a_credential_all_that_is_not_public_looks_the_same(host: &str, world:
 #[test_case(MANAGEMENT, world() => NOT_VALID; "the management port")]
 #[test_case(MANAGEMENT, sandbox(Lookup::NotFound) => NOT_VALID; "the management port of an unknown sandbox")]
 #[test_case(MANAGEMENT, sandbox(Lookup::Unavailable) => NOT_VALID; "the management port of a sandbox that can't be asked for")]
-fn a_bad_credential_learns_nothing_either(host: &str, world: World) -> String {
+fn an_invalid_credential_does_not_reveal_whether_a_sandbox_exists(
+    host: &str,
+    world: World,
+) -> String {
     let unknown =
         outcome(&Req::get(host).bearer(KEY), &World { caller: Lookup::NotFound, ..world.clone() });
     let expired = world.clone().by(|caller| caller.expires_at = Some(NOW - 1));
@@ -169,7 +175,10 @@ fn a_bad_credential_learns_nothing_either(host: &str, world: World) -> String {
 #[test_case(APP, sandbox(Lookup::NotFound) => NO_CONTEXT; "an unknown sandbox")]
 #[test_case(MANAGEMENT, world() => NO_CONTEXT; "the management port")]
 #[test_case(MANAGEMENT, sandbox(Lookup::NotFound) => NO_CONTEXT; "the management port of an unknown sandbox")]
-fn a_token_or_session_without_context_learns_nothing_either(host: &str, world: World) -> String {
+fn a_token_or_session_without_context_does_not_reveal_whether_a_sandbox_exists(
+    host: &str,
+    world: World,
+) -> String {
     let token = outcome(&Req::get(host).bearer(PAT), &world);
     let session = outcome(&Req::get(host).and("cookie", "tl-session=s"), &world);
     assert_eq!(token, session);
@@ -189,7 +198,7 @@ fn a_token_or_session_without_context_learns_nothing_either(host: &str, world: W
 #[test_case(APP, World { in_flight: in_flight(4, 4, 4), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a busy one of another project's")]
 #[test_case(APP, World { sandbox: Lookup::Found(Sandbox { state: SandboxState::Suspended, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a suspended one of another project's, which is not resumed")]
 #[test_case(APP, World { sandbox: Lookup::Found(Sandbox { state: SandboxState::Pending, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a pending one of another project's")]
-fn what_is_not_the_callers_does_not_exist(host: &str, world: World) -> String {
+fn the_sandbox_of_another_project_is_not_found(host: &str, world: World) -> String {
     outcome(&Req::get(host).bearer(KEY), &world)
 }
 
@@ -210,7 +219,7 @@ fn a_port_must_be_exposed(host: &str, world: World) -> String {
 #[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::NotFound, ..world().public() } => PERMIT_PUBLIC; "nor an unknown one")]
 #[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::Unavailable, ..world().public() } => PERMIT_PUBLIC; "nor one that can't be asked for")]
 #[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::Found(sandgate_policy::gateway_api::Identity { project_ids: Vec::new(), ..member() }), ..world().public() } => PERMIT_PUBLIC; "nor one of another project")]
-fn a_public_port_looks_at_no_credential(request: Req, world: World) -> String {
+fn a_public_port_ignores_credentials(request: Req, world: World) -> String {
     outcome(&request, &world)
 }
 
@@ -219,7 +228,7 @@ fn a_public_port_looks_at_no_credential(request: Req, world: World) -> String {
 #[test_case(Some(NOW) => NOT_VALID; "at it")]
 #[test_case(Some(NOW - 1) => NOT_VALID; "after it")]
 #[test_case(Some(0) => NOT_VALID; "long after it")]
-fn a_credential_ends_at_its_expiry(expires_at: Option<u64>) -> String {
+fn a_credential_is_not_valid_from_its_expiry(expires_at: Option<u64>) -> String {
     outcome(&Req::get(APP).bearer(KEY), &world().by(|caller| caller.expires_at = expires_at))
 }
 
@@ -250,7 +259,10 @@ const RESUME: &str = "resume for the caller";
 #[test_case(Req::get(APP).bearer(KEY), world().with(|s| s.state = SandboxState::Pending) => NOT_READY; "a pending sandbox is waited for")]
 #[test_case(Req::get(APP).bearer(KEY), world().with(|s| s.state = SandboxState::Snapshotting) => NOT_READY; "so is one of which a snapshot is taken")]
 #[test_case(Req::get(APP), world().with(|s| { s.allow_unauthenticated_access = true; s.state = SandboxState::Pending; }) => NOT_READY; "also through a public port")]
-fn a_suspended_named_sandbox_is_resumed_for_those_who_may(request: Req, world: World) -> String {
+fn a_suspended_named_sandbox_is_resumed_for_permitted_requests(
+    request: Req,
+    world: World,
+) -> String {
     outcome(&request, &world)
 }
 
@@ -279,7 +291,7 @@ const MAKE_ROOM: &str = "make room at a1b2c3d4e5f6g7h8i9j0k";
 #[test_case(in_flight(0, 0, 2) => MAKE_ROOM; "their share")]
 #[test_case(in_flight(0, 3, 0) => MAKE_ROOM; "authenticated requests take all slots of exposed ports")]
 #[test_case(in_flight(4, 0, 0) => MAKE_ROOM; "management takes all slots")]
-fn anonymous_requests_have_a_share_in_which_others_give_way(in_flight: InFlight) -> String {
+fn an_anonymous_request_beyond_its_share_must_evict_another(in_flight: InFlight) -> String {
     outcome(&Req::get(APP).bearer(KEY), &World { in_flight, ..world().public() })
 }
 
@@ -297,7 +309,7 @@ fn only_sandbox_addresses_are_forwarded_to(address: &str) -> String {
 }
 
 #[test]
-fn an_ipv4_address_in_the_form_of_ipv6_is_no_way_around_the_ranges() {
+fn an_ipv4_mapped_address_does_not_bypass_the_ranges() {
     for inside in [Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::LOCALHOST] {
         let address = IpAddr::V6(inside.to_ipv6_mapped());
         let world = world().with(|sandbox| sandbox.address = Some(address));
@@ -320,12 +332,12 @@ fn a_running_sandbox_without_an_address_is_not_ready() {
 #[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::Unavailable, ..sandbox(Lookup::NotFound) } => AUTH_UNKNOWN; "nor that there is no sandbox")]
 #[test_case(Req::get(MANAGEMENT).bearer(KEY), nothing_can_be_asked() => AUTH_UNKNOWN; "nothing, on the management port")]
 #[test_case(Req::get(APP).bearer(KEY), nothing_can_be_asked() => SANDBOX_UNKNOWN; "nothing, on a user port")]
-fn when_the_control_plane_cannot_be_asked_nothing_is_forwarded(req: Req, world: World) -> String {
+fn nothing_is_forwarded_while_the_control_plane_is_unavailable(req: Req, world: World) -> String {
     outcome(&req, &world)
 }
 
 #[test]
-fn a_permit_says_where_to_and_for_whom() {
+fn a_permit_has_the_upstream_and_the_caller() {
     let world = world().by(|caller| caller.expires_at = Some(NOW + 60));
     let parsed = parsed(&Req::get(APP).bearer(KEY)).expect("a sandbox's host");
     let Decision::Permit(permit) = decide(&parsed, &world.facts(), &config()) else {
@@ -357,7 +369,7 @@ fn questions(request: &Req) -> (bool, bool) {
 #[test_case(Req::get(MANAGEMENT).bearer(PAT) => (false, false); "nor does a token without context")]
 #[test_case(Req::get(MANAGEMENT).bearer(KEY) => (true, true); "a key on the management port, both at once")]
 #[test_case(Req::get(MANAGEMENT).bearer("key") => (true, true); "a bearer without a prefix on the management port can only be a key")]
-fn what_is_asked_for_before_a_decision(request: Req) -> (bool, bool) {
+fn the_lookups_that_a_decision_needs(request: Req) -> (bool, bool) {
     questions(&request)
 }
 
@@ -366,7 +378,9 @@ fn what_is_asked_for_before_a_decision(request: Req) -> (bool, bool) {
 #[test_case(sandbox(Lookup::NotFound) => true; "no sandbox: the answer must not tell")]
 #[test_case(terminated() => true; "a terminated sandbox: the answer must not tell")]
 #[test_case(sandbox(Lookup::Unavailable) => false; "no route: the port may be public")]
-fn a_bearer_without_a_prefix_is_asked_for_only_where_it_is_judged(world: World) -> bool {
+fn a_bearer_token_without_a_prefix_is_looked_up_only_if_the_port_is_not_public(
+    world: World,
+) -> bool {
     let parsed = parsed(&Req::get(APP).bearer("sk-app")).expect("a sandbox's host");
     parsed.needs_caller(Some(&world.sandbox))
 }

@@ -1,4 +1,4 @@
-//! The table of denials is whole: every one has a code that metrics know, and a sentence.
+//! Every denial has a message, and a code for which a metric is defined.
 
 use std::collections::BTreeSet;
 
@@ -46,7 +46,7 @@ fn every_denial_is_a_client_error_or_503_unless_the_request_was_forwarded() {
 }
 
 #[test]
-fn clients_are_told_to_try_again_only_where_it_can_help() {
+fn a_denial_has_retry_after_only_if_another_attempt_may_succeed() {
     let again: Vec<&str> =
         ALL.iter().filter(|denial| denial.retry_after().is_some()).map(|d| d.code()).collect();
     assert_eq!(
@@ -61,7 +61,7 @@ fn clients_are_told_to_try_again_only_where_it_can_help() {
 }
 
 #[test]
-fn every_sentence_is_one_line_of_its_own() {
+fn every_message_is_one_line_and_unique() {
     let sentences: BTreeSet<String> = ALL.iter().map(|denial| denial.message()).collect();
     assert_eq!(sentences.len(), ALL.len());
     assert!(sentences.iter().all(|text| !text.is_empty() && !text.contains(['\n', '\r'])));

@@ -1,4 +1,4 @@
-//! What kind of request a head is: an upgrade, gRPC, or a person's browser.
+//! The kinds of requests: upgrades, gRPC, and the navigation of a browser.
 
 use test_case::test_case;
 

@@ -1,4 +1,4 @@
-//! The host grammar: every way to be accepted, and every way to be refused.
+//! The host grammar: the accepted hosts, and the reason for each refusal.
 
 use sandgate_policy::ids::SandboxRef;
 use sandgate_policy::ingress::Request;
@@ -103,7 +103,7 @@ fn ports_are_1_to_65535_and_9501_is_the_management_port(authority: &str) -> Stri
 #[test_case("user@my-env.local" => "bad sandbox"; "userinfo before the host")]
 #[test_case("my-env@evil.local" => "bad sandbox"; "a sandbox as the userinfo of another")]
 #[test_case("my-env,evil.local" => "bad sandbox"; "two names joined by a comma")]
-fn other_characters_make_no_name(authority: &str) -> String {
+fn other_characters_are_not_allowed_in_a_name(authority: &str) -> String {
     meaning(authority.as_bytes())
 }
 
@@ -226,7 +226,7 @@ fn only_ascii_is_read(authority: &[u8]) -> String {
 #[test_case("example.com:443" ; "a port")]
 #[test_case("https://example.com" ; "a URL")]
 #[test_case("münchen.de" ; "unicode")]
-fn what_is_no_lower_case_name_is_no_domain(text: &str) {
+fn a_domain_must_be_a_lower_case_name(text: &str) {
     let error = Domain::parse(text).expect_err("not a domain");
     assert!(error.to_string().contains(&format!("`{text}`")), "{error}");
 }
@@ -248,6 +248,6 @@ fn port_0_does_not_exist_and_9501_is_no_user_port() {
 #[test_case("8080-my-env.api.example.com" => false; "a sandbox below it")]
 #[test_case("xapi.example.com" => false; "a name that ends like it")]
 #[test_case("api.example.com:x" => false; "with something that is no port")]
-fn an_api_host_is_that_name_alone(authority: &str) -> bool {
+fn an_api_host_does_not_include_names_below_it(authority: &str) -> bool {
     matches!(Request::parse(Req::get(authority).head(), &config()), Ok(Request::Api))
 }

@@ -1,4 +1,4 @@
-//! What crosses the gateway, in both directions, and what does not.
+//! The header fields that cross the gateway, in both directions, and those that are removed.
 
 use sandgate_policy::ingress::Caller;
 use sandgate_policy::ingress::credential::Credential;
@@ -89,7 +89,7 @@ const NOTHING: [&str; 0] = [];
 #[test_case("x-tensorlake-request-timeout-ms", "1000"; "the clients' time limit")]
 #[test_case("x-request-id", "tl"; "the prefix cut short")]
 #[test_case("x-binary", "\u{ff}\u{fe}"; "bytes outside of ASCII")]
-fn what_belongs_to_the_app_arrives_untouched(name: &str, value: &str) {
+fn fields_of_the_app_are_unchanged(name: &str, value: &str) {
     let request = get().and(name, value);
     assert_eq!(public(&request), [format!("{name}: {value}")]);
     let with_credential = get().and("x-sandgate-authorization", format!("Bearer {KEY}"));
@@ -171,7 +171,7 @@ fn what_belongs_to_the_app_arrives_untouched(name: &str, value: &str) {
 #[test_case("x.sandgate.principal", "admin".into(); "a header of the gateway's with dots")]
 #[test_case("x.envoy.retry.on", "5xx".into(); "a header that steers Envoy, with dots")]
 #[test_case("x~tensorlake~sandbox~id", "x".into(); "the sandbox header with tildes")]
-fn secrets_and_internal_headers_never_arrive(name: &str, value: String) {
+fn secrets_and_internal_headers_are_removed(name: &str, value: String) {
     let request = get().and(name, &value);
     assert_eq!(public(&request), NOTHING);
     assert_eq!(private(&request), NOTHING);
@@ -195,13 +195,13 @@ fn the_apps_own_cookies_stay(cookie: String, left: &str) {
 }
 
 #[test]
-fn several_cookie_headers_are_judged_as_one() {
+fn several_cookie_headers_are_evaluated_as_one() {
     let request = get().and("cookie", "a=1").and("cookie", "tl-session=s").and("cookie", "b=2");
     assert_eq!(public(&request), ["cookie: a=1; b=2"]);
 }
 
 #[test]
-fn the_credential_that_was_used_is_held_back_without_any_prefix() {
+fn the_used_credential_is_removed_even_without_a_prefix() {
     let secret = "key-without-a-prefix";
     assert_eq!(private(&get().bearer(secret)), NOTHING);
     // Wherever else the caller repeats it.
@@ -314,7 +314,7 @@ fn a_sandbox_may_not_set_cookies_of_the_platform_or_of_a_parent(cookie: &str) {
 #[test_case("a=1; Domain=8080-my-env.sandbox.example.com; Path=/", "a=1; Path=/"; "the same host")]
 #[test_case("a=1; Domain=; Secure", "a=1; Secure"; "an empty domain, which means the same")]
 #[test_case("a=1;Domain=.8080-My-Env.Sandbox.Example.Com", "a=1"; "with a dot in front and in other case")]
-fn a_cookie_for_the_own_host_becomes_one_of_that_host_alone(cookie: &str, received: &str) {
+fn the_domain_attribute_of_a_cookie_for_the_own_host_is_removed(cookie: &str, received: &str) {
     for authority in [APP.to_owned(), format!("{APP}:9443"), format!("{}.", APP.to_uppercase())] {
         let line = format!("set-cookie: {received}");
         assert_eq!(answer(&[("set-cookie", cookie)], &authority), [line]);
@@ -322,7 +322,7 @@ fn a_cookie_for_the_own_host_becomes_one_of_that_host_alone(cookie: &str, receiv
 }
 
 #[test]
-fn behind_the_bare_domain_no_cookie_reaches_all_sandboxes() {
+fn a_cookie_set_on_the_bare_domain_does_not_reach_other_sandboxes() {
     // The management API, reached through X-Tensorlake-Sandbox-Id: the host is a parent of all.
     let cookie = "a=1; Domain=sandbox.example.com; Secure";
     let received = answer(&[("set-cookie", cookie)], "sandbox.example.com");
@@ -330,7 +330,7 @@ fn behind_the_bare_domain_no_cookie_reaches_all_sandboxes() {
 }
 
 #[test]
-fn a_sandbox_may_not_speak_for_the_gateway() {
+fn a_sandbox_can_not_set_fields_of_the_gateway() {
     let headers = [
         ("x-sandgate-control-plane", "v1"),
         ("x_sandgate_decision", "permit"),
@@ -341,7 +341,7 @@ fn a_sandbox_may_not_speak_for_the_gateway() {
 }
 
 #[test]
-fn an_answer_without_anything_forbidden_is_not_changed_at_all() {
+fn a_response_without_forbidden_fields_is_unchanged() {
     let headers = [("set-cookie".to_owned(), b"a=1".to_vec()), ("x".to_owned(), b"\xff".to_vec())];
     assert_eq!(clean_response(Head::new(&headers), &support::authority(APP)), []);
 }
@@ -350,7 +350,7 @@ fn an_answer_without_anything_forbidden_is_not_changed_at_all() {
 #[test_case("upgrade,", "upgrade,"; "an empty item does no harm")]
 #[test_case("Upgrade, X-Forwarded-Project-Id", "Upgrade"; "what was verified can not be nominated away")]
 #[test_case("keep-alive, upgrade", "Upgrade"; "what is of this hop stays on this hop")]
-fn the_connection_of_an_upgrade_names_the_upgrade_alone(sent: &str, received: &str) {
+fn the_connection_header_of_an_upgrade_names_only_the_upgrade(sent: &str, received: &str) {
     let request = get().and("upgrade", "websocket").and("connection", sent);
     let request = request.and("x-sandgate-authorization", format!("Bearer {KEY}"));
     let expected = ["upgrade: websocket".to_owned(), format!("connection: {received}")];
@@ -379,7 +379,7 @@ fn the_connection_of_an_upgrade_names_the_upgrade_alone(sent: &str, received: &s
 #[test_case("endpoint-load-metrics-bin"; "the same in binary")]
 #[test_case("alt-svc"; "has clients come to another address")]
 #[test_case("x-sandgate-decision"; "speaks as the gateway")]
-fn a_sandbox_does_not_steer_proxies_in_front(name: &str) {
+fn a_sandbox_can_not_control_proxies_in_front(name: &str) {
     assert_eq!(answer(&[("a", "1"), (name, "x"), (name, "y"), ("b", "2")], APP), ["a: 1", "b: 2"]);
     let trailers = [("a", "1"), (name, "x"), ("b", "2")];
     assert_eq!(trailers_table::response_trailers(&trailers), ["a: 1", "b: 2"]);
@@ -396,6 +396,6 @@ fn a_sandbox_does_not_steer_proxies_in_front(name: &str) {
 #[test_case("x-esign-id"; "a name that starts like a steering one")]
 #[test_case("x-forwarded-for"; "what no proxy reads in a response")]
 #[test_case("strict-transport-security"; "its own host's security")]
-fn what_is_the_apps_to_say_goes_on(name: &str) {
+fn response_fields_of_the_app_are_forwarded(name: &str) {
     assert_eq!(answer(&[(name, "x")], APP), [format!("{name}: x")]);
 }

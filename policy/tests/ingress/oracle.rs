@@ -1,5 +1,4 @@
-//! The rules of ingress once more, written naively and apart from the code that enforces them: the
-//! properties compare the two.
+//! A reference implementation of the ingress rules, independent of the code under test. The properties compare the two.
 
 use sandgate_policy::gateway_api::SandboxState;
 use sandgate_policy::ingress::Lookup;

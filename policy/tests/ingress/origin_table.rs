@@ -1,5 +1,4 @@
-//! Cookies and other sites: who may use a session that a browser sends along, and who answers a
-//! preflight.
+//! Cross-origin requests: the origins that may use a session cookie, and the responses to preflights.
 
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::{Decision, Lookup, decide};
@@ -53,7 +52,7 @@ fn upgrade_h2() -> Req {
 #[test_case(post().and("sec-fetch-site", "cross-site") => CROSS_ORIGIN; "another site by Sec-Fetch-Site alone")]
 #[test_case(post().and("sec-fetch-site", "same-site") => CROSS_ORIGIN; "another sandbox by Sec-Fetch-Site alone")]
 #[test_case(post().and("sec-fetch-site", "none").and("sec-fetch-site", "cross-site") => CROSS_ORIGIN; "two answers of Sec-Fetch-Site")]
-fn a_cookie_on_an_unsafe_method_needs_a_good_origin(request: Req) -> String {
+fn a_cookie_with_an_unsafe_method_needs_a_trusted_or_own_origin(request: Req) -> String {
     outcome(&request, &World::new())
 }
 
@@ -82,12 +81,12 @@ fn safe_methods_may_come_from_anywhere(method: &str) -> String {
 #[test_case(upgrade().and("origin", "null") => CROSS_ORIGIN; "null")]
 #[test_case(upgrade().and("sec-fetch-site", "cross-site") => CROSS_ORIGIN; "another site by Sec-Fetch-Site alone")]
 #[test_case(Req::get(APP).session().and("upgrade", "anything").and("origin", "https://evil.com") => CROSS_ORIGIN; "any other protocol")]
-fn a_cookie_on_an_upgrade_needs_a_good_origin(request: Req) -> String {
+fn a_cookie_on_an_upgrade_needs_a_trusted_or_own_origin(request: Req) -> String {
     outcome(&request, &World::new())
 }
 
 #[test]
-fn only_a_cookie_is_held_against_the_origin() {
+fn only_the_use_of_a_cookie_depends_on_the_origin() {
     let evil = |request: Req| request.and("origin", "https://evil.com");
     for request in [
         evil(Req::new("POST", APP)).bearer(KEY),
@@ -103,7 +102,7 @@ fn only_a_cookie_is_held_against_the_origin() {
 }
 
 #[test]
-fn another_site_does_not_learn_whether_a_sandbox_exists() {
+fn a_request_of_another_site_does_not_reveal_whether_a_sandbox_exists() {
     let request = post().and("origin", "https://evil.com");
     for sandbox in [World::new().sandbox, Lookup::NotFound] {
         assert_eq!(outcome(&request, &World { sandbox, ..World::new() }), CROSS_ORIGIN);
@@ -152,7 +151,7 @@ fn preflights(request: Req, world: World) -> String {
 }
 
 #[test]
-fn a_preflight_asks_only_whether_the_port_is_public() {
+fn a_preflight_needs_the_sandbox_only_to_know_whether_the_port_is_public() {
     for (host, needs_sandbox) in [(APP, true), (MANAGEMENT, false)] {
         let parsed = parsed(&preflight(host, TRUSTED).bearer(KEY)).expect("a sandbox's host");
         assert_eq!(parsed.needs_sandbox(), needs_sandbox, "{host}");
@@ -162,7 +161,7 @@ fn a_preflight_asks_only_whether_the_port_is_public() {
 }
 
 #[test]
-fn a_refused_preflight_is_told_apart_from_a_cookie_of_another_site() {
+fn a_denied_preflight_has_another_message_than_a_cookie_of_another_site() {
     let decision = |request: &Req| {
         let parsed = parsed(request).ok()?;
         Some(decide(&parsed, &World::new().facts(), &config()))

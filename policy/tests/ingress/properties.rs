@@ -1,4 +1,4 @@
-//! What holds for any input: bytes from the network, heads made of dangerous pieces, any facts.
+//! Properties that hold for any input: arbitrary bytes, heads composed of dangerous parts, and arbitrary facts.
 
 mod cache_model;
 mod clean;
@@ -53,7 +53,7 @@ proptest! {
     #![proptest_config(cases(4_000))]
 
     #[test]
-    fn an_accepted_host_has_the_one_meaning_of_the_grammar(host in hosts()) {
+    fn an_accepted_host_has_the_only_meaning_of_the_grammar(host in hosts()) {
         let parsed = support::host(&host, &domains());
         let expected = oracle::target(&host);
         match parsed {
@@ -113,7 +113,7 @@ proptest! {
     #![proptest_config(cases(20_000))]
 
     #[test]
-    fn a_permit_has_a_rule_behind_it(request in requests(), world in worlds()) {
+    fn every_permit_agrees_with_the_reference_rules(request in requests(), world in worlds()) {
         let config = config();
         let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
             return Ok(());
@@ -153,7 +153,7 @@ proptest! {
     }
 
     #[test]
-    fn without_a_credential_all_that_is_not_public_looks_the_same(
+    fn without_a_credential_all_ports_that_are_not_public_look_the_same(
         host in select(vec!["8080-my-env.local", "my-env.local", "9501-my-env.local", "4000-my-env.local"]),
         world in worlds(),
     ) {
@@ -169,7 +169,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_not_asked_for_does_not_matter(request in requests(), world in worlds(), other in worlds()) {
+    fn facts_that_are_not_needed_do_not_change_the_decision(request in requests(), world in worlds(), other in worlds()) {
         let config = config();
         let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
             return Ok(());
@@ -189,7 +189,7 @@ proptest! {
     }
 
     #[test]
-    fn a_clean_request_holds_nothing_of_the_platforms(request in requests(), world in worlds()) {
+    fn a_cleaned_request_has_no_secret_or_field_of_the_platform(request in requests(), world in worlds()) {
         let config = config();
         let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
             return Ok(());
@@ -223,7 +223,7 @@ proptest! {
     }
 
     #[test]
-    fn a_clean_api_request_holds_nothing_internal(request in requests()) {
+    fn a_cleaned_api_request_has_no_internal_fields(request in requests()) {
         let received = apply(request.headers(), &clean_api_request(request.head()));
         for (name, _) in &received {
             let plain = oracle::as_cgi_reads(name);
@@ -232,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn a_clean_answer_sets_only_cookies_of_its_host(
+    fn a_cleaned_response_sets_only_cookies_of_its_host(
         cookies in vec(set_cookies(), 0..4),
         host in select(vec!["8080-my-env.local", "local", "sandbox.example.com"]),
     ) {
@@ -251,7 +251,7 @@ proptest! {
 
 /// The properties above say little if what they are tried on is always refused.
 #[test]
-fn the_requests_of_these_properties_come_to_every_end() {
+fn the_generated_requests_lead_to_every_decision() {
     let mut runner = TestRunner::deterministic();
     let mut ends = BTreeSet::new();
     for _ in 0..20_000 {

@@ -1,4 +1,4 @@
-//! What becomes of a live stream, row by row.
+//! The decision about a live stream whose facts have changed.
 
 use sandgate_policy::gateway_api::SandboxState;
 use sandgate_policy::ingress::{
@@ -8,18 +8,18 @@ use test_case::test_case;
 
 use crate::ingress::support::{APP, KEY, NOW, Req, World, config, in_flight, parsed};
 
-/// The permit of the request in the world as it was, and its standing in the world as it is.
-fn standing(request: &Req, was: &World, is: &World) -> String {
+/// Permits the request in the world `was`, and reevaluates it in the world `is`.
+fn outcome(request: &Req, was: &World, is: &World) -> String {
     let parsed = parsed(request).expect("a sandbox's host");
     let Decision::Permit(permit) = decide(&parsed, &was.facts(), &config()) else {
         panic!("it was not permitted");
     };
     match reevaluate(&parsed, &permit, &is.facts(), &config()) {
-        StreamDecision::Continue(permit) => format!("rests on {}", principal(&permit)),
+        StreamDecision::Continue(permit) => format!("continues for {}", principal(&permit)),
         StreamDecision::Close(CloseReason::Moved) => "moved".into(),
         StreamDecision::Close(CloseReason::NotRunning) => "not running".into(),
         StreamDecision::Close(CloseReason::NotPermitted) => "not permitted".into(),
-        StreamDecision::Undecided => "unknown".into(),
+        StreamDecision::Undecided => "undecided".into(),
     }
 }
 
@@ -47,9 +47,9 @@ fn preflight(origin: &str) -> Req {
     Req::new("OPTIONS", APP).and("origin", origin).and("access-control-request-method", "PUT")
 }
 
-#[test_case(keyed(), private(), private() => "rests on key_1"; "nothing changed")]
-#[test_case(keyed(), public(), private() => "rests on key_1"; "a port that turned private is for callers")]
-#[test_case(keyed(), private(), public() => "rests on nobody"; "a port that turned public is for everybody")]
+#[test_case(keyed(), private(), private() => "continues for key_1"; "nothing changed")]
+#[test_case(keyed(), public(), private() => "continues for key_1"; "a port that turned private continues for its caller")]
+#[test_case(keyed(), private(), public() => "continues for nobody"; "a port that turned public continues for anybody")]
 #[test_case(keyed(), public(), World { caller: Lookup::NotFound, ..private() } => "not permitted"; "a bad key on a port that turned private")]
 #[test_case(Req::get(APP), public(), private() => "not permitted"; "nobody on a port that turned private")]
 #[test_case(keyed(), private(), private().by(|c| c.expires_at = Some(NOW)) => "not permitted"; "a key that expired")]
@@ -61,13 +61,13 @@ fn preflight(origin: &str) -> Req {
 #[test_case(keyed(), private(), private().with(|s| s.address = Some([127, 0, 0, 1].into())) => "not permitted"; "an address outside of the sandboxes' network")]
 #[test_case(keyed(), private(), private().with(|s| s.state = SandboxState::Suspended) => "not running"; "suspended")]
 #[test_case(keyed(), private(), private().with(|s| s.state = SandboxState::Pending) => "not permitted"; "started again")]
-#[test_case(keyed(), private(), private().with(|s| s.state = SandboxState::Snapshotting) => "rests on key_1"; "a snapshot is taken")]
+#[test_case(keyed(), private(), private().with(|s| s.state = SandboxState::Snapshotting) => "continues for key_1"; "a snapshot is taken")]
 #[test_case(keyed(), private(), private().with(|s| { s.state = SandboxState::Snapshotting; s.generation = 8; }) => "moved"; "a snapshot is taken elsewhere")]
-#[test_case(keyed(), private(), World { sandbox: Lookup::Unavailable, ..private() } => "unknown"; "the sandbox can't be asked for")]
-#[test_case(keyed(), public(), World { caller: Lookup::Unavailable, ..private() } => "unknown"; "the caller can't be asked for")]
-#[test_case(keyed(), expiring(), World { caller: Lookup::Unavailable, now: NOW + 60, ..private() } => "not permitted"; "a caller that can't be asked for, whose key has expired")]
-#[test_case(keyed(), expiring(), World { caller: Lookup::Unavailable, now: NOW + 59, ..private() } => "unknown"; "a caller that can't be asked for, whose key is about to expire")]
-#[test_case(keyed(), private(), World { in_flight: in_flight(9, 9, 9), ..private() } => "rests on key_1"; "a busy sandbox")]
-fn what_becomes_of_a_live_stream(request: Req, was: World, is: World) -> String {
-    standing(&request, &was, &is)
+#[test_case(keyed(), private(), World { sandbox: Lookup::Unavailable, ..private() } => "undecided"; "the sandbox can't be looked up")]
+#[test_case(keyed(), public(), World { caller: Lookup::Unavailable, ..private() } => "undecided"; "the caller can't be looked up")]
+#[test_case(keyed(), expiring(), World { caller: Lookup::Unavailable, now: NOW + 60, ..private() } => "not permitted"; "a caller that can't be looked up, whose key has expired")]
+#[test_case(keyed(), expiring(), World { caller: Lookup::Unavailable, now: NOW + 59, ..private() } => "undecided"; "a caller that can't be looked up, whose key is about to expire")]
+#[test_case(keyed(), private(), World { in_flight: in_flight(9, 9, 9), ..private() } => "continues for key_1"; "a busy sandbox")]
+fn the_decision_about_a_live_stream(request: Req, was: World, is: World) -> String {
+    outcome(&request, &was, &is)
 }

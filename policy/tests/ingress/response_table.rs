@@ -1,4 +1,4 @@
-//! Which responses of a sandbox go on, and what a client reads of those that don't.
+//! The responses of a sandbox that are forwarded, and the denials that replace the others.
 
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene::HeaderChange;
@@ -36,7 +36,7 @@ fn seen(request: &Req, response: &[(&str, &str)]) -> String {
 #[test_case("418"; "any client error")]
 #[test_case("500"; "a fault of the app")]
 #[test_case("599"; "the last final one")]
-fn a_final_status_goes_on(status: &str) {
+fn a_final_status_is_forwarded(status: &str) {
     assert_eq!(seen(&get(), &[(":status", status)]), "goes on");
 }
 
@@ -57,13 +57,13 @@ fn a_final_status_goes_on(status: &str) {
 #[test_case("+20"; "a sign")]
 #[test_case("2e2"; "an exponent")]
 #[test_case(""; "nothing")]
-fn any_other_status_is_answered_in_the_sandboxs_place(status: &str) {
+fn any_other_status_is_replaced_by_a_denial(status: &str) {
     let response = [(":status", status), ("upgrade", "websocket"), ("connection", "upgrade")];
     assert_eq!(seen(&get(), &response), "502 UPSTREAM_INVALID");
 }
 
 #[test]
-fn one_status_and_no_more_is_a_status() {
+fn a_response_must_have_exactly_one_status() {
     assert_eq!(seen(&get(), &[("a", "1")]), "502 UPSTREAM_INVALID");
     let twice = [(":status", "200"), (":status", "200")];
     assert_eq!(seen(&get(), &twice), "502 UPSTREAM_INVALID");
@@ -80,7 +80,7 @@ fn one_status_and_no_more_is_a_status() {
 #[test_case("426", None => "goes on"; "the app wants another upgrade")]
 #[test_case("503", None => "goes on"; "the app is not well")]
 #[test_case("600", None => "502 UPSTREAM_INVALID"; "no status at all")]
-fn only_101_opens_a_socket(status: &str, protocol: Option<&str>) -> String {
+fn only_101_opens_a_websocket(status: &str, protocol: Option<&str>) -> String {
     let mut response = vec![(":status", status)];
     response.extend(protocol.map(|protocol| ("upgrade", protocol)));
     let over_http1 = upgrade().and("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
@@ -91,7 +91,7 @@ fn only_101_opens_a_socket(status: &str, protocol: Option<&str>) -> String {
 #[test_case("Upgrade" => None; "the upgrade alone")]
 #[test_case("upgrade, x-frame-options" => Some("Upgrade".into()); "a header that a proxy in front would remove")]
 #[test_case("keep-alive, upgrade" => Some("Upgrade".into()); "what is of one hop")]
-fn the_connection_of_a_101_names_the_upgrade_alone(connection: &str) -> Option<String> {
+fn the_connection_header_of_a_101_names_only_the_upgrade(connection: &str) -> Option<String> {
     let response = [(":status", "101"), ("upgrade", "websocket"), ("connection", connection)];
     let response = response.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
     match evaluate(Head::new(&response), &ResponseContext::new(authority(APP), upgrade().head())) {
@@ -134,14 +134,14 @@ fn a_page_of_a_trusted_origin_may_read_a_denial() {
 #[test_case(get().and("origin", "https://app.example.com:8443"); "another port")]
 #[test_case(get().and("origin", "https://app.example.com").and("origin", "https://evil.test"); "two")]
 #[test_case(get().and("origin", "https://8080-my-env.sandbox.example.com"); "the sandbox's own, which needs no permission")]
-fn no_other_page_may_read_a_denial(request: Req) {
+fn a_page_of_an_untrusted_origin_may_not_read_a_denial(request: Req) {
     assert_eq!(carried(&request), Vec::<String>::new());
 }
 
 #[test_case("9f2c1a70-5d3e-4b8a-9c61-0e7d4f1b2a33"; "a UUID")]
 #[test_case("Root=1-67891233-abcdef012345678912345678"; "a load balancer's")]
 #[test_case("req_1.2~3:4+5/6@7"; "with marks")]
-fn a_safe_request_id_is_repeated(id: &str) {
+fn a_safe_request_id_is_in_the_denial(id: &str) {
     assert_eq!(carried(&get().and("x-request-id", id)), [format!("x-request-id: {id}")]);
 }
 
@@ -153,7 +153,7 @@ fn a_safe_request_id_is_repeated(id: &str) {
 #[test_case("a,b"; "two joined")]
 #[test_case(""; "nothing")]
 #[test_case(&"a".repeat(129); "too long")]
-fn any_other_request_id_is_not(id: &str) {
+fn an_unsafe_request_id_is_not_in_the_denial(id: &str) {
     assert_eq!(carried(&get().and("x-request-id", id)), Vec::<String>::new());
     assert_eq!(RequestId::parse(id.as_bytes()), None);
 }
@@ -162,6 +162,6 @@ fn any_other_request_id_is_not(id: &str) {
 #[test_case(get().and("accept", "text/html") => DenialFormat::Html; "a browser that navigates")]
 #[test_case(upgrade().and("accept", "text/html") => DenialFormat::Json; "an upgrade")]
 #[test_case(get().and("accept", "text/html").and("content-type", "application/grpc") => DenialFormat::Grpc; "gRPC")]
-fn each_client_reads_what_it_understands(request: Req) -> DenialFormat {
+fn each_client_gets_the_format_that_it_understands(request: Req) -> DenialFormat {
     Recipient::of(request.head(), &config()).shape()
 }

@@ -1,4 +1,4 @@
-//! Which anonymous stream gives way when all slots are taken.
+//! The choice of the stream to evict when all slots are taken.
 
 use std::collections::BTreeMap;
 
@@ -28,24 +28,24 @@ fn slots(clients: &[(u8, &[u64])]) -> SlotHolders {
     slots
 }
 
-#[test_case("192.0.2.1:80", "192.0.2.1:81" => true; "ports are no clients")]
-#[test_case("192.0.2.1:80", "192.0.2.2:80" => false; "addresses are")]
+#[test_case("192.0.2.1:80", "192.0.2.1:81" => true; "the port is ignored")]
+#[test_case("192.0.2.1:80", "192.0.2.2:80" => false; "two addresses")]
 #[test_case("[::ffff:192.0.2.1]:80", "192.0.2.1:80" => true; "an address in both families")]
 #[test_case("[2001:db8:1:2::1]:80", "[2001:db8:1:2:ffff::9]:80" => true; "one network of 64 bits")]
 #[test_case("[2001:db8:1:2::1]:80", "[2001:db8:1:3::1]:80" => false; "two networks")]
-#[test_case("", "@pipe" => true; "what is no address is one client")]
-fn who_is_one_client(one: &str, other: &str) -> bool {
+#[test_case("", "@pipe" => true; "texts that are not addresses count as one client")]
+fn addresses_that_count_as_one_client(one: &str, other: &str) -> bool {
     Client::of_connection(one.as_bytes()) == Client::of_connection(other.as_bytes())
 }
 
 #[test]
-fn the_client_with_the_most_slots_gives_up_the_stream_that_is_silent_for_longest() {
+fn the_stream_that_is_silent_for_longest_of_the_client_with_the_most_slots_is_evicted() {
     let slots = slots(&[(1, &[50, 40, 45]), (2, &[1, 2])]);
     assert_eq!(slots.stream_to_evict(client(9), 50, SILENCE), Some(1));
 }
 
 #[test]
-fn a_client_with_as_many_slots_gives_up_only_what_is_silent() {
+fn of_a_client_with_as_many_slots_only_silent_streams_are_evicted() {
     let busy = slots(&[(1, &[50]), (2, &[40])]);
     assert_eq!(busy.stream_to_evict(client(9), SILENCE_MS, SILENCE), None);
     assert_eq!(busy.stream_to_evict(client(9), SILENCE_MS + 40, SILENCE), Some(1));
@@ -53,7 +53,7 @@ fn a_client_with_as_many_slots_gives_up_only_what_is_silent() {
 }
 
 #[test]
-fn a_client_never_takes_from_one_that_has_fewer_slots() {
+fn a_client_never_evicts_a_stream_of_a_client_with_fewer_slots() {
     let slots = slots(&[(1, &[900_000, 900_000, 900_000]), (2, &[0, 0])]);
     assert_eq!(slots.stream_to_evict(client(1), 900_000, SILENCE), None, "its own are busy");
     let own = slots.stream_to_evict(client(1), 960_000, SILENCE);
@@ -61,14 +61,14 @@ fn a_client_never_takes_from_one_that_has_fewer_slots() {
 }
 
 #[test]
-fn where_no_silence_is_too_long_only_a_client_with_more_slots_gives_way() {
+fn without_a_silence_limit_only_streams_of_clients_with_more_slots_are_evicted() {
     let slots = slots(&[(1, &[0]), (2, &[0, 0])]);
     assert_eq!(slots.stream_to_evict(client(1), u64::MAX, None), None);
     assert!(slots.stream_to_evict(client(9), u64::MAX, None).is_some_and(|stream| stream > 0));
 }
 
 #[test]
-fn bytes_end_a_silence_and_their_absence_does_not() {
+fn only_new_bytes_end_the_silence_of_a_stream() {
     let mut slots = slots(&[(1, &[0])]);
     slots.record_bytes(client(1), 0, 1, 70_000);
     assert_eq!(slots.stream_to_evict(client(2), 70_000, SILENCE), Some(0));
@@ -88,7 +88,7 @@ fn a_stream_whose_bytes_were_never_counted_is_not_silent() {
 }
 
 #[test]
-fn a_place_that_was_left_gives_nothing_up() {
+fn a_released_slot_can_not_be_evicted() {
     let mut slots = slots(&[(1, &[0, 0, 0])]);
     (0..3).for_each(|stream| slots.release(client(1), stream));
     slots.release(client(7), 99);
@@ -101,7 +101,7 @@ const CAPACITY: usize = 20;
 proptest! {
     /// One client that does whatever it likes, at any rate, among others that each have one stream.
     #[test]
-    fn one_client_locks_nobody_out_and_ends_nobodys_streams(
+    fn a_client_can_not_lock_others_out_or_evict_their_streams(
         attacks in proptest::collection::vec(0..200_u64, 1..200),
         honest in 1..10_u8,
     ) {

@@ -1,4 +1,4 @@
-//! What the tables share: a configuration, requests, and the facts of a small world.
+//! The configuration, the requests, and the facts that the tables share.
 
 use std::net::IpAddr;
 use std::str::FromStr;

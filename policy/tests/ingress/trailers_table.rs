@@ -1,4 +1,4 @@
-//! What passes as a trailer, in both directions, and what does not.
+//! The trailers that are forwarded, in both directions, and those that are removed.
 
 use sandgate_policy::ingress::credential::Credential;
 use sandgate_policy::ingress::head::Head;
@@ -61,7 +61,7 @@ fn request_trailers(pairs: &[(&str, &str)], used: Option<&Credential>) -> Vec<St
 #[test_case("content-type"; "what the content is")]
 #[test_case("content-encoding"; "how it is coded")]
 #[test_case("content-range"; "which part it is")]
-fn what_must_be_known_before_the_content_does_not_pass_as_a_trailer(name: &str) {
+fn fields_that_must_precede_the_content_are_removed_from_trailers(name: &str) {
     let pairs = [("a", "1"), (name, "x"), (name, "y"), ("b", "2")];
     assert_eq!(response_trailers(&pairs), ["a: 1", "b: 2"]);
     assert_eq!(request_trailers(&pairs, None), ["a: 1", "b: 2"]);
@@ -78,7 +78,7 @@ fn what_must_be_known_before_the_content_does_not_pass_as_a_trailer(name: &str) 
 #[test_case("checksum"; "another one")]
 #[test_case("ifonly"; "a name that starts like a condition")]
 #[test_case("security"; "a name that starts like a browser's")]
-fn trailers_of_the_app_pass(name: &str) {
+fn trailers_of_the_app_are_forwarded(name: &str) {
     let line = format!("{name}: x");
     assert_eq!(response_trailers(&[(name, "x")]), [line.as_str()]);
     assert_eq!(request_trailers(&[(name, "x")], None), [line.as_str()]);

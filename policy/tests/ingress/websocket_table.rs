@@ -1,4 +1,4 @@
-//! What an upgrade that came over HTTP/2 gets, and that others stay as they are.
+//! The key that an upgrade over HTTP/2 gets. Other requests are unchanged.
 
 use sandgate_policy::ingress::hygiene::HeaderChange;
 use sandgate_policy::ingress::websocket::complete_request;
@@ -27,6 +27,6 @@ fn an_upgrade_without_a_key_gets_one(request: Req) -> String {
 #[test_case(Req::get(APP); "a plain request")]
 #[test_case(Req::get(APP).and("upgrade", "h2c"); "another upgrade")]
 #[test_case(Req::new("CONNECT", APP); "a plain CONNECT")]
-fn everything_else_is_left_alone(request: Req) {
+fn other_requests_are_unchanged(request: Req) {
     assert_eq!(complete_request(request.head()), []);
 }

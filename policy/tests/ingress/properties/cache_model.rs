@@ -1,4 +1,4 @@
-//! The cache against a model of it that keeps a list.
+//! The cache, compared with a model that keeps a list.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -41,7 +41,7 @@ proptest! {
 
     /// The model keeps a list, the most recently used last; what does not exist goes first.
     #[test]
-    fn a_cache_behaves_like_a_list_by_use(
+    fn the_cache_agrees_with_a_list_ordered_by_use(
         capacity in 1_usize..6,
         steps in vec(steps(), 0..80),
     ) {

@@ -1,5 +1,5 @@
-//! Whatever the spelling, no forbidden field is left in any of the four directions, and what is the app's is
-//! untouched.
+//! Headers and trailers of both directions contain no forbidden field in any spelling, and the app's fields are
+//! unchanged.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -139,13 +139,13 @@ proptest! {
     #![proptest_config(cases(4_000))]
 
     #[test]
-    fn no_forbidden_header_of_a_request_is_left(fields in fields(&IN_REQUESTS)) {
+    fn no_forbidden_header_of_a_request_remains(fields in fields(&IN_REQUESTS)) {
         let changes = clean_request(Head::new(&fields), &config(), None, None);
         check(&fields, &changes, &IN_REQUESTS)?;
     }
 
     #[test]
-    fn no_forbidden_trailer_of_a_request_is_left(
+    fn no_forbidden_trailer_of_a_request_remains(
         ours in fields(&IN_REQUESTS),
         anyones in fields(&IN_TRAILERS),
     ) {
@@ -155,13 +155,13 @@ proptest! {
     }
 
     #[test]
-    fn no_forbidden_header_of_a_response_is_left(fields in fields(&IN_RESPONSES)) {
+    fn no_forbidden_header_of_a_response_remains(fields in fields(&IN_RESPONSES)) {
         let changes = clean_response(Head::new(&fields), &authority(APP));
         check(&fields, &changes, &IN_RESPONSES)?;
     }
 
     #[test]
-    fn no_forbidden_trailer_of_a_response_is_left(
+    fn no_forbidden_trailer_of_a_response_remains(
         ours in fields(&IN_RESPONSES),
         anyones in fields(&IN_TRAILERS),
     ) {

@@ -1,4 +1,4 @@
-//! Inputs that are tried: near the edges of the grammar, made of dangerous pieces, and often good.
+//! Generators of inputs: hosts near the edges of the grammar, requests composed of dangerous parts, and valid requests.
 
 use std::net::IpAddr;
 
