@@ -15,7 +15,7 @@ pub enum EnvironmentError {
     Missing {
         /// The variable.
         name: &'static str,
-        /// What it takes.
+        /// A description of valid values.
         what: &'static str,
     },
     /// The value can't be parsed.
@@ -25,7 +25,7 @@ pub enum EnvironmentError {
         name: &'static str,
         /// Its value.
         text: String,
-        /// What it takes.
+        /// A description of valid values.
         what: &'static str,
     },
 }
@@ -98,7 +98,7 @@ impl Edge {
 const PORT: &str = "a port from 0 to 65535";
 const NUMBER: &str = "a number";
 
-/// Where Tensorlake's clients look for the API of this domain.
+/// The host where Tensorlake's clients expect the API of this domain.
 fn default_api_host(domain: &str) -> String {
     match domain.strip_prefix("sandbox.") {
         Some(parent) => format!("api.{parent}"),

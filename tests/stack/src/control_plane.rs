@@ -36,7 +36,7 @@ pub enum Runtime {
     },
 }
 
-/// How the control plane is started.
+/// The settings of a control plane.
 #[derive(Clone, Debug)]
 pub struct ControlPlaneSetup {
     /// The folder of the data, the log, and the tokens.
@@ -59,7 +59,7 @@ pub struct ControlPlaneSetup {
     pub confirms_public_ports: bool,
     /// Where sandboxes run.
     pub runtime: Runtime,
-    /// How long the control plane may take to stop; see [`Process::with_patience`].
+    /// The time that the control plane may take to stop; see [`Process::with_patience`].
     pub patience: Duration,
 }
 

@@ -16,7 +16,7 @@ use crate::files::write_private;
 
 use running::{Addresses, Running};
 
-/// How Envoy is started.
+/// The settings of an Envoy.
 pub struct EnvoySetup {
     /// The folder of the configuration, the secrets, and the log.
     pub folder: PathBuf,
@@ -34,7 +34,7 @@ pub struct EnvoySetup {
     pub change: fn(&str) -> String,
     /// Changes the text of `envoy/edge-log.yaml`.
     pub change_log: fn(&str) -> String,
-    /// How long Envoy may take to stop; see [`crate::Process::with_patience`].
+    /// The time that Envoy may take to stop; see [`crate::Process::with_patience`].
     pub patience: Duration,
 }
 

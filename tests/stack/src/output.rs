@@ -1,4 +1,4 @@
-//! What the user sees of a program, and how the user stops it.
+//! Progress output, and the signals that stop a program.
 
 use std::path::Path;
 

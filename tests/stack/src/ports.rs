@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 /// The ports of each demo sandbox, which has its own address.
 pub const SANDBOX_PORTS: [u16; 4] = [8080, 3000, 50051, 9501];
 
-/// What listens on a port of the run.
+/// A listener of the run.
 #[derive(Clone, Copy)]
 struct Listener {
     /// The name in the variable that chooses the port: `EDGE` in `SANDGATE_EDGE_PORT`.
@@ -99,7 +99,7 @@ impl Ports {
     pub fn require_free(&self, sandbox_address: Ipv4Addr) -> Result<()> {
         for (listener, (_, port)) in LISTENERS.into_iter().zip(self.by_variable()) {
             let Listener { variable, description, .. } = listener;
-            match why_not_free(Ipv4Addr::LOCALHOST.into(), port) {
+            match listen_error(Ipv4Addr::LOCALHOST.into(), port) {
                 None => {}
                 Some(ErrorKind::PermissionDenied) => bail!(
                     "port {port} ({description}) needs root; choose one above 1023: SANDGATE_{variable}_PORT={} make run",
@@ -114,7 +114,7 @@ impl Ports {
             }
         }
         for port in SANDBOX_PORTS {
-            if why_not_free(sandbox_address.into(), port).is_some() {
+            if listen_error(sandbox_address.into(), port).is_some() {
                 bail!(
                     "port {port} is in use on all addresses{}, and the demo sandboxes listen there, each on a \
                      loopback address of its own; stop that, or make it listen on 127.0.0.1 only",
@@ -126,9 +126,9 @@ impl Ports {
     }
 }
 
-/// Why nothing can listen on a port, or `None` if it is free.
+/// The error of listening on a port, or `None` if the port is free.
 #[must_use]
-pub fn why_not_free(address: IpAddr, port: u16) -> Option<ErrorKind> {
+pub fn listen_error(address: IpAddr, port: u16) -> Option<ErrorKind> {
     TcpListener::bind((address, port)).err().map(|error| error.kind())
 }
 

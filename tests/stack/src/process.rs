@@ -56,7 +56,7 @@ impl Process {
         Ok(Self { name, child, log, patience: Duration::ZERO })
     }
 
-    /// How long [`Process::stop`] waits between SIGTERM and SIGKILL. Without this, it sends only SIGKILL.
+    /// Sets the time that [`Process::stop`] waits between SIGTERM and SIGKILL. By default, it sends only SIGKILL.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;

@@ -19,11 +19,11 @@ use crate::envoy::{Envoy, EnvoySetup};
 use crate::files::create_private_folder;
 use crate::local_run::{local_edge, random_token};
 use crate::output::Interrupt;
-use crate::ports::{Ports, SANDBOX_PORTS, why_not_free};
+use crate::ports::{Ports, SANDBOX_PORTS, listen_error};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What to start. Ports without an option are chosen.
+/// The options of a stack. Ports without an option are unused ports.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Folder of the data, the secrets, and the logs
@@ -219,7 +219,7 @@ fn free_network() -> Result<Ipv4Addr> {
             let [a, b, ..] = network.octets();
             let is_free = |host| {
                 let address = IpAddr::V4(Ipv4Addr::new(a, b, 0, host));
-                SANDBOX_PORTS.iter().all(|port| why_not_free(address, *port).is_none())
+                SANDBOX_PORTS.iter().all(|port| listen_error(address, *port).is_none())
             };
             is_free(1) && is_free(2)
         })

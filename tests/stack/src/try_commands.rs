@@ -14,7 +14,7 @@ use crate::local_run::own::OwnRun;
 use crate::local_run::{commands_file, state_folder};
 use crate::output::say;
 
-/// How many commands passed and failed.
+/// The numbers of commands that passed and failed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Count {
     /// Commands that did what they must.

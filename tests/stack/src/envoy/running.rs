@@ -17,7 +17,7 @@ use crate::process::Process;
 #[cfg(feature = "container")]
 use crate::wait::until;
 
-/// Where Envoy listens.
+/// The addresses of Envoy's listeners.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Addresses {
     pub(super) edge: SocketAddr,

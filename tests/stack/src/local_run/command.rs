@@ -12,7 +12,7 @@ pub use sidecar::for_the_sidecar;
 /// A command line, and what it must do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Command {
-    /// What the command shows.
+    /// A phrase that says what the command demonstrates.
     pub description: String,
     /// For bash, after `source env`.
     pub line: String,
@@ -69,7 +69,7 @@ impl Command {
 
 /// The option of curl that prints the status in a line of its own.
 const STATUS: &str = r"-w '\n%{http_code}\n'";
-/// What a response with status 200 matches, after [`STATUS`].
+/// The expression that a response with status 200 matches, after [`STATUS`].
 const OK: &str = r"\n200$";
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::local_run::sidecar;
-use crate::ports::{Ports, why_not_free};
+use crate::ports::{Ports, listen_error};
 
 /// It differs from the network of a local run that a developer may have started.
 const NETWORK: &str = "127.65.0.0";
@@ -94,7 +94,7 @@ impl OwnRun {
             .ports
             .by_variable()
             .into_iter()
-            .filter(|(_, port)| why_not_free(IpAddr::V4(Ipv4Addr::LOCALHOST), *port).is_some());
+            .filter(|(_, port)| listen_error(IpAddr::V4(Ipv4Addr::LOCALHOST), *port).is_some());
         left.extend(used.map(|(_, port)| format!("port {port} is still in use")));
         let state = self.state.display().to_string();
         let network = NETWORK.trim_end_matches("0.0").to_owned();

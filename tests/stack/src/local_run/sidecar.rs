@@ -58,7 +58,7 @@ pub fn policy(name: &str) -> Value {
     json!({ "allow_internet_access": false, "allow_out": [name] })
 }
 
-/// Why there can be no sidecar on this machine, as a part of a sentence, or `None`.
+/// The reason why this machine can't run a sidecar, as a part of a sentence, or `None`.
 #[must_use]
 pub fn obstacle() -> Option<String> {
     find_obstacle(nix::unistd::geteuid().is_root(), &is_on_path, &run)
@@ -266,7 +266,7 @@ fn run_folder(prefix: &str) -> PathBuf {
     Path::new("/run").join(prefix)
 }
 
-/// What the names of the namespaces begin with. It depends on the state folder, so runs don't share namespaces.
+/// The prefix of the names of the namespaces. It depends on the state folder, so runs don't share namespaces.
 #[must_use]
 pub fn prefix(state: &Path) -> String {
     // FNV-1a: a short name for a path; nothing depends on its secrecy.
@@ -277,7 +277,7 @@ pub fn prefix(state: &Path) -> String {
     format!("sandgate-{hash:08x}")
 }
 
-/// What a run that has ended should have removed and did not.
+/// The paths that a run should have removed at its end and that still exist.
 #[must_use]
 pub fn left_behind(state: &Path) -> Vec<PathBuf> {
     let prefix = prefix(state);
