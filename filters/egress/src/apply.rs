@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use sandgate_egress_engine::{Decision, Outcome};
+use sandgate_engine::egress::{Decision, Outcome};
 use sandgate_hostcalls::{Result, property, stream};
 use sandgate_policy::egress::{Permit, Route};
 

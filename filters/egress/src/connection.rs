@@ -2,7 +2,7 @@
 
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types::Action;
-use sandgate_egress_engine::{self as engine, DataEffect, NewConnectionEffect};
+use sandgate_engine::egress::{self as engine, DataEffect, NewConnectionEffect};
 use sandgate_hostcalls::{connection, property};
 
 use crate::{apply, vm};

@@ -3,7 +3,7 @@
 //!
 //! One module with two root ids: `sandgate_egress_tcp` is a network filter that decides about each
 //! connection before any packet goes upstream, and `sandgate_egress_http` is an HTTP filter that
-//! decides about each request. Both only pass events from Envoy to [`sandgate_egress_engine`] and
+//! decides about each request. Both only pass events from Envoy to [`sandgate_engine::egress`] and
 //! execute the effects; the rules are in [`sandgate_policy::egress`].
 //!
 //! The modules, in the order in which data meets them:

@@ -1,6 +1,6 @@
 //! The filter's counters. Their names are few and fixed: no input of a sandbox becomes a name.
 
-use sandgate_egress_engine::{Decision, FilterKind, Outcome};
+use sandgate_engine::egress::{Decision, FilterKind, Outcome};
 use sandgate_hostcalls::metrics::{Counter, Gauge};
 use sandgate_policy::egress::Rule;
 

@@ -1,6 +1,6 @@
 //! Local replies: to denied and invalid requests, and to the agent's probe.
 
-use sandgate_egress_engine::FilterKind;
+use sandgate_engine::egress::FilterKind;
 use sandgate_hostcalls::{Result, stream};
 use sandgate_policy::egress::Rule;
 use sandgate_policy::request_line::InvalidLine;

@@ -2,8 +2,7 @@
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use sandgate_egress_engine::request::is_websocket_handshake;
-use sandgate_egress_engine::{Forward, RequestEffect};
+use sandgate_engine::egress::{Forward, RequestEffect, is_websocket_handshake};
 use sandgate_hostcalls::stream::{self, Direction, Headers};
 use sandgate_hostcalls::{Result, property};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::ContextType;
-use sandgate_egress_engine::{FilterKind, Update};
+use sandgate_engine::egress::{FilterKind, Update};
 use sandgate_hostcalls::{
     LogLevel, configuration, connection, log, root_id, set_tick_period, stream,
 };

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use sandgate_egress_engine::{Decision, Engine};
+use sandgate_engine::egress::{Decision, Engine};
 
 use crate::metrics::Metrics;
 

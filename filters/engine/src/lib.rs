@@ -1,40 +1,11 @@
-//! The ingress filter without its host: which requests may reach a sandbox, and which live streams must
-//! end when something changes.
+//! The filters without their host: for each direction, the state machine of one worker.
 //!
-//! The host passes events in, each with its time, and executes the effects that come back. This crate
-//! calls no host and reads no clock, so it is tested natively, and any host can use it. It contains no
-//! rule: [`sandgate_policy::ingress`] decides.
+//! The host passes events in and executes the effects that come back. This crate calls no host and reads no
+//! clock, so it is tested natively, and any host can use it. It makes no authorization decision:
+//! [`sandgate_policy`] does.
 //!
-//! The modules, in the order in which a request meets them:
-//!
-//! 1. `engine`: the state and the events. `engine/request` takes the headers of a request, `engine/evaluate`
-//!    decides or starts lookups, and `engine/resume` resumes a suspended sandbox.
-//! 2. `waiting`: the phases of a request that is not decided.
-//! 3. `resolver`: the caches. `lookups` asks the control plane once for all streams that need the same result,
-//!    and `feed` reports which cache entries are outdated.
-//! 4. `engine/slots`: evicts a request if a sandbox, or the list of waiting requests, is full.
-//! 5. `live`: the forwarded requests. `engine/response` takes their responses, and `engine/reevaluate`
-//!    evaluates them again after a change.
-//! 6. `effect`: the actions and effects for the host.
+//! * [`ingress`]: requests to sandboxes. It also enforces the limits on waiting and resuming.
+//! * [`egress`]: connections and plain HTTP requests of one sandbox.
 
-mod engine;
-
-mod client;
-mod clock;
-mod waiting;
-
-mod feed;
-mod lookups;
-mod resolver;
-
-mod live;
-
-mod effect;
-
-pub use client::LazyClient;
-pub use clock::{Clock, Now};
-pub use effect::{
-    Call, CallId, CallKind, CallResponse, Effect, Forward, Reply, RequestAction, ResponseAction,
-    StreamId,
-};
-pub use engine::{CALL_RESPONSE_MAX, Engine, TICK_MS};
+pub mod egress;
+pub mod ingress;

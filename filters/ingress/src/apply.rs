@@ -1,6 +1,6 @@
 //! Applies a decision to the effective stream.
 
-use sandgate_engine::Forward;
+use sandgate_engine::ingress::Forward;
 use sandgate_hostcalls::Result;
 use sandgate_hostcalls::stream::{self, Direction};
 use sandgate_policy::ingress::hygiene::HeaderChange;

@@ -1,7 +1,7 @@
 //! Executes the effects of the engine.
 
 use proxy_wasm::types::Action;
-use sandgate_engine::{Call, CallKind, Effect, Now, Reply};
+use sandgate_engine::ingress::{Call, CallKind, Effect, Now, Reply};
 use sandgate_hostcalls::http::{self, Call as HttpCall};
 use sandgate_hostcalls::queue::{Queue, unique_number};
 use sandgate_hostcalls::stream::{self, Direction};

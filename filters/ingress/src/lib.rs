@@ -1,6 +1,6 @@
 //! The ingress filter: routes `<port>-<sandbox>.<domain>` into sandboxes, if the caller may.
 //!
-//! [`sandgate_engine`] is the state machine. This crate connects it to Envoy:
+//! [`sandgate_engine::ingress`] is the state machine. This crate connects it to Envoy:
 //!
 //! 1. `root` and `stream` receive the callbacks of Envoy.
 //! 2. `vm` passes them to the engine as events.

@@ -1,6 +1,6 @@
 //! The counters of the filter. No name depends on what a client sends.
 
-use sandgate_engine::CallKind;
+use sandgate_engine::ingress::CallKind;
 use sandgate_hostcalls::metrics::Counter;
 use sandgate_policy::ingress::denial::Denial;
 

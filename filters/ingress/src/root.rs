@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
-use sandgate_engine::TICK_MS;
+use sandgate_engine::ingress::TICK_MS;
 use sandgate_hostcalls::queue::Queue;
 use sandgate_hostcalls::{LogLevel, configuration, log, set_tick_period};
 use sandgate_policy::ingress::config::IngressConfig;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use proxy_wasm::types::Action;
-use sandgate_engine::{
+use sandgate_engine::ingress::{
     CALL_RESPONSE_MAX, CallId, CallResponse, Clock, Engine, LazyClient, Now, Reply, RequestAction,
     ResponseAction,
 };

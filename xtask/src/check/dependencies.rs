@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use super::Outcome;
 use crate::process::{command, output};
 
-/// The engines of the filters. They call no host, so the rule of `policy` applies to them as well.
-const ENGINES: [&str; 2] = ["sandgate-engine", "sandgate-egress-engine"];
+/// The crates that only compute. The engines of the filters call no host, so the rule of `policy` applies to them as well.
+const PURE_CRATES: [&str; 2] = ["sandgate-policy", "sandgate-engine"];
 
 /// All that `policy` may be linked with. It decides, and does nothing else: no I/O, no clock, no runtime.
 const POLICY_MAY_USE: &[&str] = &[
@@ -23,7 +23,6 @@ const POLICY_MAY_USE: &[&str] = &[
     "memchr",
     "proc-macro2",
     "quote",
-    "sandgate-policy",
     "serde",
     "serde_core",
     "serde_derive",
@@ -51,9 +50,11 @@ const POLICY_MAY_USE: &[&str] = &[
 const SIDECAR_MAY_NOT_USE: &[&str] = &["sandgate", "axum", "rusqlite", "libsqlite3-sys"];
 
 pub(super) fn policy() -> Result<Outcome> {
-    for crate_name in ["sandgate-policy"].into_iter().chain(ENGINES) {
+    for crate_name in PURE_CRATES {
         let mut new = linked_with(crate_name)?;
-        new.retain(|package| package != crate_name && !POLICY_MAY_USE.contains(&package.as_str()));
+        new.retain(|package| {
+            !PURE_CRATES.contains(&package.as_str()) && !POLICY_MAY_USE.contains(&package.as_str())
+        });
         ensure!(
             new.is_empty(),
             "{crate_name} would be linked with {}; if that does no I/O and reads no clock, add it to POLICY_MAY_USE in {}",

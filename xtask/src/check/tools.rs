@@ -9,12 +9,11 @@ use super::Outcome;
 use crate::process::{command, run};
 
 /// The crates that are linked into a filter.
-const FILTER_CRATES: [&str; 6] = [
+const FILTER_CRATES: [&str; 5] = [
     "sandgate-policy",
     "sandgate-hostcalls",
     "sandgate-engine",
     "sandgate-ingress",
-    "sandgate-egress-engine",
     "sandgate-egress",
 ];
 

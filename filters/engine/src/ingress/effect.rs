@@ -1,0 +1,171 @@
+//! What the host does for the engine.
+
+use std::time::Duration;
+
+use sandgate_policy::ingress::Permit;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::hygiene::HeaderChange;
+use sandgate_policy::ingress::recipient::Recipient;
+
+/// A stream: one request and its response. The host chooses a number that no other stream of this
+/// engine ever has.
+pub type StreamId = u32;
+
+/// A call to the control plane.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct CallId(u64);
+
+/// Makes the ids of calls.
+#[derive(Debug, Default)]
+pub(crate) struct CallIds(u64);
+
+impl CallIds {
+    pub(crate) fn next(&mut self) -> CallId {
+        self.0 = self.0.wrapping_add(1);
+        CallId(self.0)
+    }
+}
+
+/// The action for the headers of a request.
+pub enum RequestAction<'a> {
+    /// Pause the request. A later effect decides it.
+    Wait,
+    /// Forward the request to the sandbox. If that fails, call
+    /// [`Engine::on_forward_failed`](crate::ingress::Engine::on_forward_failed).
+    Forward(Forward<'a>),
+    /// Apply these changes, and forward the request to the lifecycle API.
+    ForwardToApi(Vec<HeaderChange>),
+    /// Answer the CORS preflight of a trusted origin.
+    AnswerPreflight {
+        /// As the operator writes it.
+        origin: String,
+    },
+    /// Deny the request.
+    Deny(Reply),
+}
+
+/// A request that may go to a sandbox.
+pub struct Forward<'a> {
+    /// Holds the upstream address.
+    pub permit: &'a Permit,
+    /// The header changes, in order. They come before the upstream is set.
+    pub changes: Vec<HeaderChange>,
+}
+
+/// The local reply that denies a request.
+#[derive(Debug)]
+pub struct Reply {
+    /// The reason.
+    pub denial: Denial,
+    /// The client, which decides the form of the reply.
+    pub recipient: Recipient,
+    /// Seconds for `Retry-After`, if they differ from the denial's own.
+    pub retry_after: Option<u32>,
+}
+
+impl Reply {
+    pub(crate) fn new(denial: Denial, recipient: Recipient) -> Self {
+        Self { denial, recipient, retry_after: None }
+    }
+}
+
+/// The action for the headers of a response.
+#[derive(Debug)]
+pub enum ResponseAction {
+    /// Apply these changes, and forward the response.
+    Forward(Vec<HeaderChange>),
+    /// Replace the response.
+    Replace(Reply),
+}
+
+/// An effect, to be executed in the callback that caused it, in order. A stream that an effect names
+/// has not ended.
+pub enum Effect {
+    /// Prepare to be woken, then call [`Engine::start`](crate::ingress::Engine::start). It comes with the first
+    /// request and not with the configuration, because Envoy also configures filters that never
+    /// receive a request.
+    Start,
+    /// Call [`Engine::on_wake`](crate::ingress::Engine::on_wake) soon, after the current callback. If this fails,
+    /// the next tick does the work.
+    Wake,
+    /// Send a call. Its response goes to [`Engine::on_call_response`](crate::ingress::Engine::on_call_response).
+    Call(Call),
+    /// Resume a paused request: pass its headers to [`Engine::forward`](crate::ingress::Engine::forward).
+    Forward(StreamId),
+    /// Answer the CORS preflight of a paused request.
+    AnswerPreflight {
+        /// The paused request.
+        stream: StreamId,
+        /// As the operator writes it.
+        origin: String,
+        /// The client.
+        recipient: Recipient,
+    },
+    /// Deny a paused request.
+    Deny(StreamId, Reply),
+    /// Reset a live stream. The engine has removed it already.
+    Close {
+        /// The live stream.
+        stream: StreamId,
+        /// The reason, for access logs.
+        reason: &'static str,
+    },
+    /// Pass the client of a live stream to [`Engine::on_client`](crate::ingress::Engine::on_client).
+    ReadClient(StreamId),
+    /// Pass the bytes of a live stream to [`Engine::on_bytes`](crate::ingress::Engine::on_bytes).
+    ReadBytes(StreamId),
+    /// Count a call to the control plane.
+    CallFinished {
+        /// The kind of call.
+        kind: CallKind,
+        /// Whether the control plane answered it.
+        is_answered: bool,
+    },
+    /// Count a denial whose lookups are repeated.
+    RecheckStarted,
+}
+
+/// The kind of a call to the control plane.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CallKind {
+    /// The lookup of a sandbox.
+    Sandbox,
+    /// The lookup of a credential.
+    Caller,
+    /// A resume.
+    Resume,
+    /// The change feed.
+    Changes,
+}
+
+/// A call to the control plane. No `Debug`: the body may hold a secret.
+pub struct Call {
+    /// To be passed back with the response.
+    pub id: CallId,
+    /// `:method`.
+    pub method: &'static str,
+    /// `:path`.
+    pub path: String,
+    /// A JSON body.
+    pub body: Option<Vec<u8>>,
+    /// After this time the call has failed.
+    pub timeout: Duration,
+}
+
+/// The response to a call.
+pub struct CallResponse<'a> {
+    /// With `:status`.
+    pub headers: Head<'a>,
+    /// The whole body.
+    pub body: &'a [u8],
+}
+
+impl CallResponse<'_> {
+    /// 0 if there is none.
+    pub(crate) fn status(&self) -> u16 {
+        let digits =
+            self.headers.first(":status").and_then(|value| std::str::from_utf8(value).ok());
+        digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    }
+}

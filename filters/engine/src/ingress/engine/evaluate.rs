@@ -1,0 +1,88 @@
+//! Evaluates a request that is not decided.
+
+use sandgate_policy::ingress::Lookup;
+use sandgate_policy::ingress::concurrency::InFlight;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::{Decision, RequestFacts, decide};
+
+use crate::ingress::client::LazyClient;
+use crate::ingress::clock::Now;
+use crate::ingress::effect::{Effect, StreamId};
+use crate::ingress::waiting::{Phase, WaitingRequest};
+
+use super::Engine;
+
+/// The result of an evaluation.
+pub(super) enum Evaluation {
+    /// Decided. Holds the seconds for `Retry-After`, if they differ from the denial's own.
+    Decided(Decision, Option<u32>),
+    /// The result of a lookup is missing.
+    Wait,
+}
+
+impl Evaluation {
+    pub(super) fn deny(denial: Denial) -> Self {
+        Self::Decided(Decision::Deny(denial), None)
+    }
+
+    /// Whether the request might be permitted if it could wait for lookups.
+    pub(super) fn is_for_lack_of_lookups(&self) -> bool {
+        matches!(
+            self,
+            Self::Decided(
+                Decision::Deny(
+                    Denial::AuthServiceUnavailable
+                        | Denial::SandboxUpstreamError
+                        | Denial::SandboxNotReady
+                ),
+                _
+            )
+        )
+    }
+}
+
+impl Engine {
+    /// Decides about a request, or starts the lookups that the decision needs.
+    pub(super) fn evaluate(
+        &mut self,
+        stream: StreamId,
+        waiting: &mut WaitingRequest,
+        client: &LazyClient<'_>,
+        now: Now,
+    ) -> Evaluation {
+        if let Phase::Denied { denial, retry_after } = waiting.phase {
+            return Evaluation::Decided(Decision::Deny(denial), retry_after);
+        }
+        let (request, mut requester) = waiting.requester(stream, client);
+        let (Some(sandbox), Some(caller)) = self.resolver.resolve(request, &mut requester, now)
+        else {
+            return Evaluation::Wait;
+        };
+        let in_flight = match &sandbox {
+            Lookup::Found(sandbox) => self.live.in_flight(&sandbox.id),
+            Lookup::NotFound | Lookup::Unavailable => InFlight::default(),
+        };
+        let facts =
+            RequestFacts { sandbox: &sandbox, caller: &caller, now: now.unix_seconds, in_flight };
+        match (decide(request, &facts, &self.config), &waiting.phase) {
+            (Decision::Deny(denial @ Denial::TooManyRequests), _) => Evaluation::deny(denial),
+            // A denial that depends on a cache entry repeats the lookup once. After a resume, the entry is new.
+            (Decision::Deny(denial), Phase::Resolving) => {
+                waiting.phase = Phase::Rechecking;
+                let (request, mut requester) = waiting.requester(stream, client);
+                if !self.resolver.recheck(request, &sandbox, &mut requester, now) {
+                    return Evaluation::deny(denial);
+                }
+                self.effects.push_back(Effect::RecheckStarted);
+                Evaluation::Wait
+            }
+            // The resume has started the sandbox, and it is not running yet.
+            (Decision::Deny(Denial::SandboxNotReady), Phase::Resuming { permit, .. }) => {
+                let permit = permit.clone();
+                self.resume(stream, waiting, &permit, client, now)
+            }
+            (Decision::Resume(permit), _) => self.resume(stream, waiting, &permit, client, now),
+            (decision, _) => Evaluation::Decided(decision, None),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Re-evaluates live streams after a change of what their permits depend on.
+
+use sandgate_policy::ingress::concurrency::InFlight;
+use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::{RequestFacts, StreamDecision, reevaluate};
+
+use crate::ingress::clock::Now;
+use crate::ingress::effect::{Effect, StreamId};
+use crate::ingress::live::LiveStream;
+use crate::ingress::resolver::{Requester, RequesterKind, Resolver, StreamLookups};
+
+use super::Engine;
+
+impl Engine {
+    /// Re-evaluates a live stream, and closes it if it is no longer permitted.
+    pub(super) fn reevaluate(&mut self, stream: StreamId, now: Now) {
+        let Some(live) = self.live.get(stream) else { return self.live.unmark(stream) };
+        match decide_again(&mut self.resolver, &self.config, stream, live, now) {
+            StreamDecision::Continue(permit) => {
+                if self.live.set_permit(stream, permit, now.ms) {
+                    self.effects.push_back(Effect::ReadClient(stream));
+                }
+                self.live.unmark(stream);
+            }
+            // The mark remains until the lookup has a result.
+            StreamDecision::Undecided => {}
+            StreamDecision::Close(reason) => {
+                // The host reports the end of the stream later.
+                self.live.remove(stream);
+                self.effects.push_back(Effect::Close { stream, reason: reason.code() });
+            }
+        }
+    }
+}
+
+fn decide_again(
+    resolver: &mut Resolver,
+    config: &IngressConfig,
+    stream: StreamId,
+    live: &LiveStream,
+    now: Now,
+) -> StreamDecision {
+    let mut requester = Requester {
+        stream,
+        kind: RequesterKind::LiveStream,
+        since: now.ms,
+        may_look_up: true,
+        lookups: &mut StreamLookups::default(),
+    };
+    match &resolver.resolve(&live.request, &mut requester, now) {
+        (Some(sandbox), Some(caller)) => {
+            let in_flight = InFlight::default();
+            let facts = RequestFacts { sandbox, caller, now: now.unix_seconds, in_flight };
+            reevaluate(&live.request, &live.permit, &facts, config)
+        }
+        _ => StreamDecision::Undecided,
+    }
+}

@@ -1,0 +1,72 @@
+//! Responses and trailers of live streams.
+
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::hygiene::{self, HeaderChange};
+use sandgate_policy::ingress::response::{ResponseDecision, evaluate};
+
+use crate::ingress::effect::{Reply, ResponseAction, StreamId};
+use crate::ingress::live::LiveStream;
+
+use super::Engine;
+
+/// The response code details of every response that the upstream sent.
+const FROM_UPSTREAM: &[u8] = b"via_upstream";
+
+impl Engine {
+    /// The headers of a response have arrived. `None` if the stream is not live: its response passes unchanged.
+    /// `code_details` reads Envoy's response code details, which only some responses need.
+    ///
+    /// # Errors
+    /// The error of `code_details`.
+    pub fn on_response_headers<E>(
+        &self,
+        stream: StreamId,
+        response: Head<'_>,
+        code_details: impl FnOnce() -> Result<Option<Vec<u8>>, E>,
+    ) -> Result<Option<ResponseAction>, E> {
+        let Some(live) = self.live.get(stream) else { return Ok(None) };
+        if may_be_local_reply(response) && is_local_reply(code_details()?.as_deref()) {
+            let changes = live.recipient.complete_local_reply();
+            return Ok(Some(ResponseAction::Forward(changes)));
+        }
+        Ok(Some(match evaluate(response, live.request.response_context()) {
+            ResponseDecision::Forward(changes) => ResponseAction::Forward(changes),
+            ResponseDecision::Refuse(denial) => {
+                ResponseAction::Replace(Reply::new(denial, live.recipient.clone()))
+            }
+        }))
+    }
+
+    /// The changes to the trailers of a request. Empty if the stream is not live.
+    #[must_use]
+    pub fn on_request_trailers(&self, stream: StreamId, trailers: Head<'_>) -> Vec<HeaderChange> {
+        let clean = |live: &LiveStream| {
+            hygiene::clean_request_trailers(trailers, &self.config, live.credential())
+        };
+        self.live.get(stream).map(clean).unwrap_or_default()
+    }
+
+    /// The changes to the trailers of a response. Empty if the stream is not live.
+    #[must_use]
+    pub fn on_response_trailers(&self, stream: StreamId, trailers: Head<'_>) -> Vec<HeaderChange> {
+        let clean = |_| hygiene::clean_response_trailers(trailers);
+        self.live.get(stream).map(clean).unwrap_or_default()
+    }
+
+    /// Whether a stream is live: forwarded, and not closed.
+    #[must_use]
+    pub fn is_live(&self, stream: StreamId) -> bool {
+        self.live.get(stream).is_some()
+    }
+}
+
+/// Whether Envoy may have generated the response: its local replies are failures, or have a gRPC status.
+fn may_be_local_reply(response: Head<'_>) -> bool {
+    let status = response.first(":status").unwrap_or_default();
+    matches!(status.first(), Some(b'4' | b'5')) || response.first("grpc-status").is_some()
+}
+
+/// Whether the details are those of a local reply. A response without details is from the sandbox.
+fn is_local_reply(code_details: Option<&[u8]>) -> bool {
+    code_details.is_some_and(|details| !details.is_empty() && details != FROM_UPSTREAM)
+}

@@ -1,0 +1,72 @@
+//! Makes room when all slots are taken. `policy` chooses the request that gives its slot away; this
+//! module evicts it.
+
+use sandgate_policy::ingress::Decision;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::slots::Client;
+
+use crate::ingress::client::LazyClient;
+use crate::ingress::clock::Now;
+use crate::ingress::effect::{Effect, StreamId};
+
+use super::Engine;
+
+/// The most streams whose bytes are read in one tick. More would stall a worker.
+const READS_PER_TICK: usize = 256;
+
+impl Engine {
+    /// Denies a waiting request of the client that has the most of them, if that client has at least two more than
+    /// `client`. Returns false if no request gives its slot away.
+    pub(super) fn make_room_to_wait(&mut self, client: &LazyClient<'_>, now: Now) -> bool {
+        let evicted = self.waiting_slots.stream_to_evict(client.get(), now.ms, None);
+        let Some(evicted) = evicted else { return false };
+        if let Some(waiting) = self.waiting.get_mut(&evicted) {
+            self.waiting_slots.release(waiting.client, evicted);
+            waiting.deny(Denial::SandboxNotReady, None);
+            self.ready.insert(evicted);
+            self.wake();
+        }
+        true
+    }
+
+    /// Turns [`Decision::Evict`] into a permit if a live stream can be evicted, and into a denial otherwise.
+    pub(super) fn make_room(
+        &mut self,
+        decision: Decision,
+        client: &LazyClient<'_>,
+        now: Now,
+    ) -> Decision {
+        let Decision::Evict(permit) = decision else { return decision };
+        let silence_ms = self.config.limits().anonymous_silence_ms.into();
+        let sandbox_id = permit.sandbox_id();
+        match self.live.choose_eviction(sandbox_id, client.get(), now.ms, silence_ms) {
+            Some(evicted) => {
+                self.live.evict(evicted);
+                self.evicted.push(evicted);
+                self.wake();
+                Decision::Permit(permit.into_permit())
+            }
+            None => Decision::Deny(Denial::TooManyRequests),
+        }
+    }
+
+    /// Requests the byte counts of the next streams.
+    pub(super) fn request_byte_counts(&mut self) {
+        let from = self.unread.len().saturating_sub(READS_PER_TICK);
+        for stream in self.unread.split_off(from) {
+            if self.live.get(stream).is_some() {
+                self.effects.push_back(Effect::ReadBytes(stream));
+            }
+        }
+    }
+
+    /// The host has executed [`Effect::ReadBytes`]: `bytes` were sent on the stream so far, in both directions.
+    pub fn on_bytes(&mut self, stream: StreamId, bytes: u64, now: Now) {
+        self.live.record_bytes(stream, bytes, now.ms);
+    }
+
+    /// The host has executed [`Effect::ReadClient`].
+    pub fn on_client(&mut self, stream: StreamId, client: Client, now: Now) {
+        self.live.set_client(stream, client, now.ms);
+    }
+}

@@ -1,0 +1,93 @@
+//! The properties that hold after every event.
+
+use sandgate_policy::ingress::concurrency::Class;
+
+use super::host::{Host, State};
+use crate::ingress::CallKind;
+use crate::ingress::lookups::LookupKey;
+use crate::ingress::waiting::Phase;
+
+/// The bounds of the configuration in [`LIMITS`].
+pub(super) const LIMITS: &str = r#"{"waiters": 4, "lookups_in_flight": 2, "cache_entries": 3,
+    "requests_per_sandbox": 5, "resume_waiters_per_project": 2, "anonymous_silence_ms": 1500}"#;
+const WAITERS: usize = 4;
+const LOOKUPS_IN_FLIGHT: usize = 2;
+const CACHE_ENTRIES: usize = 3;
+const REQUESTS_PER_SANDBOX: usize = 5;
+const ANONYMOUS_SHARE: usize = 3;
+const RESUME_WAITERS: usize = 2;
+
+/// Panics if a property does not hold.
+pub(super) fn check(host: &Host) {
+    host_and_engine_agree(host);
+    no_waiting_request_is_lost(host);
+    work_that_is_left_wakes_the_host(host);
+    all_bounds_hold(host);
+}
+
+fn host_and_engine_agree(host: &Host) {
+    let engine = &host.engine;
+    let waiting: Vec<_> = engine.waiting.keys().copied().collect();
+    assert_eq!(host.streams_in(&State::Waiting), waiting, "the waiting requests");
+    for (stream, state) in &host.streams {
+        assert_eq!(engine.is_live(*stream), *state == State::Live, "{stream} is {state:?}");
+    }
+}
+
+fn no_waiting_request_is_lost(host: &Host) {
+    let engine = &host.engine;
+    for (stream, waiting) in &engine.waiting {
+        let is_resuming = matches!(waiting.phase, Phase::Resuming { .. });
+        let pending = waiting.pending_lookups();
+        let is_ready = engine.ready.contains(stream);
+        assert!(is_ready || !pending.is_empty() || is_resuming, "nothing continues {stream}");
+        for key in pending {
+            let waits = engine.resolver.lookups.waits(key, *stream);
+            assert!(is_ready || waits, "{stream} waits for a lookup that has ended");
+        }
+    }
+    assert!(engine.ready.iter().all(|stream| engine.waiting.contains_key(stream)));
+}
+
+fn work_that_is_left_wakes_the_host(host: &Host) {
+    let engine = &host.engine;
+    let is_left = !engine.ready.is_empty()
+        || engine.resolver.lookups.can_send()
+        || engine.live.is_sweeping()
+        || !engine.evicted.is_empty();
+    assert!(!is_left || host.must_wake, "the engine has work, and does not wake the host");
+}
+
+fn all_bounds_hold(host: &Host) {
+    let engine = &host.engine;
+    assert!(engine.waiting_slots.len() <= WAITERS, "waiting requests");
+    let resuming = engine.waiting.values().filter(|waiting| waiting.resumes_for("project"));
+    assert!(resuming.count() <= RESUME_WAITERS, "requests that wait for a resume");
+    assert!(engine.resolver.cache_entries() <= CACHE_ENTRIES, "cache entries");
+
+    let kinds: Vec<CallKind> =
+        engine.resolver.lookups.calls_in_flight().map(LookupKey::kind).collect();
+    let resumes = kinds.iter().filter(|kind| **kind == CallKind::Resume).count();
+    assert!(resumes <= LOOKUPS_IN_FLIGHT, "resumes in flight");
+    // Requests and live streams have a queue each.
+    assert!(kinds.len() - resumes <= 2 * LOOKUPS_IN_FLIGHT, "lookups in flight");
+    let feeds = host.calls.len() - kinds.len();
+    assert!(feeds <= 1, "calls of the change feed, or calls that the engine does not know");
+
+    for sandbox in host.fleet.sandboxes.values() {
+        let in_flight = engine.live.in_flight(&sandbox.id);
+        let anonymous = in_flight.of(Class::Anonymous);
+        let all = anonymous + in_flight.of(Class::Authenticated) + in_flight.of(Class::Management);
+        assert!(all <= REQUESTS_PER_SANDBOX, "live streams of a sandbox");
+        // A live stream keeps its slot when its port becomes public.
+        assert!(anonymous <= ANONYMOUS_SHARE + host.conversions, "anonymous streams of a sandbox");
+    }
+}
+
+/// Panics if anything is left of streams that have all ended.
+pub(super) fn check_nothing_is_left(host: &Host) {
+    let engine = &host.engine;
+    assert!(engine.waiting.is_empty() && engine.ready.is_empty());
+    assert!(engine.waiting_slots.is_empty());
+    assert!(engine.live.is_empty(), "live streams, their slots, or their marks");
+}

@@ -1,0 +1,159 @@
+//! Waiting requests: lookups, failures, resumes, and deadlines.
+
+use super::fleet::{BAD_KEY, KEY};
+use super::host::{Host, State};
+use crate::ingress::CallKind;
+
+fn bearer(key: &str) -> String {
+    format!("Bearer {key}")
+}
+
+#[test]
+fn a_request_waits_for_its_lookups_and_is_forwarded() {
+    let mut host = Host::new("{}");
+    let stream = host.request(1, "8080-private", &[("authorization", &bearer(KEY))]);
+    assert_eq!(host.state(stream), &State::Waiting);
+    host.wake();
+    assert_eq!(host.lookups().len(), 2, "the sandbox and the caller");
+    host.answer_all();
+    assert_eq!(host.state(stream), &State::Live);
+    let cached = host.request(1, "8080-private", &[("authorization", &bearer(KEY))]);
+    assert_eq!(host.state(cached), &State::Live);
+    assert!(!host.must_wake, "a request that is decided from the caches causes no effect");
+}
+
+#[test]
+fn requests_share_a_lookup() {
+    let mut host = Host::new("{}");
+    let streams: Vec<_> = (0..10).map(|client| host.request(client, "8080-shop", &[])).collect();
+    host.wake();
+    assert_eq!(host.lookups().len(), 1);
+    host.answer_all();
+    assert_eq!(host.streams_in(&State::Live), streams);
+}
+
+#[test]
+fn a_lookup_that_only_ended_streams_wait_for_is_not_sent() {
+    let mut host = Host::new("{}");
+    let stream = host.request(1, "8080-shop", &[]);
+    host.end(stream);
+    host.wake();
+    assert_eq!(host.lookups(), []);
+}
+
+#[test]
+fn a_request_to_the_lifecycle_api_needs_no_lookup_and_does_not_start_the_engine() {
+    let mut host = Host::new("{}");
+    let stream = host.request(1, "api", &[]);
+    assert_eq!(host.state(stream), &State::Api);
+    host.advance(1_000);
+    assert!(host.calls.is_empty(), "the change feed starts with the first request to a sandbox");
+}
+
+#[test]
+fn an_unknown_credential_is_denied_after_its_lookup() {
+    let mut host = Host::new("{}");
+    let stream = host.request(1, "8080-private", &[("authorization", &bearer(BAD_KEY))]);
+    host.answer_all();
+    assert_eq!(host.state(stream), &State::Denied("INVALID_CREDENTIALS"));
+}
+
+#[test]
+fn a_preflight_that_waits_is_answered_after_the_lookup_of_the_port() {
+    let mut host = Host::new("{}");
+    let preflight = [
+        (":method", "OPTIONS"),
+        ("origin", "https://app.example.org"),
+        ("access-control-request-method", "PUT"),
+    ];
+    let stream = host.request(1, "8080-private", &preflight);
+    assert_eq!(host.state(stream), &State::Waiting);
+    host.answer_all();
+    assert_eq!(host.state(stream), &State::Preflight);
+}
+
+#[test]
+fn a_failed_lookup_denies_the_request_and_a_call_that_cannot_be_sent_does_too() {
+    let mut host = Host::new("{}");
+    let failed = host.request(1, "8080-shop", &[]);
+    host.wake();
+    host.lookups().into_iter().for_each(|call| host.fail(call, true));
+    assert_eq!(host.state(failed), &State::Denied("SANDBOX_UPSTREAM_ERROR"));
+    host.refuses_calls = true;
+    let unsent = host.request(1, "8080-shop", &[]);
+    host.wake();
+    assert_eq!(host.state(unsent), &State::Denied("SANDBOX_UPSTREAM_ERROR"));
+    let sandboxes = host.finished.iter().filter(|(kind, _)| *kind == CallKind::Sandbox);
+    assert_eq!(sandboxes.map(|(_, is_answered)| *is_answered).collect::<Vec<_>>(), [false, false]);
+}
+
+#[test]
+fn after_five_failures_no_lookup_starts_for_a_second() {
+    let mut host = Host::new("{}");
+    host.refuses_calls = true;
+    for _ in 0..5 {
+        host.request(1, "8080-shop", &[]);
+        host.wake();
+    }
+    host.refuses_calls = false;
+    let paused = host.request(1, "8080-shop", &[]);
+    assert_eq!(host.state(paused), &State::Denied("SANDBOX_UPSTREAM_ERROR"));
+    host.advance(1_000);
+    let later = host.request(1, "8080-shop", &[]);
+    host.answer_all();
+    assert_eq!(host.state(later), &State::Live);
+}
+
+#[test]
+fn a_lost_response_ends_in_a_denial_at_the_deadline() {
+    let mut host = Host::new("{}");
+    let stream = host.request(1, "8080-shop", &[]);
+    host.advance(10_900);
+    assert_eq!(host.state(stream), &State::Waiting);
+    host.advance(200);
+    assert_eq!(host.state(stream), &State::Denied("SANDBOX_UPSTREAM_ERROR"));
+}
+
+#[test]
+fn all_requests_to_a_suspended_sandbox_wait_for_one_resume() {
+    let mut host = Host::new("{}");
+    let key = bearer(KEY);
+    let streams: Vec<_> = (0..5)
+        .map(|client| host.request(client, "8080-asleep", &[("authorization", &key)]))
+        .collect();
+    host.wake();
+    host.lookups().into_iter().for_each(|call| host.answer(call));
+    host.wake();
+    let lookups = host.lookups();
+    let resumes = host.calls.values().filter(|call| call.path.ends_with("/resume"));
+    assert_eq!((resumes.count(), lookups.len()), (1, 1));
+    host.answer_all();
+    assert_eq!(host.streams_in(&State::Live), streams);
+}
+
+#[test]
+fn a_client_that_waits_for_a_shorter_time_is_denied_earlier() {
+    let mut host = Host::new("{}");
+    let key = bearer(KEY);
+    let fields = [("authorization", key.as_str()), ("x-tensorlake-request-timeout-ms", "2000")];
+    let stream = host.request(1, "8080-asleep", &fields);
+    host.wake();
+    host.lookups().into_iter().for_each(|call| host.answer(call));
+    host.advance(1_400);
+    assert_eq!(host.state(stream), &State::Waiting);
+    host.advance(200);
+    assert_eq!(host.state(stream), &State::Denied("SANDBOX_NOT_READY"));
+}
+
+#[test]
+fn a_request_that_cannot_be_forwarded_is_denied_and_not_live() {
+    let mut host = Host::new("{}");
+    host.fails_to_forward = true;
+    let waited = host.request(1, "8080-shop", &[]);
+    host.answer_all();
+    let cached = host.request(1, "8080-shop", &[]);
+    for stream in [waited, cached] {
+        assert_eq!(host.state(stream), &State::Denied("SANDBOX_UPSTREAM_ERROR"));
+        assert!(!host.engine.is_live(stream));
+    }
+}

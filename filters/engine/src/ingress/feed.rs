@@ -1,0 +1,135 @@
+//! The change feed: a long poll that reports which cache entries are outdated.
+
+use std::time::Duration;
+
+use sandgate_policy::gateway_api::{Changes, MARKER_HEADER, MARKER_VALUE};
+use sandgate_policy::ingress::config::IngressConfig;
+
+use crate::ingress::effect::{Call, CallId, CallResponse};
+
+/// The time limit of a call exceeds the time for which the control plane holds it by this, in milliseconds.
+const GRACE_MS: u32 = 5_000;
+/// The pause after a failure, in milliseconds. It doubles with each further failure, up to the last.
+const FIRST_PAUSE_MS: u64 = 200;
+const LAST_PAUSE_MS: u64 = 3_200;
+
+/// The state of the change feed.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    /// Identifies this engine to the control plane.
+    watcher: String,
+    /// The last revision that the control plane sent.
+    revision: Option<String>,
+    in_flight: Option<CallId>,
+    polled_at: u64,
+    /// The next call is not sent before this time.
+    due_at: u64,
+    failures: u32,
+    /// Whether the last call succeeded.
+    is_working: bool,
+    /// When the first poll, or the poll after the last reset, was sent.
+    covered_since: Option<u64>,
+    /// Whether the caches may contain results of lookups that were sent before the first poll.
+    has_uncovered_entries: bool,
+}
+
+/// The changes since the last response of the feed.
+pub(crate) struct FeedUpdate {
+    pub(crate) changes: Changes,
+    /// Whether this is the first response.
+    pub(crate) is_first: bool,
+}
+
+impl Feed {
+    pub(crate) fn new(watcher: String) -> Self {
+        Self {
+            watcher,
+            revision: None,
+            in_flight: None,
+            polled_at: 0,
+            due_at: 0,
+            failures: 0,
+            is_working: false,
+            covered_since: None,
+            has_uncovered_entries: false,
+        }
+    }
+
+    /// The time since which the feed has reported every change. `None` while the feed does not work. A call that
+    /// never receives a response fails at its time limit.
+    pub(crate) fn covered_since(&self) -> Option<u64> {
+        self.covered_since.filter(|_| self.is_working)
+    }
+
+    /// Returns true once: when all results of lookups from before the first poll have expired.
+    pub(crate) fn take_uncovered_expired(&mut self, now: u64, no_feed_ttl: u64) -> bool {
+        let since = self.covered_since.unwrap_or(now);
+        let have_expired = self.has_uncovered_entries && now.saturating_sub(since) >= no_feed_ttl;
+        self.has_uncovered_entries = self.has_uncovered_entries && !have_expired;
+        have_expired
+    }
+
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        self.in_flight.is_none() && now >= self.due_at
+    }
+
+    pub(crate) fn owns(&self, call: CallId) -> bool {
+        self.in_flight == Some(call)
+    }
+
+    /// Returns the next call.
+    pub(crate) fn poll(&mut self, id: CallId, config: &IngressConfig, now: u64) -> Call {
+        self.polled_at = now;
+        self.in_flight = Some(id);
+        let wait_ms = config.limits().feed_wait_ms;
+        let mut path = format!("/gateway/v1/changes?wait_ms={wait_ms}&watcher={}", self.watcher);
+        if let Some(revision) = &self.revision {
+            path.push_str("&since=");
+            path.push_str(revision);
+        }
+        let timeout = Duration::from_millis(wait_ms.saturating_add(GRACE_MS).into());
+        Call { id, method: "GET", path, body: None, timeout }
+    }
+
+    /// Ends the call in flight. `None` if the control plane did not answer it.
+    pub(crate) fn on_response(
+        &mut self,
+        response: Option<&CallResponse<'_>>,
+        now: u64,
+    ) -> Option<FeedUpdate> {
+        self.in_flight = None;
+        let Some(changes) = response.and_then(parse) else {
+            self.on_failure(now);
+            return None;
+        };
+        let is_first = self.revision.replace(changes.revision.clone()).is_none();
+        // After a failure the feed continues at the last revision, so it has missed no change unless the
+        // response says so.
+        if is_first || changes.reset {
+            self.covered_since = Some(self.polled_at);
+        }
+        self.has_uncovered_entries |= is_first;
+        self.failures = 0;
+        self.due_at = now;
+        self.is_working = true;
+        Some(FeedUpdate { changes, is_first })
+    }
+
+    fn on_failure(&mut self, now: u64) {
+        let pause = FIRST_PAUSE_MS.checked_shl(self.failures).unwrap_or(LAST_PAUSE_MS);
+        self.due_at = now.saturating_add(pause.min(LAST_PAUSE_MS));
+        self.failures = self.failures.saturating_add(1).min(16);
+        self.is_working = false;
+    }
+}
+
+fn parse(response: &CallResponse<'_>) -> Option<Changes> {
+    let has_marker = response.headers.first(MARKER_HEADER) == Some(MARKER_VALUE.as_bytes());
+    if !has_marker || response.status() != 200 {
+        return None;
+    }
+    let changes: Changes = serde_json::from_slice(response.body).ok()?;
+    // The revision becomes part of the next call's path as it is.
+    let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+    changes.revision.bytes().all(is_unreserved).then_some(changes)
+}

@@ -1,0 +1,257 @@
+//! Live streams: forwarded requests that have not ended. They are counted for each sandbox, and
+//! re-evaluated when a sandbox or caller that their permit depends on changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sandgate_policy::gateway_api::Change;
+use sandgate_policy::ids::SandboxId;
+use sandgate_policy::ingress::Permit;
+use sandgate_policy::ingress::SandboxRequest;
+use sandgate_policy::ingress::concurrency::{Class, InFlight, Shares};
+use sandgate_policy::ingress::credential::Credential;
+use sandgate_policy::ingress::recipient::Recipient;
+use sandgate_policy::ingress::slots::{Client, SlotHolders};
+
+use crate::ingress::effect::StreamId;
+
+/// A live stream. No `Debug`: the request may hold a secret.
+pub(crate) struct LiveStream {
+    pub(crate) request: SandboxRequest,
+    /// The permit of the last evaluation. The stream depends on nothing else.
+    pub(crate) permit: Permit,
+    /// The client, which reads a denial that replaces the response.
+    pub(crate) recipient: Recipient,
+    /// Whether the credential was ever verified. Only then is it a secret of the platform and not of the app.
+    is_credential_verified: bool,
+    /// The client's address. Only set while the stream is anonymous.
+    client: Client,
+    /// Whether the stream holds one of the sandbox's slots. A stream without a slot is about to be reset.
+    has_slot: bool,
+}
+
+impl LiveStream {
+    pub(crate) fn new(
+        request: SandboxRequest,
+        permit: Permit,
+        recipient: Recipient,
+        client: Client,
+    ) -> Self {
+        let is_credential_verified = permit.caller().is_some();
+        Self { request, permit, recipient, is_credential_verified, client, has_slot: true }
+    }
+
+    fn depends_on(&self, change: &Change) -> bool {
+        match change {
+            Change::Sandbox { refs } => refs.iter().any(|name| {
+                name == self.request.sandbox().as_str() || name == self.permit.sandbox_id().as_str()
+            }),
+            Change::Principal { id } => {
+                self.permit.caller().is_some_and(|caller| caller.principal == *id)
+            }
+        }
+    }
+
+    /// The credential that must not reach the sandbox, neither in headers nor in trailers. It is the one that was
+    /// verified, even if the port has become public since. A credential that was never verified belongs to the app.
+    pub(crate) fn credential(&self) -> Option<&Credential> {
+        self.request.credential().filter(|_| self.is_credential_verified)
+    }
+
+    fn is_expired(&self, unix_seconds: u64) -> bool {
+        self.permit.caller().is_some_and(|caller| caller.is_expired(unix_seconds))
+    }
+}
+
+/// The live streams of one sandbox.
+#[derive(Default)]
+struct Occupancy {
+    in_flight: InFlight,
+    anonymous: SlotHolders,
+}
+
+/// All live streams.
+#[derive(Default)]
+pub(crate) struct LiveStreams {
+    streams: BTreeMap<StreamId, LiveStream>,
+    /// By the sandbox's canonical id.
+    sandboxes: BTreeMap<SandboxId, Occupancy>,
+    /// The streams to re-evaluate.
+    marked: BTreeSet<StreamId>,
+    /// The stream that was re-evaluated last. The next one has a larger id, so that repeated changes of one owner's
+    /// sandboxes don't delay the streams of others.
+    last_reevaluated: StreamId,
+    /// How many streams are still to be re-evaluated in this sweep.
+    left_in_sweep: usize,
+}
+
+impl LiveStreams {
+    pub(crate) fn insert(&mut self, id: StreamId, stream: LiveStream, now: u64) {
+        self.acquire_slot(id, &stream, now);
+        self.streams.insert(id, stream);
+    }
+
+    pub(crate) fn remove(&mut self, id: StreamId) -> Option<LiveStream> {
+        self.marked.remove(&id);
+        let stream = self.streams.remove(&id)?;
+        self.release_slot(id, &stream);
+        Some(stream)
+    }
+
+    pub(crate) fn get(&self, id: StreamId) -> Option<&LiveStream> {
+        self.streams.get(&id)
+    }
+
+    /// Replaces the permit of a stream. Returns whether the stream has become anonymous: its client must then be set.
+    pub(crate) fn set_permit(&mut self, id: StreamId, permit: Permit, now: u64) -> bool {
+        let Some(mut stream) = self.streams.remove(&id) else { return false };
+        stream.is_credential_verified |= permit.caller().is_some();
+        let has_new_class = permit.class() != stream.permit.class();
+        if has_new_class {
+            self.release_slot(id, &stream);
+            stream.client = Client::Unknown;
+        }
+        stream.permit = permit;
+        if has_new_class {
+            self.acquire_slot(id, &stream, now);
+        }
+        let is_anonymous = stream.permit.class() == Class::Anonymous;
+        self.streams.insert(id, stream);
+        has_new_class && is_anonymous
+    }
+
+    /// Sets the client of an anonymous stream.
+    pub(crate) fn set_client(&mut self, id: StreamId, client: Client, now: u64) {
+        let Some(mut stream) = self.streams.remove(&id) else { return };
+        if stream.permit.class() == Class::Anonymous {
+            self.release_slot(id, &stream);
+            stream.client = client;
+            self.acquire_slot(id, &stream, now);
+        }
+        self.streams.insert(id, stream);
+    }
+
+    /// Takes the slot of a stream away. The stream keeps its entry until it is reset, so that its response and
+    /// trailers are still cleaned.
+    pub(crate) fn evict(&mut self, id: StreamId) {
+        if let Some(mut stream) = self.streams.remove(&id) {
+            self.release_slot(id, &stream);
+            stream.has_slot = false;
+            self.streams.insert(id, stream);
+        }
+    }
+
+    fn acquire_slot(&mut self, id: StreamId, stream: &LiveStream, now: u64) {
+        if !stream.has_slot {
+            return;
+        }
+        let sandbox = self.sandboxes.entry(stream.permit.sandbox_id().clone()).or_default();
+        sandbox.in_flight.add(stream.permit.class());
+        if stream.permit.class() == Class::Anonymous {
+            sandbox.anonymous.acquire(stream.client, id, now);
+        }
+    }
+
+    fn release_slot(&mut self, id: StreamId, stream: &LiveStream) {
+        if !stream.has_slot {
+            return;
+        }
+        let sandbox_id = stream.permit.sandbox_id();
+        let Some(sandbox) = self.sandboxes.get_mut(sandbox_id) else { return };
+        sandbox.in_flight.remove(stream.permit.class());
+        if stream.permit.class() == Class::Anonymous {
+            sandbox.anonymous.release(stream.client, id);
+        }
+        if sandbox.in_flight.is_empty() {
+            self.sandboxes.remove(sandbox_id);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.sandboxes.is_empty() && self.marked.is_empty()
+    }
+
+    /// The live streams of a sandbox, by class.
+    pub(crate) fn in_flight(&self, sandbox_id: &SandboxId) -> InFlight {
+        self.sandboxes.get(sandbox_id).map_or_else(InFlight::default, |sandbox| sandbox.in_flight)
+    }
+
+    /// Chooses the anonymous stream that gives its slot to a new one of the same sandbox.
+    pub(crate) fn choose_eviction(
+        &self,
+        sandbox_id: &SandboxId,
+        newcomer: Client,
+        now: u64,
+        silence_ms: u64,
+    ) -> Option<StreamId> {
+        self.sandboxes.get(sandbox_id)?.anonymous.stream_to_evict(newcomer, now, Some(silence_ms))
+    }
+
+    /// The anonymous streams of sandboxes in which more than half of the anonymous share is taken. Their bytes are
+    /// read, so that the silent ones are known before the share is full.
+    pub(crate) fn streams_of_crowded_sandboxes(&self, shares: &Shares) -> Vec<StreamId> {
+        let half = shares.anonymous() / 2;
+        let crowded = self.sandboxes.values().filter(|it| it.in_flight.of(Class::Anonymous) > half);
+        crowded.flat_map(|sandbox| sandbox.anonymous.streams()).collect()
+    }
+
+    /// Records how many bytes were sent on a stream, in both directions.
+    pub(crate) fn record_bytes(&mut self, id: StreamId, bytes: u64, now: u64) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        if let Some(sandbox) = self.sandboxes.get_mut(stream.permit.sandbox_id()) {
+            sandbox.anonymous.record_bytes(stream.client, id, bytes, now);
+        }
+    }
+
+    /// Marks the streams that depend on what has changed.
+    pub(crate) fn mark_affected(&mut self, change: &Change) {
+        let affected = self.streams.iter().filter(|(_, stream)| stream.depends_on(change));
+        self.marked.extend(affected.map(|(id, _)| *id));
+        self.start_sweep();
+    }
+
+    /// Marks one stream, if it is live.
+    pub(crate) fn mark(&mut self, id: StreamId) {
+        if self.streams.contains_key(&id) {
+            self.marked.insert(id);
+            self.start_sweep();
+        }
+    }
+
+    pub(crate) fn mark_all(&mut self) {
+        self.marked.extend(self.streams.keys());
+        self.start_sweep();
+    }
+
+    /// Marks the streams whose credential has expired.
+    pub(crate) fn mark_expired(&mut self, unix_seconds: u64) {
+        let expired = self.streams.iter().filter(|(_, stream)| stream.is_expired(unix_seconds));
+        self.marked.extend(expired.map(|(id, _)| *id));
+    }
+
+    /// Removes the mark of a stream that was re-evaluated.
+    pub(crate) fn unmark(&mut self, id: StreamId) {
+        self.marked.remove(&id);
+    }
+
+    /// Begins to re-evaluate every marked stream once, including those whose lookups were pending in the last sweep.
+    pub(crate) fn start_sweep(&mut self) {
+        self.left_in_sweep = self.marked.len();
+    }
+
+    /// Whether streams are left in this sweep.
+    pub(crate) fn is_sweeping(&self) -> bool {
+        self.left_in_sweep > 0
+    }
+
+    /// The next marked streams, at most `max`.
+    pub(crate) fn next_marked(&mut self, max: usize) -> Vec<StreamId> {
+        let max = max.min(self.left_in_sweep);
+        let next = self.last_reevaluated.saturating_add(1);
+        let next = self.marked.range(next..).chain(self.marked.range(..next));
+        let next: Vec<StreamId> = next.take(max).copied().collect();
+        self.left_in_sweep = self.left_in_sweep.saturating_sub(max);
+        self.last_reevaluated = next.last().copied().unwrap_or(self.last_reevaluated);
+        next
+    }
+}

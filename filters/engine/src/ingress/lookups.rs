@@ -1,0 +1,251 @@
+//! Lookups at the control plane. Streams that need the same result share one lookup.
+
+mod fair_queue;
+mod key;
+mod result;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sandgate_policy::gateway_api::ResumeRequest;
+use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::credential::Credential;
+use sandgate_policy::ingress::slots::Client;
+
+use crate::ingress::effect::{Call, CallId, CallIds, StreamId};
+
+use self::fair_queue::FairQueue;
+
+pub(crate) use self::key::LookupKey;
+pub(crate) use self::result::LookupResult;
+
+/// How long the control plane holds a resume call, in milliseconds. A request that waits longer sends
+/// another call.
+const RESUME_HOLD_MS: u32 = 25_000;
+/// After so many failures in a row, no lookup starts…
+const FAILURES_MAX: u32 = 5;
+/// …for this long, in milliseconds.
+const PAUSE_MS: u64 = 1_000;
+
+/// A lookup and the streams that wait for its result. No `Debug`: the body may hold a secret.
+pub(crate) struct InFlightLookup {
+    pub(crate) waiters: Vec<StreamId>,
+    /// In milliseconds. Until the call is sent, the time at which the lookup was queued.
+    pub(crate) sent_at: u64,
+    /// Whether its subject changed after the call was sent. The result may then be from before the change.
+    pub(crate) is_outdated: bool,
+    body: Option<Vec<u8>>,
+    queue: QueueKind,
+    /// The client whose request started the lookup.
+    client: Client,
+}
+
+/// The queue of a lookup. Each has a capacity of its own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum QueueKind {
+    /// For requests that wait.
+    Requests,
+    /// For live streams that are re-evaluated. A flood of requests must not delay a revocation.
+    LiveStreams,
+    /// For resumes, which the control plane holds for long.
+    Resumes,
+}
+
+/// The reason for a lookup, which decides its queue.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum LookupReason {
+    /// A request of this client waits.
+    Request(Client),
+    /// A live stream is re-evaluated.
+    LiveStream,
+}
+
+/// All lookups that have not finished.
+pub(crate) struct Lookups {
+    lookups: BTreeMap<LookupKey, InFlightLookup>,
+    calls: BTreeMap<CallId, LookupKey>,
+    requests: FairQueue,
+    live_streams: FairQueue,
+    resumes: FairQueue,
+    /// Failures in a row.
+    failures: u32,
+    paused_until: u64,
+}
+
+impl Lookups {
+    /// `capacity` is the number of calls that may be in flight from each queue.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            lookups: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            requests: FairQueue::new(capacity),
+            live_streams: FairQueue::new(capacity),
+            resumes: FairQueue::new(capacity),
+            failures: 0,
+            paused_until: 0,
+        }
+    }
+
+    fn queue(&mut self, kind: QueueKind) -> &mut FairQueue {
+        match kind {
+            QueueKind::Requests => &mut self.requests,
+            QueueKind::LiveStreams => &mut self.live_streams,
+            QueueKind::Resumes => &mut self.resumes,
+        }
+    }
+
+    /// Lets a stream wait for the result of a lookup, and starts the lookup if it is not in flight.
+    /// Returns false if no lookup can start now. The number of waiting requests and live streams bounds
+    /// the number of lookups.
+    pub(crate) fn join(
+        &mut self,
+        key: &LookupKey,
+        credential: Option<&Credential>,
+        stream: StreamId,
+        reason: LookupReason,
+        now: u64,
+    ) -> bool {
+        if let Some(lookup) = self.lookups.get_mut(key) {
+            if lookup.waiters.last() != Some(&stream) {
+                lookup.waiters.push(stream);
+            }
+            if reason == LookupReason::LiveStream {
+                self.prioritize(key);
+            }
+            return true;
+        }
+        if now < self.paused_until {
+            return false;
+        }
+        let (queue, client) = match (key, reason) {
+            (LookupKey::Resume { .. }, LookupReason::Request(client)) => {
+                (QueueKind::Resumes, client)
+            }
+            (_, LookupReason::Request(client)) => (QueueKind::Requests, client),
+            (_, LookupReason::LiveStream) => (QueueKind::LiveStreams, Client::Unknown),
+        };
+        let lookup = InFlightLookup {
+            waiters: vec![stream],
+            sent_at: now,
+            is_outdated: false,
+            body: body(key, credential),
+            queue,
+            client,
+        };
+        self.lookups.insert(key.clone(), lookup);
+        self.queue(queue).add(client, key.clone());
+        true
+    }
+
+    /// Moves a lookup whose call is not sent yet into the queue of live streams.
+    fn prioritize(&mut self, key: &LookupKey) {
+        let Some((queue, client)) = self.lookups.get(key).map(|it| (it.queue, it.client)) else {
+            return;
+        };
+        if queue != QueueKind::LiveStreams && self.queue(queue).withdraw(client, key) {
+            self.live_streams.add(Client::Unknown, key.clone());
+            if let Some(lookup) = self.lookups.get_mut(key) {
+                (lookup.queue, lookup.client) = (QueueKind::LiveStreams, Client::Unknown);
+            }
+        }
+    }
+
+    /// Removes a stream from the waiters of a lookup. A lookup without waiters is not sent.
+    pub(crate) fn leave(&mut self, key: &LookupKey, stream: StreamId) {
+        let Some(lookup) = self.lookups.get_mut(key) else { return };
+        lookup.waiters.retain(|waiter| *waiter != stream);
+        let (is_unused, queue, client) = (lookup.waiters.is_empty(), lookup.queue, lookup.client);
+        if is_unused && self.queue(queue).withdraw(client, key) {
+            self.lookups.remove(key);
+        }
+    }
+
+    pub(crate) fn contains(&self, key: &LookupKey) -> bool {
+        self.lookups.contains_key(key)
+    }
+
+    /// Whether a stream waits for the result of a lookup.
+    #[cfg(test)]
+    pub(crate) fn waits(&self, key: &LookupKey, stream: StreamId) -> bool {
+        self.lookups.get(key).is_some_and(|lookup| lookup.waiters.contains(&stream))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn calls_in_flight(&self) -> impl Iterator<Item = &LookupKey> {
+        self.calls.values()
+    }
+
+    /// Whether a call can be sent now.
+    pub(crate) fn can_send(&self) -> bool {
+        self.live_streams.can_send() || self.requests.can_send() || self.resumes.can_send()
+    }
+
+    /// Marks the lookups whose call was sent before a change of their subject.
+    pub(crate) fn mark_outdated(&mut self, is_affected: impl Fn(&LookupKey) -> bool) {
+        for key in self.calls.values().filter(|key| is_affected(key)) {
+            if let Some(lookup) = self.lookups.get_mut(key) {
+                lookup.is_outdated = true;
+            }
+        }
+    }
+
+    /// Returns the next call to send. Lookups for live streams come first.
+    pub(crate) fn next_call(
+        &mut self,
+        config: &IngressConfig,
+        ids: &mut CallIds,
+        now: u64,
+    ) -> Option<Call> {
+        let key = self.live_streams.next();
+        let key = key.or_else(|| self.requests.next()).or_else(|| self.resumes.next())?;
+        let lookup = self.lookups.get_mut(&key)?;
+        lookup.sent_at = now;
+        let call = call(ids.next(), &key, lookup.body.take(), config);
+        self.calls.insert(call.id, key);
+        Some(call)
+    }
+
+    /// Removes the lookup that a call belongs to, because the call has ended.
+    pub(crate) fn finish(&mut self, call: CallId) -> Option<(LookupKey, InFlightLookup)> {
+        let key = self.calls.remove(&call)?;
+        let lookup = self.lookups.remove(&key)?;
+        self.queue(lookup.queue).done(lookup.client);
+        Some((key, lookup))
+    }
+
+    /// Records whether the control plane answered a call.
+    pub(crate) fn record(&mut self, is_answered: bool, now: u64) {
+        if is_answered {
+            self.failures = 0;
+            self.paused_until = 0;
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= FAILURES_MAX {
+            self.paused_until = now.saturating_add(PAUSE_MS);
+        }
+    }
+}
+
+fn body(key: &LookupKey, credential: Option<&Credential>) -> Option<Vec<u8>> {
+    match key {
+        LookupKey::Sandbox(_) => None,
+        LookupKey::Caller(_) => serde_json::to_vec(&credential?.introspect_request()).ok(),
+        LookupKey::Resume { public, .. } => {
+            let request = ResumeRequest { wait_ms: RESUME_HOLD_MS.into(), public: *public };
+            serde_json::to_vec(&request).ok()
+        }
+    }
+}
+
+fn call(id: CallId, key: &LookupKey, body: Option<Vec<u8>>, config: &IngressConfig) -> Call {
+    let (method, path, hold_ms) = match key {
+        LookupKey::Sandbox(name) => ("GET", format!("/gateway/v1/sandboxes/{name}"), 0),
+        LookupKey::Caller(_) => ("POST", "/gateway/v1/credentials/introspect".to_owned(), 0),
+        LookupKey::Resume { sandbox_id, .. } => {
+            ("POST", format!("/gateway/v1/sandboxes/{sandbox_id}/resume"), RESUME_HOLD_MS)
+        }
+    };
+    let timeout_ms = config.control_plane().timeout_ms.saturating_add(hold_ms);
+    Call { id, method, path, body, timeout: Duration::from_millis(timeout_ms.into()) }
+}

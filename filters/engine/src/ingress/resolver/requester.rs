@@ -1,0 +1,59 @@
+//! The stream that a sandbox and a caller are resolved for.
+
+use crate::ingress::client::LazyClient;
+use crate::ingress::effect::StreamId;
+use crate::ingress::lookups::LookupKey;
+
+/// The lookups of one stream.
+#[derive(Default)]
+pub(crate) struct StreamLookups {
+    /// Those without a result yet.
+    pending: Vec<LookupKey>,
+    /// All that the stream started or joined.
+    started: Vec<LookupKey>,
+}
+
+impl StreamLookups {
+    pub(crate) fn pending(&self) -> &[LookupKey] {
+        &self.pending
+    }
+
+    pub(super) fn start(&mut self, key: LookupKey) {
+        if !self.pending.contains(&key) {
+            self.pending.push(key.clone());
+        }
+        self.started.push(key);
+    }
+
+    pub(crate) fn finish(&mut self, key: &LookupKey) {
+        self.pending.retain(|pending| pending != key);
+    }
+}
+
+/// The stream that a sandbox and a caller are resolved for.
+pub(crate) struct Requester<'a> {
+    pub(crate) stream: StreamId,
+    pub(crate) kind: RequesterKind<'a>,
+    /// The result of a lookup that was sent after this time is used, however old it is by now.
+    pub(crate) since: u64,
+    pub(crate) may_look_up: bool,
+    pub(crate) lookups: &'a mut StreamLookups,
+}
+
+impl Requester<'_> {
+    /// A denial repeats a lookup only if it was sent before this time: before the request arrived. A lookup that this
+    /// stream itself started in the millisecond of its arrival is not repeated.
+    pub(super) fn recheck_before(&self, key: &LookupKey) -> u64 {
+        match self.lookups.started.contains(key) {
+            true => self.since.saturating_sub(1),
+            false => self.since,
+        }
+    }
+}
+
+/// Whether the stream is decided for the first time.
+#[derive(Clone, Copy)]
+pub(crate) enum RequesterKind<'a> {
+    Request(&'a LazyClient<'a>),
+    LiveStream,
+}

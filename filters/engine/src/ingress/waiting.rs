@@ -1,0 +1,185 @@
+//! A request that waits for its decision.
+
+use sandgate_policy::ingress::ResumePermit;
+use sandgate_policy::ingress::SandboxRequest;
+use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::recipient::Recipient;
+use sandgate_policy::ingress::slots::Client;
+
+use crate::ingress::client::LazyClient;
+use crate::ingress::effect::StreamId;
+use crate::ingress::lookups::{LookupKey, LookupResult};
+use crate::ingress::resolver::{Requester, RequesterKind, StreamLookups};
+
+/// How long the client waits for a response, in milliseconds.
+const CLIENT_TIMEOUT_HEADER: &str = "x-tensorlake-request-timeout-ms";
+/// The part of the client's timeout that remains for the response itself, in milliseconds.
+const CLIENT_MARGIN_MS: u64 = 500;
+/// The longest wait for a resume that a client can ask for, in milliseconds.
+const RESUME_WAIT_MAX_MS: u64 = 300_000;
+/// Added to the time limits of all lookups of a request, in milliseconds. A request that still waits after that
+/// waits for a response that the host has lost.
+const LOST_RESPONSE_MS: u64 = 5_000;
+/// The pause before the next lookup of a sandbox that is still not running after a resume, in milliseconds.
+const RESUME_PAUSE_MS: u64 = 250;
+
+/// The state of a request that is not decided.
+pub(crate) enum Phase {
+    /// Waits for the sandbox, the caller, or both.
+    Resolving,
+    /// Waits for the lookups behind a denial, which are repeated once.
+    Rechecking,
+    /// Waits for the sandbox to run.
+    Resuming {
+        permit: ResumePermit,
+        /// Nothing is done before this time, in milliseconds.
+        not_before: u64,
+    },
+    /// A lookup failed, or there is no slot to wait in. The request is decided by what is cached, even if it is stale.
+    CacheOnly,
+    /// Denied, whatever lookups return.
+    Denied { denial: Denial, retry_after: Option<u32> },
+}
+
+/// A request that is not decided. No `Debug`: it may hold a secret.
+pub(crate) struct WaitingRequest {
+    /// Set when the request begins to wait.
+    pub(crate) client: Client,
+    pub(crate) request: SandboxRequest,
+    pub(crate) recipient: Recipient,
+    pub(crate) phase: Phase,
+    arrived_at: u64,
+    /// At this time the request is denied.
+    deadline: u64,
+    /// How long the request may wait for a resume.
+    resume_wait_ms: u64,
+    lookups: StreamLookups,
+}
+
+impl WaitingRequest {
+    pub(crate) fn new(
+        request: SandboxRequest,
+        recipient: Recipient,
+        head: Head<'_>,
+        config: &IngressConfig,
+        now: u64,
+    ) -> Self {
+        let timeout_ms = u64::from(config.control_plane().timeout_ms);
+        Self {
+            client: Client::Unknown,
+            request,
+            recipient,
+            phase: Phase::Resolving,
+            arrived_at: now,
+            deadline: now
+                .saturating_add(timeout_ms.saturating_mul(3))
+                .saturating_add(LOST_RESPONSE_MS),
+            resume_wait_ms: client_timeout_ms(head)
+                .unwrap_or_else(|| config.limits().resume_wait_ms.into()),
+            lookups: StreamLookups::default(),
+        }
+    }
+
+    /// The lookups that the request waits for.
+    pub(crate) fn pending_lookups(&self) -> &[LookupKey] {
+        self.lookups.pending()
+    }
+
+    /// Borrows the request, and separately the part that lookups change.
+    pub(crate) fn requester<'a>(
+        &'a mut self,
+        stream: StreamId,
+        client: &'a LazyClient<'a>,
+    ) -> (&'a SandboxRequest, Requester<'a>) {
+        let requester = Requester {
+            stream,
+            kind: RequesterKind::Request(client),
+            since: self.arrived_at,
+            may_look_up: !matches!(self.phase, Phase::CacheOnly),
+            lookups: &mut self.lookups,
+        };
+        (&self.request, requester)
+    }
+
+    /// Whether the request waits for a sandbox of this project to resume.
+    pub(crate) fn resumes_for(&self, project_id: &str) -> bool {
+        matches!(&self.phase, Phase::Resuming { permit, .. } if permit.project_id() == project_id)
+    }
+
+    /// Begins to wait for a resume, for `wait_ms` at most, or for as long as the client asks if that is shorter.
+    pub(crate) fn begin_resume(&mut self, permit: ResumePermit, wait_ms: Option<u64>, now: u64) {
+        let own = self.resume_wait_ms;
+        self.deadline = now.saturating_add(wait_ms.map_or(own, |limit| own.min(limit)));
+        self.phase = Phase::Resuming { permit, not_before: 0 };
+    }
+
+    pub(crate) fn is_past_deadline(&self, now: u64) -> bool {
+        now >= self.deadline
+    }
+
+    /// Whether the request waits for the pause after a resume to end.
+    pub(crate) fn must_pause(&self, now: u64) -> bool {
+        matches!(self.phase, Phase::Resuming { not_before, .. } if now < not_before)
+    }
+
+    /// Whether the request must be evaluated now, without the result of a lookup.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        self.is_past_deadline(now) || (self.pending_lookups().is_empty() && !self.must_pause(now))
+    }
+
+    /// Denies the request. The first denial counts.
+    pub(crate) fn deny(&mut self, denial: Denial, retry_after: Option<u32>) {
+        if !matches!(self.phase, Phase::Denied { .. }) {
+            self.phase = Phase::Denied { denial, retry_after };
+        }
+    }
+
+    /// The denial at the deadline.
+    pub(crate) fn timeout_denial(&self) -> Denial {
+        if matches!(self.phase, Phase::Resuming { .. }) {
+            return Denial::SandboxNotReady;
+        }
+        match self.pending_lookups().iter().any(|key| matches!(key, LookupKey::Sandbox(_))) {
+            true => Denial::SandboxUpstreamError,
+            false => Denial::AuthServiceUnavailable,
+        }
+    }
+
+    /// Takes the result of a lookup; `None` if the lookup failed. Returns whether the request must be evaluated now.
+    pub(crate) fn on_lookup_result(
+        &mut self,
+        key: &LookupKey,
+        result: Option<&LookupResult>,
+        now: u64,
+    ) -> bool {
+        self.lookups.finish(key);
+        match (key, result, &mut self.phase) {
+            (_, _, Phase::Denied { .. }) => {}
+            (LookupKey::Resume { .. }, None, _) => self.deny(Denial::SandboxNotReady, None),
+            (LookupKey::Resume { .. }, Some(LookupResult::NotResumable), _) => {
+                self.deny(Denial::SandboxNotRunning, None);
+            }
+            (LookupKey::Resume { .. }, Some(LookupResult::ResumeLimited(seconds)), _) => {
+                self.deny(Denial::SandboxNotReady, Some(*seconds));
+            }
+            (LookupKey::Resume { .. }, Some(LookupResult::Sandbox(None)), _) => {
+                self.deny(Denial::SandboxNotFound, None);
+            }
+            (LookupKey::Resume { .. }, Some(_), Phase::Resuming { not_before, .. }) => {
+                *not_before = now.saturating_add(RESUME_PAUSE_MS);
+            }
+            (_, None, phase) => *phase = Phase::CacheOnly,
+            (_, Some(_), _) => {}
+        }
+        self.pending_lookups().is_empty()
+    }
+}
+
+/// How long a request may wait, by the timeout in its headers, in milliseconds.
+fn client_timeout_ms(head: Head<'_>) -> Option<u64> {
+    let text = head.first(CLIENT_TIMEOUT_HEADER).and_then(|value| std::str::from_utf8(value).ok());
+    let ms: u64 = text?.parse().ok()?;
+    Some(ms.saturating_sub(CLIENT_MARGIN_MS).min(RESUME_WAIT_MAX_MS))
+}
