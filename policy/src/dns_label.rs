@@ -1,4 +1,4 @@
-//! The lower-case host names that sandboxes are reached by.
+//! The limits of DNS names, and the check of one label.
 
 /// Bytes of one DNS label (RFC 1035, section 2.3.4).
 pub(crate) const LABEL_MAX: usize = 63;

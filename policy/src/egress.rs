@@ -15,7 +15,7 @@
 //! 7. [`query`] and [`address_rules`]: the same policy for DNS, and for what has no names.
 //! 8. [`config`]: the wasm filter's configuration, which carries all of this to Envoy.
 //!
-//! The rules, of which the first match decides (design, section 4):
+//! The rules, of which the first match decides:
 //!
 //! 1. A guardrail contains the address: deny.
 //! 2. `allow_out` contains the address or a name: allow.

@@ -1,5 +1,7 @@
-//! Ingress: decides which requests reach a sandbox, and what may cross the gateway in both
-//! directions. [`decide`] makes every decision.
+//! Ingress: decides which requests reach a sandbox, and what may cross the gateway in both directions. [`decide`]
+//! decides about a request, [`reevaluate`] about a live stream, and [`response`] about a response.
+//!
+//! Comments with "Contract:" quote Tensorlake's documentation of sandbox networking, on which its clients rely.
 //!
 //! The modules, in the order in which a request meets them:
 //!
@@ -14,7 +16,8 @@
 //! 5. [`denial`]: every reason to deny a request. [`recipient`] is the client that a denial is
 //!    written for.
 //! 6. [`hygiene`] and [`websocket`]: the changes to the headers of a permitted request.
-//! 7. [`response`]: the decision about the response of the sandbox.
+//! 7. [`response`]: the decision about the response of the sandbox. It depends on the request by its
+//!    [`response_context`].
 
 pub mod config;
 
@@ -49,5 +52,5 @@ pub use decision::{
     Caller, CloseReason, Decision, EvictionPermit, Permit, RequestFacts, ResumePermit,
     StreamDecision, decide, reevaluate,
 };
-pub use lookup::Lookup;
+pub use lookup::Resolved;
 pub use request::{Request, SandboxRequest};

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`ids`] | the identifiers that both directions and the control plane share |
 //! | [`gateway_api`] | the types of the API between the filters and the control plane |
-//! | [`request_line`] | the check of method and path, the same in both directions |
+//! | [`request_line`] | the check of the path (both directions) and of the method (egress) |
 //! | [`ingress`] | requests into a sandbox |
 //! | [`egress`] | connections out of a sandbox |
 

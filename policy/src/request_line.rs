@@ -1,12 +1,12 @@
-//! Checks the method and the path of requests, in both directions and independently of any policy. Envoy's parsers of
-//! HTTP/1.1 and HTTP/2 accept different request lines, and servers may interpret the others differently.
+//! Checks the path of requests (in both directions) and their method (in egress only), independently of any policy.
+//! Envoy's parsers of HTTP/1.1 and HTTP/2 accept different request lines, and servers may interpret them differently.
 
 /// The reason why a request line is not valid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InvalidLine {
     /// The method is not a token (RFC 9110, section 9.1).
     Method,
-    /// The path has a byte that is not allowed in a URI (RFC 3986, section 2).
+    /// The path has a byte that is not ASCII, so it is not allowed in a URI (RFC 3986, section 2).
     Path,
 }
 
@@ -38,7 +38,7 @@ pub fn check(method: &[u8], path: &[u8]) -> Result<(), InvalidLine> {
 /// Checks the path of a request.
 ///
 /// # Errors
-/// [`InvalidLine::Path`], if the path is not ASCII.
+/// [`InvalidLine::Path`], if the path has a byte that is not ASCII.
 pub fn check_path(path: &[u8]) -> Result<(), InvalidLine> {
     if path.is_ascii() { Ok(()) } else { Err(InvalidLine::Path) }
 }

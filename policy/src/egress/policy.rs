@@ -159,9 +159,8 @@ impl Policy {
         self.evaluate(None, Shown::Name(name))
     }
 
-    /// Evaluates an address that `name` resolved to, for a connection that Envoy opens by name.
-    /// Design: "what it finds is judged by 1 again and must be globally routable unless `allow_out`
-    /// has it by address".
+    /// Evaluates an address that `name` resolved to, for a connection that Envoy opens by name. The address must be
+    /// globally routable, unless `allow_out` contains it.
     pub fn evaluate_resolved(&self, name: &Name, address: IpAddr) -> Verdict {
         match self.evaluate(Some(address), Shown::Name(name)) {
             Verdict::Allow(permit)

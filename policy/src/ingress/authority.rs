@@ -1,12 +1,12 @@
-//! The authority of a request: `Host` in HTTP/1.1, `:authority` in HTTP/2.
+//! Parses the authority of a request (`Host` in HTTP/1.1, `:authority` in HTTP/2) into its host name.
 
 use crate::dns_label::NAME_MAX;
 
-/// The host of a request in lower case, without the port and without one trailing dot.
+/// The host name of a request in lower case, without the port and without one trailing dot.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Authority(String);
+pub struct HostName(String);
 
-impl Authority {
+impl HostName {
     /// Parses the value of `:authority`. `None` if it is not a host name of ASCII characters with an optional port.
     #[must_use]
     pub fn parse(authority: &[u8]) -> Option<Self> {
@@ -20,9 +20,9 @@ impl Authority {
         (!host.is_empty() && host.len() <= NAME_MAX).then(|| Self(host.to_ascii_lowercase()))
     }
 
-    /// The host as text.
+    /// The host name as text.
     #[must_use]
-    pub fn host(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

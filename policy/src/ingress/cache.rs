@@ -54,7 +54,7 @@ const RECHECK_INTERVAL: u64 = 500;
 pub struct Entry<V> {
     value: Option<V>,
     sent_at: u64,
-    stamp: u64,
+    last_use: u64,
     rechecks: u32,
     rechecks_since: u64,
 }
@@ -78,10 +78,11 @@ impl<V> Entry<V> {
 pub struct Cache<K, V> {
     entries: BTreeMap<K, Entry<V>>,
     /// The keys of positive entries, by last use.
-    existing: BTreeMap<u64, K>,
+    positive: BTreeMap<u64, K>,
     /// The keys of negative entries, by last use.
-    missing: BTreeMap<u64, K>,
-    clock: u64,
+    negative: BTreeMap<u64, K>,
+    /// The number of uses so far, which orders the entries by last use.
+    uses: u64,
     capacity: usize,
     lifetimes: Lifetimes,
 }
@@ -92,9 +93,9 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     pub fn new(capacity: usize, lifetimes: Lifetimes) -> Self {
         Self {
             entries: BTreeMap::new(),
-            existing: BTreeMap::new(),
-            missing: BTreeMap::new(),
-            clock: 0,
+            positive: BTreeMap::new(),
+            negative: BTreeMap::new(),
+            uses: 0,
             capacity: capacity.max(1),
             lifetimes,
         }
@@ -112,23 +113,23 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         covered_since: Option<u64>,
         since: u64,
     ) -> Option<&Entry<V>> {
-        let life = self.lifetimes;
+        let lifetimes = self.lifetimes;
         let entry = self.touch(key)?;
-        let alive = match entry.value {
-            Some(_) => life.positive,
-            None => life.negative,
+        let lifetime = match entry.value {
+            Some(_) => lifetimes.positive,
+            None => lifetimes.negative,
         };
-        let covered = covered_since.is_some_and(|since| entry.sent_at >= since);
-        let alive = if covered { alive } else { alive.min(life.no_feed) };
-        let young = now.saturating_sub(entry.sent_at) < alive;
+        let covered = covered_since.is_some_and(|start| entry.sent_at >= start);
+        let lifetime = if covered { lifetime } else { lifetime.min(lifetimes.no_feed) };
+        let young = now.saturating_sub(entry.sent_at) < lifetime;
         (young || entry.sent_at >= since).then_some(entry)
     }
 
     /// The value that can be used while the control plane is unavailable. Negative entries can't be used then.
     pub fn stale(&mut self, key: &K, now: u64) -> Option<&V> {
-        let life = self.lifetimes;
+        let lifetimes = self.lifetimes;
         let entry = self.touch(key)?;
-        let usable = now.saturating_sub(entry.sent_at) < life.stale;
+        let usable = now.saturating_sub(entry.sent_at) < lifetimes.stale;
         entry.value.as_ref().filter(|_| usable)
     }
 
@@ -139,24 +140,24 @@ impl<K: Clone + Ord, V> Cache<K, V> {
             None => (0, sent_at),
         };
         while self.entries.len() >= self.capacity {
-            let oldest = self.missing.pop_first().or_else(|| self.existing.pop_first());
+            let oldest = self.negative.pop_first().or_else(|| self.positive.pop_first());
             let Some((_, oldest)) = oldest else { break };
             self.entries.remove(&oldest);
         }
-        self.clock = self.clock.saturating_add(1);
-        let stamp = self.clock;
-        self.by_use(value.is_some()).insert(stamp, key.clone());
-        let entry = Entry { value, sent_at, stamp, rechecks, rechecks_since };
+        self.uses = self.uses.saturating_add(1);
+        let last_use = self.uses;
+        self.by_use(value.is_some()).insert(last_use, key.clone());
+        let entry = Entry { value, sent_at, last_use, rechecks, rechecks_since };
         self.entries.insert(key, entry);
     }
 
-    /// Whether to repeat the lookup before a denial that depends on this entry: the lookup must have been sent before
-    /// the request arrived, and the rate of repeated lookups is limited. If the result is true, the repeated lookup is
-    /// counted.
+    /// Whether to repeat the lookup before a denial that depends on this entry. The previous lookup must have been sent
+    /// before the request arrived, and the rate of repeated lookups is limited. If the result is true, the lookup is
+    /// counted against that limit.
     ///
-    /// An entry that is older than the lifetime of negative entries is always looked up again. Otherwise the time and
-    /// the order of denials would reveal whether the key exists.
-    pub fn may_recheck(&mut self, key: &K, request_at: u64, now: u64) -> bool {
+    /// An entry that is older than the lifetime of negative entries is always looked up again, without being counted.
+    /// Otherwise the time and the order of denials would reveal whether the key exists.
+    pub fn take_recheck(&mut self, key: &K, request_at: u64, now: u64) -> bool {
         let old = self.lifetimes.negative;
         let Some(entry) = self.entries.get_mut(key) else { return false };
         if entry.sent_at > request_at {
@@ -181,17 +182,17 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     /// Removes one entry.
     pub fn remove(&mut self, key: &K) -> Option<Entry<V>> {
         let entry = self.entries.remove(key)?;
-        self.by_use(entry.value.is_some()).remove(&entry.stamp);
+        self.by_use(entry.value.is_some()).remove(&entry.last_use);
         Some(entry)
     }
 
     /// Removes all positive entries whose value is `unwanted`.
     pub fn remove_where(&mut self, mut unwanted: impl FnMut(&V) -> bool) {
-        let existing = &mut self.existing;
+        let positive = &mut self.positive;
         self.entries.retain(|_, entry| {
             let keep = !entry.value.as_ref().is_some_and(&mut unwanted);
             if !keep {
-                existing.remove(&entry.stamp);
+                positive.remove(&entry.last_use);
             }
             keep
         });
@@ -200,8 +201,8 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     /// Removes all entries.
     pub fn clear(&mut self) {
         self.entries.clear();
-        self.existing.clear();
-        self.missing.clear();
+        self.positive.clear();
+        self.negative.clear();
     }
 
     /// The number of entries, positive and negative.
@@ -220,23 +221,23 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     fn touch(&mut self, key: &K) -> Option<&Entry<V>> {
         let entry = self.entries.get_mut(key)?;
         let by_use = match entry.value {
-            Some(_) => &mut self.existing,
-            None => &mut self.missing,
+            Some(_) => &mut self.positive,
+            None => &mut self.negative,
         };
-        if entry.stamp != self.clock
-            && let Some(key) = by_use.remove(&entry.stamp)
+        if entry.last_use != self.uses
+            && let Some(key) = by_use.remove(&entry.last_use)
         {
-            self.clock = self.clock.saturating_add(1);
-            entry.stamp = self.clock;
-            by_use.insert(entry.stamp, key);
+            self.uses = self.uses.saturating_add(1);
+            entry.last_use = self.uses;
+            by_use.insert(entry.last_use, key);
         }
         Some(entry)
     }
 
-    fn by_use(&mut self, exists: bool) -> &mut BTreeMap<u64, K> {
-        match exists {
-            true => &mut self.existing,
-            false => &mut self.missing,
+    fn by_use(&mut self, is_positive: bool) -> &mut BTreeMap<u64, K> {
+        match is_positive {
+            true => &mut self.positive,
+            false => &mut self.negative,
         }
     }
 }

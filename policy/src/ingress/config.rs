@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::authority::Authority;
+use super::authority::HostName;
 use super::concurrency::Shares;
 use super::domain::Domain;
 
@@ -49,10 +49,10 @@ impl IngressConfig {
         &self.domains
     }
 
-    /// Whether an authority is one of the further hosts of the lifecycle API, outside the domains.
+    /// Whether a host name is one of the further hosts of the public API, outside the domains.
     #[must_use]
-    pub fn is_api_host(&self, authority: &Authority) -> bool {
-        self.api_hosts.iter().any(|api| api.as_str() == authority.host())
+    pub fn is_api_host(&self, host: &HostName) -> bool {
+        self.api_hosts.iter().any(|api| api.as_str() == host.as_str())
     }
 
     /// The settings of calls to the gateway API.

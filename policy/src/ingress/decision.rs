@@ -14,7 +14,7 @@ use super::concurrency::Class;
 use super::config::IngressConfig;
 use super::credential::CredentialSource;
 use super::denial::Denial;
-use super::lookup::Lookup;
+use super::lookup::Resolved;
 use super::port::Port;
 use super::request::{Preflight, SandboxRequest};
 
@@ -122,14 +122,14 @@ fn evaluate(
     }
 }
 
-/// Contract: "A CORS preflight to a port that needs a credential is answered by the gateway for trusted origins,
-/// refused for others". The result is the same for sandboxes that do not exist, so that it does not reveal them.
+/// Decides about a CORS preflight to a port that needs a credential: the gateway answers it for trusted origins, and
+/// denies it for others. The result is the same for sandboxes that do not exist, so that it does not reveal them.
 fn evaluate_preflight(
     preflight: &Preflight,
     request: &SandboxRequest,
     facts: &RequestFacts<'_>,
 ) -> Result<Decision, Denial> {
-    if request.port != Port::Management && *facts.sandbox == Lookup::Unavailable {
+    if request.port != Port::Management && *facts.sandbox == Resolved::Unavailable {
         return Err(Denial::SandboxUpstreamError);
     }
     match preflight {
@@ -144,15 +144,15 @@ fn authenticate<'a>(
     facts: &RequestFacts<'a>,
 ) -> Result<&'a Identity, Denial> {
     // The port may be public, and then no credential is evaluated.
-    if request.port != Port::Management && *facts.sandbox == Lookup::Unavailable {
+    if request.port != Port::Management && *facts.sandbox == Resolved::Unavailable {
         return Err(Denial::SandboxUpstreamError);
     }
     let credential = request.credential.as_ref().map_err(|denial| *denial)?;
     let credential = credential.as_ref().ok_or(Denial::Unauthenticated)?;
     let identity = match facts.caller {
-        Lookup::Found(identity) => identity,
-        Lookup::NotFound => return Err(Denial::InvalidCredentials),
-        Lookup::Unavailable => return Err(Denial::AuthServiceUnavailable),
+        Resolved::Found(identity) => identity,
+        Resolved::NotFound => return Err(Denial::InvalidCredentials),
+        Resolved::Unavailable => return Err(Denial::AuthServiceUnavailable),
     };
     if identity.expires_at.is_some_and(|expiry| facts.now >= expiry) {
         return Err(Denial::InvalidCredentials);
@@ -170,9 +170,9 @@ fn authorize<'a>(
     caller: Option<&Identity>,
 ) -> Result<&'a Sandbox, Denial> {
     let sandbox = match facts.sandbox {
-        Lookup::Found(sandbox) if sandbox.state != SandboxState::Terminated => sandbox,
-        Lookup::Found(_) | Lookup::NotFound => return Err(Denial::SandboxNotFound),
-        Lookup::Unavailable => return Err(Denial::SandboxUpstreamError),
+        Resolved::Found(sandbox) if sandbox.state != SandboxState::Terminated => sandbox,
+        Resolved::Found(_) | Resolved::NotFound => return Err(Denial::SandboxNotFound),
+        Resolved::Unavailable => return Err(Denial::SandboxUpstreamError),
     };
     if let Some(caller) = caller {
         let member = caller.organization_id == sandbox.organization_id
@@ -181,9 +181,9 @@ fn authorize<'a>(
             return Err(Denial::SandboxNotFound);
         }
     }
-    if let Some(declared) = &request.declared {
-        let declared = declared.as_str();
-        if declared != sandbox.id.as_str() && Some(declared) != sandbox.name.as_deref() {
+    if let Some(header_sandbox) = &request.header_sandbox {
+        let named = header_sandbox.as_str();
+        if named != sandbox.id.as_str() && Some(named) != sandbox.name.as_deref() {
             return Err(Denial::InvalidRequest(
                 "X-Tensorlake-Sandbox-Id names another sandbox than the host",
             ));

@@ -2,11 +2,15 @@
 //!
 //! | status | meaning |
 //! |---|---|
+//! | 400 | The request is malformed or ambiguous. |
 //! | 401 | The request is not authenticated. The response is the same for a sandbox that does not exist. |
 //! | 403 | The caller may know that the sandbox exists, but the request is not allowed. |
 //! | 404 | The sandbox does not exist, or the caller may not know that it exists. |
+//! | 429 | All slots of the sandbox are taken; nothing was forwarded. |
 //! | 502 | The request was forwarded, but the response must not be. |
 //! | 503 | The request was not forwarded, so the client may send it again. |
+//!
+//! Envoy itself generates `SANDBOX_UNREACHABLE` (`envoy/edge.yaml`).
 
 /// The reason why a response of a sandbox is not forwarded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,7 +49,7 @@ pub enum Denial {
     /// The sandbox is suspended, and a request may not resume it.
     SandboxNotRunning,
     /// The control plane is unavailable, and the cache has no usable entry of the sandbox; or the sandbox's address is
-    /// not in `sandbox_cidrs`.
+    /// not in `sandbox_cidrs`; or the host could not apply the decision.
     SandboxUpstreamError,
     /// The sandbox has reached its limit of requests in flight.
     TooManyRequests,

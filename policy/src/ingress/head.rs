@@ -79,7 +79,8 @@ impl<'a> Head<'a> {
 
     /// Whether the content type is `application/grpc` with an optional `+encoding`. gRPC-Web is plain HTTP.
     ///
-    /// Envoy uses the same rule when it converts a local reply to a gRPC status.
+    /// Envoy uses the same rule when it converts a local reply to a gRPC status. Routing in `envoy/edge.yaml` accepts
+    /// more: parameters, and any case.
     #[must_use]
     pub fn is_grpc(self) -> bool {
         let kind = self.first("content-type").unwrap_or_default();

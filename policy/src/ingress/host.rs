@@ -1,15 +1,15 @@
-//! Parses the authority of a request into its target.
+//! Parses the host name of a request into the target of the request.
 //!
 //! The grammar covers all accepted authorities. All others are refused:
 //!
 //! ```text
 //! authority = host [ "." ] [ ":" port ]        the port of the authority is ignored
-//! host      = domain                           the lifecycle API
-//!           | "api." domain                    the lifecycle API (as are the configured API hosts)
+//! host      = domain                           the public API
+//!           | "api." domain                    the public API (as are the configured API hosts)
 //!           | [ digits "-" ] sandbox "." domain
 //! sandbox   = id | name
 //! id        = 21 of [a-z0-9]
-//! name      = [a-z] [a-z0-9-]*                 not ending in "-", at most 63 characters
+//! name      = [a-z] [a-z0-9-]*                 not ending in "-"; the whole label is at most 63 bytes
 //! ```
 //!
 //! An id contains no `-`, and a name starts with a letter, so there is only one way to split a label: if everything
@@ -18,13 +18,13 @@
 use crate::dns_label::LABEL_MAX;
 use crate::ids::SandboxRef;
 
-use super::authority::{Authority, is_digits};
+use super::authority::{HostName, is_digits};
 use super::domain::Domain;
 use super::port::Port;
 
-/// The target that an authority names.
+/// The target that a host name stands for.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Host {
+pub enum Target {
     /// A configured domain itself.
     Bare,
     /// `api.` under a configured domain.
@@ -33,10 +33,10 @@ pub enum Host {
     Sandbox(SandboxRef, Port),
 }
 
-/// The reason why an authority names no target.
+/// The reason why an authority stands for no target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidHost {
-    /// Not an [`Authority`]: empty, not ASCII, or no `host[:port]`.
+    /// Not a [`HostName`]: empty, not ASCII, or no `host[:port]`.
     #[error("the Host header is not a host name with an optional port")]
     Malformed,
     /// The host is not in a configured domain, or is more than one label below it.
@@ -47,20 +47,20 @@ pub enum InvalidHost {
     /// The digits before the first `-` are not a port number.
     #[error("the host's port must be 1 to 65535, without leading zeros")]
     Port,
-    /// The rest of the label is neither an id nor a name.
+    /// The rest of the label is neither an id nor a name, or the label is too long.
     #[error(
-        "the host's sandbox must be a 21-character id or a name of a-z, 0-9 and `-` that starts with a letter and does not end in `-`"
+        "the host's sandbox must be a 21-character id or a name of a-z, 0-9 and `-` that starts with a letter and does not end in `-`; the first label of the host has at most 63 characters"
     )]
     Sandbox,
 }
 
-impl Host {
-    /// Finds the meaning of an authority under the configured domains.
+impl Target {
+    /// Finds the target of a host name under the configured domains.
     ///
     /// # Errors
     /// [`InvalidHost`] for everything outside the grammar of this module.
-    pub fn parse(authority: &Authority, domains: &[Domain]) -> Result<Self, InvalidHost> {
-        let host = authority.host();
+    pub fn parse(host: &HostName, domains: &[Domain]) -> Result<Self, InvalidHost> {
+        let host = host.as_str();
         if domains.iter().any(|domain| domain.as_str() == host) {
             return Ok(Self::Bare);
         }
@@ -89,7 +89,7 @@ impl Host {
     }
 }
 
-/// Design: "Port: 1–65535, digits only, no leading zero, parsed once to u16".
+/// Parses the digits of a port: 1 to 65535, without leading zeros.
 fn parse_port(digits: &str) -> Option<Port> {
     if digits.starts_with('0') {
         return None;

@@ -9,7 +9,7 @@ pub(crate) mod names;
 use std::collections::BTreeSet;
 
 use super::Caller;
-use super::authority::Authority;
+use super::authority::HostName;
 use super::config::IngressConfig;
 use super::cookie::{settable, without_secrets};
 use super::credential::{Credential, CredentialSource, bearer_token};
@@ -37,20 +37,21 @@ const BARE_SECRET_MIN: usize = 20;
 
 /// The changes to the headers of a request to a sandbox.
 ///
-/// `used` is the credential that the decision depends on, and `caller` is its owner. Both are `None` for a public port.
+/// `verified` is the verified credential that must not reach the sandbox, and `caller` is its verified sender. Both are
+/// `None` if no credential was verified.
 #[must_use]
 pub fn clean_request(
     head: Head<'_>,
     config: &IngressConfig,
-    used: Option<&Credential>,
+    verified: Option<&Credential>,
     caller: Option<&Caller>,
 ) -> Vec<HeaderChange> {
     let mut changes = removals(head, |name, value| {
         INTERNAL.contains(name)
             || (CLAIMS.contains(name) && !SET_BY_ENVOY.contains(&name.as_received()))
-            || is_secret(name, value, config, used)
+            || is_secret(name, value, config, verified)
     });
-    if let Some(rest) = without_secrets(head, |value| is_bare_secret(value, config, used)) {
+    if let Some(rest) = without_secrets(head, |value| is_bare_secret(value, config, verified)) {
         changes.push(HeaderChange::Remove("cookie".into()));
         if !rest.is_empty() {
             changes.push(HeaderChange::Add("cookie".into(), rest));
@@ -86,13 +87,13 @@ pub(crate) fn reduce_connection(head: Head<'_>) -> Option<HeaderChange> {
 pub fn clean_request_trailers(
     trailers: Head<'_>,
     config: &IngressConfig,
-    used: Option<&Credential>,
+    verified: Option<&Credential>,
 ) -> Vec<HeaderChange> {
     removals(trailers, |name, value| {
         INTERNAL.contains(name)
             || CLAIMS.contains(name)
             || NOT_IN_TRAILERS.contains(name)
-            || is_secret(name, value, config, used)
+            || is_secret(name, value, config, verified)
     })
 }
 
@@ -116,10 +117,13 @@ fn is_secret(
     name: &Name<'_>,
     value: &[u8],
     config: &IngressConfig,
-    used: Option<&Credential>,
+    verified: Option<&Credential>,
 ) -> bool {
-    let in_bearer = |used: &Credential| {
-        matches!(used.source(), CredentialSource::PlatformBearer | CredentialSource::OtherBearer)
+    let in_bearer = |credential: &Credential| {
+        matches!(
+            credential.source(),
+            CredentialSource::PlatformBearer | CredentialSource::OtherBearer
+        )
     };
     let token = bearer_token(value).unwrap_or(value).trim_ascii();
     // Cookies are evaluated one by one, because the name of the first may start like a secret.
@@ -127,7 +131,7 @@ fn is_secret(
         return false;
     }
     let is_authorization = name.is("authorization");
-    if is_authorization && used.is_some_and(in_bearer) {
+    if is_authorization && verified.is_some_and(in_bearer) {
         return true;
     }
     if is_authorization || name.is("proxy-authorization") {
@@ -135,35 +139,36 @@ fn is_secret(
         return value
             .split(|b| matches!(b, b' ' | b'\t' | b',' | b'=' | b':' | b';' | b'"' | b'\''))
             .chain([token])
-            .any(|word| is_used(word, used) || config.is_platform_secret(word));
+            .any(|word| is_verified(word, verified) || config.is_platform_secret(word));
     }
-    is_bare_secret(token, config, used)
+    is_bare_secret(token, config, verified)
 }
 
 /// Whether the whole value is a secret, with or without quotes or `Bearer`.
-fn is_bare_secret(value: &[u8], config: &IngressConfig, used: Option<&Credential>) -> bool {
+fn is_bare_secret(value: &[u8], config: &IngressConfig, verified: Option<&Credential>) -> bool {
     let value = value.strip_prefix(b"\"").unwrap_or(value);
     let value = value.strip_suffix(b"\"").unwrap_or(value);
     let value = bearer_token(value).unwrap_or(value).trim_ascii();
-    is_used(value, used) || (value.len() >= BARE_SECRET_MIN && config.is_platform_secret(value))
+    is_verified(value, verified)
+        || (value.len() >= BARE_SECRET_MIN && config.is_platform_secret(value))
 }
 
-fn is_used(value: &[u8], used: Option<&Credential>) -> bool {
-    used.is_some_and(|used| value == used.secret().expose().as_bytes())
+fn is_verified(value: &[u8], verified: Option<&Credential>) -> bool {
+    verified.is_some_and(|verified| value == verified.secret().expose().as_bytes())
 }
 
-/// The changes to the headers of a request to the lifecycle API, which evaluates credentials and context itself.
+/// The changes to the headers of a request to the public API, which evaluates credentials and context itself.
 #[must_use]
 pub fn clean_api_request(head: Head<'_>) -> Vec<HeaderChange> {
     removals(head, |name, _| INTERNAL_TO_API.contains(name))
 }
 
-/// The changes to the headers of a sandbox's response. `authority` is the request's.
+/// The changes to the headers of a sandbox's response. `host` is the request's.
 #[must_use]
-pub fn clean_response(head: Head<'_>, authority: &Authority) -> Vec<HeaderChange> {
+pub fn clean_response(head: Head<'_>, host: &HostName) -> Vec<HeaderChange> {
     let mut changes = removals(head, |name, _| STEERING.contains(name));
     if head.first("set-cookie").is_some() {
-        let settable = |cookie| settable(cookie, authority.host());
+        let settable = |cookie| settable(cookie, host.as_str());
         let kept: Vec<Vec<u8>> = head.all("set-cookie").filter_map(settable).collect();
         if !head.all("set-cookie").eq(kept.iter().map(Vec::as_slice)) {
             let name = || "set-cookie".to_owned();

@@ -1,8 +1,8 @@
-//! The result of a lookup.
+//! The sandbox or the identity that a request refers to, once it is resolved.
 
-/// The result of looking up a sandbox or the identity of a credential, in the cache or at the control plane.
+/// The sandbox or identity that was resolved, from the cache or by a lookup.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Lookup<T> {
+pub enum Resolved<T> {
     /// The sandbox exists, or the credential is valid.
     Found(T),
     /// The sandbox does not exist, or the credential is not valid.

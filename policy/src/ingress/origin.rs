@@ -33,7 +33,7 @@ pub fn is_preflight(head: Head<'_>) -> bool {
 /// Whether `origin` is the host of the request. The schemes are not compared, because TLS may be terminated in front of
 /// the gateway.
 fn is_own(origin: &[u8], head: Head<'_>) -> bool {
-    let Some(authority) = head.first(":authority") else { return false };
+    let Ok(Some(authority)) = head.single(":authority") else { return false };
     let (scheme, host) = match (origin.strip_prefix(b"https://"), origin.strip_prefix(b"http://")) {
         (Some(host), _) => (&b":443"[..], host),
         (None, Some(host)) => (&b":80"[..], host),

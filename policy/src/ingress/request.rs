@@ -4,13 +4,13 @@ use crate::gateway_api::{Sandbox, SandboxState};
 use crate::ids::SandboxRef;
 use crate::request_line;
 
-use super::authority::Authority;
+use super::authority::HostName;
 use super::config::IngressConfig;
 use super::credential::{Credential, CredentialSource};
 use super::denial::Denial;
 use super::head::Head;
-use super::host::{Host, InvalidHost};
-use super::lookup::Lookup;
+use super::host::{InvalidHost, Target};
+use super::lookup::Resolved;
 use super::origin::{is_forgeable, is_preflight};
 use super::port::Port;
 use super::response_context::ResponseContext;
@@ -23,8 +23,10 @@ pub const SANDBOX_ID_HEADER: &str = "x-tensorlake-sandbox-id";
 pub struct SandboxRequest {
     pub(super) sandbox: SandboxRef,
     pub(super) port: Port,
-    pub(super) declared: Option<SandboxRef>,
+    /// The sandbox in `X-Tensorlake-Sandbox-Id`, if the host names a sandbox too.
+    pub(super) header_sandbox: Option<SandboxRef>,
     pub(super) credential: Result<Option<Credential>, Denial>,
+    /// See [`is_forgeable`].
     pub(super) forgeable: bool,
     pub(super) preflight: Option<Preflight>,
     response_context: ResponseContext,
@@ -41,7 +43,7 @@ pub(super) enum Preflight {
 
 /// The target of a request.
 pub enum Request {
-    /// The lifecycle API, which authorizes its requests itself.
+    /// The public API, which authorizes its requests itself.
     Api,
     /// A port of a sandbox.
     Sandbox(Box<SandboxRequest>),
@@ -60,21 +62,20 @@ impl Request {
             .single(":authority")
             .map_err(|_| Denial::InvalidRequest("the Host header is sent more than once"))?
             .unwrap_or_default();
-        let authority =
-            Authority::parse(authority).ok_or(Denial::InvalidHost(InvalidHost::Malformed))?;
-        if config.is_api_host(&authority) {
+        let host = HostName::parse(authority).ok_or(Denial::InvalidHost(InvalidHost::Malformed))?;
+        if config.is_api_host(&host) {
             return Ok(Self::Api);
         }
-        let host = Host::parse(&authority, config.domains()).map_err(Denial::InvalidHost)?;
-        let declared = declared_sandbox(head);
-        let (sandbox, port, declared) = match host {
-            Host::Api => return Ok(Self::Api),
-            // "`X-Tensorlake-Sandbox-Id` routes only on a bare domain".
-            Host::Bare => match declared? {
+        let target = Target::parse(&host, config.domains()).map_err(Denial::InvalidHost)?;
+        let header_sandbox = parse_sandbox_header(head);
+        let (sandbox, port, header_sandbox) = match target {
+            Target::Api => return Ok(Self::Api),
+            // `X-Tensorlake-Sandbox-Id` determines the target only on a bare domain.
+            Target::Bare => match header_sandbox? {
                 None => return Ok(Self::Api),
                 Some(sandbox) => (sandbox, Port::Management, None),
             },
-            Host::Sandbox(sandbox, port) => (sandbox, port, declared?),
+            Target::Sandbox(sandbox, port) => (sandbox, port, header_sandbox?),
         };
         let preflight = is_preflight(head).then(|| {
             let origin = head.single("origin").ok().flatten();
@@ -86,16 +87,16 @@ impl Request {
         Ok(Self::Sandbox(Box::new(SandboxRequest {
             sandbox,
             port,
-            declared,
+            header_sandbox,
             credential: Credential::extract(head, config),
             forgeable: is_forgeable(head, config),
             preflight,
-            response_context: ResponseContext::new(authority, head),
+            response_context: ResponseContext::new(host, head),
         })))
     }
 }
 
-fn declared_sandbox(head: Head<'_>) -> Result<Option<SandboxRef>, Denial> {
+fn parse_sandbox_header(head: Head<'_>) -> Result<Option<SandboxRef>, Denial> {
     let bad = Denial::InvalidRequest("X-Tensorlake-Sandbox-Id must name one sandbox, once");
     let Some(value) = head.single(SANDBOX_ID_HEADER).map_err(|_| bad)? else { return Ok(None) };
     let text = std::str::from_utf8(value).map_err(|_| bad)?;
@@ -141,13 +142,13 @@ impl SandboxRequest {
     /// control plane only after the lookup has shown that the port is not public. If that lookup is not possible, no
     /// credential is evaluated for a user port.
     #[must_use]
-    pub fn needs_caller(&self, sandbox: Option<&Lookup<Sandbox>>) -> bool {
+    pub fn needs_caller(&self, sandbox: Option<&Resolved<Sandbox>>) -> bool {
         let Some(credential) = self.credential() else { return false };
         if self.preflight.is_some() {
             return false;
         }
         match sandbox {
-            Some(Lookup::Unavailable) => self.port == Port::Management,
+            Some(Resolved::Unavailable) => self.port == Port::Management,
             Some(known) => !self.is_public(known),
             None => {
                 self.port == Port::Management
@@ -159,16 +160,15 @@ impl SandboxRequest {
     /// Contract: "To make a user port public on the internet, both of these conditions must be
     /// true: the port is in `exposed_ports`; `allow_unauthenticated_access=true`." And: "The
     /// management API on port 9501 never becomes public."
-    pub(super) fn is_public(&self, sandbox: &Lookup<Sandbox>) -> bool {
+    pub(super) fn is_public(&self, sandbox: &Resolved<Sandbox>) -> bool {
         match (sandbox, self.port) {
-            (Lookup::Found(sandbox), Port::User(port)) => {
+            (Resolved::Found(sandbox), Port::User(port)) => {
                 sandbox.allow_unauthenticated_access
                     && sandbox.exposed_ports.contains(&port.get())
                     && sandbox.state != SandboxState::Terminated
             }
-            (Lookup::Found(_), Port::Management) | (Lookup::NotFound | Lookup::Unavailable, _) => {
-                false
-            }
+            (Resolved::Found(_), Port::Management)
+            | (Resolved::NotFound | Resolved::Unavailable, _) => false,
         }
     }
 }

@@ -39,15 +39,15 @@ impl ResponseStatus {
 pub enum ResponseDecision {
     /// Forward the response with these changes.
     Forward(Vec<HeaderChange>),
-    /// Send this denial instead of the response.
-    Refuse(Denial),
+    /// Discard the response, and send this denial in its place.
+    Replace(Denial),
 }
 
-/// Evaluates the headers of a response.
+/// Decides about a response by its headers.
 #[must_use]
-pub fn evaluate(response: Head<'_>, context: &ResponseContext) -> ResponseDecision {
+pub fn decide_response(response: Head<'_>, context: &ResponseContext) -> ResponseDecision {
     match invalid(response, context) {
-        Some(reason) => ResponseDecision::Refuse(Denial::UpstreamInvalid(reason)),
+        Some(reason) => ResponseDecision::Replace(Denial::UpstreamInvalid(reason)),
         None => ResponseDecision::Forward(changes(response, context)),
     }
 }
@@ -72,7 +72,7 @@ fn invalid(response: Head<'_>, context: &ResponseContext) -> Option<InvalidRespo
 }
 
 fn changes(response: Head<'_>, context: &ResponseContext) -> Vec<HeaderChange> {
-    let mut changes = clean_response(response, context.authority());
+    let mut changes = clean_response(response, context.host());
     if response.first(":status") == Some(b"101") {
         changes.extend(reduce_connection(response));
     }

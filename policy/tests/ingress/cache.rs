@@ -82,7 +82,7 @@ fn an_unknown_key_is_neither_fresh_nor_stale_nor_rechecked() {
     assert!(cache.is_empty());
     assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_none());
     assert!(cache.stale(&key("a"), 0).is_none());
-    assert!(!cache.may_recheck(&key("a"), 0, 0));
+    assert!(!cache.take_recheck(&key("a"), 0, 0));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn the_cache_works_with_a_clock_that_does_not_advance_or_starts_late() {
     cache.insert(key("a"), Some(1), u64::MAX - 1);
     assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_some());
     assert!(cache.stale(&key("a"), u64::MAX).is_some());
-    assert!(cache.may_recheck(&key("a"), u64::MAX, 0));
+    assert!(cache.take_recheck(&key("a"), u64::MAX, 0));
 }
 
 #[test]
@@ -176,12 +176,12 @@ fn a_new_result_replaces_the_old_one() {
 fn a_denial_repeats_only_lookups_that_were_sent_before_the_request(sent_at: u64, may: bool) {
     let mut cache = cache(4);
     cache.insert(key("a"), None, sent_at);
-    assert_eq!(cache.may_recheck(&key("a"), 1_000, 1_010), may);
+    assert_eq!(cache.take_recheck(&key("a"), 1_000, 1_010), may);
 }
 
 /// Of so many denials at one time, the number that may ask again.
 fn rechecks(cache: &mut Cache<String, u32>, now: u64) -> usize {
-    (0..100).filter(|_| cache.may_recheck(&key("a"), u64::MAX, now)).count()
+    (0..100).filter(|_| cache.take_recheck(&key("a"), u64::MAX, now)).count()
 }
 
 #[test]

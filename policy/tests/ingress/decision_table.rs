@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use sandgate_policy::gateway_api::{Sandbox, SandboxState};
 use sandgate_policy::ingress::concurrency::InFlight;
-use sandgate_policy::ingress::{Decision, Lookup, decide};
+use sandgate_policy::ingress::{Decision, Resolved, decide};
 use test_case::test_case;
 
 use crate::ingress::support::{
@@ -33,7 +33,7 @@ fn world() -> World {
     World::new()
 }
 
-fn sandbox(sandbox: Lookup<Sandbox>) -> World {
+fn sandbox(sandbox: Resolved<Sandbox>) -> World {
     World { sandbox, ..world() }
 }
 
@@ -42,11 +42,11 @@ fn terminated() -> World {
 }
 
 fn caller_unknown() -> World {
-    World { caller: Lookup::NotFound, ..world() }
+    World { caller: Resolved::NotFound, ..world() }
 }
 
 fn nothing_can_be_asked() -> World {
-    World { sandbox: Lookup::Unavailable, caller: Lookup::Unavailable, ..world() }
+    World { sandbox: Resolved::Unavailable, caller: Resolved::Unavailable, ..world() }
 }
 
 #[test_case(Req::get(APP).bearer(KEY), world() => PERMIT; "a key to an exposed port")]
@@ -129,7 +129,7 @@ fn the_sandbox_header_must_agree_with_the_host(request: Req, world: World) -> St
 #[test_case(CLOSED, world() => UNAUTHENTICATED; "a closed port")]
 #[test_case(CLOSED, world().public() => UNAUTHENTICATED; "a closed port next to public ones")]
 #[test_case(APP, world().public().with(|s| { s.exposed_ports.clear(); s.allow_unauthenticated_access = true; }) => UNAUTHENTICATED; "the flag without the port")]
-#[test_case(APP, sandbox(Lookup::NotFound) => UNAUTHENTICATED; "an unknown sandbox")]
+#[test_case(APP, sandbox(Resolved::NotFound) => UNAUTHENTICATED; "an unknown sandbox")]
 #[test_case(APP, terminated() => UNAUTHENTICATED; "a terminated sandbox")]
 #[test_case(APP, world().public().with(|s| { s.state = SandboxState::Terminated; s.allow_unauthenticated_access = true; }) => UNAUTHENTICATED; "a terminated sandbox that was public")]
 #[test_case(APP, world().with(|s| s.state = SandboxState::Suspended) => UNAUTHENTICATED; "a suspended sandbox")]
@@ -140,7 +140,7 @@ fn the_sandbox_header_must_agree_with_the_host(request: Req, world: World) -> St
 #[test_case(MANAGEMENT, world().public() => UNAUTHENTICATED; "the management port of a public sandbox")]
 #[test_case("9501-my-env.local", world().public() => UNAUTHENTICATED; "the management port of a public sandbox spelt out")]
 #[test_case("9501-my-env.local", world().with(|s| { s.allow_unauthenticated_access = true; s.exposed_ports = vec![9501]; }) => UNAUTHENTICATED; "the management port, were it ever listed as exposed")]
-#[test_case(MANAGEMENT, sandbox(Lookup::NotFound) => UNAUTHENTICATED; "the management port of an unknown sandbox")]
+#[test_case(MANAGEMENT, sandbox(Resolved::NotFound) => UNAUTHENTICATED; "the management port of an unknown sandbox")]
 #[test_case(MANAGEMENT, nothing_can_be_asked() => UNAUTHENTICATED; "the management port while nothing can be asked")]
 fn without_a_credential_all_ports_that_are_not_public_look_the_same(
     host: &str,
@@ -153,17 +153,19 @@ fn without_a_credential_all_ports_that_are_not_public_look_the_same(
 
 #[test_case(APP, world() => NOT_VALID; "an exposed port")]
 #[test_case(CLOSED, world() => NOT_VALID; "a closed port")]
-#[test_case(APP, sandbox(Lookup::NotFound) => NOT_VALID; "an unknown sandbox")]
+#[test_case(APP, sandbox(Resolved::NotFound) => NOT_VALID; "an unknown sandbox")]
 #[test_case(APP, terminated() => NOT_VALID; "a terminated sandbox")]
 #[test_case(MANAGEMENT, world() => NOT_VALID; "the management port")]
-#[test_case(MANAGEMENT, sandbox(Lookup::NotFound) => NOT_VALID; "the management port of an unknown sandbox")]
-#[test_case(MANAGEMENT, sandbox(Lookup::Unavailable) => NOT_VALID; "the management port of a sandbox that can't be asked for")]
+#[test_case(MANAGEMENT, sandbox(Resolved::NotFound) => NOT_VALID; "the management port of an unknown sandbox")]
+#[test_case(MANAGEMENT, sandbox(Resolved::Unavailable) => NOT_VALID; "the management port of a sandbox that can't be asked for")]
 fn an_invalid_credential_does_not_reveal_whether_a_sandbox_exists(
     host: &str,
     world: World,
 ) -> String {
-    let unknown =
-        outcome(&Req::get(host).bearer(KEY), &World { caller: Lookup::NotFound, ..world.clone() });
+    let unknown = outcome(
+        &Req::get(host).bearer(KEY),
+        &World { caller: Resolved::NotFound, ..world.clone() },
+    );
     let expired = world.clone().by(|caller| caller.expires_at = Some(NOW - 1));
     assert_eq!(outcome(&Req::get(host).bearer(KEY), &expired), unknown, "expired");
     let malformed = Req::get(host).bearer("tl_mal formed");
@@ -172,9 +174,9 @@ fn an_invalid_credential_does_not_reveal_whether_a_sandbox_exists(
 }
 
 #[test_case(APP, world() => NO_CONTEXT; "an exposed port")]
-#[test_case(APP, sandbox(Lookup::NotFound) => NO_CONTEXT; "an unknown sandbox")]
+#[test_case(APP, sandbox(Resolved::NotFound) => NO_CONTEXT; "an unknown sandbox")]
 #[test_case(MANAGEMENT, world() => NO_CONTEXT; "the management port")]
-#[test_case(MANAGEMENT, sandbox(Lookup::NotFound) => NO_CONTEXT; "the management port of an unknown sandbox")]
+#[test_case(MANAGEMENT, sandbox(Resolved::NotFound) => NO_CONTEXT; "the management port of an unknown sandbox")]
 fn a_token_or_session_without_context_does_not_reveal_whether_a_sandbox_exists(
     host: &str,
     world: World,
@@ -185,8 +187,8 @@ fn a_token_or_session_without_context_does_not_reveal_whether_a_sandbox_exists(
     token
 }
 
-#[test_case(APP, sandbox(Lookup::NotFound) => NOT_FOUND; "an unknown sandbox")]
-#[test_case(MANAGEMENT, sandbox(Lookup::NotFound) => NOT_FOUND; "its management port")]
+#[test_case(APP, sandbox(Resolved::NotFound) => NOT_FOUND; "an unknown sandbox")]
+#[test_case(MANAGEMENT, sandbox(Resolved::NotFound) => NOT_FOUND; "its management port")]
 #[test_case(APP, terminated() => NOT_FOUND; "a terminated sandbox")]
 #[test_case(MANAGEMENT, terminated() => NOT_FOUND; "its management port as well")]
 #[test_case(CLOSED, terminated() => NOT_FOUND; "a closed port of a terminated sandbox")]
@@ -196,8 +198,8 @@ fn a_token_or_session_without_context_does_not_reveal_whether_a_sandbox_exists(
 #[test_case(CLOSED, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "a closed port of another project's")]
 #[test_case(MANAGEMENT, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "the management port of another project's")]
 #[test_case(APP, World { in_flight: in_flight(4, 4, 4), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a busy one of another project's")]
-#[test_case(APP, World { sandbox: Lookup::Found(Sandbox { state: SandboxState::Suspended, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a suspended one of another project's, which is not resumed")]
-#[test_case(APP, World { sandbox: Lookup::Found(Sandbox { state: SandboxState::Pending, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a pending one of another project's")]
+#[test_case(APP, World { sandbox: Resolved::Found(Sandbox { state: SandboxState::Suspended, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a suspended one of another project's, which is not resumed")]
+#[test_case(APP, World { sandbox: Resolved::Found(Sandbox { state: SandboxState::Pending, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a pending one of another project's")]
 fn the_sandbox_of_another_project_is_not_found(host: &str, world: World) -> String {
     outcome(&Req::get(host).bearer(KEY), &world)
 }
@@ -212,13 +214,13 @@ fn a_port_must_be_exposed(host: &str, world: World) -> String {
 }
 
 #[test_case(Req::get(APP).bearer("a").bearer("b"), world() => REFUSED; "two credentials")]
-#[test_case(Req::get(APP).bearer("a").bearer("b"), sandbox(Lookup::NotFound) => REFUSED; "two credentials for an unknown sandbox")]
+#[test_case(Req::get(APP).bearer("a").bearer("b"), sandbox(Resolved::NotFound) => REFUSED; "two credentials for an unknown sandbox")]
 #[test_case(Req::get(APP).bearer("a").bearer("b"), world().public() => PERMIT_PUBLIC; "not looked at on a public port")]
 #[test_case(Req::get(APP).bearer(PAT), world().public() => PERMIT_PUBLIC; "nor a token without context")]
 #[test_case(Req::get(APP).bearer("tl_mal formed"), world().public() => PERMIT_PUBLIC; "nor a malformed one")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::NotFound, ..world().public() } => PERMIT_PUBLIC; "nor an unknown one")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::Unavailable, ..world().public() } => PERMIT_PUBLIC; "nor one that can't be asked for")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::Found(sandgate_policy::gateway_api::Identity { project_ids: Vec::new(), ..member() }), ..world().public() } => PERMIT_PUBLIC; "nor one of another project")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::NotFound, ..world().public() } => PERMIT_PUBLIC; "nor an unknown one")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Unavailable, ..world().public() } => PERMIT_PUBLIC; "nor one that can't be asked for")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Found(sandgate_policy::gateway_api::Identity { project_ids: Vec::new(), ..member() }), ..world().public() } => PERMIT_PUBLIC; "nor one of another project")]
 fn a_public_port_ignores_credentials(request: Req, world: World) -> String {
     outcome(&request, &world)
 }
@@ -323,13 +325,13 @@ fn a_running_sandbox_without_an_address_is_not_ready() {
     assert_eq!(outcome(&Req::get(APP).bearer(KEY), &world), NOT_READY);
 }
 
-#[test_case(Req::get(APP).bearer(KEY), sandbox(Lookup::Unavailable) => SANDBOX_UNKNOWN; "no route")]
-#[test_case(Req::get(APP), sandbox(Lookup::Unavailable) => SANDBOX_UNKNOWN; "no route, without a credential: the port may be public")]
-#[test_case(Req::get(APP).bearer("a").bearer("b"), sandbox(Lookup::Unavailable) => SANDBOX_UNKNOWN; "no route, with bad ones: the port may be public")]
-#[test_case(Req::get(MANAGEMENT).bearer(KEY), sandbox(Lookup::Unavailable) => SANDBOX_UNKNOWN; "no route to the management port")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::Unavailable, ..world() } => AUTH_UNKNOWN; "no caller")]
-#[test_case(Req::get(CLOSED).bearer(KEY), World { caller: Lookup::Unavailable, ..world() } => AUTH_UNKNOWN; "no caller, which does not tell that the port is closed")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Lookup::Unavailable, ..sandbox(Lookup::NotFound) } => AUTH_UNKNOWN; "nor that there is no sandbox")]
+#[test_case(Req::get(APP).bearer(KEY), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "no route")]
+#[test_case(Req::get(APP), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "no route, without a credential: the port may be public")]
+#[test_case(Req::get(APP).bearer("a").bearer("b"), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "no route, with bad ones: the port may be public")]
+#[test_case(Req::get(MANAGEMENT).bearer(KEY), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "no route to the management port")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Unavailable, ..world() } => AUTH_UNKNOWN; "no caller")]
+#[test_case(Req::get(CLOSED).bearer(KEY), World { caller: Resolved::Unavailable, ..world() } => AUTH_UNKNOWN; "no caller, which does not tell that the port is closed")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Unavailable, ..sandbox(Resolved::NotFound) } => AUTH_UNKNOWN; "nor that there is no sandbox")]
 #[test_case(Req::get(MANAGEMENT).bearer(KEY), nothing_can_be_asked() => AUTH_UNKNOWN; "nothing, on the management port")]
 #[test_case(Req::get(APP).bearer(KEY), nothing_can_be_asked() => SANDBOX_UNKNOWN; "nothing, on a user port")]
 fn nothing_is_forwarded_while_the_control_plane_is_unavailable(req: Req, world: World) -> String {
@@ -375,9 +377,9 @@ fn the_lookups_that_a_decision_needs(request: Req) -> (bool, bool) {
 
 #[test_case(world() => true; "a private port")]
 #[test_case(world().public() => false; "a public port")]
-#[test_case(sandbox(Lookup::NotFound) => true; "no sandbox: the answer must not tell")]
+#[test_case(sandbox(Resolved::NotFound) => true; "no sandbox: the answer must not tell")]
 #[test_case(terminated() => true; "a terminated sandbox: the answer must not tell")]
-#[test_case(sandbox(Lookup::Unavailable) => false; "no route: the port may be public")]
+#[test_case(sandbox(Resolved::Unavailable) => false; "no route: the port may be public")]
 fn a_bearer_token_without_a_prefix_is_looked_up_only_if_the_port_is_not_public(
     world: World,
 ) -> bool {

@@ -3,7 +3,7 @@
 use sandgate_policy::ids::SandboxRef;
 use sandgate_policy::ingress::Request;
 use sandgate_policy::ingress::domain::Domain;
-use sandgate_policy::ingress::host::{Host, InvalidHost};
+use sandgate_policy::ingress::host::{InvalidHost, Target};
 use sandgate_policy::ingress::port::Port;
 use test_case::test_case;
 
@@ -13,10 +13,10 @@ use crate::ingress::support::{ID, Req, config, host};
 fn meaning(authority: &[u8]) -> String {
     let domains = ["sandbox.example.com", "local"].map(|text| Domain::parse(text).expect("good"));
     match host(authority, &domains) {
-        Ok(Host::Bare) => "bare".into(),
-        Ok(Host::Api) => "api".into(),
-        Ok(Host::Sandbox(SandboxRef::Id(id), port)) => format!("id {id}, {}", describe(port)),
-        Ok(Host::Sandbox(SandboxRef::Name(name), port)) => {
+        Ok(Target::Bare) => "bare".into(),
+        Ok(Target::Api) => "api".into(),
+        Ok(Target::Sandbox(SandboxRef::Id(id), port)) => format!("id {id}, {}", describe(port)),
+        Ok(Target::Sandbox(SandboxRef::Name(name), port)) => {
             format!("name {name}, {}", describe(port))
         }
         Err(InvalidHost::Malformed) => "malformed".into(),
@@ -125,7 +125,7 @@ fn a_host_has_at_most_253_characters() {
         .expect("251 characters");
     let named =
         |name: &str| host(format!("{name}.{longest}").as_bytes(), std::slice::from_ref(&longest));
-    assert!(matches!(named("n"), Ok(Host::Sandbox(..))), "253 characters");
+    assert!(matches!(named("n"), Ok(Target::Sandbox(..))), "253 characters");
     assert_eq!(named("nn"), Err(InvalidHost::Malformed), "254 characters");
 }
 

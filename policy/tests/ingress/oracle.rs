@@ -1,7 +1,7 @@
 //! A reference implementation of the ingress rules, independent of the code under test. The properties compare the two.
 
 use sandgate_policy::gateway_api::SandboxState;
-use sandgate_policy::ingress::Lookup;
+use sandgate_policy::ingress::Resolved;
 use sandgate_policy::ingress::concurrency::Class;
 
 use crate::ingress::support::{NOW, Req, World};
@@ -58,7 +58,7 @@ pub(crate) fn may_pass(request: &Req, world: &World, upstream_port: u16) -> bool
         let all = request.headers().iter();
         all.filter(|(n, _)| n == name).map(|(_, value)| value.as_slice()).collect()
     };
-    let Lookup::Found(sandbox) = &world.sandbox else { return false };
+    let Resolved::Found(sandbox) = &world.sandbox else { return false };
     let [authority] = values(":authority")[..] else { return false };
     let port = match target(authority) {
         Some((_, port)) => port,
@@ -69,14 +69,14 @@ pub(crate) fn may_pass(request: &Req, world: &World, upstream_port: u16) -> bool
     let exposed = sandbox.exposed_ports.contains(&port);
     let public = port != 9501 && exposed && sandbox.allow_unauthenticated_access;
     let authenticated = match &world.caller {
-        Lookup::Found(caller) => {
+        Resolved::Found(caller) => {
             let shown = ["authorization", "x-sandgate-authorization", "cookie"];
             shown.iter().any(|name| !values(name).is_empty())
                 && caller.organization_id == sandbox.organization_id
                 && caller.project_ids.contains(&sandbox.project_id)
                 && caller.expires_at.is_none_or(|at| at > NOW)
         }
-        Lookup::NotFound | Lookup::Unavailable => false,
+        Resolved::NotFound | Resolved::Unavailable => false,
     };
     // Of the four places, one is for management, and one more not for nobody.
     let [management, users, nobody] = [Class::Management, Class::Authenticated, Class::Anonymous]

@@ -1,7 +1,7 @@
 //! Cross-origin requests: the origins that may use a session cookie, and the responses to preflights.
 
 use sandgate_policy::ingress::denial::Denial;
-use sandgate_policy::ingress::{Decision, Lookup, decide};
+use sandgate_policy::ingress::{Decision, Resolved, decide};
 use test_case::test_case;
 
 use crate::ingress::support::{APP, KEY, MANAGEMENT, Req, World, config, outcome, parsed};
@@ -104,7 +104,7 @@ fn only_the_use_of_a_cookie_depends_on_the_origin() {
 #[test]
 fn a_request_of_another_site_does_not_reveal_whether_a_sandbox_exists() {
     let request = post().and("origin", "https://evil.com");
-    for sandbox in [World::new().sandbox, Lookup::NotFound] {
+    for sandbox in [World::new().sandbox, Resolved::NotFound] {
         assert_eq!(outcome(&request, &World { sandbox, ..World::new() }), CROSS_ORIGIN);
     }
 }
@@ -118,11 +118,11 @@ const ANSWERED: &str = "preflight of https://app.example.com answered";
 const NOT_ASKABLE: &str = "503 SANDBOX_UPSTREAM_ERROR";
 
 fn no_sandbox() -> World {
-    World { sandbox: Lookup::NotFound, ..World::new() }
+    World { sandbox: Resolved::NotFound, ..World::new() }
 }
 
 fn no_route() -> World {
-    World { sandbox: Lookup::Unavailable, ..World::new() }
+    World { sandbox: Resolved::Unavailable, ..World::new() }
 }
 
 #[test_case(preflight(APP, TRUSTED), World::new() => ANSWERED; "a trusted origin")]

@@ -14,18 +14,18 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sandgate_policy::gateway_api::SandboxState;
 use sandgate_policy::ids::SandboxRef;
-use sandgate_policy::ingress::authority::Authority;
+use sandgate_policy::ingress::authority::HostName;
 use sandgate_policy::ingress::concurrency::InFlight;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::credential::Credential;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::domain::Domain;
 use sandgate_policy::ingress::head::Head;
-use sandgate_policy::ingress::host::Host;
+use sandgate_policy::ingress::host::Target;
 use sandgate_policy::ingress::hygiene::{clean_api_request, clean_request, clean_response};
 use sandgate_policy::ingress::port::Port;
 use sandgate_policy::ingress::project_context::ProjectContext;
-use sandgate_policy::ingress::{Decision, Lookup, Request, decide};
+use sandgate_policy::ingress::{Decision, Request, Resolved, decide};
 
 use self::generators::{hosts, requests, set_cookies, worlds};
 use crate::ingress::hygiene_table::apply;
@@ -57,18 +57,18 @@ proptest! {
         let parsed = support::host(&host, &domains());
         let expected = oracle::target(&host);
         match parsed {
-            Ok(Host::Sandbox(sandbox, port)) => {
+            Ok(Target::Sandbox(sandbox, port)) => {
                 prop_assert_eq!(expected, Some((sandbox.as_str().to_owned(), port.get())));
             }
-            Ok(Host::Bare | Host::Api) | Err(_) => prop_assert_eq!(expected, None),
+            Ok(Target::Bare | Target::Api) | Err(_) => prop_assert_eq!(expected, None),
         }
     }
 
     #[test]
     fn the_canonical_form_of_an_accepted_host_means_the_same(host in hosts()) {
-        if let Ok(Host::Sandbox(sandbox, port)) = support::host(&host, &domains()) {
+        if let Ok(Target::Sandbox(sandbox, port)) = support::host(&host, &domains()) {
             let again = support::host(canonical(&sandbox, port).as_bytes(), &domains());
-            prop_assert_eq!(again, Ok(Host::Sandbox(sandbox, port)));
+            prop_assert_eq!(again, Ok(Target::Sandbox(sandbox, port)));
         }
     }
 
@@ -82,14 +82,14 @@ proptest! {
         let host = canonical(&sandbox, port);
         for spelling in [host.clone(), host.to_uppercase(), format!("{host}.:443")] {
             let parsed = support::host(spelling.as_bytes(), &domains());
-            prop_assert_eq!(parsed, Ok(Host::Sandbox(sandbox.clone(), port)));
+            prop_assert_eq!(parsed, Ok(Target::Sandbox(sandbox.clone(), port)));
         }
     }
 
     #[test]
     fn no_bytes_make_a_parser_panic(bytes in vec(any::<u8>(), 0..200)) {
-        let authority = Authority::parse(&bytes);
-        let _ = authority.as_ref().map(|authority| Host::parse(authority, &domains()));
+        let authority = HostName::parse(&bytes);
+        let _ = authority.as_ref().map(|authority| Target::parse(authority, &domains()));
         let _ = IngressConfig::from_json(&bytes);
         let text = String::from_utf8_lossy(&bytes);
         let _ = Domain::parse(&text).map(|domain| domain.covers(&text));
@@ -132,7 +132,7 @@ proptest! {
         } else if let Decision::Resume(permit) = decision {
             // Whoever may resume may pass, once the sandbox runs.
             let mut running = world;
-            if let Lookup::Found(sandbox) = &mut running.sandbox {
+            if let Resolved::Found(sandbox) = &mut running.sandbox {
                 prop_assert!(sandbox.name.is_some() && sandbox.auto_resume);
                 sandbox.state = SandboxState::Running;
             }
@@ -142,7 +142,7 @@ proptest! {
             prop_assert!(!permit.is_public() || port != 9501);
         } else if let Decision::Evict(place) = decision {
             // Whoever may make room may pass, once there is some; and only where nobody is asked.
-            let free = World { in_flight: InFlight::default(), caller: Lookup::NotFound, ..world };
+            let free = World { in_flight: InFlight::default(), caller: Resolved::NotFound, ..world };
             let port = parsed.port().get();
             prop_assert!(oracle::may_pass(&request, &free, port));
             let permit = place.into_permit();
@@ -159,10 +159,10 @@ proptest! {
     ) {
         let mut world = world;
         match &mut world.sandbox {
-            Lookup::Found(sandbox) => sandbox.allow_unauthenticated_access = false,
+            Resolved::Found(sandbox) => sandbox.allow_unauthenticated_access = false,
             // A user port might be public then, and gets 503.
-            Lookup::Unavailable => world.sandbox = Lookup::NotFound,
-            Lookup::NotFound => {}
+            Resolved::Unavailable => world.sandbox = Resolved::NotFound,
+            Resolved::NotFound => {}
         }
         let answer = outcome(&Req::get(host), &world);
         prop_assert_eq!(answer, "401 UNAUTHENTICATED");

@@ -2,7 +2,7 @@
 
 use sandgate_policy::gateway_api::SandboxState;
 use sandgate_policy::ingress::{
-    CloseReason, Decision, Lookup, Permit, StreamDecision, decide, reevaluate,
+    CloseReason, Decision, Permit, Resolved, StreamDecision, decide, reevaluate,
 };
 use test_case::test_case;
 
@@ -50,11 +50,11 @@ fn preflight(origin: &str) -> Req {
 #[test_case(keyed(), private(), private() => "continues for key_1"; "nothing changed")]
 #[test_case(keyed(), public(), private() => "continues for key_1"; "a port that turned private continues for its caller")]
 #[test_case(keyed(), private(), public() => "continues for nobody"; "a port that turned public continues for anybody")]
-#[test_case(keyed(), public(), World { caller: Lookup::NotFound, ..private() } => "not permitted"; "a bad key on a port that turned private")]
+#[test_case(keyed(), public(), World { caller: Resolved::NotFound, ..private() } => "not permitted"; "a bad key on a port that turned private")]
 #[test_case(Req::get(APP), public(), private() => "not permitted"; "nobody on a port that turned private")]
 #[test_case(keyed(), private(), private().by(|c| c.expires_at = Some(NOW)) => "not permitted"; "a key that expired")]
 #[test_case(preflight("https://app.example.com"), public(), private() => "not permitted"; "a preflight of a trusted origin")]
-#[test_case(preflight("https://app.example.com"), public(), World { sandbox: Lookup::NotFound, ..private() } => "not permitted"; "a preflight to a sandbox that is gone")]
+#[test_case(preflight("https://app.example.com"), public(), World { sandbox: Resolved::NotFound, ..private() } => "not permitted"; "a preflight to a sandbox that is gone")]
 #[test_case(preflight("https://other.example"), public(), private() => "not permitted"; "a preflight of another origin")]
 #[test_case(keyed(), private(), private().with(|s| s.generation = 8) => "moved"; "another generation")]
 #[test_case(keyed(), private(), private().with(|s| s.address = Some([10, 1, 0, 3].into())) => "moved"; "another address")]
@@ -63,10 +63,10 @@ fn preflight(origin: &str) -> Req {
 #[test_case(keyed(), private(), private().with(|s| s.state = SandboxState::Pending) => "not permitted"; "started again")]
 #[test_case(keyed(), private(), private().with(|s| s.state = SandboxState::Snapshotting) => "continues for key_1"; "a snapshot is taken")]
 #[test_case(keyed(), private(), private().with(|s| { s.state = SandboxState::Snapshotting; s.generation = 8; }) => "moved"; "a snapshot is taken elsewhere")]
-#[test_case(keyed(), private(), World { sandbox: Lookup::Unavailable, ..private() } => "undecided"; "the sandbox can't be looked up")]
-#[test_case(keyed(), public(), World { caller: Lookup::Unavailable, ..private() } => "undecided"; "the caller can't be looked up")]
-#[test_case(keyed(), expiring(), World { caller: Lookup::Unavailable, now: NOW + 60, ..private() } => "not permitted"; "a caller that can't be looked up, whose key has expired")]
-#[test_case(keyed(), expiring(), World { caller: Lookup::Unavailable, now: NOW + 59, ..private() } => "undecided"; "a caller that can't be looked up, whose key is about to expire")]
+#[test_case(keyed(), private(), World { sandbox: Resolved::Unavailable, ..private() } => "undecided"; "the sandbox can't be looked up")]
+#[test_case(keyed(), public(), World { caller: Resolved::Unavailable, ..private() } => "undecided"; "the caller can't be looked up")]
+#[test_case(keyed(), expiring(), World { caller: Resolved::Unavailable, now: NOW + 60, ..private() } => "not permitted"; "a caller that can't be looked up, whose key has expired")]
+#[test_case(keyed(), expiring(), World { caller: Resolved::Unavailable, now: NOW + 59, ..private() } => "undecided"; "a caller that can't be looked up, whose key is about to expire")]
 #[test_case(keyed(), private(), World { in_flight: in_flight(9, 9, 9), ..private() } => "continues for key_1"; "a busy sandbox")]
 fn the_decision_about_a_live_stream(request: Req, was: World, is: World) -> String {
     outcome(&request, &was, &is)

@@ -3,7 +3,7 @@
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene::HeaderChange;
 use sandgate_policy::ingress::recipient::{DenialFormat, Recipient, RequestId};
-use sandgate_policy::ingress::response::{ResponseDecision, evaluate};
+use sandgate_policy::ingress::response::{ResponseDecision, decide_response};
 use sandgate_policy::ingress::response_context::ResponseContext;
 use test_case::test_case;
 
@@ -21,9 +21,12 @@ fn upgrade() -> Req {
 fn seen(request: &Req, response: &[(&str, &str)]) -> String {
     let headers: Vec<(String, Vec<u8>)> =
         response.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    match evaluate(Head::new(&headers), &ResponseContext::new(authority(APP), request.head())) {
+    match decide_response(
+        Head::new(&headers),
+        &ResponseContext::new(authority(APP), request.head()),
+    ) {
         ResponseDecision::Forward(_) => "goes on".into(),
-        ResponseDecision::Refuse(denial) => format!("{} {}", denial.status(), denial.code()),
+        ResponseDecision::Replace(denial) => format!("{} {}", denial.status(), denial.code()),
     }
 }
 
@@ -94,7 +97,10 @@ fn only_101_opens_a_websocket(status: &str, protocol: Option<&str>) -> String {
 fn the_connection_header_of_a_101_names_only_the_upgrade(connection: &str) -> Option<String> {
     let response = [(":status", "101"), ("upgrade", "websocket"), ("connection", connection)];
     let response = response.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
-    match evaluate(Head::new(&response), &ResponseContext::new(authority(APP), upgrade().head())) {
+    match decide_response(
+        Head::new(&response),
+        &ResponseContext::new(authority(APP), upgrade().head()),
+    ) {
         ResponseDecision::Forward(changes) => match changes.as_slice() {
             [] => None,
             [HeaderChange::Set(name, value)] if name == "connection" => {
@@ -102,7 +108,7 @@ fn the_connection_header_of_a_101_names_only_the_upgrade(connection: &str) -> Op
             }
             other => panic!("other changes: {other:?}"),
         },
-        ResponseDecision::Refuse(denial) => panic!("refused: {denial:?}"),
+        ResponseDecision::Replace(denial) => panic!("refused: {denial:?}"),
     }
 }
 

@@ -5,14 +5,14 @@ use std::str::FromStr;
 
 use sandgate_policy::gateway_api::{Identity, Sandbox, SandboxState};
 use sandgate_policy::ids::InvalidId;
-use sandgate_policy::ingress::authority::Authority;
+use sandgate_policy::ingress::authority::HostName;
 use sandgate_policy::ingress::concurrency::{Class, InFlight};
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::domain::Domain;
 use sandgate_policy::ingress::head::{Head, Headers};
-use sandgate_policy::ingress::host::{Host, InvalidHost};
-use sandgate_policy::ingress::{Decision, Lookup, Request, RequestFacts, SandboxRequest, decide};
+use sandgate_policy::ingress::host::{InvalidHost, Target};
+use sandgate_policy::ingress::{Decision, Request, RequestFacts, Resolved, SandboxRequest, decide};
 
 /// Canonical id of the sandbox that the tables call `my-env`.
 pub(crate) const ID: &str = "a1b2c3d4e5f6g7h8i9j0k";
@@ -43,14 +43,14 @@ pub(crate) fn config() -> IngressConfig {
 }
 
 /// The authority of a request, which must be well-formed.
-pub(crate) fn authority(text: &str) -> Authority {
-    Authority::parse(text.as_bytes()).expect("a well-formed authority")
+pub(crate) fn authority(text: &str) -> HostName {
+    HostName::parse(text.as_bytes()).expect("a well-formed authority")
 }
 
 /// The meaning of the authority of a request.
-pub(crate) fn host(authority: &[u8], domains: &[Domain]) -> Result<Host, InvalidHost> {
-    let authority = Authority::parse(authority).ok_or(InvalidHost::Malformed)?;
-    Host::parse(&authority, domains)
+pub(crate) fn host(authority: &[u8], domains: &[Domain]) -> Result<Target, InvalidHost> {
+    let authority = HostName::parse(authority).ok_or(InvalidHost::Malformed)?;
+    Target::parse(&authority, domains)
 }
 
 /// The head of a request, as Envoy shows it to a filter.
@@ -141,8 +141,8 @@ pub(crate) fn member() -> Identity {
 /// What is known while a request is judged.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
-    pub(crate) sandbox: Lookup<Sandbox>,
-    pub(crate) caller: Lookup<Identity>,
+    pub(crate) sandbox: Resolved<Sandbox>,
+    pub(crate) caller: Resolved<Identity>,
     pub(crate) now: u64,
     pub(crate) in_flight: InFlight,
 }
@@ -151,8 +151,8 @@ impl World {
     /// `my-env` runs, and the caller is a member of its project.
     pub(crate) fn new() -> Self {
         Self {
-            sandbox: Lookup::Found(my_env()),
-            caller: Lookup::Found(member()),
+            sandbox: Resolved::Found(my_env()),
+            caller: Resolved::Found(member()),
             now: NOW,
             in_flight: InFlight::default(),
         }
@@ -162,7 +162,7 @@ impl World {
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Sandbox)) -> Self {
         let mut sandbox = my_env();
         change(&mut sandbox);
-        self.sandbox = Lookup::Found(sandbox);
+        self.sandbox = Resolved::Found(sandbox);
         self
     }
 
@@ -175,7 +175,7 @@ impl World {
     pub(crate) fn by(mut self, change: impl FnOnce(&mut Identity)) -> Self {
         let mut caller = member();
         change(&mut caller);
-        self.caller = Lookup::Found(caller);
+        self.caller = Resolved::Found(caller);
         self
     }
 

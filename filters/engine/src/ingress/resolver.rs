@@ -3,7 +3,7 @@
 mod requester;
 
 use sandgate_policy::gateway_api::{Change, Identity, Sandbox};
-use sandgate_policy::ingress::Lookup;
+use sandgate_policy::ingress::Resolved;
 use sandgate_policy::ingress::SandboxRequest;
 use sandgate_policy::ingress::cache::{Cache, Lifetimes};
 use sandgate_policy::ingress::config::Limits;
@@ -45,14 +45,14 @@ impl Resolver {
         request: &SandboxRequest,
         requester: &mut Requester<'_>,
         now: Now,
-    ) -> (Option<Lookup<Sandbox>>, Option<Lookup<Identity>>) {
+    ) -> (Option<Resolved<Sandbox>>, Option<Resolved<Identity>>) {
         let sandbox = match request.needs_sandbox() {
             true => self.resolve_sandbox(request, requester, now),
-            false => Some(Lookup::NotFound),
+            false => Some(Resolved::NotFound),
         };
         let caller = match request.needs_caller(sandbox.as_ref()) {
             true => self.resolve_caller(request, requester, now),
-            false => Some(Lookup::NotFound),
+            false => Some(Resolved::NotFound),
         };
         (sandbox, caller)
     }
@@ -62,12 +62,14 @@ impl Resolver {
         request: &SandboxRequest,
         requester: &mut Requester<'_>,
         now: Now,
-    ) -> Option<Lookup<Sandbox>> {
+    ) -> Option<Resolved<Sandbox>> {
         let name = request.sandbox().as_str().to_owned();
         let covered_since = self.covered_since();
         if let Some(entry) = self.sandboxes.fresh(&name, now.ms, covered_since, requester.since) {
             return Some(
-                entry.value().map_or(Lookup::NotFound, |sandbox| Lookup::Found(sandbox.clone())),
+                entry
+                    .value()
+                    .map_or(Resolved::NotFound, |sandbox| Resolved::Found(sandbox.clone())),
             );
         }
         let key = LookupKey::Sandbox(name.clone());
@@ -75,7 +77,7 @@ impl Resolver {
             return None;
         }
         let stale = self.sandboxes.stale(&name, now.ms);
-        Some(stale.map_or(Lookup::Unavailable, |sandbox| Lookup::Found(sandbox.clone())))
+        Some(stale.map_or(Resolved::Unavailable, |sandbox| Resolved::Found(sandbox.clone())))
     }
 
     fn resolve_caller(
@@ -83,20 +85,20 @@ impl Resolver {
         request: &SandboxRequest,
         requester: &mut Requester<'_>,
         now: Now,
-    ) -> Option<Lookup<Identity>> {
-        let Some(credential) = request.credential() else { return Some(Lookup::NotFound) };
+    ) -> Option<Resolved<Identity>> {
+        let Some(credential) = request.credential() else { return Some(Resolved::NotFound) };
         let key = credential.key();
         let covered_since = self.covered_since();
         if let Some(entry) = self.callers.fresh(&key, now.ms, covered_since, requester.since) {
             return Some(
-                entry.value().map_or(Lookup::NotFound, |caller| Lookup::Found(caller.clone())),
+                entry.value().map_or(Resolved::NotFound, |caller| Resolved::Found(caller.clone())),
             );
         }
         if requester.may_look_up && self.look_up(LookupKey::Caller(key), request, requester, now) {
             return None;
         }
         let stale = self.callers.stale(&key, now.ms);
-        Some(stale.map_or(Lookup::Unavailable, |caller| Lookup::Found(caller.clone())))
+        Some(stale.map_or(Resolved::Unavailable, |caller| Resolved::Found(caller.clone())))
     }
 
     /// Lets the stream wait for a lookup. Returns false if no lookup can start now.
@@ -122,14 +124,14 @@ impl Resolver {
     pub(crate) fn recheck(
         &mut self,
         request: &SandboxRequest,
-        sandbox: &Lookup<Sandbox>,
+        sandbox: &Resolved<Sandbox>,
         requester: &mut Requester<'_>,
         now: Now,
     ) -> bool {
         if request.needs_sandbox() {
             let name = request.sandbox().as_str().to_owned();
             let key = LookupKey::Sandbox(name.clone());
-            if self.sandboxes.may_recheck(&name, requester.recheck_before(&key), now.ms) {
+            if self.sandboxes.take_recheck(&name, requester.recheck_before(&key), now.ms) {
                 self.look_up(key, request, requester, now);
             }
         }
@@ -137,7 +139,7 @@ impl Resolver {
             && let Some(credential) = request.credential().map(|credential| credential.key())
         {
             let key = LookupKey::Caller(credential);
-            if self.callers.may_recheck(&credential, requester.recheck_before(&key), now.ms) {
+            if self.callers.take_recheck(&credential, requester.recheck_before(&key), now.ms) {
                 self.look_up(key, request, requester, now);
             }
         }

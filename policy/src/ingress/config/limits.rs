@@ -6,7 +6,7 @@ use crate::ingress::concurrency::Shares;
 
 use super::error::{ConfigError, wrong};
 
-/// The limits of one VM (one Envoy worker thread). Times are in milliseconds. The defaults are those of the design.
+/// The limits of one VM (one Envoy worker thread). Times are in milliseconds.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -20,15 +20,15 @@ pub struct Limits {
     pub stale_sandbox_ms: u32,
     /// The maximum age of a cached credential that is used while the control plane is unavailable.
     pub stale_credential_ms: u32,
-    /// The number of entries in each of the two caches.
+    /// The maximum number of entries in each of the two caches.
     pub cache_entries: usize,
-    /// The number of requests that wait for a response of the control plane.
+    /// The maximum number of requests that wait for a response of the control plane.
     pub waiters: usize,
-    /// The number of waiting requests that may wait for a resume of one project's sandboxes.
+    /// The maximum number of waiting requests that may wait for a resume of one project's sandboxes.
     pub resume_waiters_per_project: usize,
-    /// The number of lookups in flight.
+    /// The maximum number of lookups in flight in each queue: requests, live streams, resumes.
     pub lookups_in_flight: usize,
-    /// The number of requests in flight to one sandbox, of all classes together. [`Shares`] divides them among the
+    /// The maximum number of requests in flight to one sandbox, of all classes together. [`Shares`] divides them among the
     /// classes.
     pub requests_per_sandbox: usize,
     /// If all slots for anonymous requests are taken, a stream on which nothing was sent for this time may be evicted

@@ -13,7 +13,7 @@ pub struct RawIngressConfig {
     pub version: u32,
     /// The domains under which sandboxes are reached, without a leading dot: `sandbox.example.com`.
     pub domains: Vec<String>,
-    /// Further hosts of the lifecycle API. For `sandbox.example.com`, Tensorlake's clients call `api.example.com`,
+    /// Further hosts of the public API. For `sandbox.example.com`, Tensorlake's clients call `api.example.com`,
     /// which is not below that domain.
     #[serde(default)]
     pub api_hosts: Vec<String>,

@@ -2,18 +2,18 @@
 
 use crate::gateway_api::{Identity, Sandbox};
 use crate::ingress::concurrency::InFlight;
-use crate::ingress::lookup::Lookup;
+use crate::ingress::lookup::Resolved;
 
 /// The facts that a decision rests on.
 pub struct RequestFacts<'a> {
     /// The sandbox. It is ignored if [`SandboxRequest::needs_sandbox`] is false.
     ///
     /// [`SandboxRequest::needs_sandbox`]: crate::ingress::SandboxRequest::needs_sandbox
-    pub sandbox: &'a Lookup<Sandbox>,
+    pub sandbox: &'a Resolved<Sandbox>,
     /// The identity of the caller. It is ignored if [`SandboxRequest::needs_caller`] is false.
     ///
     /// [`SandboxRequest::needs_caller`]: crate::ingress::SandboxRequest::needs_caller
-    pub caller: &'a Lookup<Identity>,
+    pub caller: &'a Resolved<Identity>,
     /// The time, in seconds since the Unix epoch.
     pub now: u64,
     /// The requests to this sandbox that are in flight through this VM, without the current one.

@@ -3,7 +3,7 @@
 use crate::ingress::config::IngressConfig;
 use crate::ingress::denial::Denial;
 
-use crate::ingress::lookup::Lookup;
+use crate::ingress::lookup::Resolved;
 use crate::ingress::request::SandboxRequest;
 
 use super::{Decision, Permit, Purpose, RequestFacts, evaluate};
@@ -16,7 +16,7 @@ pub enum StreamDecision {
     Continue(Permit),
     /// The stream must be closed.
     Close(CloseReason),
-    /// The control plane is unavailable. The stream continues, and is evaluated again when an answer is available.
+    /// There is no result of a lookup yet. The stream continues, and is evaluated again when there is one.
     Undecided,
 }
 
@@ -62,19 +62,19 @@ pub fn reevaluate(
         Ok(Decision::AnswerPreflight { .. } | Decision::Evict(_) | Decision::Deny(_)) => {
             StreamDecision::Close(CloseReason::NotPermitted)
         }
-        Err(denial) => refused(denial, permit, facts),
+        Err(denial) => on_denial(denial, permit, facts),
     }
 }
 
-fn refused(denial: Denial, permit: &Permit, facts: &RequestFacts<'_>) -> StreamDecision {
-    let cannot_ask = match denial {
-        Denial::SandboxUpstreamError => *facts.sandbox == Lookup::Unavailable,
-        Denial::AuthServiceUnavailable => *facts.caller == Lookup::Unavailable,
+fn on_denial(denial: Denial, permit: &Permit, facts: &RequestFacts<'_>) -> StreamDecision {
+    let is_lookup_missing = match denial {
+        Denial::SandboxUpstreamError => *facts.sandbox == Resolved::Unavailable,
+        Denial::AuthServiceUnavailable => *facts.caller == Resolved::Unavailable,
         _ => false,
     };
     // The permit has the time of expiry, so no lookup is needed to know that the credential has expired.
     let has_expired = permit.caller().is_some_and(|caller| caller.is_expired(facts.now));
-    if cannot_ask && !has_expired {
+    if is_lookup_missing && !has_expired {
         StreamDecision::Undecided
     } else {
         StreamDecision::Close(CloseReason::NotPermitted)

@@ -61,7 +61,7 @@ pub(crate) const INTERNAL: Names = Names {
     prefixes: &["x-envoy-", "x-sandgate-", "x-tensorlake-route-hint", "x-tensorlake-sandbox-"],
 };
 
-/// Internal fields that clients must not send to the lifecycle API.
+/// Internal fields that clients must not send to the public API.
 pub(crate) const INTERNAL_TO_API: Names =
     Names { exact: &[], prefixes: &["x-envoy-", "x-sandgate-"] };
 

@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use sandgate_policy::gateway_api::{Identity, Sandbox, SandboxState};
-use sandgate_policy::ingress::Lookup;
+use sandgate_policy::ingress::Resolved;
 
 use crate::ingress::support::{ID, KEY, NOW, PAT, Req, World, id, in_flight, member, my_env};
 
@@ -143,7 +143,7 @@ pub(crate) fn requests() -> impl Strategy<Value = Req> {
     )
 }
 
-pub(crate) fn sandboxes() -> impl Strategy<Value = Lookup<Sandbox>> {
+pub(crate) fn sandboxes() -> impl Strategy<Value = Resolved<Sandbox>> {
     let state = prop_oneof![
         4 => Just(SandboxState::Running),
         1 => select(vec![
@@ -171,7 +171,7 @@ pub(crate) fn sandboxes() -> impl Strategy<Value = Lookup<Sandbox>> {
     let named = option::weighted(0.8, Just("my-env".to_owned()));
     let known = (state, address, ports, project, named, any::<bool>(), any::<bool>()).prop_map(
         |(state, address, exposed_ports, project, name, public, auto_resume)| {
-            Lookup::Found(Sandbox {
+            Resolved::Found(Sandbox {
                 name,
                 project_id: id(project),
                 state,
@@ -183,23 +183,23 @@ pub(crate) fn sandboxes() -> impl Strategy<Value = Lookup<Sandbox>> {
             })
         },
     );
-    prop_oneof![6 => known, 1 => Just(Lookup::NotFound), 1 => Just(Lookup::Unavailable)]
+    prop_oneof![6 => known, 1 => Just(Resolved::NotFound), 1 => Just(Resolved::Unavailable)]
 }
 
-pub(crate) fn callers() -> impl Strategy<Value = Lookup<Identity>> {
+pub(crate) fn callers() -> impl Strategy<Value = Resolved<Identity>> {
     let organization = select(vec!["org_1", "org_1", "org_1", "org_2"]);
     let projects = select(vec![vec!["proj_1"], vec!["proj_0", "proj_1"], vec!["proj_2"], vec![]]);
     let expires_at = select(vec![None, None, Some(NOW + 1), Some(NOW), Some(0)]);
     let known =
         (organization, projects, expires_at).prop_map(|(organization, projects, expires_at)| {
-            Lookup::Found(Identity {
+            Resolved::Found(Identity {
                 organization_id: id(organization),
                 project_ids: projects.into_iter().map(id).collect(),
                 expires_at,
                 ..member()
             })
         });
-    prop_oneof![6 => known, 1 => Just(Lookup::NotFound), 1 => Just(Lookup::Unavailable)]
+    prop_oneof![6 => known, 1 => Just(Resolved::NotFound), 1 => Just(Resolved::Unavailable)]
 }
 
 pub(crate) fn worlds() -> impl Strategy<Value = World> {

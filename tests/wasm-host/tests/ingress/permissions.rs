@@ -9,7 +9,7 @@ use sandgate_policy::gateway_api::{CredentialKind, Sandbox, SandboxState};
 use sandgate_policy::ingress::concurrency::InFlight;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::head::Head;
-use sandgate_policy::ingress::{Decision, Lookup, Permit, Request, RequestFacts, decide};
+use sandgate_policy::ingress::{Decision, Permit, Request, RequestFacts, Resolved, decide};
 use sandgate_wasm_host::{Headers, Outcome, Stream};
 
 use crate::support::fleet::Fleet;
@@ -197,8 +197,8 @@ fn permit(request: &Headers, fleet: &Fleet, now: u64) -> Option<Permit> {
     let identity =
         parsed.credential().and_then(|shown| fleet.identity(&shown.introspect_request()));
     let facts = RequestFacts {
-        sandbox: &Lookup::Found(sandbox),
-        caller: &identity.map_or(Lookup::NotFound, Lookup::Found),
+        sandbox: &Resolved::Found(sandbox),
+        caller: &identity.map_or(Resolved::NotFound, Resolved::Found),
         now,
         in_flight: InFlight::default(),
     };

@@ -1,6 +1,6 @@
 //! Evaluates a request that is not decided.
 
-use sandgate_policy::ingress::Lookup;
+use sandgate_policy::ingress::Resolved;
 use sandgate_policy::ingress::concurrency::InFlight;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::{Decision, RequestFacts, decide};
@@ -59,8 +59,8 @@ impl Engine {
             return Evaluation::Wait;
         };
         let in_flight = match &sandbox {
-            Lookup::Found(sandbox) => self.live.in_flight(&sandbox.id),
-            Lookup::NotFound | Lookup::Unavailable => InFlight::default(),
+            Resolved::Found(sandbox) => self.live.in_flight(&sandbox.id),
+            Resolved::NotFound | Resolved::Unavailable => InFlight::default(),
         };
         let facts =
             RequestFacts { sandbox: &sandbox, caller: &caller, now: now.unix_seconds, in_flight };

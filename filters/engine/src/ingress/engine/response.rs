@@ -2,7 +2,7 @@
 
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene::{self, HeaderChange};
-use sandgate_policy::ingress::response::{ResponseDecision, evaluate};
+use sandgate_policy::ingress::response::{ResponseDecision, decide_response};
 
 use crate::ingress::effect::{Reply, ResponseAction, StreamId};
 use crate::ingress::live::LiveStream;
@@ -29,9 +29,9 @@ impl Engine {
             let changes = live.recipient.complete_local_reply();
             return Ok(Some(ResponseAction::Forward(changes)));
         }
-        Ok(Some(match evaluate(response, live.request.response_context()) {
+        Ok(Some(match decide_response(response, live.request.response_context()) {
             ResponseDecision::Forward(changes) => ResponseAction::Forward(changes),
-            ResponseDecision::Refuse(denial) => {
+            ResponseDecision::Replace(denial) => {
                 ResponseAction::Replace(Reply::new(denial, live.recipient.clone()))
             }
         }))
