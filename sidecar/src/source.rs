@@ -41,13 +41,29 @@ impl<T: Default + PartialEq> UpdateSender<T> {
         });
     }
 
+    /// Publishes a value that applies because of an error, and logs the error.
+    pub(crate) fn publish_with_problem(&self, value: T, problem: String) {
+        let update = Update { valid: Some(value), problem: Some(problem) };
+        self.0.send_if_modified(|current| {
+            if *current == update {
+                return false;
+            }
+            tracing::error!("{}", update.problem.as_deref().unwrap_or_default());
+            *current = update;
+            true
+        });
+    }
+
     /// Publishes and logs an error. The last valid value stays.
     pub(crate) fn publish_problem(&self, problem: String) {
         self.0.send_if_modified(|current| {
             if current.problem.as_ref() == Some(&problem) {
                 return false;
             }
-            tracing::error!("{problem}; the previous value stays");
+            match current.valid {
+                Some(_) => tracing::error!("{problem}; the previous value stays"),
+                None => tracing::error!("{problem}; no valid value yet"),
+            }
             current.problem = Some(problem);
             true
         });

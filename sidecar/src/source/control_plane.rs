@@ -10,14 +10,16 @@ use std::time::Duration;
 use reqwest::{Client, Response, StatusCode, Url};
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE, SandboxNetworkPolicy};
+use tokio::time::Instant;
 
 use super::UpdateSender;
 
 /// How long the control plane may hold a request if the policy does not change.
-const WAIT: Duration = Duration::from_secs(25);
+const POLL_WAIT: Duration = Duration::from_secs(25);
 /// The additional time before the request times out.
-const SLACK: Duration = Duration::from_secs(10);
-/// The delay before a retry. It doubles with each failure in a row.
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(10);
+/// The delay before a retry. It doubles with each failure in a row. The minimum is also the delay after a response that
+/// came early although nothing has changed.
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// The maximum size of a response, in bytes. A policy of 1,000 entries with the longest names is smaller.
@@ -73,7 +75,7 @@ impl ControlPlane {
         ]);
         let client = Client::builder()
             .connect_timeout(Duration::from_secs(5))
-            .timeout(WAIT + SLACK)
+            .timeout(POLL_WAIT + TIMEOUT_MARGIN)
             // Environment variables must not select a proxy for the agent's own requests.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -84,23 +86,32 @@ impl ControlPlane {
     /// Follows the policy. Never returns.
     pub async fn follow(self, sender: UpdateSender) {
         let mut since: Option<String> = None;
-        let mut pause = MIN_BACKOFF;
+        let mut backoff = MIN_BACKOFF;
         loop {
+            let begun = Instant::now();
             match self.fetch(since.as_deref()).await {
                 Ok(response) => {
+                    let is_unchanged = since.as_ref() == Some(&response.revision);
                     since = Some(response.revision);
-                    pause = MIN_BACKOFF;
+                    backoff = MIN_BACKOFF;
                     sender.publish(response.network_policy);
+                    if is_unchanged && begun.elapsed() < MIN_BACKOFF {
+                        tokio::time::sleep(MIN_BACKOFF).await;
+                    }
                 }
                 Err(FetchError::NoSandbox) => {
                     since = None;
-                    sender.publish(deny_all());
+                    let problem = format!(
+                        "the control plane has no sandbox `{}`; all traffic is denied",
+                        self.sandbox
+                    );
+                    sender.publish_with_problem(deny_all(), problem);
                     tokio::time::sleep(MAX_BACKOFF).await;
                 }
                 Err(FetchError::Problem(problem)) => {
                     sender.publish_problem(problem);
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(MAX_BACKOFF);
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(MAX_BACKOFF);
                 }
             }
         }
@@ -113,7 +124,8 @@ impl ControlPlane {
                 self.token_file.display()
             ))
         })?;
-        let tokens = tokens.lines().map(str::trim).filter(|token| !token.is_empty());
+        let lines = tokens.lines().map(str::trim);
+        let tokens = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
         for token in tokens.take(MAX_TOKENS) {
             let response = self.send(token, since).await?;
             if response.status() != StatusCode::UNAUTHORIZED {
@@ -129,7 +141,7 @@ impl ControlPlane {
     /// Sends a request. A response without the marker header comes from another server, for example a proxy's error page.
     async fn send(&self, token: &str, since: Option<&str>) -> Result<Response, FetchError> {
         let mut url = self.url.clone();
-        url.query_pairs_mut().append_pair("wait_ms", &WAIT.as_millis().to_string());
+        url.query_pairs_mut().append_pair("wait_ms", &POLL_WAIT.as_millis().to_string());
         if let Some(since) = since {
             url.query_pairs_mut().append_pair("since", since);
         }
@@ -189,4 +201,92 @@ fn problem(text: String) -> FetchError {
 /// The policy of a sandbox that does not exist.
 fn deny_all() -> NetworkPolicy {
     NetworkPolicy { allow_internet_access: false, ..NetworkPolicy::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const SANDBOX: &str = "a1b2c3d4e5f6g7h8i9j0k";
+
+    /// Starts a control plane that responds to all requests with `status` and `body`. Returns its URL and the headers of
+    /// the requests.
+    async fn serve(status: &'static str, body: String) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::clone(&requests);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await.unwrap());
+                }
+                received.lock().unwrap().push(String::from_utf8(request).unwrap());
+                let response = format!(
+                    "HTTP/1.1 {status}\r\n{MARKER_HEADER}: {MARKER_VALUE}\r\nconnection: close\r\n\
+                     content-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(response.as_bytes()).await.unwrap();
+            }
+        });
+        (url, requests)
+    }
+
+    /// Follows the control plane at `url`. Returns the first state.
+    async fn first_state(
+        url: &str,
+        token_file: &str,
+        rest: Duration,
+    ) -> super::super::Update<NetworkPolicy> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, token_file).unwrap();
+        let source = ControlPlane::new(url, SANDBOX.to_owned(), path).unwrap();
+        let (sender, mut states) = UpdateSender::new();
+        let following = tokio::spawn(source.follow(sender));
+        let changed = tokio::time::timeout(Duration::from_secs(20), states.changed());
+        changed.await.unwrap().unwrap();
+        let state = states.borrow_and_update().clone();
+        tokio::time::sleep(rest).await;
+        following.abort();
+        state
+    }
+
+    #[tokio::test]
+    async fn an_unknown_sandbox_is_denied_everything_and_reported() {
+        let (url, _) = serve("404 Not Found", String::new()).await;
+        let state = first_state(&url, "token\n", Duration::ZERO).await;
+        assert_eq!(state.valid, Some(deny_all()));
+        let problem =
+            format!("the control plane has no sandbox `{SANDBOX}`; all traffic is denied");
+        assert_eq!(state.problem, Some(problem));
+    }
+
+    #[tokio::test]
+    async fn a_control_plane_that_does_not_hold_requests_gets_few() {
+        let body = serde_json::json!({
+            "sandbox_id": SANDBOX, "revision": "7", "network_policy": {},
+        });
+        let (url, requests) = serve("200 OK", body.to_string()).await;
+        let state = first_state(&url, "token\n", 3 * MIN_BACKOFF).await;
+        assert_eq!(state.problem, None);
+        let count = requests.lock().unwrap().len();
+        assert!((2..=6).contains(&count), "{count} requests");
+    }
+
+    #[tokio::test]
+    async fn comments_in_the_token_file_are_not_tokens() {
+        let (url, requests) = serve("404 Not Found", String::new()).await;
+        first_state(&url, "# new\ntoken-a\n", Duration::ZERO).await;
+        let requests = requests.lock().unwrap();
+        assert!(requests[0].contains("Bearer token-a\r\n"), "{requests:?}");
+    }
 }
