@@ -55,6 +55,8 @@ pub(crate) enum AgentError {
     Files(#[from] FilesError),
     #[error("{0}")]
     OperatorFile(String),
+    #[error("the addresses of this network namespace can't be read: {0}")]
+    LocalAddresses(nix::Error),
 }
 
 /// Runs an agent until `end` is cancelled.
@@ -70,7 +72,7 @@ pub(crate) async fn run(settings: Settings, end: CancellationToken) -> Result<()
         Some(path) => source::file::load(path).map_err(AgentError::OperatorFile)?,
         None => Operator::default(),
     };
-    let mut agent = Agent::new(settings, operator);
+    let mut agent = Agent::new(settings, operator)?;
     let result = agent.set_up().await;
     if result.is_ok() {
         end.run_until_cancelled(agent.run()).await;
@@ -117,8 +119,8 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(mut settings: Settings, operator: Operator) -> Self {
-        settings.operator.protected.extend(setup::local_addresses());
+    fn new(mut settings: Settings, operator: Operator) -> Result<Self, AgentError> {
+        settings.operator.protected.extend(setup::local_addresses()?);
         let operator = update::with_guardrails(operator, &settings.operator);
         let report_files = ReportFiles {
             ready: settings.ready_file.clone(),
@@ -126,7 +128,7 @@ impl Agent {
             metrics: settings.metrics_file.clone(),
         };
         let status = Status::new(settings.bounds);
-        Self {
+        Ok(Self {
             settings,
             gate: Gate::default(),
             sysctls: Sysctls::default(),
@@ -151,7 +153,7 @@ impl Agent {
             operator_problem: None,
             outage: None,
             restart: None,
-        }
+        })
     }
 
     /// Applies updates and watches Envoy. Never returns.

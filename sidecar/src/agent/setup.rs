@@ -150,13 +150,14 @@ fn limit_to_open_files(wanted: Bounds) -> Bounds {
     bounds
 }
 
-/// The addresses of this namespace, which are guardrails.
-pub(super) fn local_addresses() -> BTreeSet<IpNet> {
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+/// The addresses of this namespace when the agent starts, which are guardrails. nftables also refuses those added later
+/// (`refuse_own`).
+pub(super) fn local_addresses() -> Result<BTreeSet<IpNet>, AgentError> {
+    let interfaces = nix::ifaddrs::getifaddrs().map_err(AgentError::LocalAddresses)?;
     let addresses = interfaces.filter_map(|interface| {
         let address = interface.address?;
         let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
     });
-    addresses.map(IpNet::from).collect()
+    Ok(addresses.map(IpNet::from).collect())
 }
