@@ -173,7 +173,7 @@ impl Agent {
                     self.update_operator(update).await;
                 }
                 addresses = changed(self.denied_names.as_mut()) => self.update_denied_addresses(addresses).await,
-                () = exited(self.envoy.as_mut()) => self.restart_envoy("it exited").await,
+                () = exited(self.envoy.as_mut()) => self.restart_envoy("Envoy exited").await,
                 () = tokio::time::sleep_until(restart), if self.restart.is_some() => self.start_envoy().await,
                 _ = checks.tick() => {
                     self.publish_metrics();

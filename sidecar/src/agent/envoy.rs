@@ -57,7 +57,7 @@ impl Agent {
         }
         self.failed_checks += 1;
         if self.failed_checks >= MAX_FAILED_CHECKS {
-            self.restart_envoy("it does not respond").await;
+            self.restart_envoy("Envoy does not respond").await;
         }
     }
 
@@ -67,7 +67,7 @@ impl Agent {
         self.status.ready = false;
         self.status.envoy_restarts += 1;
         self.failed_checks = 0;
-        let problem = format!("all traffic is denied because of Envoy: {reason}");
+        let problem = format!("all traffic is denied: {reason}");
         tracing::error!("{problem}; restarting Envoy");
         self.outage = Some(problem);
         self.publish_status();

@@ -76,7 +76,9 @@ impl Agent {
         generation
             .inspect_err(|error| {
                 self.policy_problem = Some(error.to_string());
-                tracing::error!("{error}; the previous policy stays");
+                tracing::error!(
+                    "{error}; the enforcers keep the previous generation until Envoy restarts"
+                );
             })
             .ok()
     }
@@ -109,8 +111,8 @@ impl Agent {
         let port = self.settings.layout.ports.probe;
         let reason = tokio::select! {
             () = probe::until_applied(port, number) => return true,
-            () = exited(self.envoy.as_mut()) => "it exited".to_owned(),
-            () = tokio::time::sleep(limit) => format!("it did not confirm policy generation {number}"),
+            () = exited(self.envoy.as_mut()) => "Envoy exited".to_owned(),
+            () = tokio::time::sleep(limit) => format!("Envoy did not confirm policy generation {number}"),
         };
         self.restart_envoy(&reason).await;
         false
