@@ -23,7 +23,7 @@ async fn list_as(
 }
 
 #[tokio::test]
-async fn without_a_credential_the_answer_is_401_and_says_how_to_authenticate() {
+async fn without_a_credential_the_response_is_a_401_that_explains_authentication() {
     let world = World::new();
     for headers in [&[][..], &[("authorization", "Basic YTpi")], &[("authorization", "Bearer ")]] {
         let answer = send(&world.api, "GET", "/sandboxes", headers, Value::Null).await;
@@ -34,7 +34,7 @@ async fn without_a_credential_the_answer_is_401_and_says_how_to_authenticate() {
 }
 
 #[tokio::test]
-async fn an_unknown_credential_is_401_and_is_never_repeated() {
+async fn an_unknown_credential_is_a_401_that_does_not_contain_it() {
     let world = World::new();
     let answer = list_as(&world, "tl_apiKey_nobody_has_this", &[]).await;
     assert_eq!(answer.headers["www-authenticate"], "Bearer");
@@ -43,7 +43,7 @@ async fn an_unknown_credential_is_401_and_is_never_repeated() {
 }
 
 #[tokio::test]
-async fn a_cookie_is_no_credential_here() {
+async fn a_cookie_is_not_accepted_as_a_credential() {
     let world = World::new();
     let cookie = format!("tl.session_token={}", world.ours.session);
     let mut headers = vec![("cookie", cookie.as_str())];
@@ -56,7 +56,7 @@ async fn a_cookie_is_no_credential_here() {
 }
 
 #[tokio::test]
-async fn a_personal_access_token_needs_and_gets_its_project() {
+async fn a_personal_access_token_requires_a_project() {
     let world = World::new();
     world.create(json!({ "name": "mine" })).await;
     let (org, project) = (world.ours.organization.clone(), world.ours.project.clone());
@@ -68,7 +68,7 @@ async fn a_personal_access_token_needs_and_gets_its_project() {
 }
 
 #[tokio::test]
-async fn a_token_acts_only_where_its_user_is_a_member() {
+async fn a_token_is_valid_only_in_projects_of_its_user() {
     let world = World::new();
     let others = world.others();
     let theirs = context(&others.organization, &others.project);
@@ -78,7 +78,7 @@ async fn a_token_acts_only_where_its_user_is_a_member() {
 }
 
 #[tokio::test]
-async fn an_api_key_may_repeat_its_project_but_not_name_another() {
+async fn an_api_key_may_name_only_its_own_project() {
     let world = World::new();
     let others = world.others();
     let right = context(&world.ours.organization, &world.ours.project);
@@ -97,7 +97,7 @@ async fn duplicated_credential_headers_are_refused() {
 }
 
 #[tokio::test]
-async fn another_projects_sandbox_is_not_found_whatever_is_done_to_it() {
+async fn every_call_on_another_projects_sandbox_is_not_found() {
     let world = World::new();
     let others = world.others();
     let id = world.create(json!({ "name": "ours" })).await;
@@ -125,7 +125,7 @@ async fn another_projects_sandbox_is_not_found_whatever_is_done_to_it() {
 }
 
 #[tokio::test]
-async fn revoked_and_expired_credentials_stop_working_at_once() {
+async fn revoked_and_expired_credentials_are_refused_immediately() {
     use sandgate::model::{NewCredential, Owner, Timestamp};
     use sandgate::random::NewSecret;
     use sandgate::store::Principals as _;
@@ -145,7 +145,7 @@ async fn revoked_and_expired_credentials_stop_working_at_once() {
 }
 
 #[tokio::test]
-async fn keys_introspect_says_where_a_key_belongs() {
+async fn keys_introspect_returns_the_project_of_a_key() {
     let world = World::new();
     let answer = world.call("POST", "/platform/v1/keys/introspect", Value::Null).await.ok();
     assert_eq!(
@@ -161,7 +161,7 @@ async fn keys_introspect_says_where_a_key_belongs() {
 }
 
 #[tokio::test]
-async fn a_project_is_shown_to_those_who_act_in_it() {
+async fn a_project_is_visible_to_its_principals() {
     let world = World::new();
     let others = world.others();
     let path = |organization: &str, project: &str| {
@@ -178,7 +178,7 @@ async fn a_project_is_shown_to_those_who_act_in_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_answered_in_json() {
+async fn unknown_paths_are_refused_in_json() {
     let world = World::new();
     world.call("GET", "/nothing", Value::Null).await.refused(404, "NOT_FOUND");
     world.call("PUT", "/sandboxes", Value::Null).await.refused(405, "METHOD_NOT_ALLOWED");
@@ -190,7 +190,7 @@ async fn what_is_not_there_is_answered_in_json() {
 }
 
 #[tokio::test]
-async fn a_call_of_tensorlakes_that_is_not_here_is_not_taken_for_a_missing_sandbox() {
+async fn an_unsupported_tensorlake_call_is_not_reported_as_a_missing_sandbox() {
     let world = World::new();
     world.create(json!({ "name": "my-env" })).await;
     for (method, path) in [

@@ -29,7 +29,7 @@ async fn raw(router: &Router, key: &str, method: &str, path: &str, body: Vec<u8>
 }
 
 #[tokio::test]
-async fn what_two_parsers_could_read_differently_changes_nothing() {
+async fn ambiguous_json_is_refused_and_changes_nothing() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env", "exposed_ports": [8080] })).await;
     let before = world.call("GET", "/sandboxes/my-env", Value::Null).await.ok();
@@ -67,7 +67,7 @@ async fn what_two_parsers_could_read_differently_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_whole_number_is_one_however_it_is_written() {
+async fn integers_are_accepted_in_every_json_notation() {
     let world = World::new();
     let body = br#"{"name": "my-env", "exposed_ports": [8080.0, 3e3], "timeout_secs": 600.0}"#;
     let made = raw(&world.api, &world.ours.key, "POST", "/sandboxes", body.to_vec()).await.ok();
@@ -83,7 +83,7 @@ async fn a_whole_number_is_one_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_would_be_ignored_is_refused_by_name() {
+async fn unknown_duplicate_and_invalid_query_parameters_are_refused_by_name() {
     let world = World::new();
     world.create(json!({ "name": "my-env" })).await;
     for (method, path, named) in [
@@ -113,7 +113,7 @@ async fn a_parameter_that_would_be_ignored_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_method_that_is_not_there_is_answered_with_those_that_are() {
+async fn an_unsupported_method_gets_the_list_of_supported_ones() {
     let world = World::new();
     let answer = world.call("PUT", "/sandboxes/my-env", Value::Null).await;
     let allowed = answer.headers["allow"].to_str().unwrap().to_owned();
@@ -124,7 +124,7 @@ async fn a_method_that_is_not_there_is_answered_with_those_that_are() {
 }
 
 #[tokio::test]
-async fn a_deleted_sandbox_is_not_among_the_archived_ones_and_the_answer_says_so() {
+async fn a_deleted_sandbox_is_not_archived_and_the_error_explains_this() {
     let world = World::new();
     let id = world.create(json!({})).await;
     world.call("DELETE", &format!("/sandboxes/{id}"), Value::Null).await.ok();

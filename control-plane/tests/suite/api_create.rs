@@ -18,7 +18,7 @@ fn assert_clients_can_read(info: &Value) {
 }
 
 #[tokio::test]
-async fn an_empty_object_makes_a_private_running_ephemeral_sandbox() {
+async fn an_empty_object_creates_a_private_running_ephemeral_sandbox() {
     let world = World::new();
     let made = world.call("POST", "/sandboxes", json!({})).await.ok();
     assert_clients_can_read(&made);
@@ -31,7 +31,7 @@ async fn an_empty_object_makes_a_private_running_ephemeral_sandbox() {
 }
 
 #[tokio::test]
-async fn both_path_forms_make_and_find_the_same_sandboxes() {
+async fn both_path_forms_create_and_find_the_same_sandboxes() {
     let world = World::new();
     let body = json!({ "name": "my-env" });
     let made = world.call("POST", "/v1/namespaces/team/sandboxes", body).await.ok();
@@ -47,7 +47,7 @@ async fn both_path_forms_make_and_find_the_same_sandboxes() {
 }
 
 #[tokio::test]
-async fn what_the_clients_send_along_is_kept_and_repeated() {
+async fn fields_sent_by_clients_are_stored_and_returned() {
     let world = World::new();
     let body = json!({
         "resources": { "cpus": 2.5, "memory_mb": 4096, "gpus": [{ "count": 1, "model": "h100" }] },
@@ -88,7 +88,7 @@ async fn a_caller_that_does_not_wait_gets_the_pending_sandbox() {
 }
 
 #[tokio::test]
-async fn each_wrong_field_is_refused_by_name() {
+async fn the_error_names_each_invalid_field() {
     let world = World::new();
     let cases = [
         (json!({ "exposed_ports": [8080, 0] }), "exposed_ports[1]"),
@@ -171,7 +171,7 @@ async fn a_network_policy_that_is_not_enforced_is_not_accepted() {
 }
 
 #[tokio::test]
-async fn a_taken_name_is_refused_in_the_same_words_to_everyone() {
+async fn the_error_for_a_taken_name_is_the_same_for_every_project() {
     let world = World::new();
     let others = world.others();
     world.create(json!({ "name": "my-env" })).await;
@@ -189,7 +189,7 @@ async fn a_taken_name_is_refused_in_the_same_words_to_everyone() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_does_not_start_is_reported_and_leaves_nothing() {
+async fn a_failed_start_is_reported_and_leaves_no_sandbox() {
     let world = World::new();
     world.runtime.set_failing(true);
     let error = world
@@ -219,7 +219,7 @@ async fn a_body_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn a_management_url_names_the_sandbox_for_all_but_the_clients_that_name_it_in_host() {
+async fn the_management_url_names_the_sandbox_except_for_clients_that_set_the_host() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
     let authorization = format!("Bearer {}", world.ours.key);

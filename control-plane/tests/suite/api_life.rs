@@ -33,7 +33,7 @@ async fn a_sandbox_without_a_name_cannot_be_suspended() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_too_short_is_answered_with_202_and_the_work_goes_on() {
+async fn a_wait_that_is_too_short_returns_202_and_the_work_continues() {
     let world = World::new();
     world.create(json!({ "name": "slow" })).await;
     world.runtime.set_delay(Duration::from_millis(300));
@@ -47,7 +47,7 @@ async fn a_wait_that_is_too_short_is_answered_with_202_and_the_work_goes_on() {
 }
 
 #[tokio::test]
-async fn auto_resume_off_does_not_bind_the_owner() {
+async fn an_owner_can_resume_a_sandbox_without_auto_resume() {
     let world = World::new();
     world.create_suspended(json!({ "name": "my-env", "auto_resume": false })).await;
     let answer = world.call("POST", "/sandboxes/my-env/resume", Value::Null).await.ok();
@@ -55,7 +55,7 @@ async fn auto_resume_off_does_not_bind_the_owner() {
 }
 
 #[tokio::test]
-async fn a_resume_that_fails_is_reported_and_can_be_tried_again() {
+async fn a_failed_resume_is_reported_and_can_be_repeated() {
     let world = World::new();
     world.create_suspended(json!({ "name": "my-env" })).await;
     world.runtime.set_failing(true);
@@ -75,7 +75,7 @@ async fn a_resume_that_fails_is_reported_and_can_be_tried_again() {
 }
 
 #[tokio::test]
-async fn a_deleted_sandbox_is_gone_at_once_and_stopped() {
+async fn a_deleted_sandbox_disappears_immediately_and_is_stopped() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
     world.call("DELETE", "/sandboxes/my-env", Value::Null).await.ok();

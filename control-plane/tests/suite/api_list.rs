@@ -14,7 +14,7 @@ fn names(page: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn pages_follow_one_another_without_gap_or_repetition() {
+async fn pages_of_sandboxes_have_no_gap_and_no_repetition() {
     let world = World::new();
     for name in ["a", "b", "c", "d", "e"] {
         world.create(json!({ "name": name })).await;
@@ -35,7 +35,7 @@ async fn pages_follow_one_another_without_gap_or_repetition() {
 }
 
 #[tokio::test]
-async fn a_status_can_be_asked_for() {
+async fn the_list_can_be_filtered_by_status() {
     let world = World::new();
     world.create(json!({ "name": "awake" })).await;
     world.create_suspended(json!({ "name": "asleep" })).await;
@@ -46,7 +46,7 @@ async fn a_status_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn wrong_parameters_are_named() {
+async fn the_error_names_each_invalid_parameter() {
     let world = World::new();
     for (query, named) in [
         ("limit=0", "limit"),

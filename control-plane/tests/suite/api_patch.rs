@@ -6,7 +6,7 @@ use super::contract::port_log;
 use super::support::World;
 
 #[tokio::test]
-async fn the_contracts_calls_expose_and_unexpose_a_port() {
+async fn a_patch_of_the_ports_exposes_and_unexposes_them() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
     let expose = json!({ "allow_unauthenticated_access": false, "exposed_ports": [8080] });
@@ -51,7 +51,7 @@ async fn the_older_name_of_the_flag_works_too() {
 }
 
 #[tokio::test]
-async fn a_bad_field_changes_nothing_and_is_named() {
+async fn an_invalid_field_is_named_and_changes_nothing() {
     let world = World::new();
     let id = world.create(json!({ "exposed_ports": [8080] })).await;
     let path = format!("/sandboxes/{id}");
@@ -77,7 +77,7 @@ async fn a_bad_field_changes_nothing_and_is_named() {
 }
 
 #[tokio::test]
-async fn a_new_name_leads_to_the_sandbox_and_the_old_one_no_longer_does() {
+async fn a_renamed_sandbox_is_found_only_by_its_new_name() {
     let world = World::new();
     let others = world.others();
     let id = world.create(json!({ "name": "old-name" })).await;
@@ -95,7 +95,7 @@ async fn a_new_name_leads_to_the_sandbox_and_the_old_one_no_longer_does() {
 }
 
 #[tokio::test]
-async fn a_rename_follows_the_rules_of_names() {
+async fn a_rename_validates_the_new_name() {
     let world = World::new();
     let others = world.others();
     let id = world.create(json!({ "name": "old-name" })).await;
@@ -129,7 +129,7 @@ async fn a_rename_follows_the_rules_of_names() {
 }
 
 #[tokio::test]
-async fn changes_of_ports_leave_an_audit_log_that_names_who_made_them() {
+async fn changes_of_ports_are_logged_with_their_principal() {
     use sandgate::model::SandboxId;
     let world = World::new();
     let id = world.create(json!({ "name": "my-env", "exposed_ports": [8080] })).await;
@@ -184,7 +184,7 @@ impl std::io::Write for Lines {
 }
 
 #[tokio::test]
-async fn making_private_ports_public_by_taking_one_away_is_warned_about() {
+async fn a_patch_that_makes_private_ports_public_is_logged_as_a_warning() {
     let world = World::new();
     let warning = "ports that needed a credential are public now";
     let patch = async |body: Value| {
@@ -206,7 +206,7 @@ async fn making_private_ports_public_by_taking_one_away_is_warned_about() {
 }
 
 #[tokio::test]
-async fn who_makes_private_ports_public_is_told_in_the_answer() {
+async fn the_response_warns_about_private_ports_that_become_public() {
     let world = World::new();
     world.create(json!({ "name": "my-env", "exposed_ports": [3000, 8080, 9000] })).await;
     let patch = async |body: Value| world.call("PATCH", "/sandboxes/my-env", body).await.ok();
@@ -229,7 +229,7 @@ async fn who_makes_private_ports_public_is_told_in_the_answer() {
 }
 
 #[tokio::test]
-async fn where_public_ports_must_be_confirmed_only_a_patch_of_the_flag_alone_opens_private_ones() {
+async fn with_confirmation_only_a_patch_of_the_flag_alone_makes_private_ports_public() {
     let world = World::confirming();
     world.create(json!({ "name": "my-env", "exposed_ports": [3000, 8080] })).await;
     let patch = async |body: Value| world.call("PATCH", "/sandboxes/my-env", body).await;

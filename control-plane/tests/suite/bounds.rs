@@ -46,7 +46,7 @@ fn resumes(world: &World, count: usize) -> Vec<tokio::task::JoinHandle<(u16, Val
 }
 
 #[tokio::test]
-async fn one_projects_waiting_resumes_refuse_its_own_requests_and_nobody_elses() {
+async fn a_project_with_too_many_waiting_resumes_affects_only_itself() {
     let world = with_slow_sandbox(World::with_limits(World::limits(512).per_caller(64))).await;
     let others = world.others();
     let mut tasks = Vec::new();
@@ -71,7 +71,7 @@ async fn one_projects_waiting_resumes_refuse_its_own_requests_and_nobody_elses()
 }
 
 #[tokio::test]
-async fn requests_that_wait_leave_the_listeners_slots_to_others() {
+async fn waiting_requests_do_not_use_the_listeners_slots() {
     let bounds = World::limits(4).per_caller(64).waiting(10);
     let world = with_slow_sandbox(World::with_limits(bounds)).await;
     // Who comes while four are on their way to their wait tries again. Ten may wait.
@@ -105,7 +105,7 @@ async fn requests_that_wait_leave_the_listeners_slots_to_others() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_read_counts_until_it_is() {
+async fn an_unread_response_counts_toward_the_limit() {
     let world = World::with_limits(World::limits(512).per_caller(2));
     let request = || {
         let request = Request::builder().uri("/sandboxes");
@@ -122,7 +122,7 @@ async fn an_answer_that_is_not_read_counts_until_it_is() {
 }
 
 #[tokio::test]
-async fn nobody_uses_up_a_projects_share_without_its_credential() {
+async fn refused_requests_do_not_count_toward_a_projects_limit() {
     let world = World::with_limits(World::limits(512).per_caller(1));
     let others = world.others();
     let request = Request::builder().uri("/sandboxes");
@@ -137,7 +137,7 @@ async fn nobody_uses_up_a_projects_share_without_its_credential() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gateways_are_answered_while_owners_queries_take_every_reader() {
+async fn gateways_are_served_while_owners_queries_use_all_readers() {
     let world = World::new();
     let id = world.create(json!({})).await;
     let began = Arc::new(AtomicUsize::new(0));
@@ -193,7 +193,7 @@ async fn a_sandbox_has_a_bounded_number_of_ports() {
 }
 
 #[tokio::test]
-async fn a_page_of_large_sandboxes_is_cut_short_and_the_next_one_goes_on() {
+async fn a_page_of_large_sandboxes_is_shortened_and_the_next_one_continues() {
     let world = World::new();
     for _ in 0..20 {
         world.create(json!({ "metadata": { "x": "y".repeat(64_000) } })).await;

@@ -236,7 +236,7 @@ async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
 }
 
 #[test]
-fn the_whole_audit_log_is_printed_however_long_it_is_and_to_whom_does_not_read_it_all() {
+fn a_long_audit_log_is_printed_completely_also_to_a_closed_pipe() {
     let place = Place::new();
     place.create_project();
     let id = sandgate::random::sandbox_id().unwrap();
@@ -261,7 +261,7 @@ fn the_whole_audit_log_is_printed_however_long_it_is_and_to_whom_does_not_read_i
 }
 
 #[tokio::test]
-async fn a_killed_server_leaves_no_sandbox_running_and_comes_back() {
+async fn sandboxes_end_with_a_killed_server_and_run_again_after_its_restart() {
     let place = Place::new();
     let (_, key) = place.create_project();
     let mut served = place.serve();
@@ -275,7 +275,7 @@ async fn a_killed_server_leaves_no_sandbox_running_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_dies_is_suspended_if_it_has_a_name_and_gone_if_not() {
+async fn a_sandbox_that_exits_is_suspended_with_a_name_and_terminated_without() {
     let place = Place::new();
     let (_, key) = place.create_project();
     let served = place.serve();
@@ -300,7 +300,7 @@ async fn a_sandbox_that_dies_is_suspended_if_it_has_a_name_and_gone_if_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_commands_change_works_in_the_running_server_at_once() {
+async fn changes_by_commands_apply_immediately_to_the_running_server() {
     let place = Place::new();
     let served = place.serve();
     let (project, key) = place.create_project();
@@ -393,7 +393,7 @@ fn management_prints_one_object_and_shows_a_secret_only_once() {
 }
 
 #[test]
-fn mistakes_are_answered_in_a_sentence_that_says_what_to_do() {
+fn errors_of_commands_are_a_sentence_with_a_remedy() {
     let place = Place::new();
     let (project, _) = place.create_project();
     for (arguments, named) in [
@@ -439,7 +439,7 @@ fn refused(mut command: Command) -> String {
 }
 
 #[test]
-fn a_server_that_cannot_work_says_why_and_what_to_do() {
+fn a_server_that_cannot_start_reports_the_reason_and_a_remedy() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let place = Place::new();
@@ -473,7 +473,7 @@ fn with_files(command: &Command, limit: &str) -> Command {
 }
 
 #[test]
-fn a_server_has_the_open_files_that_its_bounds_promise_or_does_not_start() {
+fn a_server_raises_its_limit_of_open_files_or_does_not_start() {
     let place = Place::new();
     let mut command = place.serve_command();
     command.args(["--api-connections", "10", "--gateway-connections", "10", "--sidecars", "80"]);
@@ -499,7 +499,7 @@ async fn two_servers_do_not_share_a_data_directory() {
 }
 
 #[test]
-fn the_data_directory_is_nobody_elses() {
+fn only_the_servers_user_can_read_the_data_directory() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = Place::new();
     place.create_project();

@@ -57,8 +57,7 @@ fn an_address_that_another_sandbox_gets_is_taken_from_the_first_one() {
 }
 
 #[test]
-fn a_sandbox_without_a_name_that_loses_its_address_is_terminated_and_its_ports_are_closed_in_the_log()
- {
+fn an_unnamed_sandbox_that_loses_its_address_is_terminated_and_logged() {
     on_every_store(|open| {
         let store = open();
         add_projects(store.as_ref());

@@ -77,7 +77,7 @@ fn an_operation_on_something_missing_is_a_not_found_error() {
 }
 
 #[test]
-fn a_membership_is_added_once_and_its_user_is_found_by_name_and_id() {
+fn a_member_is_added_once_and_found_by_name_and_id() {
     on_every_store(|open| {
         let store = open();
         add_projects(store.as_ref());
@@ -124,7 +124,7 @@ fn an_api_key_identifies_its_project_until_it_is_revoked() {
 }
 
 #[test]
-fn a_credential_is_void_from_the_time_of_its_expiry() {
+fn a_credential_is_invalid_from_its_expiry() {
     on_every_store(|open| {
         let store = open();
         add_projects(store.as_ref());
@@ -136,7 +136,7 @@ fn a_credential_is_void_from_the_time_of_its_expiry() {
 }
 
 #[test]
-fn a_credential_is_found_only_as_its_own_kind() {
+fn a_credential_is_found_only_by_its_own_kind() {
     on_every_store(|open| {
         let store = open();
         add_projects(store.as_ref());

@@ -75,7 +75,7 @@ fn a_new_sandbox_is_pending_and_found_by_id_and_name() {
 }
 
 #[test]
-fn of_several_attempts_at_a_transition_one_succeeds() {
+fn one_of_several_concurrent_transitions_succeeds() {
     on_every_store(|open| {
         let store = open();
         add_projects(store.as_ref());
@@ -123,7 +123,7 @@ fn only_a_running_sandbox_has_an_address_and_generations_never_repeat() {
 }
 
 #[test]
-fn a_patch_changes_what_it_names_and_nothing_else() {
+fn a_patch_changes_only_the_fields_that_it_contains() {
     on_every_store(|open| {
         let store = open();
         add_projects(store.as_ref());

@@ -160,7 +160,7 @@ async fn the_wait_for_a_hanging_gateway_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_a_gateway_that_no_longer_polls() {
+async fn changes_do_not_wait_for_a_gateway_that_no_longer_polls() {
     let world = Arc::new(World::new());
     let id = world.create(json!({ "exposed_ports": [8080] })).await;
     let gone = follow(&world, "gone", world.revision().await, Duration::ZERO);

@@ -11,7 +11,7 @@ fn marked(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn every_answer_carries_the_marker_refusals_too() {
+async fn every_response_has_the_marker_including_refusals() {
     let world = World::new();
     let id = world.create(json!({})).await;
     let with = format!("Bearer {TOKEN}");
@@ -42,7 +42,7 @@ async fn every_answer_carries_the_marker_refusals_too() {
 }
 
 #[tokio::test]
-async fn nothing_is_answered_without_a_gateway_token() {
+async fn every_call_requires_a_gateway_token() {
     let world = World::new();
     let key = format!("Bearer {}", world.ours.key);
     let twice = format!("Bearer {TOKEN}");
@@ -69,7 +69,7 @@ async fn nothing_is_answered_without_a_gateway_token() {
 }
 
 #[tokio::test]
-async fn owners_calls_are_not_on_this_listener() {
+async fn the_gateway_listener_does_not_serve_owners_calls() {
     let world = World::new();
     for path in ["/sandboxes", "/v1/namespaces/default/sandboxes", "/platform/v1/keys/introspect"] {
         world.gate("GET", path, Value::Null).await.refused(404, "NOT_FOUND");
@@ -77,7 +77,7 @@ async fn owners_calls_are_not_on_this_listener() {
 }
 
 #[tokio::test]
-async fn a_sandbox_resolves_by_id_and_by_name_to_what_filters_need() {
+async fn a_sandbox_is_found_by_id_and_by_name() {
     let world = World::new();
     let body =
         json!({ "name": "my-env", "exposed_ports": [8080], "allow_unauthenticated_access": true });
@@ -98,7 +98,7 @@ async fn a_sandbox_resolves_by_id_and_by_name_to_what_filters_need() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_or_is_terminated_is_404() {
+async fn unknown_and_terminated_sandboxes_are_404() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
     world.call("DELETE", "/sandboxes/my-env", Value::Null).await.ok();
@@ -145,7 +145,7 @@ async fn introspect(
 }
 
 #[tokio::test]
-async fn an_api_key_stands_for_its_project() {
+async fn an_api_key_identifies_its_project() {
     let world = World::new();
     let ours = &world.ours;
     let identity = introspect(&world, "api_key", &ours.key, None).await;
@@ -157,7 +157,7 @@ async fn an_api_key_stands_for_its_project() {
 }
 
 #[tokio::test]
-async fn tokens_and_sessions_stand_for_a_user_in_the_project_that_is_named() {
+async fn tokens_and_sessions_identify_a_user_in_the_named_project() {
     let world = World::new();
     let (ours, others) = (&world.ours, world.others());
     for (kind, secret) in [("personal_access_token", &ours.pat), ("session", &ours.session)] {
@@ -181,7 +181,7 @@ async fn tokens_and_sessions_stand_for_a_user_in_the_project_that_is_named() {
 }
 
 #[tokio::test]
-async fn a_credential_shown_as_another_kind_is_void() {
+async fn a_credential_presented_as_another_kind_is_invalid() {
     let world = World::new();
     let ours = world.ours.clone();
     let here = Some((ours.organization.as_str(), ours.project.as_str()));
@@ -200,7 +200,7 @@ async fn a_credential_shown_as_another_kind_is_void() {
 }
 
 #[tokio::test]
-async fn a_wrong_body_is_refused_without_repeating_the_secret() {
+async fn an_invalid_body_is_refused_without_repeating_the_secret() {
     let world = World::new();
     let body =
         json!({ "kind": "tl_apiKey_secret_in_the_wrong_place", "secret": "tl_apiKey_s3cret" });

@@ -61,7 +61,7 @@ async fn json_of(response: axum::http::Response<hyper::body::Incoming>) -> Value
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_http_versions_are_spoken_on_one_port() {
+async fn one_port_serves_both_http_versions() {
     let world = World::new();
     let id = world.create(json!({})).await;
     let (address, _stop, _task) = listen(&world).await;
@@ -98,7 +98,7 @@ async fn a_hundred_held_polls_on_one_connection_do_not_delay_a_lookup() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_whose_connection_broke_is_soon_not_waited_for() {
+async fn changes_do_not_wait_for_a_gateway_whose_connection_broke() {
     let world = World::new();
     let id = world.create(json!({ "exposed_ports": [8080] })).await;
     let since = world.revision().await;
@@ -141,7 +141,7 @@ async fn a_stop_lets_a_request_finish_and_closes_the_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_http_is_refused_and_clients_that_stall_do_not_block_others() {
+async fn other_protocols_are_refused_and_stalled_clients_do_not_block_others() {
     let world = World::new();
     let (address, _stop, _task) = listen(&world).await;
     let mut stalled = Vec::new();
@@ -173,7 +173,7 @@ async fn idlers(address: SocketAddr, count: usize, sent: &[u8]) -> Vec<TcpStream
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_make_room_for_new_ones() {
+async fn idle_connections_are_closed_for_new_ones() {
     let world = World::new();
     let (address, _stop, _task) = listen_with(&world, 8).await;
     // Silent, in the middle of a head, between two requests.
@@ -189,7 +189,7 @@ async fn idle_connections_make_room_for_new_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_with_a_request_under_way_are_not_closed_for_others() {
+async fn connections_with_a_request_in_flight_are_not_closed_for_new_ones() {
     let world = World::new();
     let since = world.revision().await;
     let (address, _stop, _task) = listen_with(&world, 4).await;
@@ -206,7 +206,7 @@ async fn connections_with_a_request_under_way_are_not_closed_for_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_does_not_say_what_it_wants_is_closed() {
+async fn a_connection_without_a_request_times_out() {
     let world = World::new();
     let (address, _stop, _task) = listen(&world).await;
     for sent in [&b""[..], b"G", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {

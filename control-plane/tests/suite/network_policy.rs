@@ -46,7 +46,7 @@ pub(crate) async fn ask(world: &World, token: &str, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn what_clients_send_on_create_is_what_they_see() {
+async fn the_policy_set_on_create_is_returned() {
     let world = World::with_sidecars();
     for (sent, seen) in [
         (off(), off()),
@@ -73,7 +73,7 @@ async fn what_clients_send_on_create_is_what_they_see() {
 }
 
 #[tokio::test]
-async fn absent_keeps_an_object_replaces_all_of_it_and_null_clears() {
+async fn a_patch_replaces_the_whole_policy_null_clears_it_and_absence_keeps_it() {
     let world = World::with_sidecars();
     let id = world.create(json!({ "network": off() })).await;
     let path = format!("/sandboxes/{id}");
@@ -101,7 +101,7 @@ fn long_name() -> String {
 }
 
 #[tokio::test]
-async fn a_policy_with_as_many_entries_as_a_list_may_have_is_accepted_if_they_are_ordinary() {
+async fn a_policy_with_the_maximum_number_of_entries_is_accepted() {
     let world = World::with_sidecars();
     let list = |word: &str| -> Vec<String> {
         (0..1_000).map(|n| format!("{word}{n}.service.example.com")).collect()
@@ -113,7 +113,7 @@ async fn a_policy_with_as_many_entries_as_a_list_may_have_is_accepted_if_they_ar
 }
 
 #[tokio::test]
-async fn a_bad_policy_is_refused_with_its_entry_and_replaces_nothing() {
+async fn an_invalid_policy_is_refused_by_its_entry_and_changes_nothing() {
     let world = World::with_sidecars();
     let id = world.create(json!({ "network": off() })).await;
     let path = format!("/sandboxes/{id}");
@@ -147,7 +147,7 @@ async fn a_bad_policy_is_refused_with_its_entry_and_replaces_nothing() {
 }
 
 #[tokio::test]
-async fn a_sidecar_hears_of_a_change_at_once_and_of_nothing_else() {
+async fn a_sidecars_poll_returns_immediately_after_a_change_of_its_policy_only() {
     let world = Arc::new(World::with_sidecars());
     let id = world.create(json!({ "network": off() })).await;
     let token = sidecar_token(&world, &id);
@@ -276,7 +276,7 @@ async fn next(updates: &mut watch::Receiver<Update>) -> (Option<Value>, Option<S
 }
 
 #[tokio::test]
-async fn an_agent_follows_its_policy_to_the_end_of_its_sandbox() {
+async fn an_agent_follows_its_policy_until_the_sandbox_ends() {
     let world = World::with_sidecars();
     let (url, _tasks) = listen(&world).await;
     let id = world.create(json!({ "network": off() })).await;
@@ -293,7 +293,7 @@ async fn an_agent_follows_its_policy_to_the_end_of_its_sandbox() {
 }
 
 #[tokio::test]
-async fn an_agent_says_why_it_was_told_nothing() {
+async fn an_agent_reports_the_reason_if_it_gets_no_policy() {
     let world = World::with_sidecars();
     let (url, tasks) = listen(&world).await;
     let id = world.create(json!({})).await;
@@ -317,7 +317,7 @@ async fn an_agent_says_why_it_was_told_nothing() {
 }
 
 #[tokio::test]
-async fn an_answer_of_something_else_is_no_policy() {
+async fn a_response_that_is_not_of_the_control_plane_is_not_a_policy() {
     let world = World::with_sidecars();
     // What a proxy on the way might say: with a status of success, or of a sandbox that is gone.
     for status in [StatusCode::OK, StatusCode::NOT_FOUND] {

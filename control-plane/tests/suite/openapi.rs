@@ -22,7 +22,7 @@ fn the_committed_descriptions_are_up_to_date() {
 }
 
 #[test]
-fn each_description_says_where_the_api_is() {
+fn each_description_has_the_address_of_the_api() {
     for (api, listen) in [
         (sandgate::gateway::openapi::description().unwrap(), "8901"),
         (sandgate::api::openapi::description().unwrap(), "8900"),
@@ -76,7 +76,7 @@ fn the_public_description_has_every_call_in_both_forms() {
 }
 
 #[tokio::test]
-async fn the_described_fields_are_the_ones_that_are_taken() {
+async fn the_described_fields_are_the_accepted_ones() {
     let world = World::new();
     let id = world.create(json!({})).await;
     let api = public();

@@ -54,7 +54,7 @@ fn each_destination_gets_a_line_with_the_rule() {
 }
 
 #[test]
-fn the_operators_settings_count() {
+fn the_operators_settings_apply() {
     let dir = tempfile::tempdir().unwrap();
     let (policy, operator) = (dir.path().join("policy.json"), dir.path().join("operator.json"));
     std::fs::write(&policy, r#"{"allow_out": ["10.0.0.0/8"], "deny_out": ["10.2.0.0/16"]}"#)
@@ -78,7 +78,7 @@ fn the_operators_settings_count() {
 }
 
 #[test]
-fn what_can_not_be_read_is_an_error_and_no_verdict() {
+fn invalid_input_is_an_error_without_a_verdict() {
     for (policy, destination, named) in [
         (r#"{"deny_out": ["a:1"]}"#, "8.8.8.8", "`deny_out[0]` (`a:1`) has a port"),
         (r#"{"deny": []}"#, "8.8.8.8", "unknown field `deny`"),
@@ -115,7 +115,7 @@ fn create_restricted_sandbox(data_dir: &Path) {
 }
 
 #[test]
-fn a_server_without_sidecars_does_not_start_on_policies_that_were_promised() {
+fn a_server_without_sidecars_does_not_start_if_a_sandbox_has_a_network_policy() {
     let dir = tempfile::tempdir().unwrap();
     let (data, tokens) = (dir.path().join("data"), dir.path().join("token"));
     std::fs::write(&tokens, TOKEN).unwrap();

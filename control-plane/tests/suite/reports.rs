@@ -53,7 +53,7 @@ async fn report(world: &World, body: Value) -> Answer {
 }
 
 #[tokio::test]
-async fn the_name_of_one_tenants_sandbox_never_reaches_another_tenants_at_the_same_address() {
+async fn after_an_address_is_reassigned_the_former_sandboxs_name_does_not_reach_it() {
     let world = World::new();
     let others = world.others();
     world.runtime.set_address(Some(SHARED));
@@ -199,7 +199,7 @@ async fn a_report_is_answered_when_all_gateways_have_applied_it() {
 }
 
 #[tokio::test]
-async fn a_report_needs_a_fresh_signature_of_the_platform() {
+async fn a_report_requires_a_recent_signature_of_the_platform() {
     let world = World::new();
     let id = world.create(json!({ "name": "my-env" })).await;
     let (_, was_at) = gateway_view(&world, "my-env").await;

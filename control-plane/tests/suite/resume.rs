@@ -64,7 +64,7 @@ async fn two_servers_on_one_store_make_one_runtime_call_between_them() {
 }
 
 #[tokio::test]
-async fn at_the_end_of_the_wait_the_answer_has_the_current_state() {
+async fn after_the_wait_the_response_has_the_current_state() {
     let world = World::new();
     let id = world.create_suspended(json!({ "name": "slow" })).await;
     world.runtime.set_delay(Duration::from_millis(600));
@@ -78,7 +78,7 @@ async fn at_the_end_of_the_wait_the_answer_has_the_current_state() {
 }
 
 #[tokio::test]
-async fn a_resume_continues_when_its_caller_is_gone() {
+async fn a_resume_continues_after_its_caller_disconnects() {
     let world = World::new();
     let id = world.create_suspended(json!({ "name": "my-env" })).await;
     world.runtime.set_delay(Duration::from_millis(200));
@@ -89,7 +89,7 @@ async fn a_resume_continues_when_its_caller_is_gone() {
 }
 
 #[tokio::test]
-async fn a_running_sandbox_is_answered_at_once_without_a_call_of_the_runtime() {
+async fn resuming_a_running_sandbox_returns_immediately_without_a_runtime_call() {
     let world = World::new();
     let id = world.create(json!({})).await;
     assert_eq!(resume(&world, &id, 10_000, true).await.ok()["state"], "running");
@@ -97,7 +97,7 @@ async fn a_running_sandbox_is_answered_at_once_without_a_call_of_the_runtime() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_requests_must_not_resume_is_409_and_a_deleted_one_is_404() {
+async fn resuming_a_sandbox_without_auto_resume_is_a_409_and_a_deleted_one_a_404() {
     let world = World::new();
     let id = world.create_suspended(json!({ "name": "manual", "auto_resume": false })).await;
     let error = resume(&world, &id, 0, false).await.refused(409, "SANDBOX_NOT_RUNNING");

@@ -49,7 +49,7 @@ async fn answer(stream: &mut TcpStream) -> String {
 /// The attack: code in many sandboxes, or their sidecars gone wild, take every place at the gateway API,
 /// so that no edge is answered, and the whole deployment fails closed.
 #[tokio::test(flavor = "multi_thread")]
-async fn edges_are_answered_while_sidecars_take_every_place_that_they_can_have() {
+async fn edges_are_served_while_sidecars_use_all_their_connections() {
     let world = World::with_sidecars();
     let id = world.create(json!({})).await;
     let (address, _stop, _task) = listen_with(&world, 4).await;
@@ -106,7 +106,7 @@ async fn the_one_that_is_not_held(calls: &mut JoinSet<Answer>) -> Answer {
 }
 
 #[tokio::test]
-async fn calls_of_sidecars_have_a_bound_of_their_own_however_they_come() {
+async fn calls_of_sidecars_have_their_own_limit_on_every_connection() {
     let world = World::with_sidecars();
     let mut sidecars = Vec::new();
     for _ in 0..=World::SIDECAR_CALLS {
@@ -119,7 +119,7 @@ async fn calls_of_sidecars_have_a_bound_of_their_own_however_they_come() {
 }
 
 #[tokio::test]
-async fn one_sandboxs_sidecars_take_no_place_of_anothers() {
+async fn sidecars_of_one_sandbox_do_not_block_those_of_another() {
     let world = World::with_sidecars();
     let (mine, other) = (followed(&world).await, followed(&world).await);
     let calls = (0..=World::EACH_SANDBOX).map(|_| call(&world, &mine));

@@ -21,7 +21,7 @@ async fn with_large(world: &World, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_answer_to_a_gateway_reads_only_the_columns_that_gateways_need() {
+async fn a_gateways_lookup_reads_only_the_columns_that_it_needs() {
     let world = World::with_sidecars();
     let id = with_large(&world, "large").await;
     let path = world.dir.path().join("sandgate.db");

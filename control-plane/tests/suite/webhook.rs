@@ -171,7 +171,7 @@ async fn an_invalid_answer_is_final() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_final_and_its_reason_is_for_the_owner() {
+async fn a_refusal_is_final_and_the_owner_gets_its_reason() {
     let receiver = Receiver::default();
     let runtime = runtime(receiver.listen().await);
     let (long, cut) = ("x".repeat(10_000), "x".repeat(500));

@@ -12,7 +12,11 @@ use crate::rig::{ALLOWS, Rig, addresses, by_tcp, generation, question};
 #[test_case("Z.a.ok.test", RecordType::AAAA, "fd53:6700::2"; "wildcard, v6")]
 #[test_case("via.test", RecordType::A, "198.18.0.2"; "an alias to somewhere else is followed by Envoy")]
 #[tokio::test]
-async fn an_allowed_name_has_its_virtual_address(text: &str, kind: RecordType, expected: &str) {
+async fn an_allowed_name_resolves_to_its_virtual_address(
+    text: &str,
+    kind: RecordType,
+    expected: &str,
+) {
     let rig = Rig::new(ALLOWS).await;
     for answer in [rig.ask(text, kind).await, by_tcp(rig.sandbox, &question(text, kind)).await] {
         assert_eq!(addresses(&answer), [expected]);
@@ -31,7 +35,7 @@ async fn an_allowed_name_has_its_virtual_address(text: &str, kind: RecordType, e
 #[test_case("metaonly.test", RecordType::A, ResponseCode::NoError; "only a guardrail address")]
 #[test_case("meta.test", RecordType::AAAA, ResponseCode::NoError; "only embedded guardrail addresses")]
 #[tokio::test]
-async fn a_virtual_address_stands_for_a_real_one_or_is_not_given(
+async fn a_name_without_a_real_address_gets_no_virtual_address(
     text: &str,
     kind: RecordType,
     code: ResponseCode,
@@ -56,7 +60,7 @@ async fn a_virtual_address_stands_for_a_real_one_or_is_not_given(
 #[test_case("10.0.18.198.in-addr.arpa"; "a reverse lookup of a virtual address")]
 #[test_case("*.a.ok.test.x"; "an asterisk")]
 #[tokio::test]
-async fn a_name_that_is_not_allowed_resolves_for_no_type(text: &str) {
+async fn a_name_that_is_not_allowed_does_not_resolve_for_any_type(text: &str) {
     let rig = Rig::new(ALLOWS).await;
     let kinds =
         [RecordType::A, RecordType::AAAA, RecordType::TXT, RecordType::HTTPS, RecordType::PTR];
@@ -67,7 +71,7 @@ async fn a_name_that_is_not_allowed_resolves_for_no_type(text: &str) {
 }
 
 #[tokio::test]
-async fn an_allowed_name_does_not_lead_to_a_denied_one() {
+async fn an_alias_from_an_allowed_name_to_a_denied_one_is_refused() {
     let rig = Rig::new(r#"{"allow_internet_access":false,"allow_out":["alias.test","*.tree.test"],"deny_out":["bad.test","*.denied.test"]}"#).await;
     for text in ["alias.test", "x.tree.test"] {
         for kind in [RecordType::A, RecordType::TXT, RecordType::HTTPS] {
@@ -77,7 +81,7 @@ async fn an_allowed_name_does_not_lead_to_a_denied_one() {
 }
 
 #[tokio::test]
-async fn service_bindings_keep_neither_addresses_nor_ech() {
+async fn service_bindings_of_allowed_names_lose_addresses_and_ech() {
     let rig = Rig::new(ALLOWS).await;
     let answer = rig.ask("ok.test", RecordType::HTTPS).await;
     let RData::HTTPS(https) = &answer.answers[0].data else { panic!("an HTTPS record") };
@@ -89,7 +93,7 @@ async fn service_bindings_keep_neither_addresses_nor_ech() {
 }
 
 #[tokio::test]
-async fn other_types_pass_but_without_real_addresses() {
+async fn other_types_are_forwarded_without_real_addresses() {
     let rig = Rig::new(ALLOWS).await;
     assert_eq!(rig.ask("ok.test", RecordType::TXT).await.answers.len(), 1);
     assert_eq!(rig.ask("ok.test", RecordType::from(65280)).await.answers.len(), 1);
@@ -102,7 +106,7 @@ async fn other_types_pass_but_without_real_addresses() {
 }
 
 #[tokio::test]
-async fn a_truncated_answer_is_fetched_whole_before_it_is_judged() {
+async fn a_truncated_response_is_fetched_over_tcp_before_it_is_evaluated() {
     let truncates = crate::authority::Behaviour { truncates: true, ..Default::default() };
     let rig = Rig::with(ALLOWS, vec![truncates], Default::default()).await;
     assert_eq!(addresses(&rig.ask("ok.test", RecordType::A).await), ["198.18.0.10"]);
@@ -110,7 +114,7 @@ async fn a_truncated_answer_is_fetched_whole_before_it_is_judged() {
 }
 
 #[tokio::test]
-async fn while_an_update_tightens_both_policies_give_the_narrower_answer() {
+async fn during_an_update_a_name_must_be_allowed_by_both_policies() {
     let rig = Rig::new("{}").await;
     rig.proxy.set(generation(2, "{}", Some(ALLOWS)));
     assert_eq!(addresses(&rig.ask("ok.test", RecordType::A).await), ["198.18.0.10"]);

@@ -16,7 +16,7 @@ fn slow(milliseconds: u64) -> Vec<Behaviour> {
 }
 
 #[tokio::test]
-async fn too_many_questions_get_servfail_and_none_gets_silence() {
+async fn queries_beyond_the_limit_get_servfail() {
     let limits = Limits { questions: 8, ..Limits::default() };
     let rig = Rig::with(OPEN, slow(300), limits).await;
     let socket = UdpSocket::bind(LOCAL).await.unwrap();
@@ -42,14 +42,14 @@ async fn too_many_questions_get_servfail_and_none_gets_silence() {
 }
 
 #[tokio::test]
-async fn refusals_need_no_place_in_the_queue() {
+async fn refused_queries_do_not_count_toward_the_limit() {
     let limits = Limits { questions: 0, ..Limits::default() };
     let rig = Rig::with(CLOSED, slow(0), limits).await;
     assert_eq!(rig.code("ok.test", RecordType::A).await, ResponseCode::NXDomain);
 }
 
 #[tokio::test]
-async fn a_connection_carries_many_questions_and_answers_come_as_they_are_known() {
+async fn a_connection_carries_many_queries_and_responses_come_out_of_order() {
     let rig = Rig::with(OPEN, slow(100), Limits::default()).await;
     let mut stream = TcpStream::connect(rig.sandbox).await.unwrap();
     for id in 0..50_u16 {
@@ -66,7 +66,7 @@ async fn a_connection_carries_many_questions_and_answers_come_as_they_are_known(
 }
 
 #[tokio::test]
-async fn a_client_that_has_closed_its_half_still_gets_its_answer() {
+async fn a_client_that_half_closed_its_connection_gets_its_response() {
     let rig = Rig::with(OPEN, slow(200), Limits::default()).await;
     let mut stream = TcpStream::connect(rig.sandbox).await.unwrap();
     write(&mut stream, &question("ok.test", RecordType::A)).await;
@@ -75,7 +75,7 @@ async fn a_client_that_has_closed_its_half_still_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn too_many_connections_get_servfail() {
+async fn connections_beyond_the_limit_get_servfail() {
     let limits = Limits { connections: 2, ..Limits::default() };
     let rig = Rig::with(OPEN, slow(0), limits).await;
     let mut held = Vec::new();
@@ -99,7 +99,7 @@ async fn too_many_connections_get_servfail() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_also_in_the_middle_of_a_message() {
+async fn an_idle_connection_is_closed_even_in_the_middle_of_a_message() {
     let limits = Limits { idle: Duration::from_millis(200), ..Limits::default() };
     let rig = Rig::with(OPEN, slow(0), limits).await;
     for start in [&b""[..], b"\x00", b"\xff\xffabc"] {
@@ -111,7 +111,7 @@ async fn an_idle_connection_is_closed_also_in_the_middle_of_a_message() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_not_bound_where_it_could_not_serve() {
+async fn binding_fails_with_the_reason() {
     let limits = Limits::default();
     let none = Proxy::bind(&[], vec![], limits).err();
     assert!(matches!(none, Some(BindError::NoResolver)));

@@ -32,7 +32,7 @@ const ALL_TYPES: [RecordType; 12] = [
 #[test_case("a.b.c.denied.test"; "far below a wildcard")]
 #[test_case("X.DENIED.TEST"; "below a wildcard in upper case")]
 #[tokio::test]
-async fn a_denied_name_resolves_for_no_type_by_no_transport(text: &str) {
+async fn a_denied_name_does_not_resolve_for_any_type_over_any_transport(text: &str) {
     let rig = Rig::new(DENIES).await;
     for kind in ALL_TYPES {
         for answer in [rig.ask(text, kind).await, by_tcp(rig.sandbox, &question(text, kind)).await]
@@ -46,7 +46,7 @@ async fn a_denied_name_resolves_for_no_type_by_no_transport(text: &str) {
 }
 
 #[tokio::test]
-async fn labels_of_any_bytes_do_not_hide_the_denied_name_above_them() {
+async fn arbitrary_bytes_in_labels_do_not_hide_a_denied_parent_name() {
     let rig = Rig::new(DENIES).await;
     for label in [&b"\x00"[..], b"\xff\xfe", b"a.b", b"*", b" ", b"\xc3\xa9"] {
         let labels = [label, b"Denied", b"test"];
@@ -59,7 +59,7 @@ async fn labels_of_any_bytes_do_not_hide_the_denied_name_above_them() {
 }
 
 #[tokio::test]
-async fn others_still_resolve_and_so_does_the_name_above_a_wildcard() {
+async fn other_names_and_the_parent_of_a_wildcard_resolve() {
     let rig = Rig::new(DENIES).await;
     for text in ["ok.test", "other.test", "denied.test", "via.test"] {
         assert!(!rig.ask(text, RecordType::A).await.answers.is_empty(), "{text}");
@@ -70,7 +70,7 @@ async fn others_still_resolve_and_so_does_the_name_above_a_wildcard() {
 #[test_case("long.test"; "two CNAMEs, in other letters")]
 #[test_case("x.tree.test"; "a DNAME and what a resolver makes of it")]
 #[tokio::test]
-async fn a_denied_name_is_not_reached_through_an_alias(text: &str) {
+async fn an_alias_of_a_denied_name_does_not_resolve(text: &str) {
     let rig = Rig::new(DENIES).await;
     for kind in [RecordType::A, RecordType::AAAA, RecordType::TXT, RecordType::HTTPS] {
         for answer in [rig.ask(text, kind).await, by_tcp(rig.sandbox, &question(text, kind)).await]
@@ -87,7 +87,7 @@ async fn a_denied_name_is_not_reached_through_an_alias(text: &str) {
 #[test_case("_s._tcp.other.test", RecordType::SRV; "srv")]
 #[test_case("ns.other.test", RecordType::NS; "ns")]
 #[tokio::test]
-async fn additional_records_do_not_tell_a_denied_names_addresses(text: &str, kind: RecordType) {
+async fn additional_records_do_not_contain_addresses_of_denied_names(text: &str, kind: RecordType) {
     let rig = Rig::new(DENIES).await;
     for answer in [rig.ask(text, kind).await, by_tcp(rig.sandbox, &question(text, kind)).await] {
         assert!(!answer.answers.is_empty(), "the record itself only has the name");
@@ -100,7 +100,7 @@ async fn additional_records_do_not_tell_a_denied_names_addresses(text: &str, kin
 #[test_case("svcalias.test"; "as an alias")]
 #[test_case("svcbad.test"; "as a service, with hints")]
 #[tokio::test]
-async fn a_service_binding_does_not_lead_to_a_denied_name(text: &str) {
+async fn a_service_binding_with_a_denied_target_is_removed(text: &str) {
     let rig = Rig::new(DENIES).await;
     let answer = rig.ask(text, RecordType::HTTPS).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
@@ -109,7 +109,7 @@ async fn a_service_binding_does_not_lead_to_a_denied_name(text: &str) {
 }
 
 #[tokio::test]
-async fn ech_is_taken_out_where_a_rule_names_a_domain() {
+async fn ech_is_removed_if_a_rule_names_a_domain() {
     let rig = Rig::new(DENIES).await;
     let answer = rig.ask("ech.test", RecordType::HTTPS).await;
     let RData::HTTPS(https) = &answer.answers[0].data else { panic!("an HTTPS record") };
@@ -118,7 +118,7 @@ async fn ech_is_taken_out_where_a_rule_names_a_domain() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_rule_and_can_be_remembered() {
+async fn a_refusal_names_the_rule_and_can_be_cached() {
     let rig = Rig::new(DENIES).await;
     let answer = rig.ask("bad.test", RecordType::A).await;
     let RData::SOA(soa) = &answer.authorities[0].data else { panic!("an SOA record") };
@@ -131,7 +131,7 @@ async fn a_refusal_names_the_rule_and_can_be_remembered() {
 }
 
 #[tokio::test]
-async fn internet_off_and_nothing_allowed_means_no_name_at_once() {
+async fn with_internet_off_and_nothing_allowed_every_name_is_refused_without_a_query() {
     let silent = Behaviour { loses: usize::MAX, ..Behaviour::default() };
     let rig = Rig::with(CLOSED, vec![silent], Limits::default()).await;
     for text in ["ok.test", "missing.test", "test", ".", "10.113.0.203.in-addr.arpa"] {
@@ -171,7 +171,7 @@ async fn before_the_first_policy_nothing_resolves() {
 }
 
 #[tokio::test]
-async fn an_answer_under_way_is_judged_by_the_policy_of_its_arrival() {
+async fn a_response_is_evaluated_by_the_policy_at_its_arrival() {
     let slow = Behaviour { delay: std::time::Duration::from_millis(400), ..Behaviour::default() };
     let rig = Rig::with("{}", vec![slow], Limits::default()).await;
     for (text, kind) in [("bad.test", RecordType::A), ("alias.test", RecordType::A)] {
@@ -190,7 +190,7 @@ async fn an_answer_under_way_is_judged_by_the_policy_of_its_arrival() {
 }
 
 #[tokio::test]
-async fn of_two_policies_both_must_allow() {
+async fn with_two_policies_both_must_allow_a_name() {
     let rig = Rig::new("{}").await;
     for (first, second) in [("{}", DENIES), (DENIES, "{}"), (CLOSED, "{}"), ("{}", CLOSED)] {
         rig.proxy.set(generation(2, first, Some(second)));

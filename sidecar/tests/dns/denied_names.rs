@@ -27,7 +27,7 @@ fn find(rig: &Rig, json: &str) -> DeniedNames {
 }
 
 #[tokio::test]
-async fn denied_names_are_looked_up_and_no_others() {
+async fn only_denied_names_are_resolved() {
     let rig = Rig::new(DENIES).await;
     let json = r#"{"deny_out":["bad.test","alias.test","missing.test","*.denied.test","ok.test","198.51.100.1"],"allow_out":["ok.test"]}"#;
     let known = find(&rig, json).first(PATIENCE).await;
@@ -47,7 +47,7 @@ async fn denied_names_are_looked_up_and_no_others() {
 }
 
 #[tokio::test]
-async fn another_policy_forgets_and_asks_for_what_is_new() {
+async fn a_new_policy_resolves_added_names_and_forgets_removed_ones() {
     let rig = Rig::new(DENIES).await;
     let mut names = find(&rig, r#"{"deny_out":["bad.test"]}"#);
     assert_eq!(names.first(PATIENCE).await.pairs().count(), 2);
@@ -61,7 +61,7 @@ async fn another_policy_forgets_and_asks_for_what_is_new() {
 }
 
 #[tokio::test]
-async fn what_comes_by_of_a_name_below_a_wildcard_is_known_without_a_question_of_its_own() {
+async fn addresses_of_names_below_a_denied_wildcard_are_learned_from_observed_responses() {
     let rig = Rig::new(DENIES).await;
     let mut names = find(&rig, r#"{"deny_out":["*.denied.test"]}"#);
     assert!(names.first(PATIENCE).await.is_empty());
@@ -75,7 +75,7 @@ async fn what_comes_by_of_a_name_below_a_wildcard_is_known_without_a_question_of
 }
 
 #[tokio::test]
-async fn a_resolver_that_says_nothing_holds_nothing_up_and_is_asked_again() {
+async fn a_silent_resolver_does_not_delay_the_policy_and_is_queried_again() {
     // All attempts of the first two questions, and no more.
     let silent = Behaviour { loses: 2, ..Behaviour::default() };
     let limits = Limits { query_timeout: Duration::from_millis(300), ..Limits::default() };
@@ -90,7 +90,7 @@ async fn a_resolver_that_says_nothing_holds_nothing_up_and_is_asked_again() {
 }
 
 #[tokio::test]
-async fn many_names_wait_for_their_turn_without_work() {
+async fn many_queued_names_use_little_processor_time() {
     let silent = Behaviour { loses: usize::MAX, ..Behaviour::default() };
     let limits = Limits { query_timeout: Duration::from_secs(4), ..Limits::default() };
     let rig = Rig::with(DENIES, vec![silent], limits).await;

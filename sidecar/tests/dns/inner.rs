@@ -16,7 +16,11 @@ use crate::rig::{ALLOWS, Rig, addresses, by_tcp, generation, question};
 #[test_case("private.test", RecordType::A, &[]; "private")]
 #[test_case("private.test", RecordType::AAAA, &[]; "unique local")]
 #[tokio::test]
-async fn a_name_has_the_addresses_that_may_be_dialled(text: &str, kind: RecordType, all: &[&str]) {
+async fn a_name_resolves_to_the_addresses_that_are_not_denied(
+    text: &str,
+    kind: RecordType,
+    all: &[&str],
+) {
     let rig = Rig::new(ALLOWS).await;
     for answer in [rig.inner(text, kind).await, by_tcp(rig.inner, &question(text, kind)).await] {
         assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
@@ -35,7 +39,7 @@ async fn a_name_that_is_not_allowed_does_not_resolve(text: &str) {
 }
 
 #[tokio::test]
-async fn a_name_that_is_only_on_the_internet_is_not_dialled_by_name() {
+async fn only_names_in_allow_out_resolve_for_envoy_with_internet_on() {
     let rig = Rig::new(r#"{"allow_out":["ok.test"]}"#).await;
     assert_eq!(addresses(&rig.inner("ok.test", RecordType::A).await), ["203.0.113.10"]);
     let answer = rig.inner("other.test", RecordType::A).await;
@@ -43,7 +47,7 @@ async fn a_name_that_is_only_on_the_internet_is_not_dialled_by_name() {
 }
 
 #[tokio::test]
-async fn a_private_address_is_dialled_where_allow_out_has_it() {
+async fn a_name_resolves_to_a_private_address_that_allow_out_contains() {
     let rig =
         Rig::new(r#"{"allow_internet_access":false,"allow_out":["private.test","10.0.0.0/8"]}"#)
             .await;
@@ -69,7 +73,7 @@ async fn both_policies_of_an_update_must_allow_the_address() {
 }
 
 #[tokio::test]
-async fn only_addresses_are_asked_here() {
+async fn queries_for_types_other_than_addresses_are_refused() {
     let rig = Rig::new(ALLOWS).await;
     for kind in [RecordType::TXT, RecordType::ANY, RecordType::HTTPS, RecordType::PTR] {
         let answer = rig.inner("ok.test", kind).await;

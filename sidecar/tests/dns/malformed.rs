@@ -32,7 +32,10 @@ fn second_question(message: &mut Message) {
 // 16 is BADVERS in an answer with EDNS, and BADSIG elsewhere (RFC 6895 §2.3); the library says the latter.
 #[test_case(|m| { m.edns.as_mut().unwrap().set_version(1); }, ResponseCode::BADSIG; "EDNS of the future")]
 #[tokio::test]
-async fn it_is_refused_and_goes_no_further(change: fn(&mut Message), code: ResponseCode) {
+async fn an_invalid_query_is_rejected_and_not_forwarded(
+    change: fn(&mut Message),
+    code: ResponseCode,
+) {
     let rig = Rig::new(OPEN).await;
     let message = changed(change);
     for answer in [exchange(rig.sandbox, &message).await, by_tcp(rig.sandbox, &message).await] {
@@ -54,7 +57,7 @@ async fn it_is_refused_and_goes_no_further(change: fn(&mut Message), code: Respo
 #[test_case(b"\x40abc\x00\x00\x01\x00\x01"; "a label of an unknown kind")]
 #[test_case(b"\x02ok\x00\x00\x01"; "without a class")]
 #[tokio::test]
-async fn a_question_that_can_not_be_read_is_a_format_error(rest: &[u8]) {
+async fn an_unparseable_query_is_a_format_error(rest: &[u8]) {
     let rig = Rig::new(OPEN).await;
     let wire = [&[0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], rest].concat();
     let answer = raw(rig.sandbox, &wire).await;
@@ -65,7 +68,7 @@ async fn a_question_that_can_not_be_read_is_a_format_error(rest: &[u8]) {
 #[test_case(1, 1, Some(false); "a record in the answer section")]
 #[test_case(1, 2, None; "a record that is cut off")]
 #[tokio::test]
-async fn a_format_error_has_edns_where_it_can_be_found(
+async fn a_format_error_has_edns_if_the_query_shows_it(
     questions: u8,
     answers: u8,
     edns: Option<bool>,
@@ -88,7 +91,7 @@ async fn a_format_error_has_edns_where_it_can_be_found(
 
 /// The response repeats the DO bit (RFC 3225 §3).
 #[tokio::test]
-async fn a_rejection_repeats_that_dnssec_is_wanted() {
+async fn a_rejection_keeps_the_dnssec_ok_flag() {
     let rig = Rig::new(OPEN).await;
     let mut message = changed(second_question);
     message.edns.as_mut().unwrap().set_dnssec_ok(true);
@@ -97,7 +100,7 @@ async fn a_rejection_repeats_that_dnssec_is_wanted() {
 }
 
 #[tokio::test]
-async fn an_answer_is_not_answered() {
+async fn a_response_sent_to_the_proxy_gets_no_response() {
     let rig = Rig::new(OPEN).await;
     let socket = tokio::net::UdpSocket::bind(crate::rig::LOCAL).await.unwrap();
     socket.connect(rig.sandbox).await.unwrap();
@@ -116,7 +119,7 @@ async fn an_answer_is_not_answered() {
 }
 
 #[tokio::test]
-async fn a_long_datagram_is_malformed_not_fatal() {
+async fn an_oversized_datagram_is_malformed_and_the_proxy_continues() {
     let rig = Rig::new(OPEN).await;
     let mut wire = question("ok.test", RecordType::A).to_vec().unwrap();
     wire.resize(9000, 0xff);
@@ -125,7 +128,7 @@ async fn a_long_datagram_is_malformed_not_fatal() {
 }
 
 #[test]
-fn whatever_bytes_come_the_proxy_lives_and_answers_the_next_question() {
+fn the_proxy_continues_after_any_bytes() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let rig = runtime.block_on(Rig::new(OPEN));
     let good = question("ok.test", RecordType::A).to_vec().unwrap();

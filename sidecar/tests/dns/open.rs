@@ -11,7 +11,7 @@ use crate::rig::{LOCAL_V6, OPEN, Rig, ZONE, by_tcp, exchange, question, raw};
 const TYPES: [u16; 10] = [1, 28, 16, 65, 257, 44, 29, 65280, 15, 33];
 
 #[tokio::test]
-async fn every_type_arrives_byte_for_byte() {
+async fn records_of_every_type_arrive_unchanged() {
     let rig = Rig::new(OPEN).await;
     let names =
         ["ok.test", "mx.test", "_s._tcp.other.test", "via.test", "missing.test", "test", "."];
@@ -27,7 +27,7 @@ async fn every_type_arrives_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn nodata_and_nxdomain_stay_apart_and_keep_their_soa() {
+async fn nodata_and_nxdomain_responses_keep_their_code_and_soa() {
     let rig = Rig::new(OPEN).await;
     let nodata = rig.ask("v4.test", RecordType::AAAA).await;
     assert_eq!(nodata.metadata.response_code, ResponseCode::NoError);
@@ -40,13 +40,13 @@ async fn nodata_and_nxdomain_stay_apart_and_keep_their_soa() {
 }
 
 #[tokio::test]
-async fn times_to_live_are_the_resolvers() {
+async fn times_to_live_are_those_of_the_resolver() {
     let rig = Rig::new(OPEN).await;
     assert_eq!(rig.ask("ok.test", RecordType::A).await.answers[0].ttl, 77);
 }
 
 #[tokio::test]
-async fn letters_come_back_as_they_were_written() {
+async fn the_response_keeps_the_case_of_the_queried_name() {
     let lowers = Behaviour { lowers_case: true, ..Behaviour::default() };
     let rig = Rig::with(OPEN, vec![lowers], Limits::default()).await;
     let answer = rig.ask("oK.TeSt", RecordType::A).await;
@@ -55,7 +55,7 @@ async fn letters_come_back_as_they_were_written() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_truncated_and_comes_by_tcp() {
+async fn large_responses_are_truncated_over_udp_and_complete_over_tcp() {
     let rig = Rig::new(OPEN).await;
     let mut plain = question("big.test", RecordType::A);
     plain.edns = None;
@@ -75,7 +75,7 @@ async fn what_does_not_fit_is_truncated_and_comes_by_tcp() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_much_gets_no_datagram_that_would_be_fragmented() {
+async fn udp_responses_are_never_larger_than_1232_bytes() {
     let rig = Rig::new(OPEN).await;
     let mut greedy = question("huge.test", RecordType::TXT);
     greedy.edns.as_mut().unwrap().set_max_payload(4096);
@@ -86,7 +86,7 @@ async fn a_client_that_takes_much_gets_no_datagram_that_would_be_fragmented() {
 }
 
 #[tokio::test]
-async fn ipv6_works_on_both_sides() {
+async fn ipv6_works_for_clients_and_resolvers() {
     let resolver = Authority::start(LOCAL_V6, ZONE, Behaviour::default()).await;
     let rig = Rig::on(OPEN, LOCAL_V6, vec![resolver], Limits::default()).await;
     assert_eq!(rig.ask("ok.test", RecordType::AAAA).await.answers.len(), 1);
@@ -94,7 +94,7 @@ async fn ipv6_works_on_both_sides() {
 }
 
 #[tokio::test]
-async fn guardrail_addresses_are_taken_out_of_answers() {
+async fn guardrail_addresses_are_removed_from_responses() {
     let rig = Rig::new(OPEN).await;
     let one = rig.ask("meta.test", RecordType::A).await;
     assert_eq!(one.answers.len(), 1, "the other address stays");
@@ -114,7 +114,7 @@ async fn guardrail_addresses_are_taken_out_of_answers() {
 }
 
 #[tokio::test]
-async fn guardrail_addresses_are_taken_out_of_hints() {
+async fn guardrail_addresses_are_removed_from_hints() {
     let rig = Rig::new(OPEN).await;
     let answer = rig.ask("meta.test", RecordType::HTTPS).await;
     let RData::HTTPS(https) = &answer.answers[0].data else { panic!("an HTTPS record") };
@@ -122,7 +122,7 @@ async fn guardrail_addresses_are_taken_out_of_hints() {
 }
 
 #[tokio::test]
-async fn the_resolver_says_nothing_about_encrypted_dns_of_its_own() {
+async fn the_discovery_of_encrypted_dns_returns_no_records() {
     let rig = Rig::new(OPEN).await;
     let answer = rig.ask("_dns.Resolver.arpa", RecordType::HTTPS).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
@@ -131,7 +131,7 @@ async fn the_resolver_says_nothing_about_encrypted_dns_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_service_bindings_ech_stays_where_no_rule_names_a_domain() {
+async fn ech_in_service_bindings_is_kept_if_no_rule_names_a_domain() {
     let rig = Rig::new(OPEN).await;
     let answer = rig.ask("ech.test", RecordType::HTTPS).await;
     let RData::HTTPS(https) = &answer.answers[0].data else { panic!("an HTTPS record") };

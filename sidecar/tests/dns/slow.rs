@@ -20,7 +20,7 @@ fn silent() -> Behaviour {
 }
 
 #[tokio::test]
-async fn a_lost_datagram_is_sent_again() {
+async fn a_lost_query_is_retransmitted() {
     let lossy = Behaviour { loses: 2, ..Behaviour::default() };
     let rig = Rig::with(OPEN, vec![lossy], quick()).await;
     assert_eq!(rig.ask("ok.test", RecordType::A).await.answers.len(), 1);
@@ -28,21 +28,21 @@ async fn a_lost_datagram_is_sent_again() {
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_after_another_attempt_is_still_taken() {
+async fn a_response_that_arrives_after_the_next_attempt_is_accepted() {
     let slow = Behaviour { delay: Duration::from_millis(700), ..Behaviour::default() };
     let rig = Rig::with(OPEN, vec![slow], quick()).await;
     assert_eq!(rig.ask("ok.test", RecordType::A).await.answers.len(), 1);
 }
 
 #[tokio::test]
-async fn the_next_resolver_helps_where_one_is_silent() {
+async fn a_silent_resolver_is_followed_by_the_next_one() {
     let rig = Rig::with(OPEN, vec![silent(), Behaviour::default()], quick()).await;
     assert_eq!(rig.ask("ok.test", RecordType::A).await.answers.len(), 1);
     assert_eq!(rig.resolvers[1].seen().len(), 1);
 }
 
 #[tokio::test]
-async fn the_next_resolver_helps_where_one_is_dead_or_fails() {
+async fn a_failed_or_unreachable_resolver_is_followed_by_the_next_one() {
     let fails = Behaviour { fails: Some(ResponseCode::Refused), ..Behaviour::default() };
     let rig = Rig::with(OPEN, vec![fails, Behaviour::default()], Limits::default()).await;
     assert_eq!(rig.ask("ok.test", RecordType::A).await.answers.len(), 1);
@@ -56,7 +56,7 @@ async fn the_next_resolver_helps_where_one_is_dead_or_fails() {
 }
 
 #[tokio::test]
-async fn when_nobody_answers_the_client_hears_so_in_time() {
+async fn without_a_response_from_any_resolver_the_client_gets_servfail_in_time() {
     let rig = Rig::with(OPEN, vec![silent(), silent()], quick()).await;
     let began = std::time::Instant::now();
     assert_eq!(rig.code("ok.test", RecordType::A).await, ResponseCode::ServFail);
@@ -68,7 +68,7 @@ async fn when_nobody_answers_the_client_hears_so_in_time() {
 }
 
 #[tokio::test]
-async fn a_failure_that_all_report_is_passed_on() {
+async fn a_failure_reported_by_all_resolvers_is_forwarded() {
     for code in [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::FormErr] {
         let fails = Behaviour { fails: Some(code), ..Behaviour::default() };
         let rig = Rig::with(OPEN, vec![fails], Limits::default()).await;
@@ -77,7 +77,7 @@ async fn a_failure_that_all_report_is_passed_on() {
 }
 
 #[tokio::test]
-async fn forged_answers_are_ignored_and_the_true_one_taken() {
+async fn forged_responses_are_ignored() {
     let forges = Behaviour { forges: true, ..Behaviour::default() };
     let rig = Rig::with(OPEN, vec![forges], Limits::default()).await;
     let answer = rig.ask("ok.test", RecordType::A).await;
@@ -86,7 +86,7 @@ async fn forged_answers_are_ignored_and_the_true_one_taken() {
 }
 
 #[tokio::test]
-async fn ids_and_ports_can_not_be_guessed() {
+async fn query_ids_and_ports_are_unpredictable() {
     let rig = Rig::new(OPEN).await;
     for _ in 0..64 {
         rig.ask("ok.test", RecordType::A).await;
@@ -104,7 +104,7 @@ async fn ids_and_ports_can_not_be_guessed() {
 }
 
 #[tokio::test]
-async fn an_answer_that_can_not_be_read_is_not_passed_on() {
+async fn an_unparseable_response_is_not_forwarded() {
     for garbage in
         [&b""[..], b"\xc0", b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x4d\x00\x03abc", &[0xff; 64]]
     {
@@ -116,7 +116,7 @@ async fn an_answer_that_can_not_be_read_is_not_passed_on() {
 }
 
 #[tokio::test]
-async fn what_comes_by_tcp_is_asked_by_tcp() {
+async fn a_query_over_tcp_is_forwarded_over_tcp() {
     let rig = Rig::with(OPEN, vec![silent()], quick()).await;
     let answer = by_tcp(rig.sandbox, &question("ok.test", RecordType::A)).await;
     assert_eq!(answer.answers.len(), 1);

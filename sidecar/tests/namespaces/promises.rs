@@ -13,20 +13,20 @@ pub(crate) struct Promise {
 }
 
 pub(crate) const PROMISES: [Promise; 11] = [
-    promise("answers_come_from_the_address_that_was_asked", answers_come_from_the_address_asked),
-    promise("a_resolver_that_allow_out_has_is_asked_itself", an_allowed_resolver_is_asked),
-    promise("a_question_in_fragments_is_judged_as_any", fragments),
-    promise("internet_off_fails_every_lookup_at_once", internet_off_fails_at_once),
-    promise("large_answers_come_by_tcp", large_answers_come_by_tcp),
-    promise("glibc_resolves_names_of_one_and_two_families", glibc_resolves),
+    promise("responses_come_from_the_queried_address", responses_come_from_the_queried_address),
+    promise("queries_to_a_resolver_in_allow_out_reach_it_directly", an_allowed_resolver_is_asked),
+    promise("fragmented_queries_are_evaluated_as_whole_ones", fragments),
+    promise("with_internet_off_every_lookup_fails_immediately", internet_off_fails_at_once),
+    promise("large_responses_come_over_tcp", large_responses_come_over_tcp),
+    promise("glibc_resolves_names_with_one_and_two_address_families", glibc_resolves),
     Promise {
         needs: Some("musl-gcc"),
-        ..promise("musl_resolves_names_of_one_and_two_families", musl_resolves)
+        ..promise("musl_resolves_names_with_one_and_two_address_families", musl_resolves)
     },
-    promise("hundreds_of_lookups_at_once_are_all_answered", hundreds_at_once),
-    promise("an_answer_never_leaves_by_another_interface", an_answer_never_leaves),
+    promise("hundreds_of_concurrent_lookups_are_all_answered", hundreds_at_once),
+    promise("a_response_never_leaves_by_another_interface", an_answer_never_leaves),
     promise("a_redirect_works_in_a_shared_namespace", a_redirect_works),
-    promise("a_change_of_policy_loses_no_question", a_change_loses_nothing),
+    promise("a_policy_change_loses_no_query", a_change_loses_nothing),
 ];
 
 const fn promise(name: &'static str, holds: fn()) -> Promise {
@@ -36,7 +36,7 @@ const fn promise(name: &'static str, holds: fn()) -> Promise {
 const ALLOWS: &str = r#"{"allow_internet_access":false,"allow_out":["ok.test","v4.test"]}"#;
 
 /// dig itself refuses an answer from another address than the one it asked.
-fn answers_come_from_the_address_asked() {
+fn responses_come_from_the_queried_address() {
     let network = Network::new("{}");
     for server in [NOBODY, NOBODY_V6, "169.254.169.254", "10.77.0.1", "fd77:1::1"] {
         for transport in ["+notcp", "+tcp", "+noedns", "+dnssec"] {
@@ -98,7 +98,7 @@ fn internet_off_fails_at_once() {
     assert!(began.elapsed() < std::time::Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
-fn large_answers_come_by_tcp() {
+fn large_responses_come_over_tcp() {
     let network = Network::new("{}");
     for size in ["+noedns", "+bufsize=1232", "+bufsize=4096"] {
         let answer = network.dig(&format!("@{NOBODY} {size} +short huge.test TXT"));

@@ -61,7 +61,7 @@ fn on_a_platform(change: fn(&str) -> String) -> Setup {
 }
 
 #[test]
-fn with_the_filter_removed_nothing_is_forwarded() {
+fn without_the_filter_nothing_is_forwarded() {
     run(on_a_platform(without_filter), async |stack| {
         assert_eq!(ask_for_address(stack).await?, (503, false));
         let call =
@@ -72,7 +72,7 @@ fn with_the_filter_removed_nothing_is_forwarded() {
 }
 
 #[test]
-fn with_the_filter_and_all_address_guards_removed_the_black_hole_holds() {
+fn without_the_filter_and_the_address_checks_the_black_hole_prevents_forwarding() {
     let change = |text: &str| without_address_guards(&without_filter(text));
     run(on_a_platform(change), async |stack| {
         assert_eq!(ask_for_address(stack).await?, (503, false));
@@ -81,7 +81,7 @@ fn with_the_filter_and_all_address_guards_removed_the_black_hole_holds() {
 }
 
 #[test]
-fn with_every_guard_removed_the_request_goes_through_so_the_guards_are_what_stops_it() {
+fn without_any_guard_the_request_is_forwarded() {
     let change = |text: &str| without_black_hole(&without_address_guards(&without_filter(text)));
     run(on_a_platform(change), async |stack| {
         assert_eq!(ask_for_address(stack).await?, (200, true));
@@ -107,7 +107,7 @@ const CRASHING: &str = r#"
 
 /// The promise of a 503 is that nothing was forwarded, and clients send again on it.
 #[test]
-fn with_a_filter_that_crashes_after_the_request_was_sent_the_answer_does_not_say_503() {
+fn a_filter_that_crashes_after_the_request_was_sent_causes_a_502() {
     let change = |text: &str| without_black_hole(&without_address_guards(text));
     let late = CRASHING.replace("proxy_on_request_headers", "proxy_on_response_headers");
     let setup = Setup { filter: Some(late.leak()), ..on_a_platform(change) };
@@ -122,7 +122,7 @@ fn with_a_filter_that_crashes_after_the_request_was_sent_the_answer_does_not_say
 }
 
 #[test]
-fn with_a_filter_that_crashes_nothing_is_forwarded() {
+fn if_the_filter_crashes_nothing_is_forwarded() {
     let setup = Setup { filter: Some(CRASHING), ..on_a_platform(without_address_guards) };
     run(setup, async |stack| {
         let (status, forwarded) = ask_for_address(stack).await?;
@@ -137,7 +137,7 @@ fn with_a_filter_that_crashes_nothing_is_forwarded() {
 }
 
 #[test]
-fn the_dns_cache_alone_keeps_permitted_requests_in_the_sandbox_network() {
+fn the_dns_cache_alone_confines_requests_to_the_sandbox_network() {
     let narrower = |text: &str| {
         replaced(
             text,
@@ -154,7 +154,7 @@ fn the_dns_cache_alone_keeps_permitted_requests_in_the_sandbox_network() {
 }
 
 #[test]
-fn the_upstream_check_alone_keeps_permitted_requests_in_the_sandbox_network() {
+fn the_upstream_check_alone_confines_requests_to_the_sandbox_network() {
     let narrower = |text: &str| {
         replaced(
             text,
@@ -176,7 +176,7 @@ fn the_upstream_check_alone_keeps_permitted_requests_in_the_sandbox_network() {
 }
 
 #[test]
-fn gateway_api_and_admin_are_unreachable_through_the_edge() {
+fn the_gateway_api_and_the_admin_interface_are_unreachable_through_the_edge() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let admin = stack.envoy().admin_address().port();
@@ -222,7 +222,7 @@ fn gateway_api_and_admin_are_unreachable_through_the_edge() {
 }
 
 #[test]
-fn a_sandbox_never_gets_a_request_for_another_ones_host() {
+fn a_sandbox_never_receives_a_request_for_the_host_of_another() {
     run(Setup::default(), async |stack| {
         let first = stack.my_env().await?;
         let second = stack.sandbox(json!({ "name": "other-env", "exposed_ports": [8080] })).await?;

@@ -70,7 +70,7 @@ async fn read_with_a_pause(
 }
 
 #[test]
-fn a_client_that_pauses_near_the_end_of_a_response_gets_all_of_it() {
+fn a_client_that_pauses_near_the_end_of_a_response_gets_the_rest() {
     run(Setup { change: small_buffers, ..Setup::default() }, async |stack| {
         let sandbox = stack.public_env().await?;
         let host = sandbox.host(8080);
@@ -124,7 +124,7 @@ async fn time_to_notice(
 }
 
 #[test]
-fn the_end_of_a_live_stream_is_noticed_at_once() {
+fn the_end_of_a_stream_is_forwarded_immediately() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let (mut sockets, mut calls) = (Vec::new(), Vec::new());
@@ -154,7 +154,7 @@ fn the_end_of_a_live_stream_is_noticed_at_once() {
 }
 
 #[test]
-fn a_socket_that_the_app_closes_is_closed_at_once() {
+fn a_websocket_that_the_app_closes_is_closed_immediately() {
     run(Setup::default(), async |stack| {
         let (sandbox, listener) = listening(stack).await?;
         tokio::spawn(async move {
@@ -237,7 +237,7 @@ async fn ending_early(listener: TcpListener) -> Result<()> {
 }
 
 #[test]
-fn a_grpc_call_that_the_server_ends_first_arrives_whole() {
+fn a_grpc_response_that_ends_before_its_request_arrives_complete() {
     run(Setup::default(), async |stack| {
         let (sandbox, listener) = listening(stack).await?;
         tokio::spawn(ending_early(listener));

@@ -10,7 +10,7 @@ use sandgate_stack::wait::until;
 use serde_json::json;
 
 #[test]
-fn killed_under_load_known_requests_go_on_unknown_ones_get_503_and_it_heals() {
+fn during_an_outage_cached_requests_are_served_and_others_get_a_503_until_recovery() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
         let sandbox = stack.my_env().await?;
         let late = stack.sandbox(json!({ "name": "late-env", "exposed_ports": [8080] })).await?;
@@ -91,7 +91,7 @@ fn killed_under_load_known_requests_go_on_unknown_ones_get_503_and_it_heals() {
 }
 
 #[test]
-fn streams_that_are_open_survive_the_control_plane() {
+fn open_streams_survive_an_outage_of_the_control_plane() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
         let sandbox = stack.public_env().await?;
         let path = "/events?count=8&interval_ms=1000";
@@ -105,7 +105,7 @@ fn streams_that_are_open_survive_the_control_plane() {
 }
 
 #[test]
-fn a_control_plane_with_another_token_is_a_control_plane_that_cannot_be_asked() {
+fn a_control_plane_with_another_token_counts_as_unavailable() {
     run(Setup::default(), async |stack| -> Result<()> {
         stack.my_env().await?;
         stack.envoy().rotate_token("another-token-0123456789abcdef")?;

@@ -20,7 +20,7 @@ async fn assert_served_without_secrets(call: Call, secrets: &[&str]) -> Result<V
 }
 
 #[test]
-fn all_auth_modes_of_the_contract_are_served_over_both_protocols() {
+fn every_authentication_method_works_over_both_http_versions() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let owner = stack.owner.clone();
@@ -59,7 +59,7 @@ fn all_auth_modes_of_the_contract_are_served_over_both_protocols() {
 }
 
 #[test]
-fn secrets_that_were_not_the_credential_are_held_back_as_well() {
+fn platform_secrets_other_than_the_credential_are_removed_too() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let owner = stack.owner.clone();
@@ -78,7 +78,7 @@ fn secrets_that_were_not_the_credential_are_held_back_as_well() {
 }
 
 #[test]
-fn a_websocket_takes_every_auth_mode_and_the_query_form() {
+fn websockets_support_every_authentication_method_and_the_query_parameter() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let owner = stack.owner.clone();
@@ -129,7 +129,7 @@ fn a_websocket_takes_every_auth_mode_and_the_query_form() {
 }
 
 #[test]
-fn a_revoked_key_is_refused_at_once() {
+fn a_revoked_key_is_refused_immediately() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let made =

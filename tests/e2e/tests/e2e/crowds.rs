@@ -85,7 +85,7 @@ async fn echoes(socket: &mut Socket, text: &str) -> Result<()> {
 }
 
 #[test]
-fn heads_without_bodies_from_one_address_lock_nobody_out() {
+fn incomplete_requests_from_one_address_do_not_block_other_clients() {
     run(setup(), async |stack| {
         let (sandbox, host) = public(stack).await?;
         let mut quiet = open_socket(stack, &sandbox).await?;
@@ -118,7 +118,7 @@ fn heads_without_bodies_from_one_address_lock_nobody_out() {
 }
 
 #[test]
-fn silent_requests_from_many_addresses_make_room_and_busy_streams_stay() {
+fn silent_requests_from_many_addresses_are_closed_and_active_streams_stay_open() {
     run(setup(), async |stack| {
         let (sandbox, host) = public(stack).await?;
         let mut busy = open_socket(stack, &sandbox).await?;

@@ -14,7 +14,7 @@ fn assert_retry_after(answer: &Answer) {
 }
 
 #[test]
-fn hosts_that_are_not_understood_are_refused() {
+fn invalid_hosts_are_refused() {
     run(Setup::default(), async |stack| {
         stack.my_env().await?;
         for host in [
@@ -38,7 +38,7 @@ fn hosts_that_are_not_understood_are_refused() {
 }
 
 #[test]
-fn headers_that_disagree_or_stand_twice_are_refused() {
+fn contradictory_and_duplicate_headers_are_refused() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let other = stack.sandbox(json!({ "exposed_ports": [8080] })).await?;
@@ -59,7 +59,7 @@ fn headers_that_disagree_or_stand_twice_are_refused() {
 }
 
 #[test]
-fn without_a_credential_existing_and_other_sandboxes_answer_alike() {
+fn without_a_credential_the_response_does_not_reveal_if_a_sandbox_exists() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let mut answers = Vec::new();
@@ -88,7 +88,7 @@ fn without_a_credential_existing_and_other_sandboxes_answer_alike() {
 }
 
 #[test]
-fn credentials_that_are_not_valid_are_refused_and_nothing_else_is_tried() {
+fn after_an_invalid_credential_no_other_one_is_tried() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let call = || stack.edge().get(&sandbox.host(8080), "/");
@@ -115,7 +115,7 @@ fn credentials_that_are_not_valid_are_refused_and_nothing_else_is_tried() {
 }
 
 #[test]
-fn tokens_and_sessions_need_organization_and_project() {
+fn tokens_and_sessions_require_an_organization_and_a_project() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let call = || stack.edge().get(&sandbox.host(8080), "/");
@@ -138,7 +138,7 @@ fn tokens_and_sessions_need_organization_and_project() {
 }
 
 #[test]
-fn unknown_terminated_and_other_projects_sandboxes_are_not_found() {
+fn unknown_terminated_and_foreign_sandboxes_are_not_found() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let stranger = stack.control_plane.new_owner("stranger")?;
@@ -165,7 +165,7 @@ fn unknown_terminated_and_other_projects_sandboxes_are_not_found() {
 }
 
 #[test]
-fn a_port_that_is_not_exposed_is_forbidden_even_where_something_listens() {
+fn a_port_that_is_not_exposed_is_forbidden_even_if_a_process_listens_on_it() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.sandbox(json!({ "name": "my-env", "exposed_ports": [3000] })).await?;
         let call = stack.edge().get(&sandbox.host(8080), "/health").bearer(stack.key());
@@ -175,7 +175,7 @@ fn a_port_that_is_not_exposed_is_forbidden_even_where_something_listens() {
 }
 
 #[test]
-fn a_cookie_is_not_taken_from_another_sites_request() {
+fn a_cookie_in_a_cross_site_request_is_ignored() {
     let setup = Setup { trusted_origins: json!(["https://app.example.com"]), ..Setup::default() };
     run(setup, async |stack| {
         let sandbox = stack.my_env().await?;
@@ -214,7 +214,7 @@ fn a_cookie_is_not_taken_from_another_sites_request() {
 }
 
 #[test]
-fn too_many_requests_in_flight_are_refused_and_the_rest_is_served() {
+fn requests_beyond_the_limit_in_flight_are_refused() {
     // One of the three places is kept for management.
     let setup = Setup { limits: json!({ "requests_per_sandbox": 3 }), ..Setup::default() };
     run(setup, async |stack| {
@@ -270,7 +270,7 @@ fn a_pending_sandbox_is_not_ready() {
 }
 
 #[test]
-fn while_the_control_plane_cannot_be_asked_unknown_things_are_unavailable() {
+fn without_the_control_plane_requests_that_are_not_cached_are_unavailable() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
         stack.control_plane.kill();
         let host = format!("8080-my-env.{DOMAIN}");
@@ -292,7 +292,7 @@ fn while_the_control_plane_cannot_be_asked_unknown_things_are_unavailable() {
 }
 
 #[test]
-fn a_port_on_which_nothing_listens_is_unreachable() {
+fn a_port_without_a_listener_is_unreachable() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.sandbox(json!({ "name": "my-env", "exposed_ports": [4444] })).await?;
         let call = || stack.edge().get(&sandbox.host(4444), "/").bearer(stack.key());
@@ -308,7 +308,7 @@ fn a_port_on_which_nothing_listens_is_unreachable() {
 }
 
 #[test]
-fn a_sandbox_that_breaks_off_or_never_answers_is_told_apart_from_one_that_was_not_reached() {
+fn resets_and_timeouts_after_a_request_was_sent_are_not_503() {
     let setup = Setup { stream_idle_timeout: Duration::from_secs(2), ..Setup::default() };
     run(setup, async |stack| {
         let sandbox = stack.my_env().await?;
@@ -326,7 +326,7 @@ fn a_sandbox_that_breaks_off_or_never_answers_is_told_apart_from_one_that_was_no
 }
 
 #[test]
-fn a_request_that_broke_off_was_sent_once() {
+fn a_request_whose_connection_broke_is_sent_once() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let before = connections(stack, &sandbox.host(8080)).await?;
@@ -348,7 +348,7 @@ async fn connections(stack: &sandgate_e2e::Stack, host: &str) -> Result<u64> {
 }
 
 #[test]
-fn people_read_a_page_and_grpc_clients_a_status() {
+fn denials_are_pages_for_browsers_and_statuses_for_grpc_clients() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let page = stack
@@ -372,7 +372,7 @@ fn people_read_a_page_and_grpc_clients_a_status() {
 }
 
 #[test]
-fn preflights_are_answered_for_trusted_origins_and_refused_for_others() {
+fn preflights_succeed_only_for_trusted_origins() {
     let setup = Setup { trusted_origins: json!(["https://app.example.com"]), ..Setup::default() };
     run(setup, async |stack| {
         let sandbox = stack.my_env().await?;

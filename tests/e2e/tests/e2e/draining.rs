@@ -27,7 +27,7 @@ async fn drain(stack: &Stack, seconds: u32) -> Result<tokio::task::JoinHandle<Re
 }
 
 #[test]
-fn a_draining_edge_takes_nothing_new_and_ends_nothing() {
+fn a_draining_edge_accepts_no_new_connections_and_ends_none() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let (edge, host) = (stack.edge(), sandbox.host(8080));
@@ -63,7 +63,7 @@ fn a_draining_edge_takes_nothing_new_and_ends_nothing() {
 }
 
 #[test]
-fn a_drain_gives_up_in_time_and_says_what_is_left() {
+fn a_drain_times_out_and_reports_the_remaining_connections() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let target = target_tls(stack, &sandbox.host(3000), "/socket")?;
@@ -78,7 +78,7 @@ fn a_drain_gives_up_in_time_and_says_what_is_left() {
 }
 
 #[test]
-fn a_control_plane_that_is_to_stop_finishes_what_was_begun() {
+fn a_stopping_control_plane_finishes_the_requests_in_flight() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
         let known = stack.public_env().await?;
         stack.edge().get(&known.host(8080), "/health").send().await?.ok()?;
@@ -126,7 +126,7 @@ fn a_control_plane_that_is_to_stop_finishes_what_was_begun() {
 }
 
 #[test]
-fn a_control_plane_does_not_wait_for_ever() {
+fn a_stopping_control_plane_waits_for_a_bounded_time() {
     run(Setup { webhook: true, drain_seconds: 1, ..Setup::default() }, async |stack| {
         stack.platform()?.delay(Duration::from_secs(120));
         let create = stack.owner.call(stack.api(), Method::POST, "/sandboxes");
@@ -151,7 +151,7 @@ fn free_port() -> Result<u16> {
 }
 
 #[test]
-fn the_image_drains_when_it_is_told_to_stop() {
+fn the_image_drains_on_sigterm() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let folder = tempfile::tempdir()?;

@@ -16,7 +16,7 @@ use crate::support::target;
 const SOON: Duration = Duration::from_secs(5);
 
 #[test]
-fn a_port_works_in_the_instant_in_which_it_was_exposed_and_not_after() {
+fn exposing_and_unexposing_a_port_take_effect_immediately() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.sandbox(json!({ "name": "my-env" })).await?;
         let (owner, api) = (stack.owner.clone(), stack.api());
@@ -43,7 +43,7 @@ fn a_port_works_in_the_instant_in_which_it_was_exposed_and_not_after() {
 }
 
 #[test]
-fn a_port_turns_public_and_private_at_once() {
+fn changing_a_port_to_public_or_private_takes_effect_immediately() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.sandbox(json!({ "name": "my-env", "exposed_ports": [8080] })).await?;
         let (owner, api) = (stack.owner.clone(), stack.api());
@@ -82,7 +82,7 @@ async fn assert_closed(mut socket: Socket, why: &str) -> Result<()> {
 }
 
 #[test]
-fn a_live_websocket_is_closed_when_its_port_is_unexposed_and_others_stay() {
+fn unexposing_a_port_closes_its_websockets_and_no_others() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let key = format!("Bearer {}", stack.key());
@@ -108,7 +108,7 @@ fn a_live_websocket_is_closed_when_its_port_is_unexposed_and_others_stay() {
 }
 
 #[test]
-fn live_streams_end_when_a_sandbox_turns_private_or_a_key_is_revoked() {
+fn streams_end_when_a_sandbox_becomes_private_or_a_key_is_revoked() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let host = sandbox.host(3000);
@@ -138,7 +138,7 @@ fn live_streams_end_when_a_sandbox_turns_private_or_a_key_is_revoked() {
 }
 
 #[test]
-fn a_stream_of_a_port_that_turned_private_ends_with_its_key() {
+fn after_a_port_becomes_private_its_streams_end_when_their_key_is_revoked() {
     let trusted_origins = json!(["https://app.example.com"]);
     run(Setup { trusted_origins, ..Setup::default() }, async |stack| {
         let sandbox = stack.public_env().await?;
@@ -186,7 +186,7 @@ fn a_stream_of_a_port_that_turned_private_ends_with_its_key() {
 }
 
 #[test]
-fn live_streams_end_when_their_sandbox_is_suspended_or_deleted() {
+fn streams_end_when_their_sandbox_is_suspended_or_deleted() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
         // What runs on a pinned address goes on, so only the gateway can close the streams.
         let address = stack.network.host(9);

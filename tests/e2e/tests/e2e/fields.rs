@@ -51,7 +51,7 @@ fn that_steers_proxies(_: &str) -> String {
 }
 
 #[test]
-fn headers_and_trailers_that_steer_proxies_in_front_do_not_go_on() {
+fn headers_and_trailers_that_control_proxies_are_removed_from_responses() {
     run(Setup::default(), async |stack| {
         let sandbox = scripted(stack, that_steers_proxies).await?;
         let host = sandbox.host(PORT);
@@ -89,7 +89,7 @@ const CLAIMS: [&str; 9] = [
 ];
 
 #[test]
-fn no_spelling_of_a_claim_and_no_trailer_that_replaces_a_header_reaches_an_app() {
+fn forwarding_headers_of_clients_are_removed_in_every_spelling() {
     run(Setup::default(), async |stack| {
         // The app answers with what it read, as a body that ends with the connection.
         let sandbox = scripted(stack, |head| format!("HTTP/1.0 200 OK\r\n\r\n{head}")).await?;
@@ -106,7 +106,7 @@ fn no_spelling_of_a_claim_and_no_trailer_that_replaces_a_header_reaches_an_app()
 }
 
 #[test]
-fn the_trailers_of_a_request_replace_nothing() {
+fn request_trailers_cannot_replace_headers() {
     run(Setup::default(), async |stack| {
         let (sandbox, listener) = listening(stack).await?;
         let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned();

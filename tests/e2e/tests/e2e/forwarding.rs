@@ -26,7 +26,7 @@ const LIES: [(&str, &str); 14] = [
 ];
 
 #[test]
-fn a_clients_own_word_reaches_no_app() {
+fn forwarding_headers_of_clients_are_not_forwarded() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         for (edge, scheme) in [(stack.edge(), "http"), (stack.edge_tls(), "https")] {
@@ -47,7 +47,7 @@ fn a_clients_own_word_reaches_no_app() {
 }
 
 #[test]
-fn behind_one_proxy_its_word_counts_and_that_of_whoever_is_in_front_of_it_does_not() {
+fn behind_one_trusted_proxy_only_its_own_forwarding_entry_counts() {
     run(Setup { trusted_hops: 1, ..Setup::default() }, async |stack| {
         let sandbox = stack.public_env().await?;
         let ask = async |forwarded_for: &str, proto: &str| -> Result<Value> {
@@ -72,7 +72,7 @@ const PROXY_PROTOCOL: &str =
     "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
 
 #[test]
-fn behind_a_proxy_that_speaks_the_proxy_protocol_the_address_is_the_one_that_it_tells() {
+fn the_client_address_comes_from_the_proxy_protocol_if_it_is_enabled() {
     let filters = json!([{
         "name": "envoy.filters.listener.proxy_protocol",
         "typed_config": { "@type": PROXY_PROTOCOL },
@@ -104,7 +104,7 @@ fn behind_a_proxy_that_speaks_the_proxy_protocol_the_address_is_the_one_that_it_
 
 /// Without the listener filter, a PROXY header is not HTTP: nothing of it is believed, and what follows it is not served.
 #[test]
-fn a_proxy_header_on_a_port_that_does_not_expect_one_ends_the_connection() {
+fn a_proxy_protocol_header_ends_the_connection_if_it_is_not_enabled() {
     /// The signature of version 2, and `PROXY` over TCP for IPv4 with the addresses and ports (HAProxy's
     /// proxy-protocol.txt, section 2.2).
     const V2: &[u8] =

@@ -17,7 +17,7 @@ async fn connection_used(
 }
 
 #[test]
-fn connections_are_kept_within_a_generation_and_never_carried_over() {
+fn upstream_connections_are_reused_only_within_a_generation() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
         // One process plays all sandboxes, one after the other, at one address.
         stack.platform()?.pin(stack.network.host(5));
@@ -44,7 +44,7 @@ fn connections_are_kept_within_a_generation_and_never_carried_over() {
 }
 
 #[test]
-fn a_sandbox_that_moved_is_found_at_its_new_address_at_once() {
+fn a_sandbox_is_reached_at_its_new_address_immediately_after_a_move() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
         let sandbox = stack.my_env().await?;
         let mut connection = stack.edge().connect(Protocol::Http1).await?;

@@ -15,7 +15,7 @@ pub(crate) fn request(message: &str) -> EchoRequest {
 }
 
 #[test]
-fn unary_calls_carry_metadata_and_large_messages() {
+fn unary_calls_forward_metadata_and_large_messages() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let host = sandbox.host(50051);
@@ -44,7 +44,7 @@ fn unary_calls_carry_metadata_and_large_messages() {
 }
 
 #[test]
-fn streams_travel_both_ways_message_by_message() {
+fn bidirectional_streams_are_forwarded_message_by_message() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let connection = connect(&target(stack, &sandbox.host(50051), "")?).await?;
@@ -91,7 +91,7 @@ fn streams_travel_both_ways_message_by_message() {
 }
 
 #[test]
-fn statuses_that_are_not_ok_arrive_with_their_messages() {
+fn error_statuses_arrive_with_their_messages() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let mut echo = connect(&target(stack, &sandbox.host(50051), "")?).await?.echo();
@@ -119,7 +119,7 @@ fn statuses_that_are_not_ok_arrive_with_their_messages() {
 }
 
 #[test]
-fn reflection_and_health_answer_as_grpcurl_asks_them() {
+fn reflection_and_health_checks_work_as_grpcurl_uses_them() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let target = target(stack, &sandbox.host(50051), "")?

@@ -13,7 +13,7 @@ use crate::support::{public_ports, raw, sandbox_address, seen};
 const FIRST_PORT: u16 = 21_000;
 
 #[test]
-fn every_row_of_the_table_comes_true_over_http1_and_http2() {
+fn every_row_of_the_table_holds_over_http1_and_http2() {
     run(Setup::default(), async |stack| {
         // Each exchange has a server of its own. A second request to one would race with its closing.
         let cases = exchanges()
@@ -59,7 +59,7 @@ fn every_row_of_the_table_comes_true_over_http1_and_http2() {
 
 /// A proxy in front that ignores the field of HTTP/1.0 would take the body for the next request.
 #[test]
-fn http_1_0_with_a_transfer_coding_is_refused_and_ends_its_connection() {
+fn http_1_0_with_a_transfer_coding_is_refused_and_the_connection_closed() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let host = sandbox.host(8080);

@@ -79,7 +79,7 @@ fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn an_app_answers_with_many_header_fields() {
+fn a_response_may_have_many_header_fields() {
     run(Setup::default(), async |stack| {
         let host = app(stack).await?;
         for count in [101, 500, 950] {
@@ -101,7 +101,7 @@ fn an_app_answers_with_many_header_fields() {
 }
 
 #[test]
-fn a_browser_sends_all_its_cookies_by_both_protocols() {
+fn all_cookies_of_a_browser_arrive_over_both_http_versions() {
     // No browser keeps more for one host.
     const COOKIES: usize = 180;
     run(Setup::default(), async |stack| {
@@ -124,7 +124,7 @@ fn a_browser_sends_all_its_cookies_by_both_protocols() {
 
 /// The same bounds for HTTP/1.1 and HTTP/2, with the same response at them.
 #[test]
-fn headers_pass_up_to_a_bound_and_get_431_beyond_it() {
+fn headers_beyond_the_limit_get_a_431() {
     const ANY: &str = "HEADERS_TOO_LARGE";
     run(Setup::default(), async |stack| {
         let host = app(stack).await?;
@@ -169,7 +169,7 @@ fn headers_pass_up_to_a_bound_and_get_431_beyond_it() {
 
 /// Envoy's parser has no response to what it refuses itself, far beyond the bound.
 #[test]
-fn far_too_large_headers_end_their_stream_and_not_their_neighbours() {
+fn headers_far_beyond_the_limit_reset_only_their_own_stream() {
     run(Setup::default(), async |stack| {
         let host = app(stack).await?;
         let mut connection = Frames::connect(stack.edge(), 65_535).await?;
@@ -195,7 +195,7 @@ fn far_too_large_headers_end_their_stream_and_not_their_neighbours() {
 
 /// A gRPC channel is one connection. What waits for a place on it waits in silence.
 #[test]
-fn one_connection_carries_as_many_streams_as_a_sandbox_may_have() {
+fn one_connection_can_carry_the_maximum_number_of_streams_of_a_sandbox() {
     const PLACES: usize = 300;
     // A tenth is for the management port alone.
     const ALLOWED: usize = 270;

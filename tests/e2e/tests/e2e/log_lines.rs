@@ -15,7 +15,7 @@ use crate::support::replaced;
 const LONGEST: usize = 4_096;
 
 #[test]
-fn long_names_make_no_long_lines() {
+fn long_names_are_truncated_in_the_access_log() {
     run(Setup::default(), async |stack| {
         let long = "x".repeat(50_000);
         // Bytes that JSON writes in six.
@@ -59,7 +59,7 @@ fn long_names_make_no_long_lines() {
 }
 
 #[test]
-fn a_flood_of_requests_is_a_bounded_number_of_lines() {
+fn a_flood_of_requests_causes_a_bounded_number_of_log_lines() {
     const FLOOD: u64 = 1_000;
     const BURST: u64 = 50;
     const SECOND: u64 = 10;

@@ -24,7 +24,7 @@ async fn app(
 }
 
 #[test]
-fn informational_responses_of_an_app_do_not_go_on() {
+fn informational_responses_of_an_app_are_not_forwarded() {
     run(Setup::default(), async |stack| {
         let answer = format!(
             "HTTP/1.1 103 Early Hints\r\n{PLANTED}\r\nHTTP/1.1 102 Processing\r\n{PLANTED}\r\n\
@@ -46,7 +46,7 @@ fn informational_responses_of_an_app_do_not_go_on() {
 }
 
 #[test]
-fn trailers_carry_no_secret_in_and_no_cookie_out() {
+fn secrets_in_request_trailers_and_cookies_in_response_trailers_are_removed() {
     run(Setup::default(), async |stack| {
         let answer = format!(
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
@@ -74,7 +74,7 @@ fn trailers_carry_no_secret_in_and_no_cookie_out() {
 }
 
 #[test]
-fn a_full_table_of_upstream_addresses_is_told_like_all_that_was_not_forwarded() {
+fn a_request_beyond_the_dns_caches_capacity_is_a_503() {
     let change = |text: &str| replaced(text, "max_hosts: 100000\n", "max_hosts: 3\n");
     run(Setup { change, ..on_a_platform() }, async |stack| {
         let ports: Vec<u16> = (4001..4020).collect();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[test]
-fn decisions_stand_in_the_access_log_and_in_metrics() {
+fn decisions_are_in_the_access_log_and_in_metrics() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let call = |path: &str| stack.edge().get(&sandbox.host(8080), path);
@@ -49,7 +49,7 @@ fn decisions_stand_in_the_access_log_and_in_metrics() {
 }
 
 #[test]
-fn no_secret_stands_in_logs_configuration_or_metrics() {
+fn logs_configuration_and_metrics_contain_no_secret() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let owner = stack.owner.clone();
@@ -93,7 +93,7 @@ fn no_secret_stands_in_logs_configuration_or_metrics() {
 }
 
 #[test]
-fn nothing_that_a_client_sends_breaks_the_filter() {
+fn no_request_crashes_the_filter() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let host = sandbox.host(8080);
@@ -144,7 +144,7 @@ fn nothing_that_a_client_sends_breaks_the_filter() {
 /// of one callback inside each other; a VM that ran out of stack there took everybody's live
 /// streams with it.
 #[test]
-fn a_crowd_that_one_answer_refuses_does_not_break_the_filter() {
+fn many_requests_refused_by_one_lookup_do_not_crash_the_filter() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         for round in 0..6 {
@@ -178,7 +178,7 @@ fn a_crowd_that_one_answer_refuses_does_not_break_the_filter() {
 }
 
 #[test]
-fn requests_that_servers_read_in_two_ways_are_refused() {
+fn ambiguous_requests_are_refused() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let host = sandbox.host(8080);
@@ -217,7 +217,7 @@ fn requests_that_servers_read_in_two_ways_are_refused() {
 }
 
 #[test]
-fn slow_headers_are_given_up() {
+fn slow_request_headers_time_out() {
     run(Setup::default(), async |stack| {
         let mut stream = tokio::net::TcpStream::connect(stack.edge().address()).await?;
         stream.write_all(b"GET / HTTP/1.1\r\nhost: x").await?;

@@ -90,7 +90,7 @@ async fn settled(stack: &Stack) -> Result<u64> {
 
 /// `--nocapture` shows the figures. `envoy/edge.yaml` states them next to its bounds.
 #[test]
-fn a_client_that_does_not_read_holds_a_bounded_amount() {
+fn a_client_that_does_not_read_uses_a_bounded_amount_of_memory() {
     const STREAMS: usize = 100;
     const CONNECTIONS: usize = 100;
     run(Setup::default(), async |stack| {
@@ -155,7 +155,7 @@ async fn others_are_served(
 }
 
 #[test]
-fn streams_that_nobody_reads_are_reset_before_others_notice() {
+fn unread_streams_are_reset_before_other_clients_are_affected() {
     const HEAP: u64 = 192 << 20;
     let limits = json!({ "requests_per_sandbox": 10_000, "waiters": 10_000 });
     run(Setup { heap: HEAP, limits, ..Setup::default() }, async |stack| {
@@ -184,7 +184,7 @@ fn streams_that_nobody_reads_are_reset_before_others_notice() {
 
 /// Envoy can't reset these by their size, so time has to do it.
 #[test]
-fn connections_that_nobody_reads_end_when_memory_is_short() {
+fn unread_connections_are_closed_when_memory_is_short() {
     let limits = json!({ "requests_per_sandbox": 10_000, "waiters": 10_000 });
     run(Setup { heap: 96 << 20, limits, change: impatient, ..Setup::default() }, async |stack| {
         let (attacker, other) = two_sandboxes(stack).await?;
@@ -230,7 +230,7 @@ async fn idle(stack: &Stack, sandbox: &Sandbox, manner: Idle) -> Result<TcpStrea
 }
 
 #[test]
-fn idle_connections_up_to_the_bound_make_room() {
+fn idle_connections_are_closed_to_make_room_for_new_ones() {
     const CONNECTIONS: u32 = 60;
     run(Setup { connections: CONNECTIONS, change: impatient, ..Setup::default() }, async |stack| {
         let sandbox = stack.my_env().await?;
@@ -256,7 +256,7 @@ fn idle_connections_up_to_the_bound_make_room() {
 }
 
 #[test]
-fn an_overloaded_edge_says_so_in_the_usual_shape() {
+fn an_overloaded_edge_responds_with_the_denial_overloaded() {
     // The edge is overloaded from its start, because it refuses requests above 0.1 % of its heap.
     let change = |text: &str| {
         let normal = "fixed_heap, threshold: { value: 0.90 }";

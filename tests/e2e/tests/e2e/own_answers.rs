@@ -55,7 +55,7 @@ async fn assert_row(stack: &Stack, host: &str, path: &str, row: &str) -> Result<
 }
 
 #[test]
-fn a_response_that_is_not_http_is_invalid_and_not_broken_off() {
+fn a_response_that_is_not_http_is_reported_as_invalid() {
     run(Setup::default(), async |stack| {
         let host = serving(stack, b"SSH-2.0-OpenSSH_9.9\r\n").await?;
         assert_row(stack, &host, "/", "502 UPSTREAM_INVALID").await
@@ -63,7 +63,7 @@ fn a_response_that_is_not_http_is_invalid_and_not_broken_off() {
 }
 
 #[test]
-fn a_connection_that_breaks_before_a_response_is_reset() {
+fn a_connection_that_breaks_before_the_response_is_reported_as_reset() {
     run(Setup::default(), async |stack| {
         let host = serving(stack, b"").await?;
         assert_row(stack, &host, "/", "502 UPSTREAM_RESET").await
@@ -71,7 +71,7 @@ fn a_connection_that_breaks_before_a_response_is_reset() {
 }
 
 #[test]
-fn a_silent_sandbox_is_too_late() {
+fn a_sandbox_that_does_not_respond_causes_a_timeout() {
     let setup = Setup { stream_idle_timeout: Duration::from_secs(1), ..Setup::default() };
     run(setup, async |stack| {
         let sandbox = sandbox(stack).await?;
@@ -80,7 +80,7 @@ fn a_silent_sandbox_is_too_late() {
 }
 
 #[test]
-fn a_client_that_is_silent_in_its_own_request_is_told_so() {
+fn a_client_that_stops_in_the_middle_of_its_request_gets_a_408() {
     let change =
         |text: &str| replaced(text, "request_headers_timeout: 10s", "request_headers_timeout: 1s");
     let setup = Setup { stream_idle_timeout: Duration::from_secs(1), change, ..Setup::default() };
@@ -99,7 +99,7 @@ fn a_client_that_is_silent_in_its_own_request_is_told_so() {
 }
 
 #[test]
-fn a_port_on_which_nothing_listens_is_unreachable_in_every_shape() {
+fn a_closed_port_is_unreachable_for_every_kind_of_client() {
     run(Setup::default(), async |stack| {
         let sandbox = sandbox(stack).await?;
         assert_row(stack, &sandbox.host(DEAD), "/", "503 SANDBOX_UNREACHABLE").await
@@ -108,7 +108,7 @@ fn a_port_on_which_nothing_listens_is_unreachable_in_every_shape() {
 
 /// Envoy keeps 32 KiB of a body for its second attempt. More of it makes a 507 of Envoy's own.
 #[test]
-fn a_body_on_its_way_to_a_port_on_which_nothing_listens_changes_nothing() {
+fn a_request_with_a_body_to_a_closed_port_gets_the_same_response() {
     run(Setup::default(), async |stack| {
         let sandbox = sandbox(stack).await?;
         let host = sandbox.host(DEAD);
@@ -171,7 +171,7 @@ fn a_request_for_which_there_is_no_upstream_is_not_forwarded() {
 }
 
 #[test]
-fn a_connect_is_an_invalid_request() {
+fn connect_requests_are_invalid() {
     run(Setup::default(), async |stack| {
         let sandbox = sandbox(stack).await?;
         let request = format!("CONNECT {}:80 HTTP/1.1\r\nhost: x\r\n\r\n", sandbox.host(8080));

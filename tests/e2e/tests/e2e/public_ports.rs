@@ -6,7 +6,7 @@ use sandgate_e2e::{DOMAIN, Setup, run};
 use crate::support::{sandbox_id, seen};
 
 #[test]
-fn a_public_port_needs_no_credential_and_looks_at_none() {
+fn a_public_port_ignores_credentials() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let call = || stack.edge().get(&sandbox.host(8080), "/health");
@@ -26,7 +26,7 @@ fn a_public_port_needs_no_credential_and_looks_at_none() {
 }
 
 #[test]
-fn the_apps_own_authorization_passes_and_platform_secrets_do_not() {
+fn the_apps_own_credentials_are_forwarded_and_platform_credentials_are_removed() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let owner = &stack.owner;
@@ -52,7 +52,7 @@ fn the_apps_own_authorization_passes_and_platform_secrets_do_not() {
 }
 
 #[test]
-fn port_9501_is_never_public_however_it_is_spelt() {
+fn port_9501_is_never_public_in_any_spelling() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         for host in [
@@ -82,7 +82,7 @@ fn port_9501_is_never_public_however_it_is_spelt() {
 }
 
 #[test]
-fn the_flag_alone_exposes_nothing() {
+fn allowing_unauthenticated_access_exposes_no_port_by_itself() {
     run(Setup::default(), async |stack| {
         let request = serde_json::json!({ "name": "my-env", "allow_unauthenticated_access": true });
         let sandbox = stack.sandbox(request).await?;
@@ -95,7 +95,7 @@ fn the_flag_alone_exposes_nothing() {
 }
 
 #[test]
-fn preflights_and_origins_belong_to_the_app() {
+fn the_app_of_a_public_port_handles_preflights_and_origins() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let call = stack
@@ -110,7 +110,7 @@ fn preflights_and_origins_belong_to_the_app() {
 }
 
 #[test]
-fn an_app_cannot_plant_the_platforms_cookies() {
+fn cookies_of_the_platform_are_removed_from_the_responses_of_apps() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let path = "/headers?set=set-cookie:%20own%3D1%3B%20Path%3D/\

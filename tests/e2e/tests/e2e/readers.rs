@@ -10,7 +10,7 @@ use crate::scripted::{PORT, PROTOCOLS, listening};
 const TRUSTED: &str = "https://app.example.com";
 
 #[test]
-fn a_page_of_a_trusted_origin_reads_what_the_gateway_answers() {
+fn a_page_of_a_trusted_origin_can_read_denials() {
     let setup = Setup { trusted_origins: json!([TRUSTED]), ..Setup::default() };
     run(setup, async |stack| {
         // Nothing listens on the port of this one.

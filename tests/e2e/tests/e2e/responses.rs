@@ -36,7 +36,7 @@ fn holds_nothing_of_the_app(answer: &Answer) {
 }
 
 #[test]
-fn a_status_that_is_no_final_one_becomes_a_502() {
+fn a_status_that_is_not_final_becomes_a_502() {
     run(Setup::default(), async |stack| {
         let sandbox = scripted(stack, with_the_status_of_the_path).await?;
         let host = sandbox.host(PORT);
@@ -64,7 +64,7 @@ fn a_status_that_is_no_final_one_becomes_a_502() {
 }
 
 #[test]
-fn a_refused_response_is_a_status_for_grpc() {
+fn a_refused_response_is_a_grpc_status_for_grpc_clients() {
     run(Setup::default(), async |stack| {
         let (sandbox, listener) = listening(stack).await?;
         tokio::spawn(grpc_with_the_status_of_the_path(listener));
@@ -107,7 +107,7 @@ async fn grpc_with_the_status_of_the_path(listener: TcpListener) -> Result<()> {
 }
 
 #[test]
-fn a_refused_response_is_a_page_for_a_person_which_shows_the_id_of_the_request() {
+fn a_refused_response_is_an_html_page_with_the_request_id_for_browsers() {
     run(Setup::default(), async |stack| {
         let sandbox = scripted(stack, with_the_status_of_the_path).await?;
         for protocol in PROTOCOLS {
@@ -128,7 +128,7 @@ const UPGRADE: &str = "upgrade: websocket\r\nsec-websocket-version: 13\r\n\
      sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 #[test]
-fn only_a_websocket_upgrade_is_answered_by_101() {
+fn only_a_websocket_upgrade_may_get_a_101() {
     run(Setup::default(), async |stack| {
         let sandbox = scripted(stack, with_the_status_of_the_path).await?;
         let host = sandbox.host(PORT);
@@ -157,7 +157,7 @@ fn only_a_websocket_upgrade_is_answered_by_101() {
 }
 
 #[test]
-fn a_101_that_names_another_protocol_opens_nothing() {
+fn a_101_that_names_another_protocol_is_refused() {
     run(Setup::default(), async |stack| {
         let other = |head: &str| -> String {
             let upgrade = if head.starts_with("GET /none ") { "" } else { "upgrade: h2c\r\n" };
@@ -183,7 +183,7 @@ fn a_101_that_names_another_protocol_opens_nothing() {
 }
 
 #[test]
-fn the_trailers_of_grpc_are_cleaned_and_its_status_stays() {
+fn grpc_trailers_are_filtered_and_keep_the_status() {
     run(Setup::default(), async |stack| {
         let (sandbox, listener) = listening(stack).await?;
         tokio::spawn(grpc_with_the_status_of_the_path(listener));

@@ -41,7 +41,7 @@ fn two_hundred_waiters_on_two_envoys_make_one_resume_call() {
 }
 
 #[test]
-fn nobody_wakes_a_sandbox_without_being_authorized() {
+fn unauthorized_requests_do_not_resume_a_sandbox() {
     run(on_a_platform(), async |stack| {
         let sandbox = stack.my_env().await?;
         let stranger = stack.control_plane.new_owner("stranger")?;
@@ -70,7 +70,7 @@ fn nobody_wakes_a_sandbox_without_being_authorized() {
 }
 
 #[test]
-fn a_public_port_wakes_its_sandbox_and_a_local_one_is_the_same_sandbox_after() {
+fn a_request_to_a_public_port_resumes_the_same_sandbox() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         stack.owner.suspend(stack.api(), &sandbox).await?;
@@ -81,7 +81,7 @@ fn a_public_port_wakes_its_sandbox_and_a_local_one_is_the_same_sandbox_after() {
 }
 
 #[test]
-fn a_waiter_waits_as_long_as_its_client_says() {
+fn a_request_waits_for_a_resume_as_long_as_its_header_allows() {
     run(on_a_platform(), async |stack| {
         let sandbox = stack.my_env().await?;
         stack.owner.suspend(stack.api(), &sandbox).await?;
@@ -109,7 +109,7 @@ fn a_waiter_waits_as_long_as_its_client_says() {
 }
 
 #[test]
-fn a_body_that_was_sent_while_waiting_arrives_whole() {
+fn a_body_sent_during_a_resume_arrives_complete() {
     run(on_a_platform(), async |stack| {
         let sandbox = stack.my_env().await?;
         stack.owner.suspend(stack.api(), &sandbox).await?;
@@ -123,7 +123,7 @@ fn a_body_that_was_sent_while_waiting_arrives_whole() {
 }
 
 #[test]
-fn waiters_are_bounded_and_the_rest_is_told_to_come_back() {
+fn requests_that_wait_for_a_resume_are_bounded_and_others_get_retry_after() {
     let setup = Setup { limits: json!({ "waiters": 5 }), ..on_a_platform() };
     run(setup, async |stack| {
         let sandbox = stack.my_env().await?;

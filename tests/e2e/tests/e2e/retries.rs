@@ -77,7 +77,7 @@ async fn closing_server(stack: &Stack) -> Result<(ClosingServer, String)> {
 }
 
 #[test]
-fn requests_with_a_safe_method_are_sent_again_once() {
+fn requests_with_a_safe_method_are_retried_once() {
     run(Setup::default(), async |stack| {
         let (server, host) = closing_server(stack).await?;
         for protocol in [Protocol::Http1, Protocol::H2c] {
@@ -110,7 +110,7 @@ async fn after_a_get(stack: &Stack, host: &str, path: &str, call: Call) -> Resul
 }
 
 #[test]
-fn a_post_is_never_sent_again() {
+fn a_post_is_never_retried() {
     run(Setup::default(), async |stack| {
         let (server, host) = closing_server(stack).await?;
         let mut statuses = Vec::new();
@@ -128,7 +128,7 @@ fn a_post_is_never_sent_again() {
 }
 
 #[test]
-fn an_upgrade_is_never_sent_again() {
+fn an_upgrade_is_never_retried() {
     run(Setup::default(), async |stack| {
         let (server, host) = closing_server(stack).await?;
         let mut lost = 0;
@@ -162,7 +162,7 @@ fn an_upgrade_is_never_sent_again() {
 
 /// The second attempt finds nobody, and so no row of its own says that the first one was sent.
 #[test]
-fn where_the_first_attempt_was_sent_and_the_second_one_was_not_the_answer_is_no_503() {
+fn if_only_the_first_attempt_was_sent_the_response_is_not_a_503() {
     run(Setup::default(), async |stack| {
         let (sandbox, listener) = listening(stack).await?;
         let dying = tokio::spawn(async move {

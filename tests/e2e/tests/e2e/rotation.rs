@@ -23,7 +23,7 @@ async fn taken(stack: &Stack, token: &str, is_taken: bool) -> Result<()> {
 }
 
 #[test]
-fn a_token_is_rotated_without_a_failed_request() {
+fn rotating_the_gateway_token_fails_no_request() {
     run(Setup::default(), async |stack| {
         stack.my_env().await?;
         stack.control_plane.set_tokens(&[OLD])?;

@@ -9,7 +9,7 @@ use crate::support::{sandbox_id, seen, text};
 const PROTOCOLS: [Protocol; 2] = [Protocol::Http1, Protocol::H2c];
 
 #[test]
-fn a_port_is_reached_by_id_and_by_name_and_each_sandbox_is_itself() {
+fn a_port_is_reached_by_the_id_and_the_name_of_its_own_sandbox() {
     run(Setup::default(), async |stack| {
         let first = stack.my_env().await?;
         let second = stack.sandbox(json!({ "exposed_ports": [8080] })).await?;
@@ -47,7 +47,7 @@ fn the_bare_sandbox_host_and_port_9501_lead_to_the_management_api() {
 }
 
 #[test]
-fn path_query_and_host_arrive_byte_for_byte() {
+fn path_query_and_host_arrive_unchanged() {
     run(Setup::default(), async |stack| {
         stack.my_env().await?;
         let long = format!("/?{}", "q=0123456789abcdef&".repeat(440));
@@ -87,7 +87,7 @@ fn path_query_and_host_arrive_byte_for_byte() {
 }
 
 #[test]
-fn methods_headers_and_trailing_bytes_arrive_as_they_were_sent() {
+fn methods_headers_and_bodies_arrive_unchanged() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let host = sandbox.host(8080);
@@ -122,7 +122,7 @@ fn methods_headers_and_trailing_bytes_arrive_as_they_were_sent() {
 }
 
 #[test]
-fn what_envoy_and_the_gateway_say_to_each_other_stays_with_them() {
+fn internal_headers_are_removed_from_requests_and_responses() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let call = stack
@@ -153,7 +153,7 @@ fn what_envoy_and_the_gateway_say_to_each_other_stays_with_them() {
 }
 
 #[test]
-fn two_domains_lead_to_the_same_sandboxes_at_once() {
+fn two_domains_route_to_the_same_sandboxes() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         for domain in [DOMAIN, SECOND_DOMAIN] {
@@ -196,7 +196,7 @@ fn the_bare_domain_and_its_api_host_serve_the_lifecycle_api() {
 }
 
 #[test]
-fn a_header_names_the_sandbox_on_the_bare_domain_and_nowhere_else() {
+fn the_sandbox_id_header_selects_a_sandbox_only_on_the_bare_domain() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         for reference in [sandbox.id.as_str(), "my-env"] {

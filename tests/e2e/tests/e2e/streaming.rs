@@ -112,7 +112,7 @@ async fn download(
 }
 
 #[test]
-fn uploads_and_downloads_of_100_mb_leave_envoys_memory_flat() {
+fn uploads_and_downloads_of_100_mb_do_not_increase_envoys_memory() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let (edge, envoy) = (stack.edge(), stack.envoy());
@@ -138,7 +138,7 @@ fn uploads_and_downloads_of_100_mb_leave_envoys_memory_flat() {
 }
 
 #[test]
-fn several_streams_of_one_connection_do_not_wait_for_each_other() {
+fn streams_of_one_connection_do_not_block_each_other() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let host = sandbox.host(8080);
@@ -157,7 +157,7 @@ fn several_streams_of_one_connection_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn an_upload_that_waits_to_be_asked_for_is_asked_for_and_judged() {
+fn an_upload_with_expect_100_continue_gets_a_100_and_is_then_authorized() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let upload = |credential: &str| {

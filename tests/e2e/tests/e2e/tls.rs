@@ -17,7 +17,7 @@ use crate::support::{sandbox_id, seen, target_tls};
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::H2c];
 
 #[test]
-fn both_http_versions_arrive_and_apps_are_told_that_it_was_https() {
+fn both_http_versions_work_over_tls_and_apps_see_the_scheme_https() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         for (edge, scheme) in [(stack.edge_tls(), "https"), (stack.edge(), "http")] {
@@ -57,7 +57,7 @@ const OLD_HELLO: [u8; 50] = {
 };
 
 #[test]
-fn neither_old_tls_nor_plain_text_is_spoken_on_the_tls_port() {
+fn the_tls_port_refuses_old_tls_versions_and_plain_text() {
     run(Setup::default(), async |stack| {
         stack.public_env().await?;
         let answer = stack.edge_tls().raw(&OLD_HELLO).await?;
@@ -72,7 +72,7 @@ fn neither_old_tls_nor_plain_text_is_spoken_on_the_tls_port() {
 }
 
 #[test]
-fn a_new_certificate_serves_new_connections_and_ends_none() {
+fn a_new_certificate_applies_to_new_connections_and_ends_none() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let (edge, host) = (stack.edge_tls(), sandbox.host(8080));
@@ -102,7 +102,7 @@ fn a_new_certificate_serves_new_connections_and_ends_none() {
 }
 
 #[test]
-fn a_certificate_that_does_not_fit_its_key_changes_nothing() {
+fn a_certificate_that_does_not_match_its_key_changes_nothing() {
     run(Setup::default(), async |stack| {
         stack.public_env().await?;
         let directory = stack.certificate_folder();
@@ -133,7 +133,7 @@ fn a_certificate_that_does_not_fit_its_key_changes_nothing() {
 }
 
 #[test]
-fn grpc_streams_both_ways_and_ends_with_trailers() {
+fn grpc_streams_work_over_tls_and_end_with_trailers() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let key = format!("Bearer {}", stack.key());
@@ -160,7 +160,7 @@ fn grpc_streams_both_ways_and_ends_with_trailers() {
 }
 
 #[test]
-fn the_host_decides_whatever_server_name_the_connection_was_made_for() {
+fn requests_are_routed_by_host_and_not_by_server_name() {
     run(Setup::default(), async |stack| {
         let private = stack.my_env().await?;
         let public = json!({
@@ -199,7 +199,7 @@ fn the_host_decides_whatever_server_name_the_connection_was_made_for() {
 }
 
 #[test]
-fn tcp_tunnels_of_the_management_api_work_by_tls_over_both_http_versions() {
+fn tcp_tunnels_work_over_tls_and_both_http_versions() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let path = "/api/v1/tunnels/tcp?port=8080";
@@ -237,7 +237,7 @@ fn tcp_tunnels_of_the_management_api_work_by_tls_over_both_http_versions() {
 }
 
 #[test]
-fn connections_that_do_not_shake_hands_are_closed() {
+fn connections_without_a_tls_handshake_time_out() {
     run(Setup::default(), async |stack| {
         let mut stream = tokio::net::TcpStream::connect(stack.edge_tls().address()).await?;
         stream.write_all(&[0x16, 3, 1]).await?;

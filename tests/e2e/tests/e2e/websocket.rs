@@ -22,7 +22,7 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn megabyte_messages_travel_both_ways_many_times() {
+fn many_messages_of_a_megabyte_are_forwarded_in_both_directions() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let opened = websocket::open(&target(stack, &sandbox.host(3000), "/socket")?).await?;
@@ -52,7 +52,7 @@ fn megabyte_messages_travel_both_ways_many_times() {
 }
 
 #[test]
-fn a_quiet_minute_ends_no_stream() {
+fn an_idle_stream_stays_open_for_a_minute() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let host = sandbox.host(3000);
@@ -87,7 +87,7 @@ fn tonic_stream<T: Send + 'static>(
 }
 
 #[test]
-fn a_refused_upgrade_is_answered_like_any_other_request() {
+fn a_refused_upgrade_gets_the_same_response_as_any_other_request() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let refused = websocket::open(&target(stack, &sandbox.host(3000), "/socket")?).await;
@@ -107,7 +107,7 @@ fn a_refused_upgrade_is_answered_like_any_other_request() {
 }
 
 #[test]
-fn no_other_protocol_is_upgraded_to() {
+fn upgrades_to_other_protocols_are_refused() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let call = stack

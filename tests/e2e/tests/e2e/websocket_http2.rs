@@ -26,7 +26,7 @@ async fn outcome(target: &Target) -> Result<String> {
 }
 
 #[test]
-fn messages_travel_both_ways_with_and_without_tls() {
+fn messages_are_forwarded_in_both_directions_with_and_without_tls() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let key = format!("Bearer {}", stack.key());
@@ -50,7 +50,7 @@ fn messages_travel_both_ways_with_and_without_tls() {
 }
 
 #[test]
-fn many_sockets_share_one_worker_and_none_is_closed_for_anothers_sake() {
+fn closing_websockets_does_not_close_others_of_the_same_worker() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let target = target_tls(stack, &sandbox.host(3000), "/socket")?;
@@ -69,7 +69,7 @@ fn many_sockets_share_one_worker_and_none_is_closed_for_anothers_sake() {
 }
 
 #[test]
-fn it_is_authorized_like_any_other_upgrade() {
+fn websockets_over_http2_are_authorized_like_any_other_upgrade() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let owner = stack.owner.clone();
@@ -113,7 +113,7 @@ fn it_is_authorized_like_any_other_upgrade() {
 }
 
 #[test]
-fn the_management_port_of_a_public_sandbox_is_not_reached_by_it() {
+fn the_management_port_of_a_public_sandbox_is_unreachable_by_websocket() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let path = "/api/v1/tunnels/tcp?port=8080";
@@ -143,7 +143,7 @@ async fn refused_by(stack: &Stack, host: &str, path: &str) -> Result<(u16, Strin
 }
 
 #[test]
-fn the_app_gets_an_upgrade_as_rfc_6455_has_it_and_no_secret() {
+fn the_app_receives_an_rfc_6455_upgrade_without_secrets() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         // Port 8080 answers like to a plain request, and tells what it saw.
@@ -163,7 +163,7 @@ fn the_app_gets_an_upgrade_as_rfc_6455_has_it_and_no_secret() {
 }
 
 #[test]
-fn no_answer_but_101_opens_a_socket() {
+fn only_a_101_opens_a_websocket() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         // Over HTTP/2 a 200 would say that the socket is open, and a script of another site would read
@@ -177,7 +177,7 @@ fn no_answer_but_101_opens_a_socket() {
 }
 
 #[test]
-fn a_socket_is_closed_when_its_port_is() {
+fn unexposing_a_port_closes_its_websocket() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
         let key = format!("Bearer {}", stack.key());
@@ -210,7 +210,7 @@ async fn served(stack: &Stack) -> Result<u64> {
 }
 
 #[test]
-fn no_other_protocol_and_no_plain_connect_gets_anywhere() {
+fn other_protocols_and_plain_connect_are_refused() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         let before = served(stack).await?;
@@ -244,7 +244,7 @@ fn no_other_protocol_and_no_plain_connect_gets_anywhere() {
 }
 
 #[test]
-fn the_api_host_upgrades_to_nothing() {
+fn the_api_host_refuses_upgrades() {
     run(Setup::default(), async |stack| {
         for host in [DOMAIN.to_owned(), format!("api.{DOMAIN}")] {
             let target = target_tls(stack, &host, "/sandboxes")?;

@@ -26,7 +26,7 @@ async fn settled(stack: &Stack, bytes: &str) -> Result<()> {
 
 /// All clients of a sandbox share a worker's connection to its gRPC port.
 #[test]
-fn a_grpc_client_that_does_not_read_stops_no_other() {
+fn a_grpc_client_that_does_not_read_does_not_block_others() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
         // The demo's port speaks both versions of HTTP; the edge chooses by the type.
@@ -55,7 +55,7 @@ fn a_grpc_client_that_does_not_read_stops_no_other() {
 /// A proxy in front sends the uploads of many clients over one connection. With less room, four uploads that their
 /// apps do not read stop all others.
 #[test]
-fn a_connection_has_room_for_the_uploads_of_all_its_streams() {
+fn the_connection_window_covers_the_windows_of_all_streams() {
     run(Setup::default(), async |stack| {
         let offer = Frames::connect(stack.edge(), 0).await?.offer().await?;
         assert!(offer.streams > 1_000, "{offer:?}");
