@@ -20,15 +20,15 @@ mod harness;
 mod inside;
 #[path = "namespaces/network.rs"]
 mod network;
-#[path = "namespaces/promises.rs"]
-mod promises;
+#[path = "namespaces/tests.rs"]
+mod tests;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["inside", "gateway", resolver] => inside::proxy(resolver, &inside::GATEWAY, true),
         ["inside", "shared", resolver] => inside::proxy(resolver, &inside::SHARED, false),
-        ["inside", "resolver", says, ref addresses @ ..] => inside::resolver(says, addresses),
+        ["inside", "resolver", label, ref addresses @ ..] => inside::resolver(label, addresses),
         _ => harness::run(),
     }
 }

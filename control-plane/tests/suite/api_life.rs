@@ -113,7 +113,8 @@ async fn a_sandbox_whose_suspension_is_refused_keeps_running_at_its_address() {
     let world = World::new();
     world.create(json!({ "name": "my-env" })).await;
     let where_is = async || {
-        let found = world.gate("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
+        let found =
+            world.call_gateway("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
         (found["state"].clone(), found["address"].clone())
     };
     let before = where_is().await;
@@ -137,7 +138,7 @@ async fn an_unconfirmed_suspension_is_reported_and_retried() {
     let error = answer.refused(503, "SUSPENSION_NOT_CONFIRMED");
     assert!(error.contains("not confirmed") && !error.contains("told"), "{error}");
     // Its actual state is unknown, so nothing is sent to it.
-    let found = world.gate("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
+    let found = world.call_gateway("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
     assert_eq!((&found["state"], &found["address"]), (&json!("suspended"), &Value::Null));
     world.sandboxes.retry_unfinished().await;
     assert_eq!(world.runtime.count("suspend"), 2);

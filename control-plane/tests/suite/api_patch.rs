@@ -230,7 +230,7 @@ async fn the_response_warns_about_private_ports_that_become_public() {
 
 #[tokio::test]
 async fn with_confirmation_only_a_patch_of_the_flag_alone_makes_private_ports_public() {
-    let world = World::confirming();
+    let world = World::with_confirmation();
     world.create(json!({ "name": "my-env", "exposed_ports": [3000, 8080] })).await;
     let patch = async |body: Value| world.call("PATCH", "/sandboxes/my-env", body).await;
     // `tl sbx port rm my-env 8080`, the same for a port that is not exposed, and `port expose` send these.

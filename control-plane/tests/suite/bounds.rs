@@ -12,15 +12,15 @@ use tower::ServiceExt as _;
 use super::support::{World, send};
 
 /// Generous: what it bounds takes milliseconds, or never ends.
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-async fn until(mut holds: impl FnMut() -> bool) {
+async fn wait_until(mut holds: impl FnMut() -> bool) {
     let waiting = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(SOON, waiting).await.expect("it never came to that");
+    tokio::time::timeout(TIMEOUT, waiting).await.expect("it never came to that");
 }
 
 /// A world with a sandbox of ours that takes long to resume.
@@ -53,7 +53,7 @@ async fn a_project_with_too_many_waiting_resumes_affects_only_itself() {
     while tasks.len() < 520 {
         tasks.extend(resumes(&world, 104));
         let refused = tasks.len() - 64;
-        until(|| tasks.iter().filter(|task| task.is_finished()).count() == refused).await;
+        wait_until(|| tasks.iter().filter(|task| task.is_finished()).count() == refused).await;
     }
     let mine = async || world.call("GET", "/sandboxes/slow", Value::Null).await;
     mine().await.refused(429, "TOO_MANY_REQUESTS");
@@ -91,7 +91,7 @@ async fn waiting_requests_do_not_use_the_listeners_slots() {
         })
     };
     let mut tasks: Vec<_> = (0..11).map(|_| resume()).collect();
-    until(|| tasks.iter().any(tokio::task::JoinHandle::is_finished)).await;
+    wait_until(|| tasks.iter().any(tokio::task::JoinHandle::is_finished)).await;
     let refused = tasks.iter().position(tokio::task::JoinHandle::is_finished).unwrap();
     tasks.remove(refused).await.unwrap();
     assert!(tasks.iter().all(|task| !task.is_finished()), "ten wait");
@@ -157,17 +157,18 @@ async fn gateways_are_served_while_owners_queries_use_all_readers() {
         releases.push(release);
     }
     // Every reader is taken when others begin to wait.
-    until(|| began.load(Ordering::SeqCst) >= 16).await;
+    wait_until(|| began.load(Ordering::SeqCst) >= 16).await;
     for path in [format!("/gateway/v1/sandboxes/{id}"), "/gateway/v1/changes".into()] {
-        let asked = world.gate("GET", &path, Value::Null);
-        tokio::time::timeout(SOON, asked).await.expect("a gateway waits for owners").ok();
+        let asked = world.call_gateway("GET", &path, Value::Null);
+        tokio::time::timeout(TIMEOUT, asked).await.expect("a gateway waits for owners").ok();
     }
     let path = format!("/gateway/v1/sandboxes/{id}/resume");
-    let asked = world.gate("POST", &path, json!({ "wait_ms": 1_000 }));
-    tokio::time::timeout(SOON, asked).await.expect("a gateway waits for owners").ok();
+    let asked = world.call_gateway("POST", &path, json!({ "wait_ms": 1_000 }));
+    tokio::time::timeout(TIMEOUT, asked).await.expect("a gateway waits for owners").ok();
     let body = json!({ "kind": "api_key", "secret": world.ours.key });
-    let asked = world.gate("POST", "/gateway/v1/credentials/introspect", body);
-    let answer = tokio::time::timeout(SOON, asked).await.expect("a gateway waits for owners").ok();
+    let asked = world.call_gateway("POST", "/gateway/v1/credentials/introspect", body);
+    let answer =
+        tokio::time::timeout(TIMEOUT, asked).await.expect("a gateway waits for owners").ok();
     assert_eq!(answer["identity"]["principal"], json!(world.ours.key_id));
     drop(releases);
 }

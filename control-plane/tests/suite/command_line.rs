@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::local_runtime::{lives, program, starts};
+use super::local_runtime::{is_running, program, started_processes};
 use super::stored::insert_lines;
 use super::support::TOKEN;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sandgate");
-const OBEDIENT: &str = "echo ready; while read -r line; do :; done";
+const SANDBOX_SCRIPT: &str = "echo ready; while read -r line; do :; done";
 
-pub(crate) struct Place {
+pub(crate) struct Installation {
     pub(crate) dir: TempDir,
     pub(crate) data: PathBuf,
     /// The process whose namespaces the programs use.
     pub(crate) inside: Option<u32>,
 }
 
-impl Place {
+impl Installation {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
-        program(dir.path(), OBEDIENT);
+        program(dir.path(), SANDBOX_SCRIPT);
         let data = dir.path().join("data");
         Self { dir, data, inside: None }
     }
@@ -47,8 +47,8 @@ impl Place {
     #[track_caller]
     pub(crate) fn manage(&self, arguments: &[&str]) -> Value {
         let output = self.try_manage(arguments);
-        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {complaint}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {stderr}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
@@ -59,7 +59,7 @@ impl Place {
     }
 
     #[track_caller]
-    pub(crate) fn complaint(&self, arguments: &[&str]) -> String {
+    pub(crate) fn manage_error(&self, arguments: &[&str]) -> String {
         let output = self.try_manage(arguments);
         assert!(!output.status.success() && output.stdout.is_empty(), "{arguments:?}");
         String::from_utf8(output.stderr).unwrap()
@@ -113,9 +113,9 @@ impl Served {
         let words: Vec<_> = line.split_whitespace().collect();
         let [ready, "api", api, "gateway", gateway] = words[..] else {
             child.kill().unwrap();
-            let mut complaint = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
-            panic!("{line:?}: {complaint}");
+            let mut stderr = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+            panic!("{line:?}: {stderr}");
         };
         assert_eq!(ready, "ready:");
         Self { api: api.to_owned(), gateway: gateway.to_owned(), child }
@@ -179,9 +179,9 @@ async fn wait_for(what: &str, mut there: impl AsyncFnMut() -> bool) -> Duration 
 
 #[tokio::test]
 async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
-    let place = Place::new();
-    let (_, key) = place.create_project();
-    let mut served = place.serve();
+    let installation = Installation::new();
+    let (_, key) = installation.create_project();
+    let mut served = installation.serve();
     let (key, key_id) = (secret(&key), &key["id"]);
     let (status, made) = served.call(key, "POST", "/sandboxes", json!({ "name": "my-env" })).await;
     assert_eq!((status, &made["status"]), (200, &json!("running")), "{made}");
@@ -203,21 +203,24 @@ async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
     assert!(second.1 > first.1 && second.0 != first.0, "{first:?} {second:?}");
 
     assert_eq!(served.signal("-TERM"), 0);
-    assert!(starts(place.dir.path()).iter().all(|line| !lives(line)), "nothing is left running");
-    let served = place.serve();
+    assert!(
+        started_processes(installation.dir.path()).iter().all(|line| !is_running(line)),
+        "nothing is left running"
+    );
+    let served = installation.serve();
     let third = address(&served).await;
     assert!(third.1 > second.1 && third.0.starts_with("127.92."), "{second:?} {third:?}");
 
     let expose = json!({ "exposed_ports": [8080] });
     served.call(key, "PATCH", "/sandboxes/my-env", expose).await;
     assert_eq!(
-        place.manage(&["audit", "my-env"])["port_changes"][0]["after"]["exposed_ports"],
+        installation.manage(&["audit", "my-env"])["port_changes"][0]["after"]["exposed_ports"],
         json!([8080])
     );
     let (status, _) = served.call(key, "DELETE", "/sandboxes/my-env", Value::Null).await;
     assert_eq!(status, 200);
     let id = made["sandbox_id"].as_str().unwrap();
-    let log = place.manage(&["audit", id]);
+    let log = installation.manage(&["audit", id]);
     let [opened, closed] = log["port_changes"].as_array().unwrap().as_slice() else {
         panic!("{log}");
     };
@@ -227,21 +230,24 @@ async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
         closed["after"],
         json!({ "exposed_ports": [], "allow_unauthenticated_access": false })
     );
-    assert_eq!(place.manage(&["audit"]), log, "of all sandboxes");
-    assert!(place.complaint(&["audit", "my-env"]).contains("by its id"));
-    wait_for("its process ends", async || starts(place.dir.path()).iter().all(|line| !lives(line)))
-        .await;
-    let leaked = starts(place.dir.path()).iter().any(|line| line.contains("must not"));
+    assert_eq!(installation.manage(&["audit"]), log, "of all sandboxes");
+    assert!(installation.manage_error(&["audit", "my-env"]).contains("by its id"));
+    wait_for("its process ends", async || {
+        started_processes(installation.dir.path()).iter().all(|line| !is_running(line))
+    })
+    .await;
+    let leaked =
+        started_processes(installation.dir.path()).iter().any(|line| line.contains("must not"));
     assert!(!leaked, "the server's environment stays with it");
 }
 
 #[test]
 fn a_long_audit_log_is_printed_completely_also_to_a_closed_pipe() {
-    let place = Place::new();
-    place.create_project();
+    let installation = Installation::new();
+    installation.create_project();
     let id = sandgate::random::sandbox_id().unwrap();
-    insert_lines(&place.data.join("sandgate.db"), &id, 1_200);
-    let log = place.manage(&["audit", id.as_str()]);
+    insert_lines(&installation.data.join("sandgate.db"), &id, 1_200);
+    let log = installation.manage(&["audit", id.as_str()]);
     let principals: Vec<_> = log["port_changes"]
         .as_array()
         .unwrap()
@@ -251,7 +257,7 @@ fn a_long_audit_log_is_printed_completely_also_to_a_closed_pipe() {
     assert_eq!(principals, (1..=1_200).map(|n| json!(format!("key_{n}"))).collect::<Vec<_>>());
     assert_eq!(log["network_changes"], json!([]));
     let mut command = Command::new(PROGRAM);
-    command.arg("audit").arg("--data-dir").arg(&place.data).stdout(Stdio::piped());
+    command.arg("audit").arg("--data-dir").arg(&installation.data).stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -262,28 +268,30 @@ fn a_long_audit_log_is_printed_completely_also_to_a_closed_pipe() {
 
 #[tokio::test]
 async fn sandboxes_end_with_a_killed_server_and_run_again_after_its_restart() {
-    let place = Place::new();
-    let (_, key) = place.create_project();
-    let mut served = place.serve();
+    let installation = Installation::new();
+    let (_, key) = installation.create_project();
+    let mut served = installation.serve();
     served.call(secret(&key), "POST", "/sandboxes", json!({ "name": "my-env" })).await;
     served.signal("-KILL");
-    wait_for("they end with it", async || starts(place.dir.path()).iter().all(|line| !lives(line)))
-        .await;
-    let served = place.serve();
+    wait_for("they end with it", async || {
+        started_processes(installation.dir.path()).iter().all(|line| !is_running(line))
+    })
+    .await;
+    let served = installation.serve();
     let (_, info) = served.call(secret(&key), "GET", "/sandboxes/my-env", Value::Null).await;
     assert_eq!(info["status"], "running");
 }
 
 #[tokio::test]
 async fn a_sandbox_that_exits_is_suspended_with_a_name_and_terminated_without() {
-    let place = Place::new();
-    let (_, key) = place.create_project();
-    let served = place.serve();
+    let installation = Installation::new();
+    let (_, key) = installation.create_project();
+    let served = installation.serve();
     let key = secret(&key);
     served.call(key, "POST", "/sandboxes", json!({ "name": "my-env" })).await;
     let (_, made) = served.call(key, "POST", "/sandboxes", json!({})).await;
     let nameless = format!("/sandboxes/{}", made["sandbox_id"].as_str().unwrap());
-    for line in starts(place.dir.path()) {
+    for line in started_processes(installation.dir.path()) {
         let pid = line.split(' ').next().unwrap();
         Command::new("kill").args(["-9", pid]).status().unwrap();
     }
@@ -301,9 +309,9 @@ async fn a_sandbox_that_exits_is_suspended_with_a_name_and_terminated_without() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_by_commands_apply_immediately_to_the_running_server() {
-    let place = Place::new();
-    let served = place.serve();
-    let (project, key) = place.create_project();
+    let installation = Installation::new();
+    let served = installation.serve();
+    let (project, key) = installation.create_project();
     let (status, _) = served.call(secret(&key), "GET", "/sandboxes", Value::Null).await;
     assert_eq!(status, 200);
     let since = exchange(&served.gateway, TOKEN, "GET", "/gateway/v1/changes", Value::Null).await;
@@ -318,31 +326,31 @@ async fn changes_by_commands_apply_immediately_to_the_running_server() {
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     let id = key["id"].as_str().unwrap();
-    let revoked = place.manage(&["keys", "revoke", id]);
+    let revoked = installation.manage(&["keys", "revoke", id]);
     assert!(revoked["revoked_at"].is_i64());
     let changes = heard.await.unwrap();
     assert_eq!(changes["changes"], json!([{ "kind": "principal", "id": id }]));
     let (status, _) = served.call(secret(&key), "GET", "/sandboxes", Value::Null).await;
     assert_eq!(status, 401);
-    place.manage(&["members", "add", "--user", "ann@example.com", "--project", &project]);
+    installation.manage(&["members", "add", "--user", "ann@example.com", "--project", &project]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn personal_access_tokens_have_the_prefix_that_the_operator_sets() {
-    let place = Place::new();
+    let installation = Installation::new();
     let option = ["--personal-access-token-prefix", "acme_pat"];
-    let mut serve = place.serve_command();
+    let mut serve = installation.serve_command();
     serve.args(option);
     let served = Served::start(serve);
-    let (project, _) = place.create_project();
-    place.manage(&["members", "add", "--user", "ann@example.com", "--project", &project]);
+    let (project, _) = installation.create_project();
+    installation.manage(&["members", "add", "--user", "ann@example.com", "--project", &project]);
     let create = ["keys", "create", "--kind", "pat", "--user", "ann@example.com"];
-    let pat = place.manage(&[&create[..], &option].concat());
+    let pat = installation.manage(&[&create[..], &option].concat());
     assert!(secret(&pat).starts_with("acme_pat_"));
     // Only a personal access token needs the headers that name a project.
     let (status, answer) = served.call(secret(&pat), "GET", "/sandboxes", Value::Null).await;
     assert_eq!((status, &answer["code"]), (400, &json!("PROJECT_CONTEXT_REQUIRED")));
-    let organization = place.manage(&["orgs", "list"])["organizations"][0]["id"].clone();
+    let organization = installation.manage(&["orgs", "list"])["organizations"][0]["id"].clone();
     let body = json!({
         "kind": "personal_access_token", "secret": secret(&pat),
         "organization_id": organization, "project_id": project,
@@ -351,51 +359,57 @@ async fn personal_access_tokens_have_the_prefix_that_the_operator_sets() {
     let (_, answer) = exchange(&served.gateway, TOKEN, "POST", path, body).await;
     assert_eq!(answer["identity"]["project_ids"], json!([project]));
     // A token with another prefix is treated as an API key, and there is no such key.
-    let other = place.manage(&create);
+    let other = installation.manage(&create);
     let (status, _) = served.call(secret(&other), "GET", "/sandboxes", Value::Null).await;
     assert_eq!(status, 401);
     for prefix in ["tl_", "acme pat"] {
-        let error = place.complaint(&[&create[..], &[option[0], prefix]].concat());
+        let error = installation.manage_error(&[&create[..], &[option[0], prefix]].concat());
         assert!(error.contains(prefix), "{error}");
     }
 }
 
 #[test]
 fn management_prints_one_object_and_shows_a_secret_only_once() {
-    let place = Place::new();
-    let (project, key) = place.create_project();
+    let installation = Installation::new();
+    let (project, key) = installation.create_project();
     assert!(secret(&key).starts_with("tl_apiKey_") && secret(&key).len() >= 64);
-    let member =
-        place.manage(&["members", "add", "--user", "ann@example.com", "--project", &project]);
+    let member = installation.manage(&[
+        "members",
+        "add",
+        "--user",
+        "ann@example.com",
+        "--project",
+        &project,
+    ]);
     let create =
         ["keys", "create", "--kind", "pat", "--user", "ann@example.com", "--expires-in", "30d"];
-    let pat = place.manage(&create);
+    let pat = installation.manage(&create);
     assert!(secret(&pat).starts_with("tl_pat"));
     let span = pat["expires_at"].as_i64().unwrap() - pat["created_at"].as_i64().unwrap();
     assert_eq!(span, 30 * 24 * 60 * 60 * 1_000);
     let session =
-        place.manage(&["keys", "create", "--kind", "session", "--user", "ann@example.com"]);
+        installation.manage(&["keys", "create", "--kind", "session", "--user", "ann@example.com"]);
     assert!(secret(&session).starts_with("tl_"));
     assert_eq!(session["user_id"], member["user_id"]);
-    let all = place.manage(&["keys", "list"]);
+    let all = installation.manage(&["keys", "list"]);
     let kinds: Vec<_> =
         all["keys"].as_array().unwrap().iter().map(|key| key["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["api_key", "pat", "session"]);
     for secret in [secret(&key), secret(&pat), secret(&session)] {
         assert!(!all.to_string().contains(secret));
     }
-    assert_eq!(place.manage(&["orgs", "list"])["organizations"][0]["name"], "acme");
-    assert_eq!(place.manage(&["projects", "list"])["projects"][0]["id"], json!(project));
-    let members = place.manage(&["members", "list", "--project", &project]);
+    assert_eq!(installation.manage(&["orgs", "list"])["organizations"][0]["name"], "acme");
+    assert_eq!(installation.manage(&["projects", "list"])["projects"][0]["id"], json!(project));
+    let members = installation.manage(&["members", "list", "--project", &project]);
     assert_eq!(members["members"][0]["user"], "ann@example.com");
-    place.manage(&["members", "remove", "--user", "ann@example.com", "--project", &project]);
-    assert_eq!(place.manage(&["members", "list"])["members"], json!([]));
+    installation.manage(&["members", "remove", "--user", "ann@example.com", "--project", &project]);
+    assert_eq!(installation.manage(&["members", "list"])["members"], json!([]));
 }
 
 #[test]
 fn errors_of_commands_are_a_sentence_with_a_remedy() {
-    let place = Place::new();
-    let (project, _) = place.create_project();
+    let installation = Installation::new();
+    let (project, _) = installation.create_project();
     for (arguments, named) in [
         (&["orgs", "create", "acme"][..], "already"),
         (&["projects", "create", "x", "--organization", "org_x"], "org_x"),
@@ -407,9 +421,9 @@ fn errors_of_commands_are_a_sentence_with_a_remedy() {
         (&["members", "remove", "--user", "bob", "--project", &project], "bob"),
         (&["orgs", "create", ""], "1 to 200"),
     ] {
-        let complaint = place.complaint(arguments);
-        assert!(complaint.contains(named), "{arguments:?}: {complaint}");
-        assert!(!complaint.contains("panicked"), "{complaint}");
+        let stderr = installation.manage_error(arguments);
+        assert!(stderr.contains(named), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
     }
 }
 
@@ -442,25 +456,25 @@ fn refused(mut command: Command) -> String {
 fn a_server_that_cannot_start_reports_the_reason_and_a_remedy() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let place = Place::new();
+    let installation = Installation::new();
     for option in ["--api-listen", "--gateway-listen"] {
         let mut command = Command::new(PROGRAM);
         let other = if option == "--api-listen" { "--gateway-listen" } else { "--api-listen" };
         command.args(["serve", option, &address, other, "127.0.0.1:0"]);
-        command.arg("--data-dir").arg(place.path("data"));
-        command.arg("--gateway-token-file").arg(place.path("token"));
-        command.arg("--local-program").arg(place.path("sandbox.sh"));
+        command.arg("--data-dir").arg(installation.path("data"));
+        command.arg("--gateway-token-file").arg(installation.path("token"));
+        command.arg("--local-program").arg(installation.path("sandbox.sh"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let complaint = refused(command);
-        assert!(complaint.contains(&format!("{option} {address}")), "{complaint}");
-        assert!(complaint.contains("in use"), "{complaint}");
+        let stderr = refused(command);
+        assert!(stderr.contains(&format!("{option} {address}")), "{stderr}");
+        assert!(stderr.contains("in use"), "{stderr}");
     }
-    std::fs::write(place.path("token"), "short").unwrap();
-    let complaint = refused(place.serve_command());
-    assert!(complaint.contains("16 visible"), "{complaint}");
-    std::fs::remove_file(place.path("token")).unwrap();
-    let complaint = refused(place.serve_command());
-    assert!(complaint.contains("openssl rand"), "{complaint}");
+    std::fs::write(installation.path("token"), "short").unwrap();
+    let stderr = refused(installation.serve_command());
+    assert!(stderr.contains("16 visible"), "{stderr}");
+    std::fs::remove_file(installation.path("token")).unwrap();
+    let stderr = refused(installation.serve_command());
+    assert!(stderr.contains("openssl rand"), "{stderr}");
 }
 
 /// A command with the limit of open files that a shell sets before.
@@ -474,15 +488,12 @@ fn with_files(command: &Command, limit: &str) -> Command {
 
 #[test]
 fn a_server_raises_its_limit_of_open_files_or_does_not_start() {
-    let place = Place::new();
-    let mut command = place.serve_command();
+    let installation = Installation::new();
+    let mut command = installation.serve_command();
     command.args(["--api-connections", "10", "--gateway-connections", "10", "--sidecars", "80"]);
-    let complaint = refused(with_files(&command, "-n 611"));
-    assert!(
-        complaint.contains("need 612 open files") && complaint.contains("may have 611"),
-        "{complaint}"
-    );
-    assert!(complaint.contains("--sidecars") && complaint.contains("ulimit"), "{complaint}");
+    let stderr = refused(with_files(&command, "-n 611"));
+    assert!(stderr.contains("need 612 open files") && stderr.contains("may have 611"), "{stderr}");
+    assert!(stderr.contains("--sidecars") && stderr.contains("ulimit"), "{stderr}");
     // What it may raise by itself it does.
     let served = Served::start(with_files(&command, "-Sn 100"));
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", served.child.id())).unwrap();
@@ -492,17 +503,17 @@ fn a_server_raises_its_limit_of_open_files_or_does_not_start() {
 
 #[tokio::test]
 async fn two_servers_do_not_share_a_data_directory() {
-    let place = Place::new();
-    let _served = place.serve();
-    let complaint = refused(place.serve_command());
-    assert!(complaint.contains("a server runs on"), "{complaint}");
+    let installation = Installation::new();
+    let _served = installation.serve();
+    let stderr = refused(installation.serve_command());
+    assert!(stderr.contains("a server runs on"), "{stderr}");
 }
 
 #[test]
 fn only_the_servers_user_can_read_the_data_directory() {
     use std::os::unix::fs::PermissionsExt as _;
-    let place = Place::new();
-    place.create_project();
+    let installation = Installation::new();
+    installation.create_project();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&place.path("data")), 0o700);
+    assert_eq!(mode(&installation.path("data")), 0o700);
 }

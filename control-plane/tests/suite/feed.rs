@@ -200,7 +200,7 @@ async fn an_invalid_name_of_a_watcher_is_refused() {
     let world = World::new();
     for name in ["", "with%20space", &"x".repeat(129)] {
         let path = format!("/gateway/v1/changes?watcher={name}");
-        world.gate("GET", &path, Value::Null).await.refused(400, "INVALID_REQUEST");
+        world.call_gateway("GET", &path, Value::Null).await.refused(400, "INVALID_REQUEST");
     }
 }
 

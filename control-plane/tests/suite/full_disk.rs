@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::command_line::{Place, Served};
+use super::command_line::{Installation, Served};
 
 /// A file system of a few MiB.
 struct SmallDisk {
@@ -63,43 +63,43 @@ impl Drop for SmallDisk {
 }
 
 /// A store on a disk of this size, with a project and two keys.
-fn place(mib: u32) -> (Place, SmallDisk, String, [Value; 2]) {
-    let mut place = Place::new();
-    let disk = SmallDisk::mounted_at(&place.path("disk"), mib);
-    place.data = disk.path.join("data");
-    place.inside = Some(disk.holder.id());
-    let (project, key) = place.create_project();
-    let other = place.manage(&["keys", "create", "--project", &project]);
-    (place, disk, project, [key, other])
+fn installation(mib: u32) -> (Installation, SmallDisk, String, [Value; 2]) {
+    let mut installation = Installation::new();
+    let disk = SmallDisk::mounted_at(&installation.path("disk"), mib);
+    installation.data = disk.path.join("data");
+    installation.inside = Some(disk.holder.id());
+    let (project, key) = installation.create_project();
+    let other = installation.manage(&["keys", "create", "--project", &project]);
+    (installation, disk, project, [key, other])
 }
 
 #[test]
 fn on_a_full_disk_keys_can_be_revoked_and_growth_is_refused() {
-    let (place, disk, project, keys) = place(4);
+    let (installation, disk, project, keys) = installation(4);
     disk.fill();
     let id = |key: &Value| key["id"].as_str().unwrap().to_owned();
     for key in &keys {
-        let revoked = place.manage(&["keys", "revoke", &id(key)]);
+        let revoked = installation.manage(&["keys", "revoke", &id(key)]);
         assert!(revoked["revoked_at"].is_number(), "{revoked}");
     }
-    let listed = place.manage(&["keys", "list"]);
+    let listed = installation.manage(&["keys", "list"]);
     let listed = listed["keys"].as_array().unwrap();
     assert!(listed.len() == 2 && listed.iter().all(|key| key["revoked_at"].is_number()));
     let create = ["keys", "create", "--project", &project];
-    let complaint = place.complaint(&create);
-    assert!(complaint.contains("the disk of the store is full"), "{complaint}");
+    let stderr = installation.manage_error(&create);
+    assert!(stderr.contains("the disk of the store is full"), "{stderr}");
     disk.empty();
-    place.manage(&create);
+    installation.manage(&create);
     let reserve = disk.seen_from_outside().join("data/sandgate.db-reserve");
     assert!(reserve.exists(), "the reserve was not made again");
 }
 
 #[tokio::test]
 async fn a_server_on_a_full_disk_closes_ports_deletes_sandboxes_and_applies_revocations() {
-    let (place, disk, _, [key, other]) = place(4);
+    let (installation, disk, _, [key, other]) = installation(4);
     let secret = |key: &Value| key["secret"].as_str().unwrap().to_owned();
     let (mine, other_secret) = (secret(&key), secret(&other));
-    let served = Served::start(place.serve_command());
+    let served = Served::start(installation.serve_command());
     let body = json!({ "name": "my-env", "exposed_ports": [3000, 8080] });
     assert_eq!(served.call(&mine, "POST", "/sandboxes", body).await.0, 200);
     disk.fill();
@@ -108,7 +108,7 @@ async fn a_server_on_a_full_disk_closes_ports_deletes_sandboxes_and_applies_revo
     assert_eq!((status, &refused["code"]), (503, &json!("STORE_FULL")), "{refused}");
     let (status, closed) = patch(json!({ "exposed_ports": [8080] })).await;
     assert_eq!((status, &closed["exposed_ports"]), (200, &json!([8080])), "{closed}");
-    let revoked = place.manage(&["keys", "revoke", other["id"].as_str().unwrap()]);
+    let revoked = installation.manage(&["keys", "revoke", other["id"].as_str().unwrap()]);
     assert!(revoked["revoked_at"].is_number());
     let (status, _) = served.call(&other_secret, "GET", "/sandboxes/my-env", Value::Null).await;
     assert_eq!(status, 401);
@@ -130,9 +130,9 @@ async fn a_server_on_a_full_disk_closes_ports_deletes_sandboxes_and_applies_revo
 #[tokio::test]
 async fn writes_of_owners_and_requests_on_a_full_disk_leave_space_for_revocations() {
     const SANDBOXES: u32 = 30;
-    let (place, disk, _, [key, other]) = place(12);
+    let (installation, disk, _, [key, other]) = installation(12);
     let mine = key["secret"].as_str().unwrap();
-    let served = Served::start(place.serve_command());
+    let served = Served::start(installation.serve_command());
     let call = async |method: &str, path: String| served.call(mine, method, &path, json!({})).await;
     for n in 0..SANDBOXES {
         let body = json!({ "name": format!("env-{n}"), "exposed_ports": [3000] });
@@ -152,15 +152,15 @@ async fn writes_of_owners_and_requests_on_a_full_disk_leave_space_for_revocation
         let (status, answer) = call("DELETE", format!("/sandboxes/env-{n}")).await;
         assert_eq!(status, 200, "{n}: {answer}");
     }
-    let revoked = place.manage(&["keys", "revoke", other["id"].as_str().unwrap()]);
+    let revoked = installation.manage(&["keys", "revoke", other["id"].as_str().unwrap()]);
     assert!(revoked["revoked_at"].is_number(), "{revoked}");
 }
 
 #[tokio::test]
 async fn a_store_that_filled_the_disk_itself_leaves_space_for_revocations() {
-    let (place, _disk, _, [key, other]) = place(4);
+    let (installation, _disk, _, [key, other]) = installation(4);
     let mine = key["secret"].as_str().unwrap();
-    let mut command = place.serve_command();
+    let mut command = installation.serve_command();
     command.args(["--egress", "enforced"]);
     let served = Served::start(command);
     let long = "x".repeat(50);
@@ -187,6 +187,6 @@ async fn a_store_that_filled_the_disk_itself_leaves_space_for_revocations() {
         let (status, answer) = served.call(mine, "POST", &path, Value::Null).await;
         assert_eq!(status, 200, "{name}: {answer}");
     }
-    let revoked = place.manage(&["keys", "revoke", other["id"].as_str().unwrap()]);
+    let revoked = installation.manage(&["keys", "revoke", other["id"].as_str().unwrap()]);
     assert!(revoked["revoked_at"].is_number(), "{revoked}");
 }

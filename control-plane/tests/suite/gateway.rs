@@ -72,7 +72,7 @@ async fn every_call_requires_a_gateway_token() {
 async fn the_gateway_listener_does_not_serve_owners_calls() {
     let world = World::new();
     for path in ["/sandboxes", "/v1/namespaces/default/sandboxes", "/platform/v1/keys/introspect"] {
-        world.gate("GET", path, Value::Null).await.refused(404, "NOT_FOUND");
+        world.call_gateway("GET", path, Value::Null).await.refused(404, "NOT_FOUND");
     }
 }
 
@@ -82,8 +82,9 @@ async fn a_sandbox_is_found_by_id_and_by_name() {
     let body =
         json!({ "name": "my-env", "exposed_ports": [8080], "allow_unauthenticated_access": true });
     let id = world.create(body).await;
-    let by_id = world.gate("GET", &format!("/gateway/v1/sandboxes/{id}"), Value::Null).await.ok();
-    let by_name = world.gate("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
+    let by_id =
+        world.call_gateway("GET", &format!("/gateway/v1/sandboxes/{id}"), Value::Null).await.ok();
+    let by_name = world.call_gateway("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
     assert_eq!(by_id, by_name);
     let sandbox: sandgate_policy::gateway_api::Sandbox = serde_json::from_value(by_id).unwrap();
     assert_eq!((sandbox.id.as_str(), sandbox.name.as_deref()), (id.as_str(), Some("my-env")));
@@ -105,8 +106,9 @@ async fn unknown_and_terminated_sandboxes_are_404() {
     for sandbox in
         [id.as_str(), "my-env", "nowhere", "aaaaaaaaaaaaaaaaaaaaa", "NOT-A-NAME", "8080-x", "%00"]
     {
-        let answer =
-            world.gate("GET", &format!("/gateway/v1/sandboxes/{sandbox}"), Value::Null).await;
+        let answer = world
+            .call_gateway("GET", &format!("/gateway/v1/sandboxes/{sandbox}"), Value::Null)
+            .await;
         answer.refused(404, "SANDBOX_NOT_FOUND");
     }
 }
@@ -118,7 +120,7 @@ async fn each_address_comes_with_a_generation_that_never_repeats() {
     world.create(json!({ "name": "two" })).await;
     let generation = async |name: &str| {
         let path = format!("/gateway/v1/sandboxes/{name}");
-        world.gate("GET", &path, Value::Null).await.ok()["generation"].as_u64().unwrap()
+        world.call_gateway("GET", &path, Value::Null).await.ok()["generation"].as_u64().unwrap()
     };
     let mut seen = vec![generation("one").await, generation("two").await];
     for name in ["one", "two", "one"] {
@@ -141,7 +143,8 @@ async fn introspect(
         body["organization_id"] = json!(organization);
         body["project_id"] = json!(project);
     }
-    world.gate("POST", "/gateway/v1/credentials/introspect", body).await.ok()["identity"].clone()
+    world.call_gateway("POST", "/gateway/v1/credentials/introspect", body).await.ok()["identity"]
+        .clone()
 }
 
 #[tokio::test]
@@ -175,7 +178,7 @@ async fn tokens_and_sessions_identify_a_user_in_the_named_project() {
             assert_eq!(identity["project_ids"], json!([]), "{elsewhere:?}");
         }
         let body = json!({ "kind": kind, "secret": secret });
-        let answer = world.gate("POST", "/gateway/v1/credentials/introspect", body).await;
+        let answer = world.call_gateway("POST", "/gateway/v1/credentials/introspect", body).await;
         answer.refused(400, "INVALID_REQUEST");
     }
 }
@@ -204,7 +207,7 @@ async fn an_invalid_body_is_refused_without_repeating_the_secret() {
     let world = World::new();
     let body =
         json!({ "kind": "tl_apiKey_secret_in_the_wrong_place", "secret": "tl_apiKey_s3cret" });
-    let answer = world.gate("POST", "/gateway/v1/credentials/introspect", body).await;
+    let answer = world.call_gateway("POST", "/gateway/v1/credentials/introspect", body).await;
     let error = answer.refused(400, "INVALID_REQUEST");
     assert!(!error.contains("secret_in") && !error.contains("s3cret"), "{error}");
 }

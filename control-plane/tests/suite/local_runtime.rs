@@ -10,7 +10,7 @@ use sandgate_policy::gateway_api::SandboxState;
 use tokio::sync::mpsc;
 
 /// Records its arguments, and runs until its standard input ends.
-const OBEDIENT: &str = "echo starting; echo ready; while read -r line; do :; done";
+const SANDBOX_SCRIPT: &str = "echo starting; echo ready; while read -r line; do :; done";
 
 /// Creates a program that runs `script`, with a log file in `$LOG`.
 pub(crate) fn program(dir: &Path, script: &str) -> PathBuf {
@@ -26,13 +26,13 @@ pub(crate) fn program(dir: &Path, script: &str) -> PathBuf {
 }
 
 /// The lines that the program wrote, one for each time it was started.
-pub(crate) fn starts(dir: &Path) -> Vec<String> {
+pub(crate) fn started_processes(dir: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
 
 /// Whether the process of a line of the log still runs.
-pub(crate) fn lives(line: &str) -> bool {
+pub(crate) fn is_running(line: &str) -> bool {
     let pid = line.split(' ').next().unwrap();
     // A zombie has ended, and its parent has not waited for it yet.
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
@@ -73,23 +73,23 @@ const TWO: &str = "aaaaaaaaaaaaaaaaaaaa2";
 #[tokio::test]
 async fn each_sandbox_is_a_process_with_its_own_address() {
     let dir = tempfile::tempdir().unwrap();
-    let (runtime, _exited) = runtime(dir.path(), OBEDIENT);
+    let (runtime, _exited) = runtime(dir.path(), SANDBOX_SCRIPT);
     let (one, two) = (sandbox(ONE), sandbox(TWO));
     let first = runtime.start(&one).await.unwrap();
     let second = runtime.start(&two).await.unwrap();
     assert_ne!(first, second);
-    let lines = starts(dir.path());
+    let lines = started_processes(dir.path());
     let expected =
         format!("serve --address {first} --id {ONE} --name my-env --exit-with-parent secret=");
     assert!(lines[0].ends_with(&expected), "{}", lines[0]);
     runtime.suspend(&one).await.unwrap();
-    assert!(!lives(&lines[0]) && lives(&lines[1]));
+    assert!(!is_running(&lines[0]) && is_running(&lines[1]));
     let third = runtime.resume(&one).await.unwrap();
     assert!(third != first && third != second, "a freed address is not used again at once");
     runtime.stop(&two).await.unwrap();
     runtime.stop(&two).await.unwrap();
     runtime.shut_down().await;
-    assert!(starts(dir.path()).iter().all(|line| !lives(line)));
+    assert!(started_processes(dir.path()).iter().all(|line| !is_running(line)));
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn only_a_sandbox_that_ends_without_a_call_is_reported() {
     runtime.suspend(&sandbox(ONE)).await.unwrap();
     let second = runtime.start(&sandbox(ONE)).await.unwrap();
     assert_ne!(first, second);
-    let pid = starts(dir.path())[1].split(' ').next().unwrap().to_owned();
+    let pid = started_processes(dir.path())[1].split(' ').next().unwrap().to_owned();
     std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
     let report =
         tokio::time::timeout(Duration::from_secs(5), exited.recv()).await.unwrap().unwrap();
@@ -114,8 +114,10 @@ async fn a_failing_program_is_started_on_other_addresses_before_the_start_fails(
     let (runtime, _exited) = runtime(dir.path(), "echo no; exit 1");
     let error = runtime.start(&sandbox(ONE)).await.unwrap_err();
     assert!(error.to_string().contains("ended before it was ready"), "{error}");
-    let addresses: std::collections::BTreeSet<_> =
-        starts(dir.path()).iter().map(|line| line.split(' ').nth(3).unwrap().to_owned()).collect();
+    let addresses: std::collections::BTreeSet<_> = started_processes(dir.path())
+        .iter()
+        .map(|line| line.split(' ').nth(3).unwrap().to_owned())
+        .collect();
     assert_eq!(addresses.len(), 3);
 }
 

@@ -88,8 +88,8 @@ fn invalid_input_is_an_error_without_a_verdict() {
         ("{}", "0x7f.1", "looks like an IP address but is not valid"),
     ] {
         let output = check(policy, &[destination]);
-        let complaint = String::from_utf8(output.stderr).unwrap();
-        assert!(complaint.contains(named), "{complaint}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(named), "{stderr}");
         assert!(!matches!(output.status.code(), Some(0 | 3)) && output.stdout.is_empty());
     }
 }
@@ -128,10 +128,10 @@ fn a_server_without_sidecars_does_not_start_if_a_sandbox_has_a_network_policy() 
         .arg(&tokens)
         .output()
         .unwrap();
-    let complaint = String::from_utf8(output.stderr).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
-    assert!(complaint.contains("1 sandboxes have a network policy"), "{complaint}");
-    assert!(complaint.contains("--egress enforced"), "{complaint}");
+    assert!(stderr.contains("1 sandboxes have a network policy"), "{stderr}");
+    assert!(stderr.contains("--egress enforced"), "{stderr}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ const SHARED: &str = "127.70.9.9";
 /// The state and address of a sandbox as gateways see them.
 async fn gateway_view(world: &World, sandbox: &str) -> (Value, Value) {
     let path = format!("/gateway/v1/sandboxes/{sandbox}");
-    let found = world.gate("GET", &path, Value::Null).await;
+    let found = world.call_gateway("GET", &path, Value::Null).await;
     (found.body["state"].clone(), found.body["address"].clone())
 }
 
@@ -216,7 +216,10 @@ async fn a_report_requires_a_recent_signature_of_the_platform() {
     let unsigned = send(&world.gateway, "POST", "/runtime/v1/reports", &[], body.clone()).await;
     unsigned.refused(401, "UNAUTHENTICATED");
     // Neither a gateway token nor an API key permits a report.
-    world.gate("POST", "/runtime/v1/reports", body.clone()).await.refused(401, "UNAUTHENTICATED");
+    world
+        .call_gateway("POST", "/runtime/v1/reports", body.clone())
+        .await
+        .refused(401, "UNAUTHENTICATED");
     world.call("POST", "/runtime/v1/reports", body).await.refused(404, "NOT_FOUND");
     assert_eq!(gateway_view(&world, "my-env").await.0, "running");
 }

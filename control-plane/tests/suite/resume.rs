@@ -11,7 +11,7 @@ use super::support::{Answer, World};
 
 async fn resume(world: &World, sandbox: &str, wait_ms: u64, public: bool) -> Answer {
     let path = format!("/gateway/v1/sandboxes/{sandbox}/resume");
-    world.gate("POST", &path, json!({ "wait_ms": wait_ms, "public": public })).await
+    world.call_gateway("POST", &path, json!({ "wait_ms": wait_ms, "public": public })).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +153,7 @@ async fn during_a_resume_gateways_see_a_suspended_sandbox_and_owners_a_pending_o
         assert!(began.elapsed() < Duration::from_secs(5));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let seen = world.gate("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
+    let seen = world.call_gateway("GET", "/gateway/v1/sandboxes/my-env", Value::Null).await.ok();
     assert_eq!(seen["state"], "suspended");
     assert_eq!(resume(&world, &id, 5_000, true).await.ok()["state"], "running");
     assert_eq!(world.runtime.count("resume"), 1);

@@ -14,7 +14,7 @@ use super::support::{Tenant, World};
 /// More sandboxes than are stopped at once.
 const MANY: usize = 40;
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+async fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let held = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -45,7 +45,7 @@ async fn a_platform_that_hangs_for_one_project_does_not_delay_another() {
         let unfinished = world.store.sandboxes_in(SandboxState::Terminated).unwrap();
         unfinished.iter().filter(|sandbox| sandbox.project_id == *tenant.project).count()
     };
-    until("the other project's sandboxes are stopped", || unfinished(&others) == 0).await;
+    wait_until("the other project's sandboxes are stopped", || unfinished(&others) == 0).await;
     assert!(!round.is_finished(), "the platform still hangs");
     assert_eq!(unfinished(&world.ours), MANY);
     // At most four calls at once are for that project.
@@ -93,7 +93,7 @@ async fn after_a_restart_a_platform_that_hangs_for_one_project_does_not_delay_an
     world.runtime.hang_for(&world.ours.project);
     let sandboxes = world.sandboxes.clone();
     let restoring = tokio::spawn(async move { sandboxes.restore().await });
-    until("the other project's sandboxes are suspended", || {
+    wait_until("the other project's sandboxes are suspended", || {
         let suspended = world.store.sandboxes_in(SandboxState::Suspended).unwrap();
         suspended.iter().filter(|sandbox| sandbox.project_id == *others.project).count() == MANY
     })

@@ -13,7 +13,7 @@ use super::network_policy::{ask, path, sidecar_token};
 use super::support::{Answer, World, send};
 
 /// Generous: what it bounds takes milliseconds, or never ends.
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A sandbox, the token of its sidecar, and the path of a call that is held.
 struct Followed {
@@ -42,7 +42,7 @@ async fn polling(address: SocketAddr, sidecar: &Followed) -> TcpStream {
 /// What came on a connection, once something did.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut bytes = [0; 4_096];
-    let read = tokio::time::timeout(SOON, stream.read(&mut bytes)).await.expect("no answer");
+    let read = tokio::time::timeout(TIMEOUT, stream.read(&mut bytes)).await.expect("no answer");
     String::from_utf8_lossy(&bytes[..read.unwrap()]).into_owned()
 }
 
@@ -68,7 +68,7 @@ async fn edges_are_served_while_sidecars_use_all_their_connections() {
         let path = format!("/gateway/v1/sandboxes/{id}");
         sender.send_request(request(&path)).await.unwrap().status()
     };
-    let status = tokio::time::timeout(SOON, lookup).await.expect("an edge waits for sidecars");
+    let status = tokio::time::timeout(TIMEOUT, lookup).await.expect("an edge waits for sidecars");
     assert_eq!(status, 200);
     // Those that were there are still held.
     for stream in &mut held {
@@ -86,7 +86,7 @@ async fn edges_are_served_while_sidecars_use_all_their_connections() {
             }
         }
     };
-    tokio::time::timeout(SOON, waiting).await.expect("the place is not free again");
+    tokio::time::timeout(TIMEOUT, waiting).await.expect("the place is not free again");
 }
 
 /// A call of a sidecar by itself, without a connection.
@@ -101,7 +101,7 @@ fn call(world: &World, sidecar: &Followed) -> impl Future<Output = Answer> + Sen
 
 /// The first answer of calls of which all but one are to be held.
 async fn the_one_that_is_not_held(calls: &mut JoinSet<Answer>) -> Answer {
-    let first = tokio::time::timeout(SOON, calls.join_next()).await.expect("all are held");
+    let first = tokio::time::timeout(TIMEOUT, calls.join_next()).await.expect("all are held");
     first.unwrap().unwrap()
 }
 
@@ -114,7 +114,7 @@ async fn calls_of_sidecars_have_their_own_limit_on_every_connection() {
     }
     let mut calls: JoinSet<_> = sidecars.iter().map(|sidecar| call(&world, sidecar)).collect();
     the_one_that_is_not_held(&mut calls).await.refused(503, "OVERLOADED");
-    world.gate("GET", "/gateway/v1/changes", Value::Null).await.ok();
+    world.call_gateway("GET", "/gateway/v1/changes", Value::Null).await.ok();
     assert!(calls.try_join_next().is_none());
 }
 

@@ -141,7 +141,7 @@ fn pages_of_the_audit_log_have_no_gap_and_no_repetition() {
 
 #[tokio::test]
 async fn the_number_of_sandboxes_is_bounded_for_each_project() {
-    let world = World::storing(Limits { sandboxes: 3, ..Limits::default() });
+    let world = World::with_store_limits(Limits { sandboxes: 3, ..Limits::default() });
     let ids = [
         world.create(json!({})).await,
         world.create(json!({})).await,
@@ -164,7 +164,7 @@ async fn the_number_of_sandboxes_is_bounded_for_each_project() {
 
 #[tokio::test]
 async fn the_stored_bytes_of_a_project_are_bounded_and_can_always_shrink() {
-    let world = World::storing(Limits { bytes: 100_000, ..Limits::default() });
+    let world = World::with_store_limits(Limits { bytes: 100_000, ..Limits::default() });
     let fields = |count: usize| json!({ "metadata": { "x": "y".repeat(count) } });
     let path = format!("/sandboxes/{}", world.create(fields(60_000)).await);
     let patch = async |body: Value| world.call("PATCH", &path, body).await;

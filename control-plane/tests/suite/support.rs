@@ -97,26 +97,26 @@ impl World {
         let _ = tracing_subscriber::fmt().with_test_writer().try_init();
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
-        Self::on(dir, store, settings)
+        Self::with_store(dir, store, settings)
     }
 
     /// A control plane of a deployment in which sidecars enforce network policies.
     pub(crate) fn with_sidecars() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
-        Self::within(dir, store, ServiceSettings::default(), Egress::Enforced, Self::limits(1_000))
+        Self::build(dir, store, ServiceSettings::default(), Egress::Enforced, Self::limits(1_000))
     }
 
     /// The same with these limits on what projects store.
-    pub(crate) fn storing(limits: Limits) -> Self {
+    pub(crate) fn with_store_limits(limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("sandgate.db")).unwrap().within(limits);
         let settings = ServiceSettings::default();
-        Self::within(dir, Arc::new(store), settings, Egress::Enforced, Self::limits(1_000))
+        Self::build(dir, Arc::new(store), settings, Egress::Enforced, Self::limits(1_000))
     }
 
     /// A control plane with `--public-ports confirm`.
-    pub(crate) fn confirming() -> Self {
+    pub(crate) fn with_confirmation() -> Self {
         let mut world = Self::new();
         world.parts.public_ports = PublicPorts::Confirm;
         world.api = api::router(world.parts.clone(), Self::limits(1_000));
@@ -124,22 +124,26 @@ impl World {
     }
 
     /// A control plane on a store that may have been used before.
-    pub(crate) fn on(dir: TempDir, store: Arc<SqliteStore>, settings: ServiceSettings) -> Self {
-        Self::within(dir, store, settings, Egress::None, Self::limits(1_000))
+    pub(crate) fn with_store(
+        dir: TempDir,
+        store: Arc<SqliteStore>,
+        settings: ServiceSettings,
+    ) -> Self {
+        Self::build(dir, store, settings, Egress::None, Self::limits(1_000))
     }
 
     /// A new one, with bounds on what owners may ask at once.
     pub(crate) fn with_limits(api: RequestLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
-        Self::within(dir, store, ServiceSettings::default(), Egress::None, api)
+        Self::build(dir, store, ServiceSettings::default(), Egress::None, api)
     }
 
     pub(crate) fn limits(in_flight: usize) -> RequestLimits {
         RequestLimits::new(in_flight, Duration::from_secs(80))
     }
 
-    fn within(
+    fn build(
         dir: TempDir,
         store: Arc<SqliteStore>,
         settings: ServiceSettings,
@@ -203,7 +207,7 @@ impl World {
     }
 
     /// Calls the gateway API with the right token.
-    pub(crate) async fn gate(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub(crate) async fn call_gateway(&self, method: &str, path: &str, body: Value) -> Answer {
         let authorization = format!("Bearer {TOKEN}");
         send(&self.gateway, method, path, &[("authorization", &authorization)], body).await
     }
@@ -224,7 +228,7 @@ impl World {
 
     /// The revision from which a follower would start now.
     pub(crate) async fn revision(&self) -> String {
-        let answer = self.gate("GET", "/gateway/v1/changes", Value::Null).await.ok();
+        let answer = self.call_gateway("GET", "/gateway/v1/changes", Value::Null).await.ok();
         assert_eq!(answer["reset"], true);
         answer["revision"].as_str().unwrap().to_owned()
     }
@@ -232,7 +236,7 @@ impl World {
     /// One poll of a named follower.
     pub(crate) async fn poll(&self, watcher: &str, since: &str, wait_ms: u64) -> Value {
         let path = format!("/gateway/v1/changes?since={since}&wait_ms={wait_ms}&watcher={watcher}");
-        self.gate("GET", &path, Value::Null).await.ok()
+        self.call_gateway("GET", &path, Value::Null).await.ok()
     }
 }
 

@@ -32,7 +32,8 @@ async fn a_gateways_lookup_reads_only_the_columns_that_it_needs() {
     for which in [id.as_str(), "large"] {
         let path = format!("/sandboxes/{which}");
         world.call("GET", &path, Value::Null).await.refused(503, "STORE_UNAVAILABLE");
-        let answer = world.gate("GET", &format!("/gateway/v1{path}"), Value::Null).await.ok();
+        let answer =
+            world.call_gateway("GET", &format!("/gateway/v1{path}"), Value::Null).await.ok();
         assert_eq!((&answer["id"], &answer["exposed_ports"]), (&json!(id), &json!([8080])));
     }
 }
@@ -46,7 +47,7 @@ async fn medians<const N: usize>(world: &World, paths: [&str; N]) -> [Duration; 
         for turn in 0..N {
             let which = (round + turn) % N;
             let began = Instant::now();
-            world.gate("GET", paths[which], Value::Null).await;
+            world.call_gateway("GET", paths[which], Value::Null).await;
             times[which].push(began.elapsed());
         }
     }

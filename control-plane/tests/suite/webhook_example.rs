@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use sandgate::runtime::SigningKey;
 use serde_json::{Value, json};
 
-use super::command_line::{Place, Served, exchange, secret};
-use super::local_runtime::{lives, starts};
+use super::command_line::{Installation, Served, exchange, secret};
+use super::local_runtime::{is_running, started_processes};
 use super::receiver::{Receiver, Reply, SECRET};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
@@ -20,14 +20,14 @@ struct Platform {
 }
 
 impl Platform {
-    fn start(place: &Place, network: &str) -> Self {
+    fn start(installation: &Installation, network: &str) -> Self {
         let mut child = Command::new("python3")
             .arg(format!("{DOCS}/examples/webhook_receiver.py"))
             .args(["--listen", "127.0.0.1:0", "--network", network])
             .arg("--secret-file")
-            .arg(place.path("webhook-secret"))
+            .arg(installation.path("webhook-secret"))
             .arg("--program")
-            .arg(place.path("sandbox.sh"))
+            .arg(installation.path("sandbox.sh"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -50,37 +50,39 @@ impl Drop for Platform {
     }
 }
 
-fn serve(place: &Place, url: &str, more: &[&str]) -> Served {
-    Served::start(serve_command(place, url, more))
+fn serve(installation: &Installation, url: &str, more: &[&str]) -> Served {
+    Served::start(serve_command(installation, url, more))
 }
 
-fn serve_command(place: &Place, url: &str, more: &[&str]) -> Command {
-    let mut command = place.serve_command();
+fn serve_command(installation: &Installation, url: &str, more: &[&str]) -> Command {
+    let mut command = installation.serve_command();
     command.args(["--runtime", "webhook", "--webhook-url", url, "--sandbox-cidr", "127.93.0.0/16"]);
     command.args(["--webhook-timeout-ms", "3000"]).args(more);
-    command.arg("--webhook-secret-file").arg(place.path("webhook-secret"));
+    command.arg("--webhook-secret-file").arg(installation.path("webhook-secret"));
     command
 }
 
-fn place_with_project() -> (Place, String) {
-    let place = Place::new();
-    std::fs::write(place.path("webhook-secret"), format!("{SECRET}\n")).unwrap();
-    let (_, key) = place.create_project();
+fn installation_with_project() -> (Installation, String) {
+    let installation = Installation::new();
+    std::fs::write(installation.path("webhook-secret"), format!("{SECRET}\n")).unwrap();
+    let (_, key) = installation.create_project();
     let key = secret(&key).to_owned();
-    (place, key)
+    (installation, key)
 }
 
 #[tokio::test]
 async fn the_example_receiver_runs_a_sandbox_through_its_life() {
-    let (place, key) = place_with_project();
-    let platform = Platform::start(&place, "127.93.0.0/16");
-    let served = serve(&place, &platform.url, &[]);
+    let (installation, key) = installation_with_project();
+    let platform = Platform::start(&installation, "127.93.0.0/16");
+    let served = serve(&installation, &platform.url, &[]);
     let call = async |method, path: &str, body| served.call(&key, method, path, body).await;
-    let alive = || starts(place.dir.path()).iter().filter(|line| lives(line)).count();
+    let alive = || {
+        started_processes(installation.dir.path()).iter().filter(|line| is_running(line)).count()
+    };
 
     let (status, made) = call("POST", "/sandboxes", json!({ "name": "my-env" })).await;
     assert_eq!((status, &made["status"]), (200, &json!("running")), "{made}");
-    let line = starts(place.dir.path()).join("\n");
+    let line = started_processes(installation.dir.path()).join("\n");
     let id = made["sandbox_id"].as_str().unwrap();
     assert!(line.contains(&format!("--id {id}")) && line.contains("--name my-env"), "{line}");
     assert!(line.contains("--address 127.93."), "{line}");
@@ -105,9 +107,9 @@ async fn the_example_receiver_runs_a_sandbox_through_its_life() {
 
 #[tokio::test]
 async fn an_unreachable_platform_is_reported_and_the_states_stay_correct() {
-    let (place, key) = place_with_project();
-    let mut platform = Platform::start(&place, "127.93.0.0/16");
-    let served = serve(&place, &platform.url, &[]);
+    let (installation, key) = installation_with_project();
+    let mut platform = Platform::start(&installation, "127.93.0.0/16");
+    let served = serve(&installation, &platform.url, &[]);
     let call = async |method, path: &str, body| served.call(&key, method, path, body).await;
     call("POST", "/sandboxes", json!({ "name": "my-env" })).await;
     call("POST", "/sandboxes/my-env/suspend", Value::Null).await;
@@ -127,10 +129,10 @@ async fn an_unreachable_platform_is_reported_and_the_states_stay_correct() {
 
 #[tokio::test]
 async fn a_slow_platform_has_a_bounded_time_to_finish() {
-    let (place, key) = place_with_project();
+    let (installation, key) = installation_with_project();
     let receiver = Receiver::default();
     let url = format!("http://{}/hook", receiver.listen().await);
-    let served = serve(&place, &url, &["--webhook-step-timeout-ms", "1500"]);
+    let served = serve(&installation, &url, &["--webhook-step-timeout-ms", "1500"]);
     let call = async |method, path: &str, body| served.call(&key, method, path, body).await;
     let reply = |status, body| Reply::Json(status, body);
     let pending = || reply(202, json!({ "state": "pending" }));
@@ -169,11 +171,11 @@ async fn a_slow_platform_has_a_bounded_time_to_finish() {
 
 #[tokio::test]
 async fn only_the_platform_gets_the_tokens_of_a_sidecar() {
-    let (place, key) = place_with_project();
+    let (installation, key) = installation_with_project();
     let receiver = Receiver::default();
     let url = format!("http://{}/hook", receiver.listen().await);
-    let log = place.path("log");
-    let mut command = serve_command(&place, &url, &["--egress", "enforced"]);
+    let log = installation.path("log");
+    let mut command = serve_command(&installation, &url, &["--egress", "enforced"]);
     command.env("SANDGATE_LOG", "trace").stderr(std::fs::File::create(&log).unwrap());
     let served = Served::start(command);
     // The first attempt fails, because only failures are logged.
@@ -200,13 +202,13 @@ async fn only_the_platform_gets_the_tokens_of_a_sidecar() {
 
 #[tokio::test]
 async fn the_example_receiver_refuses_sandboxes_that_need_a_sidecar() {
-    let (place, key) = place_with_project();
-    let platform = Platform::start(&place, "127.93.0.0/16");
-    let served = serve(&place, &platform.url, &["--egress", "enforced"]);
+    let (installation, key) = installation_with_project();
+    let platform = Platform::start(&installation, "127.93.0.0/16");
+    let served = serve(&installation, &platform.url, &["--egress", "enforced"]);
     let (status, error) = served.call(&key, "POST", "/sandboxes", json!({})).await;
     assert_eq!((status, &error["code"]), (422, &json!("SANDBOX_REFUSED")), "{error}");
     assert!(error["error"].as_str().unwrap().contains("no sidecars"), "{error}");
-    assert!(starts(place.dir.path()).is_empty());
+    assert!(started_processes(installation.dir.path()).is_empty());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use libtest_mimic::{Arguments, Trial};
 
-use crate::promises::{PROMISES, Promise};
+use crate::tests::{TESTS, Test};
 
 /// The programs that all tests run.
 const PROGRAMS: [&str; 4] = ["ip", "nft", "dig", "python3"];
@@ -15,33 +15,33 @@ pub(crate) fn run() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A test may start hundreds of lookups, and they have a deadline.
     arguments.test_threads = arguments.test_threads.or(Some(1));
-    let obstacle = obstacle();
-    let trials = PROMISES.iter().map(|promise| {
-        let missing = || promise.needs.filter(|program| !have(program)).map(needs);
-        trial(promise, obstacle.clone().or_else(missing))
+    let reason_to_skip = reason_to_skip();
+    let trials = TESTS.iter().map(|test| {
+        let missing = || test.needs.filter(|program| !have(program)).map(needs);
+        trial(test, reason_to_skip.clone().or_else(missing))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-/// A test that fails in CI, and is ignored elsewhere, where there is an obstacle.
-fn trial(promise: &Promise, obstacle: Option<String>) -> Trial {
-    let holds = promise.holds;
-    match obstacle {
-        None => Trial::test(promise.name, move || {
-            holds();
+/// A test that fails in CI, and is ignored elsewhere, where there is an reason_to_skip.
+fn trial(test: &Test, reason_to_skip: Option<String>) -> Trial {
+    let run = test.run;
+    match reason_to_skip {
+        None => Trial::test(test.name, move || {
+            run();
             Ok(())
         }),
         Some(why) if std::env::var("CI").as_deref() == Ok("true") => {
-            Trial::test(promise.name, move || Err(why.into()))
+            Trial::test(test.name, move || Err(why.into()))
         }
-        Some(why) => Trial::test(promise.name, || Err("ignored on this machine".into()))
+        Some(why) => Trial::test(test.name, || Err("ignored on this machine".into()))
             .with_ignored_flag(true)
             .with_kind(why),
     }
 }
 
 /// Why no test can run here, if none can.
-fn obstacle() -> Option<String> {
+fn reason_to_skip() -> Option<String> {
     let root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout == b"0\n");
     if !root {
         return Some("needs root, for network namespaces".to_owned());

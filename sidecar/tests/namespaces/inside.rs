@@ -42,9 +42,9 @@ pub(crate) fn proxy(resolver: &str, listen: &[&str], transparent: bool) -> ExitC
 }
 
 /// A resolver on the far side.
-pub(crate) fn resolver(says: &str, addresses: &[&str]) -> ExitCode {
+pub(crate) fn resolver(label: &str, addresses: &[&str]) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let zone = format!("{ZONE}who.test. 1 TXT {says}\n");
+    let zone = format!("{ZONE}who.test. 1 TXT {label}\n");
     let mut running = Vec::new();
     for address in addresses {
         let address: SocketAddr = address.parse().expect("an address");

@@ -10,11 +10,11 @@ use crate::inside::PORT;
 /// The resolver that the gateway asks, one that an owner may allow, and one that does not exist.
 pub(crate) const UPSTREAM: &str = "198.51.100.53";
 pub(crate) const ALLOWED: &str = "203.0.113.53";
-pub(crate) const NOBODY: &str = "203.0.113.99";
-pub(crate) const NOBODY_V6: &str = "2001:db8:53::99";
+pub(crate) const NO_RESOLVER: &str = "203.0.113.99";
+pub(crate) const NO_RESOLVER_V6: &str = "2001:db8:53::99";
 
 /// A user other than the agent's.
-const NOBODYS_ID: u32 = 65534;
+const NOBODY_UID: u32 = 65534;
 
 static NETWORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -33,17 +33,17 @@ impl Network {
         let number = NETWORKS.fetch_add(1, Ordering::SeqCst);
         let name = |part: &str| format!("sgdns-{}-{number}-{part}", std::process::id());
         let (sandbox, gateway, internet) = (name("sandbox"), name("gateway"), name("internet"));
-        let undo = Undo(vec![sandbox.clone(), gateway.clone(), internet.clone()]);
+        let cleanup = Cleanup(vec![sandbox.clone(), gateway.clone(), internet.clone()]);
         build(&sandbox, &gateway, &internet);
         let mut resolvers = Vec::new();
-        for (says, address) in [("upstream", UPSTREAM), ("allowed", ALLOWED)] {
+        for (label, address) in [("upstream", UPSTREAM), ("allowed", ALLOWED)] {
             let address = format!("{address}:53");
-            let (child, input, mut out) = start(&internet, &["resolver", says, &address]);
+            let (child, input, mut out) = start(&internet, &["resolver", label, &address]);
             assert_eq!(line(&mut out), "ready");
             resolvers.push((child, input));
         }
         let proxy = start(&gateway, &["gateway", &format!("{UPSTREAM}:53")]);
-        std::mem::forget(undo);
+        std::mem::forget(cleanup);
         let mut network = Self { sandbox, gateway, internet, proxy, resolvers };
         network.set(policy);
         network
@@ -61,7 +61,7 @@ impl Network {
         let rules = format!(
             "table inet shared {{ chain dns {{\n\
                type nat hook output priority -100; policy accept;\n\
-               meta skuid {NOBODYS_ID} meta l4proto {{ tcp, udp }} th dport 53 redirect to :{PORT}\n\
+               meta skuid {NOBODY_UID} meta l4proto {{ tcp, udp }} th dport 53 redirect to :{PORT}\n\
              }}\n\
              }}\n"
         );
@@ -71,7 +71,7 @@ impl Network {
 
     /// `dig` as a user in the gateway's namespace.
     pub(crate) fn dig_as_nobody(&self, arguments: &str) -> String {
-        let id = NOBODYS_ID.to_string();
+        let id = NOBODY_UID.to_string();
         let user = ["setpriv", "--reuid", &id, "--clear-groups", "dig", "+tries=1", "+time=8"];
         let command: Vec<_> = user.into_iter().chain(arguments.split(' ')).collect();
         Sandbox(self.gateway.clone()).run(&command)
@@ -151,24 +151,24 @@ impl Drop for Network {
             let _ = child.kill();
             let _ = child.wait();
         }
-        drop(Undo(vec![self.sandbox.clone(), self.gateway.clone(), self.internet.clone()]));
+        drop(Cleanup(vec![self.sandbox.clone(), self.gateway.clone(), self.internet.clone()]));
     }
 }
 
 /// Namespaces to remove, with what `ip netns` mounts in them.
-struct Undo(Vec<String>);
+struct Cleanup(Vec<String>);
 
-impl Drop for Undo {
+impl Drop for Cleanup {
     fn drop(&mut self) {
         for namespace in &self.0 {
             let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
-            let _ = std::fs::remove_dir_all(own_files(namespace));
+            let _ = std::fs::remove_dir_all(config_folder(namespace));
         }
     }
 }
 
 /// Where `ip netns exec` finds files that a namespace has in the place of `/etc`'s.
-fn own_files(namespace: &str) -> PathBuf {
+fn config_folder(namespace: &str) -> PathBuf {
     PathBuf::from("/etc/netns").join(namespace)
 }
 
@@ -214,9 +214,10 @@ fn build(sandbox: &str, gateway: &str, internet: &str) {
          }}\n"
     );
     nft(gateway, &rules);
-    let files = own_files(sandbox);
+    let files = config_folder(sandbox);
     std::fs::create_dir_all(&files).expect("to write to /etc/netns");
-    std::fs::write(files.join("resolv.conf"), format!("nameserver {NOBODY}\n")).expect("a file");
+    std::fs::write(files.join("resolv.conf"), format!("nameserver {NO_RESOLVER}\n"))
+        .expect("a file");
 }
 
 fn nft(namespace: &str, rules: &str) {

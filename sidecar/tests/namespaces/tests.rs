@@ -2,35 +2,35 @@
 
 use std::process::Command;
 
-use crate::network::{ALLOWED, NOBODY, NOBODY_V6, Network};
+use crate::network::{ALLOWED, NO_RESOLVER, NO_RESOLVER_V6, Network};
 
 /// One test.
-pub(crate) struct Promise {
+pub(crate) struct Test {
     pub(crate) name: &'static str,
     /// A program that only this one needs.
     pub(crate) needs: Option<&'static str>,
-    pub(crate) holds: fn(),
+    pub(crate) run: fn(),
 }
 
-pub(crate) const PROMISES: [Promise; 11] = [
-    promise("responses_come_from_the_queried_address", responses_come_from_the_queried_address),
-    promise("queries_to_a_resolver_in_allow_out_reach_it_directly", an_allowed_resolver_is_asked),
-    promise("fragmented_queries_are_evaluated_as_whole_ones", fragments),
-    promise("with_internet_off_every_lookup_fails_immediately", internet_off_fails_at_once),
-    promise("large_responses_come_over_tcp", large_responses_come_over_tcp),
-    promise("glibc_resolves_names_with_one_and_two_address_families", glibc_resolves),
-    Promise {
+pub(crate) const TESTS: [Test; 11] = [
+    test("responses_come_from_the_queried_address", responses_come_from_the_queried_address),
+    test("queries_to_a_resolver_in_allow_out_reach_it_directly", an_allowed_resolver_is_asked),
+    test("fragmented_queries_are_evaluated_as_whole_ones", fragments),
+    test("with_internet_off_every_lookup_fails_immediately", internet_off_fails_at_once),
+    test("large_responses_come_over_tcp", large_responses_come_over_tcp),
+    test("glibc_resolves_names_with_one_and_two_address_families", glibc_resolves),
+    Test {
         needs: Some("musl-gcc"),
-        ..promise("musl_resolves_names_with_one_and_two_address_families", musl_resolves)
+        ..test("musl_resolves_names_with_one_and_two_address_families", musl_resolves)
     },
-    promise("hundreds_of_concurrent_lookups_are_all_answered", hundreds_at_once),
-    promise("a_response_never_leaves_by_another_interface", an_answer_never_leaves),
-    promise("a_redirect_works_in_a_shared_namespace", a_redirect_works),
-    promise("a_policy_change_loses_no_query", a_change_loses_nothing),
+    test("hundreds_of_concurrent_lookups_are_all_answered", hundreds_at_once),
+    test("a_response_never_leaves_by_another_interface", an_answer_never_leaves),
+    test("a_redirect_works_in_a_shared_namespace", a_redirect_works),
+    test("a_policy_change_loses_no_query", a_change_loses_nothing),
 ];
 
-const fn promise(name: &'static str, holds: fn()) -> Promise {
-    Promise { name, needs: None, holds }
+const fn test(name: &'static str, run: fn()) -> Test {
+    Test { name, needs: None, run }
 }
 
 const ALLOWS: &str = r#"{"allow_internet_access":false,"allow_out":["ok.test","v4.test"]}"#;
@@ -38,7 +38,7 @@ const ALLOWS: &str = r#"{"allow_internet_access":false,"allow_out":["ok.test","v
 /// dig itself refuses an answer from another address than the one it asked.
 fn responses_come_from_the_queried_address() {
     let network = Network::new("{}");
-    for server in [NOBODY, NOBODY_V6, "169.254.169.254", "10.77.0.1", "fd77:1::1"] {
+    for server in [NO_RESOLVER, NO_RESOLVER_V6, "169.254.169.254", "10.77.0.1", "fd77:1::1"] {
         for transport in ["+notcp", "+tcp", "+noedns", "+dnssec"] {
             let answer = network.dig(&format!("@{server} {transport} +short ok.test A"));
             assert_eq!(answer, "203.0.113.10\n", "{server} {transport}");
@@ -50,7 +50,7 @@ fn responses_come_from_the_queried_address() {
 fn fragments() {
     let network = Network::new(r#"{"deny_out":["bad.test"]}"#);
     let padding = "00".repeat(3000);
-    for server in [NOBODY, NOBODY_V6] {
+    for server in [NO_RESOLVER, NO_RESOLVER_V6] {
         let long = format!("@{server} +ednsopt=65001:{padding}");
         assert_eq!(network.dig(&format!("{long} +short ok.test A")), "203.0.113.10\n");
         assert!(network.dig(&format!("{long} bad.test A")).contains("status: NXDOMAIN"));
@@ -59,18 +59,22 @@ fn fragments() {
 
 fn an_allowed_resolver_is_asked() {
     let mut network = Network::new("{}");
-    let who = |network: &Network, server: &str, transport: &str| {
+    let text_of_who = |network: &Network, server: &str, transport: &str| {
         network.dig(&format!("@{server} {transport} +short who.test TXT")).trim().to_owned()
     };
     for transport in ["+notcp", "+tcp"] {
-        assert_eq!(who(&network, ALLOWED, transport), "\"upstream\"", "no rule has it");
+        assert_eq!(text_of_who(&network, ALLOWED, transport), "\"upstream\"", "no rule has it");
     }
     network.set(&format!(
         r#"{{"allow_internet_access":false,"allow_out":["{ALLOWED}"],"deny_out":["bad.test"]}}"#
     ));
     for transport in ["+notcp", "+tcp"] {
-        assert_eq!(who(&network, ALLOWED, transport), "\"allowed\"");
-        assert_eq!(who(&network, NOBODY, transport), "", "no other resolver is allowed");
+        assert_eq!(text_of_who(&network, ALLOWED, transport), "\"allowed\"");
+        assert_eq!(
+            text_of_who(&network, NO_RESOLVER, transport),
+            "",
+            "no other resolver is allowed"
+        );
         for name in ["bad.test", "alias.test"] {
             let answer = network.dig(&format!("@{ALLOWED} {transport} {name} A"));
             assert!(answer.contains("status: NXDOMAIN"), "{answer}");
@@ -82,7 +86,7 @@ fn an_allowed_resolver_is_asked() {
 
 fn internet_off_fails_at_once() {
     let network = Network::new(r#"{"allow_internet_access":false}"#);
-    for server in [NOBODY, NOBODY_V6] {
+    for server in [NO_RESOLVER, NO_RESOLVER_V6] {
         for transport in ["+notcp", "+tcp"] {
             for kind in ["A", "AAAA", "TXT", "MX", "HTTPS", "NS", "SRV", "CAA", "PTR", "ANY", "SOA"]
             {
@@ -101,9 +105,9 @@ fn internet_off_fails_at_once() {
 fn large_responses_come_over_tcp() {
     let network = Network::new("{}");
     for size in ["+noedns", "+bufsize=1232", "+bufsize=4096"] {
-        let answer = network.dig(&format!("@{NOBODY} {size} +short huge.test TXT"));
+        let answer = network.dig(&format!("@{NO_RESOLVER} {size} +short huge.test TXT"));
         assert_eq!(answer.lines().count(), 20, "{size}: {answer}");
-        let ignores = network.dig(&format!("@{NOBODY} {size} +ignore huge.test TXT"));
+        let ignores = network.dig(&format!("@{NO_RESOLVER} {size} +ignore huge.test TXT"));
         assert!(ignores.contains(" tc "), "{ignores}");
     }
     let all = network.getaddrinfo("big.test");
@@ -192,7 +196,7 @@ fn a_change_loses_nothing() {
 /// asks for come back in the answers, so an answer that went there would carry data out.
 fn an_answer_never_leaves() {
     let network = Network::new(r#"{"allow_internet_access":false}"#);
-    for (address, server) in [("203.0.113.77", NOBODY), ("2001:db8:77::77", NOBODY_V6)] {
+    for (address, server) in [("203.0.113.77", NO_RESOLVER), ("2001:db8:77::77", NO_RESOLVER_V6)] {
         let accomplice = network.impersonate(address, 5353);
         let script = "import socket,sys\n\
             family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n\
@@ -200,8 +204,8 @@ fn an_answer_never_leaves() {
             q = b'\\x12\\x34\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\6secret\\4test\\0\\0\\1\\0\\1'\n\
             for _ in range(20): s.sendto(q, (sys.argv[2], 53))";
         network.run(&["python3", "-c", script, address, server]);
-        let heard = accomplice.wait_with_output().expect("its number").stdout;
-        assert_eq!(String::from_utf8_lossy(&heard), "0\n", "{address}");
+        let received = accomplice.wait_with_output().expect("its number").stdout;
+        assert_eq!(String::from_utf8_lossy(&received), "0\n", "{address}");
         // The questions themselves were taken and answered: an honest client fares as before.
         assert!(network.dig(&format!("@{server} secret.test A")).contains("status: NXDOMAIN"));
     }
@@ -209,7 +213,7 @@ fn an_answer_never_leaves() {
 
 fn a_redirect_works() {
     let network = Network::shared(r#"{"deny_out":["bad.test"]}"#);
-    for server in [NOBODY, NOBODY_V6] {
+    for server in [NO_RESOLVER, NO_RESOLVER_V6] {
         for transport in ["+notcp", "+tcp"] {
             let answer = network.dig_as_nobody(&format!("@{server} {transport} +short ok.test A"));
             assert_eq!(answer, "203.0.113.10\n", "{server} {transport}");
