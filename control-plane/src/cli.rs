@@ -26,7 +26,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the control plane: the owners' API and the gateway API
+    /// Run the control plane: the public API and the gateway API
     Serve(Box<serve::ServeArgs>),
     /// Manage organizations, which own projects
     #[command(subcommand)]

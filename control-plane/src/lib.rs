@@ -1,4 +1,4 @@
-//! Sandgate's control plane: the owners' API, the API that ingress filters and sidecars call, the store,
+//! Sandgate's control plane: the public API, the API that ingress filters and sidecars call, the store,
 //! and the runtimes in which sandboxes run.
 //!
 //! ```text

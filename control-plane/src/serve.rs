@@ -32,7 +32,7 @@ const GATEWAY_IN_FLIGHT: usize = 8_192;
 /// The most calls of the sidecars of one sandbox at once. There is one sidecar, and a former one may still have
 /// calls open after a restart.
 const EACH_SANDBOX: usize = 4;
-/// The longest time of a call of the owners' API, which may wait for a runtime.
+/// The longest time of a call of the public API, which may wait for a runtime.
 const API_TIMEOUT: Duration = Duration::from_secs(90);
 /// The longest time of a call of the gateway API, which may be a held poll.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(75);
@@ -144,7 +144,7 @@ impl Server {
         })
     }
 
-    /// The address of the owners' API.
+    /// The address of the public API.
     #[must_use]
     pub fn api_address(&self) -> SocketAddr {
         self.api_address

@@ -16,7 +16,7 @@ class Confirming:
         self.sandgate = stack.sandgate
 
     def api(self, method, path, body=None):
-        """(status, answer) of a call of the owners' API."""
+        """(status, answer) of a call of the public API."""
         return call(method, self.api_url + path, body, Authorization=f"Bearer {self.api_key}")
 
 

@@ -136,7 +136,7 @@ class World:
         return self.ask(label, path, Authorization=f"Bearer {self.api_key}")
 
     def api(self, method, path, body=None):
-        """(status, body) of a call of the owners' API, for the preparation of a test."""
+        """(status, body) of a call of the public API, for the preparation of a test."""
         return call(method, f"http://127.0.0.1:{self.ports['api']}{path}", body,
                     Authorization=f"Bearer {self.api_key}")
 

@@ -25,7 +25,7 @@ pub(super) struct ServeArgs {
     /// Directory of the store; created if necessary
     #[arg(long, value_name = "DIR", env = "SANDGATE_DATA_DIR")]
     data_dir: PathBuf,
-    /// Address of the owners' API; port 0 means any free port
+    /// Address of the public API; port 0 means any free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8900")]
     api_listen: SocketAddr,
     /// Address of the gateway API; only gateways and sidecars should reach it
@@ -85,7 +85,7 @@ enum RuntimeKind {
 
 #[derive(Args)]
 struct ApiArgs {
-    /// Maximum number of connections to the owners' API
+    /// Maximum number of connections to the public API
     #[arg(long, value_name = "COUNT", default_value_t = Listener::MAX_CONNECTIONS, value_parser = count)]
     api_connections: usize,
     /// Maximum number of requests of owners in flight, without waiting ones

@@ -14,7 +14,7 @@ use crate::store::Limits;
 pub struct ServeSettings {
     /// Contains the database.
     pub data_dir: PathBuf,
-    /// The address of the owners' API.
+    /// The address of the public API.
     pub api_listen: SocketAddr,
     /// The address of the gateway API.
     pub gateway_listen: SocketAddr,
@@ -34,7 +34,7 @@ pub struct ServeSettings {
     pub drain: Duration,
     /// Bounds on resumes and retries.
     pub sandboxes: ServiceSettings,
-    /// Bounds on the owners' API.
+    /// Bounds on the public API.
     pub api: ApiSettings,
     /// Bounds on the gateway API.
     pub gateway: GatewaySettings,
@@ -42,7 +42,7 @@ pub struct ServeSettings {
     pub limits: Limits,
 }
 
-/// Bounds on the owners' API.
+/// Bounds on the public API.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiSettings {
     /// The most connections at once.

@@ -91,11 +91,11 @@ fn a_missing_or_repeated_host_is_refused() {
     assert!(sandgate_policy::ingress::Request::parse(head, &config()).is_err());
 }
 
-#[test_case(Req::get("sandbox.example.com") => "lifecycle API"; "a bare domain")]
-#[test_case(Req::get("local:9443") => "lifecycle API"; "the other one with a port")]
-#[test_case(Req::get("api.sandbox.example.com") => "lifecycle API"; "the API host")]
-#[test_case(Req::get("api.local").and("x-tensorlake-sandbox-id", ID) => "lifecycle API"; "the sandbox header does not route on the API host")]
-#[test_case(Req::get("local").bearer("a,b") => "lifecycle API"; "which judges credentials by itself")]
+#[test_case(Req::get("sandbox.example.com") => "public API"; "a bare domain")]
+#[test_case(Req::get("local:9443") => "public API"; "the other one with a port")]
+#[test_case(Req::get("api.sandbox.example.com") => "public API"; "the API host")]
+#[test_case(Req::get("api.local").and("x-tensorlake-sandbox-id", ID) => "public API"; "the sandbox header does not route on the API host")]
+#[test_case(Req::get("local").bearer("a,b") => "public API"; "which judges credentials by itself")]
 #[test_case(Req::get("local").and("x-tensorlake-sandbox-id", ID).bearer(KEY) => PERMIT_MANAGEMENT; "the sandbox header routes on a bare domain, to the management port")]
 #[test_case(Req::get("local").and("x-tensorlake-sandbox-id", "my-env").bearer(KEY) => PERMIT_MANAGEMENT; "also by name")]
 #[test_case(Req::get("local").and("x-tensorlake-sandbox-id", ID) => UNAUTHENTICATED; "but not without a credential")]

@@ -203,7 +203,7 @@ pub(crate) fn in_flight(management: usize, authenticated: usize, anonymous: usiz
 pub(crate) fn parsed(request: &Req) -> Result<Box<SandboxRequest>, String> {
     match Request::parse(request.head(), &config()) {
         Ok(Request::Sandbox(parsed)) => Ok(parsed),
-        Ok(Request::Api) => Err("lifecycle API".into()),
+        Ok(Request::Api) => Err("public API".into()),
         Err(denial) => Err(refusal(denial)),
     }
 }

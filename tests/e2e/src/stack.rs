@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 pub use sandgate_stack::pki::SECOND_DOMAIN;
 
-/// The host of the lifecycle API outside of the domains, where clients of [`DOMAIN`] expect it.
+/// The host of the public API outside of the domains, where clients of [`DOMAIN`] expect it.
 pub const API_HOST: &str = "api.localhost";
 
 /// The gateway's own credential.

@@ -26,7 +26,7 @@ const LISTENERS: [Listener; 5] = [
         default: 9444,
         description: "Envoy, where clients connect by TLS",
     },
-    Listener { variable: "API", default: 8900, description: "the owners' API" },
+    Listener { variable: "API", default: 8900, description: "the public API" },
     Listener { variable: "GATEWAY", default: 8901, description: "the API that the filter calls" },
     Listener { variable: "ADMIN", default: 9901, description: "Envoy's admin pages" },
 ];

@@ -34,7 +34,7 @@ pub enum RequestAction<'a> {
     /// Forward the request to the sandbox. If that fails, call
     /// [`Engine::on_forward_failed`](crate::ingress::Engine::on_forward_failed).
     Forward(Forward<'a>),
-    /// Apply these changes, and forward the request to the lifecycle API.
+    /// Apply these changes, and forward the request to the public API.
     ForwardToApi(Vec<HeaderChange>),
     /// Answer the CORS preflight of a trusted origin.
     AnswerPreflight {

@@ -74,7 +74,7 @@ pub fn for_the_edge(ports: &Ports, demo: &str, my_env: &str) -> Vec<Command> {
             OK,
         ),
         Command::new(
-            "the same at the URL that the owners' API returns",
+            "the same at the URL that the public API returns",
             format!("{curl} {sandbox_url}/api/v1/info {KEY}"),
             OK,
         ),
