@@ -1,21 +1,24 @@
 //! Egress: decides which destinations a sandbox may reach. One function makes every decision.
 //!
-//! The modules, in the order in which an outbound connection meets them:
+//! The modules, from the owner's policy to the decisions of the three enforcers:
 //!
-//! 1. [`network_policy`]: the owner's policy, a list of [`entry`]s: address ranges and domain
-//!    [`name`]s.
-//! 2. [`operator`]: the operator's settings, which no owner can override: guardrails and the rule
-//!    order.
+//! 1. [`network_policy`]: the owner's policy, two lists of [`entry`]s, which are address ranges or
+//!    domain [`name`]s.
+//! 2. [`operator`]: the operator's settings, which no owner can override, with [`guardrail`]: the
+//!    destinations that no policy allows, and [`global`]: the globally routable ranges.
 //! 3. [`policy`]: both of them, compiled for fast lookups, with the [`denied_addresses`] that the
-//!    agent knows. [`policy::Policy::decide`] is the only function that creates a
-//!    [`verdict::Permit`].
-//! 4. [`crate::request_line`]: which plain HTTP requests are refused, whatever the policy says.
-//! 5. [`facts`]: the facts of a connection: its original destination and the names that it shows.
-//! 6. [`verdict`]: where it may go, or the [`rule`] that forbids it.
-//! 7. [`query`] and [`address_rules`]: the same policy for DNS, and for what has no names.
-//! 8. [`config`]: the wasm filter's configuration, which carries all of this to Envoy.
+//!    agent knows, and with [`embedded`]: IPv4 addresses in IPv6 addresses.
+//!    [`policy::Policy::decide`] is the only function that creates a [`verdict::Permit`].
+//! 4. [`first_bytes`] and [`facts`]: the facts of a connection: its original destination and the
+//!    names that it shows.
+//! 5. [`verdict`]: the destination of a permitted connection, or the [`rule`] that denies it.
+//! 6. [`query`] and [`address_rules`]: the same policy for DNS, and for traffic that shows no names.
+//! 7. [`config`]: the configuration of Envoy's filter, which contains all of this.
 //!
-//! The rules, of which the first match decides:
+//! [`crate::request_line`] (outside this module): requests that are invalid whatever the policy
+//! says.
+//!
+//! The rules, of which the first match decides (docs/network-policy.md):
 //!
 //! 1. A guardrail contains the address: deny.
 //! 2. `allow_out` contains the address or a name: allow.
@@ -49,10 +52,10 @@ pub mod verdict;
 pub use address_rules::{Action, AddressRule, AddressRules};
 pub use denied_addresses::DeniedAddresses;
 pub use entry::{Entry, InvalidEntry};
-pub use facts::{ConnectionFacts, Destination, NameFact, Virtual};
+pub use facts::{ConnectionFacts, Destination, ShownName, VirtualMeaning};
 pub use name::{DomainPattern, InvalidName, Name};
 pub use network_policy::{InvalidNetworkPolicy, NetworkPolicy};
-pub use operator::{Operator, RuleOrder};
+pub use operator::{OperatorSettings, RuleOrder};
 pub use policy::Policy;
 pub use query::QueryAction;
 pub use rule::Rule;

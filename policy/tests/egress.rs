@@ -16,9 +16,9 @@ mod reference;
 use std::net::IpAddr;
 
 use sandgate_policy::egress::{
-    ConnectionFacts, Destination, NameFact, NetworkPolicy, Operator, Policy,
+    ConnectionFacts, Destination, NetworkPolicy, OperatorSettings, Policy, ShownName,
 };
-use sandgate_policy::egress::{Route, Verdict, Virtual};
+use sandgate_policy::egress::{Route, Verdict, VirtualMeaning};
 
 /// A policy as an owner writes it.
 #[track_caller]
@@ -28,7 +28,7 @@ fn network(json: &str) -> NetworkPolicy {
 
 /// Settings as an operator writes them.
 #[track_caller]
-fn operator(json: &str) -> Operator {
+fn operator(json: &str) -> OperatorSettings {
     serde_json::from_str(json).expect("the table's settings are valid")
 }
 
@@ -60,17 +60,17 @@ fn text(verdict: &Verdict) -> String {
 fn decide(policy: &Policy, destination: &str, sni: &str, host: &str) -> String {
     let destination = match destination.strip_prefix("virtual ") {
         Some(means) => {
-            Destination::Virtual(Virtual::try_from(means.to_owned()).expect("it is a name"))
+            Destination::Virtual(VirtualMeaning::try_from(means.to_owned()).expect("it is a name"))
         }
         None => Destination::Address(ip(destination)),
     };
     let host = match host {
-        "" => NameFact::Absent,
-        host => NameFact::from_authority(host.as_bytes()),
+        "" => ShownName::Absent,
+        host => ShownName::from_authority(host.as_bytes()),
     };
     let facts = ConnectionFacts {
         destination: &destination,
-        sni: NameFact::from_sni(sni.as_bytes()),
+        sni: ShownName::from_sni(sni.as_bytes()),
         host,
     };
     text(&policy.decide(&facts))

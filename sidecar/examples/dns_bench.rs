@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::RecordType;
-use sandgate_policy::egress::{NetworkPolicy, Operator, Policy, Virtual};
+use sandgate_policy::egress::{NetworkPolicy, OperatorSettings, Policy, VirtualMeaning};
 use sandgate_sidecar::dns::{Generation, Limits, Listen, Proxy, Role};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
@@ -116,7 +116,7 @@ async fn measure(
 
 fn generation(policy: &str) -> anyhow::Result<Generation> {
     let policy: NetworkPolicy = serde_json::from_str(policy)?;
-    let operator: Operator = serde_json::from_str(r#"{"also_global":["203.0.113.0/24"]}"#)?;
-    let table = [("198.18.0.10".parse()?, Virtual::try_from("ok.test".to_owned())?)];
+    let operator: OperatorSettings = serde_json::from_str(r#"{"also_global":["203.0.113.0/24"]}"#)?;
+    let table = [("198.18.0.10".parse()?, VirtualMeaning::try_from("ok.test".to_owned())?)];
     Ok(Generation::new(1, Arc::new(Policy::new(&policy, &operator)), None, table))
 }

@@ -18,7 +18,7 @@ mod update;
 
 use std::time::Duration;
 
-use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, Operator};
+use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, OperatorSettings};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -70,7 +70,7 @@ pub(crate) enum AgentError {
 pub(crate) async fn run(settings: Settings, end: CancellationToken) -> Result<(), AgentError> {
     let operator = match &settings.operator_file {
         Some(path) => source::file::load(path).map_err(AgentError::OperatorFile)?,
-        None => Operator::default(),
+        None => OperatorSettings::default(),
     };
     let mut agent = Agent::new(settings, operator)?;
     let result = agent.set_up().await;
@@ -103,7 +103,7 @@ struct Agent {
     /// The newest valid policy. Envoy starts with it.
     policy: Option<NetworkPolicy>,
     /// The newest valid operator's settings, with the guardrails of the command line.
-    operator: Operator,
+    operator: OperatorSettings,
     envoy: Option<Child>,
     /// How many health checks in a row have failed.
     failed_checks: u32,
@@ -119,7 +119,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(mut settings: Settings, operator: Operator) -> Result<Self, AgentError> {
+    fn new(mut settings: Settings, operator: OperatorSettings) -> Result<Self, AgentError> {
         settings.operator.protected.extend(setup::local_addresses()?);
         let operator = update::with_guardrails(operator, &settings.operator);
         let report_files = ReportFiles {
@@ -193,7 +193,7 @@ impl Agent {
         updates
     }
 
-    fn follow_operator(&mut self) -> watch::Receiver<Update<Operator>> {
+    fn follow_operator(&mut self) -> watch::Receiver<Update<OperatorSettings>> {
         let (sender, updates) = UpdateSender::new();
         if let Some(path) = self.settings.operator_file.clone() {
             self.tasks.spawn(source::file::follow(path, sender));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sandgate_policy::egress::config::{EgressConfig, RawEgressConfig, VERSION};
-use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, Operator, Policy};
+use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, OperatorSettings, Policy};
 
 use crate::dns;
 use crate::nftables::layout::Ports;
@@ -49,7 +49,7 @@ impl Generation {
     pub(crate) fn compile(
         number: u64,
         policy: &ActivePolicy,
-        operator: &Operator,
+        operator: &OperatorSettings,
         addresses: &mut VirtualAddresses,
         denied: &DeniedAddresses,
         ports: &Ports,

@@ -165,7 +165,7 @@ impl Unreported {
 
 #[cfg(test)]
 mod tests {
-    use sandgate_policy::egress::Operator;
+    use sandgate_policy::egress::OperatorSettings;
     use serde_json::json;
 
     use super::*;
@@ -175,7 +175,7 @@ mod tests {
             .iter()
             .map(|policy| {
                 let policy = serde_json::from_value(policy.clone()).unwrap();
-                Policy::new(&policy, &Operator::default())
+                Policy::new(&policy, &OperatorSettings::default())
             })
             .collect();
         Arc::new(RefusalRules::new(number, &policies.iter().collect::<Vec<_>>()))

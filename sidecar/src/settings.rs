@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use sandgate_policy::egress::Operator;
+use sandgate_policy::egress::OperatorSettings;
 
 use crate::envoy::Program;
 use crate::nftables::Layout;
@@ -14,7 +14,7 @@ use crate::source::ControlPlane;
 pub(crate) struct Settings {
     pub(crate) layout: Layout,
     /// The guardrails of the command line. The agent adds them to those of the file.
-    pub(crate) operator: Operator,
+    pub(crate) operator: OperatorSettings,
     /// The path of the operator's settings, which the agent follows like a policy file.
     pub(crate) operator_file: Option<PathBuf>,
     pub(crate) source: Source,

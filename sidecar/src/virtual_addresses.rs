@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sandgate_policy::egress::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
-use sandgate_policy::egress::{DomainPattern, Entry, Name, NetworkPolicy, Virtual};
+use sandgate_policy::egress::{DomainPattern, Entry, Name, NetworkPolicy, VirtualMeaning};
 
 /// The first number of a name. A number is an offset in the virtual ranges, and so determines one
 /// address of each family. Numbers 0 and 1 are not used (the network address, and by convention the
@@ -26,7 +26,10 @@ pub(crate) struct VirtualAddresses {
 impl VirtualAddresses {
     /// The table for these policies: one address per family for each exact name of `allow_out`, and
     /// one address per family for all names that a wildcard allows.
-    pub(crate) fn table(&mut self, policies: &[&NetworkPolicy]) -> BTreeMap<IpAddr, Virtual> {
+    pub(crate) fn table(
+        &mut self,
+        policies: &[&NetworkPolicy],
+    ) -> BTreeMap<IpAddr, VirtualMeaning> {
         let mut names = BTreeSet::new();
         let mut wildcard = false;
         for entry in policies.iter().flat_map(|policy| &policy.allow_out) {
@@ -37,17 +40,17 @@ impl VirtualAddresses {
             }
         }
         let mut table = BTreeMap::new();
-        let mut assign = |number: u32, means: &Virtual| {
+        let mut assign = |number: u32, meaning: &VirtualMeaning| {
             for address in addresses(number) {
-                table.insert(address, means.clone());
+                table.insert(address, meaning.clone());
             }
         };
         if wildcard {
-            assign(WILDCARD, &Virtual::Wildcard);
+            assign(WILDCARD, &VirtualMeaning::Wildcard);
         }
         for name in &names {
             if let Some(number) = self.number(name, &names) {
-                assign(number, &Virtual::Name(name.clone()));
+                assign(number, &VirtualMeaning::Name(name.clone()));
             }
         }
         table
@@ -85,9 +88,9 @@ mod tests {
         serde_json::from_value(serde_json::json!({ "allow_out": allow_out })).unwrap()
     }
 
-    fn of<'a>(table: &'a BTreeMap<IpAddr, Virtual>, name: &str) -> Vec<&'a IpAddr> {
-        let means = Virtual::Name(Name::parse(name).unwrap());
-        table.iter().filter(|(_, other)| **other == means).map(|(address, _)| address).collect()
+    fn of<'a>(table: &'a BTreeMap<IpAddr, VirtualMeaning>, name: &str) -> Vec<&'a IpAddr> {
+        let meaning = VirtualMeaning::Name(Name::parse(name).unwrap());
+        table.iter().filter(|(_, other)| **other == meaning).map(|(address, _)| address).collect()
     }
 
     #[test]
@@ -108,7 +111,7 @@ mod tests {
     fn names_below_wildcards_share_one_address_per_family() {
         let table = VirtualAddresses::default().table(&[&policy(&["*.a.test", "*.b.test"])]);
         assert_eq!(table.len(), 2);
-        assert!(table.values().all(|means| *means == Virtual::Wildcard));
+        assert!(table.values().all(|meaning| *meaning == VirtualMeaning::Wildcard));
     }
 
     #[test]

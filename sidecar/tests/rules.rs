@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use sandgate_policy::egress::{Operator, Policy};
+use sandgate_policy::egress::{OperatorSettings, Policy};
 use sandgate_sidecar::nftables::layout::{Interface, Mode, Ports};
 use sandgate_sidecar::nftables::{Layout, PacketLog, render};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ fn gateway() -> Mode {
 }
 
 fn policy(policy: Value) -> Policy {
-    let operator: Operator =
+    let operator: OperatorSettings =
         serde_json::from_value(json!({ "protected": ["192.0.2.0/30"] })).unwrap();
     Policy::new(&serde_json::from_value(policy).unwrap(), &operator)
 }

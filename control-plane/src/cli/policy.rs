@@ -9,8 +9,8 @@ use std::str::FromStr;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use sandgate_policy::egress::{
-    ConnectionFacts, Destination, InvalidName, Name, NameFact, NetworkPolicy, Operator, Policy,
-    Virtual,
+    ConnectionFacts, Destination, InvalidName, Name, NetworkPolicy, OperatorSettings, Policy,
+    ShownName, VirtualMeaning,
 };
 use serde::de::DeserializeOwned;
 
@@ -54,7 +54,7 @@ pub(super) struct Check {
 struct CheckedDestination {
     text: String,
     destination: Destination,
-    shown: NameFact,
+    shown: ShownName,
 }
 
 /// The reason why a destination is not valid.
@@ -74,11 +74,11 @@ impl FromStr for CheckedDestination {
             (Some((name, address)), _) => {
                 let wrong = |_| InvalidDestination::Address(address.to_owned());
                 let address = address.parse().map_err(wrong)?;
-                (Destination::Address(address), NameFact::Name(Name::parse(name)?))
+                (Destination::Address(address), ShownName::Name(Name::parse(name)?))
             }
-            (None, Ok(address)) => (Destination::Address(address), NameFact::Absent),
+            (None, Ok(address)) => (Destination::Address(address), ShownName::Absent),
             (None, Err(_)) => {
-                (Destination::Virtual(Virtual::Name(Name::parse(text)?)), NameFact::Absent)
+                (Destination::Virtual(VirtualMeaning::Name(Name::parse(text)?)), ShownName::Absent)
             }
         };
         Ok(Self { text: text.to_owned(), destination, shown })
@@ -91,13 +91,13 @@ impl PolicyCommand {
         let network: NetworkPolicy = read("--policy", &check.policy)?;
         let operator = match &check.operator {
             Some(file) => read("--operator", file)?,
-            None => Operator::default(),
+            None => OperatorSettings::default(),
         };
         let policy = Policy::new(&network, &operator);
         let mut all_allowed = true;
         let mut lines = String::new();
         for asked in check.destinations {
-            let (destination, host) = (&asked.destination, NameFact::Absent);
+            let (destination, host) = (&asked.destination, ShownName::Absent);
             let verdict = policy.decide(&ConnectionFacts { destination, sni: asked.shown, host });
             let word = if verdict.is_allowed() { "allow" } else { "deny" };
             all_allowed &= verdict.is_allowed();

@@ -63,7 +63,7 @@ impl Policy {
     /// The rules for traffic that shows no names.
     #[must_use]
     pub fn address_rules(&self) -> AddressRules {
-        self.rules(Denied::ByAddress, self.internet, &Rule::AllowInternetAccess)
+        self.rules(DenyPart::RangesAndKnownAddresses, self.internet, &Rule::AllowInternetAccess)
     }
 
     /// The rules for Envoy's own connections. They accept an address that [`Self::evaluate_live_address`]
@@ -75,19 +75,19 @@ impl Policy {
         // The addresses of denied names are not in this list: a connection to such an address may
         // show another name.
         if !self.allow.has_names() {
-            return self.rules(Denied::ByRange, self.internet, &Rule::AllowInternetAccess);
+            return self.rules(DenyPart::Ranges, self.internet, &Rule::AllowInternetAccess);
         }
         // An allowed name may resolve to a denied address.
-        let denied = match self.order {
-            RuleOrder::AllowFirst => Denied::Nothing,
-            RuleOrder::DenyFirst => Denied::ByRange,
+        let deny_part = match self.order {
+            RuleOrder::AllowFirst => DenyPart::None,
+            RuleOrder::DenyFirst => DenyPart::Ranges,
         };
-        self.rules(denied, true, &Rule::AllowedName)
+        self.rules(deny_part, true, &Rule::AllowedName)
     }
 
     /// `allow_global` says whether globally routable addresses that no list contains are accepted;
     /// `global_rule` is the rule that accepts them.
-    fn rules(&self, denied: Denied, allow_global: bool, global_rule: &Rule) -> AddressRules {
+    fn rules(&self, deny_part: DenyPart, allow_global: bool, global_rule: &Rule) -> AddressRules {
         let mut rules = Vec::new();
         let mut ranges = BTreeSet::new();
         for region in Region::all() {
@@ -110,35 +110,40 @@ impl Policy {
                     let needs_names = self.names_matter(true, false);
                     for (range, entry) in self.allow.ranges.longest_first() {
                         let rule = Rule::AllowOut(Entry::Address(*entry));
-                        push(region.if_inside(range), Action::Accept, needs_names, rule);
+                        push(region.if_contains(range), Action::Accept, needs_names, rule);
                     }
                     continue;
                 }
-                if denied != Denied::Nothing {
+                if deny_part != DenyPart::None {
                     let needs_names = self.names_matter(false, true);
                     for (range, entry) in self.deny.ranges.longest_first() {
                         let rule = Rule::DenyOut(Entry::Address(*entry));
                         push(region.clip(range), Action::Reject, needs_names, rule);
                     }
                 }
-                if denied == Denied::ByAddress {
+                if deny_part == DenyPart::RangesAndKnownAddresses {
                     let needs_names = self.names_matter(false, false);
                     for (range, rule) in self.denied_addresses.longest_first() {
-                        push(region.if_inside(range), Action::Reject, needs_names, rule.clone());
+                        push(region.if_contains(range), Action::Reject, needs_names, rule.clone());
                     }
                 }
             }
             let needs_names = self.names_matter(false, false);
             if allow_global {
                 for (range, ()) in self.also_global.longest_first() {
-                    push(region.if_inside(range), Action::Accept, needs_names, global_rule.clone());
+                    push(
+                        region.if_contains(range),
+                        Action::Accept,
+                        needs_names,
+                        global_rule.clone(),
+                    );
                 }
                 for (range, is_global) in self.global.longest_first() {
                     let (action, rule) = match is_global {
                         true => (Action::Accept, global_rule.clone()),
                         false => (Action::Reject, Rule::NotGlobal),
                     };
-                    push(region.if_inside(range), action, needs_names, rule);
+                    push(region.if_contains(range), action, needs_names, rule);
                 }
             } else {
                 for range in region.ranges() {
@@ -152,13 +157,13 @@ impl Policy {
 
 /// The part of `deny_out` that a list of rules contains.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Denied {
+enum DenyPart {
     /// The ranges, and the known addresses of denied names.
-    ByAddress,
+    RangesAndKnownAddresses,
     /// The ranges.
-    ByRange,
+    Ranges,
     /// Nothing.
-    Nothing,
+    None,
 }
 
 /// A part of the address space. The rules of a region decide about every address in it, so the
@@ -189,17 +194,17 @@ impl Region {
             Self::Embedded(embedding) if range.contains(&embedding.range()) => {
                 Some(embedding.range())
             }
-            _ => self.if_inside(range),
+            _ => self.if_contains(range),
         }
     }
 
-    /// The range, if all of it lies in this region. This corresponds to
-    /// [`super::ranges::Ranges::get_inside`].
-    fn if_inside(self, range: IpNet) -> Option<IpNet> {
-        let is_inside = match self {
+    /// The range, if this region contains all of it. This corresponds to
+    /// [`super::ranges::Ranges::get_within_embedding`].
+    fn if_contains(self, range: IpNet) -> Option<IpNet> {
+        let contains = match self {
             Self::Embedded(embedding) => embedding.range().contains(&range),
             Self::Rest => !EMBEDDINGS.iter().any(|other| other.range().contains(&range)),
         };
-        is_inside.then_some(range)
+        contains.then_some(range)
     }
 }

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::denied_addresses::DeniedAddresses;
-use super::facts::{ConnectionFacts, Destination, NameFact, Virtual};
+use super::facts::{ConnectionFacts, Destination, ShownName, VirtualMeaning};
 use super::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
 use super::network_policy::NetworkPolicy;
-use super::operator::Operator;
+use super::operator::OperatorSettings;
 use super::policy::Policy;
 use super::verdict::{Route, Verdict};
 
@@ -30,10 +30,10 @@ pub struct RawEgressConfig {
     pub policies: Vec<NetworkPolicy>,
     /// The operator's settings.
     #[serde(default)]
-    pub operator: Operator,
+    pub operator: OperatorSettings,
     /// The meaning of each virtual address that the DNS proxy answers.
     #[serde(default)]
-    pub virtual_addresses: BTreeMap<IpAddr, Virtual>,
+    pub virtual_addresses: BTreeMap<IpAddr, VirtualMeaning>,
     /// The known addresses of denied names.
     #[serde(default, skip_serializing_if = "DeniedAddresses::is_empty")]
     pub denied_addresses: DeniedAddresses,
@@ -43,8 +43,8 @@ pub struct RawEgressConfig {
 #[derive(Clone, Debug)]
 pub struct EgressConfig {
     generation: u64,
-    policies: Conjunction,
-    virtual_addresses: BTreeMap<IpAddr, Virtual>,
+    policies: Intersection,
+    virtual_addresses: BTreeMap<IpAddr, VirtualMeaning>,
 }
 
 /// The reason why a configuration is not valid.
@@ -84,7 +84,7 @@ impl EgressConfig {
 
     /// The policies. All of them must allow.
     #[must_use]
-    pub fn policies(&self) -> &Conjunction {
+    pub fn policies(&self) -> &Intersection {
         &self.policies
     }
 
@@ -94,29 +94,30 @@ impl EgressConfig {
     pub fn destination(&self, address: IpAddr) -> Destination {
         let address = address.to_canonical();
         match self.virtual_addresses.get(&address) {
-            Some(means) => Destination::Virtual(means.clone()),
+            Some(meaning) => Destination::Virtual(meaning.clone()),
             None => Destination::Address(address),
         }
     }
 
     /// Decides about a connection or a request by its original destination and the names that it
     /// shows.
-    pub fn decide(&self, address: IpAddr, sni: NameFact, host: NameFact) -> Verdict {
+    pub fn decide(&self, address: IpAddr, sni: ShownName, host: ShownName) -> Verdict {
         let destination = self.destination(address);
         self.policies.decide(&ConnectionFacts { destination: &destination, sni, host })
     }
 }
 
-/// One or two policies, all of which must allow. An update replaces the old policy by both
-/// policies, and then both by the new one. So an update never allows what neither policy allows.
+/// One or two policies, all of which must allow. An update replaces the old policy by the
+/// intersection of the old and the new one, and then the intersection by the new one. While an
+/// update is in progress, only what both policies allow is allowed.
 #[derive(Clone, Debug)]
-pub struct Conjunction {
+pub struct Intersection {
     first: Policy,
     second: Option<Policy>,
 }
 
-impl Conjunction {
-    /// A conjunction of one or two policies.
+impl Intersection {
+    /// The intersection of two policies, or one policy alone.
     #[must_use]
     pub fn new(first: Policy, second: Option<Policy>) -> Self {
         Self { first, second }
@@ -157,8 +158,8 @@ impl TryFrom<RawEgressConfig> for EgressConfig {
             Policy::new(network, &raw.operator).with_denied_addresses(&raw.denied_addresses)
         };
         let policies = match raw.policies.as_slice() {
-            [only] => Conjunction::new(compile(only), None),
-            [old, new] => Conjunction::new(compile(old), Some(compile(new))),
+            [only] => Intersection::new(compile(only), None),
+            [old, new] => Intersection::new(compile(old), Some(compile(new))),
             others => {
                 let problem = format!("has {} members; expected one or two", others.len());
                 return Err(wrong("policies", problem));
@@ -169,7 +170,7 @@ impl TryFrom<RawEgressConfig> for EgressConfig {
     }
 }
 
-fn check_virtual(table: &BTreeMap<IpAddr, Virtual>) -> Result<(), ConfigError> {
+fn check_virtual(table: &BTreeMap<IpAddr, VirtualMeaning>) -> Result<(), ConfigError> {
     let field = "virtual_addresses";
     if table.len() > VIRTUAL_MAX {
         let problem = format!("has {} members; at most {VIRTUAL_MAX} are allowed", table.len());
@@ -186,10 +187,10 @@ fn check_virtual(table: &BTreeMap<IpAddr, Virtual>) -> Result<(), ConfigError> {
     }
     // A DNS answer has one virtual address per family, so a name must not have two.
     let mut meanings = BTreeSet::new();
-    for (address, means) in table {
-        if !meanings.insert((address.is_ipv4(), means)) {
+    for (address, meaning) in table {
+        if !meanings.insert((address.is_ipv4(), meaning)) {
             let problem =
-                format!("contains {address} for `{means}`, which already has another address");
+                format!("contains {address} for `{meaning}`, which already has another address");
             return Err(wrong(field, problem));
         }
     }

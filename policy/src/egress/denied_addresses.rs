@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::embedded::innermost;
+use super::embedded::embedded_or_self;
 use super::entry::Entry;
 use super::name::Name;
 use super::operator::RuleOrder;
@@ -38,7 +38,7 @@ impl DeniedAddresses {
     pub fn new(pairs: impl IntoIterator<Item = (Name, IpAddr)>) -> Result<Self, TooMany> {
         let mut names: BTreeMap<Name, BTreeSet<IpAddr>> = BTreeMap::new();
         for (name, address) in pairs {
-            names.entry(name).or_default().insert(innermost(address));
+            names.entry(name).or_default().insert(embedded_or_self(address));
         }
         match names.values().map(BTreeSet::len).sum() {
             count if count > Self::MAX => Err(TooMany(count)),

@@ -39,10 +39,10 @@ impl Embedding {
     }
 
     /// The embedded IPv4 address, if the address has this prefix.
-    fn inside(self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+    fn extract(self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         let shift = u32::from(128 - self.length - 32);
-        let inside = u32::try_from((address.to_bits() >> shift) & u128::from(u32::MAX)).ok()?;
-        self.range().contains(&IpAddr::V6(address)).then(|| inside.into())
+        let embedded = u32::try_from((address.to_bits() >> shift) & u128::from(u32::MAX)).ok()?;
+        self.range().contains(&IpAddr::V6(address)).then(|| embedded.into())
     }
 }
 
@@ -53,12 +53,12 @@ pub(super) fn embedding(address: IpAddr) -> Option<Embedding> {
 
 /// The embedded IPv4 address, or the address itself if it embeds none.
 #[must_use]
-pub fn innermost(address: IpAddr) -> IpAddr {
+pub fn embedded_or_self(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => {
-            let inside = EMBEDDINGS.into_iter().find_map(|embedding| embedding.inside(v6));
-            inside.map_or(address, IpAddr::V4)
+            let embedded = EMBEDDINGS.into_iter().find_map(|embedding| embedding.extract(v6));
+            embedded.map_or(address, IpAddr::V4)
         }
     }
 }
@@ -66,9 +66,9 @@ pub fn innermost(address: IpAddr) -> IpAddr {
 /// Converts an IPv4-mapped range to the IPv4 range. Returns any other range unchanged.
 pub(super) fn unmapped(range: IpNet) -> IpNet {
     let [mapped, ..] = EMBEDDINGS;
-    match (innermost(range.network()), range.prefix_len().checked_sub(mapped.length)) {
-        (IpAddr::V4(inside), Some(length)) if mapped.range().contains(&range) => {
-            Ipv4Net::new(inside, length).map_or(range, IpNet::V4)
+    match (embedded_or_self(range.network()), range.prefix_len().checked_sub(mapped.length)) {
+        (IpAddr::V4(embedded), Some(length)) if mapped.range().contains(&range) => {
+            Ipv4Net::new(embedded, length).map_or(range, IpNet::V4)
         }
         _ => range,
     }

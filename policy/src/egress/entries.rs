@@ -41,18 +41,20 @@ impl Entries {
         Self { ranges: Ranges::new(ranges), exact: exact.collect(), below: below.collect() }
     }
 
-    /// The entry of `allow_out` that contains the address.
-    pub(super) fn has_address(&self, address: IpAddr) -> Option<Entry> {
-        self.ranges.get_inside(address).map(|range| Entry::Address(*range))
+    /// The entry that contains the address, if this list is `allow_out`. For an IPv6 address that
+    /// embeds an IPv4 address, a range that is wider than the embedding's prefix does not match.
+    pub(super) fn match_as_allow(&self, address: IpAddr) -> Option<Entry> {
+        self.ranges.get_within_embedding(address).map(|range| Entry::Address(*range))
     }
 
-    /// The entry of `deny_out` that contains the address.
-    pub(super) fn denies_address(&self, address: IpAddr) -> Option<Entry> {
+    /// The entry that contains the address, if this list is `deny_out`. A range matches however
+    /// wide it is.
+    pub(super) fn match_as_deny(&self, address: IpAddr) -> Option<Entry> {
         self.ranges.get(address).map(|range| Entry::Address(*range))
     }
 
     /// The entry that matches the name: the name itself, or the wildcard with the longest suffix.
-    pub(super) fn has_name(&self, name: &Name) -> Option<Entry> {
+    pub(super) fn match_name(&self, name: &Name) -> Option<Entry> {
         if self.exact.contains(name) {
             return Some(Entry::Domain(DomainPattern::Exact(name.clone())));
         }

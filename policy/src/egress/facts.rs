@@ -13,13 +13,13 @@ pub enum Destination {
     /// A real address.
     Address(IpAddr),
     /// A virtual address, which the sandbox's DNS proxy answered for a name.
-    Virtual(Virtual),
+    Virtual(VirtualMeaning),
 }
 
 /// The meaning of a virtual address. Its text form is the name, or `*`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Virtual {
+pub enum VirtualMeaning {
     /// One name. Any protocol works with this virtual address.
     Name(Name),
     /// Any name that a wildcard allows. SNI or Host must show the name.
@@ -28,7 +28,7 @@ pub enum Virtual {
 
 /// The name that a connection or request shows, as SNI or Host.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum NameFact {
+pub enum ShownName {
     /// No name: the connection has no TLS or no SNI, or no HTTP or no Host.
     #[default]
     Absent,
@@ -46,12 +46,12 @@ pub struct ConnectionFacts<'a> {
     /// The original destination, as the sandbox chose it.
     pub destination: &'a Destination,
     /// The server name of the TLS handshake (RFC 6066, section 3).
-    pub sni: NameFact,
+    pub sni: ShownName,
     /// The Host of the HTTP request (RFC 9110, section 7.2).
-    pub host: NameFact,
+    pub host: ShownName,
 }
 
-impl NameFact {
+impl ShownName {
     /// Parses the server name of a TLS handshake. An empty `sni` means that there is none.
     #[must_use]
     pub fn from_sni(sni: &[u8]) -> Self {
@@ -92,7 +92,7 @@ fn without_port(authority: &str) -> Option<&str> {
     (is_port && (bracketed || !host.contains(':'))).then_some(host)
 }
 
-impl TryFrom<String> for Virtual {
+impl TryFrom<String> for VirtualMeaning {
     type Error = InvalidName;
 
     fn try_from(text: String) -> Result<Self, InvalidName> {
@@ -100,13 +100,13 @@ impl TryFrom<String> for Virtual {
     }
 }
 
-impl From<Virtual> for String {
-    fn from(means: Virtual) -> Self {
-        means.to_string()
+impl From<VirtualMeaning> for String {
+    fn from(meaning: VirtualMeaning) -> Self {
+        meaning.to_string()
     }
 }
 
-impl fmt::Display for Virtual {
+impl fmt::Display for VirtualMeaning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => name.fmt(f),

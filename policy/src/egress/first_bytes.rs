@@ -8,7 +8,7 @@
 mod client_hello;
 mod request_line;
 
-use super::facts::NameFact;
+use super::facts::ShownName;
 use client_hello::Shown;
 use request_line::{Line, RequestLine};
 
@@ -20,9 +20,9 @@ pub const TLS_MAX: usize = 65_536;
 #[derive(Clone, Debug, Default)]
 pub struct FirstBytes {
     /// The number of bytes that are needed before the inspection can make progress.
-    least: usize,
+    min_bytes: usize,
     /// The state of the request line, once the bytes are known not to be TLS.
-    line: Option<RequestLine>,
+    request_line: Option<RequestLine>,
 }
 
 /// The result of an inspection, and what the caller must do with the bytes.
@@ -36,7 +36,7 @@ pub enum Inspection {
     /// request line; and text protocols are not delayed.
     Pass,
     /// TLS. The ClientHello has this server name.
-    Tls(NameFact),
+    Tls(ShownName),
     /// HTTP. A decision would be necessary for each request of the connection.
     Http,
     /// Neither TLS nor HTTP. The next bytes can't change that.
@@ -48,27 +48,27 @@ impl FirstBytes {
     /// fewer bytes than that without a call.
     #[must_use]
     pub fn min_bytes(&self) -> usize {
-        self.least
+        self.min_bytes
     }
 
     /// Inspects all bytes since the last [`Inspection::Pass`].
     pub fn inspect(&mut self, bytes: &[u8]) -> Inspection {
-        if self.line.is_none() {
+        if self.request_line.is_none() {
             match client_hello::parse(bytes) {
                 Shown::Name(name) => return Inspection::Tls(name),
                 // The wait is bounded. An incomplete ClientHello of maximum length counts as not
                 // parsable.
                 Shown::Incomplete { .. } if bytes.len() >= TLS_MAX => {
-                    return Inspection::Tls(NameFact::Unparsable);
+                    return Inspection::Tls(ShownName::Unparsable);
                 }
-                Shown::Incomplete { least } => {
-                    self.least = least.min(TLS_MAX);
+                Shown::Incomplete { min_bytes } => {
+                    self.min_bytes = min_bytes.min(TLS_MAX);
                     return Inspection::Hold;
                 }
-                Shown::NoTls => self.least = 0,
+                Shown::NoTls => self.min_bytes = 0,
             }
         }
-        match self.line.get_or_insert_default().push(bytes) {
+        match self.request_line.get_or_insert_default().push(bytes) {
             Line::Incomplete => Inspection::Pass,
             Line::Http => Inspection::Http,
             Line::Other => Inspection::Other,

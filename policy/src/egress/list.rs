@@ -8,7 +8,7 @@ const SHOWN_MAX: usize = 80;
 /// An invalid entry of a list.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{field}[{index}]` (`{shown}`) {problem}")]
-pub struct BadEntry {
+pub struct InvalidListEntry {
     /// The field that holds the list.
     pub field: &'static str,
     /// The position in the list, from 0.
@@ -22,14 +22,14 @@ pub struct BadEntry {
 /// Parses the entries of a list up to the first invalid one.
 ///
 /// # Errors
-/// [`BadEntry`] for the first invalid entry.
+/// [`InvalidListEntry`] for the first invalid entry.
 pub(super) fn parse<T>(
     field: &'static str,
     texts: &[String],
     parse_one: impl Fn(&str) -> Result<T, InvalidEntry>,
-) -> Result<Vec<T>, BadEntry> {
+) -> Result<Vec<T>, InvalidListEntry> {
     let parse_one = |(index, text): (usize, &String)| {
-        parse_one(text).map_err(|problem| BadEntry {
+        parse_one(text).map_err(|problem| InvalidListEntry {
             field,
             index,
             shown: text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect(),

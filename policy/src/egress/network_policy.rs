@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
-use super::list::{self, BadEntry};
+use super::list::{self, InvalidListEntry};
 
 /// The maximum number of entries of one list.
 pub const ENTRIES_MAX: usize = 1_000;
@@ -56,7 +56,7 @@ fn default_true() -> bool {
 pub enum InvalidNetworkPolicy {
     /// An entry is neither an address, a range nor a domain.
     #[error(transparent)]
-    Entry(#[from] BadEntry),
+    Entry(#[from] InvalidListEntry),
     /// A list has too many entries.
     #[error(
         "`{field}` has {count} entries; at most {ENTRIES_MAX} are allowed: combine addresses into ranges, or names into `*.` domains"

@@ -4,13 +4,13 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, InvalidEntry};
-use super::list::{self, BadEntry};
+use super::list::{self, InvalidListEntry};
 
 /// The order in which the two lists of a policy are evaluated.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleOrder {
-    /// `allow_out` before `deny_out`. Contract: "`allow_out` rules are evaluated before `deny_out`".
+    /// `allow_out` before `deny_out`.
     #[default]
     AllowFirst,
     /// `deny_out` before `allow_out`.
@@ -20,7 +20,7 @@ pub enum RuleOrder {
 /// The operator's settings. An unknown key is an error; a missing key has its default.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Raw")]
-pub struct Operator {
+pub struct OperatorSettings {
     /// The order in which the two lists of a policy are evaluated.
     pub rule_order: RuleOrder,
     /// Guardrails in addition to [`super::guardrail::FIXED`]: the edges, the control plane, the
@@ -30,7 +30,7 @@ pub struct Operator {
     pub also_global: Vec<IpNet>,
 }
 
-impl Operator {
+impl OperatorSettings {
     /// The settings that deny what either of two settings denies, and possibly more. The agent
     /// applies them during the change from one to the other, so that the change never allows a
     /// destination that only one of them allows.
@@ -68,10 +68,10 @@ struct Raw {
     also_global: Vec<String>,
 }
 
-impl TryFrom<Raw> for Operator {
-    type Error = BadEntry;
+impl TryFrom<Raw> for OperatorSettings {
+    type Error = InvalidListEntry;
 
-    fn try_from(raw: Raw) -> Result<Self, BadEntry> {
+    fn try_from(raw: Raw) -> Result<Self, InvalidListEntry> {
         Ok(Self {
             rule_order: raw.rule_order,
             protected: list::parse("protected", &raw.protected, range)?,

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::entries::Entries;
-use super::facts::{ConnectionFacts, Destination, NameFact, Virtual};
+use super::facts::{ConnectionFacts, Destination, ShownName, VirtualMeaning};
 use super::global;
 use super::guardrail;
 use super::name::Name;
 use super::network_policy::NetworkPolicy;
-use super::operator::{Operator, RuleOrder};
+use super::operator::{OperatorSettings, RuleOrder};
 use super::ranges::Ranges;
 use super::rule::Rule;
 use super::verdict::{Route, Verdict};
@@ -45,7 +45,7 @@ enum Shown<'a> {
 impl Policy {
     /// Compiles an owner's policy and the operator's settings.
     #[must_use]
-    pub fn new(network: &NetworkPolicy, operator: &Operator) -> Self {
+    pub fn new(network: &NetworkPolicy, operator: &OperatorSettings) -> Self {
         let guardrails = guardrail::FIXED.into_iter().chain(operator.protected.iter().copied());
         Self {
             internet: network.allow_internet_access,
@@ -71,28 +71,28 @@ impl Policy {
             Destination::Address(address) => Some(*address),
             Destination::Virtual(_) => None,
         };
-        let own = match facts.destination {
-            Destination::Virtual(Virtual::Name(name)) => NameFact::Name(name.clone()),
-            _ => NameFact::Absent,
+        let virtual_name = match facts.destination {
+            Destination::Virtual(VirtualMeaning::Name(name)) => ShownName::Name(name.clone()),
+            _ => ShownName::Absent,
         };
         let shown_names = [
-            (&own, Rule::NoName),
-            (&facts.sni, Rule::SniNotUnderstood),
-            (&facts.host, Rule::HostNotUnderstood),
+            (&virtual_name, Rule::NoName),
+            (&facts.sni, Rule::InvalidSni),
+            (&facts.host, Rule::InvalidHost),
         ];
         let mut allowed: Option<Verdict> = None;
-        for (fact, not_understood) in shown_names {
-            let verdict = match fact {
-                NameFact::Absent => continue,
-                NameFact::Address(literal) => match (self.evaluate_address(*literal), address) {
+        for (shown, invalid_name_rule) in shown_names {
+            let verdict = match shown {
+                ShownName::Absent => continue,
+                ShownName::Address(literal) => match (self.evaluate_address(*literal), address) {
                     (Verdict::Deny(denial), _) => Verdict::Deny(denial),
                     // An address as SNI or Host allows nothing that the destination address does
                     // not allow.
                     (Verdict::Allow(_), Some(address)) => self.evaluate_address(address),
-                    (Verdict::Allow(_), None) => Verdict::deny(not_understood),
+                    (Verdict::Allow(_), None) => Verdict::deny(invalid_name_rule),
                 },
-                NameFact::Name(name) => self.evaluate(address, Shown::Name(name)),
-                NameFact::Unparsable => Verdict::deny(not_understood),
+                ShownName::Name(name) => self.evaluate(address, Shown::Name(name)),
+                ShownName::Unparsable => Verdict::deny(invalid_name_rule),
             };
             match &verdict {
                 Verdict::Deny(_) => return verdict,
@@ -100,8 +100,8 @@ impl Policy {
                 // several permits by name, the first one is used: virtual address, SNI, Host.
                 Verdict::Allow(permit) => {
                     let by_name = matches!(permit.route(), Route::ByName(_));
-                    let kept = allowed.as_ref().is_some_and(Verdict::is_by_name);
-                    if allowed.is_none() || (by_name && !kept) {
+                    let has_permit_by_name = allowed.as_ref().is_some_and(Verdict::is_by_name);
+                    if allowed.is_none() || (by_name && !has_permit_by_name) {
                         allowed = Some(verdict);
                     }
                 }
@@ -130,20 +130,20 @@ impl Policy {
         if self.guardrails.get(address).is_some() {
             return false;
         }
-        let allowed = self.allow.has_address(address).is_some();
-        let denied = self.deny.denies_address(address).is_some();
-        self.names_matter(allowed, denied)
+        let in_allow_out = self.allow.match_as_allow(address).is_some();
+        let in_deny_out = self.deny.match_as_deny(address).is_some();
+        self.names_matter(in_allow_out, in_deny_out)
     }
 
-    /// [`Self::needs_names`] for an address that no guardrail contains. `allowed` and `denied` say
-    /// whether `allow_out` and `deny_out` contain the address.
-    pub(super) fn names_matter(&self, allowed: bool, denied: bool) -> bool {
+    /// [`Self::needs_names`] for an address that no guardrail contains. `in_allow_out`
+    /// and `in_deny_out` state whether these lists contain the address.
+    pub(super) fn names_matter(&self, in_allow_out: bool, in_deny_out: bool) -> bool {
         let (allows_names, denies_names) = (self.allow.has_names(), self.deny.has_names());
         match self.order {
-            RuleOrder::AllowFirst if allowed => false,
-            RuleOrder::AllowFirst if denied => allows_names,
-            RuleOrder::DenyFirst if denied => false,
-            RuleOrder::DenyFirst if allowed => denies_names,
+            RuleOrder::AllowFirst if in_allow_out => false,
+            RuleOrder::AllowFirst if in_deny_out => allows_names,
+            RuleOrder::DenyFirst if in_deny_out => false,
+            RuleOrder::DenyFirst if in_allow_out => denies_names,
             _ => allows_names || denies_names,
         }
     }
@@ -159,8 +159,8 @@ impl Policy {
         self.evaluate(None, Shown::Name(name))
     }
 
-    /// Evaluates an address that `name` resolved to, for a connection that Envoy opens by name. The address must be
-    /// globally routable, unless `allow_out` contains it.
+    /// Evaluates an address that `name` resolved to. It must pass the guardrails, and be globally
+    /// routable unless an address entry of `allow_out` matches it.
     pub fn evaluate_resolved(&self, name: &Name, address: IpAddr) -> Verdict {
         match self.evaluate(Some(address), Shown::Name(name)) {
             Verdict::Allow(permit)
@@ -175,8 +175,8 @@ impl Policy {
     /// Whether an address is globally routable, by the operator's settings and IANA's registries.
     #[must_use]
     pub fn is_global(&self, address: IpAddr) -> bool {
-        self.also_global.get_inside(address).is_some()
-            || self.global.get_inside(address).copied().unwrap_or(false)
+        self.also_global.get_within_embedding(address).is_some()
+            || self.global.get_within_embedding(address).copied().unwrap_or(false)
     }
 
     /// Evaluates the five rules for an address (`None` if it is virtual) and at most one name.
@@ -199,19 +199,19 @@ impl Policy {
 
     fn match_allow(&self, address: Option<IpAddr>, name: Option<&Name>) -> Option<Verdict> {
         let by_address = address.and_then(|address| {
-            let entry = self.allow.has_address(address)?;
+            let entry = self.allow.match_as_allow(address)?;
             Some(Verdict::allow(Route::original(address), Rule::AllowOut(entry)))
         });
         by_address.or_else(|| {
             let name = name?;
-            let entry = self.allow.has_name(name)?;
+            let entry = self.allow.match_name(name)?;
             Some(Verdict::allow(Route::ByName(name.clone()), Rule::AllowOut(entry)))
         })
     }
 
     fn match_deny(&self, address: Option<IpAddr>, shown: Shown<'_>) -> Option<Verdict> {
-        let by_address = address.and_then(|address| self.deny.denies_address(address));
-        let listed = by_address.or_else(|| self.deny.has_name(shown.name()?)).map(Rule::DenyOut);
+        let by_address = address.and_then(|address| self.deny.match_as_deny(address));
+        let listed = by_address.or_else(|| self.deny.match_name(shown.name()?)).map(Rule::DenyOut);
         let rule = listed.or_else(|| match shown {
             Shown::Nothing => self.denied_addresses.get(address?).cloned(),
             Shown::Name(_) | Shown::Allowed => None,

@@ -39,7 +39,7 @@ impl Policy {
     }
 
     /// The entry of `allow_out` that allows the sandbox to query the resolver at this address
-    /// instead of the configured one. Contract: `allow_out=["10.0.0.0/8", "8.8.8.8"]`.
+    /// instead of the configured one.
     #[must_use]
     pub fn allowed_resolver(&self, address: IpAddr) -> Option<Rule> {
         match self.evaluate_address(address) {
@@ -53,7 +53,7 @@ impl Policy {
     /// The action by `allow_out` and `deny_out`, if one of them matches the name.
     fn match_lists(&self, name: &Name) -> Option<QueryAction> {
         let allow = || {
-            let entry = self.allow.has_name(name)?;
+            let entry = self.allow.match_name(name)?;
             Some(match entry {
                 _ if self.internet => QueryAction::Forward,
                 Entry::Domain(DomainPattern::Exact(_)) => QueryAction::Virtual,
@@ -61,7 +61,7 @@ impl Policy {
             })
         };
         let deny =
-            || self.deny.has_name(name).map(|entry| QueryAction::Refuse(Rule::DenyOut(entry)));
+            || self.deny.match_name(name).map(|entry| QueryAction::Refuse(Rule::DenyOut(entry)));
         match self.order {
             RuleOrder::AllowFirst => allow().or_else(deny),
             RuleOrder::DenyFirst => deny().or_else(allow),

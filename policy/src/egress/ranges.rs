@@ -48,10 +48,10 @@ impl<T: Clone> Ranges<T> {
     /// Like [`Self::get`], but for an IPv6 address that embeds an IPv4 address, ranges wider than
     /// the embedding's prefix don't count. For example, allowing `::/0` does not allow IPv4
     /// addresses through NAT64.
-    pub(super) fn get_inside(&self, address: IpAddr) -> Option<&T> {
+    pub(super) fn get_within_embedding(&self, address: IpAddr) -> Option<&T> {
         let (range, value) = self.longest(address)?;
-        let least = embedding(address).map_or(0, |embedding| embedding.range().prefix_len());
-        (range.prefix_len() >= least).then_some(value)
+        let min_length = embedding(address).map_or(0, |embedding| embedding.range().prefix_len());
+        (range.prefix_len() >= min_length).then_some(value)
     }
 
     pub(super) fn longest_first(&self) -> Vec<(IpNet, &T)> {

@@ -27,14 +27,13 @@ pub enum Rule {
     /// A protected range, which no policy can allow.
     Guardrail(IpNet),
     /// The request's Host is not valid, and the policy has rules about names.
-    HostNotUnderstood,
-    /// The destination is the virtual address that several names share, and the connection shows no
-    /// name.
+    InvalidHost,
+    /// The destination is a virtual address, and no name is known.
     NoName,
     /// `allow_internet_access` is set, but the address is not globally routable.
     NotGlobal,
     /// The server name of the TLS handshake is not valid, and the policy has rules about names.
-    SniNotUnderstood,
+    InvalidSni,
 }
 
 impl Rule {
@@ -63,10 +62,10 @@ impl Rule {
             Self::Default => "default",
             Self::DenyOut(_) | Self::DenyOutAt(..) => "deny_out",
             Self::Guardrail(_) => "guardrail",
-            Self::HostNotUnderstood => "host_not_understood",
+            Self::InvalidHost => "host_not_understood",
             Self::NoName => "no_name",
             Self::NotGlobal => "not_global",
-            Self::SniNotUnderstood => "sni_not_understood",
+            Self::InvalidSni => "sni_not_understood",
         }
     }
 }
@@ -81,10 +80,10 @@ impl fmt::Display for Rule {
             Self::DenyOut(entry) => write!(f, "deny_out {entry}"),
             Self::DenyOutAt(entry, address) => write!(f, "deny_out {entry} ({address})"),
             Self::Guardrail(range) => write!(f, "guardrail {range}"),
-            Self::HostNotUnderstood => f.write_str("Host not understood"),
+            Self::InvalidHost => f.write_str("Host not understood"),
             Self::NoName => f.write_str("no name shown"),
             Self::NotGlobal => f.write_str("not globally routable"),
-            Self::SniNotUnderstood => f.write_str("SNI not understood"),
+            Self::InvalidSni => f.write_str("SNI not understood"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The filter's configuration: which documents are accepted, and which connections it allows during
 //! an update.
 
-use sandgate_policy::egress::NameFact;
+use sandgate_policy::egress::ShownName;
 use sandgate_policy::egress::config::EgressConfig;
 use test_case::test_case;
 
@@ -20,7 +20,7 @@ fn config(policies: &str) -> EgressConfig {
 }
 
 fn decide(config: &EgressConfig, address: &str, sni: &str) -> String {
-    text(&config.decide(ip(address), NameFact::from_sni(sni.as_bytes()), NameFact::Absent))
+    text(&config.decide(ip(address), ShownName::from_sni(sni.as_bytes()), ShownName::Absent))
 }
 
 #[test_case("198.18.0.10", "" => "allow by name ok.test: allow_out ok.test"; "a virtual address")]

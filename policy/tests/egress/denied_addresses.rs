@@ -1,6 +1,6 @@
 //! The verdict about a connection to a known address of a denied name.
 
-use sandgate_policy::egress::{DeniedAddresses, NameFact, Policy, config::EgressConfig};
+use sandgate_policy::egress::{DeniedAddresses, Policy, ShownName, config::EgressConfig};
 use serde_json::json;
 use test_case::test_case;
 
@@ -80,7 +80,7 @@ fn each_policy_of_a_configuration_applies_the_addresses_of_the_names_that_it_den
         "denied_addresses": { "a.test": ["8.8.8.1"], "b.test": ["8.8.8.2"], "c.test": ["8.8.8.3"] },
     });
     let config = EgressConfig::from_json(json.to_string().as_bytes()).expect("it is valid");
-    let decide = |address| text(&config.decide(ip(address), NameFact::Absent, NameFact::Absent));
+    let decide = |address| text(&config.decide(ip(address), ShownName::Absent, ShownName::Absent));
     assert_eq!(decide("8.8.8.1"), "deny: deny_out a.test (8.8.8.1)");
     assert_eq!(decide("8.8.8.2"), "deny: deny_out b.test (8.8.8.2)");
     assert_eq!(decide("8.8.8.3"), "allow 8.8.8.3: allow_internet_access");

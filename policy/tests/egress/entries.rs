@@ -1,6 +1,6 @@
 //! The entries that owners and operators may write, and the errors for invalid ones.
 
-use sandgate_policy::egress::{Entry, NetworkPolicy, Operator};
+use sandgate_policy::egress::{Entry, NetworkPolicy, OperatorSettings};
 use test_case::test_case;
 
 #[test_case("8.8.8.8" => "8.8.8.8"; "an address")]
@@ -116,5 +116,5 @@ fn a_list_has_at_most_a_thousand_entries() {
 #[test_case(r#"{"rule_order":"deny"}"# => "unknown variant `deny`, expected `allow_first` or `deny_first` at line 1 column 20"; "an unknown order")]
 #[test_case(r#"{"protect":[]}"# => "unknown field `protect`, expected one of `rule_order`, `protected`, `also_global` at line 1 column 10"; "a typo in the settings")]
 fn is_not_an_operator(json: &str) -> String {
-    serde_json::from_str::<Operator>(json).expect_err("the table says so").to_string()
+    serde_json::from_str::<OperatorSettings>(json).expect_err("the table says so").to_string()
 }

@@ -1,14 +1,14 @@
 //! Parsing of a TLS handshake's server name and of a request's authority.
 
-use sandgate_policy::egress::NameFact;
+use sandgate_policy::egress::ShownName;
 use test_case::test_case;
 
-fn show(fact: NameFact) -> String {
+fn show(fact: ShownName) -> String {
     match fact {
-        NameFact::Absent => "absent".to_owned(),
-        NameFact::Address(address) => format!("address {address}"),
-        NameFact::Name(name) => format!("name {name}"),
-        NameFact::Unparsable => "unparsable".to_owned(),
+        ShownName::Absent => "absent".to_owned(),
+        ShownName::Address(address) => format!("address {address}"),
+        ShownName::Name(name) => format!("name {name}"),
+        ShownName::Unparsable => "unparsable".to_owned(),
     }
 }
 
@@ -32,7 +32,7 @@ fn show(fact: NameFact) -> String {
 #[test_case(b"\xff.example" => "unparsable"; "not utf-8")]
 #[test_case("münchen.example".as_bytes() => "unparsable"; "not ascii")]
 fn of_an_authority(authority: &[u8]) -> String {
-    show(NameFact::from_authority(authority))
+    show(ShownName::from_authority(authority))
 }
 
 #[test_case(b"" => "absent"; "nothing")]
@@ -41,5 +41,5 @@ fn of_an_authority(authority: &[u8]) -> String {
 #[test_case(b"8.8.8.8" => "address 8.8.8.8"; "an address, against RFC 6066")]
 #[test_case(b"a\0.example.com" => "unparsable"; "zero byte")]
 fn of_a_handshake(sni: &[u8]) -> String {
-    show(NameFact::from_sni(sni))
+    show(ShownName::from_sni(sni))
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use sandgate_policy::egress::first_bytes::{FirstBytes, Inspection, TLS_MAX};
-use sandgate_policy::egress::{Name, NameFact};
+use sandgate_policy::egress::{Name, ShownName};
 
 /// The ClientHello of OpenSSL 3 for `bad.test`, with ALPN h2 and http/1.1.
 const OPENSSL: &str = "1603010200010001fc030311569d0f0255ff56533e62af0da2d32bc768a7342a7cf3a309d13709d304606920\
@@ -55,7 +55,7 @@ fn in_parts(bytes: &[u8], sizes: impl IntoIterator<Item = usize>) -> (Vec<u8>, I
 }
 
 fn shows(name: &str) -> Inspection {
-    Inspection::Tls(NameFact::Name(Name::parse(name).expect("a name")))
+    Inspection::Tls(ShownName::Name(Name::parse(name).expect("a name")))
 }
 
 /// The same handshake message, split into records of `size` bytes.
@@ -122,7 +122,7 @@ fn bytes_that_are_neither_tls_nor_http_are_recognized() {
 /// inspector does not.
 #[test]
 fn tls_that_servers_accept_but_clients_do_not_send_has_no_valid_name() {
-    let unknown = Inspection::Tls(NameFact::Unparsable);
+    let unknown = Inspection::Tls(ShownName::Unparsable);
     let hello = openssl();
     for version in [[2, 0], [0, 0], [4, 0], [0x0f, 0xff]] {
         let odd = [&[22][..], &version, &hello[3..]].concat();
@@ -190,7 +190,7 @@ fn a_possible_request_line_is_forwarded_until_it_contains_the_protocol_name() {
 #[test]
 fn lines_of_any_length_are_inspected_and_the_wait_for_tls_is_bounded() {
     let endless = [&[22, 3, 1, 0xff, 0xff, 1, 0xff, 0xff, 0xff][..], &vec![0; TLS_MAX]].concat();
-    assert_eq!(seen(&endless[..TLS_MAX]), Inspection::Tls(NameFact::Unparsable));
+    assert_eq!(seen(&endless[..TLS_MAX]), Inspection::Tls(ShownName::Unparsable));
     let line = [&b"GET /"[..], &vec![b'A'; 200_000]].concat();
     assert_eq!(seen(&line), Inspection::Pass);
     let request = [&line[..], b" HTTP/1.1\r\n"].concat();

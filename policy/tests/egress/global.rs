@@ -1,6 +1,6 @@
 //! The globally routable addresses by IANA's registries, and the guardrails that no policy opens.
 
-use sandgate_policy::egress::{NetworkPolicy, Operator, Policy, guardrail};
+use sandgate_policy::egress::{NetworkPolicy, OperatorSettings, Policy, guardrail};
 use test_case::test_case;
 
 use super::{decide, ip, policy};
@@ -66,7 +66,7 @@ use super::{decide, ip, policy};
 #[test_case("fe80::1" => false)]
 #[test_case("ff02::1" => false)]
 fn is_global(address: &str) -> bool {
-    Policy::new(&NetworkPolicy::default(), &Operator::default()).is_global(ip(address))
+    Policy::new(&NetworkPolicy::default(), &OperatorSettings::default()).is_global(ip(address))
 }
 
 #[test_case("169.254.169.254" => "deny: guardrail 169.254.0.0/16"; "metadata")]

@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use proptest::prelude::*;
-use sandgate_policy::egress::config::{Conjunction, EgressConfig};
+use sandgate_policy::egress::config::{EgressConfig, Intersection};
 use sandgate_policy::egress::{
-    Action, ConnectionFacts, DeniedAddresses, Destination, DomainPattern, Entry, Name, NameFact,
-    NetworkPolicy, Operator, Policy, QueryAction, Route, RuleOrder, Verdict, Virtual,
+    Action, ConnectionFacts, DeniedAddresses, Destination, DomainPattern, Entry, Name,
+    NetworkPolicy, OperatorSettings, Policy, QueryAction, Route, RuleOrder, ShownName, Verdict,
+    VirtualMeaning,
 };
 
 use super::reference::{self, Known, Outcome};
@@ -92,30 +93,30 @@ fn network() -> impl Strategy<Value = NetworkPolicy> {
     })
 }
 
-fn operator() -> impl Strategy<Value = Operator> {
+fn operator() -> impl Strategy<Value = OperatorSettings> {
     let order = prop_oneof![Just(RuleOrder::AllowFirst), Just(RuleOrder::DenyFirst)];
     let list = || prop::collection::vec(range(), 0..2);
-    (order, list(), list()).prop_map(|(rule_order, protected, also_global)| Operator {
+    (order, list(), list()).prop_map(|(rule_order, protected, also_global)| OperatorSettings {
         rule_order,
         protected,
         also_global,
     })
 }
 
-fn fact() -> impl Strategy<Value = NameFact> {
+fn fact() -> impl Strategy<Value = ShownName> {
     prop_oneof![
-        4 => Just(NameFact::Absent),
-        6 => name().prop_map(NameFact::Name),
-        2 => address().prop_map(NameFact::Address),
-        1 => Just(NameFact::Unparsable),
+        4 => Just(ShownName::Absent),
+        6 => name().prop_map(ShownName::Name),
+        2 => address().prop_map(ShownName::Address),
+        1 => Just(ShownName::Unparsable),
     ]
 }
 
 fn destination() -> impl Strategy<Value = Destination> {
     prop_oneof![
         4 => address().prop_map(Destination::Address),
-        1 => name().prop_map(|name| Destination::Virtual(Virtual::Name(name))),
-        1 => Just(Destination::Virtual(Virtual::Wildcard)),
+        1 => name().prop_map(|name| Destination::Virtual(VirtualMeaning::Name(name))),
+        1 => Just(Destination::Virtual(VirtualMeaning::Wildcard)),
     ]
 }
 
@@ -145,7 +146,11 @@ fn at(address: IpAddr, or: Destination) -> Destination {
     }
 }
 
-fn with_denied_addresses(network: &NetworkPolicy, operator: &Operator, known: &Known) -> Policy {
+fn with_denied_addresses(
+    network: &NetworkPolicy,
+    operator: &OperatorSettings,
+    known: &Known,
+) -> Policy {
     let known = DeniedAddresses::new(known.clone()).expect("they are few");
     Policy::new(network, operator).with_denied_addresses(&known)
 }
@@ -164,8 +169,8 @@ fn without_names(policy: &Policy, address: IpAddr) -> Verdict {
     let destination = Destination::Address(address);
     policy.decide(&ConnectionFacts {
         destination: &destination,
-        sni: NameFact::Absent,
-        host: NameFact::Absent,
+        sni: ShownName::Absent,
+        host: ShownName::Absent,
     })
 }
 
@@ -221,7 +226,7 @@ proptest! {
     ) {
         let most = if address.is_ipv4() { 32 } else { 128 };
         let protected = IpNet::new(address, length.min(most)).expect("the length fits").trunc();
-        let operator = Operator { protected: vec![protected], ..Operator::default() };
+        let operator = OperatorSettings { protected: vec![protected], ..OperatorSettings::default() };
         let policy = Policy::new(&network, &operator);
         let destination = Destination::Address(address);
         let verdict = policy.decide(&ConnectionFacts { destination: &destination, sni, host });
@@ -237,7 +242,7 @@ proptest! {
         network in network(), old in operator(), new in operator(), destination in destination(),
         address in address(), sni in fact(), host in fact(), name in name(),
     ) {
-        let policy = |operator: &Operator| Policy::new(&network, operator);
+        let policy = |operator: &OperatorSettings| Policy::new(&network, operator);
         let both = policy(&old.stricter(&new));
         let facts = ConnectionFacts { destination: &destination, sni, host };
         let accepts = |policy: &Policy| {
@@ -259,14 +264,14 @@ proptest! {
     }
 
     #[test]
-    fn a_conjunction_allows_what_both_policies_allow(
+    fn an_intersection_allows_what_both_policies_allow(
         old in network(), new in network(), operator in operator(), destination in destination(),
         sni in fact(), host in fact(),
     ) {
         let (old, new) = (Policy::new(&old, &operator), Policy::new(&new, &operator));
         let facts = ConnectionFacts { destination: &destination, sni, host };
         let each = [old.decide(&facts), new.decide(&facts)];
-        let both = Conjunction::new(old, Some(new)).decide(&facts);
+        let both = Intersection::new(old, Some(new)).decide(&facts);
         prop_assert_eq!(both.is_allowed(), each.iter().all(Verdict::is_allowed));
         // The route is the route of one of the policies: by name, if any of them routes by name.
         let by_name = |verdict: &Verdict| matches!(outcome(verdict), Outcome::ByName(_));
@@ -285,7 +290,7 @@ proptest! {
         let rules = policy.upstream_address_rules();
         let rule = rules.first_match(address).expect("every address is in a range");
         let destination = Destination::Address(address);
-        let facts = ConnectionFacts { destination: &destination, sni: fact, host: NameFact::Absent };
+        let facts = ConnectionFacts { destination: &destination, sni: fact, host: ShownName::Absent };
         let by_address = matches!(outcome(&policy.decide(&facts)), Outcome::Original(_));
         let allowed = by_address || without_names(&policy, address).is_allowed()
             || policy.evaluate_resolved(&name, address).is_allowed();
@@ -312,7 +317,7 @@ proptest! {
     ) {
         let destination = at(address, or);
         let facts = ConnectionFacts {
-            destination: &destination, sni: NameFact::Name(shown), host: NameFact::Absent,
+            destination: &destination, sni: ShownName::Name(shown), host: ShownName::Absent,
         };
         let without = Policy::new(&network, &operator).decide(&facts);
         prop_assert_eq!(with_denied_addresses(&network, &operator, &known).decide(&facts), without);
@@ -343,7 +348,7 @@ proptest! {
         let json = serde_json::to_string(&network).expect("a policy can be written");
         prop_assert_eq!(&serde_json::from_str::<NetworkPolicy>(&json).expect("and read"), &network);
         let json = serde_json::to_string(&operator).expect("settings can be written");
-        prop_assert_eq!(serde_json::from_str::<Operator>(&json).expect("and read"), operator);
+        prop_assert_eq!(serde_json::from_str::<OperatorSettings>(&json).expect("and read"), operator);
     }
 
     #[test]
@@ -356,8 +361,8 @@ proptest! {
     #[test]
     fn no_input_panics(text in any::<String>(), bytes in any::<Vec<u8>>()) {
         let _ = Entry::parse(&text);
-        let _ = (NameFact::from_sni(&bytes), NameFact::from_authority(&bytes));
-        let _ = NameFact::from_authority(text.as_bytes());
+        let _ = (ShownName::from_sni(&bytes), ShownName::from_authority(&bytes));
+        let _ = ShownName::from_authority(text.as_bytes());
         let _ = EgressConfig::from_json(&bytes);
         let _ = serde_json::from_value::<NetworkPolicy>(serde_json::json!({"deny_out": [text]}));
     }

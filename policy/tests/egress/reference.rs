@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use sandgate_policy::egress::{
-    Destination, DomainPattern, Entry, Name, NameFact, NetworkPolicy, Operator, RuleOrder, Virtual,
-    global, guardrail,
+    Destination, DomainPattern, Entry, Name, NetworkPolicy, OperatorSettings, RuleOrder, ShownName,
+    VirtualMeaning, global, guardrail,
 };
 
 /// The result of a decision.
@@ -48,7 +48,7 @@ fn is_allowed_in(range: &IpNet, address: IpAddr) -> bool {
     }
 }
 
-fn is_global(operator: &Operator, address: IpAddr) -> bool {
+fn is_global(operator: &OperatorSettings, address: IpAddr) -> bool {
     if operator.also_global.iter().any(|range| is_allowed_in(range, address)) {
         return true;
     }
@@ -68,7 +68,7 @@ fn is_meant(pattern: &DomainPattern, name: &Name) -> bool {
 pub(super) type Known = Vec<(Name, IpAddr)>;
 
 /// Whether the policy denies a name at all addresses.
-fn is_denied(network: &NetworkPolicy, operator: &Operator, name: &Name) -> bool {
+fn is_denied(network: &NetworkPolicy, operator: &OperatorSettings, name: &Name) -> bool {
     let in_list = |list: &[Entry]| {
         list.iter().any(|entry| matches!(entry, Entry::Domain(pattern) if is_meant(pattern, name)))
     };
@@ -77,7 +77,12 @@ fn is_denied(network: &NetworkPolicy, operator: &Operator, name: &Name) -> bool 
 }
 
 /// Whether an address is a known address of a denied name.
-fn is_known(network: &NetworkPolicy, operator: &Operator, known: &Known, address: IpAddr) -> bool {
+fn is_known(
+    network: &NetworkPolicy,
+    operator: &OperatorSettings,
+    known: &Known,
+    address: IpAddr,
+) -> bool {
     let judged = |address| inside(address).map_or(address, |(v4, _)| IpAddr::V4(v4));
     known
         .iter()
@@ -86,7 +91,7 @@ fn is_known(network: &NetworkPolicy, operator: &Operator, known: &Known, address
 
 fn judge(
     network: &NetworkPolicy,
-    operator: &Operator,
+    operator: &OperatorSettings,
     known: &Known,
     address: Option<IpAddr>,
     name: Option<&Name>,
@@ -139,11 +144,11 @@ fn judge(
 /// Decides about a connection or a request.
 pub(super) fn decide(
     network: &NetworkPolicy,
-    operator: &Operator,
+    operator: &OperatorSettings,
     known: &Known,
     destination: &Destination,
-    sni: &NameFact,
-    host: &NameFact,
+    sni: &ShownName,
+    host: &ShownName,
 ) -> Outcome {
     let address = match destination {
         Destination::Address(address) => Some(*address),
@@ -169,16 +174,16 @@ pub(super) fn decide(
         }
     }
     let own = match destination {
-        Destination::Virtual(Virtual::Name(name)) => NameFact::Name(name.clone()),
-        _ => NameFact::Absent,
+        Destination::Virtual(VirtualMeaning::Name(name)) => ShownName::Name(name.clone()),
+        _ => ShownName::Absent,
     };
     let mut outcomes = Vec::new();
     for fact in [&own, sni, host] {
         outcomes.push(match fact {
-            NameFact::Absent => continue,
-            NameFact::Unparsable => Outcome::Deny,
-            NameFact::Name(name) => judge(network, operator, known, address, Some(name)),
-            NameFact::Address(literal) => {
+            ShownName::Absent => continue,
+            ShownName::Unparsable => Outcome::Deny,
+            ShownName::Name(name) => judge(network, operator, known, address, Some(name)),
+            ShownName::Address(literal) => {
                 match (judge(network, operator, known, Some(*literal), None), address) {
                     (Outcome::Deny, _) | (_, None) => Outcome::Deny,
                     (_, Some(_)) => alone.clone(),
@@ -196,7 +201,7 @@ pub(super) fn decide(
 /// Whether a name could change the verdict about the address.
 fn could_change(
     network: &NetworkPolicy,
-    operator: &Operator,
+    operator: &OperatorSettings,
     address: IpAddr,
     alone: &Outcome,
 ) -> bool {

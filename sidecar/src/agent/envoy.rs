@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandgate_policy::egress::Operator;
+use sandgate_policy::egress::OperatorSettings;
 use tokio::time::Instant;
 
 use super::Agent;
@@ -31,7 +31,11 @@ impl Agent {
         }
     }
 
-    async fn start_envoy_with(&mut self, policy: &ActivePolicy, operator: &Operator) -> bool {
+    async fn start_envoy_with(
+        &mut self,
+        policy: &ActivePolicy,
+        operator: &OperatorSettings,
+    ) -> bool {
         let Some(generation) = self.compile(policy, operator) else { return false };
         let Some(files) = &self.envoy_files else { return false };
         let written =

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandgate_policy::egress::Operator;
+use sandgate_policy::egress::OperatorSettings;
 
 use super::{Agent, exited};
 use crate::envoy::files::INSPECTION;
@@ -18,7 +18,11 @@ impl Agent {
     /// Rolls out a generation that allows nothing more than the previous one, so the order of DNS and nftables does not
     /// matter. nftables applies it before Envoy, so that no connection that needs inspection reaches a filter that does
     /// not yet know why. Returns whether all three have applied it.
-    pub(super) async fn tighten(&mut self, policy: &ActivePolicy, operator: &Operator) -> bool {
+    pub(super) async fn tighten(
+        &mut self,
+        policy: &ActivePolicy,
+        operator: &OperatorSettings,
+    ) -> bool {
         let Some(generation) = self.compile(policy, operator) else { return false };
         if let Some(dns) = &self.dns {
             dns.set(generation.dns.clone());
@@ -37,7 +41,7 @@ impl Agent {
 
     /// Rolls out a generation that may allow more than the previous one: Envoy applies it before nftables sends new
     /// connections to it, and DNS resolves the newly allowed names last.
-    pub(super) async fn loosen(&mut self, policy: &ActivePolicy, operator: &Operator) {
+    pub(super) async fn loosen(&mut self, policy: &ActivePolicy, operator: &OperatorSettings) {
         let Some(generation) = self.compile(policy, operator) else { return };
         if self.configure_envoy(&generation).await {
             self.complete(generation).await;
@@ -62,7 +66,7 @@ impl Agent {
     pub(super) fn compile(
         &mut self,
         policy: &ActivePolicy,
-        operator: &Operator,
+        operator: &OperatorSettings,
     ) -> Option<Generation> {
         self.last_generation += 1;
         let generation = Generation::compile(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, Operator, Policy};
+use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, OperatorSettings, Policy};
 use tokio::time::Instant;
 
 use super::Agent;
@@ -25,7 +25,7 @@ impl Agent {
     }
 
     /// Applies the operator's settings if they differ from the current ones, as a new generation with the current policy.
-    pub(super) async fn update_operator(&mut self, update: Update<Operator>) {
+    pub(super) async fn update_operator(&mut self, update: Update<OperatorSettings>) {
         self.operator_problem = update.problem;
         let Some(new) = update.valid else { return };
         let new = with_guardrails(new, &self.settings.operator);
@@ -36,7 +36,7 @@ impl Agent {
         }
     }
 
-    async fn update(&mut self, new: NetworkPolicy, operator: Operator) {
+    async fn update(&mut self, new: NetworkPolicy, operator: OperatorSettings) {
         // Stored first: if a step fails, Envoy restarts with the new policy.
         let old_operator = std::mem::replace(&mut self.operator, operator.clone());
         match self.policy.replace(new.clone()) {
@@ -88,7 +88,10 @@ impl Agent {
 }
 
 /// Adds the guardrails of the command line to the settings of the operator's file.
-pub(super) fn with_guardrails(mut file: Operator, command_line: &Operator) -> Operator {
+pub(super) fn with_guardrails(
+    mut file: OperatorSettings,
+    command_line: &OperatorSettings,
+) -> OperatorSettings {
     file.protected.extend(&command_line.protected);
     file
 }

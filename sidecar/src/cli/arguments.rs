@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Parser, ValueEnum};
 use ipnet::IpNet;
-use sandgate_policy::egress::Operator;
+use sandgate_policy::egress::OperatorSettings;
 
 use crate::envoy::Program;
 use crate::nftables::Layout;
@@ -111,7 +111,7 @@ struct SourceArgs {
 impl Arguments {
     /// Converts the options. Reads /etc/resolv.conf and searches PATH for Envoy if the options don't specify them.
     pub(super) fn settings(self) -> anyhow::Result<Settings> {
-        let mut operator = Operator::default();
+        let mut operator = OperatorSettings::default();
         operator.protected.extend(self.protected);
         operator.protected.extend(self.edges.iter().copied());
         let mode = match self.mode {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use hickory_proto::rr as dns;
 use sandgate_policy::egress::{
-    ConnectionFacts, Destination, Entry, Name, NameFact, Policy, QueryAction, Rule, Verdict,
-    Virtual,
+    ConnectionFacts, Destination, Entry, Name, Policy, QueryAction, Rule, ShownName, Verdict,
+    VirtualMeaning,
 };
 
 /// Replaces a label that no rule can match. It can't be a label of a real name, and has the minimum length.
@@ -18,7 +18,7 @@ const PLACEHOLDER_LABEL: &str = "-";
 pub struct Generation {
     number: u64,
     policies: Vec<Arc<Policy>>,
-    virtual_addresses: BTreeMap<Virtual, AddressPair>,
+    virtual_addresses: BTreeMap<VirtualMeaning, AddressPair>,
 }
 
 /// The virtual addresses of one name.
@@ -48,11 +48,11 @@ impl Generation {
         number: u64,
         policy: Arc<Policy>,
         second: Option<Arc<Policy>>,
-        virtual_addresses: impl IntoIterator<Item = (IpAddr, Virtual)>,
+        virtual_addresses: impl IntoIterator<Item = (IpAddr, VirtualMeaning)>,
     ) -> Self {
-        let mut table: BTreeMap<Virtual, AddressPair> = BTreeMap::new();
-        for (address, means) in virtual_addresses {
-            let pair = table.entry(means).or_default();
+        let mut table: BTreeMap<VirtualMeaning, AddressPair> = BTreeMap::new();
+        for (address, meaning) in virtual_addresses {
+            let pair = table.entry(meaning).or_default();
             match address {
                 IpAddr::V4(v4) => pair.v4 = Some(v4),
                 IpAddr::V6(v6) => pair.v6 = Some(v6),
@@ -155,9 +155,11 @@ impl Generation {
     }
 
     fn virtual_pair(&self, name: &dns::Name) -> AddressPair {
-        let own =
-            policy_name(name).and_then(|name| self.virtual_addresses.get(&Virtual::Name(name)));
-        own.or_else(|| self.virtual_addresses.get(&Virtual::Wildcard)).copied().unwrap_or_default()
+        let own = policy_name(name)
+            .and_then(|name| self.virtual_addresses.get(&VirtualMeaning::Name(name)));
+        own.or_else(|| self.virtual_addresses.get(&VirtualMeaning::Wildcard))
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -166,8 +168,8 @@ fn decide_address(policy: &Policy, address: IpAddr) -> Verdict {
     let destination = Destination::Address(address);
     policy.decide(&ConnectionFacts {
         destination: &destination,
-        sni: NameFact::Absent,
-        host: NameFact::Absent,
+        sni: ShownName::Absent,
+        host: ShownName::Absent,
     })
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sandgate_policy::egress::{NetworkPolicy, Operator};
+use sandgate_policy::egress::{NetworkPolicy, OperatorSettings};
 use serde::de::DeserializeOwned;
 
 use super::UpdateSender;
@@ -26,7 +26,7 @@ impl Content for NetworkPolicy {
     const FILE_NAME: &'static str = "policy file";
 }
 
-impl Content for Operator {
+impl Content for OperatorSettings {
     const FILE_NAME: &'static str = "operator file";
 }
 
@@ -128,7 +128,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("operator.json");
         std::fs::write(&path, r#"{"protected": ["10.0.0.0/8"]}"#).unwrap();
-        let first: Operator = load(&path).unwrap();
+        let first: OperatorSettings = load(&path).unwrap();
         let (sender, mut updates) = UpdateSender::new();
         let following = tokio::spawn(follow(path.clone(), sender));
         assert_eq!(changed(&mut updates).await.valid.as_ref(), Some(&first));
@@ -138,7 +138,7 @@ mod tests {
             let after = changed(&mut updates).await;
             assert_eq!(after.valid.as_ref(), Some(&first), "{bad}");
             assert!(after.problem.unwrap().starts_with("the operator file `"), "{bad}");
-            assert!(load::<Operator>(&path).is_err(), "{bad}");
+            assert!(load::<OperatorSettings>(&path).is_err(), "{bad}");
         }
         following.abort();
     }

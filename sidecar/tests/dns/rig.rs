@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{RData, RecordType};
-use sandgate_policy::egress::{NetworkPolicy, Operator, Policy, Virtual};
+use sandgate_policy::egress::{NetworkPolicy, OperatorSettings, Policy, VirtualMeaning};
 use sandgate_sidecar::dns::{Generation, Limits, Listen, Proxy, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -90,7 +90,7 @@ impl Rig {
 
 pub(crate) fn policy(text: &str) -> Arc<Policy> {
     let policy: NetworkPolicy = serde_json::from_str(text).expect("a policy");
-    let operator: Operator = serde_json::from_str(
+    let operator: OperatorSettings = serde_json::from_str(
         r#"{"also_global":["203.0.113.0/24","198.51.100.0/24","2001:db8::/32"],"protected":["198.51.100.66"]}"#,
     )
     .expect("an operator");
@@ -98,7 +98,7 @@ pub(crate) fn policy(text: &str) -> Arc<Policy> {
 }
 
 pub(crate) fn generation(number: u64, text: &str, and: Option<&str>) -> Generation {
-    let meaning = |name: &str| Virtual::try_from(name.to_owned()).expect("a name");
+    let meaning = |name: &str| VirtualMeaning::try_from(name.to_owned()).expect("a name");
     let table = [
         ("198.18.0.2", "*"),
         ("fd53:6700::2", "*"),

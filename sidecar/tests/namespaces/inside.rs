@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use sandgate_policy::egress::{NetworkPolicy, Operator, Policy, Virtual};
+use sandgate_policy::egress::{NetworkPolicy, OperatorSettings, Policy, VirtualMeaning};
 use sandgate_sidecar::dns::{Generation, Limits, Listen, Proxy, Role};
 use tokio_util::sync::CancellationToken;
 
@@ -60,12 +60,12 @@ pub(crate) fn resolver(label: &str, addresses: &[&str]) -> ExitCode {
 fn generation(number: u64, policy: &str) -> Generation {
     let policy: NetworkPolicy = serde_json::from_str(policy).expect("a policy");
     let operator = r#"{"also_global":["203.0.113.0/24","198.51.100.0/24","2001:db8::/32"]}"#;
-    let operator: Operator = serde_json::from_str(operator).expect("an operator");
+    let operator: OperatorSettings = serde_json::from_str(operator).expect("an operator");
     let policy = Arc::new(Policy::new(&policy, &operator));
     let table =
         [("198.18.0.10", "ok.test"), ("fd53:6700::10", "ok.test"), ("198.18.0.11", "v4.test")];
     let table = table.map(|(address, name)| {
-        let name = Virtual::try_from(name.to_owned()).expect("a name");
+        let name = VirtualMeaning::try_from(name.to_owned()).expect("a name");
         (address.parse().expect("an address"), name)
     });
     Generation::new(number, policy, None, table)

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use sandgate_policy::egress::first_bytes::{FirstBytes, Inspection};
-use sandgate_policy::egress::{Destination, NameFact, Permit, Verdict};
+use sandgate_policy::egress::{Destination, Permit, ShownName, Verdict};
 
 use crate::egress::decision::{Decision, FilterKind, Outcome};
 use crate::egress::engine::Engine;
@@ -77,8 +77,8 @@ impl Connection {
         let (Some(config), Some(destination)) = (engine.active_config(), destination) else {
             return NewConnectionEffect::Fail;
         };
-        let sni = NameFact::from_sni(sni);
-        let facts = StreamFacts { destination, sni, host: NameFact::Absent };
+        let sni = ShownName::from_sni(sni);
+        let facts = StreamFacts { destination, sni, host: ShownName::Absent };
         let verdict = facts.decide(config);
         let decision = Decision::of(FilterKind::Tcp, &verdict, config);
         let Verdict::Allow(permit) = verdict else {
@@ -88,7 +88,7 @@ impl Connection {
         let live = LiveStream::new(FilterKind::Tcp, facts.clone(), &permit);
         engine.live.insert(self.id, live);
         self.phase = match facts.sni {
-            NameFact::Absent => Phase::Inspecting(facts, FirstBytes::default()),
+            ShownName::Absent => Phase::Inspecting(facts, FirstBytes::default()),
             _ => Phase::Permitted,
         };
         NewConnectionEffect::Connect { permit, destination, decision }
@@ -138,7 +138,7 @@ impl Connection {
             Inspection::Tls(sni) => StreamFacts { sni, ..facts.clone() },
             // The HTTP filter does not see the requests of this connection, so its Host can't be
             // decided request by request.
-            Inspection::Http => StreamFacts { host: NameFact::Unparsable, ..facts.clone() },
+            Inspection::Http => StreamFacts { host: ShownName::Unparsable, ..facts.clone() },
         };
         self.decide_again(engine, facts)
     }

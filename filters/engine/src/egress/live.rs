@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use sandgate_policy::egress::config::EgressConfig;
-use sandgate_policy::egress::{NameFact, Permit, Route, Rule, Verdict};
+use sandgate_policy::egress::{Permit, Route, Rule, ShownName, Verdict};
 
 use crate::egress::decision::FilterKind;
 
@@ -14,9 +14,9 @@ pub(crate) struct StreamFacts {
     /// The original destination.
     pub(crate) destination: SocketAddr,
     /// The server name of the TLS handshake.
-    pub(crate) sni: NameFact,
+    pub(crate) sni: ShownName,
     /// The Host of the request.
-    pub(crate) host: NameFact,
+    pub(crate) host: ShownName,
 }
 
 impl StreamFacts {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sandgate_policy::egress::{NameFact, Permit, Route, Verdict};
+use sandgate_policy::egress::{Permit, Route, ShownName, Verdict};
 use sandgate_policy::request_line::{self, InvalidLine};
 
 use crate::egress::decision::{Decision, FilterKind};
@@ -54,7 +54,7 @@ impl Engine {
         let (Some(config), Some(destination)) = (self.active_config(), destination) else {
             return RequestEffect::Fail;
         };
-        let facts = StreamFacts { destination, sni: NameFact::Absent, host: host(headers) };
+        let facts = StreamFacts { destination, sni: ShownName::Absent, host: host(headers) };
         let verdict = facts.decide(config);
         let decision = Decision::of(FilterKind::Http, &verdict, config);
         let permit = match verdict {
@@ -77,16 +77,16 @@ fn check_request_line(headers: &[(String, Vec<u8>)]) -> Result<(), InvalidLine> 
 
 /// The name that a request shows. An HTTP/2 request may have both `:authority` and `Host`. If they
 /// differ, the name is not parsable, because it is the destination that chooses between them.
-fn host(headers: &[(String, Vec<u8>)]) -> NameFact {
+fn host(headers: &[(String, Vec<u8>)]) -> ShownName {
     let mut values = headers
         .iter()
         .filter(|(name, _)| name == ":authority" || name.eq_ignore_ascii_case("host"))
         .map(|(_, value)| value.as_slice());
     match values.next() {
-        None => NameFact::Absent,
-        Some(first) if values.any(|other| other != first) => NameFact::Unparsable,
-        Some(NO_HOST | b"") => NameFact::Absent,
-        Some(first) => NameFact::from_authority(first),
+        None => ShownName::Absent,
+        Some(first) if values.any(|other| other != first) => ShownName::Unparsable,
+        Some(NO_HOST | b"") => ShownName::Absent,
+        Some(first) => ShownName::from_authority(first),
     }
 }
 

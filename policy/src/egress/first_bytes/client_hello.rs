@@ -1,6 +1,6 @@
 //! The server name of a ClientHello. The ClientHello may arrive in parts.
 
-use super::super::facts::NameFact;
+use super::super::facts::ShownName;
 
 /// The first byte of a TLS record: the content type of a handshake or of an alert (RFC 8446,
 /// section 5.1).
@@ -15,9 +15,9 @@ const HOST_NAME: u8 = 0;
 /// What the first bytes of a connection show.
 pub(super) enum Shown {
     /// TLS with this server name.
-    Name(NameFact),
-    /// The bytes are an incomplete ClientHello. A result needs at least `least` bytes in total.
-    Incomplete { least: usize },
+    Name(ShownName),
+    /// The bytes are an incomplete ClientHello. A result needs at least `min_bytes` bytes in total.
+    Incomplete { min_bytes: usize },
     /// The bytes are not TLS that any server accepts.
     NoTls,
 }
@@ -26,12 +26,12 @@ pub(super) enum Shown {
 /// or an alert before the ClientHello. No ordinary client sends these, so their server name counts
 /// as not parsable.
 pub(super) fn parse(bytes: &[u8]) -> Shown {
-    let odd = |is_tls| if is_tls { Shown::Name(NameFact::Unparsable) } else { Shown::NoTls };
+    let odd = |is_tls| if is_tls { Shown::Name(ShownName::Unparsable) } else { Shown::NoTls };
     match *bytes {
-        [] | [HANDSHAKE | ALERT] => Shown::Incomplete { least: bytes.len() + 1 },
+        [] | [HANDSHAKE | ALERT] => Shown::Incomplete { min_bytes: bytes.len() + 1 },
         [HANDSHAKE, 3, ..] => match client_hello(bytes) {
-            Ok(hello) => Shown::Name(server_name(&hello).unwrap_or(NameFact::Unparsable)),
-            Err(Missing::Bytes(more)) => Shown::Incomplete { least: bytes.len() + more },
+            Ok(hello) => Shown::Name(server_name(&hello).unwrap_or(ShownName::Unparsable)),
+            Err(Missing::Bytes(more)) => Shown::Incomplete { min_bytes: bytes.len() + more },
             Err(Missing::NotClientHello) => odd(true),
         },
         // The two bytes after the record header: the message type, and the first byte of the
@@ -39,9 +39,9 @@ pub(super) fn parse(bytes: &[u8]) -> Shown {
         [HANDSHAKE, ..0x10, _, _, _, message, length, ..] => {
             odd(message == CLIENT_HELLO && length == 0)
         }
-        [HANDSHAKE, ..0x10, ..] => Shown::Incomplete { least: 7 },
+        [HANDSHAKE, ..0x10, ..] => Shown::Incomplete { min_bytes: 7 },
         [ALERT, ..0x10, _, high, low, ..] => odd([high, low] == [0, 2]),
-        [ALERT, ..0x10, ..] => Shown::Incomplete { least: 5 },
+        [ALERT, ..0x10, ..] => Shown::Incomplete { min_bytes: 5 },
         _ => Shown::NoTls,
     }
 }
@@ -101,17 +101,17 @@ fn message_body(message: &[u8]) -> Result<Result<&[u8], usize>, Missing> {
 
 /// The server name of a ClientHello (RFC 8446, section 4.1.2), or `None` if the ClientHello is
 /// malformed.
-fn server_name(hello: &[u8]) -> Option<NameFact> {
+fn server_name(hello: &[u8]) -> Option<ShownName> {
     let mut hello = Bytes(hello);
     let _version_and_random = hello.take(2 + 32)?;
     let _session_id = hello.short_vector()?;
     let _cipher_suites = hello.vector()?;
     let _compression_methods = hello.short_vector()?;
     if hello.0.is_empty() {
-        return Some(NameFact::Absent);
+        return Some(ShownName::Absent);
     }
     let mut extensions = Bytes(hello.vector()?);
-    let mut found = NameFact::Absent;
+    let mut found = ShownName::Absent;
     while !extensions.0.is_empty() {
         let kind = extensions.u16()?;
         let body = extensions.vector()?;
@@ -126,11 +126,11 @@ fn server_name(hello: &[u8]) -> Option<NameFact> {
         if name_type != HOST_NAME
             || name.is_empty()
             || !list.0.is_empty()
-            || found != NameFact::Absent
+            || found != ShownName::Absent
         {
             return None;
         }
-        found = NameFact::from_sni(name);
+        found = ShownName::from_sni(name);
     }
     Some(found)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hickory_proto::rr::rdata::{CNAME, NULL};
 use hickory_proto::serialize::binary::BinEncodable;
-use sandgate_policy::egress::{NetworkPolicy, Operator, Policy};
+use sandgate_policy::egress::{NetworkPolicy, OperatorSettings, Policy};
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn name(text: &str) -> Name {
 fn generation() -> Generation {
     let policy: NetworkPolicy =
         serde_json::from_str(r#"{"deny_out":["x.bad.test","*.denied.test"]}"#).unwrap();
-    let policy = Arc::new(Policy::new(&policy, &Operator::default()));
+    let policy = Arc::new(Policy::new(&policy, &OperatorSettings::default()));
     Generation::new(1, policy, None, [])
 }
 

@@ -7,7 +7,7 @@ use hickory_proto::op::OpCode;
 use hickory_proto::rr::rdata::svcb::SvcParamValue;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, HTTPS, MX, NULL, SVCB};
 use proptest::prelude::*;
-use sandgate_policy::egress::{NetworkPolicy, Operator, Policy, Virtual};
+use sandgate_policy::egress::{NetworkPolicy, OperatorSettings, Policy, VirtualMeaning};
 
 use super::super::query::Transport;
 use super::*;
@@ -23,8 +23,8 @@ fn name(text: &str) -> Name {
 
 fn generation(policy: &str) -> Generation {
     let policy: NetworkPolicy = serde_json::from_str(policy).unwrap();
-    let policy = Arc::new(Policy::new(&policy, &Operator::default()));
-    let virtual_v4 = (VIRTUAL, Virtual::try_from("ok.test".to_owned()).unwrap());
+    let policy = Arc::new(Policy::new(&policy, &OperatorSettings::default()));
+    let virtual_v4 = (VIRTUAL, VirtualMeaning::try_from("ok.test".to_owned()).unwrap());
     Generation::new(1, policy, None, [virtual_v4])
 }
 
