@@ -65,8 +65,11 @@ impl Vm {
     }
 
     fn now(&mut self) -> Now {
-        // Without a clock, time stands still. Waits still end, by the time limits of the host.
-        self.clock.now(wall_clock().unwrap_or_default())
+        let wall = wall_clock();
+        if wall.is_err() {
+            self.metrics.host_error();
+        }
+        self.clock.now(wall.ok())
     }
 
     /// Handles the headers of a request. The stream is the effective context.

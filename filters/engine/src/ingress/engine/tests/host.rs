@@ -78,7 +78,7 @@ impl Host {
     }
 
     pub(super) fn now(&mut self) -> Now {
-        self.clock.now(self.wall)
+        self.clock.now(Some(self.wall))
     }
 
     /// Sends a request of a client to `<port>-<sandbox>`, with header fields.
