@@ -34,7 +34,13 @@ impl Vm {
                     self.on_stream(stream, |vm| vm.deny(&reply));
                 }
                 Effect::Close { stream, reason } => {
-                    self.on_stream(stream, |vm| vm.close(reason));
+                    match self.on_stream(stream, |vm| vm.close(reason)) {
+                        Some(Ok(())) => self.engine.on_stream_end(stream),
+                        Some(Err(_)) | None => {
+                            self.metrics.host_error();
+                            self.engine.on_close_failed(stream);
+                        }
+                    }
                 }
                 Effect::ReadClient(stream) => {
                     if let Some(client) = self.on_stream(stream, |_| effective_client()) {
@@ -174,11 +180,10 @@ impl Vm {
     }
 
     /// Resets the effective stream, which is no longer permitted.
-    fn close(&mut self, reason: &str) {
+    fn close(&mut self, reason: &str) -> Result<()> {
         apply::record(reason);
+        stream::reset()?;
         self.metrics.stream_closed();
-        if stream::reset().is_err() {
-            self.metrics.host_error();
-        }
+        Ok(())
     }
 }

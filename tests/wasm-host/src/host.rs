@@ -88,6 +88,11 @@ impl Host {
         self.0.shared().borrow_mut().max_calls = Some(calls);
     }
 
+    /// Sets whether the host refuses to make a stream the effective context.
+    pub fn refuse_streams(&self, refuse: bool) {
+        self.0.shared().borrow_mut().refuse_streams = refuse;
+    }
+
     /// Sends a request without a body to the first worker.
     pub fn request(&self, headers: Headers) -> Stream {
         self.request_at(0, headers)

@@ -91,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) clusters: Option<BTreeSet<String>>,
     /// The number of simultaneous calls that the circuit breaker allows.
     pub(crate) max_calls: Option<usize>,
+    /// Whether no stream can become the effective context.
+    pub(crate) refuse_streams: bool,
     data: BTreeMap<Vec<u8>, (Vec<u8>, u32)>,
     last_cas: u32,
     queues: Vec<Queue>,

@@ -104,7 +104,8 @@ pub enum Effect {
     },
     /// Deny a paused request.
     Deny(StreamId, Reply),
-    /// Reset a live stream. The engine has removed it already.
+    /// Reset a live stream, then call [`Engine::on_stream_end`](crate::ingress::Engine::on_stream_end). If the reset
+    /// fails, call [`Engine::on_close_failed`](crate::ingress::Engine::on_close_failed).
     Close {
         /// The live stream.
         stream: StreamId,

@@ -46,8 +46,9 @@ pub struct Engine {
     /// The waiting requests to evaluate in the next run.
     ready: BTreeSet<StreamId>,
     live: LiveStreams,
-    /// The live streams that gave their slot to another one, and are closed in the next run.
-    evicted: Vec<StreamId>,
+    /// The live streams to close in the next run: those that gave their slot to another one, and those that the host
+    /// could not reset.
+    to_close: Vec<StreamId>,
     /// The anonymous streams whose bytes are read in the next ticks.
     unread: Vec<StreamId>,
     /// When requests to public ports last resumed a sandbox, in milliseconds.
@@ -67,7 +68,7 @@ impl Engine {
             waiting_slots: SlotHolders::default(),
             ready: BTreeSet::new(),
             live: LiveStreams::default(),
-            evicted: Vec::new(),
+            to_close: Vec::new(),
             unread: Vec::new(),
             public_resumes: BTreeMap::new(),
             call_ids: CallIds::default(),
@@ -216,9 +217,8 @@ impl Engine {
         }
         // Before the evaluations: a stream that one of them forwards and another one evicts is closed in
         // the next run, when it has been forwarded.
-        for stream in std::mem::take(&mut self.evicted) {
-            if self.live.remove(stream).is_some() {
-                let reason = "closed.MADE_ROOM";
+        for stream in std::mem::take(&mut self.to_close) {
+            if let Some(reason) = self.live.close_reason(stream) {
                 self.effects.push_back(Effect::Close { stream, reason });
             }
         }

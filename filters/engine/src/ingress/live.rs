@@ -25,8 +25,8 @@ pub(crate) struct LiveStream {
     is_credential_verified: bool,
     /// The client's address. Only set while the stream is anonymous.
     client: Client,
-    /// Whether the stream holds one of the sandbox's slots. A stream without a slot is about to be reset.
-    has_slot: bool,
+    /// Why the stream is about to be reset. From then on it holds none of the sandbox's slots.
+    close_reason: Option<&'static str>,
 }
 
 impl LiveStream {
@@ -37,7 +37,7 @@ impl LiveStream {
         client: Client,
     ) -> Self {
         let is_credential_verified = permit.caller().is_some();
-        Self { request, permit, recipient, is_credential_verified, client, has_slot: true }
+        Self { request, permit, recipient, is_credential_verified, client, close_reason: None }
     }
 
     fn depends_on(&self, change: &Change) -> bool {
@@ -130,18 +130,24 @@ impl LiveStreams {
         self.streams.insert(id, stream);
     }
 
-    /// Takes the slot of a stream away. The stream keeps its entry until it is reset, so that its response and
-    /// trailers are still cleaned.
-    pub(crate) fn evict(&mut self, id: StreamId) {
+    /// Takes the slot of a stream away, because the stream will be reset. It keeps its entry until then, so that its
+    /// response and trailers are still cleaned.
+    pub(crate) fn begin_close(&mut self, id: StreamId, reason: &'static str) {
+        self.unmark(id);
         if let Some(mut stream) = self.streams.remove(&id) {
             self.release_slot(id, &stream);
-            stream.has_slot = false;
+            stream.close_reason.get_or_insert(reason);
             self.streams.insert(id, stream);
         }
     }
 
+    /// The reason for which a stream is about to be reset.
+    pub(crate) fn close_reason(&self, id: StreamId) -> Option<&'static str> {
+        self.streams.get(&id)?.close_reason
+    }
+
     fn acquire_slot(&mut self, id: StreamId, stream: &LiveStream, now: u64) {
-        if !stream.has_slot {
+        if stream.close_reason.is_some() {
             return;
         }
         let sandbox = self.sandboxes.entry(stream.permit.sandbox_id().clone()).or_default();
@@ -152,7 +158,7 @@ impl LiveStreams {
     }
 
     fn release_slot(&mut self, id: StreamId, stream: &LiveStream) {
-        if !stream.has_slot {
+        if stream.close_reason.is_some() {
             return;
         }
         let sandbox_id = stream.permit.sandbox_id();

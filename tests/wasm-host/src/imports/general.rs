@@ -57,7 +57,10 @@ pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
         }
     );
     hostcall!(linker, "proxy_set_effective_context", |guest, context: u32| {
-        if !guest.state().has_context(context) {
+        let state = guest.state();
+        let is_refused =
+            state.shared.borrow().refuse_streams && state.streams.contains_key(&context);
+        if is_refused || !state.has_context(context) {
             return Err(Status::BadArgument.into());
         }
         guest.state().effective = context;

@@ -10,6 +10,7 @@ mod chaos;
 mod configuration;
 mod credentials;
 mod decisions;
+mod host_errors;
 mod hostile;
 mod live;
 mod live_limits;

@@ -15,6 +15,9 @@ impl Engine {
     /// Re-evaluates a live stream, and closes it if it is no longer permitted.
     pub(super) fn reevaluate(&mut self, stream: StreamId, now: Now) {
         let Some(live) = self.live.get(stream) else { return self.live.unmark(stream) };
+        if self.live.close_reason(stream).is_some() {
+            return self.live.unmark(stream);
+        }
         match decide_again(&mut self.resolver, &self.config, stream, live, now) {
             StreamDecision::Continue(permit) => {
                 if self.live.set_permit(stream, permit, now.ms) {
@@ -25,10 +28,17 @@ impl Engine {
             // The mark remains until the lookup has a result.
             StreamDecision::Undecided => {}
             StreamDecision::Close(reason) => {
-                // The host reports the end of the stream later.
-                self.live.remove(stream);
+                self.live.begin_close(stream, reason.code());
                 self.effects.push_back(Effect::Close { stream, reason: reason.code() });
             }
+        }
+    }
+
+    /// The host could not execute [`Effect::Close`]. The next tick tries again, until the host reports the end of the
+    /// stream.
+    pub fn on_close_failed(&mut self, stream: StreamId) {
+        if self.live.close_reason(stream).is_some() {
+            self.to_close.push(stream);
         }
     }
 }

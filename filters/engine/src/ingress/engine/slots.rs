@@ -41,8 +41,8 @@ impl Engine {
         let sandbox_id = permit.sandbox_id();
         match self.live.choose_eviction(sandbox_id, client.get(), now.ms, silence_ms) {
             Some(evicted) => {
-                self.live.evict(evicted);
-                self.evicted.push(evicted);
+                self.live.begin_close(evicted, "closed.MADE_ROOM");
+                self.to_close.push(evicted);
                 self.wake();
                 Decision::Permit(permit.into_permit())
             }

@@ -1,6 +1,6 @@
 //! A host that executes effects, and checks that each names a stream that can take it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sandgate_policy::gateway_api::MARKER_HEADER;
@@ -44,6 +44,9 @@ pub(super) struct Host {
     pub(super) refuses_calls: bool,
     /// Whether the host can't apply the headers of a permitted request.
     pub(super) fails_to_forward: bool,
+    /// Whether the host can't reset streams, and those that it could not reset.
+    pub(super) fails_to_close: bool,
+    pub(super) not_closed: BTreeSet<StreamId>,
     heads: BTreeMap<StreamId, Vec<(String, Vec<u8>)>>,
     clients: BTreeMap<StreamId, Client>,
     clock: Clock,
@@ -69,6 +72,8 @@ impl Host {
             conversions: 0,
             refuses_calls: false,
             fails_to_forward: false,
+            fails_to_close: false,
+            not_closed: BTreeSet::new(),
             heads: BTreeMap::new(),
             clients: BTreeMap::new(),
             clock: Clock::default(),
@@ -158,8 +163,14 @@ impl Host {
                 Effect::Deny(stream, reply) => {
                     self.set(stream, &State::Waiting, State::Denied(reply.denial.code()));
                 }
+                Effect::Close { stream, .. } if self.fails_to_close => {
+                    assert_eq!(self.state(stream), &State::Live, "a stream is closed");
+                    self.not_closed.insert(stream);
+                    self.engine.on_close_failed(stream);
+                }
                 Effect::Close { stream, reason } => {
                     self.set(stream, &State::Live, State::Closed(reason));
+                    self.engine.on_stream_end(stream);
                 }
                 Effect::ReadClient(stream) => {
                     assert_eq!(self.state(stream), &State::Live, "a client is read");

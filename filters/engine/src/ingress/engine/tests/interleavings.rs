@@ -37,6 +37,7 @@ enum Event {
     LoseChanges,
     RefuseCalls(bool),
     FailToForward(bool),
+    FailToClose(bool),
 }
 
 const STATES: [SandboxState; 4] = [
@@ -74,6 +75,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::LoseChanges),
         1 => prop::bool::weighted(0.3).prop_map(Event::RefuseCalls),
         1 => prop::bool::weighted(0.3).prop_map(Event::FailToForward),
+        1 => prop::bool::weighted(0.3).prop_map(Event::FailToClose),
     ]
 }
 
@@ -147,6 +149,7 @@ fn apply(host: &mut Host, event: &Event) {
         }
         Event::RefuseCalls(refuses) => host.refuses_calls = *refuses,
         Event::FailToForward(fails) => host.fails_to_forward = *fails,
+        Event::FailToClose(fails) => host.fails_to_close = *fails,
     }
 }
 
@@ -167,7 +170,7 @@ proptest! {
             check(&host);
         }
         // Once the control plane works, every request is decided within seconds.
-        (host.refuses_calls, host.fails_to_forward) = (false, false);
+        (host.refuses_calls, host.fails_to_forward, host.fails_to_close) = (false, false, false);
         for name in NAMES {
             host.fleet.change(name, |sandbox| sandbox.state = SandboxState::Running);
         }

@@ -48,6 +48,21 @@ fn a_stream_whose_credential_is_revoked_is_closed() {
 }
 
 #[test]
+fn a_stream_that_cannot_be_reset_stays_known_and_is_reset_at_the_next_tick() {
+    let (mut host, stream) = live("private");
+    host.fails_to_close = true;
+    host.fleet.set_key(false);
+    report_changes(&mut host);
+    assert!(host.not_closed.contains(&stream));
+    assert!(!host.response(stream, "999"), "its response is still cleaned");
+    host.advance(1_000);
+    assert_eq!(host.state(stream), &State::Live);
+    host.fails_to_close = false;
+    host.advance(100);
+    assert_eq!(host.state(stream), &State::Closed("closed.NOT_PERMITTED"));
+}
+
+#[test]
 fn a_stream_stays_open_while_the_control_plane_is_unavailable() {
     let (mut host, stream) = live("private");
     host.fleet.change("private", |sandbox| sandbox.exposed_ports.clear());
