@@ -47,13 +47,15 @@ impl RootContext for Root {
         }
     }
 
+    // Without a configuration, the callbacks below have nothing to do.
+
     fn on_tick(&mut self) {
-        self.vm.with(|vm| vm.on_tick());
+        let _ = self.vm.with(|vm| vm.on_tick());
     }
 
     fn on_queue_ready(&mut self, queue_id: u32) {
         Queue::drain(queue_id);
-        self.vm.with(|vm| vm.on_queue_ready());
+        let _ = self.vm.with(|vm| vm.on_queue_ready());
     }
 
     fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
@@ -67,6 +69,6 @@ impl RootContext for Root {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _: usize) {
-        self.vm.with(|vm| vm.on_call_response(token, headers, body));
+        let _ = self.vm.with(|vm| vm.on_call_response(token, headers, body));
     }
 }

@@ -2,13 +2,13 @@
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use sandgate_hostcalls::stream::{Direction, headers};
+use sandgate_hostcalls::stream::{self, Direction, headers};
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::Recipient;
 
 use crate::reply;
-use crate::vm::SharedVm;
+use crate::vm::{NoVm, SharedVm};
 
 /// The HTTP context of one stream.
 pub(crate) struct Stream {
@@ -22,7 +22,7 @@ impl Stream {
     }
 
     fn on_trailers(&self, direction: Direction) -> Action {
-        self.vm.with(|vm| vm.on_trailers(self.id, direction)).unwrap_or(Action::Continue)
+        self.vm.with(|vm| vm.on_trailers(self.id, direction)).unwrap_or_else(without_vm)
     }
 }
 
@@ -32,11 +32,11 @@ impl HttpContext for Stream {
         let head = Head::new(&headers);
         self.vm
             .with(|vm| vm.on_request_headers(self.id, head))
-            .unwrap_or_else(|| deny(&Recipient::unconfigured(head)))
+            .unwrap_or_else(|_| deny(&Recipient::unconfigured(head)))
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        self.vm.with(|vm| vm.on_response_headers(self.id)).unwrap_or(Action::Continue)
+        self.vm.with(|vm| vm.on_response_headers(self.id)).unwrap_or_else(without_vm)
     }
 
     // Many servers and clients merge trailers into headers, so a field that is forbidden as a header must not
@@ -52,8 +52,22 @@ impl HttpContext for Stream {
 
 impl Context for Stream {
     fn on_done(&mut self) -> bool {
-        self.vm.with(|vm| vm.on_stream_end(self.id));
+        // Without a VM there is no state of the stream to drop.
+        let _ = self.vm.with(|vm| vm.on_stream_end(self.id));
         true
+    }
+}
+
+/// The action for a response or trailers that can't be cleaned.
+fn without_vm(reason: NoVm) -> Action {
+    match reason {
+        // They belong to the local reply that denied the request.
+        NoVm::NotConfigured => Action::Continue,
+        NoVm::Busy => {
+            // If even this fails, the stream stays paused until Envoy's own time limit.
+            let _ = stream::reset();
+            Action::Pause
+        }
     }
 }
 

@@ -38,6 +38,15 @@ pub(crate) struct Vm {
 #[derive(Clone, Default)]
 pub(crate) struct SharedVm(Rc<RefCell<Option<Vm>>>);
 
+/// Why the VM's state can't be used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum NoVm {
+    /// Before the configuration. All requests are denied.
+    NotConfigured,
+    /// Another callback uses it. Streams may be live, but what may pass is unknown.
+    Busy,
+}
+
 impl SharedVm {
     pub(crate) fn configure(&self, root_id: u32, config: IngressConfig) {
         if let Ok(mut vm) = self.0.try_borrow_mut() {
@@ -45,10 +54,13 @@ impl SharedVm {
         }
     }
 
-    /// Runs `f` on the VM's state; `None` without a configuration. The host runs no callback of this VM
-    /// inside a call, so the borrow succeeds. If it did not, the request would be denied and not trapped.
-    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Vm) -> T) -> Option<T> {
-        self.0.try_borrow_mut().ok()?.as_mut().map(f)
+    /// Runs `f` on the VM's state.
+    ///
+    /// Envoy nests the local replies of one callback on the native stack, but enters no callback of this VM
+    /// meanwhile, so the borrow succeeds.
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Vm) -> T) -> std::result::Result<T, NoVm> {
+        let mut vm = self.0.try_borrow_mut().map_err(|_| NoVm::Busy)?;
+        vm.as_mut().map(f).ok_or(NoVm::NotConfigured)
     }
 }
 
