@@ -101,6 +101,7 @@ impl Vm {
                         Action::Continue
                     }
                     Err(_) => {
+                        self.metrics.host_error();
                         let recipient = Recipient::of(head, self.engine.config());
                         let denial = Denial::SandboxUpstreamError;
                         self.deny(&Reply { denial, recipient, retry_after: None })

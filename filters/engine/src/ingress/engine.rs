@@ -168,6 +168,8 @@ impl Engine {
     pub fn on_call_failed(&mut self, call: CallId, now: Now) {
         if let Some(feed) = self.resolver.feed.as_mut().filter(|feed| feed.owns(call)) {
             feed.on_response(None, now.ms);
+            let kind = CallKind::Changes;
+            self.effects.push_back(Effect::CallFinished { kind, is_answered: false });
         } else if let Some((key, lookup)) = self.resolver.lookups.finish(call) {
             self.on_lookup_result(&key, lookup, None, now);
         }

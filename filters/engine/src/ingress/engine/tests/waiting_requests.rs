@@ -157,3 +157,12 @@ fn a_request_that_cannot_be_forwarded_is_denied_and_not_live() {
         assert!(!host.engine.is_live(stream));
     }
 }
+
+#[test]
+fn a_feed_call_that_cannot_be_sent_counts_as_failed() {
+    let mut host = Host::new("{}");
+    host.refuses_calls = true;
+    host.request(1, "8080-shop", &[]);
+    host.wake();
+    assert!(host.finished.contains(&(CallKind::Changes, false)));
+}
