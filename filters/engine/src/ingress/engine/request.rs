@@ -48,12 +48,13 @@ impl Engine {
             self.effects.push_back(Effect::Start);
         }
         let mut waiting = WaitingRequest::new(request, recipient, head, &self.config, now.ms);
-        let has_room = self.waiting_slots.len() < self.config.limits().waiters;
+        let mut has_room = self.waiting_slots.len() < self.config.limits().waiters;
         if !has_room {
             waiting.phase = Phase::CacheOnly;
         }
         let mut evaluation = self.evaluate(stream, &mut waiting, client, now);
         if !has_room && evaluation.is_for_lack_of_lookups() && self.make_room_to_wait(client, now) {
+            has_room = true;
             waiting.phase = Phase::Resolving;
             evaluation = self.evaluate(stream, &mut waiting, client, now);
         }

@@ -166,3 +166,23 @@ fn a_feed_call_that_cannot_be_sent_counts_as_failed() {
     host.wake();
     assert!(host.finished.contains(&(CallKind::Changes, false)));
 }
+
+#[test]
+fn a_request_that_got_a_slot_to_wait_in_is_denied_for_the_failure_of_the_control_plane() {
+    let mut host = Host::new(r#"{"waiters": 3}"#);
+    host.request(1, "8080-shop", &[]);
+    host.request(1, "8080-shop", &[]);
+    host.wake();
+    let shop = host.lookups();
+    for number in 0..5 {
+        host.request(2, &format!("8080-unknown{number}"), &[]);
+        host.wake();
+        let others: Vec<_> = host.lookups().into_iter().filter(|it| !shop.contains(it)).collect();
+        others.into_iter().for_each(|call| host.fail(call, true));
+    }
+    // No lookup starts now, but this request shares the first one, and takes the last slot.
+    host.request(1, "8080-shop", &[]);
+    assert_eq!(host.streams_in(&State::Waiting).len(), 3);
+    let stream = host.request(3, "8080-private", &[]);
+    assert_eq!(host.state(stream), &State::Denied("SANDBOX_UPSTREAM_ERROR"));
+}
