@@ -1,5 +1,5 @@
-//! The DNS proxy between resolvers of our own and a client of our own, over real sockets: what users
-//! were promised, and each attempt to get round it.
+//! The DNS proxy between test resolvers and a test client, over real sockets: the documented behaviour, and attempts to
+//! bypass it.
 
 #![expect(
     clippy::expect_used,

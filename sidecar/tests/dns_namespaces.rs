@@ -1,8 +1,8 @@
-//! The DNS proxy's transparent mode in real network namespaces: `sandbox – gateway – internet`, nftables'
-//! `tproxy`, and the resolvers that people have (dig, glibc, musl).
+//! The DNS proxy's transparent mode in real network namespaces: `sandbox – gateway – internet`, nftables' `tproxy`, and
+//! common stub resolvers (dig, glibc, musl).
 //!
-//! Building namespaces needs root, so the harness ignores tests that can't run. The program runs itself again inside the
-//! namespaces, as the gateway's proxy and as the resolvers.
+//! Building namespaces needs root, so the harness ignores tests that can't run. The program runs itself again inside
+//! the namespaces, as the gateway's proxy and as the resolvers.
 
 #![expect(
     clippy::expect_used,

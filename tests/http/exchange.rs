@@ -1,4 +1,4 @@
-//! A row of the table on the wire: its request in HTTP/1.1 and in HTTP/2, and the check of what became of it.
+//! The exchange of a row of the table: its request in HTTP/1.1 and HTTP/2, and the check of the outcome.
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -8,14 +8,14 @@ use crate::http_wire::Reply;
 /// Names and values of header fields.
 pub(crate) type Fields = Vec<(String, Vec<u8>)>;
 
-/// How a gateway refuses. The gateways differ in this alone.
+/// The refusals of a gateway, which are the only difference between the gateways.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusals {
     /// The code of the 502 in place of a response.
     pub(crate) code_of_responses: &'static str,
-    /// Whether the 403 to an upgrade has the code `INVALID_REQUEST`, which all other refusals of requests have.
+    /// If true, the 403 to an upgrade has the code `INVALID_REQUEST`, like all other refusals of requests.
     pub(crate) upgrades_have_a_code: bool,
-    /// Whether a request may be refused without a response, by the end of its connection or stream.
+    /// If true, a request may be refused by the end of its connection or stream, without a response.
     pub(crate) may_be_silent: bool,
 }
 
@@ -49,8 +49,8 @@ impl Request {
 }
 
 impl Exchange {
-    /// Checks the client's reply, and the heads of the requests that arrived at the server. The error is a line that names
-    /// the row.
+    /// Checks the client's reply, and the heads of the requests that arrived at the server. The error is a line that
+    /// names the row.
     pub(crate) fn check(
         &self,
         reply: &Reply,

@@ -1,4 +1,4 @@
-//! Frames of HTTP/2 (RFC 9113), and as much of HPACK (RFC 7541) as a client needs for one request.
+//! HTTP/2 frames (RFC 9113), and the part of HPACK (RFC 7541) that a client needs for one request.
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -31,14 +31,14 @@ impl From<[u8; 9]> for FrameHead {
     }
 }
 
-/// What a client sends first: the preface, and the payload of its SETTINGS.
+/// The first bytes of a client: the preface, and a SETTINGS frame with this payload.
 pub(crate) fn start(settings: &[u8]) -> Vec<u8> {
     let mut out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     frame(SETTINGS, 0, 0, settings, &mut out);
     out
 }
 
-/// The answer to the other side's SETTINGS.
+/// The acknowledgement of the peer's SETTINGS.
 pub(crate) fn acknowledgement() -> Vec<u8> {
     let mut out = Vec::new();
     frame(SETTINGS, ACK, 0, &[], &mut out);

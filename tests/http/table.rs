@@ -1,8 +1,9 @@
-//! What HTTP passes a gateway: one table, for the way in and the way out, for HTTP/1.1 and HTTP/2.
+//! The table of HTTP requests and responses that the gateways forward or refuse: ingress and egress, HTTP/1.1 and
+//! HTTP/2.
 //!
 //! `docs/http.md` has the same rows for users. The tests of both ways run every row against the real Envoy.
 
-/// One row: what a client sends, what a server answers, and what becomes of both.
+/// One row: the client's request, the server's response, and the outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) name: &'static str,
@@ -15,7 +16,7 @@ pub(crate) struct Exchange {
     pub(crate) outcome: Outcome,
 }
 
-/// What a client sends.
+/// The client's request.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     /// Something that both protocols can express.
@@ -30,7 +31,7 @@ pub(crate) enum Request {
     Bytes(&'static str),
 }
 
-/// What becomes of the exchange.
+/// The outcome of the exchange.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
     /// The client gets the server's status, and a body that contains this text.

@@ -1,5 +1,5 @@
-//! HTTP byte by byte, for what no HTTP library sends: a client of HTTP/1.1 and HTTP/2, and a server that answers the
-//! same bytes to each request.
+//! HTTP at the level of bytes, for messages that no library sends: a client of HTTP/1.1 and HTTP/2, and a server that
+//! sends the same bytes to each request.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,24 +13,24 @@ use crate::http_frames::{
     frame, request, start, status,
 };
 
-/// How long silence may last.
+/// The read timeout.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a client got.
+/// The reply that a client received.
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
-    /// None when the stream or the connection was ended without one.
+    /// None if the stream or the connection ended without a status.
     pub(crate) status: Option<u16>,
-    /// Everything else, as it came: of HTTP/2 the bodies alone.
+    /// All other bytes. For HTTP/2, only the body.
     pub(crate) text: String,
 }
 
-/// Sends the bytes of a request, and reads until the other side closes.
+/// Sends the bytes of a request, and reads until the peer closes.
 pub(crate) fn http1(mut stream: TcpStream, request: &[u8]) -> Result<Reply> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request)?;
     let mut bytes = Vec::new();
-    // A connection that is reset has its bytes, too.
+    // Bytes that arrive before a reset count, too.
     let _ = stream.read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes).into_owned();
     // The gateway's own 100 comes before the response.
@@ -89,14 +89,14 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (requests, response) = (Arc::clone(&requests), response.clone());
-                // A client that goes away is none of the server's errors.
+                // A client that disconnects is not an error of the server.
                 std::thread::spawn(move || answer(stream, &response, &requests));
             }
         });
         server
     }
 
-    /// The heads of the requests that it has got.
+    /// The heads of the received requests.
     pub(crate) fn requests(&self) -> Vec<String> {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect()
@@ -115,7 +115,7 @@ fn answer(mut stream: TcpStream, response: &[u8], requests: &Mutex<Vec<Vec<u8>>>
     requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
     stream.write_all(response)?;
     stream.shutdown(std::net::Shutdown::Write)?;
-    // To close with unread bytes would reset the connection, and the response with it.
+    // Closing with unread bytes would reset the connection and lose the response.
     while stream.read(&mut buffer)? > 0 {}
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Internet off, some names allowed: those resolve, to virtual addresses, and nothing else does.
+//! Internet off, some names allowed: only these resolve, to virtual addresses.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{RData, RecordType};

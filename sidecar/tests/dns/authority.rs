@@ -1,4 +1,4 @@
-//! A resolver of our own, as kind or as nasty as a test wants it: it answers from a zone in text.
+//! A test resolver that answers from a text zone, with configurable faults.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,26 +14,26 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
-/// How it behaves, other than well.
+/// The faults of a resolver.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Behaviour {
     /// Waits before each answer.
     pub(crate) delay: Duration,
-    /// Leaves so many datagrams unanswered first.
+    /// The number of first datagrams that get no response.
     pub(crate) loses: usize,
-    /// Sends so many forged answers (wrong id, then wrong question) before each true one.
+    /// Sends forged responses (a wrong id, then a wrong question) before each correct one.
     pub(crate) forges: bool,
-    /// Every answer by UDP says that it is truncated, and is empty.
+    /// Every response over UDP is empty and truncated.
     pub(crate) truncates: bool,
-    /// Answers everything by this.
+    /// The response code of all responses.
     pub(crate) fails: Option<ResponseCode>,
-    /// Answers everything by these bytes, behind a good header and question.
+    /// Sends these bytes after a valid header and question.
     pub(crate) garbage: Option<Vec<u8>>,
-    /// Writes the question back in lower case.
+    /// Returns the question in lower case.
     pub(crate) lowers_case: bool,
 }
 
-/// What it was asked.
+/// A received query.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) from: SocketAddr,
@@ -43,7 +43,7 @@ pub(crate) struct Seen {
     pub(crate) by_tcp: bool,
 }
 
-/// A running one. It ends when it is dropped.
+/// A running resolver. Dropping it stops it.
 pub(crate) struct Authority {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -63,7 +63,7 @@ impl Authority {
             let udp = UdpSocket::bind(address).await.expect("a UDP port");
             match TcpListener::bind(udp.local_addr().expect("an address")).await {
                 Ok(tcp) => break (Arc::new(udp), tcp),
-                // A port that is free for UDP need not be for TCP.
+                // A port that is free for UDP may be in use for TCP.
                 Err(_) if address.port() == 0 => {}
                 Err(reason) => panic!("{address}: {reason}"),
             }
@@ -234,7 +234,7 @@ impl State {
     }
 }
 
-/// The name that additional records are sent for.
+/// The name for which the response has additional records.
 fn target(record: &Record) -> Option<Name> {
     match &record.data {
         RData::MX(mx) => Some(mx.exchange.clone()),
@@ -245,7 +245,7 @@ fn target(record: &Record) -> Option<Name> {
     }
 }
 
-/// Records as lines of `name ttl TYPE data`; `#` and hexadecimal digits for data of other types.
+/// Parses records in lines of `name ttl TYPE data`. The data of other types is `#` and hexadecimal digits.
 fn parse_zone(text: &str) -> Vec<Record> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.map(parse_record).collect()
@@ -272,7 +272,6 @@ fn parse_record(line: &str) -> Record {
     Record::from_rdata(owner, ttl.parse().expect("a TTL"), data)
 }
 
-/// A name from its text.
 pub(crate) fn name(text: &str) -> Name {
     let mut name = Name::from_ascii(text).unwrap_or_else(|reason| panic!("`{text}`: {reason}"));
     name.set_fqdn(true);

@@ -1,4 +1,4 @@
-//! What a client can take is bounded, and what is beyond it is answered.
+//! Limits of clients: queries beyond a limit get a response.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Names that `deny_out` has do not resolve: each way round that was found, as a test.
+//! Names in `deny_out` do not resolve, with a test for each known way to bypass this.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{RData, RecordType};
@@ -8,7 +8,7 @@ use test_case::test_case;
 use crate::authority::Behaviour;
 use crate::rig::{CLOSED, DENIES, Rig, addresses, by_tcp, generation, question};
 
-/// Nobody may learn these.
+/// Addresses that no response may contain.
 const SECRET: [&str; 3] = ["203.0.113.66", "2001:db8:113::66", "203.0.113.67"];
 
 const ALL_TYPES: [RecordType; 12] = [

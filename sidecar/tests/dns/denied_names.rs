@@ -1,4 +1,4 @@
-//! The agent finds out which addresses denied names have, and the sandbox has no say in what is asked.
+//! The agent resolves the addresses of denied names. The sandbox does not control these queries.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ fn text(denied: &DeniedAddresses) -> Vec<String> {
     denied.pairs().map(|(name, address)| format!("{name} {address}")).collect()
 }
 
-/// Looks for the names that a policy denies, by the resolvers of a rig.
+/// Resolves the names that a policy denies, by the resolvers of a rig.
 fn find(rig: &Rig, json: &str) -> DeniedNames {
     let (denied_names, finder) = DeniedNames::new();
     tokio::spawn(finder.run(rig.proxy.clone()));
@@ -65,7 +65,7 @@ async fn addresses_of_names_below_a_denied_wildcard_are_learned_from_observed_re
     let rig = Rig::new(DENIES).await;
     let mut names = find(&rig, r#"{"deny_out":["*.denied.test"]}"#);
     assert!(names.first(PATIENCE).await.is_empty());
-    // The sandbox asks for what it likes. A denied name goes nowhere.
+    // Queries of the sandbox for a denied name are not forwarded.
     assert_eq!(rig.code("secret.denied.test", RecordType::A).await, ResponseCode::NXDomain);
     assert_eq!(rig.seen(), 0);
     assert_eq!(rig.code("x.tree.test", RecordType::A).await, ResponseCode::NXDomain);
@@ -76,7 +76,7 @@ async fn addresses_of_names_below_a_denied_wildcard_are_learned_from_observed_re
 
 #[tokio::test]
 async fn a_silent_resolver_does_not_delay_the_policy_and_is_queried_again() {
-    // All attempts of the first two questions, and no more.
+    // The resolver drops all attempts of the first two queries, and no more.
     let silent = Behaviour { loses: 2, ..Behaviour::default() };
     let limits = Limits { query_timeout: Duration::from_millis(300), ..Limits::default() };
     let rig = Rig::with(DENIES, vec![silent], limits).await;
@@ -98,7 +98,7 @@ async fn many_queued_names_use_little_processor_time() {
     let _names = find(&rig, &serde_json::json!({ "deny_out": many }).to_string());
     let mut before = Duration::ZERO;
     for _ in 0..2 {
-        // First what it takes to begin with, then what it takes to wait.
+        // The first round measures the start, and the second one the wait.
         before = spent();
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -111,7 +111,7 @@ async fn many_queued_names_use_little_processor_time() {
     assert_eq!(asked.len(), 4, "eight questions at a time");
 }
 
-/// Time of the processor that this thread has had, and with it all that the test runs.
+/// The processor time of this thread, which runs the whole test.
 fn spent() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("the system says");
     let time = usage.user_time() + usage.system_time();

@@ -1,4 +1,4 @@
-//! The resolver that Envoy asks for the names that it dials.
+//! The listener that Envoy uses to resolve the names to which it connects.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;

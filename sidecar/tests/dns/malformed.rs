@@ -1,4 +1,4 @@
-//! What is no question for a resolver gets the answer that the RFCs have for it.
+//! Invalid queries get the responses that the RFCs define.
 
 use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
@@ -29,7 +29,7 @@ fn second_question(message: &mut Message) {
 #[test_case(|m| { m.queries[0].set_query_type(RecordType::IXFR); }, ResponseCode::Refused; "an incremental one")]
 #[test_case(|m| { m.queries[0].set_query_type(RecordType::OPT); }, ResponseCode::FormErr; "options as a question")]
 #[test_case(|m| { m.queries[0].set_query_type(RecordType::from(249)); }, ResponseCode::NotImp; "a key exchange")]
-// 16 is BADVERS in an answer with EDNS, and BADSIG elsewhere (RFC 6895 §2.3); the library says the latter.
+// 16 is BADVERS in a response with EDNS, and BADSIG elsewhere (RFC 6895 §2.3). The library calls it BADSIG.
 #[test_case(|m| { m.edns.as_mut().unwrap().set_version(1); }, ResponseCode::BADSIG; "EDNS of the future")]
 #[tokio::test]
 async fn an_invalid_query_is_rejected_and_not_forwarded(
@@ -108,7 +108,7 @@ async fn a_response_sent_to_the_proxy_gets_no_response() {
     answer[2] |= 0x80;
     socket.send(&answer).await.unwrap();
     socket.send(b"short").await.unwrap();
-    // The first thing that comes back is about the question after them.
+    // The first response belongs to the query after them.
     let mut good = question("ok.test", RecordType::A);
     good.metadata.id = 0x4321;
     socket.send(&good.to_vec().unwrap()).await.unwrap();
@@ -141,7 +141,7 @@ fn the_proxy_continues_after_any_bytes() {
         }),
     ];
     let config = ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() };
-    // One for all: an answer to garbage must not reach the next question at a port that was used before.
+    // One socket for all, because a response to garbage must not be taken for the response to the next query.
     let socket = runtime.block_on(tokio::net::UdpSocket::bind(crate::rig::LOCAL)).unwrap();
     proptest!(config, |(wire in garbage)| {
         runtime.block_on(socket.send_to(&wire, rig.sandbox)).unwrap();

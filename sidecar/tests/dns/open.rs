@@ -1,4 +1,4 @@
-//! Internet on, no rules: nothing that works without us fails with us.
+//! Internet on, no rules: everything that works without the proxy works with it.
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{RData, RecordType};
@@ -7,7 +7,7 @@ use sandgate_sidecar::dns::Limits;
 use crate::authority::{Authority, Behaviour};
 use crate::rig::{LOCAL_V6, OPEN, Rig, ZONE, by_tcp, exchange, question, raw};
 
-/// Every type that the zone has, two that nobody knows included.
+/// Every record type of the zone, including two unassigned ones.
 const TYPES: [u16; 10] = [1, 28, 16, 65, 257, 44, 29, 65280, 15, 33];
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn guardrail_addresses_are_removed_from_responses() {
     for (text, kind) in [
         ("metaonly.test", RecordType::A),
         ("meta.test", RecordType::AAAA),
-        // What the operator protects.
+        // Ranges that the operator protects.
         ("edge.test", RecordType::A),
     ] {
         let answer = rig.ask(text, kind).await;

@@ -1,4 +1,4 @@
-//! One proxy between our own resolvers and a client that says exactly what a test wants.
+//! A proxy between test resolvers and a test client.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// With one resolver that behaves well.
+    /// With one resolver without faults.
     pub(crate) async fn new(policy: &str) -> Self {
         Self::with(policy, vec![Behaviour::default()], Limits::default()).await
     }
@@ -77,7 +77,7 @@ impl Rig {
         exchange(self.inner, &question(text, kind)).await
     }
 
-    /// What resolvers were asked, over all of them.
+    /// The number of queries that all resolvers received.
     pub(crate) fn seen(&self) -> usize {
         self.resolvers.iter().map(|resolver| resolver.seen().len()).sum()
     }
@@ -121,7 +121,7 @@ pub(crate) fn question(text: &str, kind: RecordType) -> Message {
     message
 }
 
-/// Sends a datagram and waits for one.
+/// Sends a datagram, and waits for the response.
 pub(crate) async fn raw(to: SocketAddr, datagram: &[u8]) -> Vec<u8> {
     let from = if to.is_ipv4() { LOCAL } else { LOCAL_V6 };
     let socket = UdpSocket::bind(from).await.expect("a port");
@@ -161,7 +161,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Message {
     tokio::time::timeout(PATIENCE, answer).await.expect("an answer, whatever it says")
 }
 
-/// The addresses in all sections, hints of service bindings too, as text, sorted.
+/// The addresses in all sections, including the hints of service bindings, as sorted text.
 pub(crate) fn addresses(message: &Message) -> Vec<String> {
     use hickory_proto::rr::rdata::svcb::SvcParamValue;
     let mut all = Vec::new();
@@ -184,5 +184,5 @@ pub(crate) fn addresses(message: &Message) -> Vec<String> {
     all
 }
 
-/// Everything that tests ask for. `0.66` is what a denied name has.
+/// The zone of the tests. `0.66` is the address of a denied name.
 pub(crate) const ZONE: &str = include_str!("zone.txt");

@@ -1,4 +1,4 @@
-//! Resolvers that are slow, lossy, dead, lying or failing.
+//! Resolvers that are slow, drop queries, are unreachable, send forged responses, or fail.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sandgate_sidecar::dns::Limits;
 use crate::authority::{Authority, Behaviour};
 use crate::rig::{LOCAL, OPEN, Rig, ZONE, by_tcp, question};
 
-/// Quick, so that a test of a bound does not take long.
+/// Short timeouts, so that the tests are fast.
 fn quick() -> Limits {
     let (query_timeout, attempt_delay) = (Duration::from_secs(2), Duration::from_millis(100));
     Limits { query_timeout, attempt_delay, ..Limits::default() }
@@ -47,7 +47,7 @@ async fn a_failed_or_unreachable_resolver_is_followed_by_the_next_one() {
     let rig = Rig::with(OPEN, vec![fails, Behaviour::default()], Limits::default()).await;
     assert_eq!(rig.ask("ok.test", RecordType::A).await.answers.len(), 1);
 
-    // A port on which nobody listens.
+    // A port without a listener.
     let mut dead = Authority::start(LOCAL, ZONE, Behaviour::default()).await;
     dead.address = std::net::UdpSocket::bind(LOCAL).unwrap().local_addr().unwrap();
     let alive = Authority::start(LOCAL, ZONE, Behaviour::default()).await;
@@ -94,7 +94,7 @@ async fn query_ids_and_ports_are_unpredictable() {
     let seen = rig.resolvers[0].seen();
     let ids: std::collections::BTreeSet<u16> = seen.iter().map(|seen| seen.id).collect();
     let ports: std::collections::BTreeSet<u16> = seen.iter().map(|seen| seen.from.port()).collect();
-    // 64 draws out of 65,536 ids and about 28,000 ports: a handful may meet, more do not.
+    // 64 samples out of 65,536 ids and about 28,000 ports have hardly any duplicates.
     assert!(ids.len() > 60, "{ids:?}");
     assert!(ports.len() > 60, "{ports:?}");
     let steps = |sorted: Vec<u16>| sorted.windows(2).filter(|pair| pair[1] == pair[0] + 1).count();

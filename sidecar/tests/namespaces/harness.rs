@@ -1,5 +1,5 @@
-//! The test harness: `libtest-mimic` instead of the usual one, since a machine may not be able to run all tests. Those are
-//! ignored, with the reason in brackets before their names. With `CI=true` they fail instead.
+//! The test harness: `libtest-mimic` instead of the default one. Tests that can't run on a machine are ignored, with
+//! the reason in brackets before their names. With `CI=true` they fail instead.
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -10,7 +10,7 @@ use crate::tests::{TESTS, Test};
 /// The programs that all tests run.
 const PROGRAMS: [&str; 4] = ["ip", "nft", "dig", "python3"];
 
-/// Runs the tests as the command line says.
+/// Runs the tests that the command line selects.
 pub(crate) fn run() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A test may start hundreds of lookups, and they have a deadline.
@@ -23,7 +23,7 @@ pub(crate) fn run() -> ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-/// A test that fails in CI, and is ignored elsewhere, where there is an reason_to_skip.
+/// Creates the test. If there is a reason to skip it, it fails in CI, and is ignored elsewhere.
 fn trial(test: &Test, reason_to_skip: Option<String>) -> Trial {
     let run = test.run;
     match reason_to_skip {
@@ -40,7 +40,7 @@ fn trial(test: &Test, reason_to_skip: Option<String>) -> Trial {
     }
 }
 
-/// Why no test can run here, if none can.
+/// The reason why no test can run on this machine, if any.
 fn reason_to_skip() -> Option<String> {
     let root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout == b"0\n");
     if !root {

@@ -1,4 +1,4 @@
-//! What this program is when it runs inside a namespace.
+//! The roles of this program inside a namespace.
 
 use std::io::BufRead;
 use std::net::SocketAddr;
@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::{Authority, Behaviour};
 
-/// What both resolvers know; each says in `who.test` which one it is.
+/// The zone of both resolvers. `who.test` contains the resolver's label.
 const ZONE: &str = include_str!("../dns/zone.txt");
-/// Where nftables sends DNS, and where the proxy listens for it in either mode.
+/// The port to which nftables redirects DNS, and the proxy's addresses in each mode.
 pub(crate) const PORT: u16 = 15053;
 pub(crate) const GATEWAY: [&str; 2] = ["0.0.0.0", "::"];
 pub(crate) const SHARED: [&str; 2] = ["127.0.0.1", "::1"];
 
-/// The proxy. Each line of its input is a policy; it says when that one holds.
+/// The proxy. Each line of its input is a policy. It prints the policy's number when the policy is in force.
 pub(crate) fn proxy(resolver: &str, listen: &[&str], transparent: bool) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let _inside = runtime.enter();
@@ -41,7 +41,7 @@ pub(crate) fn proxy(resolver: &str, listen: &[&str], transparent: bool) -> ExitC
     ExitCode::SUCCESS
 }
 
-/// A resolver on the far side.
+/// A resolver on the internet.
 pub(crate) fn resolver(label: &str, addresses: &[&str]) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let zone = format!("{ZONE}who.test. 1 TXT {label}\n");
@@ -52,7 +52,7 @@ pub(crate) fn resolver(label: &str, addresses: &[&str]) -> ExitCode {
         running.push(runtime.block_on(Authority::start(address, &zone, behaviour)));
     }
     println!("ready");
-    // Until the test closes its end.
+    // Runs until the test closes the pipe.
     std::io::stdin().lock().lines().for_each(drop);
     ExitCode::SUCCESS
 }

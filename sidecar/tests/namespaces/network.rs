@@ -1,4 +1,4 @@
-//! The network of one test: three namespaces that lead nowhere else, and what runs in them.
+//! The network of one test: three isolated namespaces, and their processes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::inside::PORT;
 
-/// The resolver that the gateway asks, one that an owner may allow, and one that does not exist.
+/// The gateway's resolver, a resolver that an owner may allow, and addresses without a resolver.
 pub(crate) const UPSTREAM: &str = "198.51.100.53";
 pub(crate) const ALLOWED: &str = "203.0.113.53";
 pub(crate) const NO_RESOLVER: &str = "203.0.113.99";
@@ -18,7 +18,7 @@ const NOBODY_UID: u32 = 65534;
 
 static NETWORKS: AtomicU32 = AtomicU32::new(0);
 
-/// All of it. It is gone when this is dropped.
+/// The namespaces and processes. Dropping the value removes them.
 pub(crate) struct Network {
     sandbox: String,
     gateway: String,
@@ -28,7 +28,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// With the proxy in the gateway, under this policy.
+    /// Starts the proxy in the gateway with this policy.
     pub(crate) fn new(policy: &str) -> Self {
         let number = NETWORKS.fetch_add(1, Ordering::SeqCst);
         let name = |part: &str| format!("sgdns-{}-{number}-{part}", std::process::id());
@@ -49,8 +49,8 @@ impl Network {
         network
     }
 
-    /// The same internet, with sandbox and proxy in one namespace: nftables redirects what users
-    /// other than the agent's send.
+    /// The same network, with sandbox and proxy in one namespace: nftables redirects the queries of users other than
+    /// the agent's.
     pub(crate) fn shared(policy: &str) -> Self {
         let mut network = Self::new(policy);
         let (gateway, upstream) = (network.gateway.clone(), format!("{UPSTREAM}:53"));
@@ -69,7 +69,7 @@ impl Network {
         network
     }
 
-    /// `dig` as a user in the gateway's namespace.
+    /// Runs `dig` as an unprivileged user in the gateway's namespace.
     pub(crate) fn dig_as_nobody(&self, arguments: &str) -> String {
         let id = NOBODY_UID.to_string();
         let user = ["setpriv", "--reuid", &id, "--clear-groups", "dig", "+tries=1", "+time=8"];
@@ -77,7 +77,7 @@ impl Network {
         Sandbox(self.gateway.clone()).run(&command)
     }
 
-    /// Changes the policy, and waits until it holds.
+    /// Changes the policy, and waits until it is in force.
     pub(crate) fn set(&mut self, policy: &str) {
         writeln!(self.proxy.1, "{policy}").expect("the proxy reads");
         line(&mut self.proxy.2).parse::<u64>().expect("the number of a generation");
@@ -88,13 +88,13 @@ impl Network {
         Sandbox(self.sandbox.clone())
     }
 
-    /// Gives the sandbox an address that somebody on the internet has, and lets that one listen to
-    /// `port`. What it prints is the number of datagrams that came.
+    /// Assigns the sandbox an address that a host on the internet has too, and starts a listener on `port` there, which
+    /// prints the number of datagrams that it received.
     pub(crate) fn impersonate(&self, address: &str, port: u16) -> Child {
         for namespace in [&self.sandbox, &self.internet] {
             ip(&format!("-n {namespace} address add {address} dev lo"));
         }
-        // No help from the kernel: what is shown is what the proxy does.
+        // Disables the kernel's own check, so that only the proxy prevents the leak.
         let off = "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $f; done";
         assert!(inside(&self.gateway, &["sh", "-c", off]).status().expect("sh").success());
         let script = "import socket,sys\n\
@@ -125,7 +125,7 @@ impl Network {
         self.run(&arguments)
     }
 
-    /// `(code, addresses)` of glibc's getaddrinfo for any family.
+    /// The addresses, or the error code, of glibc's getaddrinfo for any family.
     pub(crate) fn getaddrinfo(&self, name: &str) -> String {
         let script = "import socket,sys\n\
             try: print(sorted({a[4][0] for a in socket.getaddrinfo(sys.argv[1], 80)}))\n\
@@ -167,7 +167,7 @@ impl Drop for Cleanup {
     }
 }
 
-/// Where `ip netns exec` finds files that a namespace has in the place of `/etc`'s.
+/// The folder whose files `ip netns exec` mounts over those in `/etc`.
 fn config_folder(namespace: &str) -> PathBuf {
     PathBuf::from("/etc/netns").join(namespace)
 }
@@ -200,7 +200,7 @@ fn build(sandbox: &str, gateway: &str, internet: &str) {
     ip(&format!("-n {sandbox} -6 route add default via fd77:1::1"));
     ip(&format!("-n {gateway} route add default via 198.51.100.53"));
     ip(&format!("-n {gateway} -6 route add default via fd77:2::2"));
-    // What `tproxy` has marked is delivered here, whatever its address.
+    // Delivers packets that `tproxy` has marked locally, whatever their address.
     for family in ["-4", "-6"] {
         ip(&format!("-n {gateway} {family} rule add fwmark 1 lookup 100"));
         ip(&format!("-n {gateway} {family} route add local default dev lo table 100"));

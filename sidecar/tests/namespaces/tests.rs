@@ -1,13 +1,12 @@
-//! What must hold, with clients that people have.
+//! The tests, with common stub resolvers as clients.
 
 use std::process::Command;
 
 use crate::network::{ALLOWED, NO_RESOLVER, NO_RESOLVER_V6, Network};
 
-/// One test.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    /// A program that only this one needs.
+    /// A program that only this test needs.
     pub(crate) needs: Option<&'static str>,
     pub(crate) run: fn(),
 }
@@ -35,7 +34,7 @@ const fn test(name: &'static str, run: fn()) -> Test {
 
 const ALLOWS: &str = r#"{"allow_internet_access":false,"allow_out":["ok.test","v4.test"]}"#;
 
-/// dig itself refuses an answer from another address than the one it asked.
+/// dig itself refuses a response from an address that it did not query.
 fn responses_come_from_the_queried_address() {
     let network = Network::new("{}");
     for server in [NO_RESOLVER, NO_RESOLVER_V6, "169.254.169.254", "10.77.0.1", "fd77:1::1"] {
@@ -46,7 +45,7 @@ fn responses_come_from_the_queried_address() {
     }
 }
 
-/// A question in fragments has its port in the first one only.
+/// Only the first fragment of a query contains the port.
 fn fragments() {
     let network = Network::new(r#"{"deny_out":["bad.test"]}"#);
     let padding = "00".repeat(3000);
@@ -125,7 +124,7 @@ fn glibc_resolves() {
     assert_eq!(network.getaddrinfo("other.test"), "-2");
 }
 
-/// musl asks for both families at once, and gives up on a name if either does not exist.
+/// musl queries both families at the same time, and fails if one of the responses is NXDOMAIN.
 fn musl_resolves() {
     let folder = tempfile::tempdir().expect("a folder");
     let (source, program) = (folder.path().join("resolve.c"), folder.path().join("resolve"));
@@ -161,7 +160,7 @@ int main(int argc, char **argv) {
 }
 ";
 
-/// Looks a name up from many threads; prints how many found the address that was expected.
+/// Looks up a name from many threads, and prints how many got the expected address.
 const MANY: &str = "import socket,sys\n\
     from concurrent.futures import ThreadPoolExecutor\n\
     def one(_): return socket.gethostbyname(sys.argv[1]) == sys.argv[2]\n\
@@ -176,7 +175,7 @@ fn hundreds_at_once() {
 fn a_change_loses_nothing() {
     let mut network = Network::new("{}");
     std::thread::scope(|scope| {
-        // The policies differ, but not about this name.
+        // The policies have the same result for this name.
         let sandbox = network.sandbox();
         let asks = scope.spawn(move || {
             sandbox.run(&["python3", "-c", MANY, "ok.test", "203.0.113.10", "1000"])
@@ -192,8 +191,8 @@ fn a_change_loses_nothing() {
     });
 }
 
-/// A sandbox may write the address of an accomplice into its questions as their source. Names that it
-/// asks for come back in the answers, so an answer that went there would carry data out.
+/// A sandbox may forge an accomplice's address as the source of its queries. Responses contain the queried names, so a
+/// response to the accomplice would exfiltrate data.
 fn an_answer_never_leaves() {
     let network = Network::new(r#"{"allow_internet_access":false}"#);
     for (address, server) in [("203.0.113.77", NO_RESOLVER), ("2001:db8:77::77", NO_RESOLVER_V6)] {
@@ -206,7 +205,7 @@ fn an_answer_never_leaves() {
         network.run(&["python3", "-c", script, address, server]);
         let received = accomplice.wait_with_output().expect("its number").stdout;
         assert_eq!(String::from_utf8_lossy(&received), "0\n", "{address}");
-        // The questions themselves were taken and answered: an honest client fares as before.
+        // The proxy received the queries and still answers ordinary clients.
         assert!(network.dig(&format!("@{server} secret.test A")).contains("status: NXDOMAIN"));
     }
 }

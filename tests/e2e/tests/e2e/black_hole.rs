@@ -1,6 +1,6 @@
-//! Nothing is forwarded unless the filter says so, and never out of the sandboxes' network: each
-//! guard is taken away in turn, and another one holds. With all of them gone the request goes
-//! through, so these tests can fail.
+//! Nothing is forwarded unless the filter permits it, and never out of the sandboxes' network. Each test removes some
+//! guards and shows that another one prevents forwarding. One test removes all guards and shows that the request is
+//! forwarded, so that the other tests can fail.
 
 use anyhow::Result;
 use sandgate_e2e::{DOMAIN, Protocol, Setup, Stack, run};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::{UNAVAILABLE, replaced};
 
-/// The filter is skipped.
+/// Disables the filter.
 fn without_filter(text: &str) -> String {
     replaced(
         text,
@@ -25,7 +25,7 @@ fn without_black_hole(text: &str) -> String {
     )
 }
 
-/// Neither the DNS cache nor the upstream filter looks at addresses.
+/// Disables the address checks of the DNS cache and of the upstream filter.
 fn without_address_guards(text: &str) -> String {
     let text = replaced(text, "invert_match: true", "invert_match: false");
     let text = replaced(
@@ -40,7 +40,7 @@ fn without_address_guards(text: &str) -> String {
     )
 }
 
-/// Asks for a sandbox's address directly, as the Host; the status, and whether the demo answered.
+/// Sends a request with a sandbox's address as the Host. Returns the status, and true if the demo responded.
 async fn ask_for_address(stack: &Stack) -> Result<(u16, bool)> {
     stack.platform()?.pin(stack.network.host(7));
     stack.public_env().await?;
@@ -89,7 +89,7 @@ fn without_any_guard_the_request_is_forwarded() {
     });
 }
 
-/// Traps on every request, as a filter with a bug would.
+/// A filter that traps on every request, as one with a bug would.
 const CRASHING: &str = r#"
 (module
   (memory (export "memory") 1)
@@ -105,7 +105,7 @@ const CRASHING: &str = r#"
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) unreachable)
 )"#;
 
-/// The promise of a 503 is that nothing was forwarded, and clients send again on it.
+/// A 503 promises that nothing was forwarded, so clients retry after it.
 #[test]
 fn a_filter_that_crashes_after_the_request_was_sent_causes_a_502() {
     let change = |text: &str| without_black_hole(&without_address_guards(text));
@@ -209,7 +209,7 @@ fn the_gateway_api_and_the_admin_interface_are_unreachable_through_the_edge() {
                 }
             }
         }
-        // The gateway API itself opens only for the gateway's own credential.
+        // The gateway API accepts only the gateway token.
         let gateway = stack.control_plane.gateway();
         for (secret, status) in [(stack.key(), 401), ("wrong", 401), (sandgate_e2e::TOKEN, 200)] {
             let call = gateway.get("gateway", "/gateway/v1/sandboxes/my-env").bearer(secret);
@@ -226,7 +226,7 @@ fn a_sandbox_never_receives_a_request_for_the_host_of_another() {
     run(Setup::default(), async |stack| {
         let first = stack.my_env().await?;
         let second = stack.sandbox(json!({ "name": "other-env", "exposed_ports": [8080] })).await?;
-        // One connection, both hosts in turn: what was chosen for one request is not kept.
+        // One connection alternates between both hosts: the upstream of one request is not kept for the next.
         for protocol in [Protocol::Http1, Protocol::H2c] {
             let mut connection = stack.edge().connect(protocol).await?;
             for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! How connections and streams end: no byte of a response is lost, and nobody waits for an end.
+//! The end of connections and streams: no byte of a response is lost, and the end is forwarded without delay.
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,10 @@ use crate::scripted::{PORT, listening};
 use crate::support::{replaced, target};
 
 const LENGTH: usize = 2 << 20;
-/// What the kernels on both sides hold of a response, so that the tests know when Envoy holds the rest.
+/// The bytes of a response in the kernel buffers of both sides. Envoy buffers the rest.
 const KERNEL_BUFFER: u32 = 64 << 10;
 
-/// Envoy's side of each connection gets a small buffer in the kernel.
+/// Sets a small kernel buffer for Envoy's side of each connection.
 fn small_buffers(text: &str) -> String {
     let option = "socket_options: &gone_clients [";
     // `SO_SNDBUF` of `SOL_SOCKET` in Linux.
@@ -31,7 +31,7 @@ fn small_buffers(text: &str) -> String {
     replaced(text, option, &format!("{option}{buffer}, "))
 }
 
-/// A client that asks for [`LENGTH`] bytes and for the end of the connection.
+/// Connects a client that requests [`LENGTH`] bytes and `connection: close`.
 async fn downloading(stack: &Stack, host: &str) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(KERNEL_BUFFER)?;
@@ -43,8 +43,7 @@ async fn downloading(stack: &Stack, host: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads a response, with a pause when only this many bytes of it are missing; how many bytes of the body
-/// came.
+/// Reads a response with a pause before its last `missing` bytes. Returns the number of bytes of the body.
 async fn read_with_a_pause(
     mut stream: TcpStream,
     missing: usize,
@@ -74,7 +73,7 @@ fn a_client_that_pauses_near_the_end_of_a_response_gets_the_rest() {
     run(Setup { change: small_buffers, ..Setup::default() }, async |stack| {
         let sandbox = stack.public_env().await?;
         let host = sandbox.host(8080);
-        // In one of these pauses Envoy has all of the response, and can't pass all of it on.
+        // During one of these pauses, Envoy has the complete response and can't send all of it.
         let clients = (0..16).map(async |number| {
             let stream = downloading(stack, &host).await?;
             read_with_a_pause(stream, number * (32 << 10), Duration::from_millis(1500)).await
@@ -92,7 +91,7 @@ fn a_client_that_never_reads_is_disconnected() {
         |text: &str| small_buffers(&replaced(text, "int_value: 300000", "int_value: 2000"));
     run(Setup { change, ..Setup::default() }, async |stack| {
         let sandbox = stack.public_env().await?;
-        // Both are gone: one whose response Envoy has whole, and one whose response is under way.
+        // Both connections are closed: one whose response Envoy has completely, and one whose response is in flight.
         let mut clients = vec![downloading(stack, &sandbox.host(8080)).await?];
         let mut reading = downloading(stack, &sandbox.host(8080)).await?;
         let mut most = vec![0; LENGTH - (200 << 10)];
@@ -107,7 +106,7 @@ fn a_client_that_never_reads_is_disconnected() {
     });
 }
 
-/// Closes the port under a live stream; how long it takes the client to see its end.
+/// Closes the port of an open stream. Returns the time until the client sees the end of the stream.
 async fn time_to_notice(
     stack: &Stack,
     sandbox: &sandgate_e2e::Sandbox,
@@ -197,7 +196,7 @@ fn an_early_denial_of_a_large_upload_can_be_read() {
         for _ in 0..10 {
             let mut stream = TcpStream::connect(stack.edge().address()).await?;
             stream.write_all(request.as_bytes()).await?;
-            // The upload ends with an error, or is accepted by the kernel.
+            // The upload fails, or the kernel accepts it.
             let _ = stream.write_all(&vec![0; LENGTH]).await;
             let mut answer = vec![0; 12];
             stream.read_exact(&mut answer).await.context("no answer")?;
@@ -207,12 +206,12 @@ fn an_early_denial_of_a_large_upload_can_be_read() {
     });
 }
 
-/// Larger than what all windows and buffers on the way hold.
+/// Larger than all windows and buffers together.
 const MESSAGES: usize = 12_000_000;
-/// A status of gRPC.
+/// The gRPC status NOT_FOUND.
 const NOT_FOUND: &str = "5";
 
-/// A gRPC server that ends each call by 12 MB and a status, whatever its client still sends.
+/// A gRPC server that ends each call with 12 MB and a status, while its client still sends.
 async fn ending_early(listener: TcpListener) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
@@ -222,7 +221,7 @@ async fn ending_early(listener: TcpListener) -> Result<()> {
             let piece = Bytes::from(vec![0; 10_000]);
             let pieces = std::iter::repeat_n(piece, MESSAGES / 10_000).map(Frame::data);
             let frames = pieces.chain([Frame::trailers(trailers)]).map(Ok::<_, anyhow::Error>);
-            // The server goes on reading, or it would reset the stream.
+            // The server continues to read. Otherwise, it would reset the stream.
             let mut body = http::Request::<hyper::body::Incoming>::into_body(request);
             tokio::spawn(async move { while let Some(Ok(_)) = body.frame().await {} });
             let frames = futures_util::stream::iter(frames);
@@ -247,7 +246,7 @@ fn a_grpc_response_that_ends_before_its_request_arrives_complete() {
         let mut answer = call.stream(request).open().await?;
         let (mut length, mut status) = (0, None);
         while let Some(frame) = answer.body_mut().frame().await {
-            // A slow reader: its window is used up when the server ends the call.
+            // A slow reader, whose window is exhausted when the server ends the call.
             tokio::time::sleep(Duration::from_millis(2)).await;
             match frame.context("the call was reset")?.into_data() {
                 Ok(data) => length += data.len(),

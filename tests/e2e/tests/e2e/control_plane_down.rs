@@ -1,4 +1,4 @@
-//! The control plane goes away under load, and comes back: what is known goes on.
+//! An outage of the control plane under load: cached requests are served.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,7 +30,7 @@ fn during_an_outage_cached_requests_are_served_and_others_get_a_503_until_recove
                 _ => edge.get(&public.host(8080), "/health"),
             }
         };
-        // Both workers get to know everything.
+        // Each worker caches all entries.
         for number in 0..48 {
             assert_eq!(known(number).send().await?.status, 200);
         }
@@ -53,7 +53,7 @@ fn during_an_outage_cached_requests_are_served_and_others_get_a_503_until_recove
         stack.control_plane.kill();
         let at_the_kill = served.load(Ordering::Relaxed);
 
-        // Longer than what is believed without the change feed (5 s), so that stale entries serve.
+        // Longer than entries are valid without the change feed (5 s), so that stale entries are used.
         for _ in 0..8 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let unknown = edge.get(&late.host(8080), "/").bearer(stack.key()).send().await?;
@@ -74,7 +74,7 @@ fn during_an_outage_cached_requests_are_served_and_others_get_a_503_until_recove
             Ok((answer.status == 200).then_some(()))
         })
         .await?;
-        // The change feed, too: what changes counts at once again.
+        // The change feed works again: changes take effect immediately.
         until("changes count again", Duration::from_secs(10), async || {
             stack.owner.expose(stack.api(), &late, &[], false).await?;
             let answer = edge.get(&late.host(8080), "/").bearer(stack.key()).send().await?;
@@ -121,7 +121,7 @@ fn a_control_plane_with_another_token_counts_as_unavailable() {
         })
         .await?;
         assert_eq!(ask().await?, "503 SANDBOX_UPSTREAM_ERROR");
-        // The second of the tokens that are valid at once.
+        // The second of the two tokens that are valid at the same time.
         stack.envoy().rotate_token(sandgate_e2e::NEXT_TOKEN)?;
         until("the rotated token is good", Duration::from_secs(10), async || {
             Ok((ask().await? == "200").then_some(()))

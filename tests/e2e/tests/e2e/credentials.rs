@@ -1,4 +1,4 @@
-//! Every way to show a credential, and what a sandbox sees of it.
+//! Every method of authentication. No credential of the platform reaches a sandbox.
 
 use anyhow::Result;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::{seen, target};
 
-/// The sandbox got the request, and no platform secret with it.
+/// Asserts that the sandbox received the request without secrets of the platform.
 async fn assert_served_without_secrets(call: Call, secrets: &[&str]) -> Result<Value> {
     let answer = call.send().await?;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
@@ -35,11 +35,11 @@ fn every_authentication_method_works_over_both_http_versions() {
                 owner.with_pat(call()),
                 owner.with_context(call().header("cookie", &session)),
                 owner.with_context(call().header("cookie", &legacy)),
-                // The gateway's own header leaves the app's alone.
+                // The gateway's own header has no effect on the app's `authorization`.
                 call()
                     .header("x-sandgate-authorization", format!("Bearer {}", owner.api_key))
                     .header("authorization", "Bearer of-the-app"),
-                // Clients send the context next to an API key, too.
+                // Clients send organization and project with an API key, too.
                 owner.with_context(call().bearer(&owner.api_key)),
             ];
             for (mode, call) in modes.into_iter().enumerate() {
@@ -100,7 +100,7 @@ fn websockets_support_every_authentication_method_and_the_query_parameter() {
                 target(stack, &host, "/socket")?.header("authorization", &bearer(&owner.pat))?,
             )?,
             target(stack, &host, &query)?.header("authorization", &bearer(&owner.pat))?,
-            // A browser: cookie, own origin, no headers that it could set.
+            // A browser: a cookie, the same origin, and no custom headers.
             target(stack, &host, &query)?.header("cookie", &cookie)?.header("origin", &origin)?,
             target(stack, &host, &query)?.header("cookie", &legacy)?.header("origin", &origin)?,
         ];
@@ -113,7 +113,7 @@ fn websockets_support_every_authentication_method_and_the_query_parameter() {
             }
             assert!(told.contains(&owner.project), "the verified project: {told}");
         }
-        // Another site's page opens no socket with the visitor's cookie.
+        // A page of another site can't open a WebSocket with the visitor's cookie.
         let forged = target(stack, &host, &query)?
             .header("cookie", &cookie)?
             .header("origin", "https://evil.example")?;

@@ -1,4 +1,4 @@
-//! Public ports that somebody fills with requests which never end: others are served.
+//! Floods of incomplete requests to public ports: other clients are served.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::support::target;
 
-/// Twenty places in each worker; anonymous requests may have sixteen.
+/// Twenty requests in flight in each worker, of which sixteen may be anonymous.
 fn setup() -> Setup {
     let limits = json!({ "requests_per_sandbox": 20, "anonymous_silence_ms": 3_000 });
     Setup { limits, ..Setup::default() }
@@ -24,12 +24,12 @@ const SOON: Duration = Duration::from_secs(20);
 /// More connections than workers, so that each worker has several.
 const CONNECTIONS: u8 = 16;
 
-/// A client with an address of its own.
+/// A client with its own address.
 fn client(stack: &Stack, network: u8, host: u8) -> Client {
     stack.edge().from(IpAddr::V4(Ipv4Addr::new(127, 0, network, host)))
 }
 
-/// A request without its body, which never comes.
+/// A request whose body never arrives.
 fn without_body(client: Client, host: &str) -> Call {
     client.post(host, "/upload").stream(futures_util::stream::pending::<Bytes>())
 }
@@ -44,7 +44,7 @@ async fn hold(client: Client, host: &str, heads: usize) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Sends heads over several connections of one client.
+/// Sends request heads over several connections of one client.
 async fn flood(client: Client, host: &str) -> Result<Vec<Connection>> {
     let mut all = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -53,7 +53,7 @@ async fn flood(client: Client, host: &str) -> Result<Vec<Connection>> {
     Ok(all)
 }
 
-/// How many of some requests, each on a connection of its own, are served; the rest gets 429.
+/// Sends `count` requests, each on its own connection. Returns the number of served ones; the others get a 429.
 async fn served(count: usize, call: impl Fn() -> Call) -> Result<usize> {
     let mut served = 0;
     for _ in 0..count {
@@ -92,7 +92,7 @@ fn incomplete_requests_from_one_address_do_not_block_other_clients() {
         echoes(&mut quiet, "first").await?;
         let attacker = client(stack, 0, 2);
         let _attack = flood(attacker, &host).await?;
-        // All places of both workers are taken.
+        // Each worker has reached its limit.
         until("a full port", SOON, async || {
             ensure!(served(8, || attacker.get(&host, "/health")).await? == 0, "there is room");
             Ok(Some(()))
@@ -104,11 +104,11 @@ fn incomplete_requests_from_one_address_do_not_block_other_clients() {
         let key = stack.key();
         let owner = || visitor.get(&host, "/health").bearer(key);
         assert_eq!(served(12, owner).await?, 12, "the owner, on the public port");
-        // Also from the attacker's address.
+        // Requests from the attacker's address are served too.
         let management = || attacker.get(&sandbox.management(), "/api/v1/health").bearer(key);
         assert_eq!(served(12, management).await?, 12, "the owner, on the management port");
 
-        // The attack goes on, and ends nobody else's stream.
+        // The attack continues, and ends no stream of other clients.
         let _more = flood(attacker, &host).await?;
         tokio::time::sleep(Duration::from_secs(5)).await;
         let _even_more = flood(attacker, &host).await?;

@@ -7,7 +7,7 @@ use http::Method;
 use sandgate_e2e::{Answer, DOMAIN, Protocol, Setup, run};
 use serde_json::json;
 
-/// 503 promises that nothing was forwarded, and these say when to try again.
+/// Asserts that a 503, which promises that nothing was forwarded, has `retry-after`.
 fn assert_retry_after(answer: &Answer) {
     let seconds = answer.header("retry-after").and_then(|value| value.parse::<u32>().ok());
     assert!(seconds.is_some_and(|seconds| seconds >= 1), "{answer:?}");
@@ -46,7 +46,7 @@ fn contradictory_and_duplicate_headers_are_refused() {
         let named = |id: &str| call().bearer(stack.key()).header("x-tensorlake-sandbox-id", id);
         assert_eq!(named(&other.id).send().await?.denial()?, "400 INVALID_REQUEST");
         assert_eq!(named(&sandbox.id).send().await?.status, 200);
-        // Not told before the caller is known.
+        // The mismatch is not revealed to unauthenticated callers.
         let stranger = call().header("x-tensorlake-sandbox-id", &other.id);
         assert_eq!(stranger.send().await?.denial()?, "401 UNAUTHENTICATED");
 
@@ -77,7 +77,7 @@ fn without_a_credential_the_response_does_not_reveal_if_a_sandbox_exists() {
             assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{host}");
             let mut headers = answer.headers.clone();
             headers.remove("date");
-            // Made by Envoy, another one for each request.
+            // Envoy creates a new request id for each request.
             headers.remove("x-request-id");
             answers.push((headers, answer.body));
         }
@@ -98,7 +98,7 @@ fn after_an_invalid_credential_no_other_one_is_tried() {
             call().bearer("some-other-bearer"),
             owner.with_context(call().bearer("tl_pat_0123456789abcdef0123456789abcdef")),
             owner.with_context(call().header("cookie", "tl.session_token=nonsense")),
-            // A good one elsewhere does not make up for it.
+            // A valid credential elsewhere has no effect.
             owner.with_context(
                 call()
                     .bearer("tl_apiKey_0123456789abcdef0123456789abcdef")
@@ -129,7 +129,7 @@ fn tokens_and_sessions_require_an_organization_and_a_project() {
         ] {
             assert_eq!(incomplete.send().await?.denial()?, "400 PROJECT_CONTEXT_REQUIRED");
         }
-        // The query form is for WebSocket upgrades only.
+        // The query parameter is valid only in WebSocket upgrades.
         let path = format!("/?organizationId={}&projectId={}", owner.organization, owner.project);
         let query = stack.edge().get(&sandbox.host(8080), &path).bearer(&owner.pat);
         assert_eq!(query.send().await?.denial()?, "400 PROJECT_CONTEXT_REQUIRED");
@@ -150,11 +150,11 @@ fn unknown_terminated_and_foreign_sandboxes_are_not_found() {
         for port in [8080, 8081, 9501] {
             assert_eq!(ask(&sandbox.host(port), &stranger.api_key).await?, not_found, "{port}");
         }
-        // A member of no such project.
+        // The user is not a member of the project.
         let call = stack.edge().get(&sandbox.host(8080), "/").bearer(&stranger.pat);
         let call = stack.owner.with_context(call);
         assert_eq!(call.send().await?.denial()?, not_found);
-        // Terminated, after it was known.
+        // A sandbox that was terminated after it was cached.
         let call = stack.edge().get(&sandbox.host(8080), "/").bearer(stack.key());
         assert_eq!(call.send().await?.status, 200);
         stack.owner.delete(stack.api(), &sandbox).await?;
@@ -206,7 +206,7 @@ fn a_cookie_in_a_cross_site_request_is_ignored() {
                 assert_eq!(answer.denial()?, refused);
             }
         }
-        // A header is nothing that another site could make a browser send.
+        // Another site can't make a browser send this header.
         let call = stack.edge().post(&host, "/").bearer(stack.key());
         assert_eq!(call.header("origin", "https://evil.example").send().await?.status, 200);
         Ok(())
@@ -215,12 +215,12 @@ fn a_cookie_in_a_cross_site_request_is_ignored() {
 
 #[test]
 fn requests_beyond_the_limit_in_flight_are_refused() {
-    // One of the three places is kept for management.
+    // One of the three requests in flight is reserved for management.
     let setup = Setup { limits: json!({ "requests_per_sandbox": 3 }), ..Setup::default() };
     run(setup, async |stack| {
         let sandbox = stack.my_env().await?;
         let host = sandbox.host(8080);
-        // One connection, and so one worker, which is what the limit is per.
+        // One connection, because the limit applies to each worker.
         let connection = stack.edge().connect(Protocol::H2c).await?;
         let calls = (0..6).map(|_| {
             let connection = connection.share();
@@ -234,7 +234,7 @@ fn requests_beyond_the_limit_in_flight_are_refused() {
             assert_eq!(answer.denial()?, "429 TOO_MANY_REQUESTS");
             assert_retry_after(answer);
         }
-        // Finished requests count no more.
+        // Finished requests no longer count.
         let call = stack.edge().get(&host, "/health").bearer(stack.key());
         assert_eq!(connection.share()?.send(call).await?.status, 200);
         Ok(())
@@ -277,12 +277,12 @@ fn without_the_control_plane_requests_that_are_not_cached_are_unavailable() {
         let answer = stack.edge().get(&host, "/").bearer(stack.key()).send().await?;
         assert_eq!(answer.denial()?, "503 SANDBOX_UPSTREAM_ERROR");
         assert_retry_after(&answer);
-        // Port 9501 is never public, so the credential comes first.
+        // Port 9501 is never public, so the credential is checked first.
         let management = format!("my-env.{DOMAIN}");
         let answer = stack.edge().get(&management, "/").bearer(stack.key()).send().await?;
         assert_eq!(answer.denial()?, "503 AUTH_SERVICE_UNAVAILABLE");
         assert_retry_after(&answer);
-        // Who shows no credential needs nobody's answer.
+        // Without a credential, no lookup is needed.
         assert_eq!(
             stack.edge().get(&management, "/").send().await?.denial()?,
             "401 UNAUTHENTICATED"
@@ -299,7 +299,7 @@ fn a_port_without_a_listener_is_unreachable() {
         assert_eq!(call().send().await?.denial()?, "503 SANDBOX_UNREACHABLE");
         let posted = stack.edge().post(&sandbox.host(4444), "/").bearer(stack.key()).body("x");
         assert_eq!(posted.send().await?.denial()?, "503 SANDBOX_UNREACHABLE");
-        // A person sees a page.
+        // Browsers get a page.
         let page = call().header("accept", "text/html,*/*;q=0.8").send().await?;
         assert_eq!(page.status, 503);
         assert!(page.header("content-type").is_some_and(|it| it.starts_with("text/html")));
@@ -318,7 +318,7 @@ fn resets_and_timeouts_after_a_request_was_sent_are_not_503() {
             };
             assert_eq!(call("/close").send().await?.denial()?, "502 UPSTREAM_RESET");
             assert_eq!(call("/hang").send().await?.denial()?, "504 UPSTREAM_TIMEOUT");
-            // Slower than that limit in all, but never silent for so long.
+            // Slower in total than that limit, but never idle for so long.
             assert_eq!(call("/slow?ms=1000").send().await?.status, 200);
         }
         Ok(())
@@ -336,7 +336,7 @@ fn a_request_whose_connection_broke_is_sent_once() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let retries = stack.envoy().stat("cluster.sandbox_h1.upstream_rq_retry$").await?;
         assert_eq!(retries, 0);
-        // Each connection to the demo is counted: the closed one, and this one.
+        // The demo counts connections: the closed one, and the one of this request.
         assert!(connections(stack, &sandbox.host(8080)).await? <= before + 2);
         Ok(())
     });

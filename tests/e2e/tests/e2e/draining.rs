@@ -1,4 +1,4 @@
-//! Edge and control plane stop without breaking what is under way, and without waiting for ever.
+//! Edge and control plane finish requests in flight before they exit, within a bounded time.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -46,7 +46,7 @@ fn a_draining_edge_accepts_no_new_connections_and_ends_none() {
         assert!(stack.edge_tls().certificate().await.is_err(), "the TLS port is still open");
         let ready = stack.envoy().admin().get("admin", "/ready").send().await?;
         assert_eq!(ready.status, 503, "health checks still pass");
-        // What was there before is served, and told to go elsewhere.
+        // Existing connections are still served, with `connection: close`.
         let answer = kept.send(edge.get(&host, "/health")).await?;
         assert_eq!((answer.status.as_u16(), answer.header("connection")), (200, Some("close")));
         slow.await??.ok()?;
@@ -83,7 +83,7 @@ fn a_stopping_control_plane_finishes_the_requests_in_flight() {
         let known = stack.public_env().await?;
         stack.edge().get(&known.host(8080), "/health").send().await?.ok()?;
         let gateway = stack.control_plane.gateway();
-        // From here on the platform takes its time.
+        // From here on, the platform responds slowly.
         stack.platform()?.delay(Duration::from_millis(2500));
         let poll = gateway.get("gateway", "/gateway/v1/changes").bearer(token());
         let revision = poll.send().await?.ok()?;
@@ -111,7 +111,7 @@ fn a_stopping_control_plane_finishes_the_requests_in_flight() {
         .await?;
         assert!(status.success(), "{status}");
         assert!(begun.elapsed() < Duration::from_secs(15));
-        // What it knew is still served.
+        // Requests that the edge has cached are still served.
         let owner = stack.owner.clone();
         stack.platform()?.delay(Duration::ZERO);
         stack.control_plane.run().await?;
@@ -131,7 +131,7 @@ fn a_stopping_control_plane_waits_for_a_bounded_time() {
         stack.platform()?.delay(Duration::from_secs(120));
         let create = stack.owner.call(stack.api(), Method::POST, "/sandboxes");
         let create = create.json(&json!({ "name": "never" }));
-        // Answered or cut off, as it may be.
+        // The call may succeed or fail.
         let create = tokio::spawn(create.send());
         tokio::time::sleep(Duration::from_millis(500)).await;
         stack.control_plane.terminate()?;
@@ -145,7 +145,7 @@ fn a_stopping_control_plane_waits_for_a_bounded_time() {
     });
 }
 
-/// A port that nothing listens on now.
+/// A free port.
 fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -196,7 +196,7 @@ fn the_image_drains_on_sigterm() {
             Ok(answer.is_ok_and(|answer| answer.status == 200).then_some(()))
         })
         .await?;
-        // It was given no certificate, so there is no TLS, and no plain text in its place.
+        // The edge has no certificate, so it does not listen on the TLS port, not even for plain text.
         let edge_tls = Client::new(([127, 0, 0, 1], ports[1]).into());
         assert!(edge_tls.tls("any.sandbox.localhost").certificate().await.is_err());
         assert!(edge_tls.get(&sandbox.host(8080), "/health").send().await.is_err());

@@ -1,4 +1,4 @@
-//! Ports open and close at once, for new requests and for live streams.
+//! Exposing and unexposing ports takes effect immediately, for new requests and for open streams.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::target;
 
-/// How soon a live stream has to be closed.
+/// The time within which an open stream must be closed.
 const SOON: Duration = Duration::from_secs(5);
 
 #[test]
@@ -25,7 +25,7 @@ fn exposing_and_unexposing_a_port_take_effect_immediately() {
             Ok(call.send().await?.status.as_u16())
         };
         for round in 0..10 {
-            // Both workers know that it is closed.
+            // Each worker has received the change.
             for _ in 0..6 {
                 assert_eq!(ask().await?, 403, "round {round}");
             }
@@ -153,7 +153,7 @@ fn after_a_port_becomes_private_its_streams_end_when_their_key_is_revoked() {
             sockets.push(open(&keyed).await?);
         }
         let anonymous = open(&target(stack, &host, "/socket")?).await?;
-        // The app answers a preflight of a public port, when it has the body, which never comes.
+        // The app of a public port would respond to a preflight after its body, which never ends.
         let call = stack
             .edge()
             .request(http::Method::OPTIONS, &sandbox.host(8080), "/")
@@ -161,7 +161,7 @@ fn after_a_port_becomes_private_its_streams_end_when_their_key_is_revoked() {
             .header("access-control-request-method", "PUT")
             .stream(futures_util::stream::pending::<bytes::Bytes>());
         let preflight = tokio::spawn(call.send());
-        // The app has it: seven sockets and one more request are in flight.
+        // The app has received the preflight: seven WebSockets and one request are in flight.
         until("the preflight is forwarded", SOON, async || {
             let active = stack.envoy().stat("cluster.sandbox_h1.upstream_rq_active$").await?;
             Ok((active >= 8).then_some(()))
@@ -188,7 +188,7 @@ fn after_a_port_becomes_private_its_streams_end_when_their_key_is_revoked() {
 #[test]
 fn streams_end_when_their_sandbox_is_suspended_or_deleted() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
-        // What runs on a pinned address goes on, so only the gateway can close the streams.
+        // The process at a pinned address keeps running, so only the gateway can close the streams.
         let address = stack.network.host(9);
         stack.platform()?.pin(address);
         let sandbox = stack.public_env().await?;

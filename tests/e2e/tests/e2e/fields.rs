@@ -1,4 +1,4 @@
-//! Header fields and trailers that do not cross the edge, in either direction.
+//! Header fields and trailers that the edge removes from requests and responses.
 
 use http::{HeaderMap, HeaderValue};
 use sandgate_e2e::{Protocol, Setup, run};
@@ -6,7 +6,7 @@ use sandgate_e2e::{Protocol, Setup, run};
 use crate::scripted::{PORT, PROTOCOLS, answer_once, listening, scripted};
 use crate::support::{raw, raw_get};
 
-/// Headers that proxies in front would obey, in several spellings.
+/// Response headers that control proxies in front, in several spellings.
 const STEERING: [&str; 16] = [
     "X-Envoy-Immediate-Health-Check-Fail",
     "x_envoy_degraded",
@@ -26,7 +26,7 @@ const STEERING: [&str; 16] = [
     "X-Sandgate-Decision",
 ];
 
-/// Trailers that nobody may send.
+/// Trailers that neither clients nor apps may send.
 const NO_TRAILERS: [&str; 7] = [
     "X-Forwarded-For",
     "x_forwarded_proto",
@@ -75,7 +75,7 @@ fn headers_and_trailers_that_control_proxies_are_removed_from_responses() {
     });
 }
 
-/// What only the edge, or nobody, says of a client, in spellings that a CGI-style server reads as the same.
+/// Forwarding headers that clients must not send, in spellings that a CGI-style server treats as equal.
 const CLAIMS: [&str; 9] = [
     "x.forwarded.project.id",
     "x_forwarded-project.id",
@@ -91,7 +91,7 @@ const CLAIMS: [&str; 9] = [
 #[test]
 fn forwarding_headers_of_clients_are_removed_in_every_spelling() {
     run(Setup::default(), async |stack| {
-        // The app answers with what it read, as a body that ends with the connection.
+        // The app responds with the request that it received, in a body that ends with the connection.
         let sandbox = scripted(stack, |head| format!("HTTP/1.0 200 OK\r\n\r\n{head}")).await?;
         let host = sandbox.host(PORT);
         for protocol in PROTOCOLS {

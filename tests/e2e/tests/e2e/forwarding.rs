@@ -1,5 +1,5 @@
-//! What apps are told of the client: its address and whether it came by TLS, by the edge's own word or
-//! that of the operator's proxies, never by the client's.
+//! Forwarding headers: apps receive the client's address and scheme from the edge or from the operator's proxies, never
+//! from the client.
 
 use anyhow::{Context as _, Result};
 use sandgate_e2e::{Protocol, Setup, run};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::seen;
 
-/// Every spelling in which a client may tell an app something that only proxies know.
+/// Forwarding headers in every spelling.
 const LIES: [(&str, &str); 14] = [
     ("x-forwarded-for", "192.0.2.66, 192.0.2.67"),
     ("x-forwarded-for", "127.0.0.9"),
@@ -56,7 +56,7 @@ fn behind_one_trusted_proxy_only_its_own_forwarding_entry_counts() {
             let call = call.header("x-forwarded-proto", proto).header("x-real-ip", "192.0.2.66");
             call.send().await?.ok()
         };
-        // The client sent the first entry, the proxy added the second.
+        // The client sent the first entry, and the proxy added the second one.
         let answer = ask("192.0.2.66, 203.0.113.9", "https").await?;
         assert_eq!(seen(&answer, "x-forwarded-for"), ["203.0.113.9"]);
         assert_eq!(seen(&answer, "x-forwarded-proto"), ["https"]);
@@ -92,9 +92,9 @@ fn the_client_address_comes_from_the_proxy_protocol_if_it_is_enabled() {
         let end = body.rfind('}').context("no JSON")?;
         let body: Value = serde_json::from_str(body.get(start..=end).unwrap_or_default())?;
         assert_eq!(seen(&body, "x-forwarded-for"), ["203.0.113.7"]);
-        // Whoever comes round the proxy gets nothing: it could tell any address.
+        // A client that bypasses the proxy is refused, because it could send any address.
         for edge in [stack.edge(), stack.edge_tls()] {
-            // The connection is reset, or just ends.
+            // The connection is reset or closed.
             let answer = edge.raw(request.as_bytes()).await.unwrap_or_default();
             assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
         }
@@ -102,7 +102,7 @@ fn the_client_address_comes_from_the_proxy_protocol_if_it_is_enabled() {
     });
 }
 
-/// Without the listener filter, a PROXY header is not HTTP: nothing of it is believed, and what follows it is not served.
+/// Without the listener filter, a PROXY header is invalid HTTP: it is ignored, and the request after it is not served.
 #[test]
 fn a_proxy_protocol_header_ends_the_connection_if_it_is_not_enabled() {
     /// The signature of version 2, and `PROXY` over TCP for IPv4 with the addresses and ports (HAProxy's
@@ -115,14 +115,14 @@ fn a_proxy_protocol_header_ends_the_connection_if_it_is_not_enabled() {
         let sandbox = stack.public_env().await?;
         let host = sandbox.host(8080);
         let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-        // The request itself is served: what follows is refused for the header alone.
+        // The request without the header is served, so the header is the only reason for the refusals below.
         let plain = stack.edge().raw(request.as_bytes()).await?;
         assert!(plain.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&plain));
         for header in [V1, V1_UNKNOWN, V2] {
             for edge in [stack.edge(), stack.edge_tls()] {
                 let through = [header, request.as_bytes()].concat();
-                // The connection is reset, or just ends, or the header is called a bad request; by TLS, it is no
-                // handshake: an alert (RFC 8446, section 6).
+                // The connection is reset or closed, or the header is a bad request. On the TLS port it is an invalid
+                // handshake, which causes an alert (RFC 8446, section 6).
                 let answer = edge.raw(&through).await.unwrap_or_default();
                 let text = String::from_utf8_lossy(&answer);
                 let is_alert = answer.first() == Some(&21);

@@ -1,4 +1,4 @@
-//! A client of HTTP/2 that writes and reads its frames itself, for what no library sends.
+//! An HTTP/2 client at the level of frames, for requests that no library sends.
 
 use anyhow::{Context as _, Result};
 use sandgate_e2e::Client;
@@ -11,20 +11,20 @@ use crate::http_frames::{
 };
 
 const WINDOW_UPDATE: u8 = 8;
-/// The settings that the tests look at (RFC 9113, section 6.5.2).
+/// The settings that the tests evaluate (RFC 9113, section 6.5.2).
 const SETTINGS_MAX_CONCURRENT_STREAMS: u16 = 3;
 const SETTINGS_INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// A connection whose windows are never opened any further.
+/// A connection that never sends a WINDOW_UPDATE.
 pub(crate) struct Frames {
     stream: TcpStream,
     next_stream: u32,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Outcome {
-    /// A response, with the body as far as the window allows it.
+    /// A response, with its body as far as the window permits.
     Response(String),
     /// RST_STREAM: only this request has failed.
     StreamReset,
@@ -32,7 +32,7 @@ pub(crate) enum Outcome {
     ConnectionEnded,
 }
 
-/// What a server lets its client send.
+/// The limits that a server announces to its client.
 #[derive(Debug, Default)]
 pub(crate) struct Offer {
     pub(crate) streams: u64,
@@ -65,7 +65,7 @@ impl Frames {
         Ok(id)
     }
 
-    /// What the server says first: its settings, and how much larger the connection's window is than by default.
+    /// Reads the server's settings, and its first WINDOW_UPDATE for the connection.
     pub(crate) async fn offer(&mut self) -> Result<Offer> {
         let mut offer = Offer::default();
         while offer.connection_window == 0 {
@@ -100,7 +100,7 @@ impl Frames {
         Some((head, payload))
     }
 
-    /// What comes of a request.
+    /// Reads until the outcome of a request is known.
     pub(crate) async fn outcome(&mut self, id: u32) -> Result<Outcome> {
         let mut body = String::new();
         loop {

@@ -1,4 +1,4 @@
-//! Addresses are handed from sandbox to sandbox; connections to them are not.
+//! The platform reassigns addresses to other sandboxes. Upstream connections are not reused for them.
 
 use anyhow::Result;
 use sandgate_e2e::{Connection, Protocol, Sandbox, Setup, Stack, run};
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::number;
 
-/// Which of the demo's connections carried a request.
+/// Sends a request, and returns the number of the demo's connection that carried it.
 async fn connection_used(
     stack: &Stack,
     connection: &mut Connection,
@@ -19,10 +19,10 @@ async fn connection_used(
 #[test]
 fn upstream_connections_are_reused_only_within_a_generation() {
     run(Setup { webhook: true, ..Setup::default() }, async |stack| {
-        // One process plays all sandboxes, one after the other, at one address.
+        // One process acts as all sandboxes, one after the other, at one address.
         stack.platform()?.pin(stack.network.host(5));
         let mut previous = 0;
-        // One client connection, and so one worker with one pool.
+        // One client connection, and so one worker with one connection pool.
         let mut connection = stack.edge().connect(Protocol::Http1).await?;
         for round in 0..4 {
             let request = json!({ "name": format!("env-{round}"), "exposed_ports": [8080] });
@@ -51,7 +51,7 @@ fn a_sandbox_is_reached_at_its_new_address_immediately_after_a_move() {
         let call = || stack.edge().get(&sandbox.host(8080), "/health").bearer(stack.key());
         for _ in 0..4 {
             assert_eq!(connection.send(call()).await?.status, 200);
-            // The platform gives it another address each time, and nothing listens at the old one.
+            // The platform assigns a new address each time, and nothing listens at the old one.
             stack.owner.suspend(stack.api(), &sandbox).await?;
             let path = format!("/sandboxes/{}/resume", sandbox.id);
             let resumed = stack.owner.call(stack.api(), http::Method::POST, &path).send().await?;

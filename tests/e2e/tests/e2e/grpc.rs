@@ -1,4 +1,4 @@
-//! gRPC: unary, streaming both ways, metadata, trailers and a status that is not OK.
+//! gRPC: unary and streaming calls, metadata, trailers, and error statuses.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tonic::Code;
 
 use crate::support::target;
 
-/// A message to be echoed.
+/// A request to echo `message`.
 pub(crate) fn request(message: &str) -> EchoRequest {
     EchoRequest { message: message.to_owned() }
 }
@@ -50,7 +50,7 @@ fn bidirectional_streams_are_forwarded_message_by_message() {
         let connection = connect(&target(stack, &sandbox.host(50051), "")?).await?;
         let mut echo = connection.echo();
 
-        // Server to client, as they are sent and not at the end.
+        // Server streaming: messages arrive when they are sent, not at the end.
         let question = ServerStreamRequest {
             message: "tick".into(),
             count: 5,
@@ -69,13 +69,13 @@ fn bidirectional_streams_are_forwarded_message_by_message() {
         assert_eq!(count, 5);
         assert!(ticks.trailers().await?.is_some());
 
-        // Client to server.
+        // Client streaming.
         let messages = (0..100).map(|number| request(&number.to_string()));
         let answer = echo.client_stream(futures_util::stream::iter(messages)).await?.into_inner();
         assert_eq!(answer.messages.len(), 100);
         assert_eq!(answer.messages[99], "99");
 
-        // Ping-pong: each answer is there before the next request is sent.
+        // Bidirectional: each response arrives before the next request is sent.
         let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
         let requests = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
         let mut answers = echo.bidi_stream(requests).await?.into_inner();
@@ -101,7 +101,7 @@ fn error_statuses_arrive_with_their_messages() {
             let fail = FailRequest { code, message: "as asked: 100% ü".into() };
             let status = echo.fail(fail.clone()).await.unwrap_err();
             assert_eq!((status.code(), status.message()), (expected, "as asked: 100% ü"));
-            // In the trailers behind messages.
+            // The status in the trailers after messages.
             let question = ServerStreamRequest {
                 message: "x".into(),
                 count: 2,
@@ -161,7 +161,7 @@ fn only_grpc_is_sent_as_http2() {
             ("application/grpcx", "HTTP/1.1"),
             ("application/json", "HTTP/1.1"),
         ] {
-            // The demo's HTTP port speaks both.
+            // The demo's HTTP port supports HTTP/1.1 and HTTP/2.
             let call = stack
                 .edge()
                 .post(&sandbox.host(8080), "/")

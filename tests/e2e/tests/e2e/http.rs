@@ -1,4 +1,4 @@
-//! What HTTP passes, row by row of the common table, over HTTP/1.1 and HTTP/2.
+//! Each row of the shared table of HTTP requests and responses, over HTTP/1.1 and HTTP/2.
 
 use std::net::TcpListener;
 
@@ -9,13 +9,13 @@ use crate::http_table::{Exchange, exchanges};
 use crate::http_wire::{self, Server};
 use crate::support::{public_ports, raw, sandbox_address, seen};
 
-/// The port of the first row's server.
+/// The port of the server for the first row.
 const FIRST_PORT: u16 = 21_000;
 
 #[test]
 fn every_row_of_the_table_holds_over_http1_and_http2() {
     run(Setup::default(), async |stack| {
-        // Each exchange has a server of its own. A second request to one would race with its closing.
+        // Each exchange has its own server, because a second request to one would race with its close.
         let cases = exchanges()
             .into_iter()
             .flat_map(|row| [(row.clone(), Protocol::Http1), (row, Protocol::H2c)]);
@@ -27,7 +27,7 @@ fn every_row_of_the_table_holds_over_http1_and_http2() {
         let mut wrong = Vec::new();
         for (port, (row, protocol)) in cases {
             let host = sandbox.host(port);
-            // The server and the client block, each in a thread of its own.
+            // The server and the client block, so each has its own thread.
             let checking = tokio::task::spawn_blocking(move || {
                 let server =
                     Server::start(TcpListener::bind((address, port))?, row.response.clone());
@@ -57,7 +57,7 @@ fn every_row_of_the_table_holds_over_http1_and_http2() {
     });
 }
 
-/// A proxy in front that ignores the field of HTTP/1.0 would take the body for the next request.
+/// A proxy in front that ignores the field in HTTP/1.0 would parse the body as the next request.
 #[test]
 fn http_1_0_with_a_transfer_coding_is_refused_and_the_connection_closed() {
     run(Setup::default(), async |stack| {
@@ -71,12 +71,13 @@ fn http_1_0_with_a_transfer_coding_is_refused_and_the_connection_closed() {
         assert!(answer.starts_with("HTTP/1.0 400 "), "{answer}");
         assert!(answer.contains("\"INVALID_REQUEST\""), "{answer}");
         assert!(!answer.contains("HTTP/1.0 200"), "the connection went on: {answer}");
-        // With a length it passes.
+        // The same request with a content length is forwarded.
         let request =
             format!("POST /upload HTTP/1.0\r\nhost: {host}\r\ncontent-length: 3\r\n\r\nabc");
         let answer = raw(stack, &request).await?;
         assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
-        // Over HTTP/1.1 it passes, and the app sees no trace of how the gateway tells the two apart.
+        // Over HTTP/1.1 the request is forwarded, and the app does not receive the header by which the gateway detects
+        // HTTP/1.0.
         let pieces = futures_util::stream::iter([bytes::Bytes::from_static(b"abc")]);
         let answer = stack.edge().post(&host, "/").stream(pieces).send().await?.ok()?;
         assert_eq!(seen(&answer, "transfer-encoding"), ["chunked"]);
@@ -85,7 +86,8 @@ fn http_1_0_with_a_transfer_coding_is_refused_and_the_connection_closed() {
     });
 }
 
-/// The first cells of the tables have an entry for each row, separated by `;`. An example in brackets may follow it.
+/// The first cell of each row of the tables in the docs has entries separated by `;`, each of which may end with an
+/// example in brackets.
 #[test]
 fn the_docs_list_every_row_of_the_table() {
     let docs = include_str!("../../../../docs/http.md");

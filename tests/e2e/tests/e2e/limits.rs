@@ -1,4 +1,4 @@
-//! Bounds on headers, fields, cookies and streams: what honest clients and apps experience at each.
+//! The limits of headers, fields, cookies and streams, as ordinary clients and apps experience them.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::frames::{Frames, Outcome};
 use crate::scripted::{PORT, listening};
 use crate::support::raw_get;
 
-/// The host of an app without bounds of its own. It answers with what it received of `x-…` and of cookies, and with as
-/// many header fields as the path says: `/FIELDS/BYTES`, of so many bytes each.
+/// Starts an app without limits of its own, and returns its host. The app responds with the `x-…` fields and cookies
+/// that it received, and with the header fields that the path requests: `/COUNT/BYTES`, of `BYTES` bytes each.
 async fn app(stack: &Stack) -> Result<String> {
     let (sandbox, listener) = listening(stack).await?;
     tokio::spawn(async move {
@@ -56,7 +56,7 @@ async fn serve(mut stream: TcpStream) -> Result<()> {
     }
 }
 
-/// One request by HTTP/1.1: the status line, and the body.
+/// Sends an HTTP/1.1 request, and returns the status line and the body.
 async fn http1(
     stack: &Stack,
     host: &str,
@@ -87,10 +87,10 @@ fn a_response_may_have_many_header_fields() {
             assert!(head.starts_with("HTTP/1.1 200 "), "{count}: {head:.100}");
             assert_eq!(head.matches("x-field-").count(), count);
         }
-        // Large ones, too.
+        // Large fields, too.
         let (head, _) = http1(stack, &host, "/90/1000", &[]).await?;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head:.100}");
-        // What is beyond every sense has a bound.
+        // The limit for responses.
         for path in ["/1100/1", "/110/1000"] {
             let (head, body) = http1(stack, &host, path, &[]).await?;
             assert!(head.starts_with("HTTP/1.1 502 "), "{path}: {head:.100}");
@@ -102,12 +102,12 @@ fn a_response_may_have_many_header_fields() {
 
 #[test]
 fn all_cookies_of_a_browser_arrive_over_both_http_versions() {
-    // No browser keeps more for one host.
+    // No browser stores more cookies for one host.
     const COOKIES: usize = 180;
     run(Setup::default(), async |stack| {
         let host = app(stack).await?;
         let cookies: Vec<String> = (0..COOKIES).map(|number| format!("c{number}=v")).collect();
-        // HTTP/2: each is a field of its own (RFC 9113, 8.2.3).
+        // HTTP/2: each cookie is a field of its own (RFC 9113, section 8.2.3).
         let fields: Vec<_> = cookies.iter().map(|cookie| ("cookie", cookie.as_str())).collect();
         let mut connection = Frames::connect(stack.edge(), 65_535).await?;
         let id = connection.get(&host, "/", &fields).await?;
@@ -122,13 +122,13 @@ fn all_cookies_of_a_browser_arrive_over_both_http_versions() {
     });
 }
 
-/// The same bounds for HTTP/1.1 and HTTP/2, with the same response at them.
+/// HTTP/1.1 and HTTP/2 have the same limits and the same response.
 #[test]
 fn headers_beyond_the_limit_get_a_431() {
     const ANY: &str = "HEADERS_TOO_LARGE";
     run(Setup::default(), async |stack| {
         let host = app(stack).await?;
-        // How many fields, of how many bytes.
+        // The number of fields, and the bytes of each.
         for (count, bytes, passes) in [
             (1, 60_000, true),
             (1, 90_000, true),
@@ -167,7 +167,7 @@ fn headers_beyond_the_limit_get_a_431() {
     });
 }
 
-/// Envoy's parser has no response to what it refuses itself, far beyond the bound.
+/// Far beyond the limit, Envoy's HTTP/2 parser itself refuses the headers, without a response.
 #[test]
 fn headers_far_beyond_the_limit_reset_only_their_own_stream() {
     run(Setup::default(), async |stack| {
@@ -181,7 +181,7 @@ fn headers_far_beyond_the_limit_reset_only_their_own_stream() {
             let outcome = connection.outcome(neighbour).await?;
             assert!(matches!(outcome, Outcome::Response(_)), "{outcome:?}");
         }
-        // Over HTTP/1.1, the parser has a response.
+        // Envoy's HTTP/1.1 parser sends a response.
         let (head, body) = http1(stack, &host, "/", &borrowed(&fields(600, 1))).await?;
         assert!(head.starts_with("HTTP/1.1 431 "), "{head:.200}");
         assert!(body.contains("HEADERS_TOO_LARGE"), "{body}");
@@ -193,11 +193,11 @@ fn headers_far_beyond_the_limit_reset_only_their_own_stream() {
     });
 }
 
-/// A gRPC channel is one connection. What waits for a place on it waits in silence.
+/// A gRPC channel is one connection. Calls beyond its stream limit wait without an error.
 #[test]
 fn one_connection_can_carry_the_maximum_number_of_streams_of_a_sandbox() {
     const PLACES: usize = 300;
-    // A tenth is for the management port alone.
+    // A tenth is reserved for the management port.
     const ALLOWED: usize = 270;
     run(
         Setup { limits: json!({ "requests_per_sandbox": PLACES }), ..Setup::default() },
@@ -214,7 +214,7 @@ fn one_connection_can_carry_the_maximum_number_of_streams_of_a_sandbox() {
             let all = tokio::time::timeout(Duration::from_secs(30), join_all(calls));
             let all = all.await.context("some wait in silence")?;
             let mut statuses = Vec::new();
-            // Kept, because dropping one would end it.
+            // Keeps the responses, because dropping one ends its stream.
             let mut open = Vec::new();
             for answer in all {
                 let answer = answer?;

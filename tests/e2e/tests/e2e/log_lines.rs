@@ -1,4 +1,4 @@
-//! What clients send can't fill the operator's disk.
+//! The size of the access log is bounded, whatever clients send.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use tokio::net::TcpStream;
 
 use crate::support::replaced;
 
-/// No line of the access log is longer.
+/// The maximum length of a line of the access log.
 const LONGEST: usize = 4_096;
 
 #[test]
 fn long_names_are_truncated_in_the_access_log() {
     run(Setup::default(), async |stack| {
         let long = "x".repeat(50_000);
-        // Bytes that JSON writes in six.
+        // Bytes for which JSON needs six characters.
         let odd = "\u{7f}\"\\".repeat(12_000);
         let host = "8080-any.sandbox.localhost";
         for request in [
@@ -50,7 +50,7 @@ fn long_names_are_truncated_in_the_access_log() {
         })
         .await?;
         assert!(output.contains("xxxxxxxx"), "no name was logged, so this shows nothing");
-        // Of the access log and of everything else that Envoy, the filter and the control plane write.
+        // The lines of the access log, of Envoy, of the filter and of the control plane.
         let written = output + &stack.control_plane.output();
         let longest = written.lines().max_by_key(|line| line.len()).unwrap_or_default();
         assert!(longest.len() < LONGEST, "a line of {} bytes: {longest:.300}", longest.len());
@@ -63,7 +63,7 @@ fn a_flood_of_requests_causes_a_bounded_number_of_log_lines() {
     const FLOOD: u64 = 1_000;
     const BURST: u64 = 50;
     const SECOND: u64 = 10;
-    // Less than in reality, so that a slow machine is fast enough.
+    // A smaller rate than the default, so that a slow machine can exceed it.
     let change_log = |text: &str| {
         let text = replaced(text, "max_tokens: 5000", "max_tokens: 50");
         replaced(&text, "tokens_per_fill: 100", "tokens_per_fill: 1")

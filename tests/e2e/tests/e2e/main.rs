@@ -1,4 +1,4 @@
-//! The promises of the ingress path, one file for each. See the library for how they are run.
+//! End-to-end tests of the ingress path, with one file for each area. The library runs the stack.
 
 #![expect(
     clippy::indexing_slicing,
@@ -6,7 +6,7 @@
     reason = "helpers of tests may fail like the tests that call them"
 )]
 
-/// The common table of what HTTP passes, and HTTP byte by byte.
+/// The shared table of HTTP requests and responses, and clients and servers at the level of bytes.
 #[path = "../../../http/exchange.rs"]
 mod http_exchange;
 #[path = "../../../http/frames.rs"]
@@ -20,65 +20,65 @@ mod frames;
 mod scripted;
 mod support;
 
-/// Nothing is forwarded unless the filter says so, and never out of the sandboxes' network.
+/// Nothing is forwarded unless the filter permits it, and never out of the sandboxes' network.
 mod black_hole;
-/// Connections and streams end without a loss, and at once.
+/// Connections and streams end without data loss and without delay.
 mod closing;
-/// The control plane goes away and comes back.
+/// An outage of the control plane.
 mod control_plane_down;
-/// Every way to show a credential, and what a sandbox sees of it.
+/// Every method of authentication. No credential reaches a sandbox.
 mod credentials;
-/// A public port that somebody fills with requests still serves the others.
+/// A public port that one client floods still serves other clients.
 mod crowds;
 /// Every row of the decision table.
 mod decisions;
-/// Edge and control plane stop in good order.
+/// Edge and control plane finish requests in flight before they exit.
 mod draining;
-/// Ports open and close at once.
+/// Exposing and unexposing ports takes effect immediately.
 mod exposure;
-/// Headers and trailers that do not cross the edge.
+/// Headers and trailers that the edge removes.
 mod fields;
-/// What apps are told of the client.
+/// Forwarding headers.
 mod forwarding;
-/// Addresses are handed from sandbox to sandbox, connections are not.
+/// Connections are not reused for another sandbox at the same address.
 mod generations;
-/// gRPC in all its streaming forms.
+/// gRPC: unary and streaming calls.
 mod grpc;
-/// What HTTP passes.
+/// Unusual HTTP requests and responses.
 mod http;
-/// Bounds, and what honest clients and apps experience at them.
+/// Limits of headers, cookies and streams.
 mod limits;
-/// What the access log holds, whatever clients send.
+/// The size of the access log.
 mod log_lines;
-/// What apps and clients say where a filter does not usually look.
+/// Informational responses and trailers.
 mod odd_places;
-/// What operators see, and what nobody sees.
+/// Access log, metrics, and secrets.
 mod operation;
-/// Memory and connections run short.
+/// Shortage of memory and connections.
 mod overload;
-/// What Envoy answers itself.
+/// Responses of Envoy itself.
 mod own_answers;
-/// Ports without authentication.
+/// Public ports.
 mod public_ports;
-/// Who may read denials.
+/// CORS headers of denials.
 mod readers;
 /// Statuses that a sandbox must not send.
 mod responses;
-/// Suspended sandboxes wake up, once.
+/// Resuming suspended sandboxes.
 mod resume;
-/// Which requests are sent again.
+/// Retries.
 mod retries;
-/// The gateway's token changes hands.
+/// Rotation of the gateway token.
 mod rotation;
-/// Hosts lead to sandboxes, and nothing of a request is rewritten.
+/// Routing by host. Requests are not rewritten.
 mod routing;
-/// Bodies pass without being collected.
+/// Bodies are streamed.
 mod streaming;
-/// TLS, and certificates that change.
+/// TLS, and the rotation of certificates.
 mod tls;
-/// WebSocket both ways.
+/// WebSocket over HTTP/1.1.
 mod websocket;
 /// WebSocket over HTTP/2.
 mod websocket_http2;
-/// HTTP/2 windows: who does not read stops nobody else.
+/// HTTP/2 windows: a client that does not read does not block others.
 mod windows;

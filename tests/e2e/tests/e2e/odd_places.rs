@@ -1,4 +1,4 @@
-//! What an app, or a client, says in places where a filter does not usually look.
+//! Informational responses, trailers, and a full DNS cache: cases that filters usually do not handle.
 
 use anyhow::Result;
 use sandgate_e2e::{Sandbox, Setup, Stack, run};
@@ -11,8 +11,8 @@ use crate::support::{on_a_platform, raw, replaced};
 const PLANTED: &str =
     "set-cookie: tl-session=evil; Domain=sandbox.localhost\r\nx-sandgate-principal: admin\r\n";
 
-/// A private sandbox whose app answers one request by `answer`, as soon as it has read `end`. The task ends with what the
-/// app read.
+/// Creates a private sandbox whose app responds to one request with `answer` when it has read `end`. The task returns
+/// the bytes that the app read.
 async fn app(
     stack: &Stack,
     end: &'static str,

@@ -1,4 +1,4 @@
-//! What operators see of decisions, and what nobody sees.
+//! Access log and metrics: decisions are in them, secrets are not, and no request crashes the filter.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ fn logs_configuration_and_metrics_contain_no_secret() {
             owner.with_pat(call("/")),
             owner.with_context(call("/").header("cookie", format!("tl-session={}", owner.session))),
             call("/").header("x-sandgate-authorization", format!("Bearer {}", owner.api_key)),
-            // Also where they don't belong.
+            // Secrets in places where they do not belong.
             call(&format!("/?key={}", owner.api_key)),
             call("/").bearer(&owner.pat),
             stack.edge().get(&format!("nobody.{DOMAIN}"), "/").bearer(&owner.api_key),
@@ -117,13 +117,13 @@ fn no_request_crashes_the_filter() {
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nnonsense".to_vec(),
         ];
         for head in heads {
-            // Whatever the answer is, there is one, or the connection ends.
+            // There is a response, or the connection ends.
             let answer = stack.edge().raw(&head).await?;
             let answer = String::from_utf8_lossy(&answer).into_owned();
             let asked = String::from_utf8_lossy(&head).into_owned();
             assert!(!answer.starts_with("HTTP/1.1 5"), "{asked:.80}\n{answer:.300}");
         }
-        // Clients that go away in the middle of a lookup.
+        // Clients that disconnect during a lookup.
         for number in 0..50 {
             let head = format!(
                 "GET / HTTP/1.1\r\nhost: 8080-gone-{number}.{DOMAIN}\r\nauthorization: Bearer {key}\r\n\r\n"
@@ -140,9 +140,8 @@ fn no_request_crashes_the_filter() {
     });
 }
 
-/// One answer of the control plane may refuse as many requests as may wait. Envoy sends the replies
-/// of one callback inside each other; a VM that ran out of stack there took everybody's live
-/// streams with it.
+/// One response of the control plane may refuse all requests that wait for it. Envoy nests the local replies of one
+/// callback; a VM that runs out of stack there would end all open streams.
 #[test]
 fn many_requests_refused_by_one_lookup_do_not_crash_the_filter() {
     run(Setup::default(), async |stack| {
@@ -157,7 +156,7 @@ fn many_requests_refused_by_one_lookup_do_not_crash_the_filter() {
             let mut crowd = Vec::new();
             for (number, connection) in (0..900).zip(connections.iter().cycle()) {
                 let mut connection = connection.share()?;
-                // Those who name no sandbox that there is, and those who show no good credential.
+                // Half of the requests name an unknown sandbox, and half have an invalid credential.
                 let (call, expected) = match number % 2 {
                     0 => (stack.edge().get(&host, "/"), "401 UNAUTHENTICATED"),
                     _ => {

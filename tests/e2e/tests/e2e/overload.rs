@@ -1,4 +1,4 @@
-//! Clients that take memory or connections do not stop the edge for the others.
+//! Clients that use much memory or many connections do not affect other clients.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,16 @@ use crate::frames::Frames;
 use crate::http_frames;
 use crate::support::{UNAVAILABLE, replaced};
 
-/// More than Envoy holds for any stream.
+/// More than Envoy buffers for one stream.
 const DOWNLOAD: &str = "/download?bytes=4000000";
 
-/// The attacker's sandbox, and the one of somebody else.
+/// The attacker's sandbox, and the sandbox of another user.
 async fn two_sandboxes(stack: &Stack) -> Result<(Sandbox, Sandbox)> {
     let create = |name: &str| json!({ "name": name, "exposed_ports": [8080] });
     Ok((stack.sandbox(create("attacker")).await?, stack.sandbox(create("other")).await?))
 }
 
-/// Connections of HTTP/2 on which many downloads begin, none of which is read.
+/// Starts many downloads on HTTP/2 connections, and reads none.
 async fn silent_streams(
     edge: Client,
     host: &str,
@@ -42,7 +42,7 @@ async fn silent_streams(
     Ok(all)
 }
 
-/// Connections of HTTP/1.1 with a download each, which is not read.
+/// Starts one download on each of many HTTP/1.1 connections, and reads none.
 async fn silent_connections(
     edge: Client,
     host: &str,
@@ -54,7 +54,7 @@ async fn silent_connections(
     let mut all = Vec::new();
     for _ in 0..connections {
         let socket = TcpSocket::new_v4()?;
-        // The kernel holds little, so that Envoy has to.
+        // A small receive buffer in the kernel, so that Envoy buffers the data.
         socket.set_recv_buffer_size(4096)?;
         let mut stream = socket.connect(edge.address()).await?;
         stream.write_all(request.as_bytes()).await?;
@@ -63,18 +63,18 @@ async fn silent_connections(
     Ok(all)
 }
 
-/// Streams without a byte end after 1 s where memory or connections are short, not after 15 s.
+/// Reduces the timeout of idle streams under overload from 15 s to 1 s.
 fn impatient(text: &str) -> String {
     let normal = "HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: 15s";
     replaced(text, normal, "HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: 1s")
 }
 
-/// Bytes that Envoy has allocated.
+/// The bytes that Envoy has allocated.
 async fn allocated(stack: &Stack) -> Result<u64> {
     stack.envoy().stat("^server.memory_allocated$").await
 }
 
-/// Waits until Envoy's memory grows no more.
+/// Waits until Envoy's memory no longer grows.
 async fn settled(stack: &Stack) -> Result<u64> {
     let mut before = 0;
     until("memory settles", Duration::from_secs(60), async || {
@@ -119,7 +119,7 @@ fn a_client_that_does_not_read_uses_a_bounded_amount_of_memory() {
     });
 }
 
-/// Whether somebody else's request is served. A client on a busy machine tries again for some seconds.
+/// Returns true if a request of another user is served, within some seconds because the machine may be busy.
 async fn is_served(stack: &Stack, sandbox: &Sandbox, protocol: Protocol) -> Result<bool> {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(10) {
@@ -135,7 +135,7 @@ async fn is_served(stack: &Stack, sandbox: &Sandbox, protocol: Protocol) -> Resu
     Ok(false)
 }
 
-/// Requests of somebody else until the attack is `over`, all of which must be served.
+/// Sends requests of another user until the attack is `over`. All must be served.
 async fn others_are_served(
     stack: &Stack,
     sandbox: &Sandbox,
@@ -182,7 +182,7 @@ fn unread_streams_are_reset_before_other_clients_are_affected() {
     });
 }
 
-/// Envoy can't reset these by their size, so time has to do it.
+/// Envoy can't select these for a reset by their size, so a timeout ends them.
 #[test]
 fn unread_connections_are_closed_when_memory_is_short() {
     let limits = json!({ "requests_per_sandbox": 10_000, "waiters": 10_000 });
@@ -202,13 +202,13 @@ fn unread_connections_are_closed_when_memory_is_short() {
     });
 }
 
-/// What an attacker does with a connection before it is silent.
+/// The state in which an attacker leaves a connection idle.
 #[derive(Clone, Copy)]
 enum Idle {
     Untouched,
     AfterRequest,
     Http2,
-    /// The app never answers.
+    /// The app never responds.
     Waiting,
 }
 
@@ -239,7 +239,7 @@ fn idle_connections_are_closed_to_make_room_for_new_ones() {
             for _ in 0..CONNECTIONS * 3 / 2 {
                 held.push(idle(stack, &sandbox, manner).await?);
             }
-            // Admin pages are read although there is hardly a place.
+            // The admin interface responds although hardly any connection is left.
             until("they are there", Duration::from_secs(5), async || {
                 let active = stack.envoy().stat("http.edge.downstream_cx_active").await?;
                 Ok((active >= u64::from(CONNECTIONS) * 8 / 10).then_some(()))

@@ -1,5 +1,5 @@
-//! Every response that Envoy itself makes, row by row of the table in `docs/operations.md`: the status and
-//! code, as JSON, as a page, and as a gRPC status.
+//! Each response of Envoy itself that the table in `docs/operations.md` lists: its status and code, as JSON, as a page,
+//! and as a gRPC status.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::support::{UNAVAILABLE, is_denial, public_ports, raw, replaced, sandbo
 
 /// The port of the test's own server.
 const SERVED: u16 = 3100;
-/// A port on which nothing listens.
+/// A port without a listener.
 const DEAD: u16 = 3101;
 
 async fn sandbox(stack: &Stack) -> Result<Sandbox> {
     public_ports(stack, &[8080, SERVED, DEAD]).await
 }
 
-/// The host of a port that serves the same bytes to each request.
+/// Serves the same bytes to each request, and returns the host of the port.
 async fn serving(stack: &Stack, response: &[u8]) -> Result<String> {
     let sandbox = sandbox(stack).await?;
     let address = sandbox_address(stack, &sandbox).await?;
@@ -30,7 +30,7 @@ async fn serving(stack: &Stack, response: &[u8]) -> Result<String> {
     Ok(sandbox.host(SERVED))
 }
 
-/// Asserts one row in its three shapes.
+/// Asserts one row of the table in its three forms.
 async fn assert_row(stack: &Stack, host: &str, path: &str, row: &str) -> Result<()> {
     let (status, code) = row.split_once(' ').context("not a row")?;
     for protocol in [Protocol::Http1, Protocol::H2c] {
@@ -106,14 +106,14 @@ fn a_closed_port_is_unreachable_for_every_kind_of_client() {
     });
 }
 
-/// Envoy keeps 32 KiB of a body for its second attempt. More of it makes a 507 of Envoy's own.
+/// Envoy buffers 32 KiB of a body for a retry. A larger body could cause a 507 of Envoy itself.
 #[test]
 fn a_request_with_a_body_to_a_closed_port_gets_the_same_response() {
     run(Setup::default(), async |stack| {
         let sandbox = sandbox(stack).await?;
         let host = sandbox.host(DEAD);
         for length in [1, 33_000, 70_000, 300_000, 3_000_000] {
-            // Whether the body meets the second attempt is a matter of time.
+            // The body may or may not arrive before the second attempt, so each length is tried several times.
             for _ in 0..5 {
                 let answer = upload(stack, &host, length).await?;
                 assert!(is_denial(&answer, "503 SANDBOX_UNREACHABLE"), "{length}: {answer}");
@@ -129,7 +129,7 @@ fn a_request_with_a_body_to_a_closed_port_gets_the_same_response() {
     });
 }
 
-/// Sends a body and reads at the same time, as clients do that notice an early response.
+/// Sends a body and reads at the same time, as clients that detect an early response do.
 async fn upload(stack: &Stack, host: &str, length: usize) -> Result<String> {
     let stream = TcpStream::connect(stack.edge().address()).await?;
     let (mut reader, mut writer) = stream.into_split();
@@ -137,7 +137,7 @@ async fn upload(stack: &Stack, host: &str, length: usize) -> Result<String> {
     let sending = tokio::spawn(async move {
         writer.write_all(head.as_bytes()).await?;
         writer.write_all(&vec![b'x'; length]).await?;
-        // The connection stays open until the response is there.
+        // The connection stays open until the response has arrived.
         tokio::time::sleep(Duration::from_secs(10)).await;
         anyhow::Ok(())
     });
@@ -153,7 +153,7 @@ async fn upload(stack: &Stack, host: &str, length: usize) -> Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// Permitted, but the cache of addresses takes none: no upstream is tried.
+/// The request is permitted, but the DNS cache accepts no address, so there is no upstream.
 #[test]
 fn a_request_for_which_there_is_no_upstream_is_not_forwarded() {
     let change = |text: &str| {

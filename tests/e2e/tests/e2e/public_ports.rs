@@ -1,4 +1,4 @@
-//! Ports without authentication: open, but never 9501, and still without the platform's secrets.
+//! Public ports: they need no credential, port 9501 is never public, and apps receive no secrets of the platform.
 
 use http::Method;
 use sandgate_e2e::{DOMAIN, Setup, run};
@@ -44,7 +44,7 @@ fn the_apps_own_credentials_are_forwarded_and_platform_credentials_are_removed()
         let cookie = format!("tl-session={0}; own=1; tl.session_token={0}", owner.session);
         let answer = call().header("cookie", cookie).send().await?.ok()?;
         assert_eq!(seen(&answer, "cookie"), ["own=1"]);
-        // Claims that nobody verified.
+        // Unverified identity headers.
         let answer = owner.with_context(call()).send().await?.ok()?;
         assert!(seen(&answer, "x-forwarded-organization-id").is_empty());
         Ok(())
@@ -72,7 +72,7 @@ fn port_9501_is_never_public_in_any_spelling() {
         let named = stack.edge().get(DOMAIN, "/api/v1/health");
         let named = named.header("x-tensorlake-sandbox-id", "my-env").send().await?;
         assert_eq!(named.denial()?, "401 UNAUTHENTICATED");
-        // And it can't be made so.
+        // It cannot be made public either.
         let path = format!("/sandboxes/{}", sandbox.id);
         let change = serde_json::json!({ "exposed_ports": [8080, 9501] });
         let call = stack.owner.call(stack.api(), Method::PATCH, &path).json(&change);

@@ -1,4 +1,4 @@
-//! Who may read what the gateway answers.
+//! CORS headers of the gateway's own responses.
 
 use anyhow::Result;
 use sandgate_e2e::{DOMAIN, Setup, run};
@@ -13,7 +13,7 @@ const TRUSTED: &str = "https://app.example.com";
 fn a_page_of_a_trusted_origin_can_read_denials() {
     let setup = Setup { trusted_origins: json!([TRUSTED]), ..Setup::default() };
     run(setup, async |stack| {
-        // Nothing listens on the port of this one.
+        // Nothing listens on this sandbox's port.
         let (sandbox, listener) = listening(stack).await?;
         drop(listener);
         let private = stack.sandbox(json!({ "name": "private", "exposed_ports": [PORT] })).await?;
@@ -21,7 +21,7 @@ fn a_page_of_a_trusted_origin_can_read_denials() {
             (private.host(PORT), false, "401 UNAUTHENTICATED"),
             (private.host(5000), true, "403 PORT_NOT_EXPOSED"),
             (format!("{PORT}-nobody.{DOMAIN}"), true, "404 SANDBOX_NOT_FOUND"),
-            // Envoy's own answer.
+            // A response of Envoy itself.
             (sandbox.host(PORT), false, "503 SANDBOX_UNREACHABLE"),
         ];
         for protocol in PROTOCOLS {

@@ -1,4 +1,4 @@
-//! Responses of a sandbox that must not go on: their status, and upgrades that nobody asked for.
+//! Responses of apps that must not be forwarded: invalid statuses, and upgrades that the client did not request.
 
 use std::convert::Infallible;
 
@@ -18,18 +18,18 @@ use tokio::net::TcpListener;
 use crate::scripted::{PORT, PROTOCOLS, listening, scripted};
 use crate::support::{UNAVAILABLE, is_denial, raw_get, target_tls};
 
-/// `/600` is answered by `HTTP/1.1 600 Odd`.
+/// The path selects the status: the response to `/600` is `HTTP/1.1 600 Odd`.
 fn with_the_status_of_the_path(head: &str) -> String {
     let path = head.split(' ').nth(1).unwrap_or_default();
     let status = path.trim_start_matches('/');
     let upgrade =
         if status == "101" { "upgrade: websocket\r\nconnection: upgrade\r\n" } else { "" };
-    // Envoy itself refuses the length of a response whose status is below 200.
+    // Envoy itself refuses a content length in a response with a status below 200.
     let length = if status < "200" { "" } else { "content-length: 4\r\n" };
     format!("HTTP/1.1 {status} Odd\r\n{length}{upgrade}x-leak: 1\r\n\r\nleak")
 }
 
-/// Nothing of the app's response is in an answer.
+/// Asserts that a response contains nothing of the app's response.
 fn holds_nothing_of_the_app(answer: &Answer) {
     assert!(answer.header("x-leak").is_none(), "{:?}", answer.headers);
     assert!(!answer.text().contains("leak"), "{}", answer.text());
@@ -51,7 +51,7 @@ fn a_status_that_is_not_final_becomes_a_502() {
                 let call = stack.edge().get(&host, &format!("/{status}")).over(protocol);
                 assert_eq!(call.send().await?.status.as_str(), status, "{protocol:?}");
             }
-            // What Envoy itself does not read as a response, or takes for one that precedes it.
+            // Statuses that Envoy itself refuses, or treats as informational.
             for status in ["99", "1000", "2x0", "", "102", "103", "199"] {
                 let call = stack.edge().get(&host, &format!("/{status}")).over(protocol);
                 let answer = call.send().await.with_context(|| status.to_owned())?;
@@ -84,7 +84,7 @@ fn a_refused_response_is_a_grpc_status_for_grpc_clients() {
     });
 }
 
-/// An app that speaks HTTP/2 and ends its responses with trailers, some of which it must not send.
+/// An HTTP/2 app whose responses end with trailers, some of which must be removed.
 async fn grpc_with_the_status_of_the_path(listener: TcpListener) -> Result<()> {
     while let Ok((stream, _)) = listener.accept().await {
         let answer = |request: Request<Incoming>| async move {
@@ -132,10 +132,10 @@ fn only_a_websocket_upgrade_may_get_a_101() {
     run(Setup::default(), async |stack| {
         let sandbox = scripted(stack, with_the_status_of_the_path).await?;
         let host = sandbox.host(PORT);
-        // No bytes of a tunnel come through.
+        // No bytes of a tunnel are forwarded.
         for more in [
             "",
-            // Not an upgrade, since `Connection` does not say so.
+            // Not an upgrade, because `Connection` does not contain `upgrade`.
             UPGRADE,
             "connection: close\r\n",
         ] {

@@ -1,4 +1,4 @@
-//! Suspended sandboxes wake up when an authorized request comes, once however many come.
+//! An authorized request resumes a suspended sandbox. Concurrent requests cause one resume.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ fn two_hundred_waiters_on_two_envoys_make_one_resume_call() {
         let begun = Instant::now();
         let calls = (0..200).map(|number| {
             let edge = stack.envoys[number % 2].edge();
-            // Exposed ports and the management API alike.
+            // Requests for exposed ports and for the management API.
             let host = if number % 5 == 0 { sandbox.management() } else { sandbox.host(8080) };
             let path = if number % 5 == 0 { "/api/v1/health" } else { "/health" };
             edge.get(&host, path).bearer(stack.key()).send()
@@ -30,7 +30,7 @@ fn two_hundred_waiters_on_two_envoys_make_one_resume_call() {
         }
         eprintln!("200 waiters served {:?} after the first came", begun.elapsed());
         assert_eq!(platform.count("resume", &sandbox.id), 1);
-        // The answer was passed on to everybody, so the filters asked for it but a few times.
+        // The waiting requests share the result, so the filters call the control plane only a few times.
         let mut asked = 0;
         for envoy in &stack.envoys {
             asked += envoy.stat("sandgate_ingress_lookups_total.resume").await?;
@@ -61,7 +61,7 @@ fn unauthorized_requests_do_not_resume_a_sandbox() {
         }
         let platform = stack.platform()?;
         assert_eq!(platform.count("resume", &sandbox.id), 0);
-        // And the owner does.
+        // The owner's request resumes it.
         let call = edge.get(&sandbox.host(8080), "/health").bearer(stack.key());
         assert_eq!(sandbox_id(&call.send().await?.ok()?), Some(sandbox.id.as_str()));
         assert_eq!(platform.count("resume", &sandbox.id), 1);
@@ -100,7 +100,7 @@ fn a_request_waits_for_a_resume_as_long_as_its_header_allows() {
             waited > Duration::from_secs(2) && waited < Duration::from_millis(2999),
             "{waited:?}"
         );
-        // The resume went on, and the next one gets through.
+        // The resume continued, so the next request succeeds.
         let call = stack.edge().get(&sandbox.host(8080), "/health").bearer(stack.key());
         assert_eq!(call.send().await?.status, StatusCode::OK);
         assert_eq!(stack.platform()?.count("resume", &sandbox.id), 1);
@@ -128,7 +128,7 @@ fn requests_that_wait_for_a_resume_are_bounded_and_others_get_retry_after() {
     run(setup, async |stack| {
         let sandbox = stack.my_env().await?;
         let host = sandbox.host(8080);
-        // One connection, and so one worker, which is what the bound is per.
+        // One connection, because the bound applies to each worker.
         let mut connection = stack.edge().connect(Protocol::H2c).await?;
         let call = || stack.edge().get(&host, "/health").bearer(stack.key());
         assert_eq!(connection.send(call()).await?.status, StatusCode::OK);

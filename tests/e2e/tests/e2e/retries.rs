@@ -1,5 +1,5 @@
-//! A server that closes a connection without announcing it loses requests. Those with a safe method are
-//! sent again, once; nothing else is, and 503 still says that nothing was sent.
+//! A server that closes a connection without notice loses requests. Requests with a safe method are retried once,
+//! others are not, and a 503 still means that nothing was sent.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +13,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::scripted::{PORT, listening};
 
-/// A request that reaches the server within this time of a response is lost.
+/// A request that reaches the server within this time after a response is lost.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// Answers the first request of each connection, and closes the connection soon after. What has come
-/// meanwhile is counted, and not answered.
+/// Responds to the first request of each connection, and closes the connection soon after. Requests that arrive in
+/// between are counted without a response.
 #[derive(Clone, Default)]
 struct ClosingServer {
-    /// How often each request line has come.
+    /// The number of requests by request line.
     seen: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
@@ -42,7 +42,7 @@ impl ClosingServer {
         let length = stream.read(&mut buffer).await?;
         self.count(buffer.get(..length).unwrap_or_default());
         if length > 0 {
-            // No response to a HEAD has a body.
+            // A response to a HEAD has no body.
             let body: &[u8] = if buffer.starts_with(b"HEAD ") { b"" } else { b"ok" };
             let head = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
             stream.write_all(&[head, body].concat()).await?;
@@ -63,7 +63,7 @@ impl ClosingServer {
         *seen.entry(line.to_owned()).or_default() += 1;
     }
 
-    /// How often the requests of this method came: once, twice, or more.
+    /// The number of times that each request of this method arrived.
     fn counts(&self, method: &str) -> Vec<usize> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let of_method = seen.iter().filter(|(line, _)| line.starts_with(&format!("{method} ")));
@@ -101,7 +101,7 @@ fn requests_with_a_safe_method_are_retried_once() {
     });
 }
 
-/// Sends `call` where a GET has left a connection that the server is about to close.
+/// Sends `call` after a GET, when the server is about to close the connection.
 async fn after_a_get(stack: &Stack, host: &str, path: &str, call: Call) -> Result<u16> {
     let mut connection = stack.edge().connect(Protocol::H2c).await?;
     let before = connection.send(stack.edge().get(host, path)).await?;
@@ -160,7 +160,7 @@ fn an_upgrade_is_never_retried() {
     });
 }
 
-/// The second attempt finds nobody, and so no row of its own says that the first one was sent.
+/// The second attempt can't connect, so the response must still report that the first one was sent.
 #[test]
 fn if_only_the_first_attempt_was_sent_the_response_is_not_a_503() {
     run(Setup::default(), async |stack| {
@@ -176,7 +176,7 @@ fn if_only_the_first_attempt_was_sent_the_response_is_not_a_503() {
         assert_eq!(first.denial()?, "502 UPSTREAM_RESET");
         assert!(dying.await?? > 0, "the request was not sent");
         assert_eq!(first.header("x-sandgate-sent"), None);
-        // From now on nothing is sent, and a 503 says so.
+        // From now on nothing is sent, so the response is a 503.
         let second = call().send().await.context("the second request")?;
         assert_eq!(second.denial()?, "503 SANDBOX_UNREACHABLE");
         assert_eq!(second.header("x-sandgate-sent"), None);

@@ -12,7 +12,7 @@ use sandgate_stack::wait::until;
 const OLD: &str = TOKEN;
 const NEW: &str = "e2e-gateway-token-of-tomorrow-0123456789";
 
-/// Waits until the control plane takes, or does not take, a token.
+/// Waits until the control plane accepts, or refuses, a token.
 async fn taken(stack: &Stack, token: &str, is_taken: bool) -> Result<()> {
     let gateway = stack.control_plane.gateway();
     until("the control plane has read its file", Duration::from_secs(10), async || {
@@ -36,7 +36,7 @@ fn rotating_the_gateway_token_fails_no_request() {
             let (edge, key) = (stack.edge(), stack.key().to_owned());
             clients.push(tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    // A name that nobody knows: each has to be asked for.
+                    // An unknown name, so that each request causes a lookup.
                     let number = asked.fetch_add(1, Ordering::Relaxed);
                     let host = format!("8080-nobody-{client}-{number}.{DOMAIN}");
                     let answer = edge.get(&host, "/").bearer(&key).send().await?;

@@ -1,4 +1,4 @@
-//! Hosts lead to sandboxes, by id and by name, and nothing of a request is rewritten.
+//! Requests are routed by host to sandboxes, by id and by name, and are not rewritten.
 
 use http::Method;
 use sandgate_e2e::{API_HOST, DOMAIN, Protocol, SECOND_DOMAIN, Setup, run};
@@ -78,7 +78,7 @@ fn path_query_and_host_arrive_unchanged() {
                 let answer = call.send().await?.ok()?;
                 assert_eq!(text(&answer, "target")?, path, "{protocol:?}");
                 assert_eq!(text(&answer, "host")?, host, "{protocol:?}");
-                // One upstream protocol, whatever the client speaks.
+                // The upstream protocol does not depend on the client's.
                 assert_eq!(text(&answer, "version")?, "HTTP/1.1");
             }
         }
@@ -207,11 +207,11 @@ fn the_sandbox_id_header_selects_a_sandbox_only_on_the_bare_domain() {
                 .header("x-tensorlake-sandbox-id", reference);
             assert_eq!(sandbox_id(&call.send().await?.ok()?), Some(sandbox.id.as_str()));
         }
-        // Without a credential it is a sandbox like any other.
+        // Without a credential, the response is the same as for any other sandbox.
         let call =
             stack.edge().get(DOMAIN, "/api/v1/info").header("x-tensorlake-sandbox-id", "my-env");
         assert_eq!(call.send().await?.denial()?, "401 UNAUTHENTICATED");
-        // Not on the API's own hosts.
+        // The header has no effect on the API's own hosts.
         for host in [&format!("api.{DOMAIN}"), API_HOST] {
             let call = stack
                 .edge()

@@ -1,4 +1,4 @@
-//! Sandboxes whose app answers byte for byte.
+//! Sandboxes whose app responds with fixed bytes.
 
 use anyhow::{Context as _, Result};
 use sandgate_e2e::{Protocol, Sandbox, Stack};
@@ -8,24 +8,25 @@ use tokio::task::JoinHandle;
 
 use crate::support::{public_ports, sandbox_address};
 
-/// The one port.
+/// The only exposed port.
 pub(crate) const PORT: u16 = 7070;
-/// What clients speak to the edge.
+/// The protocols of the clients.
 pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::Http1, Protocol::H2c];
 
-/// A public sandbox, and a listener on its [`PORT`].
+/// Creates a public sandbox, and listens on its [`PORT`].
 pub(crate) async fn listening(stack: &Stack) -> Result<(Sandbox, TcpListener)> {
     let sandbox = public_ports(stack, &[PORT]).await?;
     let listener = listen(stack, &sandbox).await?;
     Ok((sandbox, listener))
 }
 
-/// A listener on [`PORT`] of a sandbox.
+/// Listens on [`PORT`] of a sandbox.
 pub(crate) async fn listen(stack: &Stack, sandbox: &Sandbox) -> Result<TcpListener> {
     Ok(TcpListener::bind((sandbox_address(stack, sandbox).await?, PORT)).await?)
 }
 
-/// A public sandbox whose app answers each connection byte for byte, by the head of its request.
+/// Creates a public sandbox whose app responds to each connection with the bytes that `answer` returns for the request
+/// head.
 pub(crate) async fn scripted(stack: &Stack, answer: fn(&str) -> String) -> Result<Sandbox> {
     let (sandbox, listener) = listening(stack).await?;
     tokio::spawn(async move {
@@ -34,7 +35,7 @@ pub(crate) async fn scripted(stack: &Stack, answer: fn(&str) -> String) -> Resul
                 let head = read_until(&mut stream, "\r\n\r\n").await?;
                 stream.write_all(answer(&head).as_bytes()).await?;
                 stream.shutdown().await?;
-                // What a proxy would send through a tunnel is read, so that it is no reset.
+                // Reads the bytes that a proxy would send through a tunnel: closing with unread bytes causes a reset.
                 tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
                 anyhow::Ok(())
             });
@@ -43,7 +44,8 @@ pub(crate) async fn scripted(stack: &Stack, answer: fn(&str) -> String) -> Resul
     Ok(sandbox)
 }
 
-/// Answers one connection, byte for byte, as soon as its client has sent `end`. The task ends with what the client sent.
+/// Responds to one connection with the bytes of `answer` when its client has sent `end`. The task returns the bytes of
+/// the client.
 pub(crate) fn answer_once(
     listener: TcpListener,
     end: &'static str,

@@ -1,4 +1,4 @@
-//! Bodies pass without being collected: events one by one, 100 MB with flat memory.
+//! Bodies are streamed and not buffered: events arrive one by one, and 100 MB do not increase Envoy's memory.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ const PIECE: usize = 64 << 10;
 /// Buffers of a few streams and connections, and the allocator's slack; far less than the body.
 const GROWTH: u64 = 24 << 20;
 
-/// Everything that is left of a body.
+/// Reads the rest of a body.
 pub(crate) async fn read_all(body: &mut Incoming) -> Result<Vec<u8>> {
     let mut all = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -49,7 +49,7 @@ fn server_sent_events_arrive_one_by_one() {
                 }
             }
             assert_eq!(arrivals.len(), 4, "{text}");
-            // Apart, as they were sent: together they would have come at the end.
+            // The events arrive separately. Buffered, they would all arrive at the end.
             for pair in arrivals.windows(2) {
                 assert!(pair[1] - pair[0] > Duration::from_millis(200), "{arrivals:?}");
             }
@@ -58,7 +58,7 @@ fn server_sent_events_arrive_one_by_one() {
     });
 }
 
-/// Calls `check` with Envoy's memory now and then while `work` runs; the largest value.
+/// Returns the largest amount of memory that Envoy has while `work` runs.
 async fn peak(envoy: &Envoy, work: impl Future<Output = Result<()>>) -> Result<u64> {
     let mut largest = envoy.resident_bytes()?;
     let mut ticks = tokio::time::interval(Duration::from_millis(50));
@@ -99,7 +99,7 @@ async fn download(
     let path = format!("/download?bytes={length}");
     let mut answer = edge.get(host, &path).over(protocol).open().await?;
     let mut read = 0;
-    // A slow reader: Envoy has all the time to read ahead.
+    // A slow reader gives Envoy the time to read ahead.
     tokio::time::sleep(pause).await;
     while let Some(frame) = answer.body_mut().frame().await {
         let Ok(data) = frame?.into_data() else { continue };
@@ -119,7 +119,7 @@ fn uploads_and_downloads_of_100_mb_do_not_increase_envoys_memory() {
         let host = sandbox.host(8080);
         let pause = Duration::from_secs(1);
         for protocol in [Protocol::Http1, Protocol::H2c] {
-            // What a first request costs is none of the body's.
+            // The first request allocates memory that does not belong to the body.
             upload(edge, &host, PIECE, protocol).await?;
             download(edge, &host, PIECE, protocol, Duration::ZERO).await?;
             let before = envoy.resident_bytes()?;
@@ -167,7 +167,7 @@ fn an_upload_with_expect_100_continue_gets_a_100_and_is_then_authorized() {
                 sandbox.host(8080)
             )
         };
-        // The gateway asks, for an app could plant cookies when it does: see edge.yaml.
+        // The gateway sends the 100 itself, because the 100 of an app could set cookies: see edge.yaml.
         for (credential, status) in
             [("Bearer tl_apiKey_wrong", "401"), (&format!("Bearer {}", stack.key()), "200")]
         {

@@ -1,4 +1,4 @@
-//! What several files need.
+//! Helpers that several files share.
 
 use std::net::Ipv4Addr;
 
@@ -8,28 +8,27 @@ use sandgate_e2e::TOKEN;
 use sandgate_e2e::{Sandbox, Setup, Stack};
 use serde_json::{Value, json};
 
-/// The status of gRPC for what the edge can't serve.
+/// The gRPC status UNAVAILABLE.
 pub(crate) const UNAVAILABLE: &str = "14";
 
-/// A stack whose sandboxes live on a platform, which the test controls.
+/// A stack whose sandboxes run on a platform that the test controls.
 pub(crate) fn on_a_platform() -> Setup {
     Setup { webhook: true, ..Setup::default() }
 }
 
-/// A configuration with `by` in place of `what`, which it must have exactly once: a change that changes nothing would make
-/// a test that can't fail.
+/// Replaces `old`, which must occur exactly once: a replacement without effect would make a test that can't fail.
 pub(crate) fn replaced(text: &str, what: &str, by: &str) -> String {
     let count = text.matches(what).count();
     assert_eq!(count, 1, "the template has `{what}` {count} times, not once");
     text.replace(what, by)
 }
 
-/// Which sandbox answered.
+/// The id of the sandbox that responded.
 pub(crate) fn sandbox_id(answer: &Value) -> Option<&str> {
     answer.pointer("/sandbox/id").and_then(Value::as_str)
 }
 
-/// All values of a header, as the sandbox saw it.
+/// All values of a header that the sandbox received.
 pub(crate) fn seen<'a>(answer: &'a Value, name: &str) -> Vec<&'a str> {
     let headers = answer.get("headers").and_then(Value::as_array);
     headers
@@ -40,7 +39,7 @@ pub(crate) fn seen<'a>(answer: &'a Value, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// A text field of an answer.
+/// A text field of a response.
 pub(crate) fn text<'a>(answer: &'a Value, field: &str) -> Result<&'a str> {
     answer
         .get(field)
@@ -48,7 +47,7 @@ pub(crate) fn text<'a>(answer: &'a Value, field: &str) -> Result<&'a str> {
         .with_context(|| format!("no text `{field}` in {answer}"))
 }
 
-/// A number of an answer.
+/// A number field of a response.
 pub(crate) fn number(answer: &Value, field: &str) -> Result<u64> {
     answer
         .get(field)
@@ -69,13 +68,13 @@ pub(crate) fn target(stack: &Stack, host: &str, path: &str) -> Result<Target> {
     Ok(Target::new(&format!("http://{host}{path}"))?.via(address))
 }
 
-/// Sends a request of HTTP/1.1 as it is; what a client reads until the connection ends.
+/// Sends the bytes of an HTTP/1.1 request, and reads until the connection ends.
 pub(crate) async fn raw(stack: &Stack, request: &str) -> Result<String> {
     let received = stack.edge().raw(request.as_bytes()).await?;
     Ok(String::from_utf8_lossy(&received).into_owned())
 }
 
-/// Whether the bytes of a response are the denial with this status and code, such as `400 INVALID_REQUEST`.
+/// Returns true if a response is the denial with this status and code, such as `400 INVALID_REQUEST`.
 pub(crate) fn is_denial(response: &str, denial: &str) -> bool {
     denial.split_once(' ').is_some_and(|(status, code)| {
         response.starts_with(&format!("HTTP/1.1 {status} "))
@@ -88,7 +87,7 @@ pub(crate) async fn raw_get(stack: &Stack, host: &str, path: &str, lines: &str) 
     raw(stack, &format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{lines}\r\n")).await
 }
 
-/// A public sandbox called `my-env` for services of the test's own, on these ports.
+/// Creates the public sandbox `my-env` with these ports, on which the test listens itself.
 pub(crate) async fn public_ports(stack: &Stack, ports: &[u16]) -> Result<Sandbox> {
     let request = json!({
         "name": "my-env",
@@ -98,7 +97,7 @@ pub(crate) async fn public_ports(stack: &Stack, ports: &[u16]) -> Result<Sandbox
     stack.sandbox(request).await
 }
 
-/// Where a sandbox's services listen, for tests that bring their own.
+/// The address of a sandbox, for tests that listen there themselves.
 pub(crate) async fn sandbox_address(stack: &Stack, sandbox: &Sandbox) -> Result<Ipv4Addr> {
     let path = format!("/gateway/v1/sandboxes/{}", sandbox.id);
     let call = stack.control_plane.gateway().get("gateway", &path).bearer(TOKEN);

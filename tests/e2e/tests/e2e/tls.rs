@@ -1,5 +1,5 @@
-//! TLS: both HTTP versions by ALPN, certificates that change under live connections, and a server
-//! name that decides nothing.
+//! TLS: both HTTP versions by ALPN, the rotation of certificates with open connections, and server names, which do not
+//! affect routing.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn both_http_versions_work_over_tls_and_apps_see_the_scheme_https() {
         for (edge, scheme) in [(stack.edge_tls(), "https"), (stack.edge(), "http")] {
             for protocol in BOTH {
                 let call = edge.get(&sandbox.host(8080), "/a%2Fb?c=d").over(protocol);
-                // Saying so does not make it so.
+                // The client's own header has no effect.
                 let lie = if scheme == "https" { "http" } else { "https" };
                 let call = call.bearer(stack.key()).header("x-forwarded-proto", lie);
                 let answer = call.send().await?.ok()?;
@@ -39,7 +39,7 @@ fn both_http_versions_work_over_tls_and_apps_see_the_scheme_https() {
     });
 }
 
-/// A ClientHello of TLS 1.1 (RFC 4346) with a cipher suite that servers of its time had.
+/// A ClientHello of TLS 1.1 (RFC 4346) with a cipher suite that was common then.
 const OLD_HELLO: [u8; 50] = {
     let mut hello = [0; 50];
     let head = [0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2];
@@ -80,7 +80,7 @@ fn a_new_certificate_applies_to_new_connections_and_ends_none() {
         let target = target_tls(stack, &sandbox.host(3000), "/socket")?;
         let mut socket = websocket::open(&target).await?.socket;
         let mut kept = [edge.connect(BOTH[0]).await?, edge.connect(BOTH[1]).await?];
-        // One that is in the middle of an answer, all the time.
+        // A connection with a response in flight all the time.
         let events = edge.get(&host, "/events?count=8&interval_ms=500").over(Protocol::H2c);
         let mut events = events.open().await?;
 
@@ -167,8 +167,8 @@ fn requests_are_routed_by_host_and_not_by_server_name() {
             "name": "open-env", "exposed_ports": [8080], "allow_unauthenticated_access": true,
         });
         let public = stack.sandbox(public).await?;
-        // Browsers send requests for another host of the same certificate over a connection that they
-        // have (RFC 9113, section 9.1.1), so it is no mistake, and nothing is gained by it.
+        // Browsers reuse a connection for another host of the same certificate (RFC 9113, section
+        // 9.1.1). This is permitted, and gives no access.
         for server_name in ["8080-open-env.sandbox.localhost", "8080-my-env.sandbox.localhost"] {
             for protocol in BOTH {
                 let edge = stack.edge_tls().tls(server_name);
@@ -183,14 +183,14 @@ fn requests_are_routed_by_host_and_not_by_server_name() {
                     let call = edge.get(&private.host(8080), "/").bearer(stack.key());
                     let answer = connection.send(call).await?.ok()?;
                     assert_eq!(sandbox_id(&answer), Some(private.id.as_str()));
-                    // What was shown for one request is not remembered for the next.
+                    // The credential of one request does not apply to the next one.
                     let call = edge.get(&private.management(), "/api/v1/info");
                     let answer = connection.send(call).await?;
                     assert_eq!(answer.denial()?, "401 UNAUTHENTICATED");
                 }
             }
         }
-        // A server name that is nobody's is no reason to refuse the connection either.
+        // A connection with an unknown server name is accepted too.
         let edge = stack.edge_tls().tls("localhost.sandbox.localhost");
         let answer = edge.get(&public.host(8080), "/").send().await?.ok()?;
         assert_eq!(sandbox_id(&answer), Some(public.id.as_str()));
@@ -243,7 +243,7 @@ fn connections_without_a_tls_handshake_time_out() {
         stream.write_all(&[0x16, 3, 1]).await?;
         let mut answer = Vec::new();
         let limit = Duration::from_secs(20);
-        // An end, orderly or not.
+        // The connection is closed or reset.
         let ended = tokio::time::timeout(limit, stream.read_to_end(&mut answer)).await;
         assert!(ended.is_ok(), "still open after {limit:?}");
         Ok(())

@@ -1,4 +1,4 @@
-//! WebSocket both ways: large messages, and a quiet minute.
+//! WebSocket: large messages in both directions, and a minute without data.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn echoed(socket: &mut Socket, message: Message) -> Result<()> {
     Ok(())
 }
 
-/// Bytes in which a piece that was lost or moved would show.
+/// Bytes in which a lost or moved part is detectable.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|index| u8::try_from(index % 251).unwrap()).collect()
 }
@@ -32,7 +32,7 @@ fn many_messages_of_a_megabyte_are_forwarded_in_both_directions() {
         }
         echoed(&mut socket, Message::text("€".repeat(400_000))).await?;
         echoed(&mut socket, Message::binary(Vec::new())).await?;
-        // Both directions at once: more than any buffer on the way holds.
+        // Both directions at the same time, with more data than all buffers hold.
         let (mut sink, mut stream) = socket.split();
         let sending = async {
             for _ in 0..16 {
@@ -97,7 +97,7 @@ fn a_refused_upgrade_gets_the_same_response_as_any_other_request() {
         assert_eq!(status, 401);
         assert_eq!(headers["www-authenticate"], "Bearer");
         assert!(body.contains("UNAUTHENTICATED"), "{body}");
-        // The app's own refusal comes through as well.
+        // The app's own refusal is forwarded too.
         let wrong_path = target(stack, &sandbox.host(3000), "/elsewhere")?;
         let wrong_path = wrong_path.header("authorization", &format!("Bearer {}", stack.key()))?;
         let refused = websocket::open(&wrong_path).await;

@@ -1,5 +1,5 @@
-//! WebSocket over HTTP/2 (RFC 8441): an extended CONNECT is an upgrade, judged like one, and the only
-//! CONNECT that gets anywhere.
+//! WebSocket over HTTP/2 (RFC 8441): an extended CONNECT is authorized like an upgrade, and is the only CONNECT that is
+//! forwarded.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::{seen, target, target_tls};
 
-/// `403 CROSS_ORIGIN`, or `open`.
+/// Returns `open`, or the denial, such as `403 CROSS_ORIGIN`.
 async fn outcome(target: &Target) -> Result<String> {
     match websocket::open_over_http2(target).await {
         Ok(_) => Ok("open".to_owned()),
@@ -40,7 +40,7 @@ fn messages_are_forwarded_in_both_directions_with_and_without_tls() {
                 let answer = tokio::time::timeout(Duration::from_secs(20), socket.next()).await?;
                 assert!(answer.context("closed")?? == message, "another message came back");
             }
-            // The app's own close arrives.
+            // The app's close arrives.
             socket.close(None).await?;
             let last = tokio::time::timeout(Duration::from_secs(20), socket.next()).await?;
             assert!(matches!(last, Some(Ok(Message::Close(_)))), "{last:?}");
@@ -84,7 +84,7 @@ fn websockets_over_http2_are_authorized_like_any_other_upgrade() {
         let wrong = at(3000, "")?.header("authorization", "Bearer tl_apiKey_of_nobody_at_all")?;
         assert_eq!(outcome(&wrong).await?, "401 INVALID_CREDENTIALS");
 
-        // A browser's: the context in the query, the session in a cookie, and an origin.
+        // A browser sends the context in the query, the session in a cookie, and an origin.
         let context = format!("?organizationId={}&projectId={}", owner.organization, owner.project);
         let cookie = format!("tl.session_token={}", owner.session);
         let browser = |query: &str, origin: Option<&str>| -> Result<Target> {
@@ -103,7 +103,7 @@ fn websockets_over_http2_are_authorized_like_any_other_upgrade() {
         }
         let across = browser(&context, None)?.header("sec-fetch-site", "cross-site")?;
         assert_eq!(outcome(&across).await?, "403 CROSS_ORIGIN");
-        // The query names nothing on a request that is no upgrade, also over HTTP/2.
+        // The context in the query is ignored for requests that are not upgrades, also over HTTP/2.
         let path = format!("/socket{context}");
         let call = stack.edge_tls().get(&sandbox.host(3000), &path).over(Protocol::H2c);
         let answer = call.header("cookie", &cookie).send().await?;
@@ -130,7 +130,7 @@ fn the_management_port_of_a_public_sandbox_is_unreachable_by_websocket() {
     });
 }
 
-/// How an app that knows no WebSocket refused one: the status, and its answer.
+/// The status and the body with which an app without WebSocket support refused an upgrade.
 async fn refused_by(stack: &Stack, host: &str, path: &str) -> Result<(u16, String)> {
     let key = format!("Bearer {}", stack.key());
     let target = target_tls(stack, host, path)?.header("authorization", &key)?;
@@ -146,7 +146,7 @@ async fn refused_by(stack: &Stack, host: &str, path: &str) -> Result<(u16, Strin
 fn the_app_receives_an_rfc_6455_upgrade_without_secrets() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
-        // Port 8080 answers like to a plain request, and tells what it saw.
+        // Port 8080 responds as to a plain request, with the request that it received.
         let (status, body) = refused_by(stack, &sandbox.host(8080), "/status/409?x").await?;
         assert_eq!(status, 409, "{body}");
         let answer: Value = serde_json::from_str(&body).context(body)?;
@@ -166,8 +166,7 @@ fn the_app_receives_an_rfc_6455_upgrade_without_secrets() {
 fn only_a_101_opens_a_websocket() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.my_env().await?;
-        // Over HTTP/2 a 200 would say that the socket is open, and a script of another site would read
-        // what follows.
+        // Over HTTP/2 a 200 would open the WebSocket, and a script of another site could read the body.
         for path in ["/", "/status/201", "/download?bytes=1000"] {
             let (status, body) = refused_by(stack, &sandbox.host(8080), path).await?;
             assert_eq!(status, 502, "{path}: {body}");
@@ -194,7 +193,7 @@ fn unexposing_a_port_closes_its_websocket() {
     });
 }
 
-/// The status of a refusal that may have any body; none when the stream was reset.
+/// The status of a refusal with any body, or none if the stream was reset.
 async fn refusal(target: &Target, protocol: &'static str) -> Result<Option<u16>> {
     match websocket::connect_over_http2(target, protocol).await {
         Ok(_) => anyhow::bail!("`{protocol}` was opened"),
@@ -204,7 +203,7 @@ async fn refusal(target: &Target, protocol: &'static str) -> Result<Option<u16>>
     }
 }
 
-/// Requests that the first sandbox's HTTP port has got so far.
+/// The number of requests that the HTTP port of the first sandbox has received.
 async fn served(stack: &Stack) -> Result<u64> {
     stack.envoy().stat("cluster.sandbox_h(1|2c).upstream_rq_total").await
 }
@@ -223,7 +222,7 @@ fn other_protocols_and_plain_connect_are_refused() {
                 assert!(refused, "{protocol} to {host}: {status:?}");
             }
         }
-        // A tunnel to wherever the authority says: what makes a proxy an open one.
+        // A tunnel to any authority, as an open proxy provides it.
         for host in [sandbox.host(8080), "127.0.0.1:22".to_owned(), DOMAIN.to_owned()] {
             for edge in [stack.edge(), stack.edge_tls()] {
                 let call = edge.request(Method::CONNECT, &host, "/").over(Protocol::H2c);
@@ -236,7 +235,7 @@ fn other_protocols_and_plain_connect_are_refused() {
         assert_eq!(served(stack).await?, before, "something reached a sandbox");
         assert_eq!(stack.envoy().stat("sandgate_ingress_host_errors_total").await?, 0);
         assert_eq!(stack.envoy().stat("wasm.sandgate_ingress.vm_reload").await?, 0, "a VM trapped");
-        // The edge is well.
+        // The edge still works.
         let call = stack.edge_tls().get(&sandbox.host(8080), "/health").over(Protocol::H2c);
         call.send().await?.ok()?;
         Ok(())

@@ -1,4 +1,4 @@
-//! Streams that share an HTTP/2 connection do not wait for one that nobody reads.
+//! Streams of an HTTP/2 connection are not blocked by a stream that its client does not read.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use sandgate_stack::wait::until;
 
 use crate::frames::Frames;
 
-/// More than fill the windows of a stream, by far.
+/// Far more than the windows of a stream.
 const LONG: &str = "/download?bytes=4000000";
 
-/// Waits until a number of bytes grows no more, because the windows are full.
+/// Waits until a counter of bytes no longer grows, because the windows are full.
 async fn settled(stack: &Stack, bytes: &str) -> Result<()> {
     let mut before = 0;
     until("the windows are full", Duration::from_secs(60), async || {
@@ -24,12 +24,12 @@ async fn settled(stack: &Stack, bytes: &str) -> Result<()> {
     .await
 }
 
-/// All clients of a sandbox share a worker's connection to its gRPC port.
+/// All clients of a sandbox share the worker's connection to its gRPC port.
 #[test]
 fn a_grpc_client_that_does_not_read_does_not_block_others() {
     run(Setup::default(), async |stack| {
         let sandbox = stack.public_env().await?;
-        // The demo's port speaks both versions of HTTP; the edge chooses by the type.
+        // The demo's port supports both HTTP versions. The edge chooses the version by the content type.
         let host = sandbox.host(8080);
         let grpc = [("content-type", "application/grpc")];
         let mut silent = Vec::new();
@@ -41,7 +41,7 @@ fn a_grpc_client_that_does_not_read_does_not_block_others() {
             silent.push(connection);
         }
         settled(stack, "cluster.sandbox_h2c.upstream_cx_rx_bytes_total").await?;
-        // Each request has a connection of its own, so that both workers serve some.
+        // Each request has its own connection, so that each worker serves some.
         for _ in 0..8 {
             let answer = stack.edge().get(&host, "/health").grpc().send();
             let answer = tokio::time::timeout(Duration::from_secs(10), answer).await;
@@ -52,8 +52,8 @@ fn a_grpc_client_that_does_not_read_does_not_block_others() {
     });
 }
 
-/// A proxy in front sends the uploads of many clients over one connection. With less room, four uploads that their
-/// apps do not read stop all others.
+/// A proxy in front sends the uploads of many clients over one connection. With a smaller window, four uploads that
+/// apps do not read would block all others.
 #[test]
 fn the_connection_window_covers_the_windows_of_all_streams() {
     run(Setup::default(), async |stack| {
