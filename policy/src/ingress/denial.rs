@@ -121,7 +121,7 @@ impl Denial {
     pub fn message(self) -> String {
         let text = match self {
             Self::AuthServiceUnavailable => {
-                "the credential could not be checked just now; nothing was forwarded, try again"
+                "the credential can't be verified at the moment; nothing was forwarded, try again"
             }
             Self::CrossOrigin => {
                 "a request of another site may not use the session cookie; send an API key or a token instead"
@@ -147,14 +147,14 @@ impl Denial {
                 "the sandbox is suspended and a request may not resume it; its owner can resume it"
             }
             Self::SandboxUpstreamError => {
-                "the sandbox could not be looked up just now; nothing was forwarded, try again"
+                "the sandbox can't be looked up at the moment; nothing was forwarded, try again"
             }
             Self::TooManyRequests => "the sandbox has too many requests in flight; try again",
             Self::Unauthenticated => {
                 "a credential is needed: an API key, a personal access token or a session"
             }
             Self::UpstreamInvalid(InvalidResponse::NotSwitched) => {
-                "the service in the sandbox did not open the WebSocket: it answered by a success other than 101"
+                "the service in the sandbox did not open the WebSocket: it responded with 2xx instead of 101"
             }
             Self::UpstreamInvalid(InvalidResponse::Status) => {
                 "the service in the sandbox sent a response whose status is not one of 200 to 599"

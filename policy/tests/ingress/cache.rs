@@ -130,7 +130,7 @@ fn negative_entries_never_displace_positive_ones() {
     // What comes to exist does.
     cache.insert(key("c"), Some(1), 0);
     assert!(cache.fresh(&key("99"), 0, Some(0), NOW_CAME).is_none());
-    // And where all of it exists, a name that does not is not kept in its place for long.
+    // If all other entries are positive, a negative entry is removed first.
     cache.insert(key("x"), None, 0);
     assert_eq!(cache.len(), 3);
 }

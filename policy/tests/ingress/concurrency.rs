@@ -33,22 +33,22 @@ fn there_are_no_shares_of_fewer_slots_than_classes() {
 proptest! {
     #[test]
     fn each_class_keeps_its_share_in_any_order_of_requests(
-        places in Shares::MIN..3_000,
+        slots in Shares::MIN..3_000,
         first in 0..3_usize,
         second in 0..3_usize,
     ) {
-        let shares = Shares::of(places).expect("enough");
+        let shares = Shares::of(slots).expect("enough");
         let mut in_flight = InFlight::default();
         fill(&shares, Class::Anonymous, &mut in_flight);
-        prop_assert!(shares.admit(Class::Authenticated, &in_flight), "visitors keep users out");
+        prop_assert!(shares.admit(Class::Authenticated, &in_flight), "anonymous requests take the slots of authenticated ones");
         fill(&shares, Class::Authenticated, &mut in_flight);
-        prop_assert!(shares.admit(Class::Management, &in_flight), "others keep the owner out");
+        prop_assert!(shares.admit(Class::Management, &in_flight), "other requests take the slots of management");
 
         let mut in_flight = InFlight::default();
         for class in [first, second, 0, 1, 2] {
             fill(&shares, CLASSES[class], &mut in_flight);
         }
         let total: usize = CLASSES.iter().map(|class| in_flight.of(*class)).sum();
-        prop_assert_eq!(total, places, "all places are used, and no more");
+        prop_assert_eq!(total, slots, "all slots are taken, and no more");
     }
 }

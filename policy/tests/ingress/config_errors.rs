@@ -20,12 +20,12 @@ fn error(good: &str, bad: &str) -> String {
 
 #[test_case(r#""version": 1"#, r#""version": 2"# => "the ingress configuration's `version` is 2; this filter reads 1"; "another version")]
 #[test_case(r#"["sandbox.example.com", "local"]"#, "[]" => "the ingress configuration's `domains` is empty; name the domain that sandboxes are reached under"; "no domain")]
-#[test_case(r#""local""#, r#""Local""# => "the ingress configuration's `domains` holds a bad entry: `Local` is not a domain: expected lower-case labels of a-z, 0-9 and `-`, like `sandbox.example.com`"; "a domain in capitals")]
-#[test_case(r#""local""#, r#""*.local""# => "the ingress configuration's `domains` holds a bad entry: `*.local` is not a domain: expected lower-case labels of a-z, 0-9 and `-`, like `sandbox.example.com`"; "a wildcard domain")]
+#[test_case(r#""local""#, r#""Local""# => "the ingress configuration's `domains` has an invalid entry: `Local` is not a domain: expected lower-case labels of a-z, 0-9 and `-`, like `sandbox.example.com`"; "a domain in capitals")]
+#[test_case(r#""local""#, r#""*.local""# => "the ingress configuration's `domains` has an invalid entry: `*.local` is not a domain: expected lower-case labels of a-z, 0-9 and `-`, like `sandbox.example.com`"; "a wildcard domain")]
 #[test_case(r#""local""#, r#""example.com""# => "the ingress configuration's `domains` holds `sandbox.example.com`, which `example.com` covers already"; "a domain and its parent")]
 #[test_case(r#""local""#, r#""api.sandbox.example.com""# => "the ingress configuration's `domains` holds `api.sandbox.example.com`, which `sandbox.example.com` covers already"; "a domain and its API")]
 #[test_case(r#""local""#, r#""sandbox.example.com""# => "the ingress configuration's `domains` holds `sandbox.example.com`, which `sandbox.example.com` covers already"; "a domain twice")]
-#[test_case("api.example.com", "api.example.com:443" => "the ingress configuration's `api_hosts` holds a bad entry: `api.example.com:443` is not a domain: expected lower-case labels of a-z, 0-9 and `-`, like `sandbox.example.com`"; "an API host with a port")]
+#[test_case("api.example.com", "api.example.com:443" => "the ingress configuration's `api_hosts` has an invalid entry: `api.example.com:443` is not a domain: expected lower-case labels of a-z, 0-9 and `-`, like `sandbox.example.com`"; "an API host with a port")]
 #[test_case("api.example.com", "api.sandbox.example.com" => "the ingress configuration's `api_hosts` holds `api.sandbox.example.com`, which the domain `sandbox.example.com` covers already"; "an API host that is one already")]
 #[test_case("api.example.com", "8080-x.local" => "the ingress configuration's `api_hosts` holds `8080-x.local`, which the domain `local` covers already"; "a sandbox's host as the API's")]
 #[test_case(r#""cluster": "control_plane""#, r#""cluster": """# => "the ingress configuration's `control_plane.cluster` is empty; name an Envoy cluster"; "no cluster")]
@@ -41,12 +41,12 @@ fn error(good: &str, bad: &str) -> String {
 #[test_case(r#"["tl_pat"]"#, r#"["pat_"]"# => "the ingress configuration's `personal_access_token_prefixes` holds `pat_`, which starts with none of `platform_prefixes`"; "a token prefix that is no platform prefix")]
 #[test_case(r#"["tl_pat"]"#, r#"[""]"# => "the ingress configuration's `personal_access_token_prefixes` holds ``, which starts with none of `platform_prefixes`"; "an empty token prefix")]
 #[test_case(r#"["tl_"]"#, "[]" => "the ingress configuration's `personal_access_token_prefixes` holds `tl_pat`, which starts with none of `platform_prefixes`"; "no platform prefix for the tokens")]
-#[test_case(r#""waiters": 10"#, r#""waiters": 0"# => "the ingress configuration's `limits.waiters` is 0; nothing would pass"; "no waiters")]
-#[test_case(r#""waiters": 10"#, r#""cache_entries": 0"# => "the ingress configuration's `limits.cache_entries` is 0; nothing would pass"; "no cache")]
-#[test_case(r#""waiters": 10"#, r#""lookups_in_flight": 0"# => "the ingress configuration's `limits.lookups_in_flight` is 0; nothing would pass"; "no lookups")]
+#[test_case(r#""waiters": 10"#, r#""waiters": 0"# => "the ingress configuration's `limits.waiters` is 0; expected at least 1"; "no waiters")]
+#[test_case(r#""waiters": 10"#, r#""cache_entries": 0"# => "the ingress configuration's `limits.cache_entries` is 0; expected at least 1"; "no cache")]
+#[test_case(r#""waiters": 10"#, r#""lookups_in_flight": 0"# => "the ingress configuration's `limits.lookups_in_flight` is 0; expected at least 1"; "no lookups")]
 #[test_case(r#""waiters": 10"#, r#""requests_per_sandbox": 0"# => "the ingress configuration's `limits.requests_per_sandbox` is 0; expected at least 3, one for each class of requests: management, authenticated, anonymous"; "no requests")]
 #[test_case(r#""waiters": 10"#, r#""requests_per_sandbox": 2"# => "the ingress configuration's `limits.requests_per_sandbox` is 2; expected at least 3, one for each class of requests: management, authenticated, anonymous"; "too few requests for three classes")]
-#[test_case(r#""waiters": 10"#, r#""feed_wait_ms": 0"# => "the ingress configuration's `limits.feed_wait_ms` is 0; the control plane would be asked for changes without a pause"; "a change feed that never rests")]
+#[test_case(r#""waiters": 10"#, r#""feed_wait_ms": 0"# => "the ingress configuration's `limits.feed_wait_ms` is 0; expected at least 1, or the filter would poll the change feed without a pause"; "a change feed that never rests")]
 fn an_error_names_the_field_with_an_invalid_value(good: &str, bad: &str) -> String {
     error(good, bad)
 }

@@ -45,7 +45,7 @@ fn caller_unknown() -> World {
     World { caller: Resolved::NotFound, ..world() }
 }
 
-fn nothing_can_be_asked() -> World {
+fn all_unavailable() -> World {
     World { sandbox: Resolved::Unavailable, caller: Resolved::Unavailable, ..world() }
 }
 
@@ -57,7 +57,7 @@ fn nothing_can_be_asked() -> World {
 #[test_case(Req::get(MANAGEMENT).bearer(KEY), world() => PERMIT_MANAGEMENT; "a key to the management port")]
 #[test_case(Req::get("9501-my-env.local").bearer(KEY), world() => PERMIT_MANAGEMENT; "the management port spelt out")]
 #[test_case(Req::get(MANAGEMENT).bearer(KEY), world().with(|s| s.exposed_ports.clear()) => PERMIT_MANAGEMENT; "the management port needs no exposure")]
-#[test_case(Req::get(APP), world().public() => PERMIT_PUBLIC; "nobody to a public port")]
+#[test_case(Req::get(APP), world().public() => PERMIT_PUBLIC; "no credential on a public port")]
 #[test_case(Req::new("POST", APP), world().public() => PERMIT_PUBLIC; "any method on a public port")]
 #[test_case(Req::get(APP).bearer(KEY), world().with(|s| s.name = None) => PERMIT; "an ephemeral sandbox")]
 fn permitted_requests_are_forwarded(request: Req, world: World) -> String {
@@ -65,8 +65,8 @@ fn permitted_requests_are_forwarded(request: Req, world: World) -> String {
 }
 
 #[test_case("nowhere.example.com" => "400 INVALID_HOST"; "another domain")]
-#[test_case("65536-my-env.local" => "400 INVALID_HOST"; "a port that is none")]
-#[test_case("9501-.local" => "400 INVALID_HOST"; "the management port of nothing")]
+#[test_case("65536-my-env.local" => "400 INVALID_HOST"; "a port above 65535")]
+#[test_case("9501-.local" => "400 INVALID_HOST"; "the management port without a sandbox")]
 #[test_case("a.local,b.local" => "400 INVALID_HOST"; "two hosts joined by a comma")]
 #[test_case("" => "400 INVALID_HOST"; "an empty host")]
 fn an_invalid_host_is_denied(authority: &str) -> String {
@@ -92,35 +92,35 @@ fn a_missing_or_repeated_host_is_refused() {
 }
 
 #[test_case(Req::get("sandbox.example.com") => "public API"; "a bare domain")]
-#[test_case(Req::get("local:9443") => "public API"; "the other one with a port")]
+#[test_case(Req::get("local:9443") => "public API"; "the other bare domain, with a port")]
 #[test_case(Req::get("api.sandbox.example.com") => "public API"; "the API host")]
 #[test_case(Req::get("api.local").and("x-tensorlake-sandbox-id", ID) => "public API"; "the sandbox header does not route on the API host")]
-#[test_case(Req::get("local").bearer("a,b") => "public API"; "which judges credentials by itself")]
+#[test_case(Req::get("local").bearer("a,b") => "public API"; "credentials are not evaluated on a bare domain")]
 #[test_case(Req::get("local").and("x-tensorlake-sandbox-id", ID).bearer(KEY) => PERMIT_MANAGEMENT; "the sandbox header routes on a bare domain, to the management port")]
-#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", "my-env").bearer(KEY) => PERMIT_MANAGEMENT; "also by name")]
-#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", ID) => UNAUTHENTICATED; "but not without a credential")]
-#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", "8080-my-env").bearer(KEY) => REFUSED; "it names no port")]
-#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", "").bearer(KEY) => REFUSED; "it may not be empty")]
-#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", ID).and("x-tensorlake-sandbox-id", ID).bearer(KEY) => REFUSED; "it may not stand twice")]
-#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", format!("{ID},{ID}")).bearer(KEY) => REFUSED; "nor be joined by a comma")]
-#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", b"\xff").bearer(KEY) => REFUSED; "nor be no UTF-8")]
+#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", "my-env").bearer(KEY) => PERMIT_MANAGEMENT; "the sandbox header may have a name")]
+#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", ID) => UNAUTHENTICATED; "the sandbox header on a bare domain, without a credential")]
+#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", "8080-my-env").bearer(KEY) => REFUSED; "the sandbox header with a port")]
+#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", "").bearer(KEY) => REFUSED; "an empty sandbox header")]
+#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", ID).and("x-tensorlake-sandbox-id", ID).bearer(KEY) => REFUSED; "a repeated sandbox header")]
+#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", format!("{ID},{ID}")).bearer(KEY) => REFUSED; "a sandbox header with two ids, joined by a comma")]
+#[test_case(Req::get("local").and("x-tensorlake-sandbox-id", b"\xff").bearer(KEY) => REFUSED; "a sandbox header that is not UTF-8")]
 fn hosts_that_do_not_name_a_sandbox(request: Req) -> String {
     outcome(&request, &world())
 }
 
 const OTHER_ID: &str = "zzzzzzzzzzzzzzzzzzzzz";
 
-#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", ID), world() => PERMIT; "the same by id")]
-#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", "my-env"), world() => PERMIT; "the same by name")]
-#[test_case(Req::get(MANAGEMENT).bearer(KEY).and("x-tensorlake-sandbox-id", ID), world() => PERMIT_MANAGEMENT; "the same on the management host, as the clients send it")]
-#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", OTHER_ID), world() => REFUSED; "another one")]
-#[test_case(Req::get(APP).and("x-tensorlake-sandbox-id", OTHER_ID), world().public() => REFUSED; "another one on a public port")]
-#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", "no id"), world() => REFUSED; "no id at all")]
-#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", ID).and("x-tensorlake-sandbox-id", ID), world() => REFUSED; "the same one twice")]
-#[test_case(Req::get(APP).and("x-tensorlake-sandbox-id", OTHER_ID), world() => UNAUTHENTICATED; "whether they agree is not told without a credential")]
-#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", OTHER_ID), caller_unknown() => NOT_VALID; "nor to a bad one")]
-#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", OTHER_ID), world().by(|c| c.project_ids.clear()) => NOT_FOUND; "nor to a caller of another project")]
-#[test_case(Req::get(CLOSED).bearer(KEY).and("x-tensorlake-sandbox-id", OTHER_ID), world() => REFUSED; "disagreement comes before the port")]
+#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", ID), world() => PERMIT; "the id of the sandbox in the host")]
+#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", "my-env"), world() => PERMIT; "the name of the sandbox in the host")]
+#[test_case(Req::get(MANAGEMENT).bearer(KEY).and("x-tensorlake-sandbox-id", ID), world() => PERMIT_MANAGEMENT; "the id of the sandbox in the management host, as the clients send it")]
+#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", OTHER_ID), world() => REFUSED; "another sandbox")]
+#[test_case(Req::get(APP).and("x-tensorlake-sandbox-id", OTHER_ID), world().public() => REFUSED; "another sandbox, on a public port")]
+#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", "no id"), world() => REFUSED; "neither an id nor a name")]
+#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", ID).and("x-tensorlake-sandbox-id", ID), world() => REFUSED; "a repeated header")]
+#[test_case(Req::get(APP).and("x-tensorlake-sandbox-id", OTHER_ID), world() => UNAUTHENTICATED; "another sandbox, without a credential")]
+#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", OTHER_ID), caller_unknown() => NOT_VALID; "another sandbox, with an unknown credential")]
+#[test_case(Req::get(APP).bearer(KEY).and("x-tensorlake-sandbox-id", OTHER_ID), world().by(|c| c.project_ids.clear()) => NOT_FOUND; "another sandbox, by a caller of another project")]
+#[test_case(Req::get(CLOSED).bearer(KEY).and("x-tensorlake-sandbox-id", OTHER_ID), world() => REFUSED; "another sandbox, and a port that is not exposed")]
 fn the_sandbox_header_must_agree_with_the_host(request: Req, world: World) -> String {
     outcome(&request, &world)
 }
@@ -141,7 +141,7 @@ fn the_sandbox_header_must_agree_with_the_host(request: Req, world: World) -> St
 #[test_case("9501-my-env.local", world().public() => UNAUTHENTICATED; "the management port of a public sandbox spelt out")]
 #[test_case("9501-my-env.local", world().with(|s| { s.allow_unauthenticated_access = true; s.exposed_ports = vec![9501]; }) => UNAUTHENTICATED; "the management port, were it ever listed as exposed")]
 #[test_case(MANAGEMENT, sandbox(Resolved::NotFound) => UNAUTHENTICATED; "the management port of an unknown sandbox")]
-#[test_case(MANAGEMENT, nothing_can_be_asked() => UNAUTHENTICATED; "the management port while nothing can be asked")]
+#[test_case(MANAGEMENT, all_unavailable() => UNAUTHENTICATED; "the management port while nothing can be asked")]
 fn without_a_credential_all_ports_that_are_not_public_look_the_same(
     host: &str,
     world: World,
@@ -188,48 +188,48 @@ fn a_token_or_session_without_context_does_not_reveal_whether_a_sandbox_exists(
 }
 
 #[test_case(APP, sandbox(Resolved::NotFound) => NOT_FOUND; "an unknown sandbox")]
-#[test_case(MANAGEMENT, sandbox(Resolved::NotFound) => NOT_FOUND; "its management port")]
+#[test_case(MANAGEMENT, sandbox(Resolved::NotFound) => NOT_FOUND; "the management port of an unknown sandbox")]
 #[test_case(APP, terminated() => NOT_FOUND; "a terminated sandbox")]
-#[test_case(MANAGEMENT, terminated() => NOT_FOUND; "its management port as well")]
+#[test_case(MANAGEMENT, terminated() => NOT_FOUND; "the management port of a terminated sandbox")]
 #[test_case(CLOSED, terminated() => NOT_FOUND; "a closed port of a terminated sandbox")]
-#[test_case(APP, world().by(|c| c.project_ids = vec![id("proj_2")]) => NOT_FOUND; "another project's")]
-#[test_case(APP, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "of a caller without projects")]
-#[test_case(APP, world().by(|c| c.organization_id = id("org_2")) => NOT_FOUND; "another organization's, where a project is called the same")]
-#[test_case(CLOSED, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "a closed port of another project's")]
-#[test_case(MANAGEMENT, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "the management port of another project's")]
-#[test_case(APP, World { in_flight: in_flight(4, 4, 4), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a busy one of another project's")]
-#[test_case(APP, World { sandbox: Resolved::Found(Sandbox { state: SandboxState::Suspended, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a suspended one of another project's, which is not resumed")]
-#[test_case(APP, World { sandbox: Resolved::Found(Sandbox { state: SandboxState::Pending, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a pending one of another project's")]
+#[test_case(APP, world().by(|c| c.project_ids = vec![id("proj_2")]) => NOT_FOUND; "a sandbox of another project")]
+#[test_case(APP, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "a caller without projects")]
+#[test_case(APP, world().by(|c| c.organization_id = id("org_2")) => NOT_FOUND; "a sandbox of another organization, whose project has the same id")]
+#[test_case(CLOSED, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "a closed port of a sandbox of another project")]
+#[test_case(MANAGEMENT, world().by(|c| c.project_ids.clear()) => NOT_FOUND; "the management port of a sandbox of another project")]
+#[test_case(APP, World { in_flight: in_flight(4, 4, 4), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a sandbox of another project whose slots are all taken")]
+#[test_case(APP, World { sandbox: Resolved::Found(Sandbox { state: SandboxState::Suspended, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a suspended sandbox of another project, which is not resumed")]
+#[test_case(APP, World { sandbox: Resolved::Found(Sandbox { state: SandboxState::Pending, ..my_env() }), ..world().by(|c| c.project_ids.clear()) } => NOT_FOUND; "a pending sandbox of another project")]
 fn the_sandbox_of_another_project_is_not_found(host: &str, world: World) -> String {
     outcome(&Req::get(host).bearer(KEY), &world)
 }
 
 #[test_case(CLOSED, world() => NOT_EXPOSED; "a port that is not in the list")]
 #[test_case(APP, world().with(|s| s.exposed_ports.clear()) => NOT_EXPOSED; "an empty list")]
-#[test_case(CLOSED, world().public() => NOT_EXPOSED; "the flag does not expose a port")]
-#[test_case(CLOSED, world().with(|s| s.state = SandboxState::Suspended) => NOT_EXPOSED; "nor is a sandbox resumed for it")]
-#[test_case(CLOSED, World { in_flight: in_flight(4, 4, 4), ..world() } => NOT_EXPOSED; "however busy the sandbox is")]
+#[test_case(CLOSED, world().public() => NOT_EXPOSED; "a closed port of a public sandbox")]
+#[test_case(CLOSED, world().with(|s| s.state = SandboxState::Suspended) => NOT_EXPOSED; "a closed port of a suspended sandbox, which is not resumed")]
+#[test_case(CLOSED, World { in_flight: in_flight(4, 4, 4), ..world() } => NOT_EXPOSED; "a closed port of a sandbox whose slots are all taken")]
 fn a_port_must_be_exposed(host: &str, world: World) -> String {
     outcome(&Req::get(host).bearer(KEY), &world)
 }
 
 #[test_case(Req::get(APP).bearer("a").bearer("b"), world() => REFUSED; "two credentials")]
 #[test_case(Req::get(APP).bearer("a").bearer("b"), sandbox(Resolved::NotFound) => REFUSED; "two credentials for an unknown sandbox")]
-#[test_case(Req::get(APP).bearer("a").bearer("b"), world().public() => PERMIT_PUBLIC; "not looked at on a public port")]
-#[test_case(Req::get(APP).bearer(PAT), world().public() => PERMIT_PUBLIC; "nor a token without context")]
-#[test_case(Req::get(APP).bearer("tl_mal formed"), world().public() => PERMIT_PUBLIC; "nor a malformed one")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::NotFound, ..world().public() } => PERMIT_PUBLIC; "nor an unknown one")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Unavailable, ..world().public() } => PERMIT_PUBLIC; "nor one that can't be asked for")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Found(sandgate_policy::gateway_api::Identity { project_ids: Vec::new(), ..member() }), ..world().public() } => PERMIT_PUBLIC; "nor one of another project")]
+#[test_case(Req::get(APP).bearer("a").bearer("b"), world().public() => PERMIT_PUBLIC; "two credentials on a public port")]
+#[test_case(Req::get(APP).bearer(PAT), world().public() => PERMIT_PUBLIC; "a token without context on a public port")]
+#[test_case(Req::get(APP).bearer("tl_mal formed"), world().public() => PERMIT_PUBLIC; "a malformed credential on a public port")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::NotFound, ..world().public() } => PERMIT_PUBLIC; "an unknown credential on a public port")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Unavailable, ..world().public() } => PERMIT_PUBLIC; "a credential on a public port while the control plane is unavailable")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Found(sandgate_policy::gateway_api::Identity { project_ids: Vec::new(), ..member() }), ..world().public() } => PERMIT_PUBLIC; "a credential of another project on a public port")]
 fn a_public_port_ignores_credentials(request: Req, world: World) -> String {
     outcome(&request, &world)
 }
 
 #[test_case(None => PERMIT; "a credential without an expiry")]
-#[test_case(Some(NOW + 1) => PERMIT; "a second before it")]
-#[test_case(Some(NOW) => NOT_VALID; "at it")]
-#[test_case(Some(NOW - 1) => NOT_VALID; "after it")]
-#[test_case(Some(0) => NOT_VALID; "long after it")]
+#[test_case(Some(NOW + 1) => PERMIT; "one second before the expiry")]
+#[test_case(Some(NOW) => NOT_VALID; "at the expiry")]
+#[test_case(Some(NOW - 1) => NOT_VALID; "one second after the expiry")]
+#[test_case(Some(0) => NOT_VALID; "long after the expiry")]
 fn a_credential_is_not_valid_from_its_expiry(expires_at: Option<u64>) -> String {
     outcome(&Req::get(APP).bearer(KEY), &world().by(|caller| caller.expires_at = expires_at))
 }
@@ -249,18 +249,18 @@ const RESUME: &str = "resume for the caller";
 #[test_case(Req::get("8080-a1b2c3d4e5f6g7h8i9j0k.local").bearer(KEY), suspended(|_| ()) => RESUME; "a named sandbox by its id")]
 #[test_case(Req::get(APP).bearer(KEY), suspended(|s| s.state = SandboxState::Suspending) => RESUME; "a sandbox that is being suspended")]
 #[test_case(Req::get(APP), suspended(|s| s.allow_unauthenticated_access = true) => "resume for nobody"; "a public port")]
-#[test_case(Req::get(APP).bearer(KEY), suspended(|s| s.allow_unauthenticated_access = true) => "resume for nobody"; "a public port, whatever is shown there")]
+#[test_case(Req::get(APP).bearer(KEY), suspended(|s| s.allow_unauthenticated_access = true) => "resume for nobody"; "a public port, with a credential that is not evaluated")]
 #[test_case(Req::get(MANAGEMENT).bearer(KEY), suspended(|s| s.allow_unauthenticated_access = true) => RESUME; "the management port of a public sandbox")]
-#[test_case(Req::get(APP).bearer(KEY), suspended(|s| s.auto_resume = false) => NOT_RUNNING; "not where the owner wants none")]
-#[test_case(Req::get(APP).bearer(KEY), suspended(|s| s.name = None) => NOT_RUNNING; "not an ephemeral sandbox")]
-#[test_case(Req::get(APP), suspended(|s| { s.allow_unauthenticated_access = true; s.auto_resume = false; }) => NOT_RUNNING; "not through a public port either")]
-#[test_case(Req::get(APP), suspended(|_| ()) => UNAUTHENTICATED; "not without a credential")]
-#[test_case(Req::get(CLOSED).bearer(KEY), suspended(|_| ()) => NOT_EXPOSED; "not for a closed port")]
-#[test_case(Req::get(CLOSED), suspended(|s| s.allow_unauthenticated_access = true) => UNAUTHENTICATED; "not for a closed port of a public sandbox")]
-#[test_case(Req::new("POST", APP).session().and("origin", "https://evil.com"), suspended(|_| ()) => "403 CROSS_ORIGIN"; "not for another site")]
-#[test_case(Req::get(APP).bearer(KEY), world().with(|s| s.state = SandboxState::Pending) => NOT_READY; "a pending sandbox is waited for")]
-#[test_case(Req::get(APP).bearer(KEY), world().with(|s| s.state = SandboxState::Snapshotting) => NOT_READY; "so is one of which a snapshot is taken")]
-#[test_case(Req::get(APP), world().with(|s| { s.allow_unauthenticated_access = true; s.state = SandboxState::Pending; }) => NOT_READY; "also through a public port")]
+#[test_case(Req::get(APP).bearer(KEY), suspended(|s| s.auto_resume = false) => NOT_RUNNING; "a sandbox without auto_resume")]
+#[test_case(Req::get(APP).bearer(KEY), suspended(|s| s.name = None) => NOT_RUNNING; "an ephemeral sandbox")]
+#[test_case(Req::get(APP), suspended(|s| { s.allow_unauthenticated_access = true; s.auto_resume = false; }) => NOT_RUNNING; "a public port of a sandbox without auto_resume")]
+#[test_case(Req::get(APP), suspended(|_| ()) => UNAUTHENTICATED; "no credential")]
+#[test_case(Req::get(CLOSED).bearer(KEY), suspended(|_| ()) => NOT_EXPOSED; "a closed port")]
+#[test_case(Req::get(CLOSED), suspended(|s| s.allow_unauthenticated_access = true) => UNAUTHENTICATED; "a closed port of a public sandbox")]
+#[test_case(Req::new("POST", APP).session().and("origin", "https://evil.com"), suspended(|_| ()) => "403 CROSS_ORIGIN"; "a request of another site")]
+#[test_case(Req::get(APP).bearer(KEY), world().with(|s| s.state = SandboxState::Pending) => NOT_READY; "a pending sandbox")]
+#[test_case(Req::get(APP).bearer(KEY), world().with(|s| s.state = SandboxState::Snapshotting) => NOT_READY; "a sandbox during a snapshot")]
+#[test_case(Req::get(APP), world().with(|s| { s.allow_unauthenticated_access = true; s.state = SandboxState::Pending; }) => NOT_READY; "a public port of a pending sandbox")]
 fn a_suspended_named_sandbox_is_resumed_for_permitted_requests(
     request: Req,
     world: World,
@@ -280,19 +280,19 @@ const FULL: &str = "429 TOO_MANY_REQUESTS";
 #[test_case(APP, in_flight(0, 0, 2) => PERMIT; "all that anonymous requests may take")]
 #[test_case(APP, in_flight(0, 1, 2) => FULL; "both kinds together fill the share of exposed ports")]
 #[test_case(MANAGEMENT, in_flight(0, 3, 0) => PERMIT_MANAGEMENT; "authenticated requests leave one for management")]
-#[test_case(MANAGEMENT, in_flight(0, 1, 2) => PERMIT_MANAGEMENT; "so do all others together")]
+#[test_case(MANAGEMENT, in_flight(0, 1, 2) => PERMIT_MANAGEMENT; "authenticated and anonymous requests together leave one for management")]
 #[test_case(MANAGEMENT, in_flight(1, 1, 2) => FULL; "all slots are taken")]
 #[test_case(MANAGEMENT, in_flight(4, 0, 0) => FULL; "all slots are taken by management")]
 fn requests_in_flight_are_limited(host: &str, in_flight: InFlight) -> String {
     outcome(&Req::get(host).bearer(KEY), &World { in_flight, ..world() })
 }
 
-const MAKE_ROOM: &str = "make room at a1b2c3d4e5f6g7h8i9j0k";
+const EVICT: &str = "evict for a1b2c3d4e5f6g7h8i9j0k";
 
-#[test_case(in_flight(0, 0, 1) => "permit 10.1.0.2:8080 for nobody"; "one less than their share")]
-#[test_case(in_flight(0, 0, 2) => MAKE_ROOM; "their share")]
-#[test_case(in_flight(0, 3, 0) => MAKE_ROOM; "authenticated requests take all slots of exposed ports")]
-#[test_case(in_flight(4, 0, 0) => MAKE_ROOM; "management takes all slots")]
+#[test_case(in_flight(0, 0, 1) => "permit 10.1.0.2:8080 for nobody"; "one less than the share of anonymous requests")]
+#[test_case(in_flight(0, 0, 2) => EVICT; "the share of anonymous requests")]
+#[test_case(in_flight(0, 3, 0) => EVICT; "authenticated requests take all slots of exposed ports")]
+#[test_case(in_flight(4, 0, 0) => EVICT; "management takes all slots")]
 fn an_anonymous_request_beyond_its_share_must_evict_another(in_flight: InFlight) -> String {
     outcome(&Req::get(APP).bearer(KEY), &World { in_flight, ..world().public() })
 }
@@ -325,15 +325,15 @@ fn a_running_sandbox_without_an_address_is_not_ready() {
     assert_eq!(outcome(&Req::get(APP).bearer(KEY), &world), NOT_READY);
 }
 
-#[test_case(Req::get(APP).bearer(KEY), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "no route")]
-#[test_case(Req::get(APP), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "no route, without a credential: the port may be public")]
-#[test_case(Req::get(APP).bearer("a").bearer("b"), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "no route, with bad ones: the port may be public")]
-#[test_case(Req::get(MANAGEMENT).bearer(KEY), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "no route to the management port")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Unavailable, ..world() } => AUTH_UNKNOWN; "no caller")]
-#[test_case(Req::get(CLOSED).bearer(KEY), World { caller: Resolved::Unavailable, ..world() } => AUTH_UNKNOWN; "no caller, which does not tell that the port is closed")]
-#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Unavailable, ..sandbox(Resolved::NotFound) } => AUTH_UNKNOWN; "nor that there is no sandbox")]
-#[test_case(Req::get(MANAGEMENT).bearer(KEY), nothing_can_be_asked() => AUTH_UNKNOWN; "nothing, on the management port")]
-#[test_case(Req::get(APP).bearer(KEY), nothing_can_be_asked() => SANDBOX_UNKNOWN; "nothing, on a user port")]
+#[test_case(Req::get(APP).bearer(KEY), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "the sandbox is not known")]
+#[test_case(Req::get(APP), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "the sandbox is not known, without a credential")]
+#[test_case(Req::get(APP).bearer("a").bearer("b"), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "the sandbox is not known, with two credentials")]
+#[test_case(Req::get(MANAGEMENT).bearer(KEY), sandbox(Resolved::Unavailable) => SANDBOX_UNKNOWN; "the sandbox is not known, on the management port")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Unavailable, ..world() } => AUTH_UNKNOWN; "the caller is not known")]
+#[test_case(Req::get(CLOSED).bearer(KEY), World { caller: Resolved::Unavailable, ..world() } => AUTH_UNKNOWN; "the caller is not known, on a closed port")]
+#[test_case(Req::get(APP).bearer(KEY), World { caller: Resolved::Unavailable, ..sandbox(Resolved::NotFound) } => AUTH_UNKNOWN; "the caller is not known, and the sandbox does not exist")]
+#[test_case(Req::get(MANAGEMENT).bearer(KEY), all_unavailable() => AUTH_UNKNOWN; "neither is known, on the management port")]
+#[test_case(Req::get(APP).bearer(KEY), all_unavailable() => SANDBOX_UNKNOWN; "neither is known, on a user port")]
 fn nothing_is_forwarded_while_the_control_plane_is_unavailable(req: Req, world: World) -> String {
     outcome(&req, &world)
 }
@@ -354,32 +354,31 @@ fn a_permit_has_the_upstream_and_the_caller() {
     assert_eq!(caller.expires_at, Some(NOW + 60));
 }
 
-/// What must be asked for before a decision: the sandbox, and the caller while the sandbox is not
-/// known yet.
-fn questions(request: &Req) -> (bool, bool) {
+/// Whether a decision needs the lookups of the sandbox and of the caller, before the result of any.
+fn needed_lookups(request: &Req) -> (bool, bool) {
     let parsed = parsed(request).expect("a sandbox's host");
     (parsed.needs_sandbox(), parsed.needs_caller(None))
 }
 
-#[test_case(Req::get(APP) => (true, false); "nobody on a user port: it may be public")]
-#[test_case(Req::get(APP).bearer(KEY) => (true, true); "a platform secret, both at once")]
-#[test_case(Req::get(APP).session() => (true, true); "a session, both at once")]
-#[test_case(Req::get(APP).bearer("sk-app") => (true, false); "the bearer of a public app is not shown around")]
-#[test_case(Req::get(APP).and("x-sandgate-authorization", "Bearer x") => (true, true); "the gateway's own header is always for the gateway")]
-#[test_case(Req::get(APP).bearer("a").bearer("b") => (true, false); "a bad credential on a user port")]
-#[test_case(Req::get(MANAGEMENT) => (false, false); "nobody on the management port costs nothing")]
-#[test_case(Req::get(MANAGEMENT).bearer(PAT) => (false, false); "nor does a token without context")]
-#[test_case(Req::get(MANAGEMENT).bearer(KEY) => (true, true); "a key on the management port, both at once")]
-#[test_case(Req::get(MANAGEMENT).bearer("key") => (true, true); "a bearer without a prefix on the management port can only be a key")]
+#[test_case(Req::get(APP) => (true, false); "no credential on a user port, which may be public")]
+#[test_case(Req::get(APP).bearer(KEY) => (true, true); "a platform secret needs both lookups")]
+#[test_case(Req::get(APP).session() => (true, true); "a session needs both lookups")]
+#[test_case(Req::get(APP).bearer("sk-app") => (true, false); "a bearer token without a prefix, which may be a secret of the app")]
+#[test_case(Req::get(APP).and("x-sandgate-authorization", "Bearer x") => (true, true); "a credential in the gateway's own header")]
+#[test_case(Req::get(APP).bearer("a").bearer("b") => (true, false); "two credentials on a user port")]
+#[test_case(Req::get(MANAGEMENT) => (false, false); "no credential on the management port needs no lookup")]
+#[test_case(Req::get(MANAGEMENT).bearer(PAT) => (false, false); "a token without context on the management port needs no lookup")]
+#[test_case(Req::get(MANAGEMENT).bearer(KEY) => (true, true); "a key on the management port needs both lookups")]
+#[test_case(Req::get(MANAGEMENT).bearer("key") => (true, true); "a bearer token without a prefix on the management port needs both lookups")]
 fn the_lookups_that_a_decision_needs(request: Req) -> (bool, bool) {
-    questions(&request)
+    needed_lookups(&request)
 }
 
 #[test_case(world() => true; "a private port")]
 #[test_case(world().public() => false; "a public port")]
-#[test_case(sandbox(Resolved::NotFound) => true; "no sandbox: the answer must not tell")]
-#[test_case(terminated() => true; "a terminated sandbox: the answer must not tell")]
-#[test_case(sandbox(Resolved::Unavailable) => false; "no route: the port may be public")]
+#[test_case(sandbox(Resolved::NotFound) => true; "an unknown sandbox, like a private port")]
+#[test_case(terminated() => true; "a terminated sandbox, like a private port")]
+#[test_case(sandbox(Resolved::Unavailable) => false; "the sandbox is not known, so the port may be public")]
 fn a_bearer_token_without_a_prefix_is_looked_up_only_if_the_port_is_not_public(
     world: World,
 ) -> bool {

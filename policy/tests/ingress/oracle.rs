@@ -78,15 +78,15 @@ pub(crate) fn may_pass(request: &Req, world: &World, upstream_port: u16) -> bool
         }
         Resolved::NotFound | Resolved::Unavailable => false,
     };
-    // Of the four places, one is for management, and one more not for nobody.
+    // Of the four slots, one is reserved for management, and another one is not available to anonymous requests.
     let [management, users, nobody] = [Class::Management, Class::Authenticated, Class::Anonymous]
         .map(|class| world.in_flight.of(class));
-    let has_room = management + users + nobody < 4
+    let has_slot = management + users + nobody < 4
         && (port == 9501 || users + nobody < 3)
         && (port == 9501 || !public || nobody < 2);
     port == upstream_port
         && sandbox.state == SandboxState::Running
-        && has_room
+        && has_slot
         && (public || (authenticated && (exposed || port == 9501)))
 }
 

@@ -130,7 +130,7 @@ proptest! {
             prop_assert!(permit.caller().is_some() || upstream.port() != 9501, "9501 is never public");
             prop_assert_eq!(permit.sandbox_id().as_str(), ID);
         } else if let Decision::Resume(permit) = decision {
-            // Whoever may resume may pass, once the sandbox runs.
+            // A request that may resume the sandbox is permitted once the sandbox runs.
             let mut running = world;
             if let Resolved::Found(sandbox) = &mut running.sandbox {
                 prop_assert!(sandbox.name.is_some() && sandbox.auto_resume);
@@ -140,12 +140,12 @@ proptest! {
             let port = parsed.port().get();
             prop_assert!(oracle::may_pass(&request, &running, port), "{permit:?}");
             prop_assert!(!permit.is_public() || port != 9501);
-        } else if let Decision::Evict(place) = decision {
-            // Whoever may make room may pass, once there is some; and only where nobody is asked.
+        } else if let Decision::Evict(permit) = decision {
+            // The request is permitted once slots are free, and its port is public.
             let free = World { in_flight: InFlight::default(), caller: Resolved::NotFound, ..world };
             let port = parsed.port().get();
             prop_assert!(oracle::may_pass(&request, &free, port));
-            let permit = place.into_permit();
+            let permit = permit.into_permit();
             prop_assert_eq!(permit.caller(), None);
             let decision = decide(&parsed, &free.facts(), &config);
             prop_assert_eq!(decision, Decision::Permit(permit));
@@ -270,7 +270,7 @@ fn the_generated_requests_lead_to_every_decision() {
     for end in ["permit nobody", "permit key_1", "resume for nobody", "resume for the caller"] {
         assert!(ends.contains(end), "{end}: {ends:?}");
     }
-    for start in ["preflight", "make room"] {
+    for start in ["preflight", "evict"] {
         assert!(ends.iter().any(|end| end.starts_with(start)), "{start}: {ends:?}");
     }
 }

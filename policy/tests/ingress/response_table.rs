@@ -17,15 +17,15 @@ fn upgrade() -> Req {
     get().and("connection", "upgrade").and("upgrade", "websocket")
 }
 
-/// The status that a client of `request` sees, and why it is another one.
-fn seen(request: &Req, response: &[(&str, &str)]) -> String {
+/// The decision about a response to `request`, as text.
+fn outcome(request: &Req, response: &[(&str, &str)]) -> String {
     let headers: Vec<(String, Vec<u8>)> =
         response.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     match decide_response(
         Head::new(&headers),
         &ResponseContext::new(authority(APP), request.head()),
     ) {
-        ResponseDecision::Forward(_) => "goes on".into(),
+        ResponseDecision::Forward(_) => "forwarded".into(),
         ResponseDecision::Replace(denial) => format!("{} {}", denial.status(), denial.code()),
     }
 }
@@ -40,7 +40,7 @@ fn seen(request: &Req, response: &[(&str, &str)]) -> String {
 #[test_case("500"; "a fault of the app")]
 #[test_case("599"; "the last final one")]
 fn a_final_status_is_forwarded(status: &str) {
-    assert_eq!(seen(&get(), &[(":status", status)]), "goes on");
+    assert_eq!(outcome(&get(), &[(":status", status)]), "forwarded");
 }
 
 #[test_case("000"; "zero")]
@@ -62,38 +62,38 @@ fn a_final_status_is_forwarded(status: &str) {
 #[test_case(""; "nothing")]
 fn any_other_status_is_replaced_by_a_denial(status: &str) {
     let response = [(":status", status), ("upgrade", "websocket"), ("connection", "upgrade")];
-    assert_eq!(seen(&get(), &response), "502 UPSTREAM_INVALID");
+    assert_eq!(outcome(&get(), &response), "502 UPSTREAM_INVALID");
 }
 
 #[test]
 fn a_response_must_have_exactly_one_status() {
-    assert_eq!(seen(&get(), &[("a", "1")]), "502 UPSTREAM_INVALID");
+    assert_eq!(outcome(&get(), &[("a", "1")]), "502 UPSTREAM_INVALID");
     let twice = [(":status", "200"), (":status", "200")];
-    assert_eq!(seen(&get(), &twice), "502 UPSTREAM_INVALID");
+    assert_eq!(outcome(&get(), &twice), "502 UPSTREAM_INVALID");
 }
 
-#[test_case("101", Some("websocket") => "goes on"; "the app upgraded, which Envoy makes a 200 of over HTTP/2")]
-#[test_case("101", Some("WebSocket") => "goes on"; "in other case")]
+#[test_case("101", Some("websocket") => "forwarded"; "the app upgraded to WebSocket; over HTTP/2, Envoy sends 200")]
+#[test_case("101", Some("WebSocket") => "forwarded"; "in other case")]
 #[test_case("101", Some("h2c") => "502 UPSTREAM_INVALID"; "the app upgraded to something else")]
-#[test_case("101", None => "502 UPSTREAM_INVALID"; "the app does not say to what it upgraded")]
+#[test_case("101", None => "502 UPSTREAM_INVALID"; "the app names no protocol")]
 #[test_case("200", None => "502 UPSTREAM_INVALID"; "the app served a page")]
 #[test_case("204", Some("websocket") => "502 UPSTREAM_INVALID"; "another success")]
-#[test_case("302", None => "goes on"; "a redirect")]
-#[test_case("401", None => "goes on"; "the app wants a login")]
-#[test_case("426", None => "goes on"; "the app wants another upgrade")]
-#[test_case("503", None => "goes on"; "the app is not well")]
+#[test_case("302", None => "forwarded"; "a redirect")]
+#[test_case("401", None => "forwarded"; "the app wants a login")]
+#[test_case("426", None => "forwarded"; "the app wants another upgrade")]
+#[test_case("503", None => "forwarded"; "the app is unavailable")]
 #[test_case("600", None => "502 UPSTREAM_INVALID"; "no status at all")]
 fn only_101_opens_a_websocket(status: &str, protocol: Option<&str>) -> String {
     let mut response = vec![(":status", status)];
     response.extend(protocol.map(|protocol| ("upgrade", protocol)));
     let over_http1 = upgrade().and("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-    assert_eq!(seen(&over_http1, &response), seen(&upgrade(), &response));
-    seen(&upgrade(), &response)
+    assert_eq!(outcome(&over_http1, &response), outcome(&upgrade(), &response));
+    outcome(&upgrade(), &response)
 }
 
 #[test_case("Upgrade" => None; "the upgrade alone")]
 #[test_case("upgrade, x-frame-options" => Some("Upgrade".into()); "a header that a proxy in front would remove")]
-#[test_case("keep-alive, upgrade" => Some("Upgrade".into()); "what is of one hop")]
+#[test_case("keep-alive, upgrade" => Some("Upgrade".into()); "a header of one connection")]
 fn the_connection_header_of_a_101_names_only_the_upgrade(connection: &str) -> Option<String> {
     let response = [(":status", "101"), ("upgrade", "websocket"), ("connection", connection)];
     let response = response.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));

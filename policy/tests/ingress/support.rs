@@ -20,7 +20,7 @@ pub(crate) const ID: &str = "a1b2c3d4e5f6g7h8i9j0k";
 pub(crate) const APP: &str = "8080-my-env.sandbox.example.com";
 /// Host of its management API.
 pub(crate) const MANAGEMENT: &str = "my-env.sandbox.example.com";
-/// Seconds since the epoch at which the tables take place.
+/// The time of the decisions in the tables, in seconds since the epoch.
 pub(crate) const NOW: u64 = 1_800_000_000;
 
 /// A credential of each kind, in the form in which the platform issues it.
@@ -199,7 +199,7 @@ pub(crate) fn in_flight(management: usize, authenticated: usize, anonymous: usiz
     in_flight
 }
 
-/// The request as a question about a sandbox.
+/// Parses a request to a sandbox. The error is the result of any other request, as text.
 pub(crate) fn parsed(request: &Req) -> Result<Box<SandboxRequest>, String> {
     match Request::parse(request.head(), &config()) {
         Ok(Request::Sandbox(parsed)) => Ok(parsed),
@@ -208,7 +208,7 @@ pub(crate) fn parsed(request: &Req) -> Result<Box<SandboxRequest>, String> {
     }
 }
 
-/// What becomes of a request, as text.
+/// The decision about a request, as text.
 pub(crate) fn outcome(request: &Req, world: &World) -> String {
     match parsed(request) {
         Ok(parsed) => describe(&decide(&parsed, &world.facts(), &config())),
@@ -224,7 +224,7 @@ pub(crate) fn describe(decision: &Decision) -> String {
             let caller = permit.caller().map_or("nobody", |caller| caller.principal.as_str());
             format!("permit {} for {caller}", permit.upstream())
         }
-        Decision::Evict(place) => format!("make room at {}", place.sandbox_id()),
+        Decision::Evict(permit) => format!("evict for {}", permit.sandbox_id()),
         Decision::Resume(permit) if permit.is_public() => "resume for nobody".into(),
         Decision::Resume(_) => "resume for the caller".into(),
     }

@@ -73,7 +73,7 @@ fn is_origin(text: &str) -> bool {
 fn check_domains(raw: &[String]) -> Result<Vec<Domain>, ConfigError> {
     let parsed: Result<Vec<Domain>, _> = raw.iter().map(|text| Domain::parse(text)).collect();
     let domains =
-        parsed.map_err(|error| wrong("domains", format!("holds a bad entry: {error}")))?;
+        parsed.map_err(|error| wrong("domains", format!("has an invalid entry: {error}")))?;
     if domains.is_empty() {
         return Err(wrong("domains", "is empty; name the domain that sandboxes are reached under"));
     }
@@ -94,7 +94,7 @@ fn check_domains(raw: &[String]) -> Result<Vec<Domain>, ConfigError> {
 fn check_api_hosts(raw: &[String], domains: &[Domain]) -> Result<Vec<Domain>, ConfigError> {
     let parsed: Result<Vec<Domain>, _> = raw.iter().map(|text| Domain::parse(text)).collect();
     let hosts =
-        parsed.map_err(|error| wrong("api_hosts", format!("holds a bad entry: {error}")))?;
+        parsed.map_err(|error| wrong("api_hosts", format!("has an invalid entry: {error}")))?;
     for host in &hosts {
         // The host would also be the host of a sandbox.
         if let Some(domain) = domains.iter().find(|domain| domain.covers(host.as_str())) {

@@ -71,10 +71,11 @@ pub(super) fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
         ("limits.lookups_in_flight", limits.lookups_in_flight == 0),
     ];
     if let Some((field, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {
-        return Err(wrong(field, "is 0; nothing would pass"));
+        return Err(wrong(field, "is 0; expected at least 1"));
     }
     if limits.feed_wait_ms == 0 {
-        let problem = "is 0; the control plane would be asked for changes without a pause";
+        let problem =
+            "is 0; expected at least 1, or the filter would poll the change feed without a pause";
         return Err(wrong("limits.feed_wait_ms", problem));
     }
     Ok(())
