@@ -1,17 +1,19 @@
-//! The API that owners call, directly or through Tensorlake's clients.
+//! The public API: owners call it directly or through Tensorlake's clients.
 //!
 //! Each sandbox path has two forms, `/sandboxes…` and `/v1/namespaces/{namespace}/sandboxes…`. Clients choose the form
-//! by the host that they are configured with. Answers repeat the namespace, and it has no other meaning: the project of
+//! by the host that they are configured with. Responses repeat the namespace, and it has no other meaning: the project of
 //! the credential determines which sandboxes a caller can see.
 //!
 //! The modules, in the order in which a request meets them:
 //!
 //! 1. `caller` authenticates, `target` and `query` read the path and the query, and `requests` reads the body.
+//!    `egress` refuses network policies that nothing would enforce.
 //! 2. `sandboxes`, `lifecycle`, `list` and `platform` are the calls; `unsupported` answers all others.
-//! 3. `responses` and `errors` are the answers. `urls` has the URLs in them.
+//! 3. `responses` and `errors` are the responses. `urls` has the URLs in them.
 //! 4. [`openapi`] describes all of this.
 
 mod caller;
+mod egress;
 mod errors;
 mod lifecycle;
 mod list;
@@ -30,7 +32,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use clap::ValueEnum;
 
-pub use self::requests::Egress;
+pub use self::egress::EgressEnforcement;
 pub use self::urls::{InvalidProxyUrl, PublicUrls};
 use crate::http::{ApiError, RequestLimits, with_common_routes, with_request_limits};
 use crate::model::TokenPrefix;
@@ -41,26 +43,26 @@ use crate::sandboxes::SandboxService;
 pub struct Api {
     /// The service of sandboxes.
     pub sandboxes: SandboxService,
-    /// The URLs of sandboxes in answers.
+    /// The URLs of sandboxes in responses.
     pub urls: PublicUrls,
     /// Whether sidecars enforce network policies.
-    pub egress: Egress,
-    /// Whether a patch must confirm that private ports become public.
-    pub public_ports: PublicPorts,
+    pub egress: EgressEnforcement,
+    /// What happens to a patch that contains `exposed_ports` and would make private ports public.
+    pub private_to_public: PrivateToPublic,
     /// Distinguishes personal access tokens from API keys.
     pub personal_access_token_prefix: TokenPrefix,
 }
 
-/// Whether a patch of `exposed_ports` can also make private ports public.
+/// What happens to a patch that contains `exposed_ports` and would make private ports public.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum PublicPorts {
-    /// The patch is applied, and the answer has a warning.
+pub enum PrivateToPublic {
+    /// The patch is applied, and the response has a warning.
     Allow,
-    /// The patch is refused. A patch without `exposed_ports` confirms the change.
+    /// The patch is refused. The owner confirms by sending the flag alone.
     Confirm,
 }
 
-type Answer = Result<Response, ApiError>;
+type HandlerResult = Result<Response, ApiError>;
 
 /// The routes of the public API.
 pub fn router(api: Api, limits: RequestLimits) -> Router {

@@ -36,16 +36,17 @@ use crate::db::Db;
 use crate::model::SandboxId;
 use crate::store::{ChangesSince, Result, Revision, Store};
 
-/// A database, and everybody who follows its changes. Clones share both.
+/// Propagates the changes of one database to everybody who follows them. Clones share the database and the
+/// followers.
 #[derive(Clone)]
-pub struct Changes {
+pub struct Propagation {
     db: Db,
     revisions: Revisions,
     sandboxes: SandboxWaiters,
     watchers: Watchers,
 }
 
-impl Changes {
+impl Propagation {
     /// Announces every change that is written through [`Self::db`].
     ///
     /// # Errors
@@ -53,7 +54,7 @@ impl Changes {
     pub fn new(store: Arc<dyn Store>) -> Result<Self> {
         let revisions = Revisions::new(store.revision()?);
         let committed = revisions.clone();
-        let db = Db::new(store, move |revision| committed.publish(revision));
+        let db = Db::new(store, move |revision| committed.announce(revision));
         Ok(Self {
             db,
             revisions,
@@ -62,13 +63,12 @@ impl Changes {
         })
     }
 
-    /// The same changes, through [`Db::with_own_readers`].
+    /// A handle on the same propagation, with [`Db::with_own_readers`].
     #[must_use]
     pub fn with_own_readers(&self) -> Self {
         Self { db: self.db.with_own_readers(), ..self.clone() }
     }
 
-    /// The database.
     #[must_use]
     pub fn db(&self) -> &Db {
         &self.db
@@ -80,19 +80,20 @@ impl Changes {
         self.revisions.newest()
     }
 
-    /// Wakes with each change of anything.
+    /// Returns a receiver that changes with every revision.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Revision> {
         self.revisions.subscribe()
     }
 
-    /// Wakes with each change of one sandbox.
+    /// Returns a waiter that wakes with each change of one sandbox.
     #[must_use]
-    pub fn of_sandbox(&self, id: &SandboxId) -> SandboxWaiter {
+    pub fn subscribe_to_sandbox(&self, id: &SandboxId) -> SandboxWaiter {
         self.sandboxes.wait_for(id)
     }
 
-    /// Up to `limit` changes after `since`. `None` stands for a revision of another store.
+    /// Returns up to `limit` changes after `since`. If `since` is `None` (no revision, or one of another store), the
+    /// result is `Unknown`.
     ///
     /// # Errors
     /// The store can't be read.
@@ -103,7 +104,7 @@ impl Changes {
         }
     }
 
-    /// Records that the gateway worker `watcher` polls and has applied everything up to `applied`. The
+    /// Records that the watcher `watcher` polls and has applied everything up to `applied`. The
     /// result must live as long as the poll.
     ///
     /// # Errors
@@ -112,9 +113,9 @@ impl Changes {
         self.watchers.open(watcher, applied)
     }
 
-    /// Waits until all live gateways have applied `revision`, for at most
-    /// [`APPLY_TIMEOUT`](watchers::APPLY_TIMEOUT). A handler calls this before it answers, so that a change
-    /// is in force when its caller reads the answer.
+    /// Waits until all live watchers have applied `revision`, for at most
+    /// [`APPLY_TIMEOUT`](watchers::APPLY_TIMEOUT). A handler calls this before it answers. Usually all new requests
+    /// are then decided with the change; after a time-out, the caller is answered anyway.
     pub async fn wait_until_applied(&self, revision: Revision) {
         if !self.watchers.wait_until_applied(revision).await {
             tracing::warn!(revision, "a gateway is slow to apply a change");

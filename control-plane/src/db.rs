@@ -1,5 +1,5 @@
-//! The store for asynchronous code: its calls run on a bounded number of threads that may block. A call that
-//! has begun runs to its end, and its commit is announced, even if its caller is gone.
+//! An asynchronous handle on the store. It runs the store's calls on a bounded number of blocking threads. A call that
+//! has begun runs to its end and announces its commit, even if its caller is gone.
 
 mod write_queue;
 

@@ -2,11 +2,12 @@
 //! its description is in `docs/openapi/gateway.json`.
 //!
 //! The API has its own listener, which only gateways and sidecars should reach. A call needs a gateway token; the calls
-//! of a sidecar need a gateway token, or a token for its sandbox. Every answer carries a marker header, so that a filter can
+//! of a sidecar need a gateway token, or a token for its sandbox. Every response carries a marker header, so that a filter can
 //! tell it from a local reply of Envoy.
 //!
-//! The modules: `sandboxes` has the lookups of the filter, `changes` has its change feed, `network_policy` has the calls
-//! of sidecars, `reports` has the calls of the operator's platform, and `tokens` has the tokens.
+//! The modules: `sandboxes` has the lookups and resumes of the ingress filter, `changes` its change feed,
+//! `network_policy` the polls of the sidecars, `reports` the reports of the operator's platform, and [`openapi`] the
+//! description. The tokens are in [`crate::gateway_tokens`].
 
 mod changes;
 mod network_policy;
@@ -38,7 +39,7 @@ pub struct Gateway {
     /// The service of sandboxes.
     pub sandboxes: SandboxService,
     /// The limit on connections of sidecars, which don't count against the limit of the listener.
-    pub sidecars: ConnectionLimit,
+    pub sidecar_connections: ConnectionLimit,
     /// The valid tokens.
     pub tokens: Tokens,
     /// Verifies reports, if the sandboxes run on the operator's platform.
@@ -68,7 +69,7 @@ pub fn router(gateway: Gateway, limits: RequestLimits) -> Router {
         .route("/gateway/v1/sandboxes/{sandbox}", get(sandboxes::resolve))
         .route("/gateway/v1/sandboxes/{sandbox}/resume", post(sandboxes::resume))
         .route("/gateway/v1/credentials/introspect", post(sandboxes::introspect))
-        .route("/gateway/v1/changes", get(changes::changes))
+        .route("/gateway/v1/changes", get(changes::poll))
         .route_layer(from_fn_with_state(gateway.tokens.clone(), authenticate))
         .with_state(gateway)
         .merge(policies)

@@ -1,7 +1,7 @@
 //! The parts of HTTP that both APIs share.
 //!
-//! The modules, in the order in which a request meets them: the listener with its limit on connections, the limits on
-//! requests, the routes of both APIs, request bodies, and error answers.
+//! The modules, in the order in which a request meets them: `listener` and `connection_limit`; `request_limits` and
+//! `guarded_body`; `common_routes`; `body` and `json`; `error`.
 
 mod body;
 mod common_routes;
@@ -18,4 +18,4 @@ pub use connection_limit::{Connection, ConnectionLimit, LimitReached};
 pub use error::ApiError;
 pub use json::{MAX_WHOLE_NUMBER, parse_json};
 pub use listener::{ListenError, Listener};
-pub use request_limits::{RequestLimits, RequestSlot, with_request_limits};
+pub use request_limits::{RequestLimits, RequestPermits, with_request_limits};

@@ -28,7 +28,7 @@ use self::resume::Resumes;
 pub use self::resume::{ResumeError, ResumePolicy};
 use self::retries::Retries;
 pub use self::suspend::SuspendError;
-use crate::changes::Changes;
+use crate::changes::Propagation;
 use crate::db::{Db, Writer};
 use crate::model::{NewSandbox, Sandbox, SandboxId, SandboxPatch, Timestamp};
 use crate::runtime::{Failure, Runtime};
@@ -63,7 +63,7 @@ impl Default for ServiceSettings {
 pub struct SandboxService {
     inner: Arc<Inner>,
     /// Queries of this handle use its readers.
-    changes: Changes,
+    propagation: Propagation,
 }
 
 struct Inner {
@@ -86,36 +86,40 @@ pub struct Starting {
 impl SandboxService {
     /// The sandboxes of a store, in a runtime.
     #[must_use]
-    pub fn new(changes: Changes, runtime: Arc<dyn Runtime>, settings: ServiceSettings) -> Self {
+    pub fn new(
+        propagation: Propagation,
+        runtime: Arc<dyn Runtime>,
+        settings: ServiceSettings,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
-                db: changes.db().clone(),
+                db: propagation.db().clone(),
                 runtime,
                 settings,
                 locks: SandboxLocks::default(),
                 resumes: Mutex::default(),
                 retries: tokio::sync::Mutex::default(),
             }),
-            changes,
+            propagation,
         }
     }
 
     /// The same sandboxes, through [`Db::with_own_readers`].
     #[must_use]
     pub fn with_own_readers(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), changes: self.changes.with_own_readers() }
+        Self { inner: Arc::clone(&self.inner), propagation: self.propagation.with_own_readers() }
     }
 
     /// The database.
     #[must_use]
     pub fn db(&self) -> &Db {
-        self.changes.db()
+        self.propagation.db()
     }
 
     /// The changes of the database.
     #[must_use]
-    pub fn changes(&self) -> &Changes {
-        &self.changes
+    pub fn propagation(&self) -> &Propagation {
+        &self.propagation
     }
 
     /// The sandbox with an id or a name, in any project.
@@ -165,13 +169,13 @@ impl SandboxService {
                 store.patch_sandbox(&id, &patch, &principal, Timestamp::now())
             })
             .await?;
-        let opened = patched.value.opened_ports();
-        if !opened.is_empty() {
+        let made_public = patched.value.ports_made_public();
+        if !made_public.is_empty() {
             let after = &patched.value.after;
             tracing::warn!(
                 sandbox = %after.id,
                 project = %after.project_id,
-                ports = ?opened,
+                ports = ?made_public,
                 "ports that needed a credential are public now",
             );
         }
@@ -202,7 +206,7 @@ impl SandboxService {
         deadline: Instant,
         is_expected: impl Fn(SandboxState) -> bool,
     ) -> Result<Option<Sandbox>> {
-        let mut changes = self.changes.subscribe();
+        let mut changes = self.propagation.subscribe();
         loop {
             changes.mark_unchanged();
             let found = self.find(id.to_ref()).await?;

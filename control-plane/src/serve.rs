@@ -19,8 +19,8 @@ use self::data_dir::lock;
 pub use self::data_dir::{is_served, open_store};
 pub use self::settings::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings};
 use self::upkeep::run_upkeep;
-use crate::api::{self, Api, Egress};
-use crate::changes::Changes;
+use crate::api::{self, Api, EgressEnforcement};
+use crate::changes::Propagation;
 use crate::gateway::{self, Gateway, Platform, Tokens};
 use crate::http::{ConnectionLimit, Listener, RequestLimits};
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
@@ -75,28 +75,28 @@ impl Server {
         let api_listener = api_listener.drain_timeout(drain);
         let gateway_listener = gateway_listener.drain_timeout(drain);
 
-        let changes = Changes::new(Arc::new(store))?;
+        let propagation = Propagation::new(Arc::new(store))?;
         let (exits, exited) = mpsc::unbounded_channel();
         let platform = platform(&settings.runtime);
-        let sidecars = (settings.egress == Egress::Enforced).then(|| tokens.clone());
+        let sidecars = (settings.egress == EgressEnforcement::Enforced).then(|| tokens.clone());
         let runtime = runtime(settings.runtime, exits, sidecars)?;
-        let sandboxes = SandboxService::new(changes.clone(), runtime, settings.sandboxes);
+        let sandboxes = SandboxService::new(propagation.clone(), runtime, settings.sandboxes);
         sandboxes.clear_stale_addresses().await?;
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(changes.propagate());
+        tasks.spawn(propagation.propagate());
         let (stopping, stopped) = watch::channel(false);
         let (api_address, gateway_address) = (api_listener.address(), gateway_listener.address());
         let api = Api {
             sandboxes: sandboxes.clone(),
             urls: settings.urls,
             egress: settings.egress,
-            public_ports: settings.public_ports,
+            private_to_public: settings.private_to_public,
             personal_access_token_prefix: settings.personal_access_token_prefix,
         };
         let gateway = Gateway {
             sandboxes: sandboxes.clone(),
-            sidecars: ConnectionLimit::new(settings.gateway.sidecars),
+            sidecar_connections: ConnectionLimit::new(settings.gateway.sidecars),
             tokens: tokens.clone(),
             platform,
             stopping: stopped.clone(),
@@ -126,7 +126,7 @@ impl Server {
         );
 
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file));
-        tasks.spawn(run_upkeep(changes.db().clone()));
+        tasks.spawn(run_upkeep(propagation.db().clone()));
         let service = sandboxes.clone();
         tasks.spawn(async move { service.handle_exits(exited).await });
         let service = sandboxes.clone();
@@ -173,12 +173,12 @@ impl Server {
 }
 
 /// Refuses to start without sidecars if sandboxes have network policies, because nothing would enforce them.
-fn check_network_policies(store: &impl Sandboxes, egress: Egress) -> anyhow::Result<()> {
+fn check_network_policies(store: &impl Sandboxes, egress: EgressEnforcement) -> anyhow::Result<()> {
     let restricted = store.restricted_sandboxes()?;
-    if egress == Egress::None && restricted > 0 {
+    if egress == EgressEnforcement::Absent && restricted > 0 {
         anyhow::bail!(
-            "{restricted} sandboxes have a network policy, which nothing would enforce; run with \
-             `--egress enforced`, or, without sidecars, clear the policies first \
+            "{restricted} sandbox(es) have a network policy other than the default, which nothing would enforce; \
+             run with `--egress enforced`, or, without sidecars, clear the policies first \
              (`PATCH /sandboxes/<id>` with `{{\"network\": null}}`)"
         );
     }

@@ -16,7 +16,7 @@ use sandgate_policy::gateway_api::Change;
 pub use error::{Record, StoreError};
 pub use limits::{Limits, NAME_HOLD, SPEC_MAX};
 pub use principals::Principals;
-pub(crate) use sandboxes::opened_ports;
+pub(crate) use sandboxes::ports_made_public;
 pub use sandboxes::{AuditCursor, AuditPage, ListFilter, Page, Patched, Sandboxes, Transitioned};
 pub use sqlite::SqliteStore;
 
@@ -39,7 +39,7 @@ impl<T: ChangeLog + Principals + Sandboxes + Upkeep + Send + Sync + 'static> Sto
 pub struct Committed<T> {
     /// The result.
     pub value: T,
-    /// A gateway that has applied this revision has applied the change.
+    /// The revision of the change, or the newest one if nothing changed.
     pub revision: Revision,
 }
 

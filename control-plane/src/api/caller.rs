@@ -12,7 +12,7 @@ use sandgate_policy::gateway_api::{CredentialKind, Identity};
 use sandgate_policy::ids::{InvalidId, OrganizationId, PrincipalId, ProjectId};
 
 use super::Api;
-use crate::http::{ApiError, RequestSlot};
+use crate::http::{ApiError, RequestPermits};
 use crate::model::{CredentialQuery, Timestamp};
 use crate::random::SecretHash;
 
@@ -62,8 +62,8 @@ impl FromRequestParts<Api> for Caller {
             ApiError::new(StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS", message)
         })?;
         let caller = authorize(identity, &query)?;
-        // Counted only now, so that an unauthenticated caller can't use up the permits of a project.
-        RequestSlot::from_request_parts(parts, api)
+        // Counted only now, so that an unauthenticated caller can't use up the requests of a project.
+        RequestPermits::from_request_parts(parts, api)
             .await?
             .count_for("project", caller.project_id.as_str())?;
         Ok(caller)

@@ -12,8 +12,8 @@ use super::errors::not_started;
 use super::query::QueryParameters;
 use super::responses::SandboxInfo;
 use super::target::Target;
-use super::{Answer, Api};
-use crate::http::{ApiError, RequestSlot, read_empty};
+use super::{Api, HandlerResult};
+use crate::http::{ApiError, RequestPermits, read_empty};
 use crate::model::Sandbox;
 use crate::sandboxes::{ResumeError, ResumePolicy, SuspendError};
 
@@ -40,7 +40,7 @@ use crate::sandboxes::{ResumeError, ResumePolicy, SuspendError};
 pub(super) async fn suspend(
     State(api): State<Api>,
     StateChange { sandbox, wait, target }: StateChange,
-) -> Answer {
+) -> HandlerResult {
     let sandbox = api.sandboxes.suspend(sandbox.id, wait).await.map_err(|error| {
         let (status, code) = match error {
             SuspendError::Ephemeral => (StatusCode::BAD_REQUEST, "SANDBOX_NOT_SUSPENDABLE"),
@@ -54,9 +54,9 @@ pub(super) async fn suspend(
         };
         ApiError::new(status, code, error.to_string())
     })?;
-    let changes = api.sandboxes.changes();
-    changes.wait_until_applied(changes.newest()).await;
-    Ok(answer(&sandbox, SandboxState::Suspended, &target))
+    let propagation = api.sandboxes.propagation();
+    propagation.wait_until_applied(propagation.newest()).await;
+    Ok(response(&sandbox, SandboxState::Suspended, &target))
 }
 
 /// Resumes a suspended sandbox, and waits until it runs.
@@ -81,7 +81,7 @@ pub(super) async fn suspend(
 pub(super) async fn resume(
     State(api): State<Api>,
     StateChange { sandbox, wait, target }: StateChange,
-) -> Answer {
+) -> HandlerResult {
     let resumed = api.sandboxes.resume(sandbox.id, ResumePolicy::Owner, wait).await;
     let sandbox = resumed.map_err(|error| match error {
         ResumeError::NotFound => ApiError::no_sandbox(),
@@ -91,13 +91,13 @@ pub(super) async fn resume(
         ResumeError::Failed(failure) => not_started("resumed", &failure),
         ResumeError::Store(error) => error.into(),
     })?;
-    let changes = api.sandboxes.changes();
-    changes.wait_until_applied(changes.newest()).await;
-    Ok(answer(&sandbox, SandboxState::Running, &target))
+    let propagation = api.sandboxes.propagation();
+    propagation.wait_until_applied(propagation.newest()).await;
+    Ok(response(&sandbox, SandboxState::Running, &target))
 }
 
 /// The parameters of a call that changes the state of a sandbox and waits for it. The extractor already moved the
-/// request to the waiting requests ([`RequestSlot::wait`]).
+/// request to the waiting requests ([`RequestPermits::wait`]).
 pub(super) struct StateChange {
     sandbox: Sandbox,
     wait: Duration,
@@ -110,18 +110,18 @@ impl FromRequest<Api> for StateChange {
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, api).await?;
-        let slot = RequestSlot::from_request_parts(&mut parts, api).await?;
+        let permits = RequestPermits::from_request_parts(&mut parts, api).await?;
         let target = Target::from_request_parts(&mut parts, api).await?;
         let wait = QueryParameters::from_request_parts(&mut parts, api).await?.wait()?;
         read_empty(body).await?;
         let sandbox = target.find(api, &caller).await?;
-        slot.wait()?;
+        permits.wait()?;
         Ok(Self { sandbox, wait, target })
     }
 }
 
 /// 200 if the sandbox has the wanted state; otherwise 202, and the caller can poll the state.
-fn answer(sandbox: &Sandbox, wanted: SandboxState, target: &Target) -> Response {
+fn response(sandbox: &Sandbox, wanted: SandboxState, target: &Target) -> Response {
     let status = if sandbox.state == wanted { StatusCode::OK } else { StatusCode::ACCEPTED };
     SandboxInfo::new(sandbox, target).into_response(status)
 }

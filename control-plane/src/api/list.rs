@@ -12,7 +12,7 @@ use super::caller::Caller;
 use super::query::{QueryParameters, is_whole_number};
 use super::responses::{SandboxInfo, SandboxList};
 use super::target::Target;
-use super::{Answer, Api};
+use super::{Api, HandlerResult};
 use crate::http::ApiError;
 use crate::store::{ListFilter, Page};
 
@@ -40,7 +40,7 @@ pub(super) async fn list(
     caller: Caller,
     target: Target,
     parameters: QueryParameters,
-) -> Answer {
+) -> HandlerResult {
     let [status, limit, cursor] = parameters.only(["status", "limit", "cursor"])?;
     let filter = ListFilter {
         state: status.map(|status| parse_state(&status)).transpose()?,

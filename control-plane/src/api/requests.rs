@@ -13,7 +13,6 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use self::kept::{RequestedResources, SpecBuilder, WholeNumber};
-pub use self::network::Egress;
 use self::network::RequestedNetworkPolicy;
 use self::patch_field::PatchField;
 use self::ports::RequestedPorts;
@@ -172,7 +171,11 @@ impl CreateSandbox {
                 .unwrap_or_default(),
             allow_unauthenticated_access: is_public.new_value().unwrap_or_default(),
             auto_resume,
-            network: self.network.map(NetworkPolicy::try_from).transpose()?.unwrap_or_default(),
+            network_policy: self
+                .network
+                .map(NetworkPolicy::try_from)
+                .transpose()?
+                .unwrap_or_default(),
             spec,
             principal,
         })
@@ -218,7 +221,7 @@ impl TryFrom<PatchSandbox> for SandboxPatch {
             exposed_ports: body.exposed_ports.try_map(ExposedPorts::try_from)?.new_value(),
             allow_unauthenticated_access: is_public.new_value(),
             auto_resume: body.auto_resume.new_value_or(true),
-            network: body.network.try_map(NetworkPolicy::try_from)?.new_value(),
+            network_policy: body.network.try_map(NetworkPolicy::try_from)?.new_value(),
             spec,
             keep_private: false,
         })

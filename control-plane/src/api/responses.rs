@@ -153,7 +153,7 @@ impl SandboxInfo {
     }
 
     /// Adds a warning if the change made `ports` public.
-    pub(super) fn with_opened_ports(mut self, ports: &[u16]) -> Self {
+    pub(super) fn with_ports_made_public(mut self, ports: &[u16]) -> Self {
         if !ports.is_empty() {
             self.warnings.push(format!(
                 "the ports {} are public now: everybody can reach them without a credential, because \
@@ -196,7 +196,7 @@ impl CreatedSandbox {
 
 impl SandboxFields {
     fn new(sandbox: &Sandbox, target: &Target) -> Self {
-        let policy = ShownNetworkPolicy::from(&sandbox.network);
+        let policy = ShownNetworkPolicy::from(&sandbox.network_policy);
         Self {
             namespace: target.namespace.clone(),
             name: sandbox.name.as_ref().map(ToString::to_string),

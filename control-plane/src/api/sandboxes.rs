@@ -12,8 +12,8 @@ use super::query::{MAX_WAIT, QueryParameters};
 use super::requests::{CreateSandbox, PatchSandbox};
 use super::responses::{CreatedSandbox, SandboxInfo};
 use super::target::Target;
-use super::{Answer, Api, PublicPorts};
-use crate::http::{ApiError, RequestSlot, read_json};
+use super::{Api, HandlerResult, PrivateToPublic};
+use crate::http::{ApiError, RequestPermits, read_json};
 use crate::model::SandboxPatch;
 use crate::random;
 use crate::runtime::Failure;
@@ -37,11 +37,11 @@ use crate::sandboxes::Starting;
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
-    slot: RequestSlot,
+    permits: RequestPermits,
     target: Target,
     parameters: QueryParameters,
     body: Body,
-) -> Answer {
+) -> HandlerResult {
     parameters.none()?;
     let request: CreateSandbox = read_json(body).await?;
     let waits = request.waits();
@@ -50,14 +50,14 @@ pub(super) async fn create(
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "NO_RANDOMNESS", error.to_string())
     })?;
     let new = request.into_new_sandbox(id.clone(), caller.project_id, caller.principal)?;
-    api.egress.check(&new.network)?;
+    api.egress.check(&new.network_policy)?;
     if waits {
         // Before the sandbox is created, so that a refusal has no effect.
-        slot.wait()?;
+        permits.wait()?;
     }
     let Starting { created, started } = api.sandboxes.create(new).await?;
     // A gateway may have cached that the name did not exist.
-    api.sandboxes.changes().wait_until_applied(created.revision).await;
+    api.sandboxes.propagation().wait_until_applied(created.revision).await;
     if !waits {
         return Ok(CreatedSandbox::new(&created.value, &target).accepted());
     }
@@ -70,9 +70,9 @@ pub(super) async fn create(
         let reason = "it was deleted in the meantime".to_owned();
         not_started("started", &Failure { refused: false, reason })
     })?;
-    let answer = CreatedSandbox::new(&sandbox, &target);
+    let created = CreatedSandbox::new(&sandbox, &target);
     let is_pending = sandbox.state == SandboxState::Pending;
-    Ok(if is_pending { answer.timed_out() } else { answer.running() })
+    Ok(if is_pending { created.timed_out() } else { created.running() })
 }
 
 /// Returns a sandbox by its id or its name.
@@ -89,7 +89,7 @@ pub(super) async fn get(
     caller: Caller,
     target: Target,
     parameters: QueryParameters,
-) -> Answer {
+) -> HandlerResult {
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
     Ok(SandboxInfo::new(&sandbox, &target).into_response(StatusCode::OK))
@@ -104,7 +104,7 @@ pub(super) async fn get(
     params(("sandbox" = String, Path, description = "The id or the name of the sandbox.")),
     request_body = PatchSandbox,
     responses(
-        (status = 200, description = "The changed sandbox. Every gateway has applied the change.", body = SandboxInfo),
+        (status = 200, description = "The changed sandbox. Every connected gateway has applied the change, or 500 ms have passed. Live streams to a port that is no longer permitted are closed shortly after that.", body = SandboxInfo),
         (
             status = 409,
             description = "`NAME_TAKEN`: the name is not available. `AUTO_RESUME_NEEDS_NAME`: a \
@@ -121,21 +121,23 @@ pub(super) async fn patch(
     target: Target,
     parameters: QueryParameters,
     body: Body,
-) -> Answer {
+) -> HandlerResult {
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
     let request: PatchSandbox = read_json(body).await?;
-    let must_confirm = api.public_ports == PublicPorts::Confirm;
+    // Some clients send the flag with every change of ports. With `PrivateToPublic::Confirm`, such a patch must not make
+    // private ports public.
+    let must_confirm = api.private_to_public == PrivateToPublic::Confirm;
     let keep_private = must_confirm && request.sets_ports_and_public_flag();
     let patch = SandboxPatch { keep_private, ..request.try_into()? };
-    if let Some(policy) = &patch.network {
+    if let Some(policy) = &patch.network_policy {
         api.egress.check(policy)?;
     }
     let patched = api.sandboxes.patch(&sandbox, patch, caller.principal.into()).await?;
-    api.sandboxes.changes().wait_until_applied(patched.revision).await;
-    let answer = SandboxInfo::new(&patched.value.after, &target)
-        .with_opened_ports(&patched.value.opened_ports());
-    Ok(answer.into_response(StatusCode::OK))
+    api.sandboxes.propagation().wait_until_applied(patched.revision).await;
+    let info = SandboxInfo::new(&patched.value.after, &target)
+        .with_ports_made_public(&patched.value.ports_made_public());
+    Ok(info.into_response(StatusCode::OK))
 }
 
 /// Deletes a sandbox.
@@ -145,19 +147,19 @@ pub(super) async fn patch(
     tag = "sandboxes",
     operation_id = "delete_sandbox",
     params(("sandbox" = String, Path, description = "The id or the name of the sandbox.")),
-    responses((status = 200, description = "The sandbox is deleted. The answer shows its last values, with the status `terminated`.", body = SandboxInfo))
+    responses((status = 200, description = "The sandbox is deleted. The response shows its last values, with the status `terminated`.", body = SandboxInfo))
 )]
 pub(super) async fn delete(
     State(api): State<Api>,
     caller: Caller,
     target: Target,
     parameters: QueryParameters,
-) -> Answer {
+) -> HandlerResult {
     parameters.none()?;
     let sandbox = target.find(&api, &caller).await?;
     let ended = api.sandboxes.delete(&sandbox, caller.principal.into()).await?;
     let ended = ended.ok_or_else(ApiError::no_sandbox)?;
-    api.sandboxes.changes().wait_until_applied(ended.revision).await;
+    api.sandboxes.propagation().wait_until_applied(ended.revision).await;
     Ok(SandboxInfo::new(&ended.value, &target).into_response(StatusCode::OK))
 }
 

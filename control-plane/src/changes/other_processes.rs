@@ -10,8 +10,8 @@ use crate::db::{Db, Writer};
 
 /// The pause between two polls. A port that the command line exposes is reachable after this time.
 const POLL_INTERVAL: Duration = Duration::from_millis(150);
-/// How often a revision of another process is waited for until all gateways have applied it.
-const ATTEMPTS: usize = 3;
+/// The number of waits of `APPLY_TIMEOUT` for one revision. After the last one, the revision is not recorded.
+const MAX_WAITS: usize = 3;
 
 /// Announces the commits of other processes, until the task is dropped.
 pub(super) async fn find_commits(db: &Db, revisions: &Revisions) {
@@ -27,7 +27,7 @@ pub(super) async fn find_commits(db: &Db, revisions: &Revisions) {
             )
             .await;
         match found {
-            Ok(Some(revision)) => revisions.publish_other(revision),
+            Ok(Some(revision)) => revisions.announce_other(revision),
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "the store can't be polled for changes"),
         }
@@ -39,7 +39,7 @@ pub(super) async fn record_applied(db: &Db, revisions: &Revisions, watchers: &Wa
     let mut others = revisions.subscribe_others();
     while others.changed().await.is_ok() {
         let revision = *others.borrow_and_update();
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_WAITS {
             if !watchers.wait_until_applied(revision).await {
                 continue;
             }

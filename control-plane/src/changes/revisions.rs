@@ -23,7 +23,7 @@ impl Revisions {
     }
 
     /// Announces that this process committed `revision`. Has no effect if a newer one is known.
-    pub(super) fn publish(&self, revision: Revision) {
+    pub(super) fn announce(&self, revision: Revision) {
         // Revisions have no gaps. A skipped one belongs to another process, or another task of this process
         // is about to announce it; treating that one as another process's is harmless.
         let skipped = revision > self.newest().saturating_add(1);
@@ -34,7 +34,7 @@ impl Revisions {
     }
 
     /// Announces that another process committed `revision`. Has no effect if it is already known.
-    pub(super) fn publish_other(&self, revision: Revision) {
+    pub(super) fn announce_other(&self, revision: Revision) {
         if revision > self.newest() {
             raise(&self.newest, revision);
             raise(&self.others, revision);
@@ -73,10 +73,10 @@ mod tests {
     fn only_newer_revisions_are_announced() {
         let revisions = Revisions::new(5);
         let mut waiting = revisions.subscribe();
-        revisions.publish(5);
-        revisions.publish(4);
+        revisions.announce(5);
+        revisions.announce(4);
         assert!(!waiting.has_changed().unwrap());
-        revisions.publish(6);
+        revisions.announce(6);
         assert!(waiting.has_changed().unwrap());
         assert_eq!((*waiting.borrow_and_update(), revisions.newest()), (6, 6));
     }
@@ -85,9 +85,9 @@ mod tests {
     fn a_gap_between_own_revisions_belongs_to_another_process() {
         let revisions = Revisions::new(5);
         let mut others = revisions.subscribe_others();
-        revisions.publish(6);
+        revisions.announce(6);
         assert!(!others.has_changed().unwrap());
-        revisions.publish(8);
+        revisions.announce(8);
         assert!(others.has_changed().unwrap());
         assert_eq!(*others.borrow_and_update(), 8);
     }

@@ -85,7 +85,7 @@ impl SandboxWaiters {
         let waiting = self.lock();
         for change in changes {
             let Change::Sandbox { refs } = change else { continue };
-            // The references are ids and names. Names have no entry, because no name looks like an id.
+            // Waiters are stored by id, and no name has the form of an id, so names in `refs` match nothing.
             refs.iter().filter_map(|id| waiting.get(id)).for_each(|sender| sender.send_replace(()));
         }
     }
@@ -143,7 +143,7 @@ mod tests {
             store.create_project("project_1", "org_1", "project", now).unwrap();
             let revisions = Revisions::new(store.revision().unwrap());
             let committed = revisions.clone();
-            let db = Db::new(Arc::new(store), move |revision| committed.publish(revision));
+            let db = Db::new(Arc::new(store), move |revision| committed.announce(revision));
             let mut ids = Vec::new();
             for _ in 0..sandboxes {
                 let id = crate::random::sandbox_id().unwrap();
@@ -155,7 +155,7 @@ mod tests {
                     exposed_ports: crate::model::ExposedPorts::default(),
                     allow_unauthenticated_access: false,
                     auto_resume: true,
-                    network: sandgate_policy::egress::NetworkPolicy::default(),
+                    network_policy: sandgate_policy::egress::NetworkPolicy::default(),
                     spec: serde_json::Map::new(),
                     principal: PrincipalId::parse("key_1").unwrap(),
                 };

@@ -1,5 +1,6 @@
-//! The workers of gateways that poll the change feed, and the revision that each has applied.
+//! The watchers of the change feed, and the revision that each has applied.
 //!
+//! A watcher is one engine of one worker, as the control plane sees it; it polls the change feed under its own name.
 //! A poll with `since` N states that its watcher has applied everything up to N. A watcher is *live* while it
 //! has an open poll and for a short time after that. Nobody waits for a watcher that is not live.
 
@@ -12,11 +13,13 @@ use tokio::time::Instant;
 
 use crate::store::Revision;
 
-/// How long a watcher stays live after its last poll has ended.
+/// How long a watcher stays live after its last poll has ended. A filter whose polls fail pauses for up to 3.2 s, which
+/// is longer: its worker is then not waited for. Without the feed, the routes that it has cached are used for at most
+/// 5 s.
 const LIVE_FOR: Duration = Duration::from_secs(2);
 /// The longest wait until all live watchers have applied a revision.
 pub(super) const APPLY_TIMEOUT: Duration = Duration::from_millis(500);
-/// The most watchers: there is one for each worker of each Envoy.
+/// The most watchers: each worker of each Envoy has at least one.
 const MAX_WATCHERS: usize = 4_096;
 /// The most characters of a watcher's name.
 pub const MAX_NAME: usize = 128;

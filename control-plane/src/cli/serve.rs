@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::runtime::{LocalArgs, WebhookArgs};
 use super::output::Output;
-use crate::api::{Egress, PublicPorts, PublicUrls};
+use crate::api::{EgressEnforcement, PrivateToPublic, PublicUrls};
 use crate::http::{Listener, RequestLimits};
 use crate::model::TokenPrefix;
 use crate::sandboxes::ServiceSettings;
@@ -47,11 +47,11 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     drain_seconds: u64,
     /// Whether sidecars enforce network policies; if not, only the default policy is accepted
-    #[arg(long, value_enum, default_value_t = Egress::None)]
-    egress: Egress,
-    /// Whether a change of `exposed_ports` may also make private ports public
-    #[arg(long, value_enum, default_value_t = PublicPorts::Allow)]
-    public_ports: PublicPorts,
+    #[arg(long, value_enum, default_value_t = EgressEnforcement::Absent)]
+    egress: EgressEnforcement,
+    /// What happens to a patch that contains `exposed_ports` and would make private ports public
+    #[arg(long, value_enum, default_value_t = PrivateToPublic::Allow)]
+    public_ports: PrivateToPublic,
     /// Prefix of personal access tokens; must be one of the ingress filter's `personal_access_token_prefixes`
     #[arg(
         long,
@@ -185,7 +185,7 @@ impl ServeArgs {
             gateway_token_file: self.gateway_token_file,
             urls,
             egress: self.egress,
-            public_ports: self.public_ports,
+            private_to_public: self.public_ports,
             personal_access_token_prefix: self.personal_access_token_prefix,
             runtime,
             drain: Duration::from_secs(self.drain_seconds),

@@ -19,7 +19,7 @@ use crate::store::{ChangesSince, Revision};
 
 /// The longest wait, even if `wait_ms` is greater.
 const MAX_WAIT: Duration = Duration::from_secs(60);
-/// The maximum number of changes in one answer. A caller that is further behind polls again.
+/// The maximum number of changes in one response. A caller that is further behind polls again.
 const MAX_CHANGES: usize = 1_000;
 
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ pub(super) struct PollParameters {
     params(
         (
             "since" = Option<String>, Query,
-            description = "The `revision` of the previous answer. It confirms that the caller has applied \
+            description = "The `revision` of the previous response. It confirms that the caller has applied \
                 all changes up to this revision."
         ),
         (
@@ -47,36 +47,36 @@ pub(super) struct PollParameters {
         ),
         (
             "watcher" = Option<String>, Query,
-            description = "A name that no other caller uses. A call of an owner waits until all named \
-                callers have applied its change, so that a closed port is closed when the call is answered."
+            description = "A name that no other caller uses. An owner's call is answered when all named \
+                callers have applied its change, or after 500 ms."
         ),
     ),
     responses(
         (status = 200, description = "The changes.", body = Changes),
         (status = 400, description = "A parameter is not as described; the error names it.", body = ErrorBody),
-        (status = 429, description = "The maximum number of named callers polls.", body = ErrorBody),
+        (status = 429, description = "There are already as many named callers as allowed.", body = ErrorBody),
         (status = 401, description = "The request has no valid gateway token.", body = ErrorBody),
         (status = 503, description = "The store is not available.", body = ErrorBody),
     )
 )]
-pub(super) async fn changes(
+pub(super) async fn poll(
     State(gateway): State<Gateway>,
-    Query(poll): Query<PollParameters>,
+    Query(parameters): Query<PollParameters>,
 ) -> Result<Json<Changes>, ApiError> {
-    let (changes, epoch) = (gateway.sandboxes.changes(), gateway.sandboxes.db().epoch());
-    let since = poll.since.as_deref().and_then(|text| parse(epoch, text));
-    let _open = open(&gateway, poll.watcher.as_deref(), since)?;
-    let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(MAX_WAIT);
-    let mut newer = changes.subscribe();
+    let (feed, epoch) = (gateway.sandboxes.propagation(), gateway.sandboxes.db().epoch());
+    let since = parameters.since.as_deref().and_then(|text| parse(epoch, text));
+    let _open = open(&gateway, parameters.watcher.as_deref(), since)?;
+    let deadline = Instant::now() + Duration::from_millis(parameters.wait_ms).min(MAX_WAIT);
+    let mut newer = feed.subscribe();
     let mut stopping = gateway.stopping.clone();
     loop {
         newer.mark_unchanged();
-        match changes.since(since, MAX_CHANGES).await? {
-            ChangesSince::Known(revision, changes) => {
+        match feed.since(since, MAX_CHANGES).await? {
+            ChangesSince::Known(revision, list) => {
                 let must_answer = Instant::now() >= deadline || *stopping.borrow();
-                if !changes.is_empty() || must_answer {
+                if !list.is_empty() || must_answer {
                     let revision = format(epoch, revision);
-                    return Ok(Json(Changes { revision, reset: false, changes }));
+                    return Ok(Json(Changes { revision, reset: false, changes: list }));
                 }
             }
             ChangesSince::Unknown(newest) => {
@@ -105,7 +105,7 @@ fn open(
     }
     // A watcher without a revision of this store has applied nothing.
     let poll =
-        gateway.sandboxes.changes().open_poll(name, since.unwrap_or(0)).map_err(|error| {
+        gateway.sandboxes.propagation().open_poll(name, since.unwrap_or(0)).map_err(|error| {
             let too_many = StatusCode::TOO_MANY_REQUESTS;
             ApiError::new(too_many, "TOO_MANY_WATCHERS", error.to_string())
                 .retry_after(Duration::from_secs(2))

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Gateway, bearer};
-use crate::http::{ApiError, Connection, LimitReached, RequestSlot};
+use crate::http::{ApiError, Connection, LimitReached, RequestPermits};
 use crate::model::{Sandbox, SandboxId};
 
 /// The longest wait, even if `wait_ms` is greater.
@@ -76,7 +76,7 @@ pub(super) async fn follow(
     State(gateway): State<Gateway>,
     Path(sandbox): Path<String>,
     connection: Option<Extension<Arc<Connection>>>,
-    slot: RequestSlot,
+    permits: RequestPermits,
     headers: HeaderMap,
     Query(poll): Query<PollParameters>,
 ) -> Result<Json<SandboxNetworkPolicy>, ApiError> {
@@ -88,21 +88,21 @@ pub(super) async fn follow(
              token of this sandbox (`sandgate keys sidecar`)";
         return Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message));
     }
-    slot.count_for("sandbox", &sandbox)?;
+    permits.count_for("sandbox", &sandbox)?;
     if let Some(Extension(connection)) = connection {
-        connection.move_to(&gateway.sidecars).map_err(|LimitReached| too_many())?;
+        connection.move_to(&gateway.sidecar_connections).map_err(|LimitReached| too_many())?;
     }
-    slot.wait()?;
+    permits.wait()?;
     let id = SandboxId::parse(&sandbox).map_err(|_| not_found())?;
     let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(MAX_WAIT);
-    let mut waiter = gateway.sandboxes.changes().of_sandbox(&id);
+    let mut waiter = gateway.sandboxes.propagation().subscribe_to_sandbox(&id);
     let mut stopping = gateway.stopping.clone();
     loop {
         let sandbox = gateway.sandboxes.find(id.to_ref()).await?.ok_or_else(not_found)?;
         let revision = revision(gateway.sandboxes.db().epoch(), &sandbox);
         let must_answer = Instant::now() >= deadline || *stopping.borrow();
         if poll.since.as_ref() != Some(&revision) || must_answer {
-            let (sandbox_id, network_policy) = (sandbox.id, sandbox.network);
+            let (sandbox_id, network_policy) = (sandbox.id, sandbox.network_policy);
             return Ok(Json(SandboxNetworkPolicy { sandbox_id, revision, network_policy }));
         }
         tokio::select! {
@@ -113,7 +113,7 @@ pub(super) async fn follow(
 }
 
 fn revision(epoch: &str, sandbox: &Sandbox) -> String {
-    format!("{epoch}.{}", sandbox.network_revision)
+    format!("{epoch}.{}", sandbox.network_policy_revision)
 }
 
 fn too_many() -> ApiError {

@@ -33,7 +33,7 @@ use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
         super::sandboxes::resolve,
         super::sandboxes::introspect,
         super::sandboxes::resume,
-        super::changes::changes,
+        super::changes::poll,
         super::network_policy::follow,
     ),
     security(("gateway_token" = [])),

@@ -6,9 +6,10 @@
 //!  "state": "running" | "suspended" | "terminated", "address": "10.1.2.4"}
 //! ```
 //!
-//! The signature is that of the webhook's calls, with the same secret. The answer is `{"applied": true}` when no gateway
-//! forwards requests to the old address any more, so that the platform can give the address to another sandbox. The answer to a
-//! report about a placement that has ended is `{"applied": false}` with the reason.
+//! The signature is that of the webhook's calls, with the same secret. The response is `{"applied": true}`
+//! when all connected gateways have invalidated the old address, or after 500 ms; the platform can then give the address
+//! to another sandbox. The response to a report about a placement that has ended is `{"applied": false}` with the
+//! reason.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ struct Report {
     address: Option<IpAddr>,
 }
 
-/// The states in the webhook's answers.
+/// The states in the webhook's responses.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum ReportedState {
@@ -59,7 +60,7 @@ enum ReportedState {
 }
 
 #[derive(Serialize)]
-pub(super) struct ReportAnswer {
+pub(super) struct ReportResponse {
     /// Whether the report changed anything.
     applied: bool,
     /// Why the report changed nothing.
@@ -74,7 +75,7 @@ pub(super) async fn report(
     State((gateway, platform)): State<(Gateway, Arc<Platform>)>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<ReportAnswer>, ApiError> {
+) -> Result<Json<ReportResponse>, ApiError> {
     let body = read_bytes(body).await?;
     if !is_authentic(&platform.key, &headers, &body, Timestamp::now()) {
         let message = "send `X-Sandgate-Timestamp`, which differs from the current time by at most five minutes, and \
@@ -86,18 +87,18 @@ pub(super) async fn report(
         .map_err(|_| ApiError::invalid("`sandbox_id` must be the id of a sandbox"))?;
     let event = event(&report, &platform.sandbox_cidrs)?;
     let reported = gateway.sandboxes.apply_report(id, report.placement, report.was_at, event);
-    let answer = match reported.await.map_err(into_api_error)? {
+    let response = match reported.await.map_err(into_api_error)? {
         ReportOutcome::Applied { revision, placement } => {
-            gateway.sandboxes.changes().wait_until_applied(revision).await;
-            ReportAnswer { applied: true, reason: None, placement }
+            gateway.sandboxes.propagation().wait_until_applied(revision).await;
+            ReportResponse { applied: true, reason: None, placement }
         }
-        ReportOutcome::Ignored(ignored) => ReportAnswer {
+        ReportOutcome::Ignored(ignored) => ReportResponse {
             applied: false,
             reason: Some(ignored.to_string()),
             placement: ignored.placement(),
         },
     };
-    Ok(Json(answer))
+    Ok(Json(response))
 }
 
 fn event(report: &Report, sandbox_cidrs: &[IpNet]) -> Result<ReportedEvent, ApiError> {

@@ -91,7 +91,7 @@ impl From<StoreError> for ApiError {
             StoreError::TooManySandboxes(_) | StoreError::ProjectFull(_) => {
                 Self::new(StatusCode::CONFLICT, "PROJECT_FULL", error.to_string())
             }
-            StoreError::WouldOpen(_) => {
+            StoreError::WouldMakePublic(_) => {
                 Self::new(StatusCode::CONFLICT, "PUBLIC_NOT_CONFIRMED", error.to_string())
             }
             StoreError::SpecTooLarge(_) => Self::invalid(error.to_string()),

@@ -4,7 +4,7 @@
 //! A request holds one of the listener's permits until its handler returns, so that clients that read answers slowly
 //! hold none. It holds one of its caller's permits until its answer is sent, so that a caller can't fill the memory
 //! with answers that it does not read. A request that only waits for a sandbox exchanges the listener's permit for
-//! one of the waiting requests ([`RequestSlot::wait`]), so that the number of waiting requests does not affect
+//! one of the waiting requests ([`RequestPermits::wait`]), so that the number of waiting requests does not affect
 //! others.
 
 use std::collections::HashMap;
@@ -100,15 +100,15 @@ impl Drop for CallerPermit {
     }
 }
 
-/// The permits of one request. Handlers extract it.
+/// The permits of one request. Handlers extract them.
 #[derive(Clone)]
-pub struct RequestSlot {
+pub struct RequestPermits {
     limits: RequestLimits,
     listener_permit: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
     caller_permit: Arc<Mutex<Option<CallerPermit>>>,
 }
 
-impl RequestSlot {
+impl RequestPermits {
     /// Counts the request against its caller until the answer is sent. `kind` is the noun for the caller in the
     /// error, such as `project`.
     ///
@@ -148,7 +148,7 @@ impl RequestSlot {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for RequestSlot {
+impl<S: Sync> FromRequestParts<S> for RequestPermits {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
@@ -178,8 +178,8 @@ async fn enforce(
     };
     let timeout = limits.request_timeout;
     let listener_permit = Arc::new(Mutex::new(Some(permit)));
-    let slot = RequestSlot { limits, listener_permit, caller_permit: Arc::default() };
-    request.extensions_mut().insert(slot.clone());
+    let permits = RequestPermits { limits, listener_permit, caller_permit: Arc::default() };
+    request.extensions_mut().insert(permits.clone());
     let response = match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
@@ -187,8 +187,8 @@ async fn enforce(
             ApiError::new(StatusCode::GATEWAY_TIMEOUT, "TIMEOUT", message).into_response()
         }
     };
-    *lock(&slot.listener_permit) = None;
-    response.map(|body| Body::new(GuardedBody::new(body, slot)))
+    *lock(&permits.listener_permit) = None;
+    response.map(|body| Body::new(GuardedBody::new(body, permits)))
 }
 
 /// A panic of another thread leaves every count complete, so a poisoned lock is still usable.

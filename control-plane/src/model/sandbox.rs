@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::{ExposedPorts, SandboxName, Timestamp};
 
 /// The kept fields: those that an owner sends and that have no meaning for networking, such as the image and the
-/// resources. Answers repeat them, and the runtime gets them.
+/// resources. Responses repeat them, and the runtime gets them.
 pub type Spec = Map<String, Value>;
 
 /// A sandbox.
@@ -37,7 +37,7 @@ pub struct Sandbox {
     /// known before the address, so calls to the platform carry it, and the platform's reports name it.
     pub placement: u64,
     /// The sandbox counts as suspended, and the runtime has not confirmed the suspension.
-    pub unconfirmed: bool,
+    pub suspension_unconfirmed: bool,
     /// The ports to which requests are routed.
     pub exposed_ports: ExposedPorts,
     /// The exposed ports need no credential.
@@ -45,9 +45,9 @@ pub struct Sandbox {
     /// Requests may resume it.
     pub auto_resume: bool,
     /// The policy for its outbound traffic.
-    pub network: NetworkPolicy,
-    /// The revision of the last change of `network`, or 0 if it never changed.
-    pub network_revision: u64,
+    pub network_policy: NetworkPolicy,
+    /// The revision of the last change of `network_policy`, or 0 if it never changed.
+    pub network_policy_revision: u64,
     /// Its kept fields.
     pub spec: Spec,
     /// The time of its creation.
@@ -95,7 +95,7 @@ pub struct NewSandbox {
     /// Requests may resume it.
     pub auto_resume: bool,
     /// The policy for its outbound traffic.
-    pub network: NetworkPolicy,
+    pub network_policy: NetworkPolicy,
     /// Its kept fields.
     pub spec: Spec,
     /// The principal for the audit log.
@@ -114,7 +114,7 @@ pub struct SandboxPatch {
     /// The new value of `auto_resume`.
     pub auto_resume: Option<bool>,
     /// The new policy, which replaces the whole former one.
-    pub network: Option<NetworkPolicy>,
+    pub network_policy: Option<NetworkPolicy>,
     /// New values of these keys of [`Sandbox::spec`]. Null removes a key.
     pub spec: Spec,
     /// The patch is refused if it would make private ports public.
@@ -122,28 +122,27 @@ pub struct SandboxPatch {
 }
 
 impl SandboxPatch {
-    /// Whether the patch changes only `exposed_ports` and `allow_unauthenticated_access`, and does not set the
-    /// latter.
-    pub(crate) fn only_closes(&self) -> bool {
+    /// Whether the patch only removes access to a sandbox, which has the values `before`: it removes ports or clears
+    /// `allow_unauthenticated_access`, and changes nothing else.
+    pub(crate) fn only_removes_access(&self, before: &Sandbox) -> bool {
         let Self {
             name,
-            exposed_ports: _,
+            exposed_ports,
             allow_unauthenticated_access,
             auto_resume,
-            network,
+            network_policy,
             spec,
             keep_private: _,
         } = self;
-        let others = name.is_none() && auto_resume.is_none() && network.is_none();
-        others && spec.is_empty() && *allow_unauthenticated_access != Some(true)
-    }
-
-    /// Whether the patch adds no port to those of `before`.
-    pub(crate) fn closes_ports_of(&self, before: &Sandbox) -> bool {
-        let had = before.exposed_ports.as_slice();
-        self.exposed_ports
-            .as_ref()
-            .is_none_or(|ports| ports.as_slice().iter().all(|port| had.contains(port)))
+        let adds_no_port = exposed_ports.as_ref().is_none_or(|ports| {
+            ports.as_slice().iter().all(|port| before.exposed_ports.as_slice().contains(port))
+        });
+        adds_no_port
+            && *allow_unauthenticated_access != Some(true)
+            && name.is_none()
+            && auto_resume.is_none()
+            && network_policy.is_none()
+            && spec.is_empty()
     }
 }
 

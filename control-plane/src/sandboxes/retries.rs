@@ -111,7 +111,7 @@ impl Inner {
             }
         };
         let unconfirmed = found.filter(|sandbox| {
-            sandbox.unconfirmed
+            sandbox.suspension_unconfirmed
                 && sandbox.state == SandboxState::Suspended
                 && sandbox.generation == listed.generation
         });

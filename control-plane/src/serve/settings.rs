@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::api::{Egress, PublicPorts, PublicUrls};
+use crate::api::{EgressEnforcement, PrivateToPublic, PublicUrls};
 use crate::model::TokenPrefix;
 use crate::runtime::{LocalSettings, WebhookSettings};
 use crate::sandboxes::ServiceSettings;
@@ -23,9 +23,9 @@ pub struct ServeSettings {
     /// The URLs of sandboxes, as clients reach them.
     pub urls: PublicUrls,
     /// Whether sidecars enforce network policies.
-    pub egress: Egress,
-    /// Whether owners must confirm that private ports become public.
-    pub public_ports: PublicPorts,
+    pub egress: EgressEnforcement,
+    /// What happens to a patch that contains `exposed_ports` and would make private ports public.
+    pub private_to_public: PrivateToPublic,
     /// The prefix of personal access tokens.
     pub personal_access_token_prefix: TokenPrefix,
     /// The runtime of sandboxes.

@@ -60,7 +60,7 @@ pub enum StoreError {
     #[error(
         "the ports {} need a credential, and the change would make them public; to confirm that, send `{{\"allow_unauthenticated_access\": true}}` alone, without `exposed_ports`; to keep them private, leave `allow_unauthenticated_access` out or send false", join_ports(.0)
     )]
-    WouldOpen(Vec<u16>),
+    WouldMakePublic(Vec<u16>),
     /// The disk has no space for a change that makes the store grow.
     #[error(
         "the disk of the store is full; free space on it (meanwhile you can revoke keys, remove members, close ports and delete sandboxes)"

@@ -54,14 +54,14 @@ pub struct Patched {
 impl Patched {
     /// The ports that the patch made public.
     #[must_use]
-    pub fn opened_ports(&self) -> Vec<u16> {
-        opened_ports(&self.before, &self.after)
+    pub fn ports_made_public(&self) -> Vec<u16> {
+        ports_made_public(&self.before, &self.after)
     }
 }
 
 /// The ports that need a credential before a change and no credential after it. Some clients set
 /// `allow_unauthenticated_access` when they remove a port, although it applies to all other ports of the sandbox.
-pub(crate) fn opened_ports(before: &Sandbox, after: &Sandbox) -> Vec<u16> {
+pub(crate) fn ports_made_public(before: &Sandbox, after: &Sandbox) -> Vec<u16> {
     if before.allow_unauthenticated_access || !after.allow_unauthenticated_access {
         return Vec::new();
     }

@@ -30,7 +30,7 @@ pub(crate) fn new(text: Option<&str>, project: &str) -> NewSandbox {
         exposed_ports: ports(&[]),
         allow_unauthenticated_access: false,
         auto_resume: true,
-        network: NetworkPolicy::default(),
+        network_policy: NetworkPolicy::default(),
         spec: Spec::new(),
         principal: "key_1".parse().unwrap(),
     }
@@ -297,18 +297,22 @@ fn only_a_change_of_the_network_policy_raises_its_revision() {
             serde_json::from_str(r#"{"allow_internet_access": false, "deny_out": ["a.test"]}"#)
                 .unwrap();
         assert_eq!(store.restricted_sandboxes().unwrap(), 0);
-        let network = |network| SandboxPatch { network: Some(network), ..SandboxPatch::default() };
+        let network =
+            |network| SandboxPatch { network_policy: Some(network), ..SandboxPatch::default() };
         let changed = patch(network(off.clone()));
-        assert_eq!(changed.network, off);
-        assert!(changed.network_revision > 0);
+        assert_eq!(changed.network_policy, off);
+        assert!(changed.network_policy_revision > 0);
         let same = patch(network(off.clone()));
         let port =
             patch(SandboxPatch { exposed_ports: Some(ports(&[80])), ..SandboxPatch::default() });
-        assert_eq!([same.network_revision, port.network_revision], [changed.network_revision; 2]);
+        assert_eq!(
+            [same.network_policy_revision, port.network_policy_revision],
+            [changed.network_policy_revision; 2]
+        );
         assert_eq!(open().sandbox(&id.to_ref()).unwrap().unwrap(), port);
         assert_eq!(store.restricted_sandboxes().unwrap(), 1);
         let cleared = patch(network(NetworkPolicy::default()));
-        assert!(cleared.network_revision > changed.network_revision);
+        assert!(cleared.network_policy_revision > changed.network_policy_revision);
         assert_eq!(store.restricted_sandboxes().unwrap(), 0);
         let log = network_log(store.as_ref(), &id);
         let default = NetworkPolicy::default();

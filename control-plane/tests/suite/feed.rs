@@ -175,8 +175,8 @@ async fn changes_do_not_wait_for_a_gateway_that_no_longer_polls() {
 #[tokio::test]
 async fn a_write_of_another_process_is_announced_within_250_ms() {
     let world = Arc::new(World::new());
-    let changes = world.sandboxes.changes().clone();
-    let follower = tokio::spawn(async move { changes.find_other_commits().await });
+    let propagation = world.sandboxes.propagation().clone();
+    let follower = tokio::spawn(async move { propagation.find_other_commits().await });
     tokio::time::sleep(Duration::from_millis(200)).await;
     let since = world.revision().await;
     let waiting = tokio::spawn({

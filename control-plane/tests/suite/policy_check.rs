@@ -107,7 +107,7 @@ fn create_restricted_sandbox(data_dir: &Path) {
         exposed_ports: sandgate::model::ExposedPorts::default(),
         allow_unauthenticated_access: false,
         auto_resume: true,
-        network: serde_json::from_str(r#"{"allow_internet_access": false}"#).unwrap(),
+        network_policy: serde_json::from_str(r#"{"allow_internet_access": false}"#).unwrap(),
         spec: Spec::new(),
         principal: "key_1".parse().unwrap(),
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandgate::changes::Changes;
+use sandgate::changes::Propagation;
 use sandgate::model::{SandboxId, Timestamp, Transition};
 use sandgate::sandboxes::{SandboxService, ServiceSettings};
 use sandgate::store::{Sandboxes as _, SqliteStore, Store};
@@ -15,9 +15,9 @@ use super::support::World;
 
 /// Starts a second server on the first one's store, with its own runtime.
 async fn restart(world: &World, runtime: &Arc<TestRuntime>) {
-    let changes = Changes::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
+    let propagation = Propagation::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
     let sandboxes =
-        SandboxService::new(changes, Arc::clone(runtime) as _, ServiceSettings::default());
+        SandboxService::new(propagation, Arc::clone(runtime) as _, ServiceSettings::default());
     sandboxes.clear_stale_addresses().await.unwrap();
     sandboxes.restore().await.unwrap();
 }
@@ -58,9 +58,9 @@ async fn a_runtime_that_outlives_the_server_gets_no_call() {
 async fn stale_addresses_are_removed_before_gateways_can_query() {
     let world = World::new();
     let running = world.create(json!({ "name": "awake" })).await;
-    let changes = Changes::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
+    let propagation = Propagation::new(Arc::clone(&world.store) as Arc<dyn Store>).unwrap();
     let runtime = Arc::new(TestRuntime::default());
-    let sandboxes = SandboxService::new(changes, runtime as _, ServiceSettings::default());
+    let sandboxes = SandboxService::new(propagation, runtime as _, ServiceSettings::default());
     sandboxes.clear_stale_addresses().await.unwrap();
     assert_eq!(state(&world, &running), Some(SandboxState::Pending));
 }
@@ -114,12 +114,12 @@ async fn an_unconfirmed_suspension_is_retried_after_a_restart() {
     // Each server opens the store's file again.
     let next_server = async |failing: bool| {
         let store = SqliteStore::open(&world.dir.path().join("sandgate.db")).unwrap();
-        let changes = Changes::new(Arc::new(store) as Arc<dyn Store>).unwrap();
+        let propagation = Propagation::new(Arc::new(store) as Arc<dyn Store>).unwrap();
         let runtime = Arc::new(TestRuntime::default());
         runtime.set_outlives();
         runtime.set_failing(failing);
         let sandboxes =
-            SandboxService::new(changes, Arc::clone(&runtime) as _, ServiceSettings::default());
+            SandboxService::new(propagation, Arc::clone(&runtime) as _, ServiceSettings::default());
         sandboxes.restore().await.unwrap();
         // Waits for the round that the restart began, and runs another one.
         tokio::task::yield_now().await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sandgate::changes::Changes;
+use sandgate::changes::Propagation;
 use sandgate::sandboxes::ServiceSettings;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -40,15 +40,15 @@ async fn two_servers_on_one_store_make_one_runtime_call_between_them() {
     let one = World::new();
     let id = one.create_suspended(json!({ "name": "my-env" })).await;
     let store = sandgate::store::SqliteStore::open(&one.dir.path().join("sandgate.db")).unwrap();
-    let changes = Changes::new(std::sync::Arc::new(store)).unwrap();
+    let propagation = Propagation::new(std::sync::Arc::new(store)).unwrap();
     let runtime = std::sync::Arc::clone(&one.runtime);
     let sandboxes = sandgate::sandboxes::SandboxService::new(
-        changes.clone(),
+        propagation.clone(),
         runtime as _,
         ServiceSettings::default(),
     );
-    let followers = [one.sandboxes.changes().clone(), changes]
-        .map(|changes| tokio::spawn(async move { changes.find_other_commits().await }));
+    let followers = [one.sandboxes.propagation().clone(), propagation]
+        .map(|propagation| tokio::spawn(async move { propagation.find_other_commits().await }));
     one.runtime.set_delay(Duration::from_millis(300));
     let wait = Duration::from_secs(10);
     let request = sandgate::sandboxes::ResumePolicy::Request;

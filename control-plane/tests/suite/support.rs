@@ -9,8 +9,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use sandgate::api::{self, Api, Egress, PublicPorts, PublicUrls};
-use sandgate::changes::Changes;
+use sandgate::api::{self, Api, EgressEnforcement, PrivateToPublic, PublicUrls};
+use sandgate::changes::Propagation;
 use sandgate::gateway::{self, Gateway, Platform, Tokens};
 use sandgate::http::{ConnectionLimit, RequestLimits};
 use sandgate::model::{NewCredential, Owner, Timestamp, TokenPrefix};
@@ -104,7 +104,13 @@ impl World {
     pub(crate) fn with_sidecars() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
-        Self::build(dir, store, ServiceSettings::default(), Egress::Enforced, Self::limits(1_000))
+        Self::build(
+            dir,
+            store,
+            ServiceSettings::default(),
+            EgressEnforcement::Enforced,
+            Self::limits(1_000),
+        )
     }
 
     /// The same with these limits on what projects store.
@@ -112,13 +118,19 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("sandgate.db")).unwrap().within(limits);
         let settings = ServiceSettings::default();
-        Self::build(dir, Arc::new(store), settings, Egress::Enforced, Self::limits(1_000))
+        Self::build(
+            dir,
+            Arc::new(store),
+            settings,
+            EgressEnforcement::Enforced,
+            Self::limits(1_000),
+        )
     }
 
     /// A control plane with `--public-ports confirm`.
     pub(crate) fn with_confirmation() -> Self {
         let mut world = Self::new();
-        world.parts.public_ports = PublicPorts::Confirm;
+        world.parts.private_to_public = PrivateToPublic::Confirm;
         world.api = api::router(world.parts.clone(), Self::limits(1_000));
         world
     }
@@ -129,14 +141,14 @@ impl World {
         store: Arc<SqliteStore>,
         settings: ServiceSettings,
     ) -> Self {
-        Self::build(dir, store, settings, Egress::None, Self::limits(1_000))
+        Self::build(dir, store, settings, EgressEnforcement::Absent, Self::limits(1_000))
     }
 
     /// A new one, with bounds on what owners may ask at once.
     pub(crate) fn with_limits(api: RequestLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
-        Self::build(dir, store, ServiceSettings::default(), Egress::None, api)
+        Self::build(dir, store, ServiceSettings::default(), EgressEnforcement::Absent, api)
     }
 
     pub(crate) fn limits(in_flight: usize) -> RequestLimits {
@@ -147,28 +159,28 @@ impl World {
         dir: TempDir,
         store: Arc<SqliteStore>,
         settings: ServiceSettings,
-        egress: Egress,
+        egress: EgressEnforcement,
         limits: RequestLimits,
     ) -> Self {
         let token_file: PathBuf = dir.path().join("tokens");
         std::fs::write(&token_file, TOKEN).unwrap();
         let ours = tenant(store.as_ref(), "ours");
-        let changes = Changes::new(Arc::clone(&store) as Arc<dyn Store>).unwrap();
-        tokio::spawn(changes.wake_sandbox_waiters());
+        let propagation = Propagation::new(Arc::clone(&store) as Arc<dyn Store>).unwrap();
+        tokio::spawn(propagation.wake_sandbox_waiters());
         let runtime = Arc::new(TestRuntime::default());
-        let sandboxes = SandboxService::new(changes, Arc::clone(&runtime) as _, settings);
+        let sandboxes = SandboxService::new(propagation, Arc::clone(&runtime) as _, settings);
         let urls = PublicUrls::new("http://localhost:9443", "sandbox.localhost").unwrap();
         let (stopping, stopped) = watch::channel(false);
         let parts = Api {
             sandboxes: sandboxes.clone(),
             urls,
             egress,
-            public_ports: PublicPorts::Allow,
+            private_to_public: PrivateToPublic::Allow,
             personal_access_token_prefix: TokenPrefix::default(),
         };
         let gateway = Gateway {
             sandboxes: sandboxes.clone(),
-            sidecars: ConnectionLimit::new(Self::SIDECARS),
+            sidecar_connections: ConnectionLimit::new(Self::SIDECARS),
             tokens: Tokens::from_file(&token_file).unwrap(),
             platform: Some(Arc::new(Platform {
                 key: SigningKey::new(SECRET).unwrap(),

@@ -1,7 +1,5 @@
 //! The field `network`: the network policy of a sandbox.
 
-use axum::http::StatusCode;
-use clap::ValueEnum;
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::egress::network_policy::ENTRIES_MAX;
 use serde::{Deserialize, Serialize};
@@ -14,7 +12,7 @@ use crate::http::ApiError;
 /// store, the sidecar and the compiler of policies handle this size quickly.
 const MAX_POLICY: usize = 64 * 1_024;
 
-/// The destinations that the sandbox may send to. An absent field has its default. If no sidecars enforce policies
+/// The destinations that the sandbox may connect to. An absent field has its default. If no sidecars enforce policies
 /// (`--egress none`), another policy than the default is refused with `NETWORK_POLICY_UNSUPPORTED`.
 #[derive(Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -54,36 +52,5 @@ impl TryFrom<RequestedNetworkPolicy> for NetworkPolicy {
         serde_json::to_value(policy)
             .and_then(serde_json::from_value)
             .map_err(|error| ApiError::invalid(format!("`network`: {error}")))
-    }
-}
-
-/// Whether sidecars enforce the network policies of sandboxes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Egress {
-    /// Every sandbox is behind its sidecar.
-    Enforced,
-    /// There are no sidecars. Accepting a policy would promise an isolation that nothing enforces.
-    None,
-}
-
-impl Egress {
-    /// Refuses a policy that nothing would enforce.
-    pub(in crate::api) fn check(self, policy: &NetworkPolicy) -> Result<(), ApiError> {
-        let field = match self {
-            Self::Enforced => return Ok(()),
-            Self::None if !policy.allow_internet_access => "allow_internet_access",
-            Self::None if !policy.allow_out.is_empty() => "allow_out",
-            Self::None if !policy.deny_out.is_empty() => "deny_out",
-            Self::None => return Ok(()),
-        };
-        Err(ApiError::new(
-            StatusCode::BAD_REQUEST,
-            "NETWORK_POLICY_UNSUPPORTED",
-            format!(
-                "`network.{field}`: this deployment does not enforce network policies, so it accepts only \
-                 the default policy (`allow_internet_access` true, no `allow_out`, no `deny_out`); its \
-                 operator can run sidecars and set `--egress enforced`"
-            ),
-        ))
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn record_network(
     limits: &Limits,
     now: Timestamp,
 ) -> Result<()> {
-    if *before == after.network {
+    if *before == after.network_policy {
         return Ok(());
     }
     tx.prepare_cached(
@@ -69,7 +69,7 @@ pub(super) fn record_network(
         after.id.as_str(),
         after.project_id.as_str(),
         principal,
-        difference_text(before, &after.network)?,
+        difference_text(before, &after.network_policy)?,
     ])?;
     remove_excess(tx, "network_changes", after, limits)
 }

@@ -73,7 +73,7 @@ pub(super) fn current(tx: &Transaction<'_>) -> Result<Revision> {
 /// Appends a change to the log, removes the entries beyond [`CHANGE_LOG_LENGTH`], and returns the revision of
 /// the change.
 pub(super) fn append(tx: &Transaction<'_>, change: &Change) -> Result<Revision> {
-    // The log has no entries up to the revision in `forgotten`.
+    // `forgotten`: the log has no entries up to and including this revision.
     let (revision, forgotten): (i64, i64) = tx
         .prepare_cached(
             "UPDATE meta SET revision = revision + 1, \

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::sandboxes::{record_change, require};
 use super::{SqliteStore, audit, changes, names, quota, rows, signed};
 use crate::model::{Sandbox, SandboxId, SandboxName, SandboxPatch, Timestamp};
-use crate::store::{Committed, Patched, Result, SPEC_MAX, StoreError, opened_ports};
+use crate::store::{Committed, Patched, Result, SPEC_MAX, StoreError, ports_made_public};
 
 impl SqliteStore {
     pub(super) fn apply_patch(
@@ -18,14 +18,16 @@ impl SqliteStore {
         now: Timestamp,
     ) -> Result<Committed<Patched>> {
         let before = require(tx, id)?;
-        let mut after = patched(&before, patch)?;
+        let mut after = with_patch(&before, patch)?;
         if after == before {
+            // Nothing changed. The caller still waits for the newest revision: the same patch may have been committed, and
+            // not applied, before.
             let revision = changes::current(tx)?;
             return Ok(Committed { value: Patched { before, after }, revision });
         }
-        let opened = opened_ports(&before, &after);
-        if patch.keep_private && !opened.is_empty() {
-            return Err(StoreError::WouldOpen(opened));
+        let made_public = ports_made_public(&before, &after);
+        if patch.keep_private && !made_public.is_empty() {
+            return Err(StoreError::WouldMakePublic(made_public));
         }
         if after.name != before.name {
             names::release(tx, &before, self.limits.held_names, now)?;
@@ -34,8 +36,8 @@ impl SqliteStore {
             }
         }
         let revision = record_change(tx, id, after.name.as_ref(), before.name.as_ref())?;
-        if after.network != before.network {
-            after.network_revision = revision;
+        if after.network_policy != before.network_policy {
+            after.network_policy_revision = revision;
         }
         let used = quota::used(tx, after.project_id.as_str())?;
         tx.execute(
@@ -48,19 +50,19 @@ impl SqliteStore {
                 after.allow_unauthenticated_access,
                 after.auto_resume,
                 rows::spec_text(&after.spec),
-                rows::network_text(&after.network)?,
-                signed(after.network_revision)?,
+                rows::network_text(&after.network_policy)?,
+                signed(after.network_policy_revision)?,
             ],
         )?;
         used.check_growth(tx, after.project_id.as_str(), &self.limits)?;
-        let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
-        audit::record_ports(tx, &after, &was, principal, &self.limits, now)?;
-        audit::record_network(tx, &after, &before.network, principal, &self.limits, now)?;
+        let ports_before = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
+        audit::record_ports(tx, &after, &ports_before, principal, &self.limits, now)?;
+        audit::record_network(tx, &after, &before.network_policy, principal, &self.limits, now)?;
         Ok(Committed { value: Patched { before, after }, revision })
     }
 }
 
-fn patched(before: &Sandbox, patch: &SandboxPatch) -> Result<Sandbox> {
+fn with_patch(before: &Sandbox, patch: &SandboxPatch) -> Result<Sandbox> {
     let mut after = before.clone();
     if let Some(name) = &patch.name {
         after.name = Some(name.clone());
@@ -74,8 +76,8 @@ fn patched(before: &Sandbox, patch: &SandboxPatch) -> Result<Sandbox> {
     if !after.auto_resume && after.name.is_none() {
         return Err(StoreError::AutoResumeNeedsName);
     }
-    if let Some(network) = &patch.network {
-        after.network = network.clone();
+    if let Some(network) = &patch.network_policy {
+        after.network_policy = network.clone();
     }
     for (key, value) in &patch.spec {
         match value {

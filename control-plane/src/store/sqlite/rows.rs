@@ -39,10 +39,10 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
         auto_resume: row.get(10)?,
         spec: parse_spec(&spec)?,
         created_at: time(row.get(12)?),
-        network: network(&row.get::<_, String>(13)?)?,
-        network_revision: super::unsigned(row.get(14)?)?,
+        network_policy: network(&row.get::<_, String>(13)?)?,
+        network_policy_revision: super::unsigned(row.get(14)?)?,
         placement: super::unsigned(row.get(15)?)?,
-        unconfirmed: row.get(16)?,
+        suspension_unconfirmed: row.get(16)?,
         id: id(row, 1)?,
     })
 }

@@ -42,7 +42,7 @@ impl Sandboxes for SqliteStore {
                     new.auto_resume,
                     rows::spec_text(&new.spec),
                     now.millis(),
-                    rows::network_text(&new.network)?,
+                    rows::network_text(&new.network_policy)?,
                     signed(revision)?,
                 ],
             )?;
@@ -121,10 +121,13 @@ impl Sandboxes for SqliteStore {
         now: Timestamp,
     ) -> Result<Committed<Patched>> {
         let change = |tx: &Transaction<'_>| self.apply_patch(tx, id, patch, principal, now);
-        // Closing a port works on a full disk too.
-        let closes = patch.only_closes()
-            && self.sandbox(&id.to_ref())?.is_some_and(|before| patch.closes_ports_of(&before));
-        if closes { self.write_on_full_disk(change) } else { self.write(change) }
+        // A patch that only removes access works on a full disk too.
+        let before = self.sandbox(&id.to_ref())?;
+        if before.is_some_and(|before| patch.only_removes_access(&before)) {
+            self.write_on_full_disk(change)
+        } else {
+            self.write(change)
+        }
     }
 
     fn transition(

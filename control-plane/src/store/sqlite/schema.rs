@@ -91,8 +91,8 @@ mod tests {
         let sql = format!("SELECT {}", rows::SANDBOX);
         let read = connection.query_row(&sql, [], |row| Ok(rows::sandbox(row)));
         let sandbox = read.unwrap().unwrap();
-        assert_eq!(sandbox.network, sandgate_policy::egress::NetworkPolicy::default());
-        assert_eq!(sandbox.network_revision, 0);
+        assert_eq!(sandbox.network_policy, sandgate_policy::egress::NetworkPolicy::default());
+        assert_eq!(sandbox.network_policy_revision, 0);
     }
 
     #[test]

@@ -51,8 +51,8 @@ impl SqliteStore {
         let begins = transition == Transition::Pending || moved;
         let placement = if begins { revision } else { before.placement };
         // A running sandbox has no suspension to confirm. A failed resume confirms nothing.
-        let unconfirmed = address.is_none()
-            && (before.unconfirmed || transition == Transition::SuspendedUnconfirmed);
+        let suspension_unconfirmed = address.is_none()
+            && (before.suspension_unconfirmed || transition == Transition::SuspendedUnconfirmed);
         tx.execute(
             "UPDATE sandboxes SET state = ?2, address = ?3, generation = ?4, placement = ?5, \
              unconfirmed = ?6 WHERE id = ?1",
@@ -62,7 +62,7 @@ impl SqliteStore {
                 address.map(|address| address.to_string()),
                 signed(generation)?,
                 signed(placement)?,
-                unconfirmed,
+                suspension_unconfirmed,
             ],
         )?;
         let sandbox = require(tx, id)?;
@@ -112,7 +112,7 @@ impl SqliteStore {
             address: None,
             exposed_ports: ExposedPorts::default(),
             allow_unauthenticated_access: false,
-            unconfirmed: false,
+            suspension_unconfirmed: false,
             ..before.clone()
         };
         let was = (before.exposed_ports.clone(), before.allow_unauthenticated_access);
