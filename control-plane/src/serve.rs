@@ -1,5 +1,5 @@
 //! The server: the store, the runtime, two listeners, and background tasks. The order of the start ensures that
-//! no answer is based on stale addresses. A stop leaves nothing running.
+//! no response is based on stale addresses. A stop leaves nothing running.
 
 mod data_dir;
 mod open_files;

@@ -1,4 +1,4 @@
-//! The error answers that several calls share.
+//! The error responses that several calls share.
 
 use axum::http::StatusCode;
 

@@ -22,7 +22,7 @@ const PAGE_ITEMS: usize = 1_000;
 const PAGE_BYTES: usize = 1_024 * 1_024;
 
 /// Lists the sandboxes of the project in the order of their creation, in pages. A page of large sandboxes can end
-/// before `limit`. There are more sandboxes as long as the answer has a `next_cursor`.
+/// before `limit`. There are more sandboxes as long as the response has a `next_cursor`.
 #[utoipa::path(
     get,
     path = "/sandboxes",
@@ -77,8 +77,7 @@ fn parse_limit(text: &str) -> Result<usize, ApiError> {
 }
 
 fn parse_cursor(text: &str) -> Result<i64, ApiError> {
-    text.parse()
-        .ok()
-        .filter(|_| is_whole_number(text))
-        .ok_or_else(|| ApiError::invalid("`cursor` must be the `next_cursor` of an earlier answer"))
+    text.parse().ok().filter(|_| is_whole_number(text)).ok_or_else(|| {
+        ApiError::invalid("`cursor` must be the `next_cursor` of an earlier response")
+    })
 }

@@ -17,7 +17,7 @@ use sandgate_policy::gateway_api::{ErrorBody, SandboxState};
         title = "Sandgate public API",
         version = "1",
         description = "The API for owners of sandboxes, who call it directly or through Tensorlake's clients. \
-            Each sandbox path has a second form below `/v1/namespaces/{namespace}`. Answers repeat the \
+            Each sandbox path has a second form below `/v1/namespaces/{namespace}`. Responses repeat the \
             namespace, and it has no other meaning. The project of the credential determines which sandboxes a caller can \
             see. A field or parameter that is not described here is refused. Other calls of Tensorlake's API get 501 \
             `NOT_SUPPORTED`.",
@@ -63,7 +63,7 @@ const ERRORS: [(&str, &str); 7] = [
     ("413", "The body is too long."),
     (
         "429",
-        "`TOO_MANY_REQUESTS`: the project has too many requests in flight. Waiting requests count too, and so do requests whose answers are not read yet.",
+        "`TOO_MANY_REQUESTS`: the project has too many requests in flight. Waiting requests count too, and so do requests whose responses are not read yet.",
     ),
     (
         "503",
@@ -144,7 +144,7 @@ fn in_namespace(path: &str, calls: &Value) -> (String, Value) {
         if let Value::Array(parameters) = parameters {
             parameters.push(json!({
                 "name": "namespace", "in": "path", "required": true,
-                "description": "Answers repeat it.", "schema": { "type": "string" },
+                "description": "Responses repeat it.", "schema": { "type": "string" },
             }));
         }
     });

@@ -40,29 +40,29 @@ pub(super) struct CreateSandbox {
     /// can switch it off.
     auto_resume: Option<bool>,
     network: Option<RequestedNetworkPolicy>,
-    /// Whether the answer waits until the sandbox runs. On by default.
+    /// Whether the response waits until the sandbox runs. On by default.
     wait: Option<bool>,
     resources: Option<RequestedResources>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     image: Option<String>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     timeout_secs: Option<WholeNumber>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     entrypoint: Option<Vec<String>>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     snapshot_id: Option<String>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     #[schema(value_type = Option<Vec<Object>>)]
     file_systems: Option<Vec<Map<String, Value>>>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     max_pending_secs: Option<WholeNumber>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     secret_names: Option<Vec<String>>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     template_id: Option<String>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     pool_id: Option<String>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
 }
@@ -96,11 +96,11 @@ pub(super) struct PatchSandbox {
     #[serde(default)]
     #[schema(value_type = Option<RequestedResources>)]
     resources: PatchField<RequestedResources>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     #[serde(default)]
     #[schema(value_type = Option<WholeNumber>)]
     timeout_secs: PatchField<WholeNumber>,
-    /// Kept, repeated in answers, and passed to the runtime.
+    /// Kept, repeated in responses, and passed to the runtime.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: PatchField<Map<String, Value>>,
@@ -128,7 +128,7 @@ impl TryFrom<RequestedName> for SandboxName {
 }
 
 impl CreateSandbox {
-    /// Whether the answer waits until the sandbox runs.
+    /// Whether the response waits until the sandbox runs.
     pub(super) fn waits(&self) -> bool {
         self.wait.unwrap_or(true)
     }

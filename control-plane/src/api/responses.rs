@@ -1,4 +1,4 @@
-//! The answers that contain sandboxes: the union of the fields that the clients read.
+//! The responses that contain sandboxes: the union of the fields that the clients read.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -13,26 +13,26 @@ use utoipa::ToSchema;
 use super::target::Target;
 use crate::model::{Sandbox, Spec, join_ports};
 
-/// The answer to get, list, patch, delete, suspend and resume.
+/// The response to get, list, patch, delete, suspend and resume.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SandboxInfo {
     /// Canonical id: 21 characters of `a-z` and `0-9`.
     id: String,
     #[serde(flatten)]
     fields: SandboxFields,
-    /// Effects of the change that its author may not have intended. Only in the answer to patch.
+    /// Effects of the change that its author may not have intended. Only in the response to patch.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     warnings: Vec<String>,
 }
 
-/// The answer to create. It has the fields of the other answers, but the id is named `sandbox_id`. No answer has
+/// The response to create. It has the fields of the other responses, but the id is named `sandbox_id`. No response has
 /// both names, because clients treat them as one field and refuse a duplicate.
 #[derive(Serialize, ToSchema)]
 pub(super) struct CreatedSandbox {
     /// Canonical id: 21 characters of `a-z` and `0-9`.
     sandbox_id: String,
-    /// The same as `status`. Only in the answer 202.
+    /// The same as `status`. Only in the response 202.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, nullable = false)]
     state: Option<Status>,
@@ -49,7 +49,7 @@ pub(super) struct SandboxList {
     pub(super) next_cursor: Option<String>,
 }
 
-/// The fields that all answers share.
+/// The fields that all responses share.
 #[derive(Serialize, ToSchema)]
 struct SandboxFields {
     /// The namespace of the path. It has no other meaning.
@@ -90,7 +90,7 @@ enum Status {
     Suspending,
     Suspended,
     Terminated,
-    /// The sandbox did not run in time. Only in the answer 504 to create, because clients expect this value there.
+    /// The sandbox did not run in time. Only in the response 504 to create, because clients expect this value there.
     Timeout,
 }
 
@@ -176,18 +176,18 @@ impl CreatedSandbox {
         Self { sandbox_id: sandbox.id.to_string(), state: None, fields }
     }
 
-    /// The answer 200.
+    /// The response 200.
     pub(super) fn running(self) -> Response {
         Json(self).into_response()
     }
 
-    /// The answer 202: the caller does not wait until the sandbox runs.
+    /// The response 202: the caller does not wait until the sandbox runs.
     pub(super) fn accepted(mut self) -> Response {
         self.state = Some(self.fields.status);
         (StatusCode::ACCEPTED, Json(self)).into_response()
     }
 
-    /// The answer 504: the sandbox did not run in time.
+    /// The response 504: the sandbox did not run in time.
     pub(super) fn timed_out(mut self) -> Response {
         self.fields.status = Status::Timeout;
         (StatusCode::GATEWAY_TIMEOUT, Json(self)).into_response()

@@ -17,7 +17,7 @@ const DEFAULT_NAMESPACE: &str = "default";
 
 /// The target of a request.
 pub(super) struct Target {
-    /// The namespace of the path. Answers repeat it.
+    /// The namespace of the path. Responses repeat it.
     pub(super) namespace: String,
     /// The URLs to show to this caller.
     pub(super) urls: PublicUrls,

@@ -1,4 +1,4 @@
-//! The answer to unknown calls. Tensorlake's clients have calls that this control plane does not support, such as
+//! The response to unknown calls. Tensorlake's clients have calls that this control plane does not support, such as
 //! snapshots, pools, file systems and secrets. Those calls get a 501, because a client reports a 404 as a missing
 //! sandbox.
 

@@ -1,4 +1,4 @@
-//! The URLs of sandboxes in answers.
+//! The URLs of sandboxes in responses.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 

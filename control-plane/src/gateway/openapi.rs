@@ -14,7 +14,7 @@ use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
         title = "Sandgate gateway API",
         version = "1",
         description = "The API that Sandgate's ingress filters and sidecars call. They work with every platform \
-            that implements these five calls. Every answer has the header `x-sandgate-control-plane: v1`. An answer \
+            that implements these five calls. Every response has the header `x-sandgate-control-plane: v1`. A response \
             without this header counts as an error of a proxy.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -41,7 +41,7 @@ use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
 )]
 struct Description;
 
-/// Adds the marker header to every answer.
+/// Adds the marker header to every response.
 struct AddMarker;
 
 impl Modify for AddMarker {
@@ -50,7 +50,7 @@ impl Modify for AddMarker {
             Object::builder().schema_type(Type::String).enum_values(Some([MARKER_VALUE])).build();
         let header = HeaderBuilder::new()
             .schema(Some(text))
-            .description(Some("Shows that the control plane itself sent the answer."))
+            .description(Some("Shows that the control plane itself sent the response."))
             .build();
         let operations =
             api.paths.paths.values_mut().flat_map(|item| [&mut item.get, &mut item.post]);

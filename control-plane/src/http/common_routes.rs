@@ -1,4 +1,4 @@
-//! The routes that both APIs have: health checks, and the answers to unknown paths and methods.
+//! The routes that both APIs have: health checks, and the responses to unknown paths and methods.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Error answers: a status, and the body `{"error": …, "code": …}`.
+//! Error responses: a status, and the body `{"error": …, "code": …}`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sandgate_policy::gateway_api::ErrorBody;
 
 use crate::store::{Record, StoreError};
 
-/// An error answer.
+/// An error response.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,

@@ -172,7 +172,7 @@ async fn serve_connection(
     watcher: Watcher,
     connection: &Arc<Connection>,
 ) {
-    // Answers are small, and clients wait for them. A failure only delays them by milliseconds.
+    // Responses are small, and clients wait for them. A failure only delays them by milliseconds.
     let _ = stream.set_nodelay(true);
     // `auto` reads the first bytes to tell HTTP/1.1 from HTTP/2, and has no timeout for them.
     if !matches!(timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut [0])).await, Ok(Ok(1))) {

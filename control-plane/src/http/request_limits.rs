@@ -1,9 +1,9 @@
 //! Limits on the requests of one listener: how many are in flight, how many of one caller (a project, or the
 //! sidecars of one sandbox), and how long each may take.
 //!
-//! A request holds one of the listener's permits until its handler returns, so that clients that read answers slowly
-//! hold none. It holds one of its caller's permits until its answer is sent, so that a caller can't fill the memory
-//! with answers that it does not read. A request that only waits for a sandbox exchanges the listener's permit for
+//! A request holds one of the listener's permits until its handler returns, so that clients that read responses slowly
+//! hold none. It holds one of its caller's permits until its response is sent, so that a caller can't fill the memory
+//! with responses that it does not read. A request that only waits for a sandbox exchanges the listener's permit for
 //! one of the waiting requests ([`RequestPermits::wait`]), so that the number of waiting requests does not affect
 //! others.
 
@@ -109,7 +109,7 @@ pub struct RequestPermits {
 }
 
 impl RequestPermits {
-    /// Counts the request against its caller until the answer is sent. `kind` is the noun for the caller in the
+    /// Counts the request against its caller until the response is sent. `kind` is the noun for the caller in the
     /// error, such as `project`.
     ///
     /// # Errors
@@ -121,7 +121,7 @@ impl RequestPermits {
         }
         let permit = self.limits.acquire_for(id).ok_or_else(|| {
             let message = format!(
-                "the {kind} has {} requests in flight, which is the maximum; wait for their answers, then \
+                "the {kind} has {} requests in flight, which is the maximum; wait for their responses, then \
                  try again",
                 self.limits.per_caller
             );
@@ -183,7 +183,7 @@ async fn enforce(
     let response = match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let message = format!("the server had no answer within {timeout:?}");
+            let message = format!("the server had no response within {timeout:?}");
             ApiError::new(StatusCode::GATEWAY_TIMEOUT, "TIMEOUT", message).into_response()
         }
     };

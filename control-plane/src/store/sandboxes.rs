@@ -98,7 +98,7 @@ pub trait Sandboxes {
     fn sandbox(&self, which: &SandboxRef) -> Result<Option<Sandbox>>;
 
     /// The sandbox with an id or a name, as gateways need it. Reads only the columns that gateways need, so
-    /// that the time of an answer does not depend on what the owner stored.
+    /// that the time of a response does not depend on what the owner stored.
     ///
     /// # Errors
     /// The store can't be read.

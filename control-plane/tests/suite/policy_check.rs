@@ -130,7 +130,7 @@ fn a_server_without_sidecars_does_not_start_if_a_sandbox_has_a_network_policy() 
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
-    assert!(stderr.contains("1 sandboxes have a network policy"), "{stderr}");
+    assert!(stderr.contains("1 sandbox(es) have a network policy"), "{stderr}");
     assert!(stderr.contains("--egress enforced"), "{stderr}");
 }
 

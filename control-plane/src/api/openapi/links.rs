@@ -1,4 +1,4 @@
-//! Links from the answers to create to the calls that take the id of the new sandbox. Readers see which calls belong
+//! Links from the responses to create to the calls that take the id of the new sandbox. Readers see which calls belong
 //! together, and test tools can generate sequences of calls.
 
 use serde_json::{Map, Value, json};
@@ -15,7 +15,7 @@ const SANDBOX_CALLS: [&str; 6] = [
 /// The suffix of the operation ids of paths with a namespace.
 pub(super) const NAMESPACE_SUFFIX: &str = "_in_namespace";
 
-/// Adds the links to the answers of one call.
+/// Adds the links to the responses of one call.
 pub(super) fn add(call: &mut Map<String, Value>) {
     let id = call.get("operationId").and_then(Value::as_str).unwrap_or_default().to_owned();
     let links = match id.strip_suffix(NAMESPACE_SUFFIX) {

@@ -1,5 +1,5 @@
 //! The fields that only clients and the runtime use, such as the image and the resources. The control plane keeps
-//! them, repeats them in its answers, and passes them to the runtime.
+//! them, repeats them in its responses, and passes them to the runtime.
 //!
 //! Their types are checked because clients parse them when they come back: one sandbox with an `image` of 5 would
 //! break every list that contains it.

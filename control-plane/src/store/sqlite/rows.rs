@@ -48,7 +48,7 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
 }
 
 /// Columns that [`gateway_sandbox`] reads. They don't include kept fields and policies, which may be large. So the
-/// time of an answer is the same for all sandboxes, and almost the same for one that does not exist.
+/// time of a response is the same for all sandboxes, and almost the same for one that does not exist.
 pub(super) const GATEWAY_SANDBOX: &str = "s.id, s.name, p.organization_id, s.project_id, s.state, \
      s.address, s.generation, s.exposed_ports, s.public, s.auto_resume \
      FROM sandboxes s JOIN projects p ON p.id = s.project_id";

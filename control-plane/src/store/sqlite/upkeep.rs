@@ -35,7 +35,7 @@ impl Upkeep for SqliteStore {
         if free <= FREE_PAGES_KEPT {
             return Ok(false);
         }
-        // SQLite frees one page for each row of the answer.
+        // SQLite frees one page for each row of the result.
         let mut freeing = writer.prepare(&format!("PRAGMA incremental_vacuum({FREED_AT_ONCE})"))?;
         let mut pages = freeing.query([])?;
         while pages.next()?.is_some() {}
