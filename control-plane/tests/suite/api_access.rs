@@ -1,4 +1,4 @@
-//! Who may call the public API, and what they see.
+//! Authentication and authorization of the public API.
 
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ async fn a_cookie_is_not_accepted_as_a_credential() {
     headers.extend(ids.iter().map(|(name, value)| (*name, value.as_str())));
     let answer = send(&world.api, "GET", "/sandboxes", &headers, Value::Null).await;
     answer.refused(401, "UNAUTHENTICATED");
-    // Nor is its value as a bearer.
+    // The cookie's value is not accepted as a bearer token either.
     list_as(&world, &world.ours.session, &ids).await.refused(401, "INVALID_CREDENTIALS");
 }
 

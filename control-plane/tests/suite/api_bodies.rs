@@ -1,5 +1,4 @@
-//! Bodies and parameters that can be understood in more than one way, or not at all: each is refused
-//! in a sentence, and nothing changes.
+//! Ambiguous and invalid bodies and parameters: each is refused with an explanation, and changes nothing.
 
 use axum::Router;
 use axum::body::Body;
@@ -10,7 +9,7 @@ use tower::ServiceExt as _;
 
 use super::support::{Answer, World};
 
-/// Sends bytes as they are.
+/// Sends a body of raw bytes.
 async fn raw(router: &Router, key: &str, method: &str, path: &str, body: Vec<u8>) -> Answer {
     let request = Request::builder()
         .method(method)

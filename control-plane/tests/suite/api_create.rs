@@ -1,10 +1,10 @@
-//! Creating sandboxes: what is accepted, what is refused and how, and what the answer holds.
+//! Creating sandboxes: accepted and refused fields, and the response.
 
 use serde_json::{Value, json};
 
 use super::support::{World, send};
 
-/// The field names that clients cannot do without, from their own parsers.
+/// The fields that the parsers of the clients require.
 fn assert_clients_can_read(info: &Value) {
     assert!(info["namespace"].is_string() && info["status"].is_string(), "{info}");
     let resources = &info["resources"];
@@ -180,7 +180,7 @@ async fn the_error_for_a_taken_name_is_the_same_for_every_project() {
     let theirs = world.call_as(&others.key, "POST", "/sandboxes", body.clone()).await;
     assert_eq!(ours.body, theirs.body);
     ours.refused(409, "NAME_TAKEN");
-    // Freed, it stays with its project.
+    // A freed name stays reserved for its project.
     world.call("DELETE", "/sandboxes/my-env", Value::Null).await.ok();
     let held = world.call_as(&others.key, "POST", "/sandboxes", body.clone()).await;
     assert_eq!(held.body, theirs.body);

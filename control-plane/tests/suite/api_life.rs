@@ -13,7 +13,7 @@ async fn a_named_sandbox_is_suspended_and_resumed() {
     let suspended = world.call("POST", "/sandboxes/my-env/suspend", Value::Null).await.ok();
     assert_eq!(suspended["status"], "suspended");
     assert!(suspended["sandbox_url"].is_string(), "clients need it to reach, and so resume, it");
-    // Once more is fine, and does nothing.
+    // A repeated suspension succeeds and does nothing.
     let path = "/v1/namespaces/default/sandboxes/my-env/suspend?wait_ms=30000";
     world.call("POST", path, Value::Null).await.ok();
     let resumed = world.call("POST", &format!("/sandboxes/{id}/resume"), Value::Null).await.ok();

@@ -1,4 +1,4 @@
-//! Changing sandboxes: ports, the flag, the name, and what is left alone.
+//! Changing sandboxes: ports, public access, names, and fields that a patch does not contain.
 
 use serde_json::{Value, json};
 
@@ -108,11 +108,11 @@ async fn a_rename_validates_the_new_name() {
     }
     let body = json!({ "name": "a".repeat(58) });
     world.call("PATCH", &path, body).await.refused(400, "INVALID_REQUEST");
-    // Its own name is no change, and its old one is still its project's.
+    // The current name is not a change, and the old name is still reserved for the project.
     world.call("PATCH", &path, json!({ "name": "old-name" })).await.ok();
     world.call("PATCH", &path, json!({ "name": "new-name" })).await.ok();
     world.call("PATCH", &path, json!({ "name": "old-name" })).await.ok();
-    // What it was called for a moment is held too, in words that tell others nothing.
+    // A name that it had for a moment is reserved too. The error does not reveal this to other projects.
     let body = json!({ "name": "new-name" });
     let held = world.call_as(&others.key, "POST", "/sandboxes", body).await;
     let held = held.refused(409, "NAME_TAKEN");
@@ -120,7 +120,7 @@ async fn a_rename_validates_the_new_name() {
         world.call_as(&others.key, "POST", "/sandboxes", json!({ "name": "old-name" })).await;
     let used = used.refused(409, "NAME_TAKEN");
     assert_eq!(held.replace("new-name", "old-name"), used);
-    // One that had none gets one, and can be suspended from then on.
+    // A sandbox without a name gets one, and can be suspended from then on.
     let id = world.create(json!({})).await;
     let body = json!({ "name": "new-name", "auto_resume": false });
     let info = world.call("PATCH", &format!("/sandboxes/{id}"), body).await.ok();
@@ -156,7 +156,7 @@ async fn changes_of_ports_are_logged_with_their_principal() {
     assert!(log.iter().all(|change| change.principal == world.ours.key_id));
 }
 
-/// What is logged while `work` runs.
+/// Returns the log of `work`.
 async fn logged(work: impl Future<Output = ()>) -> String {
     use tracing::instrument::WithSubscriber as _;
     let lines = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -197,7 +197,7 @@ async fn a_patch_that_makes_private_ports_public_is_logged_as_a_warning() {
     // `tl sbx port rm my-env 8080` sends this.
     let log = patch(json!({ "allow_unauthenticated_access": true, "exposed_ports": [3000] })).await;
     assert!(log.contains("WARN") && log.contains(warning) && log.contains("[3000]"), "{log}");
-    // Public already, or made public as it is exposed: meant.
+    // No warning for ports that were public before, or that are exposed as public ports.
     let log = patch(json!({ "allow_unauthenticated_access": true, "exposed_ports": [1] })).await;
     assert!(!log.contains(warning), "{log}");
     patch(json!({ "allow_unauthenticated_access": false, "exposed_ports": [] })).await;

@@ -1,4 +1,4 @@
-//! What one tenant can take from others: requests, waits, readers of the store, memory.
+//! Limits on the resources that one tenant can use: requests, waits, readers of the store, and memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 
 use super::support::{World, send};
 
-/// Generous: what it bounds takes milliseconds, or never ends.
+/// A generous timeout: the tested operations take milliseconds, or never end.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn wait_until(mut holds: impl FnMut() -> bool) {
@@ -23,14 +23,14 @@ async fn wait_until(mut holds: impl FnMut() -> bool) {
     tokio::time::timeout(TIMEOUT, waiting).await.expect("it never came to that");
 }
 
-/// A world with a sandbox of ours that takes long to resume.
+/// Adds a sandbox of our tenant that takes long to resume.
 async fn with_slow_sandbox(world: World) -> World {
     world.create_suspended(json!({ "name": "slow" })).await;
     world.runtime.set_delay(Duration::from_secs(60));
     world
 }
 
-/// Begins resumes that wait, as our tenant. One that is refused says when to come back.
+/// Starts resumes of our tenant that wait. A refused one has `retry-after`.
 fn resumes(world: &World, count: usize) -> Vec<tokio::task::JoinHandle<(u16, Value)>> {
     let begin = |_| {
         let (api, key) = (world.api.clone(), format!("Bearer {}", world.ours.key));
@@ -58,7 +58,7 @@ async fn a_project_with_too_many_waiting_resumes_affects_only_itself() {
     let mine = async || world.call("GET", "/sandboxes/slow", Value::Null).await;
     mine().await.refused(429, "TOO_MANY_REQUESTS");
     world.call_as(&others.key, "GET", "/sandboxes", Value::Null).await.ok();
-    // Whoever goes away gives its share back.
+    // A caller that disconnects frees its share.
     for task in tasks {
         if task.is_finished() {
             assert_eq!(task.await.unwrap(), (429, json!("TOO_MANY_REQUESTS")));
@@ -74,7 +74,7 @@ async fn a_project_with_too_many_waiting_resumes_affects_only_itself() {
 async fn waiting_requests_do_not_use_the_listeners_slots() {
     let bounds = World::limits(4).per_caller(64).waiting(10);
     let world = with_slow_sandbox(World::with_limits(bounds)).await;
-    // Who comes while four are on their way to their wait tries again. Ten may wait.
+    // Ten requests may wait. A request that arrives while four others are not waiting yet retries.
     let resume = || {
         let (api, key) = (world.api.clone(), format!("Bearer {}", world.ours.key));
         tokio::spawn(async move {
@@ -95,7 +95,7 @@ async fn waiting_requests_do_not_use_the_listeners_slots() {
     let refused = tasks.iter().position(tokio::task::JoinHandle::is_finished).unwrap();
     tasks.remove(refused).await.unwrap();
     assert!(tasks.iter().all(|task| !task.is_finished()), "ten wait");
-    // Answered although more wait than there are slots.
+    // This request is served although more requests wait than there are slots.
     world.call("GET", "/sandboxes/slow", Value::Null).await.ok();
     let create = world.call("POST", "/sandboxes", json!({})).await;
     create.refused(503, "OVERLOADED");
@@ -148,7 +148,7 @@ async fn gateways_are_served_while_owners_queries_use_all_readers() {
         tokio::spawn(async move {
             db.read(move |_| {
                 began.fetch_add(1, Ordering::SeqCst);
-                // Until the sender is gone.
+                // Waits until the sender is dropped.
                 let _ = released.recv();
                 Ok(())
             })
@@ -156,7 +156,7 @@ async fn gateways_are_served_while_owners_queries_use_all_readers() {
         });
         releases.push(release);
     }
-    // Every reader is taken when others begin to wait.
+    // All readers are in use when other queries begin to wait.
     wait_until(|| began.load(Ordering::SeqCst) >= 16).await;
     for path in [format!("/gateway/v1/sandboxes/{id}"), "/gateway/v1/changes".into()] {
         let asked = world.call_gateway("GET", &path, Value::Null);

@@ -1,4 +1,4 @@
-//! The program itself: the server as a process, and the commands that manage who may do what.
+//! The program itself: the server as a process, and the management commands.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ const SANDBOX_SCRIPT: &str = "echo ready; while read -r line; do :; done";
 pub(crate) struct Installation {
     pub(crate) dir: TempDir,
     pub(crate) data: PathBuf,
-    /// The process whose namespaces the programs use.
+    /// The process in whose namespaces the programs run.
     pub(crate) inside: Option<u32>,
 }
 
@@ -43,7 +43,7 @@ impl Installation {
         command
     }
 
-    /// Runs a management command and returns what it printed as JSON.
+    /// Runs a management command, and returns its JSON output.
     #[track_caller]
     pub(crate) fn manage(&self, arguments: &[&str]) -> Value {
         let output = self.try_manage(arguments);
@@ -86,7 +86,7 @@ impl Installation {
         Served::start(self.serve_command())
     }
 
-    /// An organization, a project and a key of it: the project's id and the key.
+    /// Creates an organization, a project and an API key. Returns the project's id and the key.
     pub(crate) fn create_project(&self) -> (String, Value) {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let organization = text(&self.manage(&["orgs", "create", "acme"])["id"]);
@@ -104,7 +104,7 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Starts a server, and waits until it says that it is ready.
+    /// Starts a server, and waits until it is ready.
     pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -152,7 +152,7 @@ pub(crate) async fn exchange(
     path: &str,
     body: Value,
 ) -> (u16, Value) {
-    // The HTTP client wants one even for http; it can be chosen only once in a process.
+    // The HTTP client requires a provider even for http. It can be installed only once in a process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = client
@@ -358,7 +358,7 @@ async fn personal_access_tokens_have_the_prefix_that_the_operator_sets() {
     let path = "/gateway/v1/credentials/introspect";
     let (_, answer) = exchange(&served.gateway, TOKEN, "POST", path, body).await;
     assert_eq!(answer["identity"]["project_ids"], json!([project]));
-    // A token with another prefix is treated as an API key, and there is no such key.
+    // A token with another prefix is treated as an API key, which does not exist.
     let other = installation.manage(&create);
     let (status, _) = served.call(secret(&other), "GET", "/sandboxes", Value::Null).await;
     assert_eq!(status, 401);
@@ -477,7 +477,7 @@ fn a_server_that_cannot_start_reports_the_reason_and_a_remedy() {
     assert!(stderr.contains("openssl rand"), "{stderr}");
 }
 
-/// A command with the limit of open files that a shell sets before.
+/// A command with the limit of open files that a shell sets for it.
 fn with_files(command: &Command, limit: &str) -> Command {
     let mut limited = Command::new("sh");
     limited.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")]);
@@ -494,7 +494,7 @@ fn a_server_raises_its_limit_of_open_files_or_does_not_start() {
     let stderr = refused(with_files(&command, "-n 611"));
     assert!(stderr.contains("need 612 open files") && stderr.contains("may have 611"), "{stderr}");
     assert!(stderr.contains("--sidecars") && stderr.contains("ulimit"), "{stderr}");
-    // What it may raise by itself it does.
+    // The server raises its soft limit itself.
     let served = Served::start(with_files(&command, "-Sn 100"));
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", served.child.id())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();

@@ -1,6 +1,6 @@
 //! The contract of the store, run against every database that implements it.
 //!
-//! A check can open the same store several times, as several processes do.
+//! A check may open the same store several times, as several processes do.
 
 use sandgate::model::{NetworkChange, PortChange, SandboxId, Timestamp};
 use sandgate::store::{AuditCursor, ChangesSince, SqliteStore, Store};
@@ -29,14 +29,14 @@ pub(crate) fn add_projects(store: &dyn Store) {
     store.add_member("user_1", "ann", "project_1", at(4)).unwrap();
 }
 
-/// The whole audit log of ports, of one sandbox.
+/// The complete audit log of the ports of a sandbox.
 pub(crate) fn port_log(store: &dyn Store, id: &SandboxId) -> Vec<PortChange> {
     let page = store.port_changes(Some(id), AuditCursor::default()).unwrap();
     assert_eq!(page.next, None, "more than one page");
     page.lines
 }
 
-/// The whole audit log of network policies, of one sandbox.
+/// The complete audit log of the network policies of a sandbox.
 pub(crate) fn network_log(store: &dyn Store, id: &SandboxId) -> Vec<NetworkChange> {
     let page = store.network_changes(Some(id), AuditCursor::default()).unwrap();
     assert_eq!(page.next, None, "more than one page");

@@ -201,7 +201,7 @@ fn a_freed_name_is_held_for_its_project_for_thirty_days() {
             assert!(store.name_is_free(&name(free), "project_1", freed).unwrap());
             assert!(!store.name_is_free(&name(free), "project_2", almost).unwrap());
             store.create_sandbox(&wanted, freed.plus(NAME_HOLD)).unwrap();
-            // Now the other project has the name.
+            // The other project has the name now.
             let back = new(Some(free), "project_1");
             assert!(taken(store.create_sandbox(&back, freed.plus(NAME_HOLD)).unwrap_err()));
         }

@@ -97,7 +97,7 @@ async fn a_stopping_server_answers_held_polls() {
     assert_eq!(answer["changes"], json!([]));
 }
 
-/// A gateway: polls, applies a change in the time `apply`, and polls again.
+/// A gateway that polls, applies a change within `apply`, and polls again.
 fn follow(world: &Arc<World>, name: &'static str, since: String, apply: Duration) -> Follower {
     let applied = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let task = tokio::spawn({
@@ -210,7 +210,7 @@ async fn a_watcher_behind_the_change_log_gets_a_reset() {
     let id =
         sandgate::model::SandboxId::parse(&world.create(json!({ "name": "busy" })).await).unwrap();
     let since = world.revision().await;
-    // This has the effect of 9,998 changes, which would take too long.
+    // This has the effect of 9,998 changes, which would take too long to make.
     let file = rusqlite::Connection::open(world.dir.path().join("sandgate.db")).unwrap();
     file.execute("UPDATE meta SET revision = revision + 9998", []).unwrap();
     let rename = |name: &str| sandgate::model::SandboxPatch {

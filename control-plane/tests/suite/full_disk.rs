@@ -38,12 +38,11 @@ impl SmallDisk {
         Self { holder, path: path.to_owned() }
     }
 
-    /// The path by which the test's process reaches the disk.
+    /// The path of the disk for processes outside the mount namespace.
     fn seen_from_outside(&self) -> PathBuf {
         format!("/proc/{}/root{}", self.holder.id(), self.path.display()).into()
     }
 
-    /// Fills the disk.
     fn fill(&self) {
         let mut file = File::create(self.seen_from_outside().join("fill")).unwrap();
         while file.write_all(&[7; 4_096]).is_ok() {}
@@ -62,7 +61,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A store on a disk of this size, with a project and two keys.
+/// Creates an installation on a disk of this size, with a project and two keys.
 fn installation(mib: u32) -> (Installation, SmallDisk, String, [Value; 2]) {
     let mut installation = Installation::new();
     let disk = SmallDisk::mounted_at(&installation.path("disk"), mib);

@@ -1,4 +1,4 @@
-//! The gateway API: its token, its marker, resolve and introspect.
+//! The gateway API: its token, its marker header, resolve and introspect.
 
 use axum::http::header;
 use serde_json::{Value, json};
@@ -128,7 +128,7 @@ async fn each_address_comes_with_a_generation_that_never_repeats() {
         world.call("POST", &format!("/sandboxes/{name}/resume"), Value::Null).await.ok();
         seen.push(generation(name).await);
     }
-    // Also in the order in which the addresses were given, across sandboxes.
+    // Generations increase in the order in which addresses are assigned, across sandboxes.
     assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
 }
 

@@ -1,4 +1,4 @@
-//! The listener on a real socket: both HTTP versions, clients that go away, clients that stall.
+//! The listener on a real socket: both HTTP versions, and clients that disconnect or stall.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -110,7 +110,7 @@ async fn changes_do_not_wait_for_a_gateway_whose_connection_broke() {
     let patch = |ports: Value| {
         world.call("PATCH", format!("/sandboxes/{id}").leak(), json!({ "exposed_ports": ports }))
     };
-    // It answers the poll, but nobody polls again: a live watcher that does not confirm.
+    // The change ends the poll, but the watcher does not poll again and so does not confirm the change.
     let began = Instant::now();
     patch(json!([1])).await.ok();
     assert!(began.elapsed() >= Duration::from_millis(450), "{:?}", began.elapsed());
@@ -161,7 +161,7 @@ async fn other_protocols_are_refused_and_stalled_clients_do_not_block_others() {
     assert_eq!(response.status(), StatusCode::OK);
 }
 
-/// Opens connections that hold their places as cheaply as can be.
+/// Opens connections that occupy slots with the least effort.
 async fn idlers(address: SocketAddr, count: usize, sent: &[u8]) -> Vec<TcpStream> {
     let mut idlers = Vec::new();
     for _ in 0..count {
@@ -176,10 +176,10 @@ async fn idlers(address: SocketAddr, count: usize, sent: &[u8]) -> Vec<TcpStream
 async fn idle_connections_are_closed_for_new_ones() {
     let world = World::new();
     let (address, _stop, _task) = listen_with(&world, 8).await;
-    // Silent, in the middle of a head, between two requests.
+    // Idle at the start, in the middle of a head, and between two requests.
     for sent in [&b""[..], b"GET /health", b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"] {
         let _idlers = idlers(address, 20, sent).await;
-        // Sooner than any of them would be closed for its silence.
+        // Sooner than the idle timeout of any of them.
         let answered = tokio::time::timeout(Duration::from_secs(4), async {
             let (mut sender, _connection) = http2(address).await;
             sender.send_request(request("/healthz")).await.unwrap().status()
@@ -213,10 +213,10 @@ async fn a_connection_without_a_request_times_out() {
         let mut idle = idlers(address, 1, sent).await;
         let closed = async {
             let mut answer = Vec::new();
-            // Closed or reset, as long as it is over.
+            // The connection is closed or reset.
             let _ = idle[0].read_to_end(&mut answer).await;
         };
-        // Long before the minute that a connection may be idle between two requests.
+        // Long before the idle timeout of one minute between two requests.
         tokio::time::timeout(Duration::from_secs(30), closed).await.unwrap();
     }
 }

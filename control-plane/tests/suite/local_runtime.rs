@@ -9,7 +9,7 @@ use sandgate::runtime::{Exited, LocalRuntime, LocalSettings, Runtime as _};
 use sandgate_policy::gateway_api::SandboxState;
 use tokio::sync::mpsc;
 
-/// Records its arguments, and runs until its standard input ends.
+/// A program that logs its arguments, and runs until its standard input ends.
 const SANDBOX_SCRIPT: &str = "echo starting; echo ready; while read -r line; do :; done";
 
 /// Creates a program that runs `script`, with a log file in `$LOG`.
@@ -25,13 +25,13 @@ pub(crate) fn program(dir: &Path, script: &str) -> PathBuf {
     path
 }
 
-/// The lines that the program wrote, one for each time it was started.
+/// The lines of the program's log, one for each start.
 pub(crate) fn started_processes(dir: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
 
-/// Whether the process of a line of the log still runs.
+/// Returns true if the process of a line of the log still runs.
 pub(crate) fn is_running(line: &str) -> bool {
     let pid = line.split(' ').next().unwrap();
     // A zombie has ended, and its parent has not waited for it yet.

@@ -1,4 +1,4 @@
-//! A sandbox's network policy: what owners send, what they see, and how its sidecar hears of it.
+//! A sandbox's network policy in the API of owners, and its distribution to the sidecar.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::contract::network_log;
 use super::support::{Answer, TOKEN, World, send};
 
-/// The policy of an answer, which has it under two names.
+/// The policy of a response, which contains it in two fields.
 #[track_caller]
 fn policy(info: &Value) -> &Value {
     assert_eq!(info["network"], info["network_policy"]);
@@ -95,7 +95,7 @@ async fn a_patch_replaces_the_whole_policy_null_clears_it_and_absence_keeps_it()
     assert_eq!(log, expected.collect::<Vec<_>>());
 }
 
-/// A name of the greatest length.
+/// A name of the maximum length.
 fn long_name() -> String {
     format!("{}.example", vec!["a".repeat(60); 4].join("."))
 }
@@ -218,7 +218,7 @@ async fn a_sidecars_token_reads_its_own_policy_and_nothing_else() {
     let token = sidecar_token(&world, &mine);
     ask(&world, &token, &path(&mine)).await.ok();
     ask(&world, TOKEN, &path(&mine)).await.ok();
-    // One that is not there is refused in the same words as one that is another's.
+    // The error for an unknown sandbox is the same as for a sandbox of another project.
     let nobody = "zzzzzzzzzzzzzzzzzzzzz";
     for id in [other.as_str(), nobody, "my-env"] {
         ask(&world, &token, &path(id)).await.refused(401, "UNAUTHENTICATED");
@@ -242,7 +242,7 @@ async fn a_sidecars_token_reads_its_own_policy_and_nothing_else() {
     assert_eq!(owners.status, StatusCode::NOT_FOUND);
 }
 
-/// The gateway API on a port, until the value is dropped.
+/// Serves the gateway API on a port, until the value is dropped.
 async fn listen(world: &World) -> (String, JoinSet<()>) {
     let listener = Listener::bind("--gateway-listen", ([127, 0, 0, 1], 0).into()).await.unwrap();
     let url = format!("http://{}", listener.address());
@@ -251,7 +251,7 @@ async fn listen(world: &World) -> (String, JoinSet<()>) {
     (url, tasks)
 }
 
-/// A sidecar's agent, as far as it follows its policy. The token file is in the world's directory.
+/// Starts the policy source of a sidecar's agent. The token file is in the world's directory.
 fn follow(
     world: &World,
     url: &str,
@@ -280,7 +280,7 @@ async fn an_agent_follows_its_policy_until_the_sandbox_ends() {
     let world = World::with_sidecars();
     let (url, _tasks) = listen(&world).await;
     let id = world.create(json!({ "network": off() })).await;
-    // In the middle of a rotation of tokens, whose order in the file is of no account.
+    // During a rotation of tokens. Their order in the file does not matter.
     let tokens = format!("sgs_of_a_token_that_is_gone\n{}\n", sidecar_token(&world, &id));
     let (mut updates, _agent) = follow(&world, &url, &id, &tokens);
     assert_eq!(next(&mut updates).await, (Some(off()), None));
@@ -319,7 +319,7 @@ async fn an_agent_reports_the_reason_if_it_gets_no_policy() {
 #[tokio::test]
 async fn a_response_that_is_not_of_the_control_plane_is_not_a_policy() {
     let world = World::with_sidecars();
-    // What a proxy on the way might say: with a status of success, or of a sandbox that is gone.
+    // Responses that a proxy in between might send: with a success status, or the status of a deleted sandbox.
     for status in [StatusCode::OK, StatusCode::NOT_FOUND] {
         let page = axum::Router::new().fallback(move || async move { (status, "{}") });
         let listener =

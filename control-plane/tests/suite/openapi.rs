@@ -1,5 +1,5 @@
-//! The committed descriptions of the two APIs are the ones that the code makes. That the server does
-//! as the public one says is tested by `scripts/schemathesis`.
+//! The committed descriptions of the two APIs match the code. `scripts/schemathesis` tests that the server conforms to
+//! the public one.
 
 use serde_json::{Value, json};
 

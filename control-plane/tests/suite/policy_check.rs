@@ -1,4 +1,4 @@
-//! `sandgate policy check`, and the policies that a server must not forget.
+//! `sandgate policy check`, and the start of a server without sidecars on a store with policies.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;

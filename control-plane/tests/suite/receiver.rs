@@ -1,5 +1,5 @@
-//! An operator's platform for tests: receives the webhook's calls on a real socket, checks their
-//! signatures as a receiver should, and answers as the test requires.
+//! An operator's platform for tests: receives the webhook's calls on a real socket, verifies their signatures, and
+//! responds as the test requires.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ pub(crate) struct Call {
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     Json(u16, Value),
-    /// No answer for this time.
+    /// Responds after this time.
     Silence(Duration),
 }
 

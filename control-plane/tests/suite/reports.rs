@@ -19,7 +19,7 @@ async fn gateway_view(world: &World, sandbox: &str) -> (Value, Value) {
     (found.body["state"].clone(), found.body["address"].clone())
 }
 
-/// A report with its signature, which somebody may capture and send again.
+/// A report with its signature, which an attacker may capture and send again.
 #[derive(Clone)]
 struct Signed {
     seconds: String,
@@ -59,7 +59,7 @@ async fn after_an_address_is_reassigned_the_former_sandboxs_name_does_not_reach_
     world.runtime.set_address(Some(SHARED));
     world.create(json!({ "name": "alice-env", "exposed_ports": [8080] })).await;
     let since = world.revision().await;
-    // Her sandbox ended on the platform, which nobody was told, and the address went to his.
+    // Alice's sandbox ended on the platform without a report, and Bob's sandbox got its address.
     let made =
         world.call_as(&others.key, "POST", "/sandboxes", json!({ "name": "bob-env" })).await.ok();
     assert_eq!(made["status"], "running");
@@ -69,11 +69,11 @@ async fn after_an_address_is_reassigned_the_former_sandboxs_name_does_not_reach_
     assert!(changes.contains("alice-env"), "gateways are told to forget it: {changes}");
     let shown = world.call("GET", "/sandboxes/alice-env", Value::Null).await.ok();
     assert_eq!(shown["status"], "suspended");
-    // Should it run somewhere nevertheless, the platform is told what it counts as.
+    // In case it still runs elsewhere, the control plane asks the platform to suspend it.
     assert_eq!(world.runtime.count("suspend"), 0);
     world.sandboxes.retry_unfinished().await;
     assert_eq!(world.runtime.count("suspend"), 1);
-    // And it is resumed like any other.
+    // It can be resumed like any other sandbox.
     world.runtime.set_address(Some("127.70.9.10"));
     world.call("POST", "/sandboxes/alice-env/resume", Value::Null).await.ok();
     assert_eq!(gateway_view(&world, "alice-env").await, (json!("running"), json!("127.70.9.10")));
@@ -193,7 +193,7 @@ async fn a_report_is_answered_when_all_gateways_have_applied_it() {
         });
         report(&world, body).await.ok()
     };
-    // The gateway is told before the platform may give the address away.
+    // The gateway applies the change before the platform may reassign the address.
     let (polled, _) = tokio::join!(polling, reporting);
     assert!(polled["changes"].to_string().contains(&id), "{polled}");
 }

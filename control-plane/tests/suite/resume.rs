@@ -1,4 +1,4 @@
-//! Resumes that gateways request: one at a time for each sandbox, bounded, and only where they are permitted.
+//! Resumes that gateways request: one at a time for each sandbox, bounded, and only if they are permitted.
 
 use std::time::{Duration, Instant};
 

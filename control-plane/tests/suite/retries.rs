@@ -1,5 +1,5 @@
-//! The control plane repeats what the platform failed to do. A platform that hangs for the sandboxes of one
-//! project does not delay those of another.
+//! The control plane retries failed calls of the platform. A platform that hangs for the sandboxes of one project does
+//! not delay those of another.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::support::{Tenant, World};
 
-/// More sandboxes than are stopped at once.
+/// More sandboxes than are stopped concurrently.
 const MANY: usize = 40;
 
 async fn wait_until(what: &str, holds: impl Fn() -> bool) {
@@ -23,7 +23,7 @@ async fn wait_until(what: &str, holds: impl Fn() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), held).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
-/// Makes deleted sandboxes that still run.
+/// Creates deleted sandboxes that still run.
 async fn make_unfinished(world: &World, tenant: &Tenant, how_many: usize) {
     for _ in 0..how_many {
         let created = world.call_as(&tenant.key, "POST", "/sandboxes", json!({})).await.ok();
@@ -48,7 +48,7 @@ async fn a_platform_that_hangs_for_one_project_does_not_delay_another() {
     wait_until("the other project's sandboxes are stopped", || unfinished(&others) == 0).await;
     assert!(!round.is_finished(), "the platform still hangs");
     assert_eq!(unfinished(&world.ours), MANY);
-    // At most four calls at once are for that project.
+    // At most four concurrent calls are for that project.
     let asked = world.runtime.count_of(&world.ours.project, "stop");
     assert!((1..=4).contains(&asked), "{asked}");
     round.abort();
@@ -61,7 +61,7 @@ async fn a_hanging_attempt_times_out_and_the_next_round_begins_with_the_untried_
         retry_round: Duration::from_millis(100),
         ..ServiceSettings::default()
     });
-    // The round tries four sandboxes at once, and then its time is over.
+    // The round tries four sandboxes concurrently, and then times out.
     make_unfinished(&world, &world.ours, 6).await;
     world.runtime.hang_for(&world.ours.project);
     let began = world.runtime.actions().len();

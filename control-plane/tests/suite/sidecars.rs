@@ -1,4 +1,4 @@
-//! What sidecars, of which there are as many as sandboxes, can take from edges: nothing.
+//! Sidecars, of which there are as many as sandboxes, do not block edges.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use super::listener::{http2, listen_with, request};
 use super::network_policy::{ask, path, sidecar_token};
 use super::support::{Answer, World, send};
 
-/// Generous: what it bounds takes milliseconds, or never ends.
+/// A generous timeout: the tested operations take milliseconds, or never end.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A sandbox, the token of its sidecar, and the path of a call that is held.
+/// A sandbox, its sidecar's token, and the path of a long poll.
 struct Followed {
     token: String,
     held: String,
@@ -29,7 +29,7 @@ async fn followed(world: &World) -> Followed {
     Followed { held: format!("{}?since={since}&wait_ms=60000", path(&id)), token }
 }
 
-/// A connection of a sidecar that has just sent a call to be held.
+/// Connects as a sidecar, and sends a long poll.
 async fn polling(address: SocketAddr, sidecar: &Followed) -> TcpStream {
     let Followed { token, held } = sidecar;
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -39,15 +39,15 @@ async fn polling(address: SocketAddr, sidecar: &Followed) -> TcpStream {
     stream
 }
 
-/// What came on a connection, once something did.
+/// Waits for the first bytes of a response.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut bytes = [0; 4_096];
     let read = tokio::time::timeout(TIMEOUT, stream.read(&mut bytes)).await.expect("no answer");
     String::from_utf8_lossy(&bytes[..read.unwrap()]).into_owned()
 }
 
-/// The attack: code in many sandboxes, or their sidecars gone wild, take every place at the gateway API,
-/// so that no edge is answered, and the whole deployment fails closed.
+/// The attack: code in many sandboxes, or faulty sidecars, use all connections of the gateway API, so that no edge is
+/// served, and the whole deployment fails closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn edges_are_served_while_sidecars_use_all_their_connections() {
     let world = World::with_sidecars();
@@ -57,7 +57,7 @@ async fn edges_are_served_while_sidecars_use_all_their_connections() {
     for _ in 0..World::SIDECARS {
         held.push(polling(address, &followed(&world).await).await);
     }
-    // More than there are places for anybody. One too many is told so, and keeps nobody out either.
+    // More connections than all slots. A refused connection gets a response, and does not occupy a slot.
     let one_too_many = followed(&world).await;
     for _ in 0..8 {
         let refused = answer(&mut polling(address, &one_too_many).await).await;
@@ -70,12 +70,12 @@ async fn edges_are_served_while_sidecars_use_all_their_connections() {
     };
     let status = tokio::time::timeout(TIMEOUT, lookup).await.expect("an edge waits for sidecars");
     assert_eq!(status, 200);
-    // Those that were there are still held.
+    // The existing long polls are still held.
     for stream in &mut held {
         let nothing = tokio::time::timeout(Duration::from_millis(10), stream.read(&mut [0])).await;
         assert!(nothing.is_err(), "{nothing:?}");
     }
-    // A sidecar that goes leaves its place to another.
+    // A sidecar that disconnects frees its slot.
     drop(held.pop());
     let waiting = async {
         loop {
@@ -89,7 +89,7 @@ async fn edges_are_served_while_sidecars_use_all_their_connections() {
     tokio::time::timeout(TIMEOUT, waiting).await.expect("the place is not free again");
 }
 
-/// A call of a sidecar by itself, without a connection.
+/// A call of a sidecar, directly to the router.
 fn call(world: &World, sidecar: &Followed) -> impl Future<Output = Answer> + Send + 'static {
     let (gateway, held) = (world.gateway.clone(), sidecar.held.clone());
     let authorization = format!("Bearer {}", sidecar.token);
@@ -99,7 +99,7 @@ fn call(world: &World, sidecar: &Followed) -> impl Future<Output = Answer> + Sen
     }
 }
 
-/// The first answer of calls of which all but one are to be held.
+/// The first response of calls, of which all but one are held.
 async fn the_one_that_is_not_held(calls: &mut JoinSet<Answer>) -> Answer {
     let first = tokio::time::timeout(TIMEOUT, calls.join_next()).await.expect("all are held");
     first.unwrap().unwrap()
@@ -127,7 +127,7 @@ async fn sidecars_of_one_sandbox_do_not_block_those_of_another() {
     let refused = the_one_that_is_not_held(&mut calls).await;
     let error = refused.refused(429, "TOO_MANY_REQUESTS");
     assert!(error.contains("the sandbox has 2 requests"), "{error}");
-    // Nor does it help to name another's: what is refused for its token counts as nobody's.
+    // Calls with a wrong token that name another sandbox do not count toward that sandbox's limit.
     for _ in 0..3 {
         ask(&world, &mine.token, &other.held).await.refused(401, "UNAUTHENTICATED");
     }

@@ -15,7 +15,7 @@ use super::contract::{add_projects, at, network_log, port_log};
 use super::contract_sandboxes::{create, new, ports};
 use super::support::{World, send};
 
-/// A policy that is almost too large.
+/// A policy of almost the maximum size.
 fn large_policy(word: &str) -> Value {
     let label = word.repeat(60);
     let names: Vec<_> =
@@ -23,7 +23,7 @@ fn large_policy(word: &str) -> Value {
     json!({ "network": { "deny_out": names } })
 }
 
-/// Bytes of the database and its log.
+/// The bytes of the database and its log.
 fn size(dir: &Path) -> u64 {
     ["sandgate.db", "sandgate.db-wal"]
         .iter()
@@ -261,7 +261,7 @@ async fn a_write_waits_for_at_most_one_queued_write_of_another_project() {
     // Even if some of them don't wait yet, the assertions hold.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let one = begin(&world, &others.key, "/sandboxes/theirs", 1);
-    // Long enough on a busy machine for this write to wait before the first one ends.
+    // Even on a busy machine, this write waits before the first one ends.
     tokio::time::sleep(Duration::from_secs(2)).await;
     drop(release);
     one.join_all().await.pop().unwrap().ok();

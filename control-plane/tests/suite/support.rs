@@ -52,7 +52,7 @@ pub(crate) struct World {
     pub(crate) stopping: watch::Sender<bool>,
 }
 
-/// An answer, read to its end.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -67,7 +67,7 @@ impl Answer {
         self.body
     }
 
-    /// Asserts an error's status and code, and returns its sentence.
+    /// Asserts the status and code of an error, and returns its message.
     #[track_caller]
     pub(crate) fn refused(self, status: u16, code: &str) -> String {
         assert_eq!(
@@ -81,11 +81,11 @@ impl Answer {
 }
 
 impl World {
-    /// Connections of sidecars at once.
+    /// The limit of concurrent connections of sidecars.
     pub(crate) const SIDECARS: usize = 8;
-    /// Calls of sidecars at once.
+    /// The limit of concurrent calls of sidecars.
     pub(crate) const SIDECAR_CALLS: usize = 12;
-    /// Calls of the sidecars of one sandbox at once.
+    /// The limit of concurrent calls of the sidecars of one sandbox.
     pub(crate) const EACH_SANDBOX: usize = 2;
 
     pub(crate) fn new() -> Self {
@@ -93,7 +93,7 @@ impl World {
     }
 
     pub(crate) fn with(settings: ServiceSettings) -> Self {
-        // Shown for tests that fail. It can be set up only once in a process.
+        // The log is shown for failed tests. It can be set up only once in a process.
         let _ = tracing_subscriber::fmt().with_test_writer().try_init();
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
@@ -113,7 +113,7 @@ impl World {
         )
     }
 
-    /// The same with these limits on what projects store.
+    /// A control plane with these limits on the stored data of projects.
     pub(crate) fn with_store_limits(limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("sandgate.db")).unwrap().within(limits);
@@ -144,7 +144,7 @@ impl World {
         Self::build(dir, store, settings, EgressEnforcement::Absent, Self::limits(1_000))
     }
 
-    /// A new one, with bounds on what owners may ask at once.
+    /// A control plane with these limits on concurrent requests of owners.
     pub(crate) fn with_limits(api: RequestLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(&dir.path().join("sandgate.db")).unwrap());
@@ -238,21 +238,21 @@ impl World {
         id
     }
 
-    /// The revision from which a follower would start now.
+    /// The revision from which a new watcher starts.
     pub(crate) async fn revision(&self) -> String {
         let answer = self.call_gateway("GET", "/gateway/v1/changes", Value::Null).await.ok();
         assert_eq!(answer["reset"], true);
         answer["revision"].as_str().unwrap().to_owned()
     }
 
-    /// One poll of a named follower.
+    /// Polls once as a named watcher.
     pub(crate) async fn poll(&self, watcher: &str, since: &str, wait_ms: u64) -> Value {
         let path = format!("/gateway/v1/changes?since={since}&wait_ms={wait_ms}&watcher={watcher}");
         self.call_gateway("GET", &path, Value::Null).await.ok()
     }
 }
 
-/// Sends a request; `Null` means without a body.
+/// Sends a request, without a body if it is `Null`.
 pub(crate) async fn send(
     router: &Router,
     method: &str,

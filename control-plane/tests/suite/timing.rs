@@ -1,4 +1,4 @@
-//! The time of an answer does not reveal what exists or what an owner stored.
+//! Response times do not reveal the existence of sandboxes or the size of stored data.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::support::World;
 
-/// Makes a private sandbox with as much stored data as possible.
+/// Creates a private sandbox with as much stored data as possible.
 async fn with_large(world: &World, name: &str) -> String {
     let label = "a".repeat(60);
     let names: Vec<_> =

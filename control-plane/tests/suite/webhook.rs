@@ -1,4 +1,4 @@
-//! The webhook runtime against a real receiver.
+//! The webhook runtime with a real receiver.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

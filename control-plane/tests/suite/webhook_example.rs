@@ -194,7 +194,7 @@ async fn only_the_platform_gets_the_tokens_of_a_sidecar() {
     assert_eq!(status, 200, "{policy}");
     assert_eq!(policy["network_policy"]["allow_internet_access"], json!(false));
     assert_eq!(subject.get("network_policy"), None);
-    // Neither the owner's answer nor the log contains the token.
+    // Neither the owner's response nor the log contains the token.
     assert!(!made.to_string().contains(token), "{made}");
     let logged = std::fs::read_to_string(&log).unwrap();
     assert!(logged.contains("the webhook failed") && !logged.contains(token), "{logged}");
