@@ -22,7 +22,7 @@ use super::authority::{HostName, is_digits};
 use super::domain::Domain;
 use super::port::Port;
 
-/// The target that a host name stands for.
+/// The target of a host name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Target {
     /// A configured domain itself.
@@ -33,7 +33,7 @@ pub enum Target {
     Sandbox(SandboxRef, Port),
 }
 
-/// The reason why an authority stands for no target.
+/// The reason why a host has no target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidHost {
     /// Not a [`HostName`]: empty, not ASCII, or no `host[:port]`.

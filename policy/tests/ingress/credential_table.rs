@@ -6,7 +6,7 @@ use test_case::test_case;
 
 use crate::ingress::support::{APP, KEY, PAT, Req, SESSION, config, refusal};
 
-/// The credential of a request as text: place, secret, kind, and context.
+/// The credential of a request as text: source, secret, kind, and context.
 fn found(request: &Req) -> String {
     let credential = match Credential::extract(request.head(), &config()) {
         Ok(Some(credential)) => credential,
@@ -46,14 +46,14 @@ const NO_CONTEXT: &str = "400 PROJECT_CONTEXT_REQUIRED";
 
 #[test_case(request() => "none"; "no credential at all")]
 #[test_case(request().bearer(KEY) => format!("platform bearer: key {KEY}"); "an API key")]
-#[test_case(request().bearer("sk-other") => "other bearer: key sk-other"; "any other bearer is taken for an API key")]
+#[test_case(request().bearer("sk-other") => "other bearer: key sk-other"; "any other bearer counts as an API key")]
 #[test_case(request().bearer(PAT).context() => format!("platform bearer: token {PAT} in org_1/proj_1"); "a personal access token")]
 #[test_case(request().session() => format!("cookie: session {SESSION} in org_1/proj_1"); "a session cookie")]
 #[test_case(request().and("cookie", "tl-session=old").context() => "cookie: session old in org_1/proj_1"; "the legacy session cookie")]
 #[test_case(request().and(GATEWAY, "Bearer anything") => "gateway header: key anything"; "the gateway's own header, whatever the prefix")]
 #[test_case(request().and(GATEWAY, format!("Bearer {PAT}")).context() => format!("gateway header: token {PAT} in org_1/proj_1"); "a personal access token in the gateway's own header")]
-#[test_case(request().and("cookie", format!("tl-session={PAT}")).context() => format!("cookie: session {PAT} in org_1/proj_1"); "what stands in the cookie is a session, whatever its prefix")]
-#[test_case(request().bearer(KEY).context() => format!("platform bearer: key {KEY}"); "a key belongs to one project, clients send the context all the same")]
+#[test_case(request().and("cookie", format!("tl-session={PAT}")).context() => format!("cookie: session {PAT} in org_1/proj_1"); "the value of the cookie is a session, whatever its prefix")]
+#[test_case(request().bearer(KEY).context() => format!("platform bearer: key {KEY}"); "an API key with a project context, which is ignored")]
 fn each_source_of_a_credential_is_read(request: Req) -> String {
     found(&request)
 }
@@ -62,7 +62,7 @@ fn each_source_of_a_credential_is_read(request: Req) -> String {
 #[test_case(request().bearer(KEY).session() => format!("platform bearer: key {KEY}"); "a bearer with a platform prefix before a cookie")]
 #[test_case(request().bearer("sk-app").session() => format!("cookie: session {SESSION} in org_1/proj_1"); "a cookie before any other bearer, which may be the app's")]
 #[test_case(request().and("cookie", "tl-session=old; tl.session_token=new").context() => "cookie: session new in org_1/proj_1"; "the current cookie before the legacy one")]
-#[test_case(request().and("cookie", "tl-session=old").and("cookie", "tl.session_token=new").context() => "cookie: session new in org_1/proj_1"; "also from another cookie header")]
+#[test_case(request().and("cookie", "tl-session=old").and("cookie", "tl.session_token=new").context() => "cookie: session new in org_1/proj_1"; "the current cookie in another header before the legacy one")]
 #[test_case(request().and("authorization", "Basic YTpi").session() => format!("cookie: session {SESSION} in org_1/proj_1"); "another scheme is the app's own")]
 #[test_case(request().and("authorization", "Basic YTpi") => "none"; "another scheme is no credential here")]
 #[test_case(request().and("authorization", "Digest username=\"u\", realm=\"r\"") => "none"; "a scheme with commas of its own")]
@@ -72,14 +72,14 @@ fn the_first_source_with_a_value_is_used(request: Req) -> String {
 }
 
 #[test_case(request().and(GATEWAY, "Basic YTpi").bearer(KEY) => NOT_VALID; "another scheme in the gateway's header hides a good bearer")]
-#[test_case(request().and(GATEWAY, "").bearer(KEY) => NOT_VALID; "so does an empty gateway header")]
-#[test_case(request().and(GATEWAY, "Bearer").bearer(KEY) => NOT_VALID; "so does one without a token")]
-#[test_case(request().and(GATEWAY, KEY).bearer(KEY) => NOT_VALID; "so does one without a scheme")]
-#[test_case(request().bearer("tl_key with space").session() => NOT_VALID; "a platform bearer that can't be one hides a good cookie")]
-#[test_case(request().bearer("tl_\u{e9}").session() => NOT_VALID; "so does one outside of ASCII")]
-#[test_case(request().and("authorization", b"Bearer tl_\xff\xfe").session() => NOT_VALID; "so does one that is no UTF-8")]
-#[test_case(request().and("authorization", b"Bearer tl_\x01x").session() => NOT_VALID; "so does one with a control character")]
-#[test_case(request().bearer("tl_\"quoted\"").session() => NOT_VALID; "so does one with quotes")]
+#[test_case(request().and(GATEWAY, "").bearer(KEY) => NOT_VALID; "an empty gateway header hides a good bearer")]
+#[test_case(request().and(GATEWAY, "Bearer").bearer(KEY) => NOT_VALID; "a gateway header without a token hides a good bearer")]
+#[test_case(request().and(GATEWAY, KEY).bearer(KEY) => NOT_VALID; "a gateway header without a scheme hides a good bearer")]
+#[test_case(request().bearer("tl_key with space").session() => NOT_VALID; "a malformed platform bearer hides a good cookie")]
+#[test_case(request().bearer("tl_\u{e9}").session() => NOT_VALID; "a platform bearer outside of ASCII hides a good cookie")]
+#[test_case(request().and("authorization", b"Bearer tl_\xff\xfe").session() => NOT_VALID; "a platform bearer that is not UTF-8 hides a good cookie")]
+#[test_case(request().and("authorization", b"Bearer tl_\x01x").session() => NOT_VALID; "a platform bearer with a control character hides a good cookie")]
+#[test_case(request().bearer("tl_\"quoted\"").session() => NOT_VALID; "a platform bearer with quotes hides a good cookie")]
 #[test_case(request().bearer("sk-app").and("cookie", "tl.session_token=").context() => NOT_VALID; "an empty cookie hides another bearer")]
 #[test_case(request().and("cookie", "tl.session_token=; tl-session=old").context() => NOT_VALID; "an empty current cookie hides a legacy one")]
 #[test_case(request().and("cookie", "tl.session_token").context() => NOT_VALID; "a cookie without a value")]
@@ -136,12 +136,12 @@ fn the_session_cookie_is_found(request: Req) -> String {
     found(&request)
 }
 
-#[test_case(request().bearer(PAT) => NO_CONTEXT; "neither")]
+#[test_case(request().bearer(PAT) => NO_CONTEXT; "neither organization nor project")]
 #[test_case(request().bearer(PAT).and("x-forwarded-organization-id", "o") => NO_CONTEXT; "no project")]
 #[test_case(request().bearer(PAT).and("x-forwarded-project-id", "p") => NO_CONTEXT; "no organization")]
-#[test_case(request().and("cookie", "tl-session=s") => NO_CONTEXT; "neither, for a session")]
-#[test_case(request().and(GATEWAY, format!("Bearer {PAT}")) => NO_CONTEXT; "neither, in the gateway's header")]
-#[test_case(request().bearer(PAT).path("/?organizationId=o&projectId=p") => NO_CONTEXT; "the query of no WebSocket does not count")]
+#[test_case(request().and("cookie", "tl-session=s") => NO_CONTEXT; "neither organization nor project, for a session")]
+#[test_case(request().and(GATEWAY, format!("Bearer {PAT}")) => NO_CONTEXT; "neither organization nor project, for a token in the gateway's header")]
+#[test_case(request().bearer(PAT).path("/?organizationId=o&projectId=p") => NO_CONTEXT; "the query of a request that is not a WebSocket upgrade is ignored")]
 #[test_case(request().bearer(PAT).and("x_forwarded_organization_id", "o").and("x_forwarded_project_id", "p") => NO_CONTEXT; "underscores make other names")]
 #[test_case(request().bearer(PAT).context().and("x-forwarded-project-id", "proj_1") => REFUSED; "the project twice")]
 #[test_case(request().bearer(PAT).context().and("x-forwarded-organization-id", "org_2") => REFUSED; "two organizations")]
@@ -174,10 +174,10 @@ const IN_QUERY: &str = "cookie: session s in o/p";
 #[test_case(websocket("/?x=1&projectId=p&y&organizationId=o&=") => IN_QUERY; "among others, in any order")]
 #[test_case(websocket("/?organization%49d=%6F&project%49d=%70") => IN_QUERY; "escaped")]
 #[test_case(websocket("/?organizationId=o").and("x-forwarded-project-id", "p") => IN_QUERY; "one in the query, one in a header")]
-#[test_case(websocket("/?organizationId=o&projectId=p").and("x-forwarded-organization-id", "o").and("x-forwarded-project-id", "p") => IN_QUERY; "both places agree")]
+#[test_case(websocket("/?organizationId=o&projectId=p").and("x-forwarded-organization-id", "o").and("x-forwarded-project-id", "p") => IN_QUERY; "the query and the headers agree")]
 #[test_case(websocket("/").and("x-forwarded-organization-id", "o").and("x-forwarded-project-id", "p") => IN_QUERY; "headers alone")]
 #[test_case(request().and("upgrade", "h2c, WebSocket").path("/?organizationId=o&projectId=p").bearer(PAT) => format!("platform bearer: token {PAT} in o/p"); "a personal access token, the protocol in a list and in other case")]
-#[test_case(websocket("/?organizationId=o&projectId=p").and("x-forwarded-project-id", "q") => REFUSED; "the places disagree")]
+#[test_case(websocket("/?organizationId=o&projectId=p").and("x-forwarded-project-id", "q") => REFUSED; "the query and the headers disagree")]
 #[test_case(websocket("/?organizationId=o&organizationId=o&projectId=p") => REFUSED; "twice the same")]
 #[test_case(websocket("/?organizationId=o&organizationId=x&projectId=p") => REFUSED; "twice, disagreeing")]
 #[test_case(websocket("/?organizationId=o&organization%49d=x&projectId=p") => REFUSED; "twice, once escaped")]
@@ -232,7 +232,7 @@ fn the_cache_key_depends_on_kind_secret_and_context() {
     };
     let keys: std::collections::BTreeSet<_> = requests.iter().map(key).collect();
     assert_eq!(keys.len(), requests.len());
-    // The place is not part of it: what is known of a key is the same wherever it stands.
+    // The source is not part of the key: the result of a lookup does not depend on it.
     let elsewhere = request().and(GATEWAY, "Bearer tl_a");
     assert_eq!(key(&elsewhere), key(&requests[0]));
 }

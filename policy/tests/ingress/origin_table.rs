@@ -30,7 +30,7 @@ fn upgrade_h2() -> Req {
 #[test_case(post().and("origin", "https://app.example.com") => PERMIT; "a trusted origin")]
 #[test_case(post().and("origin", "https://app.example.com").and("sec-fetch-site", "cross-site") => PERMIT; "a trusted origin is another site")]
 #[test_case(post().and("sec-fetch-site", "same-origin") => PERMIT; "same origin by Sec-Fetch-Site")]
-#[test_case(post().and("sec-fetch-site", "none") => PERMIT; "the person by Sec-Fetch-Site")]
+#[test_case(post().and("sec-fetch-site", "none") => PERMIT; "the user started the request, by Sec-Fetch-Site")]
 #[test_case(post().and("origin", "null") => CROSS_ORIGIN; "null")]
 #[test_case(post().and("origin", "null").and("sec-fetch-site", "same-origin") => CROSS_ORIGIN; "null, whatever Sec-Fetch-Site says")]
 #[test_case(post().and("origin", "") => CROSS_ORIGIN; "empty")]
@@ -51,7 +51,7 @@ fn upgrade_h2() -> Req {
 #[test_case(post().and("origin", format!("https://{APP},https://evil.com")) => CROSS_ORIGIN; "two origins joined by a comma")]
 #[test_case(post().and("sec-fetch-site", "cross-site") => CROSS_ORIGIN; "another site by Sec-Fetch-Site alone")]
 #[test_case(post().and("sec-fetch-site", "same-site") => CROSS_ORIGIN; "another sandbox by Sec-Fetch-Site alone")]
-#[test_case(post().and("sec-fetch-site", "none").and("sec-fetch-site", "cross-site") => CROSS_ORIGIN; "two answers of Sec-Fetch-Site")]
+#[test_case(post().and("sec-fetch-site", "none").and("sec-fetch-site", "cross-site") => CROSS_ORIGIN; "two values of Sec-Fetch-Site")]
 fn a_cookie_with_an_unsafe_method_needs_a_trusted_or_own_origin(request: Req) -> String {
     outcome(&request, &World::new())
 }
@@ -138,14 +138,14 @@ fn no_route() -> World {
 #[test_case(preflight(APP, "null"), World::new() => CROSS_ORIGIN; "null")]
 #[test_case(preflight(APP, TRUSTED).and("origin", TRUSTED), World::new() => CROSS_ORIGIN; "two origins, even trusted ones")]
 #[test_case(preflight(APP, "https://evil.com").bearer(KEY), World::new() => CROSS_ORIGIN; "another site with a credential, which no browser sends here")]
-#[test_case(preflight(APP, "https://evil.com"), World::new().public() => "permit 10.1.0.2:8080 for nobody"; "on a public port it belongs to the app")]
-#[test_case(preflight(APP, TRUSTED), World::new().public() => "permit 10.1.0.2:8080 for nobody"; "also from a trusted origin")]
-#[test_case(preflight(APP, TRUSTED), no_route() => NOT_ASKABLE; "no route: the port may be public")]
-#[test_case(preflight(APP, "https://evil.com"), no_route() => NOT_ASKABLE; "no route: the port may be public for another site too")]
+#[test_case(preflight(APP, "https://evil.com"), World::new().public() => "permit 10.1.0.2:8080 for nobody"; "a preflight on a public port goes to the app")]
+#[test_case(preflight(APP, TRUSTED), World::new().public() => "permit 10.1.0.2:8080 for nobody"; "a preflight of a trusted origin on a public port goes to the app")]
+#[test_case(preflight(APP, TRUSTED), no_route() => NOT_ASKABLE; "the sandbox is not known, so the port may be public")]
+#[test_case(preflight(APP, "https://evil.com"), no_route() => NOT_ASKABLE; "the sandbox is not known, and the origin is not trusted")]
 #[test_case(preflight(MANAGEMENT, TRUSTED), no_route() => ANSWERED; "the management port never is public")]
-#[test_case(Req::new("OPTIONS", APP).and("origin", TRUSTED), World::new() => "401 UNAUTHENTICATED"; "without a requested method it is none")]
-#[test_case(Req::new("OPTIONS", APP).and("access-control-request-method", "POST"), World::new() => "401 UNAUTHENTICATED"; "without an origin it is none")]
-#[test_case(Req::get(APP).and("origin", TRUSTED).and("access-control-request-method", "POST"), World::new() => "401 UNAUTHENTICATED"; "with another method it is none")]
+#[test_case(Req::new("OPTIONS", APP).and("origin", TRUSTED), World::new() => "401 UNAUTHENTICATED"; "without a requested method it is not a preflight")]
+#[test_case(Req::new("OPTIONS", APP).and("access-control-request-method", "POST"), World::new() => "401 UNAUTHENTICATED"; "without an origin it is not a preflight")]
+#[test_case(Req::get(APP).and("origin", TRUSTED).and("access-control-request-method", "POST"), World::new() => "401 UNAUTHENTICATED"; "with another method it is not a preflight")]
 fn preflights(request: Req, world: World) -> String {
     outcome(&request, &world)
 }

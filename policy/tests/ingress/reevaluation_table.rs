@@ -49,9 +49,9 @@ fn preflight(origin: &str) -> Req {
 
 #[test_case(keyed(), private(), private() => "continues for key_1"; "nothing changed")]
 #[test_case(keyed(), public(), private() => "continues for key_1"; "a port that turned private continues for its caller")]
-#[test_case(keyed(), private(), public() => "continues for nobody"; "a port that turned public continues for anybody")]
+#[test_case(keyed(), private(), public() => "continues for nobody"; "a port that turned public continues without a caller")]
 #[test_case(keyed(), public(), World { caller: Resolved::NotFound, ..private() } => "not permitted"; "a bad key on a port that turned private")]
-#[test_case(Req::get(APP), public(), private() => "not permitted"; "nobody on a port that turned private")]
+#[test_case(Req::get(APP), public(), private() => "not permitted"; "no credential on a port that turned private")]
 #[test_case(keyed(), private(), private().by(|c| c.expires_at = Some(NOW)) => "not permitted"; "a key that expired")]
 #[test_case(preflight("https://app.example.com"), public(), private() => "not permitted"; "a preflight of a trusted origin")]
 #[test_case(preflight("https://app.example.com"), public(), World { sandbox: Resolved::NotFound, ..private() } => "not permitted"; "a preflight to a sandbox that is gone")]
