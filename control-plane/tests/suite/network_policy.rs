@@ -289,7 +289,8 @@ async fn an_agent_follows_its_policy_until_the_sandbox_ends() {
     assert_eq!(next(&mut updates).await, (Some(default()), None));
     world.call("DELETE", &own, Value::Null).await.ok();
     let nothing = json!({ "allow_internet_access": false, "allow_out": [], "deny_out": [] });
-    assert_eq!(next(&mut updates).await, (Some(nothing), None));
+    let problem = format!("the control plane has no sandbox `{id}`; all traffic is denied");
+    assert_eq!(next(&mut updates).await, (Some(nothing), Some(problem)));
 }
 
 #[tokio::test]
