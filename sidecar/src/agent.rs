@@ -31,10 +31,10 @@ use crate::envoy::{Child, Files};
 use crate::gate::Gate;
 use crate::host::{IpError, Routes, Sysctls, sysctl::SysctlError};
 use crate::nftables::apply::NftError;
-use crate::refusals::{Refusals, Unreported};
+use crate::packet_log::{Refusals, Unreported};
 use crate::report::{ReportFiles, Status};
-use crate::settings::{Settings, Source};
-use crate::source::{self, Update, UpdateSender};
+use crate::settings::Settings;
+use crate::source::{self, PolicySource, SourceSender, SourceState};
 use crate::virtual_addresses::VirtualAddresses;
 
 /// The interval at which the agent publishes its metrics and checks that Envoy responds.
@@ -61,8 +61,8 @@ pub(crate) enum AgentError {
 
 /// Runs an agent until `end` is cancelled.
 ///
-/// Call it on a thread that lives as long as the program, because the kernel kills Envoy when the thread that started it
-/// ends.
+/// Call it on a thread that lives as long as the program, because the kernel kills Envoy when the thread that started
+/// it ends.
 ///
 /// # Errors
 ///
@@ -120,8 +120,8 @@ struct Agent {
 
 impl Agent {
     fn new(mut settings: Settings, operator: OperatorSettings) -> Result<Self, AgentError> {
-        settings.operator.protected.extend(setup::local_addresses()?);
-        let operator = update::with_guardrails(operator, &settings.operator);
+        settings.command_line_guardrails.protected.extend(setup::local_addresses()?);
+        let operator = update::with_guardrails(operator, &settings.command_line_guardrails);
         let report_files = ReportFiles {
             ready: settings.ready_file.clone(),
             status: settings.status_file.clone(),
@@ -165,12 +165,12 @@ impl Agent {
             let restart = self.restart.map_or_else(Instant::now, |(at, _)| at);
             tokio::select! {
                 Ok(()) = policies.changed() => {
-                    let update = policies.borrow_and_update().clone();
-                    self.update_policy(update).await;
+                    let state = policies.borrow_and_update().clone();
+                    self.update_policy(state).await;
                 }
                 Ok(()) = operators.changed() => {
-                    let update = operators.borrow_and_update().clone();
-                    self.update_operator(update).await;
+                    let state = operators.borrow_and_update().clone();
+                    self.update_operator(state).await;
                 }
                 addresses = changed(self.denied_names.as_mut()) => self.update_denied_addresses(addresses).await,
                 () = exited(self.envoy.as_mut()) => self.restart_envoy("Envoy exited").await,
@@ -184,21 +184,23 @@ impl Agent {
         }
     }
 
-    fn follow_policy(&mut self) -> watch::Receiver<Update> {
-        let (sender, updates) = UpdateSender::new();
+    fn follow_policy(&mut self) -> watch::Receiver<SourceState> {
+        let (sender, states) = SourceSender::new();
         match self.settings.source.clone() {
-            Source::File(path) => self.tasks.spawn(source::file::follow(path, sender)),
-            Source::ControlPlane(control_plane) => self.tasks.spawn(control_plane.follow(sender)),
+            PolicySource::File(path) => self.tasks.spawn(source::file::follow(path, sender)),
+            PolicySource::ControlPlane(control_plane) => {
+                self.tasks.spawn(control_plane.follow(sender))
+            }
         };
-        updates
+        states
     }
 
-    fn follow_operator(&mut self) -> watch::Receiver<Update<OperatorSettings>> {
-        let (sender, updates) = UpdateSender::new();
+    fn follow_operator(&mut self) -> watch::Receiver<SourceState<OperatorSettings>> {
+        let (sender, states) = SourceSender::new();
         if let Some(path) = self.settings.operator_file.clone() {
             self.tasks.spawn(source::file::follow(path, sender));
         }
-        updates
+        states
     }
 }
 

@@ -19,7 +19,7 @@
 
 mod aliases;
 mod counters;
-mod denials;
+mod denial_log;
 mod edns;
 mod generation;
 mod lookup;
@@ -51,9 +51,9 @@ pub use generation::Generation;
 pub use lookup::{Addresses, Family};
 pub use observed::Pair;
 
-use denials::Denials;
+use denial_log::DenialLog;
 use observed::Observed;
-use resolve::Resolve;
+use resolve::QueryHandler;
 use upstream::Upstream;
 
 /// The number of attempts to find a port that is free for both UDP and TCP.
@@ -66,7 +66,7 @@ pub enum Role {
     Sandbox,
     /// The sandbox's Envoy: gets only allowed names, and only the addresses that Envoy may connect to. The sandbox must
     /// not be able to reach this listener.
-    Inner,
+    Envoy,
 }
 
 /// The configuration of a listener for UDP and TCP.
@@ -84,8 +84,8 @@ pub struct Listen {
 /// The limits of a sandbox's queries. The defaults fit a sandbox with a few CPUs.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The maximum number of queries in flight to resolvers; additional ones get SERVFAIL. Each needs a file descriptor and
-    /// about 10 kB.
+    /// The maximum number of queries in flight to resolvers; additional ones get SERVFAIL. Each needs a file descriptor
+    /// and about 10 kB.
     pub questions: usize,
     /// The maximum number of additional attempts in flight, for all queries together.
     pub attempts: usize,
@@ -93,7 +93,8 @@ pub struct Limits {
     pub connections: usize,
     /// The idle timeout of a TCP connection.
     pub idle: Duration,
-    /// The time limit of a query, after which the client gets SERVFAIL. Less than the 5 s after which C libraries give up.
+    /// The time limit of a query, after which the client gets SERVFAIL. Less than the 5 s after which C libraries give
+    /// up.
     pub query_timeout: Duration,
     /// How long the proxy waits for a resolver before it also queries the next one.
     pub attempt_delay: Duration,
@@ -137,13 +138,13 @@ pub enum BindError {
 /// The handle of the proxy. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Proxy {
-    resolve: Arc<Resolve>,
+    handler: Arc<QueryHandler>,
 }
 
 /// The bound sockets. They queue queries until [`Server::run`] runs.
 #[derive(Debug)]
 pub struct Server {
-    resolve: Arc<Resolve>,
+    handler: Arc<QueryHandler>,
     udp: Vec<(udp::Listener, SocketAddr)>,
     tcp: Vec<tcp::Listener>,
 }
@@ -169,40 +170,41 @@ impl Proxy {
             attempt_delay: limits.attempt_delay,
             additional: Semaphore::new(limits.attempts),
         };
-        let resolve = Arc::new(Resolve {
+        let handler = Arc::new(QueryHandler {
             generation: ArcSwapOption::empty(),
             resolvers,
             upstream,
             in_flight: Arc::new(Semaphore::new(limits.questions)),
             counters: Counters::default(),
-            denials: Denials::default(),
+            denials: DenialLog::default(),
             observed: Observed::default(),
         });
-        let mut server = Server { resolve: Arc::clone(&resolve), udp: vec![], tcp: vec![] };
+        let mut server = Server { handler: Arc::clone(&handler), udp: vec![], tcp: vec![] };
         for one in listen {
             server.bind(*one, limits)?;
         }
-        Ok((Self { resolve }, server))
+        Ok((Self { handler }, server))
     }
 
     /// Applies a generation to all new queries, and to the responses to queries in flight.
     pub fn set(&self, generation: Generation) {
-        self.resolve.generation.store(Some(Arc::new(generation)));
+        self.handler.generation.store(Some(Arc::new(generation)));
     }
 
     /// The number of the current generation.
     pub fn generation(&self) -> Option<u64> {
-        self.resolve.generation.load().as_ref().map(|generation| generation.number())
+        self.handler.generation.load().as_ref().map(|generation| generation.number())
     }
 
-    /// Waits until the proxy has observed addresses of denied names in responses of the agent's resolvers, and takes them.
+    /// Waits until the proxy has observed addresses of denied names in responses of the agent's resolvers, and takes
+    /// them.
     pub async fn observed(&self) -> BTreeSet<Pair> {
-        self.resolve.observed.next().await
+        self.handler.observed.next().await
     }
 
     /// The counters since the start.
     pub fn counters(&self) -> &Counters {
-        &self.resolve.counters
+        &self.handler.counters
     }
 }
 
@@ -247,10 +249,10 @@ impl Server {
     pub async fn run(self, end: CancellationToken) {
         let mut listeners = JoinSet::new();
         for (listener, _) in self.udp {
-            listeners.spawn(listener.serve(Arc::clone(&self.resolve)));
+            listeners.spawn(listener.serve(Arc::clone(&self.handler)));
         }
         for listener in self.tcp {
-            listeners.spawn(listener.serve(Arc::clone(&self.resolve)));
+            listeners.spawn(listener.serve(Arc::clone(&self.handler)));
         }
         end.cancelled().await;
         listeners.shutdown().await;

@@ -1,4 +1,5 @@
-//! The gate: all outbound traffic passes only while it is open. It closes by itself unless the agent renews it.
+//! The gate: the nftables set `alive`. Outbound traffic passes only while the set has elements; they expire unless the
+//! agent renews them.
 
 use std::sync::Arc;
 
@@ -55,14 +56,14 @@ impl Gate {
         if let Err(error) = self.nft.apply(&render::closed()).await {
             tracing::error!(
                 "outbound traffic could not be stopped immediately, and stops within {:?}: {first}; {error}",
-                alive::HELD
+                alive::ELEMENT_TIMEOUT
             );
         }
     }
 
     /// Renews the gate while it is open. Never returns.
     pub(crate) async fn renew(self) {
-        let mut ticks = tokio::time::interval(alive::RENEWED);
+        let mut ticks = tokio::time::interval(alive::RENEW_INTERVAL);
         // A late renewal is not followed by additional ones.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -71,7 +72,7 @@ impl Gate {
             if state.is_open
                 && let Err(error) = state.alive.renew()
             {
-                tracing::error!("permission for outbound traffic could not be renewed: {error}");
+                tracing::error!("the gate could not be renewed: {error}");
             }
         }
     }

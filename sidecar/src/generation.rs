@@ -8,16 +8,17 @@ use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, OperatorSettings, 
 use crate::dns;
 use crate::nftables::layout::Ports;
 use crate::nftables::render;
-use crate::refusals::RefusalRules;
+use crate::packet_log::RefusalRules;
 use crate::virtual_addresses::VirtualAddresses;
 
 /// The policy of a generation.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum ActivePolicy {
-    /// The intersection of the old and the new policy, with which an update tightens all enforcers before it loosens any.
-    Both(NetworkPolicy, NetworkPolicy),
+pub(crate) enum GenerationPolicy {
+    /// The intersection of the old and the new policy. An update applies it in all enforcers before any of them applies
+    /// the new policy alone.
+    Intersection(NetworkPolicy, NetworkPolicy),
     /// One policy.
-    Only(NetworkPolicy),
+    Single(NetworkPolicy),
 }
 
 /// A compiled generation.
@@ -25,10 +26,10 @@ pub(crate) enum ActivePolicy {
 pub(crate) struct Generation {
     pub(crate) number: u64,
     /// The configuration of Envoy's filter: JSON on one line.
-    pub(crate) filter: String,
+    pub(crate) filter_config: String,
     pub(crate) dns: dns::Generation,
     /// The nftables transaction.
-    pub(crate) rules: String,
+    pub(crate) nft_transaction: String,
     /// Whether the new policy names a domain, so that connections may need inspection that did not need it before.
     pub(crate) has_domains: bool,
     /// The rules by which the agent explains refused packets.
@@ -48,15 +49,15 @@ impl Generation {
     /// If the filter would reject the configuration. The filter parses it with the same function.
     pub(crate) fn compile(
         number: u64,
-        policy: &ActivePolicy,
+        policy: &GenerationPolicy,
         operator: &OperatorSettings,
         addresses: &mut VirtualAddresses,
         denied: &DeniedAddresses,
         ports: &Ports,
     ) -> Result<Self, InvalidGeneration> {
         let (first, second) = match policy {
-            ActivePolicy::Both(old, new) => (old, Some(new)),
-            ActivePolicy::Only(policy) => (policy, None),
+            GenerationPolicy::Intersection(old, new) => (old, Some(new)),
+            GenerationPolicy::Single(policy) => (policy, None),
         };
         let policies: Vec<&NetworkPolicy> = std::iter::once(first).chain(second).collect();
         let virtual_addresses = addresses.table(&policies);
@@ -68,19 +69,19 @@ impl Generation {
             virtual_addresses: virtual_addresses.clone(),
             denied_addresses: denied.clone(),
         };
-        let filter =
+        let filter_config =
             serde_json::to_string(&raw).map_err(|error| InvalidGeneration(error.to_string()))?;
-        EgressConfig::from_json(filter.as_bytes())
+        EgressConfig::from_json(filter_config.as_bytes())
             .map_err(|error| InvalidGeneration(error.to_string()))?;
         let compile =
             |policy| Arc::new(Policy::new(policy, operator).with_denied_addresses(denied));
         let (first, second) = (compile(first), second.map(compile));
         let compiled: Vec<&Policy> =
             std::iter::once(&first).chain(&second).map(std::convert::AsRef::as_ref).collect();
-        let rules = render::generation(&compiled, ports);
+        let nft_transaction = render::generation(&compiled, ports);
         let refusal_rules = Arc::new(RefusalRules::new(number, &compiled));
         let has_domains = compiled.last().is_some_and(|policy| policy.has_domains());
         let dns = dns::Generation::new(number, first, second, virtual_addresses);
-        Ok(Self { number, filter, dns, rules, has_domains, refusal_rules })
+        Ok(Self { number, filter_config, dns, nft_transaction, has_domains, refusal_rules })
     }
 }

@@ -1,14 +1,14 @@
-//! The agent of one sandbox. It applies one policy generation to three enforcers: the sandbox's Envoy, its DNS proxy, and
-//! nftables.
+//! The agent of one sandbox. It applies one policy generation to three enforcers: the sandbox's Envoy, its DNS proxy,
+//! and nftables.
 //!
 //! ```text
 //! sandbox ──► nftables ──┬─ port 53 ─► dns ──────────────► resolvers
-//!                        └─ TCP ─────► Envoy (EGRESS.WASM) ─► internet
-//!                                        └─ names ─► dns (inner resolver)
+//!                        └─ TCP ─────► Envoy (EGRESS FILTER) ─► internet
+//!                                        └─ names ─► dns (Envoy's listener)
 //! ```
 //!
-//! [`cli`] parses the options and runs [`agent`], which is the place to start reading. The agent receives a policy from a
-//! [`source`], compiles it to a [`generation`], rolls it out to [`nftables`], [`dns`] and [`envoy`], and opens the
+//! [`cli`] parses the options and runs [`agent`], which is the place to start reading. The agent receives a policy from
+//! a [`source`], compiles it to a [`generation`], rolls it out to [`nftables`], [`dns`] and [`envoy`], and opens the
 //! [`gate`] when all three apply it.
 //!
 //! Public are the program and the modules that tests and benchmarks call.
@@ -32,5 +32,5 @@ pub mod dns;
 
 mod envoy;
 
-mod refusals;
+mod packet_log;
 mod report;

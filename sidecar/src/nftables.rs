@@ -20,10 +20,10 @@ mod neighbours;
 pub(crate) mod nflog;
 pub(crate) mod packet;
 mod policy_rules;
-pub(crate) mod refusal;
+pub(crate) mod refuse_chains;
 pub mod render;
 mod template;
 
 pub(crate) use apply::Nft;
 pub use layout::Layout;
-pub use refusal::PacketLog;
+pub use refuse_chains::PacketLog;

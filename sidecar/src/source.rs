@@ -7,49 +7,51 @@ pub(crate) mod file;
 
 pub use control_plane::ControlPlane;
 
+use std::path::PathBuf;
+
 use sandgate_policy::egress::NetworkPolicy;
 use tokio::sync::watch;
 
-/// The state of a source: its last valid value, and the error in a newer one.
+/// A source's last valid value, and the error in a newer one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Update<T = NetworkPolicy> {
+pub struct SourceState<T = NetworkPolicy> {
     /// The last valid value, or `None` before the first one.
     pub valid: Option<T>,
     /// Why a newer value is not valid or could not be read, in one sentence.
     pub problem: Option<String>,
 }
 
-/// Publishes the updates of a source.
+/// Publishes the state of a source.
 #[derive(Clone, Debug)]
-pub struct UpdateSender<T = NetworkPolicy>(watch::Sender<Update<T>>);
+pub struct SourceSender<T = NetworkPolicy>(watch::Sender<SourceState<T>>);
 
-impl<T: Default + PartialEq> UpdateSender<T> {
-    /// Creates the sender and its receiver, with an empty update.
+impl<T: Default + PartialEq> SourceSender<T> {
+    /// Creates the sender and its receiver, with an empty state.
     #[must_use]
-    pub fn new() -> (Self, watch::Receiver<Update<T>>) {
-        let (sender, receiver) = watch::channel(Update::default());
+    pub fn new() -> (Self, watch::Receiver<SourceState<T>>) {
+        let (sender, receiver) = watch::channel(SourceState::default());
         (Self(sender), receiver)
     }
 
     /// Publishes a valid value.
     pub(crate) fn publish(&self, value: T) {
-        let update = Update { valid: Some(value), problem: None };
+        let state = SourceState { valid: Some(value), problem: None };
         self.0.send_if_modified(|current| {
-            let changed = *current != update;
-            *current = update;
+            let changed = *current != state;
+            *current = state;
             changed
         });
     }
 
     /// Publishes a value that applies because of an error, and logs the error.
     pub(crate) fn publish_with_problem(&self, value: T, problem: String) {
-        let update = Update { valid: Some(value), problem: Some(problem) };
+        let state = SourceState { valid: Some(value), problem: Some(problem) };
         self.0.send_if_modified(|current| {
-            if *current == update {
+            if *current == state {
                 return false;
             }
-            tracing::error!("{}", update.problem.as_deref().unwrap_or_default());
-            *current = update;
+            tracing::error!("{}", state.problem.as_deref().unwrap_or_default());
+            *current = state;
             true
         });
     }
@@ -68,4 +70,13 @@ impl<T: Default + PartialEq> UpdateSender<T> {
             true
         });
     }
+}
+
+/// The source of the policy.
+#[derive(Clone, Debug)]
+pub(crate) enum PolicySource {
+    /// A JSON file.
+    File(PathBuf),
+    /// The control plane's long poll.
+    ControlPlane(ControlPlane),
 }

@@ -9,12 +9,12 @@ use sandgate_policy::egress::{DomainPattern, Entry, Name, NetworkPolicy, Virtual
 
 /// The first number of a name. A number is an offset in the virtual ranges, and so determines one
 /// address of each family. Numbers 0 and 1 are not used (the network address, and by convention the
-/// router's); number 2 belongs to the wildcards.
-const FIRST: u32 = 10;
+/// router's), number 2 belongs to the wildcards, and 3 to 9 are reserved.
+const FIRST_NUMBER: u32 = 10;
 /// The number that all names share which only a wildcard allows.
-const WILDCARD: u32 = 2;
+const WILDCARD_NUMBER: u32 = 2;
 /// The last number: the virtual IPv4 range without its last address.
-const LAST: u32 = (1 << (32 - VIRTUAL_V4.prefix_len())) - 2;
+const LAST_NUMBER: u32 = (1 << (32 - VIRTUAL_V4.prefix_len())) - 2;
 
 /// The number of each name. A name keeps its number for the agent's lifetime, so that the addresses
 /// that programs have cached stay valid.
@@ -46,7 +46,7 @@ impl VirtualAddresses {
             }
         };
         if wildcard {
-            assign(WILDCARD, &VirtualMeaning::Wildcard);
+            assign(WILDCARD_NUMBER, &VirtualMeaning::Wildcard);
         }
         for name in &names {
             if let Some(number) = self.number(name, &names) {
@@ -62,8 +62,8 @@ impl VirtualAddresses {
         if let Some(number) = self.numbers.get(name) {
             return Some(*number);
         }
-        let next = u32::try_from(self.numbers.len()).ok()?.checked_add(FIRST)?;
-        let number = if next <= LAST {
+        let next = u32::try_from(self.numbers.len()).ok()?.checked_add(FIRST_NUMBER)?;
+        let number = if next <= LAST_NUMBER {
             next
         } else {
             let unused = self.numbers.keys().find(|other| !needed.contains(*other))?.clone();
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn if_all_numbers_are_assigned_a_name_takes_the_number_of_an_unneeded_name() {
         let mut addresses = VirtualAddresses::default();
-        for number in FIRST..=LAST {
+        for number in FIRST_NUMBER..=LAST_NUMBER {
             addresses.numbers.insert(Name::parse(&format!("n{number}.test")).unwrap(), number);
         }
         let table = addresses.table(&[&policy(&["new.test", "n11.test"])]);

@@ -108,7 +108,7 @@ fn every_refused_packet_is_logged() {
         line.contains("counter name")
             && (line.ends_with("goto refuse") || line.ends_with("drop") || line.contains(" reject"))
     });
-    assert_eq!(unlogged.collect::<Vec<_>>(), Vec::<&str>::new(), "see nftables/refusal.rs");
+    assert_eq!(unlogged.collect::<Vec<_>>(), Vec::<&str>::new(), "see nftables/refuse_chains.rs");
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub enum QueryAction {
     /// Forward the query to a resolver, and evaluate the response.
     Forward,
     /// Respond with NXDOMAIN, for every query type.
-    Refuse(Rule),
+    Deny(Rule),
     /// Respond with the virtual addresses of this name alone.
     Virtual,
     /// Respond with the virtual addresses that all names share which only a wildcard allows.
@@ -27,7 +27,7 @@ impl Policy {
     #[must_use]
     pub fn evaluate_query(&self, name: &Name) -> QueryAction {
         let unlisted =
-            if self.internet { QueryAction::Forward } else { QueryAction::Refuse(Rule::Default) };
+            if self.internet { QueryAction::Forward } else { QueryAction::Deny(Rule::Default) };
         self.match_lists(name).unwrap_or(unlisted)
     }
 
@@ -61,7 +61,7 @@ impl Policy {
             })
         };
         let deny =
-            || self.deny.match_name(name).map(|entry| QueryAction::Refuse(Rule::DenyOut(entry)));
+            || self.deny.match_name(name).map(|entry| QueryAction::Deny(Rule::DenyOut(entry)));
         match self.order {
             RuleOrder::AllowFirst => allow().or_else(deny),
             RuleOrder::DenyFirst => deny().or_else(allow),

@@ -339,7 +339,7 @@ proptest! {
         network in network(), operator in operator(), name in name(),
     ) {
         let policy = Policy::new(&network, &operator);
-        let refused = matches!(policy.evaluate_query(&name), QueryAction::Refuse(_));
+        let refused = matches!(policy.evaluate_query(&name), QueryAction::Deny(_));
         prop_assert_eq!(policy.evaluate_name(&name).is_allowed(), !refused);
     }
 

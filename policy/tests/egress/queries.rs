@@ -16,7 +16,7 @@ const ON: &str = r#"{"allow_out": ["ok.bad.test"], "deny_out": ["bad.test", "*.b
 fn show(lookup: &QueryAction) -> String {
     match lookup {
         QueryAction::Forward => "forward".to_owned(),
-        QueryAction::Refuse(rule) => format!("refuse: {rule}"),
+        QueryAction::Deny(rule) => format!("refuse: {rule}"),
         QueryAction::Virtual => "virtual".to_owned(),
         QueryAction::VirtualWildcard => "virtual, shared".to_owned(),
     }

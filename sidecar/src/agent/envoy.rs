@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Agent;
 use crate::envoy::probe;
-use crate::generation::ActivePolicy;
+use crate::generation::GenerationPolicy;
 
 /// The time within which a starting Envoy must confirm its generation.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -26,20 +26,21 @@ impl Agent {
         let Some(policy) = self.policy.clone() else { return };
         self.look_up_denied_names().await;
         let operator = self.operator.clone();
-        if !self.start_envoy_with(&ActivePolicy::Only(policy), &operator).await {
+        if !self.start_envoy_with(&GenerationPolicy::Single(policy), &operator).await {
             self.restart = Some((Instant::now() + next, next));
         }
     }
 
     async fn start_envoy_with(
         &mut self,
-        policy: &ActivePolicy,
+        policy: &GenerationPolicy,
         operator: &OperatorSettings,
     ) -> bool {
         let Some(generation) = self.compile(policy, operator) else { return false };
         let Some(files) = &self.envoy_files else { return false };
-        let written =
-            files.write_generation(&generation.filter).and_then(|()| files.write_bootstrap());
+        let written = files
+            .write_generation(&generation.filter_config)
+            .and_then(|()| files.write_bootstrap());
         let started = written
             .map_err(|error| error.to_string())
             .and_then(|path| self.settings.envoy.start(&path).map_err(|error| error.to_string()));

@@ -29,7 +29,7 @@ impl Agent {
         }
         let dns = self.dns.as_ref().map(|dns| dns.counters().values()).unwrap_or_default();
         self.report_files.publish_metrics(&Metrics {
-            sandbox: self.settings.sandbox.as_deref(),
+            sandbox: self.settings.sandbox_id.as_deref(),
             status: &self.status,
             refused: refused.as_ref().ok(),
             logged,

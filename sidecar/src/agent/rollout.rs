@@ -7,20 +7,20 @@ use std::time::Duration;
 use sandgate_policy::egress::OperatorSettings;
 
 use super::{Agent, exited};
-use crate::envoy::files::INSPECTION;
+use crate::envoy::files::INSPECTION_TIMEOUT;
 use crate::envoy::probe;
-use crate::generation::{ActivePolicy, Generation};
+use crate::generation::{Generation, GenerationPolicy};
 
 /// The time within which a running Envoy must confirm a generation.
 const CONFIRMATION_LIMIT: Duration = Duration::from_secs(10);
 
 impl Agent {
-    /// Rolls out a generation that allows nothing more than the previous one, so the order of DNS and nftables does not
-    /// matter. nftables applies it before Envoy, so that no connection that needs inspection reaches a filter that does
-    /// not yet know why. Returns whether all three have applied it.
-    pub(super) async fn tighten(
+    /// Rolls out an intersection. It allows nothing more than the previous generation, so the order of DNS and nftables
+    /// does not matter. nftables applies it before Envoy, so that no connection that needs inspection reaches a filter
+    /// that does not yet know why. Returns whether all three have applied it.
+    pub(super) async fn apply_intersection(
         &mut self,
-        policy: &ActivePolicy,
+        policy: &GenerationPolicy,
         operator: &OperatorSettings,
     ) -> bool {
         let Some(generation) = self.compile(policy, operator) else { return false };
@@ -34,14 +34,18 @@ impl Agent {
             // Connections that nftables has sent to the listener without inspection may still send their first bytes,
             // for as long as an inspected connection may. If they turned out to be HTTP after the filter has changed,
             // the filter would have to close them, because no filter evaluates their requests.
-            tokio::time::sleep(INSPECTION).await;
+            tokio::time::sleep(INSPECTION_TIMEOUT).await;
         }
         self.configure_envoy(&generation).await
     }
 
-    /// Rolls out a generation that may allow more than the previous one: Envoy applies it before nftables sends new
-    /// connections to it, and DNS resolves the newly allowed names last.
-    pub(super) async fn loosen(&mut self, policy: &ActivePolicy, operator: &OperatorSettings) {
+    /// Rolls out the generation that stays. It may allow more than the previous one: Envoy applies it before nftables
+    /// sends new connections to it, and DNS resolves the newly allowed names last.
+    pub(super) async fn apply_final(
+        &mut self,
+        policy: &GenerationPolicy,
+        operator: &OperatorSettings,
+    ) {
         let Some(generation) = self.compile(policy, operator) else { return };
         if self.configure_envoy(&generation).await {
             self.complete(generation).await;
@@ -65,7 +69,7 @@ impl Agent {
 
     pub(super) fn compile(
         &mut self,
-        policy: &ActivePolicy,
+        policy: &GenerationPolicy,
         operator: &OperatorSettings,
     ) -> Option<Generation> {
         self.last_generation += 1;
@@ -90,7 +94,7 @@ impl Agent {
     /// Applies the nftables rules, and opens the gate.
     async fn apply_rules(&mut self, generation: &Generation) -> bool {
         self.refusals.set(Arc::clone(&generation.refusal_rules));
-        match self.gate.open(&generation.rules).await {
+        match self.gate.open(&generation.nft_transaction).await {
             Ok(()) => true,
             Err(error) => {
                 // DNS or Envoy may have applied another generation. The restart closes the gate until all agree.
@@ -103,7 +107,7 @@ impl Agent {
     /// Writes the configuration of Envoy's filter, and waits until the filter has confirmed it.
     async fn configure_envoy(&mut self, generation: &Generation) -> bool {
         let Some(files) = &self.envoy_files else { return false };
-        if let Err(error) = files.write_generation(&generation.filter) {
+        if let Err(error) = files.write_generation(&generation.filter_config) {
             self.restart_envoy(&error.to_string()).await;
             return false;
         }

@@ -14,7 +14,7 @@ use crate::host::{routers, sysctl};
 use crate::nftables::apply::NftError;
 use crate::nftables::layout::Mode;
 use crate::nftables::nflog::NflogSocket;
-use crate::nftables::refusal::{GROUP, PacketLog};
+use crate::nftables::refuse_chains::{GROUP, PacketLog};
 use crate::nftables::render;
 use crate::settings::Bounds;
 
@@ -49,8 +49,8 @@ impl Agent {
             transparent: true,
         };
         let for_envoy = dns::Listen {
-            address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ports.resolver),
-            role: dns::Role::Inner,
+            address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ports.envoy_dns),
+            role: dns::Role::Envoy,
             transparent: false,
         };
         let listen = [
@@ -124,8 +124,8 @@ impl Agent {
     }
 }
 
-/// Raises the limit of open files, which Envoy inherits, and returns the bounds that Envoy can keep with it. Only root can
-/// raise the hard limit; other users get all of it.
+/// Raises the limit of open files, which Envoy inherits, and returns the bounds that Envoy can keep with it. Only root
+/// can raise the hard limit; other users get all of it.
 fn limit_to_open_files(wanted: Bounds) -> Bounds {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| {
         let files = most.max(wanted.files());

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::Agent;
 use super::envoy::MIN_BACKOFF;
-use crate::generation::ActivePolicy;
-use crate::source::Update;
+use crate::generation::GenerationPolicy;
+use crate::source::SourceState;
 
 /// How long a policy waits for the addresses of the names that it denies. If DNS takes longer, the agent adds the
 /// addresses later.
@@ -16,19 +16,20 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(1);
 
 impl Agent {
     /// Applies a policy if it differs from the current one.
-    pub(super) async fn update_policy(&mut self, update: Update) {
-        self.policy_problem = update.problem;
-        let Some(new) = update.valid else { return };
+    pub(super) async fn update_policy(&mut self, state: SourceState) {
+        self.policy_problem = state.problem;
+        let Some(new) = state.valid else { return };
         if self.policy.as_ref() != Some(&new) {
             self.update(new, self.operator.clone()).await;
         }
     }
 
-    /// Applies the operator's settings if they differ from the current ones, as a new generation with the current policy.
-    pub(super) async fn update_operator(&mut self, update: Update<OperatorSettings>) {
-        self.operator_problem = update.problem;
-        let Some(new) = update.valid else { return };
-        let new = with_guardrails(new, &self.settings.operator);
+    /// Applies the operator's settings if they differ from the current ones, as a new generation with the current
+    /// policy.
+    pub(super) async fn update_operator(&mut self, state: SourceState<OperatorSettings>) {
+        self.operator_problem = state.problem;
+        let Some(new) = state.valid else { return };
+        let new = with_guardrails(new, &self.settings.command_line_guardrails);
         match self.policy.clone() {
             _ if self.operator == new => {}
             Some(policy) => self.update(policy, new).await,
@@ -42,11 +43,13 @@ impl Agent {
         match self.policy.replace(new.clone()) {
             Some(old) if self.envoy.is_some() => {
                 self.follow_denied_names();
-                let (both, stricter) =
-                    (ActivePolicy::Both(old, new.clone()), old_operator.stricter(&operator));
-                if self.tighten(&both, &stricter).await {
+                let (both, stricter) = (
+                    GenerationPolicy::Intersection(old, new.clone()),
+                    old_operator.stricter(&operator),
+                );
+                if self.apply_intersection(&both, &stricter).await {
                     self.look_up_denied_names().await;
-                    self.loosen(&ActivePolicy::Only(new), &operator).await;
+                    self.apply_final(&GenerationPolicy::Single(new), &operator).await;
                 }
             }
             _ => {
@@ -83,7 +86,7 @@ impl Agent {
             self.denied_addresses.pairs().count()
         );
         let operator = self.operator.clone();
-        self.loosen(&ActivePolicy::Only(policy), &operator).await;
+        self.apply_final(&GenerationPolicy::Single(policy), &operator).await;
     }
 }
 

@@ -11,8 +11,8 @@ use sandgate_policy::egress::OperatorSettings;
 use crate::envoy::Program;
 use crate::nftables::Layout;
 use crate::nftables::layout::{Interface, Mode, Ports};
-use crate::settings::{Bounds, Settings, Source};
-use crate::source::ControlPlane;
+use crate::settings::{Bounds, Settings};
+use crate::source::{ControlPlane, PolicySource};
 
 /// The agent of one sandbox: enforces its network policy with a firewall, a DNS proxy and an Envoy.
 #[derive(Parser)]
@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// Range that no policy allows: edges, the control plane, the sandboxes. Adds to the operator's settings. Can be repeated
     #[arg(long = "protected", value_name = "CIDR")]
     protected: Vec<IpNet>,
-    /// Range of edges, which may connect to the sandbox, and which no policy allows. Nobody else may connect. Can be repeated
+    /// Range of edges. Only they may open connections to the sandbox; no policy allows connections to them. Can be repeated
     #[arg(long = "edge", value_name = "CIDR")]
     edges: Vec<IpNet>,
     /// Resolver, as ADDRESS or ADDRESS:PORT. Defaults to the resolvers of /etc/resolv.conf. Can be repeated
@@ -54,7 +54,7 @@ pub(super) struct Arguments {
     /// Maximum number of simultaneous connections of the sandbox. Additional ones are closed immediately
     #[arg(long, value_name = "NUMBER", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
-    /// Maximum size of Envoy's heap, in MiB. Shortly below it, new connections are closed immediately
+    /// Maximum size of Envoy's heap, in MiB. From 95 % of it on, new connections are closed immediately
     #[arg(long, value_name = "MIB", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..))]
     max_heap: u32,
     /// Maximum size of Envoy's buffer for one connection in one direction, in KiB
@@ -111,9 +111,9 @@ struct SourceArgs {
 impl Arguments {
     /// Converts the options. Reads /etc/resolv.conf and searches PATH for Envoy if the options don't specify them.
     pub(super) fn settings(self) -> anyhow::Result<Settings> {
-        let mut operator = OperatorSettings::default();
-        operator.protected.extend(self.protected);
-        operator.protected.extend(self.edges.iter().copied());
+        let mut guardrails = OperatorSettings::default();
+        guardrails.protected.extend(self.protected);
+        guardrails.protected.extend(self.edges.iter().copied());
         let mode = match self.mode {
             ModeKind::Shared => Mode::Shared,
             ModeKind::Gateway => Mode::Gateway {
@@ -126,7 +126,7 @@ impl Arguments {
             none if none.is_empty() => system_resolvers()?,
             some => some,
         };
-        let sandbox = self.source.sandbox.clone();
+        let sandbox_id = self.source.sandbox.clone();
         Ok(Settings {
             layout: Layout {
                 mode,
@@ -136,7 +136,7 @@ impl Arguments {
                 agent_uid: nix::unistd::geteuid().as_raw(),
                 ports: Ports::default(),
             },
-            operator,
+            command_line_guardrails: guardrails,
             operator_file: self.operator_file,
             source: self.source.source()?,
             resolvers,
@@ -147,29 +147,29 @@ impl Arguments {
             bounds: Bounds {
                 connections: self.max_connections,
                 heap: u64::from(self.max_heap) << 20,
-                buffer: self.connection_buffer << 10,
+                connection_buffer: self.connection_buffer << 10,
             },
             run_dir: std::path::absolute(&self.run_dir)
                 .with_context(|| format!("--run-dir {} can't be used", self.run_dir.display()))?,
             ready_file: self.ready_file,
             status_file: self.status_file,
-            sandbox,
+            sandbox_id,
             metrics_file: self.metrics_file,
         })
     }
 }
 
 impl SourceArgs {
-    fn source(self) -> anyhow::Result<Source> {
+    fn source(self) -> anyhow::Result<PolicySource> {
         if let Some(path) = self.policy_file {
-            return Ok(Source::File(path));
+            return Ok(PolicySource::File(path));
         }
         let url = self.control_plane.context("--policy-file or --control-plane is missing")?;
         let sandbox = self.sandbox.context("--control-plane needs --sandbox")?;
         let token_file = self.token_file.context("--control-plane needs --token-file")?;
         let control_plane =
             ControlPlane::new(&url, sandbox, token_file).context("--control-plane")?;
-        Ok(Source::ControlPlane(control_plane))
+        Ok(PolicySource::ControlPlane(control_plane))
     }
 }
 

@@ -36,14 +36,14 @@ pub(super) enum QueryDecision {
     /// Respond with a virtual address if the name has a real one.
     Virtual,
     /// Respond that the name does not exist.
-    Refuse(Rule),
+    Deny(Rule),
 }
 
 impl Generation {
     /// Creates a generation. If there are two policies, both must allow a name.
     ///
-    /// `virtual_addresses` maps each virtual address to its meaning. An allowed name without a virtual address of its own
-    /// gets that of the wildcard, if there is one.
+    /// `virtual_addresses` maps each virtual address to its meaning. An allowed name without a virtual address of its
+    /// own gets that of the wildcard, if there is one.
     pub fn new(
         number: u64,
         policy: Arc<Policy>,
@@ -67,10 +67,10 @@ impl Generation {
         self.number
     }
 
-    /// Evaluates a name that the sandbox queries. `allowed_resolver` states whether [`Self::allows_resolver`] is true for the
-    /// resolver that it queries.
+    /// Evaluates a name that the sandbox queries. `allowed_resolver` states whether [`Self::allows_resolver`] is true
+    /// for the resolver that it queries.
     pub(super) fn decide_query(&self, name: &dns::Name, allowed_resolver: bool) -> QueryDecision {
-        let Some(name) = policy_name(name) else { return QueryDecision::Refuse(Rule::Default) };
+        let Some(name) = policy_name(name) else { return QueryDecision::Deny(Rule::Default) };
         let mut decision = QueryDecision::Forward;
         for policy in &self.policies {
             let lookup = match allowed_resolver {
@@ -78,7 +78,7 @@ impl Generation {
                 false => policy.evaluate_query(&name),
             };
             match lookup {
-                QueryAction::Refuse(rule) => return QueryDecision::Refuse(rule),
+                QueryAction::Deny(rule) => return QueryDecision::Deny(rule),
                 QueryAction::Virtual | QueryAction::VirtualWildcard => {
                     decision = QueryDecision::Virtual
                 }
@@ -105,7 +105,8 @@ impl Generation {
         policy_name(name).filter(|_| self.denied(name).is_some())
     }
 
-    /// Whether Envoy may resolve the name: no policy denies it, and at least one allows it by an entry with a domain.
+    /// Whether Envoy may resolve the name: all policies allow it, and at least one of them by a name entry of
+    /// `allow_out`.
     pub(super) fn decide_envoy_query(&self, name: &dns::Name) -> Result<(), Rule> {
         let name = policy_name(name).ok_or(Rule::Default)?;
         let mut by_name = false;
@@ -173,8 +174,8 @@ fn decide_address(policy: &Policy, address: IpAddr) -> Verdict {
     })
 }
 
-/// Converts a DNS name to the policy's form: lower case, and each label that no rule can match (DNS allows any bytes) is
-/// replaced. Rules still match the other labels: `\001.bad.test` is below `bad.test`.
+/// Converts a DNS name to the policy's form: lower case, and each label that no rule can match (DNS allows any bytes)
+/// is replaced. Rules still match the other labels: `\001.bad.test` is below `bad.test`.
 fn policy_name(name: &dns::Name) -> Option<Name> {
     let mut labels: Vec<&str> = name.iter().map(rule_label).collect();
     if let Ok(name) = Name::parse(&labels.join(".")) {

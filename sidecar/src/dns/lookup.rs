@@ -32,8 +32,8 @@ pub struct Addresses {
 }
 
 impl Proxy {
-    /// Queries the agent's resolvers for the addresses of a name, without evaluating the policy. Don't look up a name that
-    /// the sandbox chose: the query could carry data to the name's servers.
+    /// Queries the agent's resolvers for the addresses of a name, without evaluating the policy. Don't look up a name
+    /// that the sandbox chose: the query could carry data to the name's servers.
     ///
     /// Returns `None` if no resolver responds, or all of them fail.
     pub async fn look_up(
@@ -42,9 +42,12 @@ impl Proxy {
         family: Family,
     ) -> Option<Addresses> {
         let query = question(name, family)?;
-        let resolve = &self.resolve;
-        let (whole, resolvers) = (true, resolve.resolvers.as_slice());
-        let answer = resolve.upstream.query(&query, resolvers, whole, &resolve.counters).await?;
+        let handler = &self.handler;
+        let (needs_complete_response, resolvers) = (true, handler.resolvers.as_slice());
+        let answer = handler
+            .upstream
+            .query(&query, resolvers, needs_complete_response, &handler.counters)
+            .await?;
         read(&query.name, &answer.wire)
     }
 }

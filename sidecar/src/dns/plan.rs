@@ -17,7 +17,7 @@ pub(super) enum Plan {
     /// Forward it, to the resolver that the sandbox chose, or else to those of the agent.
     Forward(FilterMode, Option<SocketAddr>),
     /// Respond that the name does not exist, because of this rule.
-    Refuse(Rule),
+    Deny(Rule),
     /// Respond that the name has no records of this type. For names that describe the resolver itself.
     NoData,
     /// Respond with an error: the listener does not serve this query.
@@ -25,8 +25,8 @@ pub(super) enum Plan {
 }
 
 impl Plan {
-    /// Evaluates the query with the policy of `generation`. `destination` is the address that the client sent the query to, if
-    /// known.
+    /// Evaluates the query with the policy of `generation`. `destination` is the address that the client sent the query
+    /// to, if known.
     pub(super) fn new(
         query: &Query,
         role: Role,
@@ -34,14 +34,14 @@ impl Plan {
         generation: &Generation,
     ) -> Self {
         match role {
-            Role::Inner => Self::for_envoy(query, generation),
+            Role::Envoy => Self::for_envoy(query, generation),
             Role::Sandbox => Self::for_sandbox(query, destination, generation),
         }
     }
 
     fn for_sandbox(query: &Query, to: Option<SocketAddr>, generation: &Generation) -> Self {
-        // A forwarder does not forward these queries (RFC 9462 §4): clients would otherwise switch to encrypted DNS with a
-        // resolver that they are not configured to use.
+        // A forwarder does not forward these queries (RFC 9462 §4): clients would otherwise switch to encrypted DNS
+        // with a resolver that they are not configured to use.
         if is_about_the_resolver(&query.name) {
             return Self::NoData;
         }
@@ -49,7 +49,7 @@ impl Plan {
         match generation.decide_query(&query.name, chosen.is_some()) {
             QueryDecision::Forward => Self::Forward(FilterMode::Real, chosen),
             QueryDecision::Virtual => Self::Forward(FilterMode::Virtual, chosen),
-            QueryDecision::Refuse(rule) => Self::Refuse(rule),
+            QueryDecision::Deny(rule) => Self::Deny(rule),
         }
     }
 
@@ -59,7 +59,7 @@ impl Plan {
         }
         match generation.decide_envoy_query(&query.name) {
             Ok(()) => Self::Forward(FilterMode::Envoy, None),
-            Err(rule) => Self::Refuse(rule),
+            Err(rule) => Self::Deny(rule),
         }
     }
 }

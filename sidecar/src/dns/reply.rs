@@ -10,8 +10,8 @@ use hickory_proto::rr::{Name, RData, Record};
 use super::edns;
 use super::query::{HEADER, Query};
 
-/// The TTL of negative responses, in seconds. Short, so that a loosened policy takes effect soon; not 0, so that clients that
-/// query in a loop use their caches.
+/// The TTL of negative responses, in seconds. Short, so that a policy that allows more takes effect soon; not 0, so
+/// that clients that query in a loop use their caches.
 pub(super) const NEGATIVE_TTL: u32 = 5;
 /// The extended error *Blocked* (RFC 8914 §4.16), and the code of the EDNS option.
 const EDE_BLOCKED: [u8; 2] = 15_u16.to_be_bytes();
@@ -36,7 +36,7 @@ impl Query {
 
     /// The response for a denied name: NXDOMAIN with a short TTL. Clients that use EDNS get the text of the rule. The
     /// generation is the serial number of the SOA record.
-    pub(super) fn refused(&self, rule: &str, generation: u64) -> Vec<u8> {
+    pub(super) fn denied(&self, rule: &str, generation: u64) -> Vec<u8> {
         let mut message = self.response(ResponseCode::NXDomain);
         message.authorities.push(self.negative_soa(generation));
         if let Some(edns) = &mut message.edns {
@@ -64,8 +64,8 @@ impl Query {
         message
     }
 
-    /// The SOA record with which clients cache a negative response (RFC 2308 §3). Its owner must be above the name, which is
-    /// always true of the top-level domain.
+    /// The SOA record with which clients cache a negative response (RFC 2308 §3). Its owner must be above the name,
+    /// which is always true of the top-level domain.
     fn negative_soa(&self, generation: u64) -> Record {
         let owner = if self.name.iter().len() > 1 { self.name.trim_to(1) } else { Name::root() };
         let ours = |label: &str| {
@@ -78,8 +78,8 @@ impl Query {
         Record::from_rdata(owner, NEGATIVE_TTL, RData::SOA(soa))
     }
 
-    /// Serializes a message with the client's question. If it does not fit, it is truncated and TC is set, so that the client
-    /// retries with TCP. The answer records that fit stay, for clients that ignore TC.
+    /// Serializes a message with the client's question. If it does not fit, it is truncated and TC is set, so that the
+    /// client retries with TCP. The answer records that fit stay, for clients that ignore TC.
     pub(super) fn encode(&self, mut message: Message) -> Vec<u8> {
         message.queries.clear();
         let limit = self.limit();

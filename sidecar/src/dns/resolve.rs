@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Role;
 use super::counters::Counters;
-use super::denials::Denials;
+use super::denial_log::DenialLog;
 use super::generation::Generation;
 use super::observed::Observed;
 use super::plan::Plan;
@@ -19,7 +19,7 @@ use super::upstream::Upstream;
 
 /// The state that all listeners share.
 #[derive(Debug)]
-pub(super) struct Resolve {
+pub(super) struct QueryHandler {
     /// `None` until the agent has a policy. Until then, no name resolves.
     pub(super) generation: ArcSwapOption<Generation>,
     pub(super) resolvers: Vec<SocketAddr>,
@@ -27,7 +27,7 @@ pub(super) struct Resolve {
     /// Limits the queries in flight to resolvers.
     pub(super) in_flight: Arc<Semaphore>,
     pub(super) counters: Counters,
-    pub(super) denials: Denials,
+    pub(super) denials: DenialLog,
     pub(super) observed: Observed,
 }
 
@@ -48,7 +48,7 @@ pub(super) enum Action {
     Ignore,
     /// Send this response.
     Respond(Vec<u8>),
-    /// Call [`Resolve::forward`], which waits for a resolver.
+    /// Call [`QueryHandler::forward`], which waits for a resolver.
     Forward(Box<PendingQuery>),
 }
 
@@ -61,7 +61,7 @@ pub(super) struct PendingQuery {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Resolve {
+impl QueryHandler {
     /// Handles a message without waiting for a resolver.
     pub(super) fn handle(&self, wire: &[u8], origin: Origin) -> Action {
         match origin.transport {
@@ -92,18 +92,20 @@ impl Resolve {
         Action::Forward(Box::new(PendingQuery { query, origin, plan, _permit: permit }))
     }
 
-    /// Queries the resolvers. Evaluates the response with the generation that is current when the response arrives, so that
-    /// the client does not get a name that an update has denied in the meantime.
+    /// Queries the resolvers. Evaluates the response with the generation that is current when the response arrives, so
+    /// that the client does not get a name that an update has denied in the meantime.
     pub(super) async fn forward(&self, pending: &PendingQuery) -> Vec<u8> {
         let PendingQuery { query, origin, plan, .. } = pending;
         let Plan::Forward(mode, chosen) = plan else {
             return query.error(ResponseCode::ServFail);
         };
         self.counters.forwarded.increment();
-        let own = chosen.map(|resolver| [resolver]);
-        let resolvers = own.as_ref().map_or(self.resolvers.as_slice(), <[_; 1]>::as_slice);
-        let whole = *mode != FilterMode::Real;
-        let answer = self.upstream.query(query, resolvers, whole, &self.counters).await;
+        let chosen_resolver = chosen.map(|resolver| [resolver]);
+        let resolvers =
+            chosen_resolver.as_ref().map_or(self.resolvers.as_slice(), <[_; 1]>::as_slice);
+        let needs_complete_response = *mode != FilterMode::Real;
+        let answer =
+            self.upstream.query(query, resolvers, needs_complete_response, &self.counters).await;
         let Some(answer) = answer else {
             self.counters.unanswered.increment();
             return query.error(ResponseCode::ServFail);
@@ -128,7 +130,7 @@ impl Resolve {
                 }
                 self.counters.refused_answers.increment();
                 self.denials.log(query, origin.client, &rule);
-                query.refused(&rule.to_string(), generation.number())
+                query.denied(&rule.to_string(), generation.number())
             }
             Err(Withheld::Unreadable) => {
                 self.counters.unreadable_answers.increment();
@@ -147,10 +149,10 @@ impl Resolve {
     ) -> Option<Vec<u8>> {
         match plan {
             Plan::Forward(..) => None,
-            Plan::Refuse(rule) => {
+            Plan::Deny(rule) => {
                 self.counters.refused_names.increment();
                 self.denials.log(query, origin.client, rule);
-                Some(query.refused(&rule.to_string(), generation.number()))
+                Some(query.denied(&rule.to_string(), generation.number()))
             }
             Plan::NoData => Some(query.encode(query.no_data(generation.number()))),
             Plan::Error(code) => Some(query.error(*code)),

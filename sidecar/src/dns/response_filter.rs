@@ -1,6 +1,7 @@
 //! Evaluates a resolver's response, and removes what the client may not see.
 //!
-//! A response from which nothing is removed is forwarded byte for byte, with all record types. Others are encoded again.
+//! A response from which nothing is removed is forwarded byte for byte, with all record types. Others are encoded
+//! again.
 
 use std::net::IpAddr;
 
@@ -117,20 +118,20 @@ impl Context<'_> {
 
     /// The response without addresses in any section. The sandbox can't use the real ones.
     fn without_addresses(&self, mut message: Message) -> Vec<u8> {
-        let allowed = |name: &Name| {
+        let resolves = |name: &Name| {
             !matches!(
                 self.generation.decide_query(name, false),
-                super::generation::QueryDecision::Refuse(_)
+                super::generation::QueryDecision::Deny(_)
             )
         };
         // A service binding is useless to the client if its target does not resolve.
         message.answers.retain_mut(|record| match svcb::binding(record) {
             Some(binding) if binding.target_name.is_root() => true,
-            Some(binding) => allowed(&binding.target_name),
+            Some(binding) => resolves(&binding.target_name),
             None => true,
         });
-        let denied = |name: &Name| self.generation.denied(name).is_none();
-        self.clean(&mut message, |_, _| false, true, denied);
+        let not_denied = |name: &Name| self.generation.denied(name).is_none();
+        self.clean(&mut message, |_, _| false, true, not_denied);
         self.finish(message, true)
     }
 
@@ -147,13 +148,14 @@ impl Context<'_> {
         });
         let name = &self.query.name;
         let reaches = |_: &Name, found| self.generation.allows_resolved(name, found);
-        let allowed = |name: &Name| self.generation.denied(name).is_none();
-        self.clean(&mut message, reaches, true, allowed);
+        let not_denied = |name: &Name| self.generation.denied(name).is_none();
+        self.clean(&mut message, reaches, true, not_denied);
         self.finish(message, true)
     }
 
-    /// Removes from every section the records whose owner `allows_name` rejects, and the addresses that `allows_address`
-    /// rejects for their owner. Also removes ECH if `removes_ech`. Returns whether it has removed anything.
+    /// Removes from every section the records whose owner `allows_name` rejects, and the addresses that
+    /// `allows_address` rejects for their owner. Also removes ECH if `removes_ech`. Returns whether it has removed
+    /// anything.
     fn clean(
         &self,
         message: &mut Message,
@@ -196,8 +198,8 @@ impl Context<'_> {
 
     /// The resolver's bytes with the client's id and question, if they fit.
     ///
-    /// Compressed names in the response point into the question. Therefore the two questions may differ only in upper and
-    /// lower case: otherwise the names would differ from those that were evaluated.
+    /// Compressed names in the response point into the question. Therefore the two questions may differ only in upper
+    /// and lower case: otherwise the names would differ from those that were evaluated.
     fn unchanged(&self, read: &[u8]) -> Option<Vec<u8>> {
         let same = question_of(read)?.eq_ignore_ascii_case(&self.query.question);
         if !same || read.len() > self.query.limit() {

@@ -1,5 +1,5 @@
-//! Serves a TCP listener (RFC 7766). A connection can have several queries in flight, and gets each response as soon as it
-//! is available.
+//! Serves a TCP listener (RFC 7766). A connection can have several queries in flight, and gets each response as soon as
+//! it is available.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::Role;
 use super::query::{Query, Transport};
-use super::resolve::{Action, Origin, Resolve};
+use super::resolve::{Action, Origin, QueryHandler};
 
 /// The maximum number of queries in flight on one connection.
 const MAX_PIPELINED: usize = 16;
@@ -43,7 +43,7 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Serves connections until it is dropped. Dropping it closes them.
-    pub(super) async fn serve(self, resolve: Arc<Resolve>) {
+    pub(super) async fn serve(self, handler: Arc<QueryHandler>) {
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
@@ -55,15 +55,15 @@ impl Listener {
                     let destination = stream.local_addr().ok().filter(|_| self.transparent);
                     let (role, transport) = (self.role, Transport::Tcp);
                     let origin = Origin { client, destination, role, transport };
-                    let (resolve, idle) = (Arc::clone(&resolve), self.idle);
+                    let (handler, idle) = (Arc::clone(&handler), self.idle);
                     if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
                         open.spawn(async move {
                             let _permit = permit;
-                            serve_connection(stream, origin, &resolve, idle).await
+                            serve_connection(stream, origin, &handler, idle).await
                         });
                         continue;
                     }
-                    resolve.counters.overloaded_connections.increment();
+                    handler.counters.overloaded_connections.increment();
                     if let Ok(permit) = Arc::clone(&self.overflow).try_acquire_owned() {
                         open.spawn(async move {
                             let _permit = permit;
@@ -81,7 +81,7 @@ impl Listener {
 async fn serve_connection(
     stream: TcpStream,
     origin: Origin,
-    resolve: &Resolve,
+    handler: &QueryHandler,
     idle: Duration,
 ) -> Option<()> {
     stream.set_nodelay(true).ok()?;
@@ -98,11 +98,11 @@ async fn serve_connection(
                     ended = true;
                     continue;
                 };
-                match resolve.handle(&message, origin) {
+                match handler.handle(&message, origin) {
                     Action::Ignore => return None,
                     Action::Respond(answer) => answer,
                     Action::Forward(question) => {
-                        in_flight.push(Box::pin(async move { resolve.forward(&question).await }));
+                        in_flight.push(Box::pin(async move { handler.forward(&question).await }));
                         continue;
                     }
                 }

@@ -7,11 +7,11 @@ use tokio::task::JoinSet;
 
 use super::Role;
 use super::query::Transport;
-use super::resolve::{Action, Origin, Resolve};
+use super::resolve::{Action, Origin, QueryHandler};
 use super::socket::{self, Received};
 
-/// The maximum size of a query, in bytes: enough for a header, the longest name, and more options than any client sends.
-/// Longer datagrams are truncated, and get a format error.
+/// The maximum size of a query, in bytes: enough for a header, the longest name, and more options than any client
+/// sends. Longer datagrams are truncated, and get a format error.
 const DATAGRAM: usize = 4096;
 
 /// A bound socket.
@@ -24,7 +24,7 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Serves queries until it is dropped. Dropping it cancels the queries in flight.
-    pub(super) async fn serve(self, resolve: Arc<Resolve>) {
+    pub(super) async fn serve(self, handler: Arc<QueryHandler>) {
         let mut in_flight = JoinSet::new();
         let mut buffer = vec![0; DATAGRAM];
         loop {
@@ -37,7 +37,7 @@ impl Listener {
                     };
                     if self.transparent && received.arrival.is_none() {
                         // The source address of the response is unknown.
-                        resolve.counters.unsent.increment();
+                        handler.counters.unsent.increment();
                         continue;
                     }
                     let origin = Origin {
@@ -47,14 +47,14 @@ impl Listener {
                         transport: Transport::Udp,
                     };
                     let datagram = buffer.get(..received.length).unwrap_or_default();
-                    match resolve.handle(datagram, origin) {
+                    match handler.handle(datagram, origin) {
                         Action::Ignore => {}
-                        Action::Respond(answer) => send(&self.socket, received, &answer, &resolve).await,
+                        Action::Respond(answer) => send(&self.socket, received, &answer, &handler).await,
                         Action::Forward(question) => {
-                            let (resolve, socket) = (Arc::clone(&resolve), Arc::clone(&self.socket));
+                            let (handler, socket) = (Arc::clone(&handler), Arc::clone(&self.socket));
                             in_flight.spawn(async move {
-                                let answer = resolve.forward(&question).await;
-                                send(&socket, received, &answer, &resolve).await;
+                                let answer = handler.forward(&question).await;
+                                send(&socket, received, &answer, &handler).await;
                             });
                         }
                     }
@@ -66,14 +66,14 @@ impl Listener {
 }
 
 /// Sends a response from the original destination of the query.
-async fn send(socket: &UdpSocket, question: Received, answer: &[u8], resolve: &Resolve) {
+async fn send(socket: &UdpSocket, question: Received, answer: &[u8], handler: &QueryHandler) {
     let client = question.client;
     let sent = match question.arrival {
         Some(arrival) => socket::send_back(arrival, client, answer),
         None => socket.send_to(answer, client).await.map(|_| ()),
     };
     if let Err(reason) = sent {
-        resolve.counters.unsent.increment();
+        handler.counters.unsent.increment();
         tracing::debug!(target: "sandgate::dns", %client, %reason, "response not sent");
     }
 }

@@ -1,7 +1,7 @@
 //! Queries the resolvers within a time limit, even if some are slow, unreachable, or send forged responses.
 //!
-//! Each attempt has its own socket (and therefore source port) and id. If a resolver does not respond soon, the next one is
-//! queried too, and the first response is used.
+//! Each attempt has its own socket (and therefore source port) and id. If a resolver does not respond soon, the next
+//! one is queried too, and the first response is used.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -44,19 +44,25 @@ pub(super) struct Answer {
 }
 
 impl Upstream {
-    /// Queries the resolvers in their order until one responds without an error. `whole` states that a truncated response
-    /// can't be used.
+    /// Queries the resolvers in their order until one responds without an error. `needs_complete_response` states that
+    /// a truncated response can't be used.
     ///
     /// Returns a resolver's error (SERVFAIL, REFUSED, …) if all resolvers fail, and `None` if none responds in time.
     pub(super) async fn query(
         &self,
         query: &Query,
         resolvers: &[SocketAddr],
-        whole: bool,
+        needs_complete_response: bool,
         counters: &Counters,
     ) -> Option<Answer> {
         let deadline = Instant::now() + self.query_timeout;
-        let attempt = |resolver, spare| Attempt { query, resolver, whole, counters, _spare: spare };
+        let attempt = |resolver, spare| Attempt {
+            query,
+            resolver,
+            needs_complete_response,
+            counters,
+            _spare: spare,
+        };
         let mut resolvers = resolvers.iter().copied().cycle().take(MAX_ATTEMPTS);
         let mut in_flight = FuturesUnordered::new();
         in_flight.push(attempt(resolvers.next()?, None).run());
@@ -96,19 +102,23 @@ impl Upstream {
 struct Attempt<'a> {
     query: &'a Query,
     resolver: SocketAddr,
-    whole: bool,
+    needs_complete_response: bool,
     counters: &'a Counters,
     _spare: Option<SemaphorePermit<'a>>,
 }
 
 impl Attempt<'_> {
-    /// Uses the client's transport, so that the response is the same as without the proxy. Retries with TCP if the response
-    /// to UDP is truncated, and with UDP if TCP fails.
+    /// Uses the client's transport, so that the response is the same as without the proxy. Retries with TCP if the
+    /// response to UDP is truncated, and with UDP if TCP fails.
     async fn run(self) -> std::io::Result<Answer> {
         match self.query.transport {
             Transport::Udp => {
                 let answer = self.query_udp().await?;
-                if answer.truncated && self.whole { self.query_tcp().await } else { Ok(answer) }
+                if answer.truncated && self.needs_complete_response {
+                    self.query_tcp().await
+                } else {
+                    Ok(answer)
+                }
             }
             Transport::Tcp => match self.query_tcp().await {
                 Ok(answer) => Ok(answer),
@@ -121,8 +131,8 @@ impl Attempt<'_> {
     }
 
     async fn query_udp(&self) -> std::io::Result<Answer> {
-        // With port 0, the kernel selects a random free port. A connected socket receives only this resolver's datagrams,
-        // and an ICMP error ends the attempt immediately.
+        // With port 0, the kernel selects a random free port. A connected socket receives only this resolver's
+        // datagrams, and an ICMP error ends the attempt immediately.
         let any = match self.resolver {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -172,8 +182,8 @@ fn random_id() -> std::io::Result<u16> {
     Ok(u16::from_be_bytes(bytes))
 }
 
-/// Whether a message is a response to this query, with the same id, name, type, and class. The case of the name may differ,
-/// because some resolvers don't preserve it.
+/// Whether a message is a response to this query, with the same id, name, type, and class. The case of the name may
+/// differ, because some resolvers don't preserve it.
 fn is_response(query: &Query, id: u16, wire: &[u8]) -> bool {
     let Some([id0, id1, flags, code, counts @ ..]) = wire.first_chunk::<HEADER>() else {
         return false;

@@ -10,10 +10,10 @@ use crate::nftables::layout::Ports;
 use crate::settings::Bounds;
 
 /// How long Envoy waits for the first bytes of a connection whose name may change the decision: docs/decisions/0005.
-pub(crate) const INSPECTION: Duration = Duration::from_millis(150);
+pub(crate) const INSPECTION_TIMEOUT: Duration = Duration::from_millis(150);
 /// How long Envoy waits for the first bytes of a connection to a denied address, so that it can respond to
 /// plain HTTP with the rule: docs/decisions/0016. The sandbox must notice a denial within 200 ms.
-pub(crate) const REFUSAL: Duration = Duration::from_millis(50);
+pub(crate) const DENIAL_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The folder with Envoy's files.
 #[derive(Clone, Debug)]
@@ -77,12 +77,12 @@ impl Files {
             probe_port: ports.probe,
             reset_port: ports.reset,
             refused_port: ports.refused,
-            resolver_port: ports.resolver,
-            inspection: INSPECTION,
-            refusal: REFUSAL,
+            resolver_port: ports.envoy_dns,
+            inspection: INSPECTION_TIMEOUT,
+            refusal: DENIAL_TIMEOUT,
             connections: bounds.connections,
             heap: bounds.heap,
-            buffer: bounds.buffer,
+            buffer: bounds.connection_buffer,
             tcp_ecds: self.folder.join(tcp),
             http_ecds: self.folder.join(http),
             log: self.folder.join("egress-log.yaml"),

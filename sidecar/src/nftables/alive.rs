@@ -14,10 +14,10 @@ use crate::netlink::message::{
 use crate::netlink::{DATAGRAM, Socket};
 
 /// The interval at which the agent renews the elements.
-pub(crate) const RENEWED: Duration = Duration::from_millis(250);
+pub(crate) const RENEW_INTERVAL: Duration = Duration::from_millis(250);
 /// The timeout of the elements: this time after the agent's last renewal, the rules deny all
 /// traffic.
-pub(crate) const HELD: Duration = Duration::from_secs(2);
+pub(crate) const ELEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The set and its elements: `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const SET: &str = "alive";
@@ -40,7 +40,7 @@ const END: u16 = 0x11;
 /// Renders the renewal as part of an `nft` transaction. It also recreates expired elements.
 #[must_use]
 pub(crate) fn renew() -> String {
-    let held = HELD.as_secs();
+    let held = ELEMENT_TIMEOUT.as_secs();
     // `add` alone would not reset the timeout of an existing element.
     format!(
         "flush set inet {TABLE} {SET}\nadd element inet {TABLE} {SET} {{ ipv4 timeout {held}s, ipv6 timeout {held}s }}\n"
@@ -55,7 +55,7 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Renews the elements for [`HELD`] from now.
+    /// Renews the elements for [`ELEMENT_TIMEOUT`] from now.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ fn transaction(sequence: u32, hold: bool) -> Vec<u8> {
     let mut bytes = bound(BEGIN, REQUEST);
     bytes.extend(message(header(DELETE_ELEMENTS), REQUEST | ACK, sequence, &set));
     if hold {
-        let milliseconds = u64::try_from(HELD.as_millis()).unwrap_or(0).to_be_bytes();
+        let milliseconds = u64::try_from(ELEMENT_TIMEOUT.as_millis()).unwrap_or(0).to_be_bytes();
         let elements = ELEMENTS.map(|family| {
             let key = nested(KEY, &[attribute(VALUE, &[family])]);
             nested(LIST_ELEMENT, &[key, attribute(TIMEOUT, &milliseconds)])

@@ -13,7 +13,7 @@ const FROM_ENVOY: &str = include_str!("rules/from_envoy.nft");
 pub(super) fn chains(layout: &Layout) -> String {
     let ports = &layout.ports;
     let from_envoy =
-        fill(FROM_ENVOY, &[("reset_port", &ports.reset), ("resolver_port", &ports.resolver)]);
+        fill(FROM_ENVOY, &[("reset_port", &ports.reset), ("resolver_port", &ports.envoy_dns)]);
     let (template, interface) = match &layout.mode {
         Mode::Gateway { interface } => (GATEWAY, interface.to_string()),
         Mode::Shared => (SHARED, String::new()),
@@ -35,7 +35,7 @@ pub(super) fn chains(layout: &Layout) -> String {
             ("reset_port", &ports.reset),
             ("refused_port", &ports.refused),
             ("dns_port", &ports.dns),
-            ("resolver_port", &ports.resolver),
+            ("resolver_port", &ports.envoy_dns),
             ("dns_mark", &DNS_MARK),
             ("envoy_mark", &ENVOY_MARK),
             ("envoy_uid", &layout.envoy_uid),

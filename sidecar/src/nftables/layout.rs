@@ -10,8 +10,8 @@ pub enum Mode {
         /// The interface to the sandbox.
         interface: Interface,
     },
-    /// The sandbox shares this network namespace. All users except root, Envoy and the agent belong
-    /// to the sandbox.
+    /// The sandbox shares this network namespace. All users except Envoy's and the agent's
+    /// belong to the sandbox.
     Shared,
 }
 
@@ -51,7 +51,7 @@ pub struct Ports {
     /// The DNS proxy.
     pub dns: u16,
     /// The DNS proxy's listener for Envoy, on loopback.
-    pub resolver: u16,
+    pub envoy_dns: u16,
 }
 
 impl Default for Ports {
@@ -64,7 +64,7 @@ impl Default for Ports {
             reset: 15_004,
             refused: 15_005,
             dns: 15_053,
-            resolver: 15_054,
+            envoy_dns: 15_054,
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::io;
 
 use super::packet::Packet;
-use super::refusal::{Cause, GROUP};
+use super::refuse_chains::{Cause, GROUP};
 use crate::netlink::message::{
     ACK, Header, Malformed, REQUEST, Received, as_text, attribute, attributes, message, messages,
 };

@@ -1,5 +1,5 @@
-//! The chains that each policy generation replaces: the evaluation of addresses, the choice of Envoy's listener, and the
-//! denial of QUIC.
+//! The chains that each policy generation replaces: the evaluation of addresses, the choice of Envoy's listener, and
+//! the denial of QUIC.
 
 use std::fmt::Write as _;
 
@@ -9,27 +9,27 @@ use sandgate_policy::egress::{Action, AddressRules, Policy, Rule};
 
 use super::first_match::{FirstMatch, Side};
 use super::layout::Ports;
-use super::refusal::Cause;
+use super::refuse_chains::Cause;
 
 /// The maximum number of policies of a generation: the old and the new one, while one replaces the other.
-const SLOTS: usize = 2;
+const MAX_POLICIES: usize = 2;
 /// The chains that exist once, and once for each policy.
 const KINDS: [&str; 4] = ["outward", "inward", "dial", "inspect"];
 
 /// The names of all chains that [`chains`] renders.
 pub(super) fn chain_names() -> impl Iterator<Item = String> {
     let of_kind = |kind: &'static str| {
-        let slots = (0..SLOTS).map(move |slot| format!("{kind}_{slot}"));
+        let slots = (0..MAX_POLICIES).map(move |slot| format!("{kind}_{slot}"));
         std::iter::once(kind.to_owned()).chain(slots)
     };
     KINDS.into_iter().flat_map(of_kind).chain(["quic".to_owned()])
 }
 
-/// Renders the chains, indented as members of the table. A packet for which `outward`, `inward` or `dial` returns is
-/// allowed.
+/// Renders the chains, indented as members of the table. If `outward`, `inward` or `dial` returns, the policy
+/// allows the packet.
 pub(super) fn chains(policies: &[&Policy], ports: &Ports) -> String {
     let mut text = String::new();
-    for slot in 0..SLOTS {
+    for slot in 0..MAX_POLICIES {
         let policy = policies.get(slot);
         let rules = policy.map(|policy| policy.address_rules());
         let packets = rules.as_ref().map(outcomes);
@@ -44,8 +44,8 @@ pub(super) fn chains(policies: &[&Policy], ports: &Ports) -> String {
             text,
             "  chain outward_{slot} {{\n{}  }}\n  chain inward_{slot} {{\n{}  }}\n  chain dial_{slot} {{\n{}  }}\n  \
              chain inspect_{slot} {{\n{}  }}\n",
-            evaluate(&packets, Side::Destination, Cause::Outward),
-            evaluate(&packets, Side::Source, Cause::Inward),
+            evaluate(&packets, Side::Destination, Cause::Outbound),
+            evaluate(&packets, Side::Source, Cause::Reply),
             evaluate(&dials, Side::Destination, Cause::Dial),
             listeners.map_or("    return\n".to_owned(), |list| list
                 .rules(Side::Destination, |listener| listener.statement(ports))),
@@ -69,9 +69,9 @@ pub(super) fn chains(policies: &[&Policy], ports: &Ports) -> String {
     text
 }
 
-/// Refuses QUIC, in which names are encrypted, so that clients fall back to TCP: packets to QUIC's port, and on all ports
-/// packets that may be a QUIC client's first one, which has a long header (RFC 9000, 17.2) and at least 1,200 bytes (14.1)
-/// after the 8 bytes of the UDP header.
+/// Refuses QUIC, in which names are encrypted, so that clients fall back to TCP: packets to QUIC's port, and on all
+/// ports packets that may be a QUIC client's first one, which has a long header (RFC 9000, 17.2) and at least 1,200
+/// bytes (14.1) after the 8 bytes of the UDP header.
 const QUIC: &str = "    udp dport 443 goto refuse_quic
     @th,64,8 & 0xc0 == 0xc0 udp length >= 1208 goto refuse_quic
 ";
@@ -110,7 +110,7 @@ fn outcomes(rules: &AddressRules) -> FirstMatch<Outcome> {
 enum Listener {
     /// The address is allowed, and no name can change the decision. Envoy does not wait for the first bytes.
     Plain,
-    /// The connection must show a name.
+    /// A name can change the decision. Envoy waits for the first bytes.
     Inspected,
     /// The address is denied, and no name can allow it.
     Refused,

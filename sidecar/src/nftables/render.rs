@@ -10,11 +10,11 @@ use ipnet::IpNet;
 use sandgate_policy::egress::{Policy, Rule};
 
 use super::layout::{Layout, Mode, Ports};
-use super::refusal::{self, Cause, PacketLog};
+use super::refuse_chains::{self, Cause, PacketLog};
 use super::{alive, fixed, neighbours, policy_rules};
 
-/// Renders the initial transaction, which replaces existing tables. The rules deny all traffic until a policy is applied and
-/// the agent renews the set `alive`.
+/// Renders the initial transaction, which replaces existing tables. The rules deny all traffic until a policy is
+/// applied and the agent renews the set `alive`.
 #[must_use]
 pub fn setup(layout: &Layout, log: PacketLog) -> String {
     let mut text = removal();
@@ -33,7 +33,7 @@ pub fn setup(layout: &Layout, log: PacketLog) -> String {
     for counter in counter_names() {
         let _ = writeln!(text, "  counter {counter} {{ }}");
     }
-    text.push_str(&refusal::chains(log));
+    text.push_str(&refuse_chains::chains(log));
     text.push_str(&neighbours::chains());
     text.push_str(&policy_rules::chains(&[], &layout.ports));
     text.push_str(&fixed::chains(layout));
@@ -44,8 +44,8 @@ pub fn setup(layout: &Layout, log: PacketLog) -> String {
     text
 }
 
-/// Renders the transaction that applies a generation and renews the set `alive`. All policies must allow a packet. Without a
-/// policy, the rules deny all traffic.
+/// Renders the transaction that applies a generation and renews the set `alive`. All policies must allow a packet.
+/// Without a policy, the rules deny all traffic.
 #[must_use]
 pub fn generation(policies: &[&Policy], ports: &Ports) -> String {
     let mut text = String::new();

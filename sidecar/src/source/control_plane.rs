@@ -1,8 +1,8 @@
 //! Gets the policy from the control plane, by a long poll of its gateway API
 //! (`/gateway/v1/sandboxes/{sandbox}/network-policy`, docs/openapi/gateway.json).
 //!
-//! While the control plane is unreachable, the current policy stays. If the control plane responds that the sandbox does
-//! not exist, the policy denies everything.
+//! While the control plane is unreachable, the current policy stays. If the control plane responds that the sandbox
+//! does not exist, the policy denies everything.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE, SandboxNetworkPolicy};
 use tokio::time::Instant;
 
-use super::UpdateSender;
+use super::SourceSender;
 
 /// How long the control plane may hold a request if the policy does not change.
 const POLL_WAIT: Duration = Duration::from_secs(25);
@@ -48,8 +48,8 @@ pub enum InvalidControlPlane {
 }
 
 impl ControlPlane {
-    /// Creates a source. `url` is the base URL of the gateway API, `sandbox` is a canonical id, and the token file is read
-    /// for each request, so that the token can be replaced.
+    /// Creates a source. `url` is the base URL of the gateway API, `sandbox` is a canonical id, and the token file is
+    /// read for each request, so that the token can be replaced.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl ControlPlane {
     }
 
     /// Follows the policy. Never returns.
-    pub async fn follow(self, sender: UpdateSender) {
+    pub async fn follow(self, sender: SourceSender) {
         let mut since: Option<String> = None;
         let mut backoff = MIN_BACKOFF;
         loop {
@@ -138,7 +138,8 @@ impl ControlPlane {
         )))
     }
 
-    /// Sends a request. A response without the marker header comes from another server, for example a proxy's error page.
+    /// Sends a request. A response without the marker header comes from another server, for example a proxy's error
+    /// page.
     async fn send(&self, token: &str, since: Option<&str>) -> Result<Response, FetchError> {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("wait_ms", &POLL_WAIT.as_millis().to_string());
@@ -214,8 +215,8 @@ mod tests {
 
     const SANDBOX: &str = "a1b2c3d4e5f6g7h8i9j0k";
 
-    /// Starts a control plane that responds to all requests with `status` and `body`. Returns its URL and the headers of
-    /// the requests.
+    /// Starts a control plane that responds to all requests with `status` and `body`. Returns its URL and the headers
+    /// of the requests.
     async fn serve(status: &'static str, body: String) -> (String, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -245,12 +246,12 @@ mod tests {
         url: &str,
         token_file: &str,
         rest: Duration,
-    ) -> super::super::Update<NetworkPolicy> {
+    ) -> super::super::SourceState<NetworkPolicy> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         std::fs::write(&path, token_file).unwrap();
         let source = ControlPlane::new(url, SANDBOX.to_owned(), path).unwrap();
-        let (sender, mut states) = UpdateSender::new();
+        let (sender, mut states) = SourceSender::new();
         let following = tokio::spawn(source.follow(sender));
         let changed = tokio::time::timeout(Duration::from_secs(20), states.changed());
         changed.await.unwrap().unwrap();

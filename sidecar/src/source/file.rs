@@ -8,10 +8,10 @@ use std::time::Duration;
 use sandgate_policy::egress::{NetworkPolicy, OperatorSettings};
 use serde::de::DeserializeOwned;
 
-use super::UpdateSender;
+use super::SourceSender;
 
-/// The interval at which the file is read. Reading it finds every kind of change: the file was written in place, replaced
-/// by a rename, or is a link whose target has changed (as in Kubernetes volumes).
+/// The interval at which the file is read. Reading it finds every kind of change: the file was written in place,
+/// replaced by a rename, or is a link whose target has changed (as in Kubernetes volumes).
 const INTERVAL: Duration = Duration::from_millis(200);
 /// The maximum size of a file. A policy of 1,000 entries with the longest names is smaller.
 const MAX_BYTES: u64 = 1 << 20;
@@ -40,7 +40,7 @@ pub(crate) fn load<T: Content>(path: &Path) -> Result<T, String> {
 }
 
 /// Follows a file. Never returns.
-pub(crate) async fn follow<T: Content>(path: PathBuf, sender: UpdateSender<T>) {
+pub(crate) async fn follow<T: Content>(path: PathBuf, sender: SourceSender<T>) {
     let mut previous = None;
     loop {
         let current = read(T::FILE_NAME, &path);
@@ -82,9 +82,11 @@ fn parse<T: Content>(path: &Path, text: &str) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Update;
+    use crate::source::SourceState;
 
-    async fn changed<T: Clone>(updates: &mut tokio::sync::watch::Receiver<Update<T>>) -> Update<T> {
+    async fn changed<T: Clone>(
+        updates: &mut tokio::sync::watch::Receiver<SourceState<T>>,
+    ) -> SourceState<T> {
         let limit = Duration::from_secs(20);
         tokio::time::timeout(limit, updates.changed()).await.unwrap().unwrap();
         updates.borrow_and_update().clone()
@@ -95,7 +97,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("policy.json");
         std::fs::write(&path, r#"{"allow_internet_access": false}"#).unwrap();
-        let (sender, mut updates) = UpdateSender::<NetworkPolicy>::new();
+        let (sender, mut updates) = SourceSender::<NetworkPolicy>::new();
         let following = tokio::spawn(follow(path.clone(), sender));
         let first = changed(&mut updates).await;
         assert!(!first.valid.as_ref().unwrap().allow_internet_access);
@@ -129,7 +131,7 @@ mod tests {
         let path = folder.path().join("operator.json");
         std::fs::write(&path, r#"{"protected": ["10.0.0.0/8"]}"#).unwrap();
         let first: OperatorSettings = load(&path).unwrap();
-        let (sender, mut updates) = UpdateSender::new();
+        let (sender, mut updates) = SourceSender::new();
         let following = tokio::spawn(follow(path.clone(), sender));
         assert_eq!(changed(&mut updates).await.valid.as_ref(), Some(&first));
         // The first one is a key of the policy, so that one file is not mistaken for the other.

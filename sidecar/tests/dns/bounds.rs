@@ -116,12 +116,12 @@ async fn binding_fails_with_the_reason() {
     let none = Proxy::bind(&[], vec![], limits).err();
     assert!(matches!(none, Some(BindError::NoResolver)));
     let any =
-        Listen { address: "0.0.0.0:0".parse().unwrap(), role: Role::Inner, transparent: false };
+        Listen { address: "0.0.0.0:0".parse().unwrap(), role: Role::Envoy, transparent: false };
     let refused = Proxy::bind(&[any], vec![LOCAL], limits).err();
     assert!(matches!(refused, Some(BindError::Unspecified(_))));
     let taken = std::net::UdpSocket::bind(LOCAL).unwrap();
     let address = taken.local_addr().unwrap();
-    let listen = Listen { address, role: Role::Inner, transparent: false };
+    let listen = Listen { address, role: Role::Envoy, transparent: false };
     let reason = Proxy::bind(&[listen], vec![LOCAL], limits).err().unwrap();
     assert_eq!(reason.to_string(), format!("can't listen on {address} for DNS by UDP"));
 }

@@ -56,7 +56,7 @@ impl Rig {
         let listen = |role| Listen { address, role, transparent: false };
         let upstream = resolvers.iter().map(|resolver| resolver.address).collect();
         let (proxy, server) =
-            Proxy::bind(&[listen(Role::Sandbox), listen(Role::Inner)], upstream, limits)
+            Proxy::bind(&[listen(Role::Sandbox), listen(Role::Envoy)], upstream, limits)
                 .expect("free ports");
         let [sandbox, inner] = server.addresses()[..] else { panic!("two listeners") };
         let end = CancellationToken::new();

@@ -18,7 +18,7 @@ use crate::netlink::DATAGRAM;
 use crate::nftables::counters::Counters;
 use crate::nftables::nflog::{NflogSocket, Refused};
 use crate::nftables::packet::Packet;
-use crate::nftables::refusal::Cause;
+use crate::nftables::refuse_chains::Cause;
 
 /// The interval between two reads of the NFLOG socket. The socket's buffer can hold the packets
 /// that the kernel logs in between.
@@ -115,8 +115,8 @@ impl Refusals {
     fn rule(&self, cause: Cause, packet: &Packet) -> (String, u64) {
         let fixed = |text: &str| (text.to_owned(), 0);
         match cause {
-            Cause::Outward => self.policy_rule(packet.destination, false),
-            Cause::Inward => self.policy_rule(packet.source, false),
+            Cause::Outbound => self.policy_rule(packet.destination, false),
+            Cause::Reply => self.policy_rule(packet.source, false),
             Cause::Dial => self.policy_rule(packet.destination, true),
             Cause::Own => fixed(&Rule::Guardrail(IpNet::from(packet.destination)).to_string()),
             Cause::Quic => fixed("could be QUIC, and a rule names a domain"),
@@ -204,7 +204,7 @@ mod tests {
             ("10.1.2.3", "3: not globally routable"),
             ("1.1.1.1", "0: a rule of an earlier generation"),
         ] {
-            assert_eq!(named(&refusals, Cause::Outward, address), rule);
+            assert_eq!(named(&refusals, Cause::Outbound, address), rule);
         }
         assert_eq!(named(&refusals, Cause::Own, "10.1.2.3"), "0: guardrail 10.1.2.3/32");
     }
@@ -214,11 +214,11 @@ mod tests {
         let refusals = Refusals::default();
         refusals.set(lists(1, &[json!({ "deny_out": ["1.1.1.1"] })]));
         refusals.set(lists(2, &[json!({}), json!({ "allow_internet_access": false })]));
-        assert_eq!(named(&refusals, Cause::Outward, "1.1.1.1"), "2: default deny");
+        assert_eq!(named(&refusals, Cause::Outbound, "1.1.1.1"), "2: default deny");
         refusals.set(lists(3, &[json!({})]));
-        assert_eq!(named(&refusals, Cause::Outward, "1.1.1.1"), "2: default deny");
+        assert_eq!(named(&refusals, Cause::Outbound, "1.1.1.1"), "2: default deny");
         refusals.set(lists(4, &[json!({})]));
-        assert!(named(&refusals, Cause::Outward, "1.1.1.1").starts_with("0:"));
+        assert!(named(&refusals, Cause::Outbound, "1.1.1.1").starts_with("0:"));
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         let refusals = Refusals::default();
         refusals
             .set(lists(1, &[json!({ "allow_internet_access": false, "allow_out": ["a.test"] })]));
-        assert_eq!(named(&refusals, Cause::Outward, "1.1.1.1"), "1: default deny");
+        assert_eq!(named(&refusals, Cause::Outbound, "1.1.1.1"), "1: default deny");
         assert!(named(&refusals, Cause::Dial, "1.1.1.1").starts_with("0:"));
         assert_eq!(named(&refusals, Cause::Dial, "10.0.0.1"), "1: not globally routable");
     }

@@ -28,10 +28,10 @@ pub enum PacketLog {
 /// The reason for a refusal, by the chain that refused the packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Cause {
-    /// The policy's address rules deny the destination.
-    Outward,
+    /// The policy denies the destination.
+    Outbound,
     /// The policy's address rules deny the source of a packet to the sandbox.
-    Inward,
+    Reply,
     /// The rules for Envoy's connections deny the destination.
     Dial,
     /// Envoy's connection goes to an address of this namespace.
@@ -53,8 +53,8 @@ pub(crate) enum Cause {
 impl Cause {
     /// All causes.
     pub(crate) const ALL: [Self; 10] = [
-        Self::Outward,
-        Self::Inward,
+        Self::Outbound,
+        Self::Reply,
         Self::Dial,
         Self::Own,
         Self::Quic,
@@ -69,8 +69,8 @@ impl Cause {
     #[must_use]
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Outward => "outward",
-            Self::Inward => "inward",
+            Self::Outbound => "outward",
+            Self::Reply => "inward",
             Self::Dial => "dial",
             Self::Own => "own",
             Self::Quic => "quic",
@@ -94,7 +94,7 @@ impl Cause {
     /// [`Rule::kind`]: sandgate_policy::egress::Rule::kind
     pub(super) fn counter(self) -> Option<&'static str> {
         match self {
-            Self::Outward | Self::Inward | Self::Dial => None,
+            Self::Outbound | Self::Reply | Self::Dial => None,
             Self::Own => Some("refused_guardrail"),
             Self::Quic => Some("refused_quic"),
             Self::Protocol => Some("refused_protocol"),

@@ -9,14 +9,14 @@ use tokio::time::Instant;
 
 use super::query::Query;
 
-/// The maximum number of denials that are logged in a period. The others are counted, and the next logged denial contains
-/// their number.
+/// The maximum number of denials that are logged in a period. The others are counted, and the next logged denial
+/// contains their number.
 const MAX_LOGGED: u32 = 20;
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The state of the rate limit.
 #[derive(Debug, Default)]
-pub(super) struct Denials {
+pub(super) struct DenialLog {
     period: Mutex<Option<Period>>,
 }
 
@@ -27,7 +27,7 @@ struct Period {
     unlogged: u64,
 }
 
-impl Denials {
+impl DenialLog {
     /// Logs a denial, unless the period already has the maximum number.
     pub(super) fn log(&self, query: &Query, client: SocketAddr, rule: &Rule) {
         let Some(unlogged) = self.may_log(Instant::now()) else { return };
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_logged_as_a_number() {
-        let (denials, start) = (Denials::default(), Instant::now());
+        let (denials, start) = (DenialLog::default(), Instant::now());
         let logged: Vec<_> = (0..100).filter_map(|_| denials.may_log(start)).collect();
         assert_eq!(logged, vec![0; 20]);
         assert_eq!(denials.may_log(start + PERIOD), Some(80));
