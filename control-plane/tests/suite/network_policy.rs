@@ -8,7 +8,7 @@ use sandgate::gateway::sidecar_tokens;
 use sandgate::http::Listener;
 use sandgate::model::{PolicyDifference, SandboxId};
 use sandgate_policy::egress::NetworkPolicy;
-use sandgate_sidecar::source::{ControlPlane, Update, UpdateSender};
+use sandgate_sidecar::source::{ControlPlane, SourceSender, SourceState};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -257,21 +257,21 @@ fn follow(
     url: &str,
     id: &str,
     tokens: &str,
-) -> (watch::Receiver<Update>, JoinSet<()>) {
+) -> (watch::Receiver<SourceState>, JoinSet<()>) {
     let file = world.dir.path().join("sidecar-token");
     std::fs::write(&file, tokens).unwrap();
     let source = ControlPlane::new(url, id.to_owned(), file).unwrap();
-    let (sender, updates) = UpdateSender::new();
+    let (sender, updates) = SourceSender::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(source.follow(sender));
     (updates, tasks)
 }
 
 /// Waits for the next update of an agent's source.
-async fn next(updates: &mut watch::Receiver<Update>) -> (Option<Value>, Option<String>) {
+async fn next(updates: &mut watch::Receiver<SourceState>) -> (Option<Value>, Option<String>) {
     let limit = Duration::from_secs(20);
     tokio::time::timeout(limit, updates.changed()).await.expect("no update").unwrap();
-    let Update { valid, problem } = updates.borrow_and_update().clone();
+    let SourceState { valid, problem } = updates.borrow_and_update().clone();
     (valid.map(|policy| serde_json::to_value(policy).unwrap()), problem)
 }
 
