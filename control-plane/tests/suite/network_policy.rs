@@ -237,7 +237,7 @@ async fn a_sidecars_token_reads_its_own_policy_and_nothing_else() {
     let none = send(&world.gateway, "GET", &path(&mine), &[], Value::Null).await;
     assert_eq!(none.headers["x-sandgate-control-plane"], "v1");
     none.refused(401, "UNAUTHENTICATED");
-    // And never over the public API.
+    // The token is not valid for the public API.
     let owners = send(&world.api, "GET", &path(&mine), &[], Value::Null).await;
     assert_eq!(owners.status, StatusCode::NOT_FOUND);
 }

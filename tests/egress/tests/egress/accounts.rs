@@ -1,5 +1,5 @@
-//! The access logs, packet logs and metrics: each denial names its rule, the counters are exact, and the size of the logs is
-//! bounded whatever a sandbox sends.
+//! The access logs, packet logs and metrics: each denial names its rule, the counters are exact, and the size of the
+//! logs is bounded whatever a sandbox sends.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -22,7 +22,7 @@ tests![
     long_names_are_truncated_in_the_log,
 ];
 
-/// A rig whose agent writes its metrics, too.
+/// Starts a rig whose agent writes a metrics file.
 fn counted(policy: Value) -> Result<(Rig, Sidecar, String)> {
     let rig = Rig::build()?;
     let file = rig.folder().join("metrics").display().to_string();
@@ -31,7 +31,7 @@ fn counted(policy: Value) -> Result<(Rig, Sidecar, String)> {
     Ok((rig, sidecar, file))
 }
 
-/// Waits until there is something; a machine that is busy with other tests is slow.
+/// Waits for a value, for longer than needed because the machine may be busy.
 fn soon<T>(what: &str, found: impl Fn() -> Option<T>) -> Result<T> {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(60) {
@@ -43,13 +43,13 @@ fn soon<T>(what: &str, found: impl Fn() -> Option<T>) -> Result<T> {
     anyhow::bail!("{what} did not happen")
 }
 
-/// The agent's lines about single packets.
+/// The agent's log lines about single packets.
 fn lines(sidecar: &Sidecar) -> Vec<String> {
     let output = sidecar.process.output();
     output.lines().filter(|line| line.contains("packet denied")).map(str::to_owned).collect()
 }
 
-/// Waits for a line with all of these.
+/// Waits for a log line that contains all parts.
 fn told(sidecar: &Sidecar, parts: &[&str]) -> Result<()> {
     let all = |line: &String| parts.iter().all(|part| line.contains(part));
     soon(&format!("a line with {parts:?}"), || lines(sidecar).into_iter().find(all))
@@ -57,7 +57,7 @@ fn told(sidecar: &Sidecar, parts: &[&str]) -> Result<()> {
         .with_context(|| sidecar.process.output())
 }
 
-/// Waits until one of the agent's metrics has a value.
+/// Waits until one of the agent's metrics has this value.
 fn counts(file: &str, metric: &str, value: u64) -> Result<()> {
     let line = format!("{metric} {value}");
     let text = || std::fs::read_to_string(file).unwrap_or_default();
@@ -102,7 +102,7 @@ fn a_denied_packet_is_logged_with_its_rule() -> Result<()> {
             packets,
         )?;
     }
-    // Nothing that passed is told of.
+    // Packets that passed are not logged.
     ensure!(rig.sandbox.ping(site::OK)?.outcome.is_answered());
     std::thread::sleep(Duration::from_millis(500));
     let passed = lines(&sidecar).into_iter().filter(|line| line.contains("203.0.113.10\""));
@@ -110,7 +110,7 @@ fn a_denied_packet_is_logged_with_its_rule() -> Result<()> {
     Ok(())
 }
 
-/// The rule is that of the policy in force, not of one before.
+/// The rule is that of the current policy, not of a previous one.
 fn the_logged_rule_is_of_the_current_policy() -> Result<()> {
     let (rig, sidecar, metrics) = counted(json!({ "deny_out": ["203.0.113.20"] }))?;
     counts(&metrics, "sandgate_egress_ready", 1)?;
@@ -125,7 +125,7 @@ fn the_logged_rule_is_of_the_current_policy() -> Result<()> {
     Ok(())
 }
 
-/// The attack: filling the operator's disk, or hiding in the noise.
+/// The attack: a flood of log lines that fills the disk or hides other lines.
 fn a_flood_of_denied_packets_causes_few_log_lines_and_an_exact_counter() -> Result<()> {
     const FLOOD: u64 = 5_000;
     let (rig, sidecar, metrics) = counted(json!({ "deny_out": ["203.0.113.20"] }))?;
@@ -134,7 +134,7 @@ fn a_flood_of_denied_packets_causes_few_log_lines_and_an_exact_counter() -> Resu
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         let mut sent = 0;
         while sent < FLOOD {
-            // What was refused before is an error of the next one, which is not sent then.
+            // The refusal of a datagram is an error of the next send, which sends nothing.
             sent += u64::from(socket.send_to(b"hello", (site::OTHER, site::UDP_PORT)).is_ok());
         }
         anyhow::Ok(())
@@ -166,7 +166,7 @@ fn a_flood_of_denied_connections_causes_few_log_lines_and_an_exact_counter() -> 
             let connected = TcpStream::connect_timeout(&address, Duration::from_secs(5));
             let mut byte = [0];
             let read = connected.and_then(|mut stream| {
-                // What is no HTTP is reset at once; Envoy waits for a silent client to show HTTP.
+                // Other protocols are reset immediately. Envoy waits for a silent client to send HTTP.
                 stream.write_all(b"SSH-2.0-flood\r\n")?;
                 stream.read(&mut byte)
             });
@@ -174,7 +174,7 @@ fn a_flood_of_denied_connections_causes_few_log_lines_and_an_exact_counter() -> 
         }
         Ok(())
     })??;
-    // A burst, and what goes on; envoy/egress-log.yaml.
+    // The burst and the rate in envoy/egress-log.yaml.
     let most = usize::try_from(1_000 + 100 * (begun.elapsed().as_secs() + 1))?;
     ensure!(most < usize::try_from(FLOOD)?, "so slow that this shows nothing");
     let decided = "sandgate_egress_decisions_total.tcp.deny.deny_out";
@@ -194,8 +194,8 @@ fn a_flood_of_denied_connections_causes_few_log_lines_and_an_exact_counter() -> 
     Ok(())
 }
 
-/// Somebody else hears already, which is also what a kernel without NFLOG looks like: nothing is open for
-/// it, and the operator is told.
+/// Another program receives the packet log already, which looks like a kernel without NFLOG. Nothing is allowed because
+/// of this, and the agent logs it.
 fn packets_are_denied_and_counted_without_a_packet_log() -> Result<()> {
     let rig = Rig::build()?;
     let _holder = rig.gateway.enter(|| -> Result<Socket> {
@@ -228,7 +228,7 @@ fn packets_are_denied_and_counted_without_a_packet_log() -> Result<()> {
     Ok(())
 }
 
-/// A sandbox writes names into the log: not by the kilobyte.
+/// The names in the log come from the sandbox, so their length is bounded.
 fn long_names_are_truncated_in_the_log() -> Result<()> {
     const LONGEST: usize = 4_096;
     let (rig, sidecar) = with_setup(&Setup::new(json!({ "deny_out": ["bad.test"] })))?;

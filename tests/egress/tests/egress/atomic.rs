@@ -18,19 +18,19 @@ tests![
     no_connection_that_starts_after_a_denial_gets_out_during_frequent_updates,
 ];
 
-/// How many connections are begun each second, to one address and the other.
+/// The connections per second to each of the two addresses.
 const RATE: u32 = 550;
-/// The addresses as the clients have them.
+/// The addresses that the clients use.
 const OK: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 const OTHER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 20);
-/// A client without a processor for so long may find its connection closed: docs/decisions/0005.
+/// A client that is not scheduled for this time may find its connection closed: docs/decisions/0005.
 const INSPECTION: Duration = Duration::from_millis(150);
 
 fn load(rig: &Rig, address: Ipv4Addr) -> Load {
     Load::start(&rig.sandbox, (address, site::HTTP_PORT), RATE, 4)
 }
 
-/// Whether it was told that it may not.
+/// Returns true if the attempt was refused.
 fn is_refused(attempt: &Attempt) -> bool {
     match &attempt.outcome {
         Ok(status) => *status == 403,
@@ -41,8 +41,8 @@ fn is_refused(attempt: &Attempt) -> bool {
     }
 }
 
-/// The policy goes round four, which all deny one address, each for a reason of its own, and allow another. Not
-/// one connection may reach the first, and none to the other may fail.
+/// The policy cycles through four, each of which denies one address by a different rule and allows another. No
+/// connection may reach the first address, and none to the other may fail.
 fn an_update_lets_nothing_denied_through_at_a_thousand_connections_a_second() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
     let capture = rig.capture()?;
@@ -76,7 +76,7 @@ fn an_update_lets_nothing_denied_through_at_a_thousand_connections_a_second() ->
     Ok(())
 }
 
-/// The connections that the far side saw the beginning of.
+/// The number of connections whose SYN reached the internet.
 fn begun(capture: &Capture, address: IpAddr) -> usize {
     let is_begun = |content| matches!(content, Content::Tcp { syn: true, .. });
     capture.to(address).into_iter().filter(|packet| is_begun(packet.content)).count()
@@ -96,14 +96,14 @@ fn no_connection_that_starts_after_a_denial_gets_out_during_frequent_updates() -
         sleep(Duration::from_millis(50));
     }
     ensure!(begun(&all, site::OTHER) > 0, "nothing got out while it was allowed");
-    // Faster than the agent can follow: some changes find another one under way, and some are never seen.
+    // Faster than the agent can follow: some changes arrive during another one, and some are skipped.
     for pause in [10, 70, 130, 190, 250, 310, 370].into_iter().cycle().take(21) {
         sidecar.write(&deny.to_string())?;
         sleep(Duration::from_millis(pause));
         sidecar.write(&allow.to_string())?;
         sleep(Duration::from_millis(pause / 2));
     }
-    // The last one also denies what none before did: so it shows when Envoy has it.
+    // Only the last policy denies this, so its denial shows that Envoy has the policy.
     sidecar.write(&json!({ "deny_out": ["203.0.113.20", "203.0.113.66"] }).to_string())?;
     let waited = Instant::now();
     while !rig.sandbox.tcp(site::EXAMPLE, site::BANNER_PORT, b"")?.outcome.is_refused() {

@@ -1,5 +1,5 @@
-//! The limits of a sandbox's resources: beyond a limit, new connections are refused immediately, nothing gets out without a
-//! decision, and existing connections continue.
+//! The limits of a sandbox's resources: beyond a limit, new connections are refused immediately, nothing gets out
+//! without a decision, and existing connections continue.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -26,14 +26,14 @@ fn connect(address: IpAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Whether what is said comes back.
+/// Returns true if the connection echoes data.
 fn echoes(stream: &mut TcpStream) -> bool {
     let mut answer = [0; 5];
     stream.write_all(b"hello").and_then(|()| stream.read_exact(&mut answer)).is_ok()
         && &answer == b"hello"
 }
 
-/// It ended at once, with or without a reset, and nothing came.
+/// Asserts that the connection ended immediately without data, with or without a reset.
 fn closed_at_once(what: &str, spent: &Spent) -> Result<()> {
     let closed = spent.outcome.is_refused() || spent.outcome == Outcome::Closed;
     ensure!(closed && spent.time < 2 * AT_ONCE, "{what}: {spent:?}");
@@ -60,12 +60,12 @@ fn a_connection_beyond_the_maximum_is_closed_and_the_others_continue() -> Result
         ensure!(capture.to(address).is_empty(), "{address} heard of it");
     }
     ensure!(held.iter_mut().all(echoes), "an earlier connection is gone");
-    // A sandbox at its bound does not keep a policy from being enforced.
+    // A policy is enforced although the sandbox is at its limit.
     sidecar.set(&json!({ "deny_out": ["203.0.113.20"] }))?;
     let status = sidecar.status().unwrap_or_default();
     ensure!(status["envoy_restarts"] == 0 && status["ready"] == true, "{status}");
     ensure!(held.iter_mut().all(echoes), "an earlier connection is gone");
-    // Room for others.
+    // New connections are possible again.
     held.truncate(MOST / 2);
     let begun = Instant::now();
     while !rig.sandbox.enter(|| connect(site::OK).is_ok_and(|mut stream| echoes(&mut stream)))? {
@@ -75,12 +75,12 @@ fn a_connection_beyond_the_maximum_is_closed_and_the_others_continue() -> Result
     refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
 }
 
-/// Envoy's heap is fuller than it may be from the start.
+/// Envoy's heap is beyond its limit from the start.
 fn an_envoy_without_memory_lets_nothing_out() -> Result<()> {
     let (rig, sidecar) = with_setup(&Setup::new(json!({})).with(&["--max-heap", "1"]))?;
     let capture = rig.capture()?;
     let begun = Instant::now();
-    // It looks at its memory four times a second.
+    // Envoy checks its memory four times a second.
     while rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?.outcome.text().is_some() {
         ensure!(begun.elapsed() < PATIENCE, "Envoy takes more memory than it may");
     }
@@ -92,18 +92,18 @@ fn an_envoy_without_memory_lets_nothing_out() -> Result<()> {
         )?;
         ensure!(capture.to(address).is_empty(), "{address} heard of it");
     }
-    // Policies are taken all the same.
+    // Policies are still applied.
     sidecar.set(&json!({ "allow_internet_access": false }))?;
     ensure!(sidecar.status().is_some_and(|status| status["envoy_restarts"] == 0));
     Ok(())
 }
 
-/// Several times a second the way is held open: by a program, that would cost more than all the rest of an idle agent.
+/// The agent renews the gate several times a second. A program for this would cost more than the rest of an idle agent.
 fn an_idle_agent_starts_no_programs() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     let children = || -> Result<u64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", sidecar.process.pid()))?;
-        // Behind the name: proc_pid_stat(5). Faults and time of children that have ended.
+        // The fields after the name (proc_pid_stat(5)): page faults and processor time of exited children.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         let sum = [8, 10, 13, 14].map(|field| fields[field].parse::<u64>().unwrap_or(u64::MAX));
         Ok(sum.iter().sum())
@@ -111,12 +111,12 @@ fn an_idle_agent_starts_no_programs() -> Result<()> {
     let before = children()?;
     std::thread::sleep(Duration::from_secs(3));
     ensure!(children()? == before, "a child has ended");
-    // And the way is open.
+    // The gate is open.
     ensure!(rig.sandbox.ping(site::OK)?.outcome.is_answered());
     Ok(())
 }
 
-/// Nothing is taken for done that the kernel has not confirmed.
+/// The agent reports a change that the kernel has not confirmed.
 fn an_agent_that_can_not_renew_the_gate_logs_an_error() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     rig.gateway.run("nft", &["delete table inet sandgate"])?;

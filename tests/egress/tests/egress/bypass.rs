@@ -27,7 +27,7 @@ tests![
     denying_a_name_does_not_deny_connections_that_hide_the_name,
 ];
 
-/// Internet off, and names of `ok.test` allowed.
+/// A rig with internet access off, and with `ok.test` and names below it allowed.
 fn allow_list() -> Result<(Rig, Sidecar, Capture)> {
     let (rig, sidecar) =
         with(json!({ "allow_internet_access": false, "allow_out": ["ok.test", "*.ok.test"] }))?;
@@ -35,7 +35,7 @@ fn allow_list() -> Result<(Rig, Sidecar, Capture)> {
     Ok((rig, sidecar, capture))
 }
 
-/// Not one packet went to a destination that is not allowed.
+/// Ensures that no packet reached a destination that is not allowed.
 fn others_saw_nothing(capture: &Capture) -> Result<()> {
     for address in [site::OTHER, site::OTHER6, site::EXAMPLE, site::METADATA, site::PRIVATE] {
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
@@ -83,7 +83,7 @@ fn a_host_or_server_name_that_is_not_allowed_is_refused_on_an_allowed_address() 
     others_saw_nothing(&capture)
 }
 
-/// Requests on one connection, and the statuses of their answers.
+/// Sends requests on one connection, and returns the statuses of the responses.
 fn statuses(rig: &Rig, address: IpAddr, requests: &[&str]) -> Result<Vec<String>> {
     rig.sandbox.enter(|| {
         let mut stream = TcpStream::connect((address, site::HTTP_PORT))?;
@@ -93,7 +93,7 @@ fn statuses(rig: &Rig, address: IpAddr, requests: &[&str]) -> Result<Vec<String>
             stream.write_all(request.as_bytes())?;
             let mut answer = Vec::new();
             let mut buffer = [0; 4096];
-            // One answer is in JSON that ends with a brace, or has no body.
+            // A response is JSON that ends with a brace, or has no body.
             while !(answer.ends_with(b"}")
                 || (answer.ends_with(b"\r\n\r\n") && request.starts_with("CONNECT")))
             {
@@ -152,7 +152,7 @@ fn an_embedded_address_is_evaluated_instead_of_its_ipv6_address() -> Result<()> 
     Ok(())
 }
 
-/// The first message of a TLS client, with as many protocols offered as make it that long.
+/// A ClientHello that offers enough protocols to reach this length.
 fn client_hello(name: &str, padding: usize) -> Result<Vec<u8>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
@@ -194,8 +194,8 @@ fn a_client_hello_in_pieces_or_of_any_size_is_parsed() -> Result<()> {
                     })?;
                 let what = format!("{name}, {} bytes in pieces of {piece}", hello.len());
                 match name {
-                    // rustls fills its records, and Envoy's inspector takes no record of more than 16,384 bytes with its
-                    // head. (Large hellos in smaller ones: hellos.rs.)
+                    // rustls fills its records, and Envoy's inspector takes no record of more than 16,384 bytes with
+                    // its head. (Large hellos in smaller ones: hellos.rs.)
                     "ok.test" if hello.len() > 16_384 => {}
                     "ok.test" => ensure!(matches!(outcome, Ok(1..)), "{what}: {outcome:?}"),
                     _ => ensure!(matches!(outcome, Ok(0) | Err(_)), "{what}: {outcome:?}"),
@@ -206,7 +206,7 @@ fn a_client_hello_in_pieces_or_of_any_size_is_parsed() -> Result<()> {
     others_saw_nothing(&capture)
 }
 
-/// A QUIC client's first packet, as far as anybody on the way can see: a long header, version 1, 1,200 bytes.
+/// The visible part of a QUIC client's first packet: a long header, version 1, 1,200 bytes.
 fn quic_initial() -> Vec<u8> {
     let mut packet = vec![0xc3, 0, 0, 0, 1, 8];
     packet.resize(1_200, 0x5a);
@@ -224,7 +224,7 @@ fn udp_that_may_be_quic_is_refused_if_a_rule_names_a_domain() -> Result<()> {
         ensure!(capture.to(address).is_empty(), "it saw {:?}", capture.to(address));
         answered_with("no QUIC", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
     }
-    // Where no rule names a domain, QUIC is UDP like any other.
+    // If no rule names a domain, QUIC is treated like other UDP.
     sidecar.set(&json!({ "deny_out": ["203.0.113.20"] }))?;
     answered_with(
         "QUIC",
@@ -255,7 +255,7 @@ fn packets_with_a_forged_source_address_do_not_get_out() -> Result<()> {
     for (address, length) in
         [("203.0.113.99", "/32"), ("198.51.100.1", "/32"), ("2001:db8:c::99", "/128")]
     {
-        // Whoever is root in the sandbox can do that.
+        // Root in the sandbox can do this.
         rig.sandbox.run("ip", &["addr", "add", &format!("{address}{length}"), "dev", "eth0"])?;
         let to = if address.contains(':') { site::OK6 } else { site::OK };
         for port in [site::UDP_PORT, 53] {
@@ -275,7 +275,7 @@ fn packets_with_a_forged_source_address_do_not_get_out() -> Result<()> {
 
 fn no_policy_allows_another_sandbox() -> Result<()> {
     let mut setup = Setup::new(json!({ "allow_out": ["0.0.0.0/0", "::/0"] }));
-    // The rig's other addresses stand for other sandboxes here, and for the control plane.
+    // The rig's other addresses represent other sandboxes and the control plane.
     setup.operator["protected"] =
         json!(["192.0.2.0/30", "2001:db8:a::/64", "10.0.0.0/8", "203.0.113.20", "2001:db8:c::20"]);
     let (rig, _sidecar) = with_setup(&setup)?;
@@ -300,14 +300,14 @@ fn no_policy_allows_another_sandbox() -> Result<()> {
     )
 }
 
-/// Its addresses are guardrails; the agent knows those that were there when it began.
+/// The gateway's addresses are guardrails. The agent reads the existing ones at its start.
 fn an_address_that_the_gateway_received_later_is_denied() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
     let later: Ipv4Addr = "203.0.113.77".parse()?;
     rig.gateway.run("ip", &["addr", "add", &format!("{later}/32"), "dev", "lo"])?;
     let service = rig.gateway.enter(|| TcpListener::bind((later, site::BANNER_PORT)))??;
     service.set_nonblocking(true)?;
-    // The second one is Envoy's own, which would dial itself again and again.
+    // The second one is Envoy's own listener: Envoy would connect to itself in a loop.
     for port in [site::BANNER_PORT, 15_001] {
         let spent = rig.sandbox.tcp(later.into(), port, b"hello")?;
         ensure!(spent.outcome.text().is_none(), "port {port}: {spent:?}");
@@ -317,8 +317,8 @@ fn an_address_that_the_gateway_received_later_is_denied() -> Result<()> {
     Ok(())
 }
 
-/// UDP too short to have a length, and the word of a router: rules about ports and addresses say nothing of
-/// either, and must not be passed for it.
+/// UDP packets without a complete header, and router messages: no rule about ports and addresses matches them, and they
+/// must not pass for this reason.
 fn malformed_packets_and_queries_do_not_get_out() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
     let capture = rig.capture()?;
@@ -332,7 +332,7 @@ fn malformed_packets_and_queries_do_not_get_out() -> Result<()> {
     Ok(())
 }
 
-/// Sends IPv4 packets that no program would: see above.
+/// Sends the malformed IPv4 packets.
 const RAW: &str = r"
 import socket, sys
 kind, to = sys.argv[1:]
@@ -341,10 +341,10 @@ for _ in range(3):
     raw.sendto({'udp': bytes([0, 1, 0, 2]), 'icmp': bytes([5, 1, 0xfa, 0xfe]) + bytes(28)}[kind], (to, 0))
 ";
 
-/// What `deny_out` with a domain can't stop, so that nobody believes it does.
+/// Documents the limits of a domain in `deny_out`.
 fn denying_a_name_does_not_deny_connections_that_hide_the_name() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["example.com", "*.ok.test"] }))?;
-    // Nobody looked up what is below a wildcard, so nobody knows the address.
+    // The names below a wildcard were never resolved, so their addresses are unknown.
     let spent = rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?;
     ensure!(matches!(&spent.outcome, Outcome::Answered(_)), "{spent:?}");
     // The address is known, but another name is shown.

@@ -13,7 +13,7 @@ tests![
     without_the_sidecars_container_nothing_gets_out,
 ];
 
-/// Asks until it is answered, or is no longer.
+/// Retries until requests succeed, or until they fail.
 fn until(containers: &Containers, url: &str, answered: bool) -> Result<()> {
     let begun = Instant::now();
     loop {
@@ -36,10 +36,10 @@ fn only_what_the_policy_allows_gets_out_of_the_sandboxs_container() -> Result<()
         let answer: Value = serde_json::from_str(&said)?;
         ensure!(answer["host"] == host, "{url}: {said}");
     }
-    // Could not resolve the host.
+    // curl's exit code: could not resolve the host.
     ensure!(containers.curl("https://other.test/")?.0 == 6);
     let (status, _) = containers.curl("https://203.0.113.20/")?;
-    // Could not connect, the handshake was cut off, nothing was said, could not receive.
+    // curl's exit codes: could not connect, TLS handshake failed, empty reply, receive failed.
     ensure!([7, 35, 52, 56].contains(&status), "{status}");
     let (_, said) = containers.curl("http://203.0.113.20/")?;
     ensure!(said.contains("EGRESS_DENIED"), "{said}");
@@ -58,7 +58,7 @@ fn without_the_sidecars_container_nothing_gets_out() -> Result<()> {
     containers.kill_sidecar()?;
     let (status, said) = containers.curl("http://203.0.113.10/")?;
     ensure!(status != 0, "{said}");
-    // What nftables lets through alone ends within 2 s.
+    // Traffic that nftables alone permits ends within 2 s.
     let begun = Instant::now();
     while udp()?.outcome.text().is_some() {
         ensure!(begun.elapsed() < Duration::from_secs(30), "UDP gets out without a sidecar");

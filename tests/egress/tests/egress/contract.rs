@@ -1,4 +1,4 @@
-//! The contract with users, case by case ("Outbound Internet Access").
+//! The documented behaviour for users, case by case ("Outbound Internet Access").
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ tests![
     an_operator_may_reverse_the_order_of_the_rules,
 ];
 
-/// By every protocol that needs no name.
+/// Ensures that an address is reached over each protocol that needs no name.
 fn is_reached(rig: &Rig, address: IpAddr) -> Result<()> {
     answered_with(
         "banner",
@@ -28,7 +28,7 @@ fn is_reached(rig: &Rig, address: IpAddr) -> Result<()> {
     Ok(())
 }
 
-/// The same, and nothing of it gets there.
+/// Ensures that an address is refused over each of these protocols, and receives nothing.
 fn is_refused(rig: &Rig, capture: &Capture, address: IpAddr) -> Result<()> {
     refused_at_once("tcp", || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
     refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
@@ -85,10 +85,10 @@ fn a_denied_name_is_blocked_and_another_host_answers() -> Result<()> {
     ensure!(said.contains("Could not resolve host"), "curl https://example.com: {said}");
     let answer: Value = serde_json::from_str(&curl(&rig, &["https://other.test/"])?)?;
     ensure!(answer["sni"] == "other.test", "{answer}");
-    // Names below it are others.
+    // Names below it are different names.
     let answer: Value = serde_json::from_str(&curl(&rig, &["http://www.example.com/"])?)?;
     ensure!(answer["host"] == "www.example.com", "{answer}");
-    // A client that knows the address, and shows the name.
+    // A client that uses the address, and shows the name.
     let capture_before = capture.to(site::EXAMPLE).len();
     let said = curl(&rig, &["--resolve", "example.com:443:203.0.113.66", "https://example.com/"]);
     ensure!(said.is_err(), "curl with the address of example.com: {said:?}");

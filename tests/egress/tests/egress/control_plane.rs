@@ -149,7 +149,7 @@ impl Owner {
     }
 }
 
-/// Waits until a connection fares as expected.
+/// Waits until a connection succeeds if `open`, or fails otherwise.
 fn until(rig: &Rig, address: IpAddr, open: bool) -> Result<()> {
     let begun = Instant::now();
     loop {
@@ -172,7 +172,7 @@ fn the_owners_policy_is_enforced() -> Result<()> {
     refused_at_once("not listed", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
     owner.set(&rig, &json!({ "deny_out": ["203.0.113.10"] }))?;
     until(&rig, site::OK, false)?;
-    // What is allowed now comes last.
+    // This change is the last one that is applied.
     until(&rig, site::OTHER, true)
 }
 
@@ -185,7 +185,7 @@ fn an_outage_of_the_control_plane_changes_nothing() -> Result<()> {
     ensure!(sidecar.says_ready());
     until(&rig, site::OK, true)?;
     refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
-    // It comes back, where it was, and is followed again.
+    // The control plane restarts at the same address, and the agent follows it again.
     let port =
         owner.gateway.rsplit(':').next().unwrap_or_default().trim_end_matches('/').to_owned();
     let (process, api, _) = serve(&rig, &port)?;

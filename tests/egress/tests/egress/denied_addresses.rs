@@ -16,7 +16,7 @@ tests![
     an_address_observed_through_an_alias_of_a_denied_wildcard_is_denied,
 ];
 
-/// What to expect of the names' own time to live, of the agent's patience, and of a machine that is busy.
+/// Covers the time to live of the names, the agent's query timeout, and a busy machine.
 const SOON: Duration = Duration::from_secs(40);
 
 fn banner(rig: &Rig, address: IpAddr) -> Result<Spent> {
@@ -53,7 +53,7 @@ fn the_raw_address_of_a_denied_name_is_denied_and_other_sites_there_are_not() ->
     for address in [site::EXAMPLE, site::EXAMPLE6] {
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
     }
-    // Shared hosting: whoever shows another name at that address goes there.
+    // Shared hosting: a connection that shows another name at that address is allowed.
     for url in ["https://good.test/", "http://good.test/"] {
         let at = |port: u16| format!("good.test:{port}:203.0.113.66");
         let (tls, plain) = (at(443), at(80));
@@ -67,7 +67,7 @@ fn the_raw_address_of_a_denied_name_is_denied_and_other_sites_there_are_not() ->
         answered_with("another address", &spent, b"hello")?;
     }
     drop(rig);
-    // Who allows the address means it.
+    // An explicitly allowed address is allowed.
     let (rig, _sidecar) =
         with(json!({ "deny_out": ["example.com"], "allow_out": ["203.0.113.66"] }))?;
     answered_with("allowed", &banner(&rig, site::EXAMPLE)?, site::BANNER.as_bytes())?;
@@ -91,11 +91,11 @@ fn a_new_address_of_a_denied_name_is_denied_soon_and_other_connections_continue(
     rig.served.set_address("moves.test.", 1, site::OTHER)?;
     until_refused(&rig, site::OTHER)?;
     refused_at_once("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
-    // Who was there is let go of.
+    // Existing connections to the address are closed.
     let gone = there.read(&mut [0; 8]);
     ensure!(!matches!(gone, Ok(1..)), "it got {gone:?}");
     echo(&mut elsewhere)?;
-    // Clients may still hold the old one. And every change is one generation, not one each time somebody asks.
+    // Clients may still use the old address. Each change causes one generation, and not one for each query.
     refused_at_once("where it was", || banner(&rig, site::EXAMPLE))?;
     std::thread::sleep(Duration::from_secs(8));
     let after = sidecar.until_ready()?;
@@ -103,7 +103,7 @@ fn a_new_address_of_a_denied_name_is_denied_soon_and_other_connections_continue(
     echo(&mut elsewhere)
 }
 
-/// No text: what may become a request is looked at until its line ends.
+/// Not text, because a possible request is inspected until the end of its line.
 fn echo(stream: &mut TcpStream) -> Result<()> {
     stream.write_all(b"\x00still here")?;
     let mut back = [0; 11];

@@ -23,10 +23,10 @@ tests![
     memory_is_reported,
 ];
 
-/// How long a UDP packet may still pass after the agent's death (2 s), and a busy machine's delay.
+/// The time for which UDP may still pass after the agent is killed (2 s), with a margin for a busy machine.
 pub(crate) const HELD: Duration = Duration::from_secs(6);
 
-/// Nothing gets out, by whatever protocol.
+/// Ensures that nothing gets out over any protocol.
 pub(crate) fn is_closed(rig: &Rig) -> Result<()> {
     let capture = rig.capture()?;
     for address in [site::OK, site::OK6] {
@@ -65,7 +65,7 @@ fn nothing_denied_gets_out_after_envoy_is_killed() -> Result<()> {
     let first = sidecar.envoy_pid()?;
     kill(Pid::from_raw(first), Signal::SIGKILL)?;
     sidecar.until("without its Envoy", |status| (status["envoy_restarts"] == 1).then_some(()))?;
-    // UDP does not pass through Envoy, and is refused all the same while there is none.
+    // UDP does not pass through Envoy, but is refused as well while Envoy does not run.
     let begun = Instant::now();
     while !sidecar.says_ready() && begun.elapsed() < Duration::from_secs(60) {
         let denied = rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?;
@@ -121,13 +121,13 @@ fn nothing_gets_out_while_the_agent_hangs() -> Result<()> {
         refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
     }
     ensure!(capture.packets().is_empty(), "the internet saw {:?}", capture.packets());
-    // It wakes up and goes on.
+    // The agent continues.
     kill(Pid::from_raw(sidecar.process.pid()), Signal::SIGCONT)?;
     sleep(Duration::from_secs(1));
     is_open(&rig)
 }
 
-/// What the agent changes: rules, routes, kernel settings.
+/// The state that the agent changes: rules, routes, kernel settings.
 fn state(rig: &Rig) -> Result<Vec<String>> {
     [
         "nft list ruleset",

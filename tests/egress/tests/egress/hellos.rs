@@ -12,15 +12,15 @@ use crate::support::{tests, with};
 
 tests![a_denied_server_name_is_recognized_in_every_encoding, other_server_names_pass_byte_for_byte];
 
-/// How a ClientHello is sent.
+/// The way in which a ClientHello is sent.
 pub(crate) struct Manner {
     what: &'static str,
     /// Bytes of padding in the ClientHello.
     padding: usize,
-    /// Bytes of each record, and of each segment.
+    /// The bytes of each record, and of each segment.
     record: usize,
     segment: usize,
-    /// How long the client is silent before it.
+    /// The time that the client waits before it.
     silence: Duration,
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn hello(name: &str, manner: &Manner) -> Result<Vec<u8>> {
     hello.server_names(&[name.as_bytes()])?.records(manner.record)
 }
 
-/// What the echo service sends back of what a client says in that manner.
+/// Sends bytes in this manner, and returns those that the echo service sends back.
 fn echoed(rig: &Rig, address: IpAddr, bytes: &[u8], manner: &Manner) -> Result<Vec<u8>> {
     rig.sandbox.enter(|| {
         let mut stream = TcpStream::connect_timeout(
@@ -100,7 +100,7 @@ fn echoed(rig: &Rig, address: IpAddr, bytes: &[u8], manner: &Manner) -> Result<V
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         std::thread::sleep(manner.silence);
         let mut echo = Vec::new();
-        // A connection that is closed meanwhile echoes nothing.
+        // A connection that closes in the meantime echoes nothing.
         if bytes.chunks(manner.segment).try_for_each(|part| stream.write_all(part)).is_ok() {
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             let _ = stream.take(length).read_to_end(&mut echo);
@@ -113,7 +113,7 @@ fn a_denied_server_name_is_recognized_in_every_encoding() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["example.com"] }))?;
     for manner in &MANNERS {
         for name in ["example.com", "EXAMPLE.com."] {
-            // Not at its own address, where it need not even be shown.
+            // Not at its own address, where the name is not required.
             let echo = echoed(&rig, site::OTHER, &hello(name, manner)?, manner)?;
             ensure!(echo.is_empty(), "{name} {}: {} bytes came back", manner.what, echo.len());
         }

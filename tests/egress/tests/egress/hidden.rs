@@ -1,5 +1,5 @@
-//! TLS ClientHellos with a hidden or ambiguous server name: encrypted, repeated, or parsed differently by two parsers. The
-//! visible name decides, and the connection goes only to that name.
+//! TLS ClientHellos with a hidden or ambiguous server name: encrypted, repeated, or parsed differently by two parsers.
+//! The visible name decides, and the connection goes only to that name.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpStream};
@@ -18,10 +18,10 @@ tests![
     ambiguous_names_are_refused,
 ];
 
-/// Longer than any record has to be cut.
+/// Longer than any record, so that messages are not split.
 const WHOLE: usize = 16_000;
 
-/// What an echo gives back of each of some messages, sent one after the other.
+/// Sends messages one after the other, and returns the echo of each.
 fn echoes(rig: &Rig, address: IpAddr, messages: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
     rig.sandbox.enter(|| {
         let mut stream = TcpStream::connect((address, site::ECHO_PORT))?;
@@ -29,7 +29,7 @@ fn echoes(rig: &Rig, address: IpAddr, messages: &[Vec<u8>]) -> Result<Vec<Vec<u8
         let mut echoes = Vec::new();
         for message in messages {
             let mut back = vec![0; message.len()];
-            // Whoever is refused gets nothing back.
+            // A refused connection gets no echo.
             let done = stream.write_all(message).and_then(|()| stream.read_exact(&mut back));
             echoes.push(if done.is_ok() { back } else { Vec::new() });
         }
@@ -37,7 +37,7 @@ fn echoes(rig: &Rig, address: IpAddr, messages: &[Vec<u8>]) -> Result<Vec<Vec<u8
     })?
 }
 
-/// Internet off, and these allowed.
+/// A rig with internet access off and these allowed names.
 fn only(allowed: &[&str]) -> Result<(Rig, Sidecar, Capture)> {
     let (rig, sidecar) = with(json!({ "allow_internet_access": false, "allow_out": allowed }))?;
     let capture = rig.capture()?;
@@ -60,7 +60,7 @@ fn the_outer_name_decides_where_an_encrypted_hello_goes() -> Result<()> {
     let (rig, sidecar, capture) = only(&["ok.test"])?;
     let encrypted = |name: &str| ClientHello::of(name)?.encrypted()?.records(WHOLE);
     let ok = resolved(&rig, "ok.test")?;
-    // The server inside may have any name: what it is sent goes to the name outside.
+    // The inner name may be any name: the connection goes to the outer name.
     let allowed = encrypted("ok.test")?;
     let back = echoes(&rig, ok, std::slice::from_ref(&allowed))?;
     ensure!(back[0] == allowed);
@@ -68,10 +68,10 @@ fn the_outer_name_decides_where_an_encrypted_hello_goes() -> Result<()> {
         let back = echoes(&rig, address, &[encrypted(name)?])?;
         ensure!(back[0].is_empty(), "{name} at {address}");
     }
-    // The allowed name on another's address leads to the name.
+    // A connection with the allowed name to another address goes to the name.
     ensure!(echoes(&rig, site::OTHER, std::slice::from_ref(&allowed))? == [allowed]);
     others_saw_nothing(&capture)?;
-    // A denied name is one, whatever lies beside it.
+    // A denied outer name is denied, whatever the inner name is.
     sidecar.set(&json!({ "deny_out": ["example.com"] }))?;
     let back = echoes(&rig, site::EXAMPLE, &[encrypted("example.com")?])?;
     ensure!(back[0].is_empty(), "a denied name");
@@ -90,7 +90,7 @@ fn an_encrypted_hello_without_an_outer_name_does_not_match_a_wildcard() -> Resul
     others_saw_nothing(&capture)
 }
 
-/// After a HelloRetryRequest, a client says hello once more. A connection has one destination all its life.
+/// After a HelloRetryRequest, a client sends a second ClientHello. The destination of a connection never changes.
 fn a_second_hello_goes_to_the_destination_of_the_first_one() -> Result<()> {
     let (rig, sidecar, capture) = only(&["ok.test"])?;
     let [first, second] =
@@ -100,7 +100,7 @@ fn a_second_hello_goes_to_the_destination_of_the_first_one() -> Result<()> {
     ensure!(echoes(&rig, ok, &messages)? == messages);
     ensure!(!capture.to(site::OK).is_empty(), "the capture sees nothing");
     others_saw_nothing(&capture)?;
-    // So too where only names are denied: what the second one names sees nothing of it.
+    // The same with denied names only: the host that the second ClientHello names receives nothing.
     sidecar.set(&json!({ "deny_out": ["example.com"] }))?;
     let denied = ClientHello::of("example.com")?.records(WHOLE)?;
     let messages = [messages[0].clone(), denied];
@@ -136,7 +136,7 @@ fn ambiguous_names_are_refused() -> Result<()> {
         }
     }
     others_saw_nothing(&capture)?;
-    // Nor does any of it hide a denied name.
+    // None of these hides a denied name either.
     sidecar.set(&json!({ "deny_out": ["example.com"] }))?;
     for names in [
         &[b"example.com\0".as_slice()][..],

@@ -1,4 +1,4 @@
-//! The table of what HTTP passes, row by row, over HTTP/1.1 and HTTP/2.
+//! Each row of the shared table of HTTP requests and responses, over HTTP/1.1 and HTTP/2.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,11 +19,11 @@ tests![
     every_request_of_the_table_comes_true_over_http2,
 ];
 
-/// A first line whose method is no token is no request to Envoy's inspector and to the filter: it passes as the text of
-/// another protocol, to where its address alone may go. docs/network-policy.md says so.
+/// For Envoy's inspector and for the filter, a first line whose method is not a token is not a request. It is forwarded
+/// as the text of another protocol, if its address is allowed: docs/network-policy.md.
 const PASSES_AS_TEXT: &str = "a method that is no token";
 
-/// Envoy's inspector does not take such requests for HTTP, so the connection closes. The same page says so.
+/// Envoy's inspector does not detect these requests as HTTP, so the connection closes: docs/network-policy.md.
 const CLOSES: [&str; 2] = ["bytes outside ASCII in a path", "another version"];
 
 fn every_row_of_the_table_comes_true_over_http1() -> Result<()> {
@@ -46,7 +46,7 @@ fn every_row_of_the_table_comes_true_over_http1() -> Result<()> {
     Ok(())
 }
 
-/// The sidecar speaks to the server what its client speaks, so that responses of HTTP/1 are no rows here.
+/// The sidecar uses the client's protocol for the server, so the rows with HTTP/1 responses do not apply.
 fn every_request_of_the_table_comes_true_over_http2() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["unrelated.test"] }))?;
     let server = Http2::start(&rig)?;
@@ -55,7 +55,7 @@ fn every_request_of_the_table_comes_true_over_http2() -> Result<()> {
     for row in exchanges() {
         let Some((fields, body)) = row.request.http2(&host) else { continue };
         let is_request = row.response.is_empty() || row.response == ORDINARY_RESPONSE;
-        // The library of this test's server refuses such a path.
+        // The library of the test server refuses this path.
         let unspeakable = row.name == "unwise characters in a path";
         if !is_request || unspeakable {
             continue;
@@ -75,7 +75,7 @@ fn refusals(may_be_silent: bool) -> Refusals {
     Refusals { code_of_responses: "EGRESS_INVALID", upgrades_have_a_code: false, may_be_silent }
 }
 
-/// A server of HTTP/2 that answers each request alike, and keeps its head in the form of HTTP/1.
+/// An HTTP/2 server that sends the same response to each request, and records the heads in the form of HTTP/1.
 struct Http2 {
     own: CustomServer,
     requests: Arc<Mutex<Vec<String>>>,

@@ -1,5 +1,5 @@
-//! Plain HTTP/2, in particular gRPC: many streams on one connection, each of which ends independently, and none of which
-//! takes the memory of the others.
+//! Plain HTTP/2, in particular gRPC: many streams on one connection, each of which ends independently, and none of
+//! which takes the memory of the others.
 
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ fn request(path: &str) -> Result<Request<()>> {
     Ok(Request::post(format!("http://ok.test{path}")).body(())?)
 }
 
-/// Begins a request whose end does not come.
+/// Starts a request whose body does not end.
 async fn begin(
     send: &mut SendRequest<Bytes>,
     path: &str,
@@ -35,7 +35,7 @@ async fn begin(
     Ok(ready.send_request(request(path)?, false)?)
 }
 
-/// Sends all of it, as the client's windows allow.
+/// Sends all data, as the client's windows permit.
 async fn send_all(stream: &mut h2::SendStream<Bytes>, mut data: Bytes) -> Result<()> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len().min(65_536));
@@ -51,7 +51,7 @@ fn a_thousand_streams_of_one_connection_begin() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["unrelated.test"] }))?;
     let server = rig.serve_h2c(site::OK, |_request, mut respond| async move {
         let mut body = respond.send_response(Response::new(()), false)?;
-        // Until the client is gone.
+        // Runs until the client disconnects.
         poll_fn(|context| body.poll_reset(context)).await?;
         Ok(())
     })?;
@@ -71,7 +71,7 @@ fn a_thousand_streams_of_one_connection_begin() -> Result<()> {
     })
 }
 
-/// gRPC: a call that the server ends with a status, while the client is still sending and reads slowly.
+/// gRPC: the server ends a call with a status, while the client still sends and reads slowly.
 fn a_response_that_ends_before_its_request_is_complete() -> Result<()> {
     const WHOLE: usize = 4_000_000;
     let (rig, _sidecar) = with(json!({ "deny_out": ["unrelated.test"] }))?;
@@ -81,7 +81,7 @@ fn a_response_that_ends_before_its_request_is_complete() -> Result<()> {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", "5".parse()?);
         body.send_trailers(trailers)?;
-        // Its request is not over, and the server does not reset it.
+        // The request has not ended, and the server does not reset it.
         let mut requested = request.into_body();
         while requested.data().await.is_some() {}
         Ok(())
@@ -111,7 +111,7 @@ fn a_response_that_ends_before_its_request_is_complete() -> Result<()> {
     })
 }
 
-/// Others begin a connection and make a request: how long it takes until both have succeeded.
+/// Makes a new connection and a request, and returns the time until both have succeeded.
 fn goes_on(rig: &Rig) -> Result<Duration> {
     const WITHIN: Duration = Duration::from_secs(5);
     let begun = Instant::now();
@@ -128,8 +128,8 @@ fn goes_on(rig: &Rig) -> Result<Duration> {
     }
 }
 
-/// A client that opens no window makes Envoy hold the beginning of each response. In one sandbox, that is a program
-/// against the others.
+/// A client with closed windows makes Envoy buffer the start of each response. In one sandbox, such a program could
+/// affect the others.
 fn idle_streams_do_not_stop_the_others() -> Result<()> {
     const HEAP_MIB: u64 = 200;
     const STREAMS: usize = 60;
@@ -147,7 +147,7 @@ fn idle_streams_do_not_stop_the_others() -> Result<()> {
         while begun.elapsed() < Duration::from_secs(20) {
             let mut builder = Builder::new();
             builder.initial_window_size(0);
-            // Refusals of a whole connection are what the sandbox gets at worst.
+            // At worst, Envoy refuses the complete connection.
             let Ok(mut send) = connect(&rig.sandbox, server.address(), &builder).await else {
                 refused += 1;
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -163,7 +163,7 @@ fn idle_streams_do_not_stop_the_others() -> Result<()> {
             let memory =
                 sidecar.status().and_then(|status| status["envoy_resident_bytes"].as_u64());
             most = most.max(memory.unwrap_or_default());
-            // Everybody else goes on. Where a burst came first, Envoy has reset it some moments later.
+            // Other clients continue. If the burst came first, Envoy resets it some moments later.
             longest = longest
                 .max(goes_on(&rig).with_context(|| format!("beside {opened} silent streams"))?);
         }
@@ -175,7 +175,7 @@ fn idle_streams_do_not_stop_the_others() -> Result<()> {
     );
     let status = sidecar.status().unwrap_or_default();
     ensure!(status["envoy_restarts"] == 0 && status["ready"] == true, "{status}");
-    // It was an attack: what the streams would hold is more than there is.
+    // The streams would have used more memory than the limit.
     ensure!(opened as u64 * 300 * 1024 > HEAP_MIB << 20, "only {opened} streams");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Inbound connections: edges reach the sandbox, and nobody else does.
+//! Inbound connections: only edges reach the sandbox.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -22,7 +22,7 @@ fn rig() -> Result<(Rig, sandgate_egress_tests::Sidecar)> {
     with_setup(&setup.with(&["--edge", "198.51.100.1/32", "--edge", "2001:db8:b::1/128"]))
 }
 
-/// A service in the sandbox that greets and ends.
+/// Starts a service in the sandbox that sends a greeting and closes.
 fn serve(rig: &Rig) -> Result<()> {
     for any in ["0.0.0.0:8080", "[::]:8080"] {
         let listener = rig.sandbox.enter(|| -> std::io::Result<TcpListener> {
@@ -45,7 +45,7 @@ fn serve(rig: &Rig) -> Result<()> {
     Ok(())
 }
 
-/// What a client gets that is at `source`.
+/// The response to a client at `source`.
 fn fetch(from: &Namespace, source: IpAddr, to: IpAddr) -> Result<std::io::Result<Vec<u8>>> {
     from.enter(|| {
         let socket = Socket::new(Domain::for_address((source, 0).into()), Type::STREAM, None)?;
@@ -71,7 +71,7 @@ fn only_edges_can_connect_to_the_sandbox() -> Result<()> {
         ensure!(matches!(&got, Ok(bytes) if bytes == b"sandbox"), "from an edge: {got:?}");
         let got = fetch(&rig.internet, stranger, sandbox)?;
         ensure!(got.is_err(), "from a stranger: {got:?}");
-        // Not by UDP either.
+        // Not over UDP either.
         let heard = rig.sandbox.enter(|| UdpSocket::bind((sandbox, 8080)))??;
         heard.set_read_timeout(Some(Duration::from_millis(500)))?;
         for source in [edge, stranger] {
@@ -89,7 +89,7 @@ fn connections_of_edges_do_not_let_the_sandbox_out() -> Result<()> {
     let (rig, _sidecar) = rig()?;
     serve(&rig)?;
     ensure!(fetch(&rig.internet, site::EDGE.0.into(), site::SANDBOX.0.into())?.is_ok());
-    // The edge itself is not to be reached.
+    // The edge itself is not reachable.
     for address in [IpAddr::from(site::EDGE.0), IpAddr::from(site::EDGE.1)] {
         refused_at_once("the edge", || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
         refused_at_once("the edge", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;

@@ -25,8 +25,8 @@ fn signal(pid: i32, signal: Signal) -> Result<()> {
     Ok(kill(Pid::from_raw(pid), signal)?)
 }
 
-/// Waits for an update that denies it. A datagram whose answer met the new rules has waited for all of a client's
-/// patience, and the next one is refused.
+/// Waits for an update that denies the address. A datagram whose response meets the new rules times out, and the next
+/// one is refused.
 fn until_denied(rig: &Rig) -> Result<()> {
     let begun = Instant::now();
     while !rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?.outcome.is_refused() {
@@ -55,13 +55,13 @@ fn an_envoy_killed_under_load_lets_nothing_out_without_a_decision() -> Result<()
     let reached = allowed.iter().filter(|attempt| matches!(attempt.outcome, Ok(200))).count();
     ensure!((1..allowed.len()).contains(&reached), "{reached} of {}", allowed.len());
     ensure!(capture.to(site::OTHER).is_empty(), "it saw {:?}", capture.to(site::OTHER).first());
-    // What reached the allowed one was sent by Envoy, and not passed on from the sandbox.
+    // Envoy sent the packets that reached the allowed address. They were not forwarded from the sandbox.
     let passed = capture
         .to(site::OK)
         .into_iter()
         .find(|packet| packet.source != IpAddr::V4(site::OUTSIDE.0));
     ensure!(passed.is_none(), "{passed:?}");
-    // Nothing of the sandbox's own is masqueraded either: each has a connection of Envoy's, begun as often.
+    // No connection of the sandbox was masqueraded either: each has a connection of Envoy.
     let begun = |address| {
         let is_begun = |content| matches!(content, Content::Tcp { syn: true, .. });
         capture.to(address).into_iter().filter(|packet| is_begun(packet.content)).count()
@@ -79,7 +79,7 @@ fn an_envoy_that_hangs_lets_nothing_out_and_is_replaced() -> Result<()> {
     let spent = rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?;
     ensure!(spent.outcome == Outcome::Silence, "{spent:?}");
     ensure!(capture.to(site::OK).is_empty(), "it saw {:?}", capture.to(site::OK));
-    // What needs no Envoy is denied as soon as it should be; then the agent gives Envoy up.
+    // Traffic that does not pass through Envoy is denied in time. Then the agent replaces Envoy.
     sidecar.write(&json!({ "deny_out": ["203.0.113.20"] }).to_string())?;
     until_denied(&rig)?;
     sidecar.until("with another Envoy", |status| {
@@ -91,7 +91,7 @@ fn an_envoy_that_hangs_lets_nothing_out_and_is_replaced() -> Result<()> {
     refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
 }
 
-/// Nobody changes the policy, and the sandbox sends nothing.
+/// The policy does not change, and the sandbox sends nothing.
 fn an_envoy_that_hangs_is_detected_without_an_update() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     let hangs = sidecar.envoy_pid()?;
@@ -103,16 +103,16 @@ fn an_envoy_that_hangs_is_detected_without_an_update() -> Result<()> {
     is_open(&rig)
 }
 
-/// Between the moment in which it denies, and the one in which all have the new policy.
+/// Kills the agent after the denials are in force, and before the new policy is in force everywhere.
 fn nothing_gets_out_after_the_agent_is_killed_during_an_update() -> Result<()> {
     let (rig, mut sidecar) = with(json!({ "deny_out": ["203.0.113.10"] }))?;
     let envoy = sidecar.envoy_pid()?;
-    // It does not confirm what it is given, so the update goes no further.
+    // Envoy does not confirm the policy, so the update does not continue.
     signal(envoy, Signal::SIGSTOP)?;
     let new = json!({ "deny_out": ["203.0.113.20"] });
     sidecar.write(&new.to_string())?;
     until_denied(&rig)?;
-    // What the old one denied still is: this is neither policy, but both.
+    // The denials of the old policy still apply: during an update, both policies must allow.
     refused_at_once("denied before", || rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello"))?;
     sidecar.kill()?;
     sleep(HELD);

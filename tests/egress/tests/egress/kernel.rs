@@ -30,7 +30,7 @@ pub(crate) fn refused(rig: &Rig, reason: &str) -> Result<u64> {
     words.next().and_then(|word| word.parse().ok()).with_context(|| said.clone())
 }
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
     let begun = Instant::now();
     while !holds()? {
@@ -40,21 +40,21 @@ fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
     Ok(())
 }
 
-/// An address answers by TCP.
+/// Ensures that an address sends its banner over TCP.
 pub(crate) fn banner(rig: &Rig, address: IpAddr) -> Result<()> {
     let spent = rig.sandbox.tcp(address, site::BANNER_PORT, b"")?;
     answered_with(&format!("{address}"), &spent, site::BANNER.as_bytes())
 }
 
-/// Programs that try both families take the first that accepts. Envoy accepts all, so what leads nowhere has to be
-/// refused before it gets there; by what names allow, Envoy chooses the address itself.
+/// Programs that try both families use the first that accepts. Envoy accepts all connections, so those without a route
+/// must be refused before they reach Envoy. For allowed names, Envoy chooses the address itself.
 fn a_name_with_addresses_of_both_families_works_if_one_family_has_no_route() -> Result<()> {
-    /// Prints the banner of a name, by whatever address answers.
+    /// Connects to any address of a name, and prints the banner.
     const BY_NAME: &str = "import socket\n\
         print(socket.create_connection(('ok.test', 22), 20).recv(99).decode())";
     let (rig, sidecar) = with(json!({ "deny_out": ["2001:db8:c::20"] }))?;
     rig.gateway.run("ip", &["-6", "route", "del", "default"])?;
-    // The second policy has all connections inspected.
+    // With the second policy, all connections are inspected.
     for deny in ["203.0.113.20", "example.com"] {
         sidecar.set(&json!({ "deny_out": ["2001:db8:c::20", deny] }))?;
         let found = rig.client(RESOLVER, "getent")?.args(["ahosts", "ok.test"]).output()?;
@@ -69,16 +69,16 @@ fn a_name_with_addresses_of_both_families_works_if_one_family_has_no_route() -> 
         refused_at_once("no way", || rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b""))?;
         ensure!(refused(&rig, "no_route")? > 0, "it was not refused for that");
     }
-    // What is denied, is so for its rule.
+    // Denied connections are refused by their rule.
     let before = (refused(&rig, "no_route")?, refused(&rig, "deny_out")?);
     refused_at_once("denied", || rig.sandbox.tcp(site::OTHER6, site::BANNER_PORT, b""))?;
     ensure!(refused(&rig, "no_route")? == before.0 && refused(&rig, "deny_out")? > before.1);
-    // A virtual address stands for a name, which leads somewhere by its other address.
+    // The virtual address of a name without a route in this family works by the name's other address.
     sidecar.set(&json!({ "allow_internet_access": false, "allow_out": ["ok.test"] }))?;
     let said = dig(&rig, site::RESOLVER, &["ok.test", "AAAA", "+short"])?;
     let address: Ipv6Addr = said.trim().parse().with_context(|| said.clone())?;
     banner(&rig, address.into())?;
-    // The other way round.
+    // The same for the other family.
     sidecar.set(&json!({}))?;
     rig.gateway.run("ip", &["-6", "route", "add", "default", "via", &site::EDGE.1.to_string()])?;
     rig.gateway.run("ip", &["-4", "route", "del", "default"])?;
@@ -86,7 +86,7 @@ fn a_name_with_addresses_of_both_families_works_if_one_family_has_no_route() -> 
     banner(&rig, site::OK6)
 }
 
-/// There, the kernel looks for a way before it redirects.
+/// In a shared namespace, the kernel looks up the route before it redirects.
 fn a_client_in_a_shared_namespace_falls_back_to_the_family_with_a_route() -> Result<()> {
     let rig = Rig::build()?;
     rig.gateway.run("sysctl", &["-qw", "net.ipv4.ip_forward=1"])?;
@@ -102,7 +102,7 @@ fn a_client_in_a_shared_namespace_falls_back_to_the_family_with_a_route() -> Res
     Ok(())
 }
 
-/// Says, as a router on `eth0`: I am the way to everywhere, and this prefix is on the link.
+/// Advertises a default route and an on-link prefix, as a router on `eth0`.
 const ADVERTISE: &str = "\
 import socket, struct, sys
 prefix = socket.inet_pton(socket.AF_INET6, sys.argv[1])
@@ -113,18 +113,18 @@ router = struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0)
 prefix = struct.pack('!BBBBIII', 3, 4, 64, 0xc0, 86400, 14400, 0) + prefix
 raw.sendto(router + prefix, ('ff02::1', 0))
 ";
-/// What the addresses that are advertised begin with.
+/// The start of the advertised addresses.
 const PREFIX: &str = "2001:db8:bad:";
 
-/// One router advertisement; afterwards it has been dealt with.
+/// Sends a router advertisement, and waits until the receiver has processed it.
 fn advertise(from: &Namespace, to: Ipv6Addr) -> Result<()> {
     from.run("python3", &["-c", ADVERTISE, &format!("{PREFIX}:")])?;
-    // What is sent behind it on the same link comes after it, and is answered or refused.
+    // A packet sent after it on the same link arrives after it, and is answered or refused.
     from.command("ping").args(["-n", "-c", "1", "-W", "5", &to.to_string()]).output()?;
     Ok(())
 }
 
-/// What the gateway has learned on an interface: routes and addresses.
+/// The routes and addresses that the gateway has learned on an interface.
 fn learned(rig: &Rig, interface: &str) -> Result<String> {
     let routes = rig.gateway.run("ip", &["-6", "route", "show", "dev", interface])?;
     let addresses = rig.gateway.run("ip", &["-6", "address", "show", "dev", interface])?;
@@ -133,14 +133,14 @@ fn learned(rig: &Rig, interface: &str) -> Result<String> {
     Ok(lines.join("\n"))
 }
 
-/// Linux stops listening to routers when it begins to pass packets on, and drops what they said.
+/// When forwarding is enabled, Linux stops accepting router advertisements, and removes the learned routes.
 fn a_gateway_continues_to_accept_advertisements_of_its_own_router() -> Result<()> {
     let rig = Rig::build()?;
     let told = |rig: &Rig| Ok(learned(rig, "eth0")?.contains("default via fe80::"));
     rig.gateway.run("ip", &["-6", "route", "del", "default"])?;
-    // The gateway takes an address of the prefix, too, and answers have to come back to it.
+    // The gateway also assigns itself an address of the prefix, to which responses must return.
     rig.internet.run("ip", &["addr", "add", &format!("{PREFIX}:1/64"), "dev", "eth0", "nodad"])?;
-    // A neighbour that says of itself that it is no router is none any more (RFC 4861, 7.2.5).
+    // A neighbour that advertises that it is not a router is no longer used as one (RFC 4861, section 7.2.5).
     rig.internet.run("sysctl", &["-qw", "net.ipv6.conf.eth0.forwarding=1"])?;
     advertise(&rig.internet, site::OUTSIDE.1)?;
     until("a default route by advertisement", || told(&rig))?;
@@ -148,7 +148,7 @@ fn a_gateway_continues_to_accept_advertisements_of_its_own_router() -> Result<()
     ensure!(told(&rig)?, "it is gone: {}", rig.gateway.run("ip", &["-6", "route"])?);
     banner(&rig, site::OK6)?;
     answered_with("udp", &rig.sandbox.udp(site::OK6, site::UDP_PORT, b"hello")?, b"hello")?;
-    // One that comes while the agent is there is heard as well.
+    // An advertisement that arrives while the agent runs is accepted as well.
     rig.gateway.run("ip", &["-6", "route", "flush", "dev", "eth0", "proto", "ra"])?;
     refused_at_once("no way", || rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b""))?;
     advertise(&rig.internet, site::OUTSIDE.1)?;
@@ -161,8 +161,7 @@ fn a_gateway_continues_to_accept_advertisements_of_its_own_router() -> Result<()
     Ok(())
 }
 
-/// Root in the sandbox says that it is the way to everywhere: before there was an agent, while there is one, and
-/// when it has ended.
+/// Root in the sandbox advertises a default route: before the agent starts, while it runs, and after its exit.
 fn a_gateway_ignores_router_advertisements_of_the_sandbox() -> Result<()> {
     let rig = Rig::build()?;
     let believes = |rig: &Rig| learned(rig, "sandbox0");
@@ -182,7 +181,7 @@ fn a_gateway_ignores_router_advertisements_of_the_sandbox() -> Result<()> {
     Ok(())
 }
 
-/// What each TCP socket of the gateway holds that nobody has read or taken: received, and to be sent.
+/// The unread received bytes, and the unsent bytes, of each TCP socket of the gateway.
 fn held(rig: &Rig) -> Result<Vec<(u64, u64)>> {
     let said = rig.gateway.run("ss", &["-tmnH", "state", "established"])?;
     let held = said.lines().filter_map(|line| {
@@ -190,13 +189,13 @@ fn held(rig: &Rig) -> Result<Vec<(u64, u64)>> {
         let of = |kind: char| {
             memory.split(',').find_map(|part| part.strip_prefix(kind)?.parse::<u64>().ok())
         };
-        // `r` is followed by digits only here; the bound is `rb`.
+        // Only in this field do digits follow `r`. The limit is `rb`.
         Some((of('r')?, of('w')?))
     });
     Ok(held.collect())
 }
 
-/// A sandbox that sends to an echo and reads nothing fills every buffer on both ways.
+/// A sandbox that sends to an echo service and does not read fills the buffers of both directions.
 fn connections_that_nobody_reads_use_little_kernel_memory() -> Result<()> {
     const BUFFER: u64 = 256 << 10;
     const COUNT: usize = 50;
@@ -213,7 +212,7 @@ fn connections_that_nobody_reads_use_little_kernel_memory() -> Result<()> {
             .collect()
     })??;
     let block = vec![0x5a; 64 << 10];
-    // Until nothing goes any more for a second.
+    // Sends until no data is accepted for a second.
     let mut last = Instant::now();
     while last.elapsed() < Duration::from_secs(1) {
         for mut stream in &streams {
@@ -232,13 +231,14 @@ fn connections_that_nobody_reads_use_little_kernel_memory() -> Result<()> {
     println!(
         "    {COUNT} connections hold {all} bytes of the gateway's kernel, no socket over {most} one way"
     );
-    // The last packet that finds a place may be larger than what is left.
+    // The last accepted packet may be larger than the remaining space.
     ensure!(most <= BUFFER + (128 << 10), "a socket holds {most} bytes one way");
     ensure!(most >= BUFFER / 2, "they were never full, so this shows nothing: {most}");
     Ok(())
 }
 
-/// Settings that the agent makes, or has the kernel make, with values that no kernel begins with.
+/// Settings that the agent, or the kernel because of the agent, changes, with values that are not the kernel's
+/// defaults.
 fn kernel_settings_are_restored() -> Result<()> {
     const SETTINGS: [&str; 7] = [
         "net.ipv4.tcp_rmem=4096 131071 5000001",

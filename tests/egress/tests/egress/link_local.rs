@@ -12,7 +12,7 @@ use crate::support::{refused_at_once, tests, with};
 
 tests![connections_to_the_gateways_link_local_address_are_refused_immediately];
 
-/// The gateway's address on its link to the sandbox, and the sandbox's number of that link.
+/// The gateway's address on its link to the sandbox, and the index of the sandbox's interface.
 fn neighbour(rig: &Rig) -> Result<(Ipv6Addr, u32)> {
     let said =
         rig.gateway.run("ip", &["-6", "-o", "addr", "show", "dev", "sandbox0", "scope", "link"])?;

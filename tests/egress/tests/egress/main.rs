@@ -1,4 +1,4 @@
-//! End-to-end tests of the sidecar's promises with the real programs; one file for each promise.
+//! End-to-end tests of the sidecar with the real programs, with one file for each area.
 //!
 //! The harness is the one of `support.rs`: tests that can't run on a machine are ignored, and fail with `CI=true`.
 
@@ -40,7 +40,7 @@ mod text_protocols;
 mod tuples;
 mod updates;
 
-// The table that holds for both directions, and HTTP byte by byte.
+// The table of HTTP that ingress and egress share, and HTTP at the level of bytes.
 #[path = "../../../http/exchange.rs"]
 mod http_exchange;
 #[path = "../../../http/frames.rs"]

@@ -18,10 +18,10 @@ tests![
     a_flood_of_denied_connections_does_not_affect_others,
 ];
 
-/// What Envoy has open besides connections, and some.
+/// Envoy's open files besides connections, with a margin.
 const BESIDES: usize = 200;
 
-/// How many files Envoy may have open.
+/// Envoy's limit of open files.
 fn files_of_envoy(sidecar: &Sidecar) -> Result<usize> {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", sidecar.envoy_pid()?))?;
     let line =
@@ -30,12 +30,12 @@ fn files_of_envoy(sidecar: &Sidecar) -> Result<usize> {
 }
 
 fn ten_thousand_connections_work_at_the_same_time() -> Result<()> {
-    // The servers' ends are in this process, all of them.
+    // All server ends of the connections are in this process.
     let most = getrlimit(Resource::RLIMIT_NOFILE)?.1;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let (rig, sidecar) = with(json!({}))?;
     let files = files_of_envoy(&sidecar)?;
-    // Both ends of each that are in the middle are Envoy's.
+    // Envoy has two sockets for each connection.
     let count = 10_000.min((files - BESIDES) / 2);
     if count < 10_000 {
         println!(
@@ -65,10 +65,11 @@ fn ten_thousand_connections_work_at_the_same_time() -> Result<()> {
     Ok(())
 }
 
-/// Beyond its bound, Envoy closes what comes: nothing waits. What is there lives, and is not out of the policy's reach.
+/// Beyond its limit, Envoy closes new connections immediately. Existing connections continue, and the policy still
+/// applies to them.
 fn connections_beyond_envoys_limit_of_open_files_are_closed_and_the_others_continue() -> Result<()>
 {
-    /// What the agent lets Envoy carry with so many files.
+    /// The connections that the agent permits Envoy with this limit of open files.
     const BOUND: usize = (1_000 - 200) / 2;
     let rig = Rig::build()?;
     let mut setup = Setup::new(json!({}));
@@ -96,7 +97,7 @@ fn connections_beyond_envoys_limit_of_open_files_are_closed_and_the_others_conti
         }
     }
     ensure!((BOUND - 10..=BOUND).contains(&(300 + lives)), "{lives} of those that came later live");
-    // The agent is not kept out, and what it says is done.
+    // The agent still reaches Envoy, and its changes are applied.
     sidecar.set(&json!({ "deny_out": ["203.0.113.20"] }))?;
     refused_at_once("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
     holder.echo()?;
@@ -117,10 +118,10 @@ fn connections_beyond_envoys_limit_of_open_files_are_closed_and_the_others_conti
 }
 
 fn a_flood_of_denied_connections_does_not_affect_others() -> Result<()> {
-    /// Of each kind: to a denied address, and requests for a denied name.
+    /// The number of connections to a denied address, and of requests for a denied name.
     const FLOOD: usize = 5_000;
     const CLIENTS: usize = 8;
-    /// What Envoy may have taken more when it is over, in bytes.
+    /// The permitted growth of Envoy's memory after the flood, in bytes.
     const MORE: u64 = 48 << 20;
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20", "example.com"] }))?;
     let envoy = u32::try_from(sidecar.envoy_pid()?)?;
@@ -130,7 +131,7 @@ fn a_flood_of_denied_connections_does_not_affect_others() -> Result<()> {
     let before = resident_bytes(envoy)?;
     let capture = rig.capture()?;
     let request = b"GET / HTTP/1.1\r\nhost: example.com\r\n\r\n";
-    // (A client that gets no processor for a while is closed without a word: docs/decisions/0005.)
+    // (The connection of a client that is not scheduled for a while closes without a response: docs/decisions/0005.)
     let flood = |address: IpAddr| -> Result<()> {
         rig.sandbox.enter(|| {
             for _ in 0..FLOOD / CLIENTS {
@@ -168,7 +169,7 @@ fn a_flood_of_denied_connections_does_not_affect_others() -> Result<()> {
     Ok(())
 }
 
-/// One connection with one request, by whoever is in the sandbox's namespace already.
+/// Makes one connection with one request from the current namespace.
 fn once(address: IpAddr, request: &[u8]) -> Outcome {
     let talk = || -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect((address, site::HTTP_PORT))?;
@@ -188,7 +189,7 @@ fn once(address: IpAddr, request: &[u8]) -> Outcome {
     }
 }
 
-/// How much of a process is in memory (`VmRSS` of proc(5), which counts in KiB).
+/// The resident memory of a process in bytes (`VmRSS` of proc(5), which is in KiB).
 fn resident_bytes(pid: u32) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;

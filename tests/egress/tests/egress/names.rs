@@ -18,7 +18,7 @@ tests![
     a_name_without_an_address_is_resolved_again_soon,
 ];
 
-/// The address that the sandbox is told.
+/// The address to which a name resolves in the sandbox.
 fn resolved(rig: &Rig, name: &str, kind: &str) -> Result<IpAddr> {
     let said = dig(rig, site::RESOLVER, &[name, kind, "+short"])?;
     said.trim().parse().with_context(|| format!("{name} {kind}: `{said}`"))
@@ -34,7 +34,7 @@ fn a_plain_tcp_service_is_reached_by_its_name_and_no_other_is() -> Result<()> {
         answered_with(&format!("{address}"), &spent, site::BANNER.as_bytes())?;
         let spent = rig.sandbox.tcp(address, site::ECHO_PORT, b"\x00any protocol")?;
         answered_with(&format!("{address}"), &spent, b"\x00any protocol")?;
-        // The name is a way for TCP; UDP has no proxy that would resolve it.
+        // The name is reachable only over TCP: there is no proxy for UDP that would resolve it.
         refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
     }
     let answer: Value = serde_json::from_str(&curl(&rig, &["https://ok.test/"])?)?;
@@ -43,7 +43,7 @@ fn a_plain_tcp_service_is_reached_by_its_name_and_no_other_is() -> Result<()> {
         let said = dig(&rig, site::RESOLVER, &[name, "A"])?;
         ensure!(said.contains("status: NXDOMAIN"), "{name}: {said}");
     }
-    // Its own address is no name: who dials it has not asked for it by name.
+    // The name's own address is not allowed: only the name is.
     for address in [site::OK, site::OTHER, site::OK6] {
         refused_at_once("by address", || rig.sandbox.tcp(address, site::BANNER_PORT, b""))?;
     }
@@ -62,12 +62,12 @@ fn names_below_a_wildcard_are_reached_if_the_connection_shows_them() -> Result<(
     for name in ["a.ok.test", "deep.a.ok.test"] {
         let answer: Value = serde_json::from_str(&curl(&rig, &[&format!("http://{name}/")])?)?;
         ensure!(answer["host"] == name && answer["address"] == site::OK.to_string(), "{answer}");
-        // (The rig's certificate has no name for two labels below.)
+        // (The rig's certificate has no name two labels below.)
         let answer: Value =
             serde_json::from_str(&curl(&rig, &["-k", &format!("https://{name}/")])?)?;
         ensure!(answer["sni"] == name, "{answer}");
     }
-    // The apex is not below itself; and a connection that shows no name could be for any.
+    // The apex is not below itself, and a connection that shows no name could be for any name.
     ensure!(dig(&rig, site::RESOLVER, &["ok.test", "A"])?.contains("status: NXDOMAIN"));
     let shared = resolved(&rig, "a.ok.test", "A")?;
     let nameless = || rig.sandbox.tcp(shared, site::BANNER_PORT, b"no name in here\r\n");
@@ -89,7 +89,7 @@ fn a_name_that_resolves_to_a_guardrail_address_is_not_reached() -> Result<()> {
     for address in [site::METADATA, site::PRIVATE] {
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
     }
-    // The owner's word about the address opens it; nobody's opens a guardrail.
+    // The owner can allow the private address, but nobody can allow a guardrail.
     drop(rig);
     let (rig, _sidecar) = with(json!({
         "allow_internet_access": false, "allow_out": ["private.test", "meta.test", "10.0.0.0/8", "169.254.0.0/16"],
@@ -113,7 +113,7 @@ fn upper_case_and_a_trailing_dot_are_the_same_name() -> Result<()> {
         let answer = curl(&rig, &["-H", &host, "http://203.0.113.66/"])?;
         ensure!(answer.contains("EGRESS_DENIED"), "{name}: {answer}");
     }
-    // Also not by another name that leads to it.
+    // Nor by another name that resolves to it.
     let said = dig(&rig, site::RESOLVER, &["alias.test", "A"])?;
     ensure!(!said.contains("203.0.113.66"), "{said}");
     drop(rig);
@@ -134,7 +134,7 @@ fn internationalized_names_are_reached_in_their_ascii_form() -> Result<()> {
     Ok(())
 }
 
-/// A deployment makes a name a moment after somebody asked for it.
+/// A deployment creates a name a moment after a client has queried it.
 fn a_name_without_an_address_is_resolved_again_soon() -> Result<()> {
     /// Envoy's default is a minute.
     const SOON: Duration = Duration::from_secs(15);

@@ -1,4 +1,4 @@
-//! The kernel's neighbour tables, which all sandboxes of a machine share: no sandbox may fill them.
+//! The kernel's neighbour tables, which all sandboxes of a machine share: no sandbox can fill them.
 
 use std::net::Ipv6Addr;
 
@@ -15,8 +15,8 @@ tests![
     one_address_of_the_sandbox_works_while_it_uses_many,
 ];
 
-/// Sends frames from the sandbox under `count` source addresses of a prefix, each with another one: solicitations,
-/// ARP requests, TCP by both families.
+/// Sends frames from the sandbox with `count` source addresses of a prefix: neighbour solicitations, ARP requests, and
+/// TCP of both families.
 const CROWD: &str = r"
 import itertools, socket, struct, sys
 kind, count, prefix = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -55,7 +55,7 @@ for number in range(1, count + 1):
 /// A wider network between sandbox and gateway than the rig's, for IPv4.
 const WIDE: &str = "10.9.0.1";
 
-/// How many neighbours the gateway knows, or looks for, on an interface.
+/// The number of neighbour entries of the gateway on an interface.
 fn neighbours(rig: &Rig, family: &str, interface: &str) -> Result<usize> {
     let known = ["reachable", "stale", "delay", "probe", "incomplete", "failed"];
     let mut arguments = vec![family, "neigh", "show", "dev", interface];
@@ -74,12 +74,12 @@ fn send_from_many_addresses(rig: &Rig, kind: &str, prefix: &str) -> Result<()> {
     rig.sandbox.run("python3", &arguments).map(drop)
 }
 
-/// The tables are the machine's: who fills them takes the network from everyone on it. 400 is less than they
-/// have room for, and more than one sandbox may take.
+/// The tables belong to the machine: filling them cuts off everyone on it. 400 is less than their size, and more than
+/// one sandbox may use.
 fn a_sandbox_can_not_fill_the_neighbour_tables() -> Result<()> {
-    /// 32 of the sandbox's, and what was there. IPv4's are counted by ARP and again by packet.
+    /// 32 senders of the sandbox, and the existing entries. ARP and IPv4 packets count separately.
     const SENDERS: usize = 40;
-    /// 128, and what was there.
+    /// 128 next hops, and the existing entries.
     const NEXT_HOPS: usize = 136;
     let (rig, _sidecar) = with(json!({}))?;
     // This address sends first, before the others fill the set.
@@ -99,12 +99,12 @@ fn a_sandbox_can_not_fill_the_neighbour_tables() -> Result<()> {
         ensure!(kind == "arp" || refused(&rig, "neighbour")? >= before + 300, "{kind} {family}");
         ensure!(known >= 16, "{kind} {family}: only {known}, so this shows nothing");
     }
-    // The same by way of the gateway's other link: hosts there that do not exist, by UDP and through Envoy.
+    // The same on the gateway's other link: missing hosts there, over UDP and through Envoy.
     rig.sandbox.enter(|| -> Result<()> {
         let socket = std::net::UdpSocket::bind("[::]:0")?;
         for number in 1..=400_u16 {
             let address = Ipv6Addr::new(0x2001, 0xdb8, 0xb, 0, 0, 0, 1, number);
-            // That it was refused is told by the next call.
+            // The next call reports the refusal.
             drop(socket.send_to(b"hello", (address, site::UDP_PORT)));
         }
         Ok(())
@@ -119,8 +119,8 @@ fn a_sandbox_can_not_fill_the_neighbour_tables() -> Result<()> {
     Ok(())
 }
 
-/// A sandbox's place among senders is free again after a minute, and what its old addresses began lives on for as long
-/// as the other side sends.
+/// A sender's slot is free again after a minute, and connections of the old addresses continue for as long as the
+/// remote host sends.
 fn remote_hosts_can_not_keep_many_neighbour_entries_of_a_sandbox_alive() -> Result<()> {
     let (rig, _sidecar) = with(json!({}))?;
     let mut answered = 0;
@@ -129,7 +129,7 @@ fn remote_hosts_can_not_keep_many_neighbour_entries_of_a_sandbox_alive() -> Resu
         let added = format!("{address}/64");
         rig.sandbox.run("ip", &["addr", "add", &added, "dev", "eth0", "nodad"])?;
         if number % 16 == 0 {
-            // As if the minute were over.
+            // Simulates the end of the minute.
             rig.gateway.run("nft", &["flush", "set", "inet", "sandgate", "senders6"])?;
         }
         let is_answered = rig.sandbox.enter(|| -> Result<bool> {

@@ -40,10 +40,10 @@ fn dns_responses_are_those_of_the_resolver() -> Result<()> {
     }
     let said = dig(&rig, site::RESOLVER, &["nothing.test", "A"])?;
     ensure!(said.contains("status: NXDOMAIN"), "{said}");
-    // A name without such a record is no name that does not exist.
+    // A name without a record of this type still exists: NODATA and not NXDOMAIN.
     let said = dig(&rig, site::RESOLVER, &["a.ok.test", "AAAA"])?;
     ensure!(said.contains("status: NOERROR") && said.contains("ANSWER: 0"), "{said}");
-    // Too much for a datagram: cut, and whole by TCP.
+    // Too large for a datagram: truncated over UDP, complete over TCP.
     let said = dig(&rig, site::RESOLVER, &["big.test", "A", "+noedns", "+ignore"])?;
     ensure!(said.contains(" tc "), "{said}");
     let said = dig(&rig, site::RESOLVER, &["big.test", "A", "+noedns", "+short"])?;
@@ -85,7 +85,7 @@ fn bytes_pass_unchanged_and_half_closed_connections_continue() -> Result<()> {
             let writing = scope.spawn(move || {
                 writer.write_all(sent).and_then(|()| writer.shutdown(Shutdown::Write))
             });
-            // The server goes on after the client has finished.
+            // The server continues after the client has closed its half.
             stream.read_to_end(&mut received)?;
             writing.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?.context("writing")
         })?;
@@ -100,7 +100,7 @@ fn connected(rig: &Rig, address: IpAddr, port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// The shortest of some times until a banner.
+/// The shortest of several times until a banner arrives.
 fn banner_after(rig: &Rig) -> Result<Duration> {
     let mut shortest = Duration::MAX;
     for _ in 0..8 {
@@ -112,8 +112,8 @@ fn banner_after(rig: &Rig) -> Result<Duration> {
     Ok(shortest)
 }
 
-/// Not delayed by inspection where the policy names no domain, and by at most 300 ms otherwise. Names
-/// are waited for 150 ms; the best of several is compared, so that a busy machine does not count.
+/// Inspection causes no delay if the policy names no domain, and at most 300 ms otherwise: the gateway waits 150 ms for
+/// a name. The best of several attempts counts, because the machine may be busy.
 fn a_server_that_sends_first_is_not_delayed() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
     let without_names = banner_after(&rig)?;
@@ -121,7 +121,7 @@ fn a_server_that_sends_first_is_not_delayed() -> Result<()> {
     sidecar.set(&json!({ "deny_out": ["example.com"] }))?;
     let with_names = banner_after(&rig)?;
     ensure!(with_names < Duration::from_millis(300), "{with_names:?}");
-    // An address that is allowed as one needs no name.
+    // An address that is allowed by address needs no name.
     sidecar.set(&json!({ "allow_out": ["203.0.113.10"], "deny_out": ["example.com"] }))?;
     let listed = banner_after(&rig)?;
     ensure!(listed < Duration::from_millis(140), "{listed:?}");

@@ -1,5 +1,5 @@
-//! Changes of the operator's settings while the sidecar runs: a newly protected range is denied immediately, also for existing
-//! connections.
+//! Changes of the operator's settings while the sidecar runs: a newly protected range is denied immediately, also for
+//! existing connections.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,14 +16,14 @@ tests![
     invalid_operators_settings_change_nothing,
 ];
 
-/// Puts other settings in the place of the operator's.
+/// Replaces the operator's settings.
 fn write(rig: &Rig, operator: &str) -> Result<()> {
     let partial = rig.folder().join("operator.part");
     std::fs::write(&partial, operator)?;
     Ok(std::fs::rename(partial, rig.folder().join("operator.json"))?)
 }
 
-/// The same, and waits until they are in force.
+/// Replaces the operator's settings, and waits until they are in force.
 fn set(rig: &Rig, sidecar: &Sidecar, operator: &Value) -> Result<()> {
     let before = sidecar.until_ready()?;
     write(rig, &operator.to_string())?;
@@ -33,7 +33,7 @@ fn set(rig: &Rig, sidecar: &Sidecar, operator: &Value) -> Result<()> {
 }
 
 fn a_protected_range_is_denied_immediately_and_allowed_again() -> Result<()> {
-    // What the owner allows by address does not matter.
+    // Addresses that the owner allows are denied, too.
     let setup = Setup::new(json!({ "allow_out": ["203.0.113.0/24"] }));
     let (rig, sidecar) = with_setup(&setup)?;
     let connect = |address| -> Result<TcpStream> {
@@ -77,7 +77,7 @@ fn invalid_operators_settings_change_nothing() -> Result<()> {
         })?;
         refused_at_once("TCP", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
         answered_with("TCP", &rig.sandbox.tcp(site::OK, site::ECHO_PORT, b"hello")?, b"hello")?;
-        // A good one, so that the next problem is a new one.
+        // A valid file, so that the next problem is a new one.
         write(&rig, &setup.operator.to_string())?;
         sidecar.until("without a problem", |status| status["problem"].is_null().then_some(()))?;
     }

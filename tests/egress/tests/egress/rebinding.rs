@@ -17,7 +17,7 @@ tests![
     every_upstream_connection_of_envoy_is_evaluated,
 ];
 
-/// A name that leads wherever [`turn`] says, and that nobody is to remember.
+/// A name with a time to live of zero, whose address [`turn`] sets.
 const TURNS: &str = "turns.ok.test";
 
 fn turn(rig: &Rig, address: IpAddr) -> Result<()> {
@@ -38,7 +38,8 @@ fn an_allowed_name_that_changes_to_a_guardrail_address_is_not_reached() -> Resul
     let url = format!("http://{TURNS}/");
     let answer: Value = serde_json::from_str(&curl(&rig, &[&url])?)?;
     ensure!(answer["address"] == site::OK.to_string(), "{answer}");
-    // Envoy remembers it longer than it should: no turn within a minute counts. Another Envoy asks again.
+    // Envoy caches the name for at least a minute, so a changed address has no effect. A restarted Envoy resolves it
+    // again.
     for (killed, elsewhere) in [(1, site::METADATA), (2, site::PRIVATE)] {
         turn(&rig, elsewhere)?;
         let asked = rig.served.questions().len();
@@ -65,7 +66,7 @@ fn a_rebinding_response_does_not_reach_the_sandbox() -> Result<()> {
     turn(&rig, site::METADATA)?;
     let second = ask()?;
     ensure!(!second.contains("169.254"), "{second}");
-    // Whoever believes it all the same, or knew it before, gets no further.
+    // A client that uses the address anyway is refused.
     for address in [site::METADATA, site::PRIVATE] {
         let there = format!("{TURNS}:80:{address}");
         let got = curl(&rig, &["-f", "--resolve", &there, &format!("http://{TURNS}/")]);
@@ -74,7 +75,7 @@ fn a_rebinding_response_does_not_reach_the_sandbox() -> Result<()> {
     forbidden_saw_nothing(&capture)
 }
 
-/// As Envoy's user: by whatever mistake it dials something, the kernel judges that once more.
+/// Connections of Envoy's user: the kernel evaluates them again, in case Envoy connects to a wrong address.
 fn every_upstream_connection_of_envoy_is_evaluated() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "allow_out": ["ok.test"] }))?;
     let capture = rig.capture()?;

@@ -1,5 +1,5 @@
-//! Denials that no name can change: plain HTTP gets a 403 with the rule, everything else is reset. Both happen immediately,
-//! and nothing gets out.
+//! Denials that no name can change: plain HTTP gets a 403 with the rule, everything else is reset. Both happen
+//! immediately, and nothing gets out.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::support::{at_once, refused_at_once, tests, with};
 
 tests![plain_http_to_a_denied_address_gets_a_403_with_the_rule, all_other_protocols_are_reset,];
 
-/// Policies that name no domain, an address that each denies, and the rule that does.
+/// Policies that name no domain, each with an address that it denies and the rule.
 fn denials() -> [(Value, IpAddr, &'static str); 6] {
     let off = json!({ "allow_internet_access": false });
     let list = json!({ "allow_internet_access": false, "allow_out": ["203.0.113.10"] });
@@ -26,7 +26,7 @@ fn denials() -> [(Value, IpAddr, &'static str); 6] {
     ]
 }
 
-/// Sets a policy that is not in force yet.
+/// Sets a policy, if it is not in force yet.
 fn put(sidecar: &Sidecar, in_force: &mut Value, policy: Value) -> Result<()> {
     if *in_force != policy {
         sidecar.set(&policy)?;

@@ -20,7 +20,7 @@ tests![
     a_request_that_offers_an_upgrade_to_tls_is_not_refused,
 ];
 
-/// The rig whose sandbox may reach `ok.test` alone, and the address that stands for it there.
+/// A rig whose sandbox may reach only `ok.test`, and the virtual address of that name.
 fn with_one_name() -> Result<(Rig, sandgate_egress_tests::Sidecar, IpAddr)> {
     let (rig, sidecar) = with(json!({ "allow_internet_access": false, "allow_out": ["ok.test"] }))?;
     let said = dig(&rig, site::RESOLVER, &["ok.test", "A", "+short"])?;
@@ -28,7 +28,7 @@ fn with_one_name() -> Result<(Rig, sandgate_egress_tests::Sidecar, IpAddr)> {
     Ok((rig, sidecar, address))
 }
 
-/// Sends parts one after the other, and reads until nothing comes for a moment.
+/// Sends parts one after the other, and reads until no data arrives for a moment.
 fn exchange(rig: &Rig, address: IpAddr, parts: &[&[u8]]) -> Result<String> {
     let exchanged = rig.sandbox.enter(|| -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect_timeout(
@@ -37,14 +37,14 @@ fn exchange(rig: &Rig, address: IpAddr, parts: &[&[u8]]) -> Result<String> {
         )?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         for part in parts {
-            // It may have been closed already; what came before that is read below.
+            // The connection may be closed already. The data before its close is read below.
             if stream.write_all(part).is_err() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         let mut answer = Vec::new();
-        // Its end is the end of the connection, in whichever way, or of what comes.
+        // The response ends with the connection, or when no more data arrives.
         let _ = stream.read_to_end(&mut answer);
         Ok(answer)
     })??;
@@ -94,7 +94,7 @@ fn no_request_reaches_a_host_other_than_the_evaluated_one() -> Result<()> {
     let attempts = whole.iter().map(|request| vec![*request]).chain([split]);
     for parts in attempts {
         let answer = exchange(&rig, ok, &parts)?;
-        // The server's own answers name the address that was asked.
+        // The server's responses contain its address.
         ensure!(
             !answer.contains("\"address\""),
             "{:?} was answered: {answer}",
@@ -130,12 +130,12 @@ fn requests_arrive_unchanged() -> Result<()> {
     Ok(())
 }
 
-/// What a server of the test's own answers, whatever it is asked.
+/// Sends a request to a test server that always sends `response`, and returns the reply.
 fn answered(rig: &Rig, request: &str, response: Vec<u8>) -> Result<String> {
     let server = rig.serve(site::OK, move |mut stream| {
         let _request = head(&mut stream)?;
         stream.write_all(&response)?;
-        // It does not close: the response has its own end.
+        // The server does not close the connection: the response delimits itself.
         drop(head(&mut stream));
         Ok(())
     })?;
@@ -173,7 +173,7 @@ fn responses_may_have_many_fields() -> Result<()> {
     Ok(())
 }
 
-/// A server that knows no WebSocket answers the request as any other.
+/// A server without WebSocket support responds as to any other request.
 fn an_upgrade_with_an_ordinary_response_arrives_complete() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["unrelated.test"] }))?;
     for (status, kind) in ["200 OK", "204 No Content", "302 Found", "401 No", "426 No", "503 No"]
@@ -199,7 +199,7 @@ fn an_upgrade_with_an_ordinary_response_arrives_complete() -> Result<()> {
     Ok(())
 }
 
-/// An upgrade to TLS may be ignored, and then nothing is upgraded.
+/// Servers may ignore an offered upgrade to TLS.
 fn a_request_that_offers_an_upgrade_to_tls_is_not_refused() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["unrelated.test"] }))?;
     let response = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_vec();

@@ -1,5 +1,5 @@
-//! Retries: a server closes an idle connection while the next request is in flight. The request is retried only if a repeated
-//! request has no other effect. Counted at the server.
+//! Retries: a server closes an idle connection while the next request is in flight. The request is retried only if a
+//! repeated request has no other effect. Counted at the server.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -20,20 +20,20 @@ tests![
     a_request_is_retried_only_once,
 ];
 
-/// The methods that change nothing (RFC 9110, section 9.2.1), and others.
+/// The safe methods (RFC 9110, section 9.2.1), and other methods.
 const SAFE: [&str; 4] = ["GET", "HEAD", "OPTIONS", "TRACE"];
 const OTHERS: [&str; 8] = ["POST", "PUT", "DELETE", "PATCH", "PROPFIND", "FROB", "get", "GETS"];
 
-/// How a server treats the second request of a connection, and any after it.
+/// A server's behaviour at the second request of a connection, and at those after it.
 #[derive(Clone, Copy)]
 struct Ending {
-    /// What it says before it closes the connection.
+    /// The bytes that it sends before it closes the connection.
     says: &'static [u8],
-    /// Whether it treats the first request of a later connection alike.
+    /// If true, it treats the first request of a later connection in the same way.
     always: bool,
 }
 
-/// A server that answers the first request of a connection, and the requests that it got, by their paths.
+/// A server that responds to the first request of a connection, and records the paths of all requests.
 struct Flaky {
     server: CustomServer,
     requests: Arc<Mutex<Vec<String>>>,
@@ -62,7 +62,8 @@ impl Flaky {
         Ok(Self { server, requests })
     }
 
-    /// Two requests on one connection: what the client gets for the second, and how often the server got that.
+    /// Sends two requests on one connection. Returns the reply to the second one, and the number of times that the
+    /// server received it.
     fn second(&self, rig: &Rig, method: &str) -> Result<(String, usize)> {
         let path = format!("/second-{method}-{}", self.server.accepted());
         let answer = rig.sandbox.enter(|| -> Result<String> {
@@ -91,7 +92,7 @@ impl Flaky {
     }
 }
 
-/// The policy names a domain, so that plain HTTP is looked at.
+/// A rig with a policy that names a domain, so that plain HTTP is inspected.
 fn rig() -> Result<(Rig, sandgate_egress_tests::Sidecar)> {
     with(json!({ "deny_out": ["unrelated.test"] }))
 }

@@ -15,9 +15,9 @@ tests![
     a_user_of_a_shared_namespace_reaches_allowed_names_and_no_others,
 ];
 
-/// What a program prints and how it ends, as a user without privileges.
+/// Runs a program as an unprivileged user. Returns its success and its output.
 fn as_user(rig: &Rig, arguments: &[&str]) -> Result<(bool, String)> {
-    // The programs of the system: root's own may be in a folder of its own.
+    // Uses the system's programs, because root's own may be in a private folder.
     let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
     let user = ["--reuid", "4242", "--regid", "4242", "--clear-groups", "--", "env", path];
     let done = rig.sandbox.command("setpriv").args(user).args(arguments).output()?;
@@ -25,7 +25,7 @@ fn as_user(rig: &Rig, arguments: &[&str]) -> Result<(bool, String)> {
     Ok((done.status.success(), String::from_utf8_lossy(&said).into_owned()))
 }
 
-/// One message and its answer by a kind of socket, as such a user. The program says how long that took.
+/// Exchanges one message over a kind of socket as this user, and measures the time.
 fn says(rig: &Rig, kind: &str, address: IpAddr, port: u16) -> Result<Spent> {
     let arguments = ["python3", "-c", SAYS, kind, &address.to_string(), &port.to_string()];
     let (_, said) = as_user(rig, &arguments)?;
@@ -62,7 +62,7 @@ except OSError as error:
 print(time.monotonic() - begun, answer)
 ";
 
-/// The sandbox's namespace with a way out for all, and the agent in it.
+/// Starts the agent in the sandbox's namespace, which has a route for all destinations.
 fn shared(policy: Value) -> Result<(Rig, Sidecar)> {
     let rig = Rig::build()?;
     rig.gateway
@@ -104,7 +104,7 @@ fn a_user_of_a_shared_namespace_gets_what_the_policy_allows() -> Result<()> {
         for (kind, port) in [("tcp", site::BANNER_PORT), ("udp", site::UDP_PORT), ("raw", 80)] {
             refused_at_once(&format!("{kind} {address}"), || says(&rig, kind, address, port))?;
         }
-        // QUIC on its port is refused for all, since a name is denied.
+        // QUIC's port is refused for all destinations, because a name is denied.
         refused_at_once("quic", || says(&rig, "udp", site::OK, site::QUIC_PORT))?;
     }
     for server in [site::RESOLVER, site::RESOLVER6, site::METADATA, site::OTHER] {
@@ -115,7 +115,7 @@ fn a_user_of_a_shared_namespace_gets_what_the_policy_allows() -> Result<()> {
             ensure!(said.contains("status: NXDOMAIN"), "{said}");
         }
     }
-    // What Envoy and the agent have for themselves.
+    // The ports of Envoy and of the agent.
     for port in [15_000, 15_003, 15_004, 15_054] {
         let local = IpAddr::from([127, 0, 0, 1]);
         refused_at_once("Envoy's own", || says(&rig, "tcp", local, port))?;
@@ -123,7 +123,7 @@ fn a_user_of_a_shared_namespace_gets_what_the_policy_allows() -> Result<()> {
     for address in [site::OTHER, site::OTHER6, site::METADATA, site::PRIVATE] {
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
     }
-    // An agent that is gone leaves nothing open.
+    // After the agent's exit, nothing is allowed.
     sidecar.terminate()?;
     let capture = rig.capture()?;
     for (kind, port) in [("tcp", site::BANNER_PORT), ("udp", site::UDP_PORT), ("udp", 53)] {
@@ -150,7 +150,7 @@ fn a_user_of_a_shared_namespace_gets_nothing_out_with_internet_off() -> Result<(
         Ok(())
     };
     nothing_passes()?;
-    // A socket that is bound to the way out is not routed to the DNS proxy: it goes nowhere instead.
+    // A socket that is bound to the outer interface is not routed to the DNS proxy, but is refused.
     for address in [site::OK, site::OK6, site::RESOLVER, site::METADATA] {
         for port in [53, site::UDP_PORT] {
             let spent = says(&rig, "bound", address, port)?;
@@ -166,7 +166,7 @@ fn a_user_of_a_shared_namespace_gets_nothing_out_with_internet_off() -> Result<(
     }
     ensure!(rig.served.questions().is_empty(), "{:?}", rig.served.questions());
     ensure!(capture.packets().is_empty(), "the internet saw {:?}", capture.packets());
-    // The same when the agent is killed, as soon as the dead man's handle lets go.
+    // The same after the agent is killed, as soon as its gate expires.
     sidecar.kill()?;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(3) {

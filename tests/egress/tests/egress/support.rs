@@ -1,6 +1,6 @@
-//! The test harness, and what several files need.
+//! The test harness, and helpers that several files share.
 //!
-//! The harness is `libtest-mimic` instead of the usual one: the tests of a machine that can't run them are ignored, with the
+//! The harness is `libtest-mimic` instead of the default one: tests that can't run on a machine are ignored, with the
 //! reason in brackets before their names. With `CI=true` they fail instead.
 
 use std::process::ExitCode;
@@ -11,13 +11,13 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use sandgate_egress_tests::{Outcome, Rig, Setup, Sidecar, Spent, containers, rig};
 use serde_json::Value;
 
-/// A test: a sentence, and the function that shows that it is true.
+/// A test and its name.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
     pub(crate) holds: fn() -> Result<()>,
 }
 
-/// The tests of a file.
+/// Declares the tests of a file.
 macro_rules! tests {
     ($($name:ident),+ $(,)?) => {
         pub(crate) const TESTS: &[crate::support::Test] = &[$(crate::support::Test {
@@ -28,25 +28,24 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// How fast a refusal is: within this time, and not by a time-out.
+/// The time within which a refusal must arrive, which is shorter than any timeout.
 pub(crate) const AT_ONCE: Duration = Duration::from_millis(200);
-/// How often a client tries where something else on the machine may have held it up. What waits for a time-out is
-/// slow each time.
+/// The number of attempts, because a busy machine may delay some. An attempt that ends by a timeout is slow each time.
 const ATTEMPTS: usize = 5;
 
-/// A rig with a sidecar that is ready.
+/// Builds a rig, and starts a sidecar with this policy.
 pub(crate) fn with(policy: Value) -> Result<(Rig, Sidecar)> {
     with_setup(&Setup::new(policy))
 }
 
-/// The same with more than a policy.
+/// Builds a rig, and starts a sidecar with this setup.
 pub(crate) fn with_setup(setup: &Setup) -> Result<(Rig, Sidecar)> {
     let rig = Rig::build()?;
     let sidecar = Sidecar::start(&rig, setup)?;
     Ok((rig, sidecar))
 }
 
-/// It is refused each time, and not by a client's patience coming to its end.
+/// Ensures that an attempt is refused each time, and immediately.
 pub(crate) fn refused_at_once(what: &str, attempt: impl Fn() -> Result<Spent>) -> Result<()> {
     at_once(what, || {
         let spent = attempt()?;
@@ -55,7 +54,7 @@ pub(crate) fn refused_at_once(what: &str, attempt: impl Fn() -> Result<Spent>) -
     })
 }
 
-/// What is done takes no longer than a refusal may: the best of a few attempts.
+/// Ensures that the fastest of several attempts is immediate.
 pub(crate) fn at_once(what: &str, attempt: impl Fn() -> Result<Duration>) -> Result<()> {
     let mut best = Duration::MAX;
     for _ in 0..ATTEMPTS {
@@ -67,7 +66,7 @@ pub(crate) fn at_once(what: &str, attempt: impl Fn() -> Result<Duration>) -> Res
     anyhow::bail!("{what}: {best:?} at best, of {ATTEMPTS} attempts")
 }
 
-/// It was answered, and with this.
+/// Ensures that the attempt got this response.
 pub(crate) fn answered_with(what: &str, spent: &Spent, expected: &[u8]) -> Result<()> {
     match &spent.outcome {
         Outcome::Answered(bytes) if bytes == expected => Ok(()),
@@ -77,10 +76,10 @@ pub(crate) fn answered_with(what: &str, spent: &Spent, expected: &[u8]) -> Resul
     }
 }
 
-/// Runs the tests of the files as the command line says. Those of `in_containers` need a container engine, too.
+/// Runs the tests that the command line selects. Those of `in_containers` require a container engine, too.
 pub(crate) fn run(files: &[&[Test]], in_containers: &[Test]) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // The tests mostly wait, but the time of refusals is measured.
+    // Two at a time: the tests mostly wait, but they measure the time of refusals.
     arguments.test_threads = arguments.test_threads.or(Some(2));
     let no_namespaces = rig::obstacle();
     let no_containers = no_namespaces.clone().or_else(containers::obstacle);
@@ -89,7 +88,7 @@ pub(crate) fn run(files: &[&[Test]], in_containers: &[Test]) -> ExitCode {
     libtest_mimic::run(&arguments, tests.chain(in_containers).collect()).exit_code()
 }
 
-/// A test that fails in CI, and is ignored elsewhere, where there is an obstacle.
+/// Creates the test. If there is an obstacle, the test fails in CI, and is ignored elsewhere.
 fn trial(test: &Test, obstacle: Option<&String>) -> Trial {
     let holds = test.holds;
     match obstacle.cloned() {
@@ -105,7 +104,7 @@ fn trial(test: &Test, obstacle: Option<&String>) -> Trial {
     }
 }
 
-/// How a process ends that the tests have started.
+/// The exit code of a process that the tests have started.
 pub(crate) fn exit(done: Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -116,7 +115,7 @@ pub(crate) fn exit(done: Result<()>) -> ExitCode {
     }
 }
 
-/// What `dig` says, asking a server from the sandbox.
+/// Runs `dig` in the sandbox with this server, and returns its output.
 pub(crate) fn dig(rig: &Rig, server: std::net::IpAddr, asked: &[&str]) -> Result<String> {
     let server = format!("@{server}");
     let mut arguments = vec![server.as_str(), "+tries=1", "+time=5"];
@@ -124,7 +123,8 @@ pub(crate) fn dig(rig: &Rig, server: std::net::IpAddr, asked: &[&str]) -> Result
     rig.sandbox.run("dig", &arguments)
 }
 
-/// What `curl` gets in the sandbox; an error has what it says. It trusts the rig's certificates.
+/// Runs `curl` in the sandbox, and returns its output. It trusts the rig's certificates. An error contains its
+/// messages.
 pub(crate) fn curl(rig: &Rig, arguments: &[&str]) -> Result<String> {
     let trusted = rig.folder().join("trusted.pem");
     std::fs::write(&trusted, rig.served.certificate())?;

@@ -1,5 +1,5 @@
-//! The end of plain HTTP: clients get complete responses, see the end of a stream immediately, and can read a refusal while
-//! they still send.
+//! The end of plain HTTP: clients get complete responses, see the end of a stream immediately, and can read a refusal
+//! while they still send.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -20,12 +20,12 @@ tests![
     a_request_that_an_update_denies_ends_immediately,
 ];
 
-/// Policy and rig: a rule names a domain, so that plain HTTP is looked at.
+/// A rig with a rule that names a domain, so that plain HTTP is inspected.
 fn rig() -> Result<(Rig, Sidecar)> {
     with(json!({ "deny_out": ["unrelated.test"] }))
 }
 
-/// A connection that takes little at a time.
+/// A connection with a small receive buffer.
 fn connected(rig: &Rig, address: SocketAddr, receives: usize) -> Result<TcpStream> {
     let stream: TcpStream = rig.sandbox.enter(|| -> Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -38,13 +38,13 @@ fn connected(rig: &Rig, address: SocketAddr, receives: usize) -> Result<TcpStrea
     Ok(stream)
 }
 
-/// Envoy closes a connection when the response is out, and its client has not read it by then.
+/// Envoy closes a connection when it has sent the response, which its client may not have read by then.
 fn a_client_that_pauses_gets_the_complete_response() -> Result<()> {
     const WHOLE: usize = 4_000_000;
-    /// Longer than Envoy's default for a connection that it is about to close.
+    /// Longer than Envoy's default delay of the close of a connection.
     const PAUSE: Duration = Duration::from_millis(1300);
-    /// A pause each time that so much has come, over the last part: what is still on its way is in Envoy, and not
-    /// in a kernel, at one of them.
+    /// The client pauses after each step in the last part of the response. During one of the pauses, the rest of the
+    /// response is in Envoy and not in a kernel.
     const STEP: usize = 40_000;
     const LAST: usize = 480_000;
     let setup = Setup::new(json!({ "deny_out": ["unrelated.test"] }));
@@ -53,7 +53,7 @@ fn a_client_that_pauses_gets_the_complete_response() -> Result<()> {
         let _request = head(&mut stream)?;
         write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {WHOLE}\r\n\r\n")?;
         stream.write_all(&vec![b'x'; WHOLE])?;
-        // The server stays: it is not its end that ends anything.
+        // The server keeps its connection open, so its close ends nothing.
         drop(head(&mut stream));
         Ok(())
     })?;
@@ -101,7 +101,8 @@ fn the_end_of_a_websocket_is_forwarded_immediately() -> Result<()> {
     Ok(())
 }
 
-/// Whoever is told no before the upload is over sends on for a while, and may be reset for it. The refusal was there before.
+/// A client that is refused during its upload continues to send for a while, and may be reset for this. The refusal
+/// must arrive before.
 fn a_client_can_read_an_early_refusal_of_its_upload() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20", "2001:db8:c::20"] }))?;
     for policy in [
@@ -121,7 +122,7 @@ fn a_client_can_read_an_early_refusal_of_its_upload() -> Result<()> {
                 let ended = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
                 ensure!(ended.contains(&error.kind()), "{size} bytes: {error}");
             }
-            // As curl and urllib3 do: what came before the end of the connection is read.
+            // Reads the data that arrived before the end of the connection, as curl and urllib3 do.
             let mut answer = [0; 1024];
             let length =
                 stream.read(&mut answer).with_context(|| format!("{size} bytes, {sent:?}"))?;
@@ -135,9 +136,9 @@ fn a_client_can_read_an_early_refusal_of_its_upload() -> Result<()> {
     Ok(())
 }
 
-/// A response that goes on, and a policy that denies it: as for connections, see `updates.rs`.
+/// The policy denies a response in progress: as for connections, see `updates.rs`.
 fn a_request_that_an_update_denies_ends_immediately() -> Result<()> {
-    /// From the writing of the policy's file to what the client sees.
+    /// Measured from the write of the policy file until the client sees the end.
     const WITHIN: Duration = Duration::from_secs(1);
     let (rig, sidecar) = rig()?;
     let server = rig.serve(site::OTHER, |mut stream| {

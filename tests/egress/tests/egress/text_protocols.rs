@@ -40,8 +40,8 @@ fn a_late_request_sent_byte_by_byte_never_arrives_complete() -> Result<()> {
     Ok(())
 }
 
-/// Connects, is silent, then sends byte by byte until the connection ends. What the echo sent back is what
-/// arrived there.
+/// Connects, waits, and sends byte by byte until the connection ends. Returns the echo, which shows the bytes that
+/// arrived.
 fn dribble(rig: &Rig, bytes: &[u8]) -> Result<Vec<u8>> {
     rig.sandbox.enter(|| -> Result<Vec<u8>> {
         let mut stream = TcpStream::connect(SocketAddr::new(site::OTHER, site::ECHO_PORT))?;
@@ -57,7 +57,7 @@ fn dribble(rig: &Rig, bytes: &[u8]) -> Result<Vec<u8>> {
             match stream.read(&mut buffer) {
                 Ok(0) => return Ok(arrived),
                 Ok(length) => arrived.extend(buffer.iter().take(length)),
-                // Reset, or still on its way.
+                // Reset, or still in flight.
                 Err(_) => {}
             }
         }

@@ -17,7 +17,7 @@ tests![
     data_in_a_denied_syn_does_not_get_out,
 ];
 
-/// Where the edge's connections come from.
+/// The source port of the edge's connections.
 const EDGES_PORT: u16 = 40_000;
 
 fn with_edge() -> Result<(Rig, Sidecar, Capture)> {
@@ -27,20 +27,20 @@ fn with_edge() -> Result<(Rig, Sidecar, Capture)> {
     Ok((rig, sidecar, capture))
 }
 
-/// A connection that an edge begins to a port of the sandbox, from [`EDGES_PORT`].
+/// Starts a connection of an edge to a port of the sandbox, from [`EDGES_PORT`].
 fn from_edge(rig: &Rig, port: u16) -> Result<Socket> {
     rig.internet.enter(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::from((site::EDGE.0, EDGES_PORT)).into())?;
         let to = SocketAddr::from((site::SANDBOX.0, port));
-        // One that is not accepted is under way all the same.
+        // The connection is in progress even if it is not accepted.
         drop(socket.connect_timeout(&to.into(), Duration::from_secs(2)));
         Ok(socket)
     })?
 }
 
-/// Sends the beginning of a connection, from and to any port, as root can.
+/// Sends a SYN from and to any port, as root can.
 fn begin(rig: &Rig, from: u16, to: IpAddr, port: u16) -> Result<()> {
     let arguments = [&from.to_string(), &to.to_string(), &port.to_string()];
     rig.sandbox.run("python3", &[&["-c", SYN][..], &arguments.map(String::as_str)].concat())?;
@@ -63,10 +63,10 @@ for _ in range(3):
     raw.send(head(sum16(pseudo + head(0))))
 ";
 
-/// Where the far side saw a connection begin.
+/// The destinations of the SYNs that reached the internet.
 fn begun(capture: &Capture) -> Vec<(IpAddr, u16)> {
     let begun = capture.packets().into_iter().filter_map(|packet| match packet.content {
-        // The edge's own, as it leaves.
+        // Not the edge's own SYN, as it leaves.
         Content::Tcp { syn: true, port } if packet.destination != IpAddr::V4(site::SANDBOX.0) => {
             Some((packet.destination, port))
         }
@@ -85,7 +85,7 @@ fn the_ports_of_an_edges_connection_do_not_let_the_sandbox_out() -> Result<()> {
     for (to, port) in everywhere {
         begin(&rig, 8_080, to, port)?;
     }
-    // And when it has ended, by whichever side.
+    // The same after the connection has ended, by either side.
     drop(accepted);
     drop(edge);
     for (to, port) in everywhere {
@@ -95,7 +95,7 @@ fn the_ports_of_an_edges_connection_do_not_let_the_sandbox_out() -> Result<()> {
     Ok(())
 }
 
-/// A simultaneous open (RFC 9293, section 3.5) is an answer, as far as conntrack is concerned.
+/// For conntrack, the SYN of a simultaneous open (RFC 9293, section 3.5) is a reply.
 fn a_syn_in_response_to_an_edge_reaches_only_the_edge() -> Result<()> {
     let (rig, _sidecar, capture) = with_edge()?;
     rig.sandbox.run(
@@ -117,7 +117,7 @@ fn a_syn_in_response_to_an_edge_reaches_only_the_edge() -> Result<()> {
 
 fn data_in_a_denied_syn_does_not_get_out() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["203.0.113.20", "2001:db8:c::20"] }))?;
-    // No cookie is asked for: data goes with the first packet, to whoever it is.
+    // Without a cookie: the first packet has data, whatever the destination is.
     rig.sandbox.run("sysctl", &["-qw", "net.ipv4.tcp_fastopen=5"])?;
     let capture = rig.capture()?;
     let open = |address: IpAddr| {
@@ -136,7 +136,7 @@ fn data_in_a_denied_syn_does_not_get_out() -> Result<()> {
     Ok(())
 }
 
-/// Connects by the first data (RFC 7413), and prints what an echo says.
+/// Connects with data in the SYN (RFC 7413), and prints the echo.
 const FAST_OPEN: &str = r"
 import socket, sys
 to, port = sys.argv[1], int(sys.argv[2])

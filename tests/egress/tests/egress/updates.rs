@@ -19,8 +19,8 @@ tests![
     established_icmp_that_an_update_denies_stops,
 ];
 
-/// How soon after a change the connections are closed that it denies: counted from the writing of the policy's
-/// file, to what the client sees.
+/// The time within which connections that a change denies are closed: measured from the write of the policy file until
+/// the client sees the end.
 const WITHIN: Duration = Duration::from_secs(1);
 
 fn connected(rig: &Rig, address: IpAddr, port: u16) -> Result<TcpStream> {
@@ -30,7 +30,7 @@ fn connected(rig: &Rig, address: IpAddr, port: u16) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends numbered blocks and checks that they come back as they were, until it is told to stop.
+/// Sends numbered blocks and checks their echo, until `stop` is set.
 fn transfer(mut stream: TcpStream, stop: &AtomicBool) -> Result<u64> {
     let mut count: u64 = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -41,7 +41,7 @@ fn transfer(mut stream: TcpStream, stop: &AtomicBool) -> Result<u64> {
         ensure!(back == block, "block {count} came back changed");
         count += 1;
     }
-    // The whole conversation is over, properly.
+    // The connection ends properly.
     stream.shutdown(std::net::Shutdown::Write)?;
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest)?;
@@ -66,15 +66,15 @@ fn connections_that_an_update_denies_are_closed_and_others_continue() -> Result<
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        // The best of three: a busy machine may hold one of them up.
+        // The best of three, because a busy machine may delay one of them.
         let closed = closed?;
         ensure!(closed.iter().any(|time| *time <= WITHIN), "closed after {closed:?}");
         Ok(())
     })
 }
 
-/// A change that denies two connections, one that talks and one that is idle: how long after it both are closed.
-/// Allowed again when it returns.
+/// Denies an active and an idle connection, and returns the time until both are closed. Allows the destinations again
+/// at the end.
 fn closed_after(rig: &Rig, sidecar: &Sidecar) -> Result<Duration> {
     let mut talks = connected(rig, site::OTHER, site::ECHO_PORT)?;
     let mut idle = connected(rig, site::OTHER6, site::BANNER_PORT)?;
@@ -82,7 +82,7 @@ fn closed_after(rig: &Rig, sidecar: &Sidecar) -> Result<Duration> {
     let _greeting = idle.read(&mut buffer)?;
     talks.write_all(b"still here")?;
     talks.read_exact(&mut buffer[..10])?;
-    // First a name, which nobody's connection shows, then the addresses.
+    // First a name that no connection shows, then the addresses.
     sidecar.set(&json!({ "deny_out": ["example.com"] }))?;
     let before = sidecar.until_ready()?;
     let begun = Instant::now();
@@ -96,7 +96,8 @@ fn closed_after(rig: &Rig, sidecar: &Sidecar) -> Result<Duration> {
     }
     let time = begun.elapsed();
     refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
-    // They are closed before the policy is in force everywhere; `set` would take that one for its own.
+    // The connections close before the policy is in force everywhere. Without this wait, `set` would take this policy
+    // for its own.
     sidecar.until("at another generation", |status| {
         (status["generation"].as_u64()? > before && status["ready"] == true).then_some(())
     })?;
@@ -104,8 +105,8 @@ fn closed_after(rig: &Rig, sidecar: &Sidecar) -> Result<Duration> {
     Ok(time)
 }
 
-/// Whoever reads nothing decides when it arrives: until then it lies in the gateway's kernel, as part of a
-/// connection that nobody has open any more.
+/// A client that does not read decides when data arrives: until then, the data is in the gateway's kernel, as part of a
+/// connection that no process has open.
 fn data_in_flight_to_a_destination_that_an_update_denies_does_not_arrive() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     let listener = rig.internet.enter(|| TcpListener::bind((site::OTHER, 9_999)))??;
@@ -119,7 +120,7 @@ fn data_in_flight_to_a_destination_that_an_update_denies_does_not_arrive() -> Re
     let capture = rig.capture()?;
     receiver.set_read_timeout(Some(Duration::from_secs(3)))?;
     let mut buffer = vec![0; 1 << 20];
-    // Makes room, and with it asks for more.
+    // Frees buffer space, which requests more data.
     while receiver.read(&mut buffer).is_ok_and(|length| length > 0) {}
     let still = capture.to(site::OTHER);
     ensure!(still.is_empty(), "{} packets still came, first {:?}", still.len(), still.first());
@@ -147,7 +148,7 @@ fn established_udp_that_an_update_denies_stops() -> Result<()> {
     answered_with("other", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")
 }
 
-/// One program pings all the time, with one identifier: to the kernel, that is one flow that is established.
+/// One program pings continuously with one identifier, which is one established flow for the kernel.
 fn established_icmp_that_an_update_denies_stops() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     for (address, denied) in [(site::OTHER, "203.0.113.20"), (site::OTHER6, "2001:db8:c::20")] {
@@ -155,7 +156,7 @@ fn established_icmp_that_an_update_denies_stops() -> Result<()> {
         pings.next_answer()?;
         sidecar.set(&json!({ "deny_out": [denied] }))?;
         let capture = rig.capture()?;
-        // Some more are sent, and refused: the same program says so.
+        // The same program reports that further pings are refused.
         pings.next_refusal()?;
         pings.next_refusal()?;
         ensure!(capture.to(address).is_empty(), "it saw {:?}", capture.to(address));
@@ -166,7 +167,7 @@ fn established_icmp_that_an_update_denies_stops() -> Result<()> {
     Ok(())
 }
 
-/// A `ping` that goes on, and says what becomes of each.
+/// A continuous `ping` that prints the outcome of each.
 struct Pings {
     process: Child,
     said: Lines<BufReader<ChildStdout>>,
