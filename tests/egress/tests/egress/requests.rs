@@ -94,7 +94,7 @@ fn no_request_reaches_a_host_other_than_the_evaluated_one() -> Result<()> {
     let attempts = whole.iter().map(|request| vec![*request]).chain([split]);
     for parts in attempts {
         let answer = exchange(&rig, ok, &parts)?;
-        // The server's responses contain its address.
+        // A response of the server itself would contain its address.
         ensure!(
             !answer.contains("\"address\""),
             "{:?} was answered: {answer}",
