@@ -3,7 +3,7 @@
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use sandgate_engine::egress::{Forward, RequestEffect, is_websocket_handshake};
-use sandgate_hostcalls::stream::{self, Direction, Headers};
+use sandgate_hostcalls::stream::{self, HeaderMap, Headers};
 use sandgate_hostcalls::{Result, property};
 
 use crate::{apply, reply, vm};
@@ -42,7 +42,7 @@ fn is_probe(headers: &Headers) -> bool {
 
 fn set_authority(authority: Option<&str>) -> Result<()> {
     authority.map_or(Ok(()), |authority| {
-        stream::set_header(Direction::Request, ":authority", authority.as_bytes())
+        stream::set_header(HeaderMap::RequestHeaders, ":authority", authority.as_bytes())
     })
 }
 
@@ -56,7 +56,7 @@ fn hide_handshake(headers: &Headers) -> Result<()> {
     {
         return Ok(());
     }
-    stream::set_header(Direction::Request, "upgrade", b" websocket")
+    stream::set_header(HeaderMap::RequestHeaders, "upgrade", b" websocket")
 }
 
 /// Replies without a rule, because no decision was possible or the host refused a call.
@@ -75,7 +75,7 @@ fn pause_after(reply: Result<()>) -> Action {
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let Ok(headers) = stream::headers(Direction::Request) else { return fail() };
+        let Ok(headers) = stream::headers(HeaderMap::RequestHeaders) else { return fail() };
         if is_probe(&headers) {
             return pause_after(reply::probe());
         }

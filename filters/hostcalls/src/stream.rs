@@ -8,24 +8,24 @@ use crate::{HostError, Result, property};
 /// Header fields: names in lower case, values as they were received.
 pub type Headers = Vec<(String, Vec<u8>)>;
 
-/// A header map of a stream.
+/// The headers or trailers of a stream, in one direction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Direction {
+pub enum HeaderMap {
     /// The headers from downstream.
-    Request,
+    RequestHeaders,
     /// The headers from upstream.
-    Response,
+    ResponseHeaders,
     /// The trailers from downstream.
     RequestTrailers,
     /// The trailers from upstream.
     ResponseTrailers,
 }
 
-impl Direction {
-    fn map(self) -> MapType {
+impl HeaderMap {
+    fn map_type(self) -> MapType {
         match self {
-            Self::Request => MapType::HttpRequestHeaders,
-            Self::Response => MapType::HttpResponseHeaders,
+            Self::RequestHeaders => MapType::HttpRequestHeaders,
+            Self::ResponseHeaders => MapType::HttpResponseHeaders,
             Self::RequestTrailers => MapType::HttpRequestTrailers,
             Self::ResponseTrailers => MapType::HttpResponseTrailers,
         }
@@ -44,24 +44,24 @@ pub fn make_effective(context_id: u32) -> Result<()> {
 ///
 /// # Errors
 /// When the host refuses.
-pub fn headers(direction: Direction) -> Result<Headers> {
-    hostcalls::get_map_bytes(direction.map()).map_err(HostError::of("get_map"))
+pub fn headers(map: HeaderMap) -> Result<Headers> {
+    hostcalls::get_map_bytes(map.map_type()).map_err(HostError::of("get_map"))
 }
 
 /// Removes all values of a field.
 ///
 /// # Errors
 /// When the host refuses.
-pub fn remove_header(direction: Direction, name: &str) -> Result<()> {
-    hostcalls::remove_map_value(direction.map(), name).map_err(HostError::of("remove_map_value"))
+pub fn remove_header(map: HeaderMap, name: &str) -> Result<()> {
+    hostcalls::remove_map_value(map.map_type(), name).map_err(HostError::of("remove_map_value"))
 }
 
 /// Replaces all values of a field.
 ///
 /// # Errors
 /// When the host refuses.
-pub fn set_header(direction: Direction, name: &str, value: &[u8]) -> Result<()> {
-    hostcalls::set_map_value_bytes(direction.map(), name, Some(value))
+pub fn set_header(map: HeaderMap, name: &str, value: &[u8]) -> Result<()> {
+    hostcalls::set_map_value_bytes(map.map_type(), name, Some(value))
         .map_err(HostError::of("set_map_value"))
 }
 
@@ -69,8 +69,8 @@ pub fn set_header(direction: Direction, name: &str, value: &[u8]) -> Result<()> 
 ///
 /// # Errors
 /// When the host refuses.
-pub fn add_header(direction: Direction, name: &str, value: &[u8]) -> Result<()> {
-    hostcalls::add_map_value_bytes(direction.map(), name, value)
+pub fn add_header(map: HeaderMap, name: &str, value: &[u8]) -> Result<()> {
+    hostcalls::add_map_value_bytes(map.map_type(), name, value)
         .map_err(HostError::of("add_map_value"))
 }
 
@@ -129,7 +129,7 @@ pub fn client_address() -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// When the host refuses.
-pub fn bytes_sent() -> Result<u64> {
+pub fn byte_count() -> Result<u64> {
     let number = |bytes: Option<Vec<u8>>| {
         let bytes = bytes.and_then(|bytes| bytes.first_chunk().copied());
         bytes.map_or(0, u64::from_le_bytes)
@@ -148,11 +148,11 @@ pub fn reply(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Result<()> {
         .map_err(HostError::of("send_local_response"))
 }
 
-/// Resumes a paused request. Its headers can't be read or changed after this.
+/// Continues a paused request. Its headers can't be read or changed after this.
 ///
 /// # Errors
 /// When the host refuses.
-pub fn resume_request() -> Result<()> {
+pub fn continue_request() -> Result<()> {
     hostcalls::resume_http_request().map_err(HostError::of("continue_stream"))
 }
 

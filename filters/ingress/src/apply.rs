@@ -2,7 +2,7 @@
 
 use sandgate_engine::ingress::Forward;
 use sandgate_hostcalls::Result;
-use sandgate_hostcalls::stream::{self, Direction};
+use sandgate_hostcalls::stream::{self, HeaderMap};
 use sandgate_policy::ingress::hygiene::HeaderChange;
 
 /// Filter state of the dynamic forward proxy. A filter in front of this one sets both to a black
@@ -16,7 +16,7 @@ const UPSTREAM_PORT: &str = "envoy.upstream.dynamic_port";
 /// When the host refuses. The request must then be denied.
 pub(crate) fn forward(forward: &Forward<'_>) -> Result<()> {
     let Forward { permit, changes } = forward;
-    change(Direction::Request, changes)?;
+    change(HeaderMap::RequestHeaders, changes)?;
     let upstream = permit.upstream();
     stream::set_property("sandgate_generation", &permit.connection_group())?;
     if let Some(caller) = permit.caller() {
@@ -31,11 +31,11 @@ pub(crate) fn forward(forward: &Forward<'_>) -> Result<()> {
 ///
 /// # Errors
 /// When the host refuses a change.
-pub(crate) fn change(direction: Direction, changes: &[HeaderChange]) -> Result<()> {
+pub(crate) fn change(map: HeaderMap, changes: &[HeaderChange]) -> Result<()> {
     changes.iter().try_for_each(|change| match change {
-        HeaderChange::Remove(name) => stream::remove_header(direction, name),
-        HeaderChange::Set(name, value) => stream::set_header(direction, name, value),
-        HeaderChange::Add(name, value) => stream::add_header(direction, name, value),
+        HeaderChange::Remove(name) => stream::remove_header(map, name),
+        HeaderChange::Set(name, value) => stream::set_header(map, name, value),
+        HeaderChange::Add(name, value) => stream::add_header(map, name, value),
     })
 }
 

@@ -1,10 +1,10 @@
 //! Executes the effects of the engine.
 
 use proxy_wasm::types::Action;
-use sandgate_engine::ingress::{Call, CallKind, Effect, Now, Reply};
+use sandgate_engine::ingress::{Call, CallKind, DenialReply, Effect, Now};
 use sandgate_hostcalls::http::{self, Call as HttpCall};
 use sandgate_hostcalls::queue::{Queue, unique_number};
-use sandgate_hostcalls::stream::{self, Direction};
+use sandgate_hostcalls::stream::{self, HeaderMap};
 use sandgate_hostcalls::{LogLevel, Result, log, wall_clock};
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
@@ -47,9 +47,9 @@ impl Vm {
                         self.engine.on_client(stream, client, now);
                     }
                 }
-                Effect::ReadBytes(stream) => {
-                    if let Some(Ok(bytes)) = self.on_stream(stream, |_| stream::bytes_sent()) {
-                        self.engine.on_bytes(stream, bytes, now);
+                Effect::ReadByteCount(stream) => {
+                    if let Some(Ok(bytes)) = self.on_stream(stream, |_| stream::byte_count()) {
+                        self.engine.on_byte_count(stream, bytes, now);
                     }
                 }
                 Effect::CallFinished { kind, is_answered } => {
@@ -114,7 +114,7 @@ impl Vm {
     /// Forwards the effective stream, whose request is paused.
     fn forward(&mut self, stream: u32) {
         // While the request is paused, its headers can be read and changed.
-        let applied = match stream::headers(Direction::Request) {
+        let applied = match stream::headers(HeaderMap::RequestHeaders) {
             Ok(headers) => match self.engine.forward(stream, Head::new(&headers)) {
                 Some(forward) => apply::forward(&forward),
                 None => return,
@@ -122,7 +122,7 @@ impl Vm {
             Err(error) => Err(error),
         };
         let action = self.forwarded(stream, applied);
-        if action == Action::Continue && stream::resume_request().is_err() {
+        if action == Action::Continue && stream::continue_request().is_err() {
             self.metrics.host_error();
         }
     }
@@ -142,14 +142,14 @@ impl Vm {
     }
 
     fn answer_paused_preflight(&mut self, origin: &str, recipient: Recipient) {
-        match stream::headers(Direction::Request) {
+        match stream::headers(HeaderMap::RequestHeaders) {
             Ok(headers) => {
                 self.answer_preflight(origin, Head::new(&headers));
             }
             Err(_) => {
                 self.metrics.host_error();
                 let denial = Denial::SandboxUpstreamError;
-                self.deny(&Reply { denial, recipient, retry_after: None });
+                self.deny(&DenialReply { denial, recipient, retry_after: None });
             }
         }
     }
@@ -165,7 +165,7 @@ impl Vm {
     }
 
     /// Denies the request of the effective stream.
-    pub(crate) fn deny(&mut self, reply: &Reply) -> Action {
+    pub(crate) fn deny(&mut self, reply: &DenialReply) -> Action {
         if self.send_denial(reply).is_err() {
             self.metrics.host_error();
         }
@@ -173,7 +173,7 @@ impl Vm {
         Action::Pause
     }
 
-    pub(crate) fn send_denial(&mut self, reply: &Reply) -> Result<()> {
+    pub(crate) fn send_denial(&mut self, reply: &DenialReply) -> Result<()> {
         self.metrics.denial(reply.denial);
         apply::record(reply.denial.code());
         reply::deny(reply.denial, &reply.recipient, reply.retry_after)

@@ -22,7 +22,7 @@ pub(crate) fn deny(denial: Denial, to: &Recipient, retry_after: Option<u32>) -> 
     if let Some(seconds) = &retry_after {
         headers.push(("retry-after", seconds));
     }
-    let body = match to.shape() {
+    let body = match to.format() {
         // Envoy turns a local reply to a gRPC request into its status, and the body into the message.
         DenialFormat::Grpc => format!("{}: {}", denial.code(), denial.message()),
         DenialFormat::Html => {

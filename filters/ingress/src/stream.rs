@@ -2,7 +2,7 @@
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use sandgate_hostcalls::stream::{self, Direction, headers};
+use sandgate_hostcalls::stream::{self, HeaderMap, headers};
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::Recipient;
@@ -21,14 +21,16 @@ impl Stream {
         Self { id, vm }
     }
 
-    fn on_trailers(&self, direction: Direction) -> Action {
-        self.vm.with(|vm| vm.on_trailers(self.id, direction)).unwrap_or_else(without_vm)
+    fn on_trailers(&self, map: HeaderMap) -> Action {
+        self.vm.with(|vm| vm.on_trailers(self.id, map)).unwrap_or_else(without_vm)
     }
 }
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let Ok(headers) = headers(Direction::Request) else { return deny(&Recipient::default()) };
+        let Ok(headers) = headers(HeaderMap::RequestHeaders) else {
+            return deny(&Recipient::default());
+        };
         let head = Head::new(&headers);
         self.vm
             .with(|vm| vm.on_request_headers(self.id, head))
@@ -42,11 +44,11 @@ impl HttpContext for Stream {
     // Many servers and clients merge trailers into headers, so a field that is forbidden as a header must not
     // pass as a trailer.
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        self.on_trailers(Direction::RequestTrailers)
+        self.on_trailers(HeaderMap::RequestTrailers)
     }
 
     fn on_http_response_trailers(&mut self, _: usize) -> Action {
-        self.on_trailers(Direction::ResponseTrailers)
+        self.on_trailers(HeaderMap::ResponseTrailers)
     }
 }
 

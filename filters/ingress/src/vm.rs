@@ -6,18 +6,18 @@ use std::rc::Rc;
 
 use proxy_wasm::types::Action;
 use sandgate_engine::ingress::{
-    CALL_RESPONSE_MAX, CallId, CallResponse, Clock, Engine, LazyClient, Now, Reply, RequestAction,
-    ResponseAction,
+    CALL_RESPONSE_MAX, CallId, CallResponse, Clock, DenialReply, Engine, LazyClientAddress, Now,
+    RequestAction, ResponseAction,
 };
 use sandgate_hostcalls::http::Response;
 use sandgate_hostcalls::queue::Queue;
-use sandgate_hostcalls::stream::{self, Direction};
+use sandgate_hostcalls::stream::{self, HeaderMap};
 use sandgate_hostcalls::{Result, property, wall_clock};
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::Recipient;
-use sandgate_policy::ingress::slots::Client;
+use sandgate_policy::ingress::slots::ClientAddress;
 
 use crate::apply;
 use crate::metrics::Metrics;
@@ -87,7 +87,7 @@ impl Vm {
     /// Handles the headers of a request. The stream is the effective context.
     pub(crate) fn on_request_headers(&mut self, stream: u32, head: Head<'_>) -> Action {
         let now = self.now();
-        let client = LazyClient::new(&effective_client);
+        let client = LazyClientAddress::new(&effective_client);
         let action = match self.engine.on_request_headers(stream, head, &client, now) {
             RequestAction::Wait => Action::Pause,
             RequestAction::Forward(forward) => {
@@ -95,7 +95,7 @@ impl Vm {
                 self.forwarded(stream, applied)
             }
             RequestAction::ForwardToApi(changes) => {
-                match apply::change(Direction::Request, &changes) {
+                match apply::change(HeaderMap::RequestHeaders, &changes) {
                     Ok(()) => {
                         apply::record("api");
                         Action::Continue
@@ -104,7 +104,7 @@ impl Vm {
                         self.metrics.host_error();
                         let recipient = Recipient::of(head, self.engine.config());
                         let denial = Denial::SandboxUpstreamError;
-                        self.deny(&Reply { denial, recipient, retry_after: None })
+                        self.deny(&DenialReply { denial, recipient, retry_after: None })
                     }
                 }
             }
@@ -121,13 +121,13 @@ impl Vm {
             return Action::Continue;
         }
         let code_details = || property(&["response", "code_details"]);
-        let action = stream::headers(Direction::Response).and_then(|headers| {
+        let action = stream::headers(HeaderMap::ResponseHeaders).and_then(|headers| {
             self.engine.on_response_headers(stream, Head::new(&headers), code_details)
         });
         let applied = action.and_then(|action| match action {
             None => Ok(Action::Continue),
             Some(ResponseAction::Forward(changes)) => {
-                apply::change(Direction::Response, &changes).map(|()| Action::Continue)
+                apply::change(HeaderMap::ResponseHeaders, &changes).map(|()| Action::Continue)
             }
             Some(ResponseAction::Replace(reply)) => {
                 self.send_denial(&reply).map(|()| Action::Pause)
@@ -137,21 +137,21 @@ impl Vm {
     }
 
     /// Handles trailers in either direction. The stream is the effective context.
-    pub(crate) fn on_trailers(&mut self, stream: u32, direction: Direction) -> Action {
+    pub(crate) fn on_trailers(&mut self, stream: u32, map: HeaderMap) -> Action {
         if !self.engine.is_live(stream) {
             return Action::Continue;
         }
-        let cleaned = stream::headers(direction).and_then(|trailers| {
+        let cleaned = stream::headers(map).and_then(|trailers| {
             let trailers = Head::new(&trailers);
-            let changes = match direction {
-                Direction::Request | Direction::RequestTrailers => {
+            let changes = match map {
+                HeaderMap::RequestHeaders | HeaderMap::RequestTrailers => {
                     self.engine.on_request_trailers(stream, trailers)
                 }
-                Direction::Response | Direction::ResponseTrailers => {
+                HeaderMap::ResponseHeaders | HeaderMap::ResponseTrailers => {
                     self.engine.on_response_trailers(stream, trailers)
                 }
             };
-            apply::change(direction, &changes)
+            apply::change(map, &changes)
         });
         match cleaned {
             Ok(()) => Action::Continue,
@@ -203,6 +203,6 @@ impl Vm {
 }
 
 /// The client of the effective stream.
-pub(crate) fn effective_client() -> Client {
-    Client::of_connection(&stream::client_address().unwrap_or_default())
+pub(crate) fn effective_client() -> ClientAddress {
+    ClientAddress::of_connection(&stream::client_address().unwrap_or_default())
 }

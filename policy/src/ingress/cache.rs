@@ -104,14 +104,14 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     /// The entry, if it can be used without a lookup.
     ///
     /// The change feed has reported all changes after `covered_since`, which is `None` while the feed does not work.
-    /// `since` is the time at which the request arrived. An entry whose lookup was sent after that time is always
+    /// `arrived_at` is the time at which the request arrived; for a live stream, the time of its re-evaluation. An entry whose lookup was sent after that time is always
     /// fresh, however long the response took.
     pub fn fresh(
         &mut self,
         key: &K,
         now: u64,
         covered_since: Option<u64>,
-        since: u64,
+        arrived_at: u64,
     ) -> Option<&Entry<V>> {
         let lifetimes = self.lifetimes;
         let entry = self.touch(key)?;
@@ -122,7 +122,7 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         let covered = covered_since.is_some_and(|start| entry.sent_at >= start);
         let lifetime = if covered { lifetime } else { lifetime.min(lifetimes.no_feed) };
         let young = now.saturating_sub(entry.sent_at) < lifetime;
-        (young || entry.sent_at >= since).then_some(entry)
+        (young || entry.sent_at >= arrived_at).then_some(entry)
     }
 
     /// The value that can be used while the control plane is unavailable. Negative entries can't be used then.
@@ -157,10 +157,10 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     ///
     /// An entry that is older than the lifetime of negative entries is always looked up again, without being counted.
     /// Otherwise the time and the order of denials would reveal whether the key exists.
-    pub fn take_recheck(&mut self, key: &K, request_at: u64, now: u64) -> bool {
+    pub fn take_recheck(&mut self, key: &K, arrived_at: u64, now: u64) -> bool {
         let old = self.lifetimes.negative;
         let Some(entry) = self.entries.get_mut(key) else { return false };
-        if entry.sent_at > request_at {
+        if entry.sent_at > arrived_at {
             return false;
         }
         if now.saturating_sub(entry.sent_at) >= old {

@@ -47,7 +47,7 @@ impl RequestId {
 /// The client that receives a denial. The default is a program without a request id and without a trusted origin.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Recipient {
-    shape: DenialFormat,
+    format: DenialFormat,
     origin: Option<String>,
     request_id: Option<RequestId>,
 }
@@ -64,7 +64,7 @@ impl Recipient {
     /// The sender of a request while there is no configuration, so that no origin is trusted.
     #[must_use]
     pub fn unconfigured(head: Head<'_>) -> Self {
-        let shape = if head.is_grpc() {
+        let format = if head.is_grpc() {
             DenialFormat::Grpc
         } else if head.is_navigation() && !head.is_upgrade() {
             DenialFormat::Html
@@ -72,13 +72,13 @@ impl Recipient {
             DenialFormat::Json
         };
         let request_id = head.first(REQUEST_ID_HEADER).and_then(RequestId::parse);
-        Self { shape, origin: None, request_id }
+        Self { format, origin: None, request_id }
     }
 
     /// The format that the client understands.
     #[must_use]
-    pub fn shape(&self) -> DenialFormat {
-        self.shape
+    pub fn format(&self) -> DenialFormat {
+        self.format
     }
 
     /// The request id, by which the operator finds the request in the access log.

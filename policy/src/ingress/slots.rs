@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The sender of a request, identified by its address.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Client {
+pub enum ClientAddress {
     /// An IPv4 address, also if it is written as an IPv4-mapped IPv6 address.
     V4(Ipv4Addr),
     /// The first 64 bits of an IPv6 address. A host chooses the other bits itself (RFC 4291, section 2.5.1).
@@ -19,7 +19,7 @@ pub enum Client {
     Unknown,
 }
 
-impl Client {
+impl ClientAddress {
     /// The client behind the address and port of a connection, as Envoy writes them.
     #[must_use]
     pub fn of_connection(address: &[u8]) -> Self {
@@ -55,13 +55,13 @@ impl Activity {
 /// The streams that hold slots, by client.
 #[derive(Clone, Debug, Default)]
 pub struct SlotHolders {
-    clients: BTreeMap<Client, BTreeMap<u32, Activity>>,
+    clients: BTreeMap<ClientAddress, BTreeMap<u32, Activity>>,
     taken: usize,
 }
 
 impl SlotHolders {
     /// Records that a stream holds a slot. `now` is in milliseconds.
-    pub fn acquire(&mut self, client: Client, stream: u32, now: u64) {
+    pub fn acquire(&mut self, client: ClientAddress, stream: u32, now: u64) {
         let activity = Activity { bytes: None, since: now };
         if self.clients.entry(client).or_default().insert(stream, activity).is_none() {
             self.taken = self.taken.saturating_add(1);
@@ -69,7 +69,7 @@ impl SlotHolders {
     }
 
     /// Records that a stream no longer holds a slot.
-    pub fn release(&mut self, client: Client, stream: u32) {
+    pub fn release(&mut self, client: ClientAddress, stream: u32) {
         if let Some(streams) = self.clients.get_mut(&client) {
             if streams.remove(&stream).is_some() {
                 self.taken = self.taken.saturating_sub(1);
@@ -81,7 +81,7 @@ impl SlotHolders {
     }
 
     /// Records how many bytes a stream has sent and received so far.
-    pub fn record_bytes(&mut self, client: Client, stream: u32, bytes: u64, now: u64) {
+    pub fn record_bytes(&mut self, client: ClientAddress, stream: u32, bytes: u64, now: u64) {
         let streams = self.clients.get_mut(&client);
         if let Some(activity) = streams.and_then(|streams| streams.get_mut(&stream))
             && activity.bytes != Some(bytes)
@@ -100,7 +100,7 @@ impl SlotHolders {
     #[must_use]
     pub fn stream_to_evict(
         &self,
-        newcomer: Client,
+        newcomer: ClientAddress,
         now: u64,
         silence_ms: Option<u64>,
     ) -> Option<u32> {

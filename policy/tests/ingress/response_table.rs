@@ -169,5 +169,5 @@ fn an_unsafe_request_id_is_not_in_the_denial(id: &str) {
 #[test_case(upgrade().and("accept", "text/html") => DenialFormat::Json; "an upgrade")]
 #[test_case(get().and("accept", "text/html").and("content-type", "application/grpc") => DenialFormat::Grpc; "gRPC")]
 fn each_client_gets_the_format_that_it_understands(request: Req) -> DenialFormat {
-    Recipient::of(request.head(), &config()).shape()
+    Recipient::of(request.head(), &config()).format()
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use sandgate_policy::ingress::slots::{Client, SlotHolders};
+use sandgate_policy::ingress::slots::{ClientAddress, SlotHolders};
 use test_case::test_case;
 
 const SILENCE_MS: u64 = 60_000;
 const SILENCE: Option<u64> = Some(SILENCE_MS);
 
-fn client(number: u8) -> Client {
-    Client::of_connection(format!("192.0.2.{number}:4000").as_bytes())
+fn client(number: u8) -> ClientAddress {
+    ClientAddress::of_connection(format!("192.0.2.{number}:4000").as_bytes())
 }
 
 /// Each client with the times at which the last bytes of its streams were sent. Streams are numbered
@@ -35,7 +35,7 @@ fn slots(clients: &[(u8, &[u64])]) -> SlotHolders {
 #[test_case("[2001:db8:1:2::1]:80", "[2001:db8:1:3::1]:80" => false; "two networks")]
 #[test_case("", "@pipe" => true; "texts that are not addresses count as one client")]
 fn addresses_that_count_as_one_client(one: &str, other: &str) -> bool {
-    Client::of_connection(one.as_bytes()) == Client::of_connection(other.as_bytes())
+    ClientAddress::of_connection(one.as_bytes()) == ClientAddress::of_connection(other.as_bytes())
 }
 
 #[test]
@@ -110,7 +110,7 @@ proptest! {
         let mut owners = BTreeMap::new();
         let mut now = 0;
         let mut next = 0_u32;
-        let mut arrive = |slots: &mut SlotHolders, who: Client, now: u64| -> bool {
+        let mut arrive = |slots: &mut SlotHolders, who: ClientAddress, now: u64| -> bool {
             if slots.len() >= CAPACITY {
                 let Some(gone) = slots.stream_to_evict(who, now, SILENCE) else { return false };
                 let owner = owners.remove(&gone).expect("a live stream");

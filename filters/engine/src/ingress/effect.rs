@@ -42,7 +42,7 @@ pub enum RequestAction<'a> {
         origin: String,
     },
     /// Deny the request.
-    Deny(Reply),
+    Deny(DenialReply),
 }
 
 /// A request that may go to a sandbox.
@@ -55,7 +55,7 @@ pub struct Forward<'a> {
 
 /// The local reply that denies a request.
 #[derive(Debug)]
-pub struct Reply {
+pub struct DenialReply {
     /// The reason.
     pub denial: Denial,
     /// The client, which decides the form of the reply.
@@ -64,7 +64,7 @@ pub struct Reply {
     pub retry_after: Option<u32>,
 }
 
-impl Reply {
+impl DenialReply {
     pub(crate) fn new(denial: Denial, recipient: Recipient) -> Self {
         Self { denial, recipient, retry_after: None }
     }
@@ -76,7 +76,7 @@ pub enum ResponseAction {
     /// Apply these changes, and forward the response.
     Forward(Vec<HeaderChange>),
     /// Replace the response.
-    Replace(Reply),
+    Replace(DenialReply),
 }
 
 /// An effect, to be executed in the callback that caused it, in order. A stream that an effect names
@@ -103,7 +103,7 @@ pub enum Effect {
         recipient: Recipient,
     },
     /// Deny a paused request.
-    Deny(StreamId, Reply),
+    Deny(StreamId, DenialReply),
     /// Reset a live stream, then call [`Engine::on_stream_end`](crate::ingress::Engine::on_stream_end). If the reset
     /// fails, call [`Engine::on_close_failed`](crate::ingress::Engine::on_close_failed).
     Close {
@@ -114,8 +114,8 @@ pub enum Effect {
     },
     /// Pass the client of a live stream to [`Engine::on_client`](crate::ingress::Engine::on_client).
     ReadClient(StreamId),
-    /// Pass the bytes of a live stream to [`Engine::on_bytes`](crate::ingress::Engine::on_bytes).
-    ReadBytes(StreamId),
+    /// Pass the bytes of a live stream to [`Engine::on_byte_count`](crate::ingress::Engine::on_byte_count).
+    ReadByteCount(StreamId),
     /// Count a call to the control plane.
     CallFinished {
         /// The kind of call.

@@ -18,7 +18,7 @@ use crate::ingress::clock::Now;
 use crate::ingress::effect::{CallId, CallIds, CallKind, CallResponse, Effect, StreamId};
 use crate::ingress::feed::{Feed, FeedUpdate};
 use crate::ingress::live::LiveStreams;
-use crate::ingress::lookups::{InFlightLookup, LookupKey, LookupResult};
+use crate::ingress::lookups::{LookupKey, LookupResult, PendingLookup};
 use crate::ingress::resolver::Resolver;
 use crate::ingress::waiting::WaitingRequest;
 
@@ -50,7 +50,7 @@ pub struct Engine {
     /// could not reset.
     to_close: Vec<StreamId>,
     /// The anonymous streams whose bytes are read in the next ticks.
-    unread: Vec<StreamId>,
+    uncounted: Vec<StreamId>,
     /// When requests to public ports last resumed a sandbox, in milliseconds.
     public_resumes: BTreeMap<String, u64>,
     call_ids: CallIds,
@@ -69,7 +69,7 @@ impl Engine {
             ready: BTreeSet::new(),
             live: LiveStreams::default(),
             to_close: Vec::new(),
-            unread: Vec::new(),
+            uncounted: Vec::new(),
             public_resumes: BTreeMap::new(),
             call_ids: CallIds::default(),
             effects: VecDeque::new(),
@@ -132,12 +132,12 @@ impl Engine {
             self.live.mark_expired(now.unix_seconds);
             let no_feed_ttl = self.config.limits().no_feed_ttl_ms.into();
             let feed = self.resolver.feed.as_mut();
-            if feed.is_some_and(|feed| feed.take_uncovered_expired(now.ms, no_feed_ttl)) {
+            if feed.is_some_and(|feed| feed.take_early_entries_expired(now.ms, no_feed_ttl)) {
                 self.live.mark_all();
             }
             self.live.start_sweep();
-            if self.unread.is_empty() {
-                self.unread = self.live.streams_of_crowded_sandboxes(self.config.shares());
+            if self.uncounted.is_empty() {
+                self.uncounted = self.live.streams_of_crowded_sandboxes(self.config.shares());
             }
         }
         self.request_byte_counts();
@@ -180,7 +180,7 @@ impl Engine {
     fn on_lookup_result(
         &mut self,
         key: &LookupKey,
-        lookup: InFlightLookup,
+        lookup: PendingLookup,
         result: Option<&LookupResult>,
         now: Now,
     ) {

@@ -10,8 +10,8 @@ use crate::ingress::effect::{Call, CallId, CallResponse};
 /// The time limit of a call exceeds the time for which the control plane holds it by this, in milliseconds.
 const GRACE_MS: u32 = 5_000;
 /// The pause after a failure, in milliseconds. It doubles with each further failure, up to the last.
-const FIRST_PAUSE_MS: u64 = 200;
-const LAST_PAUSE_MS: u64 = 3_200;
+const BACKOFF_BASE_MS: u64 = 200;
+const BACKOFF_MAX_MS: u64 = 3_200;
 
 /// The state of the change feed.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Feed {
     /// When the first poll, or the poll after the last reset, was sent.
     covered_since: Option<u64>,
     /// Whether the caches may contain results of lookups that were sent before the first poll.
-    has_uncovered_entries: bool,
+    has_early_entries: bool,
 }
 
 /// The changes since the last response of the feed.
@@ -51,7 +51,7 @@ impl Feed {
             failures: 0,
             is_working: false,
             covered_since: None,
-            has_uncovered_entries: false,
+            has_early_entries: false,
         }
     }
 
@@ -62,10 +62,10 @@ impl Feed {
     }
 
     /// Returns true once: when all results of lookups from before the first poll have expired.
-    pub(crate) fn take_uncovered_expired(&mut self, now: u64, no_feed_ttl: u64) -> bool {
+    pub(crate) fn take_early_entries_expired(&mut self, now: u64, no_feed_ttl: u64) -> bool {
         let since = self.covered_since.unwrap_or(now);
-        let have_expired = self.has_uncovered_entries && now.saturating_sub(since) >= no_feed_ttl;
-        self.has_uncovered_entries = self.has_uncovered_entries && !have_expired;
+        let have_expired = self.has_early_entries && now.saturating_sub(since) >= no_feed_ttl;
+        self.has_early_entries = self.has_early_entries && !have_expired;
         have_expired
     }
 
@@ -108,7 +108,7 @@ impl Feed {
         if is_first || changes.reset {
             self.covered_since = Some(self.polled_at);
         }
-        self.has_uncovered_entries |= is_first;
+        self.has_early_entries |= is_first;
         self.failures = 0;
         self.due_at = now;
         self.is_working = true;
@@ -116,8 +116,8 @@ impl Feed {
     }
 
     fn on_failure(&mut self, now: u64) {
-        let pause = FIRST_PAUSE_MS.checked_shl(self.failures).unwrap_or(LAST_PAUSE_MS);
-        self.due_at = now.saturating_add(pause.min(LAST_PAUSE_MS));
+        let pause = BACKOFF_BASE_MS.checked_shl(self.failures).unwrap_or(BACKOFF_MAX_MS);
+        self.due_at = now.saturating_add(pause.min(BACKOFF_MAX_MS));
         self.failures = self.failures.saturating_add(1).min(16);
         self.is_working = false;
     }

@@ -10,7 +10,7 @@ use sandgate_policy::ingress::SandboxRequest;
 use sandgate_policy::ingress::concurrency::{Class, InFlight, Shares};
 use sandgate_policy::ingress::credential::Credential;
 use sandgate_policy::ingress::recipient::Recipient;
-use sandgate_policy::ingress::slots::{Client, SlotHolders};
+use sandgate_policy::ingress::slots::{ClientAddress, SlotHolders};
 
 use crate::ingress::effect::StreamId;
 
@@ -24,7 +24,7 @@ pub(crate) struct LiveStream {
     /// Whether the credential was ever verified. Only then is it a secret of the platform and not of the app.
     is_credential_verified: bool,
     /// The client's address. Only set while the stream is anonymous.
-    client: Client,
+    client: ClientAddress,
     /// Why the stream is about to be reset. From then on it holds none of the sandbox's slots.
     close_reason: Option<&'static str>,
 }
@@ -34,7 +34,7 @@ impl LiveStream {
         request: SandboxRequest,
         permit: Permit,
         recipient: Recipient,
-        client: Client,
+        client: ClientAddress,
     ) -> Self {
         let is_credential_verified = permit.caller().is_some();
         Self { request, permit, recipient, is_credential_verified, client, close_reason: None }
@@ -108,7 +108,7 @@ impl LiveStreams {
         let has_new_class = permit.class() != stream.permit.class();
         if has_new_class {
             self.release_slot(id, &stream);
-            stream.client = Client::Unknown;
+            stream.client = ClientAddress::Unknown;
         }
         stream.permit = permit;
         if has_new_class {
@@ -120,7 +120,7 @@ impl LiveStreams {
     }
 
     /// Sets the client of an anonymous stream.
-    pub(crate) fn set_client(&mut self, id: StreamId, client: Client, now: u64) {
+    pub(crate) fn set_client(&mut self, id: StreamId, client: ClientAddress, now: u64) {
         let Some(mut stream) = self.streams.remove(&id) else { return };
         if stream.permit.class() == Class::Anonymous {
             self.release_slot(id, &stream);
@@ -186,7 +186,7 @@ impl LiveStreams {
     pub(crate) fn choose_eviction(
         &self,
         sandbox_id: &SandboxId,
-        newcomer: Client,
+        newcomer: ClientAddress,
         now: u64,
         silence_ms: u64,
     ) -> Option<StreamId> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sandgate_policy::gateway_api::ResumeRequest;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::credential::Credential;
-use sandgate_policy::ingress::slots::Client;
+use sandgate_policy::ingress::slots::ClientAddress;
 
 use crate::ingress::effect::{Call, CallId, CallIds, StreamId};
 
@@ -25,10 +25,10 @@ const RESUME_HOLD_MS: u32 = 25_000;
 /// After so many failures in a row, no lookup starts…
 const FAILURES_MAX: u32 = 5;
 /// …for this long, in milliseconds.
-const PAUSE_MS: u64 = 1_000;
+const COOLDOWN_MS: u64 = 1_000;
 
 /// A lookup and the streams that wait for its result. No `Debug`: the body may hold a secret.
-pub(crate) struct InFlightLookup {
+pub(crate) struct PendingLookup {
     pub(crate) waiters: Vec<StreamId>,
     /// In milliseconds. Until the call is sent, the time at which the lookup was queued.
     pub(crate) sent_at: u64,
@@ -37,7 +37,7 @@ pub(crate) struct InFlightLookup {
     body: Option<Vec<u8>>,
     queue: QueueKind,
     /// The client whose request started the lookup.
-    client: Client,
+    client: ClientAddress,
 }
 
 /// The queue of a lookup. Each has a capacity of its own.
@@ -55,14 +55,14 @@ enum QueueKind {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum LookupReason {
     /// A request of this client waits.
-    Request(Client),
+    Request(ClientAddress),
     /// A live stream is re-evaluated.
     LiveStream,
 }
 
 /// All lookups that have not finished.
 pub(crate) struct Lookups {
-    lookups: BTreeMap<LookupKey, InFlightLookup>,
+    lookups: BTreeMap<LookupKey, PendingLookup>,
     calls: BTreeMap<CallId, LookupKey>,
     requests: FairQueue,
     live_streams: FairQueue,
@@ -122,9 +122,9 @@ impl Lookups {
                 (QueueKind::Resumes, client)
             }
             (_, LookupReason::Request(client)) => (QueueKind::Requests, client),
-            (_, LookupReason::LiveStream) => (QueueKind::LiveStreams, Client::Unknown),
+            (_, LookupReason::LiveStream) => (QueueKind::LiveStreams, ClientAddress::Unknown),
         };
-        let lookup = InFlightLookup {
+        let lookup = PendingLookup {
             waiters: vec![stream],
             sent_at: now,
             is_outdated: false,
@@ -143,9 +143,9 @@ impl Lookups {
             return;
         };
         if queue != QueueKind::LiveStreams && self.queue(queue).withdraw(client, key) {
-            self.live_streams.add(Client::Unknown, key.clone());
+            self.live_streams.add(ClientAddress::Unknown, key.clone());
             if let Some(lookup) = self.lookups.get_mut(key) {
-                (lookup.queue, lookup.client) = (QueueKind::LiveStreams, Client::Unknown);
+                (lookup.queue, lookup.client) = (QueueKind::LiveStreams, ClientAddress::Unknown);
             }
         }
     }
@@ -206,7 +206,7 @@ impl Lookups {
     }
 
     /// Removes the lookup that a call belongs to, because the call has ended.
-    pub(crate) fn finish(&mut self, call: CallId) -> Option<(LookupKey, InFlightLookup)> {
+    pub(crate) fn finish(&mut self, call: CallId) -> Option<(LookupKey, PendingLookup)> {
         let key = self.calls.remove(&call)?;
         let lookup = self.lookups.remove(&key)?;
         self.queue(lookup.queue).done(lookup.client);
@@ -222,7 +222,7 @@ impl Lookups {
         }
         self.failures = self.failures.saturating_add(1);
         if self.failures >= FAILURES_MAX {
-            self.paused_until = now.saturating_add(PAUSE_MS);
+            self.paused_until = now.saturating_add(COOLDOWN_MS);
         }
     }
 }

@@ -11,7 +11,7 @@ use sandgate_policy::ingress::credential::CredentialKey;
 
 use crate::ingress::clock::Now;
 use crate::ingress::feed::{Feed, FeedUpdate};
-use crate::ingress::lookups::{InFlightLookup, LookupKey, LookupReason, LookupResult, Lookups};
+use crate::ingress::lookups::{LookupKey, LookupReason, LookupResult, Lookups, PendingLookup};
 
 pub(crate) use self::requester::{Requester, RequesterKind, StreamLookups};
 
@@ -65,7 +65,9 @@ impl Resolver {
     ) -> Option<Resolved<Sandbox>> {
         let name = request.sandbox().as_str().to_owned();
         let covered_since = self.covered_since();
-        if let Some(entry) = self.sandboxes.fresh(&name, now.ms, covered_since, requester.since) {
+        if let Some(entry) =
+            self.sandboxes.fresh(&name, now.ms, covered_since, requester.arrived_at)
+        {
             return Some(
                 entry
                     .value()
@@ -89,7 +91,7 @@ impl Resolver {
         let Some(credential) = request.credential() else { return Some(Resolved::NotFound) };
         let key = credential.key();
         let covered_since = self.covered_since();
-        if let Some(entry) = self.callers.fresh(&key, now.ms, covered_since, requester.since) {
+        if let Some(entry) = self.callers.fresh(&key, now.ms, covered_since, requester.arrived_at) {
             return Some(
                 entry.value().map_or(Resolved::NotFound, |caller| Resolved::Found(caller.clone())),
             );
@@ -150,7 +152,7 @@ impl Resolver {
     pub(crate) fn store(
         &mut self,
         key: &LookupKey,
-        lookup: &InFlightLookup,
+        lookup: &PendingLookup,
         result: &LookupResult,
         now: Now,
     ) {

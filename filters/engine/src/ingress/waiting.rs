@@ -6,9 +6,9 @@ use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::Recipient;
-use sandgate_policy::ingress::slots::Client;
+use sandgate_policy::ingress::slots::ClientAddress;
 
-use crate::ingress::client::LazyClient;
+use crate::ingress::client::LazyClientAddress;
 use crate::ingress::effect::StreamId;
 use crate::ingress::lookups::{LookupKey, LookupResult};
 use crate::ingress::resolver::{Requester, RequesterKind, StreamLookups};
@@ -46,7 +46,7 @@ pub(crate) enum Phase {
 /// A request that is not decided. No `Debug`: it may hold a secret.
 pub(crate) struct WaitingRequest {
     /// Set when the request begins to wait.
-    pub(crate) client: Client,
+    pub(crate) client: ClientAddress,
     pub(crate) request: SandboxRequest,
     pub(crate) recipient: Recipient,
     pub(crate) phase: Phase,
@@ -68,7 +68,7 @@ impl WaitingRequest {
     ) -> Self {
         let timeout_ms = u64::from(config.control_plane().timeout_ms);
         Self {
-            client: Client::Unknown,
+            client: ClientAddress::Unknown,
             request,
             recipient,
             phase: Phase::Resolving,
@@ -91,12 +91,12 @@ impl WaitingRequest {
     pub(crate) fn requester<'a>(
         &'a mut self,
         stream: StreamId,
-        client: &'a LazyClient<'a>,
+        client: &'a LazyClientAddress<'a>,
     ) -> (&'a SandboxRequest, Requester<'a>) {
         let requester = Requester {
             stream,
             kind: RequesterKind::Request(client),
-            since: self.arrived_at,
+            arrived_at: self.arrived_at,
             may_look_up: !matches!(self.phase, Phase::CacheOnly),
             lookups: &mut self.lookups,
         };

@@ -5,7 +5,7 @@ use sandgate_policy::ingress::concurrency::InFlight;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::{Decision, RequestFacts, decide};
 
-use crate::ingress::client::LazyClient;
+use crate::ingress::client::LazyClientAddress;
 use crate::ingress::clock::Now;
 use crate::ingress::effect::{Effect, StreamId};
 use crate::ingress::waiting::{Phase, WaitingRequest};
@@ -26,7 +26,7 @@ impl Evaluation {
     }
 
     /// Whether the request might be permitted if it could wait for lookups.
-    pub(super) fn is_for_lack_of_lookups(&self) -> bool {
+    pub(super) fn may_change_if_request_waits(&self) -> bool {
         matches!(
             self,
             Self::Decided(
@@ -47,7 +47,7 @@ impl Engine {
         &mut self,
         stream: StreamId,
         waiting: &mut WaitingRequest,
-        client: &LazyClient<'_>,
+        client: &LazyClientAddress<'_>,
         now: Now,
     ) -> Evaluation {
         if let Phase::Denied { denial, retry_after } = waiting.phase {

@@ -53,7 +53,7 @@ fn decide_again(
     let mut requester = Requester {
         stream,
         kind: RequesterKind::LiveStream,
-        since: now.ms,
+        arrived_at: now.ms,
         may_look_up: true,
         lookups: &mut StreamLookups::default(),
     };

@@ -4,27 +4,27 @@ use sandgate_policy::ingress::concurrency::Class;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::Recipient;
-use sandgate_policy::ingress::slots::Client;
+use sandgate_policy::ingress::slots::ClientAddress;
 use sandgate_policy::ingress::{Decision, Request, hygiene, websocket};
 
-use crate::ingress::client::LazyClient;
+use crate::ingress::client::LazyClientAddress;
 use crate::ingress::clock::Now;
-use crate::ingress::effect::{Effect, Forward, Reply, RequestAction, StreamId};
+use crate::ingress::effect::{DenialReply, Effect, Forward, RequestAction, StreamId};
 use crate::ingress::live::LiveStream;
 use crate::ingress::waiting::{Phase, WaitingRequest};
 
 use super::Engine;
 use super::evaluate::Evaluation;
 
-/// The result of [`Engine::settle`].
-enum Decided {
+/// The result of [`Engine::record_decision`].
+enum Recorded {
     /// The stream is live.
     Forward,
     AnswerPreflight {
         origin: String,
         recipient: Recipient,
     },
-    Deny(Reply),
+    Deny(DenialReply),
 }
 
 impl Engine {
@@ -33,7 +33,7 @@ impl Engine {
         &'a mut self,
         stream: StreamId,
         head: Head<'_>,
-        client: &LazyClient<'_>,
+        client: &LazyClientAddress<'_>,
         now: Now,
     ) -> RequestAction<'a> {
         let recipient = Recipient::of(head, &self.config);
@@ -42,7 +42,7 @@ impl Engine {
             Ok(Request::Api) => {
                 return RequestAction::ForwardToApi(hygiene::clean_api_request(head));
             }
-            Err(denial) => return RequestAction::Deny(Reply::new(denial, recipient)),
+            Err(denial) => return RequestAction::Deny(DenialReply::new(denial, recipient)),
         };
         if self.resolver.feed.is_none() {
             self.effects.push_back(Effect::Start);
@@ -53,7 +53,10 @@ impl Engine {
             waiting.phase = Phase::CacheOnly;
         }
         let mut evaluation = self.evaluate(stream, &mut waiting, client, now);
-        if !has_room && evaluation.is_for_lack_of_lookups() && self.make_room_to_wait(client, now) {
+        if !has_room
+            && evaluation.may_change_if_request_waits()
+            && self.make_room_to_wait(client, now)
+        {
             has_room = true;
             waiting.phase = Phase::Resolving;
             evaluation = self.evaluate(stream, &mut waiting, client, now);
@@ -71,22 +74,25 @@ impl Engine {
                 Decision::Deny(Denial::AuthServiceUnavailable | Denial::SandboxUpstreamError),
                 _,
             ) if !has_room => {
-                RequestAction::Deny(Reply::new(Denial::SandboxNotReady, waiting.recipient))
+                RequestAction::Deny(DenialReply::new(Denial::SandboxNotReady, waiting.recipient))
             }
             Evaluation::Decided(decision, retry_after) => {
-                match self.settle(stream, waiting, decision, retry_after, client, now) {
-                    Decided::Forward => match self.forward(stream, head) {
+                match self.record_decision(stream, waiting, decision, retry_after, client, now) {
+                    Recorded::Forward => match self.forward(stream, head) {
                         Some(forward) => RequestAction::Forward(forward),
-                        // Impossible: `settle` has just inserted the stream.
+                        // Impossible: `record_decision` has just inserted the stream.
                         None => {
                             let recipient = Recipient::of(head, &self.config);
-                            RequestAction::Deny(Reply::new(Denial::SandboxUpstreamError, recipient))
+                            RequestAction::Deny(DenialReply::new(
+                                Denial::SandboxUpstreamError,
+                                recipient,
+                            ))
                         }
                     },
-                    Decided::AnswerPreflight { origin, .. } => {
+                    Recorded::AnswerPreflight { origin, .. } => {
                         RequestAction::AnswerPreflight { origin }
                     }
-                    Decided::Deny(reply) => RequestAction::Deny(reply),
+                    Recorded::Deny(reply) => RequestAction::Deny(reply),
                 }
             }
         }
@@ -95,48 +101,49 @@ impl Engine {
     /// Evaluates a waiting request again.
     pub(super) fn evaluate_waiting(&mut self, stream: StreamId, now: Now) {
         let Some(mut waiting) = self.waiting.remove(&stream) else { return };
-        let client = LazyClient::known(waiting.client);
+        let client = LazyClientAddress::known(waiting.client);
         match self.evaluate(stream, &mut waiting, &client, now) {
             Evaluation::Wait => {
                 self.waiting.insert(stream, waiting);
             }
             Evaluation::Decided(decision, retry_after) => {
                 self.remove_waiting(stream, &waiting);
-                let decided = self.settle(stream, waiting, decision, retry_after, &client, now);
-                self.effects.push_back(match decided {
-                    Decided::Forward => Effect::Forward(stream),
-                    Decided::AnswerPreflight { origin, recipient } => {
+                let recorded =
+                    self.record_decision(stream, waiting, decision, retry_after, &client, now);
+                self.effects.push_back(match recorded {
+                    Recorded::Forward => Effect::Forward(stream),
+                    Recorded::AnswerPreflight { origin, recipient } => {
                         Effect::AnswerPreflight { stream, origin, recipient }
                     }
-                    Decided::Deny(reply) => Effect::Deny(stream, reply),
+                    Recorded::Deny(reply) => Effect::Deny(stream, reply),
                 });
             }
         }
     }
 
     /// Updates the state for a decision.
-    fn settle(
+    fn record_decision(
         &mut self,
         stream: StreamId,
         waiting: WaitingRequest,
         decision: Decision,
         retry_after: Option<u32>,
-        client: &LazyClient<'_>,
+        client: &LazyClientAddress<'_>,
         now: Now,
-    ) -> Decided {
+    ) -> Recorded {
         let WaitingRequest { request, recipient, .. } = waiting;
         let denial = match self.make_room(decision, client, now) {
             Decision::Permit(permit) => {
                 let client = match permit.class() {
                     Class::Anonymous => client.get(),
-                    Class::Management | Class::Authenticated => Client::Unknown,
+                    Class::Management | Class::Authenticated => ClientAddress::Unknown,
                 };
                 let live = LiveStream::new(request, permit, recipient, client);
                 self.live.insert(stream, live, now.ms);
-                return Decided::Forward;
+                return Recorded::Forward;
             }
             Decision::AnswerPreflight { origin } => {
-                return Decided::AnswerPreflight { origin, recipient };
+                return Recorded::AnswerPreflight { origin, recipient };
             }
             Decision::Deny(denial) => denial,
             // These two are impossible: `evaluate` turns a resume into a wait or a denial, and `make_room` turns an
@@ -144,7 +151,7 @@ impl Engine {
             Decision::Resume(_) => Denial::SandboxNotReady,
             Decision::Evict(_) => Denial::TooManyRequests,
         };
-        Decided::Deny(Reply { denial, recipient, retry_after })
+        Recorded::Deny(DenialReply { denial, recipient, retry_after })
     }
 
     /// Returns the upstream and the header changes of a request that [`Effect::Forward`] resumes. `None` if the
@@ -159,8 +166,8 @@ impl Engine {
     }
 
     /// The host could not forward a request. Returns its denial, unless it has ended.
-    pub fn on_forward_failed(&mut self, stream: StreamId) -> Option<Reply> {
+    pub fn on_forward_failed(&mut self, stream: StreamId) -> Option<DenialReply> {
         let live = self.live.remove(stream)?;
-        Some(Reply::new(Denial::SandboxUpstreamError, live.recipient))
+        Some(DenialReply::new(Denial::SandboxUpstreamError, live.recipient))
     }
 }

@@ -4,7 +4,7 @@ use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene::{self, HeaderChange};
 use sandgate_policy::ingress::response::{ResponseDecision, decide_response};
 
-use crate::ingress::effect::{Reply, ResponseAction, StreamId};
+use crate::ingress::effect::{DenialReply, ResponseAction, StreamId};
 use crate::ingress::live::LiveStream;
 
 use super::Engine;
@@ -32,7 +32,7 @@ impl Engine {
         Ok(Some(match decide_response(response, live.request.response_context()) {
             ResponseDecision::Forward(changes) => ResponseAction::Forward(changes),
             ResponseDecision::Replace(denial) => {
-                ResponseAction::Replace(Reply::new(denial, live.recipient.clone()))
+                ResponseAction::Replace(DenialReply::new(denial, live.recipient.clone()))
             }
         }))
     }

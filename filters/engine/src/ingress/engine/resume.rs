@@ -3,7 +3,7 @@
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::{Decision, ResumePermit};
 
-use crate::ingress::client::LazyClient;
+use crate::ingress::client::LazyClientAddress;
 use crate::ingress::clock::Now;
 use crate::ingress::effect::StreamId;
 use crate::ingress::lookups::LookupKey;
@@ -19,7 +19,7 @@ impl Engine {
         stream: StreamId,
         waiting: &mut WaitingRequest,
         permit: &ResumePermit,
-        client: &LazyClient<'_>,
+        client: &LazyClientAddress<'_>,
         now: Now,
     ) -> Evaluation {
         match &mut waiting.phase {

@@ -3,9 +3,9 @@
 
 use sandgate_policy::ingress::Decision;
 use sandgate_policy::ingress::denial::Denial;
-use sandgate_policy::ingress::slots::Client;
+use sandgate_policy::ingress::slots::ClientAddress;
 
-use crate::ingress::client::LazyClient;
+use crate::ingress::client::LazyClientAddress;
 use crate::ingress::clock::Now;
 use crate::ingress::effect::{Effect, StreamId};
 
@@ -17,7 +17,7 @@ const READS_PER_TICK: usize = 256;
 impl Engine {
     /// Denies a waiting request of the client that has the most of them, if that client has at least two more than
     /// `client`. Returns false if no request gives its slot away.
-    pub(super) fn make_room_to_wait(&mut self, client: &LazyClient<'_>, now: Now) -> bool {
+    pub(super) fn make_room_to_wait(&mut self, client: &LazyClientAddress<'_>, now: Now) -> bool {
         let evicted = self.waiting_slots.stream_to_evict(client.get(), now.ms, None);
         let Some(evicted) = evicted else { return false };
         if let Some(waiting) = self.waiting.get_mut(&evicted) {
@@ -33,7 +33,7 @@ impl Engine {
     pub(super) fn make_room(
         &mut self,
         decision: Decision,
-        client: &LazyClient<'_>,
+        client: &LazyClientAddress<'_>,
         now: Now,
     ) -> Decision {
         let Decision::Evict(permit) = decision else { return decision };
@@ -52,21 +52,21 @@ impl Engine {
 
     /// Requests the byte counts of the next streams.
     pub(super) fn request_byte_counts(&mut self) {
-        let from = self.unread.len().saturating_sub(READS_PER_TICK);
-        for stream in self.unread.split_off(from) {
+        let from = self.uncounted.len().saturating_sub(READS_PER_TICK);
+        for stream in self.uncounted.split_off(from) {
             if self.live.get(stream).is_some() {
-                self.effects.push_back(Effect::ReadBytes(stream));
+                self.effects.push_back(Effect::ReadByteCount(stream));
             }
         }
     }
 
-    /// The host has executed [`Effect::ReadBytes`]: `bytes` were sent on the stream so far, in both directions.
-    pub fn on_bytes(&mut self, stream: StreamId, bytes: u64, now: Now) {
+    /// The host has executed [`Effect::ReadByteCount`]: `bytes` were sent on the stream so far, in both directions.
+    pub fn on_byte_count(&mut self, stream: StreamId, bytes: u64, now: Now) {
         self.live.record_bytes(stream, bytes, now.ms);
     }
 
     /// The host has executed [`Effect::ReadClient`].
-    pub fn on_client(&mut self, stream: StreamId, client: Client, now: Now) {
+    pub fn on_client(&mut self, stream: StreamId, client: ClientAddress, now: Now) {
         self.live.set_client(stream, client, now.ms);
     }
 }

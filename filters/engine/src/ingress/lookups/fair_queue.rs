@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sandgate_policy::ingress::slots::Client;
+use sandgate_policy::ingress::slots::ClientAddress;
 
 use super::key::LookupKey;
 
 /// The lookups of one kind.
 pub(super) struct FairQueue {
     /// The lookups that are not sent yet, oldest first. No queue is empty.
-    unsent: BTreeMap<Client, VecDeque<LookupKey>>,
+    unsent: BTreeMap<ClientAddress, VecDeque<LookupKey>>,
     /// How many lookups of each client are in flight. No number is 0.
-    in_flight: BTreeMap<Client, usize>,
+    in_flight: BTreeMap<ClientAddress, usize>,
     /// The most lookups that may be in flight at once.
     capacity: usize,
     /// The client whose lookup was sent last. Among clients with equally many lookups in flight, the next
     /// address is served, so that the order of addresses gives no client an advantage.
-    served: Option<Client>,
+    served: Option<ClientAddress>,
 }
 
 impl FairQueue {
@@ -33,7 +33,7 @@ impl FairQueue {
         !self.unsent.is_empty() && !self.is_full()
     }
 
-    pub(super) fn add(&mut self, client: Client, key: LookupKey) {
+    pub(super) fn add(&mut self, client: ClientAddress, key: LookupKey) {
         self.unsent.entry(client).or_default().push_back(key);
     }
 
@@ -43,8 +43,8 @@ impl FairQueue {
         if !self.can_send() {
             return None;
         }
-        let count_of = |client: &Client| self.in_flight.get(client).copied().unwrap_or(0);
-        let is_passed = |client: &Client| Some(*client) <= self.served;
+        let count_of = |client: &ClientAddress| self.in_flight.get(client).copied().unwrap_or(0);
+        let is_passed = |client: &ClientAddress| Some(*client) <= self.served;
         let client =
             *self.unsent.keys().min_by_key(|client| (count_of(client), is_passed(client)))?;
         self.served = Some(client);
@@ -59,7 +59,7 @@ impl FairQueue {
     }
 
     /// Ends a lookup that [`Self::next`] returned.
-    pub(super) fn done(&mut self, client: Client) {
+    pub(super) fn done(&mut self, client: ClientAddress) {
         if let Some(count) = self.in_flight.get_mut(&client) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -69,7 +69,7 @@ impl FairQueue {
     }
 
     /// Removes a lookup that is not sent yet. Returns false if it was sent, or never added.
-    pub(super) fn withdraw(&mut self, client: Client, key: &LookupKey) -> bool {
+    pub(super) fn withdraw(&mut self, client: ClientAddress, key: &LookupKey) -> bool {
         let Some(queue) = self.unsent.get_mut(&client) else { return false };
         let before = queue.len();
         queue.retain(|unsent| unsent != key);

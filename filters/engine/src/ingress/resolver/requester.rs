@@ -1,6 +1,6 @@
 //! The stream that a sandbox and a caller are resolved for.
 
-use crate::ingress::client::LazyClient;
+use crate::ingress::client::LazyClientAddress;
 use crate::ingress::effect::StreamId;
 use crate::ingress::lookups::LookupKey;
 
@@ -35,7 +35,7 @@ pub(crate) struct Requester<'a> {
     pub(crate) stream: StreamId,
     pub(crate) kind: RequesterKind<'a>,
     /// The result of a lookup that was sent after this time is used, however old it is by now.
-    pub(crate) since: u64,
+    pub(crate) arrived_at: u64,
     pub(crate) may_look_up: bool,
     pub(crate) lookups: &'a mut StreamLookups,
 }
@@ -45,8 +45,8 @@ impl Requester<'_> {
     /// stream itself started in the millisecond of its arrival is not repeated.
     pub(super) fn recheck_before(&self, key: &LookupKey) -> u64 {
         match self.lookups.started.contains(key) {
-            true => self.since.saturating_sub(1),
-            false => self.since,
+            true => self.arrived_at.saturating_sub(1),
+            false => self.arrived_at,
         }
     }
 }
@@ -54,6 +54,6 @@ impl Requester<'_> {
 /// Whether the stream is decided for the first time.
 #[derive(Clone, Copy)]
 pub(crate) enum RequesterKind<'a> {
-    Request(&'a LazyClient<'a>),
+    Request(&'a LazyClientAddress<'a>),
     LiveStream,
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use sandgate_policy::gateway_api::MARKER_HEADER;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::head::{Head, Headers};
-use sandgate_policy::ingress::slots::Client;
+use sandgate_policy::ingress::slots::ClientAddress;
 
 use super::fleet::Fleet;
 use crate::ingress::{
-    Call, CallId, CallKind, CallResponse, Clock, Effect, Engine, LazyClient, Now, RequestAction,
-    ResponseAction, StreamId, TICK_MS,
+    Call, CallId, CallKind, CallResponse, Clock, Effect, Engine, LazyClientAddress, Now,
+    RequestAction, ResponseAction, StreamId, TICK_MS,
 };
 
 /// The state of a stream, as its client sees it.
@@ -48,7 +48,7 @@ pub(super) struct Host {
     pub(super) fails_to_close: bool,
     pub(super) not_closed: BTreeSet<StreamId>,
     heads: BTreeMap<StreamId, Vec<(String, Vec<u8>)>>,
-    clients: BTreeMap<StreamId, Client>,
+    clients: BTreeMap<StreamId, ClientAddress>,
     clock: Clock,
     wall: Duration,
     next: StreamId,
@@ -102,12 +102,16 @@ impl Host {
             .chain(rest)
             .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
             .collect();
-        let client = Client::of_connection(format!("192.0.2.{client}:4000").as_bytes());
+        let client = ClientAddress::of_connection(format!("192.0.2.{client}:4000").as_bytes());
         self.clients.insert(stream, client);
         let now = self.now();
         let read = || client;
-        let action =
-            self.engine.on_request_headers(stream, Head::new(&head), &LazyClient::new(&read), now);
+        let action = self.engine.on_request_headers(
+            stream,
+            Head::new(&head),
+            &LazyClientAddress::new(&read),
+            now,
+        );
         let state = match action {
             RequestAction::Wait => State::Waiting,
             RequestAction::Forward(_) if self.fails_to_forward => {
@@ -178,9 +182,9 @@ impl Host {
                     let client = self.clients.get(&stream).expect("a stream of this host");
                     self.engine.on_client(stream, *client, now);
                 }
-                Effect::ReadBytes(stream) => {
+                Effect::ReadByteCount(stream) => {
                     assert_eq!(self.state(stream), &State::Live, "bytes are read");
-                    self.engine.on_bytes(stream, 100, now);
+                    self.engine.on_byte_count(stream, 100, now);
                 }
                 Effect::CallFinished { kind, is_answered } => {
                     self.finished.push((kind, is_answered));
