@@ -64,10 +64,10 @@ pub(crate) fn disable_resolution() -> Result<()> {
 /// Sets the upstream of a permitted request.
 ///
 /// # Errors
-/// When the host refuses a call. The request's upstream is the black hole then.
+/// When the host refuses a call. Connecting to the request's upstream always fails then.
 pub(crate) fn permit_request(permit: &Permit, destination: SocketAddr) -> Result<()> {
     stream::set_filter_state(UPSTREAM_PORT, &destination.port().to_string())?;
-    // The host comes last: without a host, the request can only go to the black hole.
+    // The host comes last: without a host, the request has no upstream that it could reach.
     match permit.route() {
         Route::Original(IpAddr::V4(v4)) => stream::set_filter_state(UPSTREAM_HOST, &v4.to_string()),
         Route::Original(IpAddr::V6(v6)) => {

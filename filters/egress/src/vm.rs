@@ -20,8 +20,8 @@ pub(crate) struct Vm {
     metrics: Option<Metrics>,
 }
 
-/// Runs `f` on the VM's state. The host never runs a callback of this VM inside a host call, so the
-/// borrow can't fail. If it fails nevertheless, the result is `None`, which callers treat as a denial.
+/// Runs `f` on the VM's state. Envoy enters no callback of this VM during another one, so the borrow
+/// succeeds. If it failed nevertheless, the result would be `None`, which callers treat as a denial.
 pub(crate) fn with<T>(f: impl FnOnce(&mut Vm) -> T) -> Option<T> {
     VM.with(|vm| vm.try_borrow_mut().ok().map(|mut vm| f(&mut vm)))
 }
@@ -31,7 +31,6 @@ pub(crate) fn count_host_error() {
     with(|vm| vm.metrics.as_ref().map(Metrics::count_host_error));
 }
 
-/// Counts a decision.
 pub(crate) fn count(decision: &Decision) {
     with(|vm| vm.metrics.as_ref().map(|metrics| metrics.count(decision)));
 }

@@ -7,7 +7,7 @@
 //! Types can't enforce two rules:
 //!
 //! - Read headers only inside a header callback or while the request is paused, and never after it was
-//!   resumed.
+//!   continued.
 //! - Dispatch calls only while the root context is the effective context. Envoy cancels the calls of a
 //!   stream when the stream ends.
 

@@ -5,8 +5,8 @@ use sandgate_hostcalls::Result;
 use sandgate_hostcalls::stream::{self, HeaderMap};
 use sandgate_policy::ingress::hygiene::HeaderChange;
 
-/// Filter state of the dynamic forward proxy. A filter in front of this one sets both to a black
-/// hole, where a request without a permit ends.
+/// Filter state of the dynamic forward proxy. A filter in front of this one sets both to the upstream of a request
+/// without a permit; connecting to it always fails.
 const UPSTREAM_HOST: &str = "envoy.upstream.dynamic_host";
 const UPSTREAM_PORT: &str = "envoy.upstream.dynamic_port";
 
@@ -18,12 +18,13 @@ pub(crate) fn forward(forward: &Forward<'_>) -> Result<()> {
     let Forward { permit, changes } = forward;
     change(HeaderMap::RequestHeaders, changes)?;
     let upstream = permit.upstream();
+    // Read in `edge.yaml` as the key of the upstream connection pool.
     stream::set_property("sandgate_generation", &permit.connection_group())?;
     if let Some(caller) = permit.caller() {
         stream::set_property("sandgate_principal", caller.principal.as_str())?;
     }
     stream::set_filter_state(UPSTREAM_PORT, &upstream.port().to_string())?;
-    // Last, because the request can only go to the black hole until the host is set.
+    // Last, because until the host is set, the request has no upstream that it could reach.
     stream::set_filter_state(UPSTREAM_HOST, &upstream.ip().to_string())
 }
 

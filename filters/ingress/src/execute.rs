@@ -111,7 +111,7 @@ impl Vm {
         }
     }
 
-    /// Forwards the effective stream, whose request is paused.
+    /// Continues the effective stream, whose request is paused.
     fn forward(&mut self, stream: u32) {
         // While the request is paused, its headers can be read and changed.
         let applied = match stream::headers(HeaderMap::RequestHeaders) {

@@ -4,7 +4,7 @@ use sandgate_engine::ingress::CallKind;
 use sandgate_hostcalls::metrics::Counter;
 use sandgate_policy::ingress::denial::Denial;
 
-/// The counters of the filter, which all VMs of an Envoy share.
+/// All VMs of an Envoy share the counters.
 pub(crate) struct Metrics {
     permits: Counter,
     preflights: Counter,

@@ -56,8 +56,8 @@ impl SharedVm {
 
     /// Runs `f` on the VM's state.
     ///
-    /// Envoy nests the local replies of one callback on the native stack, but enters no callback of this VM
-    /// meanwhile, so the borrow succeeds.
+    /// Envoy sends the local replies of a callback after the callback has returned. They nest on the native stack, but
+    /// no callback of this VM is entered while another one runs, so the borrow succeeds.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Vm) -> T) -> std::result::Result<T, NoVm> {
         let mut vm = self.0.try_borrow_mut().map_err(|_| NoVm::Busy)?;
         vm.as_mut().map(f).ok_or(NoVm::NotConfigured)

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// The sender of a request, identified by its address.
+/// The address that identifies the client of a request.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum ClientAddress {
     /// An IPv4 address, also if it is written as an IPv4-mapped IPv6 address.
@@ -20,7 +20,7 @@ pub enum ClientAddress {
 }
 
 impl ClientAddress {
-    /// The client behind the address and port of a connection, as Envoy writes them.
+    /// The part of the address and port that identifies the client of a connection, as Envoy writes them.
     #[must_use]
     pub fn of_connection(address: &[u8]) -> Self {
         let parsed = std::str::from_utf8(address).ok().and_then(|text| text.parse().ok());

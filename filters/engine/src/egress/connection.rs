@@ -9,7 +9,6 @@ use crate::egress::decision::{Decision, FilterKind, Outcome};
 use crate::egress::engine::Engine;
 use crate::egress::live::{LiveStream, StreamFacts};
 
-/// The state of one connection.
 #[derive(Debug)]
 pub struct Connection {
     id: u32,
@@ -18,7 +17,6 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum Phase {
-    /// Not decided.
     New,
     /// Permitted without a server name. The first bytes may still reveal one.
     Inspecting(StreamFacts, FirstBytes),
@@ -35,9 +33,7 @@ pub enum NewConnectionEffect {
     Connect {
         /// The permission, with the route to the upstream.
         permit: Permit,
-        /// The original destination.
         destination: SocketAddr,
-        /// The decision, to be reported.
         decision: Decision,
     },
     /// Report the decision and continue without an upstream: Envoy resets the connection.
@@ -49,7 +45,6 @@ pub enum NewConnectionEffect {
 /// What the host does with bytes of the client.
 #[derive(Debug, Eq, PartialEq)]
 pub enum DataEffect {
-    /// Forward the bytes.
     Continue,
     /// Keep the bytes, and pass them again together with the bytes that follow.
     Hold,

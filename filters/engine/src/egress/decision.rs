@@ -12,7 +12,6 @@ pub enum FilterKind {
     Http,
 }
 
-/// The result of a decision.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outcome {
     /// The stream may go to its upstream.
@@ -26,11 +25,8 @@ pub enum Outcome {
 /// One decision about a connection or request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Decision {
-    /// The filter that decided.
     pub kind: FilterKind,
-    /// The result.
     pub outcome: Outcome,
-    /// The rule that determined the result.
     pub rule: Rule,
     /// The policy generation that the decision used.
     pub generation: u64,

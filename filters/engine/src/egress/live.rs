@@ -11,7 +11,6 @@ use crate::egress::decision::FilterKind;
 /// The facts that a decision rests on.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamFacts {
-    /// The original destination.
     pub(crate) destination: SocketAddr,
     /// The server name of the TLS handshake.
     pub(crate) sni: ShownName,

@@ -33,7 +33,6 @@ pub struct Forward {
     pub permit: Permit,
     /// The original destination, whose port the upstream connection uses.
     pub destination: SocketAddr,
-    /// The decision, to be reported.
     pub decision: Decision,
     /// The new value of `:authority`, for a request that has no Host.
     pub authority: Option<String>,

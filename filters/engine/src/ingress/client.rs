@@ -1,11 +1,11 @@
-//! The client of a request.
+//! The address of the client of a request.
 
 use std::cell::OnceCell;
 
 use sandgate_policy::ingress::slots::ClientAddress;
 
-/// The client of a request, whose address is read only if the engine needs it: to read it costs a
-/// call of the host, and a request whose sandbox and caller are cached needs none.
+/// The client of a request. Reading its address costs a host call, so it is read only when a request must wait, or
+/// takes an anonymous slot.
 pub struct LazyClientAddress<'a> {
     client: OnceCell<ClientAddress>,
     read: &'a dyn Fn() -> ClientAddress,
@@ -18,7 +18,6 @@ impl<'a> LazyClientAddress<'a> {
         Self { client: OnceCell::new(), read }
     }
 
-    /// A client that is known already.
     pub(crate) fn known(client: ClientAddress) -> Self {
         Self { client: OnceCell::from(client), read: &|| ClientAddress::Unknown }
     }

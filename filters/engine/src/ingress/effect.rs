@@ -16,7 +16,6 @@ pub type StreamId = u32;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct CallId(u64);
 
-/// Makes the ids of calls.
 #[derive(Debug, Default)]
 pub(crate) struct CallIds(u64);
 
@@ -27,7 +26,7 @@ impl CallIds {
     }
 }
 
-/// The action for the headers of a request.
+/// The action for the headers of a request. The same actions for a request that has waited are [`Effect`]s.
 pub enum RequestAction<'a> {
     /// Pause the request. A later effect decides it.
     Wait,
@@ -41,7 +40,6 @@ pub enum RequestAction<'a> {
         /// As the operator writes it.
         origin: String,
     },
-    /// Deny the request.
     Deny(DenialReply),
 }
 
@@ -56,9 +54,8 @@ pub struct Forward<'a> {
 /// The local reply that denies a request.
 #[derive(Debug)]
 pub struct DenialReply {
-    /// The reason.
     pub denial: Denial,
-    /// The client, which decides the form of the reply.
+    /// The client that receives the reply.
     pub recipient: Recipient,
     /// Seconds for `Retry-After`, if they differ from the denial's own.
     pub retry_after: Option<u32>,
@@ -75,7 +72,6 @@ impl DenialReply {
 pub enum ResponseAction {
     /// Apply these changes, and forward the response.
     Forward(Vec<HeaderChange>),
-    /// Replace the response.
     Replace(DenialReply),
 }
 
@@ -91,15 +87,13 @@ pub enum Effect {
     Wake,
     /// Send a call. Its response goes to [`Engine::on_call_response`](crate::ingress::Engine::on_call_response).
     Call(Call),
-    /// Resume a paused request: pass its headers to [`Engine::forward`](crate::ingress::Engine::forward).
+    /// Continue a paused request: pass its headers to [`Engine::forward`](crate::ingress::Engine::forward).
     Forward(StreamId),
     /// Answer the CORS preflight of a paused request.
     AnswerPreflight {
-        /// The paused request.
         stream: StreamId,
         /// As the operator writes it.
         origin: String,
-        /// The client.
         recipient: Recipient,
     },
     /// Deny a paused request.
@@ -107,36 +101,27 @@ pub enum Effect {
     /// Reset a live stream, then call [`Engine::on_stream_end`](crate::ingress::Engine::on_stream_end). If the reset
     /// fails, call [`Engine::on_close_failed`](crate::ingress::Engine::on_close_failed).
     Close {
-        /// The live stream.
         stream: StreamId,
         /// The reason, for access logs.
         reason: &'static str,
     },
     /// Pass the client of a live stream to [`Engine::on_client`](crate::ingress::Engine::on_client).
     ReadClient(StreamId),
-    /// Pass the bytes of a live stream to [`Engine::on_byte_count`](crate::ingress::Engine::on_byte_count).
+    /// Pass the number of bytes that were sent on a live stream to
+    /// [`Engine::on_byte_count`](crate::ingress::Engine::on_byte_count).
     ReadByteCount(StreamId),
     /// Count a call to the control plane.
-    CallFinished {
-        /// The kind of call.
-        kind: CallKind,
-        /// Whether the control plane answered it.
-        is_answered: bool,
-    },
+    CallFinished { kind: CallKind, is_answered: bool },
     /// Count a denial whose lookups are repeated.
     RecheckStarted,
 }
 
-/// The kind of a call to the control plane.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CallKind {
-    /// The lookup of a sandbox.
     Sandbox,
-    /// The lookup of a credential.
     Caller,
-    /// A resume.
     Resume,
-    /// The change feed.
+    /// A poll of the change feed.
     Changes,
 }
 
@@ -144,9 +129,7 @@ pub enum CallKind {
 pub struct Call {
     /// To be passed back with the response.
     pub id: CallId,
-    /// `:method`.
     pub method: &'static str,
-    /// `:path`.
     pub path: String,
     /// A JSON body.
     pub body: Option<Vec<u8>>,
@@ -154,11 +137,9 @@ pub struct Call {
     pub timeout: Duration,
 }
 
-/// The response to a call.
 pub struct CallResponse<'a> {
-    /// With `:status`.
+    /// Including `:status`.
     pub headers: Head<'a>,
-    /// The whole body.
     pub body: &'a [u8],
 }
 

@@ -31,8 +31,8 @@ pub const CALL_RESPONSE_MAX: usize = 1 << 20;
 const TICKS_PER_SWEEP: u32 = 10;
 /// Live streams that one run re-evaluates. More would stall a worker.
 const REEVALUATIONS_PER_RUN: usize = 256;
-/// Waiting requests that one run evaluates. Envoy nests the local replies of one callback, and the stack of a VM
-/// holds about 300. Many requests may wait for one lookup, and clients choose how many.
+/// Waiting requests that one run evaluates. Envoy nests the local replies of one callback on the native
+/// stack, which holds about 300. Many requests may wait for one lookup, and clients choose how many.
 const EVALUATIONS_PER_RUN: usize = 64;
 
 /// The state machine of the ingress filter. The host passes events in, and after each event executes the effects
@@ -49,7 +49,7 @@ pub struct Engine {
     /// The live streams to close in the next run: those that gave their slot to another one, and those that the host
     /// could not reset.
     to_close: Vec<StreamId>,
-    /// The anonymous streams whose bytes are read in the next ticks.
+    /// The anonymous streams whose byte counts are read in the next ticks.
     uncounted: Vec<StreamId>,
     /// When requests to public ports last resumed a sandbox, in milliseconds.
     public_resumes: BTreeMap<String, u64>,
@@ -78,7 +78,6 @@ impl Engine {
         }
     }
 
-    /// The configuration.
     #[must_use]
     pub fn config(&self) -> &IngressConfig {
         &self.config
@@ -119,7 +118,7 @@ impl Engine {
     }
 
     /// [`TICK_MS`] milliseconds have passed. When the host has executed the effects of the tick, it calls
-    /// [`Self::on_wake`]: the effects may read the bytes of streams, which the decisions of that run use.
+    /// [`Self::on_wake`]: the effects may read the byte counts of streams, which the decisions of that run use.
     pub fn on_tick(&mut self, now: Now) {
         for (stream, waiting) in self.waiting.iter_mut().filter(|(_, it)| it.is_due(now.ms)) {
             if waiting.is_past_deadline(now.ms) {

@@ -9,11 +9,10 @@ use crate::ingress::effect::{Call, CallId, CallResponse};
 
 /// The time limit of a call exceeds the time for which the control plane holds it by this, in milliseconds.
 const GRACE_MS: u32 = 5_000;
-/// The pause after a failure, in milliseconds. It doubles with each further failure, up to the last.
+/// The delay after the first failure, in milliseconds. It doubles with each further failure, up to the maximum.
 const BACKOFF_BASE_MS: u64 = 200;
 const BACKOFF_MAX_MS: u64 = 3_200;
 
-/// The state of the change feed.
 #[derive(Debug)]
 pub(crate) struct Feed {
     /// Identifies this engine to the control plane.
@@ -25,18 +24,16 @@ pub(crate) struct Feed {
     /// The next call is not sent before this time.
     due_at: u64,
     failures: u32,
-    /// Whether the last call succeeded.
     is_working: bool,
     /// When the first poll, or the poll after the last reset, was sent.
     covered_since: Option<u64>,
-    /// Whether the caches may contain results of lookups that were sent before the first poll.
+    /// Whether the caches may contain early entries: the results of lookups that were sent before the first poll.
     has_early_entries: bool,
 }
 
 /// The changes since the last response of the feed.
 pub(crate) struct FeedUpdate {
     pub(crate) changes: Changes,
-    /// Whether this is the first response.
     pub(crate) is_first: bool,
 }
 
@@ -61,7 +58,8 @@ impl Feed {
         self.covered_since.filter(|_| self.is_working)
     }
 
-    /// Returns true once: when all results of lookups from before the first poll have expired.
+    /// Returns true once: when all early entries have expired. Early entries are the results of lookups that were sent
+    /// before the first poll.
     pub(crate) fn take_early_entries_expired(&mut self, now: u64, no_feed_ttl: u64) -> bool {
         let since = self.covered_since.unwrap_or(now);
         let have_expired = self.has_early_entries && now.saturating_sub(since) >= no_feed_ttl;
@@ -77,7 +75,6 @@ impl Feed {
         self.in_flight == Some(call)
     }
 
-    /// Returns the next call.
     pub(crate) fn poll(&mut self, id: CallId, config: &IngressConfig, now: u64) -> Call {
         self.polled_at = now;
         self.in_flight = Some(id);
@@ -116,8 +113,8 @@ impl Feed {
     }
 
     fn on_failure(&mut self, now: u64) {
-        let pause = BACKOFF_BASE_MS.checked_shl(self.failures).unwrap_or(BACKOFF_MAX_MS);
-        self.due_at = now.saturating_add(pause.min(BACKOFF_MAX_MS));
+        let delay = BACKOFF_BASE_MS.checked_shl(self.failures).unwrap_or(BACKOFF_MAX_MS);
+        self.due_at = now.saturating_add(delay.min(BACKOFF_MAX_MS));
         self.failures = self.failures.saturating_add(1).min(16);
         self.is_working = false;
     }

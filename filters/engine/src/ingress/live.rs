@@ -19,7 +19,7 @@ pub(crate) struct LiveStream {
     pub(crate) request: SandboxRequest,
     /// The permit of the last evaluation. The stream depends on nothing else.
     pub(crate) permit: Permit,
-    /// The client, which reads a denial that replaces the response.
+    /// How to write a denial that replaces the response.
     pub(crate) recipient: Recipient,
     /// Whether the credential was ever verified. Only then is it a secret of the platform and not of the app.
     is_credential_verified: bool,
@@ -69,7 +69,6 @@ struct Occupancy {
     anonymous: SlotHolders,
 }
 
-/// All live streams.
 #[derive(Default)]
 pub(crate) struct LiveStreams {
     streams: BTreeMap<StreamId, LiveStream>,
@@ -216,7 +215,6 @@ impl LiveStreams {
         self.start_sweep();
     }
 
-    /// Marks one stream, if it is live.
     pub(crate) fn mark(&mut self, id: StreamId) {
         if self.streams.contains_key(&id) {
             self.marked.insert(id);
@@ -235,7 +233,7 @@ impl LiveStreams {
         self.marked.extend(expired.map(|(id, _)| *id));
     }
 
-    /// Removes the mark of a stream that was re-evaluated.
+    /// Records that a stream has been re-evaluated.
     pub(crate) fn unmark(&mut self, id: StreamId) {
         self.marked.remove(&id);
     }

@@ -22,12 +22,13 @@ pub(crate) use self::result::LookupResult;
 /// How long the control plane holds a resume call, in milliseconds. A request that waits longer sends
 /// another call.
 const RESUME_HOLD_MS: u32 = 25_000;
-/// After so many failures in a row, no lookup starts…
+/// The number of failures in a row after which no lookup starts for [`COOLDOWN_MS`].
 const FAILURES_MAX: u32 = 5;
-/// …for this long, in milliseconds.
+/// The time for which no lookup starts after [`FAILURES_MAX`] failures in a row, in milliseconds.
 const COOLDOWN_MS: u64 = 1_000;
 
-/// A lookup and the streams that wait for its result. No `Debug`: the body may hold a secret.
+/// A lookup that has not finished, queued or sent, and the streams that wait for it. No `Debug`: the body may hold
+/// a secret.
 pub(crate) struct PendingLookup {
     pub(crate) waiters: Vec<StreamId>,
     /// In milliseconds. Until the call is sent, the time at which the lookup was queued.
@@ -60,7 +61,6 @@ pub(crate) enum LookupReason {
     LiveStream,
 }
 
-/// All lookups that have not finished.
 pub(crate) struct Lookups {
     lookups: BTreeMap<LookupKey, PendingLookup>,
     calls: BTreeMap<CallId, LookupKey>,

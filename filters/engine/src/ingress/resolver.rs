@@ -190,8 +190,8 @@ impl Resolver {
         if changes.reset {
             self.sandboxes.clear();
             self.callers.clear();
-            // Lookups from before the first response are cached for as long as without a feed. The live
-            // streams that depend on them are re-evaluated after that.
+            // Results of lookups that were sent before the first poll are kept, but only for `no_feed_ttl_ms`. After
+            // that time, all live streams are re-evaluated.
             if !update.is_first {
                 self.lookups.mark_outdated(|_| true);
             }

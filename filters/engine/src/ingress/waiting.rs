@@ -19,8 +19,8 @@ const CLIENT_TIMEOUT_HEADER: &str = "x-tensorlake-request-timeout-ms";
 const CLIENT_MARGIN_MS: u64 = 500;
 /// The longest wait for a resume that a client can ask for, in milliseconds.
 const RESUME_WAIT_MAX_MS: u64 = 300_000;
-/// Added to the time limits of all lookups of a request, in milliseconds. A request that still waits after that
-/// waits for a response that the host has lost.
+/// Added to the time limits of all lookups of a request, in milliseconds. If a request still waits after
+/// that, the host has lost a response.
 const LOST_RESPONSE_MS: u64 = 5_000;
 /// The pause before the next lookup of a sandbox that is still not running after a resume, in milliseconds.
 const RESUME_PAUSE_MS: u64 = 250;
@@ -37,7 +37,8 @@ pub(crate) enum Phase {
         /// Nothing is done before this time, in milliseconds.
         not_before: u64,
     },
-    /// A lookup failed, or there is no slot to wait in. The request is decided by what is cached, even if it is stale.
+    /// A lookup failed, or all slots for waiting requests are taken. Only cached entries are used, including stale
+    /// ones.
     CacheOnly,
     /// Denied, whatever lookups return.
     Denied { denial: Denial, retry_after: Option<u32> },
@@ -129,7 +130,7 @@ impl WaitingRequest {
         self.is_past_deadline(now) || (self.pending_lookups().is_empty() && !self.must_pause(now))
     }
 
-    /// Denies the request. The first denial counts.
+    /// Denies the request. A later denial does not replace the first.
     pub(crate) fn deny(&mut self, denial: Denial, retry_after: Option<u32>) {
         if !matches!(self.phase, Phase::Denied { .. }) {
             self.phase = Phase::Denied { denial, retry_after };

@@ -25,7 +25,7 @@ impl Evaluation {
         Self::Decided(Decision::Deny(denial), None)
     }
 
-    /// Whether the request might be permitted if it could wait for lookups.
+    /// Whether the decision may change if the request can wait for lookups or a resume.
     pub(super) fn may_change_if_request_waits(&self) -> bool {
         matches!(
             self,
@@ -66,7 +66,8 @@ impl Engine {
             RequestFacts { sandbox: &sandbox, caller: &caller, now: now.unix_seconds, in_flight };
         match (decide(request, &facts, &self.config), &waiting.phase) {
             (Decision::Deny(denial @ Denial::TooManyRequests), _) => Evaluation::deny(denial),
-            // A denial that depends on a cache entry repeats the lookup once. After a resume, the entry is new.
+            // Before a denial that depends on a cache entry, the lookup is repeated once. After a resume this is not
+            // necessary, because the entry is new.
             (Decision::Deny(denial), Phase::Resolving) => {
                 waiting.phase = Phase::Rechecking;
                 let (request, mut requester) = waiting.requester(stream, client);

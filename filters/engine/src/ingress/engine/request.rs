@@ -121,7 +121,7 @@ impl Engine {
         }
     }
 
-    /// Updates the state for a decision.
+    /// Records a decision in the state of the engine.
     fn record_decision(
         &mut self,
         stream: StreamId,
@@ -154,7 +154,7 @@ impl Engine {
         Recorded::Deny(DenialReply { denial, recipient, retry_after })
     }
 
-    /// Returns the upstream and the header changes of a request that [`Effect::Forward`] resumes. `None` if the
+    /// Returns the upstream and the header changes of a request that [`Effect::Forward`] continues. `None` if the
     /// request has ended.
     #[must_use]
     pub fn forward(&self, stream: StreamId, head: Head<'_>) -> Option<Forward<'_>> {

@@ -13,7 +13,7 @@ pub(crate) enum LookupResult {
     /// `None` if there is no such sandbox.
     Sandbox(Option<Box<Sandbox>>),
     NotResumable,
-    /// Requests to public ports resumed the sandbox too recently. Holds the seconds until the next resume.
+    /// The control plane's limit on resumes was reached. Holds the seconds after which it allows one.
     ResumeLimited(u32),
 }
 

@@ -34,7 +34,8 @@ impl StreamLookups {
 pub(crate) struct Requester<'a> {
     pub(crate) stream: StreamId,
     pub(crate) kind: RequesterKind<'a>,
-    /// The result of a lookup that was sent after this time is used, however old it is by now.
+    /// When the request arrived; for a live stream, the time of this re-evaluation. The result of a lookup that was
+    /// sent after this time is used, however old it is by now.
     pub(crate) arrived_at: u64,
     pub(crate) may_look_up: bool,
     pub(crate) lookups: &'a mut StreamLookups,
@@ -51,7 +52,7 @@ impl Requester<'_> {
     }
 }
 
-/// Whether the stream is decided for the first time.
+/// What the stream is: a request that is not decided, or a live stream.
 #[derive(Clone, Copy)]
 pub(crate) enum RequesterKind<'a> {
     Request(&'a LazyClientAddress<'a>),
