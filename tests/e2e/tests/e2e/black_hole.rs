@@ -6,11 +6,11 @@ use anyhow::Result;
 use sandgate_e2e::{DOMAIN, Protocol, Setup, Stack, run};
 use serde_json::json;
 
-use crate::support::{UNAVAILABLE, replaced};
+use crate::support::{UNAVAILABLE, replace_once};
 
 /// Disables the filter.
 fn without_filter(text: &str) -> String {
-    replaced(
+    replace_once(
         text,
         "- name: envoy.filters.http.wasm\n",
         "- name: envoy.filters.http.wasm\n                    disabled: true\n",
@@ -18,7 +18,7 @@ fn without_filter(text: &str) -> String {
 }
 
 fn without_black_hole(text: &str) -> String {
-    replaced(
+    replace_once(
         text,
         "- name: sandgate.black_hole\n",
         "- name: sandgate.black_hole\n                    disabled: true\n",
@@ -27,13 +27,13 @@ fn without_black_hole(text: &str) -> String {
 
 /// Disables the address checks of the DNS cache and of the upstream filter.
 fn without_address_guards(text: &str) -> String {
-    let text = replaced(text, "invert_match: true", "invert_match: false");
-    let text = replaced(
+    let text = replace_once(text, "invert_match: true", "invert_match: false");
+    let text = replace_once(
         &text,
         "- { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
         "- { address_prefix: 192.0.2.0, prefix_len: 24 }",
     );
-    replaced(
+    replace_once(
         &text,
         "upstream_ip: { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
         "upstream_ip: { address_prefix: 0.0.0.0, prefix_len: 0 }",
@@ -139,7 +139,7 @@ fn if_the_filter_crashes_nothing_is_forwarded() {
 #[test]
 fn the_dns_cache_alone_confines_requests_to_the_sandbox_network() {
     let narrower = |text: &str| {
-        replaced(
+        replace_once(
             text,
             "- { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
             "- { address_prefix: 192.0.2.0, prefix_len: 24 }",
@@ -156,7 +156,7 @@ fn the_dns_cache_alone_confines_requests_to_the_sandbox_network() {
 #[test]
 fn the_upstream_check_alone_confines_requests_to_the_sandbox_network() {
     let narrower = |text: &str| {
-        replaced(
+        replace_once(
             text,
             "upstream_ip: { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
             "upstream_ip: { address_prefix: 192.0.2.0, prefix_len: 24 }",

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::scripted::{PORT, listening};
-use crate::support::{replaced, target};
+use crate::support::{replace_once, target};
 
 const LENGTH: usize = 2 << 20;
 /// The bytes of a response in the kernel buffers of both sides. Envoy buffers the rest.
@@ -28,7 +28,7 @@ fn small_buffers(text: &str) -> String {
     // `SO_SNDBUF` of `SOL_SOCKET` in Linux.
     let buffer =
         format!("{{ level: 1, name: 7, int_value: {KERNEL_BUFFER}, state: STATE_LISTENING }}");
-    replaced(text, option, &format!("{option}{buffer}, "))
+    replace_once(text, option, &format!("{option}{buffer}, "))
 }
 
 /// Connects a client that requests [`LENGTH`] bytes and `connection: close`.
@@ -88,7 +88,7 @@ fn a_client_that_pauses_near_the_end_of_a_response_gets_the_rest() {
 #[test]
 fn a_client_that_never_reads_is_disconnected() {
     let change =
-        |text: &str| small_buffers(&replaced(text, "int_value: 300000", "int_value: 2000"));
+        |text: &str| small_buffers(&replace_once(text, "int_value: 300000", "int_value: 2000"));
     run(Setup { change, ..Setup::default() }, async |stack| {
         let sandbox = stack.public_env().await?;
         // Both connections are closed: one whose response Envoy has completely, and one whose response is in flight.

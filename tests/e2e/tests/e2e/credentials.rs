@@ -7,7 +7,7 @@ use sandgate_demo::client::websocket::{self, Message, OpenError};
 use sandgate_e2e::{Call, Protocol, Setup, run};
 use serde_json::Value;
 
-use crate::support::{seen, target};
+use crate::support::{received_headers, target};
 
 /// Asserts that the sandbox received the request without secrets of the platform.
 async fn assert_served_without_secrets(call: Call, secrets: &[&str]) -> Result<Value> {
@@ -44,14 +44,14 @@ fn every_authentication_method_works_over_both_http_versions() {
             ];
             for (mode, call) in modes.into_iter().enumerate() {
                 let seen_by_app = assert_served_without_secrets(call, &secrets).await?;
-                let organization = seen(&seen_by_app, "x-forwarded-organization-id");
+                let organization = received_headers(&seen_by_app, "x-forwarded-organization-id");
                 assert_eq!(organization, [owner.organization.as_str()], "mode {mode}");
-                let project = seen(&seen_by_app, "x-forwarded-project-id");
+                let project = received_headers(&seen_by_app, "x-forwarded-project-id");
                 assert_eq!(project, [owner.project.as_str()], "mode {mode}");
                 let cookies = if mode == 4 { vec!["theme=dark; lang=en"] } else { vec![] };
-                assert_eq!(seen(&seen_by_app, "cookie"), cookies, "mode {mode}");
+                assert_eq!(received_headers(&seen_by_app, "cookie"), cookies, "mode {mode}");
                 let own = if mode == 5 { vec!["Bearer of-the-app"] } else { vec![] };
-                assert_eq!(seen(&seen_by_app, "authorization"), own, "mode {mode}");
+                assert_eq!(received_headers(&seen_by_app, "authorization"), own, "mode {mode}");
             }
         }
         Ok(())
@@ -72,7 +72,7 @@ fn platform_secrets_other_than_the_credential_are_removed_too() {
             .header("x-api-key", &owner.api_key);
         let secrets = [owner.api_key.as_str(), owner.pat.as_str(), owner.session.as_str()];
         let seen_by_app = assert_served_without_secrets(call, &secrets).await?;
-        assert_eq!(seen(&seen_by_app, "cookie"), ["a=1; b=2"]);
+        assert_eq!(received_headers(&seen_by_app, "cookie"), ["a=1; b=2"]);
         Ok(())
     });
 }

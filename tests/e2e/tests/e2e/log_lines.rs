@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::replaced;
+use crate::support::replace_once;
 
 /// The maximum length of a line of the access log.
 const LONGEST: usize = 4_096;
@@ -65,8 +65,8 @@ fn a_flood_of_requests_causes_a_bounded_number_of_log_lines() {
     const SECOND: u64 = 10;
     // A smaller rate than the default, so that a slow machine can exceed it.
     let change_log = |text: &str| {
-        let text = replaced(text, "max_tokens: 5000", "max_tokens: 50");
-        replaced(&text, "tokens_per_fill: 100", "tokens_per_fill: 1")
+        let text = replace_once(text, "max_tokens: 5000", "max_tokens: 50");
+        replace_once(&text, "tokens_per_fill: 100", "tokens_per_fill: 1")
     };
     run(Setup { change_log, ..Setup::default() }, async |stack| {
         let begun = Instant::now();

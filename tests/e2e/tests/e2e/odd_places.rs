@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::scripted::{PORT, answer_once, listen};
-use crate::support::{on_a_platform, raw, replaced};
+use crate::support::{on_a_platform, raw, replace_once};
 
 const PLANTED: &str =
     "set-cookie: tl-session=evil; Domain=sandbox.localhost\r\nx-sandgate-principal: admin\r\n";
@@ -75,7 +75,7 @@ fn secrets_in_request_trailers_and_cookies_in_response_trailers_are_removed() {
 
 #[test]
 fn a_request_beyond_the_dns_caches_capacity_is_a_503() {
-    let change = |text: &str| replaced(text, "max_hosts: 100000\n", "max_hosts: 3\n");
+    let change = |text: &str| replace_once(text, "max_hosts: 100000\n", "max_hosts: 3\n");
     run(Setup { change, ..on_a_platform() }, async |stack| {
         let ports: Vec<u16> = (4001..4020).collect();
         let sandbox = stack.sandbox(json!({ "name": "many", "exposed_ports": ports })).await?;

@@ -11,7 +11,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::frames::Frames;
 use crate::http_frames;
-use crate::support::{UNAVAILABLE, replaced};
+use crate::support::{UNAVAILABLE, replace_once};
 
 /// More than Envoy buffers for one stream.
 const DOWNLOAD: &str = "/download?bytes=4000000";
@@ -66,7 +66,7 @@ async fn silent_connections(
 /// Reduces the timeout of idle streams under overload from 15 s to 1 s.
 fn impatient(text: &str) -> String {
     let normal = "HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: 15s";
-    replaced(text, normal, "HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: 1s")
+    replace_once(text, normal, "HTTP_DOWNSTREAM_STREAM_IDLE, min_timeout: 1s")
 }
 
 /// The bytes that Envoy has allocated.
@@ -260,7 +260,7 @@ fn an_overloaded_edge_responds_with_the_denial_overloaded() {
     // The edge is overloaded from its start, because it refuses requests above 0.1 % of its heap.
     let change = |text: &str| {
         let normal = "fixed_heap, threshold: { value: 0.90 }";
-        replaced(text, normal, "fixed_heap, threshold: { value: 0.001 }")
+        replace_once(text, normal, "fixed_heap, threshold: { value: 0.001 }")
     };
     run(Setup { change, ..Setup::default() }, async |stack| {
         until("the heap is measured", Duration::from_secs(10), async || {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::http_wire::Server;
-use crate::support::{UNAVAILABLE, is_denial, public_ports, raw, replaced, sandbox_address};
+use crate::support::{UNAVAILABLE, is_denial, public_ports, raw, replace_once, sandbox_address};
 
 /// The port of the test's own server.
 const SERVED: u16 = 3100;
@@ -81,8 +81,9 @@ fn a_sandbox_that_does_not_respond_causes_a_timeout() {
 
 #[test]
 fn a_client_that_stops_in_the_middle_of_its_request_gets_a_408() {
-    let change =
-        |text: &str| replaced(text, "request_headers_timeout: 10s", "request_headers_timeout: 1s");
+    let change = |text: &str| {
+        replace_once(text, "request_headers_timeout: 10s", "request_headers_timeout: 1s")
+    };
     let setup = Setup { stream_idle_timeout: Duration::from_secs(1), change, ..Setup::default() };
     run(setup, async |stack| {
         let sandbox = sandbox(stack).await?;
@@ -158,7 +159,7 @@ async fn upload(stack: &Stack, host: &str, length: usize) -> Result<String> {
 fn a_request_for_which_there_is_no_upstream_is_not_forwarded() {
     let change = |text: &str| {
         let guard = "- { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }";
-        replaced(text, guard, "- { address_prefix: 192.0.2.0, prefix_len: 24 }")
+        replace_once(text, guard, "- { address_prefix: 192.0.2.0, prefix_len: 24 }")
     };
     run(Setup { change, ..Setup::default() }, async |stack| {
         let sandbox = sandbox(stack).await?;

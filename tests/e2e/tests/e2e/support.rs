@@ -17,10 +17,10 @@ pub(crate) fn on_a_platform() -> Setup {
 }
 
 /// Replaces `old`, which must occur exactly once: a replacement without effect would make a test that can't fail.
-pub(crate) fn replaced(text: &str, what: &str, by: &str) -> String {
-    let count = text.matches(what).count();
-    assert_eq!(count, 1, "the template has `{what}` {count} times, not once");
-    text.replace(what, by)
+pub(crate) fn replace_once(text: &str, old: &str, new: &str) -> String {
+    let count = text.matches(old).count();
+    assert_eq!(count, 1, "the template has `{old}` {count} times, not once");
+    text.replace(old, new)
 }
 
 /// The id of the sandbox that responded.
@@ -29,7 +29,7 @@ pub(crate) fn sandbox_id(answer: &Value) -> Option<&str> {
 }
 
 /// All values of a header that the sandbox received.
-pub(crate) fn seen<'a>(answer: &'a Value, name: &str) -> Vec<&'a str> {
+pub(crate) fn received_headers<'a>(answer: &'a Value, name: &str) -> Vec<&'a str> {
     let headers = answer.get("headers").and_then(Value::as_array);
     headers
         .into_iter()

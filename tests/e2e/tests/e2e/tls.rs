@@ -12,7 +12,7 @@ use sandgate_stack::wait::until;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{sandbox_id, seen, target_tls};
+use crate::support::{received_headers, sandbox_id, target_tls};
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::H2c];
 
@@ -30,7 +30,11 @@ fn both_http_versions_work_over_tls_and_apps_see_the_scheme_https() {
                 assert_eq!(sandbox_id(&answer), Some(sandbox.id.as_str()));
                 assert_eq!(answer["target"], "/a%2Fb?c=d");
                 assert_eq!(answer["host"], sandbox.host(8080));
-                assert_eq!(seen(&answer, "x-forwarded-proto"), [scheme], "{protocol:?}");
+                assert_eq!(
+                    received_headers(&answer, "x-forwarded-proto"),
+                    [scheme],
+                    "{protocol:?}"
+                );
             }
         }
         let call = stack.edge_tls().get(&sandbox.host(8080), "/").over(Protocol::H2c);

@@ -11,7 +11,7 @@ use sandgate_demo::client::websocket::{self, Message, OpenError};
 use sandgate_e2e::{DOMAIN, Protocol, Setup, Stack, run};
 use serde_json::Value;
 
-use crate::support::{seen, target, target_tls};
+use crate::support::{received_headers, target, target_tls};
 
 /// Returns `open`, or the denial, such as `403 CROSS_ORIGIN`.
 async fn outcome(target: &Target) -> Result<String> {
@@ -152,11 +152,11 @@ fn the_app_receives_an_rfc_6455_upgrade_without_secrets() {
         let answer: Value = serde_json::from_str(&body).context(body)?;
         assert_eq!(answer["method"], "GET");
         assert_eq!(answer["target"], "/status/409?x");
-        assert_eq!(seen(&answer, "upgrade"), ["websocket"]);
-        assert_eq!(seen(&answer, "sec-websocket-key").len(), 1);
-        assert_eq!(seen(&answer, "x-forwarded-proto"), ["https"]);
+        assert_eq!(received_headers(&answer, "upgrade"), ["websocket"]);
+        assert_eq!(received_headers(&answer, "sec-websocket-key").len(), 1);
+        assert_eq!(received_headers(&answer, "x-forwarded-proto"), ["https"]);
         for absent in ["authorization", "x-sandgate-y", "x_forwarded_for", ":protocol"] {
-            assert!(seen(&answer, absent).is_empty(), "{absent}: {answer}");
+            assert!(received_headers(&answer, absent).is_empty(), "{absent}: {answer}");
         }
         Ok(())
     });

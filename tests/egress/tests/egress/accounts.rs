@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::hellos::{MANNERS, hello};
-use crate::support::{refused_at_once, tests, with_setup};
+use crate::support::{refused_immediately, tests, with_setup};
 
 tests![
     a_denied_packet_is_logged_with_its_rule,
@@ -32,7 +32,7 @@ fn counted(policy: Value) -> Result<(Rig, Sidecar, String)> {
 }
 
 /// Waits for a value, for longer than needed because the machine may be busy.
-fn soon<T>(what: &str, found: impl Fn() -> Option<T>) -> Result<T> {
+fn wait_for<T>(what: &str, found: impl Fn() -> Option<T>) -> Result<T> {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(60) {
         if let Some(found) = found() {
@@ -50,18 +50,18 @@ fn lines(sidecar: &Sidecar) -> Vec<String> {
 }
 
 /// Waits for a log line that contains all parts.
-fn told(sidecar: &Sidecar, parts: &[&str]) -> Result<()> {
+fn has_log_line(sidecar: &Sidecar, parts: &[&str]) -> Result<()> {
     let all = |line: &String| parts.iter().all(|part| line.contains(part));
-    soon(&format!("a line with {parts:?}"), || lines(sidecar).into_iter().find(all))
+    wait_for(&format!("a line with {parts:?}"), || lines(sidecar).into_iter().find(all))
         .map(drop)
         .with_context(|| sidecar.process.output())
 }
 
 /// Waits until one of the agent's metrics has this value.
-fn counts(file: &str, metric: &str, value: u64) -> Result<()> {
+fn has_metric(file: &str, metric: &str, value: u64) -> Result<()> {
     let line = format!("{metric} {value}");
     let text = || std::fs::read_to_string(file).unwrap_or_default();
-    soon(&line, || text().lines().any(|found| found == line).then_some(())).with_context(text)
+    wait_for(&line, || text().lines().any(|found| found == line).then_some(())).with_context(text)
 }
 
 fn a_denied_packet_is_logged_with_its_rule() -> Result<()> {
@@ -73,30 +73,33 @@ fn a_denied_packet_is_logged_with_its_rule() -> Result<()> {
         (site::PRIVATE, "not globally routable"),
         (site::METADATA, "guardrail 169.254.0.0/16"),
     ] {
-        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+        refused_immediately("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
         let destination = SocketAddr::new(address, site::UDP_PORT).to_string();
         let client = match address {
             IpAddr::V4(_) => format!("{}:", site::SANDBOX.0),
             IpAddr::V6(_) => format!("[{}]:", site::SANDBOX.1),
         };
         let rule = format!("rule=\"{rule}\"");
-        told(
+        has_log_line(
             &sidecar,
             &[&format!("destination=\"{destination}\""), "protocol=udp", &rule, &client],
         )?;
     }
     for address in [site::OTHER, site::OTHER6] {
-        refused_at_once("ping", || rig.sandbox.ping(address))?;
+        refused_immediately("ping", || rig.sandbox.ping(address))?;
     }
-    told(&sidecar, &["destination=\"203.0.113.20\"", "protocol=icmp", "deny_out 203.0.113.16/28"])?;
-    told(
+    has_log_line(
+        &sidecar,
+        &["destination=\"203.0.113.20\"", "protocol=icmp", "deny_out 203.0.113.16/28"],
+    )?;
+    has_log_line(
         &sidecar,
         &["destination=\"2001:db8:c::20\"", "protocol=icmpv6", "deny_out 2001:db8:c::20"],
     )?;
-    refused_at_once("quic", || rig.sandbox.udp(site::OK, site::QUIC_PORT, b"hello"))?;
-    told(&sidecar, &["destination=\"203.0.113.10:443\"", "could be QUIC"])?;
+    refused_immediately("quic", || rig.sandbox.udp(site::OK, site::QUIC_PORT, b"hello"))?;
+    has_log_line(&sidecar, &["destination=\"203.0.113.10:443\"", "could be QUIC"])?;
     for (rule, packets) in [("deny_out", 4), ("not_global", 1), ("guardrail", 1), ("quic", 1)] {
-        counts(
+        has_metric(
             &metrics,
             &format!("sandgate_egress_refused_packets_total{{rule=\"{rule}\"}}"),
             packets,
@@ -113,14 +116,17 @@ fn a_denied_packet_is_logged_with_its_rule() -> Result<()> {
 /// The rule is that of the current policy, not of a previous one.
 fn the_logged_rule_is_of_the_current_policy() -> Result<()> {
     let (rig, sidecar, metrics) = counted(json!({ "deny_out": ["203.0.113.20"] }))?;
-    counts(&metrics, "sandgate_egress_ready", 1)?;
+    has_metric(&metrics, "sandgate_egress_ready", 1)?;
     for rule in ["deny_out 203.0.113.20", "deny_out 203.0.113.0/27", "default deny"] {
         match rule.strip_prefix("deny_out ") {
             Some(range) => sidecar.set(&json!({ "deny_out": ["192.88.99.0/24", range] }))?,
             None => sidecar.set(&json!({ "allow_internet_access": false }))?,
         }
-        refused_at_once("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
-        told(&sidecar, &["destination=\"203.0.113.20:5000\"", &format!("rule=\"{rule}\"")])?;
+        refused_immediately("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
+        has_log_line(
+            &sidecar,
+            &["destination=\"203.0.113.20:5000\"", &format!("rule=\"{rule}\"")],
+        )?;
     }
     Ok(())
 }
@@ -140,11 +146,11 @@ fn a_flood_of_denied_packets_causes_few_log_lines_and_an_exact_counter() -> Resu
         anyhow::Ok(())
     })??;
     let seconds = begun.elapsed().as_secs() + 2;
-    counts(&metrics, "sandgate_egress_refused_packets_total{rule=\"deny_out\"}", FLOOD)?;
+    has_metric(&metrics, "sandgate_egress_refused_packets_total{rule=\"deny_out\"}", FLOOD)?;
     let logged = u64::try_from(lines(&sidecar).len())?;
     ensure!(logged > 0 && logged <= 20 * seconds, "{logged} lines in {seconds} s");
     // The other packets are logged as a number, which may include packets that were denied for another reason.
-    let unlogged = soon("the number of the other packets", || {
+    let unlogged = wait_for("the number of the other packets", || {
         let output = sidecar.process.output();
         let numbers = output.lines().filter(|line| line.contains("more packets denied"));
         let sum: u64 = numbers
@@ -179,7 +185,7 @@ fn a_flood_of_denied_connections_causes_few_log_lines_and_an_exact_counter() -> 
     ensure!(most < usize::try_from(FLOOD)?, "so slow that this shows nothing");
     let decided = "sandgate_egress_decisions_total.tcp.deny.deny_out";
     let asked = format!("http://127.0.0.1:15000/stats?filter={decided}");
-    soon("all are counted", || {
+    wait_for("all are counted", || {
         let stats = rig.gateway.run("curl", &["-sS", &asked]).ok()?;
         stats.trim().ends_with(&format!("{decided}: {FLOOD}")).then_some(())
     })?;
@@ -221,9 +227,9 @@ fn packets_are_denied_and_counted_without_a_packet_log() -> Result<()> {
     let complaints = output.matches("denied packets are counted but not logged").count();
     ensure!(complaints == 1, "{output}");
     let capture = rig.capture()?;
-    refused_at_once("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
+    refused_immediately("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
     ensure!(capture.to(site::OTHER).is_empty(), "it got there");
-    counts(&file, "sandgate_egress_refused_packets_total{rule=\"deny_out\"}", 1)?;
+    has_metric(&file, "sandgate_egress_refused_packets_total{rule=\"deny_out\"}", 1)?;
     ensure!(lines(&sidecar).is_empty(), "somebody else hears, and the agent tells");
     Ok(())
 }
@@ -255,7 +261,7 @@ fn long_names_are_truncated_in_the_log() -> Result<()> {
         b"GET /last HTTP/1.1\r\nHost: bad.test\r\n\r\n",
     )?;
     ensure!(marker.outcome.text().is_some_and(|text| text.contains("EGRESS_DENIED")), "{marker:?}");
-    let output = soon("the last line", || {
+    let output = wait_for("the last line", || {
         let output = sidecar.process.output();
         output.contains("/last").then_some(output)
     })?;

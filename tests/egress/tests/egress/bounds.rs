@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use sandgate_egress_tests::{Outcome, Setup, Spent, site};
 use serde_json::json;
 
-use crate::support::{AT_ONCE, refused_at_once, tests, with, with_setup};
+use crate::support::{REFUSAL_TIME, refused_immediately, tests, with, with_setup};
 
 tests![
     a_connection_beyond_the_maximum_is_closed_and_the_others_continue,
@@ -34,9 +34,9 @@ fn echoes(stream: &mut TcpStream) -> bool {
 }
 
 /// Asserts that the connection ended immediately without data, with or without a reset.
-fn closed_at_once(what: &str, spent: &Spent) -> Result<()> {
+fn closed_immediately(what: &str, spent: &Spent) -> Result<()> {
     let closed = spent.outcome.is_refused() || spent.outcome == Outcome::Closed;
-    ensure!(closed && spent.time < 2 * AT_ONCE, "{what}: {spent:?}");
+    ensure!(closed && spent.time < 2 * REFUSAL_TIME, "{what}: {spent:?}");
     Ok(())
 }
 
@@ -55,7 +55,7 @@ fn a_connection_beyond_the_maximum_is_closed_and_the_others_continue() -> Result
     let capture = rig.capture()?;
     for address in [site::OTHER, site::OTHER6] {
         for _ in 0..3 {
-            closed_at_once("one more", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
+            closed_immediately("one more", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
         }
         ensure!(capture.to(address).is_empty(), "{address} heard of it");
     }
@@ -72,7 +72,7 @@ fn a_connection_beyond_the_maximum_is_closed_and_the_others_continue() -> Result
         ensure!(begun.elapsed() < PATIENCE, "no place is free");
         std::thread::sleep(Duration::from_millis(20));
     }
-    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
+    refused_immediately("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
 }
 
 /// Envoy's heap is beyond its limit from the start.
@@ -85,8 +85,8 @@ fn an_envoy_without_memory_lets_nothing_out() -> Result<()> {
         ensure!(begun.elapsed() < PATIENCE, "Envoy takes more memory than it may");
     }
     for address in [site::OTHER, site::OTHER6] {
-        closed_at_once("tcp", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
-        closed_at_once(
+        closed_immediately("tcp", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
+        closed_immediately(
             "http",
             &rig.sandbox.tcp(address, site::HTTP_PORT, b"GET / HTTP/1.1\r\n\r\n")?,
         )?;

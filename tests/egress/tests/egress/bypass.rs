@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 use sandgate_egress_tests::{Capture, Outcome, Rig, Setup, Sidecar, site};
 use serde_json::{Value, json};
 
-use crate::support::{answered_with, curl, dig, refused_at_once, tests, with, with_setup};
+use crate::support::{curl, dig, is_answered_with, refused_immediately, tests, with, with_setup};
 
 tests![
     a_connection_with_an_allowed_name_to_another_address_goes_to_the_name,
@@ -144,8 +144,8 @@ fn an_embedded_address_is_evaluated_instead_of_its_ipv6_address() -> Result<()> 
         "::ffff:203.0.113.20",
     ] {
         let address: IpAddr = form.parse()?;
-        refused_at_once(form, || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
-        refused_at_once(form, || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+        refused_immediately(form, || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
+        refused_immediately(form, || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
     }
     let seen = capture.packets();
     ensure!(seen.is_empty(), "the internet saw {seen:?}");
@@ -217,16 +217,20 @@ fn udp_that_may_be_quic_is_refused_if_a_rule_names_a_domain() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["example.com"] }))?;
     let capture = rig.capture()?;
     for address in [site::OK, site::OK6] {
-        refused_at_once("port 443", || rig.sandbox.udp(address, site::QUIC_PORT, b"hello"))?;
-        refused_at_once("an Initial", || {
+        refused_immediately("port 443", || rig.sandbox.udp(address, site::QUIC_PORT, b"hello"))?;
+        refused_immediately("an Initial", || {
             rig.sandbox.udp(address, site::UDP_PORT, &quic_initial())
         })?;
         ensure!(capture.to(address).is_empty(), "it saw {:?}", capture.to(address));
-        answered_with("no QUIC", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
+        is_answered_with(
+            "no QUIC",
+            &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?,
+            b"hello",
+        )?;
     }
     // If no rule names a domain, QUIC is treated like other UDP.
     sidecar.set(&json!({ "deny_out": ["203.0.113.20"] }))?;
-    answered_with(
+    is_answered_with(
         "QUIC",
         &rig.sandbox.udp(site::OK, site::QUIC_PORT, &quic_initial())?,
         &quic_initial(),
@@ -239,14 +243,16 @@ fn fragments_are_evaluated_as_the_whole_packet() -> Result<()> {
     let capture = rig.capture()?;
     let large = vec![7; 4_000];
     for address in [site::OTHER, site::OTHER6] {
-        refused_at_once("in fragments", || rig.sandbox.udp(address, site::UDP_PORT, &large))?;
+        refused_immediately("in fragments", || rig.sandbox.udp(address, site::UDP_PORT, &large))?;
     }
     let mut initial = quic_initial();
     initial.resize(4_000, 0);
-    refused_at_once("QUIC in fragments", || rig.sandbox.udp(site::OK, site::UDP_PORT, &initial))?;
+    refused_immediately("QUIC in fragments", || {
+        rig.sandbox.udp(site::OK, site::UDP_PORT, &initial)
+    })?;
     let seen = capture.packets();
     ensure!(seen.is_empty(), "the internet saw {seen:?}");
-    answered_with("allowed", &rig.sandbox.udp(site::OK, site::UDP_PORT, &large)?, &large)
+    is_answered_with("allowed", &rig.sandbox.udp(site::OK, site::UDP_PORT, &large)?, &large)
 }
 
 fn packets_with_a_forged_source_address_do_not_get_out() -> Result<()> {
@@ -284,16 +290,16 @@ fn no_policy_allows_another_sandbox() -> Result<()> {
         [site::PRIVATE, site::OTHER, site::OTHER6, site::METADATA, site::GATEWAY.0.into()]
     {
         for port in [9501, site::HTTP_PORT, site::HTTPS_PORT] {
-            refused_at_once("tcp", || rig.sandbox.tcp(address, port, b""))?;
+            refused_immediately("tcp", || rig.sandbox.tcp(address, port, b""))?;
         }
-        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
-        refused_at_once("ping", || rig.sandbox.ping(address))?;
+        refused_immediately("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+        refused_immediately("ping", || rig.sandbox.ping(address))?;
     }
     let link_local: Ipv6Addr = "fe80::1".parse()?;
     ensure!(rig.sandbox.tcp(link_local.into(), 80, b"")?.outcome.text().is_none());
     let seen = capture.packets();
     ensure!(seen.is_empty(), "the internet saw {seen:?}");
-    answered_with(
+    is_answered_with(
         "allowed",
         &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?,
         site::BANNER.as_bytes(),

@@ -14,7 +14,7 @@ tests![
 ];
 
 /// Retries until requests succeed, or until they fail.
-fn until(containers: &Containers, url: &str, answered: bool) -> Result<()> {
+fn wait_until(containers: &Containers, url: &str, answered: bool) -> Result<()> {
     let begun = Instant::now();
     loop {
         let (status, said) = containers.curl(url)?;
@@ -46,13 +46,13 @@ fn only_what_the_policy_allows_gets_out_of_the_sandboxs_container() -> Result<()
     ensure!(capture.to(site::OTHER).is_empty(), "{:?}", capture.to(site::OTHER));
 
     containers.write(&json!({ "deny_out": ["203.0.113.10"] }))?;
-    until(&containers, "http://203.0.113.20/", true)?;
-    until(&containers, "http://203.0.113.10/", false)
+    wait_until(&containers, "http://203.0.113.20/", true)?;
+    wait_until(&containers, "http://203.0.113.10/", false)
 }
 
 fn without_the_sidecars_container_nothing_gets_out() -> Result<()> {
     let containers = Containers::start(&Setup::new(json!({})))?;
-    until(&containers, "http://203.0.113.10/", true)?;
+    wait_until(&containers, "http://203.0.113.10/", true)?;
     let udp = || containers.rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello");
     ensure!(udp()?.outcome.text().as_deref() == Some("hello"));
     containers.kill_sidecar()?;

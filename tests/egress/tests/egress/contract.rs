@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use sandgate_egress_tests::{Capture, Rig, site};
 use serde_json::{Value, json};
 
-use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
+use crate::support::{curl, dig, is_answered_with, refused_immediately, tests, with};
 
 tests![
     by_default_the_internet_is_reachable_and_private_networks_are_not,
@@ -18,21 +18,21 @@ tests![
 
 /// Ensures that an address is reached over each protocol that needs no name.
 fn is_reached(rig: &Rig, address: IpAddr) -> Result<()> {
-    answered_with(
+    is_answered_with(
         "banner",
         &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?,
         site::BANNER.as_bytes(),
     )?;
-    answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
+    is_answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
     ensure!(rig.sandbox.ping(address)?.outcome.is_answered(), "ping {address}");
     Ok(())
 }
 
 /// Ensures that an address is refused over each of these protocols, and receives nothing.
 fn is_refused(rig: &Rig, capture: &Capture, address: IpAddr) -> Result<()> {
-    refused_at_once("tcp", || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
-    refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
-    refused_at_once("ping", || rig.sandbox.ping(address))?;
+    refused_immediately("tcp", || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
+    refused_immediately("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+    refused_immediately("ping", || rig.sandbox.ping(address))?;
     ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
     Ok(())
 }
@@ -107,12 +107,12 @@ fn allow_out_comes_before_deny_out() -> Result<()> {
     let (rig, _sidecar) = with(
         json!({ "allow_out": ["203.0.113.10", "www.example.com"], "deny_out": ["203.0.113.0/24", "*.example.com"] }),
     )?;
-    answered_with(
+    is_answered_with(
         "allowed",
         &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?,
         site::BANNER.as_bytes(),
     )?;
-    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
+    refused_immediately("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
     let answer: Value = serde_json::from_str(&curl(&rig, &["http://www.example.com/"])?)?;
     ensure!(answer["host"] == "www.example.com", "{answer}");
     Ok(())
@@ -124,9 +124,9 @@ fn an_operator_may_reverse_the_order_of_the_rules() -> Result<()> {
     );
     setup.operator["rule_order"] = json!("deny_first");
     let (rig, _sidecar) = crate::support::with_setup(&setup)?;
-    refused_at_once("denied", || rig.sandbox.tcp(site::OK, site::BANNER_PORT, b""))?;
-    refused_at_once("denied", || rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello"))?;
-    answered_with(
+    refused_immediately("denied", || rig.sandbox.tcp(site::OK, site::BANNER_PORT, b""))?;
+    refused_immediately("denied", || rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello"))?;
+    is_answered_with(
         "allowed",
         &rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b"")?,
         site::BANNER.as_bytes(),

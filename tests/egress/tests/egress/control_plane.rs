@@ -9,7 +9,7 @@ use sandgate_egress_tests::sidecar::built;
 use sandgate_egress_tests::{Rig, Setup, Sidecar, site};
 use serde_json::{Value, json};
 
-use crate::support::{refused_at_once, tests};
+use crate::support::{refused_immediately, tests};
 
 tests![
     the_owners_policy_is_enforced,
@@ -150,7 +150,7 @@ impl Owner {
 }
 
 /// Waits until a connection succeeds if `open`, or fails otherwise.
-fn until(rig: &Rig, address: IpAddr, open: bool) -> Result<()> {
+fn wait_until(rig: &Rig, address: IpAddr, open: bool) -> Result<()> {
     let begun = Instant::now();
     loop {
         let spent = rig.sandbox.tcp(address, site::BANNER_PORT, b"")?;
@@ -166,14 +166,14 @@ fn the_owners_policy_is_enforced() -> Result<()> {
     let rig = Rig::build()?;
     let owner = Owner::new(&rig, &json!({ "allow_internet_access": false }))?;
     let _sidecar = owner.sidecar(&rig)?;
-    refused_at_once("off", || rig.sandbox.tcp(site::OK, site::BANNER_PORT, b""))?;
+    refused_immediately("off", || rig.sandbox.tcp(site::OK, site::BANNER_PORT, b""))?;
     owner.set(&rig, &json!({ "allow_internet_access": false, "allow_out": ["203.0.113.10"] }))?;
-    until(&rig, site::OK, true)?;
-    refused_at_once("not listed", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
+    wait_until(&rig, site::OK, true)?;
+    refused_immediately("not listed", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
     owner.set(&rig, &json!({ "deny_out": ["203.0.113.10"] }))?;
-    until(&rig, site::OK, false)?;
+    wait_until(&rig, site::OK, false)?;
     // This change is the last one that is applied.
-    until(&rig, site::OTHER, true)
+    wait_until(&rig, site::OTHER, true)
 }
 
 fn an_outage_of_the_control_plane_changes_nothing() -> Result<()> {
@@ -183,23 +183,23 @@ fn an_outage_of_the_control_plane_changes_nothing() -> Result<()> {
     owner.process.kill()?;
     sidecar.until("complaining", |status| status["problem"].as_str().map(|_| ()))?;
     ensure!(sidecar.says_ready());
-    until(&rig, site::OK, true)?;
-    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
+    wait_until(&rig, site::OK, true)?;
+    refused_immediately("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
     // The control plane restarts at the same address, and the agent follows it again.
     let port =
         owner.gateway.rsplit(':').next().unwrap_or_default().trim_end_matches('/').to_owned();
     let (process, api, _) = serve(&rig, &port)?;
     (owner.process, owner.api) = (process, api);
     owner.set(&rig, &json!({ "deny_out": ["203.0.113.10"] }))?;
-    until(&rig, site::OK, false)
+    wait_until(&rig, site::OK, false)
 }
 
 fn a_deleted_sandbox_gets_nothing_out() -> Result<()> {
     let rig = Rig::build()?;
     let owner = Owner::new(&rig, &json!({}))?;
     let _sidecar = owner.sidecar(&rig)?;
-    until(&rig, site::OK, true)?;
+    wait_until(&rig, site::OK, true)?;
     owner.call(&rig, "DELETE", &format!("/sandboxes/{}", owner.sandbox), &json!({}))?;
-    until(&rig, site::OK, false)?;
-    refused_at_once("udp", || rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello"))
+    wait_until(&rig, site::OK, false)?;
+    refused_immediately("udp", || rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello"))
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use sandgate_egress_tests::{Outcome, Rig, Spent, site};
 use serde_json::{Value, json};
 
-use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
+use crate::support::{curl, dig, is_answered_with, refused_immediately, tests, with};
 
 tests![
     the_raw_address_of_a_denied_name_is_denied_and_other_sites_there_are_not,
@@ -28,7 +28,7 @@ fn until_refused(rig: &Rig, address: IpAddr) -> Result<()> {
     loop {
         let spent = banner(rig, address)?;
         if spent.outcome.is_refused() {
-            return refused_at_once("no name", || banner(rig, address));
+            return refused_immediately("no name", || banner(rig, address));
         }
         ensure!(begun.elapsed() < SOON, "{address} is still reached: {spent:?}");
         std::thread::sleep(Duration::from_millis(200));
@@ -39,12 +39,12 @@ fn the_raw_address_of_a_denied_name_is_denied_and_other_sites_there_are_not() ->
     let (rig, _sidecar) = with(json!({ "deny_out": ["example.com"] }))?;
     let capture = rig.capture()?;
     for address in [site::EXAMPLE, site::EXAMPLE6] {
-        refused_at_once("a silent client", || banner(&rig, address))?;
-        refused_at_once("another protocol", || {
+        refused_immediately("a silent client", || banner(&rig, address))?;
+        refused_immediately("another protocol", || {
             rig.sandbox.tcp(address, site::ECHO_PORT, b"\x00no name in here")
         })?;
-        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
-        refused_at_once("ping", || rig.sandbox.ping(address))?;
+        refused_immediately("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+        refused_immediately("ping", || rig.sandbox.ping(address))?;
     }
     let answer: Value = serde_json::from_str(&curl(&rig, &["http://203.0.113.66/"])?)?;
     ensure!(answer["rule"] == "deny_out example.com (203.0.113.66)", "{answer}");
@@ -62,16 +62,16 @@ fn the_raw_address_of_a_denied_name_is_denied_and_other_sites_there_are_not() ->
         ensure!(answer["address"] == site::EXAMPLE.to_string(), "{url}: {answer}");
     }
     for address in [site::OTHER, site::OTHER6] {
-        answered_with("another address", &banner(&rig, address)?, site::BANNER.as_bytes())?;
+        is_answered_with("another address", &banner(&rig, address)?, site::BANNER.as_bytes())?;
         let spent = rig.sandbox.udp(address, site::UDP_PORT, b"hello")?;
-        answered_with("another address", &spent, b"hello")?;
+        is_answered_with("another address", &spent, b"hello")?;
     }
     drop(rig);
     // An explicitly allowed address is allowed.
     let (rig, _sidecar) =
         with(json!({ "deny_out": ["example.com"], "allow_out": ["203.0.113.66"] }))?;
-    answered_with("allowed", &banner(&rig, site::EXAMPLE)?, site::BANNER.as_bytes())?;
-    refused_at_once("not allowed", || banner(&rig, site::EXAMPLE6))
+    is_answered_with("allowed", &banner(&rig, site::EXAMPLE)?, site::BANNER.as_bytes())?;
+    refused_immediately("not allowed", || banner(&rig, site::EXAMPLE6))
 }
 
 fn a_new_address_of_a_denied_name_is_denied_soon_and_other_connections_continue() -> Result<()> {
@@ -79,7 +79,7 @@ fn a_new_address_of_a_denied_name_is_denied_soon_and_other_connections_continue(
     rig.served.set_address("moves.test.", 1, site::EXAMPLE)?;
     let setup = sandgate_egress_tests::Setup::new(json!({ "deny_out": ["moves.test"] }));
     let sidecar = sandgate_egress_tests::Sidecar::start(&rig, &setup)?;
-    refused_at_once("where it is", || banner(&rig, site::EXAMPLE))?;
+    refused_immediately("where it is", || banner(&rig, site::EXAMPLE))?;
     let open = |address: IpAddr| -> Result<TcpStream> {
         let mut stream = rig.sandbox.enter(|| TcpStream::connect((address, site::ECHO_PORT)))??;
         stream.set_read_timeout(Some(SOON))?;
@@ -90,13 +90,13 @@ fn a_new_address_of_a_denied_name_is_denied_soon_and_other_connections_continue(
     let before = sidecar.until_ready()?;
     rig.served.set_address("moves.test.", 1, site::OTHER)?;
     until_refused(&rig, site::OTHER)?;
-    refused_at_once("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
+    refused_immediately("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
     // Existing connections to the address are closed.
     let gone = there.read(&mut [0; 8]);
     ensure!(!matches!(gone, Ok(1..)), "it got {gone:?}");
     echo(&mut elsewhere)?;
     // Clients may still use the old address. Each change causes one generation, and not one for each query.
-    refused_at_once("where it was", || banner(&rig, site::EXAMPLE))?;
+    refused_immediately("where it was", || banner(&rig, site::EXAMPLE))?;
     std::thread::sleep(Duration::from_secs(8));
     let after = sidecar.until_ready()?;
     ensure!(after == before + 1, "from generation {before} to {after}");

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use sandgate_egress_tests::{Rig, Setup, Sidecar, site};
 use serde_json::json;
 
-use crate::support::{answered_with, refused_at_once, tests, with};
+use crate::support::{is_answered_with, refused_immediately, tests, with};
 
 tests![
     nothing_gets_out_after_the_agent_is_killed,
@@ -30,11 +30,11 @@ pub(crate) const HELD: Duration = Duration::from_secs(6);
 pub(crate) fn is_closed(rig: &Rig) -> Result<()> {
     let capture = rig.capture()?;
     for address in [site::OK, site::OK6] {
-        refused_at_once("tcp", || rig.sandbox.tcp(address, site::BANNER_PORT, b""))?;
-        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
-        refused_at_once("dns", || rig.sandbox.udp(address, 53, b"hello"))?;
-        refused_at_once("dns by tcp", || rig.sandbox.tcp(address, 53, b"hello"))?;
-        refused_at_once("ping", || rig.sandbox.ping(address))?;
+        refused_immediately("tcp", || rig.sandbox.tcp(address, site::BANNER_PORT, b""))?;
+        refused_immediately("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+        refused_immediately("dns", || rig.sandbox.udp(address, 53, b"hello"))?;
+        refused_immediately("dns by tcp", || rig.sandbox.tcp(address, 53, b"hello"))?;
+        refused_immediately("ping", || rig.sandbox.ping(address))?;
     }
     let seen = capture.packets();
     ensure!(seen.is_empty(), "the internet saw {seen:?}");
@@ -42,12 +42,12 @@ pub(crate) fn is_closed(rig: &Rig) -> Result<()> {
 }
 
 pub(crate) fn is_open(rig: &Rig) -> Result<()> {
-    answered_with(
+    is_answered_with(
         "tcp",
         &rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?,
         site::BANNER.as_bytes(),
     )?;
-    answered_with("udp", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")
+    is_answered_with("udp", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")
 }
 
 fn nothing_gets_out_after_the_agent_is_killed() -> Result<()> {
@@ -74,7 +74,7 @@ fn nothing_denied_gets_out_after_envoy_is_killed() -> Result<()> {
     sidecar.until_ready()?;
     ensure!(sidecar.envoy_pid()? != first);
     is_open(&rig)?;
-    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
+    refused_immediately("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
 }
 
 fn an_invalid_policy_changes_nothing_and_is_reported() -> Result<()> {
@@ -91,12 +91,16 @@ fn an_invalid_policy_changes_nothing_and_is_reported() -> Result<()> {
         })?;
         ensure!(sidecar.status().is_some_and(|status| status["ready"] == true));
         is_open(&rig)?;
-        refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
-        refused_at_once("denied", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
+        refused_immediately("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
+        refused_immediately("denied", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
     }
     sidecar.set(&json!({ "deny_out": ["203.0.113.10"] }))?;
     ensure!(sidecar.status().is_some_and(|status| status["problem"].is_null()));
-    answered_with("allowed now", &rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?, b"hello")
+    is_answered_with(
+        "allowed now",
+        &rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?,
+        b"hello",
+    )
 }
 
 fn with_an_invalid_policy_at_the_start_nothing_gets_out() -> Result<()> {
@@ -117,8 +121,8 @@ fn nothing_gets_out_while_the_agent_hangs() -> Result<()> {
     sleep(HELD);
     let capture = rig.capture()?;
     for address in [site::OK, site::OK6] {
-        refused_at_once("tcp", || rig.sandbox.tcp(address, site::BANNER_PORT, b""))?;
-        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+        refused_immediately("tcp", || rig.sandbox.tcp(address, site::BANNER_PORT, b""))?;
+        refused_immediately("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
     }
     ensure!(capture.packets().is_empty(), "the internet saw {:?}", capture.packets());
     // The agent continues.
@@ -164,7 +168,7 @@ fn an_agent_that_exits_does_not_open_a_gateway_that_forwarded_before() -> Result
     let rig = Rig::build()?;
     rig.gateway
         .run("sysctl", &["-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])?;
-    answered_with("before", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")?;
+    is_answered_with("before", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")?;
     let mut sidecar = Sidecar::start(&rig, &Setup::new(json!({})))?;
     is_open(&rig)?;
     sidecar.terminate()?;
@@ -176,7 +180,7 @@ fn an_agent_that_starts_after_a_killed_one_works() -> Result<()> {
     sidecar.kill()?;
     let sidecar = Sidecar::start(&rig, &Setup::new(json!({ "deny_out": ["203.0.113.20"] })))?;
     is_open(&rig)?;
-    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
+    refused_immediately("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
     drop(sidecar);
     is_closed(&rig)
 }

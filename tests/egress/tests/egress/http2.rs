@@ -12,7 +12,7 @@ use sandgate_egress_tests::h2c::{connect, run};
 use sandgate_egress_tests::{Rig, Setup, site};
 use serde_json::json;
 
-use crate::support::{answered_with, tests, with, with_setup};
+use crate::support::{is_answered_with, tests, with, with_setup};
 
 tests![
     a_thousand_streams_of_one_connection_begin,
@@ -120,7 +120,7 @@ fn goes_on(rig: &Rig) -> Result<Duration> {
         let request = b"GET / HTTP/1.1\r\nHost: other.test\r\n\r\n";
         let http = rig.sandbox.tcp(site::OTHER, site::HTTP_PORT, request)?;
         let is_ok = http.outcome.text().is_some_and(|text| text.starts_with("HTTP/1.1 200 "));
-        match answered_with("tcp", &tcp, b"hello") {
+        match is_answered_with("tcp", &tcp, b"hello") {
             Ok(()) if is_ok => return Ok(begun.elapsed()),
             done => ensure!(begun.elapsed() < WITHIN, "tcp: {done:?}, http: {:?}", http.outcome),
         }

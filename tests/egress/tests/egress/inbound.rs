@@ -9,7 +9,7 @@ use sandgate_egress_tests::{Namespace, Rig, Setup, site};
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{refused_at_once, tests, with_setup};
+use crate::support::{refused_immediately, tests, with_setup};
 
 tests![
     only_edges_can_connect_to_the_sandbox,
@@ -91,8 +91,8 @@ fn connections_of_edges_do_not_let_the_sandbox_out() -> Result<()> {
     ensure!(fetch(&rig.internet, site::EDGE.0.into(), site::SANDBOX.0.into())?.is_ok());
     // The edge itself is not reachable.
     for address in [IpAddr::from(site::EDGE.0), IpAddr::from(site::EDGE.1)] {
-        refused_at_once("the edge", || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
-        refused_at_once("the edge", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+        refused_immediately("the edge", || rig.sandbox.tcp(address, site::HTTP_PORT, b""))?;
+        refused_immediately("the edge", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
     }
     Ok(())
 }
@@ -101,11 +101,11 @@ fn the_gateways_own_ports_are_closed_to_the_outside() -> Result<()> {
     let (rig, _sidecar) = rig()?;
     for address in [IpAddr::from(site::OUTSIDE.0), IpAddr::from(site::OUTSIDE.1)] {
         for port in [15_000, 15_001, 15_002, 15_003, 15_004, 15_005, 15_053, 15_054] {
-            refused_at_once(&format!("{address} port {port}"), || {
+            refused_immediately(&format!("{address} port {port}"), || {
                 rig.internet.tcp(address, port, b"GET / HTTP/1.1\r\n\r\n")
             })?;
         }
-        refused_at_once("dns", || rig.internet.udp(address, 15_053, b"hello"))?;
+        refused_immediately("dns", || rig.internet.udp(address, 15_053, b"hello"))?;
     }
     Ok(())
 }

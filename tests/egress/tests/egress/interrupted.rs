@@ -12,7 +12,7 @@ use sandgate_egress_tests::{Load, Outcome, Rig, Setup, Sidecar, site};
 use serde_json::json;
 
 use crate::failures::{HELD, is_closed, is_open};
-use crate::support::{refused_at_once, tests, with};
+use crate::support::{refused_immediately, tests, with};
 
 tests![
     an_envoy_killed_under_load_lets_nothing_out_without_a_decision,
@@ -88,7 +88,7 @@ fn an_envoy_that_hangs_lets_nothing_out_and_is_replaced() -> Result<()> {
     ensure!(sidecar.envoy_pid()? != hangs);
     ensure!(!std::path::Path::new(&format!("/proc/{hangs}")).exists(), "it is still there");
     is_open(&rig)?;
-    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
+    refused_immediately("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
 }
 
 /// The policy does not change, and the sandbox sends nothing.
@@ -113,14 +113,14 @@ fn nothing_gets_out_after_the_agent_is_killed_during_an_update() -> Result<()> {
     sidecar.write(&new.to_string())?;
     until_denied(&rig)?;
     // The denials of the old policy still apply: during an update, both policies must allow.
-    refused_at_once("denied before", || rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello"))?;
+    refused_immediately("denied before", || rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello"))?;
     sidecar.kill()?;
     sleep(HELD);
     ensure!(!std::path::Path::new(&format!("/proc/{envoy}")).exists(), "Envoy lives on");
     is_closed(&rig)?;
     let sidecar = Sidecar::start(&rig, &Setup::new(new))?;
     is_open(&rig)?;
-    refused_at_once("denied now", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
+    refused_immediately("denied now", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))?;
     drop(sidecar);
     is_closed(&rig)
 }

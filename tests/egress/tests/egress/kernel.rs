@@ -10,7 +10,7 @@ use sandgate_egress_tests::sidecar::RESOLVER;
 use sandgate_egress_tests::{Rig, Setup, Sidecar, site};
 use serde_json::json;
 
-use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
+use crate::support::{curl, dig, is_answered_with, refused_immediately, tests, with};
 
 tests![
     a_name_with_addresses_of_both_families_works_if_one_family_has_no_route,
@@ -31,7 +31,7 @@ pub(crate) fn refused(rig: &Rig, reason: &str) -> Result<u64> {
 }
 
 /// Waits until a condition is true.
-fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
+fn wait_until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
     let begun = Instant::now();
     while !holds()? {
         ensure!(begun.elapsed() < Duration::from_secs(30), "still not: {what}");
@@ -43,7 +43,7 @@ fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
 /// Ensures that an address sends its banner over TCP.
 pub(crate) fn banner(rig: &Rig, address: IpAddr) -> Result<()> {
     let spent = rig.sandbox.tcp(address, site::BANNER_PORT, b"")?;
-    answered_with(&format!("{address}"), &spent, site::BANNER.as_bytes())
+    is_answered_with(&format!("{address}"), &spent, site::BANNER.as_bytes())
 }
 
 /// Programs that try both families use the first that accepts. Envoy accepts all connections, so those without a route
@@ -66,12 +66,12 @@ fn a_name_with_addresses_of_both_families_works_if_one_family_has_no_route() -> 
             let got = curl(&rig, &[url])?;
             ensure!(got.contains("203.0.113.10"), "{url}: {got}");
         }
-        refused_at_once("no way", || rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b""))?;
+        refused_immediately("no way", || rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b""))?;
         ensure!(refused(&rig, "no_route")? > 0, "it was not refused for that");
     }
     // Denied connections are refused by their rule.
     let before = (refused(&rig, "no_route")?, refused(&rig, "deny_out")?);
-    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER6, site::BANNER_PORT, b""))?;
+    refused_immediately("denied", || rig.sandbox.tcp(site::OTHER6, site::BANNER_PORT, b""))?;
     ensure!(refused(&rig, "no_route")? == before.0 && refused(&rig, "deny_out")? > before.1);
     // The virtual address of a name without a route in this family works by the name's other address.
     sidecar.set(&json!({ "allow_internet_access": false, "allow_out": ["ok.test"] }))?;
@@ -82,7 +82,7 @@ fn a_name_with_addresses_of_both_families_works_if_one_family_has_no_route() -> 
     sidecar.set(&json!({}))?;
     rig.gateway.run("ip", &["-6", "route", "add", "default", "via", &site::EDGE.1.to_string()])?;
     rig.gateway.run("ip", &["-4", "route", "del", "default"])?;
-    refused_at_once("no way", || rig.sandbox.tcp(site::OK, site::BANNER_PORT, b""))?;
+    refused_immediately("no way", || rig.sandbox.tcp(site::OK, site::BANNER_PORT, b""))?;
     banner(&rig, site::OK6)
 }
 
@@ -143,16 +143,16 @@ fn a_gateway_continues_to_accept_advertisements_of_its_own_router() -> Result<()
     // A neighbour that advertises that it is not a router is no longer used as one (RFC 4861, section 7.2.5).
     rig.internet.run("sysctl", &["-qw", "net.ipv6.conf.eth0.forwarding=1"])?;
     advertise(&rig.internet, site::OUTSIDE.1)?;
-    until("a default route by advertisement", || told(&rig))?;
+    wait_until("a default route by advertisement", || told(&rig))?;
     let mut sidecar = Sidecar::start(&rig, &Setup::new(json!({})))?;
     ensure!(told(&rig)?, "it is gone: {}", rig.gateway.run("ip", &["-6", "route"])?);
     banner(&rig, site::OK6)?;
-    answered_with("udp", &rig.sandbox.udp(site::OK6, site::UDP_PORT, b"hello")?, b"hello")?;
+    is_answered_with("udp", &rig.sandbox.udp(site::OK6, site::UDP_PORT, b"hello")?, b"hello")?;
     // An advertisement that arrives while the agent runs is accepted as well.
     rig.gateway.run("ip", &["-6", "route", "flush", "dev", "eth0", "proto", "ra"])?;
-    refused_at_once("no way", || rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b""))?;
+    refused_immediately("no way", || rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b""))?;
     advertise(&rig.internet, site::OUTSIDE.1)?;
-    until("another default route", || told(&rig))?;
+    wait_until("another default route", || told(&rig))?;
     banner(&rig, site::OK6)?;
     sidecar.terminate()?;
     ensure!(told(&rig)?, "gone at the end: {}", rig.gateway.run("ip", &["-6", "route"])?);
@@ -166,7 +166,7 @@ fn a_gateway_ignores_router_advertisements_of_the_sandbox() -> Result<()> {
     let rig = Rig::build()?;
     let believes = |rig: &Rig| learned(rig, "sandbox0");
     advertise(&rig.sandbox, site::GATEWAY.1)?;
-    until("a gateway that believes its sandbox, so this would show nothing", || {
+    wait_until("a gateway that believes its sandbox, so this would show nothing", || {
         let said = believes(&rig)?;
         Ok(said.contains("default via") && said.contains("inet6") && said.contains("/64 proto"))
     })?;

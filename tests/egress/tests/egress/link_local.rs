@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use sandgate_egress_tests::{Outcome, Rig, Spent};
 use serde_json::json;
 
-use crate::support::{refused_at_once, tests, with};
+use crate::support::{refused_immediately, tests, with};
 
 tests![connections_to_the_gateways_link_local_address_are_refused_immediately];
 
@@ -41,7 +41,7 @@ fn connections_to_the_gateways_link_local_address_are_refused_immediately() -> R
         let (address, link) = neighbour(&rig)?;
         for port in [22, 80, 15_000, 15_001, 15_053] {
             let to = SocketAddrV6::new(address, port, 0, link);
-            refused_at_once(&format!("{policy}: tcp {to}"), || {
+            refused_immediately(&format!("{policy}: tcp {to}"), || {
                 rig.sandbox.enter(|| {
                     spent(|| {
                         let mut stream =
@@ -51,7 +51,7 @@ fn connections_to_the_gateways_link_local_address_are_refused_immediately() -> R
                     })
                 })
             })?;
-            refused_at_once(&format!("{policy}: udp {to}"), || {
+            refused_immediately(&format!("{policy}: udp {to}"), || {
                 rig.sandbox.enter(|| {
                     spent(|| {
                         let socket = UdpSocket::bind("[::]:0")?;

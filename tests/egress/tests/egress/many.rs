@@ -10,7 +10,7 @@ use sandgate_egress_tests::connection_holder::ConnectionHolder;
 use sandgate_egress_tests::{Outcome, Rig, Setup, Sidecar, site};
 use serde_json::json;
 
-use crate::support::{answered_with, refused_at_once, tests, with};
+use crate::support::{is_answered_with, refused_immediately, tests, with};
 
 tests![
     ten_thousand_connections_work_at_the_same_time,
@@ -99,7 +99,7 @@ fn connections_beyond_envoys_limit_of_open_files_are_closed_and_the_others_conti
     ensure!((BOUND - 10..=BOUND).contains(&(300 + lives)), "{lives} of those that came later live");
     // The agent still reaches Envoy, and its changes are applied.
     sidecar.set(&json!({ "deny_out": ["203.0.113.20"] }))?;
-    refused_at_once("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
+    refused_immediately("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
     holder.echo()?;
     holder.wait()?;
     sidecar.set(&json!({ "deny_out": ["203.0.113.10"] }))?;
@@ -108,7 +108,7 @@ fn connections_beyond_envoys_limit_of_open_files_are_closed_and_the_others_conti
         ensure!(!matches!(stream.read(&mut [0; 5]), Ok(1..)), "one that is denied now goes on");
     }
     drop(more);
-    answered_with(
+    is_answered_with(
         "another",
         &rig.sandbox.tcp(site::OTHER6, site::BANNER_PORT, b"")?,
         site::BANNER.as_bytes(),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use sandgate_egress_tests::{Rig, site};
 use serde_json::{Value, json};
 
-use crate::support::{answered_with, curl, dig, refused_at_once, tests, with};
+use crate::support::{curl, dig, is_answered_with, refused_immediately, tests, with};
 
 tests![
     a_plain_tcp_service_is_reached_by_its_name_and_no_other_is,
@@ -31,11 +31,11 @@ fn a_plain_tcp_service_is_reached_by_its_name_and_no_other_is() -> Result<()> {
     for kind in ["A", "AAAA"] {
         let address = resolved(&rig, "ok.test", kind)?;
         let spent = rig.sandbox.tcp(address, site::BANNER_PORT, b"")?;
-        answered_with(&format!("{address}"), &spent, site::BANNER.as_bytes())?;
+        is_answered_with(&format!("{address}"), &spent, site::BANNER.as_bytes())?;
         let spent = rig.sandbox.tcp(address, site::ECHO_PORT, b"\x00any protocol")?;
-        answered_with(&format!("{address}"), &spent, b"\x00any protocol")?;
+        is_answered_with(&format!("{address}"), &spent, b"\x00any protocol")?;
         // The name is reachable only over TCP: there is no proxy for UDP that would resolve it.
-        refused_at_once("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
+        refused_immediately("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
     }
     let answer: Value = serde_json::from_str(&curl(&rig, &["https://ok.test/"])?)?;
     ensure!(answer["sni"] == "ok.test" && answer["address"] == site::OK.to_string(), "{answer}");
@@ -45,7 +45,7 @@ fn a_plain_tcp_service_is_reached_by_its_name_and_no_other_is() -> Result<()> {
     }
     // The name's own address is not allowed: only the name is.
     for address in [site::OK, site::OTHER, site::OK6] {
-        refused_at_once("by address", || rig.sandbox.tcp(address, site::BANNER_PORT, b""))?;
+        refused_immediately("by address", || rig.sandbox.tcp(address, site::BANNER_PORT, b""))?;
     }
     for address in [site::OTHER, site::OTHER6] {
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
@@ -71,7 +71,7 @@ fn names_below_a_wildcard_are_reached_if_the_connection_shows_them() -> Result<(
     ensure!(dig(&rig, site::RESOLVER, &["ok.test", "A"])?.contains("status: NXDOMAIN"));
     let shared = resolved(&rig, "a.ok.test", "A")?;
     let nameless = || rig.sandbox.tcp(shared, site::BANNER_PORT, b"no name in here\r\n");
-    refused_at_once("no name", nameless)?;
+    refused_immediately("no name", nameless)?;
     Ok(())
 }
 

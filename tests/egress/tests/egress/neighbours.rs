@@ -7,7 +7,7 @@ use sandgate_egress_tests::{Outcome, Rig, site};
 use serde_json::json;
 
 use crate::kernel::{banner, refused};
-use crate::support::{answered_with, tests, with};
+use crate::support::{is_answered_with, tests, with};
 
 tests![
     a_sandbox_can_not_fill_the_neighbour_tables,
@@ -156,7 +156,7 @@ fn one_address_of_the_sandbox_works_while_it_uses_many() -> Result<()> {
     }
     for address in [site::OK, site::OK6] {
         banner(&rig, address)?;
-        answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
+        is_answered_with("udp", &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?, b"hello")?;
     }
     Ok(())
 }

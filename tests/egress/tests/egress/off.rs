@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use sandgate_egress_tests::site;
 use serde_json::json;
 
-use crate::support::{at_once, dig, refused_at_once, tests, with};
+use crate::support::{dig, is_immediate, refused_immediately, tests, with};
 
 tests![
     tcp_is_reset_before_anything_leaves,
@@ -29,7 +29,7 @@ fn tcp_is_reset_before_anything_leaves() -> Result<()> {
             15_053,
         ] {
             let what = format!("tcp {address} port {port}");
-            refused_at_once(&what, || rig.sandbox.tcp(address, port, b""))?;
+            refused_immediately(&what, || rig.sandbox.tcp(address, port, b""))?;
         }
     }
     let seen = capture.packets();
@@ -43,9 +43,9 @@ fn udp_and_icmp_are_refused_with_an_error() -> Result<()> {
     for address in [site::OK, site::OK6, site::PRIVATE, site::METADATA, site::GATEWAY.0.into()] {
         for port in [site::UDP_PORT, site::QUIC_PORT, 123, 15_053] {
             let what = format!("udp {address} port {port}");
-            refused_at_once(&what, || rig.sandbox.udp(address, port, b"anyone there?"))?;
+            refused_immediately(&what, || rig.sandbox.udp(address, port, b"anyone there?"))?;
         }
-        refused_at_once(&format!("ping {address}"), || rig.sandbox.ping(address))?;
+        refused_immediately(&format!("ping {address}"), || rig.sandbox.ping(address))?;
     }
     let seen = capture.packets();
     ensure!(seen.is_empty(), "the internet saw {seen:?}");
@@ -64,7 +64,7 @@ fn dns_responds_with_nxdomain() -> Result<()> {
     ] {
         for kind in ["A", "AAAA", "TXT", "MX", "SRV", "HTTPS", "NS", "ANY"] {
             for transport in ["+notcp", "+tcp"] {
-                at_once(&format!("dig @{server} {kind} {transport}"), || {
+                is_immediate(&format!("dig @{server} {kind} {transport}"), || {
                     let begun = Instant::now();
                     let said = dig(&rig, server, &["ok.test", kind, transport])?;
                     ensure!(said.contains("status: NXDOMAIN"), "{said}");

@@ -9,7 +9,7 @@ use sandgate_egress_tests::servers::dns::{BIG, TTL};
 use sandgate_egress_tests::{Rig, site};
 use serde_json::json;
 
-use crate::support::{answered_with, dig, tests, with};
+use crate::support::{dig, is_answered_with, tests, with};
 
 tests![
     dns_responses_are_those_of_the_resolver,
@@ -60,7 +60,7 @@ fn datagrams_of_all_sizes_and_pings_pass() -> Result<()> {
         for size in [1, 512, 1_472, 1_500, 9_000, 60_000] {
             let message: Vec<u8> = (0..size).map(|at: u32| at.to_le_bytes()[0]).collect();
             let spent = rig.sandbox.udp(address, site::UDP_PORT, &message)?;
-            answered_with(&format!("{size} bytes to {address}"), &spent, &message)?;
+            is_answered_with(&format!("{size} bytes to {address}"), &spent, &message)?;
         }
         for size in ["56", "3000"] {
             rig.sandbox
@@ -106,7 +106,7 @@ fn banner_after(rig: &Rig) -> Result<Duration> {
     for _ in 0..8 {
         let begun = Instant::now();
         let spent = rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?;
-        answered_with("banner", &spent, site::BANNER.as_bytes())?;
+        is_answered_with("banner", &spent, site::BANNER.as_bytes())?;
         shortest = shortest.min(begun.elapsed());
     }
     Ok(shortest)

@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use sandgate_egress_tests::{Rig, Setup, Sidecar, site};
 use serde_json::{Value, json};
 
-use crate::support::{answered_with, refused_at_once, tests, with_setup};
+use crate::support::{is_answered_with, refused_immediately, tests, with_setup};
 
 tests![
     a_protected_range_is_denied_immediately_and_allowed_again,
@@ -55,14 +55,14 @@ fn a_protected_range_is_denied_immediately_and_allowed_again() -> Result<()> {
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
         got => bail!("a connection to what is protected now got {got:?}"),
     }
-    refused_at_once("TCP", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
-    refused_at_once("UDP", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
+    refused_immediately("TCP", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
+    refused_immediately("UDP", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
     other.write_all(b"still")?;
     other.read_exact(&mut back)?;
     ensure!(&back == b"still", "{back:?}");
     set(&rig, &sidecar, &setup.operator)?;
-    answered_with("TCP", &rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello")?, b"hello")?;
-    answered_with("UDP", &rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?, b"hello")
+    is_answered_with("TCP", &rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello")?, b"hello")?;
+    is_answered_with("UDP", &rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?, b"hello")
 }
 
 fn invalid_operators_settings_change_nothing() -> Result<()> {
@@ -75,8 +75,8 @@ fn invalid_operators_settings_change_nothing() -> Result<()> {
         sidecar.until("saying what is wrong", |status| {
             status["problem"].as_str()?.contains("operator file").then_some(())
         })?;
-        refused_at_once("TCP", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
-        answered_with("TCP", &rig.sandbox.tcp(site::OK, site::ECHO_PORT, b"hello")?, b"hello")?;
+        refused_immediately("TCP", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
+        is_answered_with("TCP", &rig.sandbox.tcp(site::OK, site::ECHO_PORT, b"hello")?, b"hello")?;
         // A valid file, so that the next problem is a new one.
         write(&rig, &setup.operator.to_string())?;
         sidecar.until("without a problem", |status| status["problem"].is_null().then_some(()))?;

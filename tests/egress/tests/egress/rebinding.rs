@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use sandgate_egress_tests::{Capture, Rig, site};
 use serde_json::{Value, json};
 
-use crate::support::{at_once, curl, dig, tests, with};
+use crate::support::{curl, dig, is_immediate, tests, with};
 
 tests![
     an_allowed_name_that_changes_to_a_guardrail_address_is_not_reached,
@@ -92,7 +92,7 @@ fn every_upstream_connection_of_envoy_is_evaluated() -> Result<()> {
         "http://198.51.100.2/",
         "http://127.0.0.2/",
     ] {
-        at_once(url, || {
+        is_immediate(url, || {
             let begun = Instant::now();
             let done = dial(url)?;
             ensure!(!done.status.success(), "{url} was reached");

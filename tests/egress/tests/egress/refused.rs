@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use sandgate_egress_tests::{ClientHello, Rig, Sidecar, site};
 use serde_json::{Value, json};
 
-use crate::support::{at_once, refused_at_once, tests, with};
+use crate::support::{is_immediate, refused_immediately, tests, with};
 
 tests![plain_http_to_a_denied_address_gets_a_403_with_the_rule, all_other_protocols_are_reset,];
 
@@ -35,9 +35,9 @@ fn put(sidecar: &Sidecar, in_force: &mut Value, policy: Value) -> Result<()> {
     Ok(())
 }
 
-fn is_told(rig: &Rig, address: IpAddr, port: u16, request: &[u8], rule: &str) -> Result<()> {
+fn is_denied_with(rig: &Rig, address: IpAddr, port: u16, request: &[u8], rule: &str) -> Result<()> {
     let what = format!("{address} port {port}, {:?}", String::from_utf8_lossy(request));
-    at_once(&what, || {
+    is_immediate(&what, || {
         let spent = rig.sandbox.tcp(address, port, request)?;
         let answer = spent.outcome.text().unwrap_or_default();
         let is_403 = answer.starts_with("HTTP/1.1 403 ") || answer.starts_with("HTTP/1.0 403 ");
@@ -54,7 +54,7 @@ fn plain_http_to_a_denied_address_gets_a_403_with_the_rule() -> Result<()> {
         put(&sidecar, &mut in_force, policy)?;
         let capture = rig.capture()?;
         for port in [site::HTTP_PORT, 8080, 4444] {
-            is_told(&rig, address, port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", rule)?;
+            is_denied_with(&rig, address, port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", rule)?;
         }
         for request in [
             &b"GET / HTTP/1.0\r\n\r\n"[..],
@@ -62,7 +62,7 @@ fn plain_http_to_a_denied_address_gets_a_403_with_the_rule() -> Result<()> {
             b"GET http://ok.test/ HTTP/1.1\r\nHost: ok.test\r\n\r\n",
             b"CONNECT ok.test:443 HTTP/1.1\r\nHost: ok.test:443\r\n\r\n",
         ] {
-            is_told(&rig, address, site::HTTP_PORT, request, rule)?;
+            is_denied_with(&rig, address, site::HTTP_PORT, request, rule)?;
         }
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
     }
@@ -86,7 +86,7 @@ fn all_other_protocols_are_reset() -> Result<()> {
         ] {
             for port in [site::BANNER_PORT, site::HTTP_PORT, site::HTTPS_PORT] {
                 let what = format!("{what} to {address} port {port}");
-                refused_at_once(&what, || rig.sandbox.tcp(address, port, first))?;
+                refused_immediately(&what, || rig.sandbox.tcp(address, port, first))?;
             }
         }
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use sandgate_egress_tests::{Outcome, Rig, Setup, Sidecar, Spent, site};
 use serde_json::{Value, json};
 
-use crate::support::{refused_at_once, tests};
+use crate::support::{refused_immediately, tests};
 
 tests![
     a_user_of_a_shared_namespace_gets_what_the_policy_allows,
@@ -26,8 +26,8 @@ fn as_user(rig: &Rig, arguments: &[&str]) -> Result<(bool, String)> {
 }
 
 /// Exchanges one message over a kind of socket as this user, and measures the time.
-fn says(rig: &Rig, kind: &str, address: IpAddr, port: u16) -> Result<Spent> {
-    let arguments = ["python3", "-c", SAYS, kind, &address.to_string(), &port.to_string()];
+fn exchange_as_user(rig: &Rig, kind: &str, address: IpAddr, port: u16) -> Result<Spent> {
+    let arguments = ["python3", "-c", EXCHANGE, kind, &address.to_string(), &port.to_string()];
     let (_, said) = as_user(rig, &arguments)?;
     let (seconds, what) = said.trim().split_once(' ').with_context(|| said.clone())?;
     let time = Duration::from_secs_f64(seconds.parse().with_context(|| said.clone())?);
@@ -42,7 +42,7 @@ fn says(rig: &Rig, kind: &str, address: IpAddr, port: u16) -> Result<Spent> {
     Ok(Spent { outcome, time })
 }
 
-const SAYS: &str = r"
+const EXCHANGE: &str = r"
 import socket, sys, time
 kind, to, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 family = socket.AF_INET6 if ':' in to else socket.AF_INET
@@ -96,16 +96,18 @@ fn a_user_of_a_shared_namespace_gets_what_the_policy_allows() -> Result<()> {
         for (kind, port, answer) in
             [("tcp", site::BANNER_PORT, site::BANNER.trim_end()), ("udp", site::UDP_PORT, "hello")]
         {
-            let spent = says(&rig, kind, address, port)?;
+            let spent = exchange_as_user(&rig, kind, address, port)?;
             ensure!(spent.outcome.text().as_deref() == Some(answer), "{kind} {address}: {spent:?}");
         }
     }
     for address in [site::OTHER, site::OTHER6, site::METADATA, site::PRIVATE] {
         for (kind, port) in [("tcp", site::BANNER_PORT), ("udp", site::UDP_PORT), ("raw", 80)] {
-            refused_at_once(&format!("{kind} {address}"), || says(&rig, kind, address, port))?;
+            refused_immediately(&format!("{kind} {address}"), || {
+                exchange_as_user(&rig, kind, address, port)
+            })?;
         }
         // QUIC's port is refused for all destinations, because a name is denied.
-        refused_at_once("quic", || says(&rig, "udp", site::OK, site::QUIC_PORT))?;
+        refused_immediately("quic", || exchange_as_user(&rig, "udp", site::OK, site::QUIC_PORT))?;
     }
     for server in [site::RESOLVER, site::RESOLVER6, site::METADATA, site::OTHER] {
         for transport in ["+notcp", "+tcp"] {
@@ -118,7 +120,7 @@ fn a_user_of_a_shared_namespace_gets_what_the_policy_allows() -> Result<()> {
     // The ports of Envoy and of the agent.
     for port in [15_000, 15_003, 15_004, 15_054] {
         let local = IpAddr::from([127, 0, 0, 1]);
-        refused_at_once("Envoy's own", || says(&rig, "tcp", local, port))?;
+        refused_immediately("Envoy's own", || exchange_as_user(&rig, "tcp", local, port))?;
     }
     for address in [site::OTHER, site::OTHER6, site::METADATA, site::PRIVATE] {
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
@@ -127,7 +129,7 @@ fn a_user_of_a_shared_namespace_gets_what_the_policy_allows() -> Result<()> {
     sidecar.terminate()?;
     let capture = rig.capture()?;
     for (kind, port) in [("tcp", site::BANNER_PORT), ("udp", site::UDP_PORT), ("udp", 53)] {
-        refused_at_once("no agent", || says(&rig, kind, site::OK, port))?;
+        refused_immediately("no agent", || exchange_as_user(&rig, kind, site::OK, port))?;
     }
     ensure!(capture.to(site::OK).is_empty(), "it saw {:?}", capture.to(site::OK));
     Ok(())
@@ -141,7 +143,9 @@ fn a_user_of_a_shared_namespace_gets_nothing_out_with_internet_off() -> Result<(
             for (kind, port) in
                 [("tcp", site::BANNER_PORT), ("tcp", 853), ("udp", site::UDP_PORT), ("udp", 123)]
             {
-                refused_at_once(&format!("{kind} {address}"), || says(&rig, kind, address, port))?;
+                refused_immediately(&format!("{kind} {address}"), || {
+                    exchange_as_user(&rig, kind, address, port)
+                })?;
             }
             let (answered, said) =
                 as_user(&rig, &["ping", "-n", "-c", "1", "-W", "5", &address.to_string()])?;
@@ -153,7 +157,7 @@ fn a_user_of_a_shared_namespace_gets_nothing_out_with_internet_off() -> Result<(
     // A socket that is bound to the outer interface is not routed to the DNS proxy, but is refused.
     for address in [site::OK, site::OK6, site::RESOLVER, site::METADATA] {
         for port in [53, site::UDP_PORT] {
-            let spent = says(&rig, "bound", address, port)?;
+            let spent = exchange_as_user(&rig, "bound", address, port)?;
             ensure!(spent.outcome.text().is_none(), "{address} port {port}: {spent:?}");
         }
     }
@@ -170,7 +174,7 @@ fn a_user_of_a_shared_namespace_gets_nothing_out_with_internet_off() -> Result<(
     sidecar.kill()?;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(3) {
-        let spent = says(&rig, "udp", site::OK, site::UDP_PORT)?;
+        let spent = exchange_as_user(&rig, "udp", site::OK, site::UDP_PORT)?;
         ensure!(spent.outcome.text().is_none(), "{spent:?}");
     }
     nothing_passes()?;
@@ -184,12 +188,14 @@ fn a_user_of_a_shared_namespace_reaches_allowed_names_and_no_others() -> Result<
     let capture = rig.capture()?;
     let said = dig(&rig, site::RESOLVER, &["ok.test", "A", "+short"])?;
     let ok: IpAddr = said.trim().parse().with_context(|| said.clone())?;
-    let spent = says(&rig, "tcp", ok, site::BANNER_PORT)?;
+    let spent = exchange_as_user(&rig, "tcp", ok, site::BANNER_PORT)?;
     ensure!(spent.outcome.text().as_deref() == Some(site::BANNER.trim_end()), "{spent:?}");
     let said = dig(&rig, site::RESOLVER, &["other.test", "A"])?;
     ensure!(said.contains("status: NXDOMAIN"), "{said}");
     for address in [site::OK, site::OTHER, site::OTHER6, site::METADATA] {
-        refused_at_once("by address", || says(&rig, "tcp", address, site::BANNER_PORT))?;
+        refused_immediately("by address", || {
+            exchange_as_user(&rig, "tcp", address, site::BANNER_PORT)
+        })?;
     }
     // A Host that is not allowed, on the allowed name's address.
     let url = format!("http://{ok}/");

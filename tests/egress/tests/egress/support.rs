@@ -14,7 +14,7 @@ use serde_json::Value;
 /// A test and its name.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    pub(crate) holds: fn() -> Result<()>,
+    pub(crate) run: fn() -> Result<()>,
 }
 
 /// Declares the tests of a file.
@@ -22,14 +22,14 @@ macro_rules! tests {
     ($($name:ident),+ $(,)?) => {
         pub(crate) const TESTS: &[crate::support::Test] = &[$(crate::support::Test {
             name: concat!(module_path!(), "::", stringify!($name)),
-            holds: $name,
+            run: $name,
         }),+];
     };
 }
 pub(crate) use tests;
 
 /// The time within which a refusal must arrive, which is shorter than any timeout.
-pub(crate) const AT_ONCE: Duration = Duration::from_millis(200);
+pub(crate) const REFUSAL_TIME: Duration = Duration::from_millis(200);
 /// The number of attempts, because a busy machine may delay some. An attempt that ends by a timeout is slow each time.
 const ATTEMPTS: usize = 5;
 
@@ -46,8 +46,8 @@ pub(crate) fn with_setup(setup: &Setup) -> Result<(Rig, Sidecar)> {
 }
 
 /// Ensures that an attempt is refused each time, and immediately.
-pub(crate) fn refused_at_once(what: &str, attempt: impl Fn() -> Result<Spent>) -> Result<()> {
-    at_once(what, || {
+pub(crate) fn refused_immediately(what: &str, attempt: impl Fn() -> Result<Spent>) -> Result<()> {
+    is_immediate(what, || {
         let spent = attempt()?;
         ensure!(spent.outcome.is_refused(), "{what}: {:?}", spent.outcome);
         Ok(spent.time)
@@ -55,11 +55,11 @@ pub(crate) fn refused_at_once(what: &str, attempt: impl Fn() -> Result<Spent>) -
 }
 
 /// Ensures that the fastest of several attempts is immediate.
-pub(crate) fn at_once(what: &str, attempt: impl Fn() -> Result<Duration>) -> Result<()> {
+pub(crate) fn is_immediate(what: &str, attempt: impl Fn() -> Result<Duration>) -> Result<()> {
     let mut best = Duration::MAX;
     for _ in 0..ATTEMPTS {
         best = best.min(attempt()?);
-        if best <= AT_ONCE {
+        if best <= REFUSAL_TIME {
             return Ok(());
         }
     }
@@ -67,7 +67,7 @@ pub(crate) fn at_once(what: &str, attempt: impl Fn() -> Result<Duration>) -> Res
 }
 
 /// Ensures that the attempt got this response.
-pub(crate) fn answered_with(what: &str, spent: &Spent, expected: &[u8]) -> Result<()> {
+pub(crate) fn is_answered_with(what: &str, spent: &Spent, expected: &[u8]) -> Result<()> {
     match &spent.outcome {
         Outcome::Answered(bytes) if bytes == expected => Ok(()),
         other => {
@@ -90,10 +90,10 @@ pub(crate) fn run(files: &[&[Test]], in_containers: &[Test]) -> ExitCode {
 
 /// Creates the test. If there is an obstacle, the test fails in CI, and is ignored elsewhere.
 fn trial(test: &Test, obstacle: Option<&String>) -> Trial {
-    let holds = test.holds;
+    let run = test.run;
     match obstacle.cloned() {
         None => Trial::test(test.name, move || {
-            holds().map_err(|error| Failed::from(format!("{error:#}")))
+            run().map_err(|error| Failed::from(format!("{error:#}")))
         }),
         Some(why) if std::env::var("CI").as_deref() == Ok("true") => {
             Trial::test(test.name, move || Err(why.into()))

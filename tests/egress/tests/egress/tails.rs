@@ -76,7 +76,7 @@ fn a_client_that_pauses_gets_the_complete_response() -> Result<()> {
 
 fn the_end_of_a_websocket_is_forwarded_immediately() -> Result<()> {
     /// Envoy's default would add a second.
-    const AT_ONCE: Duration = Duration::from_millis(500);
+    const REFUSAL_TIME: Duration = Duration::from_millis(500);
     let (rig, _sidecar) = rig()?;
     let server = rig.serve(site::OK, |mut stream| {
         let _request = head(&mut stream)?;
@@ -97,7 +97,7 @@ fn the_end_of_a_websocket_is_forwarded_immediately() -> Result<()> {
         ensure!(all.ends_with(b"\x88\x00"), "{}", String::from_utf8_lossy(&all));
         times.push(begun.elapsed());
     }
-    ensure!(times.iter().any(|time| *time < AT_ONCE), "the end came after {times:?}");
+    ensure!(times.iter().any(|time| *time < REFUSAL_TIME), "the end came after {times:?}");
     Ok(())
 }
 

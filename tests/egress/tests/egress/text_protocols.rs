@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use sandgate_egress_tests::{Rig, site};
 use serde_json::json;
 
-use crate::support::{answered_with, tests, with};
+use crate::support::{is_answered_with, tests, with};
 
 tests![
     a_word_without_a_line_end_is_forwarded,
@@ -22,7 +22,7 @@ fn a_word_without_a_line_end_is_forwarded() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["bad.test"] }))?;
     for word in ["LOGIN", "ping", "GET", "two words", "a"] {
         let spent = rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, word.as_bytes())?;
-        answered_with(word, &spent, word.as_bytes())?;
+        is_answered_with(word, &spent, word.as_bytes())?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use sandgate_egress_tests::{Rig, Sidecar, site};
 use serde_json::json;
 
-use crate::support::{answered_with, refused_at_once, tests, with};
+use crate::support::{is_answered_with, refused_immediately, tests, with};
 
 tests![
     connections_that_an_update_denies_are_closed_and_others_continue,
@@ -95,7 +95,7 @@ fn closed_after(rig: &Rig, sidecar: &Sidecar) -> Result<Duration> {
         }
     }
     let time = begun.elapsed();
-    refused_at_once("denied", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
+    refused_immediately("denied", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
     // The connections close before the policy is in force everywhere. Without this wait, `set` would take this policy
     // for its own.
     sidecar.until("at another generation", |status| {
@@ -145,7 +145,7 @@ fn established_udp_that_an_update_denies_stops() -> Result<()> {
     drop(socket.send(b"hello"));
     ensure!(socket.recv(&mut back).is_err(), "a flow that was established goes on");
     ensure!(capture.to(site::OTHER).is_empty(), "it saw {:?}", capture.to(site::OTHER));
-    answered_with("other", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")
+    is_answered_with("other", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")
 }
 
 /// One program pings continuously with one identifier, which is one established flow for the kernel.
