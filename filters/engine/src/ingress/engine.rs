@@ -128,11 +128,11 @@ impl Engine {
         }
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_PER_SWEEP) {
-            self.live.mark_expired(now.unix_seconds);
+            self.live.mark_expired(now.unix_seconds, now.ms);
             let no_feed_ttl = self.config.limits().no_feed_ttl_ms.into();
             let feed = self.resolver.feed.as_mut();
             if feed.is_some_and(|feed| feed.take_early_entries_expired(now.ms, no_feed_ttl)) {
-                self.live.mark_all();
+                self.live.mark_all(now.ms);
             }
             self.live.start_sweep();
             if self.uncounted.is_empty() {
@@ -154,7 +154,7 @@ impl Engine {
             let is_answered = update.is_some();
             self.effects.push_back(Effect::CallFinished { kind: CallKind::Changes, is_answered });
             if let Some(update) = update {
-                self.invalidate(&update);
+                self.invalidate(&update, now);
             }
         } else if let Some((key, lookup)) = self.resolver.lookups.finish(call) {
             let result = response.and_then(|response| LookupResult::parse(&key, response));
@@ -195,25 +195,25 @@ impl Engine {
                     self.ready.insert(stream);
                 }
             } else if is_answered {
-                self.live.mark(stream);
+                self.live.mark(stream, now.ms);
             }
         }
     }
 
-    fn invalidate(&mut self, update: &FeedUpdate) {
+    fn invalidate(&mut self, update: &FeedUpdate, now: Now) {
         self.resolver.invalidate(update);
         if update.changes.reset {
-            self.live.mark_all();
+            self.live.mark_all(now.ms);
         }
         for change in &update.changes.changes {
-            self.live.mark_affected(change);
+            self.live.mark_affected(change, now.ms);
         }
     }
 
     /// Does all work that is due, up to the limits of one run.
     fn run_once(&mut self, now: Now) {
         if let Some(feed) = self.resolver.feed.as_mut().filter(|feed| feed.is_due(now.ms)) {
-            let call = feed.poll(self.call_ids.next(), &self.config, now.ms);
+            let call = feed.poll(self.call_ids.next(), &self.config);
             self.effects.push_back(Effect::Call(call));
         }
         // Before the evaluations: a stream that one of them forwards and another one evicts is closed in

@@ -20,14 +20,14 @@ pub(crate) struct Feed {
     /// The last revision that the control plane sent.
     revision: Option<String>,
     in_flight: Option<CallId>,
-    polled_at: u64,
     /// The next call is not sent before this time.
     due_at: u64,
     failures: u32,
     is_working: bool,
-    /// When the first poll, or the poll after the last reset, was sent.
+    /// The feed reports every change since lookups that were sent at this time or later: after the first response,
+    /// or the last reset.
     covered_since: Option<u64>,
-    /// Whether the caches may contain early entries: the results of lookups that were sent before the first poll.
+    /// Whether the caches may contain early entries: the results of lookups that were sent before the first response.
     has_early_entries: bool,
 }
 
@@ -43,7 +43,6 @@ impl Feed {
             watcher,
             revision: None,
             in_flight: None,
-            polled_at: 0,
             due_at: 0,
             failures: 0,
             is_working: false,
@@ -59,7 +58,7 @@ impl Feed {
     }
 
     /// Returns true once: when all early entries have expired. Early entries are the results of lookups that were sent
-    /// before the first poll.
+    /// before the first response.
     pub(crate) fn take_early_entries_expired(&mut self, now: u64, no_feed_ttl: u64) -> bool {
         let since = self.covered_since.unwrap_or(now);
         let have_expired = self.has_early_entries && now.saturating_sub(since) >= no_feed_ttl;
@@ -75,8 +74,7 @@ impl Feed {
         self.in_flight == Some(call)
     }
 
-    pub(crate) fn poll(&mut self, id: CallId, config: &IngressConfig, now: u64) -> Call {
-        self.polled_at = now;
+    pub(crate) fn poll(&mut self, id: CallId, config: &IngressConfig) -> Call {
         self.in_flight = Some(id);
         let wait_ms = config.limits().feed_wait_ms;
         let mut path = format!("/gateway/v1/changes?wait_ms={wait_ms}&watcher={}", self.watcher);
@@ -100,10 +98,10 @@ impl Feed {
             return None;
         };
         let is_first = self.revision.replace(changes.revision.clone()).is_none();
-        // After a failure the feed continues at the last revision, so it has missed no change unless the
-        // response says so.
+        // The control plane may have read a sandbox for a lookup in flight before the revision of this response. After
+        // a failure the feed continues at the last revision, so it has missed no change unless the response says so.
         if is_first || changes.reset {
-            self.covered_since = Some(self.polled_at);
+            self.covered_since = Some(now.saturating_add(1));
         }
         self.has_early_entries |= is_first;
         self.failures = 0;

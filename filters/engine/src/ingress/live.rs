@@ -1,7 +1,7 @@
 //! Live streams: forwarded requests that have not ended. They are counted for each sandbox, and
 //! re-evaluated when a sandbox or caller that their permit depends on changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sandgate_policy::gateway_api::Change;
 use sandgate_policy::ids::SandboxId;
@@ -74,8 +74,8 @@ pub(crate) struct LiveStreams {
     streams: BTreeMap<StreamId, LiveStream>,
     /// By the sandbox's canonical id.
     sandboxes: BTreeMap<SandboxId, Occupancy>,
-    /// The streams to re-evaluate.
-    marked: BTreeSet<StreamId>,
+    /// The streams to re-evaluate, with the time at which they were marked.
+    marked: BTreeMap<StreamId, u64>,
     /// The stream that was re-evaluated last. The next one has a larger id, so that repeated changes of one owner's
     /// sandboxes don't delay the streams of others.
     last_reevaluated: StreamId,
@@ -209,28 +209,36 @@ impl LiveStreams {
     }
 
     /// Marks the streams that depend on what has changed.
-    pub(crate) fn mark_affected(&mut self, change: &Change) {
+    pub(crate) fn mark_affected(&mut self, change: &Change, now: u64) {
         let affected = self.streams.iter().filter(|(_, stream)| stream.depends_on(change));
-        self.marked.extend(affected.map(|(id, _)| *id));
+        self.marked.extend(affected.map(|(id, _)| (*id, now)));
         self.start_sweep();
     }
 
-    pub(crate) fn mark(&mut self, id: StreamId) {
+    /// Marks one stream, if it is live. An earlier mark stays.
+    pub(crate) fn mark(&mut self, id: StreamId, now: u64) {
         if self.streams.contains_key(&id) {
-            self.marked.insert(id);
+            self.marked.entry(id).or_insert(now);
             self.start_sweep();
         }
     }
 
-    pub(crate) fn mark_all(&mut self) {
-        self.marked.extend(self.streams.keys());
+    pub(crate) fn mark_all(&mut self, now: u64) {
+        self.marked.extend(self.streams.keys().map(|id| (*id, now)));
         self.start_sweep();
     }
 
-    /// Marks the streams whose credential has expired.
-    pub(crate) fn mark_expired(&mut self, unix_seconds: u64) {
+    /// Marks the streams whose credential has expired. Earlier marks stay.
+    pub(crate) fn mark_expired(&mut self, unix_seconds: u64, now: u64) {
         let expired = self.streams.iter().filter(|(_, stream)| stream.is_expired(unix_seconds));
-        self.marked.extend(expired.map(|(id, _)| *id));
+        for (id, _) in expired {
+            self.marked.entry(*id).or_insert(now);
+        }
+    }
+
+    /// When a stream was marked. `None` if it is not marked.
+    pub(crate) fn marked_at(&self, id: StreamId) -> Option<u64> {
+        self.marked.get(&id).copied()
     }
 
     /// Records that a stream has been re-evaluated.
@@ -253,7 +261,7 @@ impl LiveStreams {
         let max = max.min(self.left_in_sweep);
         let next = self.last_reevaluated.saturating_add(1);
         let next = self.marked.range(next..).chain(self.marked.range(..next));
-        let next: Vec<StreamId> = next.take(max).copied().collect();
+        let next: Vec<StreamId> = next.take(max).map(|(id, _)| *id).collect();
         self.left_in_sweep = self.left_in_sweep.saturating_sub(max);
         self.last_reevaluated = next.last().copied().unwrap_or(self.last_reevaluated);
         next

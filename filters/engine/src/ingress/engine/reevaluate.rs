@@ -18,7 +18,8 @@ impl Engine {
         if self.live.close_reason(stream).is_some() {
             return self.live.unmark(stream);
         }
-        match decide_again(&mut self.resolver, &self.config, stream, live, now) {
+        let marked_at = self.live.marked_at(stream).unwrap_or(now.ms);
+        match decide_again(&mut self.resolver, &self.config, stream, live, marked_at, now) {
             StreamDecision::Continue(permit) => {
                 if self.live.set_permit(stream, permit, now.ms) {
                     self.effects.push_back(Effect::ReadClient(stream));
@@ -48,12 +49,14 @@ fn decide_again(
     config: &IngressConfig,
     stream: StreamId,
     live: &LiveStream,
+    marked_at: u64,
     now: Now,
 ) -> StreamDecision {
     let mut requester = Requester {
         stream,
         kind: RequesterKind::LiveStream,
-        arrived_at: now.ms,
+        // Else a negative result that takes longer than its lifetime would never close the stream.
+        arrived_at: marked_at,
         may_look_up: true,
         lookups: &mut StreamLookups::default(),
     };

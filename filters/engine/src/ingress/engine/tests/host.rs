@@ -232,13 +232,24 @@ impl Host {
 
     /// Responds to a call as the fleet does.
     pub(super) fn answer(&mut self, call: CallId) {
-        let Some(call) = self.calls.remove(&call) else { return };
-        let (status, body) = self.fleet.answer(&call);
+        if let Some(response) = self.prepare(call) {
+            self.deliver(call, response);
+        }
+    }
+
+    /// The status and body with which the fleet responds to a call now.
+    pub(super) fn prepare(&mut self, call: CallId) -> Option<(u16, Vec<u8>)> {
+        let call = self.calls.remove(&call)?;
+        Some(self.fleet.answer(&call))
+    }
+
+    /// Delivers a response that the fleet has prepared.
+    pub(super) fn deliver(&mut self, call: CallId, (status, body): (u16, Vec<u8>)) {
         let headers = [
             (":status".to_owned(), status.to_string().into_bytes()),
             (MARKER_HEADER.to_owned(), b"v1".to_vec()),
         ];
-        self.respond(call.id, Some((&headers, &body)));
+        self.respond(call, Some((&headers, &body)));
     }
 
     /// Ends a call as Envoy does if the control plane is down: by a 503 without the marker, or without a response.

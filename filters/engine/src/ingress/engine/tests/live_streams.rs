@@ -78,6 +78,44 @@ fn a_stream_stays_open_while_the_control_plane_is_unavailable() {
 }
 
 #[test]
+fn a_lookup_that_was_sent_before_the_first_response_of_the_feed_is_repeated() {
+    let mut host = Host::new("{}");
+    let stream = host.request(1, "8080-shop", &[]);
+    host.wake();
+    let [lookup] = host.lookups()[..] else { panic!("one lookup is in flight") };
+    let response = host.prepare(lookup).expect("a response");
+    // The port is closed after the control plane has read the sandbox and before it reads the revision for the poll.
+    host.fleet.change("shop", |sandbox| sandbox.exposed_ports.clear());
+    host.fleet.changes.clear();
+    let feed = host.feed_call().expect("the change feed is in flight");
+    host.answer(feed);
+    host.deliver(lookup, response);
+    host.wake();
+    assert_eq!(host.state(stream), &State::Live);
+    host.advance(6_000);
+    host.answer_all();
+    assert_eq!(host.state(stream), &State::Closed("closed.NOT_PERMITTED"));
+}
+
+#[test]
+fn a_negative_result_closes_a_stream_even_if_it_takes_longer_than_its_lifetime() {
+    let mut host = Host::new(r#"{"negative_ttl_ms": 500}"#);
+    let stream = host.request(1, "8080-shop", &[]);
+    host.answer_all();
+    report_changes(&mut host);
+    host.fleet.change("shop", |_| ());
+    host.fleet.sandboxes.remove("shop");
+    let feed = host.feed_call().expect("the change feed is in flight");
+    host.answer(feed);
+    host.wake();
+    let [lookup] = host.lookups()[..] else { panic!("one lookup is in flight") };
+    host.advance(1_000);
+    host.answer(lookup);
+    host.wake();
+    assert!(matches!(host.state(stream), State::Closed(_)), "{:?}", host.state(stream));
+}
+
+#[test]
 fn a_stream_whose_port_becomes_public_stays_open_and_its_client_is_read() {
     let (mut host, stream) = live("private");
     host.fleet.change("private", |sandbox| sandbox.allow_unauthenticated_access = true);
