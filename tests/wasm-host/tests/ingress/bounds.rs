@@ -11,8 +11,8 @@ use crate::support::{Gateway, bearer, denial, denied, forwarded, from, is_pendin
 fn the_number_of_lookups_in_flight_stays_within_the_limit() {
     let gateway = Gateway::with_limits(json!({"lookups_in_flight": 10}));
     gateway.passes(to(8080, "shop"));
-    // The change feed covers no lookup that was sent before its first response.
-    gateway.advance_ms(1);
+    // The change feed does not cover the first lookups: they were sent before its first response.
+    gateway.advance_ms(5_000);
     gateway.passes(to(8080, "shop"));
     gateway.fleet().delay = Duration::from_millis(500);
     let streams: Vec<_> =
@@ -32,8 +32,8 @@ fn the_number_of_lookups_in_flight_stays_within_the_limit() {
 fn a_queued_lookup_is_dropped_when_no_request_waits_for_it() {
     let gateway = Gateway::with_limits(json!({"lookups_in_flight": 10}));
     gateway.passes(to(8080, "shop"));
-    // The change feed covers no lookup that was sent before its first response.
-    gateway.advance_ms(1);
+    // The change feed does not cover the first lookups: they were sent before its first response.
+    gateway.advance_ms(5_000);
     gateway.passes(to(8080, "shop"));
     gateway.fleet().delay = Duration::from_millis(500);
     let before = gateway.calls("GET /gateway/v1/sandboxes/unknown");
