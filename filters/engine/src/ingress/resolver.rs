@@ -190,7 +190,7 @@ impl Resolver {
         if changes.reset {
             self.sandboxes.clear();
             self.callers.clear();
-            // Results of lookups that were sent before the first poll are kept, but only for `no_feed_ttl_ms`. After
+            // Results of lookups that were sent before the first response are kept, but only for `no_feed_ttl_ms`. After
             // that time, all live streams are re-evaluated.
             if !update.is_first {
                 self.lookups.mark_outdated(|_| true);
