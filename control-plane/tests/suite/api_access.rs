@@ -115,7 +115,7 @@ async fn every_call_on_another_projects_sandbox_is_not_found() {
                 world.call_as(&others.key, method, &format!("{path}{suffix}"), body.clone()).await;
             let nowhere =
                 world.call_as(&others.key, method, &format!("{absent}{suffix}"), body).await;
-            assert_eq!(theirs.body, nowhere.body, "the two must not be told apart");
+            assert_eq!(theirs.body, nowhere.body, "the errors must be identical");
             theirs.refused(404, "SANDBOX_NOT_FOUND");
         }
     }

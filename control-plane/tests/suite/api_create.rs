@@ -197,14 +197,14 @@ async fn a_failed_start_is_reported_and_leaves_no_sandbox() {
         .await
         .refused(503, "SANDBOX_NOT_STARTED");
     assert!(error.contains("the platform failed"), "{error}");
-    assert!(!error.contains("told to fail"), "the runtime's words are for the log: {error}");
+    assert!(!error.contains("told to fail"), "the runtime's error is only for the log: {error}");
     world.runtime.set_failing(false);
     world.runtime.set_refusing(true);
     let error = world
         .call("POST", "/sandboxes", json!({ "name": "broken" }))
         .await
         .refused(422, "SANDBOX_REFUSED");
-    assert!(error.contains("there is no such image"), "what is for the owner: {error}");
+    assert!(error.contains("there is no such image"), "the reason for the owner: {error}");
     world.runtime.set_refusing(false);
     let seen = world.call("GET", "/sandboxes", Value::Null).await.ok();
     assert_eq!(seen["sandboxes"], json!([]));

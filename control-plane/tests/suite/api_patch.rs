@@ -241,7 +241,7 @@ async fn with_confirmation_only_a_patch_of_the_flag_alone_makes_private_ports_pu
         assert!(error.contains(r#"`{"allow_unauthenticated_access": true}` alone"#), "{error}");
     }
     let info = world.call("GET", "/sandboxes/my-env", Value::Null).await.ok();
-    assert_eq!(info["exposed_ports"], json!([3000, 8080]), "nothing of it was done");
+    assert_eq!(info["exposed_ports"], json!([3000, 8080]), "the refused patch changed nothing");
     // A change that makes no private port public needs no confirmation.
     patch(json!({ "exposed_ports": [3000] })).await.ok();
     let sdk = json!({ "allow_unauthenticated_access": false, "exposed_ports": [3000, 9000] });

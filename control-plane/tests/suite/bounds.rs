@@ -20,7 +20,7 @@ async fn wait_until(mut holds: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(TIMEOUT, waiting).await.expect("it never came to that");
+    tokio::time::timeout(TIMEOUT, waiting).await.expect("the condition was never true");
 }
 
 /// Adds a sandbox of our tenant that takes long to resume.
@@ -100,7 +100,11 @@ async fn waiting_requests_do_not_use_the_listeners_slots() {
     let create = world.call("POST", "/sandboxes", json!({})).await;
     create.refused(503, "OVERLOADED");
     let list = world.call("GET", "/sandboxes", Value::Null).await.ok();
-    assert_eq!(list["sandboxes"].as_array().unwrap().len(), 1, "what was refused was not made");
+    assert_eq!(
+        list["sandboxes"].as_array().unwrap().len(),
+        1,
+        "refused sandboxes were not created"
+    );
     tasks.into_iter().for_each(|task| task.abort());
 }
 

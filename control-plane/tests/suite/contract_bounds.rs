@@ -72,7 +72,7 @@ fn an_unnamed_sandbox_that_loses_its_address_is_terminated_and_logged() {
         let log = port_log(store.as_ref(), &first);
         assert_eq!((log[1].principal.as_str(), log[1].after.0.is_empty()), ("system", true));
         let left = store.sandboxes_in(SandboxState::Terminated).unwrap();
-        assert_eq!(left.len(), 1, "the runtime still has to stop it");
+        assert_eq!(left.len(), 1, "the runtime must still stop the sandbox");
     });
 }
 

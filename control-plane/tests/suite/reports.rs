@@ -66,7 +66,7 @@ async fn after_an_address_is_reassigned_the_former_sandboxs_name_does_not_reach_
     assert_eq!(gateway_view(&world, "bob-env").await, (json!("running"), json!(SHARED)));
     assert_eq!(gateway_view(&world, "alice-env").await, (json!("suspended"), Value::Null));
     let changes = world.poll("edge", &since, 0).await["changes"].to_string();
-    assert!(changes.contains("alice-env"), "gateways are told to forget it: {changes}");
+    assert!(changes.contains("alice-env"), "the change feed invalidates the sandbox: {changes}");
     let shown = world.call("GET", "/sandboxes/alice-env", Value::Null).await.ok();
     assert_eq!(shown["status"], "suspended");
     // In case it still runs elsewhere, the control plane asks the platform to suspend it.

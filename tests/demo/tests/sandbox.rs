@@ -1,4 +1,4 @@
-//! The demo sandbox over real sockets: what tests of a gateway rely on.
+//! The demo sandbox over real sockets: the behaviour that tests of a gateway require.
 
 #[path = "sandbox/cli.rs"]
 mod cli;

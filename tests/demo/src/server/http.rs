@@ -1,7 +1,7 @@
 //! The HTTP app. It responds to every path with a record of the received request, and has some
 //! special paths:
 //!
-//! | path | what it does |
+//! | path | behaviour |
 //! |---|---|
 //! | `/` | a small page for browsers (`Accept: text/html`), else the record |
 //! | `/health` | the record with `"status":"ok"` |

@@ -1,6 +1,6 @@
 //! The management API, reduced to health, identity, and TCP tunnels.
 //!
-//! | path | what it does |
+//! | path | behaviour |
 //! |---|---|
 //! | `/api/v1/health` | `{"healthy":true}` |
 //! | `/api/v1/info` | the sandbox's identity, and a record of the request |

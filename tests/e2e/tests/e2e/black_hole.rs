@@ -216,7 +216,7 @@ fn the_gateway_api_and_the_admin_interface_are_unreachable_through_the_edge() {
             assert_eq!(call.send().await?.status.as_u16(), status);
         }
         let dump = stack.envoy().admin().post("admin", "/quitquitquit").send().await?;
-        assert_eq!(dump.status, 403, "the admin interface offers no more than it has to");
+        assert_eq!(dump.status, 403, "the admin interface serves only the required pages");
         Ok(())
     });
 }

@@ -52,7 +52,7 @@ fn a_draining_edge_accepts_no_new_connections_and_ends_none() {
         slow.await??.ok()?;
         socket.send(Message::text("still here")).await?;
         assert_eq!(socket.next().await.context("closed")??, Message::text("still here"));
-        assert!(!draining.is_finished(), "it did not wait for the stream");
+        assert!(!draining.is_finished(), "the drain did not wait for the stream");
         socket.close(None).await?;
         while let Some(Ok(_)) = socket.next().await {}
         drop(socket);
@@ -190,7 +190,7 @@ fn the_image_drains_on_sigterm() {
         let edge = Client::new(([127, 0, 0, 1], ports[0]).into());
         until("the image serves", Duration::from_secs(30), async || {
             if let Some(status) = image.ended() {
-                anyhow::bail!("it ended with {status}:\n{}", image.output());
+                anyhow::bail!("the image exited with {status}:\n{}", image.output());
             }
             let answer = edge.get(&sandbox.host(8080), "/health").send().await;
             Ok(answer.is_ok_and(|answer| answer.status == 200).then_some(()))

@@ -172,7 +172,7 @@ fn after_a_port_becomes_private_its_streams_end_when_their_key_is_revoked() {
         assert_closed(anonymous, "its port turned private").await?;
         let ended = tokio::time::timeout(SOON, preflight).await;
         let ended = ended.context("the preflight's stream is still open")??;
-        assert!(!matches!(ended, Ok(answer) if answer.status == 200), "the app answered it");
+        assert!(!matches!(ended, Ok(answer) if answer.status == 200), "the app responded");
         for socket in &mut sockets {
             socket.send(Message::text("still here")).await?;
             assert_eq!(socket.next().await.unwrap()?, Message::text("still here"));

@@ -93,7 +93,7 @@ fn a_flood_of_requests_causes_a_bounded_number_of_log_lines() {
                 Ok((told + left_out == FLOOD).then_some((told, left_out)))
             })
             .await?;
-        assert!(told >= BURST && told <= most, "{told} lines, at most {most} should be");
+        assert!(told >= BURST && told <= most, "{told} lines, expected at most {most}");
         assert!(left_out > 0);
         Ok(())
     });

@@ -40,7 +40,7 @@ fn wait_for<T>(what: &str, found: impl Fn() -> Option<T>) -> Result<T> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    anyhow::bail!("{what} did not happen")
+    anyhow::bail!("timed out: {what}")
 }
 
 /// The agent's log lines about single packets.
@@ -191,7 +191,7 @@ fn a_flood_of_denied_connections_causes_few_log_lines_and_an_exact_counter() -> 
     })?;
     let output = sidecar.process.output();
     let told = output.lines().filter(|line| line.contains("\"decision\":\"deny\"")).count();
-    ensure!(told > 0 && told <= most, "{told} lines, at most {most} should be");
+    ensure!(told > 0 && told <= most, "{told} lines, expected at most {most}");
     let rule = output.lines().find(|line| line.contains("\"decision\":\"deny\""));
     ensure!(
         rule.is_some_and(|line| line.contains("\"rule\":\"deny_out 203.0.113.20\"")),
@@ -228,9 +228,9 @@ fn packets_are_denied_and_counted_without_a_packet_log() -> Result<()> {
     ensure!(complaints == 1, "{output}");
     let capture = rig.capture()?;
     refused_immediately("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
-    ensure!(capture.to(site::OTHER).is_empty(), "it got there");
+    ensure!(capture.to(site::OTHER).is_empty(), "a packet reached the destination");
     has_metric(&file, "sandgate_egress_refused_packets_total{rule=\"deny_out\"}", 1)?;
-    ensure!(lines(&sidecar).is_empty(), "somebody else hears, and the agent tells");
+    ensure!(lines(&sidecar).is_empty(), "the agent logged packets that another program receives");
     Ok(())
 }
 

@@ -95,7 +95,7 @@ fn no_connection_that_starts_after_a_denial_gets_out_during_frequent_updates() -
         sidecar.set(&allow)?;
         sleep(Duration::from_millis(50));
     }
-    ensure!(begun(&all, site::OTHER) > 0, "nothing got out while it was allowed");
+    ensure!(begun(&all, site::OTHER) > 0, "no connection succeeded while the address was allowed");
     // Faster than the agent can follow: some changes arrive during another one, and some are skipped.
     for pause in [10, 70, 130, 190, 250, 310, 370].into_iter().cycle().take(21) {
         sidecar.write(&deny.to_string())?;

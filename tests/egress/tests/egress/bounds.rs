@@ -57,7 +57,7 @@ fn a_connection_beyond_the_maximum_is_closed_and_the_others_continue() -> Result
         for _ in 0..3 {
             closed_immediately("one more", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
         }
-        ensure!(capture.to(address).is_empty(), "{address} heard of it");
+        ensure!(capture.to(address).is_empty(), "{address} received packets");
     }
     ensure!(held.iter_mut().all(echoes), "an earlier connection is gone");
     // A policy is enforced although the sandbox is at its limit.
@@ -82,7 +82,7 @@ fn an_envoy_without_memory_lets_nothing_out() -> Result<()> {
     let begun = Instant::now();
     // Envoy checks its memory four times a second.
     while rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?.outcome.text().is_some() {
-        ensure!(begun.elapsed() < PATIENCE, "Envoy takes more memory than it may");
+        ensure!(begun.elapsed() < PATIENCE, "Envoy does not detect that its heap is full");
     }
     for address in [site::OTHER, site::OTHER6] {
         closed_immediately("tcp", &rig.sandbox.tcp(address, site::BANNER_PORT, b"")?)?;
@@ -90,7 +90,7 @@ fn an_envoy_without_memory_lets_nothing_out() -> Result<()> {
             "http",
             &rig.sandbox.tcp(address, site::HTTP_PORT, b"GET / HTTP/1.1\r\n\r\n")?,
         )?;
-        ensure!(capture.to(address).is_empty(), "{address} heard of it");
+        ensure!(capture.to(address).is_empty(), "{address} received packets");
     }
     // Policies are still applied.
     sidecar.set(&json!({ "allow_internet_access": false }))?;

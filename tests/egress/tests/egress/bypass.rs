@@ -221,7 +221,11 @@ fn udp_that_may_be_quic_is_refused_if_a_rule_names_a_domain() -> Result<()> {
         refused_immediately("an Initial", || {
             rig.sandbox.udp(address, site::UDP_PORT, &quic_initial())
         })?;
-        ensure!(capture.to(address).is_empty(), "it saw {:?}", capture.to(address));
+        ensure!(
+            capture.to(address).is_empty(),
+            "the destination received {:?}",
+            capture.to(address)
+        );
         is_answered_with(
             "no QUIC",
             &rig.sandbox.udp(address, site::UDP_PORT, b"hello")?,

@@ -93,7 +93,7 @@ fn a_new_address_of_a_denied_name_is_denied_soon_and_other_connections_continue(
     refused_immediately("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
     // Existing connections to the address are closed.
     let gone = there.read(&mut [0; 8]);
-    ensure!(!matches!(gone, Ok(1..)), "it got {gone:?}");
+    ensure!(!matches!(gone, Ok(1..)), "the connection got {gone:?}");
     echo(&mut elsewhere)?;
     // Clients may still use the old address. Each change causes one generation, and not one for each query.
     refused_immediately("where it was", || banner(&rig, site::EXAMPLE))?;
@@ -115,7 +115,10 @@ fn echo(stream: &mut TcpStream) -> Result<()> {
 fn an_address_observed_through_an_alias_of_a_denied_wildcard_is_denied() -> Result<()> {
     let (rig, _sidecar) = with(json!({ "deny_out": ["*.example.com"] }))?;
     let spent = banner(&rig, site::EXAMPLE)?;
-    ensure!(matches!(spent.outcome, Outcome::Answered(_)), "nobody can know it yet: {spent:?}");
+    ensure!(
+        matches!(spent.outcome, Outcome::Answered(_)),
+        "the address is not known yet: {spent:?}"
+    );
     for name in ["www.example.com", "secret.example.com", "alias-www.test"] {
         let said = dig(&rig, site::RESOLVER, &[name, "A"])?;
         ensure!(said.contains("status: NXDOMAIN"), "{name}: {said}");

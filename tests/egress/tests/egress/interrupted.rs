@@ -30,7 +30,7 @@ fn signal(pid: i32, signal: Signal) -> Result<()> {
 fn until_denied(rig: &Rig) -> Result<()> {
     let begun = Instant::now();
     while !rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello")?.outcome.is_refused() {
-        ensure!(begun.elapsed() < Duration::from_secs(15), "not denied, with Envoy standing still");
+        ensure!(begun.elapsed() < Duration::from_secs(15), "not denied while Envoy is stopped");
     }
     Ok(())
 }
@@ -54,7 +54,11 @@ fn an_envoy_killed_under_load_lets_nothing_out_without_a_decision() -> Result<()
     ensure!(denied.iter().all(|attempt| !matches!(attempt.outcome, Ok(200))));
     let reached = allowed.iter().filter(|attempt| matches!(attempt.outcome, Ok(200))).count();
     ensure!((1..allowed.len()).contains(&reached), "{reached} of {}", allowed.len());
-    ensure!(capture.to(site::OTHER).is_empty(), "it saw {:?}", capture.to(site::OTHER).first());
+    ensure!(
+        capture.to(site::OTHER).is_empty(),
+        "the destination received {:?}",
+        capture.to(site::OTHER).first()
+    );
     // Envoy sent the packets that reached the allowed address. They were not forwarded from the sandbox.
     let passed = capture
         .to(site::OK)
@@ -78,7 +82,7 @@ fn an_envoy_that_hangs_lets_nothing_out_and_is_replaced() -> Result<()> {
     let capture = rig.capture()?;
     let spent = rig.sandbox.tcp(site::OK, site::BANNER_PORT, b"")?;
     ensure!(spent.outcome == Outcome::Silence, "{spent:?}");
-    ensure!(capture.to(site::OK).is_empty(), "it saw {:?}", capture.to(site::OK));
+    ensure!(capture.to(site::OK).is_empty(), "the destination received {:?}", capture.to(site::OK));
     // Traffic that does not pass through Envoy is denied in time. Then the agent replaces Envoy.
     sidecar.write(&json!({ "deny_out": ["203.0.113.20"] }).to_string())?;
     until_denied(&rig)?;
@@ -86,7 +90,10 @@ fn an_envoy_that_hangs_lets_nothing_out_and_is_replaced() -> Result<()> {
         (status["envoy_restarts"] == 1 && status["ready"] == true).then_some(())
     })?;
     ensure!(sidecar.envoy_pid()? != hangs);
-    ensure!(!std::path::Path::new(&format!("/proc/{hangs}")).exists(), "it is still there");
+    ensure!(
+        !std::path::Path::new(&format!("/proc/{hangs}")).exists(),
+        "the hanging Envoy still exists"
+    );
     is_open(&rig)?;
     refused_immediately("denied", || rig.sandbox.tcp(site::OTHER, site::BANNER_PORT, b""))
 }

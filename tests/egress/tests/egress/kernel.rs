@@ -34,7 +34,7 @@ pub(crate) fn refused(rig: &Rig, reason: &str) -> Result<u64> {
 fn wait_until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
     let begun = Instant::now();
     while !holds()? {
-        ensure!(begun.elapsed() < Duration::from_secs(30), "still not: {what}");
+        ensure!(begun.elapsed() < Duration::from_secs(30), "timed out: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
@@ -67,7 +67,7 @@ fn a_name_with_addresses_of_both_families_works_if_one_family_has_no_route() -> 
             ensure!(got.contains("203.0.113.10"), "{url}: {got}");
         }
         refused_immediately("no way", || rig.sandbox.tcp(site::OK6, site::BANNER_PORT, b""))?;
-        ensure!(refused(&rig, "no_route")? > 0, "it was not refused for that");
+        ensure!(refused(&rig, "no_route")? > 0, "not refused for the missing route");
     }
     // Denied connections are refused by their rule.
     let before = (refused(&rig, "no_route")?, refused(&rig, "deny_out")?);
@@ -145,7 +145,7 @@ fn a_gateway_continues_to_accept_advertisements_of_its_own_router() -> Result<()
     advertise(&rig.internet, site::OUTSIDE.1)?;
     wait_until("a default route by advertisement", || told(&rig))?;
     let mut sidecar = Sidecar::start(&rig, &Setup::new(json!({})))?;
-    ensure!(told(&rig)?, "it is gone: {}", rig.gateway.run("ip", &["-6", "route"])?);
+    ensure!(told(&rig)?, "the route is gone: {}", rig.gateway.run("ip", &["-6", "route"])?);
     banner(&rig, site::OK6)?;
     is_answered_with("udp", &rig.sandbox.udp(site::OK6, site::UDP_PORT, b"hello")?, b"hello")?;
     // An advertisement that arrives while the agent runs is accepted as well.

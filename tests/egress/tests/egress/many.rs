@@ -105,7 +105,10 @@ fn connections_beyond_envoys_limit_of_open_files_are_closed_and_the_others_conti
     sidecar.set(&json!({ "deny_out": ["203.0.113.10"] }))?;
     for stream in more.iter().flatten() {
         let mut stream = stream;
-        ensure!(!matches!(stream.read(&mut [0; 5]), Ok(1..)), "one that is denied now goes on");
+        ensure!(
+            !matches!(stream.read(&mut [0; 5]), Ok(1..)),
+            "a newly denied connection continues"
+        );
     }
     drop(more);
     is_answered_with(
@@ -113,7 +116,7 @@ fn connections_beyond_envoys_limit_of_open_files_are_closed_and_the_others_conti
         &rig.sandbox.tcp(site::OTHER6, site::BANNER_PORT, b"")?,
         site::BANNER.as_bytes(),
     )?;
-    ensure!(sidecar.envoy_pid()? == envoy, "it is another Envoy");
+    ensure!(sidecar.envoy_pid()? == envoy, "Envoy was restarted");
     Ok(())
 }
 
@@ -158,14 +161,18 @@ fn a_flood_of_denied_connections_does_not_affect_others() -> Result<()> {
         }
         Ok(())
     })?;
-    ensure!(capture.to(site::OTHER).is_empty(), "it saw {:?}", capture.to(site::OTHER).first());
+    ensure!(
+        capture.to(site::OTHER).is_empty(),
+        "the destination received {:?}",
+        capture.to(site::OTHER).first()
+    );
     let after = resident_bytes(envoy)?;
     println!(
         "    memory of Envoy before {} refusals: {before} bytes, and after: {after}",
         2 * FLOOD
     );
     ensure!(after < before + MORE, "Envoy's memory went from {before} to {after}");
-    ensure!(u32::try_from(sidecar.envoy_pid()?)? == envoy, "it is another Envoy");
+    ensure!(u32::try_from(sidecar.envoy_pid()?)? == envoy, "Envoy was restarted");
     Ok(())
 }
 

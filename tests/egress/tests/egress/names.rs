@@ -98,7 +98,11 @@ fn a_name_that_resolves_to_a_guardrail_address_is_not_reached() -> Result<()> {
     let answer: Value = serde_json::from_str(&curl(&rig, &["http://private.test/"])?)?;
     ensure!(answer["address"] == site::PRIVATE.to_string(), "{answer}");
     ensure!(curl(&rig, &["-f", "http://meta.test/"]).is_err());
-    ensure!(capture.to(site::METADATA).is_empty(), "it saw {:?}", capture.to(site::METADATA));
+    ensure!(
+        capture.to(site::METADATA).is_empty(),
+        "the destination received {:?}",
+        capture.to(site::METADATA)
+    );
     Ok(())
 }
 

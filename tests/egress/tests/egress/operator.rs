@@ -53,7 +53,7 @@ fn a_protected_range_is_denied_immediately_and_allowed_again() -> Result<()> {
     match closed.read(&mut back) {
         Ok(0) => {}
         Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        got => bail!("a connection to what is protected now got {got:?}"),
+        got => bail!("a connection to a newly protected range got {got:?}"),
     }
     refused_immediately("TCP", || rig.sandbox.tcp(site::OTHER, site::ECHO_PORT, b"hello"))?;
     refused_immediately("UDP", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;

@@ -51,7 +51,7 @@ fn an_allowed_name_that_changes_to_a_guardrail_address_is_not_reached() -> Resul
             let got = curl(&rig, &["-k", "-f", &url]);
             ensure!(got.is_err(), "{url}: {got:?}");
         }
-        ensure!(rig.served.questions().len() > asked, "nobody asked again");
+        ensure!(rig.served.questions().len() > asked, "the name was not resolved again");
     }
     forbidden_saw_nothing(&capture)
 }

@@ -131,7 +131,7 @@ fn a_user_of_a_shared_namespace_gets_what_the_policy_allows() -> Result<()> {
     for (kind, port) in [("tcp", site::BANNER_PORT), ("udp", site::UDP_PORT), ("udp", 53)] {
         refused_immediately("no agent", || exchange_as_user(&rig, kind, site::OK, port))?;
     }
-    ensure!(capture.to(site::OK).is_empty(), "it saw {:?}", capture.to(site::OK));
+    ensure!(capture.to(site::OK).is_empty(), "the destination received {:?}", capture.to(site::OK));
     Ok(())
 }
 

@@ -143,8 +143,12 @@ fn established_udp_that_an_update_denies_stops() -> Result<()> {
     sidecar.set(&json!({ "deny_out": ["203.0.113.20"] }))?;
     let capture = rig.capture()?;
     drop(socket.send(b"hello"));
-    ensure!(socket.recv(&mut back).is_err(), "a flow that was established goes on");
-    ensure!(capture.to(site::OTHER).is_empty(), "it saw {:?}", capture.to(site::OTHER));
+    ensure!(socket.recv(&mut back).is_err(), "an established flow continues");
+    ensure!(
+        capture.to(site::OTHER).is_empty(),
+        "the destination received {:?}",
+        capture.to(site::OTHER)
+    );
     is_answered_with("other", &rig.sandbox.udp(site::OK, site::UDP_PORT, b"hello")?, b"hello")
 }
 
@@ -159,7 +163,11 @@ fn established_icmp_that_an_update_denies_stops() -> Result<()> {
         // The same program reports that further pings are refused.
         pings.next_refusal()?;
         pings.next_refusal()?;
-        ensure!(capture.to(address).is_empty(), "it saw {:?}", capture.to(address));
+        ensure!(
+            capture.to(address).is_empty(),
+            "the destination received {:?}",
+            capture.to(address)
+        );
         let other = rig.sandbox.ping(site::OK)?;
         ensure!(other.outcome.is_answered(), "another address: {other:?}");
         sidecar.set(&json!({}))?;
