@@ -26,18 +26,22 @@ mod black_hole;
 mod closing;
 /// An outage of the control plane.
 mod control_plane_down;
+/// CORS headers of denials.
+mod cors;
 /// Every method of authentication. No credential reaches a sandbox.
 mod credentials;
-/// A public port that one client floods still serves other clients.
-mod crowds;
 /// Every row of the decision table.
 mod decisions;
 /// Edge and control plane finish requests in flight before they exit.
 mod draining;
+/// Responses of Envoy itself.
+mod envoy_responses;
 /// Exposing and unexposing ports takes effect immediately.
 mod exposure;
 /// Headers and trailers that the edge removes.
 mod fields;
+/// A public port that one client floods still serves other clients.
+mod floods;
 /// Forwarding headers.
 mod forwarding;
 /// Connections are not reused for another sandbox at the same address.
@@ -50,18 +54,12 @@ mod http;
 mod limits;
 /// The size of the access log.
 mod log_lines;
-/// Informational responses and trailers.
-mod odd_places;
 /// Access log, metrics, and secrets.
 mod operation;
 /// Shortage of memory and connections.
 mod overload;
-/// Responses of Envoy itself.
-mod own_answers;
 /// Public ports.
 mod public_ports;
-/// CORS headers of denials.
-mod readers;
 /// Statuses that a sandbox must not send.
 mod responses;
 /// Resuming suspended sandboxes.
@@ -76,6 +74,8 @@ mod routing;
 mod streaming;
 /// TLS, and the rotation of certificates.
 mod tls;
+/// Informational responses and trailers.
+mod unusual_messages;
 /// WebSocket over HTTP/1.1.
 mod websocket;
 /// WebSocket over HTTP/2.
