@@ -41,7 +41,6 @@ use crate::sandboxes::SandboxService;
 /// The state that the handlers share.
 #[derive(Clone)]
 pub struct Api {
-    /// The service of sandboxes.
     pub sandboxes: SandboxService,
     /// The URLs of sandboxes in responses.
     pub urls: PublicUrls,

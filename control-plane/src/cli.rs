@@ -64,7 +64,6 @@ enum Openapi {
     Public,
 }
 
-/// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();

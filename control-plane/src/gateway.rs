@@ -36,7 +36,6 @@ use crate::sandboxes::SandboxService;
 /// The state that the handlers share.
 #[derive(Clone)]
 pub struct Gateway {
-    /// The service of sandboxes.
     pub sandboxes: SandboxService,
     /// The limit on connections of sidecars, which don't count against the limit of the listener.
     pub sidecar_connections: ConnectionLimit,

@@ -33,7 +33,6 @@ pub enum InvalidTokens {
         "the gateway token file {path} can't be read ({source}); make it with `openssl rand -hex 32 > {path}`"
     )]
     Unreadable {
-        /// The file.
         path: PathBuf,
         /// The error of the operating system.
         source: std::io::Error,
@@ -51,7 +50,6 @@ pub enum InvalidTokens {
         "line {line} of the gateway token file {path} is not a token: a token has at least {MIN_LENGTH} visible ASCII characters"
     )]
     Malformed {
-        /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,

@@ -3,7 +3,6 @@
 use sandgate_policy::ids::{SANDBOX_ID_LENGTH, SandboxId};
 use sha2::{Digest, Sha256};
 
-/// The characters of ids.
 const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 /// The largest multiple of 36 that fits into a byte. Bytes from here on are discarded, because `% 36` would
 /// otherwise favour the first characters.
@@ -99,7 +98,6 @@ impl SecretHash {
         Self(Sha256::digest(secret.as_bytes()).into())
     }
 
-    /// The 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

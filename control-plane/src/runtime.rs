@@ -44,7 +44,6 @@ pub trait Runtime: Send + Sync + 'static {
 /// A sandbox that ended without a call.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Exited {
-    /// The sandbox.
     pub id: SandboxId,
     /// The address that it had. It may already run again at another one.
     pub address: IpAddr,

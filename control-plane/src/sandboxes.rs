@@ -110,7 +110,6 @@ impl SandboxService {
         Self { inner: Arc::clone(&self.inner), propagation: self.propagation.with_own_readers() }
     }
 
-    /// The database.
     #[must_use]
     pub fn db(&self) -> &Db {
         self.propagation.db()

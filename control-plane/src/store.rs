@@ -37,7 +37,6 @@ impl<T: ChangeLog + Principals + Sandboxes + Upkeep + Send + Sync + 'static> Sto
 /// The result of a committed change, and its revision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Committed<T> {
-    /// The result.
     pub value: T,
     /// The revision of the change, or the newest one if nothing changed.
     pub revision: Revision,

@@ -132,7 +132,6 @@ struct StoreArgs {
 }
 
 const MIB: u64 = 1_024 * 1_024;
-/// Seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
 
 impl StoreArgs {

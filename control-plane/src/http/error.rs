@@ -9,7 +9,6 @@ use sandgate_policy::gateway_api::ErrorBody;
 
 use crate::store::{Record, StoreError};
 
-/// An error response.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -43,7 +42,6 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
     }
 
-    /// Adds `Retry-After`.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
@@ -55,7 +53,6 @@ impl ApiError {
         &self.message
     }
 
-    /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status

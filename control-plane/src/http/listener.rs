@@ -59,7 +59,6 @@ pub enum ListenError {
         "{option} {address}: the port is in use; stop the program that listens there, or choose another port with {option}"
     )]
     InUse {
-        /// The command line option.
         option: &'static str,
         /// Its value.
         address: SocketAddr,
@@ -69,7 +68,6 @@ pub enum ListenError {
         "{option} {address}: the address can't be used ({source}); choose another one with {option}"
     )]
     Other {
-        /// The command line option.
         option: &'static str,
         /// Its value.
         address: SocketAddr,

@@ -19,9 +19,7 @@ const SHOWN: usize = 512;
 pub struct PortChange {
     /// The time of the change.
     pub at: Timestamp,
-    /// The changed sandbox.
     pub sandbox_id: String,
-    /// Its project.
     pub project_id: String,
     /// The principal who made the change.
     pub principal: String,
@@ -36,9 +34,7 @@ pub struct PortChange {
 pub struct NetworkChange {
     /// The time of the change.
     pub at: Timestamp,
-    /// The changed sandbox.
     pub sandbox_id: String,
-    /// Its project.
     pub project_id: String,
     /// The principal who made the change.
     pub principal: String,
@@ -49,9 +45,7 @@ pub struct NetworkChange {
 /// How two network policies differ.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PolicyDifference {
-    /// The policy before.
     pub before: PolicySummary,
-    /// The policy after.
     pub after: PolicySummary,
     /// How the lists `allow_out` differ.
     pub allow_out: ListDifference,

@@ -58,7 +58,6 @@ impl SandboxName {
         }
     }
 
-    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -22,7 +22,6 @@ pub struct Organization {
 pub struct Project {
     /// `project_…`.
     pub id: String,
-    /// Its organization.
     pub organization_id: String,
     /// The name of its organization.
     pub organization_name: String,
@@ -46,9 +45,7 @@ pub struct User {
 /// A user of a project.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Member {
-    /// The user.
     pub user: User,
-    /// The project.
     pub project_id: String,
     /// The time since which the user is a member.
     pub created_at: Timestamp,
@@ -58,13 +55,9 @@ pub struct Member {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Owner {
     /// An API key of one project.
-    Project {
-        /// The project's id.
-        project_id: String,
-    },
+    Project { project_id: String },
     /// A user's token or session.
     User {
-        /// The user's id.
         user_id: String,
         /// Whether it is a [`CredentialKind::Session`] instead of a [`CredentialKind::PersonalAccessToken`].
         session: bool,
@@ -88,7 +81,6 @@ impl Owner {
 pub struct NewCredential {
     /// `key_…`. Not secret.
     pub id: String,
-    /// Its owner.
     pub owner: Owner,
     /// The owner's name for it.
     pub name: Option<String>,
@@ -103,7 +95,6 @@ pub struct NewCredential {
 pub struct Credential {
     /// `key_…`. Not secret.
     pub id: String,
-    /// Its owner.
     pub owner: Owner,
     /// The owner's name for it.
     pub name: Option<String>,

@@ -13,7 +13,6 @@ use super::{ExposedPorts, SandboxName, Timestamp};
 /// resources. Responses repeat them, and the runtime gets them.
 pub type Spec = Map<String, Value>;
 
-/// A sandbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sandbox {
     /// Canonical id.
@@ -22,9 +21,7 @@ pub struct Sandbox {
     pub name: Option<SandboxName>,
     /// The organization of its project.
     pub organization_id: OrganizationId,
-    /// Its project.
     pub project_id: ProjectId,
-    /// Its state.
     pub state: SandboxState,
     /// The address of its ports, while it runs.
     pub address: Option<IpAddr>,
@@ -82,11 +79,9 @@ impl Sandbox {
 /// A sandbox to create. It is pending at first.
 #[derive(Clone, Debug)]
 pub struct NewSandbox {
-    /// Its id.
     pub id: SandboxId,
     /// Its name, if it gets one.
     pub name: Option<SandboxName>,
-    /// Its project.
     pub project_id: ProjectId,
     /// The ports to which requests are routed.
     pub exposed_ports: ExposedPorts,

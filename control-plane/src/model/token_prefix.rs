@@ -7,7 +7,6 @@ use sandgate_policy::ingress::config::PERSONAL_ACCESS_TOKEN_PREFIX;
 
 /// The prefix of API keys.
 pub(crate) const API_KEY_PREFIX: &str = "tl_apiKey_";
-/// The prefix of sessions.
 pub(crate) const SESSION_PREFIX: &str = "tl_session_";
 const MAX_LENGTH: usize = 32;
 

@@ -16,7 +16,6 @@ pub enum Transition {
     StillRunning(IpAddr),
     /// The sandbox is being suspended.
     Suspending,
-    /// The sandbox is suspended.
     Suspended,
     /// The sandbox counts as suspended. The runtime has not confirmed that, and must suspend it again.
     SuspendedUnconfirmed,

@@ -22,7 +22,6 @@ use crate::model::{Sandbox, SandboxId};
 /// uses.
 const ATTEMPTS: usize = 3;
 
-/// Settings of [`LocalRuntime`].
 #[derive(Clone, Debug)]
 pub struct LocalSettings {
     /// The program. It is called as `PROGRAM serve --address A --id ID [--name N] --exit-with-parent`.

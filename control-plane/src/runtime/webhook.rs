@@ -39,7 +39,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The number of consecutive failures after which the action has failed.
 const MAX_FAILURES: u32 = 5;
 
-/// Settings of [`WebhookRuntime`].
 pub struct WebhookSettings {
     /// The URL that all calls go to.
     pub url: Url,

@@ -32,7 +32,6 @@ pub enum ReportedEvent {
 /// The effect of a report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReportOutcome {
-    /// The report was applied.
     Applied {
         /// The revision of the change. A gateway that has applied it no longer uses the old address.
         revision: Revision,
@@ -79,7 +78,6 @@ pub enum ReportError {
     /// A transition of the sandbox is in progress.
     #[error("a call for this sandbox is in progress; answer it, then report again")]
     Busy,
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -39,10 +39,8 @@ pub enum ResumeError {
     /// The sandbox does not permit this resume.
     #[error("the sandbox is suspended and {0}")]
     NotResumable(&'static str),
-    /// The runtime failed.
     #[error("the sandbox could not be resumed: {}", .0.reason)]
     Failed(Failure),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Another request to a public port resumed it less than the minimum interval ago.

@@ -27,10 +27,8 @@ pub enum SuspendError {
     /// The runtime refused, so the sandbox keeps running.
     #[error("the sandbox runs on, because it could not be suspended: {0}")]
     Refused(String),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The runtime failed.
     #[error(
         "the suspension is not confirmed: {0}; the sandbox counts as suspended and nothing reaches it; the control plane retries the suspension, and a resume makes the sandbox run"
     )]

@@ -10,7 +10,6 @@ use crate::runtime::{LocalSettings, WebhookSettings};
 use crate::sandboxes::ServiceSettings;
 use crate::store::Limits;
 
-/// Settings of [`super::Server`].
 pub struct ServeSettings {
     /// Contains the database.
     pub data_dir: PathBuf,
@@ -28,7 +27,6 @@ pub struct ServeSettings {
     pub private_to_public: PrivateToPublic,
     /// The prefix of personal access tokens.
     pub personal_access_token_prefix: TokenPrefix,
-    /// The runtime of sandboxes.
     pub runtime: RuntimeSettings,
     /// The longest time that requests, and the transitions that they began, continue after a stop.
     pub drain: Duration,
@@ -64,7 +62,6 @@ pub struct GatewaySettings {
     pub sidecars: usize,
 }
 
-/// The runtime of sandboxes.
 pub enum RuntimeSettings {
     /// Processes on this machine.
     Local(LocalSettings),

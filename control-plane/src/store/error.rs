@@ -13,7 +13,6 @@ pub enum StoreError {
     AlreadyExists {
         /// The kind of thing, with its article: `an organization`.
         what: &'static str,
-        /// The name.
         name: String,
     },
     /// The project has the maximum number of sandboxes.
@@ -74,7 +73,6 @@ pub enum StoreError {
         /// The id or the name that was looked up.
         id: String,
     },
-    /// The database failed.
     #[error("the store failed: {0}")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }

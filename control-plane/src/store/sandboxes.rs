@@ -26,7 +26,6 @@ pub struct ListFilter {
 /// A part of a project's sandboxes, in the order of their creation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
-    /// The sandboxes.
     pub sandboxes: Vec<Sandbox>,
     /// There are more sandboxes after these.
     pub more: bool,
@@ -72,7 +71,6 @@ pub(crate) fn ports_made_public(before: &Sandbox, after: &Sandbox) -> Vec<u16> {
 /// Consecutive lines of the audit log, oldest first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditPage<T> {
-    /// The lines.
     pub lines: Vec<T>,
     /// Where the next page begins; `None` if this is the last page.
     pub next: Option<AuditCursor>,

@@ -35,7 +35,6 @@ impl<T> PatchField<T> {
         }
     }
 
-    /// Converts the value.
     pub(super) fn try_map<U, E>(
         self,
         convert: impl FnOnce(T) -> Result<U, E>,
