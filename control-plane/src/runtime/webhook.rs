@@ -9,7 +9,7 @@
 //! ```
 //!
 //! with the headers `Idempotency-Key`, `X-Sandgate-Timestamp` (seconds) and `X-Sandgate-Signature`
-//! (see [`signature`]). The answer is 200 with `{"state": "running", "address": "10.1.2.3"}` for
+//! (see [`signature`]). The response is 200 with `{"state": "running", "address": "10.1.2.3"}` for
 //! start and resume, `{"state": "suspended"}` for suspend, `{"state": "terminated"}` for stop (a 404
 //! means the same). While the platform is still at work, it answers `{"state": "pending"}`, and the control
 //! plane repeats the call. All calls for one action on one sandbox have the same idempotency key, also after
@@ -26,7 +26,7 @@ use ipnet::IpNet;
 use reqwest::Url;
 use tokio::time::{Instant, sleep};
 
-use self::call::{Action, Answer, Attempt, State};
+use self::call::{Action, Attempt, PlatformResponse, State};
 pub use self::signature::{InvalidSecret, SigningKey};
 use super::{Runtime, RuntimeError, RuntimeFuture};
 use crate::gateway_tokens::Tokens;
@@ -92,7 +92,7 @@ impl WebhookRuntime {
         &self,
         action: Action,
         sandbox: &Sandbox,
-    ) -> Result<Answer, RuntimeError> {
+    ) -> Result<PlatformResponse, RuntimeError> {
         let began = Instant::now();
         let sidecar_tokens = match (&self.sidecars, action) {
             (Some(tokens), Action::Start | Action::Resume) => tokens.for_sidecar(&sandbox.id),
@@ -103,8 +103,8 @@ impl WebhookRuntime {
             let attempt =
                 call::attempt(&self.client, &self.settings, action, sandbox, &sidecar_tokens);
             match attempt.await {
-                Attempt::Answered(Answer { state: State::Pending, .. }) => failures = 0,
-                Attempt::Answered(answer) => return Ok(answer),
+                Attempt::Answered(PlatformResponse { state: State::Pending, .. }) => failures = 0,
+                Attempt::Answered(response) => return Ok(response),
                 Attempt::Refused { why, to_owner } => {
                     return Err(RuntimeError::Refused { why, to_owner });
                 }
@@ -126,10 +126,10 @@ impl WebhookRuntime {
     }
 
     async fn run(&self, action: Action, sandbox: &Sandbox) -> Result<IpAddr, RuntimeError> {
-        let answer = self.call_until_done(action, sandbox).await?;
-        let address = match answer {
-            Answer { state: State::Running, address: Some(address) } => address,
-            Answer { state: State::Running, address: None } => {
+        let response = self.call_until_done(action, sandbox).await?;
+        let address = match response {
+            PlatformResponse { state: State::Running, address: Some(address) } => address,
+            PlatformResponse { state: State::Running, address: None } => {
                 return Err(RuntimeError::failed(
                     "the webhook answered `running` without an `address`",
                 ));
@@ -147,8 +147,8 @@ impl WebhookRuntime {
         sandbox: &Sandbox,
         expected: State,
     ) -> Result<(), RuntimeError> {
-        let answer = self.call_until_done(action, sandbox).await?;
-        if answer.state == expected { Ok(()) } else { Err(answer.unexpected(action)) }
+        let response = self.call_until_done(action, sandbox).await?;
+        if response.state == expected { Ok(()) } else { Err(response.unexpected(action)) }
     }
 }
 

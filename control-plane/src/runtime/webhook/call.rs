@@ -1,4 +1,4 @@
-//! One signed call to the operator's platform, and the meaning of its answer.
+//! One signed call to the operator's platform, and the meaning of its response.
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use super::WebhookSettings;
 use crate::model::{Sandbox, Spec, Timestamp};
 use crate::runtime::RuntimeError;
 
-/// The most bytes of an answer. A useful one has less than a hundred.
-const MAX_ANSWER: usize = 64 * 1_024;
+/// The most bytes of a response. A useful one has less than a hundred.
+const MAX_RESPONSE: usize = 64 * 1_024;
 /// Statuses by which the platform refuses an action because of the sandbox. Other 4xx statuses mean that the
 /// platform does not understand the call, which the operator has to repair.
 const REFUSALS: [StatusCode; 2] = [StatusCode::CONFLICT, StatusCode::UNPROCESSABLE_ENTITY];
@@ -60,7 +60,7 @@ struct SandboxBody<'a> {
     sidecar_tokens: &'a [String],
 }
 
-/// The state of the sandbox in an answer.
+/// The state of the sandbox in a response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum State {
@@ -72,15 +72,15 @@ pub(super) enum State {
     Terminated,
 }
 
-/// The platform's answer. Other fields are ignored.
+/// The platform's response. Other fields are ignored.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Answer {
+pub(super) struct PlatformResponse {
     pub(super) state: State,
     #[serde(default)]
     pub(super) address: Option<IpAddr>,
 }
 
-impl Answer {
+impl PlatformResponse {
     pub(super) fn unexpected(self, action: Action) -> RuntimeError {
         let Self { state, .. } = self;
         RuntimeError::failed(format!("the webhook answered {state:?} to `{}`", action.name()))
@@ -95,7 +95,7 @@ struct Refusal {
 
 /// The result of one call.
 pub(super) enum Attempt {
-    Answered(Answer),
+    Answered(PlatformResponse),
     /// The platform refused. This is final.
     Refused {
         /// The reason, for the log.
@@ -103,7 +103,7 @@ pub(super) enum Attempt {
         /// The reason that the platform gives the owner.
         to_owner: Option<String>,
     },
-    /// The answer is invalid. This is final.
+    /// The response is invalid. This is final.
     Failed(String),
     /// The failure may be temporary.
     Retry(String),
@@ -159,7 +159,7 @@ pub(super) async fn attempt(
 async fn evaluate(response: reqwest::Response, action: Action) -> Attempt {
     let status = response.status();
     if status == StatusCode::NOT_FOUND && action == Action::Stop {
-        return Attempt::Answered(Answer { state: State::Terminated, address: None });
+        return Attempt::Answered(PlatformResponse { state: State::Terminated, address: None });
     }
     if status.is_server_error() || TEMPORARY.contains(&status) {
         return Attempt::Retry(format!("the webhook answered {status}"));
@@ -177,9 +177,9 @@ async fn evaluate(response: reqwest::Response, action: Action) -> Attempt {
     }
     match read(response).await {
         Ok(body) => match serde_json::from_slice(&body) {
-            Ok(answer) => Attempt::Answered(answer),
+            Ok(response) => Attempt::Answered(response),
             Err(error) => Attempt::Failed(format!(
-                "the webhook's answer is not JSON with `state` and `address`: {error}"
+                "the webhook's response is not JSON with `state` and `address`: {error}"
             )),
         },
         Err(why) => Attempt::Retry(why),
@@ -198,11 +198,11 @@ async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     loop {
         let chunk = response.chunk().await.map_err(|error| {
-            format!("the webhook's answer broke off: {}", cause(&error.without_url()))
+            format!("the webhook's response broke off: {}", cause(&error.without_url()))
         })?;
         let Some(chunk) = chunk else { return Ok(body) };
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(format!("the webhook's answer is longer than {MAX_ANSWER} bytes"));
+        if body.len() + chunk.len() > MAX_RESPONSE {
+            return Err(format!("the webhook's response is longer than {MAX_RESPONSE} bytes"));
         }
         body.extend_from_slice(&chunk);
     }
