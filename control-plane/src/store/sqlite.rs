@@ -4,6 +4,7 @@ mod audit;
 mod changes;
 mod credentials;
 mod names;
+mod owners;
 mod patches;
 mod principals;
 mod quota;

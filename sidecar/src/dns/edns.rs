@@ -1,12 +1,24 @@
 //! EDNS of messages that are rejected before they are parsed. The response to a message with an OPT record needs one too
 //! (RFC 6891 §6.1.1), so the OPT record is found without parsing the whole message.
 
-use super::query::{ClientEdns, HEADER, LARGEST_DATAGRAM};
-
+/// The size of a message's header, in bytes (RFC 1035 §4.1.1).
+pub(super) const HEADER: usize = 12;
+/// The maximum size of a datagram to a client or from a resolver, in bytes. It fits into the smallest MTU of IPv6, so it is
+/// not fragmented (RFC 9715 §3).
+pub(super) const LARGEST_DATAGRAM: u16 = 1232;
 /// The type of an OPT record.
 pub(super) const OPT: u16 = 41;
 /// The DO bit (RFC 3225 §3), in the third byte of the OPT record's TTL.
 const DNSSEC_OK: u8 = 0x80;
+
+/// The client's EDNS parameters (RFC 6891) that the proxy forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClientEdns {
+    /// The maximum size of a datagram to the client, in bytes.
+    pub(super) payload: u16,
+    /// Whether the client requests DNSSEC records (RFC 3225).
+    pub(super) dnssec_ok: bool,
+}
 
 /// The first OPT record of a message, or `None` if there is none or the message is malformed before it.
 pub(super) fn of(wire: &[u8]) -> Option<ClientEdns> {

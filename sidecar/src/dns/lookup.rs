@@ -7,7 +7,8 @@ use std::time::Duration;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query as Asked, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 
-use super::query::{LARGEST_DATAGRAM, Query, Transport};
+use super::edns::LARGEST_DATAGRAM;
+use super::query::{Query, Transport};
 use super::{Proxy, aliases};
 
 /// The validity of a response without a TTL.

@@ -4,15 +4,10 @@
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 
-use super::edns;
+use super::edns::{self, ClientEdns, HEADER, LARGEST_DATAGRAM};
 
-/// The maximum size of a datagram to a client or from a resolver, in bytes. It fits into the smallest MTU of IPv6, so it is
-/// not fragmented (RFC 9715 §3).
-pub(super) const LARGEST_DATAGRAM: u16 = 1232;
 /// The maximum size of a datagram to a client without EDNS, in bytes (RFC 1035 §4.2.1).
 const PLAIN_DATAGRAM: u16 = 512;
-/// The size of a message's header, in bytes (RFC 1035 §4.1.1).
-pub(super) const HEADER: usize = 12;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
@@ -20,15 +15,6 @@ pub(super) enum Transport {
     Udp,
     /// Each message follows its length.
     Tcp,
-}
-
-/// The client's EDNS parameters (RFC 6891) that the proxy forwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ClientEdns {
-    /// The maximum size of a datagram to the client, in bytes.
-    pub(super) payload: u16,
-    /// Whether the client requests DNSSEC records (RFC 3225).
-    pub(super) dnssec_ok: bool,
 }
 
 /// A query with one question of class IN.

@@ -8,7 +8,8 @@ use hickory_proto::rr::rdata::{A, AAAA, SOA};
 use hickory_proto::rr::{Name, RData, Record};
 
 use super::edns;
-use super::query::{HEADER, Query};
+use super::edns::HEADER;
+use super::query::Query;
 
 /// The TTL of negative responses, in seconds. Short, so that a policy that allows more takes effect soon; not 0, so
 /// that clients that query in a loop use their caches.

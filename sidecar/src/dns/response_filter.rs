@@ -12,9 +12,10 @@ use sandgate_policy::egress::Rule;
 
 use super::aliases;
 use super::counters::Counters;
+use super::edns::HEADER;
 use super::generation::Generation;
 use super::observed::Pair;
-use super::query::{HEADER, Query, question_of};
+use super::query::{Query, question_of};
 use super::svcb;
 
 /// What a response may contain, depending on the client and the policy.

@@ -14,7 +14,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 use super::counters::Counters;
-use super::query::{HEADER, Query, Transport, question_of};
+use super::edns::HEADER;
+use super::query::{Query, Transport, question_of};
 
 /// The maximum number of attempts for a query.
 const MAX_ATTEMPTS: usize = 6;

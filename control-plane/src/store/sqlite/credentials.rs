@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use sandgate_policy::gateway_api::{Change, Identity};
 use sandgate_policy::ids::{OrganizationId, PrincipalId, ProjectId};
 
-use super::principals::{find_user, require_project};
+use super::owners::{find_user, require_project};
 use super::{changes, rows};
 use crate::model::{Credential, CredentialQuery, NewCredential, Owner, Timestamp};
 use crate::store::{Committed, Record, Result, StoreError};

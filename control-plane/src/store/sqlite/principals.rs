@@ -1,9 +1,10 @@
 //! Organizations, projects, users and their memberships in SQLite. [`super::credentials`] has the queries of
 //! credentials.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use sandgate_policy::gateway_api::{Change, Identity};
 
+use super::owners::{find_project, find_user, require_project};
 use super::{SqliteStore, changes, credentials, rows};
 use crate::model::{
     Credential, CredentialQuery, Member, NewCredential, Organization, Project, Timestamp, User,
@@ -140,22 +141,6 @@ impl Principals for SqliteStore {
     fn identify(&self, query: &CredentialQuery, now: Timestamp) -> Result<Option<Identity>> {
         self.read(|tx| credentials::identify(tx, query, now))
     }
-}
-
-fn find_project(tx: &Connection, id: &str) -> Result<Option<Project>> {
-    let sql = format!("SELECT {} WHERE p.id = ?1", rows::PROJECT);
-    Ok(tx.prepare_cached(&sql)?.query_row([id], rows::project).optional()?)
-}
-
-pub(super) fn require_project(tx: &Connection, id: &str) -> Result<Project> {
-    find_project(tx, id)?.ok_or_else(|| StoreError::not_found(Record::Project, id))
-}
-
-pub(super) fn find_user(tx: &Connection, name_or_id: &str) -> Result<Option<User>> {
-    Ok(tx
-        .prepare_cached("SELECT id, name, created_at FROM users WHERE name = ?1 OR id = ?1")?
-        .query_row([name_or_id], rows::user)
-        .optional()?)
 }
 
 fn require_member(tx: &Transaction<'_>, user: &User, project_id: &str) -> Result<Member> {

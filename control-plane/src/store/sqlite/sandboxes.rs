@@ -6,7 +6,7 @@ use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::{self, Change, SandboxState};
 use sandgate_policy::ids::SandboxRef;
 
-use super::{SqliteStore, audit, changes, names, principals, quota, rows, signed, unsigned};
+use super::{SqliteStore, audit, changes, names, owners, quota, rows, signed, unsigned};
 use crate::model::{
     ExposedPorts, NetworkChange, NewSandbox, PortChange, Sandbox, SandboxId, SandboxName,
     SandboxPatch, Timestamp, Transition,
@@ -19,7 +19,7 @@ use crate::store::{
 impl Sandboxes for SqliteStore {
     fn create_sandbox(&self, new: &NewSandbox, now: Timestamp) -> Result<Committed<Sandbox>> {
         self.write(|tx| {
-            principals::require_project(tx, new.project_id.as_str())?;
+            owners::require_project(tx, new.project_id.as_str())?;
             if let Some(name) = &new.name {
                 names::claim(tx, name, new.project_id.as_str(), now)?;
             }

@@ -285,7 +285,7 @@ fn what_lies_behind_a_message_does_not_go_on() {
 /// The client's answer if the resolver's answer has neither records nor a SOA.
 fn of_nothing(policy: &str, mode: FilterMode, kind: RecordType) -> Message {
     let mut query = query(kind, Transport::Udp);
-    query.edns = Some(super::super::query::ClientEdns { payload: 1232, dnssec_ok: false });
+    query.edns = Some(super::super::edns::ClientEdns { payload: 1232, dnssec_ok: false });
     let mut empty = Message::response(1, OpCode::Query);
     empty.add_query(hickory_proto::op::Query::query(name("ok.test."), kind));
     let wire = empty.to_vec().unwrap();
