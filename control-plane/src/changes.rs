@@ -7,11 +7,11 @@
 //!                    ▲                         ├──► sandbox waiters: polls of one sandbox's sidecar
 //! other_processes ───┘                         └──► calls that wait for a sandbox's state
 //!
-//! gateway: poll with `since` = N ──► Watchers: N is applied ──► `wait_until_applied(N)` returns
+//! watcher: poll with `since` = N ──► Watchers: N is applied ──► `wait_until_applied(N)` returns
 //! ```
 //!
-//! A gateway has *applied* a revision when it no longer uses a cache entry that a change up to this revision
-//! made outdated. It states this with its next poll.
+//! A watcher has *applied* a revision when it no longer uses a cache entry that a change up to this revision made
+//! outdated. It states this with its next poll.
 //!
 //! One server process runs on a database, and the command line may write to it too. Only [`other_processes`]
 //! depends on how a database shows the commits of another process: SQLite has to be polled, and a database

@@ -1,9 +1,9 @@
 //! The API that the ingress filters and the sidecars call. Its wire types are in [`sandgate_policy::gateway_api`], and
 //! its description is in `docs/openapi/gateway.json`.
 //!
-//! The API has its own listener, which only gateways and sidecars should reach. A call needs a gateway token; the calls
-//! of a sidecar need a gateway token, or a token for its sandbox. Every response carries a marker header, so that a filter can
-//! tell it from a local reply of Envoy.
+//! The API has its own listener, which only gateways and sidecars should reach. The calls of a gateway need a gateway
+//! token. The calls of a sidecar need a gateway token or a token for its sandbox. The reports of the platform are
+//! signed instead. Every response carries a marker header, so that a filter can tell it from a local reply of Envoy.
 //!
 //! The modules: `sandboxes` has the lookups and resumes of the ingress filter, `changes` its change feed,
 //! `network_policy` the polls of the sidecars, `reports` the reports of the operator's platform, and [`openapi`] the

@@ -16,7 +16,7 @@ pub struct NoRandomness(#[from] getrandom::Error);
 /// `length` characters of `[a-z0-9]`.
 ///
 /// # Errors
-/// [`NoRandomness`] when the operating system has none.
+/// [`NoRandomness`] if the operating system gives no random bytes.
 pub fn id(length: usize) -> Result<String, NoRandomness> {
     let mut text = String::with_capacity(length);
     let mut bytes = [0_u8; 32];
@@ -32,7 +32,7 @@ pub fn id(length: usize) -> Result<String, NoRandomness> {
 /// A new sandbox id.
 ///
 /// # Errors
-/// [`NoRandomness`] when the operating system has none.
+/// [`NoRandomness`] if the operating system gives no random bytes.
 pub fn sandbox_id() -> Result<SandboxId, NoRandomness> {
     loop {
         // The alphabet of ids is that of sandbox ids, so the first attempt succeeds.
@@ -45,7 +45,7 @@ pub fn sandbox_id() -> Result<SandboxId, NoRandomness> {
 /// `count` random bytes.
 ///
 /// # Errors
-/// [`NoRandomness`] when the operating system has none.
+/// [`NoRandomness`] if the operating system gives no random bytes.
 pub(crate) fn bytes(count: usize) -> Result<Vec<u8>, NoRandomness> {
     let mut bytes = vec![0; count];
     getrandom::fill(&mut bytes)?;
@@ -55,7 +55,7 @@ pub(crate) fn bytes(count: usize) -> Result<Vec<u8>, NoRandomness> {
 /// An id with a prefix for people: `prefix_` and 16 characters.
 ///
 /// # Errors
-/// [`NoRandomness`] when the operating system has none.
+/// [`NoRandomness`] if the operating system gives no random bytes.
 pub fn prefixed_id(prefix: &str) -> Result<String, NoRandomness> {
     Ok(format!("{prefix}_{}", id(16)?))
 }
@@ -67,7 +67,7 @@ impl NewSecret {
     /// `prefix` and 32 random bytes in hexadecimal.
     ///
     /// # Errors
-    /// [`NoRandomness`] when the operating system has none.
+    /// [`NoRandomness`] if the operating system gives no random bytes.
     pub fn generate(prefix: &str) -> Result<Self, NoRandomness> {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes)?;

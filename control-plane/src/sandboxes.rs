@@ -1,8 +1,8 @@
 //! The lifecycle of sandboxes: the rules between the APIs, the store and the runtime.
 //!
-//! The calls of the runtime for one sandbox never overlap. A call comes between two transitions in the store.
-//! Of several attempts at the same transition only one succeeds, so several control planes can share a store.
-//! Work that has begun continues when its caller is gone.
+//! The calls of the runtime for one sandbox never overlap. A call comes between two transitions in the store. Of
+//! several attempts at the same transition, only one succeeds, even if several processes share the store. Work that
+//! has begun continues when its caller is gone.
 
 mod batch;
 mod locks;

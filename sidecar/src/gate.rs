@@ -24,7 +24,7 @@ struct State {
 }
 
 impl Gate {
-    /// Applies a transaction that does not change the gate.
+    /// Applies a transaction that does not open the gate.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: what can be said about the tree without running the tests.
+//! `cargo xtask check`: the checks that need no test run.
 
 mod dependencies;
 mod documentation;
@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 
 use crate::process::say;
 
-/// What a check came to, if it did not fail.
+/// The outcome of a check that did not fail.
 enum Outcome {
     Ok,
     /// The machine lacks something that the check needs: the reason.

@@ -20,7 +20,7 @@ use crate::{tree, wasm};
 
 const DESCRIPTION: &str = "public API, by its description";
 
-/// Runs all tests. The exit code is a failure if one of them failed, or if one did not run in CI.
+/// Runs all tests. The exit code is a failure if one of them failed. In CI, a test that can't run fails.
 ///
 /// # Errors
 /// The tests can't be built or started at all.

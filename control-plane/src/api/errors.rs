@@ -5,7 +5,8 @@ use axum::http::StatusCode;
 use crate::http::ApiError;
 use crate::runtime::Failure;
 
-/// The runtime did not run a sandbox. `action` is what failed: `started` or `resumed`.
+/// The response if the runtime could not start or resume a sandbox. `action` is the participle in the message:
+/// `started` or `resumed`.
 pub(super) fn not_started(action: &str, failure: &Failure) -> ApiError {
     let message = format!("the sandbox could not be {action}: {}", failure.reason);
     if failure.refused {

@@ -18,7 +18,7 @@ use crate::store::{ListFilter, Page};
 
 /// The number of sandboxes of a page, unless `limit` is smaller. Some clients read only one page.
 const PAGE_ITEMS: usize = 1_000;
-/// The maximum number of bytes of ports and kept fields of a page.
+/// The maximum number of bytes of ports, kept fields and network policies of a page.
 const PAGE_BYTES: usize = 1_024 * 1_024;
 
 /// Lists the sandboxes of the project in the order of their creation, in pages. A page of large sandboxes can end

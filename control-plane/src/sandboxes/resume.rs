@@ -106,7 +106,8 @@ impl SandboxService {
         let Some(mut in_flight) = self.join_resume(&sandbox, policy).await? else {
             return self.find(id.to_ref()).await?.ok_or(ResumeError::NotFound);
         };
-        // Returns after a failure or at the end of the resume. After a time-out, the state is the answer.
+        // Returns after a failure or at the end of the resume. After a time-out, the caller gets the sandbox in its
+        // current state.
         let _ = timeout_at(deadline, in_flight.changed()).await;
         // Another control plane on the same store may have begun a resume first, and still be at it.
         let found = self.wait_until(&id, deadline, |state| !starting(state)).await?;

@@ -52,7 +52,7 @@ impl SandboxService {
             SandboxState::Suspending => {}
             SandboxState::Running => {
                 let task = tokio::spawn(Arc::clone(&self.inner).suspend(sandbox));
-                // After a time-out, or when the server stops, the state is the answer.
+                // After a time-out, or when the server stops, the caller gets the sandbox in its current state.
                 if let Ok(Ok(Err(failure))) = timeout_at(deadline, task).await {
                     return Err(if failure.refused {
                         SuspendError::Refused(failure.reason)

@@ -25,7 +25,7 @@ impl Connection {
     }
 }
 
-/// If the host refuses even this, the connection stays paused.
+/// Closes the connection. If the host refuses, the connection stays paused.
 fn close() -> Action {
     let _ = connection::close();
     Action::Pause

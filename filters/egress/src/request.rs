@@ -65,7 +65,7 @@ fn fail() -> Action {
     pause_after(reply::deny(None))
 }
 
-/// If the host refused the reply, the request stays paused and is not forwarded.
+/// Pauses the request after a reply. If the host refused the reply, the request stays paused and is not forwarded.
 fn pause_after(reply: Result<()>) -> Action {
     if reply.is_err() {
         vm::count_host_error();

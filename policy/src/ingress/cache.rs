@@ -104,8 +104,8 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     /// The entry, if it can be used without a lookup.
     ///
     /// The change feed has reported all changes after `covered_since`, which is `None` while the feed does not work.
-    /// `arrived_at` is the time at which the request arrived; for a live stream, the time of its re-evaluation. An
-    /// entry whose lookup was sent after that time is always fresh, however long the response took.
+    /// `arrived_at` is the time at which the request arrived; for a live stream, the time at which it was marked. An
+    /// entry whose lookup was sent at that time or later is always fresh, however long the response took.
     pub fn fresh(
         &mut self,
         key: &K,

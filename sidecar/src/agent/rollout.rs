@@ -1,5 +1,5 @@
-//! Rolls out one policy generation to DNS, nftables and Envoy. Each step waits for its confirmation. If a step fails,
-//! the gate closes.
+//! Rolls out one policy generation to DNS, nftables and Envoy. Each step ends when its enforcer has confirmed the
+//! generation. If a step fails, the gate closes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,9 @@ const CONFIRMATION_LIMIT: Duration = Duration::from_secs(10);
 
 impl Agent {
     /// Rolls out an intersection. It allows nothing more than the previous generation, so the order of DNS and nftables
-    /// does not matter. nftables applies it before Envoy, so that no connection that needs inspection reaches a filter
-    /// that does not yet know why. Returns whether all three have applied it.
+    /// does not matter. nftables applies it before Envoy, so that connections that the new policy must inspect already
+    /// go to the inspecting listener when Envoy's filter applies the policy. Returns whether all three have applied
+    /// it.
     pub(super) async fn apply_intersection(
         &mut self,
         policy: &GenerationPolicy,

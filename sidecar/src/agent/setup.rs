@@ -125,7 +125,7 @@ impl Agent {
 }
 
 /// Raises the limit of open files, which Envoy inherits, and returns the bounds that Envoy can keep with it. Only root
-/// can raise the hard limit; other users get all of it.
+/// can raise the hard limit. For other users, the soft limit becomes the hard limit.
 fn limit_to_open_files(wanted: Bounds) -> Bounds {
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| {
         let files = most.max(wanted.files());

@@ -13,7 +13,8 @@ use super::refuse_chains::Cause;
 
 /// The maximum number of policies of a generation: the old and the new one, while one replaces the other.
 const MAX_POLICIES: usize = 2;
-/// The chains that exist once, and once for each policy.
+/// The kinds of chains. Each kind has one common chain (`outward`) and one chain for each policy (`outward_0`,
+/// `outward_1`).
 const KINDS: [&str; 4] = ["outward", "inward", "dial", "inspect"];
 
 /// The names of all chains that [`chains`] renders.

@@ -103,8 +103,8 @@ fn path() -> Result<EnvoyProgram> {
     Ok(EnvoyProgram::Path(envoy_program()?))
 }
 
-/// An Envoy on this machine, however the tests run theirs: `SANDGATE_ENVOY`, which `make test` sets, or the one that
-/// `scripts/envoy` finds.
+/// The Envoy program on this machine, even if the tests run Envoy in a container: `SANDGATE_ENVOY`, which `make test`
+/// sets, or the one that `scripts/envoy` finds.
 pub fn envoy_program() -> Result<PathBuf> {
     match std::env::var_os("SANDGATE_ENVOY") {
         Some(program) => Ok(program.into()),

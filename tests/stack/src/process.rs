@@ -135,7 +135,8 @@ impl Process {
             .with_context(|| format!("SIGTERM can't be sent to {}", self.name))
     }
 
-    /// Stops the process, and kills all processes of its group. It first gets SIGTERM, if it has patience.
+    /// Stops the process, and kills all processes of its group. If [`Self::with_patience`] set a time, the process
+    /// first gets SIGTERM and has that time to end.
     pub fn stop(&mut self) {
         let begun = Instant::now();
         let mut is_terminated = self.patience.is_zero();

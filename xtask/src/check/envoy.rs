@@ -85,7 +85,7 @@ fn sidecar(folder: &Path) -> Result<String> {
     Ok(sidecar.render()?)
 }
 
-/// A certificate that nobody trusts: Envoy wants to read one.
+/// A self-signed certificate, because Envoy needs one to validate the configuration.
 fn make_certificate(folder: &Path) -> Result<()> {
     let mut openssl = command("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);

@@ -19,7 +19,7 @@ use crate::tree::root;
 /// Something that is wrong with a file.
 #[derive(Debug, Eq, PartialEq)]
 struct Finding {
-    /// The line, if it is one.
+    /// The number of the line, if the finding is about one line.
     line: Option<usize>,
     sentence: String,
 }
@@ -65,7 +65,7 @@ pub(super) fn check() -> Result<Outcome> {
     let sources = SourceFiles::new(&paths);
     let mut count = 0;
     for path in &paths {
-        // A file that is no text has no rules.
+        // Files that are not text are not checked.
         let Ok(text) = std::fs::read_to_string(root().join(path)) else { continue };
         for Finding { line, sentence } in findings(&File { path, text: &text }, &sources) {
             count += 1;

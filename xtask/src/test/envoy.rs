@@ -21,7 +21,7 @@ impl Envoy {
     /// Looks for Envoy, and gets it if necessary. `SANDGATE_E2E_ENVOY` and `CI` decide how it runs.
     ///
     /// # Errors
-    /// The variables contradict each other, or Envoy can't be had in that way.
+    /// The variables contradict each other, or Envoy can't be run in that way.
     pub(super) fn find() -> Result<Self> {
         let wish = std::env::var("SANDGATE_E2E_ENVOY").ok().filter(|wish| !wish.is_empty());
         let in_ci = crate::process::is_ci();

@@ -12,7 +12,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// What a group of tests counts as that ended before it reported its results.
+    /// The counts of a group that ended without a report.
     pub(crate) const NO_REPORT: Self = Self { passed: 0, failed: 1, not_run: 0 };
 
     /// The same, with at least one failure unless the program that ran the tests succeeded.

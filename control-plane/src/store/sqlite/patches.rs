@@ -20,8 +20,8 @@ impl SqliteStore {
         let before = require(tx, id)?;
         let mut after = with_patch(&before, patch)?;
         if after == before {
-            // Nothing changed. The caller still waits for the newest revision: the same patch may have been committed, and
-            // not applied, before.
+            // Nothing changed. The caller waits for the newest revision, because an earlier identical patch may be
+            // committed but not yet applied by all gateways.
             let revision = changes::current(tx)?;
             return Ok(Committed { value: Patched { before, after }, revision });
         }

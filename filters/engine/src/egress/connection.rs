@@ -135,11 +135,11 @@ impl Connection {
             // decided request by request.
             Inspection::Http => StreamFacts { host: ShownName::Unparsable, ..facts.clone() },
         };
-        self.decide_again(engine, facts)
+        self.decide_by_late_name(engine, facts)
     }
 
     /// Decides by the name that the first bytes revealed. The connection already has its upstream.
-    fn decide_again(&mut self, engine: &mut Engine, facts: StreamFacts) -> DataEffect {
+    fn decide_by_late_name(&mut self, engine: &mut Engine, facts: StreamFacts) -> DataEffect {
         let (Some(config), Some(live)) = (engine.active_config(), engine.live.get(self.id)) else {
             return DataEffect::Fail;
         };

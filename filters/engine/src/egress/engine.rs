@@ -16,8 +16,8 @@ use crate::egress::live::LiveStreams;
 pub struct Engine {
     active: Option<ActiveConfig>,
     /// The policy generation that each filter was last configured with.
-    tcp: Option<u64>,
-    http: Option<u64>,
+    tcp_generation: Option<u64>,
+    http_generation: Option<u64>,
     pub(crate) live: LiveStreams,
 }
 
@@ -32,7 +32,7 @@ struct ActiveConfig {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Update {
     /// The configuration with this policy generation is active now. All live streams have to be
-    /// evaluated again: see [`Engine::next_to_reevaluate`].
+    /// re-evaluated: see [`Engine::next_to_reevaluate`].
     Activated(u64),
     /// The configuration was already active.
     Unchanged,
@@ -71,8 +71,8 @@ impl Engine {
 
     fn set_generation(&mut self, kind: FilterKind, generation: u64) {
         match kind {
-            FilterKind::Tcp => self.tcp = Some(generation),
-            FilterKind::Http => self.http = Some(generation),
+            FilterKind::Tcp => self.tcp_generation = Some(generation),
+            FilterKind::Http => self.http_generation = Some(generation),
         }
     }
 
@@ -80,8 +80,8 @@ impl Engine {
     #[must_use]
     pub fn generation_of(&self, kind: FilterKind) -> Option<u64> {
         match kind {
-            FilterKind::Tcp => self.tcp,
-            FilterKind::Http => self.http,
+            FilterKind::Tcp => self.tcp_generation,
+            FilterKind::Http => self.http_generation,
         }
     }
 
@@ -89,16 +89,16 @@ impl Engine {
     /// one.
     #[must_use]
     pub fn generation(&self) -> Option<u64> {
-        Some(self.tcp?.min(self.http?))
+        Some(self.tcp_generation?.min(self.http_generation?))
     }
 
-    /// Takes the next live stream that has to be evaluated again. The caller finds out the address
+    /// Takes the next live stream that has to be re-evaluated. The caller finds out the address
     /// that the stream is connected to, and calls [`Self::reevaluate`].
     pub fn next_to_reevaluate(&mut self) -> Option<u32> {
         self.live.next_to_reevaluate()
     }
 
-    /// Whether live streams have to be evaluated again.
+    /// Whether live streams have to be re-evaluated.
     #[must_use]
     pub fn is_reevaluating(&self) -> bool {
         self.live.is_reevaluating()

@@ -65,7 +65,7 @@ impl LiveStream {
 #[derive(Debug, Default)]
 pub(crate) struct LiveStreams {
     streams: BTreeMap<u32, LiveStream>,
-    /// The streams that have to be evaluated again.
+    /// The streams that have to be re-evaluated.
     to_reevaluate: BTreeSet<u32>,
 }
 

@@ -27,7 +27,7 @@ pub const TICK_MS: u64 = 100;
 /// A response of the control plane is smaller than this, in bytes. The host reports a larger one as failed.
 pub const CALL_RESPONSE_MAX: usize = 1 << 20;
 
-/// Ticks between two sweeps of the live streams.
+/// Ticks between two regular sweeps of the live streams. A change starts another sweep immediately.
 const TICKS_PER_SWEEP: u32 = 10;
 /// Live streams that one run re-evaluates. More would stall a worker.
 const REEVALUATIONS_PER_RUN: usize = 256;
@@ -41,7 +41,7 @@ pub struct Engine {
     config: IngressConfig,
     resolver: Resolver,
     waiting: BTreeMap<StreamId, WaitingRequest>,
-    /// The clients of the waiting requests, without those that gave their slot to another request.
+    /// The slots of the waiting requests, by client. A request that gave its slot to another one holds none.
     waiting_slots: SlotHolders,
     /// The waiting requests to evaluate in the next run.
     ready: BTreeSet<StreamId>,
@@ -112,7 +112,8 @@ impl Engine {
         }
     }
 
-    /// The host executes [`Effect::Wake`].
+    /// Does the work that is due. The host calls this for [`Effect::Wake`], and after it has executed the effects of a
+    /// tick.
     pub fn on_wake(&mut self, now: Now) {
         self.run_once(now);
     }

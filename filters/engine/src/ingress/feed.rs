@@ -24,8 +24,8 @@ pub(crate) struct Feed {
     due_at: u64,
     failures: u32,
     is_working: bool,
-    /// The feed reports every change since lookups that were sent at this time or later: after the first response,
-    /// or the last reset.
+    /// The results of lookups that were sent at this time or later are covered. It is just after the first response or
+    /// the last reset.
     covered_since: Option<u64>,
     /// Whether the caches may contain early entries: the results of lookups that were sent before the first response.
     has_early_entries: bool,
@@ -98,8 +98,9 @@ impl Feed {
             return None;
         };
         let is_first = self.revision.replace(changes.revision.clone()).is_none();
-        // The control plane may have read a sandbox for a lookup in flight before the revision of this response. After
-        // a failure the feed continues at the last revision, so it has missed no change unless the response says so.
+        // For a lookup in flight, the control plane may have read a state that is older than the revision of this
+        // response, so its result is not covered. After a failure the feed continues at the last revision, so it has
+        // missed no change unless the response says so.
         if is_first || changes.reset {
             self.covered_since = Some(now.saturating_add(1));
         }

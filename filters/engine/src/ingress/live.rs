@@ -17,7 +17,7 @@ use crate::ingress::effect::StreamId;
 /// A live stream. No `Debug`: the request may hold a secret.
 pub(crate) struct LiveStream {
     pub(crate) request: SandboxRequest,
-    /// The permit of the last evaluation. The stream depends on nothing else.
+    /// The permit of the last evaluation. A change of its sandbox or its caller marks the stream.
     pub(crate) permit: Permit,
     /// How to write a denial that replaces the response.
     pub(crate) recipient: Recipient,

@@ -13,7 +13,7 @@ use crate::ingress::effect::StreamId;
 use crate::ingress::lookups::{LookupKey, LookupResult};
 use crate::ingress::resolver::{Requester, RequesterKind, StreamLookups};
 
-/// How long the client waits for a response, in milliseconds.
+/// The header that says how long the client waits for a response, in milliseconds.
 const CLIENT_TIMEOUT_HEADER: &str = "x-tensorlake-request-timeout-ms";
 /// The part of the client's timeout that remains for the response itself, in milliseconds.
 const CLIENT_MARGIN_MS: u64 = 500;

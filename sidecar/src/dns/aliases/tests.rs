@@ -1,4 +1,4 @@
-//! Aliases that a resolver would not write as we expect them.
+//! Tests with aliases in unusual encodings.
 
 use std::sync::Arc;
 

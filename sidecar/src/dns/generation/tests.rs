@@ -1,4 +1,4 @@
-//! Names of the wire, as rules see them.
+//! Tests of the conversion of DNS names to the policy's form.
 
 use hickory_proto::rr as dns;
 use test_case::test_case;

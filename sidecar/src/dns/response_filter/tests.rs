@@ -1,4 +1,4 @@
-//! Whatever a resolver answers: nothing that policy forbids gets through, and nothing breaks.
+//! Tests with arbitrary responses of resolvers: the filter removes what the policy forbids, and does not fail.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::super::query::Transport;
 use super::*;
 
 const BAD: &str = "bad.test.";
-/// What `ok.test` has.
+/// The records of `ok.test`.
 const VIRTUAL: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 10));
 const NAMES: [&str; 5] = ["ok.test.", "OK.test.", BAD, "x.BAD.test.", "other.test."];
 
@@ -114,7 +114,7 @@ fn any_kind() -> impl Strategy<Value = RecordType> {
     ])
 }
 
-/// Every address of a message, with the name that it is said to be of.
+/// All addresses in a message, each with the owner name of its record.
 fn told(message: &Message) -> Vec<(Name, IpAddr)> {
     let mut all = Vec::new();
     for record in message.all_sections() {
@@ -211,7 +211,7 @@ proptest! {
                 prop_assert!(answer.len() <= query.limit());
                 prop_assert_eq!(&answer[..2], &wire_id());
                 for (of, address) in Message::from_vec(&answer).iter().flat_map(told) {
-                    // A virtual address is a guardrail's too: as an address it means nothing.
+                    // Virtual addresses are in a guardrail too, because they are never real destinations.
                     let ours = mode == FilterMode::Virtual && address == VIRTUAL;
                     prop_assert!(ours || generation.guardrail(address).is_none(), "{}", address);
                     prop_assert!(generation.denied(&of).is_none());
@@ -225,8 +225,8 @@ fn wire_id() -> [u8; 2] {
     [0x12, 0x34]
 }
 
-/// A name in an answer is written as a place in the question. With the client's question in the place of
-/// another one, it would be read as a name that nobody has judged.
+/// A compressed name in the answer points into the question. If the client's question replaced a different one, the
+/// pointer would give a name that was not evaluated.
 #[test]
 fn an_answer_to_another_question_does_not_become_one_to_the_clients() {
     let generation = generation(r#"{"deny_out":["bad.test","*.bad.test"]}"#);
@@ -235,7 +235,7 @@ fn an_answer_to_another_question_does_not_become_one_to_the_clients() {
     let hidden = RData::A(A::new(203, 0, 113, 66));
     message.answers.push(Record::from_rdata(name("bad.test."), 9, hidden));
     let mut wire = query.encode(message);
-    // `bad.` has the rest of its name in the question, which is about `ok.best` now.
+    // The name `bad.…` ends with a pointer into the question, whose name is now `ok.best`.
     let last_label = HEADER + 4;
     assert_eq!(&wire[last_label..last_label + 4], b"test");
     wire[last_label] = b'b';

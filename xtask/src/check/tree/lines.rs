@@ -39,7 +39,7 @@ fn names_a_machine(line: &str) -> bool {
         })
     });
     let here = root().display().to_string();
-    // A tree in `/work` or so would find ordinary words.
+    // A short path would match ordinary text.
     let is_deep = root().components().count() > 2;
     in_a_home
         || is_deep
@@ -56,7 +56,7 @@ fn occurrences<'a>(line: &'a str, text: &'a str) -> impl Iterator<Item = (&'a st
         .filter_map(move |(at, _)| Some((line.get(..at)?, line.get(at + text.len()..)?)))
 }
 
-/// Whether a path goes on from here, as in `relative/home/x` or `${HOME}/root/x`.
+/// Whether the text before a match is part of the same path, as in `relative/home/x` or `${HOME}/root/x`.
 fn ends_in_path(before: &str) -> bool {
     before.ends_with(|c: char| c.is_alphanumeric() || "_.}".contains(c))
 }

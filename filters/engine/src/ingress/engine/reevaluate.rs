@@ -55,7 +55,8 @@ fn decide_again(
     let mut requester = Requester {
         stream,
         kind: RequesterKind::LiveStream,
-        // Else a negative result that takes longer than its lifetime would never close the stream.
+        // Not `now`: a negative result that arrives after its lifetime would not be fresh then, and would never close
+        // the stream.
         arrived_at: marked_at,
         may_look_up: true,
         lookups: &mut StreamLookups::default(),

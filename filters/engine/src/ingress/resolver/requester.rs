@@ -34,8 +34,8 @@ impl StreamLookups {
 pub(crate) struct Requester<'a> {
     pub(crate) stream: StreamId,
     pub(crate) kind: RequesterKind<'a>,
-    /// When the request arrived; for a live stream, the time of this re-evaluation. The result of a lookup that was
-    /// sent after this time is used, however old it is by now.
+    /// When the request arrived; for a live stream, when it was marked. The result of a lookup that was sent at this
+    /// time or later is used, however old it is.
     pub(crate) arrived_at: u64,
     pub(crate) may_look_up: bool,
     pub(crate) lookups: &'a mut StreamLookups,
