@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
 use sandgate_policy::ingress::Permit;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
@@ -144,6 +145,15 @@ pub struct CallResponse<'a> {
 }
 
 impl CallResponse<'_> {
+    /// Whether the control plane itself responded with 200. Envoy's own failures are responses without the marker.
+    pub(crate) fn is_success(&self) -> bool {
+        self.has_marker() && self.status() == 200
+    }
+
+    pub(crate) fn has_marker(&self) -> bool {
+        self.headers.first(MARKER_HEADER) == Some(MARKER_VALUE.as_bytes())
+    }
+
     /// 0 if there is none.
     pub(crate) fn status(&self) -> u16 {
         let digits =

@@ -159,6 +159,9 @@ impl Engine {
             }
         } else if let Some((key, lookup)) = self.resolver.lookups.finish(call) {
             let result = response.and_then(|response| LookupResult::parse(&key, response));
+            // A malformed response about one tenant must not pause the lookups of all.
+            let is_available = result.is_some() || response.is_some_and(CallResponse::is_success);
+            self.resolver.lookups.record(is_available, now.ms);
             self.on_lookup_result(&key, lookup, result.as_ref(), now);
         }
         self.run_once(now);
@@ -171,6 +174,7 @@ impl Engine {
             let kind = CallKind::Changes;
             self.effects.push_back(Effect::CallFinished { kind, is_answered: false });
         } else if let Some((key, lookup)) = self.resolver.lookups.finish(call) {
+            self.resolver.lookups.record(false, now.ms);
             self.on_lookup_result(&key, lookup, None, now);
         }
         self.wake_if_work_is_left();
@@ -185,7 +189,6 @@ impl Engine {
         now: Now,
     ) {
         let is_answered = result.is_some();
-        self.resolver.lookups.record(is_answered, now.ms);
         self.effects.push_back(Effect::CallFinished { kind: key.kind(), is_answered });
         if let Some(result) = result {
             self.resolver.store(key, &lookup, result, now);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandgate_policy::gateway_api::{Changes, MARKER_HEADER, MARKER_VALUE};
+use sandgate_policy::gateway_api::Changes;
 use sandgate_policy::ingress::config::IngressConfig;
 
 use crate::ingress::effect::{Call, CallId, CallResponse};
@@ -119,13 +119,25 @@ impl Feed {
     }
 }
 
+/// `None` if the control plane did not send the response, or it has no revision.
 fn parse(response: &CallResponse<'_>) -> Option<Changes> {
-    let has_marker = response.headers.first(MARKER_HEADER) == Some(MARKER_VALUE.as_bytes());
-    if !has_marker || response.status() != 200 {
+    if !response.is_success() {
         return None;
     }
-    let changes: Changes = serde_json::from_slice(response.body).ok()?;
+    let changes = match serde_json::from_slice(response.body) {
+        Ok(changes) => changes,
+        Err(_) => without_changes(response.body)?,
+    };
     // The revision becomes part of the next call's path as it is.
     let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
     changes.revision.bytes().all(is_unreserved).then_some(changes)
+}
+
+/// The same response as a reset. A change that the filter can't read, such as one of an unknown kind, must not hide the
+/// others.
+fn without_changes(body: &[u8]) -> Option<Changes> {
+    let mut response: serde_json::Value = serde_json::from_slice(body).ok()?;
+    response.as_object_mut()?.remove("changes")?;
+    let changes: Changes = serde_json::from_value(response).ok()?;
+    Some(Changes { reset: true, ..changes })
 }

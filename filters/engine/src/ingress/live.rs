@@ -208,10 +208,13 @@ impl LiveStreams {
         }
     }
 
-    /// Marks the streams that depend on what has changed.
+    /// Marks the streams that depend on what has changed. Earlier marks stay: the change has outdated the lookups in
+    /// flight, and a later time would let repeated changes delay the result of a re-evaluation for ever.
     pub(crate) fn mark_affected(&mut self, change: &Change, now: u64) {
         let affected = self.streams.iter().filter(|(_, stream)| stream.depends_on(change));
-        self.marked.extend(affected.map(|(id, _)| (*id, now)));
+        for (id, _) in affected {
+            self.marked.entry(*id).or_insert(now);
+        }
         self.start_sweep();
     }
 

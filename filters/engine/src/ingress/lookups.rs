@@ -4,7 +4,7 @@ mod fair_queue;
 mod key;
 mod result;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sandgate_policy::gateway_api::ResumeRequest;
@@ -30,7 +30,7 @@ const COOLDOWN_MS: u64 = 1_000;
 /// A lookup that has not finished, queued or sent, and the streams that wait for it. No `Debug`: the body may hold
 /// a secret.
 pub(crate) struct PendingLookup {
-    pub(crate) waiters: Vec<StreamId>,
+    pub(crate) waiters: BTreeSet<StreamId>,
     /// In milliseconds. Until the call is sent, the time at which the lookup was queued.
     pub(crate) sent_at: u64,
     /// Whether its subject changed after the call was sent. The result may then be from before the change.
@@ -106,9 +106,7 @@ impl Lookups {
         now: u64,
     ) -> bool {
         if let Some(lookup) = self.lookups.get_mut(key) {
-            if lookup.waiters.last() != Some(&stream) {
-                lookup.waiters.push(stream);
-            }
+            lookup.waiters.insert(stream);
             if reason == LookupReason::LiveStream {
                 self.prioritize(key);
             }
@@ -125,7 +123,7 @@ impl Lookups {
             (_, LookupReason::LiveStream) => (QueueKind::LiveStreams, ClientAddress::Unknown),
         };
         let lookup = PendingLookup {
-            waiters: vec![stream],
+            waiters: BTreeSet::from([stream]),
             sent_at: now,
             is_outdated: false,
             body: body(key, credential),
@@ -153,7 +151,7 @@ impl Lookups {
     /// Removes a stream from the waiters of a lookup. A lookup without waiters is not sent.
     pub(crate) fn leave(&mut self, key: &LookupKey, stream: StreamId) {
         let Some(lookup) = self.lookups.get_mut(key) else { return };
-        lookup.waiters.retain(|waiter| *waiter != stream);
+        lookup.waiters.remove(&stream);
         let (is_unused, queue, client) = (lookup.waiters.is_empty(), lookup.queue, lookup.client);
         if is_unused && self.queue(queue).withdraw(client, key) {
             self.lookups.remove(key);

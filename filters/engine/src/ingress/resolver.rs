@@ -78,7 +78,7 @@ impl Resolver {
         if requester.may_look_up && self.look_up(key, request, requester, now) {
             return None;
         }
-        let stale = self.sandboxes.stale(&name, now.ms);
+        let stale = self.sandboxes.stale(&name, now.ms).filter(|_| requester.may_use_stale());
         Some(stale.map_or(Resolved::Unavailable, |sandbox| Resolved::Found(sandbox.clone())))
     }
 
@@ -99,7 +99,7 @@ impl Resolver {
         if requester.may_look_up && self.look_up(LookupKey::Caller(key), request, requester, now) {
             return None;
         }
-        let stale = self.callers.stale(&key, now.ms);
+        let stale = self.callers.stale(&key, now.ms).filter(|_| requester.may_use_stale());
         Some(stale.map_or(Resolved::Unavailable, |caller| Resolved::Found(caller.clone())))
     }
 

@@ -1,6 +1,6 @@
 //! The result of a lookup, parsed from the response of the control plane.
 
-use sandgate_policy::gateway_api::{Identity, Introspection, MARKER_HEADER, MARKER_VALUE, Sandbox};
+use sandgate_policy::gateway_api::{Identity, Introspection, Sandbox};
 
 use crate::ingress::effect::CallResponse;
 
@@ -21,7 +21,7 @@ impl LookupResult {
     /// Parses a response. `None` if the control plane did not send it.
     pub(crate) fn parse(key: &LookupKey, response: &CallResponse<'_>) -> Option<Self> {
         // Envoy's own failures are 503 and 504 responses without the marker.
-        if response.headers.first(MARKER_HEADER) != Some(MARKER_VALUE.as_bytes()) {
+        if !response.has_marker() {
             return None;
         }
         let sandbox = || serde_json::from_slice::<Sandbox>(response.body).ok().map(Box::new);

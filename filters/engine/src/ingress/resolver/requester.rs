@@ -42,6 +42,12 @@ pub(crate) struct Requester<'a> {
 }
 
 impl Requester<'_> {
+    /// Whether an old cache entry may be used while the control plane is unavailable. For a live stream, that would
+    /// end a re-evaluation that a change has caused.
+    pub(super) fn may_use_stale(&self) -> bool {
+        matches!(self.kind, RequesterKind::Request(_))
+    }
+
     /// A denial repeats a lookup only if it was sent before this time: before the request arrived. A lookup that this
     /// stream itself started in the millisecond of its arrival is not repeated.
     pub(super) fn recheck_before(&self, key: &LookupKey) -> u64 {

@@ -116,6 +116,67 @@ fn a_negative_result_closes_a_stream_even_if_it_takes_longer_than_its_lifetime()
 }
 
 #[test]
+fn a_stream_is_not_kept_by_an_old_cache_entry_while_lookups_are_paused() {
+    let mut host = Host::new("{}");
+    let stream = host.request(1, "8080-shop", &[]);
+    host.wake();
+    let [lookup] = host.lookups()[..] else { panic!("one lookup is in flight") };
+    let response = host.prepare(lookup).expect("a response");
+    host.fleet.change("shop", |sandbox| sandbox.exposed_ports.clear());
+    host.fleet.changes.clear();
+    let feed = host.feed_call().expect("the change feed is in flight");
+    host.answer(feed);
+    host.deliver(lookup, response);
+    host.advance(4_900);
+    for client in 1..=5 {
+        host.request(client, &format!("8080-other{client}"), &[]);
+    }
+    host.wake();
+    host.lookups().into_iter().for_each(|call| host.fail(call, true));
+    // The entry expires, and the stream is re-evaluated while no lookup can start.
+    host.advance(500);
+    assert_eq!((host.state(stream), host.lookups().len()), (&State::Live, 0));
+    host.advance(1_500);
+    host.answer_all();
+    assert_eq!(host.state(stream), &State::Closed("closed.NOT_PERMITTED"));
+}
+
+#[test]
+fn changes_of_a_sandbox_do_not_delay_the_result_of_a_revoked_credential() {
+    let mut host = Host::new(r#"{"negative_ttl_ms": 0}"#);
+    let key = format!("Bearer {KEY}");
+    let stream = host.request(1, "8080-private", &[("authorization", &key)]);
+    host.answer_all();
+    report_changes(&mut host);
+    host.fleet.set_key(false);
+    let feed = host.feed_call().expect("the change feed is in flight");
+    host.answer(feed);
+    host.wake();
+    let [lookup] = host.lookups()[..] else { panic!("one lookup is in flight") };
+    host.advance(500);
+    host.fleet.change("private", |_| ());
+    let feed = host.feed_call().expect("the change feed is in flight");
+    host.answer(feed);
+    host.answer(lookup);
+    host.answer_all();
+    assert_eq!(host.state(stream), &State::Closed("closed.NOT_PERMITTED"));
+}
+
+#[test]
+fn a_change_that_cannot_be_read_is_a_change_of_everything() {
+    let (mut host, stream) = live("private");
+    host.fleet.change("private", |sandbox| sandbox.exposed_ports.clear());
+    host.fleet.changes.clear();
+    let feed = host.feed_call().expect("the change feed is in flight");
+    host.prepare(feed);
+    let body = br#"{"revision": "9", "changes": [{"kind": "principal", "id": "auth0|Jane Doe"}]}"#;
+    host.deliver(feed, (200, body.to_vec()));
+    host.answer_all();
+    assert_eq!(host.state(stream), &State::Closed("closed.NOT_PERMITTED"));
+    assert_eq!(host.finished.iter().filter(|(_, is_answered)| !is_answered).count(), 0);
+}
+
+#[test]
 fn a_stream_whose_port_becomes_public_stays_open_and_its_client_is_read() {
     let (mut host, stream) = live("private");
     host.fleet.change("private", |sandbox| sandbox.allow_unauthenticated_access = true);

@@ -186,3 +186,21 @@ fn a_request_that_got_a_slot_to_wait_in_is_denied_for_the_failure_of_the_control
     let stream = host.request(3, "8080-private", &[]);
     assert_eq!(host.state(stream), &State::Denied("SANDBOX_UPSTREAM_ERROR"));
 }
+
+#[test]
+fn malformed_responses_about_one_sandbox_do_not_pause_the_lookups_of_others() {
+    let mut host = Host::new("{}");
+    for client in 1..=10 {
+        let stream = host.request(client, "8080-private", &[]);
+        host.wake();
+        for lookup in host.lookups() {
+            host.prepare(lookup);
+            host.deliver(lookup, (200, br#"{"project_id": "team/blue"}"#.to_vec()));
+        }
+        host.wake();
+        assert_eq!(host.state(stream), &State::Denied("SANDBOX_UPSTREAM_ERROR"));
+    }
+    let stream = host.request(1, "8080-shop", &[]);
+    host.answer_all();
+    assert_eq!(host.state(stream), &State::Live);
+}
