@@ -127,7 +127,7 @@ fn a_stream_is_not_kept_by_an_old_cache_entry_while_lookups_are_paused() {
     let feed = host.feed_call().expect("the change feed is in flight");
     host.answer(feed);
     host.deliver(lookup, response);
-    host.advance(4_900);
+    host.advance(5_900);
     for client in 1..=5 {
         host.request(client, &format!("8080-other{client}"), &[]);
     }
@@ -157,8 +157,10 @@ fn changes_of_a_sandbox_do_not_delay_the_result_of_a_revoked_credential() {
     host.fleet.change("private", |_| ());
     let feed = host.feed_call().expect("the change feed is in flight");
     host.answer(feed);
-    host.answer(lookup);
-    host.answer_all();
+    host.wake();
+    assert!(host.lookups().contains(&lookup));
+    host.lookups().into_iter().for_each(|call| host.answer(call));
+    host.wake();
     assert_eq!(host.state(stream), &State::Closed("closed.NOT_PERMITTED"));
 }
 
