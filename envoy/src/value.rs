@@ -42,9 +42,11 @@ impl Value {
 
     /// A duration, as protobuf's JSON writes it: `0.150s`.
     pub(crate) fn duration(duration: Duration) -> Self {
-        Self(match duration.subsec_nanos() {
-            0 => format!("{}s", duration.as_secs()),
-            _ => format!("{:.3}s", duration.as_secs_f64()),
+        // Rounded up, because Envoy takes a timeout of zero as no timeout.
+        let ms = duration.as_nanos().div_ceil(1_000_000);
+        Self(match ms % 1_000 {
+            0 => format!("{}s", ms / 1_000),
+            rest => format!("{}.{rest:03}s", ms / 1_000),
         })
     }
 

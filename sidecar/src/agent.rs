@@ -68,11 +68,14 @@ pub(crate) enum AgentError {
 ///
 /// If the agent can't start. It restores the settings that it has changed by then.
 pub(crate) async fn run(settings: Settings, end: CancellationToken) -> Result<(), AgentError> {
+    // The files of an agent that was killed must not report its state if this start fails.
+    let report_files = ReportFiles::new(&settings);
+    report_files.remove();
     let operator = match &settings.operator_file {
         Some(path) => source::file::load(path).map_err(AgentError::OperatorFile)?,
         None => OperatorSettings::default(),
     };
-    let mut agent = Agent::new(settings, operator)?;
+    let mut agent = Agent::new(settings, operator, report_files)?;
     let result = agent.set_up().await;
     if result.is_ok() {
         end.run_until_cancelled(agent.run()).await;
@@ -119,14 +122,13 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(mut settings: Settings, operator: OperatorSettings) -> Result<Self, AgentError> {
+    fn new(
+        mut settings: Settings,
+        operator: OperatorSettings,
+        report_files: ReportFiles,
+    ) -> Result<Self, AgentError> {
         settings.command_line_guardrails.protected.extend(setup::local_addresses()?);
         let operator = update::with_guardrails(operator, &settings.command_line_guardrails);
-        let report_files = ReportFiles {
-            ready: settings.ready_file.clone(),
-            status: settings.status_file.clone(),
-            metrics: settings.metrics_file.clone(),
-        };
         let status = Status::new(settings.bounds);
         Ok(Self {
             settings,

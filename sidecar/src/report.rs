@@ -12,6 +12,8 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::settings::Settings;
+
 /// The paths of the files.
 #[derive(Clone, Debug)]
 pub(crate) struct ReportFiles {
@@ -24,6 +26,14 @@ pub(crate) struct ReportFiles {
 }
 
 impl ReportFiles {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            ready: settings.ready_file.clone(),
+            status: settings.status_file.clone(),
+            metrics: settings.metrics_file.clone(),
+        }
+    }
+
     /// Writes or removes the ready file, and writes the status file. An error is only logged, because it does not affect
     /// the enforcement.
     pub(crate) fn publish_status(&self, status: &Status) {

@@ -20,7 +20,7 @@ use crate::{tree, wasm};
 
 const DESCRIPTION: &str = "public API, by its description";
 
-/// Runs all tests. The exit code is a failure if one of them failed. In CI, a test that can't run fails.
+/// Runs all tests. The exit code is a failure if one of them failed. In CI, all tests must run.
 ///
 /// # Errors
 /// The tests can't be built or started at all.
@@ -72,6 +72,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         summary.add_not_run(line);
     }
     println!("{summary}");
-    let Counts { failed, .. } = summary.total();
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let Counts { failed, not_run, .. } = summary.total();
+    let is_complete = not_run == 0 || !is_ci();
+    Ok(if failed == 0 && is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

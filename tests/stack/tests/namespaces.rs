@@ -38,18 +38,21 @@ fn main() -> ExitCode {
         ),
     ];
     let obstacle = obstacle();
-    let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    let arguments = Arguments::from_args();
+    // A runner that starts one process for each test has listed this one as a test that can run.
+    let must_run = std::env::var("CI").is_ok_and(|value| value == "true")
+        || (arguments.exact && !arguments.list && !arguments.ignored);
     let trial = |(name, test): (&str, fn())| match obstacle.clone() {
         None => Trial::test(name, move || {
             test();
             Ok(())
         }),
-        Some(reason) if in_ci => Trial::test(name, move || Err(reason.into())),
+        Some(reason) if must_run => Trial::test(name, move || Err(reason.into())),
         Some(reason) => Trial::test(name, || Err("ignored on this machine".into()))
             .with_ignored_flag(true)
             .with_kind(reason),
     };
-    libtest_mimic::run(&Arguments::from_args(), tests.map(trial).into()).exit_code()
+    libtest_mimic::run(&arguments, tests.map(trial).into()).exit_code()
 }
 
 /// Starts the network of a state folder, prints the id of its process, and waits to be killed.
