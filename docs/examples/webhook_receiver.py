@@ -22,18 +22,18 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-# Bytes of a call; what owners send along takes at most 64 KiB of it.
+# The most bytes of a call. The fields that owners send take at most 64 KiB of them.
 MAX_BODY = 256 * 1024
-# Seconds that the two clocks may differ; an older call is a replay.
+# The most seconds by which the two clocks may differ. An older call is a replay.
 MAX_AGE = 300
-# Seconds until an answer; what takes longer is `pending`, and is asked for again.
+# Seconds until a response. A step that takes longer gets `pending`, and the control plane calls again.
 ANSWER_WITHIN = 1.0
-# Seconds for a sandbox to say that it is ready.
+# Seconds in which a sandbox must print that it is ready.
 READY_WITHIN = 20
 
 
 class Refusal(Exception):
-    """The platform will not do it. The text is shown to the sandbox's owner."""
+    """The platform refuses a step. The sandbox's owner sees the text."""
 
 
 class Platform:
@@ -41,7 +41,7 @@ class Platform:
 
     def __init__(self, program, network):
         self.program = program
-        # The first one is the network's own.
+        # The first address belongs to the network.
         self.addresses = itertools.islice(ipaddress.ip_network(network).hosts(), 1, None)
         self.guard = threading.Lock()
 
@@ -69,7 +69,7 @@ class Platform:
         if not ready:
             self.end(process)
             raise RuntimeError(f"{self.program} did not say `ready`")
-        # What it prints later must go somewhere: a full pipe would stop it.
+        # Reads the program's further output, because a full pipe would stop the program.
         threading.Thread(target=process.stdout.read, daemon=True).start()
         return process, str(address)
 
@@ -80,20 +80,20 @@ class Platform:
 
 
 class Sandbox:
-    """What is known of one sandbox. One thing at a time is done to it."""
+    """The state of one sandbox. Its steps never overlap."""
 
     def __init__(self):
         self.state = "terminated"
         self.address = None
         self.process = None
-        # The newest one that a call was about; a report about the sandbox names it.
+        # The newest placement in a call. A report about the sandbox names it.
         self.placement = 0
         self.steps = {}
         self.guard = threading.Lock()
 
 
 class Step:
-    """One step of a sandbox's life, done once however often it is asked for."""
+    """One step of a sandbox's life. It runs once, however often the control plane calls."""
 
     def __init__(self, work):
         self.failure = None
@@ -103,12 +103,12 @@ class Step:
     def do(self, work):
         try:
             work()
-        except Exception as failure:  # It belongs to whoever asks for the step.
+        except Exception as failure:  # Each caller of the step gets it.
             self.failure = failure
 
 
 class Fleet:
-    """All sandboxes, and the steps that were taken."""
+    """All sandboxes and their steps."""
 
     def __init__(self, platform):
         self.platform = platform
@@ -116,16 +116,16 @@ class Fleet:
         self.guard = threading.Lock()
 
     def call(self, action, key, subject):
-        """(status, answer) of a call."""
+        """The status and the body of the response to a call."""
         with self.guard:
             known = subject["id"] in self.sandboxes
             if action == "stop" and not known:
                 return 404, {"state": "terminated"}
             sandbox = self.sandboxes.setdefault(subject["id"], Sandbox())
-            # The key is what tells a call that comes again, perhaps much later, from a new one.
+            # A repeated call has the same key, even if it comes much later.
             step = sandbox.steps.get(key)
             if step is None and subject["placement"] < sandbox.placement:
-                # It is about a stay that has ended: somebody sent it again, or it was long on its way.
+                # The call is about an earlier placement: it was repeated or delayed.
                 return 200, now(sandbox)
             if step is None:
                 sandbox.placement = subject["placement"]
@@ -135,7 +135,7 @@ class Fleet:
             return 202, {"state": "pending"}
         if step.failure is not None:
             with self.guard:
-                # It may be tried again.
+                # The next call tries again.
                 sandbox.steps.pop(key, None)
             if isinstance(step.failure, Refusal):
                 return 422, {"error": str(step.failure)}
@@ -163,7 +163,7 @@ class Fleet:
 
 
 def now(sandbox):
-    """Always what is so now, not what was so when the step was taken."""
+    """The current state, which may differ from the state at the end of the step."""
     return {"state": sandbox.state, **({"address": sandbox.address} if sandbox.address else {})}
 
 
@@ -178,7 +178,7 @@ class Receiver(BaseHTTPRequestHandler):
             self.close_connection = True
             return self.answer(413, {"error": "the body is too long, or of unknown length"})
         body = self.rfile.read(int(length))
-        # Before anything in the body is believed, or even parsed.
+        # The signature is checked before the body is parsed.
         problem = unproven(self.secret, self.headers, body, time.time())
         if problem:
             return self.answer(401, {"error": problem})
@@ -205,12 +205,12 @@ class Receiver(BaseHTTPRequestHandler):
 
 
 def unproven(secret, headers, body, now):
-    """Why a call may be somebody else's, or None."""
+    """Why the call can't be authenticated, or None."""
     timestamp = headers.get("X-Sandgate-Timestamp", "")
     if not (timestamp.isascii() and timestamp.isdigit()):
         return "no timestamp"
     expected = signature(secret, timestamp, body)
-    # In constant time: how much of a guess was right must not show.
+    # Compares in constant time, so that the time does not reveal how much of a guess is right.
     if not hmac.compare_digest(expected.encode(), headers.get("X-Sandgate-Signature", "").encode()):
         return "the signature is wrong"
     if abs(now - int(timestamp)) > MAX_AGE:

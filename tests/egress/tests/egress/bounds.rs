@@ -121,7 +121,7 @@ fn an_agent_that_can_not_renew_the_gate_logs_an_error() -> Result<()> {
     let (rig, sidecar) = with(json!({}))?;
     rig.gateway.run("nft", &["delete table inet sandgate"])?;
     let begun = Instant::now();
-    while !sidecar.process.output().contains("could not be kept open") {
+    while !sidecar.process.output().contains("the gate could not be renewed") {
         ensure!(begun.elapsed() < PATIENCE, "{}", sidecar.process.output());
         std::thread::sleep(Duration::from_millis(50));
     }
