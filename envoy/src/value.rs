@@ -30,12 +30,10 @@ pub enum ValueError {
 }
 
 impl Value {
-    /// A number.
     pub(crate) fn number(number: impl Into<u64>) -> Self {
         Self(number.into().to_string())
     }
 
-    /// An address.
     pub(crate) fn address(address: IpAddr) -> Self {
         Self(address.to_string())
     }

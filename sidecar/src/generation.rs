@@ -17,7 +17,6 @@ pub(crate) enum GenerationPolicy {
     /// The intersection of the old and the new policy. An update applies it in all enforcers before any of them applies
     /// the new policy alone.
     Intersection(NetworkPolicy, NetworkPolicy),
-    /// One policy.
     Single(NetworkPolicy),
 }
 

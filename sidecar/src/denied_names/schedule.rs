@@ -23,7 +23,6 @@ pub(crate) const RETRY_INTERVALS: (Duration, Duration) =
 /// A DNS question.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Question {
-    /// The name.
     pub(crate) name: Name,
     /// The address family.
     pub(crate) family: Family,

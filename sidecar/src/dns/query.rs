@@ -24,7 +24,6 @@ pub(super) struct Query {
     pub(super) id: u16,
     /// The name as the client wrote it, in upper and lower case.
     pub(super) name: Name,
-    /// The record type.
     pub(super) kind: RecordType,
     /// The question section, which the response repeats byte for byte.
     pub(super) question: Vec<u8>,

@@ -45,7 +45,6 @@ pub(crate) enum SysctlError {
     Unknown {
         /// The path under `/proc/sys`.
         key: String,
-        /// The current value.
         value: String,
     },
     /// Routes or addresses from the sandbox's router advertisements still exist.

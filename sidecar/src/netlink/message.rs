@@ -94,7 +94,6 @@ fn pad(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
-/// A received message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Received<'a> {
     /// The acknowledgement of a request.

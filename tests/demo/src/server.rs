@@ -92,9 +92,7 @@ pub enum StartError {
     /// A port can't be listened on.
     #[error("cannot listen on `{address}` ({service}): {reason}; {}", remedy(.reason))]
     Bind {
-        /// The address.
         address: SocketAddr,
-        /// The service.
         service: &'static str,
         /// The system's error.
         reason: std::io::Error,

@@ -37,9 +37,7 @@ const WORKERS: u32 = 2;
 
 /// The stack of one test. Its parts are stopped in the order of the fields.
 pub struct Stack {
-    /// The Envoys.
     pub envoys: Vec<Envoy>,
-    /// The control plane.
     pub control_plane: ControlPlane,
     platform: Option<Platform>,
     /// The owner of the test's sandboxes.

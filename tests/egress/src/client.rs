@@ -24,7 +24,6 @@ pub enum Outcome {
 /// An outcome, and the time until it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Spent {
-    /// The outcome.
     pub outcome: Outcome,
     /// The time until the outcome.
     pub time: Duration,

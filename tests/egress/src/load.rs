@@ -22,7 +22,6 @@ pub struct Load {
 pub struct Attempt {
     /// The start time.
     pub begun: Instant,
-    /// The duration.
     pub time: Duration,
     /// The status of the response, or the error. A connection that ends without data is an
     /// [`std::io::ErrorKind::UnexpectedEof`].

@@ -18,7 +18,6 @@ impl Namespace {
         Self { name }
     }
 
-    /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

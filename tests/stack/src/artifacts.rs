@@ -52,7 +52,6 @@ pub enum EnvoyProgram {
     Image {
         /// The name without the tag.
         name: String,
-        /// The tag.
         tag: String,
     },
     /// A program on this machine.

@@ -72,7 +72,6 @@ impl Client {
         Self { source: Some(source), ..self }
     }
 
-    /// The address.
     #[must_use]
     pub const fn address(self) -> SocketAddr {
         self.address

@@ -47,7 +47,6 @@ const NETWORK_PREFIX_LEN: u8 = 16;
 pub struct Settings {
     /// The folder of the state and the logs.
     pub state: PathBuf,
-    /// The ports.
     pub ports: Ports,
     /// The network of loopback in which each sandbox gets an address; a /16.
     pub network: Ipv4Addr,

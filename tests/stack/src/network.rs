@@ -17,7 +17,6 @@ impl Network {
     /// The length of the prefix.
     pub const PREFIX_LEN: u8 = 24;
 
-    /// Reserves a network.
     pub fn reserve() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         for _ in 0..40_000 {

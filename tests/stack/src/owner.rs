@@ -78,7 +78,6 @@ impl Owner {
         self.wait_for(api, sandbox, "suspended").await
     }
 
-    /// Deletes a sandbox.
     pub async fn delete(&self, api: Client, sandbox: &Sandbox) -> Result<()> {
         let path = format!("/sandboxes/{}", sandbox.id);
         let answer = self.call(api, Method::DELETE, &path).send().await?;

@@ -63,7 +63,6 @@ impl Process {
         self
     }
 
-    /// The process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -18,7 +18,6 @@ pub enum LifeSpan {
 pub struct FilterState {
     /// The value as text.
     pub value: String,
-    /// The life span.
     pub span: LifeSpan,
 }
 

@@ -36,9 +36,7 @@ pub struct Forwarded {
 /// A reply as the client receives it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// The status.
     pub status: u16,
-    /// The headers.
     pub headers: Headers,
     /// The body as text.
     pub body: String,

@@ -145,7 +145,6 @@ fn a_stopping_control_plane_waits_for_a_bounded_time() {
     });
 }
 
-/// A free port.
 fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -11,7 +11,6 @@ pub struct Packet {
     pub source: IpAddr,
     /// The destination address; unspecified if it can't be parsed.
     pub destination: IpAddr,
-    /// The content.
     pub content: Content,
 }
 

@@ -25,9 +25,7 @@ pub enum Transport {
 pub struct Question {
     /// The name in lower case, without the last dot.
     pub name: String,
-    /// The record type.
     pub kind: RecordType,
-    /// The transport.
     pub transport: Transport,
 }
 

@@ -8,13 +8,9 @@ use serde_json::Value;
 /// A response that was read to its end.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status.
     pub status: StatusCode,
-    /// The headers.
     pub headers: HeaderMap,
-    /// The trailers.
     pub trailers: HeaderMap,
-    /// The body.
     pub body: Bytes,
 }
 

@@ -29,7 +29,6 @@ use tokio_rustls::TlsAcceptor;
 pub struct Site {
     /// The name, in lower case.
     pub name: String,
-    /// The address.
     pub address: Ipv4Addr,
 }
 

@@ -30,7 +30,6 @@ impl OwnRun {
         Ok(Self { state: state.to_owned(), ports: Ports::free()?, child: None })
     }
 
-    /// The ports.
     #[must_use]
     pub const fn ports(&self) -> &Ports {
         &self.ports

@@ -24,9 +24,7 @@ use crate::process::Process;
 /// A host on the internet of the sandbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Site {
-    /// The name.
     pub name: &'static str,
-    /// The address.
     pub address: Ipv4Addr,
 }
 
