@@ -1,7 +1,5 @@
 //! The command line of `sandgate-sidecar`.
 
-#![expect(clippy::unwrap_used, reason = "how these tests fail")]
-
 use std::fs;
 use std::process::Command;
 
