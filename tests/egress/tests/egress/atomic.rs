@@ -103,11 +103,21 @@ fn no_connection_that_starts_after_a_denial_gets_out_during_frequent_updates() -
         sidecar.write(&allow.to_string())?;
         sleep(Duration::from_millis(pause / 2));
     }
-    // Only the last policy denies this, so its denial shows that Envoy has the policy.
+    // Only the last policy denies this, so its denial shows that nftables has the policy.
     sidecar.write(&json!({ "deny_out": ["203.0.113.20", "203.0.113.66"] }).to_string())?;
     let waited = Instant::now();
     while !rig.sandbox.tcp(site::EXAMPLE, site::BANNER_PORT, b"")?.outcome.is_refused() {
         ensure!(waited.elapsed() < Duration::from_secs(60), "the last policy is not in force");
+    }
+    // Envoy follows. Until then, nothing gets out either, but a client gets a 502 instead of a denial.
+    let generation = || sidecar.status().and_then(|status| status["generation"].as_u64());
+    let (mut last, mut since) = (generation(), Instant::now());
+    while since.elapsed() < Duration::from_secs(1) {
+        ensure!(waited.elapsed() < Duration::from_secs(60), "the agent is never idle");
+        sleep(Duration::from_millis(20));
+        if generation() != last {
+            (last, since) = (generation(), Instant::now());
+        }
     }
     let capture = rig.capture()?;
     let from = Instant::now();
