@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::artifacts::{egress_filter, program, root};
 use crate::certificate::Certificates;
@@ -267,11 +268,10 @@ fn run_folder(prefix: &str) -> PathBuf {
 /// The prefix of the names of the namespaces. It depends on the state folder, so runs don't share namespaces.
 #[must_use]
 pub fn prefix(state: &Path) -> String {
-    // FNV-1a: a short name for a path; nothing depends on its secrecy.
-    let hash =
-        state.as_os_str().as_encoded_bytes().iter().fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-        });
+    // The first 32 bits of SHA-256: programs outside this tree find the namespaces by this rule.
+    let digest = Sha256::digest(state.as_os_str().as_encoded_bytes());
+    let [a, b, c, d, ..]: [u8; 32] = digest.into();
+    let hash = u32::from_be_bytes([a, b, c, d]);
     format!("sandgate-{hash:08x}")
 }
 
