@@ -117,27 +117,31 @@ pub struct SandboxPatch {
 }
 
 impl SandboxPatch {
-    /// Whether the patch only removes access to a sandbox, which has the values `before`: it removes ports or clears
-    /// `allow_unauthenticated_access`, and changes nothing else.
-    pub(crate) fn only_removes_access(&self, before: &Sandbox) -> bool {
+    /// Whether the patch sets nothing but `exposed_ports` and `allow_unauthenticated_access`, and does not make ports
+    /// public. It only removes access then, unless it adds a port.
+    pub(crate) fn may_only_remove_access(&self) -> bool {
         let Self {
             name,
-            exposed_ports,
+            exposed_ports: _,
             allow_unauthenticated_access,
             auto_resume,
             network_policy,
             spec,
             keep_private: _,
         } = self;
-        let adds_no_port = exposed_ports.as_ref().is_none_or(|ports| {
-            ports.as_slice().iter().all(|port| before.exposed_ports.as_slice().contains(port))
-        });
-        adds_no_port
-            && *allow_unauthenticated_access != Some(true)
+        *allow_unauthenticated_access != Some(true)
             && name.is_none()
             && auto_resume.is_none()
             && network_policy.is_none()
             && spec.is_empty()
+    }
+
+    /// Whether the patch exposes no port that is not exposed in `before`.
+    pub(crate) fn adds_no_port_to(&self, before: &Sandbox) -> bool {
+        let exposed = before.exposed_ports.as_slice();
+        self.exposed_ports
+            .as_ref()
+            .is_none_or(|ports| ports.as_slice().iter().all(|port| exposed.contains(port)))
     }
 }
 

@@ -122,12 +122,9 @@ impl Sandboxes for SqliteStore {
     ) -> Result<Committed<Patched>> {
         let change = |tx: &Transaction<'_>| self.apply_patch(tx, id, patch, principal, now);
         // A patch that only removes access works on a full disk too.
-        let before = self.sandbox(&id.to_ref())?;
-        if before.is_some_and(|before| patch.only_removes_access(&before)) {
-            self.write_on_full_disk(change)
-        } else {
-            self.write(change)
-        }
+        let only_removes_access = patch.may_only_remove_access()
+            && self.sandbox(&id.to_ref())?.is_some_and(|before| patch.adds_no_port_to(&before));
+        if only_removes_access { self.write_on_full_disk(change) } else { self.write(change) }
     }
 
     fn transition(
