@@ -14,6 +14,7 @@
 //! Every response has the [`MARKER_HEADER`]. Envoy reports its own failures as responses with 503 and 504, so a
 //! response without the marker means that the control plane is unavailable.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::egress::NetworkPolicy;
@@ -191,6 +192,29 @@ pub struct Changes {
     /// The changes. Empty if the wait ended without a change.
     #[serde(default)]
     pub changes: Vec<Change>,
+}
+
+impl Changes {
+    /// Parses the JSON body of a response. If one of the changes can't be read, such as one of an unknown kind, the
+    /// result is a reset without changes, so that this change hides no other one.
+    ///
+    /// # Errors
+    /// The body is not a response of the change feed, whatever its changes are.
+    pub fn from_json(json: &[u8]) -> serde_json::Result<Self> {
+        /// A response whose changes are not read.
+        #[derive(Deserialize)]
+        struct Unread {
+            revision: String,
+            #[serde(rename = "reset", default)]
+            _reset: bool,
+            #[serde(rename = "changes")]
+            _changes: IgnoredAny,
+        }
+        serde_json::from_slice(json).or_else(|_| {
+            let Unread { revision, .. } = serde_json::from_slice(json)?;
+            Ok(Self { revision, reset: true, changes: Vec::new() })
+        })
+    }
 }
 
 /// A change that invalidates cache entries.

@@ -124,20 +124,8 @@ fn parse(response: &CallResponse<'_>) -> Option<Changes> {
     if !response.is_success() {
         return None;
     }
-    let changes = match serde_json::from_slice(response.body) {
-        Ok(changes) => changes,
-        Err(_) => without_changes(response.body)?,
-    };
+    let changes = Changes::from_json(response.body).ok()?;
     // The revision becomes part of the next call's path as it is.
     let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
     changes.revision.bytes().all(is_unreserved).then_some(changes)
-}
-
-/// The same response as a reset. A change that the filter can't read, such as one of an unknown kind, must not hide the
-/// others.
-fn without_changes(body: &[u8]) -> Option<Changes> {
-    let mut response: serde_json::Value = serde_json::from_slice(body).ok()?;
-    response.as_object_mut()?.remove("changes")?;
-    let changes: Changes = serde_json::from_value(response).ok()?;
-    Some(Changes { reset: true, ..changes })
 }
