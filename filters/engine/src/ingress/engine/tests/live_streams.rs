@@ -17,6 +17,22 @@ fn live(sandbox: &str) -> (Host, u32) {
     (host, stream)
 }
 
+/// A host with a live stream whose port was closed after the control plane had read the sandbox for the lookup, and before
+/// it read the revision for the first response of the change feed. No later response reports this change.
+fn live_on_an_outdated_lookup() -> (Host, u32) {
+    let mut host = Host::new("{}");
+    let stream = host.request(1, "8080-shop", &[]);
+    host.wake();
+    let [lookup] = host.lookups()[..] else { panic!("one lookup is in flight") };
+    let response = host.prepare(lookup).expect("a response");
+    host.fleet.change("shop", |sandbox| sandbox.exposed_ports.clear());
+    host.fleet.changes.clear();
+    let feed = host.feed_call().expect("the change feed is in flight");
+    host.answer(feed);
+    host.deliver(lookup, response);
+    (host, stream)
+}
+
 fn report_changes(host: &mut Host) {
     let feed = host.feed_call().expect("the change feed is in flight");
     host.answer(feed);
@@ -79,17 +95,7 @@ fn a_stream_stays_open_while_the_control_plane_is_unavailable() {
 
 #[test]
 fn a_lookup_that_was_sent_before_the_first_response_of_the_feed_is_repeated() {
-    let mut host = Host::new("{}");
-    let stream = host.request(1, "8080-shop", &[]);
-    host.wake();
-    let [lookup] = host.lookups()[..] else { panic!("one lookup is in flight") };
-    let response = host.prepare(lookup).expect("a response");
-    // The port is closed after the control plane has read the sandbox and before it reads the revision for the poll.
-    host.fleet.change("shop", |sandbox| sandbox.exposed_ports.clear());
-    host.fleet.changes.clear();
-    let feed = host.feed_call().expect("the change feed is in flight");
-    host.answer(feed);
-    host.deliver(lookup, response);
+    let (mut host, stream) = live_on_an_outdated_lookup();
     host.wake();
     assert_eq!(host.state(stream), &State::Live);
     host.advance(6_000);
@@ -117,16 +123,7 @@ fn a_negative_result_closes_a_stream_even_if_it_takes_longer_than_its_lifetime()
 
 #[test]
 fn a_stream_is_not_kept_by_an_old_cache_entry_while_lookups_are_paused() {
-    let mut host = Host::new("{}");
-    let stream = host.request(1, "8080-shop", &[]);
-    host.wake();
-    let [lookup] = host.lookups()[..] else { panic!("one lookup is in flight") };
-    let response = host.prepare(lookup).expect("a response");
-    host.fleet.change("shop", |sandbox| sandbox.exposed_ports.clear());
-    host.fleet.changes.clear();
-    let feed = host.feed_call().expect("the change feed is in flight");
-    host.answer(feed);
-    host.deliver(lookup, response);
+    let (mut host, stream) = live_on_an_outdated_lookup();
     host.advance(5_900);
     for client in 1..=5 {
         host.request(client, &format!("8080-other{client}"), &[]);
