@@ -3,7 +3,7 @@
 //! Each program is a child process that ends with its parent ([`Process`]). `make run` calls [`local_run`]. Programs in other
 //! languages, such as the tests with real clients, call [`service`]. The end-to-end tests start a stack for each test.
 
-// What a stack needs before it starts.
+// The files, addresses and ports that a stack needs before it starts.
 pub mod artifacts;
 pub mod certificate;
 pub mod files;
@@ -11,17 +11,17 @@ pub mod network;
 pub mod pki;
 pub mod ports;
 
-// Its parts.
+// The parts of a stack.
 pub mod control_plane;
 pub mod envoy;
 pub mod process;
 
-// What tests do with it.
+// The clients and owners by which tests use a stack.
 pub mod client;
 pub mod owner;
 pub mod wait;
 
-// Complete stacks.
+// Whole stacks, for tests and for `make run`.
 pub mod local_run;
 pub mod output;
 pub mod rendered;

@@ -69,7 +69,7 @@ fn bidirectional_streams_are_forwarded_message_by_message() {
         assert_eq!(count, 5);
         assert!(ticks.trailers().await?.is_some());
 
-        // Client streaming.
+        // The client streams its messages.
         let messages = (0..100).map(|number| request(&number.to_string()));
         let answer = echo.client_stream(futures_util::stream::iter(messages)).await?.into_inner();
         assert_eq!(answer.messages.len(), 100);

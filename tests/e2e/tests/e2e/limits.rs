@@ -87,10 +87,10 @@ fn a_response_may_have_many_header_fields() {
             assert!(head.starts_with("HTTP/1.1 200 "), "{count}: {head:.100}");
             assert_eq!(head.matches("x-field-").count(), count);
         }
-        // Large fields, too.
+        // 90 fields of 1,000 bytes are below the limit on the size of all fields.
         let (head, _) = http1(stack, &host, "/90/1000", &[]).await?;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head:.100}");
-        // The limit for responses.
+        // Too many fields, and fields that are too large together.
         for path in ["/1100/1", "/110/1000"] {
             let (head, body) = http1(stack, &host, path, &[]).await?;
             assert!(head.starts_with("HTTP/1.1 502 "), "{path}: {head:.100}");

@@ -47,7 +47,7 @@ fn the_apps_own_credentials_are_forwarded_and_platform_credentials_are_removed()
         let cookie = format!("tl-session={0}; own=1; tl.session_token={0}", owner.session);
         let answer = call().header("cookie", cookie).send().await?.ok()?;
         assert_eq!(received_headers(&answer, "cookie"), ["own=1"]);
-        // Unverified identity headers.
+        // The filter verifies no credential here, so it removes the headers that claim an identity.
         let answer = owner.with_context(call()).send().await?.ok()?;
         assert!(received_headers(&answer, "x-forwarded-organization-id").is_empty());
         Ok(())

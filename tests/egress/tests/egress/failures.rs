@@ -125,7 +125,7 @@ fn nothing_gets_out_while_the_agent_hangs() -> Result<()> {
         refused_immediately("udp", || rig.sandbox.udp(address, site::UDP_PORT, b"hello"))?;
     }
     ensure!(capture.packets().is_empty(), "the internet saw {:?}", capture.packets());
-    // The agent continues.
+    // The agent renews the gate once it continues.
     kill(Pid::from_raw(sidecar.process.pid()), Signal::SIGCONT)?;
     sleep(Duration::from_secs(1));
     is_open(&rig)
