@@ -22,6 +22,8 @@ mod inside;
 mod network;
 #[path = "namespaces/tests.rs"]
 mod tests;
+#[path = "../../tests/harness/trial.rs"]
+mod trial;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -3,9 +3,10 @@
 
 use std::process::{Command, ExitCode, Stdio};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 
-use crate::tests::{TESTS, Test};
+use crate::tests::TESTS;
+use crate::trial::trial;
 
 /// The programs that all tests run.
 const PROGRAMS: [&str; 4] = ["ip", "nft", "dig", "python3"];
@@ -15,30 +16,17 @@ pub(crate) fn run() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A test may start hundreds of lookups, and they have a deadline.
     arguments.test_threads = arguments.test_threads.or(Some(1));
-    // A runner that starts one process for each test has listed this one as a test that can run.
-    let must_run = std::env::var("CI").as_deref() == Ok("true")
-        || (arguments.exact && !arguments.list && !arguments.ignored);
     let reason_to_skip = reason_to_skip();
     let trials = TESTS.iter().map(|test| {
         let missing = || test.needs.filter(|program| !have(program)).map(needs);
-        trial(test, reason_to_skip.clone().or_else(missing), must_run)
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
-}
-
-/// Creates the test. If there is a reason to skip it, it fails if it must run, and is ignored otherwise.
-fn trial(test: &Test, reason_to_skip: Option<String>, must_run: bool) -> Trial {
-    let run = test.run;
-    match reason_to_skip {
-        None => Trial::test(test.name, move || {
+        let run = test.run;
+        trial(&arguments, test.name, reason_to_skip.clone().or_else(missing), move || {
             run();
             Ok(())
-        }),
-        Some(why) if must_run => Trial::test(test.name, move || Err(why.into())),
-        Some(why) => Trial::test(test.name, || Err("ignored on this machine".into()))
-            .with_ignored_flag(true)
-            .with_kind(why),
-    }
+        })
+    });
+    let trials = trials.collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// The reason why no test can run on this machine, if any.

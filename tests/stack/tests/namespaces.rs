@@ -11,10 +11,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use sandgate_stack::Process;
 use sandgate_stack::local_run::sidecar::{left_behind, network_command, obstacle, prefix};
 use tempfile::TempDir;
+
+#[path = "../../harness/trial.rs"]
+mod trial;
+
+use self::trial::trial;
 
 /// Namespaces, the folder for `ip netns exec`, and the folder for Envoy.
 const PATHS: usize = 5;
@@ -39,20 +44,13 @@ fn main() -> ExitCode {
     ];
     let obstacle = obstacle();
     let arguments = Arguments::from_args();
-    // A runner that starts one process for each test has listed this one as a test that can run.
-    let must_run = std::env::var("CI").is_ok_and(|value| value == "true")
-        || (arguments.exact && !arguments.list && !arguments.ignored);
-    let trial = |(name, test): (&str, fn())| match obstacle.clone() {
-        None => Trial::test(name, move || {
+    let trials = tests.map(|(name, test)| {
+        trial(&arguments, name, obstacle.clone(), move || {
             test();
             Ok(())
-        }),
-        Some(reason) if must_run => Trial::test(name, move || Err(reason.into())),
-        Some(reason) => Trial::test(name, || Err("ignored on this machine".into()))
-            .with_ignored_flag(true)
-            .with_kind(reason),
-    };
-    libtest_mimic::run(&arguments, tests.map(trial).into()).exit_code()
+        })
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 
 /// Starts the network of a state folder, prints the id of its process, and waits to be killed.

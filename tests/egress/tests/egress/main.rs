@@ -49,6 +49,8 @@ mod http_frames;
 mod http_table;
 #[path = "../../../http/wire.rs"]
 mod http_wire;
+#[path = "../../../harness/trial.rs"]
+mod trial;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 use sandgate_egress_tests::{Outcome, Rig, Setup, Sidecar, Spent, containers, rig};
 use serde_json::Value;
+
+use crate::trial::trial;
 
 /// A test and its name.
 pub(crate) struct Test {
@@ -81,30 +83,18 @@ pub(crate) fn run(files: &[&[Test]], in_containers: &[Test]) -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Two at a time: the tests mostly wait, but they measure the time of refusals.
     arguments.test_threads = arguments.test_threads.or(Some(2));
-    // A runner that starts one process for each test has listed this one as a test that can run.
-    let must_run = std::env::var("CI").as_deref() == Ok("true")
-        || (arguments.exact && !arguments.list && !arguments.ignored);
     let no_namespaces = rig::obstacle();
     let no_containers = no_namespaces.clone().or_else(containers::obstacle);
-    let tests =
-        files.iter().copied().flatten().map(|test| trial(test, no_namespaces.as_ref(), must_run));
-    let in_containers =
-        in_containers.iter().map(|test| trial(test, no_containers.as_ref(), must_run));
-    libtest_mimic::run(&arguments, tests.chain(in_containers).collect()).exit_code()
-}
-
-/// Creates the test. If there is an obstacle, the test fails if it must run, and is ignored otherwise.
-fn trial(test: &Test, obstacle: Option<&String>, must_run: bool) -> Trial {
-    let run = test.run;
-    match obstacle.cloned() {
-        None => Trial::test(test.name, move || {
+    let trial = |test: &Test, obstacle: &Option<String>| {
+        let run = test.run;
+        trial(&arguments, test.name, obstacle.clone(), move || {
             run().map_err(|error| Failed::from(format!("{error:#}")))
-        }),
-        Some(why) if must_run => Trial::test(test.name, move || Err(why.into())),
-        Some(why) => Trial::test(test.name, || Err("ignored on this machine".into()))
-            .with_ignored_flag(true)
-            .with_kind(why),
-    }
+        })
+    };
+    let tests = files.iter().copied().flatten().map(|test| trial(test, &no_namespaces));
+    let in_containers = in_containers.iter().map(|test| trial(test, &no_containers));
+    let trials = tests.chain(in_containers).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// The exit code of a process that the tests have started.
