@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ids`] | the identifiers that both directions and the control plane share |
 //! | [`gateway_api`] | the types of the API between the filters and the control plane |
+//! | [`header`] | a header field, as both filters read it |
 //! | [`request_line`] | the check of the path (both directions) and of the method (egress) |
 //! | [`ingress`] | requests into a sandbox |
 //! | [`egress`] | connections out of a sandbox |
@@ -14,6 +15,7 @@ mod dns_label;
 pub mod ids;
 
 pub mod gateway_api;
+pub mod header;
 pub mod request_line;
 
 pub mod ingress;

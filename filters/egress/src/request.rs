@@ -3,7 +3,7 @@
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 use sandgate_engine::egress::{Forward, RequestEffect, is_websocket_handshake};
-use sandgate_hostcalls::stream::{self, HeaderMap, Headers};
+use sandgate_hostcalls::stream::{self, Field, HeaderMap, Headers};
 use sandgate_hostcalls::{Result, property};
 
 use crate::{apply, reply, vm};
@@ -21,7 +21,7 @@ impl Request {
         Self { id }
     }
 
-    fn forward(&self, forward: &Forward, headers: &Headers) -> Action {
+    fn forward(&self, forward: &Forward, headers: &[Field<'_>]) -> Action {
         apply::report(&forward.decision);
         let applied = set_authority(forward.authority.as_deref())
             .and_then(|()| hide_handshake(headers))
@@ -34,8 +34,8 @@ impl Request {
     }
 }
 
-fn is_probe(headers: &Headers) -> bool {
-    let is_path = headers.iter().any(|(name, value)| name == ":path" && value == PROBE_PATH);
+fn is_probe(headers: &[Field<'_>]) -> bool {
+    let is_path = headers.contains(&(":path", PROBE_PATH));
     let route = || property(&["xds", "route_name"]).ok().flatten();
     is_path && route().as_deref() == Some(PROBE_ROUTE)
 }
@@ -50,7 +50,7 @@ fn set_authority(authority: Option<&str>) -> Result<()> {
 /// Otherwise Envoy drops the body of every response to it except 101, 4xx, and 5xx. Servers ignore the
 /// white space (RFC 9112, section 5.1). In HTTP/2, Envoy makes `:protocol` from the value, which must
 /// not contain white space.
-fn hide_handshake(headers: &Headers) -> Result<()> {
+fn hide_handshake(headers: &[Field<'_>]) -> Result<()> {
     if !is_websocket_handshake(headers)
         || property(&["request", "protocol"])?.as_deref() != Some(b"HTTP/1.1")
     {
@@ -75,7 +75,10 @@ fn pause_after(reply: Result<()>) -> Action {
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let Ok(headers) = stream::headers(HeaderMap::RequestHeaders) else { return fail() };
+        let headers = stream::headers(HeaderMap::RequestHeaders);
+        let Ok(headers) = headers.as_ref().map_err(|error| *error).and_then(Headers::fields) else {
+            return fail();
+        };
         if is_probe(&headers) {
             return pause_after(reply::probe());
         }

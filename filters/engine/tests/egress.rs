@@ -51,7 +51,7 @@ fn send(connection: &mut Connection, engine: &mut Engine, bytes: &[u8], end: boo
 
 fn get(engine: &mut Engine, id: u32, destination: &str, host: &str) -> RequestEffect {
     let headers = [(":method", "GET"), (":path", "/"), (":authority", host)];
-    let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
+    let headers = headers.map(|(name, value)| (name, value.as_bytes()));
     engine.on_request_headers(id, at(destination), &headers)
 }
 
@@ -79,7 +79,7 @@ fn without_an_original_destination_nothing_is_permitted() {
     let mut engine = with_deny_list();
     let effect = Connection::new(1).on_new_connection(&mut engine, None, b"good.test");
     assert!(matches!(effect, NewConnectionEffect::Fail));
-    let headers = [(":method".into(), b"GET".to_vec()), (":path".into(), b"/".to_vec())];
+    let headers = [(":method", &b"GET"[..]), (":path", &b"/"[..])];
     assert!(matches!(engine.on_request_headers(2, None, &headers), RequestEffect::Fail));
 }
 

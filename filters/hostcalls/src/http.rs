@@ -6,7 +6,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
 use crate::stream::Headers;
-use crate::{HostError, Result};
+use crate::{HostError, Result, pairs};
 
 /// A call to an HTTP service behind an Envoy cluster.
 pub struct Call<'a> {
@@ -59,9 +59,8 @@ impl Response {
     pub fn read(num_headers: usize, body_size: usize, limit: usize) -> Result<Self> {
         // A call that was reset has no header map at all.
         let headers = match num_headers {
-            0 => Vec::new(),
-            _ => hostcalls::get_map_bytes(MapType::HttpCallResponseHeaders)
-                .map_err(HostError::of("get_map"))?,
+            0 => Headers::default(),
+            _ => pairs::read(MapType::HttpCallResponseHeaders)?,
         };
         if body_size > limit {
             return Err(HostError::of("get_buffer")(proxy_wasm::types::Status::BadArgument));

@@ -16,6 +16,7 @@
 pub mod connection;
 pub mod http;
 pub mod metrics;
+mod pairs;
 pub mod queue;
 pub mod stream;
 

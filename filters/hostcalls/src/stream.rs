@@ -3,10 +3,9 @@
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MapType;
 
-use crate::{HostError, Result, property};
+use crate::{HostError, Result, pairs, property};
 
-/// Header fields: names in lower case, values as they were received.
-pub type Headers = Vec<(String, Vec<u8>)>;
+pub use crate::pairs::{Field, Headers};
 
 /// The headers or trailers of a stream, in one direction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,7 +44,7 @@ pub fn make_effective(context_id: u32) -> Result<()> {
 /// # Errors
 /// When the host refuses.
 pub fn headers(map: HeaderMap) -> Result<Headers> {
-    hostcalls::get_map_bytes(map.map_type()).map_err(HostError::of("get_map"))
+    pairs::read(map.map_type())
 }
 
 /// Removes all values of a field.

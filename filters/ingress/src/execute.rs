@@ -4,7 +4,7 @@ use proxy_wasm::types::Action;
 use sandgate_engine::ingress::{Call, CallKind, DenialReply, Effect, Now};
 use sandgate_hostcalls::http::{self, Call as HttpCall};
 use sandgate_hostcalls::queue::{Queue, unique_number};
-use sandgate_hostcalls::stream::{self, HeaderMap};
+use sandgate_hostcalls::stream::{self, HeaderMap, Headers};
 use sandgate_hostcalls::{LogLevel, Result, log, wall_clock};
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
@@ -116,11 +116,16 @@ impl Vm {
     /// Continues the effective stream, whose request is paused.
     fn forward(&mut self, stream: u32) {
         // While the request is paused, its headers can be read and changed.
-        let applied = match stream::headers(HeaderMap::RequestHeaders) {
-            Ok(headers) => match self.engine.forward(stream, Head::new(&headers)) {
-                Some(forward) => apply::forward(&forward),
-                None => return,
-            },
+        let applied = stream::headers(HeaderMap::RequestHeaders).and_then(|headers| {
+            let fields = headers.fields()?;
+            self.engine
+                .forward(stream, Head::new(&fields))
+                .map(|forward| apply::forward(&forward))
+                .transpose()
+        });
+        let applied = match applied {
+            Ok(Some(())) => Ok(()),
+            Ok(None) => return,
             Err(error) => Err(error),
         };
         let action = self.forwarded(stream, applied);
@@ -144,9 +149,10 @@ impl Vm {
     }
 
     fn answer_paused_preflight(&mut self, origin: &str, recipient: Recipient) {
-        match stream::headers(HeaderMap::RequestHeaders) {
-            Ok(headers) => {
-                self.answer_preflight(origin, Head::new(&headers));
+        let headers = stream::headers(HeaderMap::RequestHeaders);
+        match headers.as_ref().map_err(|error| *error).and_then(Headers::fields) {
+            Ok(fields) => {
+                self.answer_preflight(origin, Head::new(&fields));
             }
             Err(_) => {
                 self.metrics.host_error();

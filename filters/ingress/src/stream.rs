@@ -31,7 +31,8 @@ impl HttpContext for Stream {
         let Ok(headers) = headers(HeaderMap::RequestHeaders) else {
             return deny(&Recipient::default());
         };
-        let head = Head::new(&headers);
+        let Ok(fields) = headers.fields() else { return deny(&Recipient::default()) };
+        let head = Head::new(&fields);
         self.vm
             .with(|vm| vm.on_request_headers(self.id, head))
             .unwrap_or_else(|_| deny(&Recipient::unconfigured(head)))

@@ -122,7 +122,8 @@ impl Vm {
         }
         let code_details = || property(&["response", "code_details"]);
         let action = stream::headers(HeaderMap::ResponseHeaders).and_then(|headers| {
-            self.engine.on_response_headers(stream, Head::new(&headers), code_details)
+            let fields = headers.fields()?;
+            self.engine.on_response_headers(stream, Head::new(&fields), code_details)
         });
         let applied = action.and_then(|action| match action {
             None => Ok(Action::Continue),
@@ -142,7 +143,8 @@ impl Vm {
             return Action::Continue;
         }
         let cleaned = stream::headers(map).and_then(|trailers| {
-            let trailers = Head::new(&trailers);
+            let fields = trailers.fields()?;
+            let trailers = Head::new(&fields);
             let changes = match map {
                 HeaderMap::RequestHeaders | HeaderMap::RequestTrailers => {
                     self.engine.on_request_trailers(stream, trailers)
@@ -193,9 +195,9 @@ impl Vm {
         let now = self.now();
         let response: Result<Response> = Response::read(num_headers, body_size, CALL_RESPONSE_MAX);
         let response = response.ok();
-        let response = response.as_ref().map(|response| CallResponse {
-            headers: Head::new(&response.headers),
-            body: &response.body,
+        let fields = response.as_ref().and_then(|response| response.headers.fields().ok());
+        let response = response.as_ref().zip(fields.as_ref()).map(|(response, fields)| {
+            CallResponse { headers: Head::new(fields), body: &response.body }
         });
         self.engine.on_call_response(call, response.as_ref(), now);
         self.execute_effects(now);

@@ -1,7 +1,6 @@
 //! The head of a request: names and raw bytes, in the order in which they were received.
 
-/// Header pairs as a filter reads them: names in lower case, as Envoy passes them, and values as bytes.
-pub type Headers = [(String, Vec<u8>)];
+use crate::header::Field;
 
 /// The error for a header that may occur once but occurs several times.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -9,21 +8,21 @@ pub struct Repeated;
 
 /// The head of a request. Nothing in it is verified.
 #[derive(Clone, Copy)]
-pub struct Head<'a>(&'a Headers);
+pub struct Head<'a>(&'a [Field<'a>]);
 
 impl<'a> Head<'a> {
-    /// Wraps the header pairs of a request, pseudo-headers included.
+    /// Wraps the fields of a request, pseudo-headers included.
     #[must_use]
-    pub fn new(headers: &'a Headers) -> Self {
-        Self(headers)
+    pub fn new(fields: &'a [Field<'a>]) -> Self {
+        Self(fields)
     }
 
-    /// All pairs, in order.
+    /// All fields, in order.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+        self.0.iter().copied()
     }
 
-    /// All pairs but the pseudo-headers, in order.
+    /// All fields but the pseudo-headers, in order.
     pub fn fields(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         self.iter().filter(|(name, _)| !name.starts_with(':'))
     }

@@ -2,13 +2,14 @@
 
 use sandgate_policy::gateway_api::CredentialKind;
 use sandgate_policy::ingress::credential::{Credential, CredentialSource};
+use sandgate_policy::ingress::head::Head;
 use test_case::test_case;
 
 use crate::ingress::support::{APP, KEY, PAT, Req, SESSION, config, refusal};
 
 /// The credential of a request as text: source, secret, kind, and context.
 fn found(request: &Req) -> String {
-    let credential = match Credential::extract(request.head(), &config()) {
+    let credential = match Credential::extract(Head::new(&request.fields()), &config()) {
         Ok(Some(credential)) => credential,
         Ok(None) => return "none".into(),
         Err(denial) => return refusal(denial),
@@ -227,7 +228,7 @@ fn the_cache_key_depends_on_kind_secret_and_context() {
         in_context("ab", "c", request().and("cookie", "tl-session=tl_pat")),
     ];
     let key = |request: &Req| {
-        let found = Credential::extract(request.head(), &config());
+        let found = Credential::extract(Head::new(&request.fields()), &config());
         found.ok().flatten().expect("a credential").key()
     };
     let keys: std::collections::BTreeSet<_> = requests.iter().map(key).collect();

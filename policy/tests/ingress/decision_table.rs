@@ -86,7 +86,7 @@ fn a_missing_or_repeated_host_is_refused() {
     let twice = Req::get(APP).and(":authority", APP).bearer(KEY);
     assert_eq!(outcome(&twice, &world()), REFUSED);
     assert_eq!(outcome(&twice, &world().public()), REFUSED);
-    let headers = [(":method".to_owned(), b"GET".to_vec())];
+    let headers = [(":method", &b"GET"[..])];
     let head = sandgate_policy::ingress::head::Head::new(&headers);
     assert!(sandgate_policy::ingress::Request::parse(head, &config()).is_err());
 }

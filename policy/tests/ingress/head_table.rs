@@ -1,5 +1,6 @@
 //! The kinds of requests: upgrades, gRPC, and the navigation of a browser.
 
+use sandgate_policy::ingress::head::Head;
 use test_case::test_case;
 
 use crate::ingress::support::{APP, Req};
@@ -21,7 +22,7 @@ fn get() -> Req {
 #[test_case(get().and(":protocol", "websocket") => (true, true); "HTTP/2, whatever method an intermediary shows")]
 #[test_case(get().and("connection", "upgrade").and("sec-websocket-key", "k") => (false, false); "no protocol is named")]
 fn upgrades_and_websockets(request: Req) -> (bool, bool) {
-    (request.head().is_upgrade(), request.head().is_websocket())
+    (Head::new(&request.fields()).is_upgrade(), Head::new(&request.fields()).is_websocket())
 }
 
 #[test_case("application/grpc" => true; "plain")]
@@ -38,7 +39,7 @@ fn upgrades_and_websockets(request: Req) -> (bool, bool) {
 #[test_case("application/json" => false; "another type")]
 #[test_case("" => false; "empty")]
 fn grpc(content_type: &str) -> bool {
-    get().and("content-type", content_type).head().is_grpc()
+    Head::new(&get().and("content-type", content_type).fields()).is_grpc()
 }
 
 #[test_case(get().and("accept", "text/html,application/xml;q=0.9,*/*;q=0.8") => true; "an old browser")]
@@ -51,10 +52,10 @@ fn grpc(content_type: &str) -> bool {
 #[test_case(get().and("sec-fetch-mode", "navigate") => false; "a browser that takes no HTML")]
 #[test_case(get() => false; "neither")]
 fn navigations(request: Req) -> bool {
-    request.head().is_navigation()
+    Head::new(&request.fields()).is_navigation()
 }
 
 #[test]
 fn grpc_is_read_only_where_there_is_a_content_type() {
-    assert!(!get().head().is_grpc());
+    assert!(!Head::new(&get().fields()).is_grpc());
 }

@@ -3,6 +3,7 @@
 use sandgate_policy::ids::SandboxRef;
 use sandgate_policy::ingress::Request;
 use sandgate_policy::ingress::domain::Domain;
+use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::host::{InvalidHost, Target};
 use sandgate_policy::ingress::port::Port;
 use test_case::test_case;
@@ -249,5 +250,5 @@ fn port_0_does_not_exist_and_9501_is_no_user_port() {
 #[test_case("xapi.example.com" => false; "a name that ends like it")]
 #[test_case("api.example.com:x" => false; "with something that is no port")]
 fn an_api_host_does_not_include_names_below_it(authority: &str) -> bool {
-    matches!(Request::parse(Req::get(authority).head(), &config()), Ok(Request::Api))
+    matches!(Request::parse(Head::new(&Req::get(authority).fields()), &config()), Ok(Request::Api))
 }

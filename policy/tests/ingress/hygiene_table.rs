@@ -1,5 +1,6 @@
 //! The header fields that cross the gateway, in both directions, and those that are removed.
 
+use sandgate_policy::header::fields;
 use sandgate_policy::ingress::Caller;
 use sandgate_policy::ingress::credential::Credential;
 use sandgate_policy::ingress::head::Head;
@@ -38,19 +39,23 @@ pub(crate) fn text(headers: &[(String, Vec<u8>)]) -> Vec<String> {
 
 /// What a sandbox receives on a public port.
 fn public(request: &Req) -> Vec<String> {
-    text(&apply(request.headers(), &clean_request(request.head(), &config(), None, None)))
+    text(&apply(
+        request.headers(),
+        &clean_request(Head::new(&request.fields()), &config(), None, None),
+    ))
 }
 
 /// What a sandbox receives from an authenticated caller.
 fn private(request: &Req) -> Vec<String> {
-    let used = Credential::extract(request.head(), &config()).ok().flatten();
+    let used = Credential::extract(Head::new(&request.fields()), &config()).ok().flatten();
     let caller = Caller {
         principal: id("key_1"),
         organization_id: id("org_1"),
         project_id: id("proj_1"),
         expires_at: None,
     };
-    let changes = clean_request(request.head(), &config(), used.as_ref(), Some(&caller));
+    let changes =
+        clean_request(Head::new(&request.fields()), &config(), used.as_ref(), Some(&caller));
     let mut received = text(&apply(request.headers(), &changes));
     for verified in ["x-forwarded-organization-id: org_1", "x-forwarded-project-id: proj_1"] {
         let at = received.iter().position(|line| line == verified);
@@ -235,7 +240,7 @@ fn the_gateways_header_leaves_the_apps_authorization_alone() {
 #[test]
 fn host_and_path_are_never_touched() {
     let request = get().path("/a//b?token=tl_apiKey_0123456789abcdef&&x=%2F").session();
-    let changes = clean_request(request.head(), &config(), None, None);
+    let changes = clean_request(Head::new(&request.fields()), &config(), None, None);
     let received = apply(request.headers(), &changes);
     let pseudo = |headers: &[(String, Vec<u8>)]| -> Vec<(String, Vec<u8>)> {
         headers.iter().filter(|(name, _)| name.starts_with(':')).cloned().collect()
@@ -253,7 +258,8 @@ fn the_lifecycle_api_gets_credentials_and_context_but_no_internal_headers() {
         .and("x-envoy-original-path", "/gateway/v1/sandboxes/x")
         .and("x_envoy_force_trace", "1")
         .and("x.sandgate.principal", "admin");
-    let received = text(&apply(request.headers(), &clean_api_request(request.head())));
+    let received =
+        text(&apply(request.headers(), &clean_api_request(Head::new(&request.fields()))));
     assert_eq!(received.len(), 4, "{received:?}");
     assert!(received.contains(&format!("authorization: Bearer {KEY}")));
     assert!(received.contains(&format!("cookie: tl.session_token={SESSION}")));
@@ -264,7 +270,10 @@ fn the_lifecycle_api_gets_credentials_and_context_but_no_internal_headers() {
 fn answer(headers: &[(&str, &str)], authority: &str) -> Vec<String> {
     let headers: Vec<(String, Vec<u8>)> =
         headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    text(&apply(&headers, &clean_response(Head::new(&headers), &support::authority(authority))))
+    text(&apply(
+        &headers,
+        &clean_response(Head::new(&fields(&headers)), &support::authority(authority)),
+    ))
 }
 
 #[test_case("a=1"; "a cookie of the host")]
@@ -343,7 +352,7 @@ fn a_sandbox_can_not_set_fields_of_the_gateway() {
 #[test]
 fn a_response_without_forbidden_fields_is_unchanged() {
     let headers = [("set-cookie".to_owned(), b"a=1".to_vec()), ("x".to_owned(), b"\xff".to_vec())];
-    assert_eq!(clean_response(Head::new(&headers), &support::authority(APP)), []);
+    assert_eq!(clean_response(Head::new(&fields(&headers)), &support::authority(APP)), []);
 }
 
 #[test_case("Upgrade", "Upgrade"; "an upgrade alone stays as it was sent")]

@@ -13,6 +13,7 @@ use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sandgate_policy::gateway_api::SandboxState;
+use sandgate_policy::header;
 use sandgate_policy::ids::SandboxRef;
 use sandgate_policy::ingress::authority::HostName;
 use sandgate_policy::ingress::concurrency::InFlight;
@@ -99,13 +100,14 @@ proptest! {
         for name in names {
             request = request.and(name, &bytes);
         }
-        let head = request.head();
+        let fields = request.fields();
+        let head = Head::new(&fields);
         let _ = (head.is_grpc(), head.is_navigation(), head.is_websocket(), head.is_upgrade());
         let _ = Credential::extract(head, &config());
         let _ = ProjectContext::extract(head);
         let _ = Request::parse(head, &config());
         let set_cookie = [("set-cookie".to_owned(), bytes.clone())];
-        let _ = authority.map(|authority| clean_response(Head::new(&set_cookie), &authority));
+        let _ = authority.map(|authority| clean_response(Head::new(&header::fields(&set_cookie)), &authority));
     }
 }
 
@@ -115,7 +117,7 @@ proptest! {
     #[test]
     fn every_permit_agrees_with_the_reference_rules(request in requests(), world in worlds()) {
         let config = config();
-        let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
+        let Ok(Request::Sandbox(parsed)) = Request::parse(Head::new(&request.fields()), &config) else {
             return Ok(());
         };
         let decision = decide(&parsed, &world.facts(), &config);
@@ -171,7 +173,7 @@ proptest! {
     #[test]
     fn facts_that_are_not_needed_do_not_change_the_decision(request in requests(), world in worlds(), other in worlds()) {
         let config = config();
-        let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
+        let Ok(Request::Sandbox(parsed)) = Request::parse(Head::new(&request.fields()), &config) else {
             return Ok(());
         };
         let mut changed = world.clone();
@@ -191,7 +193,7 @@ proptest! {
     #[test]
     fn a_cleaned_request_has_no_secret_or_field_of_the_platform(request in requests(), world in worlds()) {
         let config = config();
-        let Ok(Request::Sandbox(parsed)) = Request::parse(request.head(), &config) else {
+        let Ok(Request::Sandbox(parsed)) = Request::parse(Head::new(&request.fields()), &config) else {
             return Ok(());
         };
         let decision = decide(&parsed, &world.facts(), &config);
@@ -200,7 +202,7 @@ proptest! {
             _ => None,
         };
         let used = parsed.credential().filter(|_| caller.is_some());
-        let changes = clean_request(request.head(), &config, used, caller);
+        let changes = clean_request(Head::new(&request.fields()), &config, used, caller);
         let received = apply(request.headers(), &changes);
         let secret = used.map(|credential| credential.secret().expose());
         prop_assert_eq!(oracle::leaks(&received, secret), Vec::<String>::new());
@@ -214,7 +216,7 @@ proptest! {
             }
         }
         // What was cleaned needs no more cleaning.
-        let again = clean_request(Head::new(&received), &config, used, caller);
+        let again = clean_request(Head::new(&header::fields(&received)), &config, used, caller);
         prop_assert_eq!(apply(&received, &again), received.clone());
         let pseudo = |headers: &[(String, Vec<u8>)]| -> Vec<(String, Vec<u8>)> {
             headers.iter().filter(|(name, _)| name.starts_with(':')).cloned().collect()
@@ -224,7 +226,7 @@ proptest! {
 
     #[test]
     fn a_cleaned_api_request_has_no_internal_fields(request in requests()) {
-        let received = apply(request.headers(), &clean_api_request(request.head()));
+        let received = apply(request.headers(), &clean_api_request(Head::new(&request.fields())));
         for (name, _) in &received {
             let plain = oracle::as_cgi_reads(name);
             prop_assert!(!plain.starts_with("x-sandgate-") && !plain.starts_with("x-envoy-"), "{name}");
@@ -238,7 +240,7 @@ proptest! {
     ) {
         let headers: Vec<(String, Vec<u8>)> =
             cookies.into_iter().map(|cookie| ("set-cookie".to_owned(), cookie.into_bytes())).collect();
-        let received = apply(&headers, &clean_response(Head::new(&headers), &authority(host)));
+        let received = apply(&headers, &clean_response(Head::new(&header::fields(&headers)), &authority(host)));
         for (_, cookie) in &received {
             let cookie = String::from_utf8_lossy(cookie).to_lowercase();
             let name = cookie.split(['=', ';']).next().unwrap_or_default().trim().to_owned();

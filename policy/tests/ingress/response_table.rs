@@ -1,5 +1,6 @@
 //! The responses of a sandbox that are forwarded, and the denials that replace the others.
 
+use sandgate_policy::header::fields;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene::HeaderChange;
 use sandgate_policy::ingress::recipient::{DenialFormat, Recipient, RequestId};
@@ -22,8 +23,8 @@ fn outcome(request: &Req, response: &[(&str, &str)]) -> String {
     let headers: Vec<(String, Vec<u8>)> =
         response.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     match decide_response(
-        Head::new(&headers),
-        &ResponseContext::new(authority(APP), request.head()),
+        Head::new(&fields(&headers)),
+        &ResponseContext::new(authority(APP), Head::new(&request.fields())),
     ) {
         ResponseDecision::Forward(_) => "forwarded".into(),
         ResponseDecision::Replace(denial) => format!("{} {}", denial.status(), denial.code()),
@@ -98,8 +99,8 @@ fn the_connection_header_of_a_101_names_only_the_upgrade(connection: &str) -> Op
     let response = [(":status", "101"), ("upgrade", "websocket"), ("connection", connection)];
     let response = response.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
     match decide_response(
-        Head::new(&response),
-        &ResponseContext::new(authority(APP), upgrade().head()),
+        Head::new(&fields(&response)),
+        &ResponseContext::new(authority(APP), Head::new(&upgrade().fields())),
     ) {
         ResponseDecision::Forward(changes) => match changes.as_slice() {
             [] => None,
@@ -114,7 +115,7 @@ fn the_connection_header_of_a_101_names_only_the_upgrade(connection: &str) -> Op
 
 /// What a denial to the sender of a request carries beside its own headers.
 fn carried(request: &Req) -> Vec<String> {
-    let recipient = Recipient::of(request.head(), &config());
+    let recipient = Recipient::of(Head::new(&request.fields()), &config());
     recipient.headers().map(|(name, value)| format!("{name}: {value}")).collect()
 }
 
@@ -169,5 +170,5 @@ fn an_unsafe_request_id_is_not_in_the_denial(id: &str) {
 #[test_case(upgrade().and("accept", "text/html") => DenialFormat::Json; "an upgrade")]
 #[test_case(get().and("accept", "text/html").and("content-type", "application/grpc") => DenialFormat::Grpc; "gRPC")]
 fn each_client_gets_the_format_that_it_understands(request: Req) -> DenialFormat {
-    Recipient::of(request.head(), &config()).format()
+    Recipient::of(Head::new(&request.fields()), &config()).format()
 }

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use sandgate_policy::gateway_api::{Identity, Sandbox, SandboxState};
+use sandgate_policy::header::{Field, fields};
 use sandgate_policy::ids::InvalidId;
 use sandgate_policy::ingress::authority::HostName;
 use sandgate_policy::ingress::concurrency::{Class, InFlight};
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::domain::Domain;
-use sandgate_policy::ingress::head::{Head, Headers};
+use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::host::{InvalidHost, Target};
 use sandgate_policy::ingress::{Decision, Request, RequestFacts, Resolved, SandboxRequest, decide};
 
@@ -97,12 +98,13 @@ impl Req {
         self.and("x-forwarded-organization-id", "org_1").and("x-forwarded-project-id", "proj_1")
     }
 
-    pub(crate) fn headers(&self) -> &Headers {
+    pub(crate) fn headers(&self) -> &[(String, Vec<u8>)] {
         &self.0
     }
 
-    pub(crate) fn head(&self) -> Head<'_> {
-        Head::new(&self.0)
+    /// The fields, for `Head::new`.
+    pub(crate) fn fields(&self) -> Vec<Field<'_>> {
+        fields(&self.0)
     }
 }
 
@@ -201,7 +203,7 @@ pub(crate) fn in_flight(management: usize, authenticated: usize, anonymous: usiz
 
 /// Parses a request to a sandbox. The error is the result of any other request, as text.
 pub(crate) fn parsed(request: &Req) -> Result<Box<SandboxRequest>, String> {
-    match Request::parse(request.head(), &config()) {
+    match Request::parse(Head::new(&request.fields()), &config()) {
         Ok(Request::Sandbox(parsed)) => Ok(parsed),
         Ok(Request::Api) => Err("public API".into()),
         Err(denial) => Err(refusal(denial)),

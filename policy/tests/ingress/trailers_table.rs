@@ -1,5 +1,6 @@
 //! The trailers that are forwarded, in both directions, and those that are removed.
 
+use sandgate_policy::header::fields;
 use sandgate_policy::ingress::credential::Credential;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene::{clean_request_trailers, clean_response_trailers};
@@ -15,13 +16,13 @@ fn header_pairs(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
 /// What a client receives of these trailers of a sandbox.
 pub(crate) fn response_trailers(pairs: &[(&str, &str)]) -> Vec<String> {
     let trailers = header_pairs(pairs);
-    text(&apply(&trailers, &clean_response_trailers(Head::new(&trailers))))
+    text(&apply(&trailers, &clean_response_trailers(Head::new(&fields(&trailers)))))
 }
 
 /// What a sandbox receives of these trailers of a client.
 fn request_trailers(pairs: &[(&str, &str)], used: Option<&Credential>) -> Vec<String> {
     let trailers = header_pairs(pairs);
-    let changes = clean_request_trailers(Head::new(&trailers), &config(), used);
+    let changes = clean_request_trailers(Head::new(&fields(&trailers)), &config(), used);
     text(&apply(&trailers, &changes))
 }
 
@@ -87,7 +88,7 @@ fn trailers_of_the_app_are_forwarded(name: &str) {
 #[test]
 fn a_trailer_of_a_request_holds_no_secret() {
     let used = Req::get(APP).and("authorization", "Bearer an-older-key-of-this-caller");
-    let used = Credential::extract(used.head(), &config()).ok().flatten();
+    let used = Credential::extract(Head::new(&used.fields()), &config()).ok().flatten();
     let pairs = [
         ("checksum", "abc"),
         ("x-copy", "an-older-key-of-this-caller"),

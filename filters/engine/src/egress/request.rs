@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use sandgate_policy::egress::{Permit, Route, ShownName, Verdict};
+use sandgate_policy::header::Field;
 use sandgate_policy::request_line::{self, InvalidLine};
 
 use crate::egress::decision::{Decision, FilterKind};
@@ -45,7 +46,7 @@ impl Engine {
         &mut self,
         stream: u32,
         destination: Option<SocketAddr>,
-        headers: &[(String, Vec<u8>)],
+        headers: &[Field<'_>],
     ) -> RequestEffect {
         if let Err(invalid) = check_request_line(headers) {
             return RequestEffect::Reject(invalid);
@@ -66,21 +67,21 @@ impl Engine {
     }
 }
 
-fn check_request_line(headers: &[(String, Vec<u8>)]) -> Result<(), InvalidLine> {
+fn check_request_line(headers: &[Field<'_>]) -> Result<(), InvalidLine> {
     let pseudo = |wanted: &str| {
-        let found = headers.iter().find(|(name, _)| name == wanted);
-        found.map_or(&[][..], |(_, value)| value)
+        let found = headers.iter().find(|(name, _)| *name == wanted);
+        found.map_or(&[][..], |(_, value)| *value)
     };
     request_line::check(pseudo(":method"), pseudo(":path"))
 }
 
 /// The name that a request shows. An HTTP/2 request may have both `:authority` and `Host`. If they
 /// differ, the name is not parsable, because it is the destination that chooses between them.
-fn host(headers: &[(String, Vec<u8>)]) -> ShownName {
+fn host(headers: &[Field<'_>]) -> ShownName {
     let mut values = headers
         .iter()
-        .filter(|(name, _)| name == ":authority" || name.eq_ignore_ascii_case("host"))
-        .map(|(_, value)| value.as_slice());
+        .filter(|(name, _)| *name == ":authority" || name.eq_ignore_ascii_case("host"))
+        .map(|(_, value)| *value);
     match values.next() {
         None => ShownName::Absent,
         Some(first) if values.any(|other| other != first) => ShownName::Unparsable,
@@ -92,11 +93,11 @@ fn host(headers: &[(String, Vec<u8>)]) -> ShownName {
 /// The authority of a request without a Host: the name or the address that the request goes to. Envoy
 /// forwards HTTP/1.0 as HTTP/1.1, which requires a Host (RFC 9112, section 3.2).
 fn missing_authority(
-    headers: &[(String, Vec<u8>)],
+    headers: &[Field<'_>],
     permit: &Permit,
     destination: SocketAddr,
 ) -> Option<String> {
-    if !headers.iter().any(|(name, value)| name == ":authority" && value == NO_HOST) {
+    if !headers.contains(&(":authority", NO_HOST)) {
         return None;
     }
     let host = match permit.route() {
@@ -108,7 +109,7 @@ fn missing_authority(
 
 /// Whether Envoy treats the request as a WebSocket handshake: it compares the whole value of `Upgrade`.
 #[must_use]
-pub fn is_websocket_handshake(headers: &[(String, Vec<u8>)]) -> bool {
+pub fn is_websocket_handshake(headers: &[Field<'_>]) -> bool {
     headers.iter().any(|(name, value)| {
         name.eq_ignore_ascii_case("upgrade") && value.eq_ignore_ascii_case(b"websocket")
     })

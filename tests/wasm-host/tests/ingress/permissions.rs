@@ -186,7 +186,9 @@ fn permit(request: &Headers, fleet: &Fleet, now: u64) -> Option<Permit> {
         .iter()
         .map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()))
         .collect();
-    let Ok(Request::Sandbox(parsed)) = Request::parse(Head::new(&pairs), &config) else {
+    let Ok(Request::Sandbox(parsed)) =
+        Request::parse(Head::new(&sandgate_policy::header::fields(&pairs)), &config)
+    else {
         panic!("a request to a sandbox");
     };
     let mut sandbox = fleet.sandbox(SHOP).expect("the sandbox").clone();

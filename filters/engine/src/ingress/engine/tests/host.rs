@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sandgate_policy::gateway_api::MARKER_HEADER;
+use sandgate_policy::header::{self, Field};
 use sandgate_policy::ingress::config::IngressConfig;
-use sandgate_policy::ingress::head::{Head, Headers};
+use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::slots::ClientAddress;
 
 use super::fleet::Fleet;
@@ -108,7 +109,7 @@ impl Host {
         let read = || client;
         let action = self.engine.on_request_headers(
             stream,
-            Head::new(&head),
+            Head::new(&header::fields(&head)),
             &LazyClientAddress::new(&read),
             now,
         );
@@ -152,7 +153,7 @@ impl Host {
                 }
                 Effect::Forward(stream) => {
                     let head = self.heads.get(&stream).expect("a stream of this host");
-                    let forward = self.engine.forward(stream, Head::new(head));
+                    let forward = self.engine.forward(stream, Head::new(&header::fields(head)));
                     assert!(forward.is_some(), "a stream to forward is live");
                     if self.fails_to_forward {
                         let reply = self.engine.on_forward_failed(stream).expect("a live stream");
@@ -245,21 +246,19 @@ impl Host {
 
     /// Delivers a response that the fleet has prepared.
     pub(super) fn deliver(&mut self, call: CallId, (status, body): (u16, Vec<u8>)) {
-        let headers = [
-            (":status".to_owned(), status.to_string().into_bytes()),
-            (MARKER_HEADER.to_owned(), b"v1".to_vec()),
-        ];
+        let status = status.to_string();
+        let headers: [Field<'_>; 2] = [(":status", status.as_bytes()), (MARKER_HEADER, b"v1")];
         self.respond(call, Some((&headers, &body)));
     }
 
     /// Ends a call as Envoy does if the control plane is down: by a 503 without the marker, or without a response.
     pub(super) fn fail(&mut self, call: CallId, with_response: bool) {
         self.calls.remove(&call);
-        let headers = [(":status".to_owned(), b"503".to_vec())];
+        let headers: [Field<'_>; 1] = [(":status", b"503")];
         self.respond(call, with_response.then_some((&headers, b"no healthy upstream")));
     }
 
-    fn respond(&mut self, call: CallId, response: Option<(&Headers, &[u8])>) {
+    fn respond(&mut self, call: CallId, response: Option<(&[Field<'_>], &[u8])>) {
         let now = self.now();
         let response =
             response.map(|(headers, body)| CallResponse { headers: Head::new(headers), body });
@@ -293,7 +292,8 @@ impl Host {
     pub(super) fn response(&mut self, stream: StreamId, status: &str) -> bool {
         let headers = [(":status".to_owned(), status.as_bytes().to_vec())];
         let details = || Ok::<_, ()>(Some(b"via_upstream".to_vec()));
-        let action = self.engine.on_response_headers(stream, Head::new(&headers), details);
+        let action =
+            self.engine.on_response_headers(stream, Head::new(&header::fields(&headers)), details);
         matches!(action, Ok(Some(ResponseAction::Forward(_))))
     }
 
