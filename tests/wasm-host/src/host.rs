@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::connection::{Attributes, Connection};
 use crate::control_plane::{Answer, Call};
+use crate::cost::Cost;
 use crate::envoy::Envoy;
 use crate::headers::Headers;
 use crate::module;
@@ -166,6 +167,11 @@ impl Host {
     /// The number of calls in flight.
     pub fn calls_in_flight(&self) -> usize {
         self.0.shared().borrow().pending.len()
+    }
+
+    /// The cost of the callbacks of the first worker's VM so far.
+    pub fn cost(&self) -> Cost {
+        self.0.look_at_vm(1, Vm::cost)
     }
 
     /// The memory size of the first worker's VM, in bytes.

@@ -36,6 +36,7 @@ macro_rules! hostcall {
              -> wasmtime::Result<i32> {
                 let mut guest = crate::imports::Guest(caller);
                 let $guest = &mut guest;
+                *$guest.state().host_calls.entry($name).or_default() += 1;
                 crate::imports::finish(|| $body)
             },
         )?

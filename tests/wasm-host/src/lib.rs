@@ -46,12 +46,13 @@
 //! From a test's call to the filter: `host`, `stream` and `connection` are the API for tests, `envoy`
 //! is the handle that they share, `module` loads a filter, `world` is the event loop, and
 //! `control_plane` responds to calls. `vm` calls the filter's callbacks, and `imports` are the host
-//! calls that the filter makes. `shared` is the state of all VMs; `local_reply`, `filter_state`,
+//! calls that the filter makes, which `cost` counts. `shared` is the state of all VMs; `local_reply`, `filter_state`,
 //! `headers` and `abi` are formats.
 
 mod abi;
 mod connection;
 mod control_plane;
+mod cost;
 mod envoy;
 mod filter_state;
 mod headers;
@@ -66,6 +67,7 @@ mod world;
 
 pub use connection::{Attributes, Connected, Connection, Upstream};
 pub use control_plane::{Answer, Call, Response};
+pub use cost::{Cost, check_budget};
 pub use filter_state::{FilterState, LifeSpan};
 pub use headers::Headers;
 pub use host::{Host, Refused};

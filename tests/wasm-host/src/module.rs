@@ -43,6 +43,7 @@ fn engine() -> wasmtime::Result<Engine> {
     let mut cache = CacheConfig::new();
     cache.with_directory(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/wasmtime"));
     let mut config = Config::new();
+    config.consume_fuel(true);
     config.cache(Some(Cache::new(cache)?));
     Engine::new(&config)
 }

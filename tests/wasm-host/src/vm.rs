@@ -13,6 +13,7 @@ use wasmtime::{Instance, Linker, Memory, Module, Store, TypedFunc, Val};
 
 use crate::connection::ConnectionState;
 use crate::control_plane::Response;
+use crate::cost::Cost;
 use crate::imports;
 use crate::local_reply::LocalReply;
 use crate::shared::{Shared, VmId};
@@ -75,6 +76,8 @@ pub(crate) struct VmState {
     pub(crate) call_response: Option<(u32, Response)>,
     /// The configuration, while a root context is being configured.
     pub(crate) configuration: Option<Vec<u8>>,
+    /// The number of host calls so far, by name.
+    pub(crate) host_calls: BTreeMap<&'static str, u64>,
     next_context: u32,
 }
 
@@ -134,9 +137,11 @@ impl Vm {
             stop_iteration: false,
             call_response: None,
             configuration: None,
+            host_calls: BTreeMap::new(),
             next_context: 0,
         };
         let mut store = Store::new(module.engine(), state);
+        store.set_fuel(u64::MAX).unwrap_or_else(|error| panic!("fuel: {error:?}"));
         let mut linker = Linker::new(module.engine());
         imports::define(&mut linker)
             // The SDK imports host calls that the filters never make. They are defined as traps.
@@ -169,6 +174,12 @@ impl Vm {
     /// The size of the VM's memory in bytes. It never shrinks.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.state().memory.map_or(0, |memory| memory.data_size(&self.store))
+    }
+
+    /// The cost of all callbacks so far.
+    pub(crate) fn cost(&self) -> Cost {
+        let left = self.store.get_fuel().unwrap_or_else(|error| panic!("fuel: {error:?}"));
+        Cost { fuel: u64::MAX - left, host_calls: self.state().host_calls.clone() }
     }
 
     /// Calls a callback for a context, and then executes the actions that the filter requested. Returns

@@ -8,6 +8,7 @@ mod budgets;
 mod caching;
 mod chaos;
 mod configuration;
+mod cost;
 mod credentials;
 mod decisions;
 mod host_errors;
