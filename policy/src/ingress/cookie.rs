@@ -43,20 +43,19 @@ pub(crate) fn without_secrets(
     head: Head<'_>,
     is_secret: impl Fn(&[u8]) -> bool,
 ) -> Option<Vec<u8>> {
-    let mut found = false;
-    let mut kept: Vec<&[u8]> = Vec::new();
-    for pair in pairs(head).filter(|pair| !pair.is_empty()) {
+    let is_removed = |pair: &&[u8]| {
         let (name, value) = split(pair);
         // Some parsers read `=tl-session=x` as a nameless cookie, others as the session cookie.
         let hidden = name.is_empty() && is_session_name(split(value).0);
         let shown = if pair.contains(&b'=') { value } else { pair };
-        if is_session_name(name) || hidden || is_secret(shown) {
-            found = true;
-        } else {
-            kept.push(pair);
-        }
-    }
-    found.then(|| kept.join(&b"; "[..]))
+        is_session_name(name) || hidden || is_secret(shown)
+    };
+    let cookies = || pairs(head).filter(|pair| !pair.is_empty());
+    // Most requests have no such cookie.
+    cookies().any(|pair| is_removed(&pair)).then(|| {
+        let kept: Vec<&[u8]> = cookies().filter(|pair| !is_removed(pair)).collect();
+        kept.join(&b"; "[..])
+    })
 }
 
 /// A `Set-Cookie` value as the sandbox at `host` may set it. `None` if the cookie has a name of the platform, or if its

@@ -106,15 +106,15 @@ pub fn clean_response_trailers(trailers: Head<'_>) -> Vec<HeaderChange> {
 }
 
 /// The removal of every forbidden field.
-fn removals(head: Head<'_>, forbidden: impl Fn(&Name<'_>, &[u8]) -> bool) -> Vec<HeaderChange> {
-    let fields = head.fields().filter(|(name, value)| forbidden(&Name::new(name), value));
+fn removals(head: Head<'_>, forbidden: impl Fn(Name<'_>, &[u8]) -> bool) -> Vec<HeaderChange> {
+    let fields = head.fields().filter(|(name, value)| forbidden(Name::new(name), value));
     // Removes each name once, however many fields have it, because a sandbox chooses the number of fields.
     let names: BTreeSet<&str> = fields.map(|(name, _)| name).collect();
     names.into_iter().map(|name| HeaderChange::Remove(name.to_owned())).collect()
 }
 
 fn is_secret(
-    name: &Name<'_>,
+    name: Name<'_>,
     value: &[u8],
     config: &IngressConfig,
     verified: Option<&Credential>,

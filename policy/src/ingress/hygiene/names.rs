@@ -4,38 +4,34 @@
 //! of letters does not matter, and all bytes other than letters and digits count as the same separator. To such a
 //! server, `X.Forwarded_Project-Id` is `X-Forwarded-Project-Id`, so it is here too.
 
-/// The number of compared bytes. No listed name is longer, so a longer name can only match a prefix.
-const COMPARED: usize = 40;
-
 /// A header name as a CGI-style server reads it, in lower case and with `-` as the separator.
 ///
-/// It is on the stack, because a comparison for each header of each request must not allocate.
-pub(crate) struct Name<'a> {
-    raw: &'a str,
-    folded: [u8; COMPARED],
+/// It is folded byte by byte while it is compared: most names differ from a listed one in their length or first byte, and
+/// a comparison for each header of each request must not allocate.
+#[derive(Clone, Copy)]
+pub(crate) struct Name<'a>(&'a str);
+
+const fn fold(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
 }
 
 impl<'a> Name<'a> {
     pub(crate) fn new(name: &'a str) -> Self {
-        let mut folded = [0; COMPARED];
-        for (slot, byte) in folded.iter_mut().zip(name.bytes()) {
-            *slot = if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-        }
-        Self { raw: name, folded }
+        Self(name)
     }
 
     /// The name in the spelling in which it was received.
-    pub(crate) fn as_received(&self) -> &'a str {
-        self.raw
+    pub(crate) fn as_received(self) -> &'a str {
+        self.0
     }
 
-    /// The compared bytes.
-    fn start(&self) -> &[u8] {
-        self.folded.get(..self.raw.len()).unwrap_or(&self.folded)
+    pub(crate) fn is(self, listed: &str) -> bool {
+        self.0.len() == listed.len() && self.starts_with(listed)
     }
 
-    pub(crate) fn is(&self, listed: &str) -> bool {
-        self.raw.len() == listed.len() && self.start() == listed.as_bytes()
+    fn starts_with(self, listed: &str) -> bool {
+        self.0.len() >= listed.len()
+            && self.0.bytes().zip(listed.bytes()).all(|(byte, listed)| fold(byte) == listed)
     }
 }
 
@@ -45,25 +41,52 @@ pub(crate) struct Names {
     exact: &'static [&'static str],
     /// What further names start with.
     prefixes: &'static [&'static str],
+    /// For each first byte of a listed name, the possible lengths: bit `n` for a whole name of `n` bytes, and all bits for
+    /// a prefix. Most names of a request are on no list, and this table excludes them by one look.
+    lengths: [u64; 128],
 }
 
 impl Names {
-    pub(crate) fn contains(&self, name: &Name<'_>) -> bool {
-        let start = name.start();
-        self.prefixes.iter().any(|prefix| start.starts_with(prefix.as_bytes()))
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "it is evaluated by the compiler, which refuses an index out of range"
+    )]
+    const fn new(exact: &'static [&'static str], prefixes: &'static [&'static str]) -> Self {
+        let mut lengths = [0; 128];
+        let mut at = 0;
+        while at < exact.len() {
+            let name = exact[at].as_bytes();
+            lengths[name[0] as usize] |= 1 << name.len();
+            at += 1;
+        }
+        at = 0;
+        while at < prefixes.len() {
+            lengths[prefixes[at].as_bytes()[0] as usize] = u64::MAX;
+            at += 1;
+        }
+        Self { exact, prefixes, lengths }
+    }
+
+    pub(crate) fn contains(&self, name: Name<'_>) -> bool {
+        let first = name.0.bytes().next().map(fold).unwrap_or_default();
+        let lengths = self.lengths.get(usize::from(first)).copied().unwrap_or_default();
+        // A longer name than 63 bytes can only match a prefix.
+        if lengths >> name.0.len().min(63) & 1 == 0 {
+            return false;
+        }
+        self.prefixes.iter().any(|prefix| name.starts_with(prefix))
             || self.exact.iter().any(|exact| name.is(exact))
     }
 }
 
 /// Fields that only the platform may send to a sandbox.
-pub(crate) const INTERNAL: Names = Names {
-    exact: &[],
-    prefixes: &["x-envoy-", "x-sandgate-", "x-tensorlake-route-hint", "x-tensorlake-sandbox-"],
-};
+pub(crate) static INTERNAL: Names = Names::new(
+    &[],
+    &["x-envoy-", "x-sandgate-", "x-tensorlake-route-hint", "x-tensorlake-sandbox-"],
+);
 
 /// Internal fields that clients must not send to the public API.
-pub(crate) const INTERNAL_TO_API: Names =
-    Names { exact: &[], prefixes: &["x-envoy-", "x-sandgate-"] };
+pub(crate) static INTERNAL_TO_API: Names = Names::new(&[], &["x-envoy-", "x-sandgate-"]);
 
 /// The two headers of [`CLAIMS`] that Envoy itself sets in a request, in Envoy's spelling. In any other spelling
 /// (`x_forwarded_for`), a client has set them.
@@ -71,8 +94,8 @@ pub(crate) const SET_BY_ENVOY: [&str; 2] = ["x-forwarded-for", "x-forwarded-prot
 
 /// Fields in which proxies and delivery networks describe the client: its address, scheme, host, and certificate. A
 /// client could write anything into them.
-pub(crate) const CLAIMS: Names = Names {
-    exact: &[
+pub(crate) static CLAIMS: Names = Names::new(
+    &[
         // RFC 7239, and similar unregistered fields.
         "forwarded",
         "x-forwarded",
@@ -119,13 +142,13 @@ pub(crate) const CLAIMS: Names = Names {
         // through that proxy ("httpoxy", CVE-2016-5385).
         "proxy",
     ],
-    prefixes: &["forwarded-", "http-x-forwarded-", "ssl-client-", "x-forwarded-", "x-ssl-client-"],
-};
+    &["forwarded-", "http-x-forwarded-", "ssl-client-", "x-forwarded-", "x-ssl-client-"],
+);
 
 /// Response fields that a proxy in front of the edge obeys: they make it serve a file or another URL, change its load
 /// balancing or caching, process the body, or redirect clients to another address.
-pub(crate) const STEERING: Names = Names {
-    exact: &[
+pub(crate) static STEERING: Names = Names::new(
+    &[
         // RFC 7838. Only the edge may name another address for its origins.
         "alt-svc",
         // Both enable Edge Side Includes: the proxy then fetches the URLs in the body.
@@ -134,7 +157,7 @@ pub(crate) const STEERING: Names = Names {
         "x-appengine-blobkey",
         "x-esi",
     ],
-    prefixes: &[
+    &[
         // Weights of load balancing (ORCA), also as a trailer.
         "endpoint-load-metrics",
         "x-accel-",
@@ -146,12 +169,12 @@ pub(crate) const STEERING: Names = Names {
         "x-sandgate-",
         "x-sendfile",
     ],
-};
+);
 
 /// Fields that RFC 9110, section 6.5.1, forbids in trailers. They must be known before the content. If a receiver
 /// merges trailers into headers, they could replace fields that were checked.
-pub(crate) const NOT_IN_TRAILERS: Names = Names {
-    exact: &[
+pub(crate) static NOT_IN_TRAILERS: Names = Names::new(
+    &[
         // These delimit the message, or apply to one connection.
         "connection",
         "content-length",
@@ -189,8 +212,8 @@ pub(crate) const NOT_IN_TRAILERS: Names = Names {
         "content-range",
         "content-type",
     ],
-    prefixes: &["access-control-", "if-", "proxy-", "sec-"],
-};
+    &["access-control-", "if-", "proxy-", "sec-"],
+);
 
 #[cfg(test)]
 mod tests {
@@ -198,19 +221,36 @@ mod tests {
 
     #[test]
     fn every_listed_name_is_in_the_form_that_names_are_compared_in() {
-        for names in [INTERNAL, INTERNAL_TO_API, CLAIMS, STEERING, NOT_IN_TRAILERS] {
+        for names in [&INTERNAL, &INTERNAL_TO_API, &CLAIMS, &STEERING, &NOT_IN_TRAILERS] {
             for listed in names.exact.iter().chain(names.prefixes) {
-                assert!(listed.len() <= COMPARED, "{listed} is longer than what is compared");
-                assert_eq!(Name::new(listed).start(), listed.as_bytes());
+                assert!(listed.len() < 63, "{listed} is longer than the table of lengths");
+                assert!(listed.bytes().all(|byte| fold(byte) == byte), "{listed}");
+                assert!(names.contains(Name::new(listed)), "{listed}");
+                assert!(names.contains(Name::new(&listed.to_uppercase().replace('-', "_"))));
             }
         }
     }
 
     #[test]
-    fn a_name_longer_than_what_is_compared_is_no_listed_name_but_has_its_prefix() {
-        let long = format!("x-sandgate-{}", "a".repeat(COMPARED));
-        assert!(INTERNAL.contains(&Name::new(&long)));
-        let padded = format!("{}{}", "x-real-ip", "-".repeat(COMPARED));
-        assert!(!CLAIMS.contains(&Name::new(&padded)));
+    fn a_name_is_listed_if_and_only_if_a_comparison_with_the_whole_list_finds_it() {
+        let listed = CLAIMS.exact.iter().chain(CLAIMS.prefixes);
+        let similar = listed.flat_map(|name| {
+            let (head, tail) = name.split_at(name.len() - 1);
+            [format!("{name}x"), head.to_owned(), format!("{head}x"), format!("x{tail}")]
+        });
+        for name in similar {
+            let found = CLAIMS.exact.contains(&name.as_str())
+                || CLAIMS.prefixes.iter().any(|prefix| name.starts_with(prefix));
+            assert_eq!(CLAIMS.contains(Name::new(&name)), found, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_any_length_may_have_a_listed_prefix_but_is_no_listed_name() {
+        let long = format!("x-sandgate-{}", "a".repeat(400));
+        assert!(INTERNAL.contains(Name::new(&long)));
+        let padded = format!("{}{}", "x-real-ip", "-".repeat(400));
+        assert!(!CLAIMS.contains(Name::new(&padded)));
+        assert!(!CLAIMS.contains(Name::new("")));
     }
 }
