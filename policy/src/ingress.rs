@@ -6,7 +6,7 @@
 //! The modules, in the order in which a request meets them:
 //!
 //! 1. [`config`]: the operator's configuration of the filter.
-//! 2. [`head`] and [`request`]: the request, parsed once. [`host`] parses its [`authority`] into
+//! 2. [`head`] and [`request`]: the request, parsed once. [`message`] checks its bounds and its framing. [`host`] parses its [`authority`] into
 //!    the [`port`] of a sandbox under a [`domain`], and [`credential`] finds its only credential, in a
 //!    [`cookie`] or a header, and the credential's [`project_context`]. [`origin`] detects
 //!    cross-origin requests.
@@ -27,6 +27,7 @@ pub mod credential;
 pub mod domain;
 pub mod head;
 pub mod host;
+pub mod message;
 pub mod origin;
 pub mod port;
 pub mod project_context;

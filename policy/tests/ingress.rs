@@ -10,6 +10,7 @@ mod documentation;
 mod head_table;
 mod host_table;
 mod hygiene_table;
+mod message_table;
 mod oracle;
 mod origin_table;
 mod properties;

@@ -16,8 +16,8 @@
 
 mod engine;
 
-mod client;
 mod clock;
+mod properties;
 mod waiting;
 
 mod feed;
@@ -28,10 +28,10 @@ mod live;
 
 mod effect;
 
-pub use client::LazyClientAddress;
 pub use clock::{Clock, Now};
 pub use effect::{
     Call, CallId, CallKind, CallResponse, DenialReply, Effect, Forward, RequestAction,
     ResponseAction, StreamId,
 };
 pub use engine::{CALL_RESPONSE_MAX, Engine, TICK_MS};
+pub use properties::RequestProperties;

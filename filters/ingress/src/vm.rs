@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use proxy_wasm::types::Action;
 use sandgate_engine::ingress::{
-    CALL_RESPONSE_MAX, CallId, CallResponse, Clock, DenialReply, Engine, LazyClientAddress, Now,
-    RequestAction, ResponseAction,
+    CALL_RESPONSE_MAX, CallId, CallResponse, Clock, DenialReply, Engine, Now, RequestAction,
+    RequestProperties, ResponseAction,
 };
 use sandgate_hostcalls::http::Response;
 use sandgate_hostcalls::queue::Queue;
@@ -87,8 +87,8 @@ impl Vm {
     /// Handles the headers of a request. The stream is the effective context.
     pub(crate) fn on_request_headers(&mut self, stream: u32, head: Head<'_>) -> Action {
         let now = self.now();
-        let client = LazyClientAddress::new(&effective_client);
-        let action = match self.engine.on_request_headers(stream, head, &client, now) {
+        let properties = RequestProperties::new(&effective_client, &is_http10);
+        let action = match self.engine.on_request_headers(stream, head, &properties, now) {
             RequestAction::Wait => Action::Pause,
             RequestAction::Forward(forward) => {
                 let applied = apply::forward(&forward);
@@ -202,6 +202,11 @@ impl Vm {
         self.engine.on_call_response(call, response.as_ref(), now);
         self.execute_effects(now);
     }
+}
+
+/// Whether the request of the effective stream is of HTTP/1.0. If the host does not say, it may be.
+fn is_http10() -> bool {
+    property(&["request", "protocol"]).ok().flatten().is_none_or(|protocol| protocol == b"HTTP/1.0")
 }
 
 /// The client of the effective stream.

@@ -7,6 +7,7 @@
 //! | 403 | The caller may know that the sandbox exists, but the request is not allowed. |
 //! | 404 | The sandbox does not exist, or the caller may not know that it exists. |
 //! | 429 | All slots of the sandbox are taken; nothing was forwarded. |
+//! | 431 | The headers of the request are too large. |
 //! | 502 | The request was forwarded, but the response must not be. |
 //! | 503 | The request was not forwarded, so the client may send it again. |
 //!
@@ -30,6 +31,8 @@ pub enum Denial {
     AuthServiceUnavailable,
     /// The request has a session cookie, and another site may have caused it.
     CrossOrigin,
+    /// The headers of the request have too many fields, or too large ones.
+    HeadersTooLarge,
     /// The credential is unknown, revoked, expired or malformed.
     InvalidCredentials,
     /// The host is not valid, or is not in a configured domain.
@@ -66,6 +69,7 @@ impl Denial {
         match self {
             Self::AuthServiceUnavailable => "AUTH_SERVICE_UNAVAILABLE",
             Self::CrossOrigin | Self::PreflightOrigin => "CROSS_ORIGIN",
+            Self::HeadersTooLarge => "HEADERS_TOO_LARGE",
             Self::InvalidCredentials => "INVALID_CREDENTIALS",
             Self::InvalidHost(_) => "INVALID_HOST",
             Self::InvalidRequest(_) => "INVALID_REQUEST",
@@ -82,9 +86,10 @@ impl Denial {
     }
 
     /// All codes. The metrics are defined from this list before anything is counted.
-    pub const CODES: [&'static str; 14] = [
+    pub const CODES: [&'static str; 15] = [
         "AUTH_SERVICE_UNAVAILABLE",
         "CROSS_ORIGIN",
+        "HEADERS_TOO_LARGE",
         "INVALID_CREDENTIALS",
         "INVALID_HOST",
         "INVALID_REQUEST",
@@ -108,6 +113,7 @@ impl Denial {
             Self::CrossOrigin | Self::PortNotExposed | Self::PreflightOrigin => 403,
             Self::SandboxNotFound => 404,
             Self::TooManyRequests => 429,
+            Self::HeadersTooLarge => 431,
             Self::AuthServiceUnavailable
             | Self::SandboxNotReady
             | Self::SandboxNotRunning
@@ -125,6 +131,9 @@ impl Denial {
             }
             Self::CrossOrigin => {
                 "a request of another site may not use the session cookie; send an API key or a token instead"
+            }
+            Self::HeadersTooLarge => {
+                "the headers of the request are too large: at most 96 KiB and 200 fields pass"
             }
             Self::InvalidCredentials => "the credential is not valid: unknown, revoked or expired",
             Self::InvalidHost(reason) => return reason.to_string(),

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use sandgate_policy::ingress::denial::{Denial, InvalidResponse};
 use sandgate_policy::ingress::host::InvalidHost;
 
-const ALL: [Denial; 20] = [
+const ALL: [Denial; 21] = [
     Denial::AuthServiceUnavailable,
     Denial::CrossOrigin,
+    Denial::HeadersTooLarge,
     Denial::InvalidCredentials,
     Denial::InvalidHost(InvalidHost::Malformed),
     Denial::InvalidHost(InvalidHost::OtherDomain),

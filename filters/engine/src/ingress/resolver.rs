@@ -112,7 +112,7 @@ impl Resolver {
         now: Now,
     ) -> bool {
         let reason = match requester.kind {
-            RequesterKind::Request(client) => LookupReason::Request(client.get()),
+            RequesterKind::Request(properties) => LookupReason::Request(properties.client()),
             RequesterKind::LiveStream => LookupReason::LiveStream,
         };
         if !self.lookups.join(&key, request.credential(), requester.stream, reason, now.ms) {

@@ -8,9 +8,9 @@ use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::Recipient;
 use sandgate_policy::ingress::slots::ClientAddress;
 
-use crate::ingress::client::LazyClientAddress;
 use crate::ingress::effect::StreamId;
 use crate::ingress::lookups::{LookupKey, LookupResult};
+use crate::ingress::properties::RequestProperties;
 use crate::ingress::resolver::{Requester, RequesterKind, StreamLookups};
 
 /// The header that says how long the client waits for a response, in milliseconds.
@@ -92,11 +92,11 @@ impl WaitingRequest {
     pub(crate) fn requester<'a>(
         &'a mut self,
         stream: StreamId,
-        client: &'a LazyClientAddress<'a>,
+        properties: &'a RequestProperties<'a>,
     ) -> (&'a SandboxRequest, Requester<'a>) {
         let requester = Requester {
             stream,
-            kind: RequesterKind::Request(client),
+            kind: RequesterKind::Request(properties),
             arrived_at: self.arrived_at,
             may_look_up: !matches!(self.phase, Phase::CacheOnly),
             lookups: &mut self.lookups,

@@ -5,9 +5,9 @@ use sandgate_policy::ingress::concurrency::InFlight;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::{Decision, RequestFacts, decide};
 
-use crate::ingress::client::LazyClientAddress;
 use crate::ingress::clock::Now;
 use crate::ingress::effect::{Effect, StreamId};
+use crate::ingress::properties::RequestProperties;
 use crate::ingress::waiting::{Phase, WaitingRequest};
 
 use super::Engine;
@@ -47,13 +47,13 @@ impl Engine {
         &mut self,
         stream: StreamId,
         waiting: &mut WaitingRequest,
-        client: &LazyClientAddress<'_>,
+        properties: &RequestProperties<'_>,
         now: Now,
     ) -> Evaluation {
         if let Phase::Denied { denial, retry_after } = waiting.phase {
             return Evaluation::Decided(Decision::Deny(denial), retry_after);
         }
-        let (request, mut requester) = waiting.requester(stream, client);
+        let (request, mut requester) = waiting.requester(stream, properties);
         let (Some(sandbox), Some(caller)) = self.resolver.resolve(request, &mut requester, now)
         else {
             return Evaluation::Wait;
@@ -70,7 +70,7 @@ impl Engine {
             // necessary, because the entry is new.
             (Decision::Deny(denial), Phase::Resolving) => {
                 waiting.phase = Phase::Rechecking;
-                let (request, mut requester) = waiting.requester(stream, client);
+                let (request, mut requester) = waiting.requester(stream, properties);
                 if !self.resolver.recheck(request, &sandbox, &mut requester, now) {
                     return Evaluation::deny(denial);
                 }
@@ -80,9 +80,9 @@ impl Engine {
             // The resume has started the sandbox, and it is not running yet.
             (Decision::Deny(Denial::SandboxNotReady), Phase::Resuming { permit, .. }) => {
                 let permit = permit.clone();
-                self.resume(stream, waiting, &permit, client, now)
+                self.resume(stream, waiting, &permit, properties, now)
             }
-            (Decision::Resume(permit), _) => self.resume(stream, waiting, &permit, client, now),
+            (Decision::Resume(permit), _) => self.resume(stream, waiting, &permit, properties, now),
             (decision, _) => Evaluation::Decided(decision, None),
         }
     }

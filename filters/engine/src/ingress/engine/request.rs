@@ -5,12 +5,12 @@ use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::Recipient;
 use sandgate_policy::ingress::slots::ClientAddress;
-use sandgate_policy::ingress::{Decision, Request, hygiene, websocket};
+use sandgate_policy::ingress::{Decision, Request, hygiene, message, websocket};
 
-use crate::ingress::client::LazyClientAddress;
 use crate::ingress::clock::Now;
 use crate::ingress::effect::{DenialReply, Effect, Forward, RequestAction, StreamId};
 use crate::ingress::live::LiveStream;
+use crate::ingress::properties::RequestProperties;
 use crate::ingress::waiting::{Phase, WaitingRequest};
 
 use super::Engine;
@@ -33,10 +33,13 @@ impl Engine {
         &'a mut self,
         stream: StreamId,
         head: Head<'_>,
-        client: &LazyClientAddress<'_>,
+        properties: &RequestProperties<'_>,
         now: Now,
     ) -> RequestAction<'a> {
         let recipient = Recipient::of(head, &self.config);
+        if let Err(denial) = message::check(head, || properties.is_http10()) {
+            return RequestAction::Deny(DenialReply::new(denial, recipient));
+        }
         let request = match Request::parse(head, &self.config) {
             Ok(Request::Sandbox(request)) => *request,
             Ok(Request::Api) => {
@@ -52,18 +55,18 @@ impl Engine {
         if !has_room {
             waiting.phase = Phase::CacheOnly;
         }
-        let mut evaluation = self.evaluate(stream, &mut waiting, client, now);
+        let mut evaluation = self.evaluate(stream, &mut waiting, properties, now);
         if !has_room
             && evaluation.may_change_if_request_waits()
-            && self.make_room_to_wait(client, now)
+            && self.make_room_to_wait(properties, now)
         {
             has_room = true;
             waiting.phase = Phase::Resolving;
-            evaluation = self.evaluate(stream, &mut waiting, client, now);
+            evaluation = self.evaluate(stream, &mut waiting, properties, now);
         }
         match evaluation {
             Evaluation::Wait => {
-                waiting.client = client.get();
+                waiting.client = properties.client();
                 self.waiting_slots.acquire(waiting.client, stream, now.ms);
                 self.waiting.insert(stream, waiting);
                 self.wake();
@@ -77,7 +80,8 @@ impl Engine {
                 RequestAction::Deny(DenialReply::new(Denial::SandboxNotReady, waiting.recipient))
             }
             Evaluation::Decided(decision, retry_after) => {
-                match self.record_decision(stream, waiting, decision, retry_after, client, now) {
+                match self.record_decision(stream, waiting, decision, retry_after, properties, now)
+                {
                     Recorded::Forward => match self.forward(stream, head) {
                         Some(forward) => RequestAction::Forward(forward),
                         // Impossible: `record_decision` has just inserted the stream.
@@ -101,15 +105,15 @@ impl Engine {
     /// Evaluates a waiting request again.
     pub(super) fn evaluate_waiting(&mut self, stream: StreamId, now: Now) {
         let Some(mut waiting) = self.waiting.remove(&stream) else { return };
-        let client = LazyClientAddress::known(waiting.client);
-        match self.evaluate(stream, &mut waiting, &client, now) {
+        let properties = RequestProperties::of_waiting(waiting.client);
+        match self.evaluate(stream, &mut waiting, &properties, now) {
             Evaluation::Wait => {
                 self.waiting.insert(stream, waiting);
             }
             Evaluation::Decided(decision, retry_after) => {
                 self.remove_waiting(stream, &waiting);
                 let recorded =
-                    self.record_decision(stream, waiting, decision, retry_after, &client, now);
+                    self.record_decision(stream, waiting, decision, retry_after, &properties, now);
                 self.effects.push_back(match recorded {
                     Recorded::Forward => Effect::Forward(stream),
                     Recorded::AnswerPreflight { origin, recipient } => {
@@ -128,14 +132,14 @@ impl Engine {
         waiting: WaitingRequest,
         decision: Decision,
         retry_after: Option<u32>,
-        client: &LazyClientAddress<'_>,
+        properties: &RequestProperties<'_>,
         now: Now,
     ) -> Recorded {
         let WaitingRequest { request, recipient, .. } = waiting;
-        let denial = match self.make_room(decision, client, now) {
+        let denial = match self.make_room(decision, properties, now) {
             Decision::Permit(permit) => {
                 let client = match permit.class() {
-                    Class::Anonymous => client.get(),
+                    Class::Anonymous => properties.client(),
                     Class::Management | Class::Authenticated => ClientAddress::Unknown,
                 };
                 let live = LiveStream::new(request, permit, recipient, client);

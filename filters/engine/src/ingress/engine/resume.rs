@@ -3,10 +3,10 @@
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::{Decision, ResumePermit};
 
-use crate::ingress::client::LazyClientAddress;
 use crate::ingress::clock::Now;
 use crate::ingress::effect::StreamId;
 use crate::ingress::lookups::LookupKey;
+use crate::ingress::properties::RequestProperties;
 use crate::ingress::waiting::{Phase, WaitingRequest};
 
 use super::Engine;
@@ -19,7 +19,7 @@ impl Engine {
         stream: StreamId,
         waiting: &mut WaitingRequest,
         permit: &ResumePermit,
-        client: &LazyClientAddress<'_>,
+        properties: &RequestProperties<'_>,
         now: Now,
     ) -> Evaluation {
         match &mut waiting.phase {
@@ -55,7 +55,7 @@ impl Engine {
                 return Evaluation::Decided(Decision::Deny(Denial::SandboxNotReady), Some(seconds));
             }
         }
-        let (request, mut requester) = waiting.requester(stream, client);
+        let (request, mut requester) = waiting.requester(stream, properties);
         match self.resolver.look_up(key, request, &mut requester, now) {
             true => Evaluation::Wait,
             false => Evaluation::deny(Denial::SandboxNotReady),

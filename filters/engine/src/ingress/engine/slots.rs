@@ -5,9 +5,9 @@ use sandgate_policy::ingress::Decision;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::slots::ClientAddress;
 
-use crate::ingress::client::LazyClientAddress;
 use crate::ingress::clock::Now;
 use crate::ingress::effect::{Effect, StreamId};
+use crate::ingress::properties::RequestProperties;
 
 use super::Engine;
 
@@ -17,8 +17,12 @@ const READS_PER_TICK: usize = 256;
 impl Engine {
     /// Denies a waiting request of the client that has the most of them, if that client has at least two more than
     /// `client`. Returns false if no request gives its slot away.
-    pub(super) fn make_room_to_wait(&mut self, client: &LazyClientAddress<'_>, now: Now) -> bool {
-        let evicted = self.waiting_slots.stream_to_evict(client.get(), now.ms, None);
+    pub(super) fn make_room_to_wait(
+        &mut self,
+        properties: &RequestProperties<'_>,
+        now: Now,
+    ) -> bool {
+        let evicted = self.waiting_slots.stream_to_evict(properties.client(), now.ms, None);
         let Some(evicted) = evicted else { return false };
         if let Some(waiting) = self.waiting.get_mut(&evicted) {
             self.waiting_slots.release(waiting.client, evicted);
@@ -33,13 +37,13 @@ impl Engine {
     pub(super) fn make_room(
         &mut self,
         decision: Decision,
-        client: &LazyClientAddress<'_>,
+        properties: &RequestProperties<'_>,
         now: Now,
     ) -> Decision {
         let Decision::Evict(permit) = decision else { return decision };
         let silence_ms = self.config.limits().anonymous_silence_ms.into();
         let sandbox_id = permit.sandbox_id();
-        match self.live.choose_eviction(sandbox_id, client.get(), now.ms, silence_ms) {
+        match self.live.choose_eviction(sandbox_id, properties.client(), now.ms, silence_ms) {
             Some(evicted) => {
                 self.live.begin_close(evicted, "closed.MADE_ROOM");
                 self.to_close.push(evicted);

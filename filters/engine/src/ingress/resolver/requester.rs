@@ -1,8 +1,8 @@
 //! The stream that a sandbox and a caller are resolved for.
 
-use crate::ingress::client::LazyClientAddress;
 use crate::ingress::effect::StreamId;
 use crate::ingress::lookups::LookupKey;
+use crate::ingress::properties::RequestProperties;
 
 /// The lookups of one stream.
 #[derive(Default)]
@@ -61,6 +61,6 @@ impl Requester<'_> {
 /// What the stream is: a request that is not decided, or a live stream.
 #[derive(Clone, Copy)]
 pub(crate) enum RequesterKind<'a> {
-    Request(&'a LazyClientAddress<'a>),
+    Request(&'a RequestProperties<'a>),
     LiveStream,
 }

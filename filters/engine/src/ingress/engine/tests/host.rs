@@ -11,8 +11,8 @@ use sandgate_policy::ingress::slots::ClientAddress;
 
 use super::fleet::Fleet;
 use crate::ingress::{
-    Call, CallId, CallKind, CallResponse, Clock, Effect, Engine, LazyClientAddress, Now,
-    RequestAction, ResponseAction, StreamId, TICK_MS,
+    Call, CallId, CallKind, CallResponse, Clock, Effect, Engine, Now, RequestAction,
+    RequestProperties, ResponseAction, StreamId, TICK_MS,
 };
 
 /// The state of a stream, as its client sees it.
@@ -110,7 +110,7 @@ impl Host {
         let action = self.engine.on_request_headers(
             stream,
             Head::new(&header::fields(&head)),
-            &LazyClientAddress::new(&read),
+            &RequestProperties::new(&read, &|| false),
             now,
         );
         let state = match action {
