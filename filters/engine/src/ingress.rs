@@ -12,7 +12,8 @@
 //! 4. `engine/slots`: evicts a request if a sandbox, or the list of waiting requests, is full.
 //! 5. `live`: the forwarded requests. `engine/response` takes their responses, and `engine/reevaluate`
 //!    evaluates them again after a change.
-//! 6. `effect`: the actions and effects for the host.
+//! 6. `effect`: the actions and effects for the host, `reply`: the local replies, and `metrics`: the counters. The
+//!    hosts of both forms share them.
 
 mod engine;
 
@@ -27,6 +28,8 @@ mod resolver;
 mod live;
 
 mod effect;
+mod metrics;
+mod reply;
 
 pub use clock::{Clock, Now};
 pub use effect::{
@@ -34,4 +37,6 @@ pub use effect::{
     ResponseAction, StreamId,
 };
 pub use engine::{CALL_RESPONSE_MAX, Engine, TICK_MS};
+pub use metrics::Metrics;
 pub use properties::RequestProperties;
+pub use reply::Reply;

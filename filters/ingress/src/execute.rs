@@ -1,7 +1,7 @@
 //! Executes the effects of the engine.
 
 use proxy_wasm::types::Action;
-use sandgate_engine::ingress::{Call, CallKind, DenialReply, Effect, Now};
+use sandgate_engine::ingress::{Call, CallKind, DenialReply, Effect, Now, Reply};
 use sandgate_hostcalls::http::{self, Call as HttpCall};
 use sandgate_hostcalls::queue::{Queue, unique_number};
 use sandgate_hostcalls::stream::{self, HeaderMap, Headers};
@@ -37,7 +37,7 @@ impl Vm {
                     match self.on_stream(stream, |vm| vm.close(reason)) {
                         Some(Ok(())) => self.engine.on_stream_end(stream),
                         Some(Err(_)) | None => {
-                            self.metrics.host_error();
+                            self.metrics.host_error().increment();
                             self.engine.on_close_failed(stream);
                         }
                     }
@@ -53,13 +53,13 @@ impl Vm {
                     }
                 }
                 Effect::CallFinished { kind, is_answered } => {
-                    self.metrics.call(kind, is_answered);
+                    self.metrics.call(kind, is_answered).increment();
                     if !is_answered && kind != CallKind::Changes {
                         let message = "sandgate_ingress: the control plane did not answer a lookup";
                         log(LogLevel::Debug, message);
                     }
                 }
-                Effect::RecheckStarted => self.metrics.recheck(),
+                Effect::RecheckStarted => self.metrics.recheck().increment(),
             }
         }
     }
@@ -69,7 +69,7 @@ impl Vm {
         stream::make_effective(stream).ok()?;
         let result = f(self);
         if stream::make_effective(self.root_id).is_err() {
-            self.metrics.host_error();
+            self.metrics.host_error().increment();
         }
         Some(result)
     }
@@ -82,7 +82,7 @@ impl Vm {
         self.queue = Queue::register(&format!("sandgate_ingress.{watcher}")).ok();
         // Without a queue, each tick wakes the engine.
         if self.queue.is_none() {
-            self.metrics.host_error();
+            self.metrics.host_error().increment();
         }
         self.engine.start(watcher);
     }
@@ -91,7 +91,7 @@ impl Vm {
         if let Some(queue) = self.queue
             && queue.wake().is_err()
         {
-            self.metrics.host_error();
+            self.metrics.host_error().increment();
         }
     }
 
@@ -130,18 +130,18 @@ impl Vm {
         };
         let action = self.forwarded(stream, applied);
         if action == Action::Continue && stream::continue_request().is_err() {
-            self.metrics.host_error();
+            self.metrics.host_error().increment();
         }
     }
 
     /// Counts the effective stream as forwarded, or denies it if that failed.
     pub(crate) fn forwarded(&mut self, stream: u32, applied: Result<()>) -> Action {
         if applied.is_ok() {
-            self.metrics.permit();
+            self.metrics.permit().increment();
             apply::record("permit");
             return Action::Continue;
         }
-        self.metrics.host_error();
+        self.metrics.host_error().increment();
         match self.engine.on_forward_failed(stream) {
             Some(reply) => self.deny(&reply),
             None => Action::Pause,
@@ -155,7 +155,7 @@ impl Vm {
                 self.answer_preflight(origin, Head::new(&fields));
             }
             Err(_) => {
-                self.metrics.host_error();
+                self.metrics.host_error().increment();
                 let denial = Denial::SandboxUpstreamError;
                 self.deny(&DenialReply { denial, recipient, retry_after: None });
             }
@@ -164,10 +164,10 @@ impl Vm {
 
     /// Answers the CORS preflight of the effective stream.
     pub(crate) fn answer_preflight(&mut self, origin: &str, head: Head<'_>) -> Action {
-        self.metrics.preflight();
+        self.metrics.preflight().increment();
         apply::record("preflight");
-        if reply::preflight(origin, head).is_err() {
-            self.metrics.host_error();
+        if reply::send(&Reply::preflight(origin, head)).is_err() {
+            self.metrics.host_error().increment();
         }
         Action::Pause
     }
@@ -175,23 +175,25 @@ impl Vm {
     /// Denies the request of the effective stream.
     pub(crate) fn deny(&mut self, reply: &DenialReply) -> Action {
         if self.send_denial(reply).is_err() {
-            self.metrics.host_error();
+            self.metrics.host_error().increment();
         }
         // After a local reply a stream must stay paused.
         Action::Pause
     }
 
     pub(crate) fn send_denial(&mut self, reply: &DenialReply) -> Result<()> {
-        self.metrics.denial(reply.denial);
+        if let Some(counter) = self.metrics.denial(reply.denial) {
+            counter.increment();
+        }
         apply::record(reply.denial.code());
-        reply::deny(reply.denial, &reply.recipient, reply.retry_after)
+        reply::send(&Reply::denial(reply))
     }
 
     /// Resets the effective stream, which is no longer permitted.
     fn close(&mut self, reason: &str) -> Result<()> {
         apply::record(reason);
         stream::reset()?;
-        self.metrics.stream_closed();
+        self.metrics.stream_closed().increment();
         Ok(())
     }
 }

@@ -4,15 +4,14 @@
 //!
 //! 1. `root` and `stream` receive the callbacks of Envoy.
 //! 2. `vm` passes them to the engine as events.
-//! 3. `execute` executes the effects: `apply` changes headers and sets the upstream, `reply` sends
-//!    denials, and `metrics` counts.
+//! 3. `execute` executes the effects: `apply` changes headers and sets the upstream, and `reply` sends
+//!    denials.
 //!
 //! Each Envoy worker thread runs one VM, and VMs share nothing but counters. No input of a client may trap
 //! the VM, because a trap hangs every request that is paused in it.
 
 mod apply;
 mod execute;
-mod metrics;
 mod reply;
 mod root;
 mod stream;

@@ -2,6 +2,7 @@
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
+use sandgate_engine::ingress::{DenialReply, Reply};
 use sandgate_hostcalls::stream::{self, HeaderMap, headers};
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
@@ -29,13 +30,13 @@ impl Stream {
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let Ok(headers) = headers(HeaderMap::RequestHeaders) else {
-            return deny(&Recipient::default());
+            return deny(Recipient::default());
         };
-        let Ok(fields) = headers.fields() else { return deny(&Recipient::default()) };
+        let Ok(fields) = headers.fields() else { return deny(Recipient::default()) };
         let head = Head::new(&fields);
         self.vm
             .with(|vm| vm.on_request_headers(self.id, head))
-            .unwrap_or_else(|_| deny(&Recipient::unconfigured(head)))
+            .unwrap_or_else(|_| deny(Recipient::unconfigured(head)))
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
@@ -75,8 +76,8 @@ fn without_vm(reason: NoVm) -> Action {
 }
 
 /// Denies a request that the engine can't decide.
-fn deny(recipient: &Recipient) -> Action {
+fn deny(recipient: Recipient) -> Action {
     // If even this fails, the request stays paused until Envoy's own time limit.
-    let _ = reply::deny(Denial::SandboxUpstreamError, recipient, None);
+    let _ = reply::send(&Reply::denial(&DenialReply::new(Denial::SandboxUpstreamError, recipient)));
     Action::Pause
 }

@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use proxy_wasm::types::Action;
 use sandgate_engine::ingress::{
-    CALL_RESPONSE_MAX, CallId, CallResponse, Clock, DenialReply, Engine, Now, RequestAction,
-    RequestProperties, ResponseAction,
+    CALL_RESPONSE_MAX, CallId, CallResponse, Clock, DenialReply, Engine, Metrics, Now,
+    RequestAction, RequestProperties, ResponseAction,
 };
 use sandgate_hostcalls::http::Response;
+use sandgate_hostcalls::metrics::Counter;
 use sandgate_hostcalls::queue::Queue;
 use sandgate_hostcalls::stream::{self, HeaderMap};
 use sandgate_hostcalls::{Result, property, wall_clock};
@@ -20,13 +21,12 @@ use sandgate_policy::ingress::recipient::Recipient;
 use sandgate_policy::ingress::slots::ClientAddress;
 
 use crate::apply;
-use crate::metrics::Metrics;
 
 /// The engine of one configuration, and its connection to Envoy.
 pub(crate) struct Vm {
     pub(crate) root_id: u32,
     pub(crate) engine: Engine,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Metrics<Counter>,
     /// The queue that wakes the root context; `None` before the first request.
     pub(crate) queue: Option<Queue>,
     /// The calls in flight, by the host's token.
@@ -69,7 +69,7 @@ impl Vm {
         Self {
             root_id,
             engine: Engine::new(config),
-            metrics: Metrics::define(),
+            metrics: Metrics::define(Counter::define),
             queue: None,
             calls: BTreeMap::new(),
             clock: Clock::default(),
@@ -79,7 +79,7 @@ impl Vm {
     fn now(&mut self) -> Now {
         let wall = wall_clock();
         if wall.is_err() {
-            self.metrics.host_error();
+            self.metrics.host_error().increment();
         }
         self.clock.now(wall.ok())
     }
@@ -101,7 +101,7 @@ impl Vm {
                         Action::Continue
                     }
                     Err(_) => {
-                        self.metrics.host_error();
+                        self.metrics.host_error().increment();
                         let recipient = Recipient::of(head, self.engine.config());
                         let denial = Denial::SandboxUpstreamError;
                         self.deny(&DenialReply { denial, recipient, retry_after: None })
@@ -163,7 +163,7 @@ impl Vm {
 
     /// Resets the effective stream, because its response or trailers can't be cleaned.
     fn reset(&mut self) -> Action {
-        self.metrics.host_error();
+        self.metrics.host_error().increment();
         // Without a reset the stream stays paused until Envoy's own time limit.
         let _ = stream::reset();
         Action::Pause

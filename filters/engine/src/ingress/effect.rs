@@ -63,7 +63,9 @@ pub struct DenialReply {
 }
 
 impl DenialReply {
-    pub(crate) fn new(denial: Denial, recipient: Recipient) -> Self {
+    /// A denial with the denial's own `Retry-After`.
+    #[must_use]
+    pub fn new(denial: Denial, recipient: Recipient) -> Self {
         Self { denial, recipient, retry_after: None }
     }
 }
