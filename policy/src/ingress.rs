@@ -53,5 +53,5 @@ pub use decision::{
     Caller, CloseReason, Decision, EvictionPermit, Permit, RequestFacts, ResumePermit,
     StreamDecision, decide, reevaluate,
 };
-pub use lookup::Resolved;
+pub use lookup::{KnownSandbox, Resolved};
 pub use request::{Request, SandboxRequest};

@@ -17,15 +17,14 @@ const UPSTREAM_PORT: &str = "envoy.upstream.dynamic_port";
 pub(crate) fn forward(forward: &Forward<'_>) -> Result<()> {
     let Forward { permit, changes } = forward;
     change(HeaderMap::RequestHeaders, changes)?;
-    let upstream = permit.upstream();
     // Read in `edge.yaml` as the key of the upstream connection pool.
-    stream::set_property("sandgate_generation", &permit.connection_group())?;
+    stream::set_property("sandgate_generation", permit.connection_group())?;
     if let Some(caller) = permit.caller() {
         stream::set_property("sandgate_principal", caller.principal.as_str())?;
     }
-    stream::set_filter_state(UPSTREAM_PORT, &upstream.port().to_string())?;
+    stream::set_filter_state(UPSTREAM_PORT, itoa::Buffer::new().format(permit.upstream().port()))?;
     // Last, because until the host is set, the request has no upstream that it could reach.
-    stream::set_filter_state(UPSTREAM_HOST, &upstream.ip().to_string())
+    stream::set_filter_state(UPSTREAM_HOST, permit.upstream_host())
 }
 
 /// Applies header changes, in order.

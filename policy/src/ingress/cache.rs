@@ -4,6 +4,7 @@
 //! for the case that the control plane is unavailable. If the cache is full, the least recently used entry is removed.
 //! Clients can request any number of keys that do not exist, so negative entries are removed before positive ones.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use super::config::Limits;
@@ -106,13 +107,16 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     /// The change feed has reported all changes after `covered_since`, which is `None` while the feed does not work.
     /// `arrived_at` is the time at which the request arrived; for a live stream, the time at which it was marked. An
     /// entry whose lookup was sent at that time or later is always fresh, however long the response took.
-    pub fn fresh(
+    pub fn fresh<Q: Ord + ?Sized>(
         &mut self,
-        key: &K,
+        key: &Q,
         now: u64,
         covered_since: Option<u64>,
         arrived_at: u64,
-    ) -> Option<&Entry<V>> {
+    ) -> Option<&Entry<V>>
+    where
+        K: Borrow<Q>,
+    {
         let lifetimes = self.lifetimes;
         let entry = self.touch(key)?;
         let lifetime = match entry.value {
@@ -126,7 +130,10 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     }
 
     /// The value that can be used while the control plane is unavailable. Negative entries can't be used then.
-    pub fn stale(&mut self, key: &K, now: u64) -> Option<&V> {
+    pub fn stale<Q: Ord + ?Sized>(&mut self, key: &Q, now: u64) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
         let lifetimes = self.lifetimes;
         let entry = self.touch(key)?;
         let usable = now.saturating_sub(entry.sent_at) < lifetimes.stale;
@@ -157,7 +164,10 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     ///
     /// An entry that is older than the lifetime of negative entries is always looked up again, without being counted.
     /// Otherwise the time and the order of denials would reveal whether the key exists.
-    pub fn take_recheck(&mut self, key: &K, arrived_at: u64, now: u64) -> bool {
+    pub fn take_recheck<Q: Ord + ?Sized>(&mut self, key: &Q, arrived_at: u64, now: u64) -> bool
+    where
+        K: Borrow<Q>,
+    {
         let old = self.lifetimes.negative;
         let Some(entry) = self.entries.get_mut(key) else { return false };
         if entry.sent_at > arrived_at {
@@ -180,7 +190,10 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     }
 
     /// Removes one entry.
-    pub fn remove(&mut self, key: &K) -> Option<Entry<V>> {
+    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<Entry<V>>
+    where
+        K: Borrow<Q>,
+    {
         let entry = self.entries.remove(key)?;
         self.by_use(entry.value.is_some()).remove(&entry.last_use);
         Some(entry)
@@ -218,7 +231,10 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     }
 
     /// Marks an entry as the most recently used one.
-    fn touch(&mut self, key: &K) -> Option<&Entry<V>> {
+    fn touch<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&Entry<V>>
+    where
+        K: Borrow<Q>,
+    {
         let entry = self.entries.get_mut(key)?;
         let by_use = match entry.value {
             Some(_) => &mut self.positive,

@@ -7,14 +7,15 @@ mod permit;
 mod reevaluation;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use crate::gateway_api::{Identity, Sandbox, SandboxState};
+use crate::gateway_api::{Identity, SandboxState};
 
 use super::concurrency::Class;
 use super::config::IngressConfig;
 use super::credential::CredentialSource;
 use super::denial::Denial;
-use super::lookup::Resolved;
+use super::lookup::{KnownSandbox, Resolved};
 use super::port::Port;
 use super::request::{Preflight, SandboxRequest};
 
@@ -103,16 +104,10 @@ fn evaluate(
         (Port::User(_), None) => Class::Anonymous,
     };
     let permit = Permit {
-        sandbox_id: sandbox.id.clone(),
-        generation: sandbox.generation,
+        sandbox: Arc::clone(sandbox),
         upstream: SocketAddr::new(address, request.port.get()),
         class,
-        caller: caller.map(|identity| Caller {
-            principal: identity.principal.clone(),
-            organization_id: sandbox.organization_id.clone(),
-            project_id: sandbox.project_id.clone(),
-            expires_at: identity.expires_at,
-        }),
+        identity: caller.cloned(),
     };
     match (purpose, class) {
         (Purpose::LiveStream, _) => Ok(Decision::Permit(permit)),
@@ -142,7 +137,7 @@ fn evaluate_preflight(
 fn authenticate<'a>(
     request: &SandboxRequest,
     facts: &RequestFacts<'a>,
-) -> Result<&'a Identity, Denial> {
+) -> Result<&'a Arc<Identity>, Denial> {
     // The port may be public, and then no credential is evaluated.
     if request.port != Port::Management && *facts.sandbox == Resolved::Unavailable {
         return Err(Denial::SandboxUpstreamError);
@@ -167,8 +162,8 @@ fn authenticate<'a>(
 fn authorize<'a>(
     request: &SandboxRequest,
     facts: &RequestFacts<'a>,
-    caller: Option<&Identity>,
-) -> Result<&'a Sandbox, Denial> {
+    caller: Option<&Arc<Identity>>,
+) -> Result<&'a Arc<KnownSandbox>, Denial> {
     let sandbox = match facts.sandbox {
         Resolved::Found(sandbox) if sandbox.state != SandboxState::Terminated => sandbox,
         Resolved::Found(_) | Resolved::NotFound => return Err(Denial::SandboxNotFound),

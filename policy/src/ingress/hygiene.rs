@@ -44,7 +44,7 @@ pub fn clean_request(
     head: Head<'_>,
     config: &IngressConfig,
     verified: Option<&Credential>,
-    caller: Option<&Caller>,
+    caller: Option<&Caller<'_>>,
 ) -> Vec<HeaderChange> {
     let mut changes = removals(head, |name, value| {
         INTERNAL.contains(name)

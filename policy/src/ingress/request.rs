@@ -1,6 +1,8 @@
 //! Parses the head of a request into its target and its credential.
 
-use crate::gateway_api::{Sandbox, SandboxState};
+use std::sync::Arc;
+
+use crate::gateway_api::SandboxState;
 use crate::ids::SandboxRef;
 use crate::request_line;
 
@@ -10,7 +12,7 @@ use super::credential::{Credential, CredentialSource};
 use super::denial::Denial;
 use super::head::Head;
 use super::host::{InvalidHost, Target};
-use super::lookup::Resolved;
+use super::lookup::{KnownSandbox, Resolved};
 use super::origin::{is_forgeable, is_preflight};
 use super::port::Port;
 use super::response_context::ResponseContext;
@@ -142,7 +144,7 @@ impl SandboxRequest {
     /// control plane only after the lookup has shown that the port is not public. If that lookup is not possible, no
     /// credential is evaluated for a user port.
     #[must_use]
-    pub fn needs_caller(&self, sandbox: Option<&Resolved<Sandbox>>) -> bool {
+    pub fn needs_caller(&self, sandbox: Option<&Resolved<Arc<KnownSandbox>>>) -> bool {
         let Some(credential) = self.credential() else { return false };
         if self.preflight.is_some() {
             return false;
@@ -160,7 +162,7 @@ impl SandboxRequest {
     /// Contract: "To make a user port public on the internet, both of these conditions must be
     /// true: the port is in `exposed_ports`; `allow_unauthenticated_access=true`." And: "The
     /// management API on port 9501 never becomes public."
-    pub(super) fn is_public(&self, sandbox: &Resolved<Sandbox>) -> bool {
+    pub(super) fn is_public(&self, sandbox: &Resolved<Arc<KnownSandbox>>) -> bool {
         match (sandbox, self.port) {
             (Resolved::Found(sandbox), Port::User(port)) => {
                 sandbox.allow_unauthenticated_access

@@ -342,15 +342,15 @@ fn nothing_is_forwarded_while_the_control_plane_is_unavailable(req: Req, world: 
 fn a_permit_has_the_upstream_and_the_caller() {
     let world = world().by(|caller| caller.expires_at = Some(NOW + 60));
     let parsed = parsed(&Req::get(APP).bearer(KEY)).expect("a sandbox's host");
-    let Decision::Permit(permit) = decide(&parsed, &world.facts(), &config()) else {
+    let Decision::Permit(permit) = decide(&parsed, &world.cached().facts(), &config()) else {
         panic!("a permit was expected");
     };
     assert_eq!(permit.sandbox_id().as_str(), ID);
     assert_eq!(permit.connection_group(), format!("{ID}:7"));
     let caller = permit.caller().expect("somebody authenticated");
-    assert_eq!(caller.principal, "key_1");
-    assert_eq!(caller.organization_id, "org_1");
-    assert_eq!(caller.project_id, "proj_1", "the sandbox's, of the caller's several");
+    assert_eq!(caller.principal.as_str(), "key_1");
+    assert_eq!(caller.organization_id.as_str(), "org_1");
+    assert_eq!(caller.project_id.as_str(), "proj_1", "the sandbox's, of the caller's several");
     assert_eq!(caller.expires_at, Some(NOW + 60));
 }
 
@@ -383,5 +383,5 @@ fn a_bearer_token_without_a_prefix_is_looked_up_only_if_the_port_is_not_public(
     world: World,
 ) -> bool {
     let parsed = parsed(&Req::get(APP).bearer("sk-app")).expect("a sandbox's host");
-    parsed.needs_caller(Some(&world.sandbox))
+    parsed.needs_caller(Some(&world.cached().sandbox))
 }

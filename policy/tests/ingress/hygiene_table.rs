@@ -49,9 +49,9 @@ fn public(request: &Req) -> Vec<String> {
 fn private(request: &Req) -> Vec<String> {
     let used = Credential::extract(Head::new(&request.fields()), &config()).ok().flatten();
     let caller = Caller {
-        principal: id("key_1"),
-        organization_id: id("org_1"),
-        project_id: id("proj_1"),
+        principal: &id("key_1"),
+        organization_id: &id("org_1"),
+        project_id: &id("proj_1"),
         expires_at: None,
     };
     let changes =

@@ -156,7 +156,7 @@ fn a_preflight_needs_the_sandbox_only_to_know_whether_the_port_is_public() {
         let parsed = parsed(&preflight(host, TRUSTED).bearer(KEY)).expect("a sandbox's host");
         assert_eq!(parsed.needs_sandbox(), needs_sandbox, "{host}");
         assert!(!parsed.needs_caller(None), "{host}");
-        assert!(!parsed.needs_caller(Some(&World::new().sandbox)), "{host}");
+        assert!(!parsed.needs_caller(Some(&World::new().cached().sandbox)), "{host}");
     }
 }
 
@@ -164,7 +164,7 @@ fn a_preflight_needs_the_sandbox_only_to_know_whether_the_port_is_public() {
 fn a_denied_preflight_has_another_message_than_a_cookie_of_another_site() {
     let decision = |request: &Req| {
         let parsed = parsed(request).ok()?;
-        Some(decide(&parsed, &World::new().facts(), &config()))
+        Some(decide(&parsed, &World::new().cached().facts(), &config()))
     };
     let refused = decision(&preflight(APP, "https://evil.com"));
     assert_eq!(refused, Some(Decision::Deny(Denial::PreflightOrigin)));

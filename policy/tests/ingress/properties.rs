@@ -120,7 +120,7 @@ proptest! {
         let Ok(Request::Sandbox(parsed)) = Request::parse(Head::new(&request.fields()), &config) else {
             return Ok(());
         };
-        let decision = decide(&parsed, &world.facts(), &config);
+        let decision = decide(&parsed, &world.cached().facts(), &config);
         if let Decision::Permit(permit) = decision {
             let upstream = permit.upstream();
             prop_assert!(oracle::may_pass(&request, &world, upstream.port()), "{permit:?}");
@@ -149,7 +149,7 @@ proptest! {
             prop_assert!(oracle::may_pass(&request, &free, port));
             let permit = permit.into_permit();
             prop_assert_eq!(permit.caller(), None);
-            let decision = decide(&parsed, &free.facts(), &config);
+            let decision = decide(&parsed, &free.cached().facts(), &config);
             prop_assert_eq!(decision, Decision::Permit(permit));
         }
     }
@@ -180,13 +180,13 @@ proptest! {
         if !parsed.needs_sandbox() {
             changed.sandbox = other.sandbox;
         }
-        if !parsed.needs_caller(Some(&changed.sandbox)) {
+        if !parsed.needs_caller(Some(&changed.cached().sandbox)) {
             changed.caller = other.caller;
         }
-        prop_assert!(parsed.needs_sandbox() || !parsed.needs_caller(Some(&world.sandbox)));
+        prop_assert!(parsed.needs_sandbox() || !parsed.needs_caller(Some(&world.cached().sandbox)));
         prop_assert_eq!(
-            decide(&parsed, &world.facts(), &config),
-            decide(&parsed, &changed.facts(), &config)
+            decide(&parsed, &world.cached().facts(), &config),
+            decide(&parsed, &changed.cached().facts(), &config)
         );
     }
 
@@ -196,13 +196,13 @@ proptest! {
         let Ok(Request::Sandbox(parsed)) = Request::parse(Head::new(&request.fields()), &config) else {
             return Ok(());
         };
-        let decision = decide(&parsed, &world.facts(), &config);
+        let decision = decide(&parsed, &world.cached().facts(), &config);
         let caller = match &decision {
             Decision::Permit(permit) => permit.caller(),
             _ => None,
         };
         let used = parsed.credential().filter(|_| caller.is_some());
-        let changes = clean_request(Head::new(&request.fields()), &config, used, caller);
+        let changes = clean_request(Head::new(&request.fields()), &config, used, caller.as_ref());
         let received = apply(request.headers(), &changes);
         let secret = used.map(|credential| credential.secret().expose());
         prop_assert_eq!(oracle::leaks(&received, secret), Vec::<String>::new());
@@ -216,7 +216,7 @@ proptest! {
             }
         }
         // What was cleaned needs no more cleaning.
-        let again = clean_request(Head::new(&header::fields(&received)), &config, used, caller);
+        let again = clean_request(Head::new(&header::fields(&received)), &config, used, caller.as_ref());
         prop_assert_eq!(apply(&received, &again), received.clone());
         let pseudo = |headers: &[(String, Vec<u8>)]| -> Vec<(String, Vec<u8>)> {
             headers.iter().filter(|(name, _)| name.starts_with(':')).cloned().collect()

@@ -11,10 +11,10 @@ use crate::ingress::support::{APP, KEY, NOW, Req, World, config, in_flight, pars
 /// Permits the request in the world `was`, and reevaluates it in the world `is`.
 fn outcome(request: &Req, was: &World, is: &World) -> String {
     let parsed = parsed(request).expect("a sandbox's host");
-    let Decision::Permit(permit) = decide(&parsed, &was.facts(), &config()) else {
+    let Decision::Permit(permit) = decide(&parsed, &was.cached().facts(), &config()) else {
         panic!("it was not permitted");
     };
-    match reevaluate(&parsed, &permit, &is.facts(), &config()) {
+    match reevaluate(&parsed, &permit, &is.cached().facts(), &config()) {
         StreamDecision::Continue(permit) => format!("continues for {}", principal(&permit)),
         StreamDecision::Close(CloseReason::Moved) => "moved".into(),
         StreamDecision::Close(CloseReason::NotRunning) => "not running".into(),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sandgate_policy::gateway_api::{Identity, Sandbox, SandboxState};
 use sandgate_policy::header::{Field, fields};
@@ -13,7 +14,9 @@ use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::domain::Domain;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::host::{InvalidHost, Target};
-use sandgate_policy::ingress::{Decision, Request, RequestFacts, Resolved, SandboxRequest, decide};
+use sandgate_policy::ingress::{
+    Decision, KnownSandbox, Request, RequestFacts, Resolved, SandboxRequest, decide,
+};
 
 /// Canonical id of the sandbox that the tables call `my-env`.
 pub(crate) const ID: &str = "a1b2c3d4e5f6g7h8i9j0k";
@@ -181,6 +184,34 @@ impl World {
         self
     }
 
+    /// What the caches of a filter hold in this world.
+    pub(crate) fn cached(&self) -> Cached {
+        Cached {
+            sandbox: found(&self.sandbox, KnownSandbox::from),
+            caller: found(&self.caller, |identity| identity),
+            now: self.now,
+            in_flight: self.in_flight,
+        }
+    }
+}
+
+fn found<T: Clone, C>(resolved: &Resolved<T>, cached: impl Fn(T) -> C) -> Resolved<Arc<C>> {
+    match resolved {
+        Resolved::Found(value) => Resolved::Found(Arc::new(cached(value.clone()))),
+        Resolved::NotFound => Resolved::NotFound,
+        Resolved::Unavailable => Resolved::Unavailable,
+    }
+}
+
+/// What the caches of a filter hold.
+pub(crate) struct Cached {
+    pub(crate) sandbox: Resolved<Arc<KnownSandbox>>,
+    caller: Resolved<Arc<Identity>>,
+    now: u64,
+    in_flight: InFlight,
+}
+
+impl Cached {
     pub(crate) fn facts(&self) -> RequestFacts<'_> {
         let Self { sandbox, caller, now, in_flight } = self;
         RequestFacts { sandbox, caller, now: *now, in_flight: *in_flight }
@@ -213,7 +244,7 @@ pub(crate) fn parsed(request: &Req) -> Result<Box<SandboxRequest>, String> {
 /// The decision about a request, as text.
 pub(crate) fn outcome(request: &Req, world: &World) -> String {
     match parsed(request) {
-        Ok(parsed) => describe(&decide(&parsed, &world.facts(), &config())),
+        Ok(parsed) => describe(&decide(&parsed, &world.cached().facts(), &config())),
         Err(text) => text,
     }
 }

@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 
 use sandgate_policy::gateway_api::Change;
-use sandgate_policy::ids::SandboxId;
+use sandgate_policy::ids::{SANDBOX_ID_LENGTH, SandboxId};
 use sandgate_policy::ingress::Permit;
 use sandgate_policy::ingress::SandboxRequest;
 use sandgate_policy::ingress::concurrency::{Class, InFlight, Shares};
+use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::credential::Credential;
+use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::Recipient;
 use sandgate_policy::ingress::slots::{ClientAddress, SlotHolders};
+use sandgate_policy::ingress::{hygiene, websocket};
 
-use crate::ingress::effect::StreamId;
+use crate::ingress::effect::{Forward, StreamId};
 
 /// A live stream. No `Debug`: the request may hold a secret.
 pub(crate) struct LiveStream {
@@ -40,13 +43,21 @@ impl LiveStream {
         Self { request, permit, recipient, is_credential_verified, client, close_reason: None }
     }
 
+    /// The upstream of the request, and the changes to its headers.
+    pub(crate) fn forward<'a>(&'a self, head: Head<'_>, config: &IngressConfig) -> Forward<'a> {
+        let caller = self.permit.caller();
+        let mut changes = hygiene::clean_request(head, config, self.credential(), caller.as_ref());
+        changes.extend(websocket::complete_request(head));
+        Forward { permit: &self.permit, changes }
+    }
+
     fn depends_on(&self, change: &Change) -> bool {
         match change {
             Change::Sandbox { refs } => refs.iter().any(|name| {
                 name == self.request.sandbox().as_str() || name == self.permit.sandbox_id().as_str()
             }),
             Change::Principal { id } => {
-                self.permit.caller().is_some_and(|caller| caller.principal == *id)
+                self.permit.caller().is_some_and(|caller| *caller.principal == *id)
             }
         }
     }
@@ -62,6 +73,14 @@ impl LiveStream {
     }
 }
 
+/// A canonical id. Unlike a [`SandboxId`], it is copied without an allocation.
+type SandboxKey = [u8; SANDBOX_ID_LENGTH];
+
+fn key_of(id: &SandboxId) -> SandboxKey {
+    // All ids have this length.
+    id.as_str().as_bytes().try_into().unwrap_or_default()
+}
+
 /// The live streams of one sandbox.
 #[derive(Default)]
 struct Occupancy {
@@ -72,8 +91,7 @@ struct Occupancy {
 #[derive(Default)]
 pub(crate) struct LiveStreams {
     streams: BTreeMap<StreamId, LiveStream>,
-    /// By the sandbox's canonical id.
-    sandboxes: BTreeMap<SandboxId, Occupancy>,
+    sandboxes: BTreeMap<SandboxKey, Occupancy>,
     /// The streams to re-evaluate, with the time at which they were marked.
     marked: BTreeMap<StreamId, u64>,
     /// The stream that was re-evaluated last. The next one has a larger id, so that repeated changes of one owner's
@@ -84,9 +102,10 @@ pub(crate) struct LiveStreams {
 }
 
 impl LiveStreams {
-    pub(crate) fn insert(&mut self, id: StreamId, stream: LiveStream, now: u64) {
+    /// Returns the stream in its place.
+    pub(crate) fn insert(&mut self, id: StreamId, stream: LiveStream, now: u64) -> &mut LiveStream {
         self.acquire_slot(id, &stream, now);
-        self.streams.insert(id, stream);
+        self.streams.entry(id).insert_entry(stream).into_mut()
     }
 
     pub(crate) fn remove(&mut self, id: StreamId) -> Option<LiveStream> {
@@ -149,7 +168,7 @@ impl LiveStreams {
         if stream.close_reason.is_some() {
             return;
         }
-        let sandbox = self.sandboxes.entry(stream.permit.sandbox_id().clone()).or_default();
+        let sandbox = self.sandboxes.entry(key_of(stream.permit.sandbox_id())).or_default();
         sandbox.in_flight.add(stream.permit.class());
         if stream.permit.class() == Class::Anonymous {
             sandbox.anonymous.acquire(stream.client, id, now);
@@ -160,14 +179,14 @@ impl LiveStreams {
         if stream.close_reason.is_some() {
             return;
         }
-        let sandbox_id = stream.permit.sandbox_id();
-        let Some(sandbox) = self.sandboxes.get_mut(sandbox_id) else { return };
+        let key = key_of(stream.permit.sandbox_id());
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else { return };
         sandbox.in_flight.remove(stream.permit.class());
         if stream.permit.class() == Class::Anonymous {
             sandbox.anonymous.release(stream.client, id);
         }
         if sandbox.in_flight.is_empty() {
-            self.sandboxes.remove(sandbox_id);
+            self.sandboxes.remove(&key);
         }
     }
 
@@ -178,7 +197,9 @@ impl LiveStreams {
 
     /// The live streams of a sandbox, by class.
     pub(crate) fn in_flight(&self, sandbox_id: &SandboxId) -> InFlight {
-        self.sandboxes.get(sandbox_id).map_or_else(InFlight::default, |sandbox| sandbox.in_flight)
+        self.sandboxes
+            .get(&key_of(sandbox_id))
+            .map_or_else(InFlight::default, |sandbox| sandbox.in_flight)
     }
 
     /// Chooses the anonymous stream that gives its slot to a new one of the same sandbox.
@@ -189,7 +210,8 @@ impl LiveStreams {
         now: u64,
         silence_ms: u64,
     ) -> Option<StreamId> {
-        self.sandboxes.get(sandbox_id)?.anonymous.stream_to_evict(newcomer, now, Some(silence_ms))
+        let sandbox = self.sandboxes.get(&key_of(sandbox_id))?;
+        sandbox.anonymous.stream_to_evict(newcomer, now, Some(silence_ms))
     }
 
     /// The anonymous streams of sandboxes in which more than half of the anonymous share is taken. Their bytes are
@@ -203,7 +225,7 @@ impl LiveStreams {
     /// Records how many bytes were sent on a stream, in both directions.
     pub(crate) fn record_bytes(&mut self, id: StreamId, bytes: u64, now: u64) {
         let Some(stream) = self.streams.get(&id) else { return };
-        if let Some(sandbox) = self.sandboxes.get_mut(stream.permit.sandbox_id()) {
+        if let Some(sandbox) = self.sandboxes.get_mut(&key_of(stream.permit.sandbox_id())) {
             sandbox.anonymous.record_bytes(stream.client, id, bytes, now);
         }
     }

@@ -2,12 +2,13 @@
 
 mod requester;
 
-use sandgate_policy::gateway_api::{Change, Identity, Sandbox};
-use sandgate_policy::ingress::Resolved;
-use sandgate_policy::ingress::SandboxRequest;
+use std::sync::Arc;
+
+use sandgate_policy::gateway_api::{Change, Identity};
 use sandgate_policy::ingress::cache::{Cache, Lifetimes};
 use sandgate_policy::ingress::config::Limits;
 use sandgate_policy::ingress::credential::CredentialKey;
+use sandgate_policy::ingress::{KnownSandbox, Resolved, SandboxRequest};
 
 use crate::ingress::clock::Now;
 use crate::ingress::feed::{Feed, FeedUpdate};
@@ -15,11 +16,14 @@ use crate::ingress::lookups::{LookupKey, LookupReason, LookupResult, Lookups, Pe
 
 pub(crate) use self::requester::{Requester, RequesterKind, StreamLookups};
 
+/// What was resolved; `None` while a lookup is pending.
+type Progress<T> = Option<Resolved<Arc<T>>>;
+
 /// The caches, the lookups that fill them, and the change feed that invalidates them. It is the part
 /// of the state that does not belong to a stream.
 pub(crate) struct Resolver {
-    sandboxes: Cache<String, Sandbox>,
-    callers: Cache<CredentialKey, Identity>,
+    sandboxes: Cache<String, Arc<KnownSandbox>>,
+    callers: Cache<CredentialKey, Arc<Identity>>,
     pub(crate) lookups: Lookups,
     /// `None` until the engine is started.
     pub(crate) feed: Option<Feed>,
@@ -45,7 +49,7 @@ impl Resolver {
         request: &SandboxRequest,
         requester: &mut Requester<'_>,
         now: Now,
-    ) -> (Option<Resolved<Sandbox>>, Option<Resolved<Identity>>) {
+    ) -> (Progress<KnownSandbox>, Progress<Identity>) {
         let sandbox = match request.needs_sandbox() {
             true => self.resolve_sandbox(request, requester, now),
             false => Some(Resolved::NotFound),
@@ -62,24 +66,19 @@ impl Resolver {
         request: &SandboxRequest,
         requester: &mut Requester<'_>,
         now: Now,
-    ) -> Option<Resolved<Sandbox>> {
-        let name = request.sandbox().as_str().to_owned();
+    ) -> Progress<KnownSandbox> {
+        let name = request.sandbox().as_str();
         let covered_since = self.covered_since();
-        if let Some(entry) =
-            self.sandboxes.fresh(&name, now.ms, covered_since, requester.arrived_at)
-        {
-            return Some(
-                entry
-                    .value()
-                    .map_or(Resolved::NotFound, |sandbox| Resolved::Found(sandbox.clone())),
-            );
+        let entry = self.sandboxes.fresh(name, now.ms, covered_since, requester.arrived_at);
+        if let Some(entry) = entry {
+            return Some(entry.value().cloned().into());
         }
-        let key = LookupKey::Sandbox(name.clone());
+        let key = LookupKey::Sandbox(name.to_owned());
         if requester.may_look_up && self.look_up(key, request, requester, now) {
             return None;
         }
-        let stale = self.sandboxes.stale(&name, now.ms).filter(|_| requester.may_use_stale());
-        Some(stale.map_or(Resolved::Unavailable, |sandbox| Resolved::Found(sandbox.clone())))
+        let stale = self.sandboxes.stale(name, now.ms).filter(|_| requester.may_use_stale());
+        Some(stale.cloned().map_or(Resolved::Unavailable, Resolved::Found))
     }
 
     fn resolve_caller(
@@ -87,20 +86,18 @@ impl Resolver {
         request: &SandboxRequest,
         requester: &mut Requester<'_>,
         now: Now,
-    ) -> Option<Resolved<Identity>> {
+    ) -> Progress<Identity> {
         let Some(credential) = request.credential() else { return Some(Resolved::NotFound) };
         let key = credential.key();
         let covered_since = self.covered_since();
         if let Some(entry) = self.callers.fresh(&key, now.ms, covered_since, requester.arrived_at) {
-            return Some(
-                entry.value().map_or(Resolved::NotFound, |caller| Resolved::Found(caller.clone())),
-            );
+            return Some(entry.value().cloned().into());
         }
         if requester.may_look_up && self.look_up(LookupKey::Caller(key), request, requester, now) {
             return None;
         }
         let stale = self.callers.stale(&key, now.ms).filter(|_| requester.may_use_stale());
-        Some(stale.map_or(Resolved::Unavailable, |caller| Resolved::Found(caller.clone())))
+        Some(stale.cloned().map_or(Resolved::Unavailable, Resolved::Found))
     }
 
     /// Lets the stream wait for a lookup. Returns false if no lookup can start now.
@@ -126,14 +123,14 @@ impl Resolver {
     pub(crate) fn recheck(
         &mut self,
         request: &SandboxRequest,
-        sandbox: &Resolved<Sandbox>,
+        sandbox: &Resolved<Arc<KnownSandbox>>,
         requester: &mut Requester<'_>,
         now: Now,
     ) -> bool {
         if request.needs_sandbox() {
-            let name = request.sandbox().as_str().to_owned();
-            let key = LookupKey::Sandbox(name.clone());
-            if self.sandboxes.take_recheck(&name, requester.recheck_before(&key), now.ms) {
+            let name = request.sandbox().as_str();
+            let key = LookupKey::Sandbox(name.to_owned());
+            if self.sandboxes.take_recheck(name, requester.recheck_before(&key), now.ms) {
                 self.look_up(key, request, requester, now);
             }
         }
@@ -162,8 +159,7 @@ impl Resolver {
         }
         match (key, result) {
             (LookupKey::Sandbox(name), LookupResult::Sandbox(sandbox)) => {
-                let sandbox = sandbox.as_deref().cloned();
-                self.sandboxes.insert(name.clone(), sandbox, lookup.sent_at);
+                self.sandboxes.insert(name.clone(), sandbox.clone(), lookup.sent_at);
             }
             (LookupKey::Caller(credential), LookupResult::Caller(identity)) => {
                 self.callers.insert(*credential, identity.clone(), lookup.sent_at);
@@ -174,7 +170,7 @@ impl Resolver {
                 for name in
                     [Some(sandbox.id.as_str()), sandbox.name.as_deref()].into_iter().flatten()
                 {
-                    self.sandboxes.insert(name.to_owned(), Some((**sandbox).clone()), now.ms);
+                    self.sandboxes.insert(name.to_owned(), Some(Arc::clone(sandbox)), now.ms);
                 }
             }
             (LookupKey::Resume { sandbox_id, .. }, LookupResult::Sandbox(None)) => {

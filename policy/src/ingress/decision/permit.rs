@@ -1,32 +1,36 @@
 //! The permits that only a decision can create.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use crate::gateway_api::Identity;
 use crate::ids::{OrganizationId, PrincipalId, ProjectId, SandboxId};
 use crate::ingress::concurrency::Class;
+use crate::ingress::lookup::KnownSandbox;
 
 /// Proof that a request may be forwarded, with its upstream address. Only [`super`] creates a permit.
+///
+/// It shares the sandbox and the identity with the caches.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Permit {
-    pub(super) sandbox_id: SandboxId,
-    pub(super) generation: u64,
+    pub(super) sandbox: Arc<KnownSandbox>,
     pub(super) upstream: SocketAddr,
     pub(super) class: Class,
-    pub(super) caller: Option<Caller>,
+    pub(super) identity: Option<Arc<Identity>>,
 }
 
 impl Permit {
     /// The canonical id of the sandbox.
     #[must_use]
     pub fn sandbox_id(&self) -> &SandboxId {
-        &self.sandbox_id
+        &self.sandbox.id
     }
 
     /// The key of the upstream connection pool: the sandbox and its address generation. Requests share connections only
     /// if they have the same key.
     #[must_use]
-    pub fn connection_group(&self) -> String {
-        format!("{}:{}", self.sandbox_id, self.generation)
+    pub fn connection_group(&self) -> &str {
+        self.sandbox.connection_group()
     }
 
     /// The only address that the request may go to.
@@ -35,11 +39,17 @@ impl Permit {
         self.upstream
     }
 
+    /// The IP address of [`Self::upstream`], as text.
+    #[must_use]
+    pub fn upstream_host(&self) -> &str {
+        self.sandbox.upstream_host()
+    }
+
     /// Whether another permit leads to the same sandbox at the same address.
     #[must_use]
     pub fn is_same_route(&self, other: &Self) -> bool {
-        self.sandbox_id == other.sandbox_id
-            && self.generation == other.generation
+        self.sandbox.id == other.sandbox.id
+            && self.sandbox.generation == other.sandbox.generation
             && self.upstream == other.upstream
     }
 
@@ -51,8 +61,13 @@ impl Permit {
 
     /// The verified caller. `None` on a public port, where no credential is evaluated.
     #[must_use]
-    pub fn caller(&self) -> Option<&Caller> {
-        self.caller.as_ref()
+    pub fn caller(&self) -> Option<Caller<'_>> {
+        self.identity.as_deref().map(|identity| Caller {
+            principal: &identity.principal,
+            organization_id: &self.sandbox.organization_id,
+            project_id: &self.sandbox.project_id,
+            expires_at: identity.expires_at,
+        })
     }
 }
 
@@ -75,19 +90,19 @@ impl EvictionPermit {
 }
 
 /// The verified sender of a permitted request. All fields may be sent to the sandbox.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Caller {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Caller<'a> {
     /// The principal of the credential; see [`crate::gateway_api::Identity::principal`].
-    pub principal: PrincipalId,
+    pub principal: &'a PrincipalId,
     /// The organization of the sandbox, which is also the caller's.
-    pub organization_id: OrganizationId,
+    pub organization_id: &'a OrganizationId,
     /// The project of the sandbox, in which the caller may act.
-    pub project_id: ProjectId,
+    pub project_id: &'a ProjectId,
     /// The time at which the credential expires, in seconds since the Unix epoch. `None` if it does not expire.
     pub expires_at: Option<u64>,
 }
 
-impl Caller {
+impl Caller<'_> {
     /// Whether the credential has expired. `now` is in seconds since the Unix epoch.
     #[must_use]
     pub fn is_expired(&self, now: u64) -> bool {

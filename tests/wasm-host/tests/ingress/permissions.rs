@@ -2,6 +2,7 @@
 //! a live stream is open exactly if the same request would be permitted now, by the same route.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -199,8 +200,8 @@ fn permit(request: &Headers, fleet: &Fleet, now: u64) -> Option<Permit> {
     let identity =
         parsed.credential().and_then(|shown| fleet.identity(&shown.introspect_request()));
     let facts = RequestFacts {
-        sandbox: &Resolved::Found(sandbox),
-        caller: &identity.map_or(Resolved::NotFound, Resolved::Found),
+        sandbox: &Resolved::Found(Arc::new(sandbox.into())),
+        caller: &identity.map(Arc::new).into(),
         now,
         in_flight: InFlight::default(),
     };

@@ -1,11 +1,12 @@
 //! Requests: from their headers to their decision.
 
 use sandgate_policy::ingress::concurrency::Class;
+use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::Recipient;
 use sandgate_policy::ingress::slots::ClientAddress;
-use sandgate_policy::ingress::{Decision, Request, hygiene, message, websocket};
+use sandgate_policy::ingress::{Decision, Request, hygiene, message};
 
 use crate::ingress::clock::Now;
 use crate::ingress::effect::{DenialReply, Effect, Forward, RequestAction, StreamId};
@@ -17,9 +18,12 @@ use super::Engine;
 use super::evaluate::Evaluation;
 
 /// The result of [`Engine::record_decision`].
-enum Recorded {
+enum Recorded<'a> {
     /// The stream is live.
-    Forward,
+    Forward {
+        live: &'a LiveStream,
+        config: &'a IngressConfig,
+    },
     AnswerPreflight {
         origin: String,
         recipient: Recipient,
@@ -82,17 +86,9 @@ impl Engine {
             Evaluation::Decided(decision, retry_after) => {
                 match self.record_decision(stream, waiting, decision, retry_after, properties, now)
                 {
-                    Recorded::Forward => match self.forward(stream, head) {
-                        Some(forward) => RequestAction::Forward(forward),
-                        // Impossible: `record_decision` has just inserted the stream.
-                        None => {
-                            let recipient = Recipient::of(head, &self.config);
-                            RequestAction::Deny(DenialReply::new(
-                                Denial::SandboxUpstreamError,
-                                recipient,
-                            ))
-                        }
-                    },
+                    Recorded::Forward { live, config } => {
+                        RequestAction::Forward(live.forward(head, config))
+                    }
                     Recorded::AnswerPreflight { origin, .. } => {
                         RequestAction::AnswerPreflight { origin }
                     }
@@ -114,13 +110,14 @@ impl Engine {
                 self.remove_waiting(stream, &waiting);
                 let recorded =
                     self.record_decision(stream, waiting, decision, retry_after, &properties, now);
-                self.effects.push_back(match recorded {
-                    Recorded::Forward => Effect::Forward(stream),
+                let effect = match recorded {
+                    Recorded::Forward { .. } => Effect::Forward(stream),
                     Recorded::AnswerPreflight { origin, recipient } => {
                         Effect::AnswerPreflight { stream, origin, recipient }
                     }
                     Recorded::Deny(reply) => Effect::Deny(stream, reply),
-                });
+                };
+                self.effects.push_back(effect);
             }
         }
     }
@@ -134,7 +131,7 @@ impl Engine {
         retry_after: Option<u32>,
         properties: &RequestProperties<'_>,
         now: Now,
-    ) -> Recorded {
+    ) -> Recorded<'_> {
         let WaitingRequest { request, recipient, .. } = waiting;
         let denial = match self.make_room(decision, properties, now) {
             Decision::Permit(permit) => {
@@ -143,8 +140,8 @@ impl Engine {
                     Class::Management | Class::Authenticated => ClientAddress::Unknown,
                 };
                 let live = LiveStream::new(request, permit, recipient, client);
-                self.live.insert(stream, live, now.ms);
-                return Recorded::Forward;
+                let live = self.live.insert(stream, live, now.ms);
+                return Recorded::Forward { live, config: &self.config };
             }
             Decision::AnswerPreflight { origin } => {
                 return Recorded::AnswerPreflight { origin, recipient };
@@ -162,11 +159,7 @@ impl Engine {
     /// request has ended.
     #[must_use]
     pub fn forward(&self, stream: StreamId, head: Head<'_>) -> Option<Forward<'_>> {
-        let live = self.live.get(stream)?;
-        let caller = live.permit.caller();
-        let mut changes = hygiene::clean_request(head, &self.config, live.credential(), caller);
-        changes.extend(websocket::complete_request(head));
-        Some(Forward { permit: &live.permit, changes })
+        Some(self.live.get(stream)?.forward(head, &self.config))
     }
 
     /// The host could not forward a request. Returns its denial, unless it has ended.

@@ -1,6 +1,9 @@
 //! The result of a lookup, parsed from the response of the control plane.
 
+use std::sync::Arc;
+
 use sandgate_policy::gateway_api::{Identity, Introspection, Sandbox};
+use sandgate_policy::ingress::KnownSandbox;
 
 use crate::ingress::effect::CallResponse;
 
@@ -9,9 +12,9 @@ use super::key::LookupKey;
 /// The result of a lookup that the control plane answered.
 pub(crate) enum LookupResult {
     /// `None` if the credential is not valid.
-    Caller(Option<Identity>),
+    Caller(Option<Arc<Identity>>),
     /// `None` if there is no such sandbox.
-    Sandbox(Option<Box<Sandbox>>),
+    Sandbox(Option<Arc<KnownSandbox>>),
     NotResumable,
     /// The control plane's limit on resumes was reached. Holds the seconds after which it allows one.
     ResumeLimited(u32),
@@ -24,7 +27,10 @@ impl LookupResult {
         if !response.has_marker() {
             return None;
         }
-        let sandbox = || serde_json::from_slice::<Sandbox>(response.body).ok().map(Box::new);
+        let sandbox = || {
+            let sandbox = serde_json::from_slice::<Sandbox>(response.body).ok()?;
+            Some(Arc::new(KnownSandbox::from(sandbox)))
+        };
         match (key, response.status()) {
             (LookupKey::Sandbox(_) | LookupKey::Resume { .. }, 200) => {
                 Some(Self::Sandbox(Some(sandbox()?)))
@@ -39,7 +45,7 @@ impl LookupResult {
             }
             (LookupKey::Caller(_), 200) => {
                 let introspection = serde_json::from_slice::<Introspection>(response.body).ok()?;
-                Some(Self::Caller(introspection.identity))
+                Some(Self::Caller(introspection.identity.map(Arc::new)))
             }
             _ => None,
         }
