@@ -23,8 +23,11 @@ fn target() -> PathBuf {
 
 /// The path of a program of this workspace. Fails if it is not built.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let path = target().join("debug").join(name);
-    ensure!(path.is_file(), "`{}` is missing; build it with: cargo build", path.display());
+    // Measurements are made with release builds of everything.
+    let (profile, option) =
+        if cfg!(debug_assertions) { ("debug", "") } else { ("release", " --release") };
+    let path = target().join(profile).join(name);
+    ensure!(path.is_file(), "`{}` is missing; build it with: cargo build{option}", path.display());
     Ok(path)
 }
 
