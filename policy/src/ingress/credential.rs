@@ -139,8 +139,9 @@ impl Credential {
         let mut hash = Sha256::new();
         hash.update([self.kind as u8]);
         for part in [self.secret.expose(), organization, project] {
-            // The lengths separate the parts, so that ("ab", "c") and ("a", "bc") differ.
-            hash.update((part.len() as u64).to_le_bytes());
+            // The lengths separate the parts, so that ("ab", "c") and ("a", "bc") differ. They have two bytes, which are enough
+            // for every part (SECRET_MAX, ID_MAX), so that an API key is hashed in one block of 64 bytes.
+            hash.update(u16::try_from(part.len()).unwrap_or(u16::MAX).to_le_bytes());
             hash.update(part.as_bytes());
         }
         hash.finalize().into()

@@ -125,7 +125,6 @@ fn is_secret(
             CredentialSource::PlatformBearer | CredentialSource::OtherBearer
         )
     };
-    let token = bearer_token(value).unwrap_or(value).trim_ascii();
     // Cookies are evaluated one by one, because the name of the first may start like a secret.
     if name.is("cookie") {
         return false;
@@ -136,16 +135,23 @@ fn is_secret(
     }
     if is_authorization || name.is("proxy-authorization") {
         // The secret may be joined with other values, or be in another scheme.
+        let token = bearer_token(value).unwrap_or(value).trim_ascii();
         return value
             .split(|b| matches!(b, b' ' | b'\t' | b',' | b'=' | b':' | b';' | b'"' | b'\''))
             .chain([token])
             .any(|word| is_verified(word, verified) || config.is_platform_secret(word));
     }
+    let token = bearer_token(value).unwrap_or(value).trim_ascii();
     is_bare_secret(token, config, verified)
 }
 
 /// Whether the whole value is a secret, with or without quotes or `Bearer`.
 fn is_bare_secret(value: &[u8], config: &IngressConfig, verified: Option<&Credential>) -> bool {
+    // Most values are shorter than any secret.
+    let verified_length = verified.map_or(BARE_SECRET_MIN, |it| it.secret().expose().len());
+    if value.len() < BARE_SECRET_MIN.min(verified_length) {
+        return false;
+    }
     let value = value.strip_prefix(b"\"").unwrap_or(value);
     let value = value.strip_suffix(b"\"").unwrap_or(value);
     let value = bearer_token(value).unwrap_or(value).trim_ascii();
