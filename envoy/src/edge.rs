@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::parts::insert;
 use crate::template::{RenderError, Values, collect, render};
+use crate::upstream::Upstream;
 use crate::value::Value;
 
 /// The edge's bootstrap as a template. Its head explains each name.
@@ -33,6 +35,7 @@ pub struct Edge {
     pub api_host: String,
     pub sandbox_network: IpAddr,
     pub sandbox_prefix_len: u8,
+    pub upstream: Upstream,
     pub stream_idle_timeout: Duration,
     pub trusted_origins: serde_json::Value,
     pub ingress_limits: serde_json::Value,
@@ -49,7 +52,16 @@ impl Edge {
     ///
     /// If a value is invalid.
     pub fn render(&self) -> Result<String, RenderError> {
-        self.render_template(EDGE_TEMPLATE)
+        self.render_template(&self.template()?)
+    }
+
+    /// [`EDGE_TEMPLATE`] with the parts of the settings inserted.
+    ///
+    /// # Errors
+    ///
+    /// If a part does not exist, which a test excludes.
+    pub fn template(&self) -> Result<String, RenderError> {
+        insert(EDGE_TEMPLATE, &[self.upstream.parts()])
     }
 
     /// Renders another template with the same names.
@@ -80,6 +92,7 @@ impl Edge {
             ("SANDGATE_API_HOST", Value::host(&self.api_host)),
             ("SANDGATE_SANDBOX_NETWORK", Ok(Value::address(self.sandbox_network))),
             ("SANDGATE_SANDBOX_PREFIX_LEN", Ok(Value::number(self.sandbox_prefix_len))),
+            ("SANDGATE_UPSTREAM", Value::host(self.upstream.name())),
             ("SANDGATE_STREAM_IDLE_TIMEOUT", Ok(Value::duration(self.stream_idle_timeout))),
             ("SANDGATE_TRUSTED_ORIGINS", Ok(Value::from_json(&self.trusted_origins))),
             ("SANDGATE_INGRESS_LIMITS", Ok(Value::from_json(&self.ingress_limits))),
@@ -97,11 +110,23 @@ mod tests {
 
     #[test]
     fn the_head_of_the_template_lists_every_name_and_every_value_is_used() {
-        let (head, body) = EDGE_TEMPLATE.split_once("\nnode:").unwrap();
-        let listed: std::collections::BTreeSet<&str> =
-            head.split_whitespace().filter(|word| word.starts_with("SANDGATE_")).collect();
-        assert_eq!(listed, names(body));
-        let values = crate::environment::tests_support::edge().values().unwrap();
-        assert_eq!(listed, values.keys().copied().collect());
+        let edge = crate::environment::tests_support::edge();
+        for upstream in [Upstream::DynamicForwardProxy, Upstream::OriginalDst] {
+            let template = Edge { upstream, ..edge.clone() }.template().unwrap();
+            let (head, body) = template.split_once("\nnode:").unwrap();
+            let listed: std::collections::BTreeSet<&str> = head
+                .lines()
+                .filter_map(|line| line.strip_prefix("#   SANDGATE_"))
+                .filter_map(|line| line.split_whitespace().next())
+                .collect();
+            let names: std::collections::BTreeSet<&str> =
+                names(body).into_iter().filter_map(|name| name.strip_prefix("SANDGATE_")).collect();
+            assert_eq!(listed, names);
+            let values = edge.values().unwrap();
+            assert_eq!(
+                listed,
+                values.keys().filter_map(|name| name.strip_prefix("SANDGATE_")).collect()
+            );
+        }
     }
 }

@@ -26,6 +26,17 @@ pub enum RenderError {
         /// The line, counted from 1.
         line: usize,
     },
+    /// The template contains the name of a part that no file contains.
+    #[error("the template contains `${{part {name}}}` in line {line}, and there is no such part")]
+    UnknownPart {
+        /// The name of the part.
+        name: String,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// A file of parts contains a line that belongs to no part.
+    #[error("line {0} of a file of parts belongs to no part")]
+    OutsideOfParts(usize),
     /// The template contains `${` without `}` in the same line.
     #[error("the template contains `${{` without `}}` in line {0}")]
     UnclosedName(usize),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sandgate_envoy_config::{
-    EGRESS_LOG, Edge, EgressFilter, GatewayToken, Sidecar, TlsCertificate,
+    EGRESS_LOG, Edge, EgressFilter, GatewayToken, Sidecar, TlsCertificate, Upstream,
 };
 use serde_json::json;
 
@@ -17,9 +17,13 @@ pub(super) fn check() -> Result<Outcome> {
     wasm::build()?;
     let envoy = output(&mut command("scripts/envoy")).context("there is no Envoy to ask")?;
     let folder = tempfile::tempdir()?;
-    for (name, bootstrap) in
-        [("edge.yaml", edge(folder.path())?), ("sidecar.yaml", sidecar(folder.path())?)]
-    {
+    let edge = edge(folder.path())?;
+    let original_dst = Edge { upstream: Upstream::OriginalDst, ..edge.clone() };
+    for (name, bootstrap) in [
+        ("edge.yaml", edge.render()?),
+        ("edge-original-dst.yaml", original_dst.render()?),
+        ("sidecar.yaml", sidecar(folder.path())?),
+    ] {
         let path = folder.path().join(name);
         std::fs::write(&path, bootstrap)?;
         let mut validate = command(envoy.trim());
@@ -33,14 +37,14 @@ pub(super) fn check() -> Result<Outcome> {
     Ok(Outcome::Ok)
 }
 
-/// The edge's bootstrap, and the files in the folder to which it points.
-fn edge(folder: &Path) -> Result<String> {
+/// The edge's values, and the files in the folder to which they point.
+fn edge(folder: &Path) -> Result<Edge> {
     make_certificate(folder)?;
     let token_sds = folder.join("gateway-token.yaml");
     let tls_sds = folder.join("tls-certificate.yaml");
     std::fs::write(&token_sds, GatewayToken("not-a-real-token".to_owned()).render()?)?;
     std::fs::write(&tls_sds, TlsCertificate(folder.to_owned()).render()?)?;
-    let edge = Edge {
+    Ok(Edge {
         address: [127, 0, 0, 1].into(),
         port: 9443,
         tls_port: 9444,
@@ -58,14 +62,14 @@ fn edge(folder: &Path) -> Result<String> {
         api_host: "api.localhost".to_owned(),
         sandbox_network: [127, 64, 0, 0].into(),
         sandbox_prefix_len: 16,
+        upstream: Upstream::default(),
         stream_idle_timeout: Duration::from_secs(3600),
         trusted_origins: json!([]),
         ingress_limits: json!({}),
         heap: 2 << 30,
         connections: 50_000,
         log: tree::root().join("envoy/edge-log.yaml"),
-    };
-    Ok(edge.render()?)
+    })
 }
 
 /// The bootstrap of a sidecar's Envoy, and the files in the folder to which it points.
