@@ -16,7 +16,9 @@ pub const ORIGINAL_DST_ADDRESS: &str = "envoy.network.transport_socket.original_
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum Upstream {
+    /// Envoy's dynamic forward proxy.
     #[default]
     DynamicForwardProxy,
+    /// Envoy's original destination clusters.
     OriginalDst,
 }
