@@ -16,6 +16,8 @@ pub struct Reply {
     /// Names and values, in order.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     pub body: String,
+    /// Whether the recipient reads a gRPC status, which Envoy makes out of the reply.
+    pub is_grpc: bool,
 }
 
 impl Reply {
@@ -55,7 +57,8 @@ impl Reply {
                 serde_json::to_string(&body).unwrap_or_default()
             }
         };
-        Self { status: denial.status(), headers, body }
+        let is_grpc = to.format() == DenialFormat::Grpc;
+        Self { status: denial.status(), headers, body, is_grpc }
     }
 
     /// The answer to the preflight of a trusted origin (Fetch standard, "CORS protocol").
@@ -79,7 +82,7 @@ impl Reply {
                 "Origin, Access-Control-Request-Method, Access-Control-Request-Headers".into(),
             ),
         ];
-        Self { status: 204, headers, body: String::new() }
+        Self { status: 204, headers, body: String::new(), is_grpc: false }
     }
 }
 

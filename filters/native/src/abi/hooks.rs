@@ -1,0 +1,285 @@
+//! What Envoy calls. Envoy refuses a module in which one of the hooks of an HTTP filter is missing.
+
+use std::ffi::c_char;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sandgate_engine::ingress::CALL_RESPONSE_MAX;
+
+use super::*;
+use crate::ingress::{Action, Config, Stream};
+
+/// `FilterHeadersStatus::StopAllIterationAndWatermark`.
+const PAUSE_HEADERS: u32 = 4;
+/// `FilterTrailersStatus::StopIteration`.
+const PAUSE_TRAILERS: u32 = 1;
+const CONTINUE: u32 = 0;
+
+/// Runs `hook` on a stream. A panic denies or resets the stream, and does not reach Envoy.
+///
+/// # Safety
+/// `stream` is what [`envoy_dynamic_module_on_http_filter_new`] returned, and Envoy has not destroyed it.
+unsafe fn on_stream<T>(
+    stream: *const Stream,
+    after_panic: T,
+    hook: impl FnOnce(&Rc<Stream>) -> T,
+) -> T {
+    // The hook may end the stream before it returns, so it holds a reference of its own.
+    // SAFETY: by the contract, Envoy's reference is still there, and all hooks of a stream run on its thread.
+    let stream = unsafe {
+        Rc::increment_strong_count(stream);
+        Rc::from_raw(stream)
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| hook(&stream)));
+    result.unwrap_or_else(|_| {
+        let _ = catch_unwind(AssertUnwindSafe(|| stream.on_panic()));
+        after_panic
+    })
+}
+
+/// Runs `hook` on a configuration.
+///
+/// # Safety
+/// `config` is what [`envoy_dynamic_module_on_http_filter_config_new`] returned, and Envoy has not destroyed it.
+unsafe fn on_config(
+    envoy: EnvoyPtr,
+    config: *const Config,
+    hook: impl FnOnce(&Config, &MainThread),
+) {
+    // SAFETY: by the contract; the main thread does not use it after the hook.
+    let (config, main) = unsafe { (&*config, MainThread::new(envoy)) };
+    if catch_unwind(AssertUnwindSafe(|| hook(config, &main))).is_err() {
+        let _ = catch_unwind(AssertUnwindSafe(|| config.on_panic(&main)));
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
+    // The default hook prints the message, which may contain what a client sent.
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        log(LogLevel::Error, &format!("sandgate: panic at {place}"));
+    }));
+    c"v1.40.0".as_ptr()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
+    envoy: EnvoyPtr,
+    name: Buffer,
+    config: Buffer,
+) -> *const Config {
+    // SAFETY: Envoy passes its object and two buffers, all valid during this hook.
+    let (handle, name, json) = unsafe { (ConfigHandle::new(envoy), name.bytes(), config.bytes()) };
+    let created = catch_unwind(AssertUnwindSafe(|| Config::new(&handle, name, json)));
+    created.ok().flatten().map_or(std::ptr::null(), Arc::into_raw)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: *const Config) {
+    if !config.is_null() {
+        // SAFETY: the pointer is from `into_raw`, and Envoy destroys a configuration once.
+        let config = unsafe { Arc::from_raw(config) };
+        let _ = catch_unwind(AssertUnwindSafe(|| config.end()));
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_scheduled(
+    envoy: EnvoyPtr,
+    config: *const Config,
+    _event: u64,
+) {
+    // SAFETY: Envoy passes what `config_new` returned.
+    unsafe { on_config(envoy, config, Config::on_scheduled) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_http_callout_done(
+    envoy: EnvoyPtr,
+    config: *const Config,
+    callout: u64,
+    result: u32,
+    headers: *const HeaderField,
+    headers_length: usize,
+    chunks: *const Buffer,
+    chunks_length: usize,
+) {
+    // SAFETY: Envoy passes what `config_new` returned, and arrays that are valid during this hook.
+    unsafe {
+        on_config(envoy, config, |config, main| {
+            let response = (result == 0).then(|| {
+                CalloutResponse::read(
+                    (headers, headers_length),
+                    (chunks, chunks_length),
+                    CALL_RESPONSE_MAX,
+                )
+            });
+            config.on_callout_done(main, callout, response.flatten());
+        });
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_new(
+    config: *const Config,
+    envoy: EnvoyPtr,
+) -> *const Stream {
+    // SAFETY: Envoy passes what `config_new` returned, and a configuration outlives its streams.
+    let config = unsafe {
+        Arc::increment_strong_count(config);
+        Arc::from_raw(config)
+    };
+    // SAFETY: the stream is new, and `destroy` ends the handle.
+    let handle = unsafe { StreamHandle::new(envoy) };
+    let created = catch_unwind(AssertUnwindSafe(|| Stream::new(&config, handle)));
+    // Envoy closes a stream without a filter.
+    created.map_or(std::ptr::null(), Rc::into_raw)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_destroy(stream: *const Stream) {
+    if stream.is_null() {
+        return;
+    }
+    // SAFETY: the pointer is from `into_raw`, and Envoy destroys a stream once.
+    let stream = unsafe { Rc::from_raw(stream) };
+    let _ = catch_unwind(AssertUnwindSafe(|| stream.on_end()));
+    stream.handle().end();
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
+    _envoy: EnvoyPtr,
+    stream: *const Stream,
+    _is_end: bool,
+) -> u32 {
+    // SAFETY: Envoy passes what `new` returned. The same holds for the hooks below.
+    let action = unsafe { on_stream(stream, Action::Pause, Stream::on_request_headers) };
+    headers_status(action)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
+    _envoy: EnvoyPtr,
+    stream: *const Stream,
+    _is_end: bool,
+) -> u32 {
+    // SAFETY: as above.
+    let action = unsafe { on_stream(stream, Action::Pause, Stream::on_response_headers) };
+    headers_status(action)
+}
+
+fn headers_status(action: Action) -> u32 {
+    match action {
+        Action::Continue => CONTINUE,
+        Action::Pause => PAUSE_HEADERS,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(
+    _envoy: EnvoyPtr,
+    stream: *const Stream,
+) -> u32 {
+    let hook = |stream: &Rc<Stream>| stream.on_trailers(HeaderMap::RequestTrailers);
+    // SAFETY: as above.
+    trailers_status(unsafe { on_stream(stream, Action::Pause, hook) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_response_trailers(
+    _envoy: EnvoyPtr,
+    stream: *const Stream,
+) -> u32 {
+    let hook = |stream: &Rc<Stream>| stream.on_trailers(HeaderMap::ResponseTrailers);
+    // SAFETY: as above.
+    trailers_status(unsafe { on_stream(stream, Action::Pause, hook) })
+}
+
+fn trailers_status(action: Action) -> u32 {
+    match action {
+        Action::Continue => CONTINUE,
+        Action::Pause => PAUSE_TRAILERS,
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
+    _envoy: EnvoyPtr,
+    stream: *const Stream,
+    _is_end: bool,
+) -> u32 {
+    // SAFETY: as above.
+    unsafe { on_stream(stream, (), |stream| stream.on_body(true)) }
+    CONTINUE
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_response_body(
+    _envoy: EnvoyPtr,
+    stream: *const Stream,
+    _is_end: bool,
+) -> u32 {
+    // SAFETY: as above.
+    unsafe { on_stream(stream, (), |stream| stream.on_body(false)) }
+    CONTINUE
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(
+    _envoy: EnvoyPtr,
+    stream: *const Stream,
+    _event: u64,
+) {
+    // SAFETY: as above.
+    unsafe { on_stream(stream, (), Stream::on_scheduled) }
+}
+
+/// Envoy writes the access log after this.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn envoy_dynamic_module_on_http_filter_stream_complete(
+    _envoy: EnvoyPtr,
+    stream: *const Stream,
+) {
+    // SAFETY: as above.
+    unsafe { on_stream(stream, (), Stream::on_complete) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_on_http_filter_local_reply(
+    _envoy: EnvoyPtr,
+    _stream: *const Stream,
+    _status: u32,
+    _details: Buffer,
+    _is_reset: bool,
+) -> u32 {
+    CONTINUE
+}
+
+/// Hooks of what this module does not use. They get arguments, which may be ignored in the C ABI.
+macro_rules! unused {
+    ($($hook:ident)*) => { $(
+        #[unsafe(no_mangle)]
+        extern "C" fn $hook() -> usize { 0 }
+    )* };
+}
+
+unused! {
+    envoy_dynamic_module_on_http_filter_config_http_stream_complete
+    envoy_dynamic_module_on_http_filter_config_http_stream_data
+    envoy_dynamic_module_on_http_filter_config_http_stream_headers
+    envoy_dynamic_module_on_http_filter_config_http_stream_reset
+    envoy_dynamic_module_on_http_filter_config_http_stream_trailers
+    envoy_dynamic_module_on_http_filter_downstream_above_write_buffer_high_watermark
+    envoy_dynamic_module_on_http_filter_downstream_below_write_buffer_low_watermark
+    envoy_dynamic_module_on_http_filter_http_callout_done
+    envoy_dynamic_module_on_http_filter_http_stream_complete
+    envoy_dynamic_module_on_http_filter_http_stream_data
+    envoy_dynamic_module_on_http_filter_http_stream_headers
+    envoy_dynamic_module_on_http_filter_http_stream_reset
+    envoy_dynamic_module_on_http_filter_http_stream_trailers
+    envoy_dynamic_module_on_http_filter_per_route_config_destroy
+    envoy_dynamic_module_on_http_filter_per_route_config_new
+}

@@ -1,0 +1,267 @@
+//! The hooks of one stream.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use sandgate_engine::ingress::{
+    DenialReply, Reply, RequestAction, RequestProperties, ResponseAction, StreamId,
+};
+use sandgate_policy::ingress::denial::Denial;
+use sandgate_policy::ingress::head::Head;
+use sandgate_policy::ingress::recipient::Recipient;
+use sandgate_policy::ingress::slots::ClientAddress;
+
+use super::apply;
+use super::config::Config;
+use super::execute::Run;
+use super::worker::{Step, Worker};
+use crate::abi::{HeaderMap, Refused, Result, StreamHandle};
+
+/// What Envoy does with headers or trailers after a hook.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Action {
+    Continue,
+    /// Also after a local reply and a reset.
+    Pause,
+}
+
+/// How far a stream is, so that a panic can end it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    /// Not decided: a local reply can be sent.
+    Undecided,
+    /// Forwarded to a sandbox.
+    Live,
+    /// Forwarded to the public API.
+    ToApi,
+    /// A local reply was sent.
+    Answered,
+}
+
+/// One stream of a worker.
+pub(crate) struct Stream {
+    id: StreamId,
+    handle: StreamHandle,
+    worker: Rc<Worker>,
+    phase: Cell<Phase>,
+    /// For access logs. Envoy takes it once, so it is set when the stream ends.
+    decision: Cell<&'static str>,
+    bytes: Cell<u64>,
+}
+
+impl Stream {
+    pub(crate) fn new(config: &Arc<Config>, handle: StreamHandle) -> Rc<Self> {
+        let worker = Worker::of(config);
+        Rc::new(Self {
+            id: worker.next_stream(),
+            handle,
+            worker,
+            phase: Cell::new(Phase::Undecided),
+            decision: Cell::new(""),
+            bytes: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn handle(&self) -> &StreamHandle {
+        &self.handle
+    }
+
+    pub(super) fn record(&self, decision: &'static str) {
+        self.decision.set(decision);
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+    }
+
+    pub(super) fn client(&self) -> ClientAddress {
+        ClientAddress::of_connection(&self.handle.client_address().unwrap_or_default())
+    }
+
+    pub(super) fn byte_count(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    pub(crate) fn on_request_headers(self: &Rc<Self>) -> Action {
+        self.worker.run(self, |run| {
+            run.begin(self.id, self);
+            self.decide(run).unwrap_or_else(|Refused| {
+                run.deny_after_error(self, Recipient::default());
+                Action::Pause
+            })
+        })
+    }
+
+    fn decide(self: &Rc<Self>, run: &mut Run<'_>) -> Result<Action> {
+        let config = run.config;
+        let (engine, now) = (&mut *run.engine, run.now);
+        let (action, recipient, answer) =
+            self.handle.with_fields(HeaderMap::RequestHeaders, move |fields| {
+                let head = Head::new(fields);
+                let read_client = || self.client();
+                let is_http10 = || self.is_http10();
+                let properties = RequestProperties::new(&read_client, &is_http10);
+                let action = engine.on_request_headers(self.id, head, &properties, now);
+                let (mut recipient, mut answer) = (None, None);
+                match &action {
+                    RequestAction::AnswerPreflight { origin } => {
+                        answer = Some(Reply::preflight(origin, head));
+                    }
+                    RequestAction::ForwardToApi(_) => {
+                        recipient = Some(Recipient::of(head, &config.ingress));
+                    }
+                    _ => {}
+                }
+                (action, recipient, answer)
+            })?;
+        Ok(match action {
+            RequestAction::Wait => Action::Pause,
+            RequestAction::Forward(forward) => {
+                let applied = apply::forward(&self.handle, &forward);
+                run.forwarded(self.id, self, applied)
+            }
+            RequestAction::ForwardToApi(changes) => {
+                match apply::change(&self.handle, HeaderMap::RequestHeaders, &changes) {
+                    Ok(()) => {
+                        self.record("api");
+                        self.enter(Phase::ToApi);
+                        Action::Continue
+                    }
+                    Err(Refused) => {
+                        run.deny_after_error(self, recipient.unwrap_or_default());
+                        Action::Pause
+                    }
+                }
+            }
+            RequestAction::AnswerPreflight { .. } => {
+                if let Some(answer) = answer {
+                    run.answer_preflight(self, answer);
+                }
+                Action::Pause
+            }
+            RequestAction::Deny(reply) => {
+                run.deny(self, &reply);
+                Action::Pause
+            }
+        })
+    }
+
+    /// Whether the request is of HTTP/1.0. If Envoy does not say, it may be.
+    fn is_http10(&self) -> bool {
+        self.handle.request_protocol().is_none_or(|protocol| protocol == b"HTTP/1.0")
+    }
+
+    pub(crate) fn on_response_headers(self: &Rc<Self>) -> Action {
+        self.worker.run(self, |run| {
+            if !run.engine.is_live(self.id) {
+                return Action::Continue;
+            }
+            let code_details = || Ok::<_, Refused>(self.handle.response_code_details());
+            let engine = &mut *run.engine;
+            let action = self
+                .handle
+                .with_fields(HeaderMap::ResponseHeaders, |fields| {
+                    engine.on_response_headers(self.id, Head::new(fields), code_details)
+                })
+                .flatten();
+            match action {
+                Ok(None) => Action::Continue,
+                Ok(Some(ResponseAction::Forward(changes))) => {
+                    let map = HeaderMap::ResponseHeaders;
+                    self.or_reset(run, apply::change(&self.handle, map, &changes))
+                }
+                Ok(Some(ResponseAction::Replace(reply))) => {
+                    run.deny(self, &reply);
+                    Action::Pause
+                }
+                Err(error) => self.or_reset(run, Err(error)),
+            }
+        })
+    }
+
+    pub(crate) fn on_trailers(self: &Rc<Self>, map: HeaderMap) -> Action {
+        self.worker.run(self, |run| {
+            if !run.engine.is_live(self.id) {
+                return Action::Continue;
+            }
+            let engine = &mut *run.engine;
+            let changes = self.handle.with_fields(map, |fields| {
+                let trailers = Head::new(fields);
+                match map {
+                    HeaderMap::RequestHeaders | HeaderMap::RequestTrailers => {
+                        engine.on_request_trailers(self.id, trailers)
+                    }
+                    HeaderMap::ResponseHeaders | HeaderMap::ResponseTrailers => {
+                        engine.on_response_trailers(self.id, trailers)
+                    }
+                }
+            });
+            let applied = changes.and_then(|changes| apply::change(&self.handle, map, &changes));
+            self.or_reset(run, applied)
+        })
+    }
+
+    /// Resets the stream if its response or trailers can't be cleaned.
+    fn or_reset(self: &Rc<Self>, run: &Run<'_>, cleaned: Result<()>) -> Action {
+        if cleaned.is_ok() {
+            return Action::Continue;
+        }
+        run.count_host_error();
+        run.later(self, Step::Reset);
+        Action::Pause
+    }
+
+    /// A part of the body passes.
+    pub(crate) fn on_body(&self, is_request: bool) {
+        let received = u64::try_from(self.handle.received_bytes(is_request)).unwrap_or_default();
+        self.bytes.set(self.bytes.get().wrapping_add(received));
+    }
+
+    /// The worker was woken: the inbox is read.
+    pub(crate) fn on_scheduled(self: &Rc<Self>) {
+        self.worker.run(self, |_| ());
+    }
+
+    /// The stream has ended, and Envoy writes the access log next.
+    pub(crate) fn on_complete(self: &Rc<Self>) {
+        if !self.decision.get().is_empty() {
+            // A stream does not fail because its log line lacks the decision.
+            let _ = self.handle.set_property(apply::DECISION, self.decision.get());
+        }
+    }
+
+    /// Envoy destroys the stream.
+    pub(crate) fn on_end(self: &Rc<Self>) {
+        self.worker.run(self, |run| {
+            run.engine.on_stream_end(self.id);
+            self.worker.remove(self.id);
+        });
+    }
+
+    /// A hook of this stream has panicked. The engine begins anew, which ends all streams of the worker.
+    pub(crate) fn on_panic(self: &Rc<Self>) {
+        self.handle.count(*self.worker.config.metrics.host_error());
+        self.abandon();
+        self.worker.run(self, |_| ());
+    }
+
+    /// Ends the stream, whose engine has panicked: with a denial if no response has begun.
+    pub(super) fn abandon(self: &Rc<Self>) {
+        let step = match self.phase.get() {
+            Phase::Undecided => {
+                let denial = Denial::SandboxUpstreamError;
+                self.record(denial.code());
+                self.enter(Phase::Answered);
+                Step::Reply(Reply::denial(&DenialReply::new(denial, Recipient::default())))
+            }
+            Phase::Live => {
+                self.enter(Phase::Answered);
+                Step::Reset
+            }
+            // The engine has no part in what follows.
+            Phase::ToApi | Phase::Answered => return,
+        };
+        self.worker.steps.borrow_mut().push_back((Rc::clone(self), step));
+    }
+}

@@ -1,0 +1,1 @@
+//! The filter with an Envoy that tests control.
