@@ -1,53 +1,18 @@
 //! The values of `edge.yaml`.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::template::{RenderError, Values, collect, insert_lines, render};
+use crate::parts::insert;
+use crate::template::{RenderError, Values, collect, render};
+use crate::upstream::Upstream;
 use crate::value::Value;
 
 /// The edge's bootstrap as a template. Its head explains each name.
 pub const EDGE_TEMPLATE: &str = include_str!("../edge.yaml");
-const WASM_FILTER: &str = include_str!("../edge-wasm.yaml");
-const NATIVE_FILTER: &str = include_str!("../edge-native.yaml");
-const INGRESS_CONFIG: &str = include_str!("../edge-ingress.yaml");
 /// The file that [`Edge::log`] points to. It is not a template.
 pub const EDGE_LOG: &str = include_str!("../edge-log.yaml");
-
-/// The form in which Envoy runs our filters.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Filters {
-    /// In a wasm VM for each worker.
-    #[default]
-    Wasm,
-    /// As a dynamic module in Envoy's process.
-    Native,
-}
-
-impl std::str::FromStr for Filters {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "wasm" => Ok(Self::Wasm),
-            "native" => Ok(Self::Native),
-            _ => Err("it may be `wasm` or `native`"),
-        }
-    }
-}
-
-impl Filters {
-    /// Inserts the ingress filter into the edge's template.
-    fn insert(self, template: &str) -> String {
-        let filter = match self {
-            Self::Wasm => WASM_FILTER,
-            Self::Native => NATIVE_FILTER,
-        };
-        let with_filter = insert_lines(template, "SANDGATE_INGRESS_FILTER", filter);
-        insert_lines(&with_filter, "SANDGATE_INGRESS_CONFIG", INGRESS_CONFIG)
-    }
-}
 
 /// The values of the edge's bootstrap.
 #[derive(Clone, Debug)]
@@ -64,16 +29,13 @@ pub struct Edge {
     pub api_port: u16,
     pub gateway_port: u16,
     pub gateway_token_sds: PathBuf,
-    pub filters: Filters,
-    /// The filter, if `filters` is [`Filters::Wasm`].
     pub wasm: PathBuf,
-    /// The module, if `filters` is [`Filters::Native`].
-    pub native: PathBuf,
     pub domain: String,
     pub second_domain: String,
     pub api_host: String,
     pub sandbox_network: IpAddr,
     pub sandbox_prefix_len: u8,
+    pub upstream: Upstream,
     pub stream_idle_timeout: Duration,
     pub trusted_origins: serde_json::Value,
     pub ingress_limits: serde_json::Value,
@@ -90,16 +52,16 @@ impl Edge {
     ///
     /// If a value is invalid.
     pub fn render(&self) -> Result<String, RenderError> {
-        self.render_template(EDGE_TEMPLATE)
+        self.render_template(&self.template()?)
     }
 
-    /// The file that contains the filter.
-    #[must_use]
-    pub fn filter(&self) -> &Path {
-        match self.filters {
-            Filters::Wasm => &self.wasm,
-            Filters::Native => &self.native,
-        }
+    /// [`EDGE_TEMPLATE`] with the parts of the settings inserted.
+    ///
+    /// # Errors
+    ///
+    /// If a part does not exist, which a test excludes.
+    pub fn template(&self) -> Result<String, RenderError> {
+        insert(EDGE_TEMPLATE, &[self.upstream.parts()])
     }
 
     /// Renders another template with the same names.
@@ -108,7 +70,7 @@ impl Edge {
     ///
     /// If a value is invalid, or the template contains another name.
     pub fn render_template(&self, template: &str) -> Result<String, RenderError> {
-        render(&self.filters.insert(template), &self.values()?)
+        render(template, &self.values()?)
     }
 
     fn values(&self) -> Result<Values, RenderError> {
@@ -125,12 +87,12 @@ impl Edge {
             ("SANDGATE_GATEWAY_PORT", Ok(Value::number(self.gateway_port))),
             ("SANDGATE_GATEWAY_TOKEN_SDS", Value::path(&self.gateway_token_sds)),
             ("SANDGATE_WASM", Value::path(&self.wasm)),
-            ("SANDGATE_NATIVE", Value::path(&self.native)),
             ("SANDGATE_DOMAIN", Value::host(&self.domain)),
             ("SANDGATE_SECOND_DOMAIN", Value::host(&self.second_domain)),
             ("SANDGATE_API_HOST", Value::host(&self.api_host)),
             ("SANDGATE_SANDBOX_NETWORK", Ok(Value::address(self.sandbox_network))),
             ("SANDGATE_SANDBOX_PREFIX_LEN", Ok(Value::number(self.sandbox_prefix_len))),
+            ("SANDGATE_UPSTREAM", Value::host(self.upstream.name())),
             ("SANDGATE_STREAM_IDLE_TIMEOUT", Ok(Value::duration(self.stream_idle_timeout))),
             ("SANDGATE_TRUSTED_ORIGINS", Ok(Value::from_json(&self.trusted_origins))),
             ("SANDGATE_INGRESS_LIMITS", Ok(Value::from_json(&self.ingress_limits))),
@@ -142,27 +104,29 @@ impl Edge {
 }
 
 #[cfg(test)]
-pub(crate) mod tests_support {
-    /// The template with the filter of each form.
-    pub(crate) fn templates() -> [String; 2] {
-        [super::Filters::Wasm, super::Filters::Native]
-            .map(|filters| filters.insert(super::EDGE_TEMPLATE))
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use crate::template::tests_support::names;
 
     #[test]
     fn the_head_of_the_template_lists_every_name_and_every_value_is_used() {
-        let (head, body) = EDGE_TEMPLATE.split_once("\nnode:").unwrap();
-        let listed: std::collections::BTreeSet<&str> =
-            head.split_whitespace().filter(|word| word.starts_with("SANDGATE_")).collect();
-        let bodies = [Filters::Wasm, Filters::Native].map(|filters| filters.insert(body));
-        assert_eq!(listed, bodies.iter().flat_map(|body| names(body)).collect());
-        let values = crate::environment::tests_support::edge().values().unwrap();
-        assert_eq!(listed, values.keys().copied().collect());
+        let edge = crate::environment::tests_support::edge();
+        for upstream in [Upstream::DynamicForwardProxy, Upstream::OriginalDst] {
+            let template = Edge { upstream, ..edge.clone() }.template().unwrap();
+            let (head, body) = template.split_once("\nnode:").unwrap();
+            let listed: std::collections::BTreeSet<&str> = head
+                .lines()
+                .filter_map(|line| line.strip_prefix("#   SANDGATE_"))
+                .filter_map(|line| line.split_whitespace().next())
+                .collect();
+            let names: std::collections::BTreeSet<&str> =
+                names(body).into_iter().filter_map(|name| name.strip_prefix("SANDGATE_")).collect();
+            assert_eq!(listed, names);
+            let values = edge.values().unwrap();
+            assert_eq!(
+                listed,
+                values.keys().filter_map(|name| name.strip_prefix("SANDGATE_")).collect()
+            );
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::edge::Edge;
+use crate::upstream::Upstream;
 
 /// A variable is missing or has a value that it can't have.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -67,8 +68,6 @@ impl Edge {
                 "SANDGATE_GATEWAY_TOKEN_SDS",
                 rendered.join("gateway-token.yaml"),
             ),
-            filters: variables.parsed("SANDGATE_FILTERS", "wasm", "`wasm` or `native`")?,
-            native: path("SANDGATE_NATIVE", templates.join("libsandgate_native.so")),
             wasm: path("SANDGATE_WASM", templates.join("sandgate_ingress.wasm")),
             second_domain: variables.parsed("SANDGATE_SECOND_DOMAIN", "local", "a domain")?,
             api_host: variables
@@ -82,6 +81,11 @@ impl Edge {
             sandbox_prefix_len: variables.required(
                 "SANDGATE_SANDBOX_PREFIX_LEN",
                 "the length of SANDGATE_SANDBOX_NETWORK in bits, like 16",
+            )?,
+            upstream: variables.parsed(
+                "SANDGATE_UPSTREAM",
+                Upstream::default().name(),
+                Upstream::NAMES,
             )?,
             stream_idle_timeout: variables.seconds("SANDGATE_STREAM_IDLE_TIMEOUT", "3600s")?,
             trusted_origins: variables.parsed(
@@ -211,6 +215,7 @@ mod tests {
             ("SANDGATE_LISTENER_FILTERS", "["),
             ("SANDGATE_STREAM_IDLE_TIMEOUT", "-1s"),
             ("SANDGATE_STREAM_IDLE_TIMEOUT", "1m"),
+            ("SANDGATE_UPSTREAM", "dfp"),
         ] {
             let error = read(&[&REQUIRED[..], &[(name, text)]].concat()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{name} is `{text}`; it takes ")), "{error}");

@@ -2,34 +2,39 @@
 //!
 //! A template is a YAML file with `${NAME}` where a value belongs. Each template has a type with one field for each of
 //! its names, such as [`Edge`] for `edge.yaml`. Its `render` method returns the YAML that Envoy reads. A value can't
-//! change the structure of the file: [`Value`] refuses text that would end the scalar that contains it.
+//! change the structure of the file: [`Value`] refuses text that would end the scalar that contains it. Where two settings
+//! need different text, the template names a part, and each setting has a file of parts: [`insert`].
 
 mod edge;
 mod environment;
+mod parts;
 mod secrets;
 mod sidecar;
 mod template;
+mod upstream;
 mod value;
 
-pub use edge::{EDGE_LOG, EDGE_TEMPLATE, Edge, Filters};
+pub use edge::{EDGE_LOG, EDGE_TEMPLATE, Edge};
 pub use environment::EnvironmentError;
+pub use parts::insert;
 pub use secrets::{GATEWAY_TOKEN_TEMPLATE, GatewayToken, TLS_CERTIFICATE_TEMPLATE, TlsCertificate};
 pub use sidecar::{EGRESS_LOG, EgressFilter, SIDECAR_TEMPLATE, Sidecar};
 pub use template::{RenderError, Values, render};
+pub use upstream::{UnknownUpstream, Upstream};
 pub use value::{Value, ValueError};
 
 #[cfg(test)]
 mod tests {
     use crate::template::tests_support::names;
-    use crate::{SIDECAR_TEMPLATE, edge, sidecar};
+    use crate::{EDGE_TEMPLATE, SIDECAR_TEMPLATE, Upstream, insert, sidecar};
 
     #[test]
     fn every_name_of_the_templates_is_documented() {
         let page = include_str!("../../docs/configuration.md");
-        let [wasm, native] = edge::tests_support::templates();
+        let edge = |upstream: Upstream| insert(EDGE_TEMPLATE, &[upstream.parts()]).unwrap();
         for template in [
-            wasm.as_str(),
-            native.as_str(),
+            &edge(Upstream::DynamicForwardProxy),
+            &edge(Upstream::OriginalDst),
             SIDECAR_TEMPLATE,
             sidecar::EGRESS_TCP_TEMPLATE,
             sidecar::EGRESS_HTTP_TEMPLATE,

@@ -2,8 +2,8 @@
 //!
 //! usage: sandgate-edge-config TEMPLATES FOLDER
 //!
-//! Reads `edge.yaml`, `gateway-token.yaml` and `tls-certificate.yaml` in TEMPLATES and writes the rendered files, which
-//! only their owner can read, into FOLDER. The variables are those that docs/configuration.md lists.
+//! Reads `edge.yaml` with the file of its parts, `gateway-token.yaml` and `tls-certificate.yaml` in TEMPLATES and writes the
+//! rendered files, which only their owner can read, into FOLDER. The variables are those that docs/configuration.md lists.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -11,7 +11,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use sandgate_envoy_config::{Edge, EnvironmentError, GatewayToken, RenderError, TlsCertificate};
+use sandgate_envoy_config::{
+    Edge, EnvironmentError, GatewayToken, RenderError, TlsCertificate, insert,
+};
 
 /// Without a certificate, the TLS port ends every handshake.
 const NO_CERTIFICATE: &str = "resources: []\n";
@@ -42,11 +44,13 @@ fn run() -> Result<(), Error> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let [templates, folder] = arguments.as_slice() else { return Err(Error::Usage) };
     let edge = Edge::from_environment(variable, templates, folder)?;
+    let read = |name: &str| {
+        let path = templates.join(name);
+        std::fs::read_to_string(&path).map_err(|reason| Error::Io { path, reason })
+    };
     let render = |name: &str, render: &dyn Fn(&str) -> Result<String, RenderError>| {
         let path = templates.join(name);
-        let template = std::fs::read_to_string(&path)
-            .map_err(|reason| Error::Io { path: path.clone(), reason })?;
-        let text = render(&template).map_err(|reason| Error::Render { path, reason })?;
+        let text = render(&read(name)?).map_err(|reason| Error::Render { path, reason })?;
         write(&folder.join(name), &text)
     };
     if variable("SANDGATE_GATEWAY_TOKEN_SDS").is_none() {
@@ -65,7 +69,8 @@ fn run() -> Result<(), Error> {
             None => write(&folder.join("tls-certificate.yaml"), NO_CERTIFICATE)?,
         }
     }
-    render("edge.yaml", &|text| edge.render_template(text))
+    let parts = read(edge.upstream.file_name())?;
+    render("edge.yaml", &|text| edge.render_template(&insert(text, &[&parts])?))
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -26,6 +26,17 @@ pub enum RenderError {
         /// The line, counted from 1.
         line: usize,
     },
+    /// The template contains the name of a part that no file contains.
+    #[error("the template contains `${{part {name}}}` in line {line}, and there is no such part")]
+    UnknownPart {
+        /// The name of the part.
+        name: String,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// A file of parts contains a line that belongs to no part.
+    #[error("line {0} of a file of parts belongs to no part")]
+    OutsideOfParts(usize),
     /// The template contains `${` without `}` in the same line.
     #[error("the template contains `${{` without `}}` in line {0}")]
     UnclosedName(usize),
@@ -55,24 +66,6 @@ pub fn render(template: &str, values: &Values) -> Result<String, RenderError> {
         rendered.push_str(rest);
     }
     Ok(rendered)
-}
-
-/// Replaces a line that consists of `${NAME}` by the lines of `fragment`, indented as that line is.
-pub(crate) fn insert_lines(template: &str, name: &str, fragment: &str) -> String {
-    let name = format!("${{{name}}}");
-    let mut inserted = String::with_capacity(template.len().saturating_add(fragment.len()));
-    for line in template.split_inclusive('\n') {
-        match line.trim_end().strip_suffix(&name) {
-            Some(indentation) if indentation.trim().is_empty() => {
-                for line in fragment.split_inclusive('\n') {
-                    inserted.push_str(indentation);
-                    inserted.push_str(line);
-                }
-            }
-            _ => inserted.push_str(line),
-        }
-    }
-    inserted
 }
 
 /// Collects values, and names the one that is invalid.
@@ -111,12 +104,6 @@ mod tests {
             render("x: \"${A}\" ${B}0\n  $ {A}\n", &values).unwrap(),
             "x: \"${B}\" b0\n  $ {A}\n"
         );
-    }
-
-    #[test]
-    fn a_fragment_is_indented_like_the_line_that_it_replaces() {
-        let inserted = insert_lines("a:\n  ${B}\nc: ${B}\n", "B", "x:\n  y\n");
-        assert_eq!(inserted, "a:\n  x:\n    y\nc: ${B}\n");
     }
 
     #[test]

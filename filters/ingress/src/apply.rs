@@ -3,18 +3,17 @@
 use sandgate_engine::ingress::Forward;
 use sandgate_hostcalls::Result;
 use sandgate_hostcalls::stream::{self, HeaderMap};
+use sandgate_policy::ingress::config::Upstream;
+use sandgate_policy::ingress::config::upstream::{
+    DYNAMIC_HOST, DYNAMIC_PORT, ORIGINAL_DST_ADDRESS,
+};
 use sandgate_policy::ingress::hygiene::HeaderChange;
-
-/// Filter state of the dynamic forward proxy. A filter in front of this one sets both to the upstream of a request
-/// without a permit; connecting to it always fails.
-const UPSTREAM_HOST: &str = "envoy.upstream.dynamic_host";
-const UPSTREAM_PORT: &str = "envoy.upstream.dynamic_port";
 
 /// Changes the headers of a permitted request, and sets its upstream.
 ///
 /// # Errors
 /// When the host refuses. The request must then be denied.
-pub(crate) fn forward(forward: &Forward<'_>) -> Result<()> {
+pub(crate) fn forward(forward: &Forward<'_>, upstream: Upstream) -> Result<()> {
     let Forward { permit, changes } = forward;
     change(HeaderMap::RequestHeaders, changes)?;
     // Read in `edge.yaml` as the key of the upstream connection pool.
@@ -22,9 +21,17 @@ pub(crate) fn forward(forward: &Forward<'_>) -> Result<()> {
     if let Some(caller) = permit.caller() {
         stream::set_property("sandgate_principal", caller.principal.as_str())?;
     }
-    stream::set_filter_state(UPSTREAM_PORT, itoa::Buffer::new().format(permit.upstream().port()))?;
-    // Last, because until the host is set, the request has no upstream that it could reach.
-    stream::set_filter_state(UPSTREAM_HOST, permit.upstream_host())
+    match upstream {
+        Upstream::DynamicForwardProxy => {
+            let mut port = itoa::Buffer::new();
+            stream::set_filter_state(DYNAMIC_PORT, port.format(permit.upstream().port()))?;
+            // Last, because until the host is set, the request has no upstream that it could reach.
+            stream::set_filter_state(DYNAMIC_HOST, permit.upstream_host())
+        }
+        Upstream::OriginalDst => {
+            stream::set_filter_state(ORIGINAL_DST_ADDRESS, &permit.upstream().to_string())
+        }
+    }
 }
 
 /// Applies header changes, in order.

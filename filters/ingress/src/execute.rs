@@ -115,12 +115,13 @@ impl Vm {
 
     /// Continues the effective stream, whose request is paused.
     fn forward(&mut self, stream: u32) {
+        let upstream = self.engine.config().upstream();
         // While the request is paused, its headers can be read and changed.
         let applied = stream::headers(HeaderMap::RequestHeaders).and_then(|headers| {
             let fields = headers.fields()?;
             self.engine
                 .forward(stream, Head::new(&fields))
-                .map(|forward| apply::forward(&forward))
+                .map(|forward| apply::forward(&forward, upstream))
                 .transpose()
         });
         let applied = match applied {

@@ -88,10 +88,11 @@ impl Vm {
     pub(crate) fn on_request_headers(&mut self, stream: u32, head: Head<'_>) -> Action {
         let now = self.now();
         let properties = RequestProperties::new(&effective_client, &is_http10);
+        let upstream = self.engine.config().upstream();
         let action = match self.engine.on_request_headers(stream, head, &properties, now) {
             RequestAction::Wait => Action::Pause,
             RequestAction::Forward(forward) => {
-                let applied = apply::forward(&forward);
+                let applied = apply::forward(&forward, upstream);
                 self.forwarded(stream, applied)
             }
             RequestAction::ForwardToApi(changes) => {

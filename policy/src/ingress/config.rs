@@ -7,6 +7,7 @@ mod check;
 mod error;
 mod limits;
 mod raw;
+pub mod upstream;
 
 use std::net::IpAddr;
 
@@ -19,6 +20,7 @@ use super::domain::Domain;
 pub use error::ConfigError;
 pub use limits::Limits;
 pub use raw::{PERSONAL_ACCESS_TOKEN_PREFIX, RawControlPlane, RawIngressConfig};
+pub use upstream::Upstream;
 
 /// The checked configuration that the filter uses.
 #[derive(Clone, Debug)]
@@ -26,6 +28,7 @@ pub struct IngressConfig {
     domains: Vec<Domain>,
     api_hosts: Vec<Domain>,
     control_plane: RawControlPlane,
+    upstream: Upstream,
     sandbox_cidrs: Vec<IpNet>,
     platform_prefixes: Vec<String>,
     personal_access_token_prefixes: Vec<String>,
@@ -59,6 +62,12 @@ impl IngressConfig {
     #[must_use]
     pub fn control_plane(&self) -> &RawControlPlane {
         &self.control_plane
+    }
+
+    /// How Envoy finds the upstream host of a permitted request.
+    #[must_use]
+    pub fn upstream(&self) -> Upstream {
+        self.upstream
     }
 
     /// The limits in time and number.

@@ -1,6 +1,6 @@
 //! The errors for invalid configurations, which name the field.
 
-use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::config::{IngressConfig, Upstream};
 use test_case::test_case;
 
 /// A good configuration with one piece of its text replaced.
@@ -87,6 +87,7 @@ fn an_origin_as_browsers_send_it_is_accepted(origin: &str) {
 #[test_case(r#""version": 1"#, r#""vresion": 1"#, "unknown field `vresion`"; "a field that is misspelt")]
 #[test_case(r#""timeout_ms": 2000"#, r#""timeout": 2000"#, "unknown field `timeout`"; "a field of the control plane that is misspelt")]
 #[test_case(r#""waiters": 10"#, r#""waiter": 10"#, "unknown field `waiter`"; "a limit that is misspelt")]
+#[test_case(r#""version": 1"#, r#""version": 1, "upstream": "dns""#, "unknown variant `dns`, expected `dynamic_forward_proxy` or `original_dst`"; "an unknown way to the upstream")]
 #[test_case(r#""version": 1, "#, "", "missing field `version`"; "no version")]
 #[test_case(r#""domains": ["sandbox.example.com", "local"],"#, "", "missing field `domains`"; "no field of domains")]
 #[test_case(r#""sandbox_cidrs": ["10.1.0.0/16"], "#, "", "missing field `sandbox_cidrs`"; "no field of sandbox addresses")]
@@ -123,6 +124,7 @@ fn defaults_are_those_of_the_design() {
         config.is_personal_access_token("tl_pat_x") && !config.is_personal_access_token("tl_x")
     );
     assert_eq!(config.trusted_origin(b"https://app.example.com"), None);
+    assert_eq!(config.upstream(), Upstream::DynamicForwardProxy);
     assert_eq!(config.control_plane().timeout_ms, 2_000);
     let limits = config.limits();
     assert_eq!(limits.cache_entries, 10_000);

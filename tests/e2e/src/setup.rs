@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandgate_envoy_config::Upstream;
 use serde_json::{Value, json};
 
 /// The settings of a stack. `Setup::default()` has the values of the local run.
@@ -16,6 +17,8 @@ pub struct Setup {
     pub trusted_origins: Value,
     /// The time without data after which Envoy ends a stream.
     pub stream_idle_timeout: Duration,
+    /// How Envoy finds the upstream host; `None` for the setting of this run of the tests.
+    pub upstream: Option<Upstream>,
     /// A filter to run instead of the real one, as WebAssembly text.
     pub filter: Option<&'static str>,
     /// `--drain-seconds` of the control plane.
@@ -42,6 +45,7 @@ impl Default for Setup {
             limits: json!({}),
             trusted_origins: json!([]),
             stream_idle_timeout: Duration::from_secs(3600),
+            upstream: None,
             filter: None,
             drain_seconds: 20,
             listener_filters: json!([]),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
-use sandgate_envoy_config::{Edge, Filters};
+use sandgate_envoy_config::{Edge, Upstream};
 use serde_json::{Value, json};
 
 use crate::platform::Platform;
@@ -125,7 +125,7 @@ impl Stack {
                 std::fs::write(&path, wat::parse_str(text)?)?;
                 path
             }
-            None => artifacts::wasm_filter(),
+            None => artifacts::filter()?,
         };
         let nowhere = PathBuf::new();
         let edge = Edge {
@@ -137,6 +137,7 @@ impl Stack {
             api_host: API_HOST.to_owned(),
             sandbox_network: network.base().into(),
             sandbox_prefix_len: Network::PREFIX_LEN,
+            upstream: setup.upstream.map_or_else(upstream_of_this_run, Ok)?,
             stream_idle_timeout: setup.stream_idle_timeout,
             trusted_origins: setup.trusted_origins,
             ingress_limits: setup.limits,
@@ -151,9 +152,7 @@ impl Stack {
             admin_port: 0,
             tls_sds: nowhere.clone(),
             gateway_token_sds: nowhere.clone(),
-            filters: if setup.filter.is_some() { Filters::Wasm } else { artifacts::filters()? },
             wasm,
-            native: artifacts::native_module(),
             log: nowhere,
         };
         let mut envoys = Vec::new();
@@ -246,6 +245,14 @@ impl Stack {
         for (number, envoy) in self.envoys.iter().enumerate() {
             eprintln!("---- Envoy {number} ----\n{}", tail(&envoy.output().await));
         }
+    }
+}
+
+/// The setting for tests that don't choose one: `SANDGATE_E2E_UPSTREAM`.
+pub fn upstream_of_this_run() -> Result<Upstream> {
+    match std::env::var("SANDGATE_E2E_UPSTREAM").ok().filter(|name| !name.is_empty()) {
+        Some(name) => name.parse().with_context(|| format!("SANDGATE_E2E_UPSTREAM is `{name}`")),
+        None => Ok(Upstream::default()),
     }
 }
 

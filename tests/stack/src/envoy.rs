@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sandgate_envoy_config::{EDGE_LOG, EDGE_TEMPLATE, Edge, GatewayToken, TlsCertificate};
+use sandgate_envoy_config::{EDGE_LOG, Edge, GatewayToken, TlsCertificate};
 use serde_json::Value;
 
 use crate::artifacts::EnvoyProgram;
@@ -61,7 +61,7 @@ impl Envoy {
         write_private(&edge.log, &(setup.change_log)(EDGE_LOG))?;
         write_private(&edge.tls_sds, &TlsCertificate(setup.certificate).render()?)?;
         let bootstrap = file("edge.yaml");
-        write_private(&bootstrap, &edge.render_template(&(setup.change)(EDGE_TEMPLATE))?)?;
+        write_private(&bootstrap, &edge.render_template(&(setup.change)(&edge.template()?))?)?;
         let admin_file = file("admin-address");
         // The file of an earlier start.
         drop(std::fs::remove_file(&admin_file));
@@ -80,8 +80,7 @@ impl Envoy {
             "50",
         ];
         let mut running =
-            Running::start(&setup.program, &arguments, &folder, edge.filter(), setup.patience)
-                .await?;
+            Running::start(&setup.program, &arguments, &folder, &edge.wasm, setup.patience).await?;
         let addresses = running.until_ready(&admin_file).await?;
         Ok(Self { addresses, running, folder })
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use http::StatusCode;
-use sandgate_envoy_config::Edge;
+use sandgate_envoy_config::{Edge, Upstream};
 use serde_json::json;
 
 use crate::artifacts::{self, EnvoyProgram, root};
@@ -50,17 +50,23 @@ pub struct Settings {
     pub ports: Ports,
     /// The network of loopback in which each sandbox gets an address; a /16.
     pub network: Ipv4Addr,
+    pub upstream: Upstream,
 }
 
 impl Settings {
-    /// Reads `SANDGATE_STATE_DIR`, `SANDGATE_SANDBOX_NETWORK` and the variables of the ports.
+    /// Reads `SANDGATE_STATE_DIR`, `SANDGATE_SANDBOX_NETWORK`, `SANDGATE_UPSTREAM`, and the variables of the ports.
     pub fn from_environment() -> Result<Self> {
         let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
         let network =
             variable("SANDGATE_SANDBOX_NETWORK").unwrap_or_else(|| "127.64.0.0".to_owned());
+        let upstream = variable("SANDGATE_UPSTREAM").map_or(Ok(Upstream::default()), |name| {
+            let wrong = || format!("SANDGATE_UPSTREAM is `{name}`; it takes {}", Upstream::NAMES);
+            name.parse().with_context(wrong)
+        })?;
         Ok(Self {
             state: state_folder()?,
             ports: Ports::from_environment(variable)?,
+            upstream,
             network: network.parse().ok().filter(Ipv4Addr::is_loopback).with_context(|| {
                 format!("SANDGATE_SANDBOX_NETWORK is `{network}`; it takes a network of loopback, like 127.64.0.0")
             })?,
@@ -170,7 +176,10 @@ async fn start_envoy(
     Envoy::start(EnvoySetup {
         folder: settings.state.clone(),
         program: EnvoyProgram::Path(program),
-        edge: local_edge(&settings.ports, settings.network)?,
+        edge: Edge {
+            upstream: settings.upstream,
+            ..local_edge(&settings.ports, settings.network)?
+        },
         token,
         certificate: certificates.directory(),
         workers: 2,
@@ -195,14 +204,13 @@ pub fn local_edge(ports: &Ports, network: Ipv4Addr) -> Result<Edge> {
         api_port: ports.api,
         gateway_port: ports.gateway,
         gateway_token_sds: PathBuf::new(),
-        filters: artifacts::filters()?,
-        wasm: artifacts::wasm_filter(),
-        native: artifacts::native_module(),
+        wasm: artifacts::filter()?,
         domain: DOMAIN.to_owned(),
         second_domain: SECOND_DOMAIN.to_owned(),
         api_host: API_HOST.to_owned(),
         sandbox_network: network.into(),
         sandbox_prefix_len: NETWORK_PREFIX_LEN,
+        upstream: Upstream::default(),
         stream_idle_timeout: Duration::from_secs(3600),
         trusted_origins: json!([]),
         ingress_limits: json!({}),

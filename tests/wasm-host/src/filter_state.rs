@@ -26,6 +26,9 @@ pub(crate) const DYNAMIC_HOST: &str = "envoy.upstream.dynamic_host";
 /// The key of the port that the dynamic forward proxy connects to.
 pub(crate) const DYNAMIC_PORT: &str = "envoy.upstream.dynamic_port";
 
+/// The key of the address that an original destination cluster connects to.
+pub(crate) const ORIGINAL_DST: &str = "envoy.network.transport_socket.original_dst_address";
+
 /// The keys whose factories accept any text.
 const TEXT_KEYS: [&str; 6] = [
     DYNAMIC_HOST,
@@ -43,9 +46,7 @@ pub(crate) fn parse(arguments: &[u8]) -> Result<(String, FilterState), Status> {
     let (path, value, span) = decode(arguments).ok_or(Status::BadArgument)?;
     let acceptable = match path.as_str() {
         DYNAMIC_PORT => value.parse::<u32>().is_ok(),
-        "envoy.network.transport_socket.original_dst_address" => {
-            value.parse::<std::net::SocketAddr>().is_ok()
-        }
+        ORIGINAL_DST => value.parse::<std::net::SocketAddr>().is_ok(),
         "envoy.network.ip" => value.parse::<std::net::IpAddr>().is_ok(),
         key if TEXT_KEYS.contains(&key) => true,
         _ => return Err(Status::NotFound),

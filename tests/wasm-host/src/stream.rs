@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::connection::Attributes;
 use crate::envoy::Envoy;
-use crate::filter_state::{DYNAMIC_HOST, DYNAMIC_PORT, FilterState, LifeSpan};
+use crate::filter_state::{DYNAMIC_HOST, DYNAMIC_PORT, FilterState, LifeSpan, ORIGINAL_DST};
 use crate::headers::Headers;
 use crate::vm::Vm;
 
@@ -26,7 +26,7 @@ pub enum Outcome {
 /// A forwarded request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forwarded {
-    /// The `address:port` that the dynamic forward proxy connects to. `None` if the filter left the
+    /// The `address:port` that Envoy connects to, with either setting of `upstream`. `None` if the filter left the
     /// black hole in place, so that only a route to a static cluster can forward the request.
     pub upstream: Option<String>,
     /// The headers that the upstream receives.
@@ -60,6 +60,7 @@ pub(crate) enum Side {
 
 /// The upstream in the filter state before the filter runs. Connecting to it fails.
 const BLACK_HOLE: &str = "black-hole.invalid";
+const BLACK_HOLE_ADDRESS: &str = "255.255.255.255:9";
 
 /// The state of a request in Envoy.
 #[derive(Debug)]
@@ -105,6 +106,7 @@ impl StreamState {
             filter_state: BTreeMap::from([
                 (DYNAMIC_HOST.to_owned(), black_hole(BLACK_HOLE)),
                 (DYNAMIC_PORT.to_owned(), black_hole("1")),
+                (ORIGINAL_DST.to_owned(), black_hole(BLACK_HOLE_ADDRESS)),
             ]),
             properties: BTreeMap::new(),
             forwarded: None,
@@ -118,7 +120,12 @@ impl StreamState {
         self.request_readable = false;
         let state = |key| self.filter_state.get(key).map_or("", |state| state.value.as_str());
         let (host, port) = (state(DYNAMIC_HOST), state(DYNAMIC_PORT));
-        let upstream = (host != BLACK_HOLE || port != "1").then(|| format!("{host}:{port}"));
+        let original_dst = state(ORIGINAL_DST);
+        let upstream = if original_dst == BLACK_HOLE_ADDRESS {
+            (host != BLACK_HOLE || port != "1").then(|| format!("{host}:{port}"))
+        } else {
+            Some(original_dst.to_owned())
+        };
         self.forwarded = Some(Forwarded { upstream, headers: self.request.clone() });
     }
 

@@ -5,25 +5,26 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sandgate_envoy_config::{
-    EGRESS_LOG, Edge, EgressFilter, Filters, GatewayToken, Sidecar, TlsCertificate,
+    EGRESS_LOG, Edge, EgressFilter, GatewayToken, Sidecar, TlsCertificate, Upstream,
 };
 use serde_json::json;
 
 use super::Outcome;
 use crate::process::{command, output};
-use crate::{native, tree, wasm};
+use crate::{tree, wasm};
 
 pub(super) fn check() -> Result<Outcome> {
     wasm::build()?;
-    native::build()?;
     let envoy = output(&mut command("scripts/envoy")).context("there is no Envoy to ask")?;
     let folder = tempfile::tempdir()?;
+    let edge = edge(folder.path())?;
+    let original_dst = Edge { upstream: Upstream::OriginalDst, ..edge.clone() };
     for (name, bootstrap) in [
-        ("edge.yaml", edge(folder.path(), Filters::Wasm)?),
-        ("edge.yaml (native)", edge(folder.path(), Filters::Native)?),
+        ("edge.yaml", edge.render()?),
+        ("edge-original-dst.yaml", original_dst.render()?),
         ("sidecar.yaml", sidecar(folder.path())?),
     ] {
-        let path = folder.path().join("bootstrap.yaml");
+        let path = folder.path().join(name);
         std::fs::write(&path, bootstrap)?;
         let mut validate = command(envoy.trim());
         validate.args(["--mode", "validate", "--disable-hot-restart", "--config-path"]);
@@ -36,14 +37,14 @@ pub(super) fn check() -> Result<Outcome> {
     Ok(Outcome::Ok)
 }
 
-/// The edge's bootstrap, and the files in the folder to which it points.
-fn edge(folder: &Path, filters: Filters) -> Result<String> {
+/// The edge's values, and the files in the folder to which they point.
+fn edge(folder: &Path) -> Result<Edge> {
     make_certificate(folder)?;
     let token_sds = folder.join("gateway-token.yaml");
     let tls_sds = folder.join("tls-certificate.yaml");
     std::fs::write(&token_sds, GatewayToken("not-a-real-token".to_owned()).render()?)?;
     std::fs::write(&tls_sds, TlsCertificate(folder.to_owned()).render()?)?;
-    let edge = Edge {
+    Ok(Edge {
         address: [127, 0, 0, 1].into(),
         port: 9443,
         tls_port: 9444,
@@ -55,22 +56,20 @@ fn edge(folder: &Path, filters: Filters) -> Result<String> {
         api_port: 8900,
         gateway_port: 8901,
         gateway_token_sds: token_sds,
-        filters,
         wasm: wasm::built("sandgate_ingress"),
-        native: native::built(),
         domain: "sandbox.localhost".to_owned(),
         second_domain: "local".to_owned(),
         api_host: "api.localhost".to_owned(),
         sandbox_network: [127, 64, 0, 0].into(),
         sandbox_prefix_len: 16,
+        upstream: Upstream::default(),
         stream_idle_timeout: Duration::from_secs(3600),
         trusted_origins: json!([]),
         ingress_limits: json!({}),
         heap: 2 << 30,
         connections: 50_000,
         log: tree::root().join("envoy/edge-log.yaml"),
-    };
-    Ok(edge.render()?)
+    })
 }
 
 /// The bootstrap of a sidecar's Envoy, and the files in the folder to which it points.

@@ -48,6 +48,7 @@ impl TryFrom<RawIngressConfig> for IngressConfig {
             api_hosts: check_api_hosts(&raw.api_hosts, &domains)?,
             domains,
             control_plane: raw.control_plane,
+            upstream: raw.upstream,
             sandbox_cidrs: raw.sandbox_cidrs,
             platform_prefixes: raw.platform_prefixes,
             personal_access_token_prefixes: raw.personal_access_token_prefixes,

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::limits::Limits;
+use super::upstream::Upstream;
 
 /// The JSON that Envoy passes to the filter.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,6 +20,9 @@ pub struct RawIngressConfig {
     pub api_hosts: Vec<String>,
     /// The settings of calls to the gateway API.
     pub control_plane: RawControlPlane,
+    /// How Envoy finds the upstream host of a permitted request.
+    #[serde(default)]
+    pub upstream: Upstream,
     /// The ranges of the sandboxes' addresses. No request is forwarded to any other address.
     pub sandbox_cidrs: Vec<IpNet>,
     /// The prefixes of the platform's credentials.

@@ -3,7 +3,7 @@
 //! forwarded, so that the other tests can fail.
 
 use anyhow::Result;
-use sandgate_e2e::{DOMAIN, Protocol, Setup, Stack, run};
+use sandgate_e2e::{DOMAIN, Protocol, Setup, Stack, Upstream, run};
 use serde_json::json;
 
 use crate::support::{UNAVAILABLE, replace_once};
@@ -12,8 +12,8 @@ use crate::support::{UNAVAILABLE, replace_once};
 fn without_filter(text: &str) -> String {
     replace_once(
         text,
-        "- name: sandgate.ingress\n",
-        "- name: sandgate.ingress\n                    disabled: true\n",
+        "- name: envoy.filters.http.wasm\n",
+        "- name: envoy.filters.http.wasm\n                    disabled: true\n",
     )
 }
 
@@ -25,20 +25,24 @@ fn without_black_hole(text: &str) -> String {
     )
 }
 
-/// Disables the address checks of the DNS cache and of the upstream filter.
+/// Disables the address checks of the DNS cache, where there is one, and of the upstream filter.
 fn without_address_guards(text: &str) -> String {
-    let text = replace_once(text, "invert_match: true", "invert_match: false");
-    let text = replace_once(
-        &text,
-        "- { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
-        "- { address_prefix: 192.0.2.0, prefix_len: 24 }",
-    );
+    const RANGE: &str = "- { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }";
+    let text = if text.contains("invert_match: true") {
+        let text = replace_once(text, "invert_match: true", "invert_match: false");
+        replace_once(&text, RANGE, "- { address_prefix: 192.0.2.0, prefix_len: 24 }")
+    } else {
+        text.to_owned()
+    };
     replace_once(
         &text,
         "upstream_ip: { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }",
         "upstream_ip: { address_prefix: 0.0.0.0, prefix_len: 0 }",
     )
 }
+
+/// Only the dynamic forward proxy falls back to the Host. `restored_destination.rs` has the fallback of `original_dst`.
+const FALLS_BACK_TO_THE_HOST: Option<Upstream> = Some(Upstream::DynamicForwardProxy);
 
 /// Sends a request with a sandbox's address as the Host. Returns the status, and true if the demo responded.
 async fn ask_for_address(stack: &Stack) -> Result<(u16, bool)> {
@@ -83,7 +87,8 @@ fn without_the_filter_and_the_address_checks_the_black_hole_prevents_forwarding(
 #[test]
 fn without_any_guard_the_request_is_forwarded() {
     let change = |text: &str| without_black_hole(&without_address_guards(&without_filter(text)));
-    run(on_a_platform(change), async |stack| {
+    let setup = Setup { upstream: FALLS_BACK_TO_THE_HOST, ..on_a_platform(change) };
+    run(setup, async |stack| {
         assert_eq!(ask_for_address(stack).await?, (200, true));
         Ok(())
     });
@@ -110,7 +115,8 @@ const CRASHING: &str = r#"
 fn a_filter_that_crashes_after_the_request_was_sent_causes_a_502() {
     let change = |text: &str| without_black_hole(&without_address_guards(text));
     let late = CRASHING.replace("proxy_on_request_headers", "proxy_on_response_headers");
-    let setup = Setup { filter: Some(late.leak()), ..on_a_platform(change) };
+    let upstream = FALLS_BACK_TO_THE_HOST;
+    let setup = Setup { upstream, filter: Some(late.leak()), ..on_a_platform(change) };
     run(setup, async |stack| {
         stack.platform()?.pin(stack.network.host(7));
         stack.public_env().await?;
@@ -145,7 +151,8 @@ fn the_dns_cache_alone_confines_requests_to_the_sandbox_network() {
             "- { address_prefix: 192.0.2.0, prefix_len: 24 }",
         )
     };
-    run(Setup { change: narrower, ..Setup::default() }, async |stack| {
+    let upstream = Some(Upstream::DynamicForwardProxy);
+    run(Setup { upstream, change: narrower, ..Setup::default() }, async |stack| {
         let sandbox = stack.public_env().await?;
         let answer = stack.edge().get(&sandbox.host(8080), "/health").send().await?;
         assert_eq!(answer.denial()?, "503 SANDBOX_UPSTREAM_ERROR");

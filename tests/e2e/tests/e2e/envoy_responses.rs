@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use http::Method;
-use sandgate_e2e::{Answer, Protocol, Sandbox, Setup, Stack, run};
+use sandgate_e2e::{Answer, Protocol, Sandbox, Setup, Stack, Upstream, run};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -161,7 +161,8 @@ fn a_request_for_which_there_is_no_upstream_is_not_forwarded() {
         let guard = "- { address_prefix: \"${SANDGATE_SANDBOX_NETWORK}\", prefix_len: ${SANDGATE_SANDBOX_PREFIX_LEN} }";
         replace_once(text, guard, "- { address_prefix: 192.0.2.0, prefix_len: 24 }")
     };
-    run(Setup { change, ..Setup::default() }, async |stack| {
+    let upstream = Some(Upstream::DynamicForwardProxy);
+    run(Setup { upstream, change, ..Setup::default() }, async |stack| {
         let sandbox = sandbox(stack).await?;
         let host = sandbox.host(8080);
         assert_row(stack, &host, "/health", "503 SANDBOX_UPSTREAM_ERROR").await?;

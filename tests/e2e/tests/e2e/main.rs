@@ -62,6 +62,8 @@ mod overload;
 mod public_ports;
 /// Statuses that a sandbox must not send.
 mod responses;
+/// With `original_dst`, a restored destination is not an upstream.
+mod restored_destination;
 /// Resuming suspended sandboxes.
 mod resume;
 /// Retries.

@@ -1,7 +1,7 @@
 //! Informational responses, trailers, and a full DNS cache: cases that filters usually do not handle.
 
 use anyhow::Result;
-use sandgate_e2e::{Sandbox, Setup, Stack, run};
+use sandgate_e2e::{Sandbox, Setup, Stack, Upstream, run};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -76,7 +76,8 @@ fn secrets_in_request_trailers_and_cookies_in_response_trailers_are_removed() {
 #[test]
 fn a_request_beyond_the_dns_caches_capacity_is_a_503() {
     let change = |text: &str| replace_once(text, "max_hosts: 100000\n", "max_hosts: 3\n");
-    run(Setup { change, ..on_a_platform() }, async |stack| {
+    let upstream = Some(Upstream::DynamicForwardProxy);
+    run(Setup { upstream, change, ..on_a_platform() }, async |stack| {
         let ports: Vec<u16> = (4001..4020).collect();
         let sandbox = stack.sandbox(json!({ "name": "many", "exposed_ports": ports })).await?;
         let mut denials = Vec::new();
