@@ -8,7 +8,7 @@
 //!    decides or starts lookups, and `engine/resume` resumes a suspended sandbox.
 //! 2. `waiting`: the phases of a request that is not decided.
 //! 3. `resolver`: the caches. `lookups` asks the control plane once for all streams that need the same result,
-//!    and `feed` reports which cache entries are outdated.
+//!    and `feed` reports which cache entries are outdated. `many_sandboxes` warns about the wrong setting.
 //! 4. `engine/slots`: evicts a request if a sandbox, or the list of waiting requests, is full.
 //! 5. `live`: the forwarded requests. `engine/response` takes their responses, and `engine/reevaluate`
 //!    evaluates them again after a change.
@@ -23,6 +23,7 @@ mod waiting;
 
 mod feed;
 mod lookups;
+mod many_sandboxes;
 mod resolver;
 
 mod live;

@@ -13,7 +13,7 @@ use sandgate_hostcalls::http::Response;
 use sandgate_hostcalls::metrics::Counter;
 use sandgate_hostcalls::queue::Queue;
 use sandgate_hostcalls::stream::{self, HeaderMap};
-use sandgate_hostcalls::{Result, property, wall_clock};
+use sandgate_hostcalls::{LogLevel, Result, log, property, wall_clock};
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
@@ -188,6 +188,9 @@ impl Vm {
         self.execute_effects(now);
         self.engine.on_wake(now);
         self.execute_effects(now);
+        if let Some(warning) = self.engine.warning() {
+            log(LogLevel::Warn, &format!("sandgate_ingress: {warning}"));
+        }
     }
 
     /// Handles the response to a call. The root is the effective context.

@@ -224,6 +224,12 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         self.entries.len()
     }
 
+    /// The number of positive entries.
+    #[must_use]
+    pub fn positive_len(&self) -> usize {
+        self.positive.len()
+    }
+
     /// Whether the cache has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {

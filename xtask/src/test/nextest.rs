@@ -16,6 +16,8 @@ use crate::tree;
 
 /// Where `.config/nextest.toml` puts the report.
 const REPORT: &str = "target/nextest/default/junit.xml";
+/// The package of the end-to-end tests.
+const E2E: &str = "sandgate-e2e";
 /// The group of the examples in the documentation.
 const EXAMPLES: &str = "examples in the documentation";
 /// The filters' modules, which can't have such examples.
@@ -32,22 +34,44 @@ pub(super) fn build(prepare: impl Fn(&mut Command)) -> Result<()> {
     process::run(&mut cargo)
 }
 
+/// The end-to-end tests that depend on how the edge finds the upstream host.
+const UPSTREAM_TESTS: &str = "test(/^(black_hole|restored_destination|generations|grpc|websocket|\
+    websocket_http2|retries|envoy_responses|streaming|responses|resume|closing)::/)";
+
 /// Runs all Rust tests, and adds their results to the summary.
 ///
 /// # Errors
 /// The workspace's packages can't be listed, or a test program can't be started.
 pub(super) fn run(summary: &mut Summary, prepare: impl Fn(&mut Command)) -> Result<()> {
     let folders = package_folders()?;
+    run_reported(summary, &folders, |nextest| {
+        nextest.arg("--workspace");
+        prepare(nextest);
+    })?;
+    let original_dst = BTreeMap::from([(E2E.to_owned(), "tests/e2e with original_dst".to_owned())]);
+    run_reported(summary, &original_dst, |nextest| {
+        nextest.args(["--package", E2E, "--filterset", UPSTREAM_TESTS]);
+        prepare(nextest.env("SANDGATE_E2E_UPSTREAM", "original_dst"));
+    })?;
+    run_examples(summary, prepare)
+}
+
+/// Runs nextest once, and adds the results of its report.
+fn run_reported(
+    summary: &mut Summary,
+    folders: &BTreeMap<String, String>,
+    configure: impl Fn(&mut Command),
+) -> Result<()> {
     let report = tree::root().join(REPORT);
     // The report of an earlier run must not be taken for this one's.
     if report.exists() {
         std::fs::remove_file(&report).with_context(|| format!("{}", report.display()))?;
     }
     let mut nextest = command("cargo");
-    nextest.args(["nextest", "run", "--workspace"]);
-    prepare(&mut nextest);
+    nextest.args(["nextest", "run"]);
+    configure(&mut nextest);
     let success = nextest.status().context("cargo nextest can't be started")?.success();
-    match read(&report).and_then(|text| add_report(summary, &text, &folders)) {
+    match read(&report).and_then(|text| add_report(summary, &text, folders)) {
         Ok(failed) if failed == 0 && !success => {
             summary.add("cargo nextest", Counts::default().with_exit(false));
         }
@@ -57,7 +81,7 @@ pub(super) fn run(summary: &mut Summary, prepare: impl Fn(&mut Command)) -> Resu
             summary.add("cargo nextest", Counts::NO_REPORT);
         }
     }
-    run_examples(summary, prepare)
+    Ok(())
 }
 
 fn read(report: &Path) -> Result<String> {

@@ -19,6 +19,7 @@ use crate::ingress::effect::{CallId, CallIds, CallKind, CallResponse, Effect, St
 use crate::ingress::feed::{Feed, FeedUpdate};
 use crate::ingress::live::LiveStreams;
 use crate::ingress::lookups::{LookupKey, LookupResult, PendingLookup};
+use crate::ingress::many_sandboxes::ManySandboxes;
 use crate::ingress::resolver::Resolver;
 use crate::ingress::waiting::WaitingRequest;
 
@@ -56,6 +57,7 @@ pub struct Engine {
     call_ids: CallIds,
     effects: VecDeque<Effect>,
     ticks: u32,
+    many_sandboxes: ManySandboxes,
 }
 
 impl Engine {
@@ -73,6 +75,7 @@ impl Engine {
             public_resumes: BTreeMap::new(),
             call_ids: CallIds::default(),
             effects: VecDeque::new(),
+            many_sandboxes: ManySandboxes::default(),
             ticks: 0,
             config,
         }
@@ -141,6 +144,11 @@ impl Engine {
             }
         }
         self.request_byte_counts();
+    }
+
+    /// A line for the log, after a tick.
+    pub fn warning(&mut self) -> Option<String> {
+        self.many_sandboxes.warning(self.config.upstream(), self.resolver.known_sandboxes())
     }
 
     /// A call has ended. `response` is `None` if there is none, or it can't be read.

@@ -214,6 +214,11 @@ impl Resolver {
         }
     }
 
+    /// The number of cached sandboxes. One that is requested by its name and by its id counts twice.
+    pub(crate) fn known_sandboxes(&self) -> usize {
+        self.sandboxes.positive_len()
+    }
+
     /// The number of entries of the larger cache.
     #[cfg(test)]
     pub(crate) fn cache_entries(&self) -> usize {

@@ -16,6 +16,7 @@ mod hostile;
 mod live;
 mod live_limits;
 mod lookups;
+mod many_sandboxes;
 mod outage;
 mod permissions;
 mod public;
