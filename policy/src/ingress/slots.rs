@@ -119,6 +119,13 @@ impl SlotHolders {
         candidates.max().map(|(_, _, stream)| stream)
     }
 
+    /// Of the client with the most slots, the stream that was the last to get one.
+    #[must_use]
+    pub fn newest_of_largest_client(&self) -> Option<u32> {
+        let largest = self.clients.values().max_by_key(|streams| streams.len())?;
+        largest.last_key_value().map(|(stream, _)| *stream)
+    }
+
     /// All streams that hold a slot.
     pub fn streams(&self) -> impl Iterator<Item = u32> {
         self.clients.values().flat_map(|streams| streams.keys().copied())

@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use sandgate_policy::gateway_api::Change;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::slots::SlotHolders;
 
@@ -21,6 +22,7 @@ use crate::ingress::live::LiveStreams;
 use crate::ingress::lookups::{LookupKey, LookupResult, PendingLookup};
 use crate::ingress::many_sandboxes::ManySandboxes;
 use crate::ingress::resolver::Resolver;
+use crate::ingress::resume_slots::ResumeSlots;
 use crate::ingress::waiting::WaitingRequest;
 
 /// The host calls [`Engine::on_tick`] in this interval, in milliseconds.
@@ -42,8 +44,10 @@ pub struct Engine {
     config: IngressConfig,
     resolver: Resolver,
     waiting: BTreeMap<StreamId, WaitingRequest>,
-    /// The slots of the waiting requests, by client. A request that gave its slot to another one holds none.
+    /// The slots of the requests that wait for lookups, by client. A request that gave its slot to another one holds none.
     waiting_slots: SlotHolders,
+    /// The slots of the requests that wait for a resume. They hold none of the slots above.
+    resume_slots: ResumeSlots,
     /// The waiting requests to evaluate in the next run.
     ready: BTreeSet<StreamId>,
     live: LiveStreams,
@@ -68,6 +72,7 @@ impl Engine {
             resolver: Resolver::new(config.limits()),
             waiting: BTreeMap::new(),
             waiting_slots: SlotHolders::default(),
+            resume_slots: ResumeSlots::default(),
             ready: BTreeSet::new(),
             live: LiveStreams::default(),
             to_close: Vec::new(),
@@ -110,6 +115,7 @@ impl Engine {
     /// Releases the slot and the lookups of a request that no longer waits.
     fn remove_waiting(&mut self, stream: StreamId, waiting: &WaitingRequest) {
         self.waiting_slots.release(waiting.client, stream);
+        self.resume_slots.release(stream);
         for key in waiting.pending_lookups() {
             self.resolver.lookups.leave(key, stream);
         }
@@ -220,6 +226,10 @@ impl Engine {
         for change in &update.changes.changes {
             self.live.mark_affected(change, now.ms);
         }
+        let changed: BTreeSet<&str> = update.changes.changes.iter().flat_map(refs_of).collect();
+        let resumed = self.waiting.iter_mut();
+        let resumed = resumed.filter_map(|(id, it)| it.end_pause(&changed).then_some(*id));
+        self.ready.extend(resumed);
     }
 
     /// Does all work that is due, up to the limits of one run.
@@ -260,4 +270,13 @@ impl Engine {
             self.effects.push_back(Effect::Wake);
         }
     }
+}
+
+/// The names of the sandbox that has changed.
+fn refs_of(change: &Change) -> impl Iterator<Item = &str> {
+    let refs: &[String] = match change {
+        Change::Sandbox { refs } => refs,
+        Change::Principal { .. } => &[],
+    };
+    refs.iter().map(String::as_str)
 }

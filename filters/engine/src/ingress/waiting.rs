@@ -1,5 +1,7 @@
 //! A request that waits for its decision.
 
+use std::collections::BTreeSet;
+
 use sandgate_policy::ingress::ResumePermit;
 use sandgate_policy::ingress::SandboxRequest;
 use sandgate_policy::ingress::config::IngressConfig;
@@ -37,8 +39,9 @@ pub(crate) enum Phase {
         /// Nothing is done before this time, in milliseconds.
         not_before: u64,
     },
-    /// A lookup failed, or all slots for waiting requests are taken. Only cached entries are used, including stale
-    /// ones.
+    /// All slots for requests that wait for lookups are taken. Only cached entries are used, including stale ones.
+    NoSlot,
+    /// A lookup failed. Only cached entries are used, including stale ones.
     CacheOnly,
     /// Denied, whatever lookups return.
     Denied { denial: Denial, retry_after: Option<u32> },
@@ -98,15 +101,14 @@ impl WaitingRequest {
             stream,
             kind: RequesterKind::Request(properties),
             arrived_at: self.arrived_at,
-            may_look_up: !matches!(self.phase, Phase::CacheOnly),
+            may_look_up: !matches!(self.phase, Phase::NoSlot | Phase::CacheOnly),
             lookups: &mut self.lookups,
         };
         (&self.request, requester)
     }
 
-    /// Whether the request waits for a sandbox of this project to resume.
-    pub(crate) fn resumes_for(&self, project_id: &str) -> bool {
-        matches!(&self.phase, Phase::Resuming { permit, .. } if permit.project_id() == project_id)
+    pub(crate) fn is_resuming(&self) -> bool {
+        matches!(self.phase, Phase::Resuming { .. })
     }
 
     /// Begins to wait for a resume, for `wait_ms` at most, or for as long as the client asks if that is shorter.
@@ -123,6 +125,21 @@ impl WaitingRequest {
     /// Whether the request waits for the pause after a resume to end.
     pub(crate) fn must_pause(&self, now: u64) -> bool {
         matches!(self.phase, Phase::Resuming { not_before, .. } if now < not_before)
+    }
+
+    /// Ends the pause after a resume if the sandbox is one of those that have changed. Returns whether the request must
+    /// be evaluated now.
+    pub(crate) fn end_pause(&mut self, changed: &BTreeSet<&str>) -> bool {
+        match &mut self.phase {
+            Phase::Resuming { permit, not_before }
+                if self.lookups.pending().is_empty()
+                    && changed.contains(permit.sandbox_id().as_str()) =>
+            {
+                *not_before = 0;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether the request must be evaluated now, without the result of a lookup.

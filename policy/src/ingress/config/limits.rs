@@ -22,10 +22,10 @@ pub struct Limits {
     pub stale_credential_ms: u32,
     /// The maximum number of entries in each of the two caches.
     pub cache_entries: usize,
-    /// The maximum number of requests that wait for a response of the control plane.
+    /// The maximum number of requests that wait for lookups.
     pub waiters: usize,
-    /// The maximum number of waiting requests that may wait for a resume of one project's sandboxes.
-    pub resume_waiters_per_project: usize,
+    /// The maximum number of requests that wait for a resume.
+    pub resume_waiters: usize,
     /// The maximum number of lookups in flight in each queue: requests, live streams, resumes.
     pub lookups_in_flight: usize,
     /// The maximum number of requests in flight to one sandbox, of all classes together. [`Shares`] divides them among the
@@ -52,7 +52,7 @@ impl Default for Limits {
             stale_credential_ms: 60_000,
             cache_entries: 10_000,
             waiters: 1_000,
-            resume_waiters_per_project: 250,
+            resume_waiters: 1_000,
             lookups_in_flight: 256,
             requests_per_sandbox: 1_000,
             anonymous_silence_ms: 60_000,
@@ -67,7 +67,7 @@ pub(super) fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     let zero = [
         ("limits.cache_entries", limits.cache_entries == 0),
         ("limits.waiters", limits.waiters == 0),
-        ("limits.resume_waiters_per_project", limits.resume_waiters_per_project == 0),
+        ("limits.resume_waiters", limits.resume_waiters == 0),
         ("limits.lookups_in_flight", limits.lookups_in_flight == 0),
     ];
     if let Some((field, _)) = zero.into_iter().find(|(_, is_zero)| *is_zero) {

@@ -41,6 +41,39 @@ fn two_hundred_waiters_on_two_envoys_make_one_resume_call() {
 }
 
 #[test]
+fn a_thousand_waiters_of_one_sandbox_are_all_served() {
+    // More slots of the sandbox than waiters, because all of them are forwarded at about the same time.
+    let limits = json!({ "requests_per_sandbox": 2_000 });
+    run(Setup { limits, ..on_a_platform() }, async |stack| {
+        let sandbox = stack.my_env().await?;
+        stack.owner.suspend(stack.api(), &sandbox).await?;
+        let platform = stack.platform()?;
+        platform.delay(Duration::from_secs(4));
+        // One connection, so that all requests wait on the same worker.
+        let mut connection = stack.edge().connect(Protocol::H2c).await?;
+        let begun = Instant::now();
+        let calls: Vec<_> = (0..1_000)
+            .map(|_| {
+                let call = stack.edge().get(&sandbox.host(8080), "/health").bearer(stack.key());
+                let connection = connection.share();
+                async move {
+                    let answer = connection?.send(call).await?;
+                    anyhow::Ok((answer, begun.elapsed()))
+                }
+            })
+            .collect();
+        let answers = futures_util::future::try_join_all(calls).await?;
+        for (answer, _) in &answers {
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        }
+        let times = || answers.iter().map(|(_, elapsed)| *elapsed);
+        eprintln!("1,000 waiters served {:?} to {:?}", times().min(), times().max());
+        assert_eq!(platform.count("resume", &sandbox.id), 1);
+        Ok(())
+    });
+}
+
+#[test]
 fn unauthorized_requests_do_not_resume_a_sandbox() {
     run(on_a_platform(), async |stack| {
         let sandbox = stack.my_env().await?;
@@ -124,7 +157,7 @@ fn a_body_sent_during_a_resume_arrives_complete() {
 
 #[test]
 fn requests_that_wait_for_a_resume_are_bounded_and_others_get_retry_after() {
-    let setup = Setup { limits: json!({ "waiters": 5 }), ..on_a_platform() };
+    let setup = Setup { limits: json!({ "resume_waiters": 5 }), ..on_a_platform() };
     run(setup, async |stack| {
         let sandbox = stack.my_env().await?;
         let host = sandbox.host(8080);

@@ -174,7 +174,7 @@ fn a_flood_of_the_same_denied_request_makes_few_calls() {
 
 #[test]
 fn requests_denied_at_a_limit_leave_no_memory_behind() {
-    let gateway = Gateway::with_limits(json!({"waiters": 10}));
+    let gateway = Gateway::with_limits(json!({"resume_waiters": 10}));
     gateway.passes(to(8080, "shop"));
     gateway.fleet().resume_time = Duration::from_secs(3_600);
     let waiters: Vec<_> = (0..10)

@@ -66,8 +66,8 @@ fn the_limit_for_public_ports_does_not_apply_to_authorized_callers() {
 }
 
 #[test]
-fn the_waiters_of_one_project_leave_slots_for_others() {
-    let gateway = Gateway::with_limits(json!({"waiters": 20, "resume_waiters_per_project": 5}));
+fn requests_that_wait_for_a_resume_leave_slots_for_lookups() {
+    let gateway = Gateway::with_limits(json!({"waiters": 20, "resume_waiters": 5}));
     gateway.passes(to(8080, "shop"));
     gateway.fleet().resume_time = Duration::from_secs(60);
     gateway.fleet().change(ASLEEP, |sandbox| sandbox.allow_unauthenticated_access = true);
@@ -87,7 +87,7 @@ fn the_waiters_of_one_project_leave_slots_for_others() {
 
 #[test]
 fn waiters_above_the_limit_get_503() {
-    let gateway = Gateway::with_limits(json!({"waiters": 5}));
+    let gateway = Gateway::with_limits(json!({"resume_waiters": 5}));
     gateway.passes(to(8080, "shop"));
     let streams: Vec<Stream> = (0..8).map(|_| gateway.send(with_key(8080, "asleep"))).collect();
     assert_eq!(streams.iter().filter(|stream| is_pending(stream)).count(), 5);

@@ -57,10 +57,10 @@ impl Engine {
         let mut waiting = WaitingRequest::new(request, recipient, head, &self.config, now.ms);
         let mut has_room = self.waiting_slots.len() < self.config.limits().waiters;
         if !has_room {
-            waiting.phase = Phase::CacheOnly;
+            waiting.phase = Phase::NoSlot;
         }
         let mut evaluation = self.evaluate(stream, &mut waiting, properties, now);
-        if !has_room
+        if matches!(waiting.phase, Phase::NoSlot)
             && evaluation.may_change_if_request_waits()
             && self.make_room_to_wait(properties, now)
         {
@@ -71,7 +71,9 @@ impl Engine {
         match evaluation {
             Evaluation::Wait => {
                 waiting.client = properties.client();
-                self.waiting_slots.acquire(waiting.client, stream, now.ms);
+                if !waiting.is_resuming() {
+                    self.waiting_slots.acquire(waiting.client, stream, now.ms);
+                }
                 self.waiting.insert(stream, waiting);
                 self.wake();
                 RequestAction::Wait

@@ -22,15 +22,39 @@ impl Engine {
         properties: &RequestProperties<'_>,
         now: Now,
     ) -> Evaluation {
+        let evaluation = self.try_resume(stream, waiting, permit, properties, now);
+        if matches!(evaluation, Evaluation::Decided(..)) {
+            self.resume_slots.release(stream);
+        }
+        evaluation
+    }
+
+    fn try_resume(
+        &mut self,
+        stream: StreamId,
+        waiting: &mut WaitingRequest,
+        permit: &ResumePermit,
+        properties: &RequestProperties<'_>,
+        now: Now,
+    ) -> Evaluation {
         match &mut waiting.phase {
             Phase::CacheOnly | Phase::Denied { .. } => {
                 return Evaluation::deny(Denial::SandboxNotReady);
             }
-            Phase::Resuming { permit: old, .. } => *old = permit.clone(),
-            Phase::Resolving | Phase::Rechecking => {
-                if !self.may_wait_for_resume(permit) {
+            Phase::Resuming { permit: old, .. } => {
+                if old != permit {
+                    *old = permit.clone();
+                    self.resume_slots.acquire(stream, permit, properties.client(), now.ms);
+                }
+            }
+            Phase::Resolving | Phase::Rechecking | Phase::NoSlot => {
+                if !self.make_room_to_resume(permit, properties, now) {
+                    waiting.deny(Denial::SandboxNotReady, None);
                     return Evaluation::deny(Denial::SandboxNotReady);
                 }
+                let client = properties.client();
+                self.waiting_slots.release(client, stream);
+                self.resume_slots.acquire(stream, permit, client, now.ms);
                 // An anonymous client can't extend its wait beyond the default.
                 let default_ms = self.config.limits().resume_wait_ms.into();
                 let limit_ms = permit.is_public().then_some(default_ms);
@@ -60,17 +84,6 @@ impl Engine {
             true => Evaluation::Wait,
             false => Evaluation::deny(Denial::SandboxNotReady),
         }
-    }
-
-    /// Whether one more request may wait for a resume of the project's sandboxes. Sandboxes of one project that
-    /// resume slowly must not take all slots for waiting requests.
-    fn may_wait_for_resume(&self, permit: &ResumePermit) -> bool {
-        let project_id = permit.project_id();
-        let limit = self.config.limits().resume_waiters_per_project;
-        // A fifth is reserved for requests that don't go to public ports.
-        let limit = if permit.is_public() { limit.saturating_sub(limit / 5) } else { limit };
-        self.waiting.values().filter(|waiting| waiting.resumes_for(project_id.as_str())).count()
-            < limit
     }
 
     /// Records a resume by a request to a public port. Returns the seconds until the next one is allowed, if it is

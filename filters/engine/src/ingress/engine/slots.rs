@@ -1,13 +1,14 @@
 //! Makes room when all slots are taken. `policy` chooses the request that gives its slot away; this
 //! module evicts it.
 
-use sandgate_policy::ingress::Decision;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::slots::ClientAddress;
+use sandgate_policy::ingress::{Decision, ResumePermit};
 
 use crate::ingress::clock::Now;
 use crate::ingress::effect::{Effect, StreamId};
 use crate::ingress::properties::RequestProperties;
+use crate::ingress::resume_slots::Room;
 
 use super::Engine;
 
@@ -24,13 +25,37 @@ impl Engine {
     ) -> bool {
         let evicted = self.waiting_slots.stream_to_evict(properties.client(), now.ms, None);
         let Some(evicted) = evicted else { return false };
-        if let Some(waiting) = self.waiting.get_mut(&evicted) {
-            self.waiting_slots.release(waiting.client, evicted);
+        self.evict_waiting(evicted);
+        true
+    }
+
+    /// Denies a request that waits for a resume if all slots are taken and `resume_slots` finds one. Returns false if
+    /// no request gives its slot away.
+    pub(super) fn make_room_to_resume(
+        &mut self,
+        permit: &ResumePermit,
+        properties: &RequestProperties<'_>,
+        now: Now,
+    ) -> bool {
+        let capacity = self.config.limits().resume_waiters;
+        match self.resume_slots.room(permit, properties.client(), capacity, now.ms) {
+            Room::Free => true,
+            Room::Evict(evicted) => {
+                self.evict_waiting(evicted);
+                true
+            }
+            Room::Full => false,
+        }
+    }
+
+    fn evict_waiting(&mut self, stream: StreamId) {
+        if let Some(waiting) = self.waiting.get_mut(&stream) {
+            self.waiting_slots.release(waiting.client, stream);
+            self.resume_slots.release(stream);
             waiting.deny(Denial::SandboxNotReady, None);
-            self.ready.insert(evicted);
+            self.ready.insert(stream);
             self.wake();
         }
-        true
     }
 
     /// Turns [`Decision::Evict`] into a permit if a live stream can be evicted, and into a denial otherwise.

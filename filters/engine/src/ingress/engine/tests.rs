@@ -6,4 +6,5 @@ mod host;
 mod interleavings;
 mod invariants;
 mod live_streams;
+mod resume_slots;
 mod waiting_requests;

@@ -58,16 +58,3 @@ fn one_run_evaluates_a_bounded_number_of_requests() {
     host.wake();
     assert_eq!(host.streams_in(&State::Live).len(), 100);
 }
-
-#[test]
-fn no_more_requests_of_a_project_wait_for_a_resume_than_the_limit() {
-    let mut host = Host::new(r#"{"resume_waiters_per_project": 2}"#);
-    let key = format!("Bearer {KEY}");
-    for _ in 0..5 {
-        host.request(1, "8080-asleep", &[("authorization", &key)]);
-    }
-    host.wake();
-    host.lookups().into_iter().for_each(|call| host.answer(call));
-    assert_eq!(host.streams_in(&State::Waiting).len(), 2);
-    assert_eq!(host.streams_in(&State::Denied("SANDBOX_NOT_READY")).len(), 3);
-}

@@ -82,7 +82,7 @@ impl Fleet {
             let identity = (request.secret == KEY && self.is_key_valid).then(|| Identity {
                 principal: "key".parse().unwrap(),
                 organization_id: "org".parse().unwrap(),
-                project_ids: vec!["project".parse().unwrap()],
+                project_ids: vec!["project".parse().unwrap(), "other".parse().unwrap()],
                 expires_at: None,
             });
             return (200, serde_json::to_vec(&Introspection { identity }).expect("JSON"));

@@ -231,6 +231,12 @@ impl Host {
         self.calls.values().find(|call| call.path.contains("/changes")).map(|call| call.id)
     }
 
+    /// Responds to the call of the change feed, if it is in flight.
+    pub(super) fn answer_feed(&mut self) {
+        self.wake();
+        self.feed_call().into_iter().for_each(|call| self.answer(call));
+    }
+
     /// Responds to a call as the fleet does.
     pub(super) fn answer(&mut self, call: CallId) {
         if let Some(response) = self.prepare(call) {

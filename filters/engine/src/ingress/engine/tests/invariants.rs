@@ -9,7 +9,7 @@ use crate::ingress::waiting::Phase;
 
 /// The bounds of the configuration in [`LIMITS`].
 pub(super) const LIMITS: &str = r#"{"waiters": 4, "lookups_in_flight": 2, "cache_entries": 3,
-    "requests_per_sandbox": 5, "resume_waiters_per_project": 2, "anonymous_silence_ms": 1500}"#;
+    "requests_per_sandbox": 5, "resume_waiters": 2, "anonymous_silence_ms": 1500}"#;
 const WAITERS: usize = 4;
 const LOOKUPS_IN_FLIGHT: usize = 2;
 const CACHE_ENTRIES: usize = 3;
@@ -61,8 +61,9 @@ fn work_that_is_left_wakes_the_host(host: &Host) {
 fn all_bounds_hold(host: &Host) {
     let engine = &host.engine;
     assert!(engine.waiting_slots.len() <= WAITERS, "waiting requests");
-    let resuming = engine.waiting.values().filter(|waiting| waiting.resumes_for("project"));
-    assert!(resuming.count() <= RESUME_WAITERS, "requests that wait for a resume");
+    assert!(engine.resume_slots.len() <= RESUME_WAITERS, "requests that wait for a resume");
+    let resuming = engine.waiting.values().filter(|waiting| waiting.is_resuming()).count();
+    assert!(resuming <= engine.resume_slots.len(), "a request without a slot waits for a resume");
     assert!(engine.resolver.cache_entries() <= CACHE_ENTRIES, "cache entries");
 
     let kinds: Vec<CallKind> =
@@ -88,6 +89,6 @@ fn all_bounds_hold(host: &Host) {
 pub(super) fn check_nothing_is_left(host: &Host) {
     let engine = &host.engine;
     assert!(engine.waiting.is_empty() && engine.ready.is_empty());
-    assert!(engine.waiting_slots.is_empty());
+    assert!(engine.waiting_slots.is_empty() && engine.resume_slots.len() == 0);
     assert!(engine.live.is_empty(), "live streams, their slots, or their marks");
 }
