@@ -1,9 +1,10 @@
 //! The values of `edge.yaml`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::filters::{Filters, INGRESS_CONFIGURATION};
 use crate::parts::insert;
 use crate::template::{RenderError, Values, collect, render};
 use crate::upstream::Upstream;
@@ -29,7 +30,11 @@ pub struct Edge {
     pub api_port: u16,
     pub gateway_port: u16,
     pub gateway_token_sds: PathBuf,
+    pub filters: Filters,
+    /// The filter, if `filters` is [`Filters::Wasm`].
     pub wasm: PathBuf,
+    /// The module, if `filters` is [`Filters::Native`].
+    pub native: PathBuf,
     pub domain: String,
     pub second_domain: String,
     pub api_host: String,
@@ -61,7 +66,16 @@ impl Edge {
     ///
     /// If a part does not exist, which a test excludes.
     pub fn template(&self) -> Result<String, RenderError> {
-        insert(EDGE_TEMPLATE, &[self.upstream.parts()])
+        insert(EDGE_TEMPLATE, &[self.filters.parts(), INGRESS_CONFIGURATION, self.upstream.parts()])
+    }
+
+    /// The file that contains the filter.
+    #[must_use]
+    pub fn filter(&self) -> &Path {
+        match self.filters {
+            Filters::Wasm => &self.wasm,
+            Filters::Native => &self.native,
+        }
     }
 
     /// Renders another template with the same names.
@@ -87,6 +101,7 @@ impl Edge {
             ("SANDGATE_GATEWAY_PORT", Ok(Value::number(self.gateway_port))),
             ("SANDGATE_GATEWAY_TOKEN_SDS", Value::path(&self.gateway_token_sds)),
             ("SANDGATE_WASM", Value::path(&self.wasm)),
+            ("SANDGATE_NATIVE", Value::path(&self.native)),
             ("SANDGATE_DOMAIN", Value::host(&self.domain)),
             ("SANDGATE_SECOND_DOMAIN", Value::host(&self.second_domain)),
             ("SANDGATE_API_HOST", Value::host(&self.api_host)),
@@ -112,7 +127,9 @@ mod tests {
     fn the_head_of_the_template_lists_every_name_and_every_value_is_used() {
         let edge = crate::environment::tests_support::edge();
         for upstream in [Upstream::DynamicForwardProxy, Upstream::OriginalDst] {
-            let template = Edge { upstream, ..edge.clone() }.template().unwrap();
+            let form = |filters| Edge { upstream, filters, ..edge.clone() }.template().unwrap();
+            // A file has the values of one form.
+            let template = form(Filters::Wasm) + &form(Filters::Native);
             let (head, body) = template.split_once("\nnode:").unwrap();
             let listed: std::collections::BTreeSet<&str> = head
                 .lines()

@@ -68,6 +68,8 @@ impl Edge {
                 "SANDGATE_GATEWAY_TOKEN_SDS",
                 rendered.join("gateway-token.yaml"),
             ),
+            filters: variables.parsed("SANDGATE_FILTERS", "wasm", "`wasm` or `native`")?,
+            native: path("SANDGATE_NATIVE", templates.join("libsandgate_native.so")),
             wasm: path("SANDGATE_WASM", templates.join("sandgate_ingress.wasm")),
             second_domain: variables.parsed("SANDGATE_SECOND_DOMAIN", "local", "a domain")?,
             api_host: variables

@@ -7,6 +7,7 @@
 
 mod edge;
 mod environment;
+mod filters;
 mod parts;
 mod secrets;
 mod sidecar;
@@ -16,6 +17,7 @@ mod value;
 
 pub use edge::{EDGE_LOG, EDGE_TEMPLATE, Edge};
 pub use environment::EnvironmentError;
+pub use filters::{Filters, INGRESS_CONFIGURATION, UnknownFilters};
 pub use parts::insert;
 pub use secrets::{GATEWAY_TOKEN_TEMPLATE, GatewayToken, TLS_CERTIFICATE_TEMPLATE, TlsCertificate};
 pub use sidecar::{EGRESS_LOG, EgressFilter, SIDECAR_TEMPLATE, Sidecar};
@@ -26,15 +28,18 @@ pub use value::{Value, ValueError};
 #[cfg(test)]
 mod tests {
     use crate::template::tests_support::names;
-    use crate::{EDGE_TEMPLATE, SIDECAR_TEMPLATE, Upstream, insert, sidecar};
+    use crate::{Edge, Filters, SIDECAR_TEMPLATE, Upstream, environment, sidecar};
 
     #[test]
     fn every_name_of_the_templates_is_documented() {
         let page = include_str!("../../docs/configuration.md");
-        let edge = |upstream: Upstream| insert(EDGE_TEMPLATE, &[upstream.parts()]).unwrap();
+        let edge = |filters: Filters, upstream: Upstream| {
+            let edge = environment::tests_support::edge();
+            Edge { filters, upstream, ..edge }.template().unwrap()
+        };
         for template in [
-            &edge(Upstream::DynamicForwardProxy),
-            &edge(Upstream::OriginalDst),
+            &edge(Filters::Wasm, Upstream::DynamicForwardProxy),
+            &edge(Filters::Native, Upstream::OriginalDst),
             SIDECAR_TEMPLATE,
             sidecar::EGRESS_TCP_TEMPLATE,
             sidecar::EGRESS_HTTP_TEMPLATE,

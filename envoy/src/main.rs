@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use sandgate_envoy_config::{
-    Edge, EnvironmentError, GatewayToken, RenderError, TlsCertificate, insert,
+    Edge, EnvironmentError, GatewayToken, INGRESS_CONFIGURATION, RenderError, TlsCertificate,
+    insert,
 };
 
 /// Without a certificate, the TLS port ends every handshake.
@@ -70,7 +71,9 @@ fn run() -> Result<(), Error> {
         }
     }
     let parts = read(edge.upstream.file_name())?;
-    render("edge.yaml", &|text| edge.render_template(&insert(text, &[&parts])?))
+    render("edge.yaml", &|text| {
+        edge.render_template(&insert(text, &[edge.filters.parts(), INGRESS_CONFIGURATION, &parts])?)
+    })
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod check;
+mod native;
 mod process;
 mod test;
 mod tree;
@@ -27,8 +28,10 @@ enum Command {
         /// Names of checks
         names: Vec<String>,
     },
-    /// Build the Envoy filters into target/filters/
+    /// Build the Envoy filters as wasm modules into target/filters/
     Wasm,
+    /// Build the Envoy filters as a dynamic module into target/filters/
+    Native,
 }
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Check { names } => check::run(&names),
         Command::Wasm => wasm::build().map(|()| ExitCode::SUCCESS),
+        Command::Native => native::build().map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,

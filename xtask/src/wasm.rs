@@ -32,7 +32,7 @@ pub(crate) fn build() -> Result<()> {
 
 /// Copies a module. An unchanged one is left alone, so that its dependents are not run again; another one is replaced by a
 /// rename, so that a running Envoy never reads half of it.
-fn put(module: &Path, place: &Path) -> Result<()> {
+pub(crate) fn put(module: &Path, place: &Path) -> Result<()> {
     let bytes = std::fs::read(module).with_context(|| module.display().to_string())?;
     if std::fs::read(place).is_ok_and(|found| found == bytes) {
         return Ok(());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
-use sandgate_envoy_config::{Edge, Upstream};
+use sandgate_envoy_config::{Edge, Filters, Upstream};
 use serde_json::{Value, json};
 
 use crate::platform::Platform;
@@ -125,7 +125,7 @@ impl Stack {
                 std::fs::write(&path, wat::parse_str(text)?)?;
                 path
             }
-            None => artifacts::filter()?,
+            None => artifacts::wasm_filter(),
         };
         let nowhere = PathBuf::new();
         let edge = Edge {
@@ -152,7 +152,9 @@ impl Stack {
             admin_port: 0,
             tls_sds: nowhere.clone(),
             gateway_token_sds: nowhere.clone(),
+            filters: if setup.filter.is_some() { Filters::Wasm } else { artifacts::filters()? },
             wasm,
+            native: artifacts::native_module(),
             log: nowhere,
         };
         let mut envoys = Vec::new();

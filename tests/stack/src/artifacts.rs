@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use sandgate_envoy_config::Filters;
 
 /// The repository's root.
 #[must_use]
@@ -31,18 +32,36 @@ pub fn program(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The path of the ingress filter. Fails if it is not built.
-pub fn filter() -> Result<PathBuf> {
-    wasm("sandgate_ingress.wasm")
+/// The form of the filters that `SANDGATE_FILTERS` names. Fails if its ingress filter is not built.
+pub fn filters() -> Result<Filters> {
+    let wish = std::env::var("SANDGATE_FILTERS").unwrap_or_default();
+    let filters = match wish.as_str() {
+        "" => Filters::default(),
+        _ => wish.parse().map_err(|why| anyhow!("SANDGATE_FILTERS is `{wish}`; {why}"))?,
+    };
+    let (path, build) = match filters {
+        Filters::Wasm => (wasm_filter(), "scripts/wasm"),
+        Filters::Native => (native_module(), "cargo xtask native"),
+    };
+    ensure!(path.is_file(), "`{}` is missing; build it with: {build}", path.display());
+    Ok(filters)
+}
+
+/// The path of the ingress filter as a wasm module.
+#[must_use]
+pub fn wasm_filter() -> PathBuf {
+    root().join("target/filters/sandgate_ingress.wasm")
+}
+
+/// The path of the dynamic module.
+#[must_use]
+pub fn native_module() -> PathBuf {
+    root().join("target/filters/libsandgate_native.so")
 }
 
 /// The path of the egress filter. Fails if it is not built.
 pub fn egress_filter() -> Result<PathBuf> {
-    wasm("sandgate_egress.wasm")
-}
-
-fn wasm(name: &str) -> Result<PathBuf> {
-    let path = root().join("target/filters").join(name);
+    let path = root().join("target/filters/sandgate_egress.wasm");
     ensure!(path.is_file(), "`{}` is missing; build it with: scripts/wasm", path.display());
     Ok(path)
 }

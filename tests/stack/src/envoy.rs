@@ -80,7 +80,8 @@ impl Envoy {
             "50",
         ];
         let mut running =
-            Running::start(&setup.program, &arguments, &folder, &edge.wasm, setup.patience).await?;
+            Running::start(&setup.program, &arguments, &folder, edge.filter(), setup.patience)
+                .await?;
         let addresses = running.until_ready(&admin_file).await?;
         Ok(Self { addresses, running, folder })
     }

@@ -5,23 +5,26 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sandgate_envoy_config::{
-    EGRESS_LOG, Edge, EgressFilter, GatewayToken, Sidecar, TlsCertificate, Upstream,
+    EGRESS_LOG, Edge, EgressFilter, Filters, GatewayToken, Sidecar, TlsCertificate, Upstream,
 };
 use serde_json::json;
 
 use super::Outcome;
 use crate::process::{command, output};
-use crate::{tree, wasm};
+use crate::{native, tree, wasm};
 
 pub(super) fn check() -> Result<Outcome> {
     wasm::build()?;
+    native::build()?;
     let envoy = output(&mut command("scripts/envoy")).context("there is no Envoy to ask")?;
     let folder = tempfile::tempdir()?;
     let edge = edge(folder.path())?;
     let original_dst = Edge { upstream: Upstream::OriginalDst, ..edge.clone() };
+    let native = Edge { filters: Filters::Native, ..edge.clone() };
     for (name, bootstrap) in [
         ("edge.yaml", edge.render()?),
         ("edge-original-dst.yaml", original_dst.render()?),
+        ("edge-native.yaml", native.render()?),
         ("sidecar.yaml", sidecar(folder.path())?),
     ] {
         let path = folder.path().join(name);
@@ -56,7 +59,9 @@ fn edge(folder: &Path) -> Result<Edge> {
         api_port: 8900,
         gateway_port: 8901,
         gateway_token_sds: token_sds,
+        filters: Filters::Wasm,
         wasm: wasm::built("sandgate_ingress"),
+        native: native::built(),
         domain: "sandbox.localhost".to_owned(),
         second_domain: "local".to_owned(),
         api_host: "api.localhost".to_owned(),

@@ -1,14 +1,13 @@
 //! Applies a decision to a stream.
 
 use sandgate_engine::ingress::{Forward, Reply};
+use sandgate_policy::ingress::config::Upstream;
+use sandgate_policy::ingress::config::upstream::{
+    DYNAMIC_HOST, DYNAMIC_PORT, ORIGINAL_DST_ADDRESS,
+};
 use sandgate_policy::ingress::hygiene::HeaderChange;
 
 use crate::abi::{HeaderMap, Result, StreamHandle};
-
-/// Filter state of the dynamic forward proxy. A filter in front of this one sets both to the upstream of a request
-/// without a permit; connecting to it always fails.
-const UPSTREAM_HOST: &str = "envoy.upstream.dynamic_host";
-const UPSTREAM_PORT: &str = "envoy.upstream.dynamic_port";
 
 /// Filter state that `edge.yaml` reads. The wasm form sets properties, which are filter state with this prefix.
 const GENERATION: &str = "wasm.sandgate_generation";
@@ -19,18 +18,28 @@ pub(super) const DECISION: &str = "wasm.sandgate_decision";
 ///
 /// # Errors
 /// When Envoy refuses. The request must then be denied.
-pub(super) fn forward(stream: &StreamHandle, forward: &Forward<'_>) -> Result<()> {
+pub(super) fn forward(
+    stream: &StreamHandle,
+    forward: &Forward<'_>,
+    upstream: Upstream,
+) -> Result<()> {
     let Forward { permit, changes } = forward;
     change(stream, HeaderMap::RequestHeaders, changes)?;
-    let upstream = permit.upstream();
     // Read in `edge.yaml` as the key of the upstream connection pool.
     stream.set_property(GENERATION, permit.connection_group())?;
     if let Some(caller) = permit.caller() {
         stream.set_property(PRINCIPAL, caller.principal.as_str())?;
     }
-    stream.set_filter_state(UPSTREAM_PORT, &upstream.port().to_string())?;
-    // Last, because until the host is set, the request has no upstream that it could reach.
-    stream.set_filter_state(UPSTREAM_HOST, &upstream.ip().to_string())
+    match upstream {
+        Upstream::DynamicForwardProxy => {
+            stream.set_filter_state(DYNAMIC_PORT, &permit.upstream().port().to_string())?;
+            // Last, because until the host is set, the request has no upstream that it could reach.
+            stream.set_filter_state(DYNAMIC_HOST, permit.upstream_host())
+        }
+        Upstream::OriginalDst => {
+            stream.set_filter_state(ORIGINAL_DST_ADDRESS, &permit.upstream().to_string())
+        }
+    }
 }
 
 /// Applies header changes, in order.

@@ -187,7 +187,7 @@ impl<'a> Run<'a> {
             engine.forward(id, Head::new(fields))
         });
         let applied = match forward {
-            Ok(Some(forward)) => apply::forward(handle, &forward),
+            Ok(Some(forward)) => apply::forward(handle, &forward, self.config.ingress.upstream()),
             Ok(None) => return,
             Err(error) => Err(error),
         };

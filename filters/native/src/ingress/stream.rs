@@ -118,7 +118,7 @@ impl Stream {
         Ok(match action {
             RequestAction::Wait => Action::Pause,
             RequestAction::Forward(forward) => {
-                let applied = apply::forward(&self.handle, &forward);
+                let applied = apply::forward(&self.handle, &forward, config.ingress.upstream());
                 run.forwarded(self.id, self, applied)
             }
             RequestAction::ForwardToApi(changes) => {

@@ -12,8 +12,8 @@ use crate::support::{UNAVAILABLE, replace_once};
 fn without_filter(text: &str) -> String {
     replace_once(
         text,
-        "- name: envoy.filters.http.wasm\n",
-        "- name: envoy.filters.http.wasm\n                    disabled: true\n",
+        "- name: sandgate.ingress\n",
+        "- name: sandgate.ingress\n                    disabled: true\n",
     )
 }
 

@@ -166,7 +166,9 @@ fn the_image_drains_on_sigterm() {
         for (name, value) in [
             ("PATH", path),
             ("TMPDIR", folder.path().display().to_string()),
-            ("SANDGATE_WASM", sandgate_stack::artifacts::filter()?.display().to_string()),
+            ("SANDGATE_FILTERS", std::env::var("SANDGATE_FILTERS").unwrap_or_default()),
+            ("SANDGATE_WASM", sandgate_stack::artifacts::wasm_filter().display().to_string()),
+            ("SANDGATE_NATIVE", sandgate_stack::artifacts::native_module().display().to_string()),
             ("SANDGATE_DOMAIN", sandgate_e2e::DOMAIN.to_owned()),
             ("SANDGATE_SANDBOX_NETWORK", stack.network.base().to_string()),
             ("SANDGATE_SANDBOX_PREFIX_LEN", "24".to_owned()),

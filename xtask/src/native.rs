@@ -1,0 +1,25 @@
+//! The build of the dynamic module.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::process::{command, run};
+use crate::{tree, wasm};
+
+const MODULE: &str = "libsandgate_native.so";
+
+/// Where the built module is, whatever cargo's target folder is.
+pub(crate) fn built() -> PathBuf {
+    tree::root().join("target/filters").join(MODULE)
+}
+
+/// Builds the module, and puts it where [`built`] says.
+///
+/// # Errors
+/// The module does not build.
+pub(crate) fn build() -> Result<()> {
+    let mut cargo = command("cargo");
+    run(cargo.args(["build", "--profile", "native", "--package", "sandgate-native"]))?;
+    wasm::put(&tree::target().join("native").join(MODULE), &built())
+}
