@@ -32,17 +32,25 @@ fn address(path: &[&str]) -> Option<SocketAddr> {
     std::str::from_utf8(&text).ok()?.parse().ok()
 }
 
-/// Sets the upstream of a permitted connection.
+/// Sets the upstream of a permitted connection. `sni` is the server name that Envoy knows, or empty.
 ///
 /// # Errors
 /// When the host refuses a call. The connection has no upstream then.
-pub(crate) fn permit_connection(permit: &Permit, destination: SocketAddr) -> Result<()> {
+pub(crate) fn permit_connection(
+    permit: &Permit,
+    destination: SocketAddr,
+    sni: &[u8],
+) -> Result<()> {
     // The cluster comes last: without a cluster, Envoy can only reset the connection.
     match permit.route() {
         Route::Original(address) => {
-            disable_resolution()?;
-            let address = SocketAddr::new(*address, destination.port());
-            stream::set_filter_state(ORIGINAL_ADDRESS, &address.to_string())?;
+            disable_resolution(sni)?;
+            // Without this filter state, Envoy connects to the original destination. The two differ if
+            // that is an IPv6 address that contains an IPv4 address.
+            if *address != destination.ip() {
+                let address = SocketAddr::new(*address, destination.port());
+                stream::set_filter_state(ORIGINAL_ADDRESS, &address.to_string())?;
+            }
             stream::set_filter_state(CLUSTER, ORIGINAL_DESTINATION_CLUSTER)
         }
         Route::ByName(name) => {
@@ -53,11 +61,15 @@ pub(crate) fn permit_connection(permit: &Permit, destination: SocketAddr) -> Res
     }
 }
 
-/// Stops Envoy from resolving the connection's server name, as it otherwise does.
+/// Stops Envoy from resolving the connection's server name, as it otherwise does. Without a server name,
+/// Envoy resolves nothing: the name that a late ClientHello shows does not become the connection's.
 ///
 /// # Errors
 /// When the host refuses the call.
-pub(crate) fn disable_resolution() -> Result<()> {
+pub(crate) fn disable_resolution(sni: &[u8]) -> Result<()> {
+    if sni.is_empty() {
+        return Ok(());
+    }
     stream::set_filter_state(UPSTREAM_HOST, "")
 }
 

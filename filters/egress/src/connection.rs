@@ -41,11 +41,11 @@ impl StreamContext for Connection {
         let applied = match effect {
             Some(NewConnectionEffect::Connect { permit, destination, decision }) => {
                 apply::report(&decision);
-                apply::permit_connection(&permit, destination)
+                apply::permit_connection(&permit, destination, &sni)
             }
             Some(NewConnectionEffect::Deny(decision)) => {
                 apply::report(&decision);
-                apply::disable_resolution()
+                apply::disable_resolution(&sni)
             }
             Some(NewConnectionEffect::Fail) | None => return self.fail(),
         };
@@ -68,9 +68,11 @@ impl StreamContext for Connection {
     }
 }
 
-impl Context for Connection {
-    fn on_done(&mut self) -> bool {
+impl Context for Connection {}
+
+/// The host deletes the context when the connection has ended.
+impl Drop for Connection {
+    fn drop(&mut self) {
         vm::with(|vm| vm.engine.on_stream_end(self.id));
-        true
     }
 }

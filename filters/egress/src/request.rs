@@ -96,9 +96,11 @@ impl HttpContext for Request {
     }
 }
 
-impl Context for Request {
-    fn on_done(&mut self) -> bool {
+impl Context for Request {}
+
+/// The host deletes the context when the request has ended.
+impl Drop for Request {
+    fn drop(&mut self) {
         vm::with(|vm| vm.engine.on_stream_end(self.id));
-        true
     }
 }

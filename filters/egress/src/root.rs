@@ -81,7 +81,7 @@ fn reevaluate(root: u32) {
 
 /// Ends a live stream if the active configuration denies it. Returns whether it does.
 fn end_if_denied(id: u32) -> bool {
-    // This fails if the stream has ended and the host has not called `on_done` yet.
+    // This fails if the stream has ended and the host has not deleted its context yet.
     if stream::make_effective(id).is_err() {
         return false;
     }

@@ -9,6 +9,8 @@ use crate::vm::Vm;
 
 /// The filter state key for the cluster of the TCP proxy.
 const CLUSTER: &str = "envoy.tcp_proxy.cluster";
+/// The cluster of `envoy/sidecar.yaml` that connects to a connection's original destination.
+const ORIGINAL_DESTINATION_CLUSTER: &str = "original_destination";
 /// The filter state key for the address of an original destination cluster.
 const ORIGINAL: &str = "envoy.network.transport_socket.original_dst_address";
 
@@ -34,7 +36,7 @@ pub enum Connected {
 pub struct Upstream {
     /// The cluster, or `None` if the filter set none and the proxy uses its default.
     pub cluster: Option<String>,
-    /// The address that an original destination cluster uses.
+    /// The address that the cluster for original destinations connects to; `None` for another cluster.
     pub address: Option<String>,
     /// The `name:port` that the dynamic forward proxy resolves, or an empty text if it resolves
     /// none.
@@ -68,8 +70,13 @@ impl ConnectionState {
         let host = state(DYNAMIC_HOST).unwrap_or(sni);
         let port = state(DYNAMIC_PORT).unwrap_or_else(|| "443".into());
         let resolved = if host.is_empty() { String::new() } else { format!("{host}:{port}") };
-        self.upstream =
-            Some(Upstream { cluster: state(CLUSTER), address: state(ORIGINAL), resolved });
+        let cluster = state(CLUSTER);
+        // Without an address in the filter state, the cluster uses the connection's own destination.
+        let destination = self.attributes.get("destination.address");
+        let destination = destination.map(|text| String::from_utf8_lossy(text).into_owned());
+        let address = cluster.as_deref().filter(|name| *name == ORIGINAL_DESTINATION_CLUSTER);
+        let address = address.and_then(|_| state(ORIGINAL).or(destination));
+        self.upstream = Some(Upstream { cluster, address, resolved });
     }
 
     fn outcome(&self) -> Connected {

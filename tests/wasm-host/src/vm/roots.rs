@@ -58,7 +58,9 @@ impl Vm {
             if std::mem::replace(&mut state.lingering, true) {
                 continue;
             }
-            if self.invoke("proxy_on_done", root, &[root]) != 0 {
+            // A module without this callback has nothing to finish.
+            let has_callback = self.instance.get_func(&mut self.store, "proxy_on_done").is_some();
+            if !has_callback || self.invoke("proxy_on_done", root, &[root]) != 0 {
                 self.delete_root(root);
             }
         }
