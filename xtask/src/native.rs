@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::process::{command, run};
 use crate::{tree, wasm};
@@ -21,5 +21,7 @@ pub(crate) fn built() -> PathBuf {
 pub(crate) fn build() -> Result<()> {
     let mut cargo = command("cargo");
     run(cargo.args(["build", "--profile", "native", "--package", "sandgate-native"]))?;
-    wasm::put(&tree::target().join("native").join(MODULE), &built())
+    let module = tree::target().join("native").join(MODULE);
+    let bytes = std::fs::read(&module).with_context(|| module.display().to_string())?;
+    wasm::put(&bytes, &built())
 }

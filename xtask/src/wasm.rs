@@ -1,4 +1,6 @@
-//! The build of the Envoy filters.
+//! The build of the Envoy filters as wasm modules.
+
+mod exports;
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +9,37 @@ use anyhow::{Context as _, Result};
 use crate::process::{command, run, say};
 use crate::tree;
 
-/// The filters, as the names of their modules.
-const FILTERS: [&str; 2] = ["sandgate_ingress", "sandgate_egress"];
+struct Filter {
+    /// The name of the module.
+    name: &'static str,
+    package: &'static str,
+    /// The profile in `Cargo.toml`.
+    profile: &'static str,
+    /// The callbacks that the filter uses; `None` keeps all that the SDK exports.
+    callbacks: Option<&'static [&'static str]>,
+}
+
+const FILTERS: [Filter; 2] = [
+    Filter {
+        name: "sandgate_ingress",
+        package: "sandgate-ingress",
+        profile: "wasm",
+        callbacks: None,
+    },
+    Filter {
+        name: "sandgate_egress",
+        package: "sandgate-egress",
+        profile: "wasm-small",
+        callbacks: Some(&[
+            "proxy_on_vm_start",
+            "proxy_on_configure",
+            "proxy_on_tick",
+            "proxy_on_new_connection",
+            "proxy_on_downstream_data",
+            "proxy_on_request_headers",
+        ]),
+    },
+];
 
 /// Where a built filter is, whatever cargo's target folder is.
 pub(crate) fn built(filter: &str) -> PathBuf {
@@ -20,20 +51,23 @@ pub(crate) fn built(filter: &str) -> PathBuf {
 /// # Errors
 /// The filters do not build.
 pub(crate) fn build() -> Result<()> {
-    let mut cargo = command("scripts/wasm-cargo");
-    cargo.args(["build", "--profile", "wasm"]);
-    run(cargo.args(["--package", "sandgate-ingress", "--package", "sandgate-egress"]))?;
-    let folder = tree::target().join("wasm32-unknown-unknown/wasm");
     for filter in FILTERS {
-        put(&folder.join(filter).with_extension("wasm"), &built(filter))?;
+        let mut cargo = command("scripts/wasm-cargo");
+        run(cargo.args(["build", "--profile", filter.profile, "--package", filter.package]))?;
+        let folder = tree::target().join("wasm32-unknown-unknown").join(filter.profile);
+        let module = folder.join(filter.name).with_extension("wasm");
+        let mut bytes = std::fs::read(&module).with_context(|| module.display().to_string())?;
+        if let Some(callbacks) = filter.callbacks {
+            bytes = exports::keep(&bytes, callbacks).with_context(|| filter.name)?;
+        }
+        put(&bytes, &built(filter.name))?;
     }
     Ok(())
 }
 
-/// Copies a module. An unchanged one is left alone, so that its dependents are not run again; another one is replaced by a
+/// Writes a module. An unchanged one is left alone, so that its dependents are not run again; another one is replaced by a
 /// rename, so that a running Envoy never reads half of it.
-pub(crate) fn put(module: &Path, place: &Path) -> Result<()> {
-    let bytes = std::fs::read(module).with_context(|| module.display().to_string())?;
+pub(crate) fn put(bytes: &[u8], place: &Path) -> Result<()> {
     if std::fs::read(place).is_ok_and(|found| found == bytes) {
         return Ok(());
     }
@@ -41,7 +75,7 @@ pub(crate) fn put(module: &Path, place: &Path) -> Result<()> {
     if let Some(folder) = place.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::write(&partial, &bytes)?;
+    std::fs::write(&partial, bytes)?;
     std::fs::rename(&partial, place)?;
     let shown = place.strip_prefix(tree::root()).unwrap_or(place);
     say(&format!("{} ({} KiB)", shown.display(), bytes.len() / 1024));
