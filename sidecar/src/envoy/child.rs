@@ -58,6 +58,9 @@ impl Program {
             .current_dir("/")
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
+            // Lets Envoy's allocator cache freed memory by processor instead of by thread (TCMalloc's documentation,
+            // rseq.md), which is 2 MB less here.
+            .env("GLIBC_TUNABLES", "glibc.pthread.rseq=0")
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
