@@ -6,7 +6,7 @@ ifndef RUSTUP_TOOLCHAIN
 export RUSTUP_TOOLCHAIN := $(shell scripts/toolchain)
 endif
 
-.PHONY: help run try test clients check wasm envoy bench bench-egress clean
+.PHONY: help run try test clients check wasm native envoy bench bench-egress clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -35,9 +35,13 @@ check: ## Format, clippy (native and wasm), docs, licences, Envoy's view of its 
 	@scripts/setup build envoy check
 	@exec cargo xtask check
 
-wasm: ## Build the Envoy filters into target/filters/
+wasm: ## Build the Envoy filters as wasm modules into target/filters/
 	@scripts/setup build
 	@exec cargo xtask wasm
+
+native: ## Build the ingress filter as a dynamic module into target/filters/
+	@scripts/setup build
+	@exec cargo xtask native
 
 envoy: ## Get Envoy 1.40 and print where it is
 	@scripts/setup build envoy

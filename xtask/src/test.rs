@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use self::envoy::Envoy;
 use self::summary::{Counts, Summary};
 use crate::process::{command, is_ci, say};
-use crate::{tree, wasm};
+use crate::{native, tree, wasm};
 
 const DESCRIPTION: &str = "public API, by its description";
 
@@ -27,7 +27,9 @@ const DESCRIPTION: &str = "public API, by its description";
 pub(crate) fn run() -> Result<ExitCode> {
     let begun = Instant::now();
     say("building the filters");
-    wasm::build().context("the filters do not build (the compiler's reason is above)")?;
+    wasm::build()
+        .and_then(|()| native::build())
+        .context("the filters do not build (the compiler's reason is above)")?;
     let envoy = Envoy::find()?;
     let prepare = |command: &mut Command| {
         envoy.set(command);

@@ -120,6 +120,7 @@ unsafe extern "C" {
         body: Buffer,
         details: Buffer,
     );
+    fn envoy_dynamic_module_callback_http_clear_route_cache(stream: EnvoyPtr);
     fn envoy_dynamic_module_callback_http_filter_continue_decoding(stream: EnvoyPtr);
     fn envoy_dynamic_module_callback_http_filter_reset_stream(
         stream: EnvoyPtr,

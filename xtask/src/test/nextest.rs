@@ -21,7 +21,14 @@ const E2E: &str = "sandgate-e2e";
 /// The group of the examples in the documentation.
 const EXAMPLES: &str = "examples in the documentation";
 /// The filters' modules, which can't have such examples.
-const NO_EXAMPLES: [&str; 4] = ["--exclude", "sandgate-ingress", "--exclude", "sandgate-egress"];
+const NO_EXAMPLES: [&str; 6] = [
+    "--exclude",
+    "sandgate-ingress",
+    "--exclude",
+    "sandgate-egress",
+    "--exclude",
+    "sandgate-native",
+];
 
 /// Builds all programs and tests, so that a failure to build is no test result.
 ///
@@ -52,6 +59,11 @@ pub(super) fn run(summary: &mut Summary, prepare: impl Fn(&mut Command)) -> Resu
     run_reported(summary, &original_dst, |nextest| {
         nextest.args(["--package", E2E, "--filterset", UPSTREAM_TESTS]);
         prepare(nextest.env("SANDGATE_E2E_UPSTREAM", "original_dst"));
+    })?;
+    let native = BTreeMap::from([(E2E.to_owned(), "tests/e2e with the native filter".to_owned())]);
+    run_reported(summary, &native, |nextest| {
+        nextest.args(["--package", E2E]);
+        prepare(nextest.env("SANDGATE_FILTERS", "native"));
     })?;
     run_examples(summary, prepare)
 }

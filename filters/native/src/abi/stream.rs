@@ -209,6 +209,14 @@ impl StreamHandle {
         Ok(())
     }
 
+    /// Lets Envoy select the route again.
+    pub(crate) fn clear_route(&self) -> Result<()> {
+        let raw = self.raw_to_change()?;
+        // SAFETY: the stream exists.
+        unsafe { envoy_dynamic_module_callback_http_clear_route_cache(raw) }
+        Ok(())
+    }
+
     /// Continues a paused request. Envoy may call other hooks of this stream before this returns.
     pub(crate) fn continue_request(&self) -> Result<()> {
         let raw = self.raw_to_change()?;

@@ -55,7 +55,12 @@ pub(super) fn change(
         HeaderChange::Remove(name) => stream.remove_header(map, name),
         HeaderChange::Set(name, value) => stream.set_header(map, name, value),
         HeaderChange::Add(name, value) => stream.add_header(map, name, value),
-    })
+    })?;
+    // The route depends on a header that may have been removed. Envoy does this by itself in the wasm form.
+    if map == HeaderMap::RequestHeaders && !changes.is_empty() {
+        stream.clear_route()?;
+    }
+    Ok(())
 }
 
 /// Sends a local reply. The stream may end before this returns.
