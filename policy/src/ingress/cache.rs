@@ -1,8 +1,13 @@
 //! A cache of lookup results, bounded in time and size.
 //!
 //! Time is a parameter, in milliseconds of one monotonic clock. An entry is fresh for some time. After that it is kept
-//! for the case that the control plane is unavailable. If the cache is full, the least recently used entry is removed.
-//! Clients can request any number of keys that do not exist, so negative entries are removed before positive ones.
+//! for the case that the control plane is unavailable.
+//!
+//! If the cache is full, an entry is chosen by a pseudo-random number, and removed unless it was used since it was last
+//! chosen. Removing the least recently used entry would make a cache useless whose keys are requested in turn, as soon
+//! as there is one key more than entries: each entry would be removed just before it is requested. Clients can request
+//! any number of keys that do not exist, so negative entries are removed before positive ones, and are a fifth of the
+//! capacity at most.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -50,12 +55,29 @@ const RECHECKS: u32 = 4;
 /// The interval after which one more repeated lookup is allowed, in milliseconds.
 const RECHECK_INTERVAL: u64 = 500;
 
+/// What the change feed has reported: all changes between two times, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Reported {
+    /// The results of lookups that were sent at this time or later are covered.
+    pub since: u64,
+    /// Changes after this time may be missing.
+    pub until: u64,
+}
+
+/// How often another entry is chosen for removal because the chosen one was used.
+const SECOND_CHANCES: usize = 4;
+/// Negative entries take this fraction of the capacity at most.
+const NEGATIVE_FRACTION: usize = 5;
+
 /// The cached result of one lookup.
 #[derive(Clone, Debug)]
 pub struct Entry<V> {
     value: Option<V>,
     sent_at: u64,
-    last_use: u64,
+    /// Whether it was used since it was inserted, or last chosen for removal.
+    is_used: bool,
+    /// The index of its key among the keys of positive or negative entries.
+    index: usize,
     rechecks: u32,
     rechecks_since: u64,
 }
@@ -74,16 +96,15 @@ impl<V> Entry<V> {
 
 /// A bounded map from keys to lookup results.
 ///
-/// It uses ordered maps instead of hash maps: clients choose the keys, and a filter has no secret seed for a hash.
+/// It uses an ordered map instead of a hash map: clients choose the keys, and a filter has no secret seed for a hash.
 #[derive(Debug)]
 pub struct Cache<K, V> {
     entries: BTreeMap<K, Entry<V>>,
-    /// The keys of positive entries, by last use.
-    positive: BTreeMap<u64, K>,
-    /// The keys of negative entries, by last use.
-    negative: BTreeMap<u64, K>,
-    /// The number of uses so far, which orders the entries by last use.
-    uses: u64,
+    /// The keys of positive entries, in no order.
+    positive: Vec<K>,
+    /// The keys of negative entries, in no order.
+    negative: Vec<K>,
+    random: u64,
     capacity: usize,
     lifetimes: Lifetimes,
 }
@@ -94,9 +115,9 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     pub fn new(capacity: usize, lifetimes: Lifetimes) -> Self {
         Self {
             entries: BTreeMap::new(),
-            positive: BTreeMap::new(),
-            negative: BTreeMap::new(),
-            uses: 0,
+            positive: Vec::new(),
+            negative: Vec::new(),
+            random: 1,
             capacity: capacity.max(1),
             lifetimes,
         }
@@ -129,14 +150,21 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         (young || entry.sent_at >= arrived_at).then_some(entry)
     }
 
-    /// The value that can be used while the control plane is unavailable. Negative entries can't be used then.
-    pub fn stale<Q: Ord + ?Sized>(&mut self, key: &Q, now: u64) -> Option<&V>
+    /// The value that can be used while the control plane is unavailable. Negative entries can't be used then. The age of
+    /// an entry counts from the last time at which it was known to be valid.
+    pub fn stale<Q: Ord + ?Sized>(
+        &mut self,
+        key: &Q,
+        now: u64,
+        reported: Option<Reported>,
+    ) -> Option<&V>
     where
         K: Borrow<Q>,
     {
         let lifetimes = self.lifetimes;
         let entry = self.touch(key)?;
-        let usable = now.saturating_sub(entry.sent_at) < lifetimes.stale;
+        let reported = reported.filter(|it| entry.sent_at >= it.since).map_or(0, |it| it.until);
+        let usable = now.saturating_sub(entry.sent_at.max(reported)) < lifetimes.stale;
         entry.value.as_ref().filter(|_| usable)
     }
 
@@ -146,16 +174,46 @@ impl<K: Clone + Ord, V> Cache<K, V> {
             Some(old) => (old.rechecks, old.rechecks_since),
             None => (0, sent_at),
         };
-        while self.entries.len() >= self.capacity {
-            let oldest = self.negative.pop_first().or_else(|| self.positive.pop_first());
-            let Some((_, oldest)) = oldest else { break };
-            self.entries.remove(&oldest);
+        let negative_capacity = self.capacity.div_ceil(NEGATIVE_FRACTION);
+        if value.is_none() && self.negative.len() >= negative_capacity {
+            self.evict(false);
         }
-        self.uses = self.uses.saturating_add(1);
-        let last_use = self.uses;
-        self.by_use(value.is_some()).insert(last_use, key.clone());
-        let entry = Entry { value, sent_at, last_use, rechecks, rechecks_since };
+        while self.entries.len() >= self.capacity {
+            self.evict(self.negative.is_empty());
+        }
+        let keys = match value {
+            Some(_) => &mut self.positive,
+            None => &mut self.negative,
+        };
+        let index = keys.len();
+        keys.push(key.clone());
+        let entry = Entry { value, sent_at, is_used: false, index, rechecks, rechecks_since };
         self.entries.insert(key, entry);
+    }
+
+    /// Removes a positive or a negative entry.
+    fn evict(&mut self, is_positive: bool) {
+        for chance in 0..=SECOND_CHANCES {
+            let number = self.next_random();
+            let keys = if is_positive { &self.positive } else { &self.negative };
+            let index = number.checked_rem(keys.len()).unwrap_or_default();
+            let Some(key) = keys.get(index).cloned() else { return };
+            let entry = self.entries.get_mut(&key);
+            let is_used = entry.is_some_and(|entry| std::mem::take(&mut entry.is_used));
+            if !is_used || chance == SECOND_CHANCES {
+                self.remove(&key);
+                return;
+            }
+        }
+    }
+
+    /// The next number of a sequence that only has to differ from the order of requests (xorshift64).
+    fn next_random(&mut self) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        // The upper bits, also where `usize` has 32.
+        usize::try_from(self.random >> 33).unwrap_or_default()
     }
 
     /// Whether to repeat the lookup before a denial that depends on this entry. The previous lookup must have been sent
@@ -195,20 +253,30 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         K: Borrow<Q>,
     {
         let entry = self.entries.remove(key)?;
-        self.by_use(entry.value.is_some()).remove(&entry.last_use);
+        self.remove_key(entry.value.is_some(), entry.index);
         Some(entry)
+    }
+
+    /// Removes the key at an index. The last key takes its place.
+    fn remove_key(&mut self, is_positive: bool, index: usize) {
+        let keys = if is_positive { &mut self.positive } else { &mut self.negative };
+        if index < keys.len() {
+            keys.swap_remove(index);
+        }
+        if let Some(moved) = keys.get(index).and_then(|key| self.entries.get_mut(key)) {
+            moved.index = index;
+        }
     }
 
     /// Removes all positive entries whose value is `unwanted`.
     pub fn remove_where(&mut self, mut unwanted: impl FnMut(&V) -> bool) {
-        let positive = &mut self.positive;
-        self.entries.retain(|_, entry| {
-            let keep = !entry.value.as_ref().is_some_and(&mut unwanted);
-            if !keep {
-                positive.remove(&entry.last_use);
-            }
-            keep
-        });
+        let is_unwanted = |(key, entry): (&K, &Entry<V>)| {
+            entry.value.as_ref().is_some_and(&mut unwanted).then(|| key.clone())
+        };
+        let keys: Vec<K> = self.entries.iter().filter_map(is_unwanted).collect();
+        for key in keys {
+            self.remove(&key);
+        }
     }
 
     /// Removes all entries.
@@ -236,30 +304,13 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         self.entries.is_empty()
     }
 
-    /// Marks an entry as the most recently used one.
+    /// Marks an entry as used.
     fn touch<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&Entry<V>>
     where
         K: Borrow<Q>,
     {
         let entry = self.entries.get_mut(key)?;
-        let by_use = match entry.value {
-            Some(_) => &mut self.positive,
-            None => &mut self.negative,
-        };
-        if entry.last_use != self.uses
-            && let Some(key) = by_use.remove(&entry.last_use)
-        {
-            self.uses = self.uses.saturating_add(1);
-            entry.last_use = self.uses;
-            by_use.insert(entry.last_use, key);
-        }
+        entry.is_used = true;
         Some(entry)
-    }
-
-    fn by_use(&mut self, is_positive: bool) -> &mut BTreeMap<u64, K> {
-        match is_positive {
-            true => &mut self.positive,
-            false => &mut self.negative,
-        }
     }
 }

@@ -1,6 +1,6 @@
-//! The cache: the lifetimes of entries, the order of eviction, and the limit of repeated lookups.
+//! The cache: the lifetimes of entries, the choice of the entry to evict, and the limit of repeated lookups.
 
-use sandgate_policy::ingress::cache::{Cache, Lifetimes};
+use sandgate_policy::ingress::cache::{Cache, Lifetimes, Reported};
 use sandgate_policy::ingress::config::Limits;
 use test_case::test_case;
 
@@ -21,11 +21,11 @@ fn key(text: &str) -> String {
 #[test]
 fn lifetimes_are_those_of_the_design() {
     let sandboxes = Lifetimes::of_sandboxes(&Limits::default());
-    let expected = (30_000, 2_000, 5_000, 300_000);
+    let expected = (600_000, 2_000, 5_000, 300_000);
     let all = |l: Lifetimes| (l.positive, l.negative, l.no_feed, l.stale);
     assert_eq!(all(sandboxes), expected);
     let credentials = Lifetimes::of_credentials(&Limits::default());
-    assert_eq!(all(credentials), (30_000, 2_000, 5_000, 60_000));
+    assert_eq!(all(credentials), (600_000, 2_000, 5_000, 60_000));
 }
 
 #[test_case(Some(1), 29_999, true => true; "what exists, for 30 seconds")]
@@ -51,7 +51,7 @@ fn a_positive_entry_is_usable_while_the_control_plane_is_unavailable(
 ) -> Option<u32> {
     let mut cache = cache(4);
     cache.insert(key("a"), value, 1_000);
-    cache.stale(&key("a"), 1_000 + age).copied()
+    cache.stale(&key("a"), 1_000 + age, None).copied()
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn an_unknown_key_is_neither_fresh_nor_stale_nor_rechecked() {
     let mut cache = cache(4);
     assert!(cache.is_empty());
     assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_none());
-    assert!(cache.stale(&key("a"), 0).is_none());
+    assert!(cache.stale(&key("a"), 0, None).is_none());
     assert!(!cache.take_recheck(&key("a"), 0, 0));
 }
 
@@ -90,30 +90,73 @@ fn the_cache_works_with_a_clock_that_does_not_advance_or_starts_late() {
     let mut cache = cache(4);
     cache.insert(key("a"), Some(1), u64::MAX - 1);
     assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_some());
-    assert!(cache.stale(&key("a"), u64::MAX).is_some());
+    assert!(cache.stale(&key("a"), u64::MAX, None).is_some());
     assert!(cache.take_recheck(&key("a"), u64::MAX, 0));
 }
 
+/// The share of hits if the keys are requested in turn. Each miss is a lookup.
+fn hits_in_turn(capacity: usize, keys: usize) -> f64 {
+    let mut cache = cache(capacity);
+    let mut hits = 0_u32;
+    for round in 0..20 {
+        for number in 0..keys {
+            let name = number.to_string();
+            if cache.fresh(&name, 0, Some(0), NOW_CAME).is_none() {
+                cache.insert(name, Some(1), 0);
+            } else if round >= 10 {
+                hits += 1;
+            }
+            assert!(cache.len() <= capacity);
+        }
+    }
+    f64::from(hits) / f64::from(u32::try_from(keys * 10).unwrap())
+}
+
+#[test_case(900, 1.0; "fewer keys than entries")]
+#[test_case(1_100, 0.75; "a tenth more keys than entries")]
+#[test_case(1_500, 0.35; "half as many again")]
+#[test_case(2_000, 0.15; "twice as many")]
+fn a_full_cache_has_hits_if_keys_are_requested_in_turn(keys: usize, least: f64) {
+    let share = hits_in_turn(1_000, keys);
+    assert!(share >= least, "{share} of the requests are hits");
+}
+
 #[test]
-fn the_least_recently_used_entry_is_removed_first() {
-    let mut cache = cache(3);
-    for name in ["a", "b", "c"] {
-        cache.insert(key(name), Some(1), 0);
+fn keys_that_are_requested_once_do_not_displace_those_that_are_requested_often() {
+    let mut cache = cache(1_000);
+    let mut hits = 0;
+    for number in 0..20_000 {
+        let often = format!("often{}", number % 200);
+        if cache.fresh(&often, 0, Some(0), NOW_CAME).is_some() {
+            hits += 1;
+        } else {
+            cache.insert(often, Some(1), 0);
+        }
+        cache.insert(format!("once{number}"), Some(1), 0);
     }
-    // Looking is using, whether or not the entry is fresh.
-    assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_some());
-    assert!(cache.stale(&key("b"), 999_999).is_none());
-    cache.insert(key("d"), Some(1), 0);
-    assert!(cache.fresh(&key("c"), 0, Some(0), NOW_CAME).is_none());
-    for name in ["a", "b", "d"] {
-        assert!(cache.fresh(&key(name), 0, Some(0), NOW_CAME).is_some(), "{name}");
-    }
-    // Replacing is using too, and pushes nobody out.
-    cache.insert(key("a"), Some(2), 0);
-    assert_eq!(cache.len(), 3);
-    cache.insert(key("e"), Some(1), 0);
-    assert!(cache.fresh(&key("b"), 0, Some(0), NOW_CAME).is_none());
-    assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_some());
+    assert!(hits >= 18_000, "{hits} of 20,000 requests are hits");
+}
+
+#[test]
+fn negative_entries_take_a_fifth_of_the_capacity() {
+    let mut cache = cache(10);
+    (0..100_u32).for_each(|number| cache.insert(number.to_string(), None, 0));
+    assert_eq!(cache.len(), 2);
+}
+
+#[test_case(1_000, Some((500, 900_000)), true; "the feed reported changes until a minute ago")]
+#[test_case(1_000, Some((500, 500_000)), false; "the feed reported no change for too long")]
+#[test_case(499, Some((500, 900_000)), false; "the lookup was sent before the feed began")]
+#[test_case(1_000, None, false; "there was no feed")]
+fn the_age_of_a_stale_entry_counts_from_the_last_report_of_the_feed(
+    sent_at: u64,
+    reported: Option<(u64, u64)>,
+    is_usable: bool,
+) {
+    let mut cache = cache(4);
+    cache.insert(key("a"), Some(1), sent_at);
+    let reported = reported.map(|(since, until)| Reported { since, until });
+    assert_eq!(cache.stale(&key("a"), 960_000, reported).is_some(), is_usable);
 }
 
 #[test]
@@ -124,8 +167,8 @@ fn negative_entries_never_displace_positive_ones() {
     for number in 0..100_u32 {
         cache.insert(number.to_string(), None, 0);
     }
-    assert!(cache.stale(&key("a"), 0).is_some());
-    assert!(cache.stale(&key("b"), 0).is_some());
+    assert!(cache.stale(&key("a"), 0, None).is_some());
+    assert!(cache.stale(&key("b"), 0, None).is_some());
     assert_eq!(cache.len(), 3);
     // What comes to exist does.
     cache.insert(key("c"), Some(1), 0);
@@ -167,7 +210,7 @@ fn a_new_result_replaces_the_old_one() {
         Some(2)
     );
     cache.insert(key("a"), None, 2_000);
-    assert_eq!(cache.stale(&key("a"), 2_000), None, "what is gone is not believed again");
+    assert_eq!(cache.stale(&key("a"), 2_000, None), None, "what is gone is not believed again");
 }
 
 #[test_case(999, true; "an answer from before the request")]
@@ -223,7 +266,7 @@ fn changed_entries_are_removed() {
     }
     assert!(cache.remove(&key("a")).is_some());
     assert!(cache.remove(&key("a")).is_none());
-    assert!(cache.stale(&key("a"), 0).is_none(), "also while the control plane is down");
+    assert!(cache.stale(&key("a"), 0, None).is_none(), "also while the control plane is down");
     cache.remove_where(|value| *value == 2);
     assert_eq!(cache.len(), 1, "what does not exist has no value to go by");
     assert!(cache.fresh(&key("d"), 0, Some(0), NOW_CAME).is_some());
@@ -250,7 +293,6 @@ fn removed_entries_free_their_capacity() {
         cache.insert(key(name), Some(1), 0);
     }
     assert_eq!(cache.len(), 3);
-    assert!(cache.fresh(&key("g"), 0, Some(0), NOW_CAME).is_none());
 }
 
 #[test_case(Some(1_000) => true; "asked when the feed began")]

@@ -127,7 +127,7 @@ fn defaults_are_those_of_the_design() {
     assert_eq!(config.upstream(), Upstream::DynamicForwardProxy);
     assert_eq!(config.control_plane().timeout_ms, 2_000);
     let limits = config.limits();
-    assert_eq!(limits.cache_entries, 10_000);
+    assert_eq!(limits.cache_entries, 20_000);
     assert_eq!(limits.waiters, 1_000);
     assert_eq!(limits.lookups_in_flight, 256);
     assert_eq!(limits.requests_per_sandbox, 1_000);

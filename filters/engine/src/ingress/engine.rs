@@ -235,7 +235,7 @@ impl Engine {
     /// Does all work that is due, up to the limits of one run.
     fn run_once(&mut self, now: Now) {
         if let Some(feed) = self.resolver.feed.as_mut().filter(|feed| feed.is_due(now.ms)) {
-            let call = feed.poll(self.call_ids.next(), &self.config);
+            let call = feed.poll(self.call_ids.next(), &self.config, now.ms);
             self.effects.push_back(Effect::Call(call));
         }
         // Before the evaluations: a stream that one of them forwards and another one evicts is closed in

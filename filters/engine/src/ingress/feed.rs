@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sandgate_policy::gateway_api::Changes;
+use sandgate_policy::ingress::cache::Reported;
 use sandgate_policy::ingress::config::IngressConfig;
 
 use crate::ingress::effect::{Call, CallId, CallResponse};
@@ -20,6 +21,10 @@ pub(crate) struct Feed {
     /// The last revision that the control plane sent.
     revision: Option<String>,
     in_flight: Option<CallId>,
+    /// When the last call was sent.
+    sent_at: u64,
+    /// When the last call that has a response was sent. All changes up to then have been reported.
+    reported_until: u64,
     /// The next call is not sent before this time.
     due_at: u64,
     failures: u32,
@@ -43,6 +48,8 @@ impl Feed {
             watcher,
             revision: None,
             in_flight: None,
+            sent_at: 0,
+            reported_until: 0,
             due_at: 0,
             failures: 0,
             is_working: false,
@@ -55,6 +62,11 @@ impl Feed {
     /// never receives a response fails at its time limit.
     pub(crate) fn covered_since(&self) -> Option<u64> {
         self.covered_since.filter(|_| self.is_working)
+    }
+
+    /// What the feed has reported, whether or not it works now.
+    pub(crate) fn reported(&self) -> Option<Reported> {
+        self.covered_since.map(|since| Reported { since, until: self.reported_until })
     }
 
     /// Returns true once: when all early entries have expired. Early entries are the results of lookups that were sent
@@ -74,8 +86,9 @@ impl Feed {
         self.in_flight == Some(call)
     }
 
-    pub(crate) fn poll(&mut self, id: CallId, config: &IngressConfig) -> Call {
+    pub(crate) fn poll(&mut self, id: CallId, config: &IngressConfig, now: u64) -> Call {
         self.in_flight = Some(id);
+        self.sent_at = now;
         let wait_ms = config.limits().feed_wait_ms;
         let mut path = format!("/gateway/v1/changes?wait_ms={wait_ms}&watcher={}", self.watcher);
         if let Some(revision) = &self.revision {
@@ -105,6 +118,7 @@ impl Feed {
             self.covered_since = Some(now.saturating_add(1));
         }
         self.has_early_entries |= is_first;
+        self.reported_until = self.sent_at;
         self.failures = 0;
         self.due_at = now;
         self.is_working = true;

@@ -77,7 +77,9 @@ impl Resolver {
         if requester.may_look_up && self.look_up(key, request, requester, now) {
             return None;
         }
-        let stale = self.sandboxes.stale(name, now.ms).filter(|_| requester.may_use_stale());
+        let reported = self.feed.as_ref().and_then(Feed::reported);
+        let stale =
+            self.sandboxes.stale(name, now.ms, reported).filter(|_| requester.may_use_stale());
         Some(stale.cloned().map_or(Resolved::Unavailable, Resolved::Found))
     }
 
@@ -96,7 +98,9 @@ impl Resolver {
         if requester.may_look_up && self.look_up(LookupKey::Caller(key), request, requester, now) {
             return None;
         }
-        let stale = self.callers.stale(&key, now.ms).filter(|_| requester.may_use_stale());
+        let reported = self.feed.as_ref().and_then(Feed::reported);
+        let stale =
+            self.callers.stale(&key, now.ms, reported).filter(|_| requester.may_use_stale());
         Some(stale.cloned().map_or(Resolved::Unavailable, Resolved::Found))
     }
 

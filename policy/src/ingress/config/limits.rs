@@ -45,12 +45,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            positive_ttl_ms: 30_000,
+            positive_ttl_ms: 600_000,
             negative_ttl_ms: 2_000,
             no_feed_ttl_ms: 5_000,
             stale_sandbox_ms: 300_000,
             stale_credential_ms: 60_000,
-            cache_entries: 10_000,
+            cache_entries: 20_000,
             waiters: 1_000,
             resume_waiters: 1_000,
             lookups_in_flight: 256,

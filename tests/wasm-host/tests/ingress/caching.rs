@@ -19,10 +19,10 @@ fn warm() -> Gateway {
 }
 
 #[test]
-fn a_found_entry_is_cached_for_30_seconds_while_the_feed_works() {
+fn a_found_entry_is_cached_for_10_minutes_while_the_feed_works() {
     let gateway = warm();
     let (sandboxes, credentials) = (gateway.calls(SANDBOXES), gateway.calls(CREDENTIALS));
-    gateway.advance_ms(29_000);
+    gateway.advance_ms(599_000);
     gateway.passes(with_key(8080, "my-env"));
     assert_eq!((gateway.calls(SANDBOXES), gateway.calls(CREDENTIALS)), (sandboxes, credentials));
     gateway.advance_ms(1_100);
@@ -198,7 +198,7 @@ fn a_wall_clock_that_is_set_back_does_not_prolong_cache_entries() {
     let gateway = warm();
     let before = gateway.calls(SANDBOXES);
     gateway.host.set_clock_back(std::time::Duration::from_secs(86_400));
-    gateway.advance_ms(29_000);
+    gateway.advance_ms(599_000);
     gateway.passes(with_key(8080, "my-env"));
     assert_eq!(gateway.calls(SANDBOXES), before);
     gateway.advance_ms(1_200);

@@ -83,6 +83,21 @@ fn during_an_outage_credentials_are_cached_for_60_seconds_and_routes_for_5_minut
     assert_eq!(denied(&too_late), denial(503, "SANDBOX_UPSTREAM_ERROR"));
 }
 
+#[test]
+fn during_an_outage_the_age_of_an_entry_counts_from_the_last_answer_of_the_feed() {
+    let gateway = warm();
+    // The first lookups were sent before the feed began.
+    gateway.advance_ms(6_000);
+    gateway.passes(with_key(8080, "my-env"));
+    gateway.advance_ms(400_000);
+    gateway.fleet().health = Health::Down;
+    gateway.advance_ms(20_000);
+    forwarded(&settle(&gateway, with_key(8080, "my-env")));
+    gateway.advance_ms(41_000);
+    let late = settle(&gateway, with_key(8080, "my-env"));
+    assert_eq!(denied(&late), denial(503, "AUTH_SERVICE_UNAVAILABLE"));
+}
+
 /// Sends a request, and advances the clock by the time that a failing lookup takes.
 fn settle(gateway: &Gateway, headers: sandgate_wasm_host::Headers) -> sandgate_wasm_host::Stream {
     let stream = gateway.send(headers);
