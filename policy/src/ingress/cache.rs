@@ -9,60 +9,17 @@
 //! any number of keys that do not exist, so negative entries are removed before positive ones, and are a fifth of the
 //! capacity at most.
 
+mod lifetimes;
+
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use super::config::Limits;
-
-/// The lifetimes of the entries of one cache, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Lifetimes {
-    /// The lifetime of a positive entry while the change feed works.
-    pub positive: u64,
-    /// The lifetime of a negative entry.
-    pub negative: u64,
-    /// The maximum lifetime of any entry while the change feed does not work.
-    pub no_feed: u64,
-    /// The lifetime of a positive entry while the control plane is unavailable.
-    pub stale: u64,
-}
-
-impl Lifetimes {
-    /// The lifetimes in the cache of sandboxes.
-    #[must_use]
-    pub fn of_sandboxes(limits: &Limits) -> Self {
-        Self::new(limits, limits.stale_sandbox_ms)
-    }
-
-    /// The lifetimes in the cache of credentials.
-    #[must_use]
-    pub fn of_credentials(limits: &Limits) -> Self {
-        Self::new(limits, limits.stale_credential_ms)
-    }
-
-    fn new(limits: &Limits, stale_ms: u32) -> Self {
-        Self {
-            positive: limits.positive_ttl_ms.into(),
-            negative: limits.negative_ttl_ms.into(),
-            no_feed: limits.no_feed_ttl_ms.into(),
-            stale: stale_ms.into(),
-        }
-    }
-}
+pub use self::lifetimes::{Lifetimes, Reported};
 
 /// The number of repeated lookups that denials may cause for one entry in a burst.
 const RECHECKS: u32 = 4;
 /// The interval after which one more repeated lookup is allowed, in milliseconds.
 const RECHECK_INTERVAL: u64 = 500;
-
-/// What the change feed has reported: all changes between two times, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Reported {
-    /// The results of lookups that were sent at this time or later are covered.
-    pub since: u64,
-    /// Changes after this time may be missing.
-    pub until: u64,
-}
 
 /// How often another entry is chosen for removal because the chosen one was used.
 const SECOND_CHANCES: usize = 4;
