@@ -29,6 +29,7 @@ pub(crate) type Result<T> = std::result::Result<T, Refused>;
 #[repr(u32)]
 pub(crate) enum LogLevel {
     Debug = 1,
+    Warn = 3,
     Error = 4,
 }
 

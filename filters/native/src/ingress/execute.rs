@@ -72,6 +72,9 @@ impl<'a> Run<'a> {
                     self.engine.on_tick(self.now);
                     self.execute_effects();
                     self.engine.on_wake(self.now);
+                    if let Some(warning) = self.engine.warning() {
+                        log(LogLevel::Warn, &format!("sandgate_ingress: {warning}"));
+                    }
                 }
                 Event::CallDone(call, response) => {
                     let pairs = response.as_ref().map(|response| fields(&response.headers));
