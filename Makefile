@@ -6,7 +6,7 @@ ifndef RUSTUP_TOOLCHAIN
 export RUSTUP_TOOLCHAIN := $(shell scripts/toolchain)
 endif
 
-.PHONY: help run try test clients check wasm native envoy bench bench-egress clean
+.PHONY: help run try test clients check wasm native envoy bench clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -47,14 +47,10 @@ envoy: ## Get Envoy 1.40 and print where it is
 	@scripts/setup build envoy
 	@exec scripts/envoy
 
-bench: ## Measure what the edge costs a request, on this machine
-	@scripts/setup build envoy
-	@exec scripts/bench
-
-bench-egress: ## Measure what the sidecar costs a connection, a request and a DNS question, on this machine (root)
-	@scripts/setup build envoy sidecar
-	@scripts/bench-egress
-	@exec cargo run --release --package sandgate-sidecar --example dns_bench
+bench: ## Measure Sandgate beside its alternatives and write docs/benchmarks.md; ONLY=ingress ROUNDS=3 for a part
+	@scripts/setup build envoy bench
+	@[ "$$(id -u)" != 0 ] || scripts/setup sidecar
+	@exec cargo xtask bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean: ## Remove all that these targets made: target/, .sandgate/, .cache/
 	@exec scripts/clean

@@ -10,7 +10,6 @@ from pathlib import Path
 from tell import ROOT, Failure
 
 PROGRAMS = ROOT / (os.environ.get("CARGO_TARGET_DIR") or "target") / "debug"
-EGRESS_FILTER = ROOT / "target" / "filters" / "sandgate_egress.wasm"
 
 
 class Stack:
@@ -56,15 +55,6 @@ def build(*command):
     done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=sys.stderr)
     if done.returncode:
         raise Failure(f"`{' '.join(map(str, command))}` failed; its output is above")
-
-
-def render_sidecar(folder, egress_config):
-    """Writes the configuration of a sidecar's Envoy; returns the path of the bootstrap."""
-    done = subprocess.run([PROGRAMS / "sandgate-stack", "render-sidecar", folder, "--egress-config", json.dumps(egress_config)],
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise Failure(f"the Envoy configuration can't be rendered: {done.stderr.strip()}")
-    return Path(done.stdout.strip())
 
 
 def free_port():

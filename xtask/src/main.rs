@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod check;
 mod native;
 mod process;
@@ -32,12 +33,19 @@ enum Command {
     Wasm,
     /// Build the Envoy filters as a dynamic module into target/filters/
     Native,
+    /// Measure Sandgate beside its alternatives, and write docs/benchmarks.md
+    Bench {
+        /// Options of `sandgate-bench run`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Test => test::run(),
         Command::Check { names } => check::run(&names),
+        Command::Bench { options } => bench::measure(&options).map(|()| ExitCode::SUCCESS),
         Command::Wasm => wasm::build().map(|()| ExitCode::SUCCESS),
         Command::Native => native::build().map(|()| ExitCode::SUCCESS),
     };

@@ -1,13 +1,14 @@
 //! Envoy's configuration for each way: `edge.yaml` as it is rendered for users, and what the other ways change in it.
 
 mod alternatives;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sandgate_envoy_config::{EDGE_LOG, Edge, GatewayToken, TlsCertificate};
+use sandgate_stack::artifacts;
 use sandgate_stack::files::write_private;
 use serde_json::{Value, json};
 
@@ -41,8 +42,6 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    pub(crate) const ALL: [Self; 2] = [Self::Wasm, Self::Native];
-
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Wasm => "wasm",
@@ -52,13 +51,43 @@ impl Form {
 
     /// Whether this form is built and the configuration knows it.
     pub(crate) fn is_built(self) -> bool {
-        self == Self::Wasm || self.has_module()
+        match self {
+            Self::Wasm => artifacts::wasm_filter().is_file(),
+            Self::Native => {
+                let values = [("SANDGATE_FILTERS", "native")];
+                artifacts::native_module().is_file()
+                    && rendering_contains(&values, ".dynamic_modules.")
+            }
+        }
     }
+}
 
-    fn has_module(self) -> bool {
-        let module = sandgate_stack::artifacts::root().join("target/filters/libsandgate_native.so");
-        module.is_file() && sandgate_envoy_config::EDGE_TEMPLATE.contains("SANDGATE_INGRESS_FILTER")
-    }
+/// Whether `edge.yaml` can be rendered for clusters of type ORIGINAL_DST.
+pub(crate) fn has_original_destination() -> bool {
+    rendering_contains(&[ORIGINAL_DESTINATION], "ORIGINAL_DST")
+}
+
+/// The setting for clusters of type ORIGINAL_DST.
+pub(crate) const ORIGINAL_DESTINATION: (&str, &str) = ("SANDGATE_UPSTREAM", "original_dst");
+
+/// Whether `edge.yaml` contains a word outside of comments if these values are set.
+fn rendering_contains(values: &[(&str, &str)], word: &str) -> bool {
+    let variable = |name: &str| {
+        let set = values.iter().find(|(known, _)| *known == name);
+        let usual = match name {
+            "SANDGATE_SANDBOX_NETWORK" => NETWORK.0,
+            "SANDGATE_SANDBOX_PREFIX_LEN" => NETWORK.1,
+            "SANDGATE_DOMAIN" | "SANDGATE_CONTROL_PLANE_ADDRESS" => "sandbox.localhost",
+            _ => "",
+        };
+        Some(set.map_or(usual, |(_, value)| value).to_owned()).filter(|text| !text.is_empty())
+    };
+    let folder = Path::new("/run");
+    let text = Edge::from_environment(variable, folder, folder)
+        .ok()
+        .and_then(|edge| edge.render().ok())
+        .unwrap_or_default();
+    text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains(word))
 }
 
 const SET_FILTER_STATE: &str =
@@ -132,7 +161,8 @@ fn edge(
         ("SANDGATE_GATEWAY_PORT", world.gateway.port().to_string()),
         ("SANDGATE_SANDBOX_NETWORK", NETWORK.0.to_owned()),
         ("SANDGATE_SANDBOX_PREFIX_LEN", NETWORK.1.to_owned()),
-        ("SANDGATE_WASM", text(sandgate_stack::artifacts::filter()?)),
+        ("SANDGATE_WASM", text(artifacts::wasm_filter())),
+        ("SANDGATE_NATIVE", text(artifacts::native_module())),
         ("SANDGATE_FILTERS", form.name().to_owned()),
         ("SANDGATE_EDGE_LOG", text(file("edge-log.yaml"))),
         ("SANDGATE_GATEWAY_TOKEN_SDS", text(file("gateway-token.yaml"))),

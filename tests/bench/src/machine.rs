@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -32,6 +33,13 @@ pub(crate) fn stay_on_the_core_of_the_load() -> Result<()> {
         sched_setaffinity(Pid::from_raw(0), &cores)?;
     }
     Ok(())
+}
+
+/// Allows as many open files as this user may have, here and in all child processes: 1,000 waiting requests take more than
+/// the usual 1,024.
+pub(crate) fn allow_open_files() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }
 
 /// The processor time of all threads of a process, in nanoseconds.

@@ -4,12 +4,16 @@
 //! `docs/benchmarks/data.json`, from which `docs/benchmarks.md` and the plots are written.
 
 mod bootstrap;
+mod egress;
 mod ingress;
+mod latency;
 mod load;
 mod machine;
 mod progress;
 mod proxy;
+mod report;
 mod run;
+mod scale;
 mod serve;
 mod statistics;
 mod ways;
@@ -32,6 +36,8 @@ struct Arguments {
 enum Command {
     /// Measure, and write the report.
     Run(run::Options),
+    /// Write the report again from the raw data of the last complete run.
+    Report,
     /// Be one of the servers around Envoy. `run` starts them.
     #[command(hide = true)]
     Serve {
@@ -46,12 +52,14 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Command::Run(_) = &arguments.command {
         machine::enter_namespace()?;
+        machine::allow_open_files()?;
         machine::stay_on_the_core_of_the_load()?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match arguments.command {
             Command::Run(options) => run::run(&options).await,
+            Command::Report => run::report_again(),
             Command::Serve { role, addresses, upstream } => {
                 serve::serve(role, &addresses, upstream).await
             }

@@ -23,6 +23,8 @@ pub(crate) enum Role {
     Authz,
     /// Says `220 ready` to each connection.
     Banner,
+    /// Receives or sends as much as possible, as the first byte says.
+    Bulk,
 }
 
 /// The principal that the authorization service reports.
@@ -82,6 +84,7 @@ async fn accept(role: Role, listener: TcpListener, answers: Answers) -> Result<(
         tokio::spawn(async move {
             match role {
                 Role::Banner => banner(stream).await,
+                Role::Bulk => bulk(stream).await,
                 Role::Upstream | Role::Authz => http(stream, answers).await,
             }
         });
@@ -145,6 +148,29 @@ async fn banner(mut stream: TcpStream) -> Result<()> {
     stream.write_all(b"220 ready").await?;
     let mut rest = [0; 512];
     while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
+
+/// The first byte of a connection on which the server sends.
+pub(crate) const DOWN: u8 = b'd';
+pub(crate) const CHUNK: usize = 64 << 10;
+
+/// The server says how many bytes it received, or sends until the client closes.
+async fn bulk(mut stream: TcpStream) -> Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    if stream.read_u8().await? == DOWN {
+        loop {
+            stream.write_all(&chunk).await?;
+        }
+    }
+    let mut count = 0_u64;
+    loop {
+        match stream.read(&mut chunk).await? {
+            0 => break,
+            read => count += u64::try_from(read)?,
+        }
+    }
+    stream.write_u64(count).await?;
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The ways of a request to a sandbox that are compared.
 
+use sandgate_stack::Owner;
+
 use crate::bootstrap::{Decision, Form};
 use crate::load::{Load, Protocol};
 use crate::proxy::Proxy;
@@ -128,7 +130,7 @@ impl Way {
             host: world.host(&number.to_string()),
             first: number,
             hosts: 1,
-            headers: self.request.headers(world),
+            headers: self.request.headers(&world.owner),
             connections: 32,
         }
     }
@@ -139,8 +141,7 @@ fn has_nginx() -> bool {
 }
 
 impl Request {
-    pub(crate) fn headers(self, world: &World) -> Vec<(String, String)> {
-        let owner = &world.owner;
+    pub(crate) fn headers(self, owner: &Owner) -> Vec<(String, String)> {
         let bearer = |secret: &str| ("authorization".to_owned(), format!("Bearer {secret}"));
         let mut headers: Vec<(String, String)> = Vec::new();
         if matches!(self, Self::Browser | Self::BrowserApiKey) {

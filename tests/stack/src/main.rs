@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use sandgate_stack::local_run::internet::Site;
 use sandgate_stack::local_run::{Settings, internet};
-use sandgate_stack::{local_run, rendered, service, try_commands};
+use sandgate_stack::{local_run, service, try_commands};
 
 /// Starts Sandgate on this machine
 ///
@@ -35,14 +35,6 @@ enum Command {
     ///
     /// Prints one line of JSON when they are ready, and runs until its standard input ends.
     Start(service::Options),
-    /// Write the configuration of a sidecar's Envoy into a folder, and print the path of the bootstrap
-    RenderSidecar {
-        /// The folder
-        folder: PathBuf,
-        /// Configuration of the egress filter
-        #[arg(long)]
-        egress_config: String,
-    },
     /// Serve the internet of the sandbox behind a sidecar; `run` starts it
     #[command(hide = true)]
     Internet {
@@ -81,9 +73,6 @@ async fn execute(command: Command) -> Result<ExitCode> {
             return Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Start(options) => service::serve(options).await?,
-        Command::RenderSidecar { folder, egress_config } => {
-            println!("{}", rendered::write_sidecar(&folder, &egress_config)?.display());
-        }
         Command::Internet { resolver, tls, sites } => {
             internet::serve(resolver, &tls, sites).await?
         }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
 use yaml_rust2::{Yaml, YamlLoader};
 
-pub(super) fn parse(text: &str) -> Result<Value> {
+pub(crate) fn parse(text: &str) -> Result<Value> {
     let documents = YamlLoader::load_from_str(text)?;
     convert(documents.first().context("no document")?)
 }
