@@ -137,6 +137,10 @@ pub(super) fn addresses(data: &Data) -> String {
 pub(super) fn waiters(data: &Data) -> String {
     let mut text = "| form | waiting | served | last one served after the sandbox runs, ms |\n|---|---|---|---|\n".to_owned();
     for one in list(data, "waiters") {
+        if let Some(why) = one.get("missing").and_then(Value::as_str) {
+            text.push_str(&format!("| {} | {why} | | |\n", text_of(one, "form")));
+            continue;
+        }
         text.push_str(&format!(
             "| {} | {:.0} | {:.0} | {:.0} |\n",
             text_of(one, "form"),
