@@ -32,7 +32,10 @@ impl Client {
         }
         self.received.clear();
         let status = read_answer(&mut self.stream, &mut self.received).await?;
-        ensure!(status == 200, "HTTP status {status}");
+        // The end of a denial says why.
+        let start = self.received.len().saturating_sub(80);
+        let end = || String::from_utf8_lossy(self.received.get(start..).unwrap_or_default());
+        ensure!(status == 200, "HTTP status {status}, …{}", end());
         Ok(())
     }
 }
