@@ -122,7 +122,7 @@ pub(crate) fn write(
             alternatives::to_original_destination(&mut config)?;
         }
         Decision::WithoutFilter => {
-            alternatives::replace(&mut config, vec![set_filter_state(&upstream(world.port))])?;
+            alternatives::replace(&mut config, &[set_filter_state(&upstream(world.port))])?;
         }
         Decision::Lua => alternatives::lua(&mut config, world)?,
         Decision::ExtAuthzHttp => alternatives::ext_authz(&mut config, world, false)?,

@@ -62,11 +62,11 @@ pub(super) fn to_original_destination(config: &mut Value) -> Result<()> {
 }
 
 /// Puts other filters into the place of the filter of Sandgate.
-pub(super) fn replace(config: &mut Value, others: Vec<Value>) -> Result<()> {
+pub(super) fn replace(config: &mut Value, others: &[Value]) -> Result<()> {
     each_manager(config, |manager| {
         let filters = http_filters(manager)?;
         let place = decision_place(filters)?;
-        filters.splice(place..=place, others.clone());
+        filters.splice(place..=place, others.iter().cloned());
         Ok(())
     })
 }
@@ -83,36 +83,39 @@ pub(super) fn lua(config: &mut Value, world: &World) -> Result<()> {
             "default_source_code": { "inline_string": code },
         },
     });
-    replace(config, vec![filter])
+    replace(config, &[filter])
 }
 
 /// An authorization service chooses the upstream by a header.
 pub(super) fn ext_authz(config: &mut Value, world: &World, is_grpc: bool) -> Result<()> {
-    let mut settings = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
-        "transport_api_version": "V3",
-    });
-    let protocol = if is_grpc {
-        settings["grpc_service"] =
-            json!({ "envoy_grpc": { "cluster_name": "authz" }, "timeout": "2s" });
-        "http2_protocol_options"
+    const TYPE: &str = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz";
+    let (settings, protocol) = if is_grpc {
+        let settings = json!({
+            "@type": TYPE,
+            "transport_api_version": "V3",
+            "grpc_service": { "envoy_grpc": { "cluster_name": "authz" }, "timeout": "2s" },
+        });
+        (settings, "http2_protocol_options")
     } else {
-        settings["allowed_headers"] =
-            json!({ "patterns": [{ "exact": "authorization" }, { "exact": "cookie" }] });
-        settings["http_service"] = json!({
-            "server_uri": { "uri": format!("http://{}", world.authz_address), "cluster": "authz", "timeout": "2s" },
-            "authorization_response": {
-                "allowed_upstream_headers": { "patterns": [{ "exact": "x-upstream" }, { "exact": "x-principal" }] },
+        let settings = json!({
+            "@type": TYPE,
+            "transport_api_version": "V3",
+            "allowed_headers": { "patterns": [{ "exact": "authorization" }, { "exact": "cookie" }] },
+            "http_service": {
+                "server_uri": { "uri": format!("http://{}", world.authz_address), "cluster": "authz", "timeout": "2s" },
+                "authorization_response": {
+                    "allowed_upstream_headers": { "patterns": [{ "exact": "x-upstream" }, { "exact": "x-principal" }] },
+                },
             },
         });
-        "http_protocol_options"
+        (settings, "http_protocol_options")
     };
     let chosen = set_filter_state(&[
         ("envoy.upstream.dynamic_host", "%REQUEST_HEADER(x-upstream)%".to_owned()),
         ("envoy.upstream.dynamic_port", world.port.to_string()),
     ]);
     let filter = json!({ "name": "envoy.filters.http.ext_authz", "typed_config": settings });
-    replace(config, vec![filter, chosen])?;
+    replace(config, &[filter, chosen])?;
     let options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     let cluster = json!({
         "name": "authz",
@@ -154,5 +157,5 @@ pub(super) fn noop(config: &mut Value, state: &[(&str, String)], folder: &Path) 
             },
         },
     });
-    replace(config, vec![filter, set_filter_state(state)])
+    replace(config, &[filter, set_filter_state(state)])
 }

@@ -124,7 +124,7 @@ fn without_a_restored_destination_there_is_no_upstream_and_no_header_names_one()
         let answer = stack
             .edge()
             .get(&app.to_string(), "/health")
-            .header("x-envoy-original-dst-host", &app.to_string())
+            .header("x-envoy-original-dst-host", app.to_string())
             .send()
             .await?;
         assert_eq!(answer.denial()?, "503 SANDBOX_UPSTREAM_ERROR");

@@ -50,7 +50,7 @@ fn a_thousand_waiters_of_one_sandbox_are_all_served() {
         let platform = stack.platform()?;
         platform.delay(Duration::from_secs(4));
         // One connection, so that all requests wait on the same worker.
-        let mut connection = stack.edge().connect(Protocol::H2c).await?;
+        let connection = stack.edge().connect(Protocol::H2c).await?;
         let begun = Instant::now();
         let calls: Vec<_> = (0..1_000)
             .map(|_| {
