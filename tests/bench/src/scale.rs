@@ -119,7 +119,12 @@ async fn waiting(world: &World, form: Form) -> Result<Value> {
     let proxy =
         Proxy::start_envoy(world, &format!("waiters-{}", form.name()), Decision::Filter(form), &[])
             .await?;
-    let load = Load { host: sandbox.host(world.port), connections: WAITERS, ..load(world, &proxy) };
+    let load = Load {
+        host: sandbox.host(world.port),
+        headers: Request::ApiKey.headers(&owner),
+        connections: WAITERS,
+        ..load(world, &proxy)
+    };
     let begun = Instant::now();
     let outcome = load::closed(&load, Until::Requests(WAITERS as u64)).await?;
     let running = world.webhook.running_since().context("the sandbox was not resumed")?;
