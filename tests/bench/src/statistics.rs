@@ -6,10 +6,9 @@ pub(crate) fn quantile(values: &[f64], part: f64) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
     let place = part * last as f64;
-    let place = part * last as f64;
     // The values on both sides of the place. A round has too few values for a search to matter.
-    let mut below = sorted.iter().zip(0_u32..).take_while(|(_, index)| f64::from(*index) <= place);
-    let low = below.by_ref().last().map_or(0.0, |(value, _)| *value);
+    let below = sorted.iter().zip(0_u32..).take_while(|(_, index)| f64::from(*index) <= place);
+    let low = below.last().map_or(0.0, |(value, _)| *value);
     let above = sorted.iter().zip(0_u32..).find(|(_, index)| f64::from(*index) >= place);
     let high = above.map_or(low, |(value, _)| *value);
     low + (high - low) * place.fract()
