@@ -61,7 +61,7 @@ extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         log(LogLevel::Error, &format!("sandgate: panic at {place}"));
     }));
-    c"v1.40.0".as_ptr()
+    c"v0.2.0".as_ptr()
 }
 
 #[unsafe(no_mangle)]
