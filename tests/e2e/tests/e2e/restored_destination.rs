@@ -22,7 +22,7 @@ fn behind_a_proxy(change: fn(&str) -> String) -> Setup {
 }
 
 fn without_filter(text: &str) -> String {
-    let filter = "- name: envoy.filters.http.wasm\n";
+    let filter = "- name: sandgate.ingress\n";
     replace_once(text, filter, &format!("{filter}                    disabled: true\n"))
 }
 
