@@ -25,6 +25,10 @@ unsafe fn on_stream<T>(
     after_panic: T,
     hook: impl FnOnce(&Rc<Stream>) -> T,
 ) -> T {
+    // `new` returned null.
+    if stream.is_null() {
+        return after_panic;
+    }
     // The hook may end the stream before it returns, so it holds a reference of its own.
     // SAFETY: by the contract, Envoy's reference is still there, and all hooks of a stream run on its thread.
     let stream = unsafe {
@@ -145,7 +149,11 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_destroy(stream: *const 
     }
     // SAFETY: the pointer is from `into_raw`, and Envoy destroys a stream once.
     let stream = unsafe { Rc::from_raw(stream) };
-    let _ = catch_unwind(AssertUnwindSafe(|| stream.on_end()));
+    stream.handle().begin_end();
+    if catch_unwind(AssertUnwindSafe(|| stream.on_end())).is_err() {
+        // The engine begins anew, and the worker must still forget the stream.
+        let _ = catch_unwind(AssertUnwindSafe(|| stream.on_end()));
+    }
     stream.handle().end();
 }
 

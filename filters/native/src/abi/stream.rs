@@ -32,6 +32,8 @@ const RECEIVED_RESPONSE_BODY: u32 = 2;
 pub(crate) struct StreamHandle {
     /// Null after the end.
     raw: Cell<EnvoyPtr>,
+    /// Set while Envoy destroys the stream: it can still be read, and no longer changed.
+    is_ending: Cell<bool>,
     /// Whether fields are lent, so that the header maps must not change.
     reads: Cell<bool>,
 }
@@ -40,7 +42,11 @@ impl StreamHandle {
     /// # Safety
     /// The pointer is the one of a new stream, and [`Self::end`] is called before Envoy destroys the stream.
     pub(super) unsafe fn new(raw: EnvoyPtr) -> Self {
-        Self { raw: Cell::new(raw), reads: Cell::new(false) }
+        Self { raw: Cell::new(raw), is_ending: Cell::new(false), reads: Cell::new(false) }
+    }
+
+    pub(super) fn begin_end(&self) {
+        self.is_ending.set(true);
     }
 
     pub(super) fn end(&self) {
@@ -55,7 +61,7 @@ impl StreamHandle {
 
     /// The stream, if it exists and no fields are lent.
     fn raw_to_change(&self) -> Result<EnvoyPtr> {
-        if self.reads.get() { Err(Refused) } else { self.raw() }
+        if self.reads.get() || self.is_ending.get() { Err(Refused) } else { self.raw() }
     }
 
     /// Lends the fields of a header map to `f`. While it runs, the stream can't be changed.
@@ -185,6 +191,9 @@ impl StreamHandle {
     }
 
     pub(crate) fn scheduler(&self) -> Result<StreamScheduler> {
+        if self.is_ending.get() {
+            return Err(Refused);
+        }
         let raw = self.raw()?;
         // SAFETY: the stream exists.
         Ok(StreamScheduler(unsafe { envoy_dynamic_module_callback_http_filter_scheduler_new(raw) }))

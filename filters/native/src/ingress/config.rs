@@ -102,6 +102,13 @@ impl Config {
         self.wake();
     }
 
+    /// Drops the calls of a worker, sent and unsent.
+    pub(super) fn forget_calls(&self, post: &Post) {
+        let is_other = |other: &Arc<Post>| !std::ptr::eq(Arc::as_ptr(other), post);
+        lock(&self.outbox).retain(|(other, _)| is_other(other));
+        lock(&self.calls).retain(|_, (other, _)| is_other(other));
+    }
+
     fn wake(&self) {
         if let Some(scheduler) = &*lock(&self.scheduler) {
             scheduler.wake();

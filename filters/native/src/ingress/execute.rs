@@ -124,8 +124,9 @@ impl<'a> Run<'a> {
                     Some(stream) => {
                         stream.record(reason);
                         self.count(*self.config.metrics.stream_closed());
+                        // The engine keeps the stream until its end, so that nothing of it passes unchecked.
+                        stream.close();
                         self.later(&stream, Step::Reset);
-                        self.engine.on_stream_end(id);
                     }
                     None => {
                         self.count_host_error();

@@ -48,6 +48,8 @@ pub(crate) struct Stream {
     /// For access logs. Envoy takes it once, so it is set when the stream ends.
     decision: Cell<&'static str>,
     bytes: Cell<u64>,
+    /// Set when the stream is to be reset: from then on nothing of it may pass.
+    is_closed: Cell<bool>,
 }
 
 impl Stream {
@@ -60,6 +62,7 @@ impl Stream {
             phase: Cell::new(Phase::Undecided),
             decision: Cell::new(""),
             bytes: Cell::new(0),
+            is_closed: Cell::new(false),
         })
     }
 
@@ -73,6 +76,17 @@ impl Stream {
 
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
+    }
+
+    /// The stream will be reset.
+    pub(super) fn close(&self) {
+        self.is_closed.set(true);
+        self.enter(Phase::Answered);
+    }
+
+    /// The action of a hook, unless the stream was closed while the hook ran.
+    fn unless_closed(&self, action: Action) -> Action {
+        if self.is_closed.get() { Action::Pause } else { action }
     }
 
     pub(super) fn client(&self) -> ClientAddress {
@@ -153,7 +167,7 @@ impl Stream {
     }
 
     pub(crate) fn on_response_headers(self: &Rc<Self>) -> Action {
-        self.worker.run(self, |run| {
+        let action = self.worker.run(self, |run| {
             if !run.engine.is_live(self.id) {
                 return Action::Continue;
             }
@@ -177,11 +191,12 @@ impl Stream {
                 }
                 Err(error) => self.or_reset(run, Err(error)),
             }
-        })
+        });
+        self.unless_closed(action)
     }
 
     pub(crate) fn on_trailers(self: &Rc<Self>, map: HeaderMap) -> Action {
-        self.worker.run(self, |run| {
+        let action = self.worker.run(self, |run| {
             if !run.engine.is_live(self.id) {
                 return Action::Continue;
             }
@@ -199,7 +214,8 @@ impl Stream {
             });
             let applied = changes.and_then(|changes| apply::change(&self.handle, map, &changes));
             self.or_reset(run, applied)
-        })
+        });
+        self.unless_closed(action)
     }
 
     /// Resets the stream if its response or trailers can't be cleaned.
@@ -233,7 +249,7 @@ impl Stream {
 
     /// Envoy destroys the stream.
     pub(crate) fn on_end(self: &Rc<Self>) {
-        self.worker.run(self, |run| {
+        self.worker.run_end(self, |run| {
             run.engine.on_stream_end(self.id);
             self.worker.remove(self.id);
         });
@@ -256,7 +272,7 @@ impl Stream {
                 Step::Reply(Reply::denial(&DenialReply::new(denial, Recipient::default())))
             }
             Phase::Live => {
-                self.enter(Phase::Answered);
+                self.close();
                 Step::Reset
             }
             // The engine has no part in what follows.

@@ -100,6 +100,9 @@ impl Post {
                 self.state.clear_poison();
                 let mut state = poisoned.into_inner();
                 *state = State::new(config);
+                // The new engine numbers its calls from the beginning, so no response may reach it that an old call waits for.
+                config.forget_calls(self);
+                lock(&self.mail).inbox.clear();
                 (state, true)
             }
         }
@@ -119,7 +122,19 @@ pub(super) struct Worker {
     pub(super) post: Arc<Post>,
     pub(super) streams: RefCell<BTreeMap<StreamId, Rc<Stream>>>,
     pub(super) steps: RefCell<VecDeque<(Rc<Stream>, Step)>>,
+    /// Whether steps are being taken. Envoy calls hooks from inside a step, and their own steps are taken by the outer loop:
+    /// otherwise a thousand replies would nest on the stack.
+    is_stepping: Cell<bool>,
     last_stream: Cell<StreamId>,
+}
+
+/// Ends the time in which steps are taken, also after a panic.
+struct Stepping<'a>(&'a Cell<bool>);
+
+impl Drop for Stepping<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 thread_local! {
@@ -143,6 +158,7 @@ impl Worker {
                 post,
                 streams: RefCell::default(),
                 steps: RefCell::default(),
+                is_stepping: Cell::new(false),
                 last_stream: Cell::new(0),
             });
             workers.push(Rc::clone(&worker));
@@ -162,6 +178,26 @@ impl Worker {
 
     /// Reads the inbox, and runs `event` of a stream. Then executes the effects, and takes the steps that they left.
     pub(super) fn run<T>(&self, current: &Stream, event: impl FnOnce(&mut Run<'_>) -> T) -> T {
+        self.run_in_order(current, |run, read_inbox| {
+            read_inbox(run);
+            event(run)
+        })
+    }
+
+    /// Like [`Self::run`] for the end of a stream: the inbox is read when the engine has forgotten the stream.
+    pub(super) fn run_end(&self, current: &Stream, event: impl FnOnce(&mut Run<'_>)) {
+        self.run_in_order(current, |run, read_inbox| {
+            event(run);
+            run.execute_effects();
+            read_inbox(run);
+        });
+    }
+
+    fn run_in_order<T>(
+        &self,
+        current: &Stream,
+        event: impl FnOnce(&mut Run<'_>, fn(&mut Run<'_>)) -> T,
+    ) -> T {
         let result = {
             let (mut state, is_new) = self.post.lock_state(&self.config);
             if is_new {
@@ -169,8 +205,10 @@ impl Worker {
             }
             let host = Host::Worker { worker: self, current: current.handle() };
             let mut run = Run::new(&self.post, &self.config, &mut state, host);
-            run.read_inbox();
-            let result = event(&mut run);
+            // In a hook that Envoy calls from inside a step, the inbox waits: the anchor was woken for it.
+            let read_inbox: fn(&mut Run<'_>) =
+                if self.is_stepping.get() { |_| () } else { |run| run.read_inbox() };
+            let result = event(&mut run, read_inbox);
             run.execute_effects();
             result
         };
@@ -179,6 +217,10 @@ impl Worker {
     }
 
     fn take_steps(&self) {
+        if self.is_stepping.replace(true) {
+            return;
+        }
+        let _end = Stepping(&self.is_stepping);
         loop {
             let Some((stream, step)) = self.steps.borrow_mut().pop_front() else { return };
             // An error means that the stream has ended meanwhile.
