@@ -10,6 +10,7 @@ from pathlib import Path
 from tell import ROOT, Failure
 
 PROGRAMS = ROOT / (os.environ.get("CARGO_TARGET_DIR") or "target") / "debug"
+EGRESS_FILTER = ROOT / "target" / "filters" / "sandgate_egress.wasm"
 
 
 class Stack:
