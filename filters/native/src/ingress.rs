@@ -14,8 +14,5 @@ mod execute;
 mod stream;
 mod worker;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use config::Config;
 pub(crate) use stream::{Action, Stream};

@@ -118,10 +118,10 @@ fn check_response(headers: &[(&str, &str)]) -> Vec<u8> {
     let mut ok = Vec::new();
     for (name, value) in headers {
         let pair = [field(1, name.as_bytes()), field(2, value.as_bytes())].concat();
-        // OkHttpResponse.headers, of HeaderValueOption.header.
+        // The field `headers` of `OkHttpResponse` holds a `HeaderValueOption`, whose field `header` is this one.
         ok.extend(field(2, &field(1, &pair)));
     }
-    // CheckResponse.ok_response.
+    // The field `ok_response` of `CheckResponse`.
     field(3, &ok)
 }
 

@@ -120,11 +120,11 @@ impl CalloutResponse {
         }
         let mut body = Vec::new();
         for chunk in chunks {
-            // SAFETY: see above.
+            // SAFETY: the bytes of an element are valid during this function, by its contract.
             body.extend_from_slice(unsafe { chunk.bytes() });
         }
         let copy = |field: &HeaderField| {
-            // SAFETY: see above.
+            // SAFETY: the bytes of an element are valid during this function, by its contract.
             let (name, value) = unsafe { (field.name.bytes(), field.value.bytes()) };
             Some((String::from_utf8(name.to_vec()).ok()?, value.to_vec()))
         };

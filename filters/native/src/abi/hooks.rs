@@ -25,7 +25,7 @@ unsafe fn on_stream<T>(
     after_panic: T,
     hook: impl FnOnce(&Rc<Stream>) -> T,
 ) -> T {
-    // `new` returned null.
+    // The hook for a new stream panicked, so there is no stream.
     if stream.is_null() {
         return after_panic;
     }
@@ -163,7 +163,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
     stream: *const Stream,
     _is_end: bool,
 ) -> u32 {
-    // SAFETY: Envoy passes what `new` returned. The same holds for the hooks below.
+    // SAFETY: Envoy passes what `new` returned.
     let action = unsafe { on_stream(stream, Action::Pause, Stream::on_request_headers) };
     headers_status(action)
 }
@@ -174,7 +174,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
     stream: *const Stream,
     _is_end: bool,
 ) -> u32 {
-    // SAFETY: as above.
+    // SAFETY: Envoy passes what the hook for a new stream returned.
     let action = unsafe { on_stream(stream, Action::Pause, Stream::on_response_headers) };
     headers_status(action)
 }
@@ -192,7 +192,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(
     stream: *const Stream,
 ) -> u32 {
     let hook = |stream: &Rc<Stream>| stream.on_trailers(HeaderMap::RequestTrailers);
-    // SAFETY: as above.
+    // SAFETY: Envoy passes what the hook for a new stream returned.
     trailers_status(unsafe { on_stream(stream, Action::Pause, hook) })
 }
 
@@ -202,7 +202,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_response_trailers(
     stream: *const Stream,
 ) -> u32 {
     let hook = |stream: &Rc<Stream>| stream.on_trailers(HeaderMap::ResponseTrailers);
-    // SAFETY: as above.
+    // SAFETY: Envoy passes what the hook for a new stream returned.
     trailers_status(unsafe { on_stream(stream, Action::Pause, hook) })
 }
 
@@ -219,7 +219,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
     stream: *const Stream,
     _is_end: bool,
 ) -> u32 {
-    // SAFETY: as above.
+    // SAFETY: Envoy passes what the hook for a new stream returned.
     unsafe { on_stream(stream, (), |stream| stream.on_body(true)) }
     CONTINUE
 }
@@ -230,7 +230,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_response_body(
     stream: *const Stream,
     _is_end: bool,
 ) -> u32 {
-    // SAFETY: as above.
+    // SAFETY: Envoy passes what the hook for a new stream returned.
     unsafe { on_stream(stream, (), |stream| stream.on_body(false)) }
     CONTINUE
 }
@@ -241,7 +241,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_scheduled(
     stream: *const Stream,
     _event: u64,
 ) {
-    // SAFETY: as above.
+    // SAFETY: Envoy passes what the hook for a new stream returned.
     unsafe { on_stream(stream, (), Stream::on_scheduled) }
 }
 
@@ -251,7 +251,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_stream_complete(
     _envoy: EnvoyPtr,
     stream: *const Stream,
 ) {
-    // SAFETY: as above.
+    // SAFETY: Envoy passes what the hook for a new stream returned.
     unsafe { on_stream(stream, (), Stream::on_complete) }
 }
 

@@ -117,7 +117,7 @@ impl StreamHandle {
     pub(crate) fn add_header(&self, map: HeaderMap, name: &str, value: &[u8]) -> Result<()> {
         let raw = self.raw_to_change()?;
         let (name, value) = (Buffer::of(name.as_bytes()), Buffer::of(value));
-        // SAFETY: as `set_header`.
+        // SAFETY: the stream exists, nobody reads its fields, and Envoy copies the buffers.
         accepted(unsafe {
             envoy_dynamic_module_callback_http_add_header(raw, map as u32, name, value)
         })

@@ -1,1 +1,0 @@
-//! The filter with an Envoy that tests control.
