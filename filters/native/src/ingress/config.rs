@@ -12,6 +12,7 @@ use super::worker::{Event, Post};
 use crate::abi::{
     CalloutResponse, ConfigHandle, ConfigScheduler, Counter, LogLevel, MainThread, Refused, log,
 };
+use crate::time;
 
 /// The name of the filter in Envoy's configuration.
 const NAME: &[u8] = b"sandgate_ingress";
@@ -82,10 +83,8 @@ impl Config {
         posts.push(post);
         if posts.len() == 1 {
             let config = Arc::downgrade(self);
-            let spawned = std::thread::Builder::new()
-                .name("sandgate-ticks".to_owned())
-                .spawn(move || tick(&config));
-            if spawned.is_err() {
+            let period = Duration::from_millis(TICK_MS);
+            if time::repeat("sandgate-ticks", period, move || tick(&config)).is_err() {
                 log(LogLevel::Error, "sandgate_ingress: no thread for ticks");
             }
         }
@@ -167,15 +166,12 @@ impl Config {
     }
 }
 
-/// Wakes the main thread in intervals, until the configuration ends.
-fn tick(config: &Weak<Config>) {
-    loop {
-        std::thread::sleep(Duration::from_millis(TICK_MS));
-        let Some(config) = config.upgrade() else { return };
-        if config.is_ended() {
-            return;
-        }
+/// Wakes the main thread. Returns whether the configuration still exists.
+fn tick(config: &Weak<Config>) -> bool {
+    let config = config.upgrade().filter(|config| !config.is_ended());
+    config.is_some_and(|config| {
         config.is_tick_due.store(true, Ordering::Relaxed);
         config.wake();
-    }
+        true
+    })
 }

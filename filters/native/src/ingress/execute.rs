@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use sandgate_engine::ingress::{
     CallKind, CallResponse, DenialReply, Effect, Engine, Now, Reply, StreamId,
@@ -19,6 +18,7 @@ use super::worker::{Event, Post, State, Step, Worker};
 use crate::abi::{
     CalloutResponse, Counter, HeaderMap, LogLevel, MainThread, Result, StreamHandle, log,
 };
+use crate::time;
 
 /// The thread that runs the engine.
 #[derive(Clone, Copy)]
@@ -178,7 +178,7 @@ impl<'a> Run<'a> {
     }
 
     fn start(&mut self) {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = time::since_epoch().unwrap_or_default();
         let number = self.config.next_watcher();
         self.engine.start(format!("{:x}-{number}-native", since_epoch.as_nanos()));
     }

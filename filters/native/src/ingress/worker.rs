@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use sandgate_engine::ingress::{CallId, Clock, Engine, Now, Reply, StreamId};
 
@@ -13,6 +12,7 @@ use super::config::{Config, lock};
 use super::execute::{Host, Run};
 use super::stream::Stream;
 use crate::abi::{CalloutResponse, MainThread, StreamScheduler};
+use crate::time;
 
 /// Rounds in which the main thread does the work of a worker without streams. Each tick begins again.
 const ROUNDS: usize = 8;
@@ -53,7 +53,7 @@ impl State {
     }
 
     pub(super) fn now(&mut self) -> Now {
-        self.clock.now(SystemTime::now().duration_since(UNIX_EPOCH).ok())
+        self.clock.now(time::since_epoch())
     }
 }
 
