@@ -82,7 +82,9 @@ impl HeaderField {
     }
 }
 
-unsafe extern "C" {
+// `C-unwind`, so that an exception that leaves a callback has a defined end: Envoy's ends the process, and a panic of the
+// tests' host reaches the hook.
+unsafe extern "C-unwind" {
     fn envoy_dynamic_module_callback_log(level: u32, message: Buffer);
 
     fn envoy_dynamic_module_callback_http_get_headers_size(stream: EnvoyPtr, map: u32) -> usize;
