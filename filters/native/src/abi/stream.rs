@@ -99,14 +99,18 @@ impl StreamHandle {
 
     /// Removes all values of a field.
     pub(crate) fn remove_header(&self, map: HeaderMap, name: &str) -> Result<()> {
-        // Envoy removes a field whose new value is empty.
-        self.set_header(map, name, b"")
+        // Only a null value removes the field in all versions: newer ones than 1.40 keep a field whose value is empty.
+        self.replace(map, name, Buffer::EMPTY)
     }
 
     /// Replaces all values of a field.
     pub(crate) fn set_header(&self, map: HeaderMap, name: &str, value: &[u8]) -> Result<()> {
+        self.replace(map, name, Buffer::of(value))
+    }
+
+    fn replace(&self, map: HeaderMap, name: &str, value: Buffer) -> Result<()> {
         let raw = self.raw_to_change()?;
-        let (name, value) = (Buffer::of(name.as_bytes()), Buffer::of(value));
+        let name = Buffer::of(name.as_bytes());
         // SAFETY: the stream exists, nobody reads its fields, and Envoy copies the buffers.
         accepted(unsafe {
             envoy_dynamic_module_callback_http_set_header(raw, map as u32, name, value)
