@@ -9,7 +9,7 @@
 //! 2. `waiting`: the phases of a request that is not decided.
 //! 3. `resolver`: the caches. `lookups` asks the control plane once for all streams that need the same result,
 //!    and `feed` reports which cache entries are outdated. `many_sandboxes` warns about the wrong setting.
-//! 4. `resume_slots` and `engine/slots`: evict a request if the list of waiting requests, or a sandbox, is full.
+//! 4. `crowded`: the requests that a resume releases while their sandbox has no free slot. `resume_slots` and `engine/slots`: evict a request if the list of waiting requests, or a sandbox, is full.
 //! 5. `live`: the forwarded requests. `engine/response` takes their responses, and `engine/reevaluate`
 //!    evaluates them again after a change.
 //! 6. `effect`: the actions and effects for the host, `reply`: the local replies, and `metrics`: the counters. The
@@ -18,6 +18,7 @@
 mod engine;
 
 mod clock;
+mod crowded;
 mod properties;
 mod resume_slots;
 mod waiting;

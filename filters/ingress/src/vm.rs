@@ -172,6 +172,11 @@ impl Vm {
 
     pub(crate) fn on_stream_end(&mut self, stream: u32) {
         self.engine.on_stream_end(stream);
+        // The clock takes a host call, which nearly all streams can do without.
+        if self.engine.has_effects() {
+            let now = self.now();
+            self.execute_effects(now);
+        }
     }
 
     /// The root is the effective context.

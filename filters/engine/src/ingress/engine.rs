@@ -16,6 +16,7 @@ use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::slots::SlotHolders;
 
 use crate::ingress::clock::Now;
+use crate::ingress::crowded::Crowded;
 use crate::ingress::effect::{CallId, CallIds, CallKind, CallResponse, Effect, StreamId};
 use crate::ingress::feed::{Feed, FeedUpdate};
 use crate::ingress::live::LiveStreams;
@@ -48,6 +49,8 @@ pub struct Engine {
     waiting_slots: SlotHolders,
     /// The slots of the requests that wait for a resume. They hold none of the slots above.
     resume_slots: ResumeSlots,
+    /// The requests that wait for a slot of a sandbox that has been resumed.
+    crowded: Crowded,
     /// The waiting requests to evaluate in the next run.
     ready: BTreeSet<StreamId>,
     live: LiveStreams,
@@ -73,6 +76,7 @@ impl Engine {
             waiting: BTreeMap::new(),
             waiting_slots: SlotHolders::default(),
             resume_slots: ResumeSlots::default(),
+            crowded: Crowded::default(),
             ready: BTreeSet::new(),
             live: LiveStreams::default(),
             to_close: Vec::new(),
@@ -91,6 +95,11 @@ impl Engine {
         &self.config
     }
 
+    #[must_use]
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
     /// The next effect of the events so far.
     pub fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
@@ -103,19 +112,23 @@ impl Engine {
         self.wake();
     }
 
-    /// A stream has ended, or the client of a paused request has disconnected.
+    /// A stream has ended, or the client of a paused request has disconnected. The only effect that this may cause is
+    /// [`Effect::Wake`].
     pub fn on_stream_end(&mut self, stream: StreamId) {
         if let Some(waiting) = self.waiting.remove(&stream) {
             self.remove_waiting(stream, &waiting);
         }
         self.ready.remove(&stream);
-        self.live.remove(stream);
+        if let Some(ended) = self.live.remove(stream) {
+            self.continue_crowded(ended.permit.sandbox_id());
+        }
     }
 
     /// Releases the slot and the lookups of a request that no longer waits.
     fn remove_waiting(&mut self, stream: StreamId, waiting: &WaitingRequest) {
         self.waiting_slots.release(waiting.client, stream);
         self.resume_slots.release(stream);
+        self.crowded.remove(stream);
         for key in waiting.pending_lookups() {
             self.resolver.lookups.leave(key, stream);
         }

@@ -26,6 +26,9 @@ const RESUME_WAIT_MAX_MS: u64 = 300_000;
 const LOST_RESPONSE_MS: u64 = 5_000;
 /// The pause before the next lookup of a sandbox that is still not running after a resume, in milliseconds.
 const RESUME_PAUSE_MS: u64 = 250;
+/// The time after which a request that waits for a slot of its sandbox is evaluated again, in milliseconds, if no slot
+/// becomes free before.
+const CROWDED_PAUSE_MS: u64 = 1_000;
 
 /// The state of a request that is not decided.
 pub(crate) enum Phase {
@@ -38,6 +41,8 @@ pub(crate) enum Phase {
         permit: ResumePermit,
         /// Nothing is done before this time, in milliseconds.
         not_before: u64,
+        /// Whether the sandbox runs, and all of its slots are taken.
+        is_crowded: bool,
     },
     /// All slots for requests that wait for lookups are taken. Only cached entries are used, including stale ones.
     NoSlot,
@@ -115,7 +120,7 @@ impl WaitingRequest {
     pub(crate) fn begin_resume(&mut self, permit: ResumePermit, wait_ms: Option<u64>, now: u64) {
         let own = self.resume_wait_ms;
         self.deadline = now.saturating_add(wait_ms.map_or(own, |limit| own.min(limit)));
-        self.phase = Phase::Resuming { permit, not_before: 0 };
+        self.phase = Phase::Resuming { permit, not_before: 0, is_crowded: false };
     }
 
     pub(crate) fn is_past_deadline(&self, now: u64) -> bool {
@@ -131,10 +136,35 @@ impl WaitingRequest {
     /// be evaluated now.
     pub(crate) fn end_pause(&mut self, changed: &BTreeSet<&str>) -> bool {
         match &mut self.phase {
-            Phase::Resuming { permit, not_before }
+            Phase::Resuming { permit, not_before, .. }
                 if self.lookups.pending().is_empty()
                     && changed.contains(permit.sandbox_id().as_str()) =>
             {
+                *not_before = 0;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// All slots of the sandbox are taken. A request that has waited for a resume waits for a slot, too: the resume
+    /// releases all of them at the same time. Returns the permit of such a request.
+    pub(crate) fn wait_for_slot(&mut self, now: u64) -> Option<&ResumePermit> {
+        let is_past_deadline = self.is_past_deadline(now);
+        match &mut self.phase {
+            Phase::Resuming { permit, not_before, is_crowded } if !is_past_deadline => {
+                *not_before = now.saturating_add(CROWDED_PAUSE_MS);
+                *is_crowded = true;
+                Some(permit)
+            }
+            _ => None,
+        }
+    }
+
+    /// A slot of the sandbox is free. Returns whether the request must be evaluated now.
+    pub(crate) fn on_slot_free(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Resuming { not_before, is_crowded: true, .. } => {
                 *not_before = 0;
                 true
             }
@@ -156,8 +186,10 @@ impl WaitingRequest {
 
     /// The denial at the deadline.
     pub(crate) fn timeout_denial(&self) -> Denial {
-        if matches!(self.phase, Phase::Resuming { .. }) {
-            return Denial::SandboxNotReady;
+        match self.phase {
+            Phase::Resuming { is_crowded: true, .. } => return Denial::TooManyRequests,
+            Phase::Resuming { .. } => return Denial::SandboxNotReady,
+            _ => {}
         }
         match self.pending_lookups().iter().any(|key| matches!(key, LookupKey::Sandbox(_))) {
             true => Denial::SandboxUpstreamError,

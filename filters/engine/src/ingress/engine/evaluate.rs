@@ -64,7 +64,15 @@ impl Engine {
         };
         let facts =
             RequestFacts { sandbox: &sandbox, caller: &caller, now: now.unix_seconds, in_flight };
-        match (decide(request, &facts, &self.config), &waiting.phase) {
+        let decision = decide(request, &facts, &self.config);
+        if waiting.is_resuming()
+            && self.is_crowded(&decision, properties, now)
+            && let Some(permit) = waiting.wait_for_slot(now.ms)
+        {
+            self.crowded.insert(permit.sandbox_id(), stream);
+            return Evaluation::Wait;
+        }
+        match (decision, &waiting.phase) {
             (Decision::Deny(denial @ Denial::TooManyRequests), _) => Evaluation::deny(denial),
             // Before a denial that depends on a cache entry, the lookup is repeated once. After a resume this is not
             // necessary, because the entry is new.

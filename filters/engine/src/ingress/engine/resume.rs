@@ -41,7 +41,9 @@ impl Engine {
             Phase::CacheOnly | Phase::Denied { .. } => {
                 return Evaluation::deny(Denial::SandboxNotReady);
             }
-            Phase::Resuming { permit: old, .. } => {
+            Phase::Resuming { permit: old, is_crowded, .. } => {
+                *is_crowded = false;
+                self.crowded.remove(stream);
                 if old != permit {
                     *old = permit.clone();
                     self.resume_slots.acquire(stream, permit, properties.client(), now.ms);

@@ -1,6 +1,7 @@
 //! Makes room when all slots are taken. `policy` chooses the request that gives its slot away; this
 //! module evicts it.
 
+use sandgate_policy::ids::SandboxId;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::slots::ClientAddress;
 use sandgate_policy::ingress::{Decision, ResumePermit};
@@ -9,6 +10,7 @@ use crate::ingress::clock::Now;
 use crate::ingress::effect::{Effect, StreamId};
 use crate::ingress::properties::RequestProperties;
 use crate::ingress::resume_slots::Room;
+use crate::ingress::waiting::WaitingRequest;
 
 use super::Engine;
 
@@ -76,6 +78,37 @@ impl Engine {
                 Decision::Permit(permit.into_permit())
             }
             None => Decision::Deny(Denial::TooManyRequests),
+        }
+    }
+
+    /// Whether a decision is a denial because all slots of the sandbox are taken.
+    pub(super) fn is_crowded(
+        &self,
+        decision: &Decision,
+        properties: &RequestProperties<'_>,
+        now: Now,
+    ) -> bool {
+        match decision {
+            Decision::Deny(Denial::TooManyRequests) => true,
+            Decision::Evict(permit) => {
+                let silence_ms = self.config.limits().anonymous_silence_ms.into();
+                let client = properties.client();
+                let evicted =
+                    self.live.choose_eviction(permit.sandbox_id(), client, now.ms, silence_ms);
+                evicted.is_none()
+            }
+            _ => false,
+        }
+    }
+
+    /// A slot of a sandbox is free: the request that has waited for one the longest is evaluated in the next run.
+    pub(super) fn continue_crowded(&mut self, sandbox_id: &SandboxId) {
+        while let Some(stream) = self.crowded.pop_first(sandbox_id) {
+            if self.waiting.get_mut(&stream).is_some_and(WaitingRequest::on_slot_free) {
+                self.ready.insert(stream);
+                self.wake();
+                return;
+            }
         }
     }
 

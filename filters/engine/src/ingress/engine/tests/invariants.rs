@@ -47,6 +47,12 @@ fn no_waiting_request_is_lost(host: &Host) {
         }
     }
     assert!(engine.ready.iter().all(|stream| engine.waiting.contains_key(stream)));
+    let crowded = engine.waiting.keys().filter(|stream| engine.crowded.contains(**stream));
+    assert_eq!(
+        crowded.count(),
+        engine.crowded.len(),
+        "a request that does not wait waits for a slot"
+    );
 }
 
 fn work_that_is_left_wakes_the_host(host: &Host) {

@@ -204,3 +204,44 @@ fn malformed_responses_about_one_sandbox_do_not_pause_the_lookups_of_others() {
     host.answer_all();
     assert_eq!(host.state(stream), &State::Live);
 }
+
+#[test]
+fn requests_that_a_resume_releases_wait_for_a_slot_of_their_sandbox() {
+    // One slot is reserved for management.
+    let mut host = Host::new(r#"{"requests_per_sandbox": 5}"#);
+    let key = [("authorization", bearer(KEY))];
+    let key: Vec<_> = key.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let streams: Vec<_> = (0..10).map(|_| host.request(1, "8080-asleep", &key)).collect();
+    host.answer_all();
+    assert_eq!(host.streams_in(&State::Live), streams[..4]);
+    assert_eq!(host.streams_in(&State::Waiting), streams[4..]);
+    // Requests that did not wait for the resume wait for no slot, either.
+    let late = host.request(1, "8080-asleep", &key);
+    assert_eq!(host.state(late), &State::Denied("TOO_MANY_REQUESTS"));
+    for index in 0..3 {
+        host.end(streams[index]);
+        host.wake();
+        assert_eq!(host.state(streams[index + 4]), &State::Live, "the first that waits is next");
+    }
+    assert_eq!(host.streams_in(&State::Waiting), streams[7..]);
+    host.advance(29_000);
+    assert_eq!(host.streams_in(&State::Waiting), streams[7..]);
+    host.advance(1_000);
+    for stream in &streams[7..] {
+        assert_eq!(host.state(*stream), &State::Denied("TOO_MANY_REQUESTS"));
+    }
+}
+
+#[test]
+fn a_request_that_waits_for_a_slot_ends_with_its_client() {
+    let mut host = Host::new(r#"{"requests_per_sandbox": 5}"#);
+    let key = bearer(KEY);
+    let fields = [("authorization", key.as_str())];
+    let streams: Vec<_> = (0..6).map(|_| host.request(1, "8080-asleep", &fields)).collect();
+    host.answer_all();
+    host.end(streams[4]);
+    host.end(streams[0]);
+    host.wake();
+    assert_eq!(host.state(streams[5]), &State::Live, "the next one has the slot");
+    assert_eq!(host.engine.crowded.len(), 0);
+}
