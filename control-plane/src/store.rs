@@ -9,6 +9,7 @@ mod error;
 mod limits;
 mod principals;
 mod sandboxes;
+mod sql;
 mod sqlite;
 
 use sandgate_policy::gateway_api::Change;

@@ -1,18 +1,9 @@
 //! The store in one SQLite file. It has one writer and many readers (WAL). Another process may write to it too.
 
-mod audit;
 mod changes;
-mod credentials;
-mod names;
-mod owners;
-mod patches;
-mod principals;
-mod quota;
 mod reserve;
-mod rows;
-mod sandboxes;
 mod schema;
-mod transitions;
+mod session;
 mod upkeep;
 
 use std::path::{Path, PathBuf};
@@ -20,9 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::ErrorCode::{self, CannotOpen, DiskFull, SystemIoFailure};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use self::reserve::Reserve;
+use super::sql::{Database, Session};
 use super::{Limits, Result, StoreError};
 use crate::model::Timestamp;
 
@@ -30,8 +22,6 @@ use crate::model::Timestamp;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 /// The most idle connections of readers that stay open.
 const IDLE_READERS: usize = 16;
-/// The number of changes in the log. A gateway that is further behind drops all cache entries.
-pub(crate) const CHANGE_LOG_LENGTH: u64 = 10_000;
 
 /// Sandgate's tables in a SQLite file.
 pub struct SqliteStore {
@@ -89,11 +79,41 @@ impl SqliteStore {
         self
     }
 
-    /// Runs a transaction that may make the store grow.
-    ///
-    /// # Errors
-    /// [`StoreError::DiskFull`] while the disk is full, and those of `work`.
-    fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    /// Runs a transaction. It begins as a writer, because a reader that becomes a writer later may fail.
+    fn transact<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
+        let mut writer = lock(&self.writer);
+        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = work(&*transaction)?;
+        transaction.commit()?;
+        self.bound_log(&writer);
+        // The transaction is committed, so an error is ignored. The next transaction that makes the store
+        // grow tries again.
+        let _ = self.take_space_for_log(&writer);
+        Ok(value)
+    }
+}
+
+impl Database for SqliteStore {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
+        let idle = lock(&self.readers).pop();
+        let mut reader = match idle {
+            Some(reader) => reader,
+            None => connect(&self.path)?,
+        };
+        let transaction = reader.transaction()?;
+        let value = work(&*transaction);
+        drop(transaction);
+        let mut readers = lock(&self.readers);
+        if readers.len() < IDLE_READERS {
+            readers.push(reader);
+        }
+        value
+    }
+    fn write<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
         self.reserve.ensure()?;
         let grown = self.take_space_for_log(&lock(&self.writer));
         grown.and_then(|()| self.transact(work)).map_err(|error| match &error {
@@ -104,11 +124,10 @@ impl SqliteStore {
         })
     }
 
-    /// Runs a transaction that removes access, or stores what has already happened. If the disk is full,
-    /// it runs `work` again: first over the part of the write-ahead log that is no longer needed, then
+    /// If the disk is full, this runs `work` again: first over the part of the write-ahead log that is no longer needed, then
     /// with the space of the reserve. Because of the first attempt, many such transactions don't use up
     /// the reserve.
-    fn write_on_full_disk<T>(&self, work: impl Fn(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    fn write_on_full_disk<T>(&self, work: impl Fn(&Session<'_>) -> Result<T>) -> Result<T> {
         let is_full = |done: &Result<T>| done.as_ref().is_err_and(may_be_full);
         let mut done = self.transact(&work);
         if is_full(&done) && self.reuse_log() {
@@ -120,36 +139,6 @@ impl SqliteStore {
             done = self.transact(&work);
         }
         done
-    }
-
-    /// Runs a transaction. It begins as a writer, because a reader that becomes a writer later may fail.
-    fn transact<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        let mut writer = lock(&self.writer);
-        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let value = work(&transaction)?;
-        transaction.commit()?;
-        self.bound_log(&writer);
-        // The transaction is committed, so an error is ignored. The next transaction that makes the store
-        // grow tries again.
-        let _ = self.take_space_for_log(&writer);
-        Ok(value)
-    }
-
-    /// Runs queries on one snapshot of the database.
-    fn read<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        let idle = lock(&self.readers).pop();
-        let mut reader = match idle {
-            Some(reader) => reader,
-            None => connect(&self.path)?,
-        };
-        let transaction = reader.transaction()?;
-        let value = work(&transaction);
-        drop(transaction);
-        let mut readers = lock(&self.readers);
-        if readers.len() < IDLE_READERS {
-            readers.push(reader);
-        }
-        value
     }
 }
 
@@ -188,13 +177,4 @@ fn data_version(connection: &Connection) -> Result<i64> {
 /// The data is consistent even if another thread panicked, because its transaction was rolled back.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// SQLite has signed integers only. Revisions are far below the bound.
-fn signed(number: u64) -> Result<i64> {
-    i64::try_from(number).map_err(|_| StoreError::Corrupt(format!("the number {number}")))
-}
-
-fn unsigned(number: i64) -> Result<u64> {
-    u64::try_from(number).map_err(|_| StoreError::Corrupt(format!("the number {number}")))
 }

@@ -59,9 +59,9 @@ fn initialize(connection: &Connection, now: Timestamp) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows;
     use super::migrations::{FORMAT_1, FORMAT_2, FORMAT_3};
     use super::*;
+    use crate::store::sql::rows;
 
     #[test]
     fn a_file_of_a_newer_format_is_refused_and_not_changed() {

@@ -4,8 +4,9 @@ use std::fs;
 
 use rusqlite::Connection;
 
-use super::{SqliteStore, audit, lock, unsigned};
+use super::{SqliteStore, lock};
 use crate::model::Timestamp;
+use crate::store::sql::{Database as _, prune, unsigned};
 use crate::store::{Result, Upkeep};
 
 /// The bytes of the write-ahead log that stay allocated when SQLite restarts the log, about every 1,000 pages.
@@ -25,7 +26,7 @@ impl Upkeep for SqliteStore {
     fn prune_audit(&self, now: Timestamp) -> Result<bool> {
         let end = now.minus(self.limits.audit_age);
         // A removal needs space in the write-ahead log first. It must not use the reserve.
-        self.write(|tx| audit::prune(tx, end))
+        self.write(|tx| prune(tx, end))
     }
 
     fn give_back_space(&self) -> Result<bool> {
@@ -151,12 +152,12 @@ mod tests {
         // A large transaction, all of which is in the log at first.
         store
             .transact(|tx| {
-                tx.execute_batch(
-                    "CREATE TABLE filler (x TEXT);
-                     WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
-                     INSERT INTO filler SELECT printf('%4000d', n) FROM n;",
+                tx.execute("CREATE TABLE filler (x TEXT)", &[])?;
+                tx.execute(
+                    "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
+                     INSERT INTO filler SELECT printf('%4000d', n) FROM n",
+                    &[],
                 )
-                .map_err(Into::into)
             })
             .unwrap();
         assert!(fs::metadata(&log).unwrap().len() < LOG_MAX);

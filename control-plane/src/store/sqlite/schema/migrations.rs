@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::store::Result;
-use crate::store::sqlite::{audit, rows};
+use crate::store::sql::{difference_text, rows};
 
 pub(super) type Migration = fn(&Connection) -> Result<()>;
 
@@ -206,7 +206,7 @@ fn format_5(connection: &Connection) -> Result<()> {
             line.get::<_, String>(2)?,
             line.get::<_, String>(3)?,
             line.get::<_, String>(4)?,
-            audit::difference_text(&before, &after)?,
+            difference_text(&before, &after)?,
         ])?;
     }
     drop(lines);

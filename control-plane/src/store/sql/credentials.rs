@@ -1,19 +1,14 @@
-//! Credentials in SQLite.
+//! Credentials in SQL.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use sandgate_policy::gateway_api::{Change, Identity};
 use sandgate_policy::ids::{OrganizationId, PrincipalId, ProjectId};
 
 use super::owners::{find_user, require_project};
-use super::{changes, rows};
+use super::{Session, changes, rows, values};
 use crate::model::{Credential, CredentialQuery, NewCredential, Owner, Timestamp};
 use crate::store::{Committed, Record, Result, StoreError};
 
-pub(super) fn create(
-    tx: &Transaction<'_>,
-    new: &NewCredential,
-    now: Timestamp,
-) -> Result<Credential> {
+pub(super) fn create(tx: &Session<'_>, new: &NewCredential, now: Timestamp) -> Result<Credential> {
     let (project_id, user_id, session) = match &new.owner {
         Owner::Project { project_id } => {
             require_project(tx, project_id)?;
@@ -27,13 +22,13 @@ pub(super) fn create(
     };
     tx.execute(
         "INSERT INTO credentials VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL)",
-        params![
-            new.id,
+        values![
+            &new.id,
             new.hash.as_bytes(),
             project_id,
             user_id,
             session,
-            new.name,
+            new.name.as_ref(),
             now.millis(),
             new.expires_at.map(Timestamp::millis),
         ],
@@ -41,36 +36,29 @@ pub(super) fn create(
     require(tx, &new.id)
 }
 
-pub(super) fn all(tx: &Transaction<'_>) -> Result<Vec<Credential>> {
+pub(super) fn all(tx: &Session<'_>) -> Result<Vec<Credential>> {
     let sql = format!("SELECT {} ORDER BY created_at, id", rows::CREDENTIAL);
-    let mut query = tx.prepare_cached(&sql)?;
-    query.query_and_then([], rows::credential)?.collect()
+    tx.all(&sql, values![], rows::credential)
 }
 
-pub(super) fn revoke(
-    tx: &Transaction<'_>,
-    id: &str,
-    now: Timestamp,
-) -> Result<Committed<Credential>> {
+pub(super) fn revoke(tx: &Session<'_>, id: &str, now: Timestamp) -> Result<Committed<Credential>> {
     let credential = require(tx, id)?;
     if credential.revoked_at.is_some() {
         return Ok(Committed { value: credential, revision: changes::current(tx)? });
     }
-    tx.execute("UPDATE credentials SET revoked_at = ?2 WHERE id = ?1", params![id, now.millis()])?;
+    tx.execute("UPDATE credentials SET revoked_at = ?2 WHERE id = ?1", values![id, now.millis()])?;
     let revision = changes::append(tx, &Change::Principal { id: principal(&credential)? })?;
     Ok(Committed { value: Credential { revoked_at: Some(now), ..credential }, revision })
 }
 
 pub(super) fn identify(
-    tx: &Transaction<'_>,
+    tx: &Session<'_>,
     query: &CredentialQuery,
     now: Timestamp,
 ) -> Result<Option<Identity>> {
     let sql = format!("SELECT {} WHERE secret_hash = ?1", rows::CREDENTIAL);
-    let mut statement = tx.prepare_cached(&sql)?;
-    let mut found = statement.query([query.hash.as_bytes()])?;
-    let Some(row) = found.next()? else { return Ok(None) };
-    let credential = rows::credential(row)?;
+    let found = tx.first(&sql, values![query.hash.as_bytes()], rows::credential)?;
+    let Some(credential) = found else { return Ok(None) };
     let expired = credential.expires_at.is_some_and(|end| end <= now);
     if expired || credential.revoked_at.is_some() || credential.owner.kind() != query.kind {
         return Ok(None);
@@ -96,7 +84,7 @@ pub(super) fn identify(
 /// The organization that the query claims, and the claimed project if the user is a member of it. `None` if the query
 /// claims nothing.
 fn claimed_context(
-    tx: &Connection,
+    tx: &Session<'_>,
     user_id: &str,
     query: &CredentialQuery,
 ) -> Result<Option<(OrganizationId, Vec<ProjectId>)>> {
@@ -104,13 +92,12 @@ fn claimed_context(
     else {
         return Ok(None);
     };
-    let found = tx
-        .prepare_cached(
-            "SELECT 1 FROM memberships m JOIN projects p ON p.id = m.project_id
-             WHERE m.user_id = ?1 AND m.project_id = ?2 AND p.organization_id = ?3",
-        )?
-        .query_row(params![user_id, project_id.as_str(), organization_id.as_str()], |_| Ok(()))
-        .optional()?;
+    let found = tx.first(
+        "SELECT 1 FROM memberships m JOIN projects p ON p.id = m.project_id
+         WHERE m.user_id = ?1 AND m.project_id = ?2 AND p.organization_id = ?3",
+        values![user_id, project_id.as_str(), organization_id.as_str()],
+        |_| Ok(()),
+    )?;
     let project_ids = found.map(|()| project_id.clone());
     Ok(Some((organization_id.clone(), project_ids.into_iter().collect())))
 }
@@ -124,10 +111,8 @@ fn principal(credential: &Credential) -> Result<PrincipalId> {
     })
 }
 
-fn require(tx: &Transaction<'_>, id: &str) -> Result<Credential> {
+fn require(tx: &Session<'_>, id: &str) -> Result<Credential> {
     let sql = format!("SELECT {} WHERE id = ?1", rows::CREDENTIAL);
-    let mut statement = tx.prepare_cached(&sql)?;
-    let mut found = statement.query([id])?;
-    let row = found.next()?.ok_or_else(|| StoreError::not_found(Record::Credential, id))?;
-    rows::credential(row)
+    let found = tx.first(&sql, values![id], rows::credential)?;
+    found.ok_or_else(|| StoreError::not_found(Record::Credential, id))
 }

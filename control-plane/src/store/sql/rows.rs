@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use rusqlite::Row;
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::{self, SandboxState};
 use sandgate_policy::ids::InvalidId;
 use serde_json::Value;
 
+use super::{Row, unsigned};
 use crate::model::{
     Credential, ExposedPorts, Member, NetworkChange, Organization, Owner, PortChange, Project,
     Sandbox, SandboxName, Spec, Timestamp, User, state_for_gateways,
@@ -16,12 +16,12 @@ use crate::model::{
 use crate::store::{Result, StoreError};
 
 /// Columns that [`sandbox`] reads, of `sandboxes s` joined with `projects p`.
-pub(super) const SANDBOX: &str = "s.sequence, s.id, s.name, p.organization_id, s.project_id, \
+pub(in crate::store) const SANDBOX: &str = "s.sequence, s.id, s.name, p.organization_id, s.project_id, \
      s.state, s.address, s.generation, s.exposed_ports, s.public, s.auto_resume, s.spec, s.created_at, \
      s.network, s.network_revision, s.placement, s.unconfirmed \
      FROM sandboxes s JOIN projects p ON p.id = s.project_id";
 
-pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
+pub(in crate::store) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
     let name: Option<String> = row.get(2)?;
     let spec: String = row.get(11)?;
     Ok(Sandbox {
@@ -31,17 +31,17 @@ pub(super) fn sandbox(row: &Row<'_>) -> Result<Sandbox> {
             .transpose()?,
         organization_id: id(row, 3)?,
         project_id: id(row, 4)?,
-        state: state(&row.get::<_, String>(5)?)?,
+        state: state(&row.get::<String>(5)?)?,
         address: address(row.get(6)?)?,
-        generation: super::unsigned(row.get(7)?)?,
-        exposed_ports: ports(&row.get::<_, String>(8)?)?,
+        generation: unsigned(row.get(7)?)?,
+        exposed_ports: ports(&row.get::<String>(8)?)?,
         allow_unauthenticated_access: row.get(9)?,
         auto_resume: row.get(10)?,
         spec: parse_spec(&spec)?,
         created_at: time(row.get(12)?),
-        network_policy: network(&row.get::<_, String>(13)?)?,
-        network_policy_revision: super::unsigned(row.get(14)?)?,
-        placement: super::unsigned(row.get(15)?)?,
+        network_policy: network(&row.get::<String>(13)?)?,
+        network_policy_revision: unsigned(row.get(14)?)?,
+        placement: unsigned(row.get(15)?)?,
         suspension_unconfirmed: row.get(16)?,
         id: id(row, 1)?,
     })
@@ -55,19 +55,19 @@ pub(super) const GATEWAY_SANDBOX: &str = "s.id, s.name, p.organization_id, s.pro
 
 pub(super) fn gateway_sandbox(row: &Row<'_>) -> Result<gateway_api::Sandbox> {
     let name: Option<String> = row.get(1)?;
-    let generation = super::unsigned(row.get(6)?)?;
+    let generation = unsigned(row.get(6)?)?;
     let auto_resume = row.get(9)?;
     Ok(gateway_api::Sandbox {
         id: id(row, 0)?,
         organization_id: id(row, 2)?,
         project_id: id(row, 3)?,
         state: state_for_gateways(
-            state(&row.get::<_, String>(4)?)?,
+            state(&row.get::<String>(4)?)?,
             generation,
             auto_resume && name.is_some(),
         ),
         address: address(row.get(5)?)?,
-        exposed_ports: ports(&row.get::<_, String>(7)?)?.as_slice().to_vec(),
+        exposed_ports: ports(&row.get::<String>(7)?)?.as_slice().to_vec(),
         allow_unauthenticated_access: row.get(8)?,
         auto_resume,
         generation,
@@ -78,13 +78,13 @@ pub(super) fn gateway_sandbox(row: &Row<'_>) -> Result<gateway_api::Sandbox> {
 /// The bytes of a sandbox in a list that depend on its owner: its ports, its kept fields, and its network policy,
 /// which a list shows under two names.
 pub(super) fn sandbox_size(row: &Row<'_>) -> Result<usize> {
-    let size = |column| Ok::<_, StoreError>(row.get_ref(column)?.as_bytes().map_or(0, <[u8]>::len));
+    let size = |column| Ok::<_, StoreError>(row.get::<String>(column)?.len());
     Ok(size(8)? + size(11)? + 2 * size(13)?)
 }
 
 /// Reads an identifier.
 pub(super) fn id<T: FromStr<Err = InvalidId>>(row: &Row<'_>, column: usize) -> Result<T> {
-    parse_id(&row.get::<_, String>(column)?)
+    parse_id(&row.get::<String>(column)?)
 }
 
 pub(super) fn parse_id<T: FromStr<Err = InvalidId>>(text: &str) -> Result<T> {
@@ -108,7 +108,7 @@ pub(super) fn ports_text(ports: &ExposedPorts) -> String {
     Value::from(ports.as_slice()).to_string()
 }
 
-pub(super) fn network(text: &str) -> Result<NetworkPolicy> {
+pub(in crate::store) fn network(text: &str) -> Result<NetworkPolicy> {
     serde_json::from_str(text).map_err(|_| corrupt("network policy", text))
 }
 
@@ -124,7 +124,7 @@ fn parse_spec(text: &str) -> Result<Spec> {
     serde_json::from_str(text).map_err(|_| corrupt("specification", text))
 }
 
-pub(super) fn organization(row: &Row<'_>) -> rusqlite::Result<Organization> {
+pub(super) fn organization(row: &Row<'_>) -> Result<Organization> {
     Ok(Organization { id: row.get(0)?, name: row.get(1)?, created_at: time(row.get(2)?) })
 }
 
@@ -132,7 +132,7 @@ pub(super) fn organization(row: &Row<'_>) -> rusqlite::Result<Organization> {
 pub(super) const PROJECT: &str = "p.id, p.organization_id, o.name, p.name, p.created_at \
      FROM projects p JOIN organizations o ON o.id = p.organization_id";
 
-pub(super) fn project(row: &Row<'_>) -> rusqlite::Result<Project> {
+pub(super) fn project(row: &Row<'_>) -> Result<Project> {
     Ok(Project {
         id: row.get(0)?,
         organization_id: row.get(1)?,
@@ -142,7 +142,7 @@ pub(super) fn project(row: &Row<'_>) -> rusqlite::Result<Project> {
     })
 }
 
-pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+pub(super) fn user(row: &Row<'_>) -> Result<User> {
     Ok(User { id: row.get(0)?, name: row.get(1)?, created_at: time(row.get(2)?) })
 }
 
@@ -150,7 +150,7 @@ pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
 pub(super) const MEMBER: &str = "u.id, u.name, u.created_at, m.project_id, m.created_at \
      FROM memberships m JOIN users u ON u.id = m.user_id";
 
-pub(super) fn member(row: &Row<'_>) -> rusqlite::Result<Member> {
+pub(super) fn member(row: &Row<'_>) -> Result<Member> {
     Ok(Member { user: user(row)?, project_id: row.get(3)?, created_at: time(row.get(4)?) })
 }
 
@@ -170,8 +170,8 @@ pub(super) fn credential(row: &Row<'_>) -> Result<Credential> {
         owner,
         name: row.get(4)?,
         created_at: time(row.get(5)?),
-        expires_at: row.get::<_, Option<i64>>(6)?.map(time),
-        revoked_at: row.get::<_, Option<i64>>(7)?.map(time),
+        expires_at: row.get::<Option<i64>>(6)?.map(time),
+        revoked_at: row.get::<Option<i64>>(7)?.map(time),
     })
 }
 
@@ -185,15 +185,16 @@ pub(super) fn port_change(row: &Row<'_>) -> Result<PortChange> {
         sandbox_id: row.get(2)?,
         project_id: row.get(3)?,
         principal: row.get(4)?,
-        before: (ports(&row.get::<_, String>(5)?)?, row.get(6)?),
-        after: (ports(&row.get::<_, String>(7)?)?, row.get(8)?),
+        before: (ports(&row.get::<String>(5)?)?, row.get(6)?),
+        after: (ports(&row.get::<String>(7)?)?, row.get(8)?),
     })
 }
 
 /// Columns that [`network_change`] reads, after the id of the line.
-pub(super) const NETWORK_CHANGE: &str = "at, sandbox_id, project_id, principal, difference";
+pub(in crate::store) const NETWORK_CHANGE: &str =
+    "at, sandbox_id, project_id, principal, difference";
 
-pub(super) fn network_change(row: &Row<'_>) -> Result<NetworkChange> {
+pub(in crate::store) fn network_change(row: &Row<'_>) -> Result<NetworkChange> {
     let difference: String = row.get(5)?;
     Ok(NetworkChange {
         at: time(row.get(1)?),

@@ -1,9 +1,7 @@
 //! The quota of a project: the number and the stored bytes of its sandboxes. Triggers maintain the totals in
 //! `project_use`, so every statement counts, and no write has to sum up a whole project.
 
-use rusqlite::{OptionalExtension as _, Transaction};
-
-use super::unsigned;
+use super::{Session, unsigned, values};
 use crate::store::{Limits, Result, StoreError};
 
 /// The totals of a project.
@@ -14,11 +12,12 @@ pub(super) struct Used {
 }
 
 /// The totals of a project in this transaction.
-pub(super) fn used(tx: &Transaction<'_>, project_id: &str) -> Result<Used> {
-    let used = tx
-        .prepare_cached("SELECT sandboxes, bytes FROM project_use WHERE project_id = ?1")?
-        .query_row([project_id], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
+pub(super) fn used(tx: &Session<'_>, project_id: &str) -> Result<Used> {
+    let used = tx.first(
+        "SELECT sandboxes, bytes FROM project_use WHERE project_id = ?1",
+        values![project_id],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
     // A project that never had a sandbox has no row.
     let Some((sandboxes, bytes)) = used else { return Ok(Used::default()) };
     Ok(Used { sandboxes: unsigned(sandboxes)?, bytes: unsigned(bytes)? })
@@ -32,7 +31,7 @@ impl Used {
     /// [`StoreError::TooManySandboxes`] or [`StoreError::ProjectFull`]
     pub(super) fn check_growth(
         &self,
-        tx: &Transaction<'_>,
+        tx: &Session<'_>,
         project_id: &str,
         limits: &Limits,
     ) -> Result<()> {

@@ -1,34 +1,31 @@
-//! Organizations, projects, users and their memberships in SQLite. [`super::credentials`] has the queries of
+//! Organizations, projects, users and their memberships in SQL. [`super::credentials`] has the queries of
 //! credentials.
 
-use rusqlite::{OptionalExtension, Transaction, params};
 use sandgate_policy::gateway_api::{Change, Identity};
 
 use super::owners::{find_project, find_user, require_project};
-use super::{SqliteStore, changes, credentials, rows};
+use super::{Database, Session, changes, credentials, rows, values};
 use crate::model::{
     Credential, CredentialQuery, Member, NewCredential, Organization, Project, Timestamp, User,
 };
 use crate::store::{Committed, Principals, Record, Result, StoreError};
 
-impl Principals for SqliteStore {
+impl<D: Database> Principals for D {
     fn create_organization(&self, id: &str, name: &str, now: Timestamp) -> Result<Organization> {
         self.write(|tx| {
-            tx.execute(
-                "INSERT INTO organizations VALUES (?1, ?2, ?3)",
-                params![id, name, now.millis()],
-            )
-            .map_err(|error| name_error(error, "an organization", name))?;
+            let inserted = tx.execute(
+                "INSERT INTO organizations VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                values![id, name, now.millis()],
+            )?;
+            refuse_duplicate(inserted, "an organization", name)?;
             Ok(Organization { id: id.to_owned(), name: name.to_owned(), created_at: now })
         })
     }
 
     fn organizations(&self) -> Result<Vec<Organization>> {
         self.read(|tx| {
-            let mut query = tx.prepare_cached(
-                "SELECT id, name, created_at FROM organizations ORDER BY created_at, id",
-            )?;
-            Ok(query.query_map([], rows::organization)?.collect::<rusqlite::Result<_>>()?)
+            let sql = "SELECT id, name, created_at FROM organizations ORDER BY created_at, id";
+            tx.all(sql, values![], rows::organization)
         })
     }
 
@@ -40,17 +37,14 @@ impl Principals for SqliteStore {
         now: Timestamp,
     ) -> Result<Project> {
         self.write(|tx| {
-            let found: Option<String> = tx
-                .query_row("SELECT id FROM organizations WHERE id = ?1", [organization_id], |r| {
-                    r.get(0)
-                })
-                .optional()?;
+            let sql = "SELECT 1 FROM organizations WHERE id = ?1";
+            let found = tx.first(sql, values![organization_id], |_| Ok(()))?;
             found.ok_or_else(|| StoreError::not_found(Record::Organization, organization_id))?;
-            tx.execute(
-                "INSERT INTO projects VALUES (?1, ?2, ?3, ?4)",
-                params![id, organization_id, name, now.millis()],
-            )
-            .map_err(|error| name_error(error, "a project", name))?;
+            let inserted = tx.execute(
+                "INSERT INTO projects VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                values![id, organization_id, name, now.millis()],
+            )?;
+            refuse_duplicate(inserted, "a project", name)?;
             require_project(tx, id)
         })
     }
@@ -58,8 +52,7 @@ impl Principals for SqliteStore {
     fn projects(&self) -> Result<Vec<Project>> {
         self.read(|tx| {
             let sql = format!("SELECT {} ORDER BY p.created_at, p.id", rows::PROJECT);
-            let mut query = tx.prepare_cached(&sql)?;
-            Ok(query.query_map([], rows::project)?.collect::<rusqlite::Result<_>>()?)
+            tx.all(&sql, values![], rows::project)
         })
     }
 
@@ -79,14 +72,14 @@ impl Principals for SqliteStore {
             let user = match find_user(tx, user)? {
                 Some(user) => user,
                 None => {
-                    let row = params![new_user_id, user, now.millis()];
+                    let row = values![new_user_id, user, now.millis()];
                     tx.execute("INSERT INTO users VALUES (?1, ?2, ?3)", row)?;
                     User { id: new_user_id.to_owned(), name: user.to_owned(), created_at: now }
                 }
             };
             let inserted = tx.execute(
                 "INSERT INTO memberships VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-                params![user.id, project_id, now.millis()],
+                values![&user.id, project_id, now.millis()],
             )?;
             let revision = match inserted {
                 0 => changes::current(tx)?,
@@ -103,7 +96,7 @@ impl Principals for SqliteStore {
             let member = require_member(tx, &user, project_id)?;
             tx.execute(
                 "DELETE FROM memberships WHERE user_id = ?1 AND project_id = ?2",
-                params![user.id, project_id],
+                values![&user.id, project_id],
             )?;
             let revision =
                 changes::append(tx, &Change::Principal { id: rows::parse_id(&user.id)? })?;
@@ -114,11 +107,11 @@ impl Principals for SqliteStore {
     fn members(&self, project_id: Option<&str>) -> Result<Vec<Member>> {
         self.read(|tx| {
             let sql = format!(
-                "SELECT {} WHERE ?1 IS NULL OR m.project_id = ?1 ORDER BY m.project_id, u.name",
+                "SELECT {} WHERE CAST(?1 AS TEXT) IS NULL OR m.project_id = ?1 \
+                 ORDER BY m.project_id, u.name",
                 rows::MEMBER
             );
-            let mut query = tx.prepare_cached(&sql)?;
-            Ok(query.query_map([project_id], rows::member)?.collect::<rusqlite::Result<_>>()?)
+            tx.all(&sql, values![project_id], rows::member)
         })
     }
 
@@ -143,17 +136,15 @@ impl Principals for SqliteStore {
     }
 }
 
-fn require_member(tx: &Transaction<'_>, user: &User, project_id: &str) -> Result<Member> {
+fn require_member(tx: &Session<'_>, user: &User, project_id: &str) -> Result<Member> {
     let sql = format!("SELECT {} WHERE u.id = ?1 AND m.project_id = ?2", rows::MEMBER);
-    let found = tx.query_row(&sql, [&user.id, project_id], rows::member).optional()?;
+    let found = tx.first(&sql, values![&user.id, project_id], rows::member)?;
     found.ok_or_else(|| StoreError::not_found(Record::Membership, project_id))
 }
 
-fn name_error(error: rusqlite::Error, what: &'static str, name: &str) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::ConstraintViolation) => {
-            StoreError::AlreadyExists { what, name: name.to_owned() }
-        }
-        _ => error.into(),
+fn refuse_duplicate(inserted: u64, what: &'static str, name: &str) -> Result<()> {
+    if inserted == 0 {
+        return Err(StoreError::AlreadyExists { what, name: name.to_owned() });
     }
+    Ok(())
 }

@@ -1,12 +1,16 @@
-//! Sandboxes in SQLite: creating, finding and listing them. [`super::patches`] and [`super::transitions`] change
+//! Sandboxes in SQL: creating, finding and listing them. [`super::patches`] and [`super::transitions`] change
 //! them.
 
-use rusqlite::{Params, Row, Transaction, params};
+use std::ops::ControlFlow;
+
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::{self, Change, SandboxState};
 use sandgate_policy::ids::SandboxRef;
 
-use super::{SqliteStore, audit, changes, names, owners, quota, rows, signed, unsigned};
+use super::{
+    Database, Row, Session, Value, audit, changes, names, owners, patches, quota, rows, signed,
+    transitions, unsigned, values,
+};
 use crate::model::{
     ExposedPorts, NetworkChange, NewSandbox, PortChange, Sandbox, SandboxId, SandboxName,
     SandboxPatch, Timestamp, Transition,
@@ -16,7 +20,7 @@ use crate::store::{
     Sandboxes, StoreError, Transitioned,
 };
 
-impl Sandboxes for SqliteStore {
+impl<D: Database> Sandboxes for D {
     fn create_sandbox(&self, new: &NewSandbox, now: Timestamp) -> Result<Committed<Sandbox>> {
         self.write(|tx| {
             owners::require_project(tx, new.project_id.as_str())?;
@@ -32,31 +36,38 @@ impl Sandboxes for SqliteStore {
                 "INSERT INTO sandboxes (id, name, project_id, state, generation, exposed_ports, \
                  public, auto_resume, spec, created_at, network, placement) \
                  VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-                params![
+                values![
                     new.id.as_str(),
                     new.name.as_ref().map(SandboxName::as_str),
                     new.project_id.as_str(),
                     SandboxState::Pending.as_str(),
-                    rows::ports_text(&new.exposed_ports),
+                    &rows::ports_text(&new.exposed_ports),
                     new.allow_unauthenticated_access,
                     new.auto_resume,
-                    rows::spec_text(&new.spec),
+                    &rows::spec_text(&new.spec),
                     now.millis(),
-                    rows::network_text(&new.network_policy)?,
+                    &rows::network_text(&new.network_policy)?,
                     signed(revision)?,
                 ],
             )?;
-            used.check_growth(tx, new.project_id.as_str(), &self.limits)?;
+            used.check_growth(tx, new.project_id.as_str(), self.limits())?;
             let created = require(tx, &new.id)?;
             let nothing = (ExposedPorts::default(), false);
-            audit::record_ports(tx, &created, &nothing, new.principal.as_str(), &self.limits, now)?;
+            audit::record_ports(
+                tx,
+                &created,
+                &nothing,
+                new.principal.as_str(),
+                self.limits(),
+                now,
+            )?;
             let default = NetworkPolicy::default();
             audit::record_network(
                 tx,
                 &created,
                 &default,
                 new.principal.as_str(),
-                &self.limits,
+                self.limits(),
                 now,
             )?;
             Ok(Committed { value: created, revision })
@@ -75,39 +86,41 @@ impl Sandboxes for SqliteStore {
         self.read(|tx| {
             let sql = format!(
                 "SELECT {} WHERE s.project_id = ?1 AND s.sequence > ?2 AND s.state <> 'terminated' \
-                 AND (?3 IS NULL OR s.state = ?3) ORDER BY s.sequence",
+                 AND (CAST(?3 AS TEXT) IS NULL OR s.state = ?3) ORDER BY s.sequence LIMIT ?4",
                 rows::SANDBOX
             );
             let state = filter.state.map(SandboxState::as_str);
-            let mut query = tx.prepare_cached(&sql)?;
-            let mut found = query.query(params![project_id, filter.after, state])?;
-            let (mut sandboxes, mut size) = (Vec::new(), 0);
-            while let Some(row) = found.next()? {
+            // One row more shows whether there are more sandboxes.
+            let most = i64::try_from(filter.limit.max(1).saturating_add(1)).unwrap_or(i64::MAX);
+            let (mut sandboxes, mut size, mut more) = (Vec::new(), 0, false);
+            tx.each_row(&sql, values![project_id, filter.after, state, most], &mut |row| {
                 size += rows::sandbox_size(row)?;
                 // A page has at least one sandbox, however large, so that a client reaches the end of the list.
-                let full = sandboxes.len() >= filter.limit || size > filter.size;
-                if full && !sandboxes.is_empty() {
-                    return Ok(Page { sandboxes, more: true });
+                more = (sandboxes.len() >= filter.limit || size > filter.size)
+                    && !sandboxes.is_empty();
+                if more {
+                    return Ok(ControlFlow::Break(()));
                 }
                 sandboxes.push(rows::sandbox(row)?);
-            }
-            Ok(Page { sandboxes, more: false })
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(Page { sandboxes, more })
         })
     }
 
     fn sandboxes_in(&self, state: SandboxState) -> Result<Vec<Sandbox>> {
-        self.select("s.state = ?1", [state.as_str()])
+        select(self, "s.state = ?1", values![state.as_str()])
     }
 
     fn unconfirmed_suspensions(&self) -> Result<Vec<Sandbox>> {
-        self.select("s.unconfirmed = 1", [])
+        select(self, "s.unconfirmed = 1", values![])
     }
 
     fn confirm_suspension(&self, id: &SandboxId, generation: u64) -> Result<()> {
         self.write_on_full_disk(|tx| {
             tx.execute(
                 "UPDATE sandboxes SET unconfirmed = 0 WHERE id = ?1 AND generation = ?2",
-                params![id.as_str(), signed(generation)?],
+                values![id.as_str(), signed(generation)?],
             )?;
             Ok(())
         })
@@ -120,7 +133,8 @@ impl Sandboxes for SqliteStore {
         principal: &str,
         now: Timestamp,
     ) -> Result<Committed<Patched>> {
-        let change = |tx: &Transaction<'_>| self.apply_patch(tx, id, patch, principal, now);
+        let change =
+            |tx: &Session<'_>| patches::apply(self.limits(), tx, id, patch, principal, now);
         // A patch that only removes access works on a full disk too.
         let only_removes_access = patch.may_only_remove_access()
             && self.sandbox(&id.to_ref())?.is_some_and(|before| patch.adds_no_port_to(&before));
@@ -134,7 +148,8 @@ impl Sandboxes for SqliteStore {
         transition: Transition,
         now: Timestamp,
     ) -> Result<Option<Committed<Transitioned>>> {
-        let change = |tx: &Transaction<'_>| self.apply_transition(tx, id, from, transition, now);
+        let change =
+            |tx: &Session<'_>| transitions::apply(self.limits(), tx, id, from, transition, now);
         // Anybody can cause resumes, so a resume must not use the reserve. It can wait for space.
         let resumes = transition == Transition::Pending && from.contains(&SandboxState::Suspended);
         if resumes { self.write(change) } else { self.write_on_full_disk(change) }
@@ -148,7 +163,7 @@ impl Sandboxes for SqliteStore {
     ) -> Result<Option<Committed<Sandbox>>> {
         self.write_on_full_disk(|tx| {
             let Some(before) = find(tx, &id.to_ref())? else { return Ok(None) };
-            self.terminate(tx, &before, principal, now).map(Some)
+            transitions::terminate(self.limits(), tx, &before, principal, now).map(Some)
         })
     }
 
@@ -156,7 +171,7 @@ impl Sandboxes for SqliteStore {
         self.write_on_full_disk(|tx| {
             tx.execute(
                 "DELETE FROM sandboxes WHERE id = ?1 AND state = 'terminated'",
-                [id.as_str()],
+                values![id.as_str()],
             )?;
             Ok(())
         })
@@ -172,7 +187,7 @@ impl Sandboxes for SqliteStore {
         from: AuditCursor,
     ) -> Result<AuditPage<PortChange>> {
         let columns = rows::PORT_CHANGE;
-        self.audit_page("port_changes", columns, sandbox_id, from, rows::port_change)
+        audit::page(self, "port_changes", columns, sandbox_id, from, rows::port_change)
     }
 
     fn network_changes(
@@ -181,39 +196,34 @@ impl Sandboxes for SqliteStore {
         from: AuditCursor,
     ) -> Result<AuditPage<NetworkChange>> {
         let columns = rows::NETWORK_CHANGE;
-        self.audit_page("network_changes", columns, sandbox_id, from, rows::network_change)
+        audit::page(self, "network_changes", columns, sandbox_id, from, rows::network_change)
     }
 
     fn restricted_sandboxes(&self) -> Result<u64> {
         self.read(|tx| {
-            let count = tx.query_row(
+            let count = tx.first(
                 "SELECT count(*) FROM sandboxes WHERE network <> ?1 AND state <> 'terminated'",
-                [rows::network_text(&NetworkPolicy::default())?],
+                values![&rows::network_text(&NetworkPolicy::default())?],
                 |row| row.get(0),
             )?;
-            unsigned(count)
+            unsigned(count.unwrap_or_default())
         })
     }
 }
 
-impl SqliteStore {
-    /// All sandboxes for which an SQL condition holds, in the order of their creation.
-    fn select(&self, condition: &str, values: impl Params) -> Result<Vec<Sandbox>> {
-        self.read(|tx| {
-            let sql = format!("SELECT {} WHERE {condition} ORDER BY s.sequence", rows::SANDBOX);
-            let mut query = tx.prepare_cached(&sql)?;
-            query.query_and_then(values, rows::sandbox)?.collect()
-        })
-    }
+/// All sandboxes for which an SQL condition holds, in the order of their creation.
+fn select(database: &impl Database, condition: &str, values: &[Value<'_>]) -> Result<Vec<Sandbox>> {
+    let sql = format!("SELECT {} WHERE {condition} ORDER BY s.sequence", rows::SANDBOX);
+    database.read(|tx| tx.all(&sql, values, rows::sandbox))
 }
 
-pub(super) fn find(tx: &Transaction<'_>, which: &SandboxRef) -> Result<Option<Sandbox>> {
+pub(super) fn find(tx: &Session<'_>, which: &SandboxRef) -> Result<Option<Sandbox>> {
     find_one(tx, rows::SANDBOX, which, rows::sandbox)
 }
 
 /// Reads columns of the sandbox with an id or a name, if it is not terminated.
 fn find_one<T>(
-    tx: &Transaction<'_>,
+    tx: &Session<'_>,
     columns: &str,
     which: &SandboxRef,
     parse: impl Fn(&Row<'_>) -> Result<T>,
@@ -223,18 +233,16 @@ fn find_one<T>(
         SandboxRef::Name(name) => ("name", name.as_str()),
     };
     let sql = format!("SELECT {columns} WHERE s.{column} = ?1 AND s.state <> 'terminated'");
-    let mut statement = tx.prepare_cached(&sql)?;
-    let mut found = statement.query([text])?;
-    found.next()?.map(parse).transpose()
+    tx.first(&sql, values![text], parse)
 }
 
-pub(super) fn require(tx: &Transaction<'_>, id: &SandboxId) -> Result<Sandbox> {
+pub(super) fn require(tx: &Session<'_>, id: &SandboxId) -> Result<Sandbox> {
     find(tx, &id.to_ref())?.ok_or_else(|| StoreError::not_found(Record::Sandbox, id.as_str()))
 }
 
 /// Records a change of a sandbox. Gateways may have cached it by its id, its name or its former name.
 pub(super) fn record_change(
-    tx: &Transaction<'_>,
+    tx: &Session<'_>,
     id: &SandboxId,
     name: Option<&SandboxName>,
     name_before: Option<&SandboxName>,
