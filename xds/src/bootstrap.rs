@@ -1,0 +1,154 @@
+//! The bootstrap of an edge: the part of its configuration that does not come by the stream, and where the stream begins.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::resources::check_bootstrap;
+use crate::state::{self, BuildError, EdgeSettings};
+
+/// The cluster of the control plane's xDS server.
+const CLUSTER: &str = "sandgate_xds";
+/// The name of the node's token as a secret of the bootstrap.
+const TOKEN: &str = "sandgate_xds_token";
+
+/// Where an edge finds the server, and how it authenticates.
+pub struct BootstrapSettings {
+    /// The edge's name; the token is valid for it alone.
+    pub node: String,
+    pub token: String,
+    /// A name or an address.
+    pub server: String,
+    pub port: u16,
+    /// Plain text without it, which is for loopback only.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Files on the edge's machine.
+pub struct TlsFiles {
+    /// The issuers of the server's certificate.
+    pub trusted_ca: PathBuf,
+    /// The edge's own certificate and key, if the server asks for one.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// Returns the bootstrap as JSON, which Envoy reads like YAML.
+///
+/// # Errors
+///
+/// If the settings can't be rendered.
+pub fn bootstrap(
+    settings: &EdgeSettings,
+    connection: &BootstrapSettings,
+) -> Result<Value, BuildError> {
+    let mut bootstrap = state::cut(settings)?.bootstrap;
+    // Until the first answer arrives the edge is not ready, however long that takes.
+    let source = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
+    if let Some(fields) = bootstrap.as_object_mut() {
+        fields.insert("node".to_owned(), json!({ "id": connection.node, "cluster": "sandgate" }));
+        fields.insert(
+            "dynamic_resources".to_owned(),
+            json!({
+                "ads_config": {
+                    "api_type": "DELTA_GRPC",
+                    "transport_api_version": "V3",
+                    "grpc_services": [{ "envoy_grpc": { "cluster_name": CLUSTER } }],
+                    "set_node_on_first_message_only": true,
+                },
+                "cds_config": source,
+                "lds_config": source,
+            }),
+        );
+        fields.insert(
+            "static_resources".to_owned(),
+            json!({
+                "clusters": [cluster(connection)],
+                "secrets": [{
+                    "name": TOKEN,
+                    "generic_secret": { "secret": { "inline_string": connection.token } },
+                }],
+            }),
+        );
+    }
+    check_bootstrap(&bootstrap)?;
+    Ok(bootstrap)
+}
+
+fn cluster(connection: &BootstrapSettings) -> Value {
+    let mut cluster = json!({
+        "name": CLUSTER,
+        "type": "STRICT_DNS",
+        "connect_timeout": "2s",
+        "load_assignment": {
+            "cluster_name": CLUSTER,
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": { "socket_address": {
+                "address": connection.server, "port_value": connection.port,
+            } } } }] }],
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": { "http2_protocol_options": {
+                    // Notices within seconds that a server disappeared without closing.
+                    "connection_keepalive": { "interval": "5s", "timeout": "3s" },
+                } },
+                // As a secret of the bootstrap, so that `config_dump` does not show it.
+                "http_filters": [
+                    {
+                        "name": "envoy.filters.http.credential_injector",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
+                            "overwrite": true,
+                            "allow_request_without_credential": false,
+                            "credential": {
+                                "name": "envoy.http.injected_credentials.generic",
+                                "typed_config": {
+                                    "@type": "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic",
+                                    "header_value_prefix": "Bearer ",
+                                    "credential": { "name": TOKEN },
+                                },
+                            },
+                        },
+                    },
+                    {
+                        "name": "envoy.filters.http.upstream_codec",
+                        "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec" },
+                    },
+                ],
+            },
+        },
+    });
+    if let (Some(fields), Some(tls)) = (cluster.as_object_mut(), &connection.tls) {
+        fields.insert("transport_socket".to_owned(), transport(connection, tls));
+    }
+    cluster
+}
+
+fn transport(connection: &BootstrapSettings, tls: &TlsFiles) -> Value {
+    let mut common = json!({
+        "tls_params": { "tls_minimum_protocol_version": "TLSv1_3" },
+        "alpn_protocols": ["h2"],
+        "validation_context": {
+            "trusted_ca": { "filename": tls.trusted_ca },
+            "match_typed_subject_alt_names": [
+                { "san_type": san_type(&connection.server), "matcher": { "exact": connection.server } },
+            ],
+        },
+    });
+    if let (Some(common), Some((certificate, key))) = (common.as_object_mut(), &tls.certificate) {
+        let pair = json!({ "certificate_chain": { "filename": certificate }, "private_key": { "filename": key } });
+        common.insert("tls_certificates".to_owned(), json!([pair]));
+    }
+    json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "sni": connection.server,
+            "common_tls_context": common,
+        },
+    })
+}
+
+fn san_type(server: &str) -> &'static str {
+    if server.parse::<std::net::IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" }
+}

@@ -1,0 +1,18 @@
+//! Delta ADS for the edges: the protocol, the resources, and the server.
+
+pub mod bootstrap;
+pub mod descriptors;
+pub mod kind;
+pub mod nodes;
+pub mod resources;
+pub mod server;
+pub mod session;
+pub mod snapshot;
+pub mod state;
+pub mod wire;
+mod yaml;
+
+pub use kind::Kind;
+pub use session::Session;
+pub use snapshot::{Resource, Snapshot, Version};
+pub use yaml::{YamlError, parse_yaml};

@@ -1,0 +1,85 @@
+//! The server: one task for each stream, around a [`Session`](crate::session::Session).
+
+mod service;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+pub use self::service::DeltaService;
+use crate::nodes::Nodes;
+use crate::snapshot::Snapshot;
+
+/// Who may open a stream.
+pub trait Credentials: Send + Sync + 'static {
+    /// The node that a bearer token belongs to.
+    fn node_of(&self, token: &[u8]) -> Option<String>;
+}
+
+/// The name that a client's certificate proves, for servers that ask for one. The listener puts it into the request's
+/// extensions.
+#[derive(Clone)]
+pub struct CertifiedNames(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
+
+/// The bounds of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most streams at once.
+    pub streams: usize,
+    /// The time after which a stream ends, so that nodes move to new replicas. Each stream ends up to a tenth earlier.
+    pub stream_age: Duration,
+    /// The longest time until a client says which node it is.
+    pub first_request: Duration,
+    /// The longest time that a client may leave responses unread.
+    pub unread: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streams: 20_000,
+            stream_age: Duration::from_secs(30 * 60),
+            first_request: Duration::from_secs(10),
+            unread: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The largest request. A client that reconnects lists everything it has, which exceeds the usual limit of 4 MiB.
+pub const MAX_REQUEST: usize = 32 << 20;
+
+/// What all streams share.
+pub struct Shared {
+    pub(crate) credentials: Arc<dyn Credentials>,
+    /// Whether a client also needs a certificate for the name of its node.
+    pub(crate) needs_certificate: bool,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) nodes: Nodes,
+    pub(crate) limits: Limits,
+    pub(crate) slots: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// `snapshots` has the desired resources, and `stopping` becomes true when the server stops.
+    #[must_use]
+    pub fn new(
+        credentials: Arc<dyn Credentials>,
+        needs_certificate: bool,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        stopping: watch::Receiver<bool>,
+        limits: Limits,
+    ) -> Self {
+        let slots = Arc::new(Semaphore::new(limits.streams));
+        let nodes = Nodes::default();
+        Self { credentials, needs_certificate, snapshots, stopping, nodes, limits, slots }
+    }
+
+    /// The nodes and their state.
+    #[must_use]
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+}

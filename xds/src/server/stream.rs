@@ -1,0 +1,159 @@
+//! One stream: its authentication, and the loop around its session.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tonic::metadata::MetadataMap;
+use tonic::{Status, Streaming};
+
+use super::{CertifiedNames, Shared};
+use crate::nodes::StreamGuard;
+use crate::session::{Outcome, Reaction, Session};
+use crate::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+
+type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
+
+/// The node that the credentials of a call belong to.
+pub(super) struct Peer {
+    node: String,
+}
+
+/// Takes the node from the credentials of a call.
+///
+/// # Errors
+///
+/// If there is no valid token, or no certificate for its node where one is needed.
+pub(super) fn authenticate(
+    shared: &Shared,
+    metadata: &MetadataMap,
+    certified: Option<&CertifiedNames>,
+) -> Result<Peer, Status> {
+    let mut values = metadata.get_all("authorization").iter();
+    let token = match (values.next(), values.next()) {
+        (Some(value), None) => value.as_encoded_bytes().strip_prefix(b"Bearer "),
+        _ => None,
+    };
+    let node = token.and_then(|token| shared.credentials.node_of(token));
+    let node = node.ok_or_else(|| {
+        Status::unauthenticated("send `authorization: Bearer <token of the node>`")
+    })?;
+    if shared.needs_certificate && !certified.is_some_and(|names| (names.0)(&node)) {
+        return Err(Status::unauthenticated("the certificate is not for the node of the token"));
+    }
+    Ok(Peer { node })
+}
+
+/// Serves a stream until the client, the server, or the stream's age ends it.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    peer: Peer,
+    requests: Streaming<DeltaDiscoveryRequest>,
+    responses: Responses,
+) {
+    let node = peer.node.clone();
+    let end = serve(&shared, peer, requests, &responses).await;
+    tracing::info!(node, reason = end.message(), "an xDS stream ended");
+    // The client may be gone, or read nothing.
+    let _ = timeout(Duration::from_secs(1), responses.send(Err(end))).await;
+}
+
+async fn serve(
+    shared: &Shared,
+    peer: Peer,
+    mut requests: Streaming<DeltaDiscoveryRequest>,
+    responses: &Responses,
+) -> Status {
+    let mut snapshots = shared.snapshots.clone();
+    let mut stopping = shared.stopping.clone();
+    let first = timeout(shared.limits.first_request, requests.message()).await;
+    let first = match first {
+        Ok(Ok(Some(request))) => request,
+        Ok(Ok(None)) => return Status::ok("the client ended the stream"),
+        Ok(Err(status)) => return status,
+        Err(_) => return Status::deadline_exceeded("the stream began without a request"),
+    };
+    let Some(client) = first.node.clone() else {
+        return Status::invalid_argument("the first request names no node");
+    };
+    if client.id != peer.node {
+        return foreign_node(shared, &peer, &client.id);
+    }
+    tracing::info!(node = peer.node, agent = client.user_agent_name, "an xDS stream began");
+    let guard = shared.nodes.connect(&peer.node, &client.user_agent_name);
+    let began = Instant::now();
+    let age = shared.limits.stream_age;
+    // So that not all nodes come back at once.
+    let end_at = began + age - age.mul_f64(spread(&peer.node) / 10.0);
+    let mut session = Session::new(snapshots.borrow_and_update().clone());
+    let mut next = Some(first);
+    loop {
+        let wake_at = session.wake_at();
+        let to_send = if let Some(request) = next.take() {
+            if request.node.as_ref().is_some_and(|node| node.id != peer.node) {
+                let other = request.node.map(|node| node.id).unwrap_or_default();
+                return foreign_node(shared, &peer, &other);
+            }
+            let Reaction { responses, outcome } = session.on_request(request, began.elapsed());
+            note(&guard, &peer, outcome);
+            responses
+        } else {
+            tokio::select! {
+                request = requests.message() => match request {
+                    Ok(Some(request)) => { next = Some(request); continue }
+                    Ok(None) => return Status::ok("the client ended the stream"),
+                    Err(status) => return status,
+                },
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        return Status::unavailable("the server stops");
+                    }
+                    let snapshot = snapshots.borrow_and_update().clone();
+                    session.on_snapshot(snapshot, began.elapsed())
+                },
+                () = wake(wake_at.map(|at| began + at)) => session.on_time(began.elapsed()),
+                () = sleep_until(end_at) => return Status::unavailable("the stream is old; open another"),
+                _ = stopping.wait_for(|stopping| *stopping) => return Status::unavailable("the server stops"),
+            }
+        };
+        let sent_at = Instant::now() + shared.limits.unread;
+        for response in to_send {
+            guard.count_response(&response);
+            match timeout_at(sent_at, responses.send(Ok(response))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Status::ok("the client is gone"),
+                Err(_) => return Status::deadline_exceeded("the client does not read"),
+            }
+        }
+        guard.update(session.status(), session.pending());
+    }
+}
+
+fn foreign_node(shared: &Shared, peer: &Peer, node: &str) -> Status {
+    shared.nodes.count_denied();
+    tracing::warn!(credential = peer.node, node, "a client claims to be another node");
+    Status::permission_denied("the credential belongs to another node")
+}
+
+fn note(guard: &StreamGuard, peer: &Peer, outcome: Option<Outcome>) {
+    if let Some(Outcome::Rejected { kind, resources, reason }) = outcome {
+        guard.count_rejection(kind);
+        let resources = resources.join(", ");
+        tracing::error!(node = peer.node, %kind, resources, reason, "an edge rejected its configuration");
+    }
+}
+
+async fn wake(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// A number from 0 to 1 that differs between nodes.
+fn spread(node: &str) -> f64 {
+    let hash = node.bytes().fold(0_u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte));
+    f64::from(hash) / 255.0
+}
