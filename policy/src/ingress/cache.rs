@@ -8,13 +8,22 @@
 //! as there is one key more than entries: each entry would be removed just before it is requested. Clients can request
 //! any number of keys that do not exist, so negative entries are removed before positive ones, and are a fifth of the
 //! capacity at most.
+//!
+//! One cache serves several threads, under a lock. Each thread has a [`View`] of it, which needs no lock: it holds the
+//! entries that the thread has used. The cache marks an entry as outdated when it removes the entry, and no view returns
+//! the entry from then on.
 
+mod entry;
 mod lifetimes;
+mod view;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+pub use self::entry::Entry;
 pub use self::lifetimes::{Lifetimes, Reported};
+pub use self::view::View;
 
 /// The number of repeated lookups that denials may cause for one entry in a burst.
 const RECHECKS: u32 = 4;
@@ -26,29 +35,14 @@ const SECOND_CHANCES: usize = 4;
 /// Negative entries take this fraction of the capacity at most.
 const NEGATIVE_FRACTION: usize = 5;
 
-/// The cached result of one lookup.
-#[derive(Clone, Debug)]
-pub struct Entry<V> {
-    value: Option<V>,
-    sent_at: u64,
-    /// Whether it was used since it was inserted, or last chosen for removal.
-    is_used: bool,
+/// The place of one entry in the cache.
+#[derive(Debug)]
+struct Slot<V> {
+    entry: Arc<Entry<V>>,
     /// The index of its key among the keys of positive or negative entries.
     index: usize,
     rechecks: u32,
     rechecks_since: u64,
-}
-
-impl<V> Entry<V> {
-    /// The value, or `None` for a negative entry: the key does not exist.
-    pub fn value(&self) -> Option<&V> {
-        self.value.as_ref()
-    }
-
-    /// The time at which the lookup was sent. Changes after that time may be missing from the value.
-    pub fn sent_at(&self) -> u64 {
-        self.sent_at
-    }
 }
 
 /// A bounded map from keys to lookup results.
@@ -56,7 +50,7 @@ impl<V> Entry<V> {
 /// It uses an ordered map instead of a hash map: clients choose the keys, and a filter has no secret seed for a hash.
 #[derive(Debug)]
 pub struct Cache<K, V> {
-    entries: BTreeMap<K, Entry<V>>,
+    slots: BTreeMap<K, Slot<V>>,
     /// The keys of positive entries, in no order.
     positive: Vec<K>,
     /// The keys of negative entries, in no order.
@@ -71,7 +65,7 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     #[must_use]
     pub fn new(capacity: usize, lifetimes: Lifetimes) -> Self {
         Self {
-            entries: BTreeMap::new(),
+            slots: BTreeMap::new(),
             positive: Vec::new(),
             negative: Vec::new(),
             random: 1,
@@ -80,13 +74,9 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         }
     }
 
-    /// The entry, if it can be used without a lookup.
-    ///
-    /// The change feed has reported all changes after `covered_since`, which is `None` while the feed does not work.
-    /// `arrived_at` is the time at which the request arrived; for a live stream, the time at which it was marked. An
-    /// entry whose lookup was sent at that time or later is always fresh, however long the response took.
+    /// The entry, if it can be used without a lookup: see [`Entry::is_fresh`].
     pub fn fresh<Q: Ord + ?Sized>(
-        &mut self,
+        &self,
         key: &Q,
         now: u64,
         covered_since: Option<u64>,
@@ -95,22 +85,15 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     where
         K: Borrow<Q>,
     {
-        let lifetimes = self.lifetimes;
-        let entry = self.touch(key)?;
-        let lifetime = match entry.value {
-            Some(_) => lifetimes.positive,
-            None => lifetimes.negative,
-        };
-        let covered = covered_since.is_some_and(|start| entry.sent_at >= start);
-        let lifetime = if covered { lifetime } else { lifetime.min(lifetimes.no_feed) };
-        let young = now.saturating_sub(entry.sent_at) < lifetime;
-        (young || entry.sent_at >= arrived_at).then_some(entry)
+        let entry = &self.slots.get(key)?.entry;
+        entry.touch();
+        entry.is_fresh(self.lifetimes, now, covered_since, arrived_at).then_some(entry)
     }
 
     /// The value that can be used while the control plane is unavailable. Negative entries can't be used then. The age of
     /// an entry counts from the last time at which it was known to be valid.
     pub fn stale<Q: Ord + ?Sized>(
-        &mut self,
+        &self,
         key: &Q,
         now: u64,
         reported: Option<Reported>,
@@ -118,16 +101,16 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     where
         K: Borrow<Q>,
     {
-        let lifetimes = self.lifetimes;
-        let entry = self.touch(key)?;
-        let reported = reported.filter(|it| entry.sent_at >= it.since).map_or(0, |it| it.until);
-        let usable = now.saturating_sub(entry.sent_at.max(reported)) < lifetimes.stale;
-        entry.value.as_ref().filter(|_| usable)
+        let entry = &self.slots.get(key)?.entry;
+        entry.touch();
+        let reported = reported.filter(|it| entry.sent_at() >= it.since).map_or(0, |it| it.until);
+        let usable = now.saturating_sub(entry.sent_at().max(reported)) < self.lifetimes.stale;
+        entry.value().filter(|_| usable)
     }
 
     /// Stores the result of a lookup that was sent at `sent_at`. `None` is a negative entry.
     pub fn insert(&mut self, key: K, value: Option<V>, sent_at: u64) {
-        let (rechecks, rechecks_since) = match self.remove(&key) {
+        let (rechecks, rechecks_since) = match self.take(&key) {
             Some(old) => (old.rechecks, old.rechecks_since),
             None => (0, sent_at),
         };
@@ -135,7 +118,7 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         if value.is_none() && self.negative.len() >= negative_capacity {
             self.evict(false);
         }
-        while self.entries.len() >= self.capacity {
+        while self.slots.len() >= self.capacity {
             self.evict(self.negative.is_empty());
         }
         let keys = match value {
@@ -144,8 +127,8 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         };
         let index = keys.len();
         keys.push(key.clone());
-        let entry = Entry { value, sent_at, is_used: false, index, rechecks, rechecks_since };
-        self.entries.insert(key, entry);
+        let entry = Arc::new(Entry::new(value, sent_at));
+        self.slots.insert(key, Slot { entry, index, rechecks, rechecks_since });
     }
 
     /// Removes a positive or a negative entry.
@@ -155,8 +138,7 @@ impl<K: Clone + Ord, V> Cache<K, V> {
             let keys = if is_positive { &self.positive } else { &self.negative };
             let index = number.checked_rem(keys.len()).unwrap_or_default();
             let Some(key) = keys.get(index).cloned() else { return };
-            let entry = self.entries.get_mut(&key);
-            let is_used = entry.is_some_and(|entry| std::mem::take(&mut entry.is_used));
+            let is_used = self.slots.get(&key).is_some_and(|slot| slot.entry.take_used());
             if !is_used || chance == SECOND_CHANCES {
                 self.remove(&key);
                 return;
@@ -184,34 +166,43 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         K: Borrow<Q>,
     {
         let old = self.lifetimes.negative;
-        let Some(entry) = self.entries.get_mut(key) else { return false };
-        if entry.sent_at > arrived_at {
+        let Some(slot) = self.slots.get_mut(key) else { return false };
+        let sent_at = slot.entry.sent_at();
+        if sent_at > arrived_at {
             return false;
         }
-        if now.saturating_sub(entry.sent_at) >= old {
+        if now.saturating_sub(sent_at) >= old {
             return true;
         }
-        let regained = now.saturating_sub(entry.rechecks_since) / RECHECK_INTERVAL;
+        let regained = now.saturating_sub(slot.rechecks_since) / RECHECK_INTERVAL;
         if regained > 0 {
             let regained = u32::try_from(regained).unwrap_or(u32::MAX);
-            entry.rechecks = entry.rechecks.saturating_sub(regained);
-            entry.rechecks_since = now;
+            slot.rechecks = slot.rechecks.saturating_sub(regained);
+            slot.rechecks_since = now;
         }
-        let may = entry.rechecks < RECHECKS;
+        let may = slot.rechecks < RECHECKS;
         if may {
-            entry.rechecks = entry.rechecks.saturating_add(1);
+            slot.rechecks = slot.rechecks.saturating_add(1);
         }
         may
     }
 
-    /// Removes one entry.
-    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<Entry<V>>
+    /// Removes one entry. Returns whether there was one.
+    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> bool
     where
         K: Borrow<Q>,
     {
-        let entry = self.entries.remove(key)?;
-        self.remove_key(entry.value.is_some(), entry.index);
-        Some(entry)
+        self.take(key).is_some()
+    }
+
+    fn take<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<Slot<V>>
+    where
+        K: Borrow<Q>,
+    {
+        let slot = self.slots.remove(key)?;
+        slot.entry.mark_outdated();
+        self.remove_key(slot.entry.value().is_some(), slot.index);
+        Some(slot)
     }
 
     /// Removes the key at an index. The last key takes its place.
@@ -220,17 +211,17 @@ impl<K: Clone + Ord, V> Cache<K, V> {
         if index < keys.len() {
             keys.swap_remove(index);
         }
-        if let Some(moved) = keys.get(index).and_then(|key| self.entries.get_mut(key)) {
+        if let Some(moved) = keys.get(index).and_then(|key| self.slots.get_mut(key)) {
             moved.index = index;
         }
     }
 
     /// Removes all positive entries whose value is `unwanted`.
     pub fn remove_where(&mut self, mut unwanted: impl FnMut(&V) -> bool) {
-        let is_unwanted = |(key, entry): (&K, &Entry<V>)| {
-            entry.value.as_ref().is_some_and(&mut unwanted).then(|| key.clone())
+        let is_unwanted = |(key, slot): (&K, &Slot<V>)| {
+            slot.entry.value().is_some_and(&mut unwanted).then(|| key.clone())
         };
-        let keys: Vec<K> = self.entries.iter().filter_map(is_unwanted).collect();
+        let keys: Vec<K> = self.slots.iter().filter_map(is_unwanted).collect();
         for key in keys {
             self.remove(&key);
         }
@@ -238,7 +229,8 @@ impl<K: Clone + Ord, V> Cache<K, V> {
 
     /// Removes all entries.
     pub fn clear(&mut self) {
-        self.entries.clear();
+        self.slots.values().for_each(|slot| slot.entry.mark_outdated());
+        self.slots.clear();
         self.positive.clear();
         self.negative.clear();
     }
@@ -246,7 +238,7 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     /// The number of entries, positive and negative.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.slots.len()
     }
 
     /// The number of positive entries.
@@ -258,16 +250,13 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     /// Whether the cache has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.slots.is_empty()
     }
+}
 
-    /// Marks an entry as used.
-    fn touch<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&Entry<V>>
-    where
-        K: Borrow<Q>,
-    {
-        let entry = self.entries.get_mut(key)?;
-        entry.is_used = true;
-        Some(entry)
+/// The views must not return the entries of a cache that is gone.
+impl<K, V> Drop for Cache<K, V> {
+    fn drop(&mut self) {
+        self.slots.values().for_each(|slot| slot.entry.mark_outdated());
     }
 }
