@@ -1,7 +1,7 @@
-//! Executes the effects of the engine.
+//! Executes the effects of the engine and of its hub.
 
 use proxy_wasm::types::Action;
-use sandgate_engine::ingress::{Call, CallKind, DenialReply, Effect, Now, Reply};
+use sandgate_engine::ingress::{Call, CallKind, DenialReply, Effect, HubEffect, Now, Reply};
 use sandgate_hostcalls::http::{self, Call as HttpCall};
 use sandgate_hostcalls::queue::{Queue, unique_number};
 use sandgate_hostcalls::stream::{self, HeaderMap, Headers};
@@ -21,7 +21,7 @@ impl Vm {
             match effect {
                 Effect::Start => self.start(),
                 Effect::Wake => self.wake(),
-                Effect::Call(call) => self.send(&call, now),
+                Effect::RunHub => self.must_run_hub = true,
                 Effect::Forward(stream) => {
                     if self.on_stream(stream, |vm| vm.forward(stream)).is_none() {
                         self.engine.on_stream_end(stream);
@@ -52,14 +52,27 @@ impl Vm {
                         self.engine.on_byte_count(stream, bytes, now);
                     }
                 }
-                Effect::CallFinished { kind, is_answered } => {
+                Effect::RecheckStarted => self.metrics.recheck().increment(),
+            }
+        }
+    }
+
+    /// Executes all effects of the hub. The root is the effective context.
+    pub(crate) fn execute_hub_effects(&mut self, now: Now) {
+        while let Some(effect) = self.hub.next_effect() {
+            match effect {
+                HubEffect::Call(call) => self.send(&call, now),
+                HubEffect::CallFinished { kind, is_answered } => {
                     self.metrics.call(kind, is_answered).increment();
                     if !is_answered && kind != CallKind::Changes {
                         let message = "sandgate_ingress: the control plane did not answer a lookup";
                         log(LogLevel::Debug, message);
                     }
                 }
-                Effect::RecheckStarted => self.metrics.recheck().increment(),
+                HubEffect::Notify(_, notice) | HubEffect::NotifyAll(notice) => {
+                    self.engine.on_notice(notice, now);
+                }
+                HubEffect::Run => self.wake(),
             }
         }
     }
@@ -74,20 +87,21 @@ impl Vm {
         Some(result)
     }
 
-    /// Registers the queue that wakes the root context, and starts the engine.
+    /// Registers the queue that wakes the root context, and starts the hub.
     fn start(&mut self) {
         let number = unique_number("sandgate_ingress.vms").unwrap_or_default();
         let nanoseconds = wall_clock().unwrap_or_default().as_nanos();
         let watcher = format!("{nanoseconds:x}-{number}-{}", self.root_id);
         self.queue = Queue::register(&format!("sandgate_ingress.{watcher}")).ok();
-        // Without a queue, each tick wakes the engine.
+        // Without a queue, each tick does the work.
         if self.queue.is_none() {
             self.metrics.host_error().increment();
         }
-        self.engine.start(watcher);
+        self.hub.start(watcher);
+        self.must_run_hub = true;
     }
 
-    fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         if let Some(queue) = self.queue
             && queue.wake().is_err()
         {
@@ -109,7 +123,7 @@ impl Vm {
             Ok(token) => {
                 self.calls.insert(token, call.id);
             }
-            Err(_) => self.engine.on_call_failed(call.id, now),
+            Err(_) => self.hub.on_call_failed(call.id, now),
         }
     }
 

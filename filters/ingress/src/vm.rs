@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use proxy_wasm::types::Action;
 use sandgate_engine::ingress::{
-    CALL_RESPONSE_MAX, CallId, CallResponse, Clock, DenialReply, Engine, Metrics, Now,
+    CALL_RESPONSE_MAX, CallId, CallResponse, Clock, DenialReply, Engine, Hub, Metrics, Now,
     RequestAction, RequestProperties, ResponseAction,
 };
 use sandgate_hostcalls::http::Response;
@@ -22,10 +23,13 @@ use sandgate_policy::ingress::slots::ClientAddress;
 
 use crate::apply;
 
-/// The engine of one configuration, and its connection to Envoy.
+/// The engine of one configuration, and its connection to Envoy. VMs share no memory, so the engine has a hub of its own.
 pub(crate) struct Vm {
     pub(crate) root_id: u32,
     pub(crate) engine: Engine,
+    pub(crate) hub: Arc<Hub>,
+    /// Whether the root context must run the hub.
+    pub(crate) must_run_hub: bool,
     pub(crate) metrics: Metrics<Counter>,
     /// The queue that wakes the root context; `None` before the first request.
     pub(crate) queue: Option<Queue>,
@@ -66,9 +70,13 @@ impl SharedVm {
 
 impl Vm {
     fn new(root_id: u32, config: IngressConfig) -> Self {
+        let hub = Arc::new(Hub::new(config));
+        let worker = hub.add_worker();
         Self {
             root_id,
-            engine: Engine::new(config),
+            engine: Engine::new(Arc::clone(&hub), worker),
+            hub,
+            must_run_hub: false,
             metrics: Metrics::define(Counter::define),
             queue: None,
             calls: BTreeMap::new(),
@@ -113,6 +121,9 @@ impl Vm {
             RequestAction::Deny(reply) => self.deny(&reply),
         };
         self.execute_effects(now);
+        if self.must_run_hub {
+            self.wake();
+        }
         action
     }
 
@@ -182,20 +193,31 @@ impl Vm {
     /// The root is the effective context.
     pub(crate) fn on_queue_ready(&mut self) {
         let now = self.now();
-        self.engine.on_wake(now);
-        self.execute_effects(now);
+        self.run(now);
     }
 
     /// The root is the effective context.
     pub(crate) fn on_tick(&mut self) {
         let now = self.now();
+        self.hub.on_tick(now);
+        self.execute_hub_effects(now);
         self.engine.on_tick(now);
         self.execute_effects(now);
-        self.engine.on_wake(now);
-        self.execute_effects(now);
-        if let Some(warning) = self.engine.warning() {
+        self.run(now);
+        if let Some(warning) = self.hub.warning() {
             log(LogLevel::Warn, &format!("sandgate_ingress: {warning}"));
         }
+    }
+
+    /// Does the work that is due. The root is the effective context.
+    fn run(&mut self, now: Now) {
+        self.engine.on_wake(now);
+        self.execute_effects(now);
+        self.must_run_hub = false;
+        self.hub.run(now);
+        self.execute_hub_effects(now);
+        // A call that can't be sent may have given the engine more to do, which waits for the next callback.
+        self.execute_effects(now);
     }
 
     /// Handles the response to a call. The root is the effective context.
@@ -208,8 +230,9 @@ impl Vm {
         let response = response.as_ref().zip(fields.as_ref()).map(|(response, fields)| {
             CallResponse { headers: Head::new(fields), body: &response.body }
         });
-        self.engine.on_call_response(call, response.as_ref(), now);
-        self.execute_effects(now);
+        self.hub.on_call_response(call, response.as_ref(), now);
+        self.execute_hub_effects(now);
+        self.run(now);
     }
 }
 

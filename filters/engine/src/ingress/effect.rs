@@ -81,15 +81,16 @@ pub enum ResponseAction {
 /// An effect, to be executed in the callback that caused it, in order. A stream that an effect names
 /// has not ended.
 pub enum Effect {
-    /// Prepare to be woken, then call [`Engine::start`](crate::ingress::Engine::start). It comes with the first
+    /// Prepare to be woken, then call [`Hub::start`](crate::ingress::Hub::start). It comes with the first
     /// request and not with the configuration, because Envoy also configures filters that never
     /// receive a request.
     Start,
     /// Call [`Engine::on_wake`](crate::ingress::Engine::on_wake) soon, after the current callback. If this fails,
     /// the next tick does the work.
     Wake,
-    /// Send a call. Its response goes to [`Engine::on_call_response`](crate::ingress::Engine::on_call_response).
-    Call(Call),
+    /// Call [`Hub::run`](crate::ingress::Hub::run) soon, on the thread that drives the hub. If this fails, the next tick
+    /// does the work.
+    RunHub,
     /// Continue a paused request: pass its headers to [`Engine::forward`](crate::ingress::Engine::forward).
     Forward(StreamId),
     /// Answer the CORS preflight of a paused request.
@@ -113,8 +114,6 @@ pub enum Effect {
     /// Pass the number of bytes that were sent on a live stream to
     /// [`Engine::on_byte_count`](crate::ingress::Engine::on_byte_count).
     ReadByteCount(StreamId),
-    /// Count a call to the control plane.
-    CallFinished { kind: CallKind, is_answered: bool },
     /// Count a denial whose lookups are repeated.
     RecheckStarted,
 }

@@ -16,7 +16,7 @@ const BACKOFF_MAX_MS: u64 = 3_200;
 
 #[derive(Debug)]
 pub(crate) struct Feed {
-    /// Identifies this engine to the control plane.
+    /// Identifies the hub to the control plane.
     watcher: String,
     /// The last revision that the control plane sent.
     revision: Option<String>,
@@ -56,6 +56,11 @@ impl Feed {
             covered_since: None,
             has_early_entries: false,
         }
+    }
+
+    /// A feed that begins again, under the same name.
+    pub(crate) fn restarted(&self) -> Self {
+        Self::new(self.watcher.clone())
     }
 
     /// The time since which the feed has reported every change. `None` while the feed does not work. A call that

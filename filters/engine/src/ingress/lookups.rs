@@ -13,6 +13,7 @@ use sandgate_policy::ingress::credential::Credential;
 use sandgate_policy::ingress::slots::ClientAddress;
 
 use crate::ingress::effect::{Call, CallId, CallIds, StreamId};
+use crate::ingress::hub::WorkerId;
 
 use self::fair_queue::FairQueue;
 
@@ -27,10 +28,13 @@ const FAILURES_MAX: u32 = 5;
 /// The time for which no lookup starts after [`FAILURES_MAX`] failures in a row, in milliseconds.
 const COOLDOWN_MS: u64 = 1_000;
 
+/// A stream of a worker that waits for the result of a lookup.
+pub(crate) type Waiter = (WorkerId, StreamId);
+
 /// A lookup that has not finished, queued or sent, and the streams that wait for it. No `Debug`: the body may hold
 /// a secret.
 pub(crate) struct PendingLookup {
-    pub(crate) waiters: BTreeSet<StreamId>,
+    pub(crate) waiters: BTreeSet<Waiter>,
     /// In milliseconds. Until the call is sent, the time at which the lookup was queued.
     pub(crate) sent_at: u64,
     /// Whether its subject changed after the call was sent. The result may then be from before the change.
@@ -101,12 +105,12 @@ impl Lookups {
         &mut self,
         key: &LookupKey,
         credential: Option<&Credential>,
-        stream: StreamId,
+        waiter: Waiter,
         reason: LookupReason,
         now: u64,
     ) -> bool {
         if let Some(lookup) = self.lookups.get_mut(key) {
-            lookup.waiters.insert(stream);
+            lookup.waiters.insert(waiter);
             if reason == LookupReason::LiveStream {
                 self.prioritize(key);
             }
@@ -123,7 +127,7 @@ impl Lookups {
             (_, LookupReason::LiveStream) => (QueueKind::LiveStreams, ClientAddress::Unknown),
         };
         let lookup = PendingLookup {
-            waiters: BTreeSet::from([stream]),
+            waiters: BTreeSet::from([waiter]),
             sent_at: now,
             is_outdated: false,
             body: body(key, credential),
@@ -149,12 +153,22 @@ impl Lookups {
     }
 
     /// Removes a stream from the waiters of a lookup. A lookup without waiters is not sent.
-    pub(crate) fn leave(&mut self, key: &LookupKey, stream: StreamId) {
+    pub(crate) fn leave(&mut self, key: &LookupKey, waiter: Waiter) {
         let Some(lookup) = self.lookups.get_mut(key) else { return };
-        lookup.waiters.remove(&stream);
+        lookup.waiters.remove(&waiter);
         let (is_unused, queue, client) = (lookup.waiters.is_empty(), lookup.queue, lookup.client);
         if is_unused && self.queue(queue).withdraw(client, key) {
             self.lookups.remove(key);
+        }
+    }
+
+    /// Removes all streams of a worker from the waiters.
+    pub(crate) fn leave_all(&mut self, worker: WorkerId) {
+        let waiters = self.lookups.iter().flat_map(|(key, lookup)| {
+            lookup.waiters.range(worker.streams()).map(move |waiter| (key.clone(), *waiter))
+        });
+        for (key, waiter) in waiters.collect::<Vec<_>>() {
+            self.leave(&key, waiter);
         }
     }
 
@@ -164,8 +178,8 @@ impl Lookups {
 
     /// Whether a stream waits for the result of a lookup.
     #[cfg(test)]
-    pub(crate) fn waits(&self, key: &LookupKey, stream: StreamId) -> bool {
-        self.lookups.get(key).is_some_and(|lookup| lookup.waiters.contains(&stream))
+    pub(crate) fn waits(&self, key: &LookupKey, waiter: Waiter) -> bool {
+        self.lookups.get(key).is_some_and(|lookup| lookup.waiters.contains(&waiter))
     }
 
     #[cfg(test)]

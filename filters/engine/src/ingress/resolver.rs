@@ -4,43 +4,70 @@ mod requester;
 
 use std::sync::Arc;
 
-use sandgate_policy::gateway_api::{Change, Identity};
-use sandgate_policy::ingress::cache::{Cache, Lifetimes};
-use sandgate_policy::ingress::config::Limits;
+use sandgate_policy::gateway_api::Identity;
+use sandgate_policy::ingress::cache::{Lifetimes, View};
 use sandgate_policy::ingress::credential::CredentialKey;
-use sandgate_policy::ingress::{KnownSandbox, Resolved, SandboxRequest};
+use sandgate_policy::ingress::{KnownSandbox, Resolved, ResumePermit, SandboxRequest};
 
 use crate::ingress::clock::Now;
-use crate::ingress::feed::{Feed, FeedUpdate};
-use crate::ingress::lookups::{LookupKey, LookupReason, LookupResult, Lookups, PendingLookup};
+use crate::ingress::effect::StreamId;
+use crate::ingress::feed::Feed;
+use crate::ingress::hub::{Hub, ResumeLookup, State, WorkerId};
+use crate::ingress::lookups::{LookupKey, LookupReason};
 
 pub(crate) use self::requester::{Requester, RequesterKind, StreamLookups};
 
 /// What was resolved; `None` while a lookup is pending.
 type Progress<T> = Option<Resolved<Arc<T>>>;
 
-/// The caches, the lookups that fill them, and the change feed that invalidates them. It is the part
-/// of the state that does not belong to a stream.
+/// One worker's access to the caches and the lookups of the hub.
 pub(crate) struct Resolver {
-    sandboxes: Cache<String, Arc<KnownSandbox>>,
-    callers: Cache<CredentialKey, Arc<Identity>>,
-    pub(crate) lookups: Lookups,
-    /// `None` until the engine is started.
-    pub(crate) feed: Option<Feed>,
+    hub: Arc<Hub>,
+    worker: WorkerId,
+    /// The state of the hub that the views are of.
+    epoch: u64,
+    sandboxes: View<Arc<str>, Arc<KnownSandbox>>,
+    callers: View<CredentialKey, Arc<Identity>>,
+    /// Whether the hub has a call to send since this was last asked.
+    must_run_hub: bool,
 }
 
 impl Resolver {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, worker: WorkerId) -> Self {
+        let limits = hub.config().limits();
         Self {
-            sandboxes: Cache::new(limits.cache_entries, Lifetimes::of_sandboxes(limits)),
-            callers: Cache::new(limits.cache_entries, Lifetimes::of_credentials(limits)),
-            lookups: Lookups::new(limits.lookups_in_flight),
-            feed: None,
+            worker,
+            epoch: hub.epoch(),
+            sandboxes: View::new(Lifetimes::of_sandboxes(limits)),
+            callers: View::new(Lifetimes::of_credentials(limits)),
+            must_run_hub: false,
+            hub,
         }
     }
 
-    fn covered_since(&self) -> Option<u64> {
-        self.feed.as_ref().and_then(Feed::covered_since)
+    pub(crate) fn is_hub_started(&self) -> bool {
+        self.hub.is_started()
+    }
+
+    pub(crate) fn must_run_hub(&self) -> bool {
+        self.must_run_hub
+    }
+
+    /// Whether the hub has a call to send since the last call of this.
+    pub(crate) fn take_must_run_hub(&mut self) -> bool {
+        std::mem::take(&mut self.must_run_hub)
+    }
+
+    /// Returns true once after the hub has begun anew: all lookups are lost, and what the views held is dropped.
+    pub(crate) fn take_renewal(&mut self) -> bool {
+        let epoch = self.hub.epoch();
+        if self.epoch == epoch {
+            return false;
+        }
+        self.epoch = epoch;
+        self.sandboxes.clear();
+        self.callers.clear();
+        true
     }
 
     /// Resolves the sandbox and the caller. `None` where a lookup is pending.
@@ -68,18 +95,28 @@ impl Resolver {
         now: Now,
     ) -> Progress<KnownSandbox> {
         let name = request.sandbox().as_str();
-        let covered_since = self.covered_since();
-        let entry = self.sandboxes.fresh(name, now.ms, covered_since, requester.arrived_at);
+        let (covered_since, arrived_at) = (self.hub.covered_since(), requester.arrived_at);
+        if let Some(entry) = self.sandboxes.fresh(name, now.ms, covered_since, arrived_at) {
+            return Some(entry.value().cloned().into());
+        }
+        let reason = requester.reason();
+        let mut hub = self.hub.lock();
+        let covered_since = hub.covered_since();
+        let entry =
+            self.sandboxes.take_over(&hub.sandboxes, name, now.ms, covered_since, arrived_at);
         if let Some(entry) = entry {
             return Some(entry.value().cloned().into());
         }
-        let key = LookupKey::Sandbox(name.to_owned());
-        if requester.may_look_up && self.look_up(key, request, requester, now) {
-            return None;
+        if let Some(reason) = reason {
+            let key = LookupKey::Sandbox(name.to_owned());
+            if join(&mut hub, self.worker, key, request, requester, reason, now) {
+                self.must_run_hub |= hub.lookups.can_send();
+                return None;
+            }
         }
-        let reported = self.feed.as_ref().and_then(Feed::reported);
-        let stale =
-            self.sandboxes.stale(name, now.ms, reported).filter(|_| requester.may_use_stale());
+        let reported = hub.feed.as_ref().and_then(Feed::reported);
+        let stale = hub.sandboxes.stale(name, now.ms, reported);
+        let stale = stale.filter(|_| requester.may_use_stale());
         Some(stale.cloned().map_or(Resolved::Unavailable, Resolved::Found))
     }
 
@@ -91,36 +128,27 @@ impl Resolver {
     ) -> Progress<Identity> {
         let Some(credential) = request.credential() else { return Some(Resolved::NotFound) };
         let key = credential.key();
-        let covered_since = self.covered_since();
-        if let Some(entry) = self.callers.fresh(&key, now.ms, covered_since, requester.arrived_at) {
+        let (covered_since, arrived_at) = (self.hub.covered_since(), requester.arrived_at);
+        if let Some(entry) = self.callers.fresh(&key, now.ms, covered_since, arrived_at) {
             return Some(entry.value().cloned().into());
         }
-        if requester.may_look_up && self.look_up(LookupKey::Caller(key), request, requester, now) {
+        let reason = requester.reason();
+        let mut hub = self.hub.lock();
+        let covered_since = hub.covered_since();
+        let entry = self.callers.take_over(&hub.callers, &key, now.ms, covered_since, arrived_at);
+        if let Some(entry) = entry {
+            return Some(entry.value().cloned().into());
+        }
+        if let Some(reason) = reason
+            && join(&mut hub, self.worker, LookupKey::Caller(key), request, requester, reason, now)
+        {
+            self.must_run_hub |= hub.lookups.can_send();
             return None;
         }
-        let reported = self.feed.as_ref().and_then(Feed::reported);
-        let stale =
-            self.callers.stale(&key, now.ms, reported).filter(|_| requester.may_use_stale());
+        let reported = hub.feed.as_ref().and_then(Feed::reported);
+        let stale = hub.callers.stale(&key, now.ms, reported);
+        let stale = stale.filter(|_| requester.may_use_stale());
         Some(stale.cloned().map_or(Resolved::Unavailable, Resolved::Found))
-    }
-
-    /// Lets the stream wait for a lookup. Returns false if no lookup can start now.
-    pub(crate) fn look_up(
-        &mut self,
-        key: LookupKey,
-        request: &SandboxRequest,
-        requester: &mut Requester<'_>,
-        now: Now,
-    ) -> bool {
-        let reason = match requester.kind {
-            RequesterKind::Request(properties) => LookupReason::Request(properties.client()),
-            RequesterKind::LiveStream => LookupReason::LiveStream,
-        };
-        if !self.lookups.join(&key, request.credential(), requester.stream, reason, now.ms) {
-            return false;
-        }
-        requester.lookups.start(key);
-        true
     }
 
     /// Repeats the lookups that a denial depends on, unless the caches limit it. Returns whether one is pending now.
@@ -131,101 +159,81 @@ impl Resolver {
         requester: &mut Requester<'_>,
         now: Now,
     ) -> bool {
+        let mut keys = Vec::new();
+        let mut hub = self.hub.lock();
         if request.needs_sandbox() {
             let name = request.sandbox().as_str();
             let key = LookupKey::Sandbox(name.to_owned());
-            if self.sandboxes.take_recheck(name, requester.recheck_before(&key), now.ms) {
-                self.look_up(key, request, requester, now);
+            if hub.sandboxes.take_recheck(name, requester.recheck_before(&key), now.ms) {
+                keys.push(key);
             }
         }
         if request.needs_caller(Some(sandbox))
             && let Some(credential) = request.credential().map(|credential| credential.key())
         {
             let key = LookupKey::Caller(credential);
-            if self.callers.take_recheck(&credential, requester.recheck_before(&key), now.ms) {
-                self.look_up(key, request, requester, now);
+            if hub.callers.take_recheck(&credential, requester.recheck_before(&key), now.ms) {
+                keys.push(key);
+            }
+        }
+        drop(hub);
+        for key in keys {
+            if let Some(reason) = requester.reason() {
+                let mut hub = self.hub.lock();
+                join(&mut hub, self.worker, key, request, requester, reason, now);
+                self.must_run_hub |= hub.lookups.can_send();
             }
         }
         !requester.lookups.pending().is_empty()
     }
 
-    /// Caches the result of a lookup.
-    pub(crate) fn store(
+    /// Lets the stream wait for the resume of a sandbox.
+    pub(crate) fn join_resume(
         &mut self,
-        key: &LookupKey,
-        lookup: &PendingLookup,
-        result: &LookupResult,
+        permit: &ResumePermit,
+        requester: &mut Requester<'_>,
         now: Now,
-    ) {
-        // An outdated result is not cached. The waiting requests start the lookup again.
-        if lookup.is_outdated {
-            return;
+    ) -> ResumeLookup {
+        let Some(reason) = requester.reason() else { return ResumeLookup::Refused };
+        let waiter = (self.worker, requester.stream);
+        let mut hub = self.hub.lock();
+        let joined = hub.join_resume(permit, waiter, reason, self.hub.config(), now.ms);
+        if let ResumeLookup::Joined(key) = &joined {
+            requester.lookups.start(key.clone());
+            self.must_run_hub |= hub.lookups.can_send();
         }
-        match (key, result) {
-            (LookupKey::Sandbox(name), LookupResult::Sandbox(sandbox)) => {
-                self.sandboxes.insert(name.clone(), sandbox.clone(), lookup.sent_at);
-            }
-            (LookupKey::Caller(credential), LookupResult::Caller(identity)) => {
-                self.callers.insert(*credential, identity.clone(), lookup.sent_at);
-            }
-            (LookupKey::Resume { .. }, LookupResult::Sandbox(Some(sandbox))) => {
-                // The control plane held the response until the sandbox ran. The result is therefore valid from
-                // now, and not from the time at which the call was sent.
-                for name in
-                    [Some(sandbox.id.as_str()), sandbox.name.as_deref()].into_iter().flatten()
-                {
-                    self.sandboxes.insert(name.to_owned(), Some(Arc::clone(sandbox)), now.ms);
-                }
-            }
-            (LookupKey::Resume { sandbox_id, .. }, LookupResult::Sandbox(None)) => {
-                self.sandboxes.remove(sandbox_id);
-            }
-            _ => {}
-        }
+        joined
     }
 
-    /// Removes cache entries that are outdated, and marks the lookups in flight whose result may be.
-    pub(crate) fn invalidate(&mut self, update: &FeedUpdate) {
-        let changes = &update.changes;
-        if changes.reset {
-            self.sandboxes.clear();
-            self.callers.clear();
-            // Results of lookups that were sent before the first response are kept, but only for `no_feed_ttl_ms`. After
-            // that time, all live streams are re-evaluated.
-            if !update.is_first {
-                self.lookups.mark_outdated(|_| true);
-            }
-        }
-        for change in &changes.changes {
-            match change {
-                Change::Sandbox { refs } => {
-                    for name in refs {
-                        self.sandboxes.remove(name);
-                    }
-                    self.lookups.mark_outdated(|key| match key {
-                        LookupKey::Sandbox(name) | LookupKey::Resume { sandbox_id: name, .. } => {
-                            refs.contains(name)
-                        }
-                        LookupKey::Caller(_) => false,
-                    });
-                }
-                Change::Principal { id } => {
-                    // Only the result tells which principal a credential belongs to.
-                    self.lookups.mark_outdated(|key| matches!(key, LookupKey::Caller(_)));
-                    self.callers.remove_where(|identity| identity.principal == *id);
-                }
-            }
-        }
-    }
-
-    /// The number of cached sandboxes. One that is requested by its name and by its id counts twice.
-    pub(crate) fn known_sandboxes(&self) -> usize {
-        self.sandboxes.positive_len()
-    }
-
-    /// The number of entries of the larger cache.
+    /// The number of entries of the larger view.
     #[cfg(test)]
-    pub(crate) fn cache_entries(&self) -> usize {
+    pub(crate) fn view_entries(&self) -> usize {
         self.sandboxes.len().max(self.callers.len())
     }
+
+    /// A stream no longer waits for these lookups.
+    pub(crate) fn leave(&self, keys: &[LookupKey], stream: StreamId) {
+        if !keys.is_empty() {
+            let mut hub = self.hub.lock();
+            keys.iter().for_each(|key| hub.lookups.leave(key, (self.worker, stream)));
+        }
+    }
+}
+
+/// Lets the stream wait for a lookup. Returns false if no lookup can start now.
+fn join(
+    hub: &mut State,
+    worker: WorkerId,
+    key: LookupKey,
+    request: &SandboxRequest,
+    requester: &mut Requester<'_>,
+    reason: LookupReason,
+    now: Now,
+) -> bool {
+    let waiter = (worker, requester.stream);
+    if !hub.lookups.join(&key, request.credential(), waiter, reason, now.ms) {
+        return false;
+    }
+    requester.lookups.start(key);
+    true
 }

@@ -96,6 +96,11 @@ impl WaitingRequest {
         self.lookups.pending()
     }
 
+    /// The lookups that the request waits for are lost. It must be evaluated now.
+    pub(crate) fn forget_lookups(&mut self) {
+        self.lookups.forget();
+    }
+
     /// Borrows the request, and separately the part that lookups change.
     pub(crate) fn requester<'a>(
         &'a mut self,

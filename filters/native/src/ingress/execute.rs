@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use sandgate_engine::ingress::{
-    CallKind, CallResponse, DenialReply, Effect, Engine, Now, Reply, StreamId,
+    CallKind, CallResponse, DenialReply, Effect, Engine, Hub, HubEffect, Now, Reply, StreamId,
 };
 use sandgate_policy::header::fields;
 use sandgate_policy::ingress::denial::Denial;
@@ -37,6 +37,7 @@ pub(super) struct Run<'a> {
     post: &'a Arc<Post>,
     pub(super) config: &'a Config,
     pub(super) engine: &'a mut Engine,
+    hub: &'a Hub,
     host: Host<'a>,
     pub(super) now: Now,
 }
@@ -49,7 +50,7 @@ impl<'a> Run<'a> {
         host: Host<'a>,
     ) -> Self {
         let now = state.now();
-        Self { post, config, engine: &mut state.engine, host, now }
+        Self { post, config, engine: &mut state.engine, hub: &state.hub, host, now }
     }
 
     pub(super) fn count(&self, counter: Counter) {
@@ -67,12 +68,13 @@ impl<'a> Run<'a> {
     pub(super) fn read_inbox(&mut self) {
         for event in self.post.take() {
             match event {
-                Event::Wake => self.engine.on_wake(self.now),
+                Event::Wake => {}
                 Event::Tick => {
+                    self.hub.on_tick(self.now);
+                    self.execute_hub_effects();
                     self.engine.on_tick(self.now);
                     self.execute_effects();
-                    self.engine.on_wake(self.now);
-                    if let Some(warning) = self.engine.warning() {
+                    if let Some(warning) = self.hub.warning() {
                         log(LogLevel::Warn, &format!("sandgate_ingress: {warning}"));
                     }
                 }
@@ -82,11 +84,37 @@ impl<'a> Run<'a> {
                     let response = response.map(|(CalloutResponse { body, .. }, fields)| {
                         CallResponse { headers: Head::new(fields), body }
                     });
-                    self.engine.on_call_response(call, response.as_ref(), self.now);
+                    self.hub.on_call_response(call, response.as_ref(), self.now);
                 }
-                Event::CallFailed(call) => self.engine.on_call_failed(call, self.now),
+                Event::CallFailed(call) => self.hub.on_call_failed(call, self.now),
             }
+            self.execute_hub_effects();
+            self.engine.on_wake(self.now);
             self.execute_effects();
+            self.hub.run(self.now);
+            self.execute_hub_effects();
+            self.execute_effects();
+        }
+    }
+
+    fn execute_hub_effects(&mut self) {
+        while let Some(effect) = self.hub.next_effect() {
+            match effect {
+                HubEffect::Call(call) => self.config.send(Arc::clone(self.post), call),
+                HubEffect::CallFinished { kind, is_answered } => {
+                    self.count(*self.config.metrics.call(kind, is_answered));
+                    if !is_answered && kind != CallKind::Changes {
+                        let message = "sandgate_ingress: the control plane did not answer a lookup";
+                        log(LogLevel::Debug, message);
+                    }
+                }
+                HubEffect::Notify(_, notice) | HubEffect::NotifyAll(notice) => {
+                    self.engine.on_notice(notice, self.now);
+                }
+                HubEffect::Run => {
+                    self.post.put(Event::Wake);
+                }
+            }
         }
     }
 
@@ -95,10 +123,9 @@ impl<'a> Run<'a> {
         while let Some(effect) = self.engine.next_effect() {
             match effect {
                 Effect::Start => self.start(),
-                Effect::Wake => {
+                Effect::Wake | Effect::RunHub => {
                     self.post.put(Event::Wake);
                 }
-                Effect::Call(call) => self.config.send(Arc::clone(self.post), call),
                 Effect::Forward(id) => match self.stream(id) {
                     Some(stream) => self.forward(id, &stream),
                     None => self.engine.on_stream_end(id),
@@ -143,13 +170,6 @@ impl<'a> Run<'a> {
                         self.engine.on_byte_count(id, stream.byte_count(), self.now);
                     }
                 }
-                Effect::CallFinished { kind, is_answered } => {
-                    self.count(*self.config.metrics.call(kind, is_answered));
-                    if !is_answered && kind != CallKind::Changes {
-                        let message = "sandgate_ingress: the control plane did not answer a lookup";
-                        log(LogLevel::Debug, message);
-                    }
-                }
                 Effect::RecheckStarted => self.count(*self.config.metrics.recheck()),
             }
         }
@@ -180,7 +200,8 @@ impl<'a> Run<'a> {
     fn start(&mut self) {
         let since_epoch = time::since_epoch().unwrap_or_default();
         let number = self.config.next_watcher();
-        self.engine.start(format!("{:x}-{number}-native", since_epoch.as_nanos()));
+        self.hub.start(format!("{:x}-{number}-native", since_epoch.as_nanos()));
+        self.post.put(Event::Wake);
     }
 
     /// Forwards a request that has waited.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use sandgate_engine::ingress::{CallId, Clock, Engine, Now, Reply, StreamId};
+use sandgate_engine::ingress::{CallId, Clock, Engine, Hub, Now, Reply, StreamId};
 
 use super::apply;
 use super::config::{Config, lock};
@@ -37,6 +37,7 @@ pub(super) struct Post {
 /// The engine of a worker. The worker locks it in each hook, and nobody else does while the worker has streams.
 pub(super) struct State {
     pub(super) engine: Engine,
+    pub(super) hub: Arc<Hub>,
     clock: Clock,
 }
 
@@ -49,7 +50,9 @@ struct Mail {
 
 impl State {
     fn new(config: &Config) -> Self {
-        Self { engine: Engine::new(config.ingress.clone()), clock: Clock::default() }
+        let hub = Arc::new(Hub::new(config.ingress.clone()));
+        let worker = hub.add_worker();
+        Self { engine: Engine::new(Arc::clone(&hub), worker), hub, clock: Clock::default() }
     }
 
     pub(super) fn now(&mut self) -> Now {

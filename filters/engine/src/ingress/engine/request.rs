@@ -51,7 +51,8 @@ impl Engine {
             }
             Err(denial) => return RequestAction::Deny(DenialReply::new(denial, recipient)),
         };
-        if self.resolver.feed.is_none() {
+        let now = self.begin_event(now);
+        if !self.resolver.is_hub_started() {
             self.effects.push_back(Effect::Start);
         }
         let mut waiting = WaitingRequest::new(request, recipient, head, &self.config, now.ms);
@@ -75,7 +76,6 @@ impl Engine {
                     self.waiting_slots.acquire(waiting.client, stream, now.ms);
                 }
                 self.waiting.insert(stream, waiting);
-                self.wake();
                 RequestAction::Wait
             }
             // The control plane is not the reason, because no lookup was made.

@@ -5,7 +5,7 @@ use sandgate_policy::ingress::{Decision, ResumePermit};
 
 use crate::ingress::clock::Now;
 use crate::ingress::effect::StreamId;
-use crate::ingress::lookups::LookupKey;
+use crate::ingress::hub::ResumeLookup;
 use crate::ingress::properties::RequestProperties;
 use crate::ingress::waiting::{Phase, WaitingRequest};
 
@@ -69,35 +69,13 @@ impl Engine {
         if waiting.must_pause(now.ms) {
             return Evaluation::Wait;
         }
-        let sandbox_id = permit.sandbox_id().to_string();
-        let mut key = LookupKey::Resume { sandbox_id: sandbox_id.clone(), public: false };
-        // A request to a public port joins the resume of an authorized one.
-        if permit.is_public() && !self.resolver.lookups.contains(&key) {
-            key = LookupKey::Resume { sandbox_id, public: true };
-            if !self.resolver.lookups.contains(&key)
-                && let Some(seconds) =
-                    self.limit_public_resume(permit.sandbox_id().as_str(), now.ms)
-            {
-                return Evaluation::Decided(Decision::Deny(Denial::SandboxNotReady), Some(seconds));
+        let (_, mut requester) = waiting.requester(stream, properties);
+        match self.resolver.join_resume(permit, &mut requester, now) {
+            ResumeLookup::Joined(_) => Evaluation::Wait,
+            ResumeLookup::Refused => Evaluation::deny(Denial::SandboxNotReady),
+            ResumeLookup::TooSoon(seconds) => {
+                Evaluation::Decided(Decision::Deny(Denial::SandboxNotReady), Some(seconds))
             }
         }
-        let (request, mut requester) = waiting.requester(stream, properties);
-        match self.resolver.look_up(key, request, &mut requester, now) {
-            true => Evaluation::Wait,
-            false => Evaluation::deny(Denial::SandboxNotReady),
-        }
-    }
-
-    /// Records a resume by a request to a public port. Returns the seconds until the next one is allowed, if it is
-    /// too soon: "Resume through a public port once per sandbox in 10 s".
-    fn limit_public_resume(&mut self, sandbox_id: &str, now: u64) -> Option<u32> {
-        let interval = u64::from(self.config.limits().public_resume_interval_ms);
-        self.public_resumes.retain(|_, at| now.saturating_sub(*at) < interval);
-        if let Some(at) = self.public_resumes.get(sandbox_id) {
-            let left_ms = interval.saturating_sub(now.saturating_sub(*at));
-            return Some(u32::try_from(left_ms.div_ceil(1_000)).unwrap_or(u32::MAX));
-        }
-        self.public_resumes.insert(sandbox_id.to_owned(), now);
-        None
     }
 }

@@ -6,5 +6,6 @@ mod host;
 mod interleavings;
 mod invariants;
 mod live_streams;
+mod oracle;
 mod resume_slots;
 mod waiting_requests;

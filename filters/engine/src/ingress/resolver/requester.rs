@@ -1,7 +1,7 @@
 //! The stream that a sandbox and a caller are resolved for.
 
 use crate::ingress::effect::StreamId;
-use crate::ingress::lookups::LookupKey;
+use crate::ingress::lookups::{LookupKey, LookupReason};
 use crate::ingress::properties::RequestProperties;
 
 /// The lookups of one stream.
@@ -25,6 +25,11 @@ impl StreamLookups {
         self.started.push(key);
     }
 
+    /// All lookups are lost.
+    pub(crate) fn forget(&mut self) {
+        self.pending.clear();
+    }
+
     pub(crate) fn finish(&mut self, key: &LookupKey) {
         self.pending.retain(|pending| pending != key);
     }
@@ -42,6 +47,14 @@ pub(crate) struct Requester<'a> {
 }
 
 impl Requester<'_> {
+    /// Why it looks something up. `None` if it may not.
+    pub(super) fn reason(&self) -> Option<LookupReason> {
+        self.may_look_up.then(|| match self.kind {
+            RequesterKind::Request(properties) => LookupReason::Request(properties.client()),
+            RequesterKind::LiveStream => LookupReason::LiveStream,
+        })
+    }
+
     /// Whether an old cache entry may be used while the control plane is unavailable. For a live stream, that would
     /// end a re-evaluation that a change has caused.
     pub(super) fn may_use_stale(&self) -> bool {

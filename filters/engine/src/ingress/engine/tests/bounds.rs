@@ -14,7 +14,7 @@ fn a_client_that_takes_all_slots_for_waiting_requests_gives_one_to_another_clien
     host.wake();
     let denied = host.streams_in(&State::Denied("SANDBOX_NOT_READY"));
     assert_eq!(denied.iter().filter(|stream| flood.contains(stream)).count(), 1);
-    assert_eq!(host.engine.waiting.len(), 4);
+    assert_eq!(host.workers[0].engine.waiting.len(), 4);
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn one_run_evaluates_a_bounded_number_of_requests() {
     host.wake();
     host.lookups().into_iter().for_each(|call| host.answer(call));
     assert_eq!(host.streams_in(&State::Live).len(), 64);
-    assert!(host.must_wake);
+    assert!(host.must_wake());
     host.wake();
     assert_eq!(host.streams_in(&State::Live).len(), 100);
 }

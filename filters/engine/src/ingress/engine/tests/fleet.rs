@@ -23,7 +23,16 @@ pub(super) struct Fleet {
     pub(super) changes: Vec<Change>,
     /// Whether the feed has lost changes.
     pub(super) must_reset: bool,
+    /// What decisions depend on, after each change.
+    pub(super) history: Vec<Version>,
     revision: u64,
+}
+
+/// What decisions depend on, at one time.
+#[derive(Clone)]
+pub(super) struct Version {
+    pub(super) sandboxes: BTreeMap<String, Sandbox>,
+    pub(super) is_key_valid: bool,
 }
 
 impl Fleet {
@@ -46,8 +55,26 @@ impl Fleet {
                 };
                 ((*name).to_owned(), sandbox)
             });
-        let sandboxes = sandboxes.collect();
-        Self { sandboxes, is_key_valid: true, changes: Vec::new(), must_reset: true, revision: 0 }
+        let mut fleet = Self {
+            sandboxes: sandboxes.collect(),
+            is_key_valid: true,
+            changes: Vec::new(),
+            must_reset: true,
+            history: Vec::new(),
+            revision: 0,
+        };
+        fleet.record();
+        fleet
+    }
+
+    fn record(&mut self) {
+        let (sandboxes, is_key_valid) = (self.sandboxes.clone(), self.is_key_valid);
+        self.history.push(Version { sandboxes, is_key_valid });
+    }
+
+    /// The index of the version that is true now.
+    pub(super) fn version(&self) -> usize {
+        self.history.len() - 1
     }
 
     /// Changes a sandbox, and queues the change for the feed.
@@ -56,6 +83,7 @@ impl Fleet {
             change(sandbox);
             let refs = vec![sandbox.id.to_string(), name.to_owned()];
             self.changes.push(Change::Sandbox { refs });
+            self.record();
         }
     }
 
@@ -63,6 +91,7 @@ impl Fleet {
     pub(super) fn set_key(&mut self, is_valid: bool) {
         self.is_key_valid = is_valid;
         self.changes.push(Change::Principal { id: "key".parse().unwrap() });
+        self.record();
     }
 
     /// Status and body of the response to a call.
@@ -97,6 +126,8 @@ impl Fleet {
         if path.ends_with("/resume") && sandbox.state == SandboxState::Suspended {
             sandbox.state = SandboxState::Running;
         }
-        (200, serde_json::to_vec(sandbox).expect("JSON"))
+        let response = serde_json::to_vec(sandbox).expect("JSON");
+        self.record();
+        (200, response)
     }
 }

@@ -1,6 +1,7 @@
 //! A host that executes effects, and checks that each names a stream that can take it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandgate_policy::gateway_api::MARKER_HEADER;
@@ -11,9 +12,13 @@ use sandgate_policy::ingress::slots::ClientAddress;
 
 use super::fleet::Fleet;
 use crate::ingress::{
-    Call, CallId, CallKind, CallResponse, Clock, Effect, Engine, Now, RequestAction,
-    RequestProperties, ResponseAction, StreamId, TICK_MS,
+    Call, CallId, CallKind, CallResponse, Clock, Effect, Engine, Hub, HubEffect, Notice, Now,
+    RequestAction, RequestProperties, ResponseAction, StreamId, TICK_MS, WorkerId,
 };
+
+/// The streams of a worker have numbers from this number times the worker's index on. Each engine numbers its streams
+/// from 1.
+const STREAMS_PER_WORKER: StreamId = 1_000_000;
 
 /// The state of a stream, as its client sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -30,19 +35,39 @@ pub(super) enum State {
     Ended,
 }
 
-/// An engine, and all that its host knows.
-pub(super) struct Host {
+/// A worker, and what its host knows of it.
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
     pub(super) engine: Engine,
+    pub(super) must_wake: bool,
+    /// The notices that have not reached the engine.
+    pub(super) inbox: VecDeque<Notice>,
+}
+
+/// A hub and its workers, and all that their host knows.
+pub(super) struct Host {
+    pub(super) hub: Arc<Hub>,
+    pub(super) workers: Vec<Worker>,
+    pub(super) must_run_hub: bool,
+    /// Whether notices wait in the inbox until [`Self::read_inbox`], as if other threads had sent them.
+    pub(super) delays_notices: bool,
     pub(super) fleet: Fleet,
     pub(super) streams: BTreeMap<StreamId, State>,
     pub(super) calls: BTreeMap<CallId, Call>,
-    pub(super) must_wake: bool,
     /// How many calls of each kind have finished, and how many of them failed.
     pub(super) finished: Vec<(CallKind, bool)>,
     /// Streams that became anonymous while they were live.
     pub(super) conversions: usize,
+    /// The responses that were prepared and not delivered.
+    pub(super) prepared: VecDeque<(CallId, (u16, Vec<u8>))>,
+    /// The versions of the fleet with which the feed's calls were answered.
+    feed_versions: BTreeMap<CallId, usize>,
+    /// The last version that the feed has reported, and the time of its first response.
+    pub(super) reported: Option<(usize, Now)>,
     /// Whether the host can't send calls.
     pub(super) refuses_calls: bool,
+    /// A worker that no tick reaches.
+    pub(super) busy: Option<usize>,
     /// Whether the host can't apply the headers of a permitted request.
     pub(super) fails_to_forward: bool,
     /// Whether the host can't reset streams, and those that it could not reset.
@@ -57,21 +82,37 @@ pub(super) struct Host {
 
 impl Host {
     pub(super) fn new(limits: &str) -> Self {
+        Self::with_workers(1, limits)
+    }
+
+    pub(super) fn with_workers(workers: usize, limits: &str) -> Self {
         let config = format!(
             r#"{{"version": 1, "domains": ["example.com"], "control_plane": {{"cluster": "c"}},
                 "sandbox_cidrs": ["10.0.0.0/8"], "trusted_origins": ["https://app.example.org"],
                 "limits": {limits}}}"#
         );
         let config = IngressConfig::from_json(config.as_bytes()).expect("a valid configuration");
+        let hub = Arc::new(Hub::new(config));
+        let worker = |_| {
+            let id = hub.add_worker();
+            let engine = Engine::new(Arc::clone(&hub), id);
+            Worker { id, engine, must_wake: false, inbox: VecDeque::new() }
+        };
         Self {
-            engine: Engine::new(config),
+            workers: (0..workers).map(worker).collect(),
+            hub,
+            must_run_hub: false,
+            delays_notices: false,
             fleet: Fleet::new(),
             streams: BTreeMap::new(),
             calls: BTreeMap::new(),
-            must_wake: false,
             finished: Vec::new(),
             conversions: 0,
+            prepared: VecDeque::new(),
+            feed_versions: BTreeMap::new(),
+            reported: None,
             refuses_calls: false,
+            busy: None,
             fails_to_forward: false,
             fails_to_close: false,
             not_closed: BTreeSet::new(),
@@ -83,13 +124,39 @@ impl Host {
         }
     }
 
+    pub(super) fn worker_of(&self, stream: StreamId) -> &Worker {
+        &self.workers[(stream / STREAMS_PER_WORKER) as usize]
+    }
+
+    /// The engine of a stream, and its number there.
+    fn engine_of(&mut self, stream: StreamId) -> (&mut Engine, StreamId) {
+        let worker = &mut self.workers[(stream / STREAMS_PER_WORKER) as usize];
+        (&mut worker.engine, stream % STREAMS_PER_WORKER)
+    }
+
+    pub(super) fn is_live(&self, stream: StreamId) -> bool {
+        self.worker_of(stream).engine.is_live(stream % STREAMS_PER_WORKER)
+    }
+
     pub(super) fn now(&mut self) -> Now {
         self.clock.now(Some(self.wall))
     }
 
     /// Sends a request of a client to `<port>-<sandbox>`, with header fields.
     pub(super) fn request(&mut self, client: u8, host: &str, fields: &[(&str, &str)]) -> StreamId {
-        let stream = self.next;
+        self.request_on(0, client, host, fields)
+    }
+
+    /// Sends a request to one of the workers.
+    pub(super) fn request_on(
+        &mut self,
+        worker: usize,
+        client: u8,
+        host: &str,
+        fields: &[(&str, &str)],
+    ) -> StreamId {
+        let base = StreamId::try_from(worker).unwrap() * STREAMS_PER_WORKER;
+        let stream = base + self.next;
         self.next += 1;
         let fixed = [(":method", "GET"), (":path", "/")];
         let own = fields.iter().filter(|(name, _)| name.starts_with(':'));
@@ -107,8 +174,9 @@ impl Host {
         self.clients.insert(stream, client);
         let now = self.now();
         let read = || client;
-        let action = self.engine.on_request_headers(
-            stream,
+        let engine = &mut self.workers[worker].engine;
+        let action = engine.on_request_headers(
+            stream - base,
             Head::new(&header::fields(&head)),
             &RequestProperties::new(&read, &|| false),
             now,
@@ -116,7 +184,7 @@ impl Host {
         let state = match action {
             RequestAction::Wait => State::Waiting,
             RequestAction::Forward(_) if self.fails_to_forward => {
-                let reply = self.engine.on_forward_failed(stream).expect("a live stream");
+                let reply = engine.on_forward_failed(stream - base).expect("a live stream");
                 State::Denied(reply.denial.code())
             }
             RequestAction::Forward(_) => State::Live,
@@ -140,72 +208,163 @@ impl Host {
     }
 
     fn execute(&mut self) {
-        let now = self.now();
-        while let Some(effect) = self.engine.next_effect() {
-            match effect {
-                Effect::Start => self.engine.start("watcher".into()),
-                Effect::Wake => self.must_wake = true,
-                Effect::Call(call) if self.refuses_calls => {
-                    self.engine.on_call_failed(call.id, now);
-                }
-                Effect::Call(call) => {
-                    self.calls.insert(call.id, call);
-                }
-                Effect::Forward(stream) => {
-                    let head = self.heads.get(&stream).expect("a stream of this host");
-                    let forward = self.engine.forward(stream, Head::new(&header::fields(head)));
-                    assert!(forward.is_some(), "a stream to forward is live");
-                    if self.fails_to_forward {
-                        let reply = self.engine.on_forward_failed(stream).expect("a live stream");
-                        self.set(stream, &State::Waiting, State::Denied(reply.denial.code()));
-                    } else {
-                        self.set(stream, &State::Waiting, State::Live);
-                    }
-                }
-                Effect::AnswerPreflight { stream, .. } => {
-                    self.set(stream, &State::Waiting, State::Preflight);
-                }
-                Effect::Deny(stream, reply) => {
-                    self.set(stream, &State::Waiting, State::Denied(reply.denial.code()));
-                }
-                Effect::Close { stream, .. } if self.fails_to_close => {
-                    assert_eq!(self.state(stream), &State::Live, "a stream is closed");
-                    self.not_closed.insert(stream);
-                    self.engine.on_close_failed(stream);
-                }
-                Effect::Close { stream, reason } => {
-                    self.set(stream, &State::Live, State::Closed(reason));
-                    self.engine.on_stream_end(stream);
-                }
-                Effect::ReadClient(stream) => {
-                    assert_eq!(self.state(stream), &State::Live, "a client is read");
-                    self.conversions += 1;
-                    let client = self.clients.get(&stream).expect("a stream of this host");
-                    self.engine.on_client(stream, *client, now);
-                }
-                Effect::ReadByteCount(stream) => {
-                    assert_eq!(self.state(stream), &State::Live, "bytes are read");
-                    self.engine.on_byte_count(stream, 100, now);
-                }
-                Effect::CallFinished { kind, is_answered } => {
-                    self.finished.push((kind, is_answered));
-                }
-                Effect::RecheckStarted => {}
+        loop {
+            let hub = self.hub.next_effect();
+            let is_idle = hub.is_none();
+            hub.into_iter().for_each(|effect| self.execute_hub(effect));
+            let mut has_effects = false;
+            for worker in 0..self.workers.len() {
+                has_effects |= self.execute_worker(worker);
+            }
+            if is_idle && !has_effects {
+                return;
             }
         }
     }
 
-    /// Runs the root until the engine has nothing left to do.
+    fn execute_hub(&mut self, effect: HubEffect) {
+        let now = self.now();
+        match effect {
+            HubEffect::Call(call) if self.refuses_calls => self.hub.on_call_failed(call.id, now),
+            HubEffect::Call(call) => {
+                self.calls.insert(call.id, call);
+            }
+            HubEffect::CallFinished { kind, is_answered } => {
+                self.finished.push((kind, is_answered))
+            }
+            HubEffect::Notify(id, notice) => {
+                let worker = self.workers.iter().position(|worker| worker.id == id);
+                self.notify(worker.expect("a worker of this hub"), notice);
+            }
+            HubEffect::NotifyAll(notice) => {
+                (0..self.workers.len()).for_each(|worker| self.notify(worker, notice.clone()));
+            }
+            HubEffect::Run => self.must_run_hub = true,
+        }
+    }
+
+    fn notify(&mut self, worker: usize, notice: Notice) {
+        self.workers[worker].inbox.push_back(notice);
+        if !self.delays_notices {
+            self.read_inbox(worker);
+        }
+    }
+
+    /// Passes the notices in an inbox to the engine.
+    pub(super) fn read_inbox(&mut self, worker: usize) {
+        let now = self.now();
+        let Worker { engine, inbox, .. } = &mut self.workers[worker];
+        inbox.drain(..).for_each(|notice| engine.on_notice(notice, now));
+    }
+
+    /// Executes the effects of a worker. Returns whether there were any.
+    fn execute_worker(&mut self, worker: usize) -> bool {
+        let now = self.now();
+        let mut has_effects = false;
+        while let Some(effect) = self.workers[worker].engine.next_effect() {
+            has_effects = true;
+            self.execute_effect(worker, effect, now);
+        }
+        has_effects
+    }
+
+    fn execute_effect(&mut self, worker: usize, effect: Effect, now: Now) {
+        let base = StreamId::try_from(worker).unwrap() * STREAMS_PER_WORKER;
+        let engine = &mut self.workers[worker].engine;
+        match effect {
+            Effect::Start => {
+                self.hub.start("watcher".into());
+                self.must_run_hub = true;
+            }
+            Effect::Wake => self.workers[worker].must_wake = true,
+            Effect::RunHub => self.must_run_hub = true,
+            Effect::Forward(stream) => {
+                let head = self.heads.get(&(base + stream)).expect("a stream of this host");
+                let forward = engine.forward(stream, Head::new(&header::fields(head)));
+                assert!(forward.is_some(), "a stream to forward is live");
+                if self.fails_to_forward {
+                    let reply = engine.on_forward_failed(stream).expect("a live stream");
+                    let denied = State::Denied(reply.denial.code());
+                    self.set(base + stream, &State::Waiting, denied);
+                } else {
+                    self.set(base + stream, &State::Waiting, State::Live);
+                }
+            }
+            Effect::AnswerPreflight { stream, .. } => {
+                self.set(base + stream, &State::Waiting, State::Preflight);
+            }
+            Effect::Deny(stream, reply) => {
+                let denied = State::Denied(reply.denial.code());
+                self.set(base + stream, &State::Waiting, denied);
+            }
+            Effect::Close { stream, .. } if self.fails_to_close => {
+                engine.on_close_failed(stream);
+                assert_eq!(self.state(base + stream), &State::Live, "a stream is closed");
+                self.not_closed.insert(base + stream);
+            }
+            Effect::Close { stream, reason } => {
+                engine.on_stream_end(stream);
+                self.set(base + stream, &State::Live, State::Closed(reason));
+            }
+            Effect::ReadClient(stream) => {
+                self.conversions += 1;
+                let client = self.clients.get(&(base + stream)).expect("a stream of this host");
+                engine.on_client(stream, *client, now);
+                assert_eq!(self.state(base + stream), &State::Live, "a client is read");
+            }
+            Effect::ReadByteCount(stream) => {
+                engine.on_byte_count(stream, 100, now);
+                assert_eq!(self.state(base + stream), &State::Live, "bytes are read");
+            }
+            Effect::RecheckStarted => {}
+        }
+    }
+
+    /// Whether the host could not close a stream of a worker.
+    pub(super) fn has_failed_to_close(&self, worker: &Worker, stream: StreamId) -> bool {
+        let index = self.workers.iter().position(|other| other.id == worker.id).unwrap();
+        let base = StreamId::try_from(index).unwrap() * STREAMS_PER_WORKER;
+        self.not_closed.contains(&(base + stream))
+    }
+
+    /// Whether an engine or the hub has asked to be woken.
+    pub(super) fn must_wake(&self) -> bool {
+        self.must_run_hub
+            || self.workers.iter().any(|worker| worker.must_wake || !worker.inbox.is_empty())
+    }
+
+    /// Wakes the hub and the engines until they have nothing left to do.
     pub(super) fn wake(&mut self) {
         for _ in 0..1_000 {
-            if !std::mem::take(&mut self.must_wake) {
+            if !self.must_wake() {
                 return;
             }
-            let now = self.now();
-            self.engine.on_wake(now);
-            self.execute();
+            for worker in 0..self.workers.len() {
+                let Worker { must_wake, inbox, .. } = &mut self.workers[worker];
+                if std::mem::take(must_wake) || !inbox.is_empty() {
+                    self.wake_worker(worker);
+                }
+            }
+            if self.must_run_hub {
+                self.run_hub();
+            }
         }
-        panic!("the engine wakes the host for ever");
+        panic!("the host is woken for ever");
+    }
+
+    pub(super) fn run_hub(&mut self) {
+        self.must_run_hub = false;
+        let now = self.now();
+        self.hub.run(now);
+        self.execute();
+    }
+
+    /// Runs a worker, which reads its inbox first.
+    pub(super) fn wake_worker(&mut self, worker: usize) {
+        self.read_inbox(worker);
+        let now = self.now();
+        self.workers[worker].engine.on_wake(now);
+        self.execute();
     }
 
     /// Advances the time tick by tick.
@@ -213,11 +372,23 @@ impl Host {
         for _ in 0..ms.div_ceil(TICK_MS) {
             self.wall += Duration::from_millis(TICK_MS);
             let now = self.now();
-            self.engine.on_tick(now);
+            self.hub.on_tick(now);
             self.execute();
-            self.engine.on_wake(now);
-            self.execute();
+            for worker in 0..self.workers.len() {
+                if !self.is_busy(worker) {
+                    self.read_inbox(worker);
+                    self.workers[worker].engine.on_tick(now);
+                    self.execute();
+                    self.wake_worker(worker);
+                }
+            }
+            self.run_hub();
         }
+    }
+
+    /// Whether the thread of a worker does something else for long.
+    fn is_busy(&self, worker: usize) -> bool {
+        self.busy == Some(worker)
     }
 
     /// The calls in flight, without the change feed's.
@@ -247,11 +418,18 @@ impl Host {
     /// The status and body with which the fleet responds to a call now.
     pub(super) fn prepare(&mut self, call: CallId) -> Option<(u16, Vec<u8>)> {
         let call = self.calls.remove(&call)?;
+        if call.path.contains("/changes") {
+            self.feed_versions.insert(call.id, self.fleet.version());
+        }
         Some(self.fleet.answer(&call))
     }
 
     /// Delivers a response that the fleet has prepared.
     pub(super) fn deliver(&mut self, call: CallId, (status, body): (u16, Vec<u8>)) {
+        if let Some(version) = self.feed_versions.remove(&call) {
+            let first = self.reported.map_or_else(|| self.now(), |(_, first)| first);
+            self.reported = Some((version, first));
+        }
         let status = status.to_string();
         let headers: [Field<'_>; 2] = [(":status", status.as_bytes()), (MARKER_HEADER, b"v1")];
         self.respond(call, Some((&headers, &body)));
@@ -268,8 +446,13 @@ impl Host {
         let now = self.now();
         let response =
             response.map(|(headers, body)| CallResponse { headers: Head::new(headers), body });
-        self.engine.on_call_response(call, response.as_ref(), now);
+        self.hub.on_call_response(call, response.as_ref(), now);
         self.execute();
+        // As a host with one thread does. Other threads run when they are woken.
+        if !self.delays_notices {
+            (0..self.workers.len()).for_each(|worker| self.wake_worker(worker));
+        }
+        self.run_hub();
     }
 
     /// Answers lookups until none is left.
@@ -289,7 +472,8 @@ impl Host {
     pub(super) fn end(&mut self, stream: StreamId) {
         if self.state(stream) != &State::Ended {
             self.streams.insert(stream, State::Ended);
-            self.engine.on_stream_end(stream);
+            let (engine, local) = self.engine_of(stream);
+            engine.on_stream_end(local);
             self.execute();
         }
     }
@@ -298,8 +482,9 @@ impl Host {
     pub(super) fn response(&mut self, stream: StreamId, status: &str) -> bool {
         let headers = [(":status".to_owned(), status.as_bytes().to_vec())];
         let details = || Ok::<_, ()>(Some(b"via_upstream".to_vec()));
+        let (engine, local) = self.engine_of(stream);
         let action =
-            self.engine.on_response_headers(stream, Head::new(&header::fields(&headers)), details);
+            engine.on_response_headers(local, Head::new(&header::fields(&headers)), details);
         matches!(action, Ok(Some(ResponseAction::Forward(_))))
     }
 

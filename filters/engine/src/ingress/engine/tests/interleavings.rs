@@ -7,11 +7,15 @@ use sandgate_policy::gateway_api::SandboxState;
 use super::fleet::{BAD_KEY, KEY, NAMES};
 use super::host::{Host, State};
 use super::invariants::{LIMITS, check, check_nothing_is_left};
-use crate::ingress::StreamId;
+use super::oracle::Oracle;
+use crate::ingress::{CallId, StreamId};
+
+const MOST_WORKERS: usize = 3;
 
 #[derive(Clone, Debug)]
 enum Event {
     Request {
+        worker: usize,
         client: u8,
         sandbox: usize,
         port: usize,
@@ -21,10 +25,18 @@ enum Event {
     /// A lookup in flight is answered, or fails with or without a response.
     Answer(Index),
     Fail(Index, bool),
+    /// The control plane answers any call, and the response takes a while. Responses may overtake each other.
+    Prepare(Index),
+    Deliver(Index),
     /// The same for the change feed.
     AnswerFeed,
     FailFeed,
     Wake,
+    /// One thread runs.
+    WakeWorker(usize),
+    RunHub,
+    /// A worker does something else for long.
+    Busy(Option<usize>),
     Advance(u64),
     End(Index),
     Response(Index, bool),
@@ -53,16 +65,22 @@ fn event() -> impl Strategy<Value = Event> {
     let target = prop_oneof![3 => Just(0), 2 => sandbox()];
     let port = prop_oneof![4 => Just(0), 1 => Just(1)];
     let key = prop_oneof![3 => Just(0), 2 => Just(1), 1 => Just(2)];
-    let request = (0..3_u8, target, port, key, prop::bool::weighted(0.1));
+    let worker = || 0..MOST_WORKERS;
+    let request = (worker(), 0..3_u8, target, port, key, prop::bool::weighted(0.1));
     prop_oneof![
-        12 => request.prop_map(|(client, sandbox, port, key, is_preflight)| {
-            Event::Request { client, sandbox, port, key, is_preflight }
+        12 => request.prop_map(|(worker, client, sandbox, port, key, is_preflight)| {
+            Event::Request { worker, client, sandbox, port, key, is_preflight }
         }),
         8 => any::<Index>().prop_map(Event::Answer),
         2 => any::<(Index, bool)>().prop_map(|(which, response)| Event::Fail(which, response)),
         4 => Just(Event::AnswerFeed),
         1 => Just(Event::FailFeed),
-        6 => Just(Event::Wake),
+        3 => any::<Index>().prop_map(Event::Prepare),
+        3 => any::<Index>().prop_map(Event::Deliver),
+        4 => Just(Event::Wake),
+        4 => worker().prop_map(Event::WakeWorker),
+        3 => Just(Event::RunHub),
+        1 => prop::option::of(worker()).prop_map(Event::Busy),
         4 => (1..4_000_u64).prop_map(Event::Advance),
         1 => (4_000..40_000_u64).prop_map(Event::Advance),
         3 => any::<Index>().prop_map(Event::End),
@@ -79,31 +97,34 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn request(host: &mut Host, client: u8, sandbox: usize, port: usize, key: usize, preflight: bool) {
-    let sandbox = NAMES.get(sandbox).expect("a sandbox");
-    let authority = if port == 0 { format!("8080-{sandbox}") } else { (*sandbox).to_owned() };
-    let authorization = match key {
+fn request(host: &mut Host, oracle: &mut Oracle, event: &Event) {
+    let Event::Request { worker, client, sandbox, port, key, is_preflight } = event else { return };
+    let sandbox = NAMES.get(*sandbox).expect("a sandbox");
+    let authority = if *port == 0 { format!("8080-{sandbox}") } else { (*sandbox).to_owned() };
+    let credential = match key {
         0 => None,
-        1 => Some(format!("Bearer {KEY}")),
-        _ => Some(format!("Bearer {BAD_KEY}")),
+        1 => Some(KEY),
+        _ => Some(BAD_KEY),
     };
+    let authorization = credential.map(|credential| format!("Bearer {credential}"));
     let mut fields: Vec<(&str, &str)> = Vec::new();
     fields.extend(authorization.as_deref().map(|value| ("authorization", value)));
-    if preflight {
+    if *is_preflight {
         let origin = ("origin", "https://app.example.org");
         fields.extend([(":method", "OPTIONS"), origin, ("access-control-request-method", "PUT")]);
     }
-    host.request(client, &authority, &fields);
+    let ask = Oracle::ask(host, sandbox, *port != 0, credential);
+    let worker = worker % host.workers.len();
+    let stream = host.request_on(worker, *client, &authority, &fields);
+    oracle.add(stream, ask);
 }
 
-fn apply(host: &mut Host, event: &Event) {
+fn apply(host: &mut Host, oracle: &mut Oracle, event: &Event) {
     let change = |host: &mut Host, which: usize, change: &dyn Fn(&mut _)| {
         host.fleet.change(NAMES.get(which).expect("a sandbox"), change);
     };
     match event {
-        Event::Request { client, sandbox, port, key, is_preflight } => {
-            request(host, *client, *sandbox, *port, *key, *is_preflight);
-        }
+        Event::Request { .. } => request(host, oracle, event),
         Event::Answer(which) => {
             if let Some(call) = pick(&host.lookups(), which) {
                 host.answer(call);
@@ -114,9 +135,27 @@ fn apply(host: &mut Host, event: &Event) {
                 host.fail(call, *with_response);
             }
         }
+        Event::Prepare(which) => {
+            let calls: Vec<CallId> = host.calls.keys().copied().collect();
+            if let Some(call) = pick(&calls, which)
+                && let Some(response) = host.prepare(call)
+            {
+                host.prepared.push_back((call, response));
+            }
+        }
+        Event::Deliver(which) => {
+            if !host.prepared.is_empty() {
+                let index = which.index(host.prepared.len());
+                let prepared = host.prepared.remove(index);
+                prepared.into_iter().for_each(|(call, response)| host.deliver(call, response));
+            }
+        }
         Event::AnswerFeed => host.feed_call().into_iter().for_each(|call| host.answer(call)),
         Event::FailFeed => host.feed_call().into_iter().for_each(|call| host.fail(call, false)),
         Event::Wake => host.wake(),
+        Event::WakeWorker(worker) => host.wake_worker(worker % host.workers.len()),
+        Event::RunHub => host.run_hub(),
+        Event::Busy(worker) => host.busy = worker.map(|worker| worker % host.workers.len()),
         Event::Advance(ms) => host.advance(*ms),
         Event::End(which) => {
             // The host also reports the end of streams that it has denied or closed.
@@ -153,6 +192,51 @@ fn apply(host: &mut Host, event: &Event) {
     }
 }
 
+/// Lets three seconds pass in which the control plane answers every call.
+fn settle(host: &mut Host) {
+    while let Some((call, response)) = host.prepared.pop_front() {
+        host.deliver(call, response);
+    }
+    for _ in 0..30 {
+        host.advance(100);
+        host.feed_call().into_iter().for_each(|call| host.answer(call));
+        host.answer_all();
+        check(host);
+    }
+}
+
+fn no_request_is_lost(mut host: Host, events: &[Event]) {
+    let mut oracle = Oracle::default();
+    for event in events {
+        apply(&mut host, &mut oracle, event);
+        check(&host);
+        oracle.check(&host);
+    }
+    // Once the control plane works, every request is decided within seconds.
+    (host.refuses_calls, host.fails_to_forward, host.fails_to_close) = (false, false, false);
+    host.busy = None;
+    for name in NAMES {
+        host.fleet.change(name, |sandbox| sandbox.state = SandboxState::Running);
+    }
+    settle(&mut host);
+    // The results of lookups that the feed does not cover have expired.
+    host.advance(6_000);
+    settle(&mut host);
+    oracle.check(&host);
+    oracle.check_live_streams(&host);
+    // A request that waits for a slot of its sandbox gets it when another stream ends.
+    for stream in host.streams_in(&State::Live) {
+        host.end(stream);
+    }
+    settle(&mut host);
+    oracle.check(&host);
+    assert_eq!(host.streams_in(&State::Waiting), [] as [StreamId; 0]);
+    for stream in host.streams_in(&State::Live) {
+        host.end(stream);
+    }
+    check_nothing_is_left(&host);
+}
+
 fn pick<T: Copy>(from: &[T], which: &Index) -> Option<T> {
     (!from.is_empty()).then(|| *which.get(from))
 }
@@ -164,26 +248,31 @@ proptest! {
     fn no_request_is_lost_and_all_bounds_hold(
         events in prop::collection::vec(event(), 1..120)
     ) {
-        let mut host = Host::new(LIMITS);
-        for event in &events {
-            apply(&mut host, event);
-            check(&host);
-        }
-        // Once the control plane works, every request is decided within seconds.
-        (host.refuses_calls, host.fails_to_forward, host.fails_to_close) = (false, false, false);
-        for name in NAMES {
-            host.fleet.change(name, |sandbox| sandbox.state = SandboxState::Running);
-        }
-        for _ in 0..30 {
-            host.advance(100);
-            host.feed_call().into_iter().for_each(|call| host.answer(call));
-            host.answer_all();
-            check(&host);
-        }
-        prop_assert_eq!(host.streams_in(&State::Waiting), [] as [StreamId; 0]);
-        for stream in host.streams_in(&State::Live) {
-            host.end(stream);
-        }
-        check_nothing_is_left(&host);
+        no_request_is_lost(Host::new(LIMITS), &events);
+    }
+
+    #[test]
+    fn no_request_is_lost_and_all_bounds_hold_with_several_workers(
+        workers in 2..=MOST_WORKERS,
+        events in prop::collection::vec(event(), 1..120)
+    ) {
+        let mut host = Host::with_workers(workers, LIMITS);
+        host.delays_notices = true;
+        no_request_is_lost(host, &events);
+    }
+
+    #[test]
+    fn no_request_is_lost_if_the_feed_covers_everything(
+        workers in 1..=MOST_WORKERS,
+        events in prop::collection::vec(event(), 1..120)
+    ) {
+        let mut host = Host::with_workers(workers, LIMITS);
+        host.delays_notices = workers > 1;
+        let first = host.request(0, "8080-shop", &[]);
+        host.answer_all();
+        host.end(first);
+        host.answer_feed();
+        host.advance(6_000);
+        no_request_is_lost(host, &events);
     }
 }

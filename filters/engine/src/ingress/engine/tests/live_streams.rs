@@ -184,7 +184,7 @@ fn a_stream_whose_port_becomes_public_stays_open_and_its_client_is_read() {
     assert_eq!(host.state(stream), &State::Live);
     assert_eq!(host.conversions, 1);
     let trailers = [("x-secret".to_owned(), KEY.as_bytes().to_vec())];
-    let changes = host.engine.on_request_trailers(stream, Head::new(&fields(&trailers)));
+    let changes = host.workers[0].engine.on_request_trailers(stream, Head::new(&fields(&trailers)));
     assert_eq!(changes.len(), 1, "the credential was verified, so it is not the app's");
 }
 
