@@ -5,7 +5,7 @@ mod write_queue;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use self::write_queue::WriteQueue;
 pub use self::write_queue::Writer;
@@ -50,6 +50,12 @@ impl Db {
     #[must_use]
     pub fn epoch(&self) -> &str {
         self.store.epoch()
+    }
+
+    /// [`ChangeLog::announced_commits`](crate::store::ChangeLog::announced_commits) of the store.
+    #[must_use]
+    pub fn announced_commits(&self) -> Option<watch::Receiver<Revision>> {
+        self.store.announced_commits()
     }
 
     /// Runs a query.

@@ -7,15 +7,18 @@
 
 mod error;
 mod limits;
+mod postgres;
 mod principals;
 mod sandboxes;
 mod sql;
 mod sqlite;
 
 use sandgate_policy::gateway_api::Change;
+use tokio::sync::watch;
 
 pub use error::{Record, StoreError};
 pub use limits::{Limits, NAME_HOLD, SPEC_MAX};
+pub use postgres::{PostgresSettings, PostgresStore};
 pub use principals::Principals;
 pub(crate) use sandboxes::ports_made_public;
 pub use sandboxes::{AuditCursor, AuditPage, ListFilter, Page, Patched, Sandboxes, Transitioned};
@@ -69,6 +72,10 @@ pub trait ChangeLog {
     /// # Errors
     /// The store can't be read.
     fn written_elsewhere(&self) -> Result<bool>;
+
+    /// Receives the revision of each commit of any process, if the database announces commits. An announcement may
+    /// be lost.
+    fn announced_commits(&self) -> Option<watch::Receiver<Revision>>;
 
     /// Up to `limit` changes after `since`.
     ///

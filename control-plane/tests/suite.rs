@@ -23,6 +23,7 @@ mod suite {
     mod network_policy;
     mod openapi;
     mod policy_check;
+    mod postgres;
     mod receiver;
     mod reports;
     mod restore;

@@ -3,18 +3,38 @@
 //! A check may open the same store several times, as several processes do.
 
 use sandgate::model::{NetworkChange, PortChange, SandboxId, Timestamp};
-use sandgate::store::{AuditCursor, ChangesSince, SqliteStore, Store};
+use sandgate::store::{AuditCursor, ChangesSince, PostgresStore, SqliteStore, Store};
 use sandgate_policy::gateway_api::Change;
+use test_case::test_case;
+
+use super::postgres;
 
 /// Opens the same store again.
 pub(crate) type Open<'a> = &'a dyn Fn() -> Box<dyn Store>;
-pub(crate) type Check = fn(Open<'_>);
+type Check = fn(Open<'_>);
 
-/// Runs a check against every database.
-pub(crate) fn on_every_store(check: Check) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.db");
-    check(&|| Box::new(SqliteStore::open(&path).unwrap()));
+/// The databases that implement the store.
+#[derive(Clone, Copy)]
+pub(crate) enum Database {
+    Sqlite,
+    Postgres,
+}
+
+impl Database {
+    /// Runs a check against an empty store.
+    pub(crate) fn check(self, check: Check) {
+        match self {
+            Self::Sqlite => {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("store.db");
+                check(&|| Box::new(SqliteStore::open(&path).unwrap()));
+            }
+            Self::Postgres => {
+                let settings = postgres::shared().database();
+                check(&|| Box::new(PostgresStore::open(&settings).unwrap()));
+            }
+        }
+    }
 }
 
 pub(crate) fn at(millis: i64) -> Timestamp {
@@ -50,9 +70,10 @@ pub(crate) fn changes(store: &dyn Store, since: u64) -> Vec<Change> {
     }
 }
 
-#[test]
-fn revisions_grow_with_each_change_and_persist() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn revisions_grow_with_each_change_and_persist(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let before = store.revision().unwrap();
@@ -70,9 +91,10 @@ fn revisions_grow_with_each_change_and_persist() {
     });
 }
 
-#[test]
-fn pages_of_changes_have_no_gap_and_no_repetition() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn pages_of_changes_have_no_gap_and_no_repetition(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let start = store.revision().unwrap();
@@ -102,9 +124,10 @@ fn pages_of_changes_have_no_gap_and_no_repetition() {
     });
 }
 
-#[test]
-fn a_revision_that_does_not_exist_is_unknown() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_revision_that_does_not_exist_is_unknown(database: Database) {
+    database.check(|open| {
         let store = open();
         let newest = store.revision().unwrap();
         for since in [newest + 1, u64::from(u32::MAX) * 1_000_000, newest - 1, 0] {
@@ -115,9 +138,10 @@ fn a_revision_that_does_not_exist_is_unknown() {
     });
 }
 
-#[test]
-fn a_process_notices_and_sees_the_writes_of_another() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_process_notices_and_sees_the_writes_of_another(database: Database) {
+    database.check(|open| {
         let (here, there) = (open(), open());
         here.written_elsewhere().unwrap();
         assert!(!here.written_elsewhere().unwrap(), "nothing was written");
@@ -129,9 +153,10 @@ fn a_process_notices_and_sees_the_writes_of_another() {
     });
 }
 
-#[test]
-fn the_applied_revision_is_recorded_and_never_decreases() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn the_applied_revision_is_recorded_and_never_decreases(database: Database) {
+    database.check(|open| {
         let (server, command) = (open(), open());
         let start = server.revision().unwrap();
         assert_eq!(command.applied().unwrap(), start);
@@ -142,9 +167,10 @@ fn the_applied_revision_is_recorded_and_never_decreases() {
     });
 }
 
-#[test]
-fn several_processes_do_not_lose_each_others_writes() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn several_processes_do_not_lose_each_others_writes(database: Database) {
+    database.check(|open| {
         add_projects(open().as_ref());
         let start = open().revision().unwrap();
         let stores: Vec<_> = (0..4).map(|_| open()).collect();

@@ -6,8 +6,9 @@ use sandgate::model::{Sandbox, SandboxId, SandboxPatch, Transition};
 use sandgate::store::{Limits, ListFilter, NAME_HOLD, Store, StoreError, Transitioned};
 use sandgate_policy::gateway_api::{Change, SandboxState};
 use serde_json::json;
+use test_case::test_case;
 
-use super::contract::{add_projects, at, changes, on_every_store, port_log};
+use super::contract::{Database, add_projects, at, changes, port_log};
 use super::contract_sandboxes::{create, name, new, ports};
 
 const RUNNING: [SandboxState; 1] = [SandboxState::Running];
@@ -30,9 +31,10 @@ fn look(store: &dyn Store, id: &SandboxId) -> Sandbox {
     store.sandbox(&id.to_ref()).unwrap().unwrap()
 }
 
-#[test]
-fn an_address_that_another_sandbox_gets_is_taken_from_the_first_one() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn an_address_that_another_sandbox_gets_is_taken_from_the_first_one(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let alice = create(store.as_ref(), Some("alice"));
@@ -56,9 +58,10 @@ fn an_address_that_another_sandbox_gets_is_taken_from_the_first_one() {
     });
 }
 
-#[test]
-fn an_unnamed_sandbox_that_loses_its_address_is_terminated_and_logged() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn an_unnamed_sandbox_that_loses_its_address_is_terminated_and_logged(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let mut nameless = new(None, "project_1");
@@ -76,9 +79,10 @@ fn an_unnamed_sandbox_that_loses_its_address_is_terminated_and_logged() {
     });
 }
 
-#[test]
-fn an_ipv4_mapped_address_is_the_same_address() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn an_ipv4_mapped_address_is_the_same_address(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let (one, two) = (create(store.as_ref(), Some("one")), create(store.as_ref(), Some("two")));
@@ -89,9 +93,10 @@ fn an_ipv4_mapped_address_is_the_same_address() {
     });
 }
 
-#[test]
-fn a_sandbox_that_still_runs_does_not_take_its_address_back_from_another_one() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_sandbox_that_still_runs_does_not_take_its_address_back_from_another_one(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let (one, two) = (create(store.as_ref(), Some("one")), create(store.as_ref(), Some("two")));
@@ -108,9 +113,10 @@ fn a_sandbox_that_still_runs_does_not_take_its_address_back_from_another_one() {
     });
 }
 
-#[test]
-fn repeated_renames_hold_only_the_newest_names() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn repeated_renames_hold_only_the_newest_names(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let id = create(store.as_ref(), Some("squat-0"));
@@ -137,9 +143,10 @@ fn repeated_renames_hold_only_the_newest_names() {
     });
 }
 
-#[test]
-fn a_page_has_a_bounded_size_and_at_least_one_sandbox() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_page_has_a_bounded_size_and_at_least_one_sandbox(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         for _ in 0..3 {

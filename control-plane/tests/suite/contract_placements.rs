@@ -3,8 +3,9 @@
 use sandgate::model::{Sandbox, SandboxId, Transition};
 use sandgate::store::Store;
 use sandgate_policy::gateway_api::SandboxState;
+use test_case::test_case;
 
-use super::contract::{add_projects, at, on_every_store};
+use super::contract::{Database, add_projects, at};
 use super::contract_sandboxes::create;
 
 const ANY: [SandboxState; 4] = [
@@ -22,9 +23,10 @@ fn running(address: &str) -> Transition {
     Transition::Running(address.parse().unwrap())
 }
 
-#[test]
-fn only_a_start_a_resume_and_a_move_begin_a_placement() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn only_a_start_a_resume_and_a_move_begin_a_placement(database: Database) {
+    database.check(|open| {
         let store = open();
         let store = store.as_ref();
         add_projects(store);
@@ -52,9 +54,10 @@ fn only_a_start_a_resume_and_a_move_begin_a_placement() {
     });
 }
 
-#[test]
-fn a_suspension_is_unconfirmed_until_it_is_confirmed_or_the_sandbox_runs() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_suspension_is_unconfirmed_until_it_is_confirmed_or_the_sandbox_runs(database: Database) {
+    database.check(|open| {
         let store = open();
         let store = store.as_ref();
         add_projects(store);

@@ -4,8 +4,9 @@ use sandgate::model::{CredentialQuery, NewCredential, Owner};
 use sandgate::random::SecretHash;
 use sandgate::store::{Principals as _, Store, StoreError};
 use sandgate_policy::gateway_api::{Change, CredentialKind, Identity};
+use test_case::test_case;
 
-use super::contract::{add_projects, at, changes, on_every_store};
+use super::contract::{Database, add_projects, at, changes};
 
 fn key(id: &str, owner: Owner, expires_at: Option<i64>) -> NewCredential {
     let hash = SecretHash::of(&format!("secret of {id}"));
@@ -36,9 +37,10 @@ fn identify(
     store.identify(&query, at(now)).unwrap()
 }
 
-#[test]
-fn names_of_organizations_are_unique_and_names_of_projects_within_one() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn names_of_organizations_are_unique_and_names_of_projects_within_one(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let twice = store.create_organization("org_2", "acme", at(5)).unwrap_err();
@@ -59,9 +61,10 @@ fn names_of_organizations_are_unique_and_names_of_projects_within_one() {
     });
 }
 
-#[test]
-fn an_operation_on_something_missing_is_a_not_found_error() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn an_operation_on_something_missing_is_a_not_found_error(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let missing = |error: StoreError| matches!(error, StoreError::NotFound { .. });
@@ -76,9 +79,10 @@ fn an_operation_on_something_missing_is_a_not_found_error() {
     });
 }
 
-#[test]
-fn a_member_is_added_once_and_found_by_name_and_id() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_member_is_added_once_and_found_by_name_and_id(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let before = store.revision().unwrap();
@@ -96,9 +100,10 @@ fn a_member_is_added_once_and_found_by_name_and_id() {
     });
 }
 
-#[test]
-fn an_api_key_identifies_its_project_until_it_is_revoked() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn an_api_key_identifies_its_project_until_it_is_revoked(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
@@ -123,9 +128,10 @@ fn an_api_key_identifies_its_project_until_it_is_revoked() {
     });
 }
 
-#[test]
-fn a_credential_is_invalid_from_its_expiry() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_credential_is_invalid_from_its_expiry(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         store.create_credential(&key("key_1", of_project(), Some(10_000)), at(5)).unwrap();
@@ -135,9 +141,10 @@ fn a_credential_is_invalid_from_its_expiry() {
     });
 }
 
-#[test]
-fn a_credential_is_found_only_by_its_own_kind() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_credential_is_found_only_by_its_own_kind(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
@@ -158,9 +165,12 @@ fn a_credential_is_found_only_by_its_own_kind() {
     });
 }
 
-#[test]
-fn a_user_acts_only_in_projects_of_which_it_is_a_member_and_in_their_organization() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_user_acts_only_in_projects_of_which_it_is_a_member_and_in_their_organization(
+    database: Database,
+) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         store.create_organization("org_2", "umbrella", at(5)).unwrap();
@@ -179,9 +189,10 @@ fn a_user_acts_only_in_projects_of_which_it_is_a_member_and_in_their_organizatio
     });
 }
 
-#[test]
-fn the_store_contains_no_secret() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn the_store_contains_no_secret(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let made = store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();

@@ -9,8 +9,9 @@ use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::{Change, SandboxState};
 use sandgate_policy::ids::SandboxRef;
 use serde_json::json;
+use test_case::test_case;
 
-use super::contract::{add_projects, at, changes, network_log, on_every_store, port_log};
+use super::contract::{Database, add_projects, at, changes, network_log, port_log};
 
 const ADDRESS: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 64, 0, 9));
 
@@ -47,9 +48,10 @@ fn run(store: &dyn Store, id: &SandboxId) -> u64 {
     stored.value.sandbox.generation
 }
 
-#[test]
-fn a_new_sandbox_is_pending_and_found_by_id_and_name() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_new_sandbox_is_pending_and_found_by_id_and_name(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let mut wanted = new(Some("my-env"), "project_1");
@@ -74,9 +76,10 @@ fn a_new_sandbox_is_pending_and_found_by_id_and_name() {
     });
 }
 
-#[test]
-fn one_of_several_concurrent_transitions_succeeds() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn one_of_several_concurrent_transitions_succeeds(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let id = create(store.as_ref(), Some("my-env"));
@@ -98,9 +101,10 @@ fn one_of_several_concurrent_transitions_succeeds() {
     });
 }
 
-#[test]
-fn only_a_running_sandbox_has_an_address_and_generations_never_repeat() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn only_a_running_sandbox_has_an_address_and_generations_never_repeat(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let (one, two) = (create(store.as_ref(), Some("one")), create(store.as_ref(), Some("two")));
@@ -122,9 +126,10 @@ fn only_a_running_sandbox_has_an_address_and_generations_never_repeat() {
     });
 }
 
-#[test]
-fn a_patch_changes_only_the_fields_that_it_contains() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_patch_changes_only_the_fields_that_it_contains(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let id = create(store.as_ref(), Some("my-env"));
@@ -147,9 +152,10 @@ fn a_patch_changes_only_the_fields_that_it_contains() {
     });
 }
 
-#[test]
-fn auto_resume_can_be_switched_off_only_with_a_name() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn auto_resume_can_be_switched_off_only_with_a_name(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let id = create(store.as_ref(), None);
@@ -165,9 +171,10 @@ fn auto_resume_can_be_switched_off_only_with_a_name() {
     });
 }
 
-#[test]
-fn the_change_of_a_rename_has_both_names() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn the_change_of_a_rename_has_both_names(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let id = create(store.as_ref(), Some("old"));
@@ -179,9 +186,10 @@ fn the_change_of_a_rename_has_both_names() {
     });
 }
 
-#[test]
-fn a_freed_name_is_held_for_its_project_for_thirty_days() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_freed_name_is_held_for_its_project_for_thirty_days(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let freed = at(1_000);
@@ -208,9 +216,10 @@ fn a_freed_name_is_held_for_its_project_for_thirty_days() {
     });
 }
 
-#[test]
-fn a_terminated_sandbox_is_only_in_the_list_of_terminated_ones() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_terminated_sandbox_is_only_in_the_list_of_terminated_ones(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let id = create(store.as_ref(), Some("my-env"));
@@ -238,9 +247,10 @@ fn a_terminated_sandbox_is_only_in_the_list_of_terminated_ones() {
     });
 }
 
-#[test]
-fn a_list_has_the_sandboxes_of_one_project_in_order_by_state_and_by_page() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_list_has_the_sandboxes_of_one_project_in_order_by_state_and_by_page(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let ids: Vec<_> = (0..4).map(|_| create(store.as_ref(), None)).collect();
@@ -262,9 +272,10 @@ fn a_list_has_the_sandboxes_of_one_project_in_order_by_state_and_by_page() {
     });
 }
 
-#[test]
-fn the_audit_log_remains_after_the_sandbox_is_removed() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn the_audit_log_remains_after_the_sandbox_is_removed(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let id = create(store.as_ref(), None);
@@ -284,9 +295,10 @@ fn the_audit_log_remains_after_the_sandbox_is_removed() {
     });
 }
 
-#[test]
-fn only_a_change_of_the_network_policy_raises_its_revision() {
-    on_every_store(|open| {
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn only_a_change_of_the_network_policy_raises_its_revision(database: Database) {
+    database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
         let id = create(store.as_ref(), None);

@@ -1,5 +1,7 @@
 //! The values that statements take and return. Flags are the numbers 0 and 1, as SQLite has no other type for them.
 
+use std::fmt;
+
 use crate::store::{Result, StoreError};
 
 /// A parameter of a statement.
@@ -9,6 +11,13 @@ pub(in crate::store) enum Value<'v> {
     Number(i64),
     Text(&'v str),
     Bytes(&'v [u8]),
+}
+
+/// Drivers log parameters by this, and some are hashes of credentials.
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a parameter")
+    }
 }
 
 /// The value of a column.

@@ -1,5 +1,7 @@
 //! The change log, and how other connections' writes are noticed.
 
+use tokio::sync::watch;
+
 use super::{SqliteStore, data_version, lock};
 use crate::store::sql::{Database as _, changes, signed, values};
 use crate::store::{ChangeLog, ChangesSince, Result, Revision};
@@ -18,6 +20,11 @@ impl ChangeLog for SqliteStore {
         let now = data_version(&observer.connection)?;
         let before = std::mem::replace(&mut observer.data_version, now);
         Ok(now != before)
+    }
+
+    /// SQLite announces nothing to other processes.
+    fn announced_commits(&self) -> Option<watch::Receiver<Revision>> {
+        None
     }
 
     fn changes_since(&self, since: Revision, limit: usize) -> Result<ChangesSince> {

@@ -1,0 +1,194 @@
+//! The store in PostgreSQL. Several processes may share it.
+//!
+//! A transaction that writes locks the row of `meta` first. So there is one writer at a time in the whole fleet, as in
+//! SQLite: revisions grow in the order of the commits, and of several attempts at the same transition, the first one
+//! succeeds and the others see its result.
+
+mod changes;
+mod connect;
+mod listen;
+mod migrate;
+mod session;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use futures_executor::block_on;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::watch;
+use tokio::task::unconstrained;
+use tokio::time::timeout;
+use tokio_postgres::IsolationLevel;
+
+use self::connect::Connector;
+pub use self::connect::PostgresSettings;
+use self::session::Transaction;
+use super::sql::{Database, Session, prune, values};
+use super::{Limits, Result, Revision, StoreError, Upkeep};
+use crate::model::Timestamp;
+use crate::random;
+
+/// The longest time of one statement, on the side of this process. The database's own bounds are shorter.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Sandgate's tables in a PostgreSQL database.
+pub struct PostgresStore {
+    epoch: String,
+    limits: Limits,
+    /// The name of this process in the table `replicas`.
+    replica: String,
+    pool: Pool,
+    /// The newest revision that [`ChangeLog::written_elsewhere`](super::ChangeLog::written_elsewhere) has seen.
+    seen: Mutex<Revision>,
+    commits: watch::Receiver<Revision>,
+    /// Drives the connections. It is separate from the program's runtime, so a call may block any thread.
+    runtime: Option<Runtime>,
+}
+
+impl PostgresStore {
+    /// Connects to the database. Creates the tables if they are missing, and migrates older ones.
+    ///
+    /// # Errors
+    /// The settings are not valid, the database can't be reached, or its tables are of a newer program.
+    pub fn open(settings: &PostgresSettings) -> Result<Self> {
+        let connector = Connector::new(settings)?;
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("postgres")
+            .enable_all()
+            .build()
+            .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+        let pool = connector.pool(settings.connections)?;
+        let opened = {
+            let _context = runtime.enter();
+            block_on(unconstrained(open(&pool)))
+        };
+        let (newest, commits) = watch::channel(0);
+        let opened = opened.and_then(|epoch| {
+            let replica = random::id(16).map_err(|e| StoreError::Unavailable(Box::new(e)))?;
+            Ok((epoch, replica))
+        });
+        let (epoch, replica) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
+        runtime.spawn(listen::follow(connector, newest));
+        Ok(Self {
+            epoch,
+            limits: Limits::default(),
+            replica,
+            pool,
+            seen: Mutex::new(0),
+            commits,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Uses these limits instead of the default ones.
+    #[must_use]
+    pub fn within(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Blocks the thread until `call` has ended.
+    fn wait<T, E>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T>
+    where
+        StoreError: From<E>,
+    {
+        let _context = self.runtime.as_ref().map(Runtime::enter);
+        match block_on(unconstrained(timeout(STATEMENT_TIMEOUT, call))) {
+            Ok(done) => Ok(done?),
+            Err(elapsed) => Err(StoreError::Unavailable(Box::new(elapsed))),
+        }
+    }
+
+    fn connection(&self) -> Result<Object> {
+        self.wait(self.pool.get())
+    }
+
+    /// Runs a transaction beside those of the writers. It must not write what they write.
+    fn write_unlocked<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
+        let mut connection = self.connection()?;
+        let builder = connection.build_transaction();
+        let transaction = Transaction { store: self, inner: self.wait(builder.start())? };
+        let value = work(&transaction)?;
+        self.wait(transaction.inner.commit())?;
+        Ok(value)
+    }
+
+    /// Runs a transaction that excludes all other writers of the fleet. Each statement sees everything that is
+    /// committed when it begins, so all after the lock see the writes of the former writers.
+    fn transact<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
+        let mut connection = self.connection()?;
+        let builder = connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+        let transaction = Transaction { store: self, inner: self.wait(builder.start())? };
+        let session: &Session<'_> = &transaction;
+        session.execute("SELECT 1 FROM meta FOR UPDATE", values![])?;
+        let value = work(session)?;
+        self.wait(transaction.inner.commit())?;
+        Ok(value)
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Does not wait, because the thread may belong to another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Database for PostgresStore {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
+        let mut connection = self.connection()?;
+        let builder = connection
+            .build_transaction()
+            .isolation_level(IsolationLevel::RepeatableRead)
+            .read_only(true);
+        let transaction = Transaction { store: self, inner: self.wait(builder.start())? };
+        let value = work(&transaction)?;
+        self.wait(transaction.inner.commit())?;
+        Ok(value)
+    }
+
+    fn write<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
+        self.transact(work)
+    }
+
+    /// The space of the database is its operator's concern: nothing is reserved here.
+    fn write_on_full_disk<T>(&self, work: impl Fn(&Session<'_>) -> Result<T>) -> Result<T> {
+        self.transact(work)
+    }
+}
+
+impl Upkeep for PostgresStore {
+    fn prune_audit(&self, now: Timestamp) -> Result<bool> {
+        let end = now.minus(self.limits.audit_age);
+        self.transact(|tx| prune(tx, end))
+    }
+
+    /// PostgreSQL does this itself (`autovacuum`).
+    fn give_back_space(&self) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+async fn open(pool: &Pool) -> Result<String> {
+    let mut connection = pool.get().await?;
+    migrate::migrate(&mut connection, Timestamp::now()).await
+}
+
+/// The revision in `seen` is valid even if another thread panicked.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,49 @@
+//! The tables and their migrations.
+
+use deadpool_postgres::Object;
+use refinery::error::Kind;
+use tokio_postgres::Client;
+
+use crate::model::Timestamp;
+use crate::random;
+use crate::store::{Result, StoreError};
+
+mod files {
+    refinery::embed_migrations!("src/store/postgres/migrations");
+}
+
+/// The number of the advisory lock, the bytes of `sandgate`, which other programs on the database hardly use.
+const LOCK: i64 = i64::from_be_bytes(*b"sandgate");
+
+/// Migrates the tables, and returns the epoch. Several processes may start at once; one of them migrates.
+pub(super) async fn migrate(connection: &mut Object, now: Timestamp) -> Result<String> {
+    connection.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+    let migrated = migrate_locked(connection, now).await;
+    connection.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
+    migrated
+}
+
+async fn migrate_locked(client: &mut Client, now: Timestamp) -> Result<String> {
+    let runner = files::migrations::runner().set_grouped(true);
+    let known = runner.get_migrations().iter().map(|file| i64::from(file.version())).max();
+    runner.run_async(client).await.map_err(|error| match error.kind() {
+        Kind::MissingVersion(found) => StoreError::Newer {
+            found: i64::from(found.version()),
+            known: known.unwrap_or_default(),
+        },
+        _ => StoreError::Unavailable(Box::new(error)),
+    })?;
+    if let Some(row) = client.query_opt("SELECT epoch FROM meta", &[]).await? {
+        return Ok(row.try_get(0)?);
+    }
+    initialize(client, now).await
+}
+
+/// Makes the first revision, and returns the epoch. Revisions start at the current time in milliseconds, for the
+/// reason that the SQLite store gives.
+async fn initialize(client: &Client, now: Timestamp) -> Result<String> {
+    let epoch = random::id(16).map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+    let sql = "INSERT INTO meta (only_row, epoch, revision, forgotten) VALUES (1, $1, $2, $2)";
+    client.execute(sql, &[&epoch, &now.millis().max(0)]).await?;
+    Ok(epoch)
+}

@@ -1,0 +1,125 @@
+//! A real PostgreSQL for tests: one server for this process, and a database for each test.
+//!
+//! A test without PostgreSQL fails. `scripts/setup postgres` installs it.
+
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sandgate::store::PostgresSettings;
+
+/// Starts a server in the directory `$1` and removes both when the test process ends, however it ends: then its side of
+/// the pipe to the standard input closes. Nothing that a test writes has to survive a crash of the machine (`fsync`).
+const SERVER: &str = r#"
+set -e
+PATH=$2:$PATH
+initdb -D "$1/data" -U sandgate -A trust -N -E UTF8 --locale=C >"$1/initdb.log" 2>&1
+cat >>"$1/data/postgresql.conf" <<END
+listen_addresses = ''
+unix_socket_directories = '$1'
+max_connections = 200
+shared_buffers = 16MB
+fsync = off
+END
+pg_ctl -D "$1/data" -w -l "$1/server.log" start >/dev/null
+echo ready
+cat >/dev/null
+pg_ctl -D "$1/data" -m immediate stop >/dev/null 2>&1 || true
+rm -rf "$1"
+"#;
+
+/// The user and group of a server.
+#[derive(Clone, Copy)]
+struct User(u32, u32);
+
+/// A running server, which ends with this value or with this process.
+pub(crate) struct Cluster {
+    dir: PathBuf,
+    programs: PathBuf,
+    user: Option<User>,
+    watchdog: Child,
+    alive: Option<ChildStdin>,
+}
+
+/// The server that the tests of this process share.
+pub(crate) fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(Cluster::start)
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        let programs = programs();
+        // PostgreSQL refuses to run as root.
+        let user = (number("id", &["-u"]) == 0)
+            .then(|| User(number("id", &["-u", "postgres"]), number("id", &["-g", "postgres"])));
+        let dir = tempfile::Builder::new().prefix("sandgate-pg-").tempdir().unwrap().keep();
+        if let Some(User(user, group)) = user {
+            chown(&dir, Some(user), Some(group)).unwrap();
+        }
+        let mut watchdog = as_user(user, "bash")
+            .args(["-c", SERVER, "bash"])
+            .args([&dir, &programs])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let alive = watchdog.stdin.take();
+        let mut ready = [0; 5];
+        let read = watchdog.stdout.take().unwrap().read_exact(&mut ready);
+        assert!(read.is_ok(), "PostgreSQL did not start; {} has its logs", dir.display());
+        Self { dir, programs, user, watchdog, alive }
+    }
+
+    /// An empty database that no other test uses.
+    pub(crate) fn database(&self) -> PostgresSettings {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let socket = self.dir.display();
+        self.run("createdb", &["-h", &socket.to_string(), "-U", "sandgate", &name]);
+        let host = self.dir.to_str().unwrap().replace('/', "%2F");
+        let url = format!("postgres://sandgate@{host}/{name}");
+        PostgresSettings { url, authorities: None, connections: 16 }
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let done =
+            as_user(self.user, self.programs.join(program)).args(arguments).output().unwrap();
+        let errors = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{program} {arguments:?}: {errors}");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.alive.take());
+        let _ = self.watchdog.wait();
+    }
+}
+
+/// The directory of the newest installed version's programs.
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .max()
+        .map(|version| Path::new("/usr/lib/postgresql").join(version.to_string()).join("bin"));
+    newest.expect("PostgreSQL is not installed; run `scripts/setup postgres`")
+}
+
+fn as_user(user: Option<User>, program: impl AsRef<OsStr>) -> Command {
+    let Some(User(user, group)) = user else { return Command::new(program) };
+    let mut command = Command::new("setpriv");
+    let (user, group) = (user.to_string(), group.to_string());
+    command.args(["--clear-groups", "--reuid", &user, "--regid", &group]).arg(program);
+    command
+}
+
+fn number(program: &str, arguments: &[&str]) -> u32 {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap()
+}
