@@ -2,7 +2,7 @@
 
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types::Action;
-use sandgate_engine::egress::{self as engine, DataEffect, NewConnectionEffect};
+use sandgate_engine::egress::{self as engine, DataEffect, NewConnectionEffect, upstream};
 use sandgate_hostcalls::{connection, property};
 
 use crate::{apply, vm};
@@ -41,11 +41,11 @@ impl StreamContext for Connection {
         let applied = match effect {
             Some(NewConnectionEffect::Connect { permit, destination, decision }) => {
                 apply::report(&decision);
-                apply::permit_connection(&permit, destination, &sni)
+                apply::set(upstream::of_connection(&permit, destination, &sni))
             }
             Some(NewConnectionEffect::Deny(decision)) => {
                 apply::report(&decision);
-                apply::disable_resolution(&sni)
+                apply::set(upstream::without_resolution(&sni))
             }
             Some(NewConnectionEffect::Fail) | None => return self.fail(),
         };

@@ -14,16 +14,12 @@
 //! 4. `request`: an HTTP request arrives.
 //! 5. `apply`: sets the upstream of a permitted stream. A connection without an upstream goes to the
 //!    cluster that resets it.
-//! 6. `reply`: the response to a denied request, and to the agent's probe.
-//! 7. `metrics`: the counters.
 //!
 //! One VM is one Envoy worker thread: threads share nothing here. No input of a sandbox may trap the
 //! VM, because a trap hangs every connection in it.
 
 mod apply;
 mod connection;
-mod metrics;
-mod reply;
 mod request;
 mod root;
 mod vm;

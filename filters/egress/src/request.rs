@@ -2,11 +2,11 @@
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use sandgate_engine::egress::{Forward, RequestEffect, is_websocket_handshake};
+use sandgate_engine::egress::{Forward, Reply, RequestEffect, is_websocket_handshake, upstream};
 use sandgate_hostcalls::stream::{self, Field, HeaderMap, Headers};
 use sandgate_hostcalls::{Result, property};
 
-use crate::{apply, reply, vm};
+use crate::{apply, vm};
 
 /// Path and route of the agent's probe. Only the listener of the probe has that route.
 const PROBE_PATH: &[u8] = b"/generation";
@@ -25,7 +25,7 @@ impl Request {
         apply::report(&forward.decision);
         let applied = set_authority(forward.authority.as_deref())
             .and_then(|()| hide_handshake(headers))
-            .and_then(|()| apply::permit_request(&forward.permit, forward.destination));
+            .and_then(|()| apply::set(upstream::of_request(&forward.permit, forward.destination)));
         if applied.is_err() {
             vm::with(|vm| vm.engine.on_stream_end(self.id));
             return fail();
@@ -62,12 +62,12 @@ fn hide_handshake(headers: &[Field<'_>]) -> Result<()> {
 /// Replies without a rule, because no decision was possible or the host refused a call.
 fn fail() -> Action {
     vm::count_host_error();
-    pause_after(reply::deny(None))
+    reply(&Reply::denial(None))
 }
 
-/// Pauses the request after a reply. If the host refused the reply, the request stays paused and is not forwarded.
-fn pause_after(reply: Result<()>) -> Action {
-    if reply.is_err() {
+/// Replies, and pauses the request. If the host refused the reply, the request stays paused and is not forwarded.
+fn reply(reply: &Reply) -> Action {
+    if stream::reply(reply.status, &Reply::HEADERS, reply.body.as_bytes()).is_err() {
         vm::count_host_error();
     }
     Action::Pause
@@ -80,7 +80,8 @@ impl HttpContext for Request {
             return fail();
         };
         if is_probe(&headers) {
-            return pause_after(reply::probe());
+            let probe = vm::with(|vm| Reply::probe(&vm.engine));
+            return probe.map_or_else(fail, |probe| reply(&probe));
         }
         let destination = apply::destination();
         let effect = vm::with(|vm| vm.engine.on_request_headers(self.id, destination, &headers));
@@ -88,9 +89,9 @@ impl HttpContext for Request {
             Some(RequestEffect::Forward(forward)) => self.forward(&forward, &headers),
             Some(RequestEffect::Deny(decision)) => {
                 apply::report(&decision);
-                pause_after(reply::deny(Some(&decision.rule)))
+                reply(&Reply::denial(Some(&decision.rule)))
             }
-            Some(RequestEffect::Reject(invalid)) => pause_after(reply::invalid(invalid)),
+            Some(RequestEffect::Reject(invalid)) => reply(&Reply::invalid(invalid)),
             Some(RequestEffect::Fail) | None => fail(),
         }
     }

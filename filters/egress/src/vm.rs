@@ -5,9 +5,8 @@
 
 use std::cell::RefCell;
 
-use sandgate_engine::egress::{Decision, Engine};
-
-use crate::metrics::Metrics;
+use sandgate_engine::egress::{Decision, Engine, GENERATION_GAUGE, Metrics};
+use sandgate_hostcalls::metrics::{Counter, Gauge};
 
 thread_local! {
     static VM: RefCell<Vm> = RefCell::new(Vm::default());
@@ -17,7 +16,7 @@ thread_local! {
 pub(crate) struct Vm {
     pub(crate) engine: Engine,
     /// `None` before the first configuration.
-    metrics: Option<Metrics>,
+    metrics: Option<(Metrics<Counter>, Gauge)>,
 }
 
 /// Runs `f` on the VM's state. Envoy enters no callback of this VM during another one, so the borrow
@@ -28,16 +27,21 @@ pub(crate) fn with<T>(f: impl FnOnce(&mut Vm) -> T) -> Option<T> {
 
 /// Counts a call that the host refused, or an event for which no decision was possible.
 pub(crate) fn count_host_error() {
-    with(|vm| vm.metrics.as_ref().map(Metrics::count_host_error));
+    with(|vm| vm.metrics.as_ref().map(|(metrics, _)| metrics.host_error().increment()));
 }
 
 pub(crate) fn count(decision: &Decision) {
-    with(|vm| vm.metrics.as_ref().map(|metrics| metrics.count(decision)));
+    with(|vm| {
+        let counter = vm.metrics.as_ref().and_then(|(metrics, _)| metrics.decision(decision));
+        counter.map(|counter| counter.increment())
+    });
 }
 
 impl Vm {
     /// Defines the metrics, if they are not, and shows the active policy generation.
     pub(crate) fn show_generation(&mut self, generation: u64) {
-        self.metrics.get_or_insert_with(Metrics::define).show_generation(generation);
+        let define = || (Metrics::define(Counter::define), Gauge::define(GENERATION_GAUGE));
+        let (_, gauge) = self.metrics.get_or_insert_with(define);
+        gauge.set(generation);
     }
 }

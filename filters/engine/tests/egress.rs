@@ -88,8 +88,8 @@ fn an_invalid_configuration_changes_nothing() {
     let mut engine = with_deny_list();
     let invalid = configuration(2, &[json!({ "deny_out": ["bad..test"] })]);
     assert!(engine.configure(FilterKind::Http, invalid).is_err());
-    assert_eq!(engine.generation_of(FilterKind::Http), None);
-    assert_eq!(engine.generation_of(FilterKind::Tcp), Some(1));
+    assert_eq!(engine.configurations().generation_of(FilterKind::Http), None);
+    assert_eq!(engine.configurations().generation_of(FilterKind::Tcp), Some(1));
 }
 
 #[test]
@@ -100,11 +100,11 @@ fn the_latest_generation_is_active_for_both_filters_and_reported_once_both_have_
         engine.configure(FilterKind::Tcp, second.clone()).expect("valid"),
         Update::Activated(2)
     );
-    assert_eq!(engine.generation(), None);
+    assert_eq!(engine.configurations().generation(), None);
     assert_eq!(engine.configure(FilterKind::Http, first).expect("valid"), Update::Outdated(1));
-    assert_eq!(engine.generation(), Some(1));
+    assert_eq!(engine.configurations().generation(), Some(1));
     assert_eq!(engine.configure(FilterKind::Http, second).expect("valid"), Update::Unchanged);
-    assert_eq!(engine.generation(), Some(2));
+    assert_eq!(engine.configurations().generation(), Some(2));
 }
 
 #[test]

@@ -22,6 +22,18 @@ pub enum Outcome {
     Closed,
 }
 
+impl Outcome {
+    /// The word for it in access logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allow",
+            Self::Denied => "deny",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// One decision about a connection or request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Decision {

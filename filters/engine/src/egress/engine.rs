@@ -8,88 +8,46 @@ use std::net::IpAddr;
 
 use sandgate_policy::egress::config::{ConfigError, EgressConfig};
 
+use crate::egress::configurations::{Configurations, Update};
 use crate::egress::decision::{Decision, FilterKind, Outcome};
 use crate::egress::live::LiveStreams;
 
 /// The state that all streams of one worker share.
 #[derive(Debug, Default)]
 pub struct Engine {
-    active: Option<ActiveConfig>,
-    /// The policy generation that each filter was last configured with.
-    tcp_generation: Option<u64>,
-    http_generation: Option<u64>,
+    configurations: Configurations,
     pub(crate) live: LiveStreams,
 }
 
-#[derive(Debug)]
-struct ActiveConfig {
-    config: EgressConfig,
-    /// The text of `config`. Envoy passes the same text to both filters.
-    json: Vec<u8>,
-}
-
-/// The effect of a configuration.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Update {
-    /// The configuration with this policy generation is active now. All live streams have to be
-    /// re-evaluated: see [`Engine::next_to_reevaluate`].
-    Activated(u64),
-    /// The configuration was already active.
-    Unchanged,
-    /// The configuration has this policy generation, and a later one is active.
-    Outdated(u64),
-}
-
 impl Engine {
-    /// Takes a configuration that Envoy passed to one of the filters. The newest policy generation is
-    /// active for both filters: the configuration comes in two files, and a restarted VM may receive
-    /// them in any order.
+    /// Takes a configuration that Envoy passed to one of the filters, on this worker.
     ///
     /// # Errors
     /// When the configuration is not valid. The state is unchanged then.
     pub fn configure(&mut self, kind: FilterKind, json: Vec<u8>) -> Result<Update, ConfigError> {
-        if let Some(active) = &self.active
-            && active.json == json
-        {
-            self.set_generation(kind, active.config.generation());
-            return Ok(Update::Unchanged);
+        let update = self.configurations.configure(kind, json)?;
+        if matches!(update, Update::Activated(_)) {
+            self.live.schedule_reevaluation();
         }
-        let config = EgressConfig::from_json(&json)?;
-        let generation = config.generation();
-        self.set_generation(kind, generation);
-        if self.active_config().is_some_and(|active| active.generation() > generation) {
-            return Ok(Update::Outdated(generation));
+        Ok(update)
+    }
+
+    /// Takes the configurations that another thread has received for all workers. If another one is active now, all live
+    /// streams have to be re-evaluated.
+    pub fn adopt(&mut self, configurations: &Configurations) {
+        if !self.configurations.has_active_of(configurations) {
+            self.live.schedule_reevaluation();
         }
-        self.active = Some(ActiveConfig { config, json });
-        self.live.schedule_reevaluation();
-        Ok(Update::Activated(generation))
+        self.configurations = configurations.clone();
+    }
+
+    #[must_use]
+    pub fn configurations(&self) -> &Configurations {
+        &self.configurations
     }
 
     pub(crate) fn active_config(&self) -> Option<&EgressConfig> {
-        self.active.as_ref().map(|active| &active.config)
-    }
-
-    fn set_generation(&mut self, kind: FilterKind, generation: u64) {
-        match kind {
-            FilterKind::Tcp => self.tcp_generation = Some(generation),
-            FilterKind::Http => self.http_generation = Some(generation),
-        }
-    }
-
-    /// The policy generation that one of the filters was last configured with.
-    #[must_use]
-    pub fn generation_of(&self, kind: FilterKind) -> Option<u64> {
-        match kind {
-            FilterKind::Tcp => self.tcp_generation,
-            FilterKind::Http => self.http_generation,
-        }
-    }
-
-    /// The policy generation that both filters have: the older one of the two. `None` until both have
-    /// one.
-    #[must_use]
-    pub fn generation(&self) -> Option<u64> {
-        Some(self.tcp_generation?.min(self.http_generation?))
+        self.configurations.active()
     }
 
     /// Takes the next live stream that has to be re-evaluated. The caller finds out the address
