@@ -1,7 +1,8 @@
-//! The part of Envoy's dynamic module ABI (Envoy 1.40, HTTP filters) that the module uses, and safe types over it.
+//! The part of Envoy's dynamic module ABI (Envoy 1.40, HTTP and network filters) that the module uses, and safe types over
+//! it.
 //!
-//! `stream` calls Envoy for one stream, and `config` for the configuration. `hooks` is what Envoy calls. Only these
-//! files hold unsafe code. They rely on what Envoy guarantees:
+//! `stream` calls Envoy for one stream, `network` for one connection, and `config` for the configuration. `hooks` and
+//! `network_hooks` are what Envoy calls. Only these files hold unsafe code. They rely on what Envoy guarantees:
 //!
 //! - All hooks of a stream are called on one worker thread, the destroy hook last and once.
 //! - The hooks of a configuration are called on the main thread, and the configuration outlives its streams.
@@ -9,11 +10,22 @@
 
 #![expect(unsafe_code, reason = "declares the ABI of the host")]
 
+/// Hooks of what this module does not use. They get arguments, which may be ignored in the C ABI.
+macro_rules! unused {
+    ($($hook:ident)*) => { $(
+        #[unsafe(no_mangle)]
+        extern "C" fn $hook() -> usize { 0 }
+    )* };
+}
+
 mod config;
 mod hooks;
+mod network;
+mod network_hooks;
 mod stream;
 
 pub(crate) use config::{CalloutResponse, ConfigHandle, ConfigScheduler, Counter, MainThread};
+pub(crate) use network::{ConnectionHandle, ConnectionScheduler, NetworkConfigHandle};
 pub(crate) use stream::{HeaderMap, StreamHandle, StreamScheduler};
 
 use std::ffi::c_void;
@@ -161,6 +173,20 @@ unsafe extern "C-unwind" {
         labels: *const Buffer,
         labels_length: usize,
         counter: *mut usize,
+    ) -> u32;
+    fn envoy_dynamic_module_callback_http_filter_config_define_gauge(
+        config: EnvoyPtr,
+        name: Buffer,
+        labels: *const Buffer,
+        labels_length: usize,
+        gauge: *mut usize,
+    ) -> u32;
+    fn envoy_dynamic_module_callback_http_filter_config_set_gauge(
+        config: EnvoyPtr,
+        gauge: usize,
+        labels: *const Buffer,
+        labels_length: usize,
+        value: u64,
     ) -> u32;
     fn envoy_dynamic_module_callback_http_filter_config_increment_counter(
         config: EnvoyPtr,

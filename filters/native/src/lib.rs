@@ -1,8 +1,11 @@
 //! The native form of the filters: a dynamic module that Envoy loads into its process.
 //!
-//! The engines are those of the wasm form. [`ingress`] connects the engine of the ingress filter to Envoy, and [`abi`]
-//! declares what Envoy and this module call of each other. Only `abi` holds unsafe code.
+//! The engines are those of the wasm form. [`ingress`] and [`egress`] connect them to Envoy, [`filter`] selects one of the
+//! two for each HTTP filter, and [`abi`] declares what Envoy and this module call of each other. Only `abi` holds unsafe
+//! code.
 
 mod abi;
+mod egress;
+mod filter;
 mod ingress;
 mod time;

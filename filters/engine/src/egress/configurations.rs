@@ -36,6 +36,8 @@ pub enum Update {
 }
 
 impl Configurations {
+    pub const EMPTY: Self = Self { active: None, tcp_generation: None, http_generation: None };
+
     /// Takes a configuration that Envoy passed to one of the filters.
     ///
     /// # Errors

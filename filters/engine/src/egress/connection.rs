@@ -61,6 +61,12 @@ impl Connection {
         Self { id, phase: Phase::New }
     }
 
+    /// Whether the connection is permitted and no byte of the client can change the decision.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        matches!(self.phase, Phase::Permitted)
+    }
+
     /// Decides about a new connection. `destination` is its original destination, if the host knows
     /// it. `sni` is the server name that Envoy's listener filters saw, or empty.
     pub fn on_new_connection(

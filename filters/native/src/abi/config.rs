@@ -34,6 +34,27 @@ impl ConfigHandle {
         Counter((result == 0).then_some(id))
     }
 
+    /// Sets a gauge. Gauges with the same name are the same gauge, in all configurations.
+    pub(crate) fn set_gauge(&self, name: &str, value: u64) {
+        let (mut id, labels) = (0, std::ptr::null());
+        // SAFETY: the configuration exists, Envoy copies the name, `id` outlives the calls, and there are no labels.
+        unsafe {
+            let name = Buffer::of(name.as_bytes());
+            let defined = envoy_dynamic_module_callback_http_filter_config_define_gauge(
+                self.0,
+                name,
+                labels,
+                0,
+                &raw mut id,
+            );
+            if defined == 0 {
+                envoy_dynamic_module_callback_http_filter_config_set_gauge(
+                    self.0, id, labels, 0, value,
+                );
+            }
+        }
+    }
+
     pub(crate) fn scheduler(&self) -> ConfigScheduler {
         // SAFETY: the configuration exists.
         ConfigScheduler(unsafe {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use sandgate_engine::ingress::CALL_RESPONSE_MAX;
 
 use super::*;
-use crate::ingress::{Action, Config, Stream};
+use crate::filter::{Config, Stream};
+use crate::ingress::Action;
 
 /// `FilterHeadersStatus::StopAllIterationAndWatermark`.
 const PAUSE_HEADERS: u32 = 4;
@@ -264,14 +265,6 @@ extern "C" fn envoy_dynamic_module_on_http_filter_local_reply(
     _is_reset: bool,
 ) -> u32 {
     CONTINUE
-}
-
-/// Hooks of what this module does not use. They get arguments, which may be ignored in the C ABI.
-macro_rules! unused {
-    ($($hook:ident)*) => { $(
-        #[unsafe(no_mangle)]
-        extern "C" fn $hook() -> usize { 0 }
-    )* };
 }
 
 unused! {

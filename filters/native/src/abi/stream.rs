@@ -1,6 +1,7 @@
 //! One stream: its headers, its upstream, its local reply, and its end.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 
 use sandgate_policy::header::Field;
 
@@ -20,6 +21,9 @@ pub(crate) enum HeaderMap {
 const REQUEST_PROTOCOL: u32 = 10;
 const RESPONSE_CODE_DETAILS: u32 = 16;
 const SOURCE_ADDRESS: u32 = 24;
+const DESTINATION_ADDRESS: u32 = 26;
+const UPSTREAM_ADDRESS: u32 = 41;
+const ROUTE_NAME: u32 = 61;
 
 /// The details of a local reply, in access logs and for `local_reply_config`.
 const REPLY_DETAILS: &[u8] = b"sandgate";
@@ -161,6 +165,24 @@ impl StreamHandle {
     /// The address and port of the client: those of the connection, or those that a trusted proxy reports.
     pub(crate) fn client_address(&self) -> Option<Vec<u8>> {
         self.attribute(SOURCE_ADDRESS)
+    }
+
+    /// The address that the client has connected to.
+    pub(crate) fn destination_address(&self) -> Option<SocketAddr> {
+        self.address(DESTINATION_ADDRESS)
+    }
+
+    /// The address that the stream is connected to upstream, if it is connected.
+    pub(crate) fn upstream_address(&self) -> Option<SocketAddr> {
+        self.address(UPSTREAM_ADDRESS)
+    }
+
+    fn address(&self, id: u32) -> Option<SocketAddr> {
+        std::str::from_utf8(&self.attribute(id)?).ok()?.parse().ok()
+    }
+
+    pub(crate) fn route_name(&self) -> Option<Vec<u8>> {
+        self.attribute(ROUTE_NAME)
     }
 
     pub(crate) fn request_protocol(&self) -> Option<Vec<u8>> {
