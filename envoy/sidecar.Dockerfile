@@ -1,12 +1,13 @@
-# The sidecar as an image: the agent, the official Envoy, our filter, and the programs that the agent calls.
+# The sidecar as an image: the agent, the official Envoy, our filter in both forms, and the programs that the agent calls.
+# SANDGATE_FILTERS=native selects the dynamic module.
 #
-#   make wasm && cargo build --release --package sandgate-sidecar
+#   make wasm native && cargo build --release --package sandgate-sidecar
 #   docker build -f envoy/sidecar.Dockerfile -t sandgate-sidecar \
 #     --build-arg ENVOY_IMAGE=envoyproxy/envoy:v1.40.0@sha256:… .
 #   docker run --cap-add NET_ADMIN --security-opt systempaths=unconfined … sandgate-sidecar --sandbox-interface …
 #
-# Built from the repository's root. The program has to fit the C library of BASE: built on Debian 13, it fits
-# this one. docs/sidecar.md says where it has to run and what it takes.
+# Built from the repository's root. The program and the module have to fit the C library of BASE: built on Debian 13,
+# they fit this one. docs/sidecar.md says where it has to run and what it takes.
 #
 # ENVOY_IMAGE has no default: a tag can be moved to another image, so you name the digest that you have
 # checked. `docker buildx imagetools inspect envoyproxy/envoy:v1.40.0` prints it.
@@ -33,7 +34,8 @@ RUN { command -v nft && command -v ip && command -v setpriv; } >/dev/null || { \
       && rm -rf /var/lib/apt/lists/*; }
 COPY --from=envoy /usr/local/bin/envoy /usr/local/bin/envoy
 COPY target/release/sandgate-sidecar /usr/local/bin/sandgate-sidecar
-COPY target/filters/sandgate_egress.wasm /etc/sandgate/sandgate_egress.wasm
+# Envoy loads the module as a user of its own.
+COPY --chmod=0644 target/filters/sandgate_egress.wasm target/filters/libsandgate_native.so /etc/sandgate/
 
 # Root, of which a container leaves little: the agent starts Envoy as another user.
-ENTRYPOINT ["sandgate-sidecar", "--filter", "/etc/sandgate/sandgate_egress.wasm"]
+ENTRYPOINT ["sandgate-sidecar"]

@@ -41,8 +41,8 @@ mod tests {
             &edge(Filters::Wasm, Upstream::DynamicForwardProxy),
             &edge(Filters::Native, Upstream::OriginalDst),
             SIDECAR_TEMPLATE,
-            sidecar::EGRESS_TCP_TEMPLATE,
-            sidecar::EGRESS_HTTP_TEMPLATE,
+            &Filters::Wasm.egress_template(sidecar::EGRESS_TCP_TEMPLATE).unwrap(),
+            &Filters::Native.egress_template(sidecar::EGRESS_HTTP_TEMPLATE).unwrap(),
         ] {
             let names = names(template);
             assert!(!names.is_empty());

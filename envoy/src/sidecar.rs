@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::filters::Filters;
+use crate::parts::insert;
 use crate::template::{RenderError, Values, collect, render};
 use crate::value::Value;
 
@@ -17,6 +19,7 @@ pub(crate) const EGRESS_HTTP_TEMPLATE: &str = include_str!("../egress-http.yaml"
 /// The values of the bootstrap of a sidecar's Envoy.
 #[derive(Clone, Debug)]
 pub struct Sidecar {
+    pub filters: Filters,
     pub plain_port: u16,
     pub inspected_port: u16,
     pub probe_port: u16,
@@ -39,9 +42,10 @@ pub struct Sidecar {
 impl Sidecar {
     /// The usual values, which the head of `sidecar.yaml` lists, with all files in a folder.
     #[must_use]
-    pub fn usual(folder: &Path) -> Self {
+    pub fn usual(folder: &Path, filters: Filters) -> Self {
         let [tcp, http] = EgressFilter::FILE_NAMES;
         Self {
+            filters,
             plain_port: 15_001,
             inspected_port: 15_002,
             probe_port: 15_003,
@@ -69,13 +73,13 @@ impl Sidecar {
         self.render_template(SIDECAR_TEMPLATE)
     }
 
-    /// Renders another template with the same names.
+    /// Renders another template with the same names and parts.
     ///
     /// # Errors
     ///
-    /// If a value is invalid, or the template contains another name.
+    /// If a value is invalid, or the template contains another name or part.
     pub fn render_template(&self, template: &str) -> Result<String, RenderError> {
-        render(template, &self.values()?)
+        render(&insert(template, &[self.filters.egress_parts()])?, &self.values()?)
     }
 
     fn values(&self) -> Result<Values, RenderError> {
@@ -104,8 +108,9 @@ impl Sidecar {
 pub struct EgressFilter<'a> {
     /// `policy::egress::config` as JSON.
     pub config: &'a str,
-    /// `sandgate_egress.wasm`, absolute.
-    pub wasm: PathBuf,
+    pub filters: Filters,
+    /// `sandgate_egress.wasm` or `libsandgate_native.so`, absolute.
+    pub module: PathBuf,
 }
 
 impl EgressFilter<'_> {
@@ -120,9 +125,10 @@ impl EgressFilter<'_> {
     pub fn render(&self) -> Result<[String; 2], RenderError> {
         let values = collect([
             ("SANDGATE_EGRESS_CONFIG", Value::json(self.config)),
-            ("SANDGATE_EGRESS_WASM", Value::path(&self.wasm)),
+            ("SANDGATE_EGRESS_MODULE", Value::path(&self.module)),
         ])?;
-        Ok([render(EGRESS_TCP_TEMPLATE, &values)?, render(EGRESS_HTTP_TEMPLATE, &values)?])
+        let file = |template| render(&self.filters.egress_template(template)?, &values);
+        Ok([file(EGRESS_TCP_TEMPLATE)?, file(EGRESS_HTTP_TEMPLATE)?])
     }
 }
 
@@ -139,17 +145,38 @@ mod tests {
         assert_eq!(listed, names(body));
         assert_eq!(
             listed,
-            Sidecar::usual(Path::new("/run")).values().unwrap().keys().copied().collect()
+            Sidecar::usual(Path::new("/run"), Filters::Wasm)
+                .values()
+                .unwrap()
+                .keys()
+                .copied()
+                .collect()
         );
     }
 
     #[test]
     fn the_filters_configuration_is_one_line_of_both_files() {
-        let filter = EgressFilter { config: "{\"version\":1}", wasm: "/filter.wasm".into() };
-        for file in filter.render().unwrap() {
-            assert!(file.contains("            {\"version\":1}\n"), "{file}");
-            assert!(file.contains("filename: \"/filter.wasm\""), "{file}");
+        for filters in [Filters::Wasm, Filters::Native] {
+            let filter = |config| EgressFilter { config, filters, module: "/filter".into() };
+            for file in filter("{\"version\":1}").render().unwrap() {
+                assert!(file.contains(" {\"version\":1}\n"), "{file}");
+                assert!(file.contains("filename: \"/filter\""), "{file}");
+            }
+            assert!(filter("{").render().is_err());
         }
-        assert!(EgressFilter { config: "{", wasm: "/filter.wasm".into() }.render().is_err());
+    }
+
+    #[test]
+    fn a_form_of_the_filter_is_accepted_where_its_configuration_has_its_type() {
+        for filters in [Filters::Wasm, Filters::Native] {
+            let bootstrap = Sidecar::usual(Path::new("/run"), filters).render().unwrap();
+            let filter = EgressFilter { config: "{}", filters, module: "/filter".into() };
+            for file in filter.render().unwrap() {
+                let types: Vec<_> =
+                    file.split_whitespace().filter(|word| word.contains("filters.")).collect();
+                let [name] = types[..] else { panic!("{file}") };
+                assert!(bootstrap.contains(&format!("- {name}\n")), "{name}");
+            }
+        }
     }
 }

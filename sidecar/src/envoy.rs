@@ -5,4 +5,4 @@ pub(crate) mod files;
 pub(crate) mod probe;
 
 pub(crate) use child::{Child, Program};
-pub(crate) use files::Files;
+pub(crate) use files::{Files, Filter};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sandgate_policy::egress::OperatorSettings;
 
-use crate::envoy::Program;
+use crate::envoy::{Filter, Program};
 use crate::nftables::Layout;
 use crate::source::PolicySource;
 
@@ -21,8 +21,7 @@ pub(crate) struct Settings {
     /// The DNS proxy's resolvers, in the order of preference.
     pub(crate) resolvers: Vec<SocketAddr>,
     pub(crate) envoy: Program,
-    /// The path of `sandgate_egress.wasm`.
-    pub(crate) filter: PathBuf,
+    pub(crate) filter: Filter,
     /// The path of a bootstrap template that replaces the built-in one.
     pub(crate) envoy_config: Option<PathBuf>,
     /// The maximum size of the kernel's buffer for one TCP connection in one direction, in bytes, in gateway mode.

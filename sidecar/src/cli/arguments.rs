@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, Parser, ValueEnum};
 use ipnet::IpNet;
+use sandgate_envoy_config::Filters;
 use sandgate_policy::egress::OperatorSettings;
 
-use crate::envoy::Program;
+use crate::envoy::{Filter, Program};
 use crate::nftables::Layout;
 use crate::nftables::layout::{Interface, Mode, Ports};
 use crate::settings::{Bounds, Settings};
@@ -60,9 +61,13 @@ pub(super) struct Arguments {
     /// Maximum size of Envoy's buffer for one connection in one direction, in KiB
     #[arg(long, value_name = "KIB", default_value_t = 128, value_parser = clap::value_parser!(u32).range(4..=65_536))]
     connection_buffer: u32,
-    /// Egress filter, sandgate_egress.wasm
+    /// Form of the egress filter: a wasm module, or a dynamic module in Envoy's process
+    #[arg(long, value_name = "FORM", env = "SANDGATE_FILTERS", value_enum, default_value_t = Form::Wasm)]
+    filters: Form,
+    /// Egress filter. Defaults to /etc/sandgate/sandgate_egress.wasm or, with --filters native,
+    /// /etc/sandgate/libsandgate_native.so
     #[arg(long, value_name = "FILE")]
-    filter: PathBuf,
+    filter: Option<PathBuf>,
     /// Maximum size of the kernel's buffer for one TCP connection in one direction, for --mode gateway. A smaller buffer is
     /// slower over long distances, a larger one lets a sandbox use more memory
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(65_536..=1 << 30))]
@@ -85,6 +90,22 @@ pub(super) struct Arguments {
 enum ModeKind {
     Gateway,
     Shared,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Form {
+    Wasm,
+    Native,
+}
+
+impl Form {
+    fn filter(self, path: Option<PathBuf>) -> Filter {
+        let (form, default) = match self {
+            Self::Wasm => (Filters::Wasm, "/etc/sandgate/sandgate_egress.wasm"),
+            Self::Native => (Filters::Native, "/etc/sandgate/libsandgate_native.so"),
+        };
+        Filter { form, path: path.unwrap_or_else(|| default.into()) }
+    }
 }
 
 #[derive(Args)]
@@ -141,7 +162,7 @@ impl Arguments {
             source: self.source.source()?,
             resolvers,
             envoy: Program { path: program(&self.envoy)?, uid: self.envoy_uid },
-            filter: self.filter,
+            filter: self.filters.filter(self.filter),
             envoy_config: self.envoy_config,
             tcp_buffer: self.tcp_buffer,
             bounds: Bounds {

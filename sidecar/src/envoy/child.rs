@@ -53,7 +53,7 @@ impl Program {
             .arg(&self.path)
             .arg("--config-path")
             .arg(bootstrap)
-            // One worker, because each worker has a VM of its own, which takes most of the memory.
+            // One worker: in the wasm form, each worker has a VM of its own, which takes most of the memory.
             .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"])
             .current_dir("/")
             .env_clear()

@@ -4,7 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sandgate_envoy_config::{EGRESS_LOG, EgressFilter, RenderError, SIDECAR_TEMPLATE, Sidecar};
+use sandgate_envoy_config::{
+    EGRESS_LOG, EgressFilter, Filters, RenderError, SIDECAR_TEMPLATE, Sidecar,
+};
 
 use crate::nftables::layout::Ports;
 use crate::settings::Bounds;
@@ -15,10 +17,22 @@ pub(crate) const INSPECTION_TIMEOUT: Duration = Duration::from_millis(150);
 /// plain HTTP with the rule: docs/decisions/0016. The sandbox must notice a denial within 200 ms.
 pub(crate) const DENIAL_TIMEOUT: Duration = Duration::from_millis(50);
 
+/// The name of the copy of a wasm module.
+const WASM_COPY: &str = "sandgate_egress.wasm";
+
+/// The egress filter in one of its forms.
+#[derive(Clone, Debug)]
+pub(crate) struct Filter {
+    pub(crate) form: Filters,
+    pub(crate) path: PathBuf,
+}
+
 /// The folder with Envoy's files.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     folder: PathBuf,
+    /// The filter that Envoy loads.
+    filter: Filter,
     bootstrap: Option<PathBuf>,
     ports: Ports,
     bounds: Bounds,
@@ -41,24 +55,31 @@ pub(crate) enum FilesError {
 }
 
 impl Files {
-    /// Creates the folder and copies the filter into it, because Envoy's user may not be able to read the original, and
-    /// the original may change while Envoy runs. `bootstrap` is the path of a template that replaces the built-in one.
+    /// Creates the folder. Copies a wasm module into it, because Envoy's user may not be able to read the original, and the
+    /// original may change while Envoy runs. A dynamic module stays where it is, like the program of Envoy, because no code
+    /// in the folder may be executed if it is mounted `noexec`, as `/run` often is. `bootstrap` is the path of a template
+    /// that replaces the built-in one.
     ///
     /// # Errors
     ///
     /// If the folder can't be created or the filter can't be read.
     pub(crate) fn create(
         folder: &Path,
-        filter: &Path,
+        filter: &Filter,
         bootstrap: Option<PathBuf>,
         ports: Ports,
         bounds: Bounds,
     ) -> Result<Self, FilesError> {
         std::fs::create_dir_all(folder).map_err(failed(folder, "created"))?;
         set_mode(folder, 0o755)?;
-        let files = Self { folder: folder.to_owned(), bootstrap, ports, bounds };
-        let module = std::fs::read(filter).map_err(failed(filter, "read"))?;
-        files.replace("sandgate_egress.wasm", &module)?;
+        let mut files =
+            Self { folder: folder.to_owned(), filter: filter.clone(), bootstrap, ports, bounds };
+        let path = &filter.path;
+        let module = std::fs::read(path).map_err(failed(path, "read"))?;
+        files.filter.path = match filter.form {
+            Filters::Wasm => files.replace(WASM_COPY, &module)?,
+            Filters::Native => std::path::absolute(path).map_err(failed(path, "found"))?,
+        };
         Ok(files)
     }
 
@@ -71,6 +92,7 @@ impl Files {
         let (ports, bounds) = (&self.ports, &self.bounds);
         let [tcp, http] = EgressFilter::FILE_NAMES;
         let values = Sidecar {
+            filters: self.filter.form,
             admin_port: ports.admin,
             plain_port: ports.plain,
             inspected_port: ports.inspected,
@@ -101,8 +123,8 @@ impl Files {
     ///
     /// If a file can't be written. Envoy then keeps its configuration.
     pub(crate) fn write_generation(&self, json: &str) -> Result<(), FilesError> {
-        let wasm = self.folder.join("sandgate_egress.wasm");
-        let files = EgressFilter { config: json, wasm }.render()?;
+        let Filter { form, path } = self.filter.clone();
+        let files = EgressFilter { config: json, filters: form, module: path }.render()?;
         for (name, content) in EgressFilter::FILE_NAMES.into_iter().zip(files) {
             self.replace(name, content.as_bytes())?;
         }
@@ -111,13 +133,9 @@ impl Files {
 
     /// Removes the files, and the folder if it is then empty.
     pub(crate) fn remove(&self) {
-        for name in [
-            "sidecar.yaml",
-            "egress-tcp.yaml",
-            "egress-http.yaml",
-            "egress-log.yaml",
-            "sandgate_egress.wasm",
-        ] {
+        for name in
+            ["sidecar.yaml", "egress-tcp.yaml", "egress-http.yaml", "egress-log.yaml", WASM_COPY]
+        {
             drop(std::fs::remove_file(self.folder.join(name)));
         }
         drop(std::fs::remove_dir(&self.folder));
@@ -150,9 +168,9 @@ fn failed(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> Fil
 mod tests {
     use super::*;
 
-    fn create(folder: &Path) -> Files {
-        let filter = folder.join("filter");
-        std::fs::write(&filter, b"module").unwrap();
+    fn create(folder: &Path, form: Filters) -> Files {
+        let filter = Filter { form, path: folder.join("filter") };
+        std::fs::write(&filter.path, b"module").unwrap();
         let (ports, bounds) = (Ports::default(), Bounds::default());
         Files::create(&folder.join("run"), &filter, None, ports, bounds).unwrap()
     }
@@ -160,7 +178,7 @@ mod tests {
     #[test]
     fn every_name_in_the_templates_has_a_value() {
         let folder = tempfile::tempdir().unwrap();
-        let files = create(folder.path());
+        let files = create(folder.path(), Filters::Wasm);
         let bootstrap = std::fs::read_to_string(files.write_bootstrap().unwrap()).unwrap();
         assert!(bootstrap.contains("port_value: 15001"), "{bootstrap}");
         assert!(bootstrap.contains("max_active_downstream_connections: 20000"), "{bootstrap}");
@@ -170,9 +188,23 @@ mod tests {
     }
 
     #[test]
+    fn a_wasm_module_is_copied_and_a_dynamic_module_is_loaded_from_its_place() {
+        for (form, place) in
+            [(Filters::Wasm, "run/sandgate_egress.wasm"), (Filters::Native, "filter")]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            create(folder.path(), form).write_generation("{}").unwrap();
+            let watched =
+                std::fs::read_to_string(folder.path().join("run/egress-tcp.yaml")).unwrap();
+            let place = folder.path().join(place);
+            assert!(watched.contains(&format!("\"{}\"", place.display())), "{watched}");
+        }
+    }
+
+    #[test]
     fn removal_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let files = create(folder.path());
+        let files = create(folder.path(), Filters::Wasm);
         files.write_bootstrap().unwrap();
         files.write_generation("{}").unwrap();
         files.remove();

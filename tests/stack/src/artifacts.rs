@@ -59,10 +59,13 @@ pub fn native_module() -> PathBuf {
     root().join("target/filters/libsandgate_native.so")
 }
 
-/// The path of the egress filter. Fails if it is not built.
-pub fn egress_filter() -> Result<PathBuf> {
-    let path = root().join("target/filters/sandgate_egress.wasm");
-    ensure!(path.is_file(), "`{}` is missing; build it with: scripts/wasm", path.display());
+/// The path of the egress filter in a form. Fails if it is not built.
+pub fn egress_filter(form: Filters) -> Result<PathBuf> {
+    let (path, build) = match form {
+        Filters::Wasm => (root().join("target/filters/sandgate_egress.wasm"), "scripts/wasm"),
+        Filters::Native => (native_module(), "cargo xtask native"),
+    };
+    ensure!(path.is_file(), "`{}` is missing; build it with: {build}", path.display());
     Ok(path)
 }
 

@@ -25,7 +25,8 @@ pub(super) fn check() -> Result<Outcome> {
         ("edge.yaml", edge.render()?),
         ("edge-original-dst.yaml", original_dst.render()?),
         ("edge-native.yaml", native.render()?),
-        ("sidecar.yaml", sidecar(folder.path())?),
+        ("sidecar.yaml", sidecar(&folder.path().join("wasm"), Filters::Wasm)?),
+        ("sidecar.yaml", sidecar(&folder.path().join("native"), Filters::Native)?),
     ] {
         let path = folder.path().join(name);
         std::fs::write(&path, bootstrap)?;
@@ -78,15 +79,20 @@ fn edge(folder: &Path) -> Result<Edge> {
 }
 
 /// The bootstrap of a sidecar's Envoy, and the files in the folder to which it points.
-fn sidecar(folder: &Path) -> Result<String> {
+fn sidecar(folder: &Path, filters: Filters) -> Result<String> {
+    std::fs::create_dir(folder)?;
     let config = json!({
         "version": 1,
         "generation": 1,
         "policies": [{ "allow_out": ["10.0.0.0/8", "*.example.com"] }],
         "virtual_addresses": { "198.18.0.2": "*" },
     });
-    let filter = EgressFilter { config: &config.to_string(), wasm: wasm::built("sandgate_egress") };
-    let sidecar = Sidecar::usual(folder);
+    let module = match filters {
+        Filters::Wasm => wasm::built("sandgate_egress"),
+        Filters::Native => native::built(),
+    };
+    let filter = EgressFilter { config: &config.to_string(), filters, module };
+    let sidecar = Sidecar::usual(folder, filters);
     for (path, text) in [&sidecar.tcp_ecds, &sidecar.http_ecds].into_iter().zip(filter.render()?) {
         std::fs::write(path, text)?;
     }

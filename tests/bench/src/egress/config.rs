@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use sandgate_envoy_config::Filters;
 use sandgate_stack::files::write_private;
 use sandgate_stack::rendered::write_sidecar;
 use serde_json::{Value, json};
@@ -26,8 +27,14 @@ pub(super) const fn port(number: u16) -> u16 {
 
 /// Whether the egress filter is built in this form.
 pub(super) fn is_built(form: Form) -> bool {
-    // The sidecar's configuration has one form so far.
-    form == Form::Wasm && sandgate_stack::artifacts::egress_filter().is_ok()
+    sandgate_stack::artifacts::egress_filter(filters(form)).is_ok()
+}
+
+fn filters(form: Form) -> Filters {
+    match form {
+        Form::Wasm => Filters::Wasm,
+        Form::Native => Filters::Native,
+    }
 }
 
 /// Writes the files of one Envoy; returns the bootstrap.
@@ -35,7 +42,8 @@ pub(super) fn write(way: Way, number: u16, folder: &Path) -> Result<PathBuf> {
     let config = match way {
         Way::Direct | Way::Bare => tcp_proxy(port(number)),
         Way::WithoutFilter | Way::Filter(_) => {
-            let bootstrap = write_sidecar(folder, POLICY)?;
+            let form = if let Way::Filter(form) = way { form } else { Form::Wasm };
+            let bootstrap = write_sidecar(folder, filters(form), POLICY)?;
             let mut config = yaml::parse(&std::fs::read_to_string(bootstrap)?)?;
             move_ports(&mut config, number * DISTANCE);
             if way == Way::WithoutFilter {

@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::artifacts::{egress_filter, program, root};
+use crate::artifacts::{egress_filter, filters, program, root};
 use crate::certificate::Certificates;
 use crate::files::{create_private_folder, write_private};
 use crate::process::Process;
@@ -226,19 +226,24 @@ impl Starter<'_> {
         let ready = folder.join("ready");
         // A sidecar that was killed may have left it.
         drop(std::fs::remove_file(&ready));
-        // Envoy runs as a user who may not be able to reach the program's folder. It gets a path that is mounted in the
-        // mount namespace of `ip netns exec` only.
+        // Envoy runs as a user who may not be able to reach the folders of the program and the filter. They get paths that
+        // are mounted in the mount namespace of `ip netns exec` only.
         let run = run_folder(self.prefix);
-        let reachable = run.join("envoy");
-        std::fs::write(&reachable, "")?;
+        let (reachable, filter) = (run.join("envoy"), run.join("filter"));
+        let form = filters()?;
         let mut command = self.inside("gateway");
-        command.args(["sh", "-c", r#"mount --bind "$0" "$1" && shift && exec "$@""#]);
-        command.arg(envoy).arg(&reachable).arg(program("sandgate-sidecar")?);
+        let mount = r#"mount --bind "$0" "$1" && mount --bind "$2" "$3" && shift 3 && exec "$@""#;
+        command.args(["sh", "-c", mount]);
+        for (original, mounted) in [(envoy, &reachable), (&egress_filter(form)?, &filter)] {
+            std::fs::write(mounted, "")?;
+            command.arg(original).arg(mounted);
+        }
+        command.arg(program("sandgate-sidecar")?).args(["--filters", form.name()]);
         command.args(["--sandbox-interface", "sandbox0", "--edge", &format!("{EDGE_ADDRESS}/32")]);
         command.args(["--resolver", &RESOLVER.to_string()]);
         command.arg("--policy-file").arg(folder.join("policy.json"));
         command.arg("--operator-file").arg(folder.join("operator.json"));
-        command.arg("--envoy").arg(&reachable).arg("--filter").arg(egress_filter()?);
+        command.arg("--envoy").arg(&reachable).arg("--filter").arg(&filter);
         command.arg("--run-dir").arg(run.join("sidecar")).arg("--ready-file").arg(&ready);
         command.arg("--status-file").arg(folder.join("status.json"));
         let log = self.state.join("sidecar.log");
