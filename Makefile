@@ -39,7 +39,7 @@ wasm: ## Build the Envoy filters as wasm modules into target/filters/
 	@scripts/setup build
 	@exec cargo xtask wasm
 
-native: ## Build the ingress filter as a dynamic module into target/filters/
+native: ## Build both filters as a dynamic module into target/filters/
 	@scripts/setup build
 	@exec cargo xtask native
 

@@ -10,7 +10,13 @@ from pathlib import Path
 from tell import ROOT, Failure
 
 PROGRAMS = ROOT / (os.environ.get("CARGO_TARGET_DIR") or "target") / "debug"
-EGRESS_FILTER = ROOT / "target" / "filters" / "sandgate_egress.wasm"
+FILTERS = ROOT / "target" / "filters"
+
+
+def egress_filter():
+    """The egress filter in the form that the sidecar uses."""
+    is_native = os.environ.get("SANDGATE_FILTERS") == "native"
+    return FILTERS / ("libsandgate_native.so" if is_native else "sandgate_egress.wasm")
 
 
 class Stack:

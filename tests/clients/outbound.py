@@ -22,7 +22,7 @@ from pathlib import Path
 
 import private_network
 import world
-from stack import EGRESS_FILTER, PROGRAMS
+from stack import PROGRAMS, egress_filter
 from tell import Failure
 
 NETNS = "/run/netns"
@@ -149,8 +149,8 @@ def sidecar(sandbox):
         command = ["setpriv", "--pdeathsig", "TERM", "ip", "netns", "exec", "gateway", PROGRAMS / "sandgate-sidecar",
                    "--sandbox-interface", "sandbox0", "--control-plane", f"http://{HERE}:{here.ports['gateway']}",
                    "--sandbox", sandbox, "--token-file", token, "--operator-file", here.folder / "operator.json",
-                   "--resolver", RESOLVER, "--envoy", envoy(here, files), "--filter", EGRESS_FILTER, "--run-dir", files,
-                   "--ready-file", ready]
+                   "--resolver", RESOLVER, "--envoy", reachable(here.envoy, files),
+                   "--filter", reachable(egress_filter(), files), "--run-dir", files, "--ready-file", ready]
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                                        start_new_session=True)
@@ -176,12 +176,12 @@ def open_folder():
         yield Path(folder)
 
 
-def envoy(here, folder):
-    """The path of an Envoy that other users can start. In a developer's home they may not, so it is a copy there."""
-    original = Path(here.envoy)
-    if all(place.stat().st_mode & 0o001 for place in (original, *original.parents)):
+def reachable(original, folder):
+    """The path of a program or a module that other users can load. In a developer's home they may not, so it is a copy there."""
+    original = Path(original)
+    if all(place.stat().st_mode & 0o001 for place in (original.parent, *original.parent.parents)):
         return original
-    copy = folder / "envoy"
+    copy = folder / original.name
     shutil.copy(original, copy)
     copy.chmod(0o755)
     return copy

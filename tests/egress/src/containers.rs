@@ -16,7 +16,7 @@ use testcontainers::{Container, GenericImage, ImageExt as _};
 
 use crate::netns::output;
 use crate::rig::Rig;
-use crate::sidecar::{Setup, built, root};
+use crate::sidecar::{Form, Setup, built, root};
 use crate::site;
 
 /// Both containers, and the rig around them.
@@ -49,8 +49,7 @@ impl Containers {
     /// Starts both, and waits until the sidecar is ready.
     pub fn start(setup: &Setup) -> Result<Self> {
         let program = built("debug/sandgate-sidecar", "cargo build --package sandgate-sidecar")?;
-        let filter = built("filters/sandgate_egress.wasm", "scripts/wasm")?;
-        let images = Images::make(&program, &filter)?;
+        let images = Images::make(&program)?;
         let folder = tempfile::tempdir()?;
         let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
         put("policy.json", &setup.policy.to_string())?;
@@ -84,6 +83,7 @@ impl Containers {
             .with_entrypoint("sh")
             .with_cmd(command)
             .with_network("none")
+            .with_env_var("SANDGATE_FILTERS", Form::of_this_run()?.name())
             .with_cap_add("NET_ADMIN")
             // Its settings are below /proc/sys, which engines make read-only.
             .with_host_config_modifier(|host| host.readonly_paths = Some(Vec::new()))
@@ -147,9 +147,10 @@ struct Images {
 
 impl Images {
     /// Makes them, if they are missing.
-    fn make(program: &Path, filter: &Path) -> Result<Self> {
+    fn make(program: &Path) -> Result<Self> {
         let mut script = Command::new(root().join("scripts/egress-image"));
-        let made = output(script.args([program, filter]))?;
+        script.arg(program).arg(Form::Wasm.filter()?).arg(Form::Native.filter()?);
+        let made = output(&mut script)?;
         let (sandbox, sidecar) = made.trim().split_once(' ').context("two images")?;
         let image = |name: &str| -> Result<GenericImage> {
             let (name, tag) = name.rsplit_once(':').context("an image without a tag")?;

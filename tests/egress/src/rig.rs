@@ -130,9 +130,9 @@ impl Rig {
         self.envoy_folder.path().join("run")
     }
 
-    /// An empty file on which the sidecar's Envoy can be mounted.
-    pub(crate) fn envoy_path(&self) -> Result<PathBuf> {
-        let path = self.envoy_folder.path().join("envoy");
+    /// An empty file on which something of the sidecar's Envoy can be mounted.
+    pub(crate) fn mount_point(&self, name: &str) -> Result<PathBuf> {
+        let path = self.envoy_folder.path().join(name);
         std::fs::OpenOptions::new().append(true).create(true).mode(0o755).open(&path)?;
         Ok(path)
     }

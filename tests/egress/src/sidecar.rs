@@ -55,9 +55,9 @@ pub struct Sidecar {
     folder: PathBuf,
 }
 
-/// Runs a program in a mount namespace (`ip netns exec` has made it) in which Envoy is at a path that Envoy's own user can
-/// reach. The tree may be in a folder that is private to its owner.
-const MOUNTED: &str = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
+/// Runs a program in a mount namespace (`ip netns exec` has made it) in which Envoy and the filter are at paths that Envoy's
+/// own user can reach. The tree may be in a folder that is private to its owner.
+const MOUNTED: &str = r#"mount --bind "$0" "$1" && mount --bind "$2" "$3" && shift 3 && exec "$@""#;
 /// The time limit of any wait. Long, because other tests may keep the machine busy.
 const TIME_LIMIT: Duration = Duration::from_secs(90);
 
@@ -80,11 +80,11 @@ impl Sidecar {
         }
         let path = |name: &str| folder.join(name).display().to_string();
         let program = built("debug/sandgate-sidecar", "cargo build --package sandgate-sidecar")?;
-        let filter = built("filters/sandgate_egress.wasm", "scripts/wasm")?;
         let namespace = if setup.shared { &rig.sandbox } else { &rig.gateway };
-        let envoy = rig.envoy_path()?;
+        let (envoy, filter) = (rig.mount_point("envoy")?, rig.mount_point("filter")?);
         let mut command = namespace.command("sh");
         command.args(["-c", MOUNTED]).arg(find_envoy()?).arg(&envoy);
+        command.arg(Form::of_this_run()?.filter()?).arg(&filter);
         if let Some(files) = setup.files {
             // A process with this capability could raise the limit.
             command.args(["setpriv", "--bounding-set", "-sys_resource", "prlimit"]);
@@ -193,6 +193,41 @@ pub const RESOLVER: IpAddr = site::RESOLVER;
 pub(crate) fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here)
+}
+
+/// The form of the egress filter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    Wasm,
+    Native,
+}
+
+impl Form {
+    /// The form that `SANDGATE_FILTERS` names. The agent reads the variable, too.
+    pub fn of_this_run() -> Result<Self> {
+        match std::env::var("SANDGATE_FILTERS").unwrap_or_default().as_str() {
+            "" | "wasm" => Ok(Self::Wasm),
+            "native" => Ok(Self::Native),
+            other => bail!("SANDGATE_FILTERS is `{other}`; it may be `wasm` or `native`"),
+        }
+    }
+
+    /// The name of the form.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Native => "native",
+        }
+    }
+
+    /// The filter in this form.
+    pub fn filter(self) -> Result<PathBuf> {
+        match self {
+            Self::Wasm => built("filters/sandgate_egress.wasm", "scripts/wasm"),
+            Self::Native => built("filters/libsandgate_native.so", "cargo xtask native"),
+        }
+    }
 }
 
 /// Something under `target/`, built before; `how` says how, for the error.

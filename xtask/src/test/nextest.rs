@@ -18,6 +18,8 @@ use crate::tree;
 const REPORT: &str = "target/nextest/default/junit.xml";
 /// The package of the end-to-end tests.
 const E2E: &str = "sandgate-e2e";
+/// The package of the tests of the egress path.
+const EGRESS: &str = "sandgate-egress-tests";
 /// The group of the examples in the documentation.
 const EXAMPLES: &str = "examples in the documentation";
 /// The filters' modules, which can't have such examples.
@@ -60,9 +62,12 @@ pub(super) fn run(summary: &mut Summary, prepare: impl Fn(&mut Command)) -> Resu
         nextest.args(["--package", E2E, "--filterset", UPSTREAM_TESTS]);
         prepare(nextest.env("SANDGATE_E2E_UPSTREAM", "original_dst"));
     })?;
-    let native = BTreeMap::from([(E2E.to_owned(), "tests/e2e with the native filter".to_owned())]);
+    let native = BTreeMap::from([
+        (E2E.to_owned(), "tests/e2e with the native filter".to_owned()),
+        (EGRESS.to_owned(), "tests/egress with the native filter".to_owned()),
+    ]);
     run_reported(summary, &native, |nextest| {
-        nextest.args(["--package", E2E]);
+        nextest.args(["--package", E2E, "--package", EGRESS]);
         prepare(nextest.env("SANDGATE_FILTERS", "native"));
     })?;
     run_examples(summary, prepare)
