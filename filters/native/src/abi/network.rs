@@ -8,7 +8,7 @@ use super::*;
 /// `envoy_dynamic_module_type_network_connection_close_type_FlushWrite`: what was written to the client is sent first.
 const FLUSH_WRITE: u32 = 0;
 
-unsafe extern "C" {
+unsafe extern "C-unwind" {
     fn envoy_dynamic_module_callback_network_filter_get_local_address(
         connection: EnvoyPtr,
         address: *mut Buffer,
@@ -149,7 +149,7 @@ impl ConnectionHandle {
 
     fn address(
         &self,
-        get: unsafe extern "C" fn(EnvoyPtr, *mut Buffer, *mut u32) -> bool,
+        get: unsafe extern "C-unwind" fn(EnvoyPtr, *mut Buffer, *mut u32) -> bool,
     ) -> Option<SocketAddr> {
         let raw = self.raw().ok()?;
         let (mut address, mut port) = (Buffer::EMPTY, 0);
@@ -158,8 +158,13 @@ impl ConnectionHandle {
             return None;
         }
         // SAFETY: the connection owns the bytes, and no call is made before they are read.
-        let address: IpAddr = std::str::from_utf8(unsafe { address.bytes() }).ok()?.parse().ok()?;
-        Some(SocketAddr::new(address, u16::try_from(port).ok()?))
+        let address = std::str::from_utf8(unsafe { address.bytes() }).ok()?;
+        let port = u16::try_from(port).ok()?;
+        match address.parse() {
+            Ok(v4) => Some(SocketAddr::new(IpAddr::V4(v4), port)),
+            // Only the form with a port may have the scope of a link-local address.
+            Err(_) => format!("[{address}]:{port}").parse().ok(),
+        }
     }
 
     /// The server name that Envoy's listener filters saw, or nothing.
