@@ -4,11 +4,14 @@
 //! `docs/benchmarks/data.json`, from which `docs/benchmarks.md` and the plots are written.
 
 mod bootstrap;
+mod cache;
+mod dns;
 mod egress;
 mod ingress;
 mod latency;
 mod load;
 mod machine;
+mod part;
 mod progress;
 mod proxy;
 mod report;
@@ -16,6 +19,7 @@ mod run;
 mod scale;
 mod serve;
 mod statistics;
+mod waiting;
 mod ways;
 mod webhook;
 mod world;
@@ -36,7 +40,7 @@ struct Arguments {
 enum Command {
     /// Measure, and write the report.
     Run(run::Options),
-    /// Write the report again from the raw data of the last complete run.
+    /// Write the report and the sentences in the README again, from the raw data of the last complete run.
     Report,
     /// Be one of the servers around Envoy. `run` starts them.
     #[command(hide = true)]

@@ -5,36 +5,43 @@ use std::time::Instant;
 
 pub(crate) struct Progress {
     begun: Instant,
-    done: u32,
-    steps: u32,
+    /// The estimate for the parts that have not begun, in seconds.
+    left: f64,
+    part: Option<(&'static str, f64, Instant)>,
 }
 
 impl Progress {
-    pub(crate) fn new(steps: u32) -> Self {
-        Self { begun: Instant::now(), done: 0, steps }
+    pub(crate) fn new(estimate: f64) -> Self {
+        eprintln!("==> measuring, about {:.1} min", estimate / 60.0);
+        Self { begun: Instant::now(), left: estimate, part: None }
     }
 
-    /// A step begins. The estimate assumes that all steps take the same time.
+    /// A part begins. The estimate is in seconds.
+    pub(crate) fn begin(&mut self, name: &'static str, estimate: f64) {
+        self.left = (self.left - estimate).max(0.0);
+        self.part = Some((name, estimate, Instant::now()));
+        eprintln!("==> {name}: about {estimate:.0} s");
+    }
+
+    /// A step of the part begins.
     pub(crate) fn step(&mut self, what: &str) {
-        self.done += 1;
-        if !std::io::stderr().is_terminal() && self.done % 20 != 1 {
-            return;
-        }
-        let each = self.begun.elapsed().as_secs_f64() / f64::from(self.done);
-        let rest = each * f64::from(self.steps.saturating_sub(self.done));
-        let line =
-            format!("{}/{} about {:.0} min left: {what}", self.done, self.steps, rest / 60.0);
+        let Some((name, estimate, begun)) = self.part else { return };
         if std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K{line}");
+            let left = self.left + (estimate - begun.elapsed().as_secs_f64()).max(0.0);
+            eprint!("\r\x1b[K{name}, about {:.0} min left: {what}", (left / 60.0).ceil());
             drop(std::io::stderr().flush());
-        } else {
-            eprintln!("{line}");
         }
     }
 
-    pub(crate) fn end(&self) {
-        if std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K");
-        }
+    /// The part has ended. Returns its seconds.
+    pub(crate) fn end(&mut self) -> f64 {
+        let Some((name, estimate, begun)) = self.part.take() else { return 0.0 };
+        let seconds = begun.elapsed().as_secs_f64();
+        let start = if std::io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+        let all = self.begun.elapsed().as_secs_f64() / 60.0;
+        eprintln!(
+            "{start}==> {name}: {seconds:.0} s (estimate {estimate:.0} s), {all:.1} min so far"
+        );
+        seconds
     }
 }

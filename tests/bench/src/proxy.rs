@@ -75,6 +75,10 @@ impl Proxy {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.tls))
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn processor_time(&self) -> Result<u64> {
         machine::processor_time(self.process.id())
     }
@@ -118,7 +122,7 @@ pub(crate) fn envoy_command(prefix: &[&str], envoy: &str, config: &std::path::Pa
 }
 
 /// The words before a program that keep it on Envoy's core.
-fn pinning() -> Vec<String> {
+pub(crate) fn pinning() -> Vec<String> {
     if machine::has_core_for_envoy() {
         ["taskset", "--cpu-list", &ENVOY_CORE.to_string()].map(str::to_owned).into()
     } else {
@@ -126,7 +130,7 @@ fn pinning() -> Vec<String> {
     }
 }
 
-fn pinned(program: &str) -> Command {
+pub(crate) fn pinned(program: &str) -> Command {
     let mut words = pinning();
     words.push(program.to_owned());
     let mut words = words.into_iter();

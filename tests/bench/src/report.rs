@@ -2,6 +2,8 @@
 
 mod goals;
 mod plots;
+mod profile;
+mod readme;
 mod svg;
 mod tables;
 mod text;
@@ -12,6 +14,8 @@ use anyhow::{Context as _, Result};
 use serde_json::{Map, Value};
 
 use crate::statistics::{median, quantile, ratios};
+
+pub(crate) use readme::{not_measured, update as update_readme};
 
 /// The raw data of a run.
 pub(crate) type Data = Map<String, Value>;

@@ -1,8 +1,6 @@
-//! Many sandboxes, and many requests that wait for one.
+//! The first request to each of many sandboxes.
 
-use std::time::{Duration, Instant};
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::bootstrap::{Decision, Form, ORIGINAL_DESTINATION, has_original_destination};
@@ -13,32 +11,11 @@ use crate::proxy::Proxy;
 use crate::ways::Request;
 use crate::world::World;
 
-/// The number of steps that this part announces.
-pub(crate) const STEPS: u32 = 8;
-
 /// How many new addresses, in how many portions.
 const FORWARD_PROXY: (u64, u64) = (3_000, 6);
 const ORIGINAL: (u64, u64) = (50_000, 10);
-const WAITERS: usize = 1_000;
-/// A cache that is smaller than the number of sandboxes in use.
-const CACHE: u64 = 1_000;
-
-/// Why this can't be measured here, if it can't.
-pub(crate) fn missing() -> Option<&'static str> {
-    (!machine::has_namespace())
-        .then_some("addresses of that many sandboxes take a network namespace, and so root")
-}
 
 pub(crate) async fn measure(world: &World, progress: &mut Progress) -> Result<Value> {
-    let mut waiters = Vec::new();
-    for form in [Form::Wasm, Form::Native] {
-        progress.step("1,000 waiting requests");
-        if form.is_built() {
-            // A failure must not cost the rest of the run.
-            let failed = |error| json!({ "form": form.name(), "missing": format!("{error:#}") });
-            waiters.push(waiting(world, form).await.unwrap_or_else(failed));
-        }
-    }
     let mut addresses = Vec::new();
     let wasm = Decision::Filter(Form::Wasm);
     let native = Decision::Filter(Form::Native);
@@ -47,6 +24,7 @@ pub(crate) async fn measure(world: &World, progress: &mut Progress) -> Result<Va
     for (name, title, decision, more, (count, portions)) in [
         ("bare_dfp", "bare dynamic forward proxy", Decision::BareByHeader, no, FORWARD_PROXY),
         ("wasm_dfp", "Sandgate, wasm, `dynamic_forward_proxy`", wasm, no, FORWARD_PROXY),
+        ("native_dfp", "Sandgate, native, `dynamic_forward_proxy`", native, no, FORWARD_PROXY),
         (
             "bare_original",
             "bare, one `ORIGINAL_DST` cluster",
@@ -64,14 +42,21 @@ pub(crate) async fn measure(world: &World, progress: &mut Progress) -> Result<Va
             continue;
         }
         let proxy = Proxy::start_envoy(world, name, decision, more).await?;
+        let before = machine::resident_megabytes(proxy.id())?;
         let portions = new_addresses(world, &proxy, count, portions).await?;
-        addresses.push(json!({ "name": name, "title": title, "count": count, "micros": portions }));
+        addresses.push(json!({
+            "name": name,
+            "title": title,
+            "count": count,
+            "micros": portions,
+            "megabytes": [before, machine::resident_megabytes(proxy.id())?],
+        }));
     }
-    progress.step("a full cache");
-    Ok(json!({ "addresses": addresses, "waiters": waiters, "cache": full_cache(world).await? }))
+    Ok(json!({ "ways": addresses }))
 }
 
-fn load(world: &World, proxy: &Proxy) -> Load {
+/// Requests of the owner of all sandboxes, each of which names its address for the bare proxies.
+pub(crate) fn load(world: &World, proxy: &Proxy) -> Load {
     let mut headers = Request::ApiKey.headers(&world.owner);
     headers.push(("x-address".to_owned(), "{address}".to_owned()));
     Load {
@@ -105,60 +90,4 @@ async fn new_addresses(
         outcome.require_correct("a first request to a sandbox")?;
     }
     Ok(micros)
-}
-
-/// Requests that wait for one suspended sandbox.
-async fn waiting(world: &World, form: Form) -> Result<Value> {
-    let api = world.control_plane.api();
-    let name = format!("waited-for-{}", form.name());
-    // The other project has more sandboxes than an owner may create.
-    let owner = world.control_plane.new_owner(&name)?;
-    let request = json!({ "name": name, "exposed_ports": [world.port] });
-    let sandbox = owner.create(api, request).await?;
-    owner.suspend(api, &sandbox).await?;
-    let proxy =
-        Proxy::start_envoy(world, &format!("waiters-{}", form.name()), Decision::Filter(form), &[])
-            .await?;
-    let load = Load {
-        host: sandbox.host(world.port),
-        headers: Request::ApiKey.headers(&owner),
-        connections: WAITERS,
-        ..load(world, &proxy)
-    };
-    let begun = Instant::now();
-    let outcome = load::closed(&load, Until::Requests(WAITERS as u64)).await?;
-    let running = world.webhook.running_since().context("the sandbox was not resumed")?;
-    let answers = &outcome.wrong;
-    ensure!(running > begun, "the requests did not resume the sandbox; they got {answers:?}");
-    let last = (begun + outcome.elapsed).saturating_duration_since(running);
-    owner.delete(api, &sandbox).await?;
-    Ok(json!({
-        "form": form.name(),
-        "waiters": WAITERS,
-        "served": outcome.count(),
-        "refused": outcome.wrong,
-        "last_ms": last.max(Duration::ZERO).as_secs_f64() * 1e3,
-    }))
-}
-
-/// The part of the requests that a cache answers, if more sandboxes are in use than fit.
-async fn full_cache(world: &World) -> Result<Value> {
-    let mut rows = Vec::new();
-    for (number, sandboxes) in
-        [CACHE * 9 / 10, CACHE * 11 / 10, CACHE * 3 / 2, CACHE * 2].into_iter().enumerate()
-    {
-        let limits = format!(r#"{{"cache_entries":{CACHE}}}"#);
-        let more = [("SANDGATE_INGRESS_LIMITS", limits.as_str())];
-        let name = format!("cache-{number}");
-        let proxy = Proxy::start_envoy(world, &name, Decision::Filter(Form::Wasm), &more).await?;
-        let load = Load { hosts: sandboxes, ..load(world, &proxy) };
-        load::closed(&load, Until::Requests(sandboxes)).await?.require_correct("filling")?;
-        let lookups = async || proxy.stat("lookups_total.*sandbox").await;
-        let before = lookups().await?;
-        let requests = sandboxes * 3;
-        load::closed(&load, Until::Requests(requests)).await?.require_correct("a full cache")?;
-        let missed = (lookups().await? - before) as f64 / requests as f64;
-        rows.push(json!({ "sandboxes": sandboxes, "hit_ratio": 1.0 - missed }));
-    }
-    Ok(json!({ "entries": CACHE, "rows": rows }))
 }

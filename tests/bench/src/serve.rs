@@ -14,6 +14,8 @@ use sandgate_stack::Process;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::dns;
+
 /// What a server answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Role {
@@ -25,6 +27,12 @@ pub(crate) enum Role {
     Banner,
     /// Receives or sends as much as possible, as the first byte says.
     Bulk,
+    /// Answers each DNS question with the same address.
+    Resolver,
+    /// Sandgate's DNS proxy with a policy that has no rules. Its addresses: its own, and that of the resolver.
+    Dns,
+    /// The same with a policy that allows one name.
+    Virtual,
 }
 
 /// The principal that the authorization service reports.
@@ -60,6 +68,13 @@ pub(crate) async fn serve(
     addresses: &[SocketAddr],
     upstream: Option<IpAddr>,
 ) -> Result<()> {
+    match role {
+        Role::Resolver => return dns::resolve(*addresses.first().context("no address")?).await,
+        Role::Dns | Role::Virtual => {
+            return dns::serve_proxy(addresses, role == Role::Virtual).await;
+        }
+        Role::Upstream | Role::Authz | Role::Banner | Role::Bulk => {}
+    }
     let answers = Answers::new(role, upstream);
     let mut servers = tokio::task::JoinSet::new();
     for address in addresses {
@@ -85,7 +100,8 @@ async fn accept(role: Role, listener: TcpListener, answers: Answers) -> Result<(
             match role {
                 Role::Banner => banner(stream).await,
                 Role::Bulk => bulk(stream).await,
-                Role::Upstream | Role::Authz => http(stream, answers).await,
+                // The others do not accept connections.
+                _ => http(stream, answers).await,
             }
         });
     }

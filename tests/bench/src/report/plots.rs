@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::svg::{Bar, Line, bars, lines};
-use super::tables::list;
 use super::{Data, number, numbers, ratio, row, rows, text_of};
 
 /// The names of the plots and their content.
@@ -31,8 +30,9 @@ pub(super) fn all(data: &Data) -> Vec<(&'static str, String)> {
             plots.push((file, bars(title, "", &measured)));
         }
     }
+    let all = rows(data, "scale");
     let addresses: Vec<Line> =
-        list(data, "addresses").filter(|row| row.get("missing").is_none()).map(line).collect();
+        all.iter().filter(|row| row.get("missing").is_none()).map(line).collect();
     if !addresses.is_empty() {
         let title = "Envoy's µs for the first request to another sandbox";
         plots.push(("addresses.svg", lines(title, "addresses in use", &addresses)));

@@ -1,10 +1,13 @@
 //! The tables of the report.
 
+mod scale;
+
 use serde_json::Value;
 
-use super::goals::grown;
 use super::{Data, number, numbers, ratio, row, rows, spread, text_of};
 use crate::statistics::median;
+
+pub(super) use scale::{addresses, cache, dns, waiting};
 
 /// A row for what could not be measured.
 fn missing(row: &Value, columns: usize) -> Option<String> {
@@ -114,63 +117,6 @@ pub(super) fn egress(data: &Data) -> String {
         }));
     }
     text
-}
-
-pub(super) fn addresses(data: &Data) -> String {
-    let mut text = "| way | addresses | µs of Envoy for a first request: first portion | last portion | last over first |\n|---|---|---|---|---|\n".to_owned();
-    for one in list(data, "addresses") {
-        text.push_str(&missing(one, 5).unwrap_or_else(|| {
-            let micros = numbers(one, "micros");
-            format!(
-                "| {} | {:.0} | {:.0} | {:.0} | {} |\n",
-                text_of(one, "title"),
-                number(one, "count"),
-                micros.first().copied().unwrap_or_default(),
-                micros.last().copied().unwrap_or_default(),
-                shown(grown(one)),
-            )
-        }));
-    }
-    text
-}
-
-pub(super) fn waiters(data: &Data) -> String {
-    let mut text = "| form | waiting | served | last one served after the sandbox runs, ms |\n|---|---|---|---|\n".to_owned();
-    for one in list(data, "waiters") {
-        if let Some(why) = one.get("missing").and_then(Value::as_str) {
-            text.push_str(&format!("| {} | {why} | | |\n", text_of(one, "form")));
-            continue;
-        }
-        text.push_str(&format!(
-            "| {} | {:.0} | {:.0} | {:.0} |\n",
-            text_of(one, "form"),
-            number(one, "waiters"),
-            number(one, "served"),
-            number(one, "last_ms"),
-        ));
-    }
-    text
-}
-
-pub(super) fn cache(data: &Data) -> String {
-    let mut text = "| sandboxes in use, one after the other | entries of the cache | requests without a lookup |\n|---|---|---|\n".to_owned();
-    let cache = data.get("scale").and_then(|scale| scale.get("cache"));
-    let all = cache.and_then(|cache| cache.get("rows")).and_then(Value::as_array);
-    for one in all.into_iter().flatten() {
-        text.push_str(&format!(
-            "| {:.0} | {:.0} | {:.0} % |\n",
-            number(one, "sandboxes"),
-            cache.map_or(0.0, |cache| number(cache, "entries")),
-            number(one, "hit_ratio") * 100.0
-        ));
-    }
-    text
-}
-
-/// The rows of a list in the part `scale`.
-pub(super) fn list<'a>(data: &'a Data, name: &str) -> impl Iterator<Item = &'a Value> {
-    let all = data.get("scale").and_then(|scale| scale.get(name)).and_then(Value::as_array);
-    all.into_iter().flatten()
 }
 
 /// Whether a part was measured; otherwise why it was not.

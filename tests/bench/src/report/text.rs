@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-use super::{Data, goals, number, tables, text_of};
+use super::{Data, goals, number, profile, tables, text_of};
 
 const HEAD: &str = "# Benchmarks
 
 `make bench` measures all of this in one run and writes this page, its plots, and [the raw data](benchmarks/data.json). A part of it,
-without a change of this page: `make bench ONLY=ingress ROUNDS=3`, with `ingress`, `protocols`, `latency`, `egress`, or `scale`.
+without a change of this page: `make bench ONLY=ingress ROUNDS=3`, with `ingress`, `protocols`, `latency`, `egress`, `dns`, `scale`,
+`waiting`, or `cache`, or several of them.
 
 ";
 
@@ -16,7 +17,7 @@ Each way has a proxy of its own with one worker, alone on one core. The load, th
 other core. The ways take turns in rounds, every other round in reverse order. A figure is the median over the rounds, with the
 quartiles in parentheses. *Over bare* is the median of the ratios to the bare proxy in the same round.
 
-The main figure is the processor time of the proxy, summed over all of its threads as the kernel counts it. It says how many requests
+A round of a way is short, so that whatever else the machine does meets all ways alike. The main figure is the processor time of the proxy, summed over all of its threads as the kernel counts it. It says how many requests
 a core can serve. It depends less on the machine than a rate or a latency does. Only compare figures of one run with each other:
 another processor or kernel changes all of them. The load comes over loopback or virtual links, so nothing here says how fast a real
 network is.
@@ -42,9 +43,15 @@ a time. Bulk is one connection. The sandbox and the server share a core, so the 
 bound for the others. Memory is what Envoy has resident: before the first connection, and at the end.
 ";
 
-const SCALE: &str = "
-### New addresses
+const DNS: &str = "
+64 clients, each of which asks one question after the other over UDP. Each proxy has a core for itself, and the clients and the
+resolver share the other one. The resolver answers each question with the same address. dnsmasq is what many platforms run in this
+place; it evaluates no policy. Its cache answers without the resolver. Sandgate's proxy has no cache, so that a change of an address
+is seen at once, and uses a socket of its own for each question, so that its source port is random.
 
+";
+
+const SCALE: &str = "
 The first request to each sandbox, so each includes a lookup at the control plane. The list of sandboxes is divided into portions of
 equal size; the table has the first and the last portion.
 
@@ -52,19 +59,21 @@ equal size; the table has the first and the last portion.
 
 ";
 
-const WAITERS: &str = "
-### Waiting requests
-
+const WAITING: &str = "
 1,000 connections send a request to one suspended sandbox, with the default limits. The platform needs a second to resume it. The time is
-that from the platform's answer to the end of the last response.
+that from the platform's answer to the end of the last response. Load, control plane, platform and sandbox share a core.
 
 ";
 
 const CACHE: &str = "
-### A full cache
-
 Sandboxes are requested one after the other, again and again. This is the worst order for a cache that drops the oldest entry: without
 a remedy, such a cache has no hit as soon as one sandbox more is in use than fits.
+
+";
+
+const PROFILE: &str = "
+The differences between ways of the same round. [The profile](benchmarks-profile.md) says what the parts consist of, and what the limit
+is where a goal is not reached.
 
 ";
 
@@ -97,14 +106,25 @@ pub(super) fn page(data: &Data) -> String {
         }
         page.push_str(&tables::egress(data));
     });
+    section(&mut page, data, "DNS", "dns", |page| {
+        page.push_str(DNS);
+        page.push_str(&tables::dns(data));
+    });
     section(&mut page, data, "Scale", "scale", |page| {
         page.push_str(SCALE);
         page.push_str(&tables::addresses(data));
-        page.push_str(WAITERS);
-        page.push_str(&tables::waiters(data));
+    });
+    section(&mut page, data, "Waiting requests", "waiting", |page| {
+        page.push_str(WAITING);
+        page.push_str(&tables::waiting(data));
+    });
+    section(&mut page, data, "A full cache", "cache", |page| {
         page.push_str(CACHE);
         page.push_str(&tables::cache(data));
     });
+    page.push_str("\n## Profile\n");
+    page.push_str(PROFILE);
+    page.push_str(&profile::table(data));
     page
 }
 
