@@ -38,6 +38,12 @@ impl InFlight {
         }
     }
 
+    /// The number of requests of all classes.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.management.saturating_add(self.authenticated).saturating_add(self.anonymous)
+    }
+
     /// Counts one more request.
     pub fn add(&mut self, class: Class) {
         let count = self.of_mut(class);

@@ -80,8 +80,7 @@ pub(crate) async fn measure(effort: Effort, progress: &mut Progress) -> Result<V
     let _banner = serve::start(&prefix, Role::Banner, &banners, None, &log("banner.log")).await?;
     let bulks = addresses(|row| row.bulk);
     let _bulk = serve::start(&prefix, Role::Bulk, &bulks, None, &log("bulk.log")).await?;
-    // All Envoys have the same time to settle.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    settle(&rows).await?;
     for row in &mut rows {
         if let Some(envoy) = &mut row.envoy {
             envoy.require_running()?;
@@ -104,6 +103,24 @@ pub(crate) async fn measure(effort: Effort, progress: &mut Progress) -> Result<V
     }
     all.extend(not_built);
     Ok(json!({ "rounds": effort.rounds, "seconds": effort.time.as_secs_f64(), "ways": all }))
+}
+
+/// Waits until no Envoy returns memory to the kernel any more: `sidecar.yaml` returns what the start needed bit by bit.
+async fn settle(rows: &[Row]) -> Result<()> {
+    let megabytes = || -> Result<f64> {
+        let all = rows.iter().filter_map(|row| row.envoy.as_ref());
+        all.map(|envoy| machine::resident_megabytes(envoy.id())).sum()
+    };
+    let mut last = f64::INFINITY;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let now = megabytes()?;
+        if last - now < 0.5 {
+            break;
+        }
+        last = now;
+    }
+    Ok(())
 }
 
 /// Starts an Envoy for each way that needs one; returns the ways that are not built, too.

@@ -85,7 +85,7 @@ pub(crate) fn describe(envoy: &str) -> Value {
         "processor": first("/proc/cpuinfo", "model name"),
         "cores": cores(),
         "memory_gib": kib >> 20,
-        "kernel": output("uname", &["-sr"]),
+        "kernel": output("uname", &["-sr"]).split('-').next().unwrap_or_default(),
         "envoy": words.get(1).copied().unwrap_or_default(),
         "nginx": output_of_stderr("nginx", &["-v"]).replace("nginx version: ", ""),
         "rustc": output("rustc", &["--version"]),

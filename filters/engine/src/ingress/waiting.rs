@@ -26,9 +26,6 @@ const RESUME_WAIT_MAX_MS: u64 = 300_000;
 const LOST_RESPONSE_MS: u64 = 5_000;
 /// The pause before the next lookup of a sandbox that is still not running after a resume, in milliseconds.
 const RESUME_PAUSE_MS: u64 = 250;
-/// The time after which a request that waits for a slot of its sandbox is evaluated again, in milliseconds, if no slot
-/// becomes free before.
-const CROWDED_PAUSE_MS: u64 = 1_000;
 
 /// The state of a request that is not decided.
 pub(crate) enum Phase {
@@ -153,12 +150,13 @@ impl WaitingRequest {
     }
 
     /// All slots of the sandbox are taken. A request that has waited for a resume waits for a slot, too: the resume
-    /// releases all of them at the same time. Returns the permit of such a request.
-    pub(crate) fn wait_for_slot(&mut self, now: u64) -> Option<&ResumePermit> {
+    /// releases all of them at the same time. It is evaluated again after `pause_ms` if no slot becomes free before.
+    /// Returns the permit of such a request.
+    pub(crate) fn wait_for_slot(&mut self, pause_ms: u64, now: u64) -> Option<&ResumePermit> {
         let is_past_deadline = self.is_past_deadline(now);
         match &mut self.phase {
             Phase::Resuming { permit, not_before, is_crowded } if !is_past_deadline => {
-                *not_before = now.saturating_add(CROWDED_PAUSE_MS);
+                *not_before = now.saturating_add(pause_ms);
                 *is_crowded = true;
                 Some(permit)
             }

@@ -49,7 +49,8 @@ pub(super) fn upload(network: &Network, port: u16, time: Duration) -> Result<Mea
     network.in_sandbox(async move {
         let begun = Instant::now();
         let mut stream = TcpStream::connect(SocketAddr::from((DESTINATION, port))).await?;
-        let chunk = vec![b'u'; CHUNK];
+        // Neither TLS nor HTTP: of letters alone, each byte could be part of the method of a request.
+        let chunk: Vec<u8> = (0..=u8::MAX).cycle().take(CHUNK).collect();
         while begun.elapsed() < time {
             stream.write_all(&chunk).await?;
         }

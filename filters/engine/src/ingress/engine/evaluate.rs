@@ -66,10 +66,10 @@ impl Engine {
             RequestFacts { sandbox: &sandbox, caller: &caller, now: now.unix_seconds, in_flight };
         let decision = decide(request, &facts, &self.config);
         if waiting.is_resuming()
-            && self.is_crowded(&decision, properties, now)
-            && let Some(permit) = waiting.wait_for_slot(now.ms)
+            && let Some(pause_ms) = self.pause_for_slot(&decision, properties, now)
+            && let Some(permit) = waiting.wait_for_slot(pause_ms, now.ms)
         {
-            self.crowded.insert(permit.sandbox_id(), stream);
+            self.crowded.insert(permit.sandbox_id(), stream, now.ms);
             return Evaluation::Wait;
         }
         match (decision, &waiting.phase) {

@@ -12,10 +12,14 @@ use crate::ingress::properties::RequestProperties;
 use crate::ingress::resume_slots::Room;
 use crate::ingress::waiting::WaitingRequest;
 
-use super::Engine;
+use super::{Engine, TICK_MS};
 
 /// The most streams whose bytes are read in one tick. More would stall a worker.
 const READS_PER_TICK: usize = 256;
+
+/// The time after which a request that waits for a slot of its sandbox is evaluated again, in milliseconds, if no slot
+/// becomes free before.
+const CROWDED_PAUSE_MS: u64 = 1_000;
 
 impl Engine {
     /// Denies a waiting request of the client that has the most of them, if that client has at least two more than
@@ -81,29 +85,35 @@ impl Engine {
         }
     }
 
-    /// Whether a decision is a denial because all slots of the sandbox are taken.
-    pub(super) fn is_crowded(
+    /// How long a request that a resume has released waits for a slot of its sandbox, in milliseconds. `None` if it has a
+    /// slot, or if it is denied for another reason.
+    pub(super) fn pause_for_slot(
         &self,
         decision: &Decision,
         properties: &RequestProperties<'_>,
         now: Now,
-    ) -> bool {
+    ) -> Option<u64> {
         match decision {
-            Decision::Deny(Denial::TooManyRequests) => true,
+            Decision::Permit(permit) => {
+                let in_flight = self.live.in_flight(permit.sandbox_id()).total();
+                let window = self.crowded.window(permit.sandbox_id(), now.ms);
+                (in_flight >= window).then_some(TICK_MS)
+            }
+            Decision::Deny(Denial::TooManyRequests) => Some(CROWDED_PAUSE_MS),
             Decision::Evict(permit) => {
                 let silence_ms = self.config.limits().anonymous_silence_ms.into();
                 let client = properties.client();
                 let evicted =
                     self.live.choose_eviction(permit.sandbox_id(), client, now.ms, silence_ms);
-                evicted.is_none()
+                evicted.is_none().then_some(CROWDED_PAUSE_MS)
             }
-            _ => false,
+            _ => None,
         }
     }
 
     /// A slot of a sandbox is free: the request that has waited for one the longest is evaluated in the next run.
     pub(super) fn continue_crowded(&mut self, sandbox_id: &SandboxId) {
-        while let Some(stream) = self.crowded.pop_first(sandbox_id) {
+        while let Some(stream) = self.crowded.next(sandbox_id) {
             if self.waiting.get_mut(&stream).is_some_and(WaitingRequest::on_slot_free) {
                 self.ready.insert(stream);
                 self.wake();

@@ -233,6 +233,29 @@ fn requests_that_a_resume_releases_wait_for_a_slot_of_their_sandbox() {
 }
 
 #[test]
+fn requests_that_a_resume_releases_are_forwarded_in_windows_that_grow() {
+    let mut host = Host::new("{}");
+    let key = bearer(KEY);
+    let fields = [("authorization", key.as_str())];
+    let streams: Vec<_> = (0..300).map(|_| host.request(1, "8080-asleep", &fields)).collect();
+    host.answer_all();
+    assert_eq!(host.streams_in(&State::Live), streams[..64]);
+    // Each that ends lets the next one in. A request that did not wait for the resume is not bound by the window.
+    host.end(streams[0]);
+    host.wake();
+    assert_eq!(host.streams_in(&State::Live), streams[1..65]);
+    let late = host.request(1, "8080-asleep", &fields);
+    assert_eq!(host.state(late), &State::Live);
+    host.end(late);
+    for live in [128, 256, 299] {
+        host.advance(100);
+        host.wake();
+        assert_eq!(host.streams_in(&State::Live).len(), live);
+    }
+    assert_eq!(host.engine.crowded.len(), 0);
+}
+
+#[test]
 fn a_request_that_waits_for_a_slot_ends_with_its_client() {
     let mut host = Host::new(r#"{"requests_per_sandbox": 5}"#);
     let key = bearer(KEY);
