@@ -52,9 +52,12 @@ async fn of_form(world: &World, form: Form) -> Result<Value> {
         connections: WAITERS,
     };
     let (mut last, mut served, mut micros) = (Vec::new(), Vec::new(), Vec::new());
+    let mut connections = Vec::new();
     let mut refused = std::collections::BTreeMap::new();
     for _ in 0..ROUNDS {
         owner.suspend(api, &sandbox).await?;
+        let opened = async || proxy.stat("cluster.sandbox.*upstream_cx_total").await;
+        let opened_before = opened().await?;
         let (begun, before) = (Instant::now(), proxy.processor_time()?);
         let outcome = load::closed(&load, Until::Requests(WAITERS as u64)).await?;
         let time = proxy.processor_time()? - before;
@@ -64,6 +67,7 @@ async fn of_form(world: &World, form: Form) -> Result<Value> {
         let after = (begun + outcome.elapsed).saturating_duration_since(running);
         last.push(after.max(Duration::ZERO).as_secs_f64() * 1e3);
         served.push(outcome.count());
+        connections.push(opened().await? - opened_before);
         micros.push(time as f64 / 1e3 / WAITERS as f64);
         for (what, count) in outcome.wrong {
             *refused.entry(what).or_insert(0) += count;
@@ -77,5 +81,6 @@ async fn of_form(world: &World, form: Form) -> Result<Value> {
         "refused": refused,
         "last_ms": last,
         "micros": micros,
+        "connections": connections,
     }))
 }
