@@ -15,8 +15,8 @@ struct Filter {
     package: &'static str,
     /// The profile in `Cargo.toml`.
     profile: &'static str,
-    /// The callbacks that the filter uses; `None` keeps all that the SDK exports.
-    callbacks: Option<&'static [&'static str]>,
+    /// The callbacks that the filter uses.
+    callbacks: &'static [&'static str],
 }
 
 const FILTERS: [Filter; 2] = [
@@ -24,20 +24,30 @@ const FILTERS: [Filter; 2] = [
         name: "sandgate_ingress",
         package: "sandgate-ingress",
         profile: "wasm",
-        callbacks: None,
+        callbacks: &[
+            "proxy_on_vm_start",
+            "proxy_on_configure",
+            "proxy_on_tick",
+            "proxy_on_queue_ready",
+            "proxy_on_http_call_response",
+            "proxy_on_request_headers",
+            "proxy_on_request_trailers",
+            "proxy_on_response_headers",
+            "proxy_on_response_trailers",
+        ],
     },
     Filter {
         name: "sandgate_egress",
         package: "sandgate-egress",
         profile: "wasm-small",
-        callbacks: Some(&[
+        callbacks: &[
             "proxy_on_vm_start",
             "proxy_on_configure",
             "proxy_on_tick",
             "proxy_on_new_connection",
             "proxy_on_downstream_data",
             "proxy_on_request_headers",
-        ]),
+        ],
     },
 ];
 
@@ -56,10 +66,8 @@ pub(crate) fn build() -> Result<()> {
         run(cargo.args(["build", "--profile", filter.profile, "--package", filter.package]))?;
         let folder = tree::target().join("wasm32-unknown-unknown").join(filter.profile);
         let module = folder.join(filter.name).with_extension("wasm");
-        let mut bytes = std::fs::read(&module).with_context(|| module.display().to_string())?;
-        if let Some(callbacks) = filter.callbacks {
-            bytes = exports::keep(&bytes, callbacks).with_context(|| filter.name)?;
-        }
+        let bytes = std::fs::read(&module).with_context(|| module.display().to_string())?;
+        let bytes = exports::keep(&bytes, filter.callbacks).with_context(|| filter.name)?;
         put(&bytes, &built(filter.name))?;
     }
     Ok(())

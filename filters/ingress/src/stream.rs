@@ -54,11 +54,14 @@ impl HttpContext for Stream {
     }
 }
 
-impl Context for Stream {
-    fn on_done(&mut self) -> bool {
+impl Context for Stream {}
+
+/// Envoy deletes the context right after the end of the stream. The module therefore has no callback for the end itself,
+/// which would be another call into the VM for each request.
+impl Drop for Stream {
+    fn drop(&mut self) {
         // Without a VM there is no state of the stream to drop.
         let _ = self.vm.with(|vm| vm.on_stream_end(self.id));
-        true
     }
 }
 
