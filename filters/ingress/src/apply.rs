@@ -4,9 +4,7 @@ use sandgate_engine::ingress::Forward;
 use sandgate_hostcalls::Result;
 use sandgate_hostcalls::stream::{self, HeaderMap};
 use sandgate_policy::ingress::config::Upstream;
-use sandgate_policy::ingress::config::upstream::{
-    DYNAMIC_HOST, DYNAMIC_PORT, ORIGINAL_DST_ADDRESS,
-};
+use sandgate_policy::ingress::config::upstream::{DYNAMIC_HOST, ORIGINAL_DST_ADDRESS};
 use sandgate_policy::ingress::hygiene::HeaderChange;
 
 /// Changes the headers of a permitted request, and sets its upstream.
@@ -21,17 +19,14 @@ pub(crate) fn forward(forward: &Forward<'_>, upstream: Upstream) -> Result<()> {
     if let Some(caller) = permit.caller() {
         stream::set_property("sandgate_principal", caller.principal.as_str())?;
     }
-    match upstream {
-        Upstream::DynamicForwardProxy => {
-            let mut port = itoa::Buffer::new();
-            stream::set_filter_state(DYNAMIC_PORT, port.format(permit.upstream().port()))?;
-            // Last, because until the host is set, the request has no upstream that it could reach.
-            stream::set_filter_state(DYNAMIC_HOST, permit.upstream_host())
-        }
-        Upstream::OriginalDst => {
-            stream::set_filter_state(ORIGINAL_DST_ADDRESS, &permit.upstream().to_string())
-        }
-    }
+    let state = match upstream {
+        Upstream::DynamicForwardProxy => DYNAMIC_HOST,
+        Upstream::OriginalDst => ORIGINAL_DST_ADDRESS,
+    };
+    // Last, because until this is set, the request has no upstream that it could reach.
+    let mut port = itoa::Buffer::new();
+    let upstream = [permit.upstream_host(), ":", port.format(permit.upstream().port())].concat();
+    stream::set_filter_state(state, &upstream)
 }
 
 /// Applies header changes, in order.

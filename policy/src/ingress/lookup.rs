@@ -1,5 +1,6 @@
 //! The sandbox or the identity that a request refers to, once it is resolved.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 
 use crate::gateway_api::Sandbox;
@@ -38,7 +39,7 @@ impl KnownSandbox {
         &self.connection_group
     }
 
-    /// The address as text. Empty while the sandbox has no address.
+    /// The address as text, in brackets if it is an IPv6 address. Empty while the sandbox has no address.
     #[must_use]
     pub fn upstream_host(&self) -> &str {
         &self.upstream_host
@@ -47,9 +48,14 @@ impl KnownSandbox {
 
 impl From<Sandbox> for KnownSandbox {
     fn from(sandbox: Sandbox) -> Self {
+        let host = |address| match address {
+            IpAddr::V4(address) => address.to_string(),
+            // The form that can be followed by a port.
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
         Self {
             connection_group: format!("{}:{}", sandbox.id, sandbox.generation).into(),
-            upstream_host: sandbox.address.map(|it| it.to_string()).unwrap_or_default().into(),
+            upstream_host: sandbox.address.map(host).unwrap_or_default().into(),
             sandbox,
         }
     }

@@ -255,7 +255,9 @@ pub(crate) fn describe(decision: &Decision) -> String {
         Decision::Deny(denial) => refusal(*denial),
         Decision::Permit(permit) => {
             let caller = permit.caller().map_or("nobody", |caller| caller.principal.as_str());
-            format!("permit {} for {caller}", permit.upstream())
+            let upstream = format!("{}:{}", permit.upstream_host(), permit.upstream().port());
+            assert_eq!(upstream, permit.upstream().to_string());
+            format!("permit {upstream} for {caller}")
         }
         Decision::Evict(permit) => format!("evict for {}", permit.sandbox_id()),
         Decision::Resume(permit) if permit.is_public() => "resume for nobody".into(),

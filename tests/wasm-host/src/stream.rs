@@ -1,6 +1,7 @@
 //! An HTTP request that passes through the filter, and its outcome.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use crate::connection::Attributes;
 use crate::envoy::Envoy;
@@ -121,7 +122,10 @@ impl StreamState {
         let state = |key| self.filter_state.get(key).map_or("", |state| state.value.as_str());
         let (host, port) = (state(DYNAMIC_HOST), state(DYNAMIC_PORT));
         let original_dst = state(ORIGINAL_DST);
-        let upstream = if original_dst == BLACK_HOLE_ADDRESS {
+        let upstream = if host.parse::<SocketAddr>().is_ok() {
+            // The dynamic forward proxy prefers a port in the host.
+            Some(host.to_owned())
+        } else if original_dst == BLACK_HOLE_ADDRESS {
             (host != BLACK_HOLE || port != "1").then(|| format!("{host}:{port}"))
         } else {
             Some(original_dst.to_owned())

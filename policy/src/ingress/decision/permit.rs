@@ -39,7 +39,7 @@ impl Permit {
         self.upstream
     }
 
-    /// The IP address of [`Self::upstream`], as text.
+    /// The IP address of [`Self::upstream`], as text, in brackets if it is an IPv6 address.
     #[must_use]
     pub fn upstream_host(&self) -> &str {
         self.sandbox.upstream_host()
