@@ -36,8 +36,11 @@ macro_rules! id {
             /// # Errors
             /// [`InvalidId`], if the text is not of the form that this type documents.
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
-                Self::try_from(text.to_owned())
+                // Checked first, so that text that is not an id is not copied.
+                if $is_valid(text) { Ok(Self(text.to_owned())) } else { Err(Self::INVALID) }
             }
+
+            const INVALID: InvalidId = InvalidId { kind: $kind, expected: $expected };
 
             /// The identifier as text.
             #[must_use]
@@ -50,11 +53,7 @@ macro_rules! id {
             type Error = InvalidId;
 
             fn try_from(text: String) -> Result<Self, InvalidId> {
-                if $is_valid(&text) {
-                    Ok(Self(text))
-                } else {
-                    Err(InvalidId { kind: $kind, expected: $expected })
-                }
+                if $is_valid(&text) { Ok(Self(text)) } else { Err(Self::INVALID) }
             }
         }
 

@@ -31,24 +31,22 @@ fn parse(buffer: &[u8]) -> Option<Vec<Field<'_>>> {
     if buffer.is_empty() {
         return Some(Vec::new());
     }
-    let (count, rest) = take_number(buffer)?;
-    let (mut lengths, mut bytes) = rest.split_at_checked(count.checked_mul(8)?)?;
+    let (count, rest) = buffer.split_first_chunk()?;
+    let count = length(*count)?;
+    let (lengths, mut bytes) = rest.split_at_checked(count.checked_mul(8)?)?;
     let mut fields = Vec::with_capacity(count);
-    for _ in 0..count {
-        let (name_length, after) = take_number(lengths)?;
-        let (value_length, after) = take_number(after)?;
-        lengths = after;
-        let (name, after) = bytes.split_at_checked(name_length)?;
-        let (value, after) = after.get(1..)?.split_at_checked(value_length)?;
-        bytes = after.get(1..)?;
+    for &[n0, n1, n2, n3, v0, v1, v2, v3] in lengths.as_chunks().0 {
+        let (name, after) = bytes.split_at_checked(length([n0, n1, n2, n3])?)?;
+        let (_, after) = after.split_first()?;
+        let (value, after) = after.split_at_checked(length([v0, v1, v2, v3])?)?;
+        (_, bytes) = after.split_first()?;
         fields.push((std::str::from_utf8(name).ok()?, value));
     }
     Some(fields)
 }
 
-fn take_number(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let (number, rest) = bytes.split_first_chunk()?;
-    Some((usize::try_from(u32::from_le_bytes(*number)).ok()?, rest))
+fn length(bytes: [u8; 4]) -> Option<usize> {
+    usize::try_from(u32::from_le_bytes(bytes)).ok()
 }
 
 /// Reads a header map of the effective context.

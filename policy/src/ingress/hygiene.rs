@@ -6,8 +6,6 @@
 
 pub(crate) mod names;
 
-use std::collections::BTreeSet;
-
 use super::Caller;
 use super::authority::HostName;
 use super::config::IngressConfig;
@@ -17,7 +15,7 @@ use super::head::Head;
 use super::project_context::{ORGANIZATION_HEADER, PROJECT_HEADER};
 
 use self::names::{
-    CLAIMS, INTERNAL, INTERNAL_TO_API, NOT_IN_TRAILERS, Name, SET_BY_ENVOY, STEERING,
+    CLAIMS, INTERNAL_TO_API, NOT_FROM_CLIENTS, NOT_IN_TRAILERS, Name, SET_BY_ENVOY, STEERING,
 };
 
 /// A change to a header map.
@@ -47,8 +45,7 @@ pub fn clean_request(
     caller: Option<&Caller<'_>>,
 ) -> Vec<HeaderChange> {
     let mut changes = removals(head, |name, value| {
-        INTERNAL.contains(name)
-            || (CLAIMS.contains(name) && !SET_BY_ENVOY.contains(&name.as_received()))
+        (NOT_FROM_CLIENTS.contains(name) && !SET_BY_ENVOY.contains(&name.as_received()))
             || is_secret(name, value, config, verified)
     });
     if let Some(rest) = without_secrets(head, |value| is_bare_secret(value, config, verified)) {
@@ -90,8 +87,7 @@ pub fn clean_request_trailers(
     verified: Option<&Credential>,
 ) -> Vec<HeaderChange> {
     removals(trailers, |name, value| {
-        INTERNAL.contains(name)
-            || CLAIMS.contains(name)
+        NOT_FROM_CLIENTS.contains(name)
             || NOT_IN_TRAILERS.contains(name)
             || is_secret(name, value, config, verified)
     })
@@ -108,8 +104,10 @@ pub fn clean_response_trailers(trailers: Head<'_>) -> Vec<HeaderChange> {
 /// The removal of every forbidden field.
 fn removals(head: Head<'_>, forbidden: impl Fn(Name<'_>, &[u8]) -> bool) -> Vec<HeaderChange> {
     let fields = head.fields().filter(|(name, value)| forbidden(Name::new(name), value));
+    let mut names: Vec<&str> = fields.map(|(name, _)| name).collect();
     // Removes each name once, however many fields have it, because a sandbox chooses the number of fields.
-    let names: BTreeSet<&str> = fields.map(|(name, _)| name).collect();
+    names.sort_unstable();
+    names.dedup();
     names.into_iter().map(|name| HeaderChange::Remove(name.to_owned())).collect()
 }
 
@@ -141,15 +139,22 @@ fn is_secret(
             .chain([token])
             .any(|word| is_verified(word, verified) || config.is_platform_secret(word));
     }
+    // Most values are shorter than any secret.
+    if value.len() < secret_min(verified) {
+        return false;
+    }
     let token = bearer_token(value).unwrap_or(value).trim_ascii();
     is_bare_secret(token, config, verified)
 }
 
+/// The length of the shortest value that may be a secret outside the usual credential headers.
+fn secret_min(verified: Option<&Credential>) -> usize {
+    verified.map_or(BARE_SECRET_MIN, |it| it.secret().expose().len().min(BARE_SECRET_MIN))
+}
+
 /// Whether the whole value is a secret, with or without quotes or `Bearer`.
 fn is_bare_secret(value: &[u8], config: &IngressConfig, verified: Option<&Credential>) -> bool {
-    // Most values are shorter than any secret.
-    let verified_length = verified.map_or(BARE_SECRET_MIN, |it| it.secret().expose().len());
-    if value.len() < BARE_SECRET_MIN.min(verified_length) {
+    if value.len() < secret_min(verified) {
         return false;
     }
     let value = value.strip_prefix(b"\"").unwrap_or(value);

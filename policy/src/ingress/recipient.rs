@@ -32,9 +32,13 @@ impl RequestId {
     /// Parses an id: letters, digits and `-._~:=+/@`, 128 at most.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let safe = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:=+/@".contains(b);
-        let good = (1..=REQUEST_ID_MAX).contains(&text.len()) && text.iter().all(safe);
-        good.then(|| String::from_utf8_lossy(text).into_owned()).map(Self)
+        let is_safe = |b: &u8| {
+            matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9')
+                || matches!(b, b'-' | b'.' | b'_' | b'~' | b':' | b'=' | b'+' | b'/' | b'@')
+        };
+        let is_good = (1..=REQUEST_ID_MAX).contains(&text.len()) && text.iter().all(is_safe);
+        let text = std::str::from_utf8(text).ok().filter(|_| is_good)?;
+        Some(Self(text.to_owned()))
     }
 
     /// The id as text.
