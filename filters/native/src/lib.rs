@@ -8,4 +8,6 @@ mod abi;
 mod egress;
 mod filter;
 mod ingress;
+#[cfg(test)]
+mod tests;
 mod time;

@@ -45,15 +45,27 @@ pub struct Response {
     pub(crate) body: Vec<u8>,
 }
 
+impl Response {
+    /// The headers, with the status.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
 /// The reaction of the control plane to a call.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    pub(crate) kind: Kind,
+    pub(crate) kind: Reaction,
     pub(crate) delay: Duration,
 }
 
+/// What happens to a call, possibly after a delay.
 #[derive(Clone, Debug)]
-pub(crate) enum Kind {
+pub enum Reaction {
     Respond(Response),
     /// The call is passed to the control plane again whenever the event loop runs, and when the delay has
     /// passed.
@@ -77,12 +89,12 @@ impl Answer {
             .chain(headers.iter())
             .map(|(name, value)| (name.to_vec(), value.to_vec()))
             .collect();
-        Self::of(Kind::Respond(Response { headers, body: body.into() }))
+        Self::of(Reaction::Respond(Response { headers, body: body.into() }))
     }
 
     /// The control plane refuses the connection. Envoy converts this to a 503 response with a text.
     pub fn connection_refused() -> Self {
-        Self::of(Kind::Respond(local_response(
+        Self::of(Reaction::Respond(local_response(
             503,
             "upstream connect error or disconnect/reset before headers. reset reason: \
              remote connection failure, transport failure reason: Connection refused",
@@ -91,18 +103,18 @@ impl Answer {
 
     /// No response arrives. Envoy converts the timeout of the call to a 504 response.
     pub fn silence() -> Self {
-        Self::of(Kind::Silence)
+        Self::of(Reaction::Silence)
     }
 
     /// The call ends without a response. The filter's callback gets zero headers.
     pub fn broken() -> Self {
-        Self::of(Kind::Broken)
+        Self::of(Reaction::Broken)
     }
 
     /// No response yet. The call is passed to the control plane again whenever the event loop runs, and at the
     /// latest when the call has waited for `at_most`.
     pub fn hold(at_most: Duration) -> Self {
-        Self::of(Kind::Hold).after(at_most)
+        Self::of(Reaction::Hold).after(at_most)
     }
 
     /// Delays the reaction by `delay`.
@@ -112,7 +124,12 @@ impl Answer {
         self
     }
 
-    fn of(kind: Kind) -> Self {
+    /// The reaction and its delay, for another host.
+    pub fn into_parts(self) -> (Reaction, Duration) {
+        (self.kind, self.delay)
+    }
+
+    fn of(kind: Reaction) -> Self {
         Self { kind, delay: Duration::ZERO }
     }
 }
@@ -130,6 +147,6 @@ fn local_response(status: u16, text: &str) -> Response {
 }
 
 /// The response that Envoy generates when a call times out.
-pub(crate) fn timed_out() -> Response {
+pub fn timed_out() -> Response {
     local_response(504, "upstream request timeout")
 }

@@ -66,10 +66,11 @@ mod vm;
 mod world;
 
 pub use connection::{Attributes, Connected, Connection, Upstream};
-pub use control_plane::{Answer, Call, Response};
+pub use control_plane::{Answer, Call, Reaction, Response, timed_out};
 pub use cost::{Cost, check_budget};
 pub use filter_state::{FilterState, LifeSpan};
 pub use headers::Headers;
 pub use host::{Host, Refused};
+pub use local_reply::LocalReply;
 pub use shared::{Log, LogLevel};
 pub use stream::{Forwarded, Outcome, Reply, Stream};

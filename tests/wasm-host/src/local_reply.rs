@@ -4,16 +4,16 @@ use crate::headers::Headers;
 
 /// A reply that the filter requests.
 #[derive(Debug)]
-pub(crate) struct LocalReply {
-    pub(crate) status: u32,
-    pub(crate) headers: Headers,
-    pub(crate) body: Vec<u8>,
-    pub(crate) grpc_status: Option<i32>,
+pub struct LocalReply {
+    pub status: u32,
+    pub headers: Headers,
+    pub body: Vec<u8>,
+    pub grpc_status: Option<i32>,
 }
 
 impl LocalReply {
     /// The headers and the body that Envoy sends to the client of `request`.
-    pub(crate) fn generate(&self, request: &Headers) -> (Headers, String) {
+    pub fn generate(&self, request: &Headers) -> (Headers, String) {
         let head = request.first(b":method") == Some(b"HEAD");
         let body = String::from_utf8_lossy(&self.body).into_owned();
         let mut headers = Headers::new();

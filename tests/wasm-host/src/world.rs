@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wasmtime::Module;
 
-use crate::control_plane::{Answer, Call, Kind, timed_out};
+use crate::control_plane::{Answer, Call, Reaction, timed_out};
 use crate::shared::{CANARY, PendingCall, Progress, Shared};
 use crate::vm::Vm;
 
@@ -123,10 +123,10 @@ impl World {
             let answer = (self.control_plane)(call);
             let at = now + answer.delay;
             let progress = match answer.kind {
-                Kind::Respond(response) => Progress::Answered(at, Some(response)),
-                Kind::Broken => Progress::Answered(at, None),
-                Kind::Hold => Progress::Held(call.sent_at + answer.delay),
-                Kind::Silence => Progress::Silent,
+                Reaction::Respond(response) => Progress::Answered(at, Some(response)),
+                Reaction::Broken => Progress::Answered(at, None),
+                Reaction::Hold => Progress::Held(call.sent_at + answer.delay),
+                Reaction::Silence => Progress::Silent,
             };
             let mut shared = self.shared.borrow_mut();
             if let Some(pending) = shared.pending.iter_mut().find(|call| call.token == *token) {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::fleet::Health;
-use crate::support::{Gateway, bearer, denial, denied, forwarded, from, is_pending, to, with_key};
+use super::support::fleet::Health;
+use super::support::{Gateway, bearer, denial, denied, forwarded, from, is_pending, to, with_key};
 
 #[test]
 fn the_number_of_lookups_in_flight_stays_within_the_limit() {
@@ -39,7 +39,7 @@ fn a_queued_lookup_is_dropped_when_no_request_waits_for_it() {
     let before = gateway.calls("GET /gateway/v1/sandboxes/unknown");
     let streams: Vec<_> =
         (0..100).map(|number| gateway.send(to(8080, &format!("unknown-{number}")))).collect();
-    streams.iter().for_each(sandgate_wasm_host::Stream::abort);
+    streams.iter().for_each(super::host::Stream::abort);
     gateway.advance_ms(5_000);
     assert_eq!(gateway.calls("GET /gateway/v1/sandboxes/unknown") - before, 10);
     gateway.passes(to(8080, "shop"));
@@ -130,7 +130,7 @@ fn a_flood_of_unknown_hosts_uses_bounded_memory_and_does_not_affect_others() {
     gateway.passes(with_key(8080, "my-env"));
     let flood = |from: u32, to: u32| {
         for number in from..to {
-            let stream = gateway.send(crate::support::to(8080, &format!("unknown-{number}")));
+            let stream = gateway.send(super::support::to(8080, &format!("unknown-{number}")));
             assert_eq!(denied(&stream).1, "UNAUTHENTICATED");
             gateway.passes(with_key(8080, "my-env"));
         }
@@ -148,7 +148,7 @@ fn a_flood_of_credentials_uses_bounded_memory() {
     let flood = |from: u32, to: u32| {
         for number in from..to {
             let token = format!("tl_apiKey_{number:0>200}");
-            let stream = gateway.send(bearer(crate::support::to(8080, "my-env"), &token));
+            let stream = gateway.send(bearer(super::support::to(8080, "my-env"), &token));
             assert_eq!(denied(&stream).1, "INVALID_CREDENTIALS");
         }
     };

@@ -1,8 +1,8 @@
 //! Cookies, origins, and preflights.
 
-use sandgate_wasm_host::Headers;
+use super::host::Headers;
 
-use crate::support::{
+use super::support::{
     DOMAIN, Gateway, KEY, bearer, denial, denied, forwarded, replied, to, websocket, with_key,
     with_session,
 };
@@ -89,7 +89,7 @@ fn a_bearer_token_may_have_any_origin() {
 fn the_origin_is_checked_only_for_a_valid_credential() {
     let headers = Headers::from([("cookie", "tl.session_token=wrong")]);
     let headers = headers.iter().fold(post("my-env"), |all, (name, value)| all.with(name, value));
-    let headers = crate::support::in_project(headers).with("origin", "https://evil.test");
+    let headers = super::support::in_project(headers).with("origin", "https://evil.test");
     assert_eq!(Gateway::new().denies(headers), denial(401, "INVALID_CREDENTIALS"));
 }
 

@@ -1,9 +1,9 @@
 //! The slots of one sandbox: no class of requests and no client can use all of them.
 
-use sandgate_wasm_host::{Attributes, Headers, Outcome, Stream};
+use super::host::{Attributes, Headers, Outcome, Stream};
 use serde_json::json;
 
-use crate::support::{
+use super::support::{
     ASLEEP, Gateway, KEY, MY_ENV, SHOP, bearer, denial, denied, forwarded, from, is_pending, to,
     websocket, with_key,
 };
@@ -36,7 +36,7 @@ fn anonymous_requests_leave_slots_for_their_owner() {
     let _visitors = many(&gateway, "192.0.2.1", ANONYMOUS);
     let one_more = from(&gateway, "192.0.2.1", to(8080, "shop"));
     assert_eq!(denied(&one_more), denial(429, FULL));
-    assert!(crate::support::replied(&one_more).headers.contains("retry-after"));
+    assert!(super::support::replied(&one_more).headers.contains("retry-after"));
     let owners: Vec<Stream> = (0..ALL - ANONYMOUS)
         .map(|_| from(&gateway, "192.0.2.1", with_key(9501, "shop")))
         .inspect(|stream| drop(forwarded(stream)))

@@ -2,8 +2,8 @@
 
 use sandgate_policy::gateway_api::CredentialKind;
 
-use crate::support::fleet::{Health, sandbox};
-use crate::support::{Gateway, KEY, MY_ENV, SHOP, bearer, denial, denied, forwarded, to, with_key};
+use super::support::fleet::{Health, sandbox};
+use super::support::{Gateway, KEY, MY_ENV, SHOP, bearer, denial, denied, forwarded, to, with_key};
 
 const SANDBOXES: &str = "GET /gateway/v1/sandboxes/";
 const CREDENTIALS: &str = "POST /gateway/v1/credentials/";
@@ -220,7 +220,7 @@ fn a_feed_that_hangs_counts_as_down_after_a_short_time() {
 
 #[test]
 fn every_worker_receives_a_change() {
-    let gateway = Gateway::configured(&crate::support::configuration(), 3);
+    let gateway = Gateway::configured(&super::support::configuration(), 3);
     let send = |worker| {
         let stream = gateway.host.request_at(worker, with_key(8080, "my-env"));
         gateway.host.run();

@@ -2,12 +2,12 @@
 //! Nothing traps, no request waits forever, and at the end no stream is open that would not be
 //! permitted now.
 
+use super::host::{Headers, Outcome, Stream};
 use proptest::prelude::*;
 use sandgate_policy::gateway_api::{CredentialKind, SandboxState};
-use sandgate_wasm_host::{Headers, Outcome, Stream};
 
-use crate::support::fleet::{Fleet, Health};
-use crate::support::{ASLEEP, Gateway, KEY, MY_ENV, PLAIN_KEY, SHOP, bearer, to, with_limits};
+use super::support::fleet::{Fleet, Health};
+use super::support::{ASLEEP, Gateway, KEY, MY_ENV, PLAIN_KEY, SHOP, bearer, to, with_limits};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -155,7 +155,7 @@ proptest! {
     fn after_any_sequence_of_events_only_permitted_streams_are_open(
         steps in proptest::collection::vec(step(), 1..80)
     ) {
-        let gateway = Gateway::configured(&crate::support::configuration(), 2);
+        let gateway = Gateway::configured(&super::support::configuration(), 2);
         let mut sent = Vec::new();
         for step in steps {
             take(&gateway, &mut sent, step);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
+use super::support::{
     Gateway, MY_ENV, bearer, configuration, denial, denied, forwarded, is_pending, to, with_key,
 };
 
@@ -52,8 +52,8 @@ fn a_new_configuration_applies_to_new_requests_immediately() {
     let update = changed(|c| c["domains"] = json!(["new.test"]));
     gateway.host.configure(&update).unwrap();
     assert_eq!(gateway.denies(with_key(8080, "my-env")), denial(400, "INVALID_HOST"));
-    let new = sandgate_wasm_host::Headers::get("8080-my-env.new.test", "/");
-    gateway.passes(bearer(new, crate::support::KEY));
+    let new = super::host::Headers::get("8080-my-env.new.test", "/");
+    gateway.passes(bearer(new, super::support::KEY));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! All credentials that a request may carry, and their precedence.
 
+use super::host::Headers;
 use sandgate_policy::gateway_api::CredentialKind;
-use sandgate_wasm_host::Headers;
 use serde_json::json;
 
-use crate::support::{
+use super::support::{
     DOMAIN, Gateway, KEY, ORGANIZATION, PAT, PLAIN_KEY, PROJECT, SESSION, bearer, configuration,
     denial, in_project, to, websocket, with_session,
 };

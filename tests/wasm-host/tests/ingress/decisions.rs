@@ -1,9 +1,9 @@
 //! The rows of the decision table that the filter decides.
 
+use super::host::Headers;
 use sandgate_policy::gateway_api::SandboxState;
-use sandgate_wasm_host::Headers;
 
-use crate::support::{
+use super::support::{
     ASLEEP, DOMAIN, Gateway, MY_ENV, SHOP, bearer, denial, denied, forwarded, in_project, replied,
     to, with_key, with_session,
 };
@@ -45,7 +45,7 @@ fn an_unparsable_host_is_400_without_a_lookup() {
         "8080-my-env.sandbox.localhost/x",
         "user@8080-my-env.sandbox.localhost",
     ] {
-        let answer = gateway.denies(bearer(Headers::get(host, "/"), crate::support::KEY));
+        let answer = gateway.denies(bearer(Headers::get(host, "/"), super::support::KEY));
         assert_eq!(answer, denial(400, "INVALID_HOST"), "{host}");
     }
     assert!(gateway.host.calls().is_empty());
@@ -59,7 +59,7 @@ fn a_host_is_accepted_in_any_case_with_a_port_and_with_a_trailing_dot() {
         "8080-my-env.sandbox.localhost:9443",
         "8080-my-env.local.",
     ] {
-        let forwarded = gateway.passes(bearer(Headers::get(host, "/"), crate::support::KEY));
+        let forwarded = gateway.passes(bearer(Headers::get(host, "/"), super::support::KEY));
         assert_eq!(forwarded.upstream.as_deref(), Some("127.64.0.2:8080"), "{host}");
         assert_eq!(forwarded.headers.value(":authority").as_deref(), Some(host), "untouched");
     }
@@ -115,8 +115,8 @@ fn a_token_or_session_without_organization_and_project_is_400() {
     let gateway = Gateway::new();
     let session = to(8080, "my-env").with("cookie", "tl.session_token=session-of-alice");
     for headers in [
-        bearer(to(8080, "my-env"), crate::support::PAT),
-        bearer(to(8080, "my-env"), crate::support::PAT).with("x-forwarded-project-id", "proj_1"),
+        bearer(to(8080, "my-env"), super::support::PAT),
+        bearer(to(8080, "my-env"), super::support::PAT).with("x-forwarded-project-id", "proj_1"),
         session,
     ] {
         assert_eq!(gateway.denies(headers), denial(400, "PROJECT_CONTEXT_REQUIRED"));
@@ -173,10 +173,10 @@ fn a_suspended_sandbox_without_auto_resume_is_503_without_retry_after() {
     let gateway = Gateway::new();
     gateway.fleet().change(ASLEEP, |sandbox| sandbox.auto_resume = false);
     assert_eq!(gateway.denies(with_key(8080, "asleep")), denial(503, "SANDBOX_NOT_RUNNING"));
-    gateway.fleet().change(crate::support::NAMELESS, |sandbox| {
+    gateway.fleet().change(super::support::NAMELESS, |sandbox| {
         sandbox.state = SandboxState::Suspended;
     });
-    let nameless = with_key(8080, crate::support::NAMELESS);
+    let nameless = with_key(8080, super::support::NAMELESS);
     assert_eq!(gateway.denies(nameless), denial(503, "SANDBOX_NOT_RUNNING"));
     assert_eq!(gateway.calls("POST /gateway/v1/sandboxes/"), 0, "nothing was resumed");
 }
@@ -205,10 +205,10 @@ fn an_address_outside_of_the_sandbox_ranges_is_never_used() {
 #[test]
 fn the_management_port_needs_no_exposure_and_may_be_omitted_in_the_host() {
     let gateway = Gateway::new();
-    let bare = bearer(Headers::get(&format!("my-env.{DOMAIN}"), "/info"), crate::support::KEY);
+    let bare = bearer(Headers::get(&format!("my-env.{DOMAIN}"), "/info"), super::support::KEY);
     for headers in [bare, with_key(9501, "my-env"), with_key(9501, MY_ENV)] {
         assert_eq!(gateway.passes(headers).upstream.as_deref(), Some("127.64.0.2:9501"));
     }
-    let with_token = in_project(bearer(to(9501, "my-env"), crate::support::PAT));
+    let with_token = in_project(bearer(to(9501, "my-env"), super::support::PAT));
     assert_eq!(gateway.passes(with_token).upstream.as_deref(), Some("127.64.0.2:9501"));
 }

@@ -1,9 +1,9 @@
 //! Host calls that fail.
 
-use sandgate_wasm_host::{Headers, Outcome};
+use super::host::{Headers, Outcome};
 
-use crate::live::{SOON_MS, open, warm};
-use crate::support::{KEY, with_key};
+use super::live::{SOON_MS, open, warm};
+use super::support::{KEY, with_key};
 
 #[test]
 fn a_stream_that_cannot_be_reset_is_still_cleaned_and_is_reset_when_the_host_allows_it() {

@@ -1,9 +1,9 @@
 //! No input of a client traps the filter, and no request is forwarded without a permit.
 
+use super::host::{Headers, Outcome};
 use proptest::prelude::*;
-use sandgate_wasm_host::{Headers, Outcome};
 
-use crate::support::{
+use super::support::{
     DOMAIN, Gateway, KEY, PAT, SESSION, bearer, denial, denied, forwarded, to, with_key,
     with_session,
 };

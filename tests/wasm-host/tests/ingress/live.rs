@@ -1,9 +1,9 @@
 //! Changes that close live streams.
 
+use super::host::{Headers, Outcome, Stream};
 use sandgate_policy::gateway_api::SandboxState;
-use sandgate_wasm_host::{Headers, Outcome, Stream};
 
-use crate::support::{
+use super::support::{
     Gateway, KEY, MY_ENV, PAT, SHOP, bearer, forwarded, in_project, to, websocket, with_key,
 };
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sandgate_wasm_host::{Outcome, Stream};
+use super::host::{Outcome, Stream};
 use serde_json::json;
 
-use crate::live::{SOON_MS, open, warm};
-use crate::support::fleet::Health;
-use crate::support::{Gateway, KEY, MY_ENV, SHOP, forwarded, is_pending, to, with_key};
+use super::live::{SOON_MS, open, warm};
+use super::support::fleet::Health;
+use super::support::{Gateway, KEY, MY_ENV, SHOP, forwarded, is_pending, to, with_key};
 
 /// Requests that wait for lookups must not delay the re-evaluation of live streams.
 #[test]

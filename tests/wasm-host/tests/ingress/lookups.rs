@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sandgate_wasm_host::{Outcome, Stream};
+use super::host::{Outcome, Stream};
 
-use crate::support::{
+use super::support::{
     Gateway, KEY, MY_ENV, PLAIN_KEY, bearer, denial, denied, forwarded, is_pending, to, with_key,
 };
 
@@ -145,7 +145,7 @@ fn the_response_is_cached_even_if_the_only_client_aborts() {
 
 #[test]
 fn each_worker_makes_its_own_lookups() {
-    let gateway = Gateway::configured(&crate::support::configuration(), 4);
+    let gateway = Gateway::configured(&super::support::configuration(), 4);
     for worker in 0..4 {
         gateway.host.request_at(worker, to(8080, "shop"));
     }
@@ -188,6 +188,6 @@ fn a_credential_lookup_contains_only_kind_secret_and_project() {
         assert_eq!(call.headers.value(":authority").as_deref(), Some("gateway.sandgate.internal"));
         assert_eq!(call.cluster, "sandgate_control_plane");
     }
-    let bodies: Vec<_> = gateway.host.calls().iter().map(sandgate_wasm_host::Call::text).collect();
+    let bodies: Vec<_> = gateway.host.calls().iter().map(super::host::Call::text).collect();
     assert!(bodies.contains(&format!(r#"{{"kind":"api_key","secret":"{KEY}"}}"#)), "{bodies:?}");
 }

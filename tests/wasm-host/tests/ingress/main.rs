@@ -1,6 +1,9 @@
 //! The built ingress filter in the host, one module per behaviour.
 //!
-//! One test program, so that the filter is compiled once.
+//! One test program, so that the filter is compiled once. The tests of the native module include most of these files, with
+//! another `host`.
+
+use sandgate_wasm_host as host;
 
 mod bounds;
 mod browsers;

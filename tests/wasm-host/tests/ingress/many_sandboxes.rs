@@ -1,10 +1,10 @@
 //! The settings of `upstream`: the address that Envoy gets, and the warning about too many addresses.
 
-use sandgate_wasm_host::LogLevel;
+use super::host::LogLevel;
 use serde_json::json;
 
-use crate::support::fleet::sandbox;
-use crate::support::{Gateway, configuration, with_key};
+use super::support::fleet::sandbox;
+use super::support::{Gateway, configuration, with_key};
 
 fn with_upstream(upstream: &str) -> Gateway {
     let mut configuration = configuration();

@@ -2,8 +2,8 @@
 
 use sandgate_policy::gateway_api::SandboxState;
 
-use crate::support::fleet::Health;
-use crate::support::{
+use super::support::fleet::Health;
+use super::support::{
     Gateway, KEY, MY_ENV, PLAIN_KEY, bearer, denial, denied, forwarded, is_pending, replied, to,
     with_key,
 };
@@ -52,7 +52,7 @@ fn a_response_without_the_marker_header_decides_nothing() {
     let gateway = Gateway::new();
     gateway.host.control_plane(|_| {
         let body = r#"{"identity": null}"#;
-        sandgate_wasm_host::Answer::respond(404, &sandgate_wasm_host::Headers::new(), body)
+        super::host::Answer::respond(404, &super::host::Headers::new(), body)
     });
     assert_eq!(gateway.denies(with_key(8080, "my-env")).0, 503, "not 404, and not 401");
 }
@@ -99,7 +99,7 @@ fn during_an_outage_the_age_of_an_entry_counts_from_the_last_answer_of_the_feed(
 }
 
 /// Sends a request, and advances the clock by the time that a failing lookup takes.
-fn settle(gateway: &Gateway, headers: sandgate_wasm_host::Headers) -> sandgate_wasm_host::Stream {
+fn settle(gateway: &Gateway, headers: super::host::Headers) -> super::host::Stream {
     let stream = gateway.send(headers);
     gateway.advance_ms(200);
     stream
@@ -167,8 +167,8 @@ fn responses_that_violate_the_contract_count_as_failures() {
     for body in ["", "null", "{}", "[]", r#"{"id":"x"}"#, "\u{0}", r#"{"identity":{}}"#] {
         let gateway = Gateway::new();
         gateway.host.control_plane(move |_| {
-            let headers = sandgate_wasm_host::Headers::new().with("x-sandgate-control-plane", "v1");
-            sandgate_wasm_host::Answer::respond(200, &headers, body)
+            let headers = super::host::Headers::new().with("x-sandgate-control-plane", "v1");
+            super::host::Answer::respond(200, &headers, body)
         });
         let stream = gateway.send(with_key(8080, "my-env"));
         gateway.advance_ms(100);

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use super::host::{Headers, Outcome, Stream};
 use proptest::prelude::*;
 use proptest::sample::select;
 use sandgate_policy::gateway_api::{CredentialKind, Sandbox, SandboxState};
@@ -11,10 +12,9 @@ use sandgate_policy::ingress::concurrency::InFlight;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::{Decision, Permit, Request, RequestFacts, Resolved, decide};
-use sandgate_wasm_host::{Headers, Outcome, Stream};
 
-use crate::support::fleet::Fleet;
-use crate::support::{
+use super::support::fleet::Fleet;
+use super::support::{
     DOMAIN, Gateway, KEY, PAT, PLAIN_KEY, SHOP, bearer, configuration, in_project, to, websocket,
     with_session,
 };
@@ -96,7 +96,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let secret = || select(vec![KEY, PLAIN_KEY, PAT, crate::support::SESSION]);
+    let secret = || select(vec![KEY, PLAIN_KEY, PAT, super::support::SESSION]);
     // Most requests go to one port, which is exposed most of the time, so that streams live through
     // several changes.
     let port = || select(vec![8080, 8080, 8080, 3000, 9501]);

@@ -1,8 +1,8 @@
 //! Public ports: the gateway needs no credential, and the app's own credentials reach the app.
 
-use sandgate_wasm_host::Headers;
+use super::host::Headers;
 
-use crate::support::{
+use super::support::{
     DOMAIN, Gateway, KEY, MY_ENV, SESSION, SHOP, bearer, denial, forwarded, in_project, to,
 };
 

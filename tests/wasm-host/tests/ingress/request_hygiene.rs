@@ -1,8 +1,8 @@
 //! Headers that the gateway removes from requests.
 
-use sandgate_wasm_host::Headers;
+use super::host::Headers;
 
-use crate::support::{DOMAIN, Gateway, SESSION, bearer, to, with_key, with_session};
+use super::support::{DOMAIN, Gateway, SESSION, bearer, to, with_key, with_session};
 
 #[test]
 fn internal_headers_of_a_client_do_not_reach_the_sandbox() {

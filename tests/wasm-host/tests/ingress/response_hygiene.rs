@@ -1,8 +1,8 @@
 //! Headers that the gateway removes from responses.
 
-use sandgate_wasm_host::Headers;
+use super::host::Headers;
 
-use crate::support::{DOMAIN, Gateway, KEY, PAT, bearer, in_project, to, with_key};
+use super::support::{DOMAIN, Gateway, KEY, PAT, bearer, in_project, to, with_key};
 
 /// The response that the client receives for a response of the sandbox.
 fn through(response: Headers) -> Headers {
@@ -131,7 +131,7 @@ fn a_response_with_hostile_bytes_does_not_trap() {
 #[test]
 fn a_websocket_upgrade_is_cleaned_and_forwarded() {
     let gateway = Gateway::new();
-    let upgrade = crate::support::websocket(with_key(3000, "my-env"))
+    let upgrade = super::support::websocket(with_key(3000, "my-env"))
         .with("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
         .with("sec-websocket-protocol", "chat");
     let forwarded = gateway.passes(upgrade);

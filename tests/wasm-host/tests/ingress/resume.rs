@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::host::{Answer, Headers, Outcome, Stream};
 use sandgate_policy::gateway_api::SandboxState;
-use sandgate_wasm_host::{Answer, Headers, Outcome, Stream};
 
-use crate::support::fleet::{Health, error, marked};
-use crate::support::{
+use super::support::fleet::{Health, error, marked};
+use super::support::{
     ASLEEP, Gateway, bearer, denial, denied, forwarded, is_pending, replied, to, with_key,
 };
 
@@ -184,7 +184,7 @@ fn a_caller_whose_credential_is_revoked_during_the_wait_is_denied() {
     let gateway = with_resume_time(5);
     let stream = gateway.send(with_key(8080, "asleep"));
     gateway.advance_ms(1_000);
-    gateway.fleet().revoke(crate::support::KEY);
+    gateway.fleet().revoke(super::support::KEY);
     gateway.advance_ms(5_000);
     assert_eq!(denied(&stream), denial(401, "INVALID_CREDENTIALS"));
 }

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use super::host::{Answer, Headers, Stream};
 use sandgate_policy::gateway_api::SandboxState;
-use sandgate_wasm_host::{Answer, Headers, Stream};
 use serde_json::json;
 
-use crate::support::{
+use super::support::{
     ASLEEP, Gateway, denial, denied, forwarded, is_pending, replied, to, with_key,
 };
 
 const RESUMES: &str = "POST /gateway/v1/sandboxes/";
-use crate::resume::{with_resume_time, with_timeout};
+use super::resume::{with_resume_time, with_timeout};
 
 #[test]
 fn requests_to_a_public_port_resume_a_sandbox_once_in_10_seconds() {

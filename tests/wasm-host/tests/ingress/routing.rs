@@ -1,8 +1,8 @@
 //! The bare domain, its API, the routing header, and several domains.
 
-use sandgate_wasm_host::Headers;
+use super::host::Headers;
 
-use crate::support::{DOMAIN, Gateway, KEY, MY_ENV, bearer, denial, forwarded, to, with_key};
+use super::support::{DOMAIN, Gateway, KEY, MY_ENV, bearer, denial, forwarded, to, with_key};
 
 #[test]
 fn requests_to_the_bare_domain_and_its_api_host_reach_the_lifecycle_api_with_their_credentials() {

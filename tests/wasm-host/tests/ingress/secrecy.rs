@@ -1,9 +1,9 @@
 //! No log line, metric name, or property contains a credential.
 
-use sandgate_wasm_host::{Headers, Stream};
+use super::host::{Headers, Stream};
 
-use crate::support::fleet::Health;
-use crate::support::{
+use super::support::fleet::Health;
+use super::support::{
     Gateway, KEY, MY_ENV, PAT, PLAIN_KEY, SESSION, bearer, in_project, to, with_key, with_session,
 };
 

@@ -1,9 +1,9 @@
 //! The form of a denial: JSON for programs, a page for browsers, a status for gRPC.
 
-use sandgate_wasm_host::{Headers, Reply};
+use super::host::{Headers, Reply};
 use serde_json::Value;
 
-use crate::support::{DOMAIN, Gateway, KEY, bearer, replied, to, websocket, with_key};
+use super::support::{DOMAIN, Gateway, KEY, bearer, replied, to, websocket, with_key};
 
 fn reply(headers: Headers) -> Reply {
     replied(&Gateway::new().send(headers))

@@ -1,12 +1,14 @@
 //! Shared by all tests of the ingress filter: a configured host, requests, and their outcomes.
 
+// The path is written out for the native module's tests, which include this file.
+#[path = "support/fleet.rs"]
 pub(crate) mod fleet;
 
 use std::cell::{Ref, RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
-use sandgate_wasm_host::{Attributes, Forwarded, Headers, Host, Outcome, Reply, Stream};
+use super::host::{Attributes, Forwarded, Headers, Host, Outcome, Reply, Stream};
 use serde_json::{Value, json};
 
 use fleet::Fleet;
@@ -113,7 +115,7 @@ impl Gateway {
 
     /// The number of calls whose method and path start with `start`.
     pub(crate) fn calls(&self, start: &str) -> usize {
-        let line = |call: &sandgate_wasm_host::Call| format!("{} {}", call.method(), call.path());
+        let line = |call: &super::host::Call| format!("{} {}", call.method(), call.path());
         self.host.calls().iter().filter(|call| line(call).starts_with(start)).count()
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::host::{Answer, Call, Headers};
 use sandgate_policy::gateway_api::{
     Change, Changes, CredentialKind, ErrorBody, Identity, IntrospectRequest, Introspection,
     MARKER_HEADER, MARKER_VALUE, ResumeRequest, Sandbox, SandboxState,
 };
-use sandgate_wasm_host::{Answer, Call, Headers};
 use serde::Serialize;
 
 use super::{

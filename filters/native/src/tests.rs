@@ -1,0 +1,4 @@
+//! Tests of the module, whose hooks a host calls that is not Envoy.
+
+pub(crate) mod envoy;
+mod suite;
