@@ -1,4 +1,6 @@
 //! Tests of the module, whose hooks a host calls that is not Envoy.
 
 pub(crate) mod envoy;
+mod faults;
+mod streams;
 mod suite;

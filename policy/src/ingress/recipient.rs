@@ -65,6 +65,13 @@ impl Recipient {
         Self { origin: trusted.map(str::to_owned), ..Self::unconfigured(head) }
     }
 
+    /// The sender of a request whose headers can't be read. It may be a gRPC client, and such a client takes any reply
+    /// without a gRPC status for a success.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { format: DenialFormat::Grpc, ..Self::default() }
+    }
+
     /// The sender of a request while there is no configuration, so that no origin is trusted.
     #[must_use]
     pub fn unconfigured(head: Head<'_>) -> Self {

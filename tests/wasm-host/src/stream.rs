@@ -201,6 +201,11 @@ impl Stream {
         });
     }
 
+    /// The client has received this number of bytes.
+    pub fn set_sent_bytes(&self, bytes: u64) {
+        self.set_attribute("response.total_size", bytes.to_le_bytes());
+    }
+
     /// A property that the filter set, for access logs.
     pub fn property(&self, name: &str) -> Option<String> {
         self.look(|stream| {

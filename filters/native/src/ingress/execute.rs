@@ -9,7 +9,6 @@ use sandgate_engine::ingress::{
 use sandgate_policy::header::fields;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
-use sandgate_policy::ingress::recipient::Recipient;
 
 use super::apply;
 use super::config::Config;
@@ -130,7 +129,7 @@ impl<'a> Run<'a> {
                     Some(stream) => self.forward(id, &stream),
                     None => self.engine.on_stream_end(id),
                 },
-                Effect::AnswerPreflight { stream, origin, recipient } => {
+                Effect::AnswerPreflight { stream, origin, .. } => {
                     if let Some(stream) = self.stream(stream) {
                         let answer =
                             stream.handle().with_fields(HeaderMap::RequestHeaders, |fields| {
@@ -138,7 +137,7 @@ impl<'a> Run<'a> {
                             });
                         match answer {
                             Ok(reply) => self.answer_preflight(&stream, reply),
-                            Err(_) => self.deny_after_error(&stream, recipient),
+                            Err(_) => self.deny_after_error(&stream),
                         }
                     }
                 }
@@ -257,8 +256,8 @@ impl<'a> Run<'a> {
         self.later(stream, Step::Reply(Reply::denial(reply)));
     }
 
-    pub(super) fn deny_after_error(&self, stream: &Rc<Stream>, recipient: Recipient) {
+    pub(super) fn deny_after_error(&self, stream: &Rc<Stream>) {
         self.count_host_error();
-        self.deny(stream, &DenialReply::new(Denial::SandboxUpstreamError, recipient));
+        self.deny(stream, &DenialReply::new(Denial::SandboxUpstreamError, stream.recipient()));
     }
 }

@@ -93,6 +93,16 @@ impl Stream {
         ClientAddress::of_connection(&self.handle.client_address().unwrap_or_default())
     }
 
+    /// The recipient of a denial after an error, for which the engine has not made one.
+    pub(super) fn recipient(&self) -> Recipient {
+        let config = &self.worker.config.ingress;
+        self.handle
+            .with_fields(HeaderMap::RequestHeaders, |fields| {
+                Recipient::of(Head::new(fields), config)
+            })
+            .unwrap_or_else(|Refused| Recipient::unknown())
+    }
+
     pub(super) fn byte_count(&self) -> u64 {
         self.bytes.get()
     }
@@ -101,7 +111,7 @@ impl Stream {
         self.worker.run(self, |run| {
             run.begin(self.id, self);
             self.decide(run).unwrap_or_else(|Refused| {
-                run.deny_after_error(self, Recipient::default());
+                run.deny_after_error(self);
                 Action::Pause
             })
         })
@@ -110,24 +120,20 @@ impl Stream {
     fn decide(self: &Rc<Self>, run: &mut Run<'_>) -> Result<Action> {
         let config = run.config;
         let (engine, now) = (&mut *run.engine, run.now);
-        let (action, recipient, answer) =
+        let (action, answer) =
             self.handle.with_fields(HeaderMap::RequestHeaders, move |fields| {
                 let head = Head::new(fields);
                 let read_client = || self.client();
                 let is_http10 = || self.is_http10();
                 let properties = RequestProperties::new(&read_client, &is_http10);
                 let action = engine.on_request_headers(self.id, head, &properties, now);
-                let (mut recipient, mut answer) = (None, None);
-                match &action {
+                let answer = match &action {
                     RequestAction::AnswerPreflight { origin } => {
-                        answer = Some(Reply::preflight(origin, head));
+                        Some(Reply::preflight(origin, head))
                     }
-                    RequestAction::ForwardToApi(_) => {
-                        recipient = Some(Recipient::of(head, &config.ingress));
-                    }
-                    _ => {}
-                }
-                (action, recipient, answer)
+                    _ => None,
+                };
+                (action, answer)
             })?;
         Ok(match action {
             RequestAction::Wait => Action::Pause,
@@ -143,7 +149,7 @@ impl Stream {
                         Action::Continue
                     }
                     Err(Refused) => {
-                        run.deny_after_error(self, recipient.unwrap_or_default());
+                        run.deny_after_error(self);
                         Action::Pause
                     }
                 }
@@ -269,7 +275,7 @@ impl Stream {
                 let denial = Denial::SandboxUpstreamError;
                 self.record(denial.code());
                 self.enter(Phase::Answered);
-                Step::Reply(Reply::denial(&DenialReply::new(denial, Recipient::default())))
+                Step::Reply(Reply::denial(&DenialReply::new(denial, self.recipient())))
             }
             Phase::Live => {
                 self.close();

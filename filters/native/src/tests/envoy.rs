@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use self::abi::hooks;
+use self::abi::hooks::{self, Hook};
 use self::host::{ConfigState, Envoy, PendingCall, Progress, Target};
 pub(crate) use self::host::{Injected, repeat, since_epoch};
 pub(crate) use sandgate_wasm_host::{
@@ -69,10 +69,6 @@ impl Host {
             workers,
             threads: RefCell::new(threads),
         }))
-    }
-
-    pub(crate) fn load(filter: &str) -> Self {
-        Self::load_with_workers(filter, 1)
     }
 
     fn envoy(&self) -> &Arc<Envoy> {
@@ -204,10 +200,6 @@ impl Host {
         self.envoy().state().immediate_response = headers;
     }
 
-    pub(crate) fn refuses_threads(&self) {
-        self.envoy().state().refuses_threads = true;
-    }
-
     /// Sends a request to the first worker.
     pub(crate) fn request(&self, headers: Headers) -> Stream {
         self.request_at(0, headers)
@@ -295,7 +287,9 @@ impl Host {
 
     fn repeat(&self, now: Duration) {
         let mut due = std::mem::take(&mut self.envoy().state().repeats);
+        self.envoy().state().is_repeating = true;
         self.envoy().enter(|| due.retain_mut(|repeat| repeat.next > now || (repeat.action)()));
+        self.envoy().state().is_repeating = false;
         for repeat in due.iter_mut().filter(|repeat| repeat.next <= now) {
             repeat.next = now + repeat.period;
         }
@@ -402,6 +396,29 @@ impl Host {
     pub(crate) fn memory_bytes(&self) -> usize {
         0
     }
+}
+
+/// The version of the ABI that the module names.
+pub(crate) fn program_init() -> String {
+    hooks::program_init()
+}
+
+/// Calls all hooks of a stream and of a configuration that may receive a null pointer. The statuses of the hooks of a stream.
+pub(crate) fn call_with_null() -> Vec<u32> {
+    hooks::destroy_config(0);
+    hooks::destroy_stream(0);
+    let all = [
+        Hook::RequestHeaders,
+        Hook::RequestTrailers,
+        Hook::ResponseHeaders,
+        Hook::ResponseTrailers,
+        Hook::RequestBody,
+        Hook::ResponseBody,
+        Hook::LocalReply(503),
+        Hook::Scheduled,
+        Hook::Complete,
+    ];
+    all.map(|hook| hooks::call_hook(hook, 0, 0)).to_vec()
 }
 
 /// The time at which a call ends: by its response, or by its timeout.
@@ -514,6 +531,11 @@ impl Stream {
         if let Some(stream) = state.streams.get_mut(&self.id) {
             stream.attributes.insert(name.to_owned(), value.as_ref().to_vec());
         }
+    }
+
+    /// The client has received this number of bytes of the response's body.
+    pub(crate) fn set_sent_bytes(&self, bytes: u64) {
+        self.act(move |envoy, id| envoy.set_sent_bytes(id, bytes));
     }
 
     /// A text that the module set for access logs, by its name without the prefix of `edge.yaml`.

@@ -22,7 +22,7 @@ mod decisions;
 #[path = "../../../../tests/wasm-host/tests/ingress/hostile.rs"]
 mod hostile;
 #[path = "../../../../tests/wasm-host/tests/ingress/live.rs"]
-mod live;
+pub(super) mod live;
 #[path = "../../../../tests/wasm-host/tests/ingress/live_limits.rs"]
 mod live_limits;
 #[path = "../../../../tests/wasm-host/tests/ingress/lookups.rs"]
@@ -50,4 +50,4 @@ mod secrecy;
 #[path = "../../../../tests/wasm-host/tests/ingress/shapes.rs"]
 mod shapes;
 #[path = "../../../../tests/wasm-host/tests/ingress/support.rs"]
-mod support;
+pub(super) mod support;

@@ -87,13 +87,13 @@ fn a_response_of_a_stream_that_is_about_to_be_closed_is_still_filtered() {
     let gateway = gateway();
     let attack = many(&gateway, "192.0.2.1", ANONYMOUS);
     let client = ("source.address".to_owned(), "192.0.2.2:4000".into());
-    // The host does not run, so the other stream is not closed yet.
+    // The host does not run, so the VM has not closed the other stream yet. The native module has.
     let honest = gateway.host.request_of("", 0, to(8080, "shop"), Attributes::from([client]));
     forwarded(&honest);
     for stream in &attack {
         let response = Headers::from([(":status", "200"), ("x-sandgate-a", "1")]);
-        let response = stream.respond(response).expect("a response");
-        assert!(!response.contains("x-sandgate-a"));
+        let response = stream.respond(response);
+        assert!(response.is_none_or(|headers| !headers.contains("x-sandgate-a")));
     }
     gateway.host.run();
     assert_eq!(are_open(&attack), ANONYMOUS - 1);
@@ -111,11 +111,6 @@ fn an_ipv6_network_counts_as_one_client() {
     assert_eq!(are_open(&attack), ANONYMOUS - 1);
 }
 
-/// Sets the number of bytes that Envoy reports for a stream.
-fn send_bytes(stream: &Stream, bytes: u64) {
-    stream.set_attribute("response.total_size", bytes.to_le_bytes());
-}
-
 #[test]
 fn only_silent_streams_are_closed_if_each_client_has_one_stream() {
     let gateway = gateway();
@@ -126,7 +121,7 @@ fn only_silent_streams_are_closed_if_each_client_has_one_stream() {
     assert_eq!(denied(&newcomer()), denial(429, FULL));
     // All but one continue to send.
     for second in 0..70 {
-        streams.iter().skip(1).for_each(|stream| send_bytes(stream, second));
+        streams.iter().skip(1).for_each(|stream| stream.set_sent_bytes(second));
         gateway.advance_ms(1_000);
     }
     forwarded(&newcomer());

@@ -14,6 +14,8 @@ fn a_permitted_request_is_forwarded_to_the_sandbox_and_shown_in_access_logs() {
         let gateway = Gateway::new();
         let stream = gateway.send(with_key(8080, host));
         assert_eq!(forwarded(&stream).upstream.as_deref(), Some("127.64.0.2:8080"));
+        // Envoy writes the access log at the end.
+        stream.complete();
         for (name, value) in [("sandgate_decision", "permit"), ("sandgate_principal", "key_1")] {
             assert_eq!(stream.property(name).as_deref(), Some(value), "{name} of {host}");
         }

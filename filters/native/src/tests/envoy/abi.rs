@@ -86,6 +86,11 @@ fn enter(callback: &'static str, number: usize) -> Option<std::sync::Arc<Envoy>>
     }
 }
 
+/// As [`enter`], for a callback that has no way to refuse.
+fn enter_surely(callback: &'static str, number: usize) -> Option<std::sync::Arc<Envoy>> {
+    enter(callback, number).or_else(|| Envoy::of(number))
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn envoy_dynamic_module_callback_log(level: u32, message: Bytes) {
     // SAFETY: the module passes a valid buffer.
@@ -97,7 +102,8 @@ extern "C-unwind" fn envoy_dynamic_module_callback_http_get_headers_size(
     stream: Object,
     map: u32,
 ) -> usize {
-    let Some(envoy) = enter("get_headers_size", number(stream)) else { return 0 };
+    // The array that `get_headers` fills has this size, so it is never refused alone.
+    let Some(envoy) = enter_surely("get_headers_size", number(stream)) else { return 0 };
     envoy.with_map(number(stream), map, |headers| headers.len()).unwrap_or_default()
 }
 
@@ -190,7 +196,7 @@ unsafe extern "C-unwind" fn envoy_dynamic_module_callback_http_send_response(
     body: Bytes,
     _details: Bytes,
 ) {
-    let Some(envoy) = enter("send_response", number(stream)) else { return };
+    let Some(envoy) = enter_surely("send_response", number(stream)) else { return };
     // SAFETY: the module passes valid buffers.
     let (headers, body) = unsafe { (headers(fields, length), body.copy().unwrap_or_default()) };
     // The ABI has no gRPC status, and Envoy's code passes OK.
@@ -199,14 +205,14 @@ unsafe extern "C-unwind" fn envoy_dynamic_module_callback_http_send_response(
 
 #[unsafe(no_mangle)]
 extern "C-unwind" fn envoy_dynamic_module_callback_http_clear_route_cache(stream: Object) {
-    if let Some(envoy) = enter("clear_route_cache", number(stream)) {
+    if let Some(envoy) = enter_surely("clear_route_cache", number(stream)) {
         envoy.clear_route(number(stream));
     }
 }
 
 #[unsafe(no_mangle)]
 extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_continue_decoding(stream: Object) {
-    if let Some(envoy) = enter("continue_decoding", number(stream)) {
+    if let Some(envoy) = enter_surely("continue_decoding", number(stream)) {
         envoy.resume(number(stream));
     }
 }
@@ -217,7 +223,7 @@ extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_reset_stream(
     _reason: u32,
     _details: Bytes,
 ) {
-    if let Some(envoy) = enter("reset_stream", number(stream)) {
+    if let Some(envoy) = enter_surely("reset_stream", number(stream)) {
         envoy.reset(number(stream));
     }
 }
@@ -332,12 +338,12 @@ extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_config_scheduler_
 
 fn new_scheduler(target: Target) -> Object {
     let (Target::Stream(owner) | Target::Config(owner)) = target;
-    let scheduler = enter("scheduler_new", owner).map(|envoy| envoy.new_scheduler(target));
-    scheduler.map_or(std::ptr::null(), object)
+    let scheduler = enter_surely("scheduler_new", owner);
+    scheduler.map_or(std::ptr::null(), |envoy| object(envoy.new_scheduler(target)))
 }
 
 fn commit(scheduler: Object, event: u64) {
-    if let Some(envoy) = enter("scheduler_commit", number(scheduler)) {
+    if let Some(envoy) = enter_surely("scheduler_commit", number(scheduler)) {
         envoy.commit(number(scheduler), event);
     }
 }

@@ -90,8 +90,8 @@ pub(super) struct State {
     pub(super) destroys_later: bool,
     /// The response of the upstream, which begins before `continue_decoding` returns.
     pub(super) immediate_response: Option<Headers>,
-    /// Whether there is no thread for what the module repeats.
-    pub(super) refuses_threads: bool,
+    /// What is repeated runs now. It is no hook, so nothing would catch a panic, and it does nothing but wake.
+    pub(super) is_repeating: bool,
     /// The callbacks that could have been refused so far, and what is injected into one of them.
     pub(super) callbacks: usize,
     pub(super) injection: Option<(usize, Injected)>,
@@ -189,6 +189,9 @@ impl Envoy {
             return None;
         }
         let mut state = self.state();
+        if state.is_repeating {
+            return None;
+        }
         state.callbacks += 1;
         let now = state.callbacks;
         let (_, what) = state.injection.take_if(|(at, _)| *at == now)?;
@@ -293,9 +296,6 @@ pub(crate) fn repeat(
 ) -> std::io::Result<()> {
     let envoy = Envoy::current().ok_or(std::io::ErrorKind::Other)?;
     let mut state = envoy.state();
-    if state.refuses_threads {
-        return Err(std::io::ErrorKind::OutOfMemory.into());
-    }
     let next = state.clock + period;
     state.repeats.push(Repeat { next, period, action: Box::new(action) });
     Ok(())

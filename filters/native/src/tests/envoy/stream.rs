@@ -35,6 +35,7 @@ pub(super) struct StreamState {
     pub(super) attributes: Attributes,
     maps: [Option<Headers>; 4],
     body: [usize; 3],
+    sent_bytes: u64,
     is_paused: bool,
     response_started: bool,
     is_replied: bool,
@@ -303,6 +304,13 @@ impl Envoy {
         if self.with_open(id, |stream| stream.body[body] = size).is_some() {
             self.hook(id, hook);
         }
+    }
+
+    /// Sends the part of the body of a response that is missing to this number of bytes.
+    pub(super) fn set_sent_bytes(self: &Arc<Self>, id: usize, bytes: u64) {
+        let sent = self.with_open(id, |stream| std::mem::replace(&mut stream.sent_bytes, bytes));
+        let more = sent.and_then(|sent| bytes.checked_sub(sent));
+        self.body(id, false, more.and_then(|more| more.try_into().ok()).unwrap_or_default());
     }
 
     /// A scheduler has woken a stream. One that has ended is not woken.

@@ -1,0 +1,160 @@
+//! Streams and configurations that begin and end at unusual times, and what hooks do with null pointers.
+
+use super::envoy::{Headers, Outcome, call_with_null, program_init};
+use super::faults::{assert_works, is_denial};
+use super::suite::live::SOON_MS;
+use super::suite::support::{
+    ASLEEP, Gateway, KEY, PAT, bearer, configuration, forwarded, in_project, is_pending, to,
+    with_key,
+};
+
+#[test]
+fn the_module_names_the_version_of_the_abi_and_logs_no_message_of_a_panic() {
+    assert_eq!(program_init(), "v0.2.0");
+    // The hook that the module has set is taken away again: the other tests need the message.
+    let of_module = std::panic::take_hook();
+    let gateway = Gateway::new();
+    gateway.host.inject(1, super::envoy::Injected::Panic);
+    std::panic::set_hook(of_module);
+    let outcome = gateway.send(with_key(8080, "my-env")).outcome();
+    drop(std::panic::take_hook());
+    assert!(is_denial(&outcome), "{outcome:?}");
+    let logs = gateway.host.logs();
+    assert!(logs.iter().any(|log| log.message.starts_with("sandgate: panic at ")), "{logs:?}");
+    assert!(!logs.iter().any(|log| log.message.contains("as the test asks")), "{logs:?}");
+}
+
+#[test]
+fn without_a_stream_headers_and_trailers_are_held_back() {
+    let [request, request_trailers, response, response_trailers, rest @ ..] =
+        call_with_null().try_into().unwrap_or([9; 9]);
+    assert_eq!((request, response), (4, 4), "StopAllIterationAndWatermark");
+    assert_eq!((request_trailers, response_trailers), (1, 1), "StopIteration");
+    assert_eq!(rest, [0; 5]);
+}
+
+#[test]
+fn a_stream_may_end_between_any_two_events_of_its_request() {
+    let requests = [
+        with_key(8080, "my-env"),
+        with_key(8080, ASLEEP),
+        to(8080, "shop"),
+        to(8080, "my-env"),
+        in_project(bearer(to(8080, "my-env"), PAT)),
+        with_key(8080, "unknown"),
+    ];
+    for headers in requests {
+        for events in 0..40 {
+            for destroys_later in [false, true] {
+                let gateway = Gateway::new();
+                gateway.fleet().resume_time = std::time::Duration::ZERO;
+                gateway.host.destroys_later(destroys_later);
+                let stream = gateway.host.request(headers.clone());
+                // Another one that waits for the same lookups.
+                let other = gateway.host.request(headers.clone());
+                for _ in 0..events {
+                    gateway.host.run_once();
+                }
+                stream.abort();
+                gateway.host.run();
+                gateway.host.destroy_ended();
+                gateway.advance_ms(4_000);
+                assert!(!is_pending(&other), "{headers:?} after {events} events");
+                other.abort();
+                gateway.host.destroy_ended();
+                assert_works(&gateway, &format!("{headers:?} after {events} events"));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_anchor_of_a_worker_may_end_while_others_wait() {
+    let gateway = Gateway::new();
+    let waiting: Vec<_> =
+        ["my-env", "asleep", "shop"].map(|name| gateway.host.request(with_key(8080, name))).into();
+    // The first stream is the anchor. Its scheduler has been used when it ends.
+    gateway.host.run_once();
+    waiting[0].abort();
+    gateway.advance_ms(4_000);
+    for stream in &waiting[1..] {
+        forwarded(stream);
+    }
+}
+
+#[test]
+fn a_response_that_begins_inside_of_a_continued_request_is_cleaned() {
+    let gateway = Gateway::new();
+    let response = Headers::from([(":status", "200"), ("x-sandgate-a", "1")]);
+    gateway.host.responds_immediately(Some(response));
+    let stream = gateway.send(with_key(8080, "my-env"));
+    forwarded(&stream);
+    // It has started, so a denial resets the stream.
+    gateway.fleet().revoke(KEY);
+    gateway.advance_ms(SOON_MS);
+    assert_eq!(stream.outcome(), Outcome::Reset);
+}
+
+#[test]
+fn a_forbidden_response_inside_of_a_continued_request_ends_the_stream_there() {
+    let gateway = Gateway::new();
+    gateway.host.responds_immediately(Some(Headers::from([(":status", "101")])));
+    let stream = gateway.send(with_key(8080, "my-env"));
+    assert!(matches!(stream.outcome(), Outcome::Replied(reply) if reply.status == 502));
+    gateway.host.responds_immediately(None);
+    assert_works(&gateway, "after it");
+}
+
+#[test]
+fn after_its_headers_changed_a_request_gets_its_route_again() {
+    let gateway = Gateway::new();
+    let stream = gateway.send(with_key(8080, "my-env"));
+    forwarded(&stream);
+    assert_eq!(stream.routes(), 1);
+}
+
+#[test]
+fn a_configuration_is_destroyed_on_the_worker_that_ends_its_last_stream() {
+    for destroys_later in [false, true] {
+        let gateway = Gateway::configured(&configuration(), 3);
+        let headers = || with_key(8080, "my-env");
+        let streams: Vec<_> =
+            (0..3).map(|worker| gateway.host.request_at(worker, headers())).collect();
+        gateway.host.run();
+        gateway.host.destroys_later(destroys_later);
+        // A listener is updated: Envoy keeps its configuration for the streams.
+        gateway.host.remove_filter();
+        gateway.advance_ms(1_000);
+        for (worker, stream) in streams.iter().enumerate() {
+            forwarded(stream);
+            assert!(gateway.host.calls_in_flight() > 0, "the feed runs for worker {worker}");
+            stream.complete();
+            gateway.host.destroy_ended();
+        }
+        assert_eq!(gateway.host.calls_in_flight(), 0);
+        gateway.host.configure(&configuration().to_string()).expect("a valid configuration");
+        assert_works(&gateway, "a new configuration");
+    }
+}
+
+#[test]
+fn a_configuration_may_end_while_its_requests_wait() {
+    let gateway = Gateway::configured(&configuration(), 2);
+    let waiting = [0, 1].map(|worker| gateway.host.request_at(worker, with_key(8080, "my-env")));
+    gateway.host.remove_filter();
+    gateway.host.run();
+    for stream in &waiting {
+        forwarded(stream);
+    }
+}
+
+#[test]
+fn an_unknown_filter_and_a_bad_configuration_are_refused() {
+    let gateway = Gateway::new();
+    let valid = configuration().to_string();
+    for (name, json) in [("sandgate_unknown", valid.as_str()), ("sandgate_ingress", "{}")] {
+        let refused = gateway.host.configure_filter(name, json).expect_err("not accepted");
+        assert!(!refused.logs.is_empty(), "the reason is logged");
+    }
+    assert_works(&gateway, "the former configuration");
+}
