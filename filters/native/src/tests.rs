@@ -2,5 +2,6 @@
 
 pub(crate) mod envoy;
 mod faults;
+mod forms;
 mod streams;
 mod suite;

@@ -169,7 +169,9 @@ impl Stream {
 
     /// Whether the request is of HTTP/1.0. If Envoy does not say, it may be.
     fn is_http10(&self) -> bool {
-        self.handle.request_protocol().is_none_or(|protocol| protocol == b"HTTP/1.0")
+        self.handle
+            .request_protocol()
+            .is_none_or(|protocol| matches!(&*protocol, b"" | b"HTTP/1.0"))
     }
 
     pub(crate) fn on_response_headers(self: &Rc<Self>) -> Action {
