@@ -216,13 +216,11 @@ impl Envoy {
     }
 
     pub(super) fn increment(&self, counter: usize, by: u64) -> bool {
-        match self.state().counters.get_mut(counter) {
-            Some((_, value)) => {
-                *value += by;
-                true
-            }
-            None => false,
-        }
+        self.state().counters.get_mut(counter).map(|(_, value)| *value += by).is_some()
+    }
+
+    pub(super) fn set_gauge(&self, gauge: usize, to: u64) -> bool {
+        self.state().counters.get_mut(gauge).map(|(_, value)| *value = to).is_some()
     }
 
     // --- Schedulers ---
