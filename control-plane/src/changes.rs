@@ -13,12 +13,12 @@
 //! A watcher has *applied* a revision when it no longer uses a cache entry that a change up to this revision made
 //! outdated. It states this with its next poll.
 //!
-//! One server process runs on a database, and the command line may write to it too. Only [`other_processes`]
-//! depends on how a database shows the commits of another process: SQLite has to be polled, and a database
-//! server could push them. Watchers are known only to the process that they poll, so several servers on one
-//! database would also have to share [`Watchers`].
+//! The command line may write to the database too, and so may other servers ([`replicas`]). Only [`other_processes`]
+//! depends on how a database shows the commits of another process: SQLite has to be polled, and PostgreSQL announces
+//! them. Watchers are known only to the process that they poll.
 
 mod other_processes;
+mod replicas;
 mod revisions;
 mod sandbox_waiters;
 mod watchers;
@@ -26,6 +26,7 @@ mod watchers;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use self::revisions::Revisions;
 pub use self::sandbox_waiters::SandboxWaiter;
@@ -44,6 +45,7 @@ pub struct Propagation {
     revisions: Revisions,
     sandboxes: SandboxWaiters,
     watchers: Watchers,
+    in_contact: Arc<watch::Sender<bool>>,
 }
 
 impl Propagation {
@@ -60,6 +62,7 @@ impl Propagation {
             revisions,
             sandboxes: SandboxWaiters::default(),
             watchers: Watchers::default(),
+            in_contact: Arc::new(watch::Sender::new(true)),
         })
     }
 
@@ -84,6 +87,13 @@ impl Propagation {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Revision> {
         self.revisions.subscribe()
+    }
+
+    /// Returns a receiver of whether this process knows the changes of other processes. If it does not, its knowledge is
+    /// outdated, and nobody may rely on it.
+    #[must_use]
+    pub fn contact(&self) -> watch::Receiver<bool> {
+        self.in_contact.subscribe()
     }
 
     /// Returns a waiter that wakes with each change of one sandbox.
@@ -113,22 +123,27 @@ impl Propagation {
         self.watchers.open(watcher, applied)
     }
 
-    /// Waits until all live watchers have applied `revision`, for at most
+    /// Waits until all live watchers of all live replicas have applied `revision`, for at most
     /// [`APPLY_TIMEOUT`](watchers::APPLY_TIMEOUT). A handler calls this before it answers. Usually all new requests
     /// are then decided with the change; after a time-out, the caller is answered anyway.
     pub async fn wait_until_applied(&self, revision: Revision) {
-        if !self.watchers.wait_until_applied(revision).await {
+        let deadline = Instant::now() + watchers::APPLY_TIMEOUT;
+        let mut applied = self.watchers.wait_until_applied(revision).await;
+        if applied && self.db.is_shared() {
+            applied = replicas::wait_for_others(&self.db, revision, deadline).await;
+        }
+        if !applied {
             tracing::warn!(revision, "a gateway is slow to apply a change");
         }
     }
 
-    /// Finds the commits of other processes, wakes those who wait for a sandbox, and records for the command
-    /// line which revisions all gateways have applied. Runs until it is dropped; no change after this call is
+    /// Finds the commits of other processes, wakes those who wait for a sandbox, and records for other processes
+    /// which revisions all gateways have applied. Runs until it is dropped; no change after this call is
     /// missed.
     pub fn propagate(&self) -> impl Future<Output = ()> + Send + use<> {
         let (waiters, own) = (self.wake_sandbox_waiters(), self.with_own_readers());
         async move {
-            tokio::join!(waiters, own.find_other_commits(), own.record_applied());
+            tokio::join!(waiters, own.find_other_commits(), own.record_applied(), own.keep_alive());
         }
     }
 
@@ -139,7 +154,13 @@ impl Propagation {
 
     /// The part of [`Self::propagate`] that finds the commits of other processes.
     pub async fn find_other_commits(&self) {
-        other_processes::find_commits(&self.db, &self.revisions).await;
+        other_processes::find_commits(&self.db, &self.revisions, &self.in_contact).await;
+    }
+
+    async fn keep_alive(&self) {
+        if self.db.is_shared() {
+            replicas::keep_alive(&self.db, &self.revisions, &self.watchers).await;
+        }
     }
 
     async fn record_applied(&self) {

@@ -6,6 +6,7 @@ mod management;
 mod output;
 mod policy;
 mod serve;
+mod store;
 mod tenants;
 
 use std::io::IsTerminal as _;
@@ -67,7 +68,8 @@ enum Openapi {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("SANDGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("SANDGATE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,refinery_core=warn,deadpool=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

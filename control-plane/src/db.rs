@@ -20,6 +20,8 @@ pub struct Db {
     store: Arc<dyn Store>,
     on_commit: Arc<dyn Fn(Revision) + Send + Sync>,
     readers: Arc<Semaphore>,
+    /// See [`Db::coordinate`].
+    coordinators: Arc<Semaphore>,
     /// A write waits here without a thread, and without delaying queries.
     writers: WriteQueue,
 }
@@ -36,6 +38,7 @@ impl Db {
             store,
             on_commit: Arc::new(on_commit),
             readers: Arc::new(Semaphore::new(CONCURRENT_READS)),
+            coordinators: Arc::new(Semaphore::new(CONCURRENT_READS)),
             writers: WriteQueue::default(),
         }
     }
@@ -68,6 +71,26 @@ impl Db {
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
     {
         let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(unavailable)?;
+        self.run(permit, work).await
+    }
+
+    /// Whether several servers may use the store at once.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    /// Runs a call of [`Replicas`](crate::store::Replicas), or one that records what this replica has applied. It waits
+    /// neither for queries nor for writes.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn coordinate<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.coordinators).acquire_owned().await.map_err(unavailable)?;
         self.run(permit, work).await
     }
 

@@ -1,6 +1,6 @@
 //! The lifecycle of sandboxes: the rules between the APIs, the store and the runtime.
 //!
-//! The calls of the runtime for one sandbox never overlap. A call comes between two transitions in the store. Of
+//! The calls of the runtime for one sandbox never overlap, also if several servers share the store. A call comes between two transitions in the store. Of
 //! several attempts at the same transition, only one succeeds, even if several processes share the store. Work that
 //! has begun continues when its caller is gone.
 
@@ -96,7 +96,7 @@ impl SandboxService {
                 db: propagation.db().clone(),
                 runtime,
                 settings,
-                locks: SandboxLocks::default(),
+                locks: SandboxLocks::new(propagation.db().clone()),
                 resumes: Mutex::default(),
                 retries: tokio::sync::Mutex::default(),
             }),

@@ -4,6 +4,7 @@
 mod data_dir;
 mod open_files;
 mod settings;
+mod store_location;
 mod upkeep;
 
 use std::fs::File;
@@ -15,9 +16,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use self::data_dir::lock;
-pub use self::data_dir::{is_served, open_store};
 pub use self::settings::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings};
+pub use self::store_location::StoreLocation;
 use self::upkeep::run_upkeep;
 use crate::api::{self, Api, EgressEnforcement};
 use crate::changes::Propagation;
@@ -25,7 +25,7 @@ use crate::gateway::{self, Gateway, Platform, Tokens};
 use crate::http::{ConnectionLimit, Listener, RequestLimits};
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
 use crate::sandboxes::SandboxService;
-use crate::store::Sandboxes;
+use crate::store::Store;
 
 /// The most requests of gateways at once: each worker of each Envoy holds a poll, and may wait for resumes.
 const GATEWAY_IN_FLIGHT: usize = 8_192;
@@ -48,7 +48,7 @@ pub struct Server {
     stopping: watch::Sender<bool>,
     listeners: JoinSet<()>,
     tasks: JoinSet<()>,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Server {
@@ -59,12 +59,8 @@ impl Server {
     pub async fn start(settings: ServeSettings) -> anyhow::Result<Self> {
         open_files::ensure_limit(open_files::needed(&settings.api, &settings.gateway))?;
         let tokens = Tokens::from_file(&settings.gateway_token_file)?;
-        let store = open_store(&settings.data_dir)?.within(settings.limits);
-        let lock = lock(&settings.data_dir)?;
-        check_network_policies(&store, settings.egress)?;
-        if let Err(error) = store.make_shrinkable() {
-            tracing::warn!(%error, "the store's file could not be rewritten, so it does not shrink");
-        }
+        let (store, lock) = settings.store.open_to_serve(settings.limits)?;
+        check_network_policies(store.as_ref(), settings.egress)?;
         let api_listener = Listener::bind("--api-listen", settings.api_listen)
             .await?
             .max_connections(settings.api.connections);
@@ -75,7 +71,16 @@ impl Server {
         let api_listener = api_listener.drain_timeout(drain);
         let gateway_listener = gateway_listener.drain_timeout(drain);
 
-        let propagation = Propagation::new(Arc::new(store))?;
+        if store.is_shared() {
+            anyhow::ensure!(
+                matches!(settings.runtime, RuntimeSettings::Webhook(_)),
+                "the sandboxes of `--runtime local` are processes of one server, and several servers may use a \
+                 `--database`; use `--runtime webhook`, or `--data-dir`"
+            );
+            // Others wait for this replica, and it may claim sandboxes, from now on.
+            store.record_applied(store.revision()?)?;
+        }
+        let propagation = Propagation::new(store)?;
         let (exits, exited) = mpsc::unbounded_channel();
         let platform = platform(&settings.runtime);
         let sidecars = (settings.egress == EgressEnforcement::Enforced).then(|| tokens.clone());
@@ -131,6 +136,8 @@ impl Server {
         tasks.spawn(async move { service.handle_exits(exited).await });
         let service = sandboxes.clone();
         tasks.spawn(async move { service.run_retries().await });
+        let service = sandboxes.clone();
+        tasks.spawn(async move { service.run_takeovers().await });
         restore(&sandboxes).await;
         Ok(Self {
             api_address,
@@ -168,12 +175,15 @@ impl Server {
             );
         }
         self.tasks.shutdown().await;
+        if let Err(error) = self.sandboxes.db().coordinate(|store| store.leave()).await {
+            tracing::warn!(%error, "other replicas wait for this one for some seconds more");
+        }
         self.sandboxes.shut_down().await;
     }
 }
 
 /// Refuses to start without sidecars if sandboxes have network policies, because nothing would enforce them.
-fn check_network_policies(store: &impl Sandboxes, egress: EgressEnforcement) -> anyhow::Result<()> {
+fn check_network_policies(store: &dyn Store, egress: EgressEnforcement) -> anyhow::Result<()> {
     let restricted = store.restricted_sandboxes()?;
     if egress == EgressEnforcement::Absent && restricted > 0 {
         anyhow::bail!(

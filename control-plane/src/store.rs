@@ -9,6 +9,7 @@ mod error;
 mod limits;
 mod postgres;
 mod principals;
+mod replicas;
 mod sandboxes;
 mod sql;
 mod sqlite;
@@ -20,6 +21,7 @@ pub use error::{Record, StoreError};
 pub use limits::{Limits, NAME_HOLD, SPEC_MAX};
 pub use postgres::{PostgresSettings, PostgresStore};
 pub use principals::Principals;
+pub use replicas::Replicas;
 pub(crate) use sandboxes::ports_made_public;
 pub use sandboxes::{AuditCursor, AuditPage, ListFilter, Page, Patched, Sandboxes, Transitioned};
 pub use sqlite::SqliteStore;
@@ -35,8 +37,14 @@ pub type Revision = u64;
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// A database with everything that the control plane stores.
-pub trait Store: ChangeLog + Principals + Sandboxes + Upkeep + Send + Sync + 'static {}
-impl<T: ChangeLog + Principals + Sandboxes + Upkeep + Send + Sync + 'static> Store for T {}
+pub trait Store:
+    ChangeLog + Principals + Replicas + Sandboxes + Upkeep + Send + Sync + 'static
+{
+}
+impl<T: ChangeLog + Principals + Replicas + Sandboxes + Upkeep + Send + Sync + 'static> Store
+    for T
+{
+}
 
 /// The result of a committed change, and its revision.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,14 +91,14 @@ pub trait ChangeLog {
     /// The store can't be read.
     fn changes_since(&self, since: Revision, limit: usize) -> Result<ChangesSince>;
 
-    /// Records that all gateways have applied `revision`, for other processes that wait for that. Has no
-    /// effect if a newer one is recorded.
+    /// Records that all gateways of this process have applied `revision`, for other processes that wait for that. Has
+    /// no effect if a newer one is recorded. In a shared store, it also shows that this process is live.
     ///
     /// # Errors
     /// The store can't be written.
     fn record_applied(&self, revision: Revision) -> Result<()>;
 
-    /// The newest revision that all gateways are known to have applied.
+    /// The newest revision that the gateways of all live servers are known to have applied.
     ///
     /// # Errors
     /// The store can't be read.

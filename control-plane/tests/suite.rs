@@ -14,8 +14,10 @@ mod suite {
     mod contract_bounds;
     mod contract_placements;
     mod contract_principals;
+    mod contract_replicas;
     mod contract_sandboxes;
     mod feed;
+    mod fleet;
     mod full_disk;
     mod gateway;
     mod listener;

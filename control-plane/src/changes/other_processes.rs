@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
+use super::replicas::CONTACT_LIMIT;
 use super::revisions::Revisions;
 use super::watchers::Watchers;
 use crate::db::{Db, Writer};
-use crate::store::Revision;
+use crate::store::{Result, Revision, Store};
 
 /// The pause between two polls of a database without announcements. A port that the command line exposes is reachable
 /// after this time.
@@ -19,12 +20,16 @@ const BACKUP_INTERVAL: Duration = Duration::from_millis(500);
 /// The number of waits of `APPLY_TIMEOUT` for one revision. After the last one, the revision is not recorded.
 const MAX_WAITS: usize = 3;
 
-/// Announces the commits of other processes, until the task is dropped.
-pub(super) async fn find_commits(db: &Db, revisions: &Revisions) {
+/// Announces the commits of other processes, until the task is dropped. If the store is shared and does not answer for
+/// [`CONTACT_LIMIT`], this process is out of contact until it does.
+pub(super) async fn find_commits(db: &Db, revisions: &Revisions, in_contact: &watch::Sender<bool>) {
     let mut announced = db.announced_commits();
     let pause = if announced.is_some() { BACKUP_INTERVAL } else { POLL_INTERVAL };
     let mut tick = tokio::time::interval(pause);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut answered = Instant::now();
+    // An outage is logged once.
+    let mut failed = false;
     loop {
         tokio::select! {
             _ = tick.tick() => {}
@@ -33,19 +38,40 @@ pub(super) async fn find_commits(db: &Db, revisions: &Revisions) {
                 continue;
             }
         }
-        let found = db
-            .read(
-                |store| {
-                    if store.written_elsewhere()? { store.revision().map(Some) } else { Ok(None) }
-                },
-            )
-            .await;
-        match found {
-            Ok(Some(revision)) => revisions.announce_other(revision),
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "the store can't be polled for changes"),
+        // The answer may be as old as the question.
+        let asked = Instant::now();
+        let deadline = (answered + CONTACT_LIMIT).max(asked + BACKUP_INTERVAL);
+        match timeout_at(deadline, newest(db)).await {
+            Ok(Ok(revision)) => {
+                answered = asked;
+                if let Some(revision) = revision {
+                    revisions.announce_other(revision);
+                }
+                in_contact.send_if_modified(|now| !std::mem::replace(now, true));
+                if std::mem::take(&mut failed) {
+                    tracing::info!("the store can be polled for changes again");
+                }
+                continue;
+            }
+            Ok(Err(error)) if !failed => {
+                tracing::error!(%error, "the store can't be polled for changes");
+            }
+            Err(_) if !failed => tracing::error!("the store does not answer"),
+            Ok(Err(_)) | Err(_) => {}
+        }
+        failed = true;
+        if db.is_shared() && answered.elapsed() >= CONTACT_LIMIT {
+            in_contact.send_if_modified(|now| std::mem::replace(now, false));
         }
     }
+}
+
+/// The newest revision, if another process may have committed it.
+async fn newest(db: &Db) -> Result<Option<Revision>> {
+    db.coordinate(
+        |store| if store.written_elsewhere()? { store.revision().map(Some) } else { Ok(None) },
+    )
+    .await
 }
 
 /// The next announced revision.
@@ -58,7 +84,7 @@ async fn next(announced: &mut Option<watch::Receiver<Revision>>) -> Revision {
     std::future::pending().await
 }
 
-/// Stores which revisions of other processes all gateways have applied. The command line waits for that.
+/// Stores which revisions of other processes all gateways have applied. The command line and other replicas wait for that.
 pub(super) async fn record_applied(db: &Db, revisions: &Revisions, watchers: &Watchers) {
     let mut others = revisions.subscribe_others();
     while others.changed().await.is_ok() {
@@ -67,9 +93,13 @@ pub(super) async fn record_applied(db: &Db, revisions: &Revisions, watchers: &Wa
             if !watchers.wait_until_applied(revision).await {
                 continue;
             }
-            let recorded =
-                db.write_unannounced(Writer::Server, move |store| store.record_applied(revision));
-            if let Err(error) = recorded.await {
+            let record = move |store: &dyn Store| store.record_applied(revision);
+            let recorded = if db.is_shared() {
+                db.coordinate(record).await
+            } else {
+                db.write_unannounced(Writer::Server, record).await
+            };
+            if let Err(error) = recorded {
                 tracing::error!(%error, "an applied revision could not be recorded");
             }
             break;

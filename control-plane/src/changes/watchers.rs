@@ -109,6 +109,14 @@ impl Watchers {
         }
     }
 
+    /// The newest revision up to `newest` that all live watchers have applied.
+    pub(super) fn applied_by_all(&self, newest: Revision) -> Revision {
+        let now = Instant::now();
+        let watchers = self.shared.lock();
+        let live = watchers.values().filter(|watcher| watcher.is_live(now));
+        live.map(|watcher| watcher.applied).min().map_or(newest, |applied| applied.min(newest))
+    }
+
     /// The number of live watchers that have not applied `revision`, and when the next one of them without an
     /// open poll stops being live.
     fn behind(&self, revision: Revision) -> (usize, Option<Instant>) {

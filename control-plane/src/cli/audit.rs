@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use super::management::ManagementOptions;
 use super::output::Output;
 use crate::model::{ExposedPorts, NetworkChange, PortChange, SandboxId};
-use crate::serve::open_store;
-use crate::store::{AuditCursor, AuditPage, Result, Sandboxes as _, SqliteStore};
+use crate::store::{AuditCursor, AuditPage, Result, Store};
 
 /// The options of `sandgate audit`.
 #[derive(Args)]
@@ -22,8 +21,8 @@ pub(super) struct Audit {
 
 impl Audit {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let store = open_store(&self.options.data_dir)?;
-        let id = self.sandbox.map(|sandbox| find(&store, &sandbox)).transpose()?;
+        let store = self.options.open_store()?;
+        let id = self.sandbox.map(|sandbox| find(store.as_ref(), &sandbox)).transpose()?;
         Output::new(self.options.json).lists(|lists| {
             lists.begin("port_changes")?;
             for_each(
@@ -53,7 +52,7 @@ fn for_each<T>(
     Ok(())
 }
 
-fn find(store: &SqliteStore, sandbox: &str) -> anyhow::Result<SandboxId> {
+fn find(store: &dyn Store, sandbox: &str) -> anyhow::Result<SandboxId> {
     if let Ok(id) = SandboxId::parse(sandbox) {
         return Ok(id);
     }

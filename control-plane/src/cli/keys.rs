@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use sandgate_policy::gateway_api::CredentialKind;
 use serde_json::{Value, json};
 
-use super::management::{ManagementOptions, parse_label, wait_until_applied};
+use super::management::{ManagementOptions, parse_label};
 use super::output::Output;
 use crate::gateway::sidecar_tokens;
 use crate::model::{
@@ -16,8 +16,6 @@ use crate::model::{
     TokenPrefix,
 };
 use crate::random::{NewSecret, prefixed_id};
-use crate::serve::open_store;
-use crate::store::Principals as _;
 
 /// `sandgate keys`.
 #[derive(Subcommand)]
@@ -104,7 +102,7 @@ impl Keys {
         match self {
             Self::Create { what, options } => create(what, &options),
             Self::List { options } => {
-                let all = open_store(&options.data_dir)?.credentials()?;
+                let all = options.open_store()?.credentials()?;
                 let all: Vec<_> = all.iter().map(credential).collect();
                 Output::new(options.json).many("keys", &all)
             }
@@ -116,9 +114,9 @@ impl Keys {
                 Output::plain(&(tokens.join("\n") + "\n"))
             }
             Self::Revoke { id, options } => {
-                let store = open_store(&options.data_dir)?;
+                let store = options.open_store()?;
                 let revoked = store.revoke_credential(&id, Timestamp::now())?;
-                wait_until_applied(&store, &options.data_dir, revoked.revision)?;
+                options.wait_until_applied(store.as_ref(), revoked.revision)?;
                 Output::new(options.json).one(&credential(&revoked.value))
             }
         }
@@ -126,7 +124,7 @@ impl Keys {
 }
 
 fn create(what: NewKey, options: &ManagementOptions) -> anyhow::Result<()> {
-    let store = open_store(&options.data_dir)?;
+    let store = options.open_store()?;
     let owner = match (what.kind, what.project, what.user) {
         (Kind::ApiKey, Some(project_id), None) => Owner::Project { project_id },
         (Kind::Pat | Kind::Session, None, Some(user)) => {

@@ -1,27 +1,56 @@
 //! The parts that all management commands share.
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::serve::is_served;
-use crate::store::{ChangeLog as _, Revision, SqliteStore};
+use super::store::StoreOptions;
+use crate::store::{Revision, Store};
 
 /// The maximum wait until all gateways have applied a change.
 const APPLY_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The time between two looks at the store.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
+/// The most connections of a command to a database.
+const CONNECTIONS: usize = 2;
+
 /// The options of every management command.
 #[derive(Args)]
 pub(super) struct ManagementOptions {
-    /// Directory of the store; a server may be running on it
-    #[arg(long, value_name = "DIR", env = "SANDGATE_DATA_DIR")]
-    pub(super) data_dir: PathBuf,
+    #[command(flatten)]
+    store: StoreOptions,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl ManagementOptions {
+    /// Opens the store. Servers may be running on it.
+    pub(super) fn open_store(&self) -> anyhow::Result<Box<dyn Store>> {
+        self.store.location(CONNECTIONS)?.open()
+    }
+
+    /// Waits until all gateways have applied a change, if a server runs. A key that `revoke` reports as revoked no
+    /// longer works.
+    pub(super) fn wait_until_applied(
+        &self,
+        store: &dyn Store,
+        revision: Revision,
+    ) -> anyhow::Result<()> {
+        let location = self.store.location(CONNECTIONS)?;
+        let start = Instant::now();
+        while location.may_be_served() && store.applied()? < revision {
+            if start.elapsed() >= APPLY_TIMEOUT {
+                tracing::warn!(
+                    "not every gateway has applied the change yet; the others apply it soon"
+                );
+                break;
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Ok(())
+    }
 }
 
 /// Checks a name that people read. `what` is the subject of the error.
@@ -31,24 +60,4 @@ pub(super) fn parse_label<'t>(what: &str, text: &'t str) -> anyhow::Result<&'t s
         anyhow::bail!("{what} must be 1 to 200 characters on one line");
     }
     Ok(text)
-}
-
-/// Waits until all gateways have applied a change, if a server runs. A key that `revoke` reports as revoked no
-/// longer works.
-pub(super) fn wait_until_applied(
-    store: &SqliteStore,
-    data_dir: &Path,
-    revision: Revision,
-) -> anyhow::Result<()> {
-    let start = Instant::now();
-    while is_served(data_dir) && store.applied()? < revision {
-        if start.elapsed() >= APPLY_TIMEOUT {
-            tracing::warn!(
-                "not every gateway has applied the change yet; the others apply it soon"
-            );
-            break;
-        }
-        std::thread::sleep(POLL_INTERVAL);
-    }
-    Ok(())
 }

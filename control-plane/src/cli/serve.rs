@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::runtime::{LocalArgs, WebhookArgs};
 use super::output::Output;
+use super::store::StoreOptions;
 use crate::api::{EgressEnforcement, PrivateToPublic, PublicUrls};
 use crate::http::{Listener, RequestLimits};
 use crate::model::TokenPrefix;
@@ -22,9 +23,11 @@ use crate::store::Limits;
 /// The options of `sandgate serve`.
 #[derive(Args)]
 pub(super) struct ServeArgs {
-    /// Directory of the store; created if necessary
-    #[arg(long, value_name = "DIR", env = "SANDGATE_DATA_DIR")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    location: StoreOptions,
+    /// Maximum number of this server's connections to the `--database`, without five that it always has
+    #[arg(long, value_name = "COUNT", default_value_t = DATABASE_CONNECTIONS, value_parser = count)]
+    database_connections: usize,
     /// Address of the public API; port 0 means any free port
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8900")]
     api_listen: SocketAddr,
@@ -147,6 +150,8 @@ impl StoreArgs {
     }
 }
 
+/// The default number of connections to a database. PostgreSQL accepts 100 by default, from all servers together.
+const DATABASE_CONNECTIONS: usize = 20;
 /// The default number of sidecars.
 const SIDECARS: usize = 4_096;
 /// The default number of requests of owners.
@@ -178,7 +183,7 @@ impl ServeArgs {
             }
         };
         Ok(ServeSettings {
-            data_dir: self.data_dir,
+            store: self.location.location(self.database_connections)?,
             api_listen: self.api_listen,
             gateway_listen: self.gateway_listen,
             gateway_token_file: self.gateway_token_file,

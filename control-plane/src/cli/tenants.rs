@@ -3,12 +3,10 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::management::{ManagementOptions, parse_label, wait_until_applied};
+use super::management::{ManagementOptions, parse_label};
 use super::output::Output;
 use crate::model::{Member, Organization, Project, Timestamp};
 use crate::random::prefixed_id;
-use crate::serve::open_store;
-use crate::store::Principals as _;
 
 /// `sandgate orgs`.
 #[derive(Subcommand)]
@@ -31,14 +29,14 @@ impl Orgs {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Create { name, options } => {
-                let store = open_store(&options.data_dir)?;
+                let store = options.open_store()?;
                 let name = parse_label("the name of an organization", &name)?;
                 let made =
                     store.create_organization(&prefixed_id("org")?, name, Timestamp::now())?;
                 Output::new(options.json).one(&organization(&made))
             }
             Self::List { options } => {
-                let all = open_store(&options.data_dir)?.organizations()?;
+                let all = options.open_store()?.organizations()?;
                 let all: Vec<_> = all.iter().map(organization).collect();
                 Output::new(options.json).many("organizations", &all)
             }
@@ -70,14 +68,14 @@ impl Projects {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Create { name, organization, options } => {
-                let store = open_store(&options.data_dir)?;
+                let store = options.open_store()?;
                 let name = parse_label("the name of a project", &name)?;
                 let id = prefixed_id("project")?;
                 let made = store.create_project(&id, &organization, name, Timestamp::now())?;
                 Output::new(options.json).one(&project(&made))
             }
             Self::List { options } => {
-                let all = open_store(&options.data_dir)?.projects()?;
+                let all = options.open_store()?.projects()?;
                 let all: Vec<_> = all.iter().map(project).collect();
                 Output::new(options.json).many("projects", &all)
             }
@@ -127,21 +125,21 @@ impl Members {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Add { membership, options } => {
-                let store = open_store(&options.data_dir)?;
+                let store = options.open_store()?;
                 let user = parse_label("a user", &membership.user)?;
                 let id = prefixed_id("user")?;
                 let added = store.add_member(&id, user, &membership.project, Timestamp::now())?;
-                wait_until_applied(&store, &options.data_dir, added.revision)?;
+                options.wait_until_applied(store.as_ref(), added.revision)?;
                 Output::new(options.json).one(&member(&added.value))
             }
             Self::Remove { membership, options } => {
-                let store = open_store(&options.data_dir)?;
+                let store = options.open_store()?;
                 let removed = store.remove_member(&membership.user, &membership.project)?;
-                wait_until_applied(&store, &options.data_dir, removed.revision)?;
+                options.wait_until_applied(store.as_ref(), removed.revision)?;
                 Output::new(options.json).one(&member(&removed.value))
             }
             Self::List { project, options } => {
-                let all = open_store(&options.data_dir)?.members(project.as_deref())?;
+                let all = options.open_store()?.members(project.as_deref())?;
                 let all: Vec<_> = all.iter().map(member).collect();
                 Output::new(options.json).many("members", &all)
             }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Gateway;
 use crate::changes::{self, MAX_NAME};
 use crate::http::ApiError;
-use crate::store::{ChangesSince, Revision};
+use crate::store::{ChangesSince, Revision, StoreError};
 
 /// The longest wait, even if `wait_ms` is greater.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -69,7 +69,12 @@ pub(super) async fn poll(
     let deadline = Instant::now() + Duration::from_millis(parameters.wait_ms).min(MAX_WAIT);
     let mut newer = feed.subscribe();
     let mut stopping = gateway.stopping.clone();
+    let mut contact = feed.contact();
     loop {
+        if !*contact.borrow_and_update() {
+            let reason = "the database does not answer, so changes of other replicas are not known";
+            return Err(StoreError::Unavailable(reason.into()).into());
+        }
         newer.mark_unchanged();
         match feed.since(since, MAX_CHANGES).await? {
             ChangesSince::Known(revision, list) => {
@@ -87,6 +92,7 @@ pub(super) async fn poll(
         tokio::select! {
             _ = timeout_at(deadline, newer.changed()) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
+            _ = contact.wait_for(|in_contact| !*in_contact) => {}
         }
     }
 }

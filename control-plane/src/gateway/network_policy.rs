@@ -97,7 +97,9 @@ pub(super) async fn follow(
     let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(MAX_WAIT);
     let mut waiter = gateway.sandboxes.propagation().subscribe_to_sandbox(&id);
     let mut stopping = gateway.stopping.clone();
+    let mut contact = gateway.sandboxes.propagation().contact();
     loop {
+        // Out of contact with the database, this query fails, and so does the poll.
         let sandbox = gateway.sandboxes.find(id.to_ref()).await?.ok_or_else(not_found)?;
         let revision = revision(gateway.sandboxes.db().epoch(), &sandbox);
         let must_answer = Instant::now() >= deadline || *stopping.borrow();
@@ -108,6 +110,7 @@ pub(super) async fn follow(
         tokio::select! {
             _ = timeout_at(deadline, waiter.changed()) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
+            _ = contact.wait_for(|in_contact| !*in_contact) => {}
         }
     }
 }

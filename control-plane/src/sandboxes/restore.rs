@@ -16,6 +16,8 @@ use crate::store::{Result, SYSTEM};
 const AT_ONCE: usize = 32;
 /// The most sandboxes of one project that are started or suspended at once.
 const AT_ONCE_PER_PROJECT: usize = 8;
+/// The pause between two looks for what servers began that are no longer live.
+const TAKEOVER_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl SandboxService {
     /// Removes the addresses of running sandboxes, if the runtime ended with the previous server. Call it
@@ -41,6 +43,22 @@ impl SandboxService {
     pub async fn restore(&self) -> Result<()> {
         let service = self.clone();
         tokio::spawn(async move { service.retry_unfinished().await });
+        self.finish_interrupted().await
+    }
+
+    /// If several servers share the store: regularly finishes what servers began that are no longer live. Runs for as
+    /// long as the server.
+    pub async fn run_takeovers(&self) {
+        while self.db().is_shared() {
+            tokio::time::sleep(TAKEOVER_PAUSE).await;
+            if let Err(error) = self.finish_interrupted().await {
+                tracing::error!(%error, "the sandboxes of servers that have ended can't be listed");
+            }
+        }
+    }
+
+    /// Finishes starts and suspensions that nobody works on.
+    async fn finish_interrupted(&self) -> Result<()> {
         let mut interrupted = self.inner.in_state(SandboxState::Suspending).await?;
         interrupted.extend(self.inner.in_state(SandboxState::Pending).await?);
         let batch =
@@ -63,18 +81,26 @@ impl Inner {
     }
 
     async fn restore_one(self: Arc<Self>, sandbox: Sandbox) {
+        let lock = if self.db.is_shared() {
+            // A live server may be working on it.
+            self.locks.try_acquire(&sandbox.id).await
+        } else {
+            Some(self.locks.acquire(&sandbox.id).await)
+        };
+        let Some(lock) = lock else { return };
+        if !self.is_unchanged(&sandbox).await {
+            return;
+        }
         if sandbox.state == SandboxState::Suspending {
-            let _lock = self.locks.acquire(&sandbox.id).await;
             // The former address is unknown. Nobody waits for the outcome, and it is in the log.
             let _ = self.finish_suspend(&sandbox, None).await;
             return;
         }
         // In generation 0, the sandbox has never run.
         if sandbox.generation == 0 {
-            let _ = self.start(sandbox).await;
+            let _ = self.start_locked(sandbox, lock).await;
             return;
         }
-        let lock = self.locks.acquire(&sandbox.id).await;
         let resumed = self.runtime.resume(&sandbox).await;
         let Err(failure) = self.finish_start(&sandbox, resumed).await else { return };
         let stored = if sandbox.name.is_some() {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sandgate_policy::gateway_api::SandboxState;
 
 use super::Inner;
+use super::locks::SandboxLock;
 use crate::db::Writer;
 use crate::model::{Sandbox, Timestamp, Transition};
 use crate::runtime::{Exited, Failure, RuntimeError};
@@ -43,6 +44,36 @@ impl Inner {
     /// Starts a new, pending sandbox. If it does not start, it is terminated.
     pub(super) async fn start(self: Arc<Self>, sandbox: Sandbox) -> Outcome {
         let lock = self.locks.acquire(&sandbox.id).await;
+        if !self.is_unchanged(&sandbox).await {
+            // It was deleted meanwhile, or another server has started it.
+            return Ok(());
+        }
+        self.start_locked(sandbox, lock).await
+    }
+
+    /// Whether no other server has made a transition of a sandbox whose lock this task has.
+    pub(super) async fn is_unchanged(&self, sandbox: &Sandbox) -> bool {
+        if !self.db.is_shared() {
+            return true;
+        }
+        let which = sandbox.id.to_ref();
+        match self.db.read(move |store| store.sandbox(&which)).await {
+            Ok(found) => found.is_some_and(|found| {
+                (found.state, found.placement) == (sandbox.state, sandbox.placement)
+            }),
+            Err(error) => {
+                tracing::error!(sandbox = %sandbox.id, %error, "a sandbox can't be read");
+                false
+            }
+        }
+    }
+
+    /// Starts a pending sandbox whose lock is held.
+    pub(super) async fn start_locked(
+        self: Arc<Self>,
+        sandbox: Sandbox,
+        lock: SandboxLock,
+    ) -> Outcome {
         let started = self.runtime.start(&sandbox).await;
         let outcome = self.finish_start(&sandbox, started).await;
         drop(lock);

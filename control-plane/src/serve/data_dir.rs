@@ -14,7 +14,7 @@ const LOCK: &str = "serve.lock";
 ///
 /// # Errors
 /// The directory or the database can't be used.
-pub fn open_store(data_dir: &Path) -> anyhow::Result<SqliteStore> {
+pub(super) fn open_store(data_dir: &Path) -> anyhow::Result<SqliteStore> {
     make_private_dir(data_dir)
         .with_context(|| format!("the data directory {} can't be made", data_dir.display()))?;
     let path = data_dir.join(DATABASE);
@@ -23,8 +23,7 @@ pub fn open_store(data_dir: &Path) -> anyhow::Result<SqliteStore> {
 }
 
 /// Whether a server runs on a data directory.
-#[must_use]
-pub fn is_served(data_dir: &Path) -> bool {
+pub(super) fn is_served(data_dir: &Path) -> bool {
     OpenOptions::new()
         .write(true)
         .open(data_dir.join(LOCK))
@@ -42,7 +41,8 @@ pub(super) fn lock(data_dir: &Path) -> anyhow::Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => anyhow::bail!(
-            "a server runs on {} already; stop it, or choose another --data-dir",
+            "a server runs on {} already, and a SQLite store has one server; stop it, or choose another --data-dir; \
+             several servers can share a --database",
             data_dir.display()
         ),
         Err(TryLockError::Error(error)) => {

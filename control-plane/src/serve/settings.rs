@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::StoreLocation;
 use crate::api::{EgressEnforcement, PrivateToPublic, PublicUrls};
 use crate::model::TokenPrefix;
 use crate::runtime::{LocalSettings, WebhookSettings};
@@ -11,8 +12,7 @@ use crate::sandboxes::ServiceSettings;
 use crate::store::Limits;
 
 pub struct ServeSettings {
-    /// Contains the database.
-    pub data_dir: PathBuf,
+    pub store: StoreLocation,
     /// The address of the public API.
     pub api_listen: SocketAddr,
     /// The address of the gateway API.

@@ -8,12 +8,13 @@ mod changes;
 mod connect;
 mod listen;
 mod migrate;
+mod replicas;
 mod session;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::Pool;
 use futures_executor::block_on;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
@@ -32,6 +33,9 @@ use crate::random;
 /// The longest time of one statement, on the side of this process. The database's own bounds are shorter.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// The most connections of a process that serve only the replicas' knowledge of each other.
+const OWN_CONNECTIONS: usize = 4;
+
 /// Sandgate's tables in a PostgreSQL database.
 pub struct PostgresStore {
     epoch: String,
@@ -39,6 +43,8 @@ pub struct PostgresStore {
     /// The name of this process in the table `replicas`.
     replica: String,
     pool: Pool,
+    /// Connections for what must not wait for queries: the newest revision, and what replicas know of each other.
+    own: Pool,
     /// The newest revision that [`ChangeLog::written_elsewhere`](super::ChangeLog::written_elsewhere) has seen.
     seen: Mutex<Revision>,
     commits: watch::Receiver<Revision>,
@@ -59,7 +65,7 @@ impl PostgresStore {
             .enable_all()
             .build()
             .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
-        let pool = connector.pool(settings.connections)?;
+        let (pool, own) = (connector.pool(settings.connections)?, connector.pool(OWN_CONNECTIONS)?);
         let opened = {
             let _context = runtime.enter();
             block_on(unconstrained(open(&pool)))
@@ -82,6 +88,7 @@ impl PostgresStore {
             limits: Limits::default(),
             replica,
             pool,
+            own,
             seen: Mutex::new(0),
             commits,
             runtime: Some(runtime),
@@ -107,13 +114,9 @@ impl PostgresStore {
         }
     }
 
-    fn connection(&self) -> Result<Object> {
-        self.wait(self.pool.get())
-    }
-
     /// Runs a transaction beside those of the writers. It must not write what they write.
     fn write_unlocked<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
-        let mut connection = self.connection()?;
+        let mut connection = self.wait(self.own.get())?;
         let builder = connection.build_transaction();
         let transaction = Transaction { store: self, inner: self.wait(builder.start())? };
         let value = work(&transaction)?;
@@ -124,7 +127,7 @@ impl PostgresStore {
     /// Runs a transaction that excludes all other writers of the fleet. Each statement sees everything that is
     /// committed when it begins, so all after the lock see the writes of the former writers.
     fn transact<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
-        let mut connection = self.connection()?;
+        let mut connection = self.wait(self.pool.get())?;
         let builder = connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
         let transaction = Transaction { store: self, inner: self.wait(builder.start())? };
         let session: &Session<'_> = &transaction;
@@ -150,7 +153,7 @@ impl Database for PostgresStore {
     }
 
     fn read<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
-        let mut connection = self.connection()?;
+        let mut connection = self.wait(self.pool.get())?;
         let builder = connection
             .build_transaction()
             .isolation_level(IsolationLevel::RepeatableRead)

@@ -1,6 +1,7 @@
 //! The store in one SQLite file. It has one writer and many readers (WAL). Another process may write to it too.
 
 mod changes;
+mod replicas;
 mod reserve;
 mod schema;
 mod session;

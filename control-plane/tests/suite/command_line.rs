@@ -131,6 +131,12 @@ impl Served {
         exchange(&self.api, key, method, path, body).await
     }
 
+    /// Ends the server without giving it a chance to finish anything.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     fn signal(&mut self, signal: &str) -> i32 {
         Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         self.child.wait().unwrap().code().unwrap_or(-1)
@@ -140,8 +146,7 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         // It may have been stopped already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
@@ -506,7 +511,7 @@ async fn two_servers_do_not_share_a_data_directory() {
     let installation = Installation::new();
     let _served = installation.serve();
     let stderr = refused(installation.serve_command());
-    assert!(stderr.contains("a server runs on"), "{stderr}");
+    assert!(stderr.contains("a server runs on") && stderr.contains("--database"), "{stderr}");
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use sandgate::model::{NewSandbox, SandboxId, Spec, Timestamp};
-use sandgate::serve::open_store;
-use sandgate::store::{Principals as _, Sandboxes as _};
+use sandgate::serve::StoreLocation;
 
 use super::support::TOKEN;
 
@@ -96,7 +95,7 @@ fn invalid_input_is_an_error_without_a_verdict() {
 
 /// A store with one sandbox that may not connect to anything.
 fn create_restricted_sandbox(data_dir: &Path) {
-    let store = open_store(data_dir).unwrap();
+    let store = StoreLocation::DataDir(data_dir.to_owned()).open().unwrap();
     let now = Timestamp::now();
     store.create_organization("org_1", "acme", now).unwrap();
     store.create_project("project_1", "org_1", "web", now).unwrap();

@@ -86,6 +86,24 @@ impl Cluster {
         PostgresSettings { url, authorities: None, connections: 16 }
     }
 
+    /// Stops the server as its operator does: connections end, transactions in progress are rolled back.
+    pub(crate) fn stop(&self) {
+        self.control(&["-m", "fast", "stop"]);
+    }
+
+    pub(crate) fn start_again(&self) {
+        let log = self.dir.join("server.log");
+        self.control(&["-l", log.to_str().unwrap(), "start"]);
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        let data = self.dir.join("data");
+        let mut command = as_user(self.user, self.programs.join("pg_ctl"));
+        let command = command.args(["-w", "-D"]).arg(data).args(arguments);
+        // The server keeps its parent's standard output open.
+        assert!(command.stdout(Stdio::null()).status().unwrap().success(), "{arguments:?}");
+    }
+
     fn run(&self, program: &str, arguments: &[&str]) {
         let done =
             as_user(self.user, self.programs.join(program)).args(arguments).output().unwrap();

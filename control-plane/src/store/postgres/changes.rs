@@ -1,21 +1,19 @@
-//! The change log, and what the processes of a fleet know of each other.
+//! The change log.
 
 use tokio::sync::watch;
 
 use super::{PostgresStore, lock};
-use crate::store::sql::{Database as _, changes, signed, unsigned, values};
+use crate::store::sql::{Database as _, changes};
 use crate::store::{ChangeLog, ChangesSince, Result, Revision};
-
-/// Whether a row of `replicas` is of a process that serves the store now. Only the clock of the database counts.
-const IS_LIVE: &str = "seen_at > clock_timestamp() - interval '3 s'";
 
 impl ChangeLog for PostgresStore {
     fn epoch(&self) -> &str {
         &self.epoch
     }
 
+    /// Uses the connections that nothing else uses: the regular call shows whether the database can be reached.
     fn revision(&self) -> Result<Revision> {
-        self.read(changes::current)
+        self.write_unlocked(changes::current)
     }
 
     fn written_elsewhere(&self) -> Result<bool> {
@@ -33,28 +31,10 @@ impl ChangeLog for PostgresStore {
     }
 
     fn record_applied(&self, revision: Revision) -> Result<()> {
-        let applied = signed(revision)?;
-        self.write_unlocked(|tx| {
-            // This row need not survive a crash, in which this process loses its connection.
-            tx.execute("SET LOCAL synchronous_commit = off", values![])?;
-            tx.execute(
-                "INSERT INTO replicas VALUES (?1, ?2, clock_timestamp()) ON CONFLICT (id) DO UPDATE \
-                 SET applied = greatest(replicas.applied, excluded.applied), \
-                 seen_at = excluded.seen_at",
-                values![&self.replica, applied],
-            )?;
-            Ok(())
-        })
+        self.publish(revision)
     }
 
     fn applied(&self) -> Result<Revision> {
-        self.read(|tx| {
-            let sql = format!("SELECT min(applied) FROM replicas WHERE {IS_LIVE}");
-            match tx.first(&sql, values![], |row| row.get(0))?.flatten() {
-                Some(applied) => unsigned(applied),
-                // Nobody serves the store, so nobody has to apply anything.
-                None => changes::current(tx),
-            }
-        })
+        self.applied_by_all()
     }
 }

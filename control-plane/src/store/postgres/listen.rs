@@ -9,6 +9,7 @@ use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Connection, Error, Socket};
 
 use super::connect::Connector;
+use super::session::described;
 use crate::store::Revision;
 
 /// The channel of `NOTIFY`. The payload is the revision.
@@ -18,11 +19,15 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Sends each notified revision to `newest`, until the receivers are gone.
 pub(super) async fn follow(connector: Connector, newest: watch::Sender<Revision>) {
+    // An outage is logged once.
+    let mut was_listening = true;
     loop {
         tokio::select! {
-            ended = listen(&connector, &newest) => {
-                let error = ended.err().map(|error| error.to_string());
-                tracing::warn!(error, "the database sends no notifications of commits; it is polled until it does");
+            ended = listen(&connector, &newest, &mut was_listening) => {
+                if std::mem::take(&mut was_listening) {
+                    let error = ended.err().map(|error| described(&error));
+                    tracing::warn!(error, "the database sends no notifications of commits; it is polled until it does");
+                }
             }
             () = newest.closed() => return,
         }
@@ -31,10 +36,15 @@ pub(super) async fn follow(connector: Connector, newest: watch::Sender<Revision>
 }
 
 /// Receives notifications until the connection ends.
-async fn listen(connector: &Connector, newest: &watch::Sender<Revision>) -> Result<(), Error> {
+async fn listen(
+    connector: &Connector,
+    newest: &watch::Sender<Revision>,
+    is_listening: &mut bool,
+) -> Result<(), Error> {
     let (client, connection) = connector.connect().await?;
     tokio::try_join!(forward(connection, newest), async {
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+        *is_listening = true;
         // The connection ends when its client is dropped.
         std::future::pending::<()>().await;
         drop(client);

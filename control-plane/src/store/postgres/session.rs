@@ -96,9 +96,20 @@ impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.code() {
             Some(&SqlState::DISK_FULL) => Self::DiskFull,
-            _ => Self::Unavailable(Box::new(error)),
+            _ => Self::Unavailable(described(&error).into()),
         }
     }
+}
+
+/// An error with its causes, which its own text does not contain.
+pub(super) fn described(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 impl From<PoolError> for StoreError {

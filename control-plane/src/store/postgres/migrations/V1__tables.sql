@@ -144,5 +144,12 @@ CREATE TABLE replicas (
     id TEXT COLLATE "C" PRIMARY KEY,
     -- The newest revision that all its watchers have applied.
     applied BIGINT NOT NULL,
-    seen_at TIMESTAMPTZ NOT NULL
+    seen_at TIMESTAMPTZ NOT NULL,
+    -- Since then it was seen without a break.
+    live_since TIMESTAMPTZ NOT NULL
+);
+-- Which process may call the runtime for a sandbox.
+CREATE TABLE claims (
+    sandbox_id TEXT COLLATE "C" PRIMARY KEY,
+    replica TEXT COLLATE "C" NOT NULL
 );

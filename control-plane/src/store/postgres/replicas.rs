@@ -1,0 +1,92 @@
+//! The processes that share the database. Only the clock of the database counts.
+
+use super::PostgresStore;
+use crate::model::SandboxId;
+use crate::store::sql::{Database as _, changes, signed, unsigned, values};
+use crate::store::{Replicas, Result, Revision};
+
+/// Whether a row of `replicas` is of a process that can be waited for.
+const IS_LIVE: &str = "seen_at > clock_timestamp() - interval '3 s'";
+/// How long a replica must be silent until another one may take over its claims, and how long that one must have been
+/// heard without a break.
+const TAKEOVER: &str = "interval '10 s'";
+
+impl PostgresStore {
+    /// Shows that this process is live, and what its watchers have applied.
+    pub(super) fn publish(&self, applied: Revision) -> Result<()> {
+        let applied = signed(applied)?;
+        self.write_unlocked(|tx| {
+            // A crash of the database ends this process's connections, so this row need not survive one.
+            tx.execute("SET LOCAL synchronous_commit = off", values![])?;
+            tx.execute(
+                &format!(
+                    "INSERT INTO replicas VALUES (?1, ?2, clock_timestamp(), clock_timestamp()) \
+                     ON CONFLICT (id) DO UPDATE \
+                     SET applied = greatest(replicas.applied, excluded.applied), live_since = \
+                     CASE WHEN replicas.{IS_LIVE} THEN replicas.live_since ELSE excluded.live_since END, \
+                     seen_at = excluded.seen_at"
+                ),
+                values![&self.replica, applied],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The least revision of the live replicas, or the newest one if nobody serves the store.
+    pub(super) fn applied_by_all(&self) -> Result<Revision> {
+        self.read(|tx| {
+            let sql = format!("SELECT min(applied) FROM replicas WHERE {IS_LIVE}");
+            match tx.first(&sql, values![], |row| row.get(0))?.flatten() {
+                Some(applied) => unsigned(applied),
+                None => changes::current(tx),
+            }
+        })
+    }
+}
+
+impl Replicas for PostgresStore {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    fn others_behind(&self, revision: Revision) -> Result<u64> {
+        let sql =
+            format!("SELECT count(*) FROM replicas WHERE id <> ?1 AND applied < ?2 AND {IS_LIVE}");
+        let revision = signed(revision)?;
+        let count =
+            self.read(|tx| tx.first(&sql, values![&self.replica, revision], |row| row.get(0)))?;
+        unsigned(count.unwrap_or_default())
+    }
+
+    fn claim(&self, id: &SandboxId) -> Result<bool> {
+        let sql = format!(
+            "INSERT INTO claims VALUES (?1, ?2) ON CONFLICT (sandbox_id) DO UPDATE \
+             SET replica = excluded.replica WHERE claims.replica = excluded.replica \
+             OR (NOT EXISTS (SELECT 1 FROM replicas WHERE id = claims.replica \
+                             AND seen_at > clock_timestamp() - {TAKEOVER}) \
+                 AND EXISTS (SELECT 1 FROM replicas WHERE id = excluded.replica AND {IS_LIVE} \
+                             AND live_since < clock_timestamp() - {TAKEOVER}))"
+        );
+        let values = values![id.as_str(), &self.replica];
+        Ok(self.write_unlocked(|tx| tx.execute(&sql, values))? > 0)
+    }
+
+    fn release(&self, id: &SandboxId) -> Result<()> {
+        let sql = "DELETE FROM claims WHERE sandbox_id = ?1 AND replica = ?2";
+        let values = values![id.as_str(), &self.replica];
+        self.write_unlocked(|tx| tx.execute(sql, values)).map(drop)
+    }
+
+    fn leave(&self) -> Result<()> {
+        self.write_unlocked(|tx| {
+            tx.execute("DELETE FROM claims WHERE replica = ?1", values![&self.replica])?;
+            tx.execute("DELETE FROM replicas WHERE id = ?1", values![&self.replica])?;
+            // Replicas that ended without this. Nobody waits for them or their claims any more.
+            tx.execute(
+                "DELETE FROM replicas WHERE seen_at < clock_timestamp() - interval '1 day'",
+                values![],
+            )?;
+            Ok(())
+        })
+    }
+}

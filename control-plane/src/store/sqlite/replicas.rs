@@ -1,0 +1,27 @@
+//! SQLite has one server: its lock file (`serve.lock`) excludes others.
+
+use super::SqliteStore;
+use crate::model::SandboxId;
+use crate::store::{Replicas, Result, Revision};
+
+impl Replicas for SqliteStore {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    fn others_behind(&self, _: Revision) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn claim(&self, _: &SandboxId) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn release(&self, _: &SandboxId) -> Result<()> {
+        Ok(())
+    }
+
+    fn leave(&self) -> Result<()> {
+        Ok(())
+    }
+}

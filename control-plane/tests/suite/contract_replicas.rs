@@ -1,0 +1,77 @@
+//! The store that several servers share: what they know of each other. SQLite has one server.
+
+use sandgate::store::{ChangeLog as _, PostgresStore, Replicas as _};
+
+use super::postgres::shared;
+
+fn pair() -> (PostgresStore, PostgresStore) {
+    let settings = shared().database();
+    (PostgresStore::open(&settings).unwrap(), PostgresStore::open(&settings).unwrap())
+}
+
+#[test]
+fn a_change_waits_for_the_live_replicas_that_have_not_applied_it() {
+    let (one, two) = pair();
+    let revision = one.revision().unwrap();
+    assert_eq!(one.others_behind(revision + 1).unwrap(), 0, "nobody else is there");
+    one.record_applied(revision).unwrap();
+    two.record_applied(revision).unwrap();
+    assert_eq!(one.others_behind(revision).unwrap(), 0);
+    assert_eq!(one.others_behind(revision + 1).unwrap(), 1, "this replica does not count");
+    two.record_applied(revision + 1).unwrap();
+    assert_eq!(one.others_behind(revision + 1).unwrap(), 0);
+    assert_eq!(one.others_behind(revision + 2).unwrap(), 1);
+    two.leave().unwrap();
+    assert_eq!(one.others_behind(revision + 2).unwrap(), 0);
+}
+
+#[test]
+fn one_replica_at_a_time_has_the_claim_of_a_sandbox() {
+    let (one, two) = pair();
+    for store in [&one, &two] {
+        store.record_applied(1).unwrap();
+    }
+    let id = sandgate::random::sandbox_id().unwrap();
+    assert!(one.claim(&id).unwrap());
+    assert!(one.claim(&id).unwrap(), "it has the claim already");
+    assert!(!two.claim(&id).unwrap());
+    two.release(&id).unwrap();
+    assert!(!two.claim(&id).unwrap(), "only the holder releases it");
+    one.release(&id).unwrap();
+    assert!(two.claim(&id).unwrap());
+    two.leave().unwrap();
+    assert!(one.claim(&id).unwrap(), "claims end with their replica");
+}
+
+#[test]
+fn a_replica_that_came_a_moment_ago_gets_no_claim_of_a_silent_one() {
+    let (one, two) = pair();
+    let id = sandgate::random::sandbox_id().unwrap();
+    // It has never shown that it is live, so it counts as silent.
+    assert!(one.claim(&id).unwrap());
+    two.record_applied(1).unwrap();
+    assert!(!two.claim(&id).unwrap());
+}
+
+#[test]
+fn commits_are_announced_to_other_processes() {
+    let (one, two) = pair();
+    super::contract::add_projects(&one);
+    let newest = one.revision().unwrap();
+    let mut announced = two.announced_commits().unwrap();
+    let began = std::time::Instant::now();
+    while *announced.borrow_and_update() < newest {
+        // The listener may have begun after the first commits.
+        assert!(began.elapsed() < std::time::Duration::from_secs(30));
+        let newest = sandgate::store::Principals::add_member(
+            &one,
+            "user_2",
+            "eve",
+            "project_1",
+            super::contract::at(5),
+        );
+        drop(newest);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        sandgate::store::Principals::remove_member(&one, "eve", "project_1").unwrap();
+    }
+}

@@ -1,0 +1,403 @@
+//! Several servers on one database: each is a process of its own, and a platform in the test's process runs their
+//! sandboxes.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use sandgate::store::{PostgresSettings, PostgresStore};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::Notify;
+
+use super::command_line::{Served, exchange, secret};
+use super::postgres::{Cluster, shared};
+use super::receiver::SECRET;
+use super::support::TOKEN;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sandgate");
+/// The longest wait for something that must happen.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Runs sandboxes: each start and resume gets an address of its own.
+#[derive(Clone, Default)]
+struct Platform(Arc<Mutex<Calls>>, Arc<Notify>);
+
+#[derive(Default)]
+struct Calls {
+    /// All calls: the action and the sandbox.
+    made: Vec<(String, String)>,
+    in_progress: HashSet<String>,
+    overlapping: usize,
+    /// The platform does not answer these actions until they are removed.
+    held: HashSet<&'static str>,
+}
+
+impl Platform {
+    async fn listen(&self) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/hook", post(Self::answer)).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        address
+    }
+
+    async fn answer(State(platform): State<Self>, Json(call): Json<Value>) -> Json<Value> {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let (action, sandbox) = (text(&call["action"]), text(&call["sandbox"]["id"]));
+        {
+            let mut calls = platform.0.lock().unwrap();
+            calls.made.push((action.clone(), sandbox.clone()));
+            if !calls.in_progress.insert(sandbox.clone()) {
+                calls.overlapping += 1;
+            }
+        }
+        // Ends when the caller is gone, too.
+        let _progress = InProgress(platform.clone(), sandbox);
+        loop {
+            let released = platform.1.notified();
+            if !platform.0.lock().unwrap().held.contains(action.as_str()) {
+                break;
+            }
+            released.await;
+        }
+        let placement = call["sandbox"]["placement"].as_u64().unwrap();
+        let [.., b, c, d] = placement.to_be_bytes();
+        Json(match action.as_str() {
+            "suspend" => json!({ "state": "suspended" }),
+            "stop" => json!({ "state": "terminated" }),
+            _ => json!({ "state": "running", "address": format!("10.{b}.{c}.{d}") }),
+        })
+    }
+
+    fn hold(&self, action: &'static str) {
+        self.0.lock().unwrap().held.insert(action);
+    }
+
+    fn release(&self) {
+        self.0.lock().unwrap().held.clear();
+        self.1.notify_waiters();
+    }
+
+    fn count(&self, action: &str) -> usize {
+        self.0.lock().unwrap().made.iter().filter(|call| call.0 == action).count()
+    }
+}
+
+struct InProgress(Platform, String);
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap().in_progress.remove(&self.1);
+    }
+}
+
+/// A database, a platform, and a project with a key.
+struct Fleet {
+    dir: TempDir,
+    database: PostgresSettings,
+    platform: Platform,
+    hook: SocketAddr,
+    key: String,
+    key_id: String,
+}
+
+impl Fleet {
+    async fn new(cluster: &Cluster) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("token"), TOKEN).unwrap();
+        std::fs::write(dir.path().join("secret"), SECRET).unwrap();
+        let platform = Platform::default();
+        let hook = platform.listen().await;
+        let database = cluster.database();
+        let (key, key_id) = (String::new(), String::new());
+        let mut fleet = Self { dir, database, platform, hook, key, key_id };
+        let id = |value: Value| value["id"].as_str().unwrap().to_owned();
+        let organization = id(fleet.manage(&["orgs", "create", "acme"]));
+        let project =
+            id(fleet.manage(&["projects", "create", "web", "--organization", &organization]));
+        let key = fleet.manage(&["keys", "create", "--project", &project]);
+        fleet.key = secret(&key).to_owned();
+        fleet.key_id = id(key);
+        fleet
+    }
+
+    fn manage(&self, arguments: &[&str]) -> Value {
+        let output = self.program(arguments).arg("--json").output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).env("SANDGATE_DATABASE", &self.database.url);
+        command
+    }
+
+    fn serve(&self) -> Served {
+        let mut command = self.program(&["serve", "--runtime", "webhook"]);
+        command
+            .args(["--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"])
+            .args(["--sandbox-cidr", "10.0.0.0/8"])
+            .args(["--webhook-url", &format!("http://{}/hook", self.hook)])
+            .arg("--webhook-secret-file")
+            .arg(self.dir.path().join("secret"))
+            .arg("--gateway-token-file")
+            .arg(self.dir.path().join("token"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        Served::start(command)
+    }
+
+    /// Calls the public API of a server. Returns `None` if there was no complete response.
+    async fn call(
+        &self,
+        server: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Option<(u16, Value)> {
+        let client = client();
+        let request = client
+            .request(method.parse().unwrap(), format!("{server}{path}"))
+            .bearer_auth(&self.key)
+            .body(if body.is_null() { String::new() } else { body.to_string() });
+        let response = request.send().await.ok()?;
+        let status = response.status().as_u16();
+        Some((status, serde_json::from_str(&response.text().await.ok()?).ok()?))
+    }
+
+    async fn ok(&self, server: &Served, method: &str, path: &str, body: Value) -> Value {
+        let (status, answer) = self.call(&server.api, method, path, body).await.unwrap();
+        assert_eq!(status, 200, "{method} {path}: {answer}");
+        answer
+    }
+
+    /// Creates a sandbox with a name and suspends it.
+    async fn create_suspended(&self, server: &Served, name: &str) {
+        self.ok(server, "POST", "/sandboxes", json!({ "name": name })).await;
+        let suspend = format!("/sandboxes/{name}/suspend");
+        self.ok(server, "POST", &suspend, Value::Null).await;
+    }
+}
+
+fn client() -> reqwest::Client {
+    // The HTTP client requires a provider even for http. It can be installed only once in a process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// Polls the change feed of a server.
+async fn poll(server: &Served, since: Option<&str>, wait_ms: u64) -> (u16, Value) {
+    let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
+    let path = format!("/gateway/v1/changes?watcher=w&wait_ms={wait_ms}{since}");
+    exchange(&server.gateway, TOKEN, "GET", &path, Value::Null).await
+}
+
+async fn revision(server: &Served) -> String {
+    poll(server, None, 0).await.1["revision"].as_str().unwrap().to_owned()
+}
+
+async fn state(server: &Served, name: &str) -> Value {
+    let path = format!("/gateway/v1/sandboxes/{name}");
+    exchange(&server.gateway, TOKEN, "GET", &path, Value::Null).await.1["state"].clone()
+}
+
+async fn wait_for(what: &str, mut there: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !there().await {
+        assert!(began.elapsed() < SOON, "{what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_on_one_server_ends_the_poll_of_another_one_and_waits_for_its_watchers() {
+    let fleet = Fleet::new(shared()).await;
+    let (one, two) = (fleet.serve(), fleet.serve());
+    fleet.ok(&one, "POST", "/sandboxes", json!({ "name": "env" })).await;
+    let since = revision(&two).await;
+    let patch = json!({ "exposed_ports": [8080] });
+    let began = Instant::now();
+    let (patched, polled) = tokio::join!(
+        async {
+            fleet.ok(&one, "PATCH", "/sandboxes/env", patch).await;
+            began.elapsed()
+        },
+        poll(&two, Some(&since), 60_000)
+    );
+    assert_eq!((polled.0, &polled.1["reset"]), (200, &json!(false)), "{}", polled.1);
+    assert!(polled.1.to_string().contains("env"), "{}", polled.1);
+    assert!(began.elapsed() < Duration::from_secs(50), "the poll ended with the change");
+    // The watcher has not confirmed the change, so the other server gave up after its time-out.
+    assert!(patched >= Duration::from_millis(500), "{patched:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_for_a_suspended_sandbox_at_two_servers_resume_it_once() {
+    let fleet = Fleet::new(shared()).await;
+    let servers = [fleet.serve(), fleet.serve()];
+    for round in 0..3 {
+        let name = format!("env-{round}");
+        fleet.create_suspended(&servers[0], &name).await;
+        let path = format!("/gateway/v1/sandboxes/{name}/resume");
+        let mut requests = tokio::task::JoinSet::new();
+        for request in 0..8 {
+            let (server, path) = (servers[request % 2].gateway.clone(), path.clone());
+            requests.spawn(async move {
+                exchange(&server, TOKEN, "POST", &path, json!({ "wait_ms": 30_000 })).await
+            });
+        }
+        for (status, answer) in requests.join_all().await {
+            assert_eq!((status, &answer["state"]), (200, &json!("running")), "{answer}");
+        }
+        assert_eq!(fleet.platform.count("resume"), round + 1);
+    }
+    assert_eq!(fleet.platform.0.lock().unwrap().overlapping, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_server_began_is_finished_by_another_one() {
+    let fleet = Fleet::new(shared()).await;
+    let (one, two) = (fleet.serve(), fleet.serve());
+    fleet.create_suspended(&two, "env").await;
+    fleet.platform.hold("resume");
+    let path = format!("{}/gateway/v1/sandboxes/env/resume", one.gateway);
+    let resuming = tokio::spawn(client().post(path).bearer_auth(TOKEN).body("{}").send());
+    wait_for("the platform is called", async || fleet.platform.count("resume") == 1).await;
+    drop(one);
+    let _ = resuming.await;
+    fleet.platform.release();
+    wait_for("the sandbox runs", async || state(&two, "env").await == "running").await;
+    assert_eq!(fleet.platform.0.lock().unwrap().overlapping, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_works_through_the_database_and_revoked_keys_are_refused_everywhere() {
+    let fleet = Fleet::new(shared()).await;
+    let (one, two) = (fleet.serve(), fleet.serve());
+    fleet.ok(&one, "GET", "/sandboxes", Value::Null).await;
+    fleet.manage(&["keys", "revoke", &fleet.key_id]);
+    for server in [&one, &two] {
+        let (status, _) = fleet.call(&server.api, "GET", "/sandboxes", Value::Null).await.unwrap();
+        assert_eq!(status, 401);
+    }
+}
+
+#[test]
+fn a_local_runtime_can_not_use_a_database() {
+    let database = shared().database();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("token"), TOKEN).unwrap();
+    let output = Command::new(PROGRAM)
+        .args(["serve", "--local-program", "/bin/true", "--database", &database.url])
+        .args(["--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"])
+        .arg("--gateway-token-file")
+        .arg(dir.path().join("token"))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && errors.contains("--runtime webhook"), "{errors}");
+}
+
+/// What the owner was told, and the feed of a server that was not killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_acknowledged_write_is_lost_when_a_server_is_killed_at_a_random_moment() {
+    let rounds = std::env::var("SANDGATE_FLEET_ROUNDS").map_or(3, |text| text.parse().unwrap());
+    let fleet = Arc::new(Fleet::new(shared()).await);
+    let mut servers = [fleet.serve(), fleet.serve()];
+    // The last acknowledged value of each sandbox.
+    let mut acknowledged: HashMap<String, u64> = HashMap::new();
+    for writer in 0..4 {
+        let name = format!("env-{writer}");
+        fleet.ok(&servers[0], "POST", "/sandboxes", json!({ "name": name })).await;
+        acknowledged.insert(name, 0);
+    }
+    for round in 0..rounds {
+        let (killed, other) = (round % 2, (round + 1) % 2);
+        let since = revision(&servers[other]).await;
+        let mut writers = tokio::task::JoinSet::new();
+        for (writer, (name, before)) in acknowledged.clone().into_iter().enumerate() {
+            let (fleet, server) = (Arc::clone(&fleet), servers[writer % 2].api.clone());
+            writers.spawn(async move {
+                let (path, mut last) = (format!("/sandboxes/{name}"), before);
+                for value in before + 1..before + 30 {
+                    let body = json!({ "metadata": { "value": value.to_string() } });
+                    match fleet.call(&server, "PATCH", &path, body).await {
+                        Some((200, _)) => last = value,
+                        Some((status, answer)) => panic!("{status}: {answer}"),
+                        // The server was killed. The write may or may not have been made.
+                        None => break,
+                    }
+                }
+                (name, last)
+            });
+        }
+        let moment = u64::from(sandgate::random::sandbox_id().unwrap().as_str().as_bytes()[0]);
+        tokio::time::sleep(Duration::from_millis(moment * 10)).await;
+        servers[killed].kill();
+        for (name, last) in writers.join_all().await {
+            acknowledged.insert(name, last);
+        }
+        for (name, last) in &mut acknowledged {
+            let path = format!("/sandboxes/{name}");
+            let found = fleet.ok(&servers[other], "GET", &path, Value::Null).await;
+            let value = found["metadata"]["value"].as_str().map_or(0, |text| text.parse().unwrap());
+            // One write may have been in flight.
+            assert!((*last..=*last + 1).contains(&value), "{name}: {value}, acknowledged {last}");
+            *last = value;
+        }
+        let (status, feed) = poll(&servers[other], Some(&since), 0).await;
+        assert_eq!((status, &feed["reset"]), (200, &json!(false)), "the feed continues: {feed}");
+        servers[killed] = fleet.serve();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_database_is_down_polls_fail_and_after_its_return_everything_is_there() {
+    let cluster = Cluster::start();
+    let fleet = Fleet::new(&cluster).await;
+    let server = fleet.serve();
+    fleet.ok(&server, "POST", "/sandboxes", json!({ "name": "env" })).await;
+    let since = revision(&server).await;
+    let held = async { poll(&server, Some(&since), 60_000).await };
+    let stopped = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cluster.stop();
+    };
+    let began = Instant::now();
+    let ((status, answer), ()) = tokio::join!(held, stopped);
+    assert_eq!(status, 503, "a held poll must not hide that changes are unknown: {answer}");
+    assert!(began.elapsed() < Duration::from_secs(50), "the poll did not end by its own time");
+    let (status, _) = fleet.call(&server.api, "GET", "/sandboxes/env", Value::Null).await.unwrap();
+    assert_eq!(status, 503);
+    cluster.start_again();
+    wait_for("the server works again", async || {
+        let body = json!({ "exposed_ports": [8080] });
+        let patched = fleet.call(&server.api, "PATCH", "/sandboxes/env", body).await;
+        patched.is_some_and(|(status, _)| status == 200)
+    })
+    .await;
+    wait_for("the feed works again", async || {
+        let (status, feed) = poll(&server, Some(&since), 0).await;
+        status == 200 && feed["reset"] == false && feed.to_string().contains("env")
+    })
+    .await;
+}
+
+#[test]
+fn a_password_is_in_no_error() {
+    let settings = PostgresSettings {
+        url: "postgres://u:hunter2@127.0.0.1:1/none?sslmode=disable".to_owned(),
+        authorities: None,
+        connections: 1,
+    };
+    let error = PostgresStore::open(&settings).err().unwrap();
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+}
