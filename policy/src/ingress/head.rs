@@ -8,18 +8,30 @@ pub struct Repeated;
 
 /// The head of a request. Nothing in it is verified.
 #[derive(Clone, Copy)]
-pub struct Head<'a>(&'a [Field<'a>]);
+pub struct Head<'a> {
+    fields: &'a [Field<'a>],
+    /// The bits of all names. A decision asks for many names, and most of them are in no request.
+    names: u64,
+}
+
+/// The bit of a name. Two names may have the same.
+fn bit(name: &str) -> u64 {
+    let first = name.bytes().next().unwrap_or_default();
+    let length = u32::try_from(name.len()).unwrap_or_default();
+    1_u64.wrapping_shl(length.wrapping_mul(7).wrapping_add(first.into()))
+}
 
 impl<'a> Head<'a> {
     /// Wraps the fields of a request, pseudo-headers included.
     #[must_use]
     pub fn new(fields: &'a [Field<'a>]) -> Self {
-        Self(fields)
+        let names = fields.iter().fold(0, |names, (name, _)| names | bit(name));
+        Self { fields, names }
     }
 
     /// All fields, in order.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        self.0.iter().copied()
+        self.fields.iter().copied()
     }
 
     /// All fields but the pseudo-headers, in order.
@@ -29,7 +41,8 @@ impl<'a> Head<'a> {
 
     /// Every value of `name`, in order.
     pub fn all(self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.iter().filter(move |(n, _)| *n == name).map(|(_, value)| value)
+        let fields = if self.names & bit(name) == 0 { &[] } else { self.fields };
+        fields.iter().filter(move |(n, _)| *n == name).map(|(_, value)| *value)
     }
 
     /// The value of a header that may occur at most once.
