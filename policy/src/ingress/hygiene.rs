@@ -24,9 +24,9 @@ pub enum HeaderChange {
     /// Remove every value of this name, which is in the spelling in which it was received.
     Remove(String),
     /// Replace every value of this name.
-    Set(String, Vec<u8>),
+    Set(&'static str, Vec<u8>),
     /// Add one more value.
-    Add(String, Vec<u8>),
+    Add(&'static str, Vec<u8>),
 }
 
 /// The minimum length of a value outside the usual credential headers that counts as a platform secret. Ordinary values
@@ -51,7 +51,7 @@ pub fn clean_request(
     if let Some(rest) = without_secrets(head, |value| is_bare_secret(value, config, verified)) {
         changes.push(HeaderChange::Remove("cookie".into()));
         if !rest.is_empty() {
-            changes.push(HeaderChange::Add("cookie".into(), rest));
+            changes.push(HeaderChange::Add("cookie", rest));
         }
     }
     // A proxy in the sandbox removes the fields that `Connection` names. These must not be fields with verified values.
@@ -59,8 +59,8 @@ pub fn clean_request(
         changes.extend(reduce_connection(head));
     }
     if let Some(caller) = caller {
-        let mut set = |name: &str, value: &str| {
-            changes.push(HeaderChange::Set(name.into(), value.as_bytes().to_vec()));
+        let mut set = |name, value: &str| {
+            changes.push(HeaderChange::Set(name, value.as_bytes().to_vec()));
         };
         set(ORGANIZATION_HEADER, caller.organization_id.as_str());
         set(PROJECT_HEADER, caller.project_id.as_str());
@@ -75,7 +75,7 @@ pub(crate) fn reduce_connection(head: Head<'_>) -> Option<HeaderChange> {
         let items = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
         items.filter(|item| !item.is_empty()).any(|item| !item.eq_ignore_ascii_case(b"upgrade"))
     };
-    let set = || HeaderChange::Set("connection".into(), b"Upgrade".to_vec());
+    let set = || HeaderChange::Set("connection", b"Upgrade".to_vec());
     head.all("connection").any(names_more).then(set)
 }
 
@@ -182,9 +182,8 @@ pub fn clean_response(head: Head<'_>, host: &HostName) -> Vec<HeaderChange> {
         let settable = |cookie| settable(cookie, host.as_str());
         let kept: Vec<Vec<u8>> = head.all("set-cookie").filter_map(settable).collect();
         if !head.all("set-cookie").eq(kept.iter().map(Vec::as_slice)) {
-            let name = || "set-cookie".to_owned();
-            changes.push(HeaderChange::Remove(name()));
-            changes.extend(kept.into_iter().map(|cookie| HeaderChange::Add(name(), cookie)));
+            changes.push(HeaderChange::Remove("set-cookie".to_owned()));
+            changes.extend(kept.into_iter().map(|cookie| HeaderChange::Add("set-cookie", cookie)));
         }
     }
     changes

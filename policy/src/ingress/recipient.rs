@@ -116,6 +116,6 @@ impl Recipient {
     /// The header changes that give Envoy's own responses the headers of a denial.
     #[must_use]
     pub fn complete_local_reply(&self) -> Vec<HeaderChange> {
-        self.headers().map(|(name, value)| HeaderChange::Set(name.into(), value.into())).collect()
+        self.headers().map(|(name, value)| HeaderChange::Set(name, value.into())).collect()
     }
 }

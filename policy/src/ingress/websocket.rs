@@ -23,7 +23,7 @@ pub fn lacks_key(head: Head<'_>) -> bool {
 /// Adds the key if the upgrade has none.
 #[must_use]
 pub fn complete_request(head: Head<'_>) -> Vec<HeaderChange> {
-    if lacks_key(head) { vec![HeaderChange::Set(KEY_HEADER.into(), key(head))] } else { Vec::new() }
+    if lacks_key(head) { vec![HeaderChange::Set(KEY_HEADER, key(head))] } else { Vec::new() }
 }
 
 /// A key that differs between requests: the letters and digits of the request id, which are also base64 digits.

@@ -23,9 +23,9 @@ pub(crate) fn apply(
             HeaderChange::Remove(name) => result.retain(|(n, _)| n != name),
             HeaderChange::Set(name, value) => {
                 result.retain(|(n, _)| n != name);
-                result.push((name.clone(), value.clone()));
+                result.push(((*name).to_owned(), value.clone()));
             }
-            HeaderChange::Add(name, value) => result.push((name.clone(), value.clone())),
+            HeaderChange::Add(name, value) => result.push(((*name).to_owned(), value.clone())),
         }
     }
     result

@@ -104,7 +104,7 @@ fn the_connection_header_of_a_101_names_only_the_upgrade(connection: &str) -> Op
     ) {
         ResponseDecision::Forward(changes) => match changes.as_slice() {
             [] => None,
-            [HeaderChange::Set(name, value)] if name == "connection" => {
+            [HeaderChange::Set(name, value)] if *name == "connection" => {
                 Some(String::from_utf8_lossy(value).into_owned())
             }
             other => panic!("other changes: {other:?}"),

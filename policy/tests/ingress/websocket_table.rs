@@ -16,7 +16,7 @@ fn upgrade() -> Req {
 #[test_case(upgrade() => "AAAAAAAAAAAAAAAAAAAAAA=="; "no id at all")]
 fn an_upgrade_without_a_key_gets_one(request: Req) -> String {
     match complete_request(Head::new(&request.fields())).as_slice() {
-        [HeaderChange::Set(name, value)] if name == "sec-websocket-key" => {
+        [HeaderChange::Set(name, value)] if *name == "sec-websocket-key" => {
             String::from_utf8(value.clone()).unwrap()
         }
         other => panic!("not one key: {other:?}"),
