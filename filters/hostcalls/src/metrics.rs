@@ -16,9 +16,14 @@ impl Counter {
 
     /// Adds 1.
     pub fn increment(self) {
+        self.add(1);
+    }
+
+    /// Adds a number.
+    pub fn add(self, number: u32) {
         if let Self(Some(id)) = self {
             // A request is not denied because counting fails.
-            let _ = hostcalls::increment_metric(id, 1);
+            let _ = hostcalls::increment_metric(id, number.into());
         }
     }
 }

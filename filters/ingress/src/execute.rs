@@ -152,7 +152,7 @@ impl Vm {
     /// Counts the effective stream as forwarded, or denies it if that failed.
     pub(crate) fn forwarded(&mut self, stream: u32, applied: Result<()>) -> Action {
         if applied.is_ok() {
-            self.metrics.permit().increment();
+            self.count_permit();
             apply::record("permit");
             return Action::Continue;
         }

@@ -36,6 +36,8 @@ pub(crate) struct Vm {
     /// The calls in flight, by the host's token.
     pub(crate) calls: BTreeMap<u32, CallId>,
     clock: Clock,
+    /// The permits that Envoy's counter lacks.
+    uncounted_permits: u32,
 }
 
 /// The VM's state, shared by the root context and its streams. `None` before the configuration.
@@ -81,6 +83,7 @@ impl Vm {
             queue: None,
             calls: BTreeMap::new(),
             clock: Clock::default(),
+            uncounted_permits: 0,
         }
     }
 
@@ -90,6 +93,18 @@ impl Vm {
             self.metrics.host_error().increment();
         }
         self.clock.now(wall.ok())
+    }
+
+    /// Counts a permit. Envoy learns the number with the next tick, because nearly all requests are permitted, and a host
+    /// call for each of them costs more than all other counting.
+    pub(crate) fn count_permit(&mut self) {
+        self.uncounted_permits = self.uncounted_permits.saturating_add(1);
+    }
+
+    fn report_permits(&mut self) {
+        if self.uncounted_permits > 0 {
+            self.metrics.permit().add(std::mem::take(&mut self.uncounted_permits));
+        }
     }
 
     /// Handles the headers of a request. The stream is the effective context.
@@ -198,6 +213,7 @@ impl Vm {
 
     /// The root is the effective context.
     pub(crate) fn on_tick(&mut self) {
+        self.report_permits();
         let now = self.now();
         self.hub.on_tick(now);
         self.execute_hub_effects(now);
@@ -233,6 +249,12 @@ impl Vm {
         self.hub.on_call_response(call, response.as_ref(), now);
         self.execute_hub_effects(now);
         self.run(now);
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.report_permits();
     }
 }
 

@@ -37,7 +37,12 @@ fn decisions_are_in_the_access_log_and_in_metrics() {
         assert_eq!(refused["decision"], "UNAUTHENTICATED");
         assert!(refused.get("upstream").is_none_or(Value::is_null), "{refused}");
 
-        let metrics = stack.envoy().admin().get("admin", "/stats/prometheus").send().await?.text();
+        // The filter reports permits with its ticks.
+        let metrics = until("the permit is counted", Duration::from_secs(5), async || {
+            let answer = stack.envoy().admin().get("admin", "/stats/prometheus").send().await?;
+            Ok(Some(answer.text()).filter(|text| text.contains("{code=\"permit\"} 1")))
+        });
+        let metrics = metrics.await?;
         for (code, count) in [("permit", 1), ("UNAUTHENTICATED", 1), ("PORT_NOT_EXPOSED", 0)] {
             let line = format!("sandgate_ingress_decisions_total{{code=\"{code}\"}} {count}");
             assert!(metrics.contains(&line), "no `{line}` in the metrics");
