@@ -33,9 +33,15 @@ use crate::ingress::hygiene_table::apply;
 use crate::ingress::oracle;
 use crate::ingress::support::{self, ID, Req, World, authority, config, outcome};
 
-/// Bounded, so that all of them take seconds. A case that failed once becomes a row of a table.
+/// Bounded, so that all of them take seconds; `PROPTEST_CASES` sets another number. A case that failed once becomes a row
+/// of a table.
 fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        // The default has read it.
+        Some(_) => config,
+        None => ProptestConfig { cases, ..config },
+    }
 }
 
 fn domains() -> Vec<Domain> {

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use sandgate_policy::gateway_api::{CredentialKind, SandboxState};
 
 use super::support::fleet::{Fleet, Health};
-use super::support::{ASLEEP, Gateway, KEY, MY_ENV, PLAIN_KEY, SHOP, bearer, to, with_limits};
+use super::support::{
+    ASLEEP, Gateway, KEY, MY_ENV, PLAIN_KEY, SHOP, bearer, cases, to, with_limits,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -149,7 +151,7 @@ fn take(gateway: &Gateway, sent: &mut Vec<Sent>, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(cases(48))]
 
     #[test]
     fn after_any_sequence_of_events_only_permitted_streams_are_open(

@@ -4,7 +4,7 @@ use super::host::{Headers, Outcome};
 use proptest::prelude::*;
 
 use super::support::{
-    DOMAIN, Gateway, KEY, PAT, SESSION, bearer, denial, denied, forwarded, to, with_key,
+    DOMAIN, Gateway, KEY, PAT, SESSION, bearer, cases, denial, denied, forwarded, to, with_key,
     with_session,
 };
 
@@ -260,7 +260,7 @@ fn shows_a_secret(headers: &Headers) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn random_requests_never_trap_and_are_never_forwarded_without_a_permit(

@@ -15,8 +15,8 @@ use sandgate_policy::ingress::{Decision, Permit, Request, RequestFacts, Resolved
 
 use super::support::fleet::Fleet;
 use super::support::{
-    DOMAIN, Gateway, KEY, PAT, PLAIN_KEY, SHOP, bearer, configuration, in_project, to, websocket,
-    with_session,
+    DOMAIN, Gateway, KEY, PAT, PLAIN_KEY, SHOP, bearer, cases, configuration, in_project, to,
+    websocket, with_session,
 };
 
 /// The credential and the kind of a stream's request.
@@ -245,7 +245,7 @@ fn open(gateway: &Gateway, kind: Kind, port: u16) -> Option<Live> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(cases(128))]
 
     #[test]
     fn a_live_stream_is_open_exactly_while_its_request_would_be_permitted(

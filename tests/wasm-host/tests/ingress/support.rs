@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::host::{Attributes, Forwarded, Headers, Host, Outcome, Reply, Stream};
+use proptest::test_runner::Config as ProptestConfig;
 use serde_json::{Value, json};
 
 use fleet::Fleet;
@@ -37,6 +38,16 @@ pub(crate) const SESSION: &str = "session-of-alice";
 /// The organization and project of these credentials.
 pub(crate) const ORGANIZATION: &str = "org_1";
 pub(crate) const PROJECT: &str = "proj_1";
+
+/// The number of random cases of a property, unless `PROPTEST_CASES` sets another one.
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        // The default has read it.
+        Some(_) => config,
+        None => ProptestConfig { cases, ..config },
+    }
+}
 
 /// A host with the filter, its configuration, and the fleet behind its control plane.
 pub(crate) struct Gateway {
