@@ -3,6 +3,8 @@
 mod alternatives;
 pub(crate) mod yaml;
 
+pub(crate) use alternatives::noop_filter;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

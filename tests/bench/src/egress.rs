@@ -32,13 +32,16 @@ pub(crate) enum Way {
     Bare,
     /// `sidecar.yaml`, with the destination set in the filter's place.
     WithoutFilter,
+    /// As `WithoutFilter`, with a wasm filter that does nothing.
+    Noop,
     Filter(Form),
 }
 
-const WAYS: [(Way, &str, &str); 5] = [
+const WAYS: [(Way, &str, &str); 6] = [
     (Way::Direct, "direct", "direct, without a proxy"),
     (Way::Bare, "bare", "bare `tcp_proxy`"),
     (Way::WithoutFilter, "without_filter", "`sidecar.yaml` without the filter"),
+    (Way::Noop, "noop", "the same with a wasm filter that does nothing"),
     (Way::Filter(Form::Wasm), "wasm", "with the filter, wasm"),
     (Way::Filter(Form::Native), "native", "with the filter, native"),
 ];

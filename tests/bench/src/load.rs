@@ -56,6 +56,8 @@ pub(crate) struct Outcome {
     /// The number of other answers, by description.
     pub(crate) wrong: BTreeMap<String, u64>,
     pub(crate) elapsed: Duration,
+    /// When the first correct answer was complete, since the begin.
+    pub(crate) first: Option<Duration>,
 }
 
 impl Outcome {
@@ -165,9 +167,11 @@ async fn run(
                 }
                 let number = load.first + number % load.hosts.max(1);
                 match client.send(&load, number).await {
-                    Ok(()) => outcome
-                        .micros
-                        .push(u32::try_from(due.elapsed().as_micros()).unwrap_or(u32::MAX)),
+                    Ok(()) => {
+                        outcome.first.get_or_insert_with(|| begun.elapsed());
+                        let micros = u32::try_from(due.elapsed().as_micros());
+                        outcome.micros.push(micros.unwrap_or(u32::MAX));
+                    }
                     Err(error) => {
                         *outcome.wrong.entry(format!("{error:#}")).or_default() += 1;
                         client = Client::connect(&load).await?;
@@ -181,6 +185,7 @@ async fn run(
     while let Some(outcome) = clients.join_next().await {
         let outcome = outcome??;
         sum.micros.extend(outcome.micros);
+        sum.first = [sum.first, outcome.first].into_iter().flatten().min();
         for (what, count) in outcome.wrong {
             *sum.wrong.entry(what).or_default() += count;
         }

@@ -81,7 +81,7 @@ impl Part {
             Self::Latency => {
                 ways(&ways::named(&OF_LATENCY)) * (rounds * round * latency::LONGER + 1.0)
             }
-            Self::Egress => 5.0 * (rounds * round * 2.0 + 2.0),
+            Self::Egress => 6.0 * (rounds * round * 2.0 + 2.0),
             Self::Dns => dns::NUMBER as f64 * rounds * round + 2.0,
             Self::Scale => 90.0,
             Self::Waiting => 20.0,

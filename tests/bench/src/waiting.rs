@@ -51,7 +51,8 @@ async fn of_form(world: &World, form: Form) -> Result<Value> {
         headers: Request::ApiKey.headers(&owner),
         connections: WAITERS,
     };
-    let (mut last, mut served, mut micros) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    let (mut served, mut micros) = (Vec::new(), Vec::new());
     let mut connections = Vec::new();
     let mut refused = std::collections::BTreeMap::new();
     for _ in 0..ROUNDS {
@@ -64,8 +65,9 @@ async fn of_form(world: &World, form: Form) -> Result<Value> {
         let running = world.webhook.running_since().context("the sandbox was not resumed")?;
         let answers = &outcome.wrong;
         ensure!(running > begun, "the requests did not resume the sandbox; they got {answers:?}");
-        let after = (begun + outcome.elapsed).saturating_duration_since(running);
-        last.push(after.max(Duration::ZERO).as_secs_f64() * 1e3);
+        let after = |elapsed: Duration| (begun + elapsed).saturating_duration_since(running);
+        first.push(after(outcome.first.unwrap_or_default()).as_secs_f64() * 1e3);
+        last.push(after(outcome.elapsed).as_secs_f64() * 1e3);
         served.push(outcome.count());
         connections.push(opened().await? - opened_before);
         micros.push(time as f64 / 1e3 / WAITERS as f64);
@@ -79,6 +81,7 @@ async fn of_form(world: &World, form: Form) -> Result<Value> {
         "title": format!("Sandgate, {}", form.name()),
         "served": served,
         "refused": refused,
+        "first_ms": first,
         "last_ms": last,
         "micros": micros,
         "connections": connections,

@@ -11,7 +11,7 @@ use super::{
 use crate::world::World;
 
 const LUA: &str = include_str!("alternatives/decision.lua");
-/// A wasm filter with all callbacks of a request, of which none does anything.
+/// A wasm filter with all callbacks of a request and of a connection, of which none does anything.
 const NOOP: &str = include_str!("alternatives/noop.wat");
 
 /// Leaves only what a forward proxy needs: the filter that sets the upstream, the DNS cache, and the router.
@@ -140,12 +140,17 @@ pub(super) fn ext_authz(config: &mut Value, world: &World, is_grpc: bool) -> Res
 
 /// A wasm filter that does nothing, in front of one upstream for all requests.
 pub(super) fn noop(config: &mut Value, state: &[(&str, String)], folder: &Path) -> Result<()> {
+    replace(config, &[noop_filter("http", folder)?, set_filter_state(state)])
+}
+
+/// The filter that does nothing, as an `http` or a `network` filter.
+pub(crate) fn noop_filter(kind: &str, folder: &Path) -> Result<Value> {
     let file = folder.join("noop.wasm");
     std::fs::write(&file, wat::parse_str(NOOP)?)?;
-    let filter = json!({
+    Ok(json!({
         "name": "bench.noop",
         "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+            "@type": format!("type.googleapis.com/envoy.extensions.filters.{kind}.wasm.v3.Wasm"),
             "config": {
                 "name": "noop",
                 "root_id": "noop",
@@ -156,6 +161,5 @@ pub(super) fn noop(config: &mut Value, state: &[(&str, String)], folder: &Path) 
                 },
             },
         },
-    });
-    replace(config, &[filter, set_filter_state(state)])
+    }))
 }

@@ -9,7 +9,7 @@ use sandgate_stack::rendered::write_sidecar;
 use serde_json::{Value, json};
 
 use super::Way;
-use crate::bootstrap::{Form, yaml};
+use crate::bootstrap::{Form, noop_filter, yaml};
 
 /// The first of the ports of `sidecar.yaml`, and the one for connections without an inspection.
 const PORTS: u16 = 15_000;
@@ -41,14 +41,18 @@ fn filters(form: Form) -> Filters {
 pub(super) fn write(way: Way, number: u16, folder: &Path) -> Result<PathBuf> {
     let config = match way {
         Way::Direct | Way::Bare => tcp_proxy(port(number)),
-        Way::WithoutFilter | Way::Filter(_) => {
+        Way::WithoutFilter | Way::Noop | Way::Filter(_) => {
             let form = if let Way::Filter(form) = way { form } else { Form::Wasm };
             let bootstrap = write_sidecar(folder, filters(form), POLICY)?;
             let mut config = yaml::parse(&std::fs::read_to_string(bootstrap)?)?;
             move_ports(&mut config, number * DISTANCE);
-            if way == Way::WithoutFilter {
-                let replaced = replace(&mut config, "sandgate_egress_tcp", &to_original())
-                    + replace(&mut config, "sandgate_egress_http", &to_original_http());
+            if !matches!(way, Way::Filter(_)) {
+                let mut filters = vec![to_original()];
+                if way == Way::Noop {
+                    filters.insert(0, noop_filter("network", folder)?);
+                }
+                let replaced = replace(&mut config, "sandgate_egress_tcp", &filters)
+                    + replace(&mut config, "sandgate_egress_http", &[to_original_http()]);
                 ensure!(replaced > 1, "sidecar.yaml has no filters of Sandgate");
             }
             config
@@ -115,20 +119,20 @@ fn move_ports(value: &mut Value, by: u16) {
     }
 }
 
-/// Puts another filter in the place of all filters with a name; returns how many there are.
-fn replace(value: &mut Value, name: &str, other: &Value) -> usize {
+/// Puts other filters in the place of all filters with a name; returns how many there are.
+fn replace(value: &mut Value, name: &str, others: &[Value]) -> usize {
     match value {
-        Value::Object(object) => object.values_mut().map(|value| replace(value, name, other)).sum(),
-        Value::Array(items) => items
-            .iter_mut()
-            .map(|item| {
-                if item.get("name").is_some_and(|it| it == name) {
-                    *item = other.clone();
-                    return 1;
-                }
-                replace(item, name, other)
-            })
-            .sum(),
+        Value::Object(object) => {
+            object.values_mut().map(|value| replace(value, name, others)).sum()
+        }
+        Value::Array(items) => {
+            let is_it = |item: &Value| item.get("name").is_some_and(|it| it == name);
+            if let Some(place) = items.iter().position(is_it) {
+                items.splice(place..=place, others.iter().cloned());
+                return 1;
+            }
+            items.iter_mut().map(|item| replace(item, name, others)).sum()
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }

@@ -15,9 +15,10 @@ const INGRESS: [Difference; 5] = [
     ("for comparison: Lua, with an API key", "lua_key", "without_filter"),
 ];
 
-const EGRESS: [Difference; 3] = [
+const EGRESS: [Difference; 4] = [
     ("`sidecar.yaml` around the filter: guards, the access log", "without_filter", "bare"),
-    ("the wasm filter", "wasm", "without_filter"),
+    ("a wasm filter that does nothing: entering and leaving the VM", "noop", "without_filter"),
+    ("the wasm filter's own work and its calls of Envoy", "wasm", "noop"),
     ("the native filter", "native", "without_filter"),
 ];
 

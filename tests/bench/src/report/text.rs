@@ -15,12 +15,12 @@ without a change of this page: `make bench ONLY=ingress ROUNDS=3`, with `ingress
 const METHOD: &str = "
 Each way has a proxy of its own with one worker, alone on one core. The load, the upstream, and the authorization service share the
 other core. The ways take turns in rounds, every other round in reverse order. A figure is the median over the rounds, with the
-quartiles in parentheses. *Over bare* is the median of the ratios to the bare proxy in the same round.
+quartiles in parentheses. *Over bare* is the median of the ratios to the bare proxy in the same round. Rounds are short, so that
+whatever else the machine does meets all ways alike.
 
-A round of a way is short, so that whatever else the machine does meets all ways alike. The main figure is the processor time of the proxy, summed over all of its threads as the kernel counts it. It says how many requests
-a core can serve. It depends less on the machine than a rate or a latency does. Only compare figures of one run with each other:
-another processor or kernel changes all of them. The load comes over loopback or virtual links, so nothing here says how fast a real
-network is.
+The main figure is the processor time of the proxy, summed over all of its threads as the kernel counts it. It says how many requests a
+core can serve. It depends less on the machine than a rate or a latency does. Only compare figures of one run with each other: another
+processor or kernel changes all of them. The load comes over loopback or virtual links, so nothing here says how fast a real network is.
 ";
 
 const INGRESS: &str = "

@@ -1,4 +1,4 @@
-;; A proxy-wasm filter with the callbacks of a request. None does anything.
+;; A proxy-wasm filter with the callbacks of a request and of a connection. None does anything.
 (module
   (memory (export "memory") 1)
   (global $next (mut i32) (i32.const 1024))
@@ -14,6 +14,8 @@
   (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.const 1))
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 0))
   (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (i32.const 0))
+  (func (export "proxy_on_new_connection") (param i32) (result i32) (i32.const 0))
+  (func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32) (i32.const 0))
   (func (export "proxy_on_done") (param i32) (result i32) (i32.const 1))
   (func (export "proxy_on_log") (param i32))
   (func (export "proxy_on_delete") (param i32)))

@@ -27,13 +27,14 @@ pub(in crate::report) fn addresses(data: &Data) -> String {
 }
 
 pub(in crate::report) fn waiting(data: &Data) -> String {
-    let mut text = "| form | served, of 1,000 | last one served after the sandbox runs, ms | µs of Envoy for each | connections to the sandbox |\n|---|---|---|---|---|\n".to_owned();
+    let mut text = "| form | served, of 1,000 | first one served after the sandbox runs, ms | last one | µs of Envoy for each | connections to the sandbox |\n|---|---|---|---|---|---|\n".to_owned();
     for one in rows(data, "waiting") {
-        text.push_str(&missing(&one, 5).unwrap_or_else(|| {
+        text.push_str(&missing(&one, 6).unwrap_or_else(|| {
             let served = numbers(&one, "served").into_iter().fold(f64::INFINITY, f64::min);
             format!(
-                "| {} | {served:.0} | {} | {} | {:.0} |\n",
+                "| {} | {served:.0} | {} | {} | {} | {:.0} |\n",
                 text_of(&one, "title"),
+                spread(&numbers(&one, "first_ms"), 0),
                 spread(&numbers(&one, "last_ms"), 0),
                 spread(&numbers(&one, "micros"), 0),
                 median(&numbers(&one, "connections")),
