@@ -33,6 +33,8 @@ enum Command {
     Wasm,
     /// Build the Envoy filters as a dynamic module into target/filters/
     Native,
+    /// Run the tests of the dynamic module with the address sanitizer
+    NativeSanitizer,
     /// Measure Sandgate beside its alternatives, and write docs/benchmarks.md
     Bench {
         /// Options of `sandgate-bench run`
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Bench { options } => bench::measure(&options).map(|()| ExitCode::SUCCESS),
         Command::Wasm => wasm::build().map(|()| ExitCode::SUCCESS),
         Command::Native => native::build().map(|()| ExitCode::SUCCESS),
+        Command::NativeSanitizer => native::sanitizer::run_tests().map(|()| ExitCode::SUCCESS),
     };
     match done {
         Ok(code) => code,

@@ -1,5 +1,7 @@
 //! The build of the dynamic module.
 
+pub(crate) mod sanitizer;
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};

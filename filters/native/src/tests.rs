@@ -3,5 +3,6 @@
 pub(crate) mod envoy;
 mod faults;
 mod forms;
+mod interleavings;
 mod streams;
 mod suite;
