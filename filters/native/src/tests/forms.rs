@@ -1,7 +1,7 @@
 //! The native module and the wasm form treat every request alike: the same decision, the same reply, and the same headers for
 //! the sandbox and for the client.
 //!
-//! Both hosts have the same clock and equal fleets behind them. `SANDGATE_FORMS_CASES` sets the number of random sequences.
+//! Both hosts have the same clock and equal fleets behind them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use proptest::sample::select;
 use super::envoy::{Attributes, Headers, Outcome, Stream};
 use super::suite::support::fleet::Fleet;
 use super::suite::support::{
-    DOMAIN, Gateway, KEY, MY_ENV, PAT, PLAIN_KEY, SESSION, SHOP, configuration,
+    DOMAIN, Gateway, KEY, MY_ENV, PAT, PLAIN_KEY, SESSION, SHOP, cases, configuration,
 };
 
 /// The names that the filter reads in requests, and some that it does not.
@@ -418,18 +418,8 @@ fn comparable(outcome: Outcome) -> Outcome {
     }
 }
 
-fn cases() -> u32 {
-    let cases = std::env::var("SANDGATE_FORMS_CASES").ok();
-    cases.and_then(|cases| cases.parse().ok()).unwrap_or(48)
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: cases(),
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Default::default()
-    })]
+    #![proptest_config(cases(48))]
 
     #[test]
     fn random_requests_and_responses_are_treated_alike_by_both_forms(

@@ -8,10 +8,10 @@ use super::envoy::{Headers, Injected, Outcome, Stream};
 use super::faults::{assert_works, is_denial};
 use super::suite::support::fleet::Health;
 use super::suite::support::{
-    Gateway, KEY, MY_ENV, PLAIN_KEY, SHOP, bearer, configuration, to, websocket,
+    Gateway, KEY, MY_ENV, PLAIN_KEY, SHOP, bearer, cases, configuration, to, websocket,
 };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Request {
         worker: usize,
@@ -161,18 +161,8 @@ fn take(gateway: &Gateway, sent: &mut Vec<Sent>, step: Step) {
     }
 }
 
-fn cases() -> u32 {
-    let cases = std::env::var("SANDGATE_INTERLEAVINGS").ok();
-    cases.and_then(|cases| cases.parse().ok()).unwrap_or(200)
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: cases(),
-        failure_persistence: None,
-        max_shrink_iters: 4_000,
-        ..Default::default()
-    })]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn whatever_happens_nothing_is_forwarded_without_a_permit_and_the_module_goes_on(

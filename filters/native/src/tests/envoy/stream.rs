@@ -1,6 +1,7 @@
 //! The life of a stream: its hooks in Envoy's order, also inside of each other.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sandgate_wasm_host::{Attributes, Forwarded, Headers, LocalReply, Outcome, Reply};
@@ -67,6 +68,8 @@ impl StreamState {
         let state = |key| self.filter_state.get(key).map(String::as_str);
         let dynamic = match (state(DYNAMIC_HOST), state(DYNAMIC_PORT)) {
             (None, None) => None,
+            // The dynamic forward proxy prefers a port in the host.
+            (Some(host), _) if host.parse::<SocketAddr>().is_ok() => Some(host.to_owned()),
             (host, port) => {
                 Some(format!("{}:{}", host.unwrap_or("black-hole.invalid"), port.unwrap_or("1")))
             }
@@ -142,7 +145,7 @@ impl Envoy {
         let is_accepted = match key.as_str() {
             DYNAMIC_HOST => true,
             DYNAMIC_PORT => value.parse::<u32>().is_ok(),
-            ORIGINAL_DST => value.parse::<std::net::SocketAddr>().is_ok(),
+            ORIGINAL_DST => value.parse::<SocketAddr>().is_ok(),
             _ => false,
         };
         is_accepted && self.with(id, |stream| stream.filter_state.insert(key, value)).is_some()
