@@ -19,7 +19,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
     /// Rounds of each way.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
     /// Seconds of each way in each round.
     #[arg(long, default_value_t = 1.0)]

@@ -6,7 +6,7 @@ const LEFT: f64 = 300.0;
 const RIGHT: f64 = 90.0;
 const OURS: &str = "#2a7de1";
 const OTHERS: &str = "#8a8f98";
-const COLOURS: [&str; 5] = ["#8a8f98", "#2a7de1", "#c2410c", "#15803d", "#7e22ce"];
+const COLOURS: [&str; 6] = ["#8a8f98", "#2a7de1", "#c2410c", "#15803d", "#7e22ce", "#0f766e"];
 
 /// A bar: its label, its value, and whether it belongs to Sandgate.
 pub(super) struct Bar {
@@ -48,8 +48,8 @@ pub(super) struct Line {
 pub(super) fn lines(title: &str, across: &str, lines: &[Line]) -> String {
     let (left, bottom, height) = (70.0, 300.0, 240.0);
     let all = || lines.iter().flat_map(|line| &line.points);
-    let most_x = all().map(|point| point.0).fold(1.0, f64::max);
-    let most_y = all().map(|point| point.1).fold(1.0, f64::max);
+    let most_x = end_of_axis(all().map(|point| point.0).fold(1.0, f64::max));
+    let most_y = end_of_axis(all().map(|point| point.1).fold(1.0, f64::max));
     let place = |(x, y): (f64, f64)| {
         (left + x / most_x * (WIDTH - left - 40.0), bottom - y / most_y * height)
     };
@@ -87,6 +87,14 @@ pub(super) fn lines(title: &str, across: &str, lines: &[Line]) -> String {
     frame(title, top, &body)
 }
 
+/// The end of an axis that is not before `most` and whose four parts are round numbers.
+fn end_of_axis(most: f64) -> f64 {
+    let part = most / 4.0;
+    let magnitude = 10_f64.powf(part.log10().floor());
+    let round = [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0].map(|step| step * magnitude);
+    round.into_iter().find(|step| *step >= part).unwrap_or(10.0 * magnitude) * 4.0
+}
+
 fn text(x: f64, y: f64, anchor: &str, content: &str) -> String {
     let content = escape(content);
     format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{content}</text>\n")
@@ -119,8 +127,13 @@ mod tests {
     }
 
     #[test]
+    fn the_parts_of_an_axis_are_round_numbers() {
+        assert_eq!([4.0, 47_500.0, 1_710.0, 9.5].map(end_of_axis), [4.0, 50_000.0, 2_000.0, 10.0]);
+    }
+
+    #[test]
     fn the_largest_values_are_at_the_edges_of_the_plot() {
-        let line = Line { label: "x".to_owned(), points: vec![(0.0, 0.0), (10.0, 5.0)] };
+        let line = Line { label: "x".to_owned(), points: vec![(0.0, 0.0), (10.0, 4.0)] };
         assert!(lines("title", "x", &[line]).contains("points=\"70.0,300.0 720.0,60.0\""));
     }
 }

@@ -139,12 +139,15 @@ fn section(page: &mut String, data: &Data, title: &str, part: &str, write: impl 
 fn machine(data: &Data) -> String {
     let Some(machine) = data.get("machine") else { return String::new() };
     let text = |field| text_of(machine, field);
+    let seconds = data.get("seconds").and_then(Value::as_object);
+    let minutes: f64 =
+        seconds.into_iter().flatten().filter_map(|(_, it)| it.as_f64()).sum::<f64>() / 60.0;
     let rounds = data.get("ingress").map_or_else(String::new, |part: &Value| {
         let (rounds, seconds) = (number(part, "rounds"), number(part, "seconds"));
         format!(" {rounds:.0} rounds of {seconds} s for each way.")
     });
     format!(
-        "\nThis run: {}, commit {}; {} with {:.0} cores and {:.0} GiB, {}; Envoy {}, {}; {}.{rounds}\n",
+        "\nThis run: {}, commit {}; {} with {:.0} cores and {:.0} GiB, {}; Envoy {}, {}; {}.{rounds} The measurements took {minutes:.1} minutes.\n",
         text("date"),
         text("commit"),
         text("processor"),
