@@ -25,6 +25,14 @@ fn a_permitted_request_is_forwarded_to_the_sandbox_and_shown_in_access_logs() {
 }
 
 #[test]
+fn every_permit_is_counted_once() {
+    let gateway = Gateway::new();
+    (0..3).for_each(|_| drop(gateway.passes(with_key(8080, "my-env"))));
+    gateway.advance_ms(200);
+    assert_eq!(gateway.host.metric("sandgate_ingress_decisions_total.permit"), 3);
+}
+
+#[test]
 fn an_unparsable_host_is_400_without_a_lookup() {
     let gateway = Gateway::new();
     for host in [
