@@ -91,6 +91,11 @@ impl Cluster {
         self.control(&["-m", "fast", "stop"]);
     }
 
+    /// Ends all of the server's processes at once. The next start recovers from the write-ahead log.
+    pub(crate) fn crash(&self) {
+        self.control(&["-m", "immediate", "stop"]);
+    }
+
     pub(crate) fn start_again(&self) {
         let log = self.dir.join("server.log");
         self.control(&["-l", log.to_str().unwrap(), "start"]);
