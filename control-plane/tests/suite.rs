@@ -16,6 +16,7 @@ mod suite {
     mod contract_principals;
     mod contract_replicas;
     mod contract_sandboxes;
+    mod database;
     mod feed;
     mod fleet;
     mod full_disk;

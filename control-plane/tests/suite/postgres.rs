@@ -3,8 +3,9 @@
 //! A test without PostgreSQL fails. `scripts/setup postgres` installs it.
 
 use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::io::Read as _;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -24,6 +25,7 @@ unix_socket_directories = '$1'
 max_connections = 200
 shared_buffers = 16MB
 fsync = off
+$3
 END
 pg_ctl -D "$1/data" -w -l "$1/server.log" start >/dev/null
 echo ready
@@ -43,6 +45,8 @@ pub(crate) struct Cluster {
     user: Option<User>,
     watchdog: Child,
     alive: Option<ChildStdin>,
+    /// On loopback, if it listens there.
+    port: Option<u16>,
 }
 
 /// The server that the tests of this process share.
@@ -52,18 +56,47 @@ pub(crate) fn shared() -> &'static Cluster {
 }
 
 impl Cluster {
+    /// A server on a Unix socket.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[], "", None)
+    }
+
+    /// A server that listens on loopback, too, without TLS.
+    pub(crate) fn with_tcp() -> Self {
+        let port = free_port();
+        let settings = format!("listen_addresses = '127.0.0.1'\nport = {port}");
+        Self::start_with(&[], &settings, Some(port))
+    }
+
+    /// A server that listens on loopback, too, with a certificate and its key.
+    pub(crate) fn with_tls(certificate: &str, key: &str) -> Self {
+        let port = free_port();
+        let settings = format!(
+            "listen_addresses = '127.0.0.1'\nport = {port}\nssl = on\n\
+             ssl_cert_file = '../tls.crt'\nssl_key_file = '../tls.key'"
+        );
+        Self::start_with(&[("tls.crt", certificate), ("tls.key", key)], &settings, Some(port))
+    }
+
+    fn start_with(files: &[(&str, &str)], settings: &str, port: Option<u16>) -> Self {
         let programs = programs();
         // PostgreSQL refuses to run as root.
         let user = (number("id", &["-u"]) == 0)
             .then(|| User(number("id", &["-u", "postgres"]), number("id", &["-g", "postgres"])));
         let dir = tempfile::Builder::new().prefix("sandgate-pg-").tempdir().unwrap().keep();
+        for (name, text) in files {
+            std::fs::write(dir.join(name), text).unwrap();
+            std::fs::set_permissions(dir.join(name), Permissions::from_mode(0o600)).unwrap();
+        }
         if let Some(User(user, group)) = user {
-            chown(&dir, Some(user), Some(group)).unwrap();
+            for name in std::iter::once("").chain(files.iter().map(|(name, _)| *name)) {
+                chown(dir.join(name), Some(user), Some(group)).unwrap();
+            }
         }
         let mut watchdog = as_user(user, "bash")
             .args(["-c", SERVER, "bash"])
             .args([&dir, &programs])
+            .arg(settings)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -72,7 +105,16 @@ impl Cluster {
         let mut ready = [0; 5];
         let read = watchdog.stdout.take().unwrap().read_exact(&mut ready);
         assert!(read.is_ok(), "PostgreSQL did not start; {} has its logs", dir.display());
-        Self { dir, programs, user, watchdog, alive }
+        Self { dir, programs, user, watchdog, alive, port }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port.expect("the server does not listen on loopback")
+    }
+
+    /// Runs a statement in a database of [`Cluster::database`].
+    pub(crate) fn run_sql(&self, database: &PostgresSettings, sql: &str) {
+        self.run("psql", &["-v", "ON_ERROR_STOP=1", "-c", sql, &database.url]);
     }
 
     /// An empty database that no other test uses.
@@ -122,6 +164,10 @@ impl Drop for Cluster {
         drop(self.alive.take());
         let _ = self.watchdog.wait();
     }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The directory of the newest installed version's programs.

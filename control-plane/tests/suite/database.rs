@@ -1,0 +1,88 @@
+//! PostgreSQL as the database of the store: TLS, passwords, and tables of another version.
+
+use sandgate::store::{PostgresSettings, PostgresStore, StoreError};
+
+use super::postgres::{Cluster, shared};
+
+/// Why a store can't be opened, with all causes.
+fn refusal(settings: &PostgresSettings) -> String {
+    let error = PostgresStore::open(settings).err().expect("the database is refused");
+    format!("{error} {error:?}")
+}
+
+#[test]
+fn a_certificate_must_be_of_a_known_authority_and_for_the_name_of_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let authority = dir.path().join("authority.pem");
+    std::fs::write(&authority, certificate.cert.pem()).unwrap();
+    let cluster =
+        Cluster::with_tls(&certificate.cert.pem(), &certificate.signing_key.serialize_pem());
+    let port = cluster.port();
+    let of_host = |host: &str, trusts_authority: bool| PostgresSettings {
+        url: format!(
+            "host={host} hostaddr=127.0.0.1 port={port} user=sandgate dbname=postgres sslmode=require"
+        ),
+        authorities: trusts_authority.then(|| authority.clone()),
+        connections: 2,
+    };
+    PostgresStore::open(&of_host("localhost", true)).unwrap();
+    let errors = refusal(&of_host("localhost", false));
+    assert!(errors.contains("certificate"), "{errors}");
+    let errors = refusal(&of_host("db.example", true));
+    assert!(errors.contains("certificate"), "{errors}");
+}
+
+#[test]
+fn a_remote_database_without_tls_is_refused() {
+    let cluster = Cluster::with_tcp();
+    let settings = |options: &str| PostgresSettings {
+        url: format!(
+            "host=db.example hostaddr=127.0.0.1 port={} user=sandgate dbname=postgres {options}",
+            cluster.port()
+        ),
+        authorities: None,
+        connections: 2,
+    };
+    let errors = refusal(&settings(""));
+    assert!(errors.contains("TLS"), "{errors}");
+    PostgresStore::open(&settings("sslmode=disable")).unwrap();
+}
+
+#[test]
+fn a_password_is_in_no_error() {
+    let settings = PostgresSettings {
+        url: "postgres://u:hunter2@127.0.0.1:1/none?sslmode=disable".to_owned(),
+        authorities: None,
+        connections: 1,
+    };
+    let errors = refusal(&settings);
+    assert!(!errors.contains("hunter2"), "{errors}");
+}
+
+#[test]
+fn tables_of_a_newer_version_are_refused() {
+    let settings = shared().database();
+    drop(PostgresStore::open(&settings).unwrap());
+    shared().run_sql(
+        &settings,
+        "INSERT INTO refinery_schema_history SELECT 99, 'later', applied_on, checksum \
+         FROM refinery_schema_history",
+    );
+    let error = PostgresStore::open(&settings).err().unwrap();
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 1 }), "{error}");
+}
+
+#[test]
+fn several_processes_create_the_tables_at_once() {
+    let settings = shared().database();
+    let epochs: Vec<_> = std::thread::scope(|scope| {
+        let open = || {
+            let store = PostgresStore::open(&settings).unwrap();
+            sandgate::store::ChangeLog::epoch(&store).to_owned()
+        };
+        let starts: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
+}
