@@ -9,6 +9,7 @@ use crate::statistics::median;
 
 const BEGIN: &str = "<!-- `make bench` writes this -->\n";
 const END: &str = "<!-- end -->\n";
+const WIDTH: usize = 140;
 
 /// Replaces the sentences in the README.
 pub(crate) fn update(data: &Data, file: &Path) -> Result<()> {
@@ -55,11 +56,26 @@ pub(crate) fn sentences(data: &Data) -> String {
             "Of 1,000 requests that wait for a suspended sandbox, the last one is answered {last:.0} ms after the sandbox runs."
         ));
     }
-    let mut text: String = lines.iter().map(|line| format!("- {line}\n")).collect();
+    let mut text: String = lines.iter().map(|line| item(line)).collect();
     text.push_str(
         "\n[docs/benchmarks.md](docs/benchmarks.md) has the method, the goals, and all figures.\n",
     );
     text
+}
+
+/// A list item, in lines of the README's width.
+fn item(text: &str) -> String {
+    let (mut item, mut width) = ("-".to_owned(), 1);
+    for word in text.split(' ') {
+        if width + 1 + word.len() > WIDTH {
+            item.push_str("\n ");
+            width = 1;
+        }
+        item.push(' ');
+        item.push_str(word);
+        width += 1 + word.len();
+    }
+    item + "\n"
 }
 
 /// What could not be measured, for whoever runs the benchmark.
