@@ -3,8 +3,27 @@
 #[cfg(not(test))]
 use std::time::Duration;
 
+use sandgate_engine::ingress::Now;
+
 #[cfg(test)]
-pub(crate) use crate::tests::envoy::{repeat, since_epoch};
+pub(crate) use crate::tests::envoy::{monotonic, repeat, since_epoch};
+
+/// The time of an event. Its milliseconds never go back, and are those of one clock for all threads: they share cache
+/// entries.
+pub(crate) fn now() -> Now {
+    Now {
+        ms: u64::try_from(monotonic().as_millis()).unwrap_or(u64::MAX),
+        // If the clock can't be read, everything has expired.
+        unix_seconds: since_epoch().map_or(u64::MAX, |time| time.as_secs()),
+    }
+}
+
+/// The time of a clock that never goes back. Only differences have a meaning.
+#[cfg(not(test))]
+fn monotonic() -> Duration {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
+}
 
 /// Waits for `period`, calls `action`, and repeats this until `action` returns false.
 ///

@@ -1,62 +1,40 @@
 //! Passes events to the engine, and executes its effects.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
-use sandgate_engine::ingress::{
-    CallKind, CallResponse, DenialReply, Effect, Engine, Hub, HubEffect, Now, Reply, StreamId,
-};
-use sandgate_policy::header::fields;
+use sandgate_engine::ingress::{DenialReply, Effect, Engine, Now, Reply, StreamId};
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 
 use super::apply;
 use super::config::Config;
+use super::post::Event;
 use super::stream::{Action, Phase, Stream};
-use super::worker::{Event, Post, State, Step, Worker};
-use crate::abi::{
-    CalloutResponse, Counter, HeaderMap, LogLevel, MainThread, Result, StreamHandle, log,
-};
+use super::worker::{Step, Worker};
+use crate::abi::{Counter, HeaderMap, Result, StreamHandle};
 use crate::time;
-
-/// The thread that runs the engine.
-#[derive(Clone, Copy)]
-pub(super) enum Host<'a> {
-    Worker {
-        worker: &'a Worker,
-        /// The stream whose hook runs.
-        current: &'a StreamHandle,
-    },
-    /// The worker has no streams.
-    Main(&'a MainThread),
-}
 
 /// The engine of a worker, in one hook.
 pub(super) struct Run<'a> {
-    post: &'a Arc<Post>,
+    worker: &'a Worker,
+    /// The stream whose hook runs.
+    current: &'a StreamHandle,
     pub(super) config: &'a Config,
     pub(super) engine: &'a mut Engine,
-    hub: &'a Hub,
-    host: Host<'a>,
     pub(super) now: Now,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(
-        post: &'a Arc<Post>,
-        config: &'a Config,
-        state: &'a mut State,
-        host: Host<'a>,
+        worker: &'a Worker,
+        current: &'a StreamHandle,
+        engine: &'a mut Engine,
     ) -> Self {
-        let now = state.now();
-        Self { post, config, engine: &mut state.engine, hub: &state.hub, host, now }
+        Self { worker, current, config: &worker.config, engine, now: time::now() }
     }
 
     pub(super) fn count(&self, counter: Counter) {
-        match self.host {
-            Host::Worker { current, .. } => current.count(counter),
-            Host::Main(main) => main.count(counter),
-        }
+        self.current.count(counter);
     }
 
     pub(super) fn count_host_error(&self) {
@@ -65,66 +43,31 @@ impl<'a> Run<'a> {
 
     /// Handles what is in the inbox now.
     pub(super) fn read_inbox(&mut self) {
-        for event in self.post.take() {
+        let events = self.worker.post.take();
+        if events.is_empty() {
+            return;
+        }
+        for event in events {
             match event {
                 Event::Wake => {}
                 Event::Tick => {
-                    self.hub.on_tick(self.now);
-                    self.execute_hub_effects();
                     self.engine.on_tick(self.now);
                     self.execute_effects();
-                    if let Some(warning) = self.hub.warning() {
-                        log(LogLevel::Warn, &format!("sandgate_ingress: {warning}"));
-                    }
                 }
-                Event::CallDone(call, response) => {
-                    let pairs = response.as_ref().map(|response| fields(&response.headers));
-                    let response = response.as_ref().zip(pairs.as_ref());
-                    let response = response.map(|(CalloutResponse { body, .. }, fields)| {
-                        CallResponse { headers: Head::new(fields), body }
-                    });
-                    self.hub.on_call_response(call, response.as_ref(), self.now);
-                }
-                Event::CallFailed(call) => self.hub.on_call_failed(call, self.now),
-            }
-            self.execute_hub_effects();
-            self.engine.on_wake(self.now);
-            self.execute_effects();
-            self.hub.run(self.now);
-            self.execute_hub_effects();
-            self.execute_effects();
-        }
-    }
-
-    fn execute_hub_effects(&mut self) {
-        while let Some(effect) = self.hub.next_effect() {
-            match effect {
-                HubEffect::Call(call) => self.config.send(Arc::clone(self.post), call),
-                HubEffect::CallFinished { kind, is_answered } => {
-                    self.count(*self.config.metrics.call(kind, is_answered));
-                    if !is_answered && kind != CallKind::Changes {
-                        let message = "sandgate_ingress: the control plane did not answer a lookup";
-                        log(LogLevel::Debug, message);
-                    }
-                }
-                HubEffect::Notify(_, notice) | HubEffect::NotifyAll(notice) => {
-                    self.engine.on_notice(notice, self.now);
-                }
-                HubEffect::Run => {
-                    self.post.put(Event::Wake);
-                }
+                Event::Notice(notice) => self.engine.on_notice(notice, self.now),
             }
         }
+        self.engine.on_wake(self.now);
+        self.execute_effects();
     }
 
     /// Executes all effects.
     pub(super) fn execute_effects(&mut self) {
         while let Some(effect) = self.engine.next_effect() {
             match effect {
-                Effect::Start => self.start(),
-                Effect::Wake | Effect::RunHub => {
-                    self.post.put(Event::Wake);
-                }
+                Effect::Start => self.config.start(),
+                Effect::RunHub => self.config.wake(),
+                Effect::Wake => self.worker.post.put(Event::Wake),
                 Effect::Forward(id) => match self.stream(id) {
                     Some(stream) => self.forward(id, &stream),
                     None => self.engine.on_stream_end(id),
@@ -176,31 +119,12 @@ impl<'a> Run<'a> {
 
     /// A stream of this worker that has not ended.
     fn stream(&self, id: StreamId) -> Option<Rc<Stream>> {
-        match self.host {
-            Host::Worker { worker, .. } => worker.streams.borrow().get(&id).map(Rc::clone),
-            Host::Main(_) => None,
-        }
-    }
-
-    /// Adds a new stream to the worker.
-    pub(super) fn begin(&self, id: StreamId, stream: &Rc<Stream>) {
-        if let Host::Worker { worker, .. } = self.host {
-            worker.add(id, stream);
-        }
+        self.worker.streams.borrow().get(&id).map(Rc::clone)
     }
 
     /// Takes a step for a stream when the engine is unlocked.
     pub(super) fn later(&self, stream: &Rc<Stream>, step: Step) {
-        if let Host::Worker { worker, .. } = self.host {
-            worker.steps.borrow_mut().push_back((Rc::clone(stream), step));
-        }
-    }
-
-    fn start(&mut self) {
-        let since_epoch = time::since_epoch().unwrap_or_default();
-        let number = self.config.next_watcher();
-        self.hub.start(format!("{:x}-{number}-native", since_epoch.as_nanos()));
-        self.post.put(Event::Wake);
+        self.worker.steps.borrow_mut().push_back((Rc::clone(stream), step));
     }
 
     /// Forwards a request that has waited.

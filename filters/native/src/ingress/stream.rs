@@ -108,8 +108,7 @@ impl Stream {
     }
 
     pub(crate) fn on_request_headers(self: &Rc<Self>) -> Action {
-        self.worker.run(self, |run| {
-            run.begin(self.id, self);
+        self.worker.run_first(self.id, self, |run| {
             self.decide(run).unwrap_or_else(|Refused| {
                 run.deny_after_error(self);
                 Action::Pause

@@ -1,116 +1,17 @@
-//! What a worker owns: its engine, its streams, and its inbox.
+//! What a worker owns: its engine and its streams.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use sandgate_engine::ingress::{CallId, Clock, Engine, Hub, Now, Reply, StreamId};
+use sandgate_engine::ingress::{Engine, Reply, StreamId};
 
 use super::apply;
-use super::config::{Config, lock};
-use super::execute::{Host, Run};
+use super::config::Config;
+use super::execute::Run;
+use super::post::Post;
 use super::stream::Stream;
-use crate::abi::{CalloutResponse, MainThread, StreamScheduler};
-use crate::time;
-
-/// Rounds in which the main thread does the work of a worker without streams. Each tick begins again.
-const ROUNDS: usize = 8;
-
-/// What a worker is told by other threads, or by itself for later.
-pub(super) enum Event {
-    Wake,
-    Tick,
-    CallDone(CallId, Option<CalloutResponse>),
-    CallFailed(CallId),
-}
-
-/// The part of a worker that other threads reach.
-///
-/// Envoy wakes a worker only for a stream. One of the worker's streams is its anchor, whose scheduler the other threads
-/// use. A worker without streams has none; the main thread then does the work of its engine, which names no stream.
-pub(super) struct Post {
-    state: Mutex<State>,
-    mail: Mutex<Mail>,
-}
-
-/// The engine of a worker. The worker locks it in each hook, and nobody else does while the worker has streams.
-pub(super) struct State {
-    pub(super) engine: Engine,
-    pub(super) hub: Arc<Hub>,
-    clock: Clock,
-}
-
-#[derive(Default)]
-struct Mail {
-    inbox: VecDeque<Event>,
-    /// There is one if and only if the worker has streams. It changes only under the lock of the state.
-    anchor: Option<(StreamId, StreamScheduler)>,
-}
-
-impl State {
-    fn new(config: &Config) -> Self {
-        let hub = Arc::new(Hub::new(config.ingress.clone()));
-        let worker = hub.add_worker();
-        Self { engine: Engine::new(Arc::clone(&hub), worker), hub, clock: Clock::default() }
-    }
-
-    pub(super) fn now(&mut self) -> Now {
-        self.clock.now(time::since_epoch())
-    }
-}
-
-impl Post {
-    /// Passes an event to the worker. The main thread calls this.
-    pub(super) fn deliver(self: &Arc<Self>, config: &Config, main: &MainThread, event: Event) {
-        if self.put(event) {
-            return;
-        }
-        let (mut state, _) = self.lock_state(config);
-        for _ in 0..ROUNDS {
-            // Streams begin only under the lock of the state, so this holds to the end of the round.
-            if self.wake() || lock(&self.mail).inbox.is_empty() {
-                return;
-            }
-            Run::new(self, config, &mut state, Host::Main(main)).read_inbox();
-        }
-    }
-
-    /// Puts an event into the inbox. Returns whether a stream will read it.
-    pub(super) fn put(&self, event: Event) -> bool {
-        lock(&self.mail).inbox.push_back(event);
-        self.wake()
-    }
-
-    fn wake(&self) -> bool {
-        let mail = lock(&self.mail);
-        if let Some((_, scheduler)) = &mail.anchor {
-            scheduler.wake();
-        }
-        mail.anchor.is_some()
-    }
-
-    /// Takes what is in the inbox.
-    pub(super) fn take(&self) -> VecDeque<Event> {
-        std::mem::take(&mut lock(&self.mail).inbox)
-    }
-
-    /// Locks the state. After a panic it may be inconsistent: then it begins anew, and the second value is true.
-    fn lock_state(&self, config: &Config) -> (MutexGuard<'_, State>, bool) {
-        match self.state.lock() {
-            Ok(state) => (state, false),
-            Err(poisoned) => {
-                self.state.clear_poison();
-                let mut state = poisoned.into_inner();
-                *state = State::new(config);
-                // The new engine numbers its calls from the beginning, so no response may reach it that an old call waits for.
-                config.forget_calls(self);
-                lock(&self.mail).inbox.clear();
-                (state, true)
-            }
-        }
-    }
-}
 
 /// What is done for a stream when the engine is unlocked again, because Envoy may call hooks before it returns.
 pub(super) enum Step {
@@ -123,6 +24,8 @@ pub(super) enum Step {
 pub(super) struct Worker {
     pub(super) config: Arc<Config>,
     pub(super) post: Arc<Post>,
+    /// Only this thread locks it. The mutex notices a panic.
+    engine: Mutex<Engine>,
     pub(super) streams: RefCell<BTreeMap<StreamId, Rc<Stream>>>,
     pub(super) steps: RefCell<VecDeque<(Rc<Stream>, Step)>>,
     /// Whether steps are being taken. Envoy calls hooks from inside a step, and their own steps are taken by the outer loop:
@@ -153,12 +56,13 @@ impl Worker {
                 return Rc::clone(worker);
             }
             workers.retain(|worker| !worker.config.is_ended());
-            let post =
-                Arc::new(Post { state: Mutex::new(State::new(config)), mail: Mutex::default() });
+            let id = config.hub.add_worker();
+            let post = Arc::new(Post::new(id));
             config.add(Arc::clone(&post));
             let worker = Rc::new(Self {
                 config: Arc::clone(config),
                 post,
+                engine: Mutex::new(Engine::new(Arc::clone(&config.hub), id)),
                 streams: RefCell::default(),
                 steps: RefCell::default(),
                 is_stepping: Cell::new(false),
@@ -181,33 +85,59 @@ impl Worker {
 
     /// Reads the inbox, and runs `event` of a stream. Then executes the effects, and takes the steps that they left.
     pub(super) fn run<T>(&self, current: &Stream, event: impl FnOnce(&mut Run<'_>) -> T) -> T {
-        self.run_in_order(current, |run, read_inbox| {
-            read_inbox(run);
-            event(run)
-        })
+        self.run_in_order(
+            current,
+            || (),
+            |run, read_inbox| {
+                read_inbox(run);
+                event(run)
+            },
+        )
+    }
+
+    /// Like [`Self::run`] for the first event of a stream.
+    pub(super) fn run_first<T>(
+        &self,
+        id: StreamId,
+        current: &Rc<Stream>,
+        event: impl FnOnce(&mut Run<'_>) -> T,
+    ) -> T {
+        self.run_in_order(
+            current,
+            || self.add(id, current),
+            |run, read_inbox| {
+                read_inbox(run);
+                event(run)
+            },
+        )
     }
 
     /// Like [`Self::run`] for the end of a stream: the inbox is read when the engine has forgotten the stream.
     pub(super) fn run_end(&self, current: &Stream, event: impl FnOnce(&mut Run<'_>)) {
-        self.run_in_order(current, |run, read_inbox| {
-            event(run);
-            run.execute_effects();
-            read_inbox(run);
-        });
+        self.run_in_order(
+            current,
+            || (),
+            |run, read_inbox| {
+                event(run);
+                run.execute_effects();
+                read_inbox(run);
+            },
+        );
     }
 
     fn run_in_order<T>(
         &self,
         current: &Stream,
+        begin: impl FnOnce(),
         event: impl FnOnce(&mut Run<'_>, fn(&mut Run<'_>)) -> T,
     ) -> T {
         let result = {
-            let (mut state, is_new) = self.post.lock_state(&self.config);
+            let (mut engine, is_new) = self.lock_engine();
             if is_new {
                 self.abandon();
             }
-            let host = Host::Worker { worker: self, current: current.handle() };
-            let mut run = Run::new(&self.post, &self.config, &mut state, host);
+            begin();
+            let mut run = Run::new(self, current.handle(), &mut engine);
             // In a hook that Envoy calls from inside a step, the inbox waits: the anchor was woken for it.
             let read_inbox: fn(&mut Run<'_>) =
                 if self.is_stepping.get() { |_| () } else { |run| run.read_inbox() };
@@ -235,6 +165,21 @@ impl Worker {
         }
     }
 
+    /// Locks the engine. After a panic it may be inconsistent: then it begins anew, and the second value is true.
+    fn lock_engine(&self) -> (MutexGuard<'_, Engine>, bool) {
+        match self.engine.lock() {
+            Ok(engine) => (engine, false),
+            Err(poisoned) => {
+                let mut engine = poisoned.into_inner();
+                *engine = Engine::new(Arc::clone(&self.config.hub), self.post.worker());
+                self.config.hub.forget_streams(self.post.worker());
+                drop(self.post.take());
+                self.engine.clear_poison();
+                (engine, true)
+            }
+        }
+    }
+
     /// Denies or resets all streams, because the engine does not know them any more.
     fn abandon(&self) {
         for stream in self.streams.borrow().values() {
@@ -242,28 +187,25 @@ impl Worker {
         }
     }
 
-    /// Adds a stream. Only under the lock of the state.
-    pub(super) fn add(&self, id: StreamId, stream: &Rc<Stream>) {
+    /// Adds a stream, before the clock is read for its first event. A notice that the main thread sends after this is in the
+    /// inbox, and one that it dropped before this is not later than the time of that event.
+    fn add(&self, id: StreamId, stream: &Rc<Stream>) {
         self.streams.borrow_mut().insert(id, Rc::clone(stream));
-        let mut mail = lock(&self.post.mail);
-        if mail.anchor.is_none() {
-            mail.anchor = stream.handle().scheduler().ok().map(|scheduler| (id, scheduler));
-        }
+        self.post.open(id, || stream.handle().scheduler().ok());
     }
 
-    /// Removes a stream. If it was the anchor, another one becomes the anchor. Only under the lock of the state.
+    /// Removes a stream. If it was the anchor, another one becomes the anchor.
     pub(super) fn remove(&self, id: StreamId) {
         self.streams.borrow_mut().remove(&id);
-        let mut mail = lock(&self.post.mail);
-        if mail.anchor.as_ref().is_some_and(|(anchor, _)| *anchor == id) {
-            let streams = self.streams.borrow();
-            mail.anchor = streams.iter().find_map(|(id, stream)| {
-                stream.handle().scheduler().ok().map(|scheduler| (*id, scheduler))
+        let streams = self.streams.borrow();
+        if streams.is_empty() {
+            self.post.close();
+        } else {
+            self.post.replace_anchor(id, || {
+                streams.iter().find_map(|(id, stream)| {
+                    stream.handle().scheduler().ok().map(|scheduler| (*id, scheduler))
+                })
             });
-            // The old anchor is not woken any more.
-            if let Some((_, scheduler)) = mail.anchor.as_ref().filter(|_| !mail.inbox.is_empty()) {
-                scheduler.wake();
-            }
         }
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use self::abi::hooks::{self, Hook};
 use self::host::{ConfigState, Envoy, PendingCall, Progress, Target};
-pub(crate) use self::host::{Injected, repeat, since_epoch};
+pub(crate) use self::host::{Injected, monotonic, repeat, since_epoch};
 pub(crate) use sandgate_wasm_host::{
     Answer, Attributes, Call, Forwarded, Headers, Log, LogLevel, Outcome, Refused, Reply,
 };

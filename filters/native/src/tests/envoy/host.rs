@@ -286,6 +286,11 @@ pub(crate) fn since_epoch() -> Option<Duration> {
     Envoy::current().map(|envoy| envoy.wall_clock())
 }
 
+/// The clock of the host whose hook runs, which can't be set back.
+pub(crate) fn monotonic() -> Duration {
+    Envoy::current().map(|envoy| envoy.state().clock).unwrap_or_default()
+}
+
 /// Lets the host whose hook runs repeat an action.
 pub(crate) fn repeat(
     _name: &str,
