@@ -12,10 +12,13 @@ pub mod platform;
 pub mod setup;
 pub mod stack;
 
+pub use sandgate_envoy_config::Filters;
 pub use sandgate_envoy_config::Upstream;
 pub use sandgate_stack::control_plane::DOMAIN;
 pub use sandgate_stack::{
     Answer, Call, Client, Connection, ControlPlane, Envoy, Network, Owner, Protocol, Sandbox,
 };
 pub use setup::Setup;
-pub use stack::{API_HOST, NEXT_TOKEN, SECOND_DOMAIN, Stack, TOKEN, run, upstream_of_this_run};
+pub use stack::{
+    API_HOST, NEXT_TOKEN, SECOND_DOMAIN, Stack, TOKEN, WORKERS, run, upstream_of_this_run,
+};

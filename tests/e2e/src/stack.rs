@@ -33,7 +33,7 @@ pub const TOKEN: &str = "e2e-gateway-token-0123456789abcdef";
 pub const NEXT_TOKEN: &str = "e2e-gateway-token-fedcba9876543210";
 
 /// The number of worker threads of each Envoy. With more than one, a test fails if it depends on shared state of workers.
-const WORKERS: u32 = 2;
+pub const WORKERS: u32 = 2;
 
 /// The stack of one test. Its parts are stopped in the order of the fields.
 pub struct Stack {

@@ -84,3 +84,5 @@ mod websocket;
 mod websocket_http2;
 /// HTTP/2 windows: a client that does not read does not block others.
 mod windows;
+/// What the workers of one Envoy share.
+mod workers;
