@@ -252,7 +252,7 @@ fn requests_that_a_resume_releases_are_forwarded_in_windows_that_grow() {
         host.wake();
         assert_eq!(host.streams_in(&State::Live).len(), live);
     }
-    assert_eq!(host.engine.crowded.len(), 0);
+    assert_eq!(host.workers[0].engine.crowded.len(), 0);
 }
 
 #[test]
