@@ -8,4 +8,5 @@ mod invariants;
 mod live_streams;
 mod oracle;
 mod resume_slots;
+mod threads;
 mod waiting_requests;
