@@ -7,6 +7,7 @@ mod interleavings;
 mod invariants;
 mod live_streams;
 mod oracle;
+mod renewal;
 mod resume_slots;
 mod threads;
 mod waiting_requests;
