@@ -8,6 +8,7 @@ use http::StatusCode;
 use sandgate_e2e::{Filters, Protocol, Sandbox, Setup, Stack, WORKERS, run};
 use sandgate_stack::artifacts;
 use sandgate_stack::wait::until;
+use serde_json::json;
 
 use crate::support::on_a_platform;
 
@@ -52,19 +53,27 @@ async fn answered(stack: &Stack, kind: &str) -> Result<u64> {
 #[test]
 fn the_workers_of_a_process_share_lookups_and_the_change_feed() {
     run(Setup::default(), async |stack| {
-        let sandbox = stack.my_env().await?;
-        request_on_all_workers(stack, &sandbox).await?;
-        request_on_all_workers(stack, &sandbox).await?;
-        let hubs = hubs()?;
-        assert_eq!(answered(stack, "sandbox").await?, hubs);
-        assert_eq!(answered(stack, "caller").await?, hubs);
+        let first = stack.my_env().await?;
+        let sandbox = json!({ "name": "other", "exposed_ports": [8080] });
+        let sandbox = stack.sandbox(sandbox).await?;
+        request_on_all_workers(stack, &first).await?;
         // The control plane answers the first poll of a watcher at once, and holds the next one.
+        let hubs = hubs()?;
         until("the control plane holds a poll of each watcher", SOON, async || {
             let held = stack.envoy().stat("cluster.gateway_api.upstream_rq_active").await?;
             Ok((held == hubs).then_some(()))
         })
         .await?;
         assert_eq!(answered(stack, "changes").await?, hubs);
+        // The first response of the feed has emptied the caches. From now on no lookup is repeated.
+        request_on_all_workers(stack, &first).await?;
+        let (sandboxes, callers) = (answered(stack, "sandbox"), answered(stack, "caller"));
+        let (sandboxes, callers) = (sandboxes.await?, callers.await?);
+        request_on_all_workers(stack, &sandbox).await?;
+        request_on_all_workers(stack, &first).await?;
+        request_on_all_workers(stack, &sandbox).await?;
+        assert_eq!(answered(stack, "sandbox").await? - sandboxes, hubs);
+        assert_eq!(answered(stack, "caller").await? - callers, 0);
         Ok(())
     });
 }

@@ -44,13 +44,21 @@ impl World {
     }
 }
 
+/// A response that has not arrived.
+struct OnTheWay {
+    call: CallId,
+    status: u16,
+    body: Vec<u8>,
+    /// The version that a response of the feed reports.
+    reports: Option<usize>,
+}
+
 /// The thread that drives the hub.
 struct Driver {
     world: Arc<World>,
     workers: BTreeMap<WorkerId, Sender<Notice>>,
     calls: VecDeque<Call>,
-    /// The responses on their way, with the version that a response of the feed reports.
-    responses: Vec<(CallId, (u16, Vec<u8>), Option<usize>)>,
+    responses: Vec<OnTheWay>,
     random: usize,
 }
 
@@ -68,17 +76,18 @@ impl Driver {
         while let Some(call) = self.calls.pop_front() {
             let version = world.current.load(Ordering::Acquire);
             let is_feed = call.path.contains("/changes");
-            let response = world.fleet.lock().unwrap().answer(&call);
-            self.responses.push((call.id, response, is_feed.then_some(version)));
+            let (status, body) = world.fleet.lock().unwrap().answer(&call);
+            let reports = is_feed.then_some(version);
+            self.responses.push(OnTheWay { call: call.id, status, body, reports });
         }
         if !self.responses.is_empty() {
             let index = self.random(self.responses.len());
-            let (call, (status, body), version) = self.responses.swap_remove(index);
+            let OnTheWay { call, status, body, reports } = self.responses.swap_remove(index);
             let status = status.to_string();
             let headers: [Field<'_>; 2] = [(":status", status.as_bytes()), (MARKER_HEADER, b"v1")];
             let response = CallResponse { headers: Head::new(&headers), body: &body };
             world.hub.on_call_response(call, Some(&response), world.now());
-            if let Some(version) = version {
+            if let Some(version) = reports {
                 world.reported.store(version, Ordering::Release);
             }
             self.execute();
