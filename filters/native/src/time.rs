@@ -12,7 +12,8 @@ pub(crate) use crate::tests::envoy::{monotonic, repeat, since_epoch};
 /// entries.
 pub(crate) fn now() -> Now {
     Now {
-        ms: u64::try_from(monotonic().as_millis()).unwrap_or(u64::MAX),
+        // Not 0: the engine compares times with the millisecond before an event.
+        ms: u64::try_from(monotonic().as_millis()).unwrap_or(u64::MAX).saturating_add(1),
         // If the clock can't be read, everything has expired.
         unix_seconds: since_epoch().map_or(u64::MAX, |time| time.as_secs()),
     }

@@ -74,3 +74,6 @@ pub use host::{Host, Refused};
 pub use local_reply::LocalReply;
 pub use shared::{Log, LogLevel};
 pub use stream::{Forwarded, Outcome, Reply, Stream};
+
+/// Whether the workers of one Envoy share the caches, the lookups, and the change feed. VMs share no memory.
+pub const WORKERS_SHARE_A_HUB: bool = false;

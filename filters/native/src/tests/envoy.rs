@@ -27,6 +27,8 @@ pub(crate) use sandgate_wasm_host::{
 };
 use sandgate_wasm_host::{Reaction, timed_out};
 
+/// Whether the workers of one Envoy share the caches, the lookups, and the change feed.
+pub(crate) const WORKERS_SHARE_A_HUB: bool = true;
 /// The maximum number of events without a pause. No test needs more, so the module is in an endless loop.
 const MAX_EVENTS: usize = 1_000_000;
 /// The name of the filter in `edge-native.yaml`.
