@@ -160,6 +160,11 @@ impl Host {
         self.envoy().state().clusters = Some(names.iter().map(|name| (*name).to_owned()).collect());
     }
 
+    /// The system has no further thread.
+    pub(crate) fn refuse_threads(&self) {
+        self.envoy().state().has_no_thread = true;
+    }
+
     /// Sets the circuit breaker.
     pub(crate) fn max_calls(&self, calls: usize) {
         self.envoy().state().max_calls = Some(calls);
@@ -171,6 +176,11 @@ impl Host {
         let at = state.callbacks + at;
         state.injection = Some((at, what));
         state.injected = None;
+    }
+
+    /// Injects no failure that has not been injected yet.
+    pub(crate) fn end_injection(&self) {
+        self.envoy().state().injection = None;
     }
 
     /// The callback into which a failure was injected.

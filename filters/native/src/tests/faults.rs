@@ -158,3 +158,14 @@ fn a_callback_that_envoy_refuses_ends_in_a_denial_or_changes_nothing() {
 fn a_panic_at_any_callback_ends_in_a_denial_and_the_next_request_works() {
     assert!(sweep(Injected::Panic) > 200);
 }
+
+#[test]
+fn a_configuration_without_a_thread_for_ticks_is_refused() {
+    let gateway = Gateway::new();
+    gateway.host.refuse_threads();
+    let refused = gateway.host.configure(&super::suite::support::configuration().to_string());
+    let refused = refused.expect_err("the configuration is refused");
+    assert!(refused.logs.iter().any(|log| log.message.contains("no thread for ticks")));
+    // The earlier configuration stays active.
+    gateway.passes(to(8080, "shop"));
+}

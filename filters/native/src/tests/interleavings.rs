@@ -174,6 +174,7 @@ proptest! {
             take(&gateway, &mut sent, step);
         }
         gateway.fleet().health = Health::Good;
+        gateway.host.end_injection();
         gateway.host.responds_immediately(None);
         gateway.host.destroy_ended();
         // Longer than any request waits.

@@ -85,6 +85,8 @@ pub(super) struct State {
     pub(super) schedulers: BTreeMap<usize, Target>,
     pub(super) scheduled: VecDeque<(Target, u64)>,
     pub(super) repeats: Vec<Repeat>,
+    /// Whether the system has no thread for what is repeated.
+    pub(super) has_no_thread: bool,
     /// The streams that Envoy destroys later, as it does while the client still sends its request.
     pub(super) to_destroy: Vec<usize>,
     pub(super) destroys_later: bool,
@@ -299,6 +301,9 @@ pub(crate) fn repeat(
 ) -> std::io::Result<()> {
     let envoy = Envoy::current().ok_or(std::io::ErrorKind::Other)?;
     let mut state = envoy.state();
+    if state.has_no_thread {
+        return Err(std::io::ErrorKind::Other.into());
+    }
     let next = state.clock + period;
     state.repeats.push(Repeat { next, period, action: Box::new(action) });
     Ok(())
