@@ -28,8 +28,9 @@ pub struct BootstrapSettings {
 pub struct TlsFiles {
     /// The issuers of the server's certificate.
     pub trusted_ca: PathBuf,
-    /// The edge's own certificate and key, if the server asks for one.
-    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The edge's own certificate, which names the node.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Returns the bootstrap as JSON, which Envoy reads like YAML.
@@ -125,9 +126,13 @@ fn cluster(connection: &BootstrapSettings) -> Value {
 }
 
 fn transport(connection: &BootstrapSettings, tls: &TlsFiles) -> Value {
-    let mut common = json!({
-        "tls_params": { "tls_minimum_protocol_version": "TLSv1_3" },
+    let common = json!({
+        "tls_params": { "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" },
         "alpn_protocols": ["h2"],
+        "tls_certificates": [{
+            "certificate_chain": { "filename": tls.certificate },
+            "private_key": { "filename": tls.key },
+        }],
         "validation_context": {
             "trusted_ca": { "filename": tls.trusted_ca },
             "match_typed_subject_alt_names": [
@@ -135,20 +140,23 @@ fn transport(connection: &BootstrapSettings, tls: &TlsFiles) -> Value {
             ],
         },
     });
-    if let (Some(common), Some((certificate, key))) = (common.as_object_mut(), &tls.certificate) {
-        let pair = json!({ "certificate_chain": { "filename": certificate }, "private_key": { "filename": key } });
-        common.insert("tls_certificates".to_owned(), json!([pair]));
+    let mut context = json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "common_tls_context": common,
+    });
+    // An address is not a server name (RFC 6066, section 3).
+    if let Some(context) = context.as_object_mut()
+        && !is_address(&connection.server)
+    {
+        context.insert("sni".to_owned(), json!(connection.server));
     }
-    json!({
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-            "sni": connection.server,
-            "common_tls_context": common,
-        },
-    })
+    json!({ "name": "envoy.transport_sockets.tls", "typed_config": context })
 }
 
 fn san_type(server: &str) -> &'static str {
-    if server.parse::<std::net::IpAddr>().is_ok() { "IP_ADDRESS" } else { "DNS" }
+    if is_address(server) { "IP_ADDRESS" } else { "DNS" }
+}
+
+fn is_address(server: &str) -> bool {
+    server.parse::<std::net::IpAddr>().is_ok()
 }

@@ -2,6 +2,7 @@
 
 pub mod bootstrap;
 pub mod descriptors;
+pub mod keys;
 pub mod kind;
 pub mod nodes;
 pub mod resources;

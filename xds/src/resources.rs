@@ -6,7 +6,7 @@
 //! | in the file | as resources |
 //! |---|---|
 //! | `route_config` of a connection manager | a route, by `rds` |
-//! | the filter `sandgate.ingress` | an extension, by `config_discovery` |
+//! | the filter `sandgate.ingress` | an extension with the name of its form, by `config_discovery` |
 //! | a secret in a file | a secret, by `sds_config` |
 //! | the rate of the access log in a file | a token bucket, by `config_source` |
 

@@ -1,13 +1,16 @@
 //! The server: one task for each stream, around a [`Session`](crate::session::Session).
 
+mod listener;
 mod service;
 mod stream;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+pub use self::listener::{Port, PortError};
 pub use self::service::DeltaService;
 use crate::nodes::Nodes;
 use crate::snapshot::Snapshot;

@@ -59,6 +59,14 @@ impl Snapshot {
         of_kind.map(|(name, resource)| (name.as_str(), resource))
     }
 
+    /// Removes the resources that name a resource.
+    pub fn remove_referrers(&mut self, kind: Kind, name: &str) {
+        let names_it = |(of_kind, of_name): &(Kind, String)| *of_kind == kind && of_name == name;
+        for of_kind in self.resources.values_mut() {
+            of_kind.retain(|_, resource| !resource.references.iter().any(names_it));
+        }
+    }
+
     /// Removes the resources that name one that does not exist, and those that name a removed one. A listener that waited
     /// for such a resource would never serve. The others are not affected.
     pub fn remove_dangling(&mut self) -> Vec<Dangling> {

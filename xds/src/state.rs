@@ -1,5 +1,6 @@
 //! The desired state: one typed file, from which the resources of all edges are made.
 
+mod follow;
 mod settings;
 
 use std::fmt::Write as _;
@@ -8,11 +9,15 @@ use std::path::Path;
 use sandgate_envoy_config::{EDGE_LOG, RenderError};
 use serde_json::{Value, json};
 
+pub use self::follow::{follow, load};
 pub use self::settings::{EdgeSettings, StateError, parse};
 use crate::kind::Kind;
 use crate::resources::{self, Cut, CutError};
 use crate::snapshot::Snapshot;
 use crate::yaml::{YamlError, parse_yaml};
+
+/// The name of the edge's certificate in `edge.yaml`.
+const CERTIFICATE: &str = "edge_certificate";
 
 /// What is wrong with a state. The configuration that was active before stays active.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +63,10 @@ pub fn build(settings: &EdgeSettings) -> Result<Built, BuildError> {
         "generic_secret": { "secret": { "inline_string": token } },
     });
     resources::add(&mut snapshot, Kind::Secret, "gateway_token", &secret)?;
-    if let Some(folder) = &settings.certificate {
-        match certificate(folder) {
-            Ok(secret) => resources::add(&mut snapshot, Kind::Secret, "edge_certificate", &secret)?,
-            Err(error) => warnings.push(error.to_string()),
-        }
+    match settings.certificate.as_deref().map(certificate) {
+        Some(Ok(secret)) => resources::add(&mut snapshot, Kind::Secret, CERTIFICATE, &secret)?,
+        Some(Err(error)) => warnings.push(error.to_string()),
+        None => snapshot.remove_referrers(Kind::Secret, CERTIFICATE),
     }
     let rate = settings.log_rate.clone().map_or_else(default_log_rate, Ok)?;
     resources::add(&mut snapshot, Kind::TokenBucket, "access_log", &rate)?;
@@ -93,7 +97,7 @@ fn default_log_rate() -> Result<Value, BuildError> {
 fn certificate(folder: &Path) -> Result<Value, BuildError> {
     let (chain, key) = (read(&folder.join("tls.crt"))?, read(&folder.join("tls.key"))?);
     Ok(json!({
-        "name": "edge_certificate",
+        "name": CERTIFICATE,
         "tls_certificate": {
             "certificate_chain": { "inline_string": chain },
             "private_key": { "inline_string": key },

@@ -51,7 +51,10 @@ impl References {
             "config_discovery".to_owned(),
             json!({ "config_source": from_ads(), "type_urls": [message] }),
         );
-        let name = INGRESS_FILTER.to_owned();
+        // Envoy refuses another type of configuration under the same name, so each form has a name of its own.
+        let form = if message.ends_with("DynamicModuleFilter") { "native" } else { "wasm" };
+        let name = format!("{INGRESS_FILTER}.{form}");
+        filter.insert("name".to_owned(), json!(name));
         self.names.push((Kind::Extension, name.clone()));
         let extension = json!({ "name": name, "typed_config": configuration });
         self.contained.push((Kind::Extension, name, extension));

@@ -1,0 +1,118 @@
+//! Who may open a stream, and how large a request may be.
+
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use sandgate_xds::wire::{DELTA_METHOD, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use sandgate_xds::{Kind, Snapshot};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::support::Server;
+
+struct Client {
+    requests: mpsc::Sender<DeltaDiscoveryRequest>,
+    responses: Streaming<DeltaDiscoveryResponse>,
+}
+
+async fn open(server: &Server, token: Option<&str>) -> Result<Client, Status> {
+    let address = format!("http://127.0.0.1:{}", server.port);
+    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
+    grpc.ready().await.unwrap();
+    let (requests, receiver) = mpsc::channel(8);
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    if let Some(token) = token {
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+    }
+    let path = PathAndQuery::from_static(DELTA_METHOD);
+    let codec: ProstCodec<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = ProstCodec::default();
+    let responses = grpc.streaming(request, path, codec).await?.into_inner();
+    Ok(Client { requests, responses })
+}
+
+fn first(node: &str) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        node: Some(Node { id: node.to_owned(), ..Node::default() }),
+        type_url: Kind::Cluster.type_url(),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
+async fn end_of(client: &mut Client) -> Status {
+    loop {
+        let next = tokio::time::timeout(Duration::from_secs(30), client.responses.message());
+        match next.await.unwrap() {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the stream ended without a reason"),
+            Err(status) => return status,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_a_valid_token_is_refused_before_its_first_message() {
+    let server = Server::start(Snapshot::default(), None).await;
+    let other = server.keys.token("edge-1").unwrap().replace("edge-1", "edge-2");
+    for token in [None, Some("gateway-token-0123456789"), Some(other.as_str())] {
+        let status = open(&server, token).await.err().unwrap();
+        assert_eq!(status.code(), Code::Unauthenticated);
+    }
+    assert!(server.shared.nodes().metrics().contains("sandgate_xds_denied_total 3\n"));
+    assert!(server.shared.nodes().list().is_empty());
+}
+
+#[tokio::test]
+async fn a_credential_is_valid_for_its_own_node_alone() {
+    let server = Server::start(Snapshot::default(), None).await;
+    let token = server.keys.token("edge-1").unwrap();
+    let mut client = open(&server, Some(&token)).await.unwrap();
+    client.requests.send(first("edge-2")).await.unwrap();
+    assert_eq!(end_of(&mut client).await.code(), Code::PermissionDenied);
+    // Nor may a stream change its node later.
+    let mut client = open(&server, Some(&token)).await.unwrap();
+    client.requests.send(first("edge-1")).await.unwrap();
+    client.responses.message().await.unwrap().unwrap();
+    client.requests.send(first("edge-2")).await.unwrap();
+    assert_eq!(end_of(&mut client).await.code(), Code::PermissionDenied);
+    let nodes = server.shared.nodes().list();
+    assert_eq!(nodes.iter().map(|node| node.node.as_str()).collect::<Vec<_>>(), ["edge-1"]);
+}
+
+#[tokio::test]
+async fn a_request_that_lists_twenty_mebibytes_of_resources_is_read() {
+    let server = Server::start(Snapshot::default(), None).await;
+    let token = server.keys.token("edge-1").unwrap();
+    let mut client = open(&server, Some(&token)).await.unwrap();
+    let mut request = first("edge-1");
+    for number in 0..110_000 {
+        let name = format!("{number:0>168}");
+        request
+            .initial_resource_versions
+            .insert(name, "0123456789abcdef0123456789abcdef".to_owned());
+    }
+    assert!(prost::Message::encoded_len(&request) > 20 << 20);
+    client.requests.send(request).await.unwrap();
+    // The answer to the subscription, then the removals.
+    let response = client.responses.message().await.unwrap().unwrap();
+    assert!(response.resources.is_empty());
+    let next = tokio::time::timeout(Duration::from_secs(60), client.responses.message());
+    let removals = next.await.unwrap().unwrap().unwrap();
+    assert_eq!(removals.removed_resources.len(), 110_000);
+}
+
+#[tokio::test]
+async fn a_stop_of_the_server_ends_its_streams() {
+    let server = Server::start(Snapshot::default(), None).await;
+    let token = server.keys.token("edge-1").unwrap();
+    let mut client = open(&server, Some(&token)).await.unwrap();
+    client.requests.send(first("edge-1")).await.unwrap();
+    client.responses.message().await.unwrap().unwrap();
+    server.stopping.send(true).unwrap();
+    assert_eq!(end_of(&mut client).await.code(), Code::Unavailable);
+    server.until("the node is gone", |node| !node.connected).await;
+}

@@ -1,0 +1,103 @@
+//! From the file to the resources.
+
+#![cfg(test)]
+
+use std::path::Path;
+
+use sandgate_xds::Kind;
+use sandgate_xds::state::{self, BuildError, Built};
+
+fn build(folder: &Path, more: &str) -> Result<Built, BuildError> {
+    std::fs::write(folder.join("token"), "# the token\ngateway-token-0123456789\n").unwrap();
+    let path = folder.join("state.yaml");
+    let token = folder.join("token").display().to_string();
+    let text = format!(
+        "version: 1\nedge:\n  domain: sandbox.example.com\n  sandbox_network: 10.64.0.0/16\n  \
+         control_plane_address: control-plane\n  gateway_token_file: {token}\n{more}"
+    );
+    std::fs::write(&path, text).unwrap();
+    state::load(&path)
+}
+
+fn names(built: &Built, kind: Kind) -> Vec<&str> {
+    built.snapshot.of_kind(kind).map(|(name, _)| name).collect()
+}
+
+#[test]
+fn the_templates_become_resources_in_each_form_and_with_each_upstream() {
+    let folder = tempfile::tempdir().unwrap();
+    for (filters, upstream, clusters) in [
+        ("wasm", "dynamic_forward_proxy", 4),
+        ("native", "dynamic_forward_proxy", 4),
+        ("wasm", "original_dst", 514),
+        ("native", "original_dst", 514),
+    ] {
+        let more = format!("  filters: {filters}\n  upstream: {upstream}\n");
+        let built = build(folder.path(), &more).unwrap();
+        assert_eq!(built.warnings, [""; 0]);
+        assert_eq!(names(&built, Kind::Listener), ["edge"]);
+        assert_eq!(names(&built, Kind::Route), ["edge"]);
+        assert_eq!(names(&built, Kind::Extension), [format!("sandgate.ingress.{filters}")]);
+        assert_eq!(names(&built, Kind::Secret), ["gateway_token"]);
+        assert_eq!(names(&built, Kind::TokenBucket), ["access_log"]);
+        assert_eq!(names(&built, Kind::Cluster).len(), clusters);
+    }
+}
+
+#[test]
+fn the_same_state_has_the_same_versions_and_another_one_changes_only_what_depends_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = build(folder.path(), "").unwrap();
+    let same = build(folder.path(), "").unwrap();
+    assert_eq!(state::summary(&one.snapshot), state::summary(&same.snapshot));
+    let other = build(folder.path(), "  stream_idle_timeout_seconds: 7\n").unwrap();
+    let of = |built: &Built| state::summary(&built.snapshot);
+    let (one, other) = (of(&one), of(&other));
+    let changed: Vec<&str> = other
+        .lines()
+        .filter(|line| !one.contains(line))
+        .map(|line| line.rsplit_once(' ').unwrap().0)
+        .collect();
+    assert_eq!(changed, ["route edge"]);
+}
+
+#[test]
+fn a_listener_whose_certificate_can_not_be_read_is_left_out_and_the_others_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = format!("  certificate: {}\n", folder.path().join("missing").display());
+    let built = build(folder.path(), &more).unwrap();
+    assert_eq!(names(&built, Kind::Listener), ["edge"]);
+    assert_eq!(built.warnings.len(), 2, "{:?}", built.warnings);
+    assert!(built.warnings[1].contains("`edge_tls` names the secret `edge_certificate`"));
+}
+
+#[test]
+fn an_error_names_the_field() {
+    let folder = tempfile::tempdir().unwrap();
+    for (more, expected) in [
+        ("  trusted_hop: 1\n", "unknown field `trusted_hop`"),
+        ("  trusted_hops: many\n", "`edge.trusted_hops`"),
+        ("  filters: lua\n", "`edge.filters`: expected `wasm` or `native`"),
+        ("  listener_filters: [{ nmae: a }]\n", "the listener `edge`"),
+        ("other: 1\n", "unknown field `other`"),
+        ("  a: [\n", "not YAML"),
+    ] {
+        let error = build(folder.path(), more).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn every_field_of_the_state_is_documented() {
+    let page = include_str!("../../docs/xds.md");
+    let source = include_str!("../src/state/settings.rs");
+    let fields = source.split("pub struct EdgeSettings {").nth(1).unwrap();
+    let fields = fields.split("\n}").next().unwrap().lines();
+    let mut count = 0;
+    for line in fields.filter_map(|line| line.trim().strip_prefix("pub ")) {
+        let name = line.split(':').next().unwrap();
+        assert!(page.contains(&format!("`{name}`")), "`{name}` is missing");
+        count += 1;
+    }
+    assert!(count > 20);
+}
