@@ -1,6 +1,7 @@
 //! The command line: the server, and the management of organizations, projects, users and credentials.
 
 mod audit;
+mod bootstrap;
 mod keys;
 mod management;
 mod output;
@@ -8,6 +9,7 @@ mod policy;
 mod serve;
 mod store;
 mod tenants;
+mod xds;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -44,6 +46,12 @@ enum Command {
     /// Check network policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Print what a component needs to start
+    #[command(subcommand)]
+    Bootstrap(bootstrap::Bootstrap),
+    /// Check a desired state of edges, and show which edges have it
+    #[command(subcommand)]
+    Xds(xds::Xds),
     /// Show who changed exposed ports and network policies, of one sandbox or of all
     Audit(audit::Audit),
     /// Moved to `sandgate-sidecar`, which takes the same options.
@@ -98,6 +106,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Projects(command) => command.run(),
         Command::Members(command) => command.run(),
         Command::Keys(command) => command.run(),
+        Command::Bootstrap(command) => command.run(),
+        Command::Xds(command) => command.run(),
         Command::Audit(command) => command.run(),
         Command::Openapi(Openapi::Gateway) => {
             Output::plain(&crate::gateway::openapi::description()?)

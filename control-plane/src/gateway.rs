@@ -14,6 +14,7 @@ mod network_policy;
 pub mod openapi;
 mod reports;
 mod sandboxes;
+mod xds;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
+use sandgate_xds::nodes::Nodes;
 use tokio::sync::watch;
 
 pub use self::reports::Platform;
@@ -43,6 +45,8 @@ pub struct Gateway {
     pub tokens: Tokens,
     /// Verifies reports, if the sandboxes run on the operator's platform.
     pub platform: Option<Arc<Platform>>,
+    /// What the xDS server knows of its nodes, if there is one.
+    pub xds_nodes: Option<Nodes>,
     /// Becomes true when the server stops. Polls are answered then.
     pub stopping: watch::Receiver<bool>,
 }
@@ -69,6 +73,8 @@ pub fn router(gateway: Gateway, limits: RequestLimits) -> Router {
         .route("/gateway/v1/sandboxes/{sandbox}/resume", post(sandboxes::resume))
         .route("/gateway/v1/credentials/introspect", post(sandboxes::introspect))
         .route("/gateway/v1/changes", get(changes::poll))
+        .route("/gateway/v1/xds/nodes", get(xds::nodes))
+        .route("/metrics", get(xds::metrics))
         .route_layer(from_fn_with_state(gateway.tokens.clone(), authenticate))
         .with_state(gateway)
         .merge(policies)

@@ -6,6 +6,7 @@ mod open_files;
 mod settings;
 mod store_location;
 mod upkeep;
+mod xds;
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 pub use self::settings::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings};
 pub use self::store_location::StoreLocation;
 use self::upkeep::run_upkeep;
+pub use self::xds::XdsSettings;
 use crate::api::{self, Api, EgressEnforcement};
 use crate::changes::Propagation;
 use crate::gateway::{self, Gateway, Platform, Tokens};
@@ -43,6 +45,7 @@ const RESTORE_WITHIN: Duration = Duration::from_secs(15);
 pub struct Server {
     api_address: SocketAddr,
     gateway_address: SocketAddr,
+    xds_address: Option<SocketAddr>,
     sandboxes: SandboxService,
     drain: Duration,
     stopping: watch::Sender<bool>,
@@ -99,14 +102,19 @@ impl Server {
             private_to_public: settings.private_to_public,
             personal_access_token_prefix: settings.personal_access_token_prefix,
         };
+        let mut listeners = JoinSet::new();
+        let xds = match settings.xds {
+            Some(xds) => Some(xds::start(xds, stopped.clone(), &mut listeners, &mut tasks).await?),
+            None => None,
+        };
         let gateway = Gateway {
             sandboxes: sandboxes.clone(),
             sidecar_connections: ConnectionLimit::new(settings.gateway.sidecars),
             tokens: tokens.clone(),
             platform,
+            xds_nodes: xds.as_ref().map(|xds| xds.nodes.clone()),
             stopping: stopped.clone(),
         };
-        let mut listeners = JoinSet::new();
         listeners.spawn(
             api_listener.serve(
                 api::router(
@@ -142,6 +150,7 @@ impl Server {
         Ok(Self {
             api_address,
             gateway_address,
+            xds_address: xds.map(|xds| xds.address),
             sandboxes,
             drain,
             stopping,
@@ -161,6 +170,12 @@ impl Server {
     #[must_use]
     pub fn gateway_address(&self) -> SocketAddr {
         self.gateway_address
+    }
+
+    /// The address of the xDS server, if there is one.
+    #[must_use]
+    pub fn xds_address(&self) -> Option<SocketAddr> {
+        self.xds_address
     }
 
     /// Stops the listeners, answers held polls, waits a bounded time for requests and transitions in progress,

@@ -1,6 +1,7 @@
 //! `sandgate serve`: runs the control plane.
 
 mod runtime;
+mod xds;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::runtime::{LocalArgs, WebhookArgs};
+use self::xds::XdsArgs;
 use super::output::Output;
 use super::store::StoreOptions;
 use crate::api::{EgressEnforcement, PrivateToPublic, PublicUrls};
@@ -67,6 +69,8 @@ pub(super) struct ServeArgs {
     api: ApiArgs,
     #[command(flatten)]
     gateway: GatewayArgs,
+    #[command(flatten)]
+    xds: XdsArgs,
     #[command(flatten)]
     store: StoreArgs,
     /// Platform that runs the sandboxes
@@ -208,6 +212,7 @@ impl ServeArgs {
                 sidecars: self.gateway.sidecars,
             },
             limits: self.store.limits(),
+            xds: self.xds.settings(),
         })
     }
 }
@@ -218,9 +223,10 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let server = Server::start(settings).await?;
     Output::plain(&format!(
-        "ready: api http://{} gateway http://{}\n",
+        "ready: api http://{} gateway http://{}{}\n",
         server.api_address(),
-        server.gateway_address()
+        server.gateway_address(),
+        server.xds_address().map(|address| format!(" xds {address}")).unwrap_or_default(),
     ))?;
     tokio::select! {
         _ = interrupted.recv() => {}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::StoreLocation;
+use super::xds::XdsSettings;
 use crate::api::{EgressEnforcement, PrivateToPublic, PublicUrls};
 use crate::model::TokenPrefix;
 use crate::runtime::{LocalSettings, WebhookSettings};
@@ -38,6 +39,8 @@ pub struct ServeSettings {
     pub gateway: GatewaySettings,
     /// Bounds on what owners store.
     pub limits: Limits,
+    /// The xDS server; edges with a static configuration need none.
+    pub xds: Option<XdsSettings>,
 }
 
 /// Bounds on the public API.

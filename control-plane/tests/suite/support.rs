@@ -186,6 +186,7 @@ impl World {
                 key: SigningKey::new(SECRET).unwrap(),
                 sandbox_cidrs: vec!["127.70.0.0/16".parse().unwrap()],
             })),
+            xds_nodes: None,
             stopping: stopped,
         };
         let of_gateways =

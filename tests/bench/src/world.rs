@@ -83,6 +83,7 @@ impl World {
                 cidr: format!("{}/{}", NETWORK.0, NETWORK.1),
             },
             patience: Duration::from_secs(1),
+            desired_state: None,
         };
         let control_plane = ControlPlane::start(setup).await?;
         let owner = control_plane.new_owner("bench")?;

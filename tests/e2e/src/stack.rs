@@ -116,6 +116,7 @@ impl Stack {
             confirms_public_ports: false,
             runtime,
             patience: Duration::ZERO,
+            desired_state: None,
         })
         .await?;
         let owner = control_plane.new_owner("acme")?;
@@ -173,6 +174,7 @@ impl Stack {
                 change: setup.change,
                 change_log: setup.change_log,
                 patience: Duration::ZERO,
+                bootstrap: None,
             };
             envoys.push(Envoy::start(setup).await?);
         }

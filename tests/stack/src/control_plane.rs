@@ -1,6 +1,6 @@
 //! The real control plane, as an operator starts it, and its command line.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -16,6 +16,9 @@ use crate::process::Process;
 
 /// The usual domain of the sandboxes.
 pub const DOMAIN: &str = "sandbox.localhost";
+
+/// The key of the nodes' tokens.
+const XDS_KEY: &str = "a-key-of-a-run-on-this-machine-0123456789\n";
 
 /// Where sandboxes run.
 #[derive(Clone, Debug)]
@@ -61,19 +64,27 @@ pub struct ControlPlaneSetup {
     pub runtime: Runtime,
     /// The time that the control plane may take to stop; see [`Process::with_patience`].
     pub patience: Duration,
+    /// What edges get by xDS; without it, there is no xDS server.
+    pub desired_state: Option<Value>,
 }
 
 /// A control plane, which is stopped when this value is dropped, with the sandboxes that it started.
 pub struct ControlPlane {
     setup: ControlPlaneSetup,
     process: Option<Process>,
+    /// The address of the xDS server.
+    xds: Option<SocketAddr>,
 }
 
 impl ControlPlane {
     /// Starts the control plane, and waits until it is ready.
     pub async fn start(setup: ControlPlaneSetup) -> Result<Self> {
-        let mut this = Self { setup, process: None };
+        let mut this = Self { setup, process: None, xds: None };
         this.set_tokens(&this.setup.gateway_tokens)?;
+        if let Some(state) = &this.setup.desired_state {
+            this.set_desired_state(state)?;
+            write_private(&this.xds_key_file(), XDS_KEY)?;
+        }
         if let Runtime::Webhook { secret, .. } = &this.setup.runtime {
             write_private(&this.webhook_secret_file(), &format!("{secret}\n"))?;
         }
@@ -97,6 +108,12 @@ impl ControlPlane {
             command.args(["--public-ports", "confirm"]);
         }
         command.arg("--gateway-token-file").arg(self.gateway_token_file());
+        if setup.desired_state.is_some() {
+            let address = self.xds.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
+            command.args(["--xds-listen", &address.to_string()]);
+            command.arg("--xds-state").arg(self.desired_state_file());
+            command.arg("--xds-key-file").arg(self.xds_key_file());
+        }
         match &setup.runtime {
             Runtime::Local { cidr } => {
                 command.args(["--runtime", "local", "--local-cidr", cidr]);
@@ -122,6 +139,8 @@ impl ControlPlane {
         self.setup.api = addresses.next().context("no API address in the ready line")?.parse()?;
         self.setup.gateway =
             addresses.next().context("no gateway address in the ready line")?.parse()?;
+        let xds = ready.split_once(" xds ").map(|(_, address)| address.parse()).transpose()?;
+        self.xds = xds;
         self.process = Some(process);
         Ok(())
     }
@@ -130,6 +149,48 @@ impl ControlPlane {
     pub fn set_tokens(&self, tokens: &[impl AsRef<str>]) -> Result<()> {
         let lines: String = tokens.iter().map(|token| format!("{}\n", token.as_ref())).collect();
         write_private(&self.gateway_token_file(), &lines)
+    }
+
+    /// Replaces the desired state of the edges. The control plane reads the file again soon.
+    pub fn set_desired_state(&self, state: &Value) -> Result<()> {
+        write_private(&self.desired_state_file(), &format!("{state:#}\n"))
+    }
+
+    fn desired_state_file(&self) -> PathBuf {
+        self.setup.folder.join("desired-state.json")
+    }
+
+    fn xds_key_file(&self) -> PathBuf {
+        self.setup.folder.join("xds-key")
+    }
+
+    /// The bootstrap with which an edge gets the desired state.
+    pub fn bootstrap(&self, node: &str) -> Result<String> {
+        let xds = self.xds.context("this control plane serves no xDS")?;
+        let output = Command::new(program("sandgate")?)
+            .args(["bootstrap", "edge", "--node", node])
+            .arg("--xds-state")
+            .arg(self.desired_state_file())
+            .arg("--xds-key-file")
+            .arg(self.xds_key_file())
+            .args(["--xds-host", &xds.ip().to_string(), "--xds-port", &xds.port().to_string()])
+            .output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`sandgate bootstrap edge` failed: {error}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// What `sandgate xds nodes` prints.
+    pub fn xds_nodes(&self) -> Result<Value> {
+        let output = Command::new(program("sandgate")?)
+            .args(["xds", "nodes", "--json", "--gateway-url"])
+            .arg(format!("http://{}", self.setup.gateway))
+            .arg("--gateway-token-file")
+            .arg(self.gateway_token_file())
+            .output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "`sandgate xds nodes` failed: {error}");
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     /// The file with the gateway tokens.

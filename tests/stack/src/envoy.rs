@@ -36,6 +36,8 @@ pub struct EnvoySetup {
     pub change_log: fn(&str) -> String,
     /// The time that Envoy may take to stop; see [`crate::Process::with_patience`].
     pub patience: Duration,
+    /// A bootstrap with which Envoy gets its configuration by xDS, instead of the static configuration.
+    pub bootstrap: Option<String>,
 }
 
 /// A running Envoy, which is stopped when this value is dropped.
@@ -61,7 +63,11 @@ impl Envoy {
         write_private(&edge.log, &(setup.change_log)(EDGE_LOG))?;
         write_private(&edge.tls_sds, &TlsCertificate(setup.certificate).render()?)?;
         let bootstrap = file("edge.yaml");
-        write_private(&bootstrap, &edge.render_template(&(setup.change)(&edge.template()?))?)?;
+        let text = match setup.bootstrap {
+            Some(text) => text,
+            None => edge.render_template(&(setup.change)(&edge.template()?))?,
+        };
+        write_private(&bootstrap, &text)?;
         let admin_file = file("admin-address");
         // The file of an earlier start.
         drop(std::fs::remove_file(&admin_file));

@@ -13,6 +13,7 @@ pub mod ports;
 
 // The parts of a stack.
 pub mod control_plane;
+pub mod desired_state;
 pub mod envoy;
 pub mod process;
 

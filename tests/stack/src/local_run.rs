@@ -163,6 +163,7 @@ async fn start_control_plane(settings: &Settings, token: &str) -> Result<Control
         confirms_public_ports: false,
         runtime: Runtime::Local { cidr: settings.cidr() },
         patience: PATIENCE,
+        desired_state: None,
     })
     .await
 }
@@ -186,6 +187,7 @@ async fn start_envoy(
         change: str::to_owned,
         change_log: str::to_owned,
         patience: PATIENCE,
+        bootstrap: None,
     })
     .await
 }

@@ -179,6 +179,7 @@ async fn start_control_plane(
         confirms_public_ports: options.confirm_public_ports,
         runtime,
         patience: PATIENCE,
+        desired_state: None,
     })
     .await
 }
@@ -205,6 +206,7 @@ async fn start_envoy(
         change: str::to_owned,
         change_log: str::to_owned,
         patience: PATIENCE,
+        bootstrap: None,
     })
     .await
 }

@@ -1,0 +1,108 @@
+//! `sandgate xds`: the desired state, and the nodes that have it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use sandgate_xds::nodes::NodeReport;
+use sandgate_xds::state;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::output::Output;
+
+/// `sandgate xds`.
+#[derive(Subcommand)]
+pub(super) enum Xds {
+    /// Check a desired state, and print its resources with their versions
+    Check {
+        /// The desired state
+        #[arg(value_name = "FILE")]
+        state: PathBuf,
+    },
+    /// List the nodes that are connected or were in the last hour
+    Nodes(NodesArgs),
+}
+
+/// The options of `sandgate xds nodes`.
+#[derive(Args)]
+pub(super) struct NodesArgs {
+    /// URL of the gateway API
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8901")]
+    gateway_url: String,
+    /// File with the gateway tokens
+    #[arg(long, value_name = "FILE")]
+    gateway_token_file: PathBuf,
+    /// Print JSON, with the versions of all resources
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    nodes: Vec<NodeReport>,
+}
+
+impl Xds {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Check { state } => {
+                let built =
+                    state::load(&state).with_context(|| format!("`{}`", state.display()))?;
+                anyhow::ensure!(built.warnings.is_empty(), "{}", built.warnings.join("; "));
+                Output::plain(&state::summary(&built.snapshot))
+            }
+            Self::Nodes(args) => args.run(),
+        }
+    }
+}
+
+impl NodesArgs {
+    fn run(&self) -> anyhow::Result<()> {
+        let path = self.gateway_token_file.display();
+        let tokens = std::fs::read_to_string(&self.gateway_token_file)
+            .with_context(|| format!("`{path}` can't be read"))?;
+        let mut lines = tokens.lines().map(str::trim);
+        let token = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+        let token = token.with_context(|| format!("`{path}` has no token"))?;
+        // Fails if the process has a provider already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let nodes = runtime.block_on(fetch(&self.gateway_url, token))?;
+        let lists = if self.json {
+            nodes.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?
+        } else {
+            nodes.iter().map(line).collect()
+        };
+        Output::new(self.json).many("nodes", &lists)
+    }
+}
+
+fn line(node: &NodeReport) -> serde_json::Value {
+    let resources: usize = node.versions.values().map(std::collections::BTreeMap::len).sum();
+    let rejected = node.rejected.iter().flat_map(|(kind, all)| {
+        all.iter().map(move |(name, reason)| format!("{kind} {name}: {reason}"))
+    });
+    json!({
+        "node": node.node,
+        "connected": node.connected,
+        "resources": resources,
+        "pending": node.pending,
+        "rejected": rejected.collect::<Vec<_>>().join("; "),
+    })
+}
+
+async fn fetch(url: &str, token: &str) -> anyhow::Result<Vec<NodeReport>> {
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+    let url = format!("{}/gateway/v1/xds/nodes", url.trim_end_matches('/'));
+    let response = client.get(&url).bearer_auth(token).send().await?;
+    let status = response.status();
+    let body = response.bytes().await?;
+    anyhow::ensure!(
+        status.is_success(),
+        "`{url}` answered {status}: {}",
+        String::from_utf8_lossy(&body)
+    );
+    Ok(serde_json::from_slice::<Response>(&body)?.nodes)
+}
