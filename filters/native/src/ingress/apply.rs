@@ -1,18 +1,27 @@
 //! Applies a decision to a stream.
 
 use sandgate_engine::ingress::{Forward, Reply};
+use sandgate_policy::ingress::Permit;
 use sandgate_policy::ingress::config::Upstream;
-use sandgate_policy::ingress::config::upstream::{
-    DYNAMIC_HOST, DYNAMIC_PORT, ORIGINAL_DST_ADDRESS,
-};
+use sandgate_policy::ingress::config::upstream::{DYNAMIC_HOST, ORIGINAL_DST_ADDRESS};
 use sandgate_policy::ingress::hygiene::HeaderChange;
+use sandgate_policy::ingress::request::SANDBOX_ID_HEADER;
 
 use crate::abi::{HeaderMap, Result, StreamHandle};
 
-/// Filter state that `edge.yaml` reads. The wasm form sets properties, which are filter state with this prefix.
-const GENERATION: &str = "wasm.sandgate_generation";
+/// Part of the key of the upstream connection pool, also for connections without TLS.
+const UPSTREAM_SERVER_NAME: &str = "envoy.network.upstream_server_name";
+/// Filter state that `edge.yaml` reads: what selects the route of the bare domain, and fields of the access log.
+const SANDBOX_HEADER: &str = "sandgate.sandbox_header";
 const PRINCIPAL: &str = "wasm.sandgate_principal";
 pub(super) const DECISION: &str = "wasm.sandgate_decision";
+
+/// The request headers that routes of `edge.yaml` match and that a decision may remove. (It does not change `:authority`
+/// and `:method`.)
+const ROUTED: [&str; 3] = [SANDBOX_ID_HEADER, "content-type", "upgrade"];
+
+/// The length of an IPv6 address with its port.
+const UPSTREAM_TEXT_MAX: usize = 47;
 
 /// Changes the headers of a permitted request, and sets its upstream.
 ///
@@ -25,21 +34,44 @@ pub(super) fn forward(
 ) -> Result<()> {
     let Forward { permit, changes } = forward;
     change(stream, HeaderMap::RequestHeaders, changes)?;
-    // Read in `edge.yaml` as the key of the upstream connection pool.
-    stream.set_property(GENERATION, permit.connection_group())?;
+    if removes(changes, &[SANDBOX_ID_HEADER]) {
+        stream.set_property(SANDBOX_HEADER, "1")?;
+    }
+    // Sandboxes and generations never share a connection.
+    stream.set_filter_state(UPSTREAM_SERVER_NAME, permit.connection_group())?;
     if let Some(caller) = permit.caller() {
         stream.set_property(PRINCIPAL, caller.principal.as_str())?;
     }
-    match upstream {
-        Upstream::DynamicForwardProxy => {
-            stream.set_filter_state(DYNAMIC_PORT, &permit.upstream().port().to_string())?;
-            // Last, because until the host is set, the request has no upstream that it could reach.
-            stream.set_filter_state(DYNAMIC_HOST, permit.upstream_host())
-        }
-        Upstream::OriginalDst => {
-            stream.set_filter_state(ORIGINAL_DST_ADDRESS, &permit.upstream().to_string())
-        }
+    // Last, because until this is set, the request has no upstream that it could reach.
+    let key = match upstream {
+        Upstream::DynamicForwardProxy => DYNAMIC_HOST,
+        Upstream::OriginalDst => ORIGINAL_DST_ADDRESS,
+    };
+    stream.set_filter_state(key, &upstream_text(permit))?;
+    // Envoy has selected a route before this filter ran, and the address selects the shard.
+    if upstream == Upstream::OriginalDst || removes(changes, &ROUTED) {
+        stream.clear_route()?;
     }
+    Ok(())
+}
+
+/// The upstream address with its port, as [`std::net::SocketAddr`] writes it.
+fn upstream_text(permit: &Permit) -> String {
+    let mut text = String::with_capacity(UPSTREAM_TEXT_MAX);
+    if permit.upstream().is_ipv6() {
+        text.extend(["[", permit.upstream_host(), "]:"]);
+    } else {
+        text.extend([permit.upstream_host(), ":"]);
+    }
+    text.push_str(itoa::Buffer::new().format(permit.upstream().port()));
+    text
+}
+
+/// Whether one of these header fields is removed.
+fn removes(changes: &[HeaderChange], names: &[&str]) -> bool {
+    changes.iter().any(
+        |change| matches!(change, HeaderChange::Remove(name) if names.contains(&name.as_str())),
+    )
 }
 
 /// Applies header changes, in order.
@@ -55,12 +87,7 @@ pub(super) fn change(
         HeaderChange::Remove(name) => stream.remove_header(map, name),
         HeaderChange::Set(name, value) => stream.set_header(map, name, value),
         HeaderChange::Add(name, value) => stream.add_header(map, name, value),
-    })?;
-    // The route depends on a header that may have been removed. Envoy does this by itself in the wasm form.
-    if map == HeaderMap::RequestHeaders && !changes.is_empty() {
-        stream.clear_route()?;
-    }
-    Ok(())
+    })
 }
 
 /// Sends a local reply. The stream may end before this returns.
