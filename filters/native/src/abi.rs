@@ -30,6 +30,8 @@ pub(crate) use stream::{HeaderMap, StreamHandle, StreamScheduler};
 
 use std::ffi::c_void;
 
+use sandgate_policy::header::Field;
+
 /// Envoy refused a call, or the stream has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Refused;
@@ -91,6 +93,19 @@ struct HeaderField {
 impl HeaderField {
     fn of(name: &str, value: &[u8]) -> Self {
         Self { name: Buffer::of(name.as_bytes()), value: Buffer::of(value) }
+    }
+
+    /// # Safety
+    /// As [`Buffer::bytes`].
+    unsafe fn lend<'a>(&self) -> Result<Field<'a>> {
+        // SAFETY: by the contract of this function.
+        let (name, value) = unsafe { (self.name.bytes(), self.value.bytes()) };
+        if name.is_ascii() {
+            // Names are tokens (RFC 9110, section 5.6.2).
+            // SAFETY: ASCII is UTF-8.
+            return Ok((unsafe { std::str::from_utf8_unchecked(name) }, value));
+        }
+        std::str::from_utf8(name).map(|name| (name, value)).map_err(|_| Refused)
     }
 }
 

@@ -3,8 +3,6 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 
-use sandgate_policy::header::Field;
-
 use super::*;
 
 /// The headers or trailers of a stream, in one direction.
@@ -89,14 +87,13 @@ impl StreamHandle {
             }
             fields.set_len(size);
         }
-        let lend = |field: &HeaderField| {
+        let mut lent: Vec<Field<'_>> = Vec::with_capacity(size);
+        for field in &fields {
             // SAFETY: the map owns the bytes, and does not change while `reads` is set.
-            let (name, value) = unsafe { (field.name.bytes(), field.value.bytes()) };
-            std::str::from_utf8(name).map(|name| (name, value)).map_err(|_| Refused)
-        };
-        let fields = fields.iter().map(lend).collect::<Result<Vec<_>>>()?;
+            lent.push(unsafe { field.lend()? });
+        }
         let guard = Reads::begin(&self.reads);
-        let result = f(&fields);
+        let result = f(&lent);
         drop(guard);
         Ok(result)
     }

@@ -4,6 +4,7 @@ use sandgate_engine::ingress::{Forward, Reply};
 use sandgate_policy::ingress::Permit;
 use sandgate_policy::ingress::config::Upstream;
 use sandgate_policy::ingress::config::upstream::{DYNAMIC_HOST, ORIGINAL_DST_ADDRESS};
+use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene::HeaderChange;
 use sandgate_policy::ingress::request::SANDBOX_ID_HEADER;
 
@@ -65,6 +66,19 @@ fn upstream_text(permit: &Permit) -> String {
     }
     text.push_str(itoa::Buffer::new().format(permit.upstream().port()));
     text
+}
+
+/// Adds fields that the request does not have, instead of replacing them: Envoy then looks for no old value.
+pub(super) fn add_new_fields(changes: &mut [HeaderChange], request: Head<'_>) {
+    for change in changes {
+        if let HeaderChange::Set(name, value) = change
+            // Envoy adds no empty value.
+            && !value.is_empty()
+            && request.first(name).is_none()
+        {
+            *change = HeaderChange::Add(std::mem::take(name), std::mem::take(value));
+        }
+    }
 }
 
 /// Whether one of these header fields is removed.

@@ -125,8 +125,12 @@ impl Stream {
                 let read_client = || self.client();
                 let is_http10 = || self.is_http10();
                 let properties = RequestProperties::new(&read_client, &is_http10);
-                let action = engine.on_request_headers(self.id, head, &properties, now);
-                let answer = match &action {
+                let mut action = engine.on_request_headers(self.id, head, &properties, now);
+                let answer = match &mut action {
+                    RequestAction::Forward(forward) => {
+                        apply::add_new_fields(&mut forward.changes, head);
+                        None
+                    }
                     RequestAction::AnswerPreflight { origin } => {
                         Some(Reply::preflight(origin, head))
                     }
