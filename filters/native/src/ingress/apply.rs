@@ -1,7 +1,6 @@
 //! Applies a decision to a stream.
 
 use sandgate_engine::ingress::{Forward, Reply};
-use sandgate_policy::ingress::Permit;
 use sandgate_policy::ingress::config::Upstream;
 use sandgate_policy::ingress::config::upstream::{DYNAMIC_HOST, ORIGINAL_DST_ADDRESS};
 use sandgate_policy::ingress::head::Head;
@@ -20,9 +19,6 @@ pub(super) const DECISION: &str = "wasm.sandgate_decision";
 /// The request headers that routes of `edge.yaml` match and that a decision may remove. (It does not change `:authority`
 /// and `:method`.)
 const ROUTED: [&str; 3] = [SANDBOX_ID_HEADER, "content-type", "upgrade"];
-
-/// The length of an IPv6 address with its port.
-const UPSTREAM_TEXT_MAX: usize = 47;
 
 /// Changes the headers of a permitted request, and sets its upstream.
 ///
@@ -48,24 +44,15 @@ pub(super) fn forward(
         Upstream::DynamicForwardProxy => DYNAMIC_HOST,
         Upstream::OriginalDst => ORIGINAL_DST_ADDRESS,
     };
-    stream.set_filter_state(key, &upstream_text(permit))?;
+    let mut port = itoa::Buffer::new();
+    let upstream_text =
+        [permit.upstream_host(), ":", port.format(permit.upstream().port())].concat();
+    stream.set_filter_state(key, &upstream_text)?;
     // Envoy has selected a route before this filter ran, and the address selects the shard.
     if upstream == Upstream::OriginalDst || removes(changes, &ROUTED) {
         stream.clear_route()?;
     }
     Ok(())
-}
-
-/// The upstream address with its port, as [`std::net::SocketAddr`] writes it.
-fn upstream_text(permit: &Permit) -> String {
-    let mut text = String::with_capacity(UPSTREAM_TEXT_MAX);
-    if permit.upstream().is_ipv6() {
-        text.extend(["[", permit.upstream_host(), "]:"]);
-    } else {
-        text.extend([permit.upstream_host(), ":"]);
-    }
-    text.push_str(itoa::Buffer::new().format(permit.upstream().port()));
-    text
 }
 
 /// Adds fields that the request does not have, instead of replacing them: Envoy then looks for no old value.

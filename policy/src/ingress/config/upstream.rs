@@ -5,10 +5,8 @@
 
 use serde::Deserialize;
 
-/// The address, for [`Upstream::DynamicForwardProxy`]. If it has a port, [`DYNAMIC_PORT`] is ignored.
+/// The address with the port, for [`Upstream::DynamicForwardProxy`].
 pub const DYNAMIC_HOST: &str = "envoy.upstream.dynamic_host";
-/// The port, for [`Upstream::DynamicForwardProxy`], if the address has none.
-pub const DYNAMIC_PORT: &str = "envoy.upstream.dynamic_port";
 /// The address with the port, for [`Upstream::OriginalDst`].
 pub const ORIGINAL_DST_ADDRESS: &str = "envoy.network.transport_socket.original_dst_address";
 
