@@ -1,8 +1,8 @@
 //! The part of Envoy's dynamic module ABI (Envoy 1.40, HTTP and network filters) that the module uses, and safe types over
 //! it.
 //!
-//! `stream` calls Envoy for one stream, `network` for one connection, and `config` for the configuration. `hooks` and
-//! `network_hooks` are what Envoy calls. Only these files hold unsafe code. They rely on what Envoy guarantees:
+//! `stream` calls Envoy for one stream, `scheduler` wakes the stream's worker, `network` calls Envoy for one connection, and
+//! `config` for the configuration. `hooks` and `network_hooks` are what Envoy calls. Only these files hold unsafe code. They rely on what Envoy guarantees:
 //!
 //! - All hooks of a stream are called on one worker thread, the destroy hook last and once.
 //! - The hooks of a configuration are called on the main thread, and the configuration outlives its streams.
@@ -22,11 +22,13 @@ mod config;
 mod hooks;
 mod network;
 mod network_hooks;
+mod scheduler;
 mod stream;
 
 pub(crate) use config::{CalloutResponse, ConfigHandle, ConfigScheduler, Counter, MainThread};
 pub(crate) use network::{ConnectionHandle, ConnectionScheduler, NetworkConfigHandle};
-pub(crate) use stream::{HeaderMap, StreamHandle, StreamScheduler};
+pub(crate) use scheduler::StreamScheduler;
+pub(crate) use stream::{HeaderMap, StreamHandle};
 
 use std::ffi::c_void;
 

@@ -291,25 +291,3 @@ impl Drop for Reads<'_> {
 fn accepted(accepted: bool) -> Result<()> {
     if accepted { Ok(()) } else { Err(Refused) }
 }
-
-/// Wakes the worker of a stream, from any thread, while the stream exists.
-pub(crate) struct StreamScheduler(EnvoyPtr);
-
-// SAFETY: Envoy's scheduler holds a weak reference to the stream and posts to the worker's dispatcher, which may be done
-// from any thread. The dispatcher outlives the streams of the worker, and `ingress` drops the scheduler with its stream.
-unsafe impl Send for StreamScheduler {}
-
-impl StreamScheduler {
-    /// Calls [`crate::ingress::Stream::on_scheduled`] on the worker, if the stream still exists then.
-    pub(crate) fn wake(&self) {
-        // SAFETY: the scheduler exists until it is dropped.
-        unsafe { envoy_dynamic_module_callback_http_filter_scheduler_commit(self.0, 0) }
-    }
-}
-
-impl Drop for StreamScheduler {
-    fn drop(&mut self) {
-        // SAFETY: nothing uses the scheduler after this.
-        unsafe { envoy_dynamic_module_callback_http_filter_scheduler_delete(self.0) }
-    }
-}

@@ -63,7 +63,7 @@ pub(super) fn add_new_fields(changes: &mut [HeaderChange], request: Head<'_>) {
             && !value.is_empty()
             && request.first(name).is_none()
         {
-            *change = HeaderChange::Add(std::mem::take(name), std::mem::take(value));
+            *change = HeaderChange::Add(name, std::mem::take(value));
         }
     }
 }
