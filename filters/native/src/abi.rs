@@ -2,7 +2,8 @@
 //! it.
 //!
 //! `stream` calls Envoy for one stream, `scheduler` wakes the stream's worker, `network` calls Envoy for one connection, and
-//! `config` for the configuration. `hooks` and `network_hooks` are what Envoy calls. Only these files hold unsafe code. They rely on what Envoy guarantees:
+//! `config` for the configuration. `hooks` and `network_hooks` are what Envoy calls. Only these files hold unsafe code. They
+//! rely on what Envoy guarantees:
 //!
 //! - All hooks of a stream are called on one worker thread, the destroy hook last and once.
 //! - The hooks of a configuration are called on the main thread, and the configuration outlives its streams.

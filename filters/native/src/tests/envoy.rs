@@ -553,6 +553,10 @@ impl Stream {
     /// A text that the module set for access logs, by its name without the prefix of `edge.yaml`.
     pub(crate) fn property(&self, name: &str) -> Option<String> {
         self.look(|stream| {
+            // `edge.yaml` reads it from there in the native form.
+            if name == "sandgate_generation" {
+                return stream.filter_state.get(stream::UPSTREAM_SERVER_NAME).cloned();
+            }
             let value = stream.properties.get(&format!("wasm.{name}"))?;
             Some(String::from_utf8_lossy(value).into_owned())
         })

@@ -15,6 +15,7 @@ const CONTINUE: u32 = 0;
 
 const DYNAMIC_HOST: &str = "envoy.upstream.dynamic_host";
 const DYNAMIC_PORT: &str = "envoy.upstream.dynamic_port";
+pub(super) const UPSTREAM_SERVER_NAME: &str = "envoy.network.upstream_server_name";
 const ORIGINAL_DST: &str = "envoy.network.transport_socket.original_dst_address";
 
 /// The attributes that the module reads, by their numbers.
@@ -143,7 +144,7 @@ impl Envoy {
     /// An object in the filter state, if its factory accepts the value.
     pub(super) fn set_filter_state(&self, id: usize, key: String, value: String) -> bool {
         let is_accepted = match key.as_str() {
-            DYNAMIC_HOST => true,
+            DYNAMIC_HOST | UPSTREAM_SERVER_NAME => true,
             DYNAMIC_PORT => value.parse::<u32>().is_ok(),
             ORIGINAL_DST => value.parse::<SocketAddr>().is_ok(),
             _ => false,
