@@ -1,6 +1,6 @@
 //! The store in PostgreSQL. Several processes may share it.
 //!
-//! A transaction that writes locks the row of `meta` first. So there is one writer at a time in the whole fleet, as in
+//! A transaction that writes locks the row of `meta` first. So there is one writer at a time in the whole deployment, as in
 //! SQLite: revisions grow in the order of the commits, and of several attempts at the same transition, the first one
 //! succeeds and the others see its result.
 
@@ -59,29 +59,27 @@ impl PostgresStore {
     /// The settings are not valid, the database can't be reached, or its tables are of a newer program.
     pub fn open(settings: &PostgresSettings) -> Result<Self> {
         let connector = Connector::new(settings)?;
+        let (pool, own) = (connector.pool(settings.connections)?, connector.pool(OWN_CONNECTIONS)?);
+        let replica = random::id(16).map_err(|error| StoreError::Unavailable(Box::new(error)))?;
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("postgres")
             .enable_all()
             .build()
             .map_err(|error| StoreError::Unavailable(Box::new(error)))?;
-        let (pool, own) = (connector.pool(settings.connections)?, connector.pool(OWN_CONNECTIONS)?);
         let opened = {
             let _context = runtime.enter();
             block_on(unconstrained(open(&pool)))
         };
-        let (newest, commits) = watch::channel(0);
-        let opened = opened.and_then(|epoch| {
-            let replica = random::id(16).map_err(|e| StoreError::Unavailable(Box::new(e)))?;
-            Ok((epoch, replica))
-        });
-        let (epoch, replica) = match opened {
-            Ok(opened) => opened,
+        let epoch = match opened {
+            Ok(epoch) => epoch,
             Err(error) => {
+                // A runtime must not be dropped on a thread of another one.
                 runtime.shutdown_background();
                 return Err(error);
             }
         };
+        let (newest, commits) = watch::channel(0);
         runtime.spawn(listen::follow(connector, newest));
         Ok(Self {
             epoch,
@@ -124,7 +122,7 @@ impl PostgresStore {
         Ok(value)
     }
 
-    /// Runs a transaction that excludes all other writers of the fleet. Each statement sees everything that is
+    /// Runs a transaction that excludes all other writers of the deployment. Each statement sees everything that is
     /// committed when it begins, so all after the lock see the writes of the former writers.
     fn transact<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
         let mut connection = self.wait(self.pool.get())?;
