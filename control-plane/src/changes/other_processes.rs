@@ -40,8 +40,15 @@ pub(super) async fn find_commits(db: &Db, revisions: &Revisions, in_contact: &wa
         }
         // The answer may be as old as the question.
         let asked = Instant::now();
-        let deadline = (answered + CONTACT_LIMIT).max(asked + BACKUP_INTERVAL);
-        match timeout_at(deadline, newest(db)).await {
+        // A failed query may have been told of a write that it did not report.
+        let answer = newest(db, db.is_shared() || failed);
+        let answer = if db.is_shared() {
+            let deadline = (answered + CONTACT_LIMIT).max(asked + BACKUP_INTERVAL);
+            timeout_at(deadline, answer).await
+        } else {
+            Ok(answer.await)
+        };
+        match answer {
             Ok(Ok(revision)) => {
                 answered = asked;
                 if let Some(revision) = revision {
@@ -66,11 +73,11 @@ pub(super) async fn find_commits(db: &Db, revisions: &Revisions, in_contact: &wa
     }
 }
 
-/// The newest revision, if another process may have committed it.
-async fn newest(db: &Db) -> Result<Option<Revision>> {
-    db.coordinate(
-        |store| if store.written_elsewhere()? { store.revision().map(Some) } else { Ok(None) },
-    )
+/// The newest revision, if another process may have committed it, or if `always`.
+async fn newest(db: &Db, always: bool) -> Result<Option<Revision>> {
+    db.coordinate(move |store| {
+        if always || store.written_elsewhere()? { store.revision().map(Some) } else { Ok(None) }
+    })
     .await
 }
 
