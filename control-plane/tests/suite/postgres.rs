@@ -99,6 +99,8 @@ impl Cluster {
             .arg(settings)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // nextest waits for everybody who has the test's standard error.
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let alive = watchdog.stdin.take();
