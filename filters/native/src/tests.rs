@@ -1,5 +1,6 @@
 //! Tests of the module, whose hooks a host calls that is not Envoy.
 
+mod connections;
 pub(crate) mod envoy;
 mod faults;
 mod forms;

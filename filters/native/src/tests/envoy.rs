@@ -20,6 +20,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use self::abi::hooks::{self, Hook};
+pub(crate) use self::abi::network;
 use self::host::{ConfigState, Envoy, PendingCall, Progress, Target};
 pub(crate) use self::host::{Injected, monotonic, repeat, since_epoch};
 pub(crate) use sandgate_wasm_host::{

@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "is the other side of the module's ABI")]
 
-mod network;
+pub(crate) mod network;
 
 use std::ffi::c_void;
 

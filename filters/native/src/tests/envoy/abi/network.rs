@@ -1,35 +1,441 @@
-//! The callbacks of network filters. This host has no connections, so each call is an error of the test.
+//! Connections: the callbacks of network filters, and the hooks, with a model of Envoy's connections.
+//!
+//! The model belongs to one thread, which is the main thread and the only worker. Each callback can panic.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 
 use super::*;
 
-fn refuse(callback: &'static str) {
-    Envoy::fault_of_current(format!("{callback}: this host has no connections"));
+const CONTINUE: u32 = 0;
+const LOCAL_CLOSE: u32 = 1;
+
+thread_local! {
+    static NETWORK: RefCell<Network> = RefCell::default();
 }
 
-macro_rules! refused {
-    ($($callback:ident($($argument:ty),*) -> $result:ty = $value:expr;)*) => { $(
-        #[unsafe(no_mangle)]
-        extern "C-unwind" fn $callback($(_: $argument),*) -> $result {
-            refuse(stringify!($callback));
-            $value
+#[derive(Default)]
+struct Network {
+    last: usize,
+    connections: BTreeMap<usize, Model>,
+    /// The connection of each scheduler.
+    schedulers: BTreeMap<usize, usize>,
+    woken: VecDeque<usize>,
+    counters: Vec<(String, u64)>,
+    callbacks: Vec<&'static str>,
+    panic_at: Option<usize>,
+}
+
+#[derive(Default)]
+struct Model {
+    module: Module,
+    destination: Option<(String, u16)>,
+    upstream: Option<(String, u16)>,
+    server_name: Vec<u8>,
+    received: Vec<u8>,
+    states: BTreeMap<String, String>,
+    properties: BTreeMap<String, String>,
+    is_closed: bool,
+}
+
+fn with<T>(f: impl FnOnce(&mut Network) -> T) -> T {
+    NETWORK.with_borrow_mut(f)
+}
+
+/// Runs a callback on a connection that exists.
+fn callback<T>(name: &'static str, connection: Object, f: impl FnOnce(&mut Model) -> T) -> T {
+    let injected = with(|network| {
+        network.callbacks.push(name);
+        network.panic_at == Some(network.callbacks.len() - 1)
+    });
+    assert!(!injected, "{name} panics, as the test asks");
+    with(|network| f(network.connections.get_mut(&number(connection)).expect("it exists")))
+}
+
+/// # Safety
+/// The pointers are valid.
+unsafe fn lend(address: Option<&(String, u16)>, text: *mut Bytes, port: *mut u32) -> bool {
+    let Some((host, number)) = address else { return false };
+    // SAFETY: by the contract of this function. The model owns the text.
+    unsafe {
+        text.write(Bytes::of(host.as_bytes()));
+        port.write((*number).into());
+    }
+    true
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_get_local_address(
+    connection: Object,
+    address: *mut Bytes,
+    port: *mut u32,
+) -> bool {
+    callback("get_local_address", connection, |model| {
+        // SAFETY: the module passes valid pointers.
+        unsafe { lend(model.destination.as_ref(), address, port) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_get_upstream_host_address(
+    connection: Object,
+    address: *mut Bytes,
+    port: *mut u32,
+) -> bool {
+    callback("get_upstream_host_address", connection, |model| {
+        // SAFETY: the module passes valid pointers.
+        unsafe { lend(model.upstream.as_ref(), address, port) }
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_get_requested_server_name(
+    connection: Object,
+    name: *mut Bytes,
+) -> bool {
+    callback("get_requested_server_name", connection, |model| {
+        // SAFETY: the module passes a valid pointer, and the model owns the bytes.
+        unsafe { name.write(Bytes::of(&model.server_name)) };
+        !model.server_name.is_empty()
+    })
+}
+
+/// The model holds what it has received in chunks of ten bytes.
+#[unsafe(no_mangle)]
+extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_get_read_buffer_chunks_size(
+    connection: Object,
+) -> usize {
+    callback("get_read_buffer_chunks_size", connection, |model| model.received.chunks(10).len())
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_get_read_buffer_chunks(
+    connection: Object,
+    chunks: *mut Bytes,
+) -> bool {
+    callback("get_read_buffer_chunks", connection, |model| {
+        for (index, chunk) in model.received.chunks(10).enumerate() {
+            // SAFETY: the module's array has as many elements as the callback for the size returned.
+            unsafe { chunks.add(index).write(Bytes::of(chunk)) };
         }
-    )* };
+        true
+    })
 }
 
-refused! {
-    envoy_dynamic_module_callback_network_filter_get_local_address(Object, *mut Bytes, *mut u32) -> bool = false;
-    envoy_dynamic_module_callback_network_filter_get_upstream_host_address(Object, *mut Bytes, *mut u32) -> bool = false;
-    envoy_dynamic_module_callback_network_filter_get_requested_server_name(Object, *mut Bytes) -> bool = false;
-    envoy_dynamic_module_callback_network_filter_get_read_buffer_chunks_size(Object) -> usize = 0;
-    envoy_dynamic_module_callback_network_filter_get_read_buffer_chunks(Object, *mut Bytes) -> bool = false;
-    envoy_dynamic_module_callback_network_set_filter_state_bytes(Object, Bytes, Bytes) -> bool = false;
-    envoy_dynamic_module_callback_network_set_filter_state_typed(Object, Bytes, Bytes) -> bool = false;
-    envoy_dynamic_module_callback_network_filter_close(Object, u32) -> () = ();
-    envoy_dynamic_module_callback_network_filter_increment_counter(Object, usize, u64) -> u32 = 1;
-    envoy_dynamic_module_callback_network_filter_scheduler_new(Object) -> Object = std::ptr::null();
-    envoy_dynamic_module_callback_network_filter_scheduler_commit(Object, u64) -> () = ();
-    envoy_dynamic_module_callback_network_filter_scheduler_delete(Object) -> () = ();
-    envoy_dynamic_module_callback_network_filter_config_define_counter(Object, Bytes, *mut usize) -> u32 = 1;
-    envoy_dynamic_module_callback_network_filter_config_define_gauge(Object, Bytes, *mut usize) -> u32 = 1;
-    envoy_dynamic_module_callback_network_filter_config_set_gauge(Object, usize, u64) -> u32 = 1;
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn envoy_dynamic_module_callback_network_set_filter_state_typed(
+    connection: Object,
+    key: Bytes,
+    value: Bytes,
+) -> bool {
+    // SAFETY: the module passes valid buffers.
+    let (key, value) = unsafe { (key.text(), value.text()) };
+    callback("set_filter_state_typed", connection, |model| {
+        model.states.insert(key, value);
+        true
+    })
+}
+
+/// Envoy takes a property once.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn envoy_dynamic_module_callback_network_set_filter_state_bytes(
+    connection: Object,
+    key: Bytes,
+    value: Bytes,
+) -> bool {
+    // SAFETY: the module passes valid buffers.
+    let (key, value) = unsafe { (key.text(), value.text()) };
+    callback("set_filter_state_bytes", connection, |model| {
+        assert!(model.properties.insert(key, value).is_none(), "a property is set twice");
+        true
+    })
+}
+
+/// Envoy calls the event hook from inside the close.
+#[unsafe(no_mangle)]
+extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_close(
+    connection: Object,
+    _kind: u32,
+) {
+    let (module, was_closed) = callback("close", connection, |model| {
+        (model.module, std::mem::replace(&mut model.is_closed, true))
+    });
+    if !was_closed {
+        event(number(connection), module);
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_increment_counter(
+    connection: Object,
+    counter: usize,
+    by: u64,
+) -> u32 {
+    callback("increment_counter", connection, |_| ());
+    with(|network| network.counters.get_mut(counter).map(|(_, value)| *value += by));
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_scheduler_new(
+    connection: Object,
+) -> Object {
+    callback("scheduler_new", connection, |_| ());
+    with(|network| {
+        network.last += 1;
+        network.schedulers.insert(network.last, number(connection));
+        object(network.last)
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_scheduler_commit(
+    scheduler: Object,
+    _event: u64,
+) {
+    with(|network| {
+        let connection = network.schedulers.get(&number(scheduler)).expect("it exists");
+        network.woken.push_back(*connection);
+    });
+}
+
+#[unsafe(no_mangle)]
+extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_scheduler_delete(
+    scheduler: Object,
+) {
+    with(|network| network.schedulers.remove(&number(scheduler)).expect("it exists"));
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_config_define_counter(
+    _config: Object,
+    name: Bytes,
+    counter: *mut usize,
+) -> u32 {
+    with(|network| {
+        // SAFETY: the module passes a valid buffer and pointer.
+        let name = unsafe { name.text() };
+        let known = network.counters.iter().position(|(other, _)| *other == name);
+        let index = known.unwrap_or_else(|| {
+            network.counters.push((name, 0));
+            network.counters.len() - 1
+        });
+        // SAFETY: as above.
+        unsafe { counter.write(index) };
+    });
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_config_define_gauge(
+    config: Object,
+    name: Bytes,
+    gauge: *mut usize,
+) -> u32 {
+    // SAFETY: the arguments are those of the callback for counters.
+    unsafe {
+        envoy_dynamic_module_callback_network_filter_config_define_counter(config, name, gauge)
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_config_set_gauge(
+    _config: Object,
+    gauge: usize,
+    to: u64,
+) -> u32 {
+    with(|network| network.counters.get_mut(gauge).map(|(_, value)| *value = to));
+    0
+}
+
+unsafe extern "C" {
+    fn envoy_dynamic_module_on_network_filter_config_new(
+        envoy: Object,
+        name: Bytes,
+        config: Bytes,
+    ) -> Object;
+    fn envoy_dynamic_module_on_network_filter_config_destroy(config: Object);
+    fn envoy_dynamic_module_on_network_filter_new(config: Object, envoy: Object) -> Object;
+    fn envoy_dynamic_module_on_network_filter_destroy(connection: Object);
+    fn envoy_dynamic_module_on_network_filter_new_connection(
+        envoy: Object,
+        connection: Object,
+    ) -> u32;
+    fn envoy_dynamic_module_on_network_filter_read(
+        envoy: Object,
+        connection: Object,
+        length: usize,
+        is_end: bool,
+    ) -> u32;
+    fn envoy_dynamic_module_on_network_filter_event(envoy: Object, connection: Object, event: u32);
+    fn envoy_dynamic_module_on_network_filter_scheduled(
+        envoy: Object,
+        connection: Object,
+        event: u64,
+    );
+}
+
+fn event(connection: usize, module: Module) {
+    // SAFETY: the connection exists, and all of its hooks run on this thread.
+    unsafe {
+        envoy_dynamic_module_on_network_filter_event(
+            object(connection),
+            std::ptr::with_exposed_provenance(module),
+            LOCAL_CLOSE,
+        );
+    }
+}
+
+/// A configuration of the network filter. Dropping it destroys it.
+pub(crate) struct NetworkConfig(Module);
+
+impl NetworkConfig {
+    /// `None` if the module refuses it.
+    pub(crate) fn new(config: &str) -> Option<Self> {
+        let (name, config) = (Bytes::of(b"sandgate_egress_tcp"), Bytes::of(config.as_bytes()));
+        // SAFETY: the buffers are valid during the hook.
+        let module = number(unsafe {
+            envoy_dynamic_module_on_network_filter_config_new(object(0), name, config)
+        });
+        (module != 0).then_some(Self(module))
+    }
+
+    /// Opens a connection. Returns it, and whether it continues to its upstream.
+    pub(crate) fn connect(&self, destination: SocketAddr, server_name: &str) -> (Connected, bool) {
+        let id = with(|network| {
+            network.last += 1;
+            let model = Model {
+                destination: Some((destination.ip().to_string(), destination.port())),
+                server_name: server_name.into(),
+                ..Model::default()
+            };
+            network.connections.insert(network.last, model);
+            network.last
+        });
+        let config = std::ptr::with_exposed_provenance(self.0);
+        // SAFETY: the configuration exists, and so does the connection until the module's object is destroyed.
+        let status = unsafe {
+            let module = envoy_dynamic_module_on_network_filter_new(config, object(id));
+            with(|network| network.connections.get_mut(&id).map(|it| it.module = number(module)));
+            envoy_dynamic_module_on_network_filter_new_connection(object(id), module)
+        };
+        (Connected(id), status == CONTINUE)
+    }
+}
+
+impl Drop for NetworkConfig {
+    fn drop(&mut self) {
+        // SAFETY: it exists, and is destroyed once.
+        unsafe {
+            envoy_dynamic_module_on_network_filter_config_destroy(
+                std::ptr::with_exposed_provenance(self.0),
+            );
+        }
+    }
+}
+
+/// A connection. Dropping it destroys it.
+pub(crate) struct Connected(usize);
+
+impl Connected {
+    fn model<T>(&self, f: impl FnOnce(&mut Model) -> T) -> T {
+        with(|network| f(network.connections.get_mut(&self.0).expect("it exists")))
+    }
+
+    /// The client sends bytes. Returns whether what was received passes to the upstream.
+    pub(crate) fn send(&self, bytes: &[u8]) -> bool {
+        let (module, length) = self.model(|model| {
+            model.received.extend(bytes);
+            (model.module, model.received.len())
+        });
+        // SAFETY: the connection exists, and all of its hooks run on this thread.
+        let status = unsafe {
+            envoy_dynamic_module_on_network_filter_read(
+                object(self.0),
+                std::ptr::with_exposed_provenance(module),
+                length,
+                false,
+            )
+        };
+        if status == CONTINUE {
+            self.model(|model| model.received.clear());
+        }
+        status == CONTINUE
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.model(|model| model.is_closed)
+    }
+
+    /// The cluster that the connection goes to, if the module has set one.
+    pub(crate) fn cluster(&self) -> Option<String> {
+        self.model(|model| model.states.get("envoy.tcp_proxy.cluster").cloned())
+    }
+
+    /// Envoy has connected it.
+    pub(crate) fn reach(&self, upstream: SocketAddr) {
+        let upstream = Some((upstream.ip().to_string(), upstream.port()));
+        self.model(|model| model.upstream = upstream);
+    }
+
+    /// The client closes the connection. Returns the decision in the access log.
+    pub(crate) fn end(self) -> Option<String> {
+        let (module, was_closed) =
+            self.model(|model| (model.module, std::mem::replace(&mut model.is_closed, true)));
+        if !was_closed {
+            event(self.0, module);
+        }
+        self.model(|model| model.properties.get("wasm.sandgate_decision").cloned())
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let module = self.model(|model| model.module);
+        // SAFETY: the module's object exists, and is destroyed once.
+        unsafe {
+            envoy_dynamic_module_on_network_filter_destroy(std::ptr::with_exposed_provenance(
+                module,
+            ));
+        }
+        with(|network| network.connections.remove(&self.0));
+    }
+}
+
+/// Runs what was scheduled, also what is scheduled meanwhile.
+pub(crate) fn run_scheduled() {
+    while let Some(id) = with(|network| network.woken.pop_front()) {
+        // A connection that has ended is not woken.
+        let module = with(|network| network.connections.get(&id).map(|model| model.module));
+        let Some(module) = module else { continue };
+        // SAFETY: the connection exists, and all of its hooks run on this thread.
+        unsafe {
+            envoy_dynamic_module_on_network_filter_scheduled(
+                object(id),
+                std::ptr::with_exposed_provenance(module),
+                0,
+            );
+        }
+    }
+}
+
+/// Runs `f`. Returns the callbacks that it made, one of which may panic.
+pub(crate) fn callbacks(panic_at: Option<usize>, f: impl FnOnce()) -> Vec<&'static str> {
+    with(|network| {
+        network.callbacks.clear();
+        network.panic_at = panic_at;
+    });
+    f();
+    with(|network| {
+        network.panic_at = None;
+        std::mem::take(&mut network.callbacks)
+    })
+}
+
+pub(crate) fn counter(name: &str) -> u64 {
+    with(|network| {
+        let found = network.counters.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| *value).unwrap_or_default()
+    })
 }
