@@ -7,6 +7,7 @@
 mod abi;
 mod egress;
 mod filter;
+mod grpc;
 mod ingress;
 #[cfg(test)]
 mod tests;

@@ -23,8 +23,8 @@ const DESTINATION_ADDRESS: u32 = 26;
 const UPSTREAM_ADDRESS: u32 = 41;
 const ROUTE_NAME: u32 = 61;
 
-/// The details of a local reply, in access logs and for `local_reply_config`.
-const REPLY_DETAILS: &[u8] = b"sandgate";
+/// The details of a reset, in access logs.
+const RESET_DETAILS: &[u8] = b"sandgate";
 
 /// The body whose next part a hook receives.
 const RECEIVED_REQUEST_BODY: u32 = 0;
@@ -222,8 +222,14 @@ impl StreamHandle {
         Ok(StreamScheduler(unsafe { envoy_dynamic_module_callback_http_filter_scheduler_new(raw) }))
     }
 
-    /// Sends a local reply. The stream may end before this returns.
-    pub(crate) fn reply(&self, status: u16, headers: &[(&str, &str)], body: &[u8]) -> Result<()> {
+    /// Sends a local reply. `details` appear in access logs. The stream may end before this returns.
+    pub(crate) fn reply(
+        &self,
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        details: &str,
+    ) -> Result<()> {
         let raw = self.raw_to_change()?;
         let headers: Vec<_> =
             headers.iter().map(|(name, value)| HeaderField::of(name, value.as_bytes())).collect();
@@ -235,7 +241,7 @@ impl StreamHandle {
                 headers.as_ptr(),
                 headers.len(),
                 Buffer::of(body),
-                Buffer::of(REPLY_DETAILS),
+                Buffer::of(details.as_bytes()),
             );
         }
         Ok(())
@@ -265,7 +271,7 @@ impl StreamHandle {
             envoy_dynamic_module_callback_http_filter_reset_stream(
                 raw,
                 0,
-                Buffer::of(REPLY_DETAILS),
+                Buffer::of(RESET_DETAILS),
             );
         }
         Ok(())

@@ -13,6 +13,7 @@ use super::config::RequestConfig;
 use super::show;
 use super::worker::{Live, Worker};
 use crate::abi::{HeaderMap, Refused, Result, StreamHandle};
+use crate::grpc;
 use crate::ingress::Action;
 
 /// Path and route of the agent's probe. Only the listener of the probe has that route.
@@ -27,6 +28,7 @@ pub(crate) struct Request {
     worker: Rc<Worker>,
     /// Whether a response may have begun: from then on the request can only be reset.
     is_decided: Cell<bool>,
+    is_grpc: Cell<bool>,
     /// For access logs.
     decision: RefCell<Option<Decision>>,
 }
@@ -46,6 +48,7 @@ impl Request {
             config: Arc::clone(config),
             worker,
             is_decided: Cell::new(false),
+            is_grpc: Cell::new(false),
             decision: RefCell::default(),
         })
     }
@@ -75,6 +78,9 @@ impl Request {
         {
             return Judged::Probe;
         }
+        let is_grpc =
+            |(name, value): &Field<'_>| *name == "content-type" && grpc::is_content_type(value);
+        self.is_grpc.set(fields.iter().any(is_grpc));
         let effect =
             self.worker.run(|engine| engine.on_request_headers(self.id, destination, fields));
         Judged::Effect { effect, is_handshake: is_websocket_handshake(fields) }
@@ -129,7 +135,11 @@ impl Request {
     /// Replies, and pauses the request. If Envoy refused the reply, the request stays paused and is not forwarded.
     fn reply(&self, reply: &Reply) -> Action {
         self.is_decided.set(true);
-        if self.handle.reply(reply.status, &Reply::HEADERS, reply.body.as_bytes()).is_err() {
+        let status = grpc::status(reply.status).to_string();
+        let grpc = self.is_grpc.get().then_some(("grpc-status", &*status));
+        let headers: Vec<_> = Reply::HEADERS.into_iter().chain(grpc).collect();
+        // Without details, so that no rule for Envoy's own replies applies.
+        if self.handle.reply(reply.status, &headers, reply.body.as_bytes(), "").is_err() {
             self.handle.count(*self.config.metrics.host_error());
         }
         Action::Pause

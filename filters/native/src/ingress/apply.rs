@@ -8,6 +8,7 @@ use sandgate_policy::ingress::hygiene::HeaderChange;
 use sandgate_policy::ingress::request::SANDBOX_ID_HEADER;
 
 use crate::abi::{HeaderMap, Result, StreamHandle};
+use crate::grpc;
 
 /// Part of the key of the upstream connection pool, also for connections without TLS.
 const UPSTREAM_SERVER_NAME: &str = "envoy.network.upstream_server_name";
@@ -19,6 +20,9 @@ pub(super) const DECISION: &str = "wasm.sandgate_decision";
 /// The request headers that routes of `edge.yaml` match and that a decision may remove. (It does not change `:authority`
 /// and `:method`.)
 const ROUTED: [&str; 3] = [SANDBOX_ID_HEADER, "content-type", "upgrade"];
+
+/// The details of a local reply, in access logs and for `local_reply_config`.
+const DETAILS: &str = "sandgate";
 
 /// Changes the headers of a permitted request, and sets its upstream.
 ///
@@ -95,21 +99,9 @@ pub(super) fn change(
 pub(super) fn reply(stream: &StreamHandle, reply: &Reply) -> Result<()> {
     let mut headers: Vec<_> = reply.headers.iter().map(|(name, value)| (*name, &**value)).collect();
     // Envoy's ABI gives each local reply to a gRPC request the status OK, unless a header names another one.
-    let status = grpc_status(reply.status).to_string();
+    let status = grpc::status(reply.status).to_string();
     if reply.is_grpc {
         headers.push(("grpc-status", &status));
     }
-    stream.reply(reply.status, &headers, reply.body.as_bytes())
-}
-
-/// The gRPC status of an HTTP status, as the gRPC protocol maps them and Envoy does.
-fn grpc_status(status: u16) -> u8 {
-    match status {
-        400 => 13,
-        401 => 16,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 | 504 => 14,
-        _ => 2,
-    }
+    stream.reply(reply.status, &headers, reply.body.as_bytes(), DETAILS)
 }

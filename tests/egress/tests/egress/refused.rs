@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 
 use crate::support::{is_immediate, refused_immediately, tests, with};
 
-tests![plain_http_to_a_denied_address_gets_a_403_with_the_rule, all_other_protocols_are_reset,];
+tests![
+    plain_http_to_a_denied_address_gets_a_403_with_the_rule,
+    a_denied_grpc_call_gets_the_status_permission_denied,
+    all_other_protocols_are_reset,
+];
 
 /// Policies that name no domain, each with an address that it denies and the rule.
 fn denials() -> [(Value, IpAddr, &'static str); 6] {
@@ -66,6 +70,17 @@ fn plain_http_to_a_denied_address_gets_a_403_with_the_rule() -> Result<()> {
         }
         ensure!(capture.to(address).is_empty(), "{address} saw {:?}", capture.to(address));
     }
+    Ok(())
+}
+
+/// Envoy makes a gRPC status out of the 403. The status OK would tell the client that the call has succeeded.
+fn a_denied_grpc_call_gets_the_status_permission_denied() -> Result<()> {
+    let (rig, _sidecar) = with(json!({ "allow_internet_access": false }))?;
+    let request = b"POST /a.B/C HTTP/1.1\r\nHost: x\r\nContent-Type: application/grpc+proto\r\n\
+        Content-Length: 0\r\n\r\n";
+    let spent = rig.sandbox.tcp(site::OK, site::HTTP_PORT, request)?;
+    let answer = spent.outcome.text().unwrap_or_default().to_ascii_lowercase();
+    ensure!(answer.contains("\r\ngrpc-status: 7\r\n"), "{:?}", spent.outcome);
     Ok(())
 }
 
