@@ -33,7 +33,11 @@ async fn request_on_all_workers(stack: &Stack, sandbox: &Sandbox) -> Result<()> 
     }
     for worker in 0..WORKERS {
         let pattern = format!("worker_{worker}.downstream_cx_active");
-        assert!(stack.envoy().stat(&pattern).await? > 0, "worker {worker} has no connection");
+        // Envoy accepts a connection after the client has it.
+        until("each worker has a connection", SOON, async || {
+            Ok((stack.envoy().stat(&pattern).await? > 0).then_some(()))
+        })
+        .await?;
     }
     let calls = connections.into_iter().map(|mut connection| async move {
         let call = stack.edge().get(&sandbox.host(8080), "/health").bearer(stack.key());
