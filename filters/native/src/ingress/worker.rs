@@ -43,6 +43,22 @@ impl Drop for Stepping<'_> {
     }
 }
 
+/// A step that is being taken. If it panics, its stream is reset: nothing else would end it.
+struct Unfinished<'a> {
+    worker: &'a Worker,
+    stream: &'a Rc<Stream>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(mut steps) = self.worker.steps.try_borrow_mut()
+        {
+            steps.push_back((Rc::clone(self.stream), Step::Reset));
+        }
+    }
+}
+
 thread_local! {
     static WORKERS: RefCell<Vec<Rc<Worker>>> = const { RefCell::new(Vec::new()) };
 }
@@ -156,6 +172,7 @@ impl Worker {
         let _end = Stepping(&self.is_stepping);
         loop {
             let Some((stream, step)) = self.steps.borrow_mut().pop_front() else { return };
+            let _step = Unfinished { worker: self, stream: &stream };
             // An error means that the stream has ended meanwhile.
             let _ = match step {
                 Step::Continue => stream.handle().continue_request(),
