@@ -47,6 +47,9 @@ pub(super) fn build(prepare: impl Fn(&mut Command)) -> Result<()> {
 const UPSTREAM_TESTS: &str = "test(/^(black_hole|restored_destination|generations|grpc|websocket|\
     websocket_http2|retries|envoy_responses|streaming|responses|resume|closing)::/)";
 
+/// All but the end-to-end tests that replace the filter by another wasm module.
+const NATIVE_TESTS: &str = "not test(/_wasm_filter_/)";
+
 /// Runs all Rust tests, and adds their results to the summary.
 ///
 /// # Errors
@@ -67,7 +70,7 @@ pub(super) fn run(summary: &mut Summary, prepare: impl Fn(&mut Command)) -> Resu
         (EGRESS.to_owned(), "tests/egress with the native filter".to_owned()),
     ]);
     run_reported(summary, &native, |nextest| {
-        nextest.args(["--package", E2E, "--package", EGRESS]);
+        nextest.args(["--package", E2E, "--package", EGRESS, "--filterset", NATIVE_TESTS]);
         prepare(nextest.env("SANDGATE_FILTERS", "native"));
     })?;
     run_examples(summary, prepare)
