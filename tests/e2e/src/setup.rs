@@ -33,6 +33,8 @@ pub struct Setup {
     pub connections: u32,
     /// Changes Envoy's configuration.
     pub change: fn(&str) -> String,
+    /// Whether the Envoys get their configuration by xDS.
+    pub by_xds: bool,
     /// Changes the limit for lines in the access log.
     pub change_log: fn(&str) -> String,
 }
@@ -52,6 +54,7 @@ impl Default for Setup {
             trusted_hops: 0,
             heap: 2 << 30,
             connections: 50_000,
+            by_xds: false,
             change: str::to_owned,
             change_log: str::to_owned,
         }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::platform::Platform;
 use crate::setup::Setup;
 use sandgate_stack::control_plane::DOMAIN;
+use sandgate_stack::desired_state::desired_state;
 use sandgate_stack::{
     Client, ControlPlane, ControlPlaneSetup, Envoy, EnvoySetup, Network, Owner, Runtime, Sandbox,
     artifacts, pki,
@@ -44,6 +45,8 @@ pub struct Stack {
     pub owner: Owner,
     /// The sandboxes' network.
     pub network: Arc<Network>,
+    /// What the Envoys get by xDS, if they do.
+    pub desired_state: Option<Value>,
     folder: tempfile::TempDir,
 }
 
@@ -103,23 +106,6 @@ impl Stack {
             },
             None => Runtime::Local { cidr: network.cidr() },
         };
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let control_plane = ControlPlane::start(ControlPlaneSetup {
-            folder: folder.path().to_owned(),
-            api: any_port,
-            gateway: any_port,
-            gateway_tokens: vec![TOKEN.to_owned(), NEXT_TOKEN.to_owned()],
-            domain: DOMAIN.to_owned(),
-            proxy_url: "http://localhost:9443".to_owned(),
-            drain_seconds: setup.drain_seconds,
-            enforces_egress: false,
-            confirms_public_ports: false,
-            runtime,
-            patience: Duration::ZERO,
-            desired_state: None,
-        })
-        .await?;
-        let owner = control_plane.new_owner("acme")?;
         let wasm = match setup.filter {
             Some(text) => {
                 let path = folder.path().join("other-filter.wasm");
@@ -129,10 +115,10 @@ impl Stack {
             None => artifacts::wasm_filter(),
         };
         let nowhere = PathBuf::new();
-        let edge = Edge {
+        let mut edge = Edge {
             control_plane_address: "127.0.0.1".to_owned(),
-            api_port: control_plane.api().address().port(),
-            gateway_port: control_plane.gateway().address().port(),
+            api_port: 1,
+            gateway_port: 1,
             domain: DOMAIN.to_owned(),
             second_domain: SECOND_DOMAIN.to_owned(),
             api_host: API_HOST.to_owned(),
@@ -146,7 +132,7 @@ impl Stack {
             trusted_hops: setup.trusted_hops,
             heap: setup.heap,
             connections: setup.connections,
-            // `Envoy::start` sets the others.
+            // `Envoy::start` sets the others, and the ports follow.
             address: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             tls_port: 0,
@@ -158,12 +144,42 @@ impl Stack {
             native: artifacts::native_module(),
             log: nowhere,
         };
+        let certificate = certificate_folder(&folder.path().join("envoy-0"));
+        let tokens = folder.path().join("gateway-token");
+        let state = |edge: &Edge| desired_state(edge, &tokens, &certificate);
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let control_plane = ControlPlane::start(ControlPlaneSetup {
+            folder: folder.path().to_owned(),
+            api: any_port,
+            gateway: any_port,
+            gateway_tokens: vec![TOKEN.to_owned(), NEXT_TOKEN.to_owned()],
+            domain: DOMAIN.to_owned(),
+            proxy_url: "http://localhost:9443".to_owned(),
+            drain_seconds: setup.drain_seconds,
+            enforces_egress: false,
+            confirms_public_ports: false,
+            runtime,
+            patience: Duration::ZERO,
+            desired_state: setup.by_xds.then(|| state(&edge)),
+        })
+        .await?;
+        let owner = control_plane.new_owner("acme")?;
+        edge.api_port = control_plane.api().address().port();
+        edge.gateway_port = control_plane.gateway().address().port();
+        let desired_state = setup.by_xds.then(|| state(&edge));
         let mut envoys = Vec::new();
         for number in 0..setup.envoys {
             let folder = folder.path().join(format!("envoy-{number}"));
             let certificate = certificate_folder(&folder);
             std::fs::create_dir_all(&certificate)?;
             pki::issue(&certificate)?;
+            if let Some(state) = &desired_state {
+                control_plane.set_desired_state(state)?;
+            }
+            let bootstrap = match setup.by_xds {
+                true => Some(control_plane.bootstrap(&format!("edge-{number}"))?),
+                false => None,
+            };
             let setup = EnvoySetup {
                 folder,
                 program: artifacts::envoy()?,
@@ -174,11 +190,11 @@ impl Stack {
                 change: setup.change,
                 change_log: setup.change_log,
                 patience: Duration::ZERO,
-                bootstrap: None,
+                bootstrap,
             };
             envoys.push(Envoy::start(setup).await?);
         }
-        Ok(Self { envoys, control_plane, platform, owner, network, folder })
+        Ok(Self { envoys, control_plane, platform, owner, network, desired_state, folder })
     }
 
     /// The operator's platform. Fails if the setup has none.

@@ -86,3 +86,5 @@ mod websocket_http2;
 mod windows;
 /// What the workers of one Envoy share.
 mod workers;
+/// Edges that get their configuration from the control plane.
+mod xds;
