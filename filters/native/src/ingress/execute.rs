@@ -68,12 +68,12 @@ impl<'a> Run<'a> {
                 Effect::Start => self.config.start(),
                 Effect::RunHub => self.config.wake(),
                 Effect::Wake => self.worker.post.put(Event::Wake),
-                Effect::Forward(id) => match self.stream(id) {
+                Effect::Forward(id) => match self.undecided(id) {
                     Some(stream) => self.forward(id, &stream),
                     None => self.engine.on_stream_end(id),
                 },
                 Effect::AnswerPreflight { stream, origin, .. } => {
-                    if let Some(stream) = self.stream(stream) {
+                    if let Some(stream) = self.undecided(stream) {
                         let answer =
                             stream.handle().with_fields(HeaderMap::RequestHeaders, |fields| {
                                 Reply::preflight(&origin, Head::new(fields))
@@ -85,7 +85,7 @@ impl<'a> Run<'a> {
                     }
                 }
                 Effect::Deny(stream, reply) => {
-                    if let Some(stream) = self.stream(stream) {
+                    if let Some(stream) = self.undecided(stream) {
                         self.deny(&stream, &reply);
                     }
                 }
@@ -120,6 +120,11 @@ impl<'a> Run<'a> {
     /// A stream of this worker that has not ended.
     fn stream(&self, id: StreamId) -> Option<Rc<Stream>> {
         self.worker.streams.borrow().get(&id).map(Rc::clone)
+    }
+
+    /// A stream that has no reply yet. A panic in the step of another stream can end a stream that the engine still decides.
+    fn undecided(&self, id: StreamId) -> Option<Rc<Stream>> {
+        self.stream(id).filter(|stream| stream.is_undecided())
     }
 
     /// Takes a step for a stream when the engine is unlocked.

@@ -78,6 +78,10 @@ impl Stream {
         self.phase.set(phase);
     }
 
+    pub(super) fn is_undecided(&self) -> bool {
+        self.phase.get() == Phase::Undecided
+    }
+
     /// The stream will be reset.
     pub(super) fn close(&self) {
         self.is_closed.set(true);

@@ -5,7 +5,9 @@
 
 use super::envoy::{Headers, Injected, Outcome, Stream};
 use super::suite::live::SOON_MS;
-use super::suite::support::{ASLEEP, DOMAIN, Gateway, KEY, to, websocket, with_key, with_session};
+use super::suite::support::{
+    ASLEEP, DOMAIN, Gateway, KEY, bearer, is_pending, to, websocket, with_key, with_session,
+};
 
 pub(super) const HOST_ERRORS: &str = "sandgate_ingress_host_errors_total";
 
@@ -150,6 +152,37 @@ fn a_callback_that_envoy_refuses_ends_in_a_denial_or_changes_nothing() {
 #[test]
 fn a_panic_at_any_callback_ends_in_a_denial_and_the_next_request_works() {
     assert!(sweep(Injected::Panic) > 200);
+}
+
+/// The panic ends the stream whose hook woke the worker, too. The engine still decides that stream.
+#[test]
+fn a_panic_for_one_stream_sends_no_second_reply_to_another_that_waits() {
+    let run = |inject_at: Option<usize>| {
+        let gateway = Gateway::new();
+        gateway.host.destroys_later(true);
+        let send = |name, key: Option<&str>| {
+            let headers = to(8080, name);
+            gateway.host.request(key.map_or(headers.clone(), |key| bearer(headers, key)))
+        };
+        let mut sent = vec![send("my-env", None), send("my-env", None), send(ASLEEP, Some(KEY))];
+        sent.extend([send("shop", Some("an-unknown-key")), send("my-env", Some(KEY))]);
+        gateway.host.run_once();
+        let before = gateway.host.callbacks();
+        if let Some(at) = inject_at {
+            gateway.host.inject(at, Injected::Panic);
+        }
+        gateway.host.run();
+        let callbacks = gateway.host.callbacks() - before;
+        gateway.advance_ms(70_000);
+        for stream in &sent {
+            assert!(!is_pending(stream), "{inject_at:?}: a request is left hanging");
+        }
+        gateway.host.destroy_ended();
+        callbacks
+    };
+    for at in 1..=run(None) {
+        run(Some(at));
+    }
 }
 
 #[test]
