@@ -6,7 +6,8 @@
 //! rely on what Envoy guarantees:
 //!
 //! - All hooks of a stream are called on one worker thread, the destroy hook last and once.
-//! - The hooks of a configuration are called on the main thread, and the configuration outlives its streams.
+//! - The hooks of a configuration are called on the main thread, and the configuration outlives its streams. Its destroy hook
+//!   alone may be called on a worker, if a stream has kept a configuration that Envoy has replaced (docs/native.md).
 //! - A header map does not change while a hook only reads.
 
 #![expect(unsafe_code, reason = "declares the ABI of the host")]
