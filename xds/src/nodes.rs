@@ -153,7 +153,7 @@ fn report(node: &str, entry: &Entry) -> NodeReport {
     let rejected = entry.kinds.iter().filter(|(_, status)| !status.rejected.is_empty());
     let rejected = rejected.map(|(kind, status)| {
         let rejected = status.rejected.iter();
-        (of_kind(kind), rejected.map(|(name, it)| (name.clone(), it.reason.clone())).collect())
+        (of_kind(kind), rejected.map(|(name, it)| (name.clone(), it.reason.to_string())).collect())
     });
     NodeReport {
         node: node.to_owned(),

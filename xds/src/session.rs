@@ -28,13 +28,21 @@ pub use self::subscription::{KindStatus, Rejection};
 /// cluster for ever.
 pub const REMOVAL_DELAY: Duration = Duration::from_secs(5);
 
+/// The most bytes of a reason that are kept and logged. A client may send as many as a request has.
+pub const MAX_REASON: usize = 1 << 10;
+
+/// The beginning of a text, at most `length` bytes long.
+pub(crate) fn cut(text: &str, length: usize) -> &str {
+    text.get(..text.floor_char_boundary(length)).unwrap_or_default()
+}
+
 /// What happened to a response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
     /// The client uses the resources.
     Accepted { kind: Kind, resources: usize },
     /// The client has refused the response, for this reason.
-    Rejected { kind: Kind, resources: Vec<String>, reason: String },
+    Rejected { kind: Kind, resources: Vec<String>, reason: Arc<str> },
 }
 
 /// What a request leads to.
@@ -102,7 +110,7 @@ impl Session {
     #[must_use]
     pub fn status(&self) -> BTreeMap<Kind, KindStatus> {
         let each = self.subscriptions.iter();
-        each.map(|(kind, subscription)| (*kind, subscription.status())).collect()
+        each.map(|(kind, subscription)| (*kind, subscription.status(&self.snapshot))).collect()
     }
 
     /// The number of resources that the client should have and has not accepted.

@@ -11,7 +11,7 @@ use tonic::{Status, Streaming};
 
 use super::{CertifiedNames, Shared};
 use crate::nodes::StreamGuard;
-use crate::session::{Outcome, Reaction, Session};
+use crate::session::{MAX_REASON, Outcome, Reaction, Session, cut};
 use crate::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
@@ -140,7 +140,8 @@ fn foreign_node(shared: &Shared, peer: &Peer, node: &str) -> Status {
 fn note(guard: &StreamGuard, peer: &Peer, outcome: Option<Outcome>) {
     if let Some(Outcome::Rejected { kind, resources, reason }) = outcome {
         guard.count_rejection(kind);
-        let resources = resources.join(", ");
+        let names = resources.join(", ");
+        let (resources, reason) = (cut(&names, MAX_REASON), reason.as_ref());
         tracing::error!(node = peer.node, %kind, resources, reason, "an edge rejected its configuration");
     }
 }

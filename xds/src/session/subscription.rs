@@ -1,9 +1,10 @@
 //! What a client wants of one kind, what it has, and what it rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::kind::Kind;
-use crate::session::Outcome;
+use crate::session::{MAX_REASON, Outcome, cut};
 use crate::snapshot::{Snapshot, Version};
 use crate::wire::DeltaDiscoveryRequest;
 
@@ -20,8 +21,8 @@ enum Known {
 /// A resource that a client has refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rejection {
-    pub version: Option<Version>,
-    pub reason: String,
+    pub version: Version,
+    pub reason: Arc<str>,
 }
 
 /// What a client has of one kind.
@@ -107,15 +108,23 @@ impl Subscription {
             }
             return Some(Outcome::Accepted { kind: self.kind, resources });
         };
+        // All resources share the reason, which a client may make as long as a request.
+        let reason: Arc<str> = cut(&error.message, MAX_REASON).into();
         let resources: Vec<String> = sent.keys().cloned().collect();
         let is_group = resources.len() > 1;
         for (name, version) in sent {
             if is_group && version.is_some() {
                 self.alone.insert(name.clone());
             }
-            self.rejected.insert(name, Rejection { version, reason: error.message.clone() });
+            match version {
+                Some(version) => {
+                    self.rejected.insert(name, Rejection { version, reason: Arc::clone(&reason) })
+                }
+                // The resource does not exist, so no later response could end its rejection.
+                None => self.rejected.remove(&name),
+            };
         }
-        Some(Outcome::Rejected { kind: self.kind, resources, reason: error.message.clone() })
+        Some(Outcome::Rejected { kind: self.kind, resources, reason })
     }
 
     /// Takes the names that the request adds and drops.
@@ -236,10 +245,14 @@ impl Subscription {
             .count()
     }
 
-    pub(super) fn status(&self) -> KindStatus {
+    /// A resource that no longer exists is not rejected. It may be of a kind that is never removed from clients, and it is
+    /// rejected again if it comes back with the same content, which is not sent again.
+    pub(super) fn status(&self, snapshot: &Snapshot) -> KindStatus {
+        let exists = |name: &String| snapshot.resource(self.kind, name).is_some();
+        let rejected = self.rejected.iter().filter(|(name, _)| exists(name));
         KindStatus {
             accepted: self.accepted.clone(),
-            rejected: self.rejected.clone(),
+            rejected: rejected.map(|(name, why)| (name.clone(), why.clone())).collect(),
             unanswered: self.unanswered.len(),
         }
     }

@@ -1,7 +1,7 @@
 //! Faults that other servers had. `tests/server` has those that need a connection, and `tests/envoy` those that need Envoy.
 
 use sandgate_xds::Kind::{Cluster, Endpoints, Extension, Listener, Route, Secret};
-use sandgate_xds::session::REMOVAL_DELAY;
+use sandgate_xds::session::{MAX_REASON, REMOVAL_DELAY};
 
 use crate::client::{Client, request, snapshot};
 
@@ -130,7 +130,7 @@ fn a_resource_that_was_bad_and_is_mended_recovers_and_the_status_shows_both() {
     client.wait(REMOVAL_DELAY);
     assert!(client.settle().is_empty());
     let status = client.session.status();
-    assert_eq!(status[&Route].rejected["edge"].reason, "bad: [\"edge\"]");
+    assert_eq!(status[&Route].rejected["edge"].reason.as_ref(), "bad: [\"edge\"]");
     assert_eq!(status[&Route].accepted["edge"].0.as_ref(), "1");
     client.publish(snapshot(&[(Route, "edge", "2")]));
     assert_eq!(client.settle(), ["+route edge 2"]);
@@ -182,4 +182,55 @@ fn an_answer_to_an_unknown_response_changes_no_status_and_its_subscriptions_coun
     client.send(stale);
     assert_eq!(client.settle(), ["+route s 1"]);
     assert!(client.session.status()[&Route].rejected.is_empty());
+}
+
+#[test]
+fn a_rejected_response_with_many_names_and_a_long_reason_costs_the_server_little() {
+    let mut client = Client::connect(snapshot(&[(Secret, "s", "1"), (Secret, "t", "1")]));
+    let mut first = request(Secret);
+    first.resource_names_subscribe =
+        (0..1_000).map(|number| format!("invented-{number}")).collect();
+    first.resource_names_subscribe.extend(["s".to_owned(), "t".to_owned()]);
+    client.send(first);
+    let mut answer = request(Secret);
+    answer.response_nonce = client.queue.pop_front().unwrap().nonce;
+    // Two bytes for each character.
+    let message = "é".repeat(1 << 19);
+    answer.error_detail = Some(sandgate_xds::wire::Status { code: 3, message });
+    client.send(answer);
+    let status = client.session.status();
+    let rejected = &status[&Secret].rejected;
+    assert_eq!(rejected.keys().collect::<Vec<_>>(), ["s", "t"]);
+    assert_eq!(rejected["s"].reason.len(), MAX_REASON);
+    assert!(std::sync::Arc::ptr_eq(&rejected["s"].reason, &rejected["t"].reason));
+}
+
+#[test]
+fn a_rejection_ends_when_its_resource_no_longer_exists() {
+    let both = [(Secret, "s", "bad"), (Route, "r", "bad")];
+    let mut client = Client::connect(snapshot(&both));
+    client.subscribe(Secret, "s");
+    client.subscribe(Secret, "missing");
+    client.subscribe(Route, "r");
+    client.settle();
+    let rejecting = |client: &Client| {
+        let all = client.session.status();
+        all.values().map(|status| status.rejected.len()).sum::<usize>()
+    };
+    assert_eq!(rejecting(&client), 2);
+    client.publish(snapshot(&[]));
+    client.settle();
+    assert_eq!(rejecting(&client), 0);
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_not_a_rejected_resource() {
+    let mut client = Client::connect(snapshot(&[(Secret, "s", "bad")]));
+    let mut first = request(Secret);
+    first.resource_names_subscribe = vec!["missing".to_owned(), "s".to_owned()];
+    client.send(first);
+    assert_eq!(client.settle(), ["+secret s bad", "-secret missing", "+secret s bad"]);
+    client.publish(snapshot(&[(Secret, "s", "2")]));
+    client.settle();
+    assert!(client.session.status()[&Secret].rejected.is_empty());
 }
