@@ -17,7 +17,7 @@ const MIN_LENGTH: usize = 32;
 const MAX_KEYS: usize = 2;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The most characters of a node's name.
-const MAX_NODE: usize = 128;
+pub(crate) const MAX_NODE: usize = 128;
 
 /// The valid keys. Has no `Debug`, because they are secret.
 #[derive(Clone)]

@@ -70,13 +70,11 @@ impl Nodes {
         state.nodes.retain(|_, entry| {
             entry.is_connected || now.duration_since(entry.since).unwrap_or_default() < RETENTION
         });
-        // Envoy's name is short; a client may send anything.
-        let agent = agent.chars().take(64).collect();
         let entry = Entry {
             stream,
             is_connected: true,
             since: now,
-            agent,
+            agent: agent.to_owned(),
             kinds: BTreeMap::new(),
             pending: 0,
         };

@@ -11,6 +11,7 @@
 //!   resources is rejected, each is sent once more in a response of its own, so that one bad resource does not stop the
 //!   others and the status names it.
 
+mod bounds;
 mod subscription;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,20 +22,14 @@ use crate::kind::Kind;
 use crate::snapshot::Snapshot;
 use crate::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 
+pub(crate) use self::bounds::cut;
+pub use self::bounds::{Excess, MAX_NAME, MAX_NAMES, MAX_REASON, MAX_UNANSWERED};
 use self::subscription::{Change, Subscription};
 pub use self::subscription::{KindStatus, Rejection};
 
 /// The longest time that a removal waits for changes of other kinds. A client that rejects a listener must not keep a removed
 /// cluster for ever.
 pub const REMOVAL_DELAY: Duration = Duration::from_secs(5);
-
-/// The most bytes of a reason that are kept and logged. A client may send as many as a request has.
-pub const MAX_REASON: usize = 1 << 10;
-
-/// The beginning of a text, at most `length` bytes long.
-pub(crate) fn cut(text: &str, length: usize) -> &str {
-    text.get(..text.floor_char_boundary(length)).unwrap_or_default()
-}
 
 /// What happened to a response.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -69,8 +64,19 @@ impl Session {
     }
 
     /// Takes a request of the client. A request for a kind that the server does not know has no response.
-    pub fn on_request(&mut self, mut request: DeltaDiscoveryRequest, now: Duration) -> Reaction {
-        let Some(kind) = Kind::from_type_url(&request.type_url) else { return Reaction::default() };
+    ///
+    /// # Errors
+    ///
+    /// If the client exceeds a bound. Its stream must end.
+    pub fn on_request(
+        &mut self,
+        mut request: DeltaDiscoveryRequest,
+        now: Duration,
+    ) -> Result<Reaction, Excess> {
+        let Some(kind) = Kind::from_type_url(&request.type_url) else {
+            return Ok(Reaction::default());
+        };
+        bounds::check(&request)?;
         if self.subscriptions.contains_key(&kind) {
             // Only the first request of a kind may say what the client has.
             request.initial_resource_versions.clear();
@@ -81,8 +87,11 @@ impl Session {
             .or_insert_with(|| Subscription::new(kind, &request, &self.snapshot));
         let outcome = subscription.take_answer(&request);
         subscription.change_names(&request);
+        if subscription.names() > MAX_NAMES {
+            return Err(Excess::Names);
+        }
         let responses = self.respond(now);
-        Reaction { responses, outcome }
+        Ok(Reaction { responses, outcome })
     }
 
     /// Takes new resources.
@@ -117,6 +126,16 @@ impl Session {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.subscriptions.values().map(|subscription| subscription.pending(&self.snapshot)).sum()
+    }
+
+    /// Whether the client has left too many responses without an answer.
+    ///
+    /// # Errors
+    ///
+    /// If it has. Its stream must end.
+    pub fn check_unanswered(&self) -> Result<(), Excess> {
+        let unanswered: usize = self.subscriptions.values().map(Subscription::unanswered).sum();
+        if unanswered > MAX_UNANSWERED { Err(Excess::Unanswered) } else { Ok(()) }
     }
 
     fn respond(&mut self, now: Duration) -> Vec<DeltaDiscoveryResponse> {

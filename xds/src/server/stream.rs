@@ -10,8 +10,9 @@ use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use super::{CertifiedNames, Shared};
+use crate::keys::MAX_NODE;
 use crate::nodes::StreamGuard;
-use crate::session::{MAX_REASON, Outcome, Reaction, Session, cut};
+use crate::session::{Excess, MAX_REASON, Outcome, Reaction, Session, cut};
 use crate::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
@@ -81,8 +82,10 @@ async fn serve(
     if client.id != peer.node {
         return foreign_node(shared, &peer, &client.id);
     }
-    tracing::info!(node = peer.node, agent = client.user_agent_name, "an xDS stream began");
-    let guard = shared.nodes.connect(&peer.node, &client.user_agent_name);
+    // Envoy's name is short; a client may send anything.
+    let agent = cut(&client.user_agent_name, 64);
+    tracing::info!(node = peer.node, agent, "an xDS stream began");
+    let guard = shared.nodes.connect(&peer.node, agent);
     let began = Instant::now();
     let age = shared.limits.stream_age;
     // So that not all nodes come back at once.
@@ -96,7 +99,11 @@ async fn serve(
                 let other = request.node.map(|node| node.id).unwrap_or_default();
                 return foreign_node(shared, &peer, &other);
             }
-            let Reaction { responses, outcome } = session.on_request(request, began.elapsed());
+            let reaction = session.on_request(request, began.elapsed());
+            let Reaction { responses, outcome } = match reaction {
+                Ok(reaction) => reaction,
+                Err(excess) => return exceeded(&peer, excess),
+            };
             note(&guard, &peer, outcome);
             responses
         } else {
@@ -118,6 +125,9 @@ async fn serve(
                 _ = stopping.wait_for(|stopping| *stopping) => return Status::unavailable("the server stops"),
             }
         };
+        if let Err(excess) = session.check_unanswered() {
+            return exceeded(&peer, excess);
+        }
         let sent_at = Instant::now() + shared.limits.unread;
         for response in to_send {
             guard.count_response(&response);
@@ -133,8 +143,14 @@ async fn serve(
 
 fn foreign_node(shared: &Shared, peer: &Peer, node: &str) -> Status {
     shared.nodes.count_denied();
+    let node = cut(node, MAX_NODE);
     tracing::warn!(credential = peer.node, node, "a client claims to be another node");
     Status::permission_denied("the credential belongs to another node")
+}
+
+fn exceeded(peer: &Peer, excess: Excess) -> Status {
+    tracing::warn!(node = peer.node, %excess, "a client exceeds a bound of xDS");
+    Status::resource_exhausted(excess.to_string())
 }
 
 fn note(guard: &StreamGuard, peer: &Peer, outcome: Option<Outcome>) {

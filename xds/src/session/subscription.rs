@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::kind::Kind;
-use crate::session::{MAX_REASON, Outcome, cut};
+use crate::session::Outcome;
+use crate::session::bounds::{MAX_REASON, cut};
 use crate::snapshot::{Snapshot, Version};
 use crate::wire::DeltaDiscoveryRequest;
 
@@ -62,6 +63,8 @@ pub(super) struct Subscription {
     /// A first request for all resources has a response, even if there are none: clients wait for it.
     owes_first_response: bool,
     unanswered: BTreeMap<String, BTreeMap<String, Option<Version>>>,
+    /// The number of responses in `unanswered`, and of names in them.
+    unanswered_size: usize,
     accepted: BTreeMap<String, Version>,
     rejected: BTreeMap<String, Rejection>,
 }
@@ -90,6 +93,7 @@ impl Subscription {
             alone: BTreeSet::new(),
             owes_first_response: all,
             unanswered: BTreeMap::new(),
+            unanswered_size: 0,
             rejected: BTreeMap::new(),
         }
     }
@@ -97,6 +101,7 @@ impl Subscription {
     /// Takes what the request says about an earlier response. A nonce that is not known changes nothing.
     pub(super) fn take_answer(&mut self, request: &DeltaDiscoveryRequest) -> Option<Outcome> {
         let sent = self.unanswered.remove(&request.response_nonce)?;
+        self.unanswered_size = self.unanswered_size.saturating_sub(sent.len() + 1);
         let Some(error) = &request.error_detail else {
             let resources = sent.len();
             for (name, version) in sent {
@@ -228,7 +233,18 @@ impl Subscription {
             }
             sent.insert(name.clone(), None);
         }
+        self.unanswered_size += sent.len() + 1;
         self.unanswered.insert(nonce.to_owned(), sent);
+    }
+
+    /// The number of names that the client has subscribed to.
+    pub(super) fn names(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The number of responses without an answer, and of names in them.
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered_size
     }
 
     /// Whether the client has accepted everything that was sent.

@@ -117,7 +117,7 @@ impl Client {
     }
 
     pub(crate) fn send(&mut self, request: DeltaDiscoveryRequest) {
-        let reaction = self.session.on_request(request, self.now);
+        let reaction = self.session.on_request(request, self.now).unwrap();
         self.queue.extend(reaction.responses);
     }
 

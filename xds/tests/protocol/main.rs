@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod bounds;
 mod client;
 mod faults;
 mod properties;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
+use sandgate_xds::server::MAX_REQUEST;
+use sandgate_xds::session::MAX_NAMES;
 use sandgate_xds::wire::{DELTA_METHOD, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use sandgate_xds::{Kind, Snapshot};
 use tokio::sync::mpsc;
@@ -84,25 +86,53 @@ async fn a_credential_is_valid_for_its_own_node_alone() {
 }
 
 #[tokio::test]
-async fn a_request_that_lists_twenty_mebibytes_of_resources_is_read() {
+async fn a_request_that_lists_as_many_resources_as_a_client_may_have_is_read() {
     let server = Server::start(Snapshot::default(), None).await;
     let token = server.keys.token("edge-1").unwrap();
     let mut client = open(&server, Some(&token)).await.unwrap();
     let mut request = first("edge-1");
-    for number in 0..110_000 {
+    for number in 0..MAX_NAMES {
         let name = format!("{number:0>168}");
         request
             .initial_resource_versions
             .insert(name, "0123456789abcdef0123456789abcdef".to_owned());
     }
-    assert!(prost::Message::encoded_len(&request) > 20 << 20);
+    assert!(prost::Message::encoded_len(&request) > 800 << 10);
     client.requests.send(request).await.unwrap();
     // The answer to the subscription, then the removals.
     let response = client.responses.message().await.unwrap().unwrap();
     assert!(response.resources.is_empty());
     let next = tokio::time::timeout(Duration::from_secs(60), client.responses.message());
     let removals = next.await.unwrap().unwrap().unwrap();
-    assert_eq!(removals.removed_resources.len(), 110_000);
+    assert_eq!(removals.removed_resources.len(), MAX_NAMES);
+}
+
+#[tokio::test]
+async fn a_client_that_exceeds_a_bound_loses_its_stream() {
+    let server = Server::start(Snapshot::default(), None).await;
+    let token = server.keys.token("edge-1").unwrap();
+    // More names than a client may have.
+    let mut client = open(&server, Some(&token)).await.unwrap();
+    let mut request = first("edge-1");
+    request.resource_names_subscribe = (0..=MAX_NAMES).map(|number| number.to_string()).collect();
+    client.requests.send(request).await.unwrap();
+    assert_eq!(end_of(&mut client).await.code(), Code::ResourceExhausted);
+    // A request above the limit, which is not decoded.
+    let mut client = open(&server, Some(&token)).await.unwrap();
+    let mut request = first("edge-1");
+    request.resource_names_subscribe = vec![String::new(); MAX_REQUEST / 2];
+    client.requests.send(request).await.unwrap();
+    assert_eq!(end_of(&mut client).await.code(), Code::OutOfRange);
+    // Requests that are never answered.
+    let mut client = open(&server, Some(&token)).await.unwrap();
+    let requests = client.requests.clone();
+    tokio::spawn(async move {
+        let mut request = first("edge-1");
+        request.type_url = Kind::Secret.type_url();
+        request.resource_names_subscribe = (0..1_000).map(|number| number.to_string()).collect();
+        while requests.send(request.clone()).await.is_ok() {}
+    });
+    assert_eq!(end_of(&mut client).await.code(), Code::ResourceExhausted);
 }
 
 #[tokio::test]
