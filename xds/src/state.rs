@@ -9,7 +9,7 @@ use std::path::Path;
 use sandgate_envoy_config::{EDGE_LOG, RenderError};
 use serde_json::{Value, json};
 
-pub use self::follow::{follow, load};
+pub use self::follow::{follow, load, load_next};
 pub use self::settings::{EdgeSettings, StateError, parse};
 use crate::kind::Kind;
 use crate::resources::{self, Cut, CutError};
@@ -44,12 +44,26 @@ pub struct Built {
     pub warnings: Vec<String>,
 }
 
-/// Makes the resources. Reads the gateway token, and the certificate if the state names one.
+/// What happens if the certificate can't be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Unreadable {
+    /// The listener that needs it is left out, and the others serve.
+    LeaveOut,
+    /// The state is refused.
+    Refuse,
+}
+
+/// Makes the resources. Reads the gateway token, and the certificate if the state names one. If the certificate can't be
+/// read, its listener is left out.
 ///
 /// # Errors
 ///
-/// If the state is not valid, or a file that it names can't be read.
+/// If the state is not valid, or the token can't be read.
 pub fn build(settings: &EdgeSettings) -> Result<Built, BuildError> {
+    build_with(settings, Unreadable::LeaveOut)
+}
+
+fn build_with(settings: &EdgeSettings, unreadable: Unreadable) -> Result<Built, BuildError> {
     let Cut { resources: mut snapshot, invalid, .. } = cut(settings)?;
     let mut warnings: Vec<String> = invalid.iter().map(ToString::to_string).collect();
 
@@ -65,6 +79,7 @@ pub fn build(settings: &EdgeSettings) -> Result<Built, BuildError> {
     resources::add(&mut snapshot, Kind::Secret, "gateway_token", &secret)?;
     match settings.certificate.as_deref().map(certificate) {
         Some(Ok(secret)) => resources::add(&mut snapshot, Kind::Secret, CERTIFICATE, &secret)?,
+        Some(Err(error)) if unreadable == Unreadable::Refuse => return Err(error),
         Some(Err(error)) => warnings.push(error.to_string()),
         None => snapshot.remove_referrers(Kind::Secret, CERTIFICATE),
     }

@@ -72,6 +72,37 @@ fn a_listener_whose_certificate_can_not_be_read_is_left_out_and_the_others_stay(
 }
 
 #[test]
+fn a_certificate_that_can_no_longer_be_read_keeps_the_former_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = folder.path().join("certificate");
+    std::fs::create_dir(&certificate).unwrap();
+    for file in ["tls.crt", "tls.key"] {
+        std::fs::write(certificate.join(file), "content").unwrap();
+    }
+    let more = format!("  certificate: {}\n", certificate.display());
+    let active = build(folder.path(), &more).unwrap();
+    assert_eq!(names(&active, Kind::Listener), ["edge", "edge_tls"]);
+    let state = folder.path().join("state.yaml");
+    for file in ["tls.crt", "tls.key"] {
+        std::fs::rename(certificate.join(file), folder.path().join("away")).unwrap();
+        let error = state::load_next(&state, &active.snapshot).unwrap_err().to_string();
+        assert!(error.contains(file), "{error}");
+        std::fs::rename(folder.path().join("away"), certificate.join(file)).unwrap();
+    }
+    let same = state::load_next(&state, &active.snapshot).unwrap();
+    assert_eq!(state::summary(&same.snapshot), state::summary(&active.snapshot));
+    // A state without a certificate is what its author wants.
+    build(folder.path(), "").unwrap();
+    let without = state::load_next(&state, &active.snapshot).unwrap();
+    assert_eq!(names(&without, Kind::Listener), ["edge"]);
+    // If there was no certificate before, its absence takes nothing away.
+    let missing = format!("  certificate: {}\n", folder.path().join("missing").display());
+    build(folder.path(), &missing).unwrap();
+    let next = state::load_next(&state, &without.snapshot).unwrap();
+    assert_eq!(next.warnings.len(), 2, "{:?}", next.warnings);
+}
+
+#[test]
 fn an_error_names_the_field() {
     let folder = tempfile::tempdir().unwrap();
     for (more, expected) in [

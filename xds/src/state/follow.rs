@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{BuildError, Built, build, parse};
+use super::{BuildError, Built, CERTIFICATE, Unreadable, build, build_with, parse};
+use crate::kind::Kind;
 use crate::snapshot::Snapshot;
 
 /// The interval at which the files are read.
@@ -22,6 +23,18 @@ pub fn load(path: &Path) -> Result<Built, BuildError> {
     build(&parse(&text)?)
 }
 
+/// Reads the desired state again. A certificate that can't be read for a moment must not close the TLS listeners of all edges,
+/// so the state is refused if the active one has a certificate.
+///
+/// # Errors
+///
+/// If the state is not valid. The active one stays active.
+pub fn load_next(path: &Path, active: &Snapshot) -> Result<Built, BuildError> {
+    let has_certificate = active.resource(Kind::Secret, CERTIFICATE).is_some();
+    let unreadable = if has_certificate { Unreadable::Refuse } else { Unreadable::LeaveOut };
+    build_with(&parse(&super::read(path)?)?, unreadable)
+}
+
 /// Publishes a new snapshot whenever the state, the gateway token, or the certificate changes. A state that is not valid
 /// changes nothing, and the log says why.
 pub async fn follow(path: PathBuf, snapshots: watch::Sender<Arc<Snapshot>>) {
@@ -29,7 +42,8 @@ pub async fn follow(path: PathBuf, snapshots: watch::Sender<Arc<Snapshot>>) {
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
         let file = path.clone();
-        let built = tokio::task::spawn_blocking(move || load(&file)).await;
+        let active = Arc::clone(&snapshots.borrow());
+        let built = tokio::task::spawn_blocking(move || load_next(&file, &active)).await;
         let problem = match built {
             Ok(Ok(built)) => publish(built, &snapshots),
             Ok(Err(error)) => {
