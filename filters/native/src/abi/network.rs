@@ -266,7 +266,8 @@ fn accepted(accepted: bool) -> Result<()> {
 pub(crate) struct ConnectionScheduler(EnvoyPtr);
 
 // SAFETY: Envoy's scheduler holds a weak reference to the filter and posts to the worker's dispatcher, which may be done from
-// any thread. The dispatcher outlives the connections of the worker, and `egress` drops the scheduler with its connection.
+// any thread. The dispatcher outlives the connections of the worker. `egress` drops the scheduler when the connection is
+// closed, under the lock that it holds to wake, so a thread that wakes never has the last reference to the filter.
 unsafe impl Send for ConnectionScheduler {}
 
 impl ConnectionScheduler {

@@ -141,14 +141,16 @@ impl Connection {
         self.worker.reevaluate();
     }
 
-    /// The connection is closed, and Envoy writes the access log next.
+    /// The connection is closed, and Envoy writes the access log next. The connection leaves the worker here and not when
+    /// Envoy destroys it, because another thread must not wake the worker by a connection that Envoy is about to drop.
     pub(crate) fn on_close(&self) {
+        self.on_end();
         if let Some(decision) = self.decision.take() {
             show(&decision, |key, value| self.handle.set_property(key, value));
         }
     }
 
-    /// Envoy destroys the connection.
+    /// The connection leaves the worker.
     pub(crate) fn on_end(&self) {
         self.worker.remove(self.id);
     }

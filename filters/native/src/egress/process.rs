@@ -33,6 +33,7 @@ impl Post {
         lock(&self.0)
     }
 
+    /// Holds the lock meanwhile, so that the anchor's connection is not destroyed: it can't leave its worker.
     pub(super) fn wake(&self) {
         if let Some(anchor) = &*self.anchor() {
             anchor.wake();

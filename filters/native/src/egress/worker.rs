@@ -142,6 +142,8 @@ impl Worker {
         self.live.borrow_mut().remove(&stream);
         let mut anchor = self.post.anchor();
         if anchor.as_ref().is_some_and(|anchor| anchor.stream == stream) {
+            // Also if the search for another anchor panics.
+            *anchor = None;
             *anchor = self.live.borrow().iter().find_map(|(stream, live)| {
                 live.waker().ok().map(|waker| Anchor { stream: *stream, waker })
             });

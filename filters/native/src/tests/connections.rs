@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::envoy::network::{NetworkConfig, callbacks, counter, run_scheduled};
+use super::envoy::network::{NetworkConfig, callbacks, counter, drop_ended, run_scheduled};
 
 const ERRORS: &str = "sandgate_egress_host_errors_total";
 /// Forbids two names and an address, so that names matter.
@@ -98,6 +98,35 @@ fn a_policy_that_comes_while_the_woken_connection_ends_is_still_applied() {
     drop(woken);
     run_scheduled();
     assert!(other.is_closed());
+}
+
+/// The attack: to open and close connections fast while the policy changes, so that the main thread holds Envoy's last
+/// reference to the connection by which it wakes the worker. It would run the connection's destroy hook in the midst of that.
+#[test]
+fn a_closed_connection_is_not_woken_so_no_other_thread_destroys_it() {
+    let _alone = alone();
+    let config = configure(POLICY);
+    let (woken, _) = config.connect(at("8.8.8.8"), "ok.test");
+    let (other, _) = config.connect(at("1.1.1.1"), "ok.test");
+    woken.end_while_another_thread_commits();
+    let _newer = configure(r#"{ "deny_out": ["1.1.1.1"] }"#);
+    assert_eq!(drop_ended(), 1, "another thread has destroyed the connection");
+    run_scheduled();
+    assert!(other.is_closed());
+}
+
+#[test]
+fn a_closed_connection_can_be_destroyed_on_any_thread() {
+    let _alone = alone();
+    let config = configure(POLICY);
+    let (ended, _) = config.connect(at("8.8.8.8"), "ok.test");
+    let (other, _) = config.connect(at("1.1.1.1"), "ok.test");
+    ended.end_on_another_thread();
+    let _newer = configure(r#"{ "deny_out": ["1.1.1.1"] }"#);
+    run_scheduled();
+    assert!(other.is_closed());
+    let (next, _) = config.connect(at("8.8.8.8"), "ok.test");
+    assert!(next.cluster().is_some());
 }
 
 #[test]

@@ -22,6 +22,8 @@ struct Network {
     /// The connection of each scheduler.
     schedulers: BTreeMap<usize, usize>,
     woken: VecDeque<usize>,
+    /// Connections that the worker drops while another thread holds Envoy's last reference to them.
+    dropped: Vec<Connected>,
     counters: Vec<(String, u64)>,
     callbacks: Vec<&'static str>,
     panic_at: Option<usize>,
@@ -194,10 +196,16 @@ extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_scheduler_comm
     scheduler: Object,
     _event: u64,
 ) {
-    with(|network| {
-        let connection = network.schedulers.get(&number(scheduler)).expect("it exists");
-        network.woken.push_back(*connection);
+    let last = with(|network| {
+        let connection = *network.schedulers.get(&number(scheduler)).expect("it exists");
+        let last = network.dropped.extract_if(.., |dropped| dropped.0 == connection).next();
+        if last.is_none() {
+            network.woken.push_back(connection);
+        }
+        last
     });
+    // Envoy's scheduler held the last reference: the thread that commits destroys the connection.
+    drop(last);
 }
 
 #[unsafe(no_mangle)]
@@ -381,24 +389,46 @@ impl Connected {
 
     /// The client closes the connection. Returns the decision in the access log.
     pub(crate) fn end(self) -> Option<String> {
+        self.close();
+        self.model(|model| model.properties.get("wasm.sandgate_decision").cloned())
+    }
+
+    /// The client closes the connection, and the worker drops it while a thread commits a scheduler. If that is a scheduler
+    /// of this connection, the thread destroys it.
+    pub(crate) fn end_while_another_thread_commits(self) {
+        self.close();
+        with(|network| network.dropped.push(self));
+    }
+
+    /// The client closes the connection, and a thread other than the worker destroys it.
+    pub(crate) fn end_on_another_thread(self) {
+        self.close();
+        let Model { module, .. } =
+            with(|network| network.connections.remove(&self.0)).expect("it exists");
+        std::mem::forget(self);
+        std::thread::spawn(move || destroy(module)).join().expect("the hook does not panic");
+    }
+
+    fn close(&self) {
         let (module, was_closed) =
             self.model(|model| (model.module, std::mem::replace(&mut model.is_closed, true)));
         if !was_closed {
             event(self.0, module);
         }
-        self.model(|model| model.properties.get("wasm.sandgate_decision").cloned())
+    }
+}
+
+fn destroy(module: Module) {
+    // SAFETY: the module's object exists, and is destroyed once, after its other hooks.
+    unsafe {
+        envoy_dynamic_module_on_network_filter_destroy(std::ptr::with_exposed_provenance(module));
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
         let module = self.model(|model| model.module);
-        // SAFETY: the module's object exists, and is destroyed once.
-        unsafe {
-            envoy_dynamic_module_on_network_filter_destroy(std::ptr::with_exposed_provenance(
-                module,
-            ));
-        }
+        destroy(module);
         with(|network| network.connections.remove(&self.0));
     }
 }
@@ -418,6 +448,11 @@ pub(crate) fn run_scheduled() {
             );
         }
     }
+}
+
+/// The worker drops the last references to the connections that no other thread has destroyed. Returns their number.
+pub(crate) fn drop_ended() -> usize {
+    with(|network| std::mem::take(&mut network.dropped)).len()
 }
 
 /// Runs `f`. Returns the callbacks that it made, one of which may panic.
