@@ -35,7 +35,7 @@ use self::watchers::Watchers;
 pub use self::watchers::{MAX_NAME, Poll, TooManyWatchers};
 use crate::db::Db;
 use crate::model::SandboxId;
-use crate::store::{ChangesSince, Result, Revision, Store};
+use crate::store::{ChangesSince, Result, Revision, Store, StoreError};
 
 /// Propagates the changes of one database to everybody who follows them. Clones share the database and the
 /// followers.
@@ -94,6 +94,23 @@ impl Propagation {
     #[must_use]
     pub fn contact(&self) -> watch::Receiver<bool> {
         self.in_contact.subscribe()
+    }
+
+    /// Runs a query whose result may be relied on only while this process is in contact, and fails as soon as it is not.
+    /// The query of a database that hangs fails much later itself.
+    ///
+    /// # Errors
+    /// Those of `query`, and [`StoreError::Unavailable`] out of contact.
+    pub async fn while_in_contact<T>(&self, query: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut contact = self.contact();
+        tokio::select! {
+            biased;
+            _ = contact.wait_for(|in_contact| !*in_contact) => {
+                let reason = "the database does not answer, so changes of other replicas are not known";
+                Err(StoreError::Unavailable(reason.into()))
+            }
+            answer = query => answer,
+        }
     }
 
     /// Returns a waiter that wakes with each change of one sandbox.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Gateway;
 use crate::changes::{self, MAX_NAME};
 use crate::http::ApiError;
-use crate::store::{ChangesSince, Revision, StoreError};
+use crate::store::{ChangesSince, Revision};
 
 /// The longest wait, even if `wait_ms` is greater.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -71,12 +71,8 @@ pub(super) async fn poll(
     let mut stopping = gateway.stopping.clone();
     let mut contact = feed.contact();
     loop {
-        if !*contact.borrow_and_update() {
-            let reason = "the database does not answer, so changes of other replicas are not known";
-            return Err(StoreError::Unavailable(reason.into()).into());
-        }
         newer.mark_unchanged();
-        match feed.since(since, MAX_CHANGES).await? {
+        match feed.while_in_contact(feed.since(since, MAX_CHANGES)).await? {
             ChangesSince::Known(revision, list) => {
                 let must_answer = Instant::now() >= deadline || *stopping.borrow();
                 if !list.is_empty() || must_answer {

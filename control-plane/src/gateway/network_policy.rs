@@ -95,12 +95,13 @@ pub(super) async fn follow(
     permits.wait()?;
     let id = SandboxId::parse(&sandbox).map_err(|_| not_found())?;
     let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(MAX_WAIT);
-    let mut waiter = gateway.sandboxes.propagation().subscribe_to_sandbox(&id);
+    let propagation = gateway.sandboxes.propagation();
+    let mut waiter = propagation.subscribe_to_sandbox(&id);
     let mut stopping = gateway.stopping.clone();
-    let mut contact = gateway.sandboxes.propagation().contact();
+    let mut contact = propagation.contact();
     loop {
-        // Out of contact with the database, this query fails, and so does the poll.
-        let sandbox = gateway.sandboxes.find(id.to_ref()).await?.ok_or_else(not_found)?;
+        let found = propagation.while_in_contact(gateway.sandboxes.find(id.to_ref())).await?;
+        let sandbox = found.ok_or_else(not_found)?;
         let revision = revision(gateway.sandboxes.db().epoch(), &sandbox);
         let must_answer = Instant::now() >= deadline || *stopping.borrow();
         if poll.since.as_ref() != Some(&revision) || must_answer {

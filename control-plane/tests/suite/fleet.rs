@@ -207,6 +207,18 @@ async fn revision(server: &Served) -> String {
     feed["revision"].as_str().unwrap().to_owned()
 }
 
+/// Polls the network policy of a sandbox, as its sidecar does.
+async fn network_policy(
+    server: &Served,
+    id: &str,
+    since: Option<&str>,
+    wait_ms: u64,
+) -> (u16, Value) {
+    let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
+    let path = format!("/gateway/v1/sandboxes/{id}/network-policy?wait_ms={wait_ms}{since}");
+    exchange(&server.gateway, TOKEN, "GET", &path, Value::Null).await
+}
+
 async fn state(server: &Served, name: &str) -> Value {
     let path = format!("/gateway/v1/sandboxes/{name}");
     exchange(&server.gateway, TOKEN, "GET", &path, Value::Null).await.1["state"].clone()
@@ -408,6 +420,52 @@ async fn while_the_database_is_down_polls_fail_and_after_its_return_everything_i
     wait_for("the feed works again", async || {
         let (status, feed) = poll(&server, Some(&since), 0).await;
         status == 200 && feed["reset"] == false && feed.to_string().contains("env")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn polls_that_are_inside_a_query_end_while_the_database_hangs() {
+    let cluster = Cluster::start();
+    let fleet = Fleet::new(&cluster).await;
+    let server = fleet.serve();
+    fleet.ok(&server, "POST", "/sandboxes", json!({ "name": "env" })).await;
+    let sandbox = &cluster.query(&fleet.database, "SELECT id FROM sandboxes")[0];
+    let policy = network_policy(&server, sandbox, None, 0).await;
+    assert_eq!(policy.0, 200, "{}", policy.1);
+    let since = revision(&server).await;
+    let paused = cluster.pause();
+    // The server doesn't know yet that the database hangs, so both begin with a query.
+    let polls = async {
+        tokio::join!(
+            poll(&server, Some(&since), 60_000),
+            network_policy(&server, sandbox, policy.1["revision"].as_str(), 60_000)
+        )
+    };
+    // Without an answer, the query itself fails after 25 s.
+    let ended = tokio::time::timeout(Duration::from_secs(15), polls).await;
+    drop(paused);
+    let ((feed, feed_body), (policy, policy_body)) =
+        ended.expect("the polls end before their query does");
+    assert_eq!((feed, policy), (503, 503), "{feed_body} {policy_body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn out_of_contact_a_sidecars_poll_is_refused_even_if_its_sandbox_can_be_read() {
+    let cluster = Cluster::start();
+    let fleet = Fleet::new(&cluster).await;
+    let server = fleet.serve();
+    fleet.ok(&server, "POST", "/sandboxes", json!({ "name": "env" })).await;
+    let sandbox = &cluster.query(&fleet.database, "SELECT id FROM sandboxes")[0];
+    let (_, policy) = network_policy(&server, sandbox, None, 0).await;
+    // The newest revision can't be read.
+    let hidden = cluster.hold(&fleet.database, "LOCK TABLE meta IN ACCESS EXCLUSIVE MODE");
+    let since = policy["revision"].as_str();
+    let (status, answer) = network_policy(&server, sandbox, since, 20_000).await;
+    assert_eq!(status, 503, "{answer}");
+    drop(hidden);
+    wait_for("the server is in contact again", async || {
+        network_policy(&server, sandbox, None, 0).await.0 == 200
     })
     .await;
 }

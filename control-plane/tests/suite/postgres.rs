@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fs::Permissions;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -30,6 +30,8 @@ END
 pg_ctl -D "$1/data" -w -l "$1/server.log" start >/dev/null
 echo ready
 cat >/dev/null
+# A test may have stopped it.
+kill -CONT "$(head -n 1 "$1/data/postmaster.pid")" 2>/dev/null || true
 pg_ctl -D "$1/data" -m immediate stop >/dev/null 2>&1 || true
 rm -rf "$1"
 "#;
@@ -119,6 +121,27 @@ impl Cluster {
         self.run("psql", &["-v", "ON_ERROR_STOP=1", "-c", sql, &database.url]);
     }
 
+    /// The first column of a query's rows.
+    pub(crate) fn query(&self, database: &PostgresSettings, sql: &str) -> Vec<String> {
+        let output = self.run("psql", &["-v", "ON_ERROR_STOP=1", "-Atc", sql, &database.url]);
+        output.lines().map(str::to_owned).collect()
+    }
+
+    /// Begins a transaction with a statement. It ends when the result is dropped.
+    pub(crate) fn hold(&self, database: &PostgresSettings, sql: &str) -> Held {
+        let mut psql = as_user(self.user, self.programs.join("psql"))
+            .args(["-v", "ON_ERROR_STOP=1", "-Atq", &database.url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = psql.stdin.take().unwrap();
+        writeln!(input, "BEGIN; {sql}; SELECT 'done';").unwrap();
+        let mut done = [0; 4];
+        psql.stdout.as_mut().unwrap().read_exact(&mut done).unwrap();
+        Held(psql, Some(input))
+    }
+
     /// An empty database that no other test uses.
     pub(crate) fn database(&self) -> PostgresSettings {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -145,6 +168,20 @@ impl Cluster {
         self.control(&["-l", log.to_str().unwrap(), "start"]);
     }
 
+    /// Stops all of the server's processes with a signal, until the result is dropped: connections stay open, and nobody
+    /// answers.
+    pub(crate) fn pause(&self) -> Paused {
+        let pid = std::fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap().to_owned();
+        // The parent first, so that it starts no further process.
+        signal("STOP", std::slice::from_ref(&pid));
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let mut paused = Paused(children.split_whitespace().map(str::to_owned).collect());
+        signal("STOP", &paused.0);
+        paused.0.push(pid);
+        paused
+    }
+
     fn control(&self, arguments: &[&str]) {
         let data = self.dir.join("data");
         let mut command = as_user(self.user, self.programs.join("pg_ctl"));
@@ -153,12 +190,39 @@ impl Cluster {
         assert!(command.stdout(Stdio::null()).status().unwrap().success(), "{arguments:?}");
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) {
+    fn run(&self, program: &str, arguments: &[&str]) -> String {
         let done =
             as_user(self.user, self.programs.join(program)).args(arguments).output().unwrap();
         let errors = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "{program} {arguments:?}: {errors}");
+        String::from_utf8(done.stdout).unwrap()
     }
+}
+
+/// A transaction that is in progress.
+pub(crate) struct Held(Child, Option<ChildStdin>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // `psql` ends with its input.
+        drop(self.1.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// The stopped processes of a server.
+pub(crate) struct Paused(Vec<String>);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        signal("CONT", &self.0);
+    }
+}
+
+/// Sends a signal. A process may have ended meanwhile.
+fn signal(name: &str, pids: &[String]) {
+    let mut kill = Command::new("kill");
+    let _ = kill.arg(format!("-{name}")).args(pids).stderr(Stdio::null()).status();
 }
 
 impl Drop for Cluster {
