@@ -137,10 +137,10 @@ impl Inner {
         let running = &[SandboxState::Running];
         let applied = match event {
             ReportedEvent::Moved(address) => {
-                self.transition(&sandbox, running, Transition::Running(address)).await?
+                self.store_result(&sandbox, running, Transition::Running(address)).await?
             }
             ReportedEvent::Suspended if sandbox.name.is_some() => {
-                self.transition(&sandbox, running, Transition::Suspended).await?
+                self.store_result(&sandbox, running, Transition::Suspended).await?
             }
             // A sandbox without a name can't be resumed.
             ReportedEvent::Suspended | ReportedEvent::Terminated => {

@@ -30,7 +30,7 @@ impl SandboxService {
             return Ok(());
         }
         for sandbox in self.inner.in_state(SandboxState::Running).await? {
-            self.inner.transition(&sandbox, &[SandboxState::Running], Transition::Pending).await?;
+            self.inner.begin(&sandbox, &[SandboxState::Running], Transition::Pending).await?;
         }
         Ok(())
     }
@@ -105,10 +105,13 @@ impl Inner {
         let Err(failure) = self.finish_start(&sandbox, resumed).await else { return };
         let stored = if sandbox.name.is_some() {
             let next = after_failed_resume(&failure);
-            self.transition(&sandbox, &[SandboxState::Pending], next).await
+            self.store_result(&sandbox, &[SandboxState::Pending], next).await
         } else {
             // A sandbox without a name can't be resumed later.
             drop(lock);
+            if !self.is_unchanged(&sandbox).await {
+                return;
+            }
             self.terminate(&sandbox, SYSTEM.to_owned()).await
         };
         if let Err(error) = stored {

@@ -199,8 +199,7 @@ impl Inner {
     async fn run_resume(&self, suspended: &Sandbox) -> Outcome {
         let id = &suspended.id;
         let _lock = self.locks.acquire(id).await;
-        let pending =
-            self.transition(suspended, &[SandboxState::Suspended], Transition::Pending).await;
+        let pending = self.begin(suspended, &[SandboxState::Suspended], Transition::Pending).await;
         let sandbox = match pending {
             Ok(Some(committed)) => committed.value,
             Ok(None) => return Ok(()),
@@ -213,7 +212,7 @@ impl Inner {
         let outcome = self.finish_start(&sandbox, resumed).await;
         if let Err(failure) = &outcome {
             let next = after_failed_resume(failure);
-            let stored = self.transition(&sandbox, &[SandboxState::Pending], next).await;
+            let stored = self.store_result(&sandbox, &[SandboxState::Pending], next).await;
             if let Err(error) = stored {
                 tracing::error!(sandbox = %id, %error, "a failed resume could not be stored");
             }

@@ -17,18 +17,40 @@ use crate::store::{Committed, Result, SYSTEM, Transitioned};
 pub(super) type Outcome = std::result::Result<(), Failure>;
 
 impl Inner {
-    /// Stores a transition if the sandbox is in one of the states of `from`.
-    pub(super) async fn transition(
+    /// Stores a transition that begins: the sandbox must be in one of the states of `from`, in any placement.
+    pub(super) async fn begin(
         &self,
         sandbox: &Sandbox,
         from: &'static [SandboxState],
+        transition: Transition,
+    ) -> Result<Option<Committed<Sandbox>>> {
+        self.transition(sandbox, from, None, transition).await
+    }
+
+    /// Stores what the runtime has said about a sandbox in its placement: the sandbox must be in one of the states of
+    /// `from`, in the same placement. Another server may have taken the sandbox over while this one was cut off from the
+    /// store, and the sandbox may be in the same state of a later placement, at another address.
+    pub(super) async fn store_result(
+        &self,
+        sandbox: &Sandbox,
+        from: &'static [SandboxState],
+        transition: Transition,
+    ) -> Result<Option<Committed<Sandbox>>> {
+        self.transition(sandbox, from, Some(sandbox.placement), transition).await
+    }
+
+    async fn transition(
+        &self,
+        sandbox: &Sandbox,
+        from: &'static [SandboxState],
+        within: Option<u64>,
         transition: Transition,
     ) -> Result<Option<Committed<Sandbox>>> {
         let id = sandbox.id.clone();
         let stored = self
             .db
             .write_optional(Writer::Lifecycle(sandbox.project_id.as_str()), move |store| {
-                store.transition(&id, from, transition, Timestamp::now())
+                store.transition(&id, from, within, transition, Timestamp::now())
             })
             .await?;
         let Some(Committed { value: Transitioned { sandbox, displaced }, revision }) = stored
@@ -77,7 +99,9 @@ impl Inner {
         let started = self.runtime.start(&sandbox).await;
         let outcome = self.finish_start(&sandbox, started).await;
         drop(lock);
+        // Another server may have taken it over and started it.
         if outcome.is_err()
+            && self.is_unchanged(&sandbox).await
             && let Err(error) = self.terminate(&sandbox, SYSTEM.to_owned()).await
         {
             tracing::error!(%error, "a sandbox that did not start can't be removed");
@@ -96,7 +120,7 @@ impl Inner {
             error.for_owner()
         })?;
         let running = Transition::Running(address);
-        match self.transition(sandbox, &[SandboxState::Pending], running).await {
+        match self.store_result(sandbox, &[SandboxState::Pending], running).await {
             Ok(Some(_)) => {
                 tracing::info!(sandbox = %sandbox.id, %address, "a sandbox is running");
                 Ok(())
@@ -114,7 +138,7 @@ impl Inner {
     pub(super) async fn suspend(self: Arc<Self>, sandbox: Sandbox) -> Outcome {
         let _lock = self.locks.acquire(&sandbox.id).await;
         let suspending =
-            self.transition(&sandbox, &[SandboxState::Running], Transition::Suspending).await;
+            self.begin(&sandbox, &[SandboxState::Running], Transition::Suspending).await;
         match suspending {
             Ok(Some(Committed { value: suspending, .. })) => {
                 // The sandbox may have moved between the query and the lock.
@@ -155,7 +179,7 @@ impl Inner {
                 )
             }
         };
-        match self.transition(sandbox, &[SandboxState::Suspending], next).await {
+        match self.store_result(sandbox, &[SandboxState::Suspending], next).await {
             Ok(Some(Committed { value: after, .. })) if after.state != next.state() => {
                 tracing::error!(
                     sandbox = %sandbox.id, ?was_at,
@@ -234,7 +258,7 @@ impl Inner {
         };
         if sandbox.name.is_some() {
             let stopped =
-                self.transition(&sandbox, &[SandboxState::Running], Transition::Suspending).await;
+                self.store_result(&sandbox, &[SandboxState::Running], Transition::Suspending).await;
             if let Ok(Some(committed)) = stopped {
                 // Nobody waits for the outcome, and it is in the log.
                 let _ = self.finish_suspend(&committed.value, None).await;

@@ -142,8 +142,8 @@ pub trait Sandboxes {
         now: Timestamp,
     ) -> Result<Committed<Patched>>;
 
-    /// Applies a transition if the sandbox is in one of the states of `from`, and returns `None` otherwise. Of
-    /// several attempts at the same transition, only one succeeds.
+    /// Applies a transition if the sandbox is in one of the states of `from`, and in the placement `within` if there is
+    /// one, and returns `None` otherwise. Of several attempts at the same transition, only one succeeds.
     ///
     /// [`Transition::Pending`] begins a placement, and so does a move to another address.
     ///
@@ -156,6 +156,7 @@ pub trait Sandboxes {
         &self,
         id: &SandboxId,
         from: &[SandboxState],
+        within: Option<u64>,
         transition: Transition,
         now: Timestamp,
     ) -> Result<Option<Committed<Transitioned>>>;

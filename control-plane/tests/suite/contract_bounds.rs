@@ -19,7 +19,7 @@ fn step(
     from: &[SandboxState],
     step: Transition,
 ) -> Transitioned {
-    store.transition(id, from, step, at(50)).unwrap().unwrap().value
+    store.transition(id, from, None, step, at(50)).unwrap().unwrap().value
 }
 
 fn run(store: &dyn Store, id: &SandboxId, address: &str) -> Transitioned {
@@ -44,7 +44,7 @@ fn an_address_that_another_sandbox_gets_is_taken_from_the_first_one(database: Da
         let bob = store.create_sandbox(&bobs, at(20)).unwrap().value.id;
         let before = store.revision().unwrap();
         let address = Transition::Running("10.0.0.7".parse().unwrap());
-        let taken = store.transition(&bob, &[SandboxState::Pending], address, at(50));
+        let taken = store.transition(&bob, &[SandboxState::Pending], None, address, at(50));
         let taken = taken.unwrap().unwrap();
         let lost = look(store.as_ref(), &alice);
         assert_eq!((lost.state, lost.address), (SandboxState::Suspended, None));

@@ -16,7 +16,7 @@ const ANY: [SandboxState; 4] = [
 ];
 
 fn apply(store: &dyn Store, id: &SandboxId, transition: Transition) -> Sandbox {
-    store.transition(id, &ANY, transition, at(50)).unwrap().unwrap().value.sandbox
+    store.transition(id, &ANY, None, transition, at(50)).unwrap().unwrap().value.sandbox
 }
 
 fn running(address: &str) -> Transition {
@@ -51,6 +51,34 @@ fn only_a_start_a_resume_and_a_move_begin_a_placement(database: Database) {
         let other = create(store, Some("other"));
         let placement = |id: &SandboxId| store.sandbox(&id.to_ref()).unwrap().unwrap().placement;
         assert_ne!(placement(&id), placement(&other));
+    });
+}
+
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_result_of_an_earlier_placement_changes_nothing(database: Database) {
+    database.check(|open| {
+        let store = open();
+        let store = store.as_ref();
+        add_projects(store);
+        let id = create(store, Some("my-env"));
+        let other = create(store, Some("other"));
+        let earlier = apply(store, &id, Transition::Pending).placement;
+        apply(store, &id, Transition::Suspended);
+        let current = apply(store, &id, Transition::Pending).placement;
+        // The address of the earlier placement belongs to another sandbox meanwhile.
+        apply(store, &other, running("10.0.0.7"));
+        let late = |within, address| {
+            let from = [SandboxState::Pending];
+            store.transition(&id, &from, Some(within), running(address), at(60)).unwrap()
+        };
+        let revision = store.revision().unwrap();
+        assert_eq!(late(earlier, "10.0.0.7"), None);
+        assert_eq!(store.revision().unwrap(), revision);
+        let address = |id: &SandboxId| store.sandbox(&id.to_ref()).unwrap().unwrap().address;
+        assert_eq!(address(&other), Some("10.0.0.7".parse().unwrap()));
+        assert!(late(current, "10.0.0.8").is_some());
+        assert_eq!(address(&id), Some("10.0.0.8".parse().unwrap()));
     });
 }
 

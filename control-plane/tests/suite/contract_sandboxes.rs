@@ -44,7 +44,8 @@ pub(crate) fn create(store: &dyn Store, text: Option<&str>) -> SandboxId {
 
 fn run(store: &dyn Store, id: &SandboxId) -> u64 {
     let running = Transition::Running(ADDRESS);
-    let stored = store.transition(id, &[SandboxState::Pending], running, at(11)).unwrap().unwrap();
+    let stored =
+        store.transition(id, &[SandboxState::Pending], None, running, at(11)).unwrap().unwrap();
     stored.value.sandbox.generation
 }
 
@@ -91,7 +92,9 @@ fn one_of_several_concurrent_transitions_succeeds(database: Database) {
                     let running = Transition::Running(ADDRESS);
                     let id = &id;
                     scope.spawn(move || {
-                        store.transition(id, &[SandboxState::Pending], running, at(11)).unwrap()
+                        store
+                            .transition(id, &[SandboxState::Pending], None, running, at(11))
+                            .unwrap()
                     })
                 })
                 .collect();
@@ -111,7 +114,8 @@ fn only_a_running_sandbox_has_an_address_and_generations_never_repeat(database: 
         let mut generations = vec![run(store.as_ref(), &one), run(store.as_ref(), &two)];
         for to in [Transition::Suspending, Transition::Suspended, Transition::Pending] {
             let from = [SandboxState::Running, SandboxState::Suspending, SandboxState::Suspended];
-            let after = store.transition(&one, &from, to, at(11)).unwrap().unwrap().value.sandbox;
+            let after =
+                store.transition(&one, &from, None, to, at(11)).unwrap().unwrap().value.sandbox;
             assert_eq!((after.state, after.address), (to.state(), None));
             assert_eq!(after.generation, generations[0]);
         }
@@ -120,7 +124,7 @@ fn only_a_running_sandbox_has_an_address_and_generations_never_repeat(database: 
         let found = store.sandbox(&one.to_ref()).unwrap().unwrap();
         assert_eq!(found.address, Some(ADDRESS));
         let wrong = store
-            .transition(&one, &[SandboxState::Suspended], Transition::Pending, at(11))
+            .transition(&one, &[SandboxState::Suspended], None, Transition::Pending, at(11))
             .unwrap();
         assert_eq!(wrong, None);
     });
@@ -236,7 +240,7 @@ fn a_terminated_sandbox_is_only_in_the_list_of_terminated_ones(database: Databas
             SandboxState::Suspended,
             SandboxState::Terminated,
         ];
-        assert_eq!(store.transition(&id, &every, Transition::Pending, at(22)).unwrap(), None);
+        assert_eq!(store.transition(&id, &every, None, Transition::Pending, at(22)).unwrap(), None);
         let terminated = store.sandboxes_in(SandboxState::Terminated).unwrap();
         assert_eq!(terminated.iter().map(|sandbox| &sandbox.id).collect::<Vec<_>>(), [&id]);
         store.remove_terminated(&id).unwrap();

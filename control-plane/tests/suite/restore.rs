@@ -72,7 +72,7 @@ async fn unfinished_suspensions_and_deletions_are_finished() {
     let id = SandboxId::parse(&suspending).unwrap();
     let to = Transition::Suspending;
     let now = Timestamp::now();
-    world.store.transition(&id, &[SandboxState::Running], to, now).unwrap().unwrap();
+    world.store.transition(&id, &[SandboxState::Running], None, to, now).unwrap().unwrap();
     let deleted = world.create(json!({ "name": "deleted" })).await;
     let deleted = SandboxId::parse(&deleted).unwrap();
     world.store.terminate_sandbox(&deleted, "test", Timestamp::now()).unwrap().unwrap();

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use sandgate::changes::Propagation;
+use sandgate::model::{SandboxId, Timestamp, Transition};
 use sandgate::sandboxes::ServiceSettings;
+use sandgate::store::Sandboxes as _;
+use sandgate_policy::gateway_api::SandboxState;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -61,6 +64,30 @@ async fn two_servers_on_one_store_make_one_runtime_call_between_them() {
     for follower in followers {
         follower.abort();
     }
+}
+
+#[tokio::test]
+async fn the_result_of_a_server_that_was_cut_off_changes_no_later_placement() {
+    let world = World::new();
+    let id = world.create_suspended(json!({ "name": "my-env" })).await;
+    world.runtime.set_delay(Duration::from_secs(2));
+    assert_eq!(resume(&world, &id, 0, false).await.ok()["state"], "suspended");
+    let id = SandboxId::parse(&id).unwrap();
+    let found = || world.store.sandbox(&id.to_ref()).unwrap().unwrap();
+    while found().state != SandboxState::Pending {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Another server gives up the resume in flight and begins the next one.
+    for (from, to) in [
+        (SandboxState::Pending, Transition::SuspendedUnconfirmed),
+        (SandboxState::Suspended, Transition::Pending),
+    ] {
+        world.store.transition(&id, &[from], None, to, Timestamp::now()).unwrap().unwrap();
+    }
+    let later = found();
+    world.sandboxes.wait_until_idle().await;
+    assert_eq!(world.runtime.count("resume"), 1);
+    assert_eq!(found(), later);
 }
 
 #[tokio::test]

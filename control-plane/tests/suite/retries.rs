@@ -87,7 +87,7 @@ async fn after_a_restart_a_platform_that_hangs_for_one_project_does_not_delay_an
             let created = world.call_as(&tenant.key, "POST", "/sandboxes", body).await.ok();
             let id = SandboxId::parse(created["sandbox_id"].as_str().unwrap()).unwrap();
             let (from, to) = ([SandboxState::Running], Transition::Suspending);
-            world.store.transition(&id, &from, to, Timestamp::now()).unwrap().unwrap();
+            world.store.transition(&id, &from, None, to, Timestamp::now()).unwrap().unwrap();
         }
     }
     world.runtime.hang_for(&world.ours.project);

@@ -145,11 +145,13 @@ impl<D: Database> Sandboxes for D {
         &self,
         id: &SandboxId,
         from: &[SandboxState],
+        within: Option<u64>,
         transition: Transition,
         now: Timestamp,
     ) -> Result<Option<Committed<Transitioned>>> {
-        let change =
-            |tx: &Session<'_>| transitions::apply(self.limits(), tx, id, from, transition, now);
+        let change = |tx: &Session<'_>| {
+            transitions::apply(self.limits(), tx, id, (from, within), transition, now)
+        };
         // Anybody can cause resumes, so a resume must not use the reserve. It can wait for space.
         let resumes = transition == Transition::Pending && from.contains(&SandboxState::Suspended);
         if resumes { self.write(change) } else { self.write_on_full_disk(change) }

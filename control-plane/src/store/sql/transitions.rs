@@ -10,17 +10,20 @@ use super::{Session, audit, names, rows, signed, values};
 use crate::model::{ExposedPorts, Sandbox, SandboxId, Timestamp, Transition};
 use crate::store::{Committed, Limits, Result, SYSTEM, Transitioned};
 
-/// Applies a transition, if the sandbox is in one of the states of `from`.
+/// Applies a transition, if the sandbox is in one of the states of `from`, and in its placement if there is one.
 pub(super) fn apply(
     limits: &Limits,
     tx: &Session<'_>,
     id: &SandboxId,
-    from: &[SandboxState],
+    (from, within): (&[SandboxState], Option<u64>),
     transition: Transition,
     now: Timestamp,
 ) -> Result<Option<Committed<Transitioned>>> {
     let found = find(tx, &id.to_ref())?;
-    let Some(before) = found.filter(|sandbox| from.contains(&sandbox.state)) else {
+    let fits = |sandbox: &Sandbox| {
+        from.contains(&sandbox.state) && within.is_none_or(|within| within == sandbox.placement)
+    };
+    let Some(before) = found.filter(fits) else {
         return Ok(None);
     };
     let (transition, address, displaced) = match transition {
