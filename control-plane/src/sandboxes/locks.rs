@@ -9,6 +9,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::BySandbox;
 use crate::db::Db;
 use crate::model::SandboxId;
+use crate::store::Result;
 
 /// The interval at which [`SandboxLocks::wait_until_idle`] polls. Only a stopping server waits for it, so
 /// polling is good enough.
@@ -17,7 +18,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const CLAIM_AGAIN: Duration = Duration::from_millis(50);
 /// The pause after a failure of the store.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// The most attempts to release a claim. After them, the claim ends with this server.
+/// The most attempts to release a claim. After them, [`SandboxLocks::release_unheld`] releases it.
 const RELEASE_ATTEMPTS: usize = 20;
 
 pub(super) struct SandboxLocks {
@@ -41,8 +42,12 @@ impl SandboxLocks {
     pub(super) async fn acquire(&self, id: &SandboxId) -> SandboxLock {
         let guard = self.local(id).lock_owned().await;
         let mut lock = SandboxLock { guard: Some(guard), claim: None };
-        while self.db.is_shared() && !self.claim(id, &mut lock).await {
-            tokio::time::sleep(CLAIM_AGAIN).await;
+        let mut acquired = !self.db.is_shared();
+        while !acquired {
+            (lock, acquired) = self.claim(id, lock).await;
+            if !acquired {
+                tokio::time::sleep(CLAIM_AGAIN).await;
+            }
         }
         lock
     }
@@ -50,27 +55,34 @@ impl SandboxLocks {
     /// Returns `None` if somebody has the lock.
     pub(super) async fn try_acquire(&self, id: &SandboxId) -> Option<SandboxLock> {
         let guard = self.local(id).try_lock_owned().ok()?;
-        let mut lock = SandboxLock { guard: Some(guard), claim: None };
-        let acquired = !self.db.is_shared() || self.claim(id, &mut lock).await;
+        let lock = SandboxLock { guard: Some(guard), claim: None };
+        if !self.db.is_shared() {
+            return Some(lock);
+        }
+        let (lock, acquired) = self.claim(id, lock).await;
         acquired.then_some(lock)
     }
 
-    async fn claim(&self, id: &SandboxId, lock: &mut SandboxLock) -> bool {
-        // A claim whose result does not arrive may have been made, so the lock releases it, too.
-        lock.claim = Some((self.db.clone(), id.clone()));
-        let claimed = id.clone();
-        match self.db.coordinate(move |store| store.claim(&claimed)).await {
-            Ok(true) => true,
-            Ok(false) => {
-                lock.claim = None;
-                false
-            }
-            Err(error) => {
-                tracing::error!(sandbox = %id, %error, "a sandbox can't be claimed");
-                tokio::time::sleep(RETRY_AFTER).await;
-                false
-            }
+    /// Tries once to claim a sandbox. Returns whether this server has the claim. The attempt is a task of its own, which
+    /// ends even if the caller gives up: a claim must not be released while it is being made.
+    async fn claim(&self, id: &SandboxId, lock: SandboxLock) -> (SandboxLock, bool) {
+        match tokio::spawn(claim(self.db.clone(), id.clone(), lock)).await {
+            Ok(attempted) => attempted,
+            // The program ends, and so does this task.
+            Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Releases claims of this server that nobody holds here. After an outage of the store, claims may be left that could
+    /// not be released, or were made although the store reported a failure.
+    pub(super) async fn release_unheld(&self) -> Result<()> {
+        for id in self.db.coordinate(|store| store.own_claims()).await? {
+            // With the local lock, no task of this process claims the sandbox meanwhile.
+            let Ok(_guard) = self.local(&id).try_lock_owned() else { continue };
+            tracing::warn!(sandbox = %id, "releasing a claim that nobody holds");
+            self.db.coordinate(move |store| store.release(&id)).await?;
+        }
+        Ok(())
     }
 
     fn local(&self, id: &SandboxId) -> Arc<tokio::sync::Mutex<()>> {
@@ -89,6 +101,24 @@ impl SandboxLocks {
 
     fn lock(&self) -> MutexGuard<'_, BySandbox<Arc<tokio::sync::Mutex<()>>>> {
         self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn claim(db: Db, id: SandboxId, mut lock: SandboxLock) -> (SandboxLock, bool) {
+    // A claim whose result does not arrive may have been made, so the lock releases it, too.
+    lock.claim = Some((db.clone(), id.clone()));
+    let claimed = id.clone();
+    match db.coordinate(move |store| store.claim(&claimed)).await {
+        Ok(true) => (lock, true),
+        Ok(false) => {
+            lock.claim = None;
+            (lock, false)
+        }
+        Err(error) => {
+            tracing::error!(sandbox = %id, %error, "a sandbox can't be claimed");
+            tokio::time::sleep(RETRY_AFTER).await;
+            (lock, false)
+        }
     }
 }
 

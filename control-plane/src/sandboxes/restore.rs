@@ -46,11 +46,14 @@ impl SandboxService {
         self.finish_interrupted().await
     }
 
-    /// If several servers share the store: regularly finishes what servers began that are no longer live. Runs for as
-    /// long as the server.
+    /// If several servers share the store: regularly finishes what servers began that are no longer live, and releases
+    /// claims that no task of this server has. Runs for as long as the server.
     pub async fn run_takeovers(&self) {
         while self.db().is_shared() {
             tokio::time::sleep(TAKEOVER_PAUSE).await;
+            if let Err(error) = self.inner.locks.release_unheld().await {
+                tracing::error!(%error, "the claims of this server can't be checked");
+            }
             if let Err(error) = self.finish_interrupted().await {
                 tracing::error!(%error, "the sandboxes of servers that have ended can't be listed");
             }

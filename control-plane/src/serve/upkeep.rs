@@ -9,11 +9,14 @@ use crate::store::{self, Store};
 /// The pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Regularly removes old lines of the audit log and shrinks the store's file. Each task runs as many short
+/// Regularly removes old lines of the audit log and servers that ended long ago, and shrinks the store's file. Each task runs as many short
 /// writes, so another write waits for one of them at most.
 pub(super) async fn run_upkeep(db: Db) {
-    let tasks: [fn(&dyn Store) -> store::Result<bool>; 2] =
-        [|store| store.prune_audit(Timestamp::now()), |store| store.give_back_space()];
+    let tasks: [fn(&dyn Store) -> store::Result<bool>; 3] = [
+        |store| store.prune_audit(Timestamp::now()),
+        |store| store.give_back_space(),
+        |store| store.forget_ended().map(|()| false),
+    ];
     loop {
         for task in tasks {
             let mut more = Ok(true);
@@ -21,7 +24,7 @@ pub(super) async fn run_upkeep(db: Db) {
                 more = db.write_unannounced(Writer::Server, task).await;
             }
             if let Err(error) = more {
-                tracing::error!(%error, "the audit log or the store's file could not be made smaller");
+                tracing::error!(%error, "the upkeep of the store failed");
             }
         }
         tokio::time::sleep(PAUSE).await;

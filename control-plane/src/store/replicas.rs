@@ -29,6 +29,18 @@ pub trait Replicas {
     /// The store can't be written.
     fn release(&self, id: &SandboxId) -> Result<()>;
 
+    /// The sandboxes that this replica has claimed.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn own_claims(&self) -> Result<Vec<SandboxId>>;
+
+    /// Forgets replicas that ended long ago, and their claims.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    fn forget_ended(&self) -> Result<()>;
+
     /// Removes this replica and its claims. Nobody waits for it any more.
     ///
     /// # Errors

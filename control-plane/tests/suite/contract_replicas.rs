@@ -54,6 +54,28 @@ fn a_replica_that_came_a_moment_ago_gets_no_claim_of_a_silent_one() {
 }
 
 #[test]
+fn replicas_that_ended_long_ago_are_forgotten_with_the_claims_of_removed_sandboxes() {
+    let settings = shared().database();
+    let open = || PostgresStore::open(&settings).unwrap();
+    let (ended, live) = (open(), open());
+    super::contract::add_projects(&live);
+    let existing = super::contract_sandboxes::create(&live, None);
+    let removed = sandgate::random::sandbox_id().unwrap();
+    for store in [&ended, &live] {
+        store.record_applied(1).unwrap();
+    }
+    assert!(ended.claim(&removed).unwrap() && ended.claim(&existing).unwrap());
+    live.forget_ended().unwrap();
+    assert_eq!(ended.own_claims().unwrap().len(), 2, "it was live a moment ago");
+    let age = "UPDATE replicas SET seen_at = seen_at - interval '2 days' \
+               WHERE id = (SELECT replica FROM claims LIMIT 1)";
+    shared().run_sql(&settings, age);
+    live.forget_ended().unwrap();
+    assert_eq!(ended.own_claims().unwrap(), [existing]);
+    assert_eq!(shared().query(&settings, "SELECT count(*) FROM replicas"), ["1"]);
+}
+
+#[test]
 fn commits_are_announced_to_other_processes() {
     let (one, two) = pair();
     super::contract::add_projects(&one);

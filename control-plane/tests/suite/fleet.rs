@@ -469,3 +469,20 @@ async fn out_of_contact_a_sidecars_poll_is_refused_even_if_its_sandbox_can_be_re
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_no_task_of_its_server_has_is_released() {
+    let cluster = Cluster::start();
+    let fleet = Fleet::new(&cluster).await;
+    let one = fleet.serve();
+    fleet.create_suspended(&one, "env").await;
+    // As after an outage in which the server could not release it.
+    let left = "INSERT INTO claims SELECT sandboxes.id, replicas.id FROM sandboxes, replicas";
+    cluster.run_sql(&fleet.database, left);
+    let two = fleet.serve();
+    let resume = "/gateway/v1/sandboxes/env/resume";
+    let body = json!({ "wait_ms": 60_000 });
+    let (status, answer) = exchange(&two.gateway, TOKEN, "POST", resume, body).await;
+    assert_eq!((status, &answer["state"]), (200, &json!("running")), "{answer}");
+    drop(one);
+}

@@ -3,7 +3,7 @@
 use super::PostgresStore;
 use crate::model::SandboxId;
 use crate::store::sql::{Database as _, changes, signed, unsigned, values};
-use crate::store::{Replicas, Result, Revision};
+use crate::store::{Replicas, Result, Revision, StoreError};
 
 /// Whether a row of `replicas` is of a process that can be waited for.
 const IS_LIVE: &str = "seen_at > clock_timestamp() - interval '3 s'";
@@ -77,15 +77,35 @@ impl Replicas for PostgresStore {
         self.write_unlocked(|tx| tx.execute(sql, values)).map(drop)
     }
 
-    fn leave(&self) -> Result<()> {
+    fn own_claims(&self) -> Result<Vec<SandboxId>> {
+        let sql = "SELECT sandbox_id FROM claims WHERE replica = ?1";
         self.write_unlocked(|tx| {
-            tx.execute("DELETE FROM claims WHERE replica = ?1", values![&self.replica])?;
-            tx.execute("DELETE FROM replicas WHERE id = ?1", values![&self.replica])?;
-            // Replicas that ended without this. Nobody waits for them or their claims any more.
+            tx.all(sql, values![&self.replica], |row| {
+                let id = row.get::<String>(0)?;
+                SandboxId::parse(&id)
+                    .map_err(|_| StoreError::Corrupt("a claim of no sandbox".to_owned()))
+            })
+        })
+    }
+
+    fn forget_ended(&self) -> Result<()> {
+        self.write_unlocked(|tx| {
             tx.execute(
                 "DELETE FROM replicas WHERE seen_at < clock_timestamp() - interval '1 day'",
                 values![],
             )?;
+            // The claim of a sandbox that still exists is taken over by the server that next works on it.
+            let sql = "DELETE FROM claims WHERE NOT EXISTS \
+                       (SELECT 1 FROM sandboxes WHERE id = claims.sandbox_id) AND NOT EXISTS \
+                       (SELECT 1 FROM replicas WHERE id = claims.replica)";
+            tx.execute(sql, values![]).map(drop)
+        })
+    }
+
+    fn leave(&self) -> Result<()> {
+        self.write_unlocked(|tx| {
+            tx.execute("DELETE FROM claims WHERE replica = ?1", values![&self.replica])?;
+            tx.execute("DELETE FROM replicas WHERE id = ?1", values![&self.replica])?;
             Ok(())
         })
     }

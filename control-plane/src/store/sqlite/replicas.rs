@@ -21,6 +21,14 @@ impl Replicas for SqliteStore {
         Ok(())
     }
 
+    fn own_claims(&self) -> Result<Vec<SandboxId>> {
+        Ok(Vec::new())
+    }
+
+    fn forget_ended(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn leave(&self) -> Result<()> {
         Ok(())
     }
