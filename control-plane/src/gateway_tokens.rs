@@ -6,16 +6,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
+use sandgate_xds::token_file;
+pub use sandgate_xds::token_file::InvalidTokens;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::model::SandboxId;
 use crate::random::hex;
 
-/// The minimum number of characters of a token.
-const MIN_LENGTH: usize = 16;
-/// The maximum number of tokens that are valid at the same time.
-const MAX_TOKENS: usize = 2;
 /// The interval at which the file is read.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -23,37 +21,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Tokens {
     hashes: Arc<RwLock<Vec<[u8; 32]>>>,
-}
-
-/// The reason why a file is not a list of tokens. It never contains the content.
-#[derive(Debug, thiserror::Error)]
-pub enum InvalidTokens {
-    /// The file can't be read.
-    #[error(
-        "the gateway token file {path} can't be read ({source}); make it with `openssl rand -hex 32 > {path}`"
-    )]
-    Unreadable {
-        path: PathBuf,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
-    /// The file has no token.
-    #[error("the gateway token file {0} has no token; make one with `openssl rand -hex 32 > {0}`")]
-    Empty(PathBuf),
-    /// The file has more tokens than a rotation needs.
-    #[error(
-        "the gateway token file {0} has more than {MAX_TOKENS} tokens; keep the new one and the one that it replaces"
-    )]
-    TooMany(PathBuf),
-    /// A token is too short, or has characters that a header can't have.
-    #[error(
-        "line {line} of the gateway token file {path} is not a token: a token has at least {MIN_LENGTH} visible ASCII characters"
-    )]
-    Malformed {
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-    },
 }
 
 impl Tokens {
@@ -144,24 +111,9 @@ pub async fn follow_file(tokens: Tokens, path: PathBuf) {
 }
 
 fn read(path: &Path) -> Result<Vec<[u8; 32]>, InvalidTokens> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| InvalidTokens::Unreadable { path: path.to_owned(), source })?;
-    let mut hashes = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let token = line.trim();
-        if token.is_empty() || token.starts_with('#') {
-            continue;
-        }
-        if token.len() < MIN_LENGTH || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(InvalidTokens::Malformed { path: path.to_owned(), line: index + 1 });
-        }
-        hashes.push(Sha256::digest(token.as_bytes()).into());
-    }
-    match hashes.len() {
-        0 => Err(InvalidTokens::Empty(path.to_owned())),
-        1..=MAX_TOKENS => Ok(hashes),
-        _ => Err(InvalidTokens::TooMany(path.to_owned())),
-    }
+    let tokens = token_file::read(path)?;
+    let all = std::iter::once(tokens.first).chain(tokens.second);
+    Ok(all.map(|token| Sha256::digest(token.as_bytes()).into()).collect())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod server;
 pub mod session;
 pub mod snapshot;
 pub mod state;
+pub mod token_file;
 pub mod wire;
 mod yaml;
 

@@ -14,6 +14,7 @@ pub use self::settings::{EdgeSettings, StateError, parse};
 use crate::kind::Kind;
 use crate::resources::{self, Cut, CutError};
 use crate::snapshot::Snapshot;
+use crate::token_file::{self, InvalidTokens};
 use crate::yaml::{YamlError, parse_yaml};
 
 /// The name of the edge's certificate in `edge.yaml`.
@@ -30,6 +31,8 @@ pub enum BuildError {
     Yaml(#[from] YamlError),
     #[error(transparent)]
     Cut(#[from] CutError),
+    #[error(transparent)]
+    Tokens(#[from] InvalidTokens),
     #[error("`{path}` can't be read: {source}")]
     Unreadable { path: String, source: std::io::Error },
     #[error("nothing would serve: {0}")]
@@ -67,11 +70,7 @@ fn build_with(settings: &EdgeSettings, unreadable: Unreadable) -> Result<Built, 
     let Cut { resources: mut snapshot, invalid, .. } = cut(settings)?;
     let mut warnings: Vec<String> = invalid.iter().map(ToString::to_string).collect();
 
-    let token = read(&settings.gateway_token_file)?;
-    // The first token of the file, which also lists the one that it replaces.
-    let mut lines = token.lines().map(str::trim);
-    let token = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
-    let token = token.ok_or_else(|| BuildError::Empty("there is no gateway token".to_owned()))?;
+    let token = token_file::read(&settings.gateway_token_file)?.first;
     let secret = json!({
         "name": "gateway_token",
         "generic_secret": { "secret": { "inline_string": token } },

@@ -103,6 +103,30 @@ fn a_certificate_that_can_no_longer_be_read_keeps_the_former_state() {
 }
 
 #[test]
+fn edges_get_no_token_from_a_file_that_the_gateway_api_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    build(folder.path(), "").unwrap();
+    let (state, token) = (folder.path().join("state.yaml"), folder.path().join("token"));
+    let good = "gateway-token-0123456789";
+    let three = format!("{good}\n{good}1\n{good}2\n");
+    let short_second = format!("{good}\nshort\n");
+    for refused in ["", "# none\n", "short\n", "gateway token 0123456789\n", &three, &short_second]
+    {
+        std::fs::write(&token, refused).unwrap();
+        let error = state::load(&state).unwrap_err();
+        assert!(matches!(error, BuildError::Tokens(_)), "{error}");
+    }
+    let sent = |file: &str| {
+        std::fs::write(&token, file).unwrap();
+        let built = state::load(&state).unwrap();
+        built.snapshot.resource(Kind::Secret, "gateway_token").unwrap().body.value.clone()
+    };
+    // The first token is sent, and the second is only accepted.
+    assert_eq!(sent(&format!("{good}\n{good}1\n")), sent(good));
+    assert_ne!(sent(&format!("{good}1\n{good}\n")), sent(good));
+}
+
+#[test]
 fn an_error_names_the_field() {
     let folder = tempfile::tempdir().unwrap();
     for (more, expected) in [

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use sandgate_xds::nodes::NodeReport;
-use sandgate_xds::state;
+use sandgate_xds::{state, token_file};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -60,16 +60,11 @@ impl Xds {
 
 impl NodesArgs {
     fn run(&self) -> anyhow::Result<()> {
-        let path = self.gateway_token_file.display();
-        let tokens = std::fs::read_to_string(&self.gateway_token_file)
-            .with_context(|| format!("`{path}` can't be read"))?;
-        let mut lines = tokens.lines().map(str::trim);
-        let token = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
-        let token = token.with_context(|| format!("`{path}` has no token"))?;
+        let token = token_file::read(&self.gateway_token_file)?.first;
         // Fails if the process has a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let nodes = runtime.block_on(fetch(&self.gateway_url, token))?;
+        let nodes = runtime.block_on(fetch(&self.gateway_url, &token))?;
         let lists = if self.json {
             nodes.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?
         } else {
