@@ -60,7 +60,9 @@ impl Server {
     /// # Errors
     /// A setting, a file, or an address can't be used. The message says what to do.
     pub async fn start(settings: ServeSettings) -> anyhow::Result<Self> {
-        open_files::ensure_limit(open_files::needed(&settings.api, &settings.gateway))?;
+        let xds_connections = settings.xds.as_ref().map_or(0, |_| XdsSettings::MAX_CONNECTIONS);
+        let needed = open_files::needed(&settings.api, &settings.gateway, xds_connections);
+        open_files::ensure_limit(needed)?;
         let tokens = Tokens::from_file(&settings.gateway_token_file)?;
         let (store, lock) = settings.store.open_to_serve(settings.limits)?;
         check_network_policies(store.as_ref(), settings.egress)?;

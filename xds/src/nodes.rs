@@ -21,7 +21,10 @@ pub struct Nodes(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     nodes: BTreeMap<String, Entry>,
+    /// The number of open streams of each node that has one.
+    open_streams: BTreeMap<String, usize>,
     last_stream: u64,
+    refused_connections: u64,
     denied: u64,
     responses: BTreeMap<Kind, u64>,
     rejections: BTreeMap<Kind, u64>,
@@ -60,6 +63,21 @@ impl Nodes {
 
     pub(crate) fn count_denied(&self) {
         self.state().denied += 1;
+    }
+
+    pub(crate) fn count_refused_connection(&self) {
+        self.state().refused_connections += 1;
+    }
+
+    /// Counts a stream of a node, unless the node has `most` already.
+    pub(crate) fn open_stream(&self, node: &str, most: usize) -> Option<OpenStream> {
+        let mut state = self.state();
+        let count = state.open_streams.get(node).copied().unwrap_or_default();
+        if count >= most {
+            return None;
+        }
+        state.open_streams.insert(node.to_owned(), count + 1);
+        Some(OpenStream { nodes: self.clone(), node: node.to_owned() })
     }
 
     pub(crate) fn connect(&self, node: &str, agent: &str) -> StreamGuard {
@@ -125,6 +143,12 @@ impl Nodes {
             "Streams without a valid credential.",
             state.denied,
         );
+        single(
+            "counter",
+            "sandgate_xds_refused_connections_total",
+            "Connections above a bound, which were closed.",
+            state.refused_connections,
+        );
         for (name, help, values) in [
             ("sandgate_xds_responses_total", "Responses that were sent.", &state.responses),
             ("sandgate_xds_rejections_total", "Responses that nodes rejected.", &state.rejections),
@@ -161,6 +185,24 @@ fn report(node: &str, entry: &Entry) -> NodeReport {
         pending: entry.pending,
         versions: versions.collect(),
         rejected: rejected.collect(),
+    }
+}
+
+/// An open stream in the count of its node.
+pub(crate) struct OpenStream {
+    nodes: Nodes,
+    node: String,
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut state = self.nodes.state();
+        let left = state.open_streams.get(&self.node).copied().unwrap_or_default();
+        if left > 1 {
+            state.open_streams.insert(self.node.clone(), left - 1);
+        } else {
+            state.open_streams.remove(&self.node);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The server: one task for each stream, around a [`Session`](crate::session::Session).
 
+mod admission;
+mod connection;
 mod listener;
 mod service;
 mod stream;
@@ -29,24 +31,44 @@ pub struct CertifiedNames(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
 /// The bounds of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// The most connections at once.
+    pub connections: usize,
+    /// The longest time of a handshake.
+    pub handshake: Duration,
+    /// The time after which a connection without a stream ends. A connection whose stream has ended may end earlier.
+    pub idle: Duration,
     /// The most streams at once.
     pub streams: usize,
+    /// The most streams of a node at once. An edge has one, and a second one while the first ends.
+    pub streams_per_node: usize,
     /// The time after which a stream ends, so that nodes move to new replicas. Each stream ends up to a tenth earlier.
     pub stream_age: Duration,
     /// The longest time until a client says which node it is.
     pub first_request: Duration,
     /// The longest time that a client may leave responses unread.
     pub unread: Duration,
+    /// The longest time until connections end after a stop. Streams end at once.
+    pub stop: Duration,
+}
+
+impl Limits {
+    /// The bounds of a server in production.
+    pub const DEFAULT: Self = Self {
+        connections: 2_048,
+        handshake: Duration::from_secs(3),
+        idle: Duration::from_secs(10),
+        streams: 4_096,
+        streams_per_node: 4,
+        stream_age: Duration::from_secs(30 * 60),
+        first_request: Duration::from_secs(10),
+        unread: Duration::from_secs(60),
+        stop: Duration::from_secs(5),
+    };
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            streams: 20_000,
-            stream_age: Duration::from_secs(30 * 60),
-            first_request: Duration::from_secs(10),
-            unread: Duration::from_secs(60),
-        }
+        Self::DEFAULT
     }
 }
 

@@ -24,6 +24,11 @@ pub struct XdsSettings {
     pub tls: Option<PathBuf>,
 }
 
+impl XdsSettings {
+    /// The most connections of edges at once.
+    pub(super) const MAX_CONNECTIONS: usize = Limits::DEFAULT.connections;
+}
+
 /// The running xDS server.
 pub(super) struct Xds {
     pub(super) address: SocketAddr,
@@ -49,7 +54,7 @@ pub(super) async fn start(
     let credentials = Arc::new(keys.clone());
     let needs_certificate = port.needs_certificate();
     let shared =
-        Shared::new(credentials, needs_certificate, desired, stopped.clone(), Limits::default());
+        Shared::new(credentials, needs_certificate, desired, stopped.clone(), Limits::DEFAULT);
     let nodes = shared.nodes().clone();
     tasks.spawn(keys.follow(settings.key_file));
     tasks.spawn(state::follow(settings.state, snapshots));

@@ -3,24 +3,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
 
+use super::admission::Connections;
+use super::connection::Connection;
 use super::tls::Tls;
-use super::{CertifiedNames, DeltaService, Shared};
-
-/// The longest time of a handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The most handshakes at once.
-const HANDSHAKES: usize = 512;
+use super::{DeltaService, Shared};
 
 /// The port, bound but not served yet.
 pub struct Port {
@@ -74,10 +67,11 @@ impl Port {
     }
 
     /// Serves until `stopping` is true.
-    pub async fn serve(self, shared: Arc<Shared>, mut stopping: watch::Receiver<bool>) {
-        let age = shared.limits.stream_age;
+    pub async fn serve(self, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
+        let limits = shared.limits;
+        let age = limits.stream_age;
         let (sender, connections) = mpsc::channel(64);
-        let accepting = tokio::spawn(accept(self.listener, self.tls, sender));
+        let accepting = tokio::spawn(accept(self.listener, self.tls, Arc::clone(&shared), sender));
         let served = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
@@ -86,30 +80,40 @@ impl Port {
             .max_concurrent_streams(8)
             // The connection closes when its streams end, so that the next one may go to another replica.
             .max_connection_age(age.mul_f64(0.9))
+            // A client that does not read keeps a stream from ending.
+            .max_connection_age_grace(age)
             .add_service(DeltaService::new(shared))
-            .serve_with_incoming_shutdown(ReceiverStream::new(connections), async move {
-                // An error means that the server was dropped, which is a stop too.
-                let _ = stopping.wait_for(|stopping| *stopping).await;
-            })
-            .await;
-        accepting.abort();
-        if let Err(error) = served {
-            tracing::error!(%error, "the xDS server ended");
+            .serve_with_incoming_shutdown(
+                ReceiverStream::new(connections),
+                until_stop(stopping.clone()),
+            );
+        // The server waits for all connections, and a client can keep one open by not reading from it.
+        let overdue = async {
+            until_stop(stopping).await;
+            tokio::time::sleep(limits.stop).await;
+        };
+        tokio::select! {
+            served = served => if let Err(error) = served {
+                tracing::error!(%error, "the xDS server ended");
+            },
+            () = overdue => tracing::warn!("some xDS connections did not end in time"),
         }
+        accepting.abort();
     }
 }
 
 async fn accept(
     listener: TcpListener,
     tls: Option<Tls>,
-    connections: mpsc::Sender<io::Result<Connection>>,
+    shared: Arc<Shared>,
+    established: mpsc::Sender<io::Result<Connection>>,
 ) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let limits = shared.limits;
+    let connections = Connections::new(limits.connections);
     let tls = tls.map(Arc::new);
     loop {
-        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Usually no file descriptor is left.
                 tracing::warn!(%error, "an xDS connection could not be accepted");
@@ -117,12 +121,15 @@ async fn accept(
                 continue;
             }
         };
-        let (tls, connections) = (tls.clone(), connections.clone());
+        let Some(place) = connections.admit(address.ip()) else {
+            shared.nodes.count_refused_connection();
+            continue;
+        };
+        let (tls, established) = (tls.clone(), established.clone());
         tokio::spawn(async move {
-            let connection = tokio::time::timeout(HANDSHAKE, establish(stream, tls)).await;
-            drop(permit);
-            match connection {
-                Ok(Ok(connection)) => drop(connections.send(Ok(connection)).await),
+            let connection = Connection::establish(stream, tls, place, limits.idle);
+            match tokio::time::timeout(limits.handshake, connection).await {
+                Ok(Ok(connection)) => drop(established.send(Ok(connection)).await),
                 Ok(Err(error)) => tracing::debug!(%error, "a handshake of xDS failed"),
                 Err(_) => tracing::debug!("a handshake of xDS took too long"),
             }
@@ -130,57 +137,7 @@ async fn accept(
     }
 }
 
-async fn establish(stream: TcpStream, tls: Option<Arc<Tls>>) -> io::Result<Connection> {
-    stream.set_nodelay(true)?;
-    let Some(tls) = tls else {
-        let names = CertifiedNames(Arc::new(|_: &str| false));
-        return Ok(Connection { stream: Box::pin(stream), names });
-    };
-    let (stream, names) = tls.accept(stream).await?;
-    Ok(Connection { stream: Box::pin(stream), names })
-}
-
-trait Stream: AsyncRead + AsyncWrite + Send {}
-impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
-
-/// A connection after its handshake.
-struct Connection {
-    stream: Pin<Box<dyn Stream>>,
-    names: CertifiedNames,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = CertifiedNames;
-
-    fn connect_info(&self) -> CertifiedNames {
-        self.names.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.stream.as_mut().poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.stream.as_mut().poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.as_mut().poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.as_mut().poll_shutdown(context)
-    }
+async fn until_stop(mut stopping: watch::Receiver<bool>) {
+    // An error means that the server was dropped, which is a stop too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
 }

@@ -13,6 +13,7 @@ use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::connection::Client;
 use super::stream;
 use super::{MAX_REQUEST, Shared};
 use crate::wire::{DELTA_METHOD, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
@@ -75,18 +76,24 @@ fn open(
     shared: Arc<Shared>,
     request: tonic::Request<Streaming<DeltaDiscoveryRequest>>,
 ) -> Result<tonic::Response<ReceiverStream<Result<DeltaDiscoveryResponse, Status>>>, Status> {
-    let peer = stream::authenticate(&shared, request.metadata(), request.extensions().get())
-        .inspect_err(|status| {
-            shared.nodes.count_denied();
-            tracing::warn!(reason = status.message(), "an xDS stream was refused");
-        })?;
+    // The listener adds it to each request.
+    let client = request.extensions().get::<Client>().cloned();
+    let names = client.as_ref().map(|client| &client.names);
+    let peer = stream::authenticate(&shared, request.metadata(), names).inspect_err(|status| {
+        shared.nodes.count_denied();
+        tracing::warn!(reason = status.message(), "an xDS stream was refused");
+    })?;
     let slot = Arc::clone(&shared.slots)
         .try_acquire_owned()
         .map_err(|_| Status::resource_exhausted("the server has no streams left; try again"))?;
+    let of_node = shared.nodes.open_stream(peer.node(), shared.limits.streams_per_node);
+    let of_node = of_node
+        .ok_or_else(|| Status::resource_exhausted("the node has too many streams; try again"))?;
+    let of_connection = client.map(|client| client.place.begin_stream());
     let (responses, receiver) = tokio::sync::mpsc::channel(16);
     let requests = request.into_inner();
     tokio::spawn(async move {
-        let _slot = slot;
+        let _open = (slot, of_node, of_connection);
         stream::run(shared, peer, requests, responses).await;
     });
     Ok(tonic::Response::new(ReceiverStream::new(receiver)))

@@ -22,6 +22,12 @@ pub(super) struct Peer {
     node: String,
 }
 
+impl Peer {
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+}
+
 /// Takes the node from the credentials of a call.
 ///
 /// # Errors

@@ -2,59 +2,13 @@
 
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
 use sandgate_xds::server::MAX_REQUEST;
 use sandgate_xds::session::MAX_NAMES;
-use sandgate_xds::wire::{DELTA_METHOD, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use sandgate_xds::{Kind, Snapshot};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
-use tonic_prost::ProstCodec;
+use tonic::Code;
 
+use crate::client::{end_of, first, open};
 use crate::support::Server;
-
-struct Client {
-    requests: mpsc::Sender<DeltaDiscoveryRequest>,
-    responses: Streaming<DeltaDiscoveryResponse>,
-}
-
-async fn open(server: &Server, token: Option<&str>) -> Result<Client, Status> {
-    let address = format!("http://127.0.0.1:{}", server.port);
-    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-    let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
-    grpc.ready().await.unwrap();
-    let (requests, receiver) = mpsc::channel(8);
-    let mut request = Request::new(ReceiverStream::new(receiver));
-    if let Some(token) = token {
-        let value = format!("Bearer {token}").parse().unwrap();
-        request.metadata_mut().insert("authorization", value);
-    }
-    let path = PathAndQuery::from_static(DELTA_METHOD);
-    let codec: ProstCodec<DeltaDiscoveryRequest, DeltaDiscoveryResponse> = ProstCodec::default();
-    let responses = grpc.streaming(request, path, codec).await?.into_inner();
-    Ok(Client { requests, responses })
-}
-
-fn first(node: &str) -> DeltaDiscoveryRequest {
-    DeltaDiscoveryRequest {
-        node: Some(Node { id: node.to_owned(), ..Node::default() }),
-        type_url: Kind::Cluster.type_url(),
-        ..DeltaDiscoveryRequest::default()
-    }
-}
-
-async fn end_of(client: &mut Client) -> Status {
-    loop {
-        let next = tokio::time::timeout(Duration::from_secs(30), client.responses.message());
-        match next.await.unwrap() {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("the stream ended without a reason"),
-            Err(status) => return status,
-        }
-    }
-}
 
 #[tokio::test]
 async fn a_stream_without_a_valid_token_is_refused_before_its_first_message() {

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+mod bounds;
+mod client;
 mod connections;
 mod envoy;
 mod support;

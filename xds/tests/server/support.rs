@@ -17,6 +17,7 @@ pub(crate) struct Server {
     pub(crate) shared: Arc<Shared>,
     pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(crate) stopping: watch::Sender<bool>,
+    pub(crate) served: tokio::task::JoinHandle<()>,
     pub(crate) folder: tempfile::TempDir,
 }
 
@@ -27,6 +28,15 @@ pub(crate) fn root() -> &'static Path {
 impl Server {
     /// Starts a server. `tls` is the folder of its certificates.
     pub(crate) async fn start(snapshot: Snapshot, tls: Option<PathBuf>) -> Self {
+        Self::start_with(snapshot, tls, Limits::default()).await
+    }
+
+    /// Starts a server with other bounds.
+    pub(crate) async fn start_with(
+        snapshot: Snapshot,
+        tls: Option<PathBuf>,
+        limits: Limits,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
         std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
@@ -40,11 +50,11 @@ impl Server {
             port.needs_certificate(),
             receiver,
             stopped.clone(),
-            Limits::default(),
+            limits,
         ));
         let number = port.address().unwrap().port();
-        tokio::spawn(port.serve(Arc::clone(&shared), stopped));
-        Self { port: number, keys, shared, snapshots, stopping, folder }
+        let served = tokio::spawn(port.serve(Arc::clone(&shared), stopped));
+        Self { port: number, keys, shared, snapshots, stopping, served, folder }
     }
 
     /// Waits until a node is as it should be.
