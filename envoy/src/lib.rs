@@ -40,7 +40,8 @@ mod tests {
         for template in [
             &edge(Filters::Wasm, Upstream::DynamicForwardProxy),
             &edge(Filters::Native, Upstream::OriginalDst),
-            SIDECAR_TEMPLATE,
+            &Filters::Wasm.egress_template(SIDECAR_TEMPLATE).unwrap(),
+            &Filters::Native.egress_template(SIDECAR_TEMPLATE).unwrap(),
             &Filters::Wasm.egress_template(sidecar::EGRESS_TCP_TEMPLATE).unwrap(),
             &Filters::Native.egress_template(sidecar::EGRESS_HTTP_TEMPLATE).unwrap(),
         ] {

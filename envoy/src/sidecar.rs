@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn the_head_of_the_template_lists_every_name_and_every_value_is_used() {
-        let (head, body) = SIDECAR_TEMPLATE.split_once("\nnode:").unwrap();
+        let template = Filters::Wasm.egress_template(SIDECAR_TEMPLATE).unwrap();
+        let (head, body) = template.split_once("\nnode:").unwrap();
         let listed: std::collections::BTreeSet<&str> =
             head.split_whitespace().filter(|word| word.starts_with("SANDGATE_")).collect();
         assert_eq!(listed, names(body));
