@@ -3,13 +3,21 @@
 use super::*;
 
 /// Wakes the worker of a stream, from any thread, while the stream exists.
-pub(crate) struct StreamScheduler(pub(super) EnvoyPtr);
+pub(crate) struct StreamScheduler(EnvoyPtr);
 
 // SAFETY: Envoy's scheduler holds a weak reference to the stream and posts to the worker's dispatcher, which may be done
 // from any thread. The dispatcher outlives the streams of the worker, and `ingress` drops the scheduler with its stream.
 unsafe impl Send for StreamScheduler {}
 
 impl StreamScheduler {
+    /// # Safety
+    /// The stream exists.
+    pub(super) unsafe fn new(stream: EnvoyPtr) -> Result<Self> {
+        // SAFETY: by the contract of this function.
+        let scheduler = unsafe { envoy_dynamic_module_callback_http_filter_scheduler_new(stream) };
+        if scheduler.is_null() { Err(Refused) } else { Ok(Self(scheduler)) }
+    }
+
     /// Calls [`crate::ingress::Stream::on_scheduled`] on the worker, if the stream still exists then.
     pub(crate) fn wake(&self) {
         // SAFETY: the scheduler exists until it is dropped.

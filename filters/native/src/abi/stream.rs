@@ -217,9 +217,8 @@ impl StreamHandle {
         if self.is_ending.get() {
             return Err(Refused);
         }
-        let raw = self.raw()?;
         // SAFETY: the stream exists.
-        Ok(StreamScheduler(unsafe { envoy_dynamic_module_callback_http_filter_scheduler_new(raw) }))
+        unsafe { StreamScheduler::new(self.raw()?) }
     }
 
     /// Sends a local reply. `details` appear in access logs. The stream may end before this returns.

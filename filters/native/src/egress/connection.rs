@@ -71,8 +71,9 @@ impl Connection {
         let applied = match effect {
             NewConnectionEffect::Connect { permit, destination, decision } => {
                 self.report(decision);
-                self.worker.add(self.id, Live::Connection(Rc::clone(self)));
-                self.set(upstream::of_connection(&permit, destination, &sni))
+                self.worker
+                    .add(self.id, Live::Connection(Rc::clone(self)))
+                    .and_then(|()| self.set(upstream::of_connection(&permit, destination, &sni)))
             }
             NewConnectionEffect::Deny(decision) => {
                 self.report(decision);

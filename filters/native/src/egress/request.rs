@@ -89,8 +89,8 @@ impl Request {
     fn execute(self: &Rc<Self>, effect: RequestEffect, is_handshake: bool) -> Action {
         match effect {
             RequestEffect::Forward(forward) => {
-                self.worker.add(self.id, Live::Request(Rc::clone(self)));
-                match self.apply(&forward, is_handshake) {
+                let added = self.worker.add(self.id, Live::Request(Rc::clone(self)));
+                match added.and_then(|()| self.apply(&forward, is_handshake)) {
                     Ok(()) => {
                         self.is_decided.set(true);
                         self.report(forward.decision);

@@ -33,7 +33,7 @@ impl Live {
         }
     }
 
-    /// Ends the stream. `None` is the end after a panic, when no policy has decided.
+    /// Ends the stream. `None` is the end after an error, when no policy has decided.
     fn close(&self, decision: Option<Decision>) {
         match self {
             Self::Connection(connection) => connection.close(decision),
@@ -126,20 +126,26 @@ impl Worker {
     }
 
     /// Adds a stream that the engine has permitted.
-    pub(super) fn add(&self, stream: u32, live: Live) {
+    ///
+    /// # Errors
+    /// When nothing would wake the worker to end the stream.
+    pub(super) fn add(&self, stream: u32, live: Live) -> Result<()> {
         let mut anchor = self.post.anchor();
         if anchor.is_none() {
-            *anchor = live.waker().ok().map(|waker| Anchor { stream, waker });
+            *anchor = Some(Anchor { stream, waker: live.waker()? });
         }
         self.live.borrow_mut().insert(stream, live);
         drop(anchor);
         // The main thread may have found no anchor to wake.
         self.wake_if_outdated();
+        Ok(())
     }
 
-    /// Removes a stream that has ended. If it was the anchor, another one becomes the anchor.
+    /// Removes a stream that has ended. If it was the anchor, another one becomes the anchor. If Envoy refuses that, the other
+    /// streams end.
     pub(super) fn remove(&self, stream: u32) {
         self.live.borrow_mut().remove(&stream);
+        self.engine.borrow_mut().on_stream_end(stream);
         let mut anchor = self.post.anchor();
         if anchor.as_ref().is_some_and(|anchor| anchor.stream == stream) {
             // Also if the search for another anchor panics.
@@ -147,11 +153,15 @@ impl Worker {
             *anchor = self.live.borrow().iter().find_map(|(stream, live)| {
                 live.waker().ok().map(|waker| Anchor { stream: *stream, waker })
             });
+            let is_found = anchor.is_some();
             drop(anchor);
-            // The old anchor is not woken any more.
-            self.wake_if_outdated();
+            if is_found {
+                // The old anchor is not woken any more.
+                self.wake_if_outdated();
+            } else {
+                self.close_all();
+            }
         }
-        self.engine.borrow_mut().on_stream_end(stream);
     }
 
     fn wake_if_outdated(&self) {
@@ -181,11 +191,15 @@ impl Worker {
         self.wake_if_outdated();
     }
 
-    /// The engine may be inconsistent after a panic, so it begins anew. The streams that it has permitted end, because
-    /// nothing would end them when the policy changes.
+    /// The engine may be inconsistent after a panic, so it begins anew.
     pub(super) fn begin_anew(&self) {
         self.version.set(0);
         self.engine.replace(Engine::default());
+        self.close_all();
+    }
+
+    /// Ends all live streams, because nothing would end them when the policy changes.
+    fn close_all(&self) {
         let live: Vec<_> = self.live.borrow().values().cloned().collect();
         for live in live {
             live.close(None);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sandgate_engine::ingress::{Notice, StreamId, WorkerId};
 
 use super::config::lock;
-use crate::abi::StreamScheduler;
+use crate::abi::{Refused, Result, StreamScheduler};
 
 /// What a worker is told by the main thread, or by itself for later.
 pub(super) enum Event {
@@ -61,27 +61,39 @@ impl Post {
     }
 
     /// The worker has a stream, which becomes the anchor if there is none.
-    pub(super) fn open(&self, id: StreamId, scheduler: impl FnOnce() -> Option<StreamScheduler>) {
+    ///
+    /// # Errors
+    /// When nothing would wake the worker.
+    pub(super) fn open(
+        &self,
+        id: StreamId,
+        scheduler: impl FnOnce() -> Result<StreamScheduler>,
+    ) -> Result<()> {
         let mut mail = lock(&self.mail);
         mail.has_streams = true;
         if mail.anchor.is_none() {
-            mail.anchor = scheduler().map(|scheduler| (id, scheduler));
+            mail.anchor = Some((id, scheduler()?));
             mail.wake_if_full();
         }
+        Ok(())
     }
 
     /// If the stream is the anchor, another one becomes the anchor.
+    ///
+    /// # Errors
+    /// When nothing would wake the worker.
     pub(super) fn replace_anchor(
         &self,
         id: StreamId,
         other: impl FnOnce() -> Option<(StreamId, StreamScheduler)>,
-    ) {
+    ) -> Result<()> {
         let mut mail = lock(&self.mail);
         if mail.anchor.as_ref().is_some_and(|(anchor, _)| *anchor == id) {
             mail.anchor = other();
             // The old anchor is not woken any more.
             mail.wake_if_full();
         }
+        if mail.anchor.is_some() { Ok(()) } else { Err(Refused) }
     }
 
     /// The worker has no streams any more.

@@ -112,8 +112,8 @@ impl Stream {
     }
 
     pub(crate) fn on_request_headers(self: &Rc<Self>) -> Action {
-        self.worker.run_first(self.id, self, |run| {
-            self.decide(run).unwrap_or_else(|Refused| {
+        self.worker.run_first(self.id, self, |run, added| {
+            added.and_then(|()| self.decide(run)).unwrap_or_else(|Refused| {
                 run.deny_after_error(self);
                 Action::Pause
             })
@@ -277,7 +277,7 @@ impl Stream {
         self.worker.run(self, |_| ());
     }
 
-    /// Ends the stream, whose engine has panicked: with a denial if no response has begun.
+    /// Ends the stream, which its engine can't end any more: with a denial if no response has begun.
     pub(super) fn abandon(self: &Rc<Self>) {
         let step = match self.phase.get() {
             Phase::Undecided => {

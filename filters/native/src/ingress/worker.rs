@@ -12,6 +12,7 @@ use super::config::Config;
 use super::execute::Run;
 use super::post::Post;
 use super::stream::Stream;
+use crate::abi::{Refused, Result};
 
 /// What is done for a stream when the engine is unlocked again, because Envoy may call hooks before it returns.
 pub(super) enum Step {
@@ -111,19 +112,20 @@ impl Worker {
         )
     }
 
-    /// Like [`Self::run`] for the first event of a stream.
+    /// Like [`Self::run`] for the first event of a stream. `event` also receives whether the stream could be added.
     pub(super) fn run_first<T>(
         &self,
         id: StreamId,
         current: &Rc<Stream>,
-        event: impl FnOnce(&mut Run<'_>) -> T,
+        event: impl FnOnce(&mut Run<'_>, Result<()>) -> T,
     ) -> T {
+        let added = Cell::new(Err(Refused));
         self.run_in_order(
             current,
-            || self.add(id, current),
+            || added.set(self.add(id, current)),
             |run, read_inbox| {
                 read_inbox(run);
-                event(run)
+                event(run, added.replace(Err(Refused)))
             },
         )
     }
@@ -197,7 +199,7 @@ impl Worker {
         }
     }
 
-    /// Denies or resets all streams, because the engine does not know them any more.
+    /// Denies or resets all streams, because the engine does not know them any more, or because nothing wakes the worker.
     fn abandon(&self) {
         for stream in self.streams.borrow().values() {
             stream.abandon();
@@ -206,9 +208,12 @@ impl Worker {
 
     /// Adds a stream, before the clock is read for its first event. A notice that the main thread sends after this is in the
     /// inbox, and one that it dropped before this is not later than the time of that event.
-    fn add(&self, id: StreamId, stream: &Rc<Stream>) {
+    ///
+    /// # Errors
+    /// When nothing would wake the worker to continue or to revoke the stream.
+    fn add(&self, id: StreamId, stream: &Rc<Stream>) -> Result<()> {
         self.streams.borrow_mut().insert(id, Rc::clone(stream));
-        self.post.open(id, || stream.handle().scheduler().ok());
+        self.post.open(id, || stream.handle().scheduler())
     }
 
     /// Removes a stream. If it was the anchor, another one becomes the anchor.
@@ -218,11 +223,14 @@ impl Worker {
         if streams.is_empty() {
             self.post.close();
         } else {
-            self.post.replace_anchor(id, || {
+            let replaced = self.post.replace_anchor(id, || {
                 streams.iter().find_map(|(id, stream)| {
                     stream.handle().scheduler().ok().map(|scheduler| (*id, scheduler))
                 })
             });
+            if replaced.is_err() {
+                self.abandon();
+            }
         }
     }
 }

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::envoy::network::{NetworkConfig, callbacks, counter, drop_ended, run_scheduled};
+use super::envoy::network::{
+    NetworkConfig, callbacks, counter, drop_ended, refuse_schedulers, run_scheduled,
+};
 
 const ERRORS: &str = "sandgate_egress_host_errors_total";
 /// Forbids two names and an address, so that names matter.
@@ -127,6 +129,27 @@ fn a_closed_connection_can_be_destroyed_on_any_thread() {
     assert!(other.is_closed());
     let (next, _) = config.connect(at("8.8.8.8"), "ok.test");
     assert!(next.cluster().is_some());
+}
+
+#[test]
+fn a_connection_by_which_the_worker_cannot_be_woken_is_closed() {
+    let _alone = alone();
+    let config = configure(POLICY);
+    let before = counter(ERRORS);
+    refuse_schedulers(true);
+    let (refused, continues) = config.connect(at("8.8.8.8"), "ok.test");
+    refuse_schedulers(false);
+    assert!(!continues && refused.is_closed(), "no policy would end the connection");
+    assert_eq!(counter(ERRORS), before + 1);
+    let (anchor, continues) = config.connect(at("8.8.8.8"), "ok.test");
+    let (other, _) = config.connect(at("8.8.8.8"), "ok.test");
+    assert!(continues && !other.is_closed());
+    refuse_schedulers(true);
+    drop(anchor.end());
+    refuse_schedulers(false);
+    assert!(other.is_closed(), "no policy would end the connection");
+    let (next, continues) = config.connect(at("8.8.8.8"), "ok.test");
+    assert!(continues && next.cluster().is_some());
 }
 
 #[test]

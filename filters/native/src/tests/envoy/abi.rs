@@ -373,9 +373,11 @@ extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_config_scheduler_
 }
 
 fn new_scheduler(target: Target) -> Object {
-    let (Target::Stream(owner) | Target::Config(owner)) = target;
-    let scheduler = enter_surely("scheduler_new", owner);
-    scheduler.map_or(std::ptr::null(), |envoy| object(envoy.new_scheduler(target)))
+    let envoy = match target {
+        Target::Stream(owner) => enter("scheduler_new", owner),
+        Target::Config(owner) => enter_surely("scheduler_new", owner),
+    };
+    envoy.map_or(std::ptr::null(), |envoy| object(envoy.new_scheduler(target)))
 }
 
 fn commit(scheduler: Object, event: u64) {

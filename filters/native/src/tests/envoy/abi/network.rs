@@ -21,6 +21,7 @@ struct Network {
     connections: BTreeMap<usize, Model>,
     /// The connection of each scheduler.
     schedulers: BTreeMap<usize, usize>,
+    refuses_schedulers: bool,
     woken: VecDeque<usize>,
     /// Connections that the worker drops while another thread holds Envoy's last reference to them.
     dropped: Vec<Connected>,
@@ -185,6 +186,9 @@ extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_scheduler_new(
 ) -> Object {
     callback("scheduler_new", connection, |_| ());
     with(|network| {
+        if network.refuses_schedulers {
+            return object(0);
+        }
         network.last += 1;
         network.schedulers.insert(network.last, number(connection));
         object(network.last)
@@ -448,6 +452,10 @@ pub(crate) fn run_scheduled() {
             );
         }
     }
+}
+
+pub(crate) fn refuse_schedulers(refuses: bool) {
+    with(|network| network.refuses_schedulers = refuses);
 }
 
 /// The worker drops the last references to the connections that no other thread has destroyed. Returns their number.
