@@ -155,12 +155,8 @@ impl Engine {
     /// [`Self::on_wake`]: the effects may read the byte counts of streams, which the decisions of that run use.
     pub fn on_tick(&mut self, now: Now) {
         let now = self.begin_event(now);
-        for (stream, waiting) in self.waiting.iter_mut().filter(|(_, it)| it.is_due(now.ms)) {
-            if waiting.is_past_deadline(now.ms) {
-                waiting.deny(waiting.timeout_denial(), None);
-            }
-            self.ready.insert(*stream);
-        }
+        let due = self.waiting.iter_mut();
+        self.ready.extend(due.filter_map(|(id, it)| it.on_tick(now.ms).then_some(*id)));
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_PER_SWEEP) {
             self.live.mark_expired(now.unix_seconds, now.ms);
@@ -203,7 +199,7 @@ impl Engine {
         }
         let changed: BTreeSet<&str> = changes.changes.iter().flat_map(refs_of).collect();
         let resumed = self.waiting.iter_mut();
-        let resumed = resumed.filter_map(|(id, it)| it.end_pause(&changed).then_some(*id));
+        let resumed = resumed.filter_map(|(id, it)| it.on_changes(&changed).then_some(*id));
         self.ready.extend(resumed);
     }
 

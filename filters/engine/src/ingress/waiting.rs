@@ -56,7 +56,10 @@ pub(crate) struct WaitingRequest {
     pub(crate) request: SandboxRequest,
     pub(crate) recipient: Recipient,
     pub(crate) phase: Phase,
-    arrived_at: u64,
+    /// The results of lookups that were sent at this time or later are used, however old they are. It is the time at which the
+    /// request arrived, or of its first evaluation after a wait for the sandbox: such a wait is long, and what was known
+    /// before may have changed. `None` from the end of the wait to that evaluation.
+    judged_since: Option<u64>,
     /// At this time the request is denied.
     deadline: u64,
     /// How long the request may wait for a resume.
@@ -78,7 +81,7 @@ impl WaitingRequest {
             request,
             recipient,
             phase: Phase::Resolving,
-            arrived_at: now,
+            judged_since: Some(now),
             deadline: now
                 .saturating_add(timeout_ms.saturating_mul(3))
                 .saturating_add(LOST_RESPONSE_MS),
@@ -103,11 +106,12 @@ impl WaitingRequest {
         &'a mut self,
         stream: StreamId,
         properties: &'a RequestProperties<'a>,
+        now: u64,
     ) -> (&'a SandboxRequest, Requester<'a>) {
         let requester = Requester {
             stream,
             kind: RequesterKind::Request(properties),
-            arrived_at: self.arrived_at,
+            arrived_at: *self.judged_since.get_or_insert(now),
             may_look_up: !matches!(self.phase, Phase::NoSlot | Phase::CacheOnly),
             lookups: &mut self.lookups,
         };
@@ -136,13 +140,22 @@ impl WaitingRequest {
 
     /// Ends the pause after a resume if the sandbox is one of those that have changed. Returns whether the request must
     /// be evaluated now.
-    pub(crate) fn end_pause(&mut self, changed: &BTreeSet<&str>) -> bool {
+    pub(crate) fn on_changes(&mut self, changed: &BTreeSet<&str>) -> bool {
+        match &self.phase {
+            Phase::Resuming { permit, .. } if changed.contains(permit.sandbox_id().as_str()) => {
+                self.end_pause()
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the pause of a request that waits for its sandbox and for no lookup. Returns whether it is such a request, which
+    /// must be evaluated now.
+    fn end_pause(&mut self) -> bool {
         match &mut self.phase {
-            Phase::Resuming { permit, not_before, .. }
-                if self.lookups.pending().is_empty()
-                    && changed.contains(permit.sandbox_id().as_str()) =>
-            {
+            Phase::Resuming { not_before, .. } if self.lookups.pending().is_empty() => {
                 *not_before = 0;
+                self.judged_since = None;
                 true
             }
             _ => false,
@@ -164,20 +177,24 @@ impl WaitingRequest {
         }
     }
 
-    /// A slot of the sandbox is free. Returns whether the request must be evaluated now.
+    /// A slot of the sandbox is free. Returns whether the request must be evaluated now. If it waits for a lookup, it is
+    /// evaluated after that, and another request can have the slot.
     pub(crate) fn on_slot_free(&mut self) -> bool {
-        match &mut self.phase {
-            Phase::Resuming { not_before, is_crowded: true, .. } => {
-                *not_before = 0;
-                true
-            }
-            _ => false,
-        }
+        matches!(self.phase, Phase::Resuming { is_crowded: true, .. }) && self.end_pause()
     }
 
-    /// Whether the request must be evaluated now, without the result of a lookup.
-    pub(crate) fn is_due(&self, now: u64) -> bool {
-        self.is_past_deadline(now) || (self.pending_lookups().is_empty() && !self.must_pause(now))
+    /// Time has passed. Returns whether the request must be evaluated now, without the result of a lookup.
+    pub(crate) fn on_tick(&mut self, now: u64) -> bool {
+        if self.is_past_deadline(now) {
+            self.deny(self.timeout_denial(), None);
+            return true;
+        }
+        match self.phase {
+            Phase::Resuming { not_before, .. } if not_before > now => false,
+            // Not if there was no pause: a lookup may have ended since, whose result is to be used.
+            Phase::Resuming { not_before, .. } if not_before > 0 => self.end_pause(),
+            _ => self.pending_lookups().is_empty(),
+        }
     }
 
     /// Denies the request. A later denial does not replace the first.
@@ -222,6 +239,7 @@ impl WaitingRequest {
             }
             (LookupKey::Resume { .. }, Some(_), Phase::Resuming { not_before, .. }) => {
                 *not_before = now.saturating_add(RESUME_PAUSE_MS);
+                self.judged_since = None;
             }
             (_, None, phase) => *phase = Phase::CacheOnly,
             (_, Some(_), _) => {}

@@ -34,8 +34,9 @@ impl<V> Entry<V> {
     /// Whether the entry can be used without a lookup.
     ///
     /// The change feed has reported all changes after `covered_since`, which is `None` while the feed does not work.
-    /// `arrived_at` is the time at which the request arrived; for a live stream, the time at which it was marked. An
-    /// entry whose lookup was sent at that time or later is always fresh, however long the response took.
+    /// `arrived_at` is the time at which the request arrived, or at which its wait for the sandbox ended; for a live stream,
+    /// the time at which it was marked. An entry whose lookup was sent at that time or later is always fresh, however long
+    /// the response took.
     pub(super) fn is_fresh(
         &self,
         lifetimes: Lifetimes,

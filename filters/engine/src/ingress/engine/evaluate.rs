@@ -53,7 +53,7 @@ impl Engine {
         if let Phase::Denied { denial, retry_after } = waiting.phase {
             return Evaluation::Decided(Decision::Deny(denial), retry_after);
         }
-        let (request, mut requester) = waiting.requester(stream, properties);
+        let (request, mut requester) = waiting.requester(stream, properties, now.ms);
         let (Some(sandbox), Some(caller)) = self.resolver.resolve(request, &mut requester, now)
         else {
             return Evaluation::Wait;
@@ -78,7 +78,7 @@ impl Engine {
             // necessary, because the entry is new.
             (Decision::Deny(denial), Phase::Resolving) => {
                 waiting.phase = Phase::Rechecking;
-                let (request, mut requester) = waiting.requester(stream, properties);
+                let (request, mut requester) = waiting.requester(stream, properties, now.ms);
                 if !self.resolver.recheck(request, &sandbox, &mut requester, now) {
                     return Evaluation::deny(denial);
                 }

@@ -69,7 +69,7 @@ impl Engine {
         if waiting.must_pause(now.ms) {
             return Evaluation::Wait;
         }
-        let (_, mut requester) = waiting.requester(stream, properties);
+        let (_, mut requester) = waiting.requester(stream, properties, now.ms);
         match self.resolver.join_resume(permit, &mut requester, now) {
             ResumeLookup::Joined(_) => Evaluation::Wait,
             ResumeLookup::Refused => Evaluation::deny(Denial::SandboxNotReady),

@@ -39,8 +39,8 @@ impl StreamLookups {
 pub(crate) struct Requester<'a> {
     pub(crate) stream: StreamId,
     pub(crate) kind: RequesterKind<'a>,
-    /// When the request arrived; for a live stream, when it was marked. The result of a lookup that was sent at this
-    /// time or later is used, however old it is.
+    /// When the request arrived, or its wait for the sandbox ended; for a live stream, when it was marked. The result of a
+    /// lookup that was sent at this time or later is used, however old it is.
     pub(crate) arrived_at: u64,
     pub(crate) may_look_up: bool,
     pub(crate) lookups: &'a mut StreamLookups,

@@ -268,3 +268,46 @@ fn a_request_that_waits_for_a_slot_ends_with_its_client() {
     assert_eq!(host.state(streams[5]), &State::Live, "the next one has the slot");
     assert_eq!(host.workers[0].engine.crowded.len(), 0);
 }
+
+/// The change feed is down, so nothing but a new lookup tells that the credential was revoked meanwhile.
+#[test]
+fn a_request_that_waits_for_a_resume_is_judged_by_its_caller_at_the_end_of_the_wait() {
+    for (waits_ms, state) in [(20_000, State::Denied("INVALID_CREDENTIALS")), (1_000, State::Live)]
+    {
+        let mut host = Host::new("{}");
+        let stream = host.request(1, "8080-asleep", &patient_fields(&bearer(KEY)));
+        host.wake();
+        host.lookups().into_iter().for_each(|call| host.answer(call));
+        host.wake();
+        host.fleet.set_key(false);
+        host.advance(waits_ms);
+        assert_eq!(host.state(stream), &State::Waiting);
+        host.answer_all();
+        assert_eq!(host.state(stream), &state, "after {waits_ms} ms");
+    }
+}
+
+/// As above.
+#[test]
+fn a_request_that_waits_for_a_slot_is_judged_by_its_caller_at_the_end_of_the_wait() {
+    let mut host = Host::new(r#"{"requests_per_sandbox": 3}"#);
+    let key = bearer(KEY);
+    let send = |_| host.request(1, "8080-asleep", &patient_fields(&key));
+    let streams: Vec<_> = (0..5).map(send).collect();
+    host.answer_all();
+    let (live, crowded) = (host.streams_in(&State::Live), host.streams_in(&State::Waiting));
+    assert!(!live.is_empty() && !crowded.is_empty());
+    host.fleet.set_key(false);
+    host.advance(20_000);
+    live.iter().for_each(|stream| host.end(*stream));
+    host.answer_all();
+    host.advance(1_000);
+    host.answer_all();
+    assert_eq!(host.streams_in(&State::Denied("INVALID_CREDENTIALS")), crowded);
+    assert_eq!(live.len() + crowded.len(), streams.len());
+}
+
+/// The header fields of a request that waits for a minute.
+fn patient_fields(authorization: &str) -> [(&str, &str); 2] {
+    [("authorization", authorization), ("x-tensorlake-request-timeout-ms", "60000")]
+}
