@@ -163,15 +163,20 @@ unsafe fn slice<'a, T>((start, length): (*const T, usize)) -> &'a [T] {
     unsafe { std::slice::from_raw_parts(start, length) }
 }
 
-/// Wakes the main thread, from any thread. The owner must drop it before or while the configuration is destroyed.
+/// Wakes the main thread, from any thread, while the configuration exists.
 pub(crate) struct ConfigScheduler(EnvoyPtr);
 
-// SAFETY: Envoy's scheduler holds a weak reference to the configuration and posts to a dispatcher, which may be done from
-// any thread while the dispatcher exists. The dispatcher outlives the configuration.
+// SAFETY: Envoy's scheduler is a weak reference to the configuration. It posts to the dispatcher of the configuration while it
+// holds a strong one, and does nothing after the end. Both may be done from several threads at once.
 unsafe impl Send for ConfigScheduler {}
+// SAFETY: as above.
+unsafe impl Sync for ConfigScheduler {}
 
 impl ConfigScheduler {
     /// Calls [`crate::ingress::Config::on_scheduled`] on the main thread, if the configuration still exists then.
+    ///
+    /// If all others give up the configuration meanwhile, Envoy destroys it on this thread before this returns. The caller must
+    /// hold no lock that [`crate::ingress::Config::end`] takes.
     pub(crate) fn wake(&self) {
         // SAFETY: the scheduler exists until it is dropped.
         unsafe { envoy_dynamic_module_callback_http_filter_config_scheduler_commit(self.0, 0) }

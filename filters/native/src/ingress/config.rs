@@ -30,8 +30,9 @@ pub(crate) struct Config {
     posts: Mutex<Vec<Arc<Post>>>,
     /// The calls in flight, by Envoy's number.
     calls: Mutex<BTreeMap<u64, CallId>>,
-    /// Wakes the main thread. `None` after the end.
-    scheduler: Mutex<Option<ConfigScheduler>>,
+    /// Wakes the main thread. `None` after the end. It is used without the lock, because Envoy may destroy the configuration
+    /// before it returns.
+    scheduler: Mutex<Option<Arc<ConfigScheduler>>>,
     /// Whether the main thread was woken, and has not begun yet.
     is_woken: AtomicBool,
     is_tick_due: AtomicBool,
@@ -66,7 +67,7 @@ impl Config {
             metrics: Metrics::define(|name| handle.define_counter(name)),
             posts: Mutex::default(),
             calls: Mutex::default(),
-            scheduler: Mutex::new(Some(handle.scheduler())),
+            scheduler: Mutex::new(Some(Arc::new(handle.scheduler()))),
             is_woken: AtomicBool::new(false),
             is_tick_due: AtomicBool::new(false),
         });
@@ -111,7 +112,8 @@ impl Config {
     }
 
     fn schedule(&self) {
-        if let Some(scheduler) = &*lock(&self.scheduler) {
+        let scheduler = lock(&self.scheduler).clone();
+        if let Some(scheduler) = scheduler {
             scheduler.wake();
         }
     }

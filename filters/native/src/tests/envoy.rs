@@ -107,18 +107,8 @@ impl Host {
 
     /// Destroys the configurations that no stream uses any more, on the thread that gave up the last reference.
     fn release_configs(&self, worker: usize) {
-        let mut state = self.envoy().state();
-        let is_unused = |config: &ConfigState| !config.is_current && config.streams == 0;
-        let unused: Vec<_> = state.configs.extract_if(.., |_, config| is_unused(config)).collect();
-        for (id, _) in &unused {
-            state.pending.retain(|call| call.config != *id);
-        }
-        drop(state);
-        for (id, config) in unused {
-            self.on_worker(worker, move |envoy| {
-                envoy.enter(|| hooks::destroy_config(config.module));
-                Envoy::forget(id);
-            });
+        for unused in self.envoy().take_unused_configs() {
+            self.on_worker(worker, move |envoy| envoy.destroy_config(unused));
         }
     }
 
@@ -149,6 +139,17 @@ impl Host {
     pub(crate) fn remove_filter(&self) {
         self.envoy().state().configs.values_mut().for_each(|config| config.is_current = false);
         self.release_configs(0);
+    }
+
+    /// Keeps the configurations that are removed from now on until a scheduler of one is used. That call destroys them before
+    /// it returns.
+    pub(crate) fn keep_configs(&self) {
+        self.envoy().state().keeps_configs = true;
+    }
+
+    /// The number of configurations that exist.
+    pub(crate) fn configs(&self) -> usize {
+        self.envoy().state().configs.len()
     }
 
     /// Sets the function that responds to the filter's calls.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sandgate_wasm_host::{Call, Headers, Log, LogLevel, Response};
 
-use super::abi::Module;
+use super::abi::{Module, hooks};
 use super::stream::StreamState;
 
 /// The wall clock at the creation of a host: 2026-11-01 00:00:00 UTC.
@@ -92,6 +92,9 @@ pub(super) struct State {
     pub(super) destroys_later: bool,
     /// The response of the upstream, which begins before `continue_decoding` returns.
     pub(super) immediate_response: Option<Headers>,
+    /// Whether a configuration without streams exists until its scheduler is used: Envoy's call to the scheduler then holds the
+    /// last reference.
+    pub(super) keeps_configs: bool,
     /// What is repeated runs now. It is no hook, so nothing would catch a panic, and it does nothing but wake.
     pub(super) is_repeating: bool,
     /// The callbacks that could have been refused so far, and what is injected into one of them.
@@ -233,10 +236,17 @@ impl Envoy {
         scheduler
     }
 
-    pub(super) fn commit(&self, scheduler: usize, event: u64) {
+    pub(super) fn commit(self: &Arc<Self>, scheduler: usize, event: u64) {
         let mut state = self.state();
         match state.schedulers.get(&scheduler).copied() {
-            Some(target) => state.scheduled.push_back((target, event)),
+            Some(target) => {
+                state.scheduled.push_back((target, event));
+                let is_config = matches!(target, Target::Config(_));
+                if is_config && std::mem::take(&mut state.keeps_configs) {
+                    drop(state);
+                    self.take_unused_configs().into_iter().for_each(|it| self.destroy_config(it));
+                }
+            }
             None => state.faults.push("a scheduler was used after it was deleted".to_owned()),
         }
     }
@@ -250,6 +260,26 @@ impl Envoy {
             }
             None => Self::fault_of_current(format!("there is no scheduler {scheduler} to delete")),
         }
+    }
+
+    // --- Configurations ---
+
+    /// Removes the configurations that no stream uses any more.
+    pub(super) fn take_unused_configs(&self) -> Vec<(usize, Module)> {
+        let mut state = self.state();
+        if state.keeps_configs {
+            return Vec::new();
+        }
+        let is_unused = |config: &ConfigState| !config.is_current && config.streams == 0;
+        let unused = state.configs.extract_if(.., |_, config| is_unused(config));
+        let unused: Vec<_> = unused.map(|(id, config)| (id, config.module)).collect();
+        state.pending.retain(|call| unused.iter().all(|(id, _)| *id != call.config));
+        unused
+    }
+
+    pub(super) fn destroy_config(self: &Arc<Self>, (id, module): (usize, Module)) {
+        self.enter(|| hooks::destroy_config(module));
+        Self::forget(id);
     }
 
     // --- Calls ---
