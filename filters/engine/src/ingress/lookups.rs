@@ -3,11 +3,13 @@
 mod fair_queue;
 mod key;
 mod result;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sandgate_policy::gateway_api::ResumeRequest;
+use sandgate_policy::ids::ProjectId;
 use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::credential::Credential;
 use sandgate_policy::ingress::slots::ClientAddress;
@@ -15,7 +17,7 @@ use sandgate_policy::ingress::slots::ClientAddress;
 use crate::ingress::effect::{Call, CallId, CallIds, StreamId};
 use crate::ingress::hub::WorkerId;
 
-use self::fair_queue::FairQueue;
+use self::fair_queue::{FairQueue, Owner, Share};
 
 pub(crate) use self::key::LookupKey;
 pub(crate) use self::result::LookupResult;
@@ -41,8 +43,8 @@ pub(crate) struct PendingLookup {
     pub(crate) is_outdated: bool,
     body: Option<Vec<u8>>,
     queue: QueueKind,
-    /// The client whose request started the lookup.
-    client: ClientAddress,
+    /// Whose request started the lookup.
+    owner: Owner,
 }
 
 /// The queue of a lookup. Each has a capacity of its own.
@@ -57,10 +59,12 @@ enum QueueKind {
 }
 
 /// The reason for a lookup, which decides its queue.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum LookupReason {
     /// A request of this client waits.
     Request(ClientAddress),
+    /// A request of this client waits for a sandbox of this project to run.
+    Resume(ProjectId, ClientAddress),
     /// A live stream is re-evaluated.
     LiveStream,
 }
@@ -82,9 +86,10 @@ impl Lookups {
         Self {
             lookups: BTreeMap::new(),
             calls: BTreeMap::new(),
-            requests: FairQueue::new(capacity),
-            live_streams: FairQueue::new(capacity),
-            resumes: FairQueue::new(capacity),
+            requests: FairQueue::new(capacity, Share::All),
+            live_streams: FairQueue::new(capacity, Share::All),
+            // A call may take long, and whoever owns the sandbox decides how long.
+            resumes: FairQueue::new(capacity, Share::AsManyAsAreFree),
             failures: 0,
             paused_until: 0,
         }
@@ -119,35 +124,34 @@ impl Lookups {
         if now < self.paused_until {
             return false;
         }
-        let (queue, client) = match (key, reason) {
-            (LookupKey::Resume { .. }, LookupReason::Request(client)) => {
-                (QueueKind::Resumes, client)
+        let (queue, owner) = match reason {
+            LookupReason::Request(client) => (QueueKind::Requests, Owner::client(client)),
+            LookupReason::Resume(project, client) => {
+                (QueueKind::Resumes, Owner { project: Some(project), client })
             }
-            (_, LookupReason::Request(client)) => (QueueKind::Requests, client),
-            (_, LookupReason::LiveStream) => (QueueKind::LiveStreams, ClientAddress::Unknown),
+            LookupReason::LiveStream => (QueueKind::LiveStreams, Owner::live_stream()),
         };
+        self.queue(queue).add(&owner, key.clone());
         let lookup = PendingLookup {
             waiters: BTreeSet::from([waiter]),
             sent_at: now,
             is_outdated: false,
             body: body(key, credential),
             queue,
-            client,
+            owner,
         };
         self.lookups.insert(key.clone(), lookup);
-        self.queue(queue).add(client, key.clone());
         true
     }
 
     /// Moves a lookup whose call is not sent yet into the queue of live streams.
     fn prioritize(&mut self, key: &LookupKey) {
-        let Some((queue, client)) = self.lookups.get(key).map(|it| (it.queue, it.client)) else {
-            return;
-        };
-        if queue != QueueKind::LiveStreams && self.queue(queue).withdraw(client, key) {
-            self.live_streams.add(ClientAddress::Unknown, key.clone());
+        let Some(lookup) = self.lookups.get(key) else { return };
+        let (queue, owner) = (lookup.queue, lookup.owner.clone());
+        if queue != QueueKind::LiveStreams && self.queue(queue).withdraw(&owner, key) {
+            self.live_streams.add(&Owner::live_stream(), key.clone());
             if let Some(lookup) = self.lookups.get_mut(key) {
-                (lookup.queue, lookup.client) = (QueueKind::LiveStreams, ClientAddress::Unknown);
+                (lookup.queue, lookup.owner) = (QueueKind::LiveStreams, Owner::live_stream());
             }
         }
     }
@@ -156,8 +160,11 @@ impl Lookups {
     pub(crate) fn leave(&mut self, key: &LookupKey, waiter: Waiter) {
         let Some(lookup) = self.lookups.get_mut(key) else { return };
         lookup.waiters.remove(&waiter);
-        let (is_unused, queue, client) = (lookup.waiters.is_empty(), lookup.queue, lookup.client);
-        if is_unused && self.queue(queue).withdraw(client, key) {
+        if !lookup.waiters.is_empty() {
+            return;
+        }
+        let (queue, owner) = (lookup.queue, lookup.owner.clone());
+        if self.queue(queue).withdraw(&owner, key) {
             self.lookups.remove(key);
         }
     }
@@ -221,7 +228,7 @@ impl Lookups {
     pub(crate) fn finish(&mut self, call: CallId) -> Option<(LookupKey, PendingLookup)> {
         let key = self.calls.remove(&call)?;
         let lookup = self.lookups.remove(&key)?;
-        self.queue(lookup.queue).done(lookup.client);
+        self.queue(lookup.queue).done(&lookup.owner);
         Some((key, lookup))
     }
 

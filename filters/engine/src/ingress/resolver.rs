@@ -194,10 +194,12 @@ impl Resolver {
         requester: &mut Requester<'_>,
         now: Now,
     ) -> ResumeLookup {
-        let Some(reason) = requester.reason() else { return ResumeLookup::Refused };
+        let Some(LookupReason::Request(client)) = requester.reason() else {
+            return ResumeLookup::Refused;
+        };
         let waiter = (self.worker, requester.stream);
         let mut hub = self.hub.lock();
-        let joined = hub.join_resume(permit, waiter, reason, self.hub.config(), now.ms);
+        let joined = hub.join_resume(permit, waiter, client, self.hub.config(), now.ms);
         if let ResumeLookup::Joined(key) = &joined {
             requester.lookups.start(key.clone());
             self.must_run_hub |= hub.lookups.can_send();

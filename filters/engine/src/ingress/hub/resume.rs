@@ -2,6 +2,7 @@
 
 use sandgate_policy::ingress::ResumePermit;
 use sandgate_policy::ingress::config::IngressConfig;
+use sandgate_policy::ingress::slots::ClientAddress;
 
 use crate::ingress::lookups::{LookupKey, LookupReason, Waiter};
 
@@ -22,7 +23,7 @@ impl State {
         &mut self,
         permit: &ResumePermit,
         waiter: Waiter,
-        reason: LookupReason,
+        client: ClientAddress,
         config: &IngressConfig,
         now: u64,
     ) -> ResumeLookup {
@@ -38,6 +39,7 @@ impl State {
                 return ResumeLookup::TooSoon(seconds);
             }
         }
+        let reason = LookupReason::Resume(permit.project_id().clone(), client);
         match self.lookups.join(&key, None, waiter, reason, now) {
             true => ResumeLookup::Joined(key),
             false => ResumeLookup::Refused,
