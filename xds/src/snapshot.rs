@@ -1,6 +1,7 @@
 //! The resources that one node should have.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use prost_types::Any;
@@ -12,13 +13,21 @@ use crate::kind::Kind;
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Version(pub Arc<str>);
 
-/// A resource, as clients receive it.
-#[derive(Clone, Debug, PartialEq)]
+/// A resource, as clients receive it. Its `Debug` leaves out the content, which may be a secret.
+#[derive(Clone, PartialEq)]
 pub struct Resource {
     pub version: Version,
     pub body: Any,
     /// The resources that this one names.
     pub references: Vec<(Kind, String)>,
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = formatter.debug_struct("Resource");
+        text.field("version", &self.version).field("references", &self.references);
+        text.finish_non_exhaustive()
+    }
 }
 
 /// All resources of a node at one moment.

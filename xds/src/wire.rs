@@ -4,6 +4,7 @@
 //! not use are left out; protobuf skips them. See `docs/decisions/0023-xds-messages.md` for why no crate provides them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use prost::Message;
 use prost_types::Any;
@@ -51,8 +52,9 @@ pub struct DeltaDiscoveryResponse {
     pub removed_resources: Vec<String>,
 }
 
-/// `envoy.service.discovery.v3.Resource`.
+/// `envoy.service.discovery.v3.Resource`. Its `Debug` leaves out the content, which may be a secret.
 #[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
 pub struct Resource {
     #[prost(string, tag = "1")]
     pub version: String,
@@ -60,6 +62,13 @@ pub struct Resource {
     pub resource: Option<Any>,
     #[prost(string, tag = "3")]
     pub name: String,
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = formatter.debug_struct("Resource");
+        text.field("version", &self.version).field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// `envoy.config.core.v3.Node`.

@@ -3,9 +3,12 @@
 #![cfg(test)]
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use sandgate_xds::Kind;
 use sandgate_xds::state::{self, BuildError, Built};
+use sandgate_xds::wire::DeltaDiscoveryRequest;
+use sandgate_xds::{Kind, Session};
 
 fn build(folder: &Path, more: &str) -> Result<Built, BuildError> {
     std::fs::write(folder.join("token"), "# the token\ngateway-token-0123456789\n").unwrap();
@@ -124,6 +127,44 @@ fn edges_get_no_token_from_a_file_that_the_gateway_api_refuses() {
     // The first token is sent, and the second is only accepted.
     assert_eq!(sent(&format!("{good}\n{good}1\n")), sent(good));
     assert_ne!(sent(&format!("{good}1\n{good}\n")), sent(good));
+}
+
+#[test]
+fn nothing_that_holds_a_secret_prints_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = folder.path().join("certificate");
+    std::fs::create_dir(&certificate).unwrap();
+    for file in ["tls.crt", "tls.key"] {
+        std::fs::write(certificate.join(file), format!("content-of-{file}")).unwrap();
+    }
+    let more = format!("  certificate: {}\n", certificate.display());
+    let built = build(folder.path(), &more).unwrap();
+    let mut session = Session::new(Arc::new(built.snapshot.clone()));
+    let request = DeltaDiscoveryRequest {
+        type_url: Kind::Secret.type_url(),
+        resource_names_subscribe: vec!["gateway_token".to_owned(), "edge_certificate".to_owned()],
+        ..DeltaDiscoveryRequest::default()
+    };
+    let reaction = session.on_request(request, Duration::ZERO).unwrap();
+    assert_eq!(
+        reaction.responses.iter().map(|response| response.resources.len()).sum::<usize>(),
+        2
+    );
+    for text in [
+        format!("{built:?}"),
+        format!("{:?}", built.snapshot),
+        format!("{session:?}"),
+        format!("{reaction:?}"),
+        format!("{:?}", reaction.responses),
+    ] {
+        assert!(text.contains("gateway_token"), "{text}");
+        // Bytes are printed as numbers.
+        for secret in ["gateway-token-0123456789", "content-of-tls.key"] {
+            let numbers = format!("{:?}", secret.as_bytes());
+            let numbers = numbers.trim_matches(['[', ']']);
+            assert!(!text.contains(secret) && !text.contains(numbers), "{text}");
+        }
+    }
 }
 
 #[test]
