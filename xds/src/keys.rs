@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+use tokio::sync::watch;
 
 use crate::server::Credentials;
 
@@ -21,7 +22,10 @@ pub(crate) const MAX_NODE: usize = 128;
 
 /// The valid keys. Has no `Debug`, because they are secret.
 #[derive(Clone)]
-pub struct NodeKeys(Arc<RwLock<Vec<Vec<u8>>>>);
+pub struct NodeKeys {
+    keys: Arc<RwLock<Vec<Vec<u8>>>>,
+    changes: watch::Sender<()>,
+}
 
 /// The reason why a file is not a list of keys. It never contains the content.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +49,8 @@ impl NodeKeys {
     ///
     /// If the file is not a list of keys.
     pub fn from_file(path: &Path) -> Result<Self, KeysError> {
-        Ok(Self(Arc::new(RwLock::new(read(path)?))))
+        let keys = Arc::new(RwLock::new(read(path)?));
+        Ok(Self { keys, changes: watch::Sender::new(()) })
     }
 
     /// The token of a node, by the first key of the file.
@@ -58,13 +63,13 @@ impl NodeKeys {
         if node.is_empty() || node.len() > MAX_NODE || !node.bytes().all(is_permitted) {
             return Err(KeysError::Node);
         }
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let key = keys.first().ok_or(KeysError::Node)?;
         let mac = mac(key, node).ok_or(KeysError::Node)?.finalize().into_bytes();
         Ok(format!("{PREFIX}{}_{node}", hex(&mac)))
     }
 
-    /// Reloads the keys whenever the file changes. An invalid file changes nothing.
+    /// Reloads the keys whenever the file changes. An invalid file changes nothing. The streams of a removed key end.
     pub async fn follow(self, path: PathBuf) {
         let mut has_logged = false;
         loop {
@@ -72,10 +77,12 @@ impl NodeKeys {
             match read(&path) {
                 Ok(fresh) => {
                     has_logged = false;
-                    let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+                    let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
                     if *keys != fresh {
                         *keys = fresh;
                         tracing::info!(keys = keys.len(), "the xDS keys changed");
+                        drop(keys);
+                        self.changes.send_replace(());
                     }
                 }
                 Err(error) if !has_logged => {
@@ -93,10 +100,14 @@ impl Credentials for NodeKeys {
         let text = std::str::from_utf8(token).ok()?.strip_prefix(PREFIX)?;
         let (mac_text, node) = text.split_once('_')?;
         let sent = from_hex(mac_text)?;
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let is_valid =
             |key: &Vec<u8>| mac(key, node).is_some_and(|mac| mac.verify_slice(&sent).is_ok());
         keys.iter().any(is_valid).then(|| node.to_owned())
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 }
 

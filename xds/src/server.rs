@@ -21,6 +21,9 @@ use crate::snapshot::Snapshot;
 pub trait Credentials: Send + Sync + 'static {
     /// The node that a bearer token belongs to.
     fn node_of(&self, token: &[u8]) -> Option<String>;
+
+    /// Reports when tokens may have become invalid.
+    fn changes(&self) -> watch::Receiver<()>;
 }
 
 /// The name that a client's certificate proves, for servers that ask for one. The listener puts it into the request's

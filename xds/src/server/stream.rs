@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
@@ -17,9 +17,12 @@ use crate::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
 
-/// The node that the credentials of a call belong to.
+/// The node that the credentials of a call belong to. Has no `Debug`, because the token is secret.
 pub(super) struct Peer {
     node: String,
+    token: Vec<u8>,
+    /// Reports when the token may have become invalid.
+    changes: watch::Receiver<()>,
 }
 
 impl Peer {
@@ -38,19 +41,21 @@ pub(super) fn authenticate(
     metadata: &MetadataMap,
     certified: Option<&CertifiedNames>,
 ) -> Result<Peer, Status> {
+    // Before the check, so that no change is missed.
+    let changes = shared.credentials.changes();
     let mut values = metadata.get_all("authorization").iter();
     let token = match (values.next(), values.next()) {
         (Some(value), None) => value.as_encoded_bytes().strip_prefix(b"Bearer "),
         _ => None,
     };
-    let node = token.and_then(|token| shared.credentials.node_of(token));
-    let node = node.ok_or_else(|| {
+    let found = token.and_then(|token| Some((shared.credentials.node_of(token)?, token.to_vec())));
+    let (node, token) = found.ok_or_else(|| {
         Status::unauthenticated("send `authorization: Bearer <token of the node>`")
     })?;
     if shared.needs_certificate && !certified.is_some_and(|names| (names.0)(&node)) {
         return Err(Status::unauthenticated("the certificate is not for the node of the token"));
     }
-    Ok(Peer { node })
+    Ok(Peer { node, token, changes })
 }
 
 /// Serves a stream until the client, the server, or the stream's age ends it.
@@ -69,7 +74,7 @@ pub(super) async fn run(
 
 async fn serve(
     shared: &Shared,
-    peer: Peer,
+    mut peer: Peer,
     mut requests: Streaming<DeltaDiscoveryRequest>,
     responses: &Responses,
 ) -> Status {
@@ -128,6 +133,13 @@ async fn serve(
                 },
                 () = wake(wake_at.map(|at| began + at)) => session.on_time(began.elapsed()),
                 () = sleep_until(end_at) => return Status::unavailable("the stream is old; open another"),
+                // The sender lives as long as the server.
+                Ok(()) = peer.changes.changed() => {
+                    if shared.credentials.node_of(&peer.token).as_ref() != Some(&peer.node) {
+                        return Status::unauthenticated("the token is no longer valid");
+                    }
+                    continue;
+                }
                 _ = stopping.wait_for(|stopping| *stopping) => return Status::unavailable("the server stops"),
             }
         };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandgate_xds::keys::NodeKeys;
 use sandgate_xds::server::MAX_REQUEST;
 use sandgate_xds::session::MAX_NAMES;
 use sandgate_xds::{Kind, Snapshot};
@@ -87,6 +88,39 @@ async fn a_client_that_exceeds_a_bound_loses_its_stream() {
         while requests.send(request.clone()).await.is_ok() {}
     });
     assert_eq!(end_of(&mut client).await.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_the_key_of_its_token_is_removed_and_no_earlier() {
+    let server = Server::start(Snapshot::default(), None).await;
+    let file = server.folder.path().join("key");
+    let old = std::fs::read_to_string(&file).unwrap();
+    let new = old.replace('0', "f");
+    let next = server.folder.path().join("next");
+    std::fs::write(&next, &new).unwrap();
+    let tokens = [&server.keys, &NodeKeys::from_file(&next).unwrap()];
+    let tokens = tokens.map(|keys| keys.token("edge-1").unwrap());
+    tokio::spawn(server.keys.clone().follow(file.clone()));
+    let mut before = open(&server, Some(&tokens[0])).await.unwrap();
+    before.requests.send(first("edge-1")).await.unwrap();
+    before.responses.message().await.unwrap().unwrap();
+    std::fs::write(&file, format!("{new}{old}")).unwrap();
+    let mut after = loop {
+        match open(&server, Some(&tokens[1])).await {
+            Ok(client) => break client,
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    for client in [&mut before, &mut after] {
+        let mut request = first("edge-1");
+        request.type_url = Kind::Listener.type_url();
+        client.requests.send(request).await.unwrap();
+        client.responses.message().await.unwrap().unwrap();
+    }
+    std::fs::write(&file, &new).unwrap();
+    assert_eq!(end_of(&mut before).await.code(), Code::Unauthenticated);
+    after.requests.send(first("edge-1")).await.unwrap();
+    after.responses.message().await.unwrap().unwrap();
 }
 
 #[tokio::test]
