@@ -13,6 +13,8 @@ use crate::store::{Committed, Result, Revision, Store, StoreError};
 
 /// The most queries of one handle that run at once. Others wait.
 const CONCURRENT_READS: usize = 16;
+/// The most calls of [`Db::keep_contact`] at once. There are three; the others are of an earlier moment and hang.
+const CONTACTS: usize = 16;
 
 /// A handle on the store. Clones share its bounds.
 #[derive(Clone)]
@@ -22,6 +24,8 @@ pub struct Db {
     readers: Arc<Semaphore>,
     /// See [`Db::coordinate`].
     coordinators: Arc<Semaphore>,
+    /// See [`Db::keep_contact`].
+    contacts: Arc<Semaphore>,
     /// A write waits here without a thread, and without delaying queries.
     writers: WriteQueue,
 }
@@ -39,6 +43,7 @@ impl Db {
             on_commit: Arc::new(on_commit),
             readers: Arc::new(Semaphore::new(CONCURRENT_READS)),
             coordinators: Arc::new(Semaphore::new(CONCURRENT_READS)),
+            contacts: Arc::new(Semaphore::new(CONTACTS)),
             writers: WriteQueue::default(),
         }
     }
@@ -80,8 +85,7 @@ impl Db {
         self.store.is_shared()
     }
 
-    /// Runs a call of [`Replicas`](crate::store::Replicas), or one that records what this replica has applied. It waits
-    /// neither for queries nor for writes.
+    /// Runs a call of [`Replicas`](crate::store::Replicas). It waits neither for queries nor for writes.
     ///
     /// # Errors
     /// Those of `work`.
@@ -91,6 +95,20 @@ impl Db {
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
     {
         let permit = Arc::clone(&self.coordinators).acquire_owned().await.map_err(unavailable)?;
+        self.run(permit, work).await
+    }
+
+    /// Runs one of the regular calls by which this replica learns of the changes of others, and shows that it is live. It
+    /// does not wait for any other call.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn keep_contact<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.contacts).acquire_owned().await.map_err(unavailable)?;
         self.run(permit, work).await
     }
 

@@ -74,6 +74,12 @@ pub trait ChangeLog {
     /// The store can't be read.
     fn revision(&self) -> Result<Revision>;
 
+    /// The newest revision, for a regular call that must not wait for other calls.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn poll_revision(&self) -> Result<Revision>;
+
     /// Whether another connection, of this process or another one, may have written since the last call. It is
     /// cheap enough to be called several times a second.
     ///

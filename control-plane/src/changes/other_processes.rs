@@ -75,8 +75,12 @@ pub(super) async fn find_commits(db: &Db, revisions: &Revisions, in_contact: &wa
 
 /// The newest revision, if another process may have committed it, or if `always`.
 async fn newest(db: &Db, always: bool) -> Result<Option<Revision>> {
-    db.coordinate(move |store| {
-        if always || store.written_elsewhere()? { store.revision().map(Some) } else { Ok(None) }
+    db.keep_contact(move |store| {
+        if always || store.written_elsewhere()? {
+            store.poll_revision().map(Some)
+        } else {
+            Ok(None)
+        }
     })
     .await
 }
@@ -102,7 +106,7 @@ pub(super) async fn record_applied(db: &Db, revisions: &Revisions, watchers: &Wa
             }
             let record = move |store: &dyn Store| store.record_applied(revision);
             let recorded = if db.is_shared() {
-                db.coordinate(record).await
+                db.keep_contact(record).await
             } else {
                 db.write_unannounced(Writer::Server, record).await
             };

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
 use super::revisions::Revisions;
 use super::watchers::Watchers;
@@ -23,10 +23,13 @@ pub(super) const CONTACT_LIMIT: Duration = Duration::from_secs(2);
 /// Waits until all other live replicas have applied `revision`, at most until `deadline`. Returns whether they have.
 pub(super) async fn wait_for_others(db: &Db, revision: Revision, deadline: Instant) -> bool {
     loop {
-        match db.coordinate(move |store| store.others_behind(revision)).await {
-            Ok(0) => return true,
-            Ok(_) => {}
-            Err(error) => {
+        let behind = db.coordinate(move |store| store.others_behind(revision));
+        match timeout_at(deadline, behind).await {
+            Ok(Ok(0)) => return true,
+            Ok(Ok(_)) => {}
+            // The database hangs.
+            Err(_) => return false,
+            Ok(Err(error)) => {
                 tracing::error!(%error, "what other replicas have applied can't be read");
                 return false;
             }
@@ -47,7 +50,7 @@ pub(super) async fn keep_alive(db: &Db, revisions: &Revisions, watchers: &Watche
     loop {
         tick.tick().await;
         let applied = watchers.applied_by_all(revisions.newest());
-        let recorded = db.coordinate(move |store| store.record_applied(applied)).await;
+        let recorded = db.keep_contact(move |store| store.record_applied(applied)).await;
         if let Err(error) = &recorded
             && !failed
         {

@@ -27,7 +27,7 @@ use crate::store::Limits;
 pub(super) struct ServeArgs {
     #[command(flatten)]
     location: StoreOptions,
-    /// Maximum number of this server's connections to the `--database`, without five that it always has
+    /// Maximum number of this server's connections to the `--database`, without seven that it always has
     #[arg(long, value_name = "COUNT", default_value_t = DATABASE_CONNECTIONS, value_parser = count)]
     database_connections: usize,
     /// Address of the public API; port 0 means any free port

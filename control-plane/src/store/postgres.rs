@@ -33,8 +33,10 @@ use crate::random;
 /// The longest time of one statement, on the side of this process. The database's own bounds are shorter.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// The most connections of a process that serve only the replicas' knowledge of each other.
+/// The most connections of a process for claims, and for what other replicas have applied.
 const OWN_CONNECTIONS: usize = 4;
+/// The most connections of a process for the newest revision, and for its signs of life.
+const CONTACT_CONNECTIONS: usize = 2;
 
 /// Sandgate's tables in a PostgreSQL database.
 pub struct PostgresStore {
@@ -43,8 +45,10 @@ pub struct PostgresStore {
     /// The name of this process in the table `replicas`.
     replica: String,
     pool: Pool,
-    /// Connections for what must not wait for queries: the newest revision, and what replicas know of each other.
+    /// Connections for claims and what other replicas have applied, which must not wait for queries.
     own: Pool,
+    /// Connections that show whether the database can be reached, and that this process is live. Nothing else uses them.
+    contact: Pool,
     /// The newest revision that [`ChangeLog::written_elsewhere`](super::ChangeLog::written_elsewhere) has seen.
     seen: Mutex<Revision>,
     commits: watch::Receiver<Revision>,
@@ -60,6 +64,7 @@ impl PostgresStore {
     pub fn open(settings: &PostgresSettings) -> Result<Self> {
         let connector = Connector::new(settings)?;
         let (pool, own) = (connector.pool(settings.connections)?, connector.pool(OWN_CONNECTIONS)?);
+        let contact = connector.pool(CONTACT_CONNECTIONS)?;
         let replica = random::id(16).map_err(|error| StoreError::Unavailable(Box::new(error)))?;
         let runtime = runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -87,6 +92,7 @@ impl PostgresStore {
             replica,
             pool,
             own,
+            contact,
             seen: Mutex::new(0),
             commits,
             runtime: Some(runtime),
@@ -113,9 +119,14 @@ impl PostgresStore {
     }
 
     /// Runs a transaction beside those of the writers. It must not write what they write.
-    fn write_unlocked<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
-        let mut connection = self.wait(self.own.get())?;
-        let builder = connection.build_transaction();
+    fn write_unlocked<T>(
+        &self,
+        pool: &Pool,
+        work: impl FnOnce(&Session<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.wait(pool.get())?;
+        // Whatever the database's default is: in a stricter level, transactions of two replicas fail.
+        let builder = connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
         let transaction = Transaction { store: self, inner: self.wait(builder.start())? };
         let value = work(&transaction)?;
         self.wait(transaction.inner.commit())?;

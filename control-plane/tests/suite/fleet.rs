@@ -486,3 +486,39 @@ async fn a_claim_that_no_task_of_its_server_has_is_released() {
     assert_eq!((status, &answer["state"]), (200, &json!("running")), "{answer}");
     drop(one);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_answered_although_what_others_have_applied_can_not_be_read() {
+    let cluster = Cluster::start();
+    let fleet = Fleet::new(&cluster).await;
+    let server = fleet.serve();
+    fleet.ok(&server, "POST", "/sandboxes", json!({ "name": "env" })).await;
+    // The query waits until the database gives it up, after 15 s.
+    let locked = cluster.hold(&fleet.database, "LOCK TABLE replicas IN ACCESS EXCLUSIVE MODE");
+    let patch = fleet.ok(&server, "PATCH", "/sandboxes/env", json!({ "exposed_ports": [8080] }));
+    let patched = tokio::time::timeout(Duration::from_secs(10), patch).await;
+    drop(locked);
+    patched.expect("the change was stored, and nobody waits for it longer than 500 ms");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_that_hang_do_not_put_a_server_out_of_contact() {
+    let cluster = Cluster::start();
+    let fleet = Arc::new(Fleet::new(&cluster).await);
+    let server = fleet.serve();
+    for number in 0..24 {
+        fleet.create_suspended(&server, &format!("env-{number}")).await;
+    }
+    let since = revision(&server).await;
+    let claims = cluster.hold(&fleet.database, "LOCK TABLE claims IN ACCESS EXCLUSIVE MODE");
+    for number in 0..24 {
+        let path = format!("/gateway/v1/sandboxes/env-{number}/resume");
+        let (status, answer) =
+            exchange(&server.gateway, TOKEN, "POST", &path, json!({ "wait_ms": 0 })).await;
+        assert_eq!((status, &answer["state"]), (200, &json!("suspended")), "{answer}");
+    }
+    let (status, answer) = poll(&server, Some(&since), 5_000).await;
+    assert_eq!(status, 200, "{answer}");
+    drop(claims);
+    wait_for("the sandboxes run", async || state(&server, "env-23").await == "running").await;
+}

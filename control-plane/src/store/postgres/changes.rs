@@ -11,13 +11,17 @@ impl ChangeLog for PostgresStore {
         &self.epoch
     }
 
-    /// Uses the connections that nothing else uses: the regular call shows whether the database can be reached.
     fn revision(&self) -> Result<Revision> {
-        self.write_unlocked(changes::current)
+        self.read(changes::current)
+    }
+
+    /// Shows whether the database can be reached.
+    fn poll_revision(&self) -> Result<Revision> {
+        self.write_unlocked(&self.contact, changes::current)
     }
 
     fn written_elsewhere(&self) -> Result<bool> {
-        let now = self.revision()?;
+        let now = self.poll_revision()?;
         let before = std::mem::replace(&mut *lock(&self.seen), now);
         Ok(now != before)
     }

@@ -38,7 +38,7 @@ pub struct PostgresSettings {
     pub url: String,
     /// The certificates of authorities that sign the database's certificate; the system's if it is missing.
     pub authorities: Option<PathBuf>,
-    /// The most connections of this process, without five that queries can't use.
+    /// The most connections of this process, without seven that queries can't use.
     pub connections: usize,
 }
 

@@ -15,7 +15,7 @@ impl PostgresStore {
     /// Shows that this process is live, and what its watchers have applied.
     pub(super) fn publish(&self, applied: Revision) -> Result<()> {
         let applied = signed(applied)?;
-        self.write_unlocked(|tx| {
+        self.write_unlocked(&self.contact, |tx| {
             // A crash of the database ends this process's connections, so this row need not survive one.
             tx.execute("SET LOCAL synchronous_commit = off", values![])?;
             tx.execute(
@@ -53,8 +53,9 @@ impl Replicas for PostgresStore {
         let sql =
             format!("SELECT count(*) FROM replicas WHERE id <> ?1 AND applied < ?2 AND {IS_LIVE}");
         let revision = signed(revision)?;
-        let count =
-            self.read(|tx| tx.first(&sql, values![&self.replica, revision], |row| row.get(0)))?;
+        let count = self.write_unlocked(&self.own, |tx| {
+            tx.first(&sql, values![&self.replica, revision], |row| row.get(0))
+        })?;
         unsigned(count.unwrap_or_default())
     }
 
@@ -68,18 +69,18 @@ impl Replicas for PostgresStore {
                              AND live_since < clock_timestamp() - {TAKEOVER}))"
         );
         let values = values![id.as_str(), &self.replica];
-        Ok(self.write_unlocked(|tx| tx.execute(&sql, values))? > 0)
+        Ok(self.write_unlocked(&self.own, |tx| tx.execute(&sql, values))? > 0)
     }
 
     fn release(&self, id: &SandboxId) -> Result<()> {
         let sql = "DELETE FROM claims WHERE sandbox_id = ?1 AND replica = ?2";
         let values = values![id.as_str(), &self.replica];
-        self.write_unlocked(|tx| tx.execute(sql, values)).map(drop)
+        self.write_unlocked(&self.own, |tx| tx.execute(sql, values)).map(drop)
     }
 
     fn own_claims(&self) -> Result<Vec<SandboxId>> {
         let sql = "SELECT sandbox_id FROM claims WHERE replica = ?1";
-        self.write_unlocked(|tx| {
+        self.write_unlocked(&self.own, |tx| {
             tx.all(sql, values![&self.replica], |row| {
                 let id = row.get::<String>(0)?;
                 SandboxId::parse(&id)
@@ -89,7 +90,7 @@ impl Replicas for PostgresStore {
     }
 
     fn forget_ended(&self) -> Result<()> {
-        self.write_unlocked(|tx| {
+        self.write_unlocked(&self.own, |tx| {
             tx.execute(
                 "DELETE FROM replicas WHERE seen_at < clock_timestamp() - interval '1 day'",
                 values![],
@@ -103,7 +104,7 @@ impl Replicas for PostgresStore {
     }
 
     fn leave(&self) -> Result<()> {
-        self.write_unlocked(|tx| {
+        self.write_unlocked(&self.own, |tx| {
             tx.execute("DELETE FROM claims WHERE replica = ?1", values![&self.replica])?;
             tx.execute("DELETE FROM replicas WHERE id = ?1", values![&self.replica])?;
             Ok(())

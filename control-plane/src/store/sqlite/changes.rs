@@ -15,6 +15,10 @@ impl ChangeLog for SqliteStore {
         self.read(changes::current)
     }
 
+    fn poll_revision(&self) -> Result<Revision> {
+        self.revision()
+    }
+
     fn written_elsewhere(&self) -> Result<bool> {
         let mut observer = lock(&self.observer);
         let now = data_version(&observer.connection)?;
