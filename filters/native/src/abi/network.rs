@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::*;
 
-/// `envoy_dynamic_module_type_network_connection_close_type_FlushWrite`: what was written to the client is sent first.
-const FLUSH_WRITE: u32 = 0;
+/// `envoy_dynamic_module_type_network_connection_close_type_NoFlush`: Envoy does not wait until the client has read what was
+/// written to it. It closes the connection to the destination in the same way.
+const NO_FLUSH: u32 = 1;
 
 unsafe extern "C-unwind" {
     fn envoy_dynamic_module_callback_network_filter_get_local_address(
@@ -249,11 +250,11 @@ impl ConnectionHandle {
         if scheduler.is_null() { Err(Refused) } else { Ok(ConnectionScheduler(scheduler)) }
     }
 
-    /// Closes the connection. Envoy calls the event hook before this returns, if nothing is left to be sent.
+    /// Closes the connection, also if the client does not read. Envoy calls the event hook before this returns.
     pub(crate) fn close(&self) -> Result<()> {
         let raw = self.raw()?;
         // SAFETY: the connection exists.
-        unsafe { envoy_dynamic_module_callback_network_filter_close(raw, FLUSH_WRITE) }
+        unsafe { envoy_dynamic_module_callback_network_filter_close(raw, NO_FLUSH) }
         Ok(())
     }
 }

@@ -131,6 +131,20 @@ fn a_closed_connection_can_be_destroyed_on_any_thread() {
     assert!(next.cluster().is_some());
 }
 
+/// The attack: not to read, so that Envoy keeps the connection to a destination that is denied now.
+#[test]
+fn a_new_policy_closes_a_connection_whose_client_does_not_read() {
+    let _alone = alone();
+    let config = configure(POLICY);
+    let (connection, _) = config.connect(at("1.1.1.1"), "ok.test");
+    connection.reach(at("1.1.1.1"));
+    connection.stop_reading();
+    let _newer = configure(r#"{ "deny_out": ["1.1.1.1"] }"#);
+    run_scheduled();
+    assert!(connection.is_closed());
+    assert_eq!(connection.end().as_deref(), Some("closed"));
+}
+
 #[test]
 fn a_connection_by_which_the_worker_cannot_be_woken_is_closed() {
     let _alone = alone();

@@ -10,6 +10,7 @@ use super::*;
 
 const CONTINUE: u32 = 0;
 const LOCAL_CLOSE: u32 = 1;
+const NO_FLUSH: u32 = 1;
 
 thread_local! {
     static NETWORK: RefCell<Network> = RefCell::default();
@@ -40,6 +41,8 @@ struct Model {
     states: BTreeMap<String, String>,
     properties: BTreeMap<String, String>,
     is_closed: bool,
+    /// Whether the client has not read all that the destination sent.
+    has_unread: bool,
 }
 
 fn with<T>(f: impl FnOnce(&mut Network) -> T) -> T {
@@ -155,14 +158,15 @@ unsafe extern "C-unwind" fn envoy_dynamic_module_callback_network_set_filter_sta
     })
 }
 
-/// Envoy calls the event hook from inside the close.
+/// Envoy calls the event hook from inside the close, unless it waits for a client that does not read.
 #[unsafe(no_mangle)]
 extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_close(
     connection: Object,
-    _kind: u32,
+    kind: u32,
 ) {
     let (module, was_closed) = callback("close", connection, |model| {
-        (model.module, std::mem::replace(&mut model.is_closed, true))
+        let waits = kind != NO_FLUSH && model.has_unread;
+        (model.module, waits || std::mem::replace(&mut model.is_closed, true))
     });
     if !was_closed {
         event(number(connection), module);
@@ -383,6 +387,11 @@ impl Connected {
     /// The cluster that the connection goes to, if the module has set one.
     pub(crate) fn cluster(&self) -> Option<String> {
         self.model(|model| model.states.get("envoy.tcp_proxy.cluster").cloned())
+    }
+
+    /// The client stops reading, with bytes of the destination left.
+    pub(crate) fn stop_reading(&self) {
+        self.model(|model| model.has_unread = true);
     }
 
     /// Envoy has connected it.
