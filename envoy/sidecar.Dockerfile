@@ -34,8 +34,8 @@ RUN { command -v nft && command -v ip && command -v setpriv; } >/dev/null || { \
       && rm -rf /var/lib/apt/lists/*; }
 COPY --from=envoy /usr/local/bin/envoy /usr/local/bin/envoy
 COPY target/release/sandgate-sidecar /usr/local/bin/sandgate-sidecar
-# Envoy loads the module as a user of its own.
-COPY --chmod=0644 target/filters/sandgate_egress.wasm target/filters/libsandgate_native.so /etc/sandgate/
+# Envoy loads them as a user of its own, so everybody must be able to read them. `COPY --chmod` would need BuildKit.
+COPY target/filters/sandgate_egress.wasm target/filters/libsandgate_native.so /etc/sandgate/
 
 # Root, of which a container leaves little: the agent starts Envoy as another user.
 ENTRYPOINT ["sandgate-sidecar"]
