@@ -5,5 +5,6 @@ pub(crate) mod envoy;
 mod faults;
 mod forms;
 mod interleavings;
+mod requests;
 mod streams;
 mod suite;

@@ -10,22 +10,26 @@ use super::envoy::network::{
     NetworkConfig, callbacks, counter, drop_ended, refuse_schedulers, run_scheduled,
 };
 
-const ERRORS: &str = "sandgate_egress_host_errors_total";
+pub(super) const ERRORS: &str = "sandgate_egress_host_errors_total";
 /// Forbids two names and an address, so that names matter.
-const POLICY: &str = r#"{ "deny_out": ["bad.test", "9.9.9.9"] }"#;
+pub(super) const POLICY: &str = r#"{ "deny_out": ["bad.test", "9.9.9.9"] }"#;
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: bad.test\r\n\r\n";
 
-fn alone() -> MutexGuard<'static, ()> {
+pub(super) fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes a policy active in the whole process.
-fn configure(policy: &str) -> NetworkConfig {
+/// The next configuration of a filter.
+pub(super) fn configuration(policy: &str) -> String {
     static GENERATION: AtomicU64 = AtomicU64::new(1);
     let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
-    let config = format!(r#"{{"version":1,"generation":{generation},"policies":[{policy}]}}"#);
-    NetworkConfig::new(&config).expect("a valid configuration")
+    format!(r#"{{"version":1,"generation":{generation},"policies":[{policy}]}}"#)
+}
+
+/// Makes a policy active in the whole process.
+fn configure(policy: &str) -> NetworkConfig {
+    NetworkConfig::new(&configuration(policy)).expect("a valid configuration")
 }
 
 fn at(address: &str) -> SocketAddr {

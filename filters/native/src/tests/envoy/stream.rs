@@ -19,8 +19,12 @@ pub(super) const UPSTREAM_SERVER_NAME: &str = "envoy.network.upstream_server_nam
 const ORIGINAL_DST: &str = "envoy.network.transport_socket.original_dst_address";
 
 /// The attributes that the module reads, by their numbers.
-const ATTRIBUTES: [(u32, &str); 3] =
-    [(10, "request.protocol"), (16, "response.code_details"), (24, "source.address")];
+const ATTRIBUTES: [(u32, &str); 4] = [
+    (10, "request.protocol"),
+    (16, "response.code_details"),
+    (24, "source.address"),
+    (26, "destination.address"),
+];
 
 /// The maps by the numbers of the ABI.
 pub(super) const REQUEST: usize = 0;
