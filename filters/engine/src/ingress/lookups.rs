@@ -2,6 +2,7 @@
 
 mod fair_queue;
 mod key;
+mod project_queue;
 mod result;
 mod turns;
 
@@ -17,7 +18,8 @@ use sandgate_policy::ingress::slots::ClientAddress;
 use crate::ingress::effect::{Call, CallId, CallIds, StreamId};
 use crate::ingress::hub::WorkerId;
 
-use self::fair_queue::{FairQueue, Owner, Share};
+use self::fair_queue::FairQueue;
+use self::project_queue::ProjectQueue;
 
 pub(crate) use self::key::LookupKey;
 pub(crate) use self::result::LookupResult;
@@ -42,30 +44,18 @@ pub(crate) struct PendingLookup {
     /// Whether its subject changed after the call was sent. The result may then be from before the change.
     pub(crate) is_outdated: bool,
     body: Option<Vec<u8>>,
-    queue: QueueKind,
-    /// Whose request started the lookup.
-    owner: Owner,
+    /// Why it was started. Decides its queue.
+    reason: LookupReason,
 }
 
-/// The queue of a lookup. Each has a capacity of its own.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum QueueKind {
-    /// For requests that wait.
-    Requests,
-    /// For live streams that are re-evaluated. A flood of requests must not delay a revocation.
-    LiveStreams,
-    /// For resumes, which the control plane holds for long.
-    Resumes,
-}
-
-/// The reason for a lookup, which decides its queue.
+/// The reason for a lookup, which decides its queue. Each queue has a capacity of its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum LookupReason {
     /// A request of this client waits.
     Request(ClientAddress),
-    /// A request of this client waits for a sandbox of this project to run.
+    /// A request of this client waits for a sandbox of this project to run. The control plane holds such a call for long.
     Resume(ProjectId, ClientAddress),
-    /// A live stream is re-evaluated.
+    /// A live stream is re-evaluated. A flood of requests must not delay a revocation.
     LiveStream,
 }
 
@@ -74,7 +64,7 @@ pub(crate) struct Lookups {
     calls: BTreeMap<CallId, LookupKey>,
     requests: FairQueue,
     live_streams: FairQueue,
-    resumes: FairQueue,
+    resumes: ProjectQueue,
     /// Failures in a row.
     failures: u32,
     paused_until: u64,
@@ -86,20 +76,38 @@ impl Lookups {
         Self {
             lookups: BTreeMap::new(),
             calls: BTreeMap::new(),
-            requests: FairQueue::new(capacity, Share::All),
-            live_streams: FairQueue::new(capacity, Share::All),
-            // A call may take long, and whoever owns the sandbox decides how long.
-            resumes: FairQueue::new(capacity, Share::AsManyAsAreFree),
+            requests: FairQueue::new(capacity),
+            live_streams: FairQueue::new(capacity),
+            resumes: ProjectQueue::new(capacity),
             failures: 0,
             paused_until: 0,
         }
     }
 
-    fn queue(&mut self, kind: QueueKind) -> &mut FairQueue {
-        match kind {
-            QueueKind::Requests => &mut self.requests,
-            QueueKind::LiveStreams => &mut self.live_streams,
-            QueueKind::Resumes => &mut self.resumes,
+    /// Adds a lookup to its queue.
+    fn add(&mut self, reason: &LookupReason, key: LookupKey) {
+        match reason {
+            LookupReason::Request(client) => self.requests.add(*client, key),
+            LookupReason::Resume(project, client) => self.resumes.add(project, *client, key),
+            LookupReason::LiveStream => self.live_streams.add(ClientAddress::Unknown, key),
+        }
+    }
+
+    /// Removes a lookup from its queue. Returns false if it was sent.
+    fn withdraw(&mut self, reason: &LookupReason, key: &LookupKey) -> bool {
+        match reason {
+            LookupReason::Request(client) => self.requests.withdraw(*client, key),
+            LookupReason::Resume(project, client) => self.resumes.withdraw(project, *client, key),
+            LookupReason::LiveStream => self.live_streams.withdraw(ClientAddress::Unknown, key),
+        }
+    }
+
+    /// Ends a lookup that was sent.
+    fn done(&mut self, reason: &LookupReason) {
+        match reason {
+            LookupReason::Request(client) => self.requests.done(*client),
+            LookupReason::Resume(project, client) => self.resumes.done(project, *client),
+            LookupReason::LiveStream => self.live_streams.done(ClientAddress::Unknown),
         }
     }
 
@@ -124,21 +132,13 @@ impl Lookups {
         if now < self.paused_until {
             return false;
         }
-        let (queue, owner) = match reason {
-            LookupReason::Request(client) => (QueueKind::Requests, Owner::client(client)),
-            LookupReason::Resume(project, client) => {
-                (QueueKind::Resumes, Owner { project: Some(project), client })
-            }
-            LookupReason::LiveStream => (QueueKind::LiveStreams, Owner::live_stream()),
-        };
-        self.queue(queue).add(&owner, key.clone());
+        self.add(&reason, key.clone());
         let lookup = PendingLookup {
             waiters: BTreeSet::from([waiter]),
             sent_at: now,
             is_outdated: false,
             body: body(key, credential),
-            queue,
-            owner,
+            reason,
         };
         self.lookups.insert(key.clone(), lookup);
         true
@@ -146,12 +146,13 @@ impl Lookups {
 
     /// Moves a lookup whose call is not sent yet into the queue of live streams.
     fn prioritize(&mut self, key: &LookupKey) {
-        let Some(lookup) = self.lookups.get(key) else { return };
-        let (queue, owner) = (lookup.queue, lookup.owner.clone());
-        if queue != QueueKind::LiveStreams && self.queue(queue).withdraw(&owner, key) {
-            self.live_streams.add(&Owner::live_stream(), key.clone());
+        let Some(reason) = self.lookups.get(key).map(|lookup| lookup.reason.clone()) else {
+            return;
+        };
+        if reason != LookupReason::LiveStream && self.withdraw(&reason, key) {
+            self.add(&LookupReason::LiveStream, key.clone());
             if let Some(lookup) = self.lookups.get_mut(key) {
-                (lookup.queue, lookup.owner) = (QueueKind::LiveStreams, Owner::live_stream());
+                lookup.reason = LookupReason::LiveStream;
             }
         }
     }
@@ -163,8 +164,8 @@ impl Lookups {
         if !lookup.waiters.is_empty() {
             return;
         }
-        let (queue, owner) = (lookup.queue, lookup.owner.clone());
-        if self.queue(queue).withdraw(&owner, key) {
+        let reason = lookup.reason.clone();
+        if self.withdraw(&reason, key) {
             self.lookups.remove(key);
         }
     }
@@ -228,7 +229,7 @@ impl Lookups {
     pub(crate) fn finish(&mut self, call: CallId) -> Option<(LookupKey, PendingLookup)> {
         let key = self.calls.remove(&call)?;
         let lookup = self.lookups.remove(&key)?;
-        self.queue(lookup.queue).done(&lookup.owner);
+        self.done(&lookup.reason);
         Some((key, lookup))
     }
 

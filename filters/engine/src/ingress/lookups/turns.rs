@@ -43,34 +43,34 @@ impl<K: Clone + Ord> Turns<K> {
         self.waiting.first().map(|(count, _)| *count)
     }
 
-    /// Takes the turn of the next one. It has one more in flight, and still something to send.
+    /// Takes the turn of the next one. It has one more in flight, and waits no more: if it has something else to send, the
+    /// caller lets it wait again.
     pub(super) fn next(&mut self) -> Option<K> {
-        let (fewest, first) = self.waiting.first()?;
-        let after_served = self.served.clone().and_then(|served| {
-            let after = (Bound::Excluded((*fewest, served)), Bound::Unbounded);
-            let (count, key) = self.waiting.range(after).next()?;
-            (count == fewest).then_some(key)
-        });
-        let key = after_served.unwrap_or(first).clone();
+        let (fewest, key) = self.waiting.first()?;
+        let after_served =
+            self.served.as_ref().filter(|served| key <= *served).and_then(|served| {
+                let after = (Bound::Excluded((*fewest, served.clone())), Bound::Unbounded);
+                let (count, key) = self.waiting.range(after).next()?;
+                (count == fewest).then_some(key)
+            });
+        let turn = (*fewest, after_served.unwrap_or(key).clone());
+        self.waiting.remove(&turn);
+        let (count, key) = turn;
+        self.in_flight.insert(key.clone(), count.saturating_add(1));
         self.served = Some(key.clone());
-        self.set(&key, usize::saturating_add);
         Some(key)
     }
 
     /// One that was in flight has ended.
     pub(super) fn end(&mut self, key: &K) {
-        self.set(key, usize::saturating_sub);
-    }
-
-    fn set(&mut self, key: &K, change: fn(usize, usize) -> usize) {
-        let before = self.count(key);
-        let after = change(before, 1);
+        let Some(count) = self.in_flight.get_mut(key) else { return };
+        let before = *count;
+        *count = before.saturating_sub(1);
+        let after = *count;
         if after == 0 {
             self.in_flight.remove(key);
-        } else {
-            self.in_flight.insert(key.clone(), after);
         }
-        if self.waiting.remove(&(before, key.clone())) {
+        if !self.waiting.is_empty() && self.waiting.remove(&(before, key.clone())) {
             self.waiting.insert((after, key.clone()));
         }
     }

@@ -23,6 +23,7 @@ impl Search {
         let is_passed = |key: u8| Some(key) <= self.served;
         let key = *self.waiting.iter().min_by_key(|key| (self.count(**key), is_passed(**key)))?;
         self.served = Some(key);
+        self.waiting.remove(&key);
         *self.in_flight.entry(key).or_default() += 1;
         Some(key)
     }
