@@ -24,6 +24,18 @@ pub(super) async fn migrate(connection: &mut Object, now: Timestamp) -> Result<S
 }
 
 async fn migrate_locked(client: &mut Client, now: Timestamp) -> Result<String> {
+    // A migration of a large table may take longer than any other statement.
+    client.batch_execute("SET statement_timeout = 0").await?;
+    let migrated = run_migrations(client).await;
+    client.batch_execute(super::connect::SESSION).await?;
+    migrated?;
+    if let Some(row) = client.query_opt("SELECT epoch FROM meta", &[]).await? {
+        return Ok(row.try_get(0)?);
+    }
+    initialize(client, now).await
+}
+
+async fn run_migrations(client: &mut Client) -> Result<()> {
     let runner = files::migrations::runner().set_grouped(true);
     let known = runner.get_migrations().iter().map(|file| i64::from(file.version())).max();
     runner.run_async(client).await.map_err(|error| match error.kind() {
@@ -33,10 +45,7 @@ async fn migrate_locked(client: &mut Client, now: Timestamp) -> Result<String> {
         },
         _ => StoreError::Unavailable(Box::new(error)),
     })?;
-    if let Some(row) = client.query_opt("SELECT epoch FROM meta", &[]).await? {
-        return Ok(row.try_get(0)?);
-    }
-    initialize(client, now).await
+    Ok(())
 }
 
 /// Makes the first revision, and returns the epoch. Revisions start at the current time in milliseconds, for the
