@@ -62,7 +62,7 @@ impl Db {
 
     /// [`ChangeLog::announced_commits`](crate::store::ChangeLog::announced_commits) of the store.
     #[must_use]
-    pub fn announced_commits(&self) -> Option<watch::Receiver<Revision>> {
+    pub fn announced_commits(&self) -> Option<watch::Receiver<()>> {
         self.store.announced_commits()
     }
 

@@ -87,9 +87,9 @@ pub trait ChangeLog {
     /// The store can't be read.
     fn written_elsewhere(&self) -> Result<bool>;
 
-    /// Receives the revision of each commit of any process, if the database announces commits. An announcement may
-    /// be lost.
-    fn announced_commits(&self) -> Option<watch::Receiver<Revision>>;
+    /// Changes with the commits of any process, if the database announces commits. It is a hint: an announcement may be
+    /// lost, and there may be one without a commit.
+    fn announced_commits(&self) -> Option<watch::Receiver<()>>;
 
     /// Up to `limit` changes after `since`.
     ///

@@ -33,10 +33,7 @@ pub(super) async fn find_commits(db: &Db, revisions: &Revisions, in_contact: &wa
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            revision = next(&mut announced) => {
-                revisions.announce_other(revision);
-                continue;
-            }
+            () = next(&mut announced) => {}
         }
         // The answer may be as old as the question.
         let asked = Instant::now();
@@ -85,12 +82,12 @@ async fn newest(db: &Db, always: bool) -> Result<Option<Revision>> {
     .await
 }
 
-/// The next announced revision.
-async fn next(announced: &mut Option<watch::Receiver<Revision>>) -> Revision {
+/// Returns at the next announcement.
+async fn next(announced: &mut Option<watch::Receiver<()>>) {
     if let Some(announced) = announced
         && announced.changed().await.is_ok()
     {
-        return *announced.borrow_and_update();
+        return;
     }
     std::future::pending().await
 }

@@ -51,7 +51,7 @@ pub struct PostgresStore {
     contact: Pool,
     /// The newest revision that [`ChangeLog::written_elsewhere`](super::ChangeLog::written_elsewhere) has seen.
     seen: Mutex<Revision>,
-    commits: watch::Receiver<Revision>,
+    commits: watch::Receiver<()>,
     /// Drives the connections. It is separate from the program's runtime, so a call may block any thread.
     runtime: Option<Runtime>,
 }
@@ -84,8 +84,8 @@ impl PostgresStore {
                 return Err(error);
             }
         };
-        let (newest, commits) = watch::channel(0);
-        runtime.spawn(listen::follow(connector, newest));
+        let (hints, commits) = watch::channel(());
+        runtime.spawn(listen::follow(connector, hints));
         Ok(Self {
             epoch,
             limits: Limits::default(),

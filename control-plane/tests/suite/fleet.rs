@@ -522,3 +522,27 @@ async fn claims_that_hang_do_not_put_a_server_out_of_contact() {
     drop(claims);
     wait_for("the sandboxes run", async || state(&server, "env-23").await == "running").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_notification_hides_no_change() {
+    let fleet = Fleet::new(shared()).await;
+    let (one, two) = (fleet.serve(), fleet.serve());
+    fleet.ok(&one, "POST", "/sandboxes", json!({ "name": "env" })).await;
+    // Every role that can connect may send it. The listener may not listen yet.
+    for _ in 0..20 {
+        let forged = format!("NOTIFY sandgate_commits, '{}'", i64::MAX);
+        shared().run_sql(&fleet.database, &forged);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let since = revision(&two).await;
+    let change = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        fleet.ok(&one, "PATCH", "/sandboxes/env", json!({ "exposed_ports": [8080] })).await
+    };
+    let held = tokio::time::timeout(Duration::from_secs(20), poll(&two, Some(&since), 60_000));
+    let (_, polled) = tokio::join!(change, held);
+    let (status, feed) = polled.expect("the change ends the poll");
+    assert!(status == 200 && feed.to_string().contains("env"), "{feed}");
+    let recorded = shared().query(&fleet.database, "SELECT max(applied) < 9e18 FROM replicas");
+    assert_eq!(recorded, ["t"]);
+}

@@ -26,7 +26,7 @@ impl ChangeLog for PostgresStore {
         Ok(now != before)
     }
 
-    fn announced_commits(&self) -> Option<watch::Receiver<Revision>> {
+    fn announced_commits(&self) -> Option<watch::Receiver<()>> {
         Some(self.commits.clone())
     }
 

@@ -5,31 +5,34 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Connection, Error, Socket};
 
 use super::connect::Connector;
 use super::session::described;
-use crate::store::Revision;
+use crate::store::{Result, StoreError};
 
-/// The channel of `NOTIFY`. The payload is the revision.
+/// The channel of `NOTIFY`. The payload is not used: every role that can connect to the database may notify.
 pub(super) const CHANNEL: &str = "sandgate_commits";
+/// The longest wait for a connection, and for the start of the notifications.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause before a lost connection is opened again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Sends each notified revision to `newest`, until the receivers are gone.
-pub(super) async fn follow(connector: Connector, newest: watch::Sender<Revision>) {
+/// Changes `hints` with each notification, until the receivers are gone.
+pub(super) async fn follow(connector: Connector, hints: watch::Sender<()>) {
     // An outage is logged once.
     let mut was_listening = true;
     loop {
         tokio::select! {
-            ended = listen(&connector, &newest, &mut was_listening) => {
+            ended = listen(&connector, &hints, &mut was_listening) => {
                 if std::mem::take(&mut was_listening) {
                     let error = ended.err().map(|error| described(&error));
                     tracing::warn!(error, "the database sends no notifications of commits; it is polled until it does");
                 }
             }
-            () = newest.closed() => return,
+            () = hints.closed() => return,
         }
         tokio::time::sleep(RETRY_AFTER).await;
     }
@@ -38,12 +41,12 @@ pub(super) async fn follow(connector: Connector, newest: watch::Sender<Revision>
 /// Receives notifications until the connection ends.
 async fn listen(
     connector: &Connector,
-    newest: &watch::Sender<Revision>,
+    hints: &watch::Sender<()>,
     is_listening: &mut bool,
-) -> Result<(), Error> {
-    let (client, connection) = connector.connect().await?;
-    tokio::try_join!(forward(connection, newest), async {
-        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+) -> Result<()> {
+    let (client, connection) = in_time(connector.connect()).await?;
+    tokio::try_join!(forward(connection, hints), async {
+        in_time(client.batch_execute(&format!("LISTEN {CHANNEL}"))).await?;
         *is_listening = true;
         // The connection ends when its client is dropped.
         std::future::pending::<()>().await;
@@ -53,19 +56,22 @@ async fn listen(
     Ok(())
 }
 
+/// Waits for an answer of the database, which may hang.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T> {
+    match timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(elapsed) => Err(StoreError::Unavailable(Box::new(elapsed))),
+    }
+}
+
 /// Drives the connection until it ends.
-async fn forward<T>(
-    mut connection: Connection<Socket, T>,
-    newest: &watch::Sender<Revision>,
-) -> Result<(), Error>
+async fn forward<T>(mut connection: Connection<Socket, T>, hints: &watch::Sender<()>) -> Result<()>
 where
     T: TlsStream + Unpin,
 {
     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
-        if let AsyncMessage::Notification(notification) = message?
-            && let Ok(revision) = notification.payload().parse()
-        {
-            newest.send_replace(revision);
+        if let AsyncMessage::Notification(_) = message? {
+            hints.send_replace(());
         }
     }
     Ok(())

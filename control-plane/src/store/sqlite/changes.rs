@@ -27,7 +27,7 @@ impl ChangeLog for SqliteStore {
     }
 
     /// SQLite announces nothing to other processes.
-    fn announced_commits(&self) -> Option<watch::Receiver<Revision>> {
+    fn announced_commits(&self) -> Option<watch::Receiver<()>> {
         None
     }
 
