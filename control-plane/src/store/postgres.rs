@@ -5,6 +5,7 @@
 //! succeeds and the others see its result.
 
 mod changes;
+mod clock;
 mod connect;
 mod listen;
 mod migrate;
@@ -22,6 +23,7 @@ use tokio::task::unconstrained;
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
 
+use self::clock::Clock;
 use self::connect::Connector;
 pub use self::connect::PostgresSettings;
 use self::session::Transaction;
@@ -49,6 +51,7 @@ pub struct PostgresStore {
     own: Pool,
     /// Connections that show whether the database can be reached, and that this process is live. Nothing else uses them.
     contact: Pool,
+    clock: Clock,
     /// The newest revision that [`ChangeLog::written_elsewhere`](super::ChangeLog::written_elsewhere) has seen.
     seen: Mutex<Revision>,
     commits: watch::Receiver<()>,
@@ -93,6 +96,7 @@ impl PostgresStore {
             pool,
             own,
             contact,
+            clock: Clock::default(),
             seen: Mutex::new(0),
             commits,
             runtime: Some(runtime),
@@ -136,6 +140,7 @@ impl PostgresStore {
     /// Runs a transaction that excludes all other writers of the deployment. Each statement sees everything that is
     /// committed when it begins, so all after the lock see the writes of the former writers.
     fn transact<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
+        self.clock.require_agreement()?;
         let mut connection = self.wait(self.pool.get())?;
         let builder = connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
         let transaction = Transaction { store: self, inner: self.wait(builder.start())? };
@@ -162,6 +167,7 @@ impl Database for PostgresStore {
     }
 
     fn read<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
+        self.clock.require_agreement()?;
         let mut connection = self.wait(self.pool.get())?;
         let builder = connection
             .build_transaction()
@@ -197,6 +203,9 @@ impl Upkeep for PostgresStore {
 
 async fn open(pool: &Pool) -> Result<String> {
     let mut connection = pool.get().await?;
+    let before = Timestamp::now();
+    let database = Timestamp::from_millis(connection.query_one(clock::NOW, &[]).await?.try_get(0)?);
+    Clock::default().compare(before, database, Timestamp::now())?;
     migrate::migrate(&mut connection, Timestamp::now()).await
 }
 

@@ -74,6 +74,38 @@ fn tables_of_a_newer_version_are_refused() {
 }
 
 #[test]
+fn a_process_whose_clock_differs_from_the_databases_does_not_use_the_store() {
+    use sandgate::store::{ChangeLog as _, Principals as _};
+
+    let settings = shared().database();
+    let name = settings.url.rsplit('/').next().unwrap();
+    let set_ahead = |by: &str| {
+        let function = format!(
+            "CREATE OR REPLACE FUNCTION shifted.clock_timestamp() RETURNS timestamptz LANGUAGE sql \
+             AS $$ SELECT pg_catalog.clock_timestamp() + interval '{by}' $$"
+        );
+        shared().run_sql(&settings, &function);
+    };
+    shared().run_sql(&settings, "CREATE SCHEMA shifted");
+    let path = format!("ALTER DATABASE {name} SET search_path = shifted, public, pg_catalog");
+    shared().run_sql(&settings, &path);
+    set_ahead("-1 minute");
+    let errors = refusal(&settings);
+    assert!(errors.contains("clock"), "{errors}");
+    set_ahead("2 s");
+    let store = PostgresStore::open(&settings).unwrap();
+    store.poll_revision().unwrap();
+    store.projects().unwrap();
+    set_ahead("90 days");
+    store.poll_revision().unwrap_err();
+    store.projects().unwrap_err();
+    store.create_organization("org_1", "acme", super::contract::at(1)).unwrap_err();
+    set_ahead("0");
+    store.poll_revision().unwrap();
+    store.projects().unwrap();
+}
+
+#[test]
 fn several_processes_create_the_tables_at_once() {
     let settings = shared().database();
     let epochs: Vec<_> = std::thread::scope(|scope| {

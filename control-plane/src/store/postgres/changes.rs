@@ -2,8 +2,9 @@
 
 use tokio::sync::watch;
 
-use super::{PostgresStore, lock};
-use crate::store::sql::{Database as _, changes};
+use super::{PostgresStore, clock, lock};
+use crate::model::Timestamp;
+use crate::store::sql::{Database as _, changes, values};
 use crate::store::{ChangeLog, ChangesSince, Result, Revision};
 
 impl ChangeLog for PostgresStore {
@@ -15,9 +16,15 @@ impl ChangeLog for PostgresStore {
         self.read(changes::current)
     }
 
-    /// Shows whether the database can be reached.
+    /// Shows whether the database can be reached, and whether the clocks agree.
     fn poll_revision(&self) -> Result<Revision> {
-        self.write_unlocked(&self.contact, changes::current)
+        let before = Timestamp::now();
+        let (revision, database) = self.write_unlocked(&self.contact, |tx| {
+            let database = tx.first(clock::NOW, values![], |row| row.get(0))?;
+            Ok((changes::current(tx)?, Timestamp::from_millis(database.unwrap_or_default())))
+        })?;
+        self.clock.compare(before, database, Timestamp::now())?;
+        Ok(revision)
     }
 
     fn written_elsewhere(&self) -> Result<bool> {
