@@ -104,7 +104,8 @@ fn an_edge_rejects_a_bad_filter_keeps_the_former_one_and_recovers() {
         until_node(stack, "the edge has everything", is_complete).await?;
         change(stack, "ingress_limits", json!({ "no_such_limit": 1 }))?;
         until_node(stack, "the edge rejects the filter", |node| {
-            node["rejected"]["extension"]["sandgate.ingress.wasm"].is_string()
+            let rejected = node["rejected"]["extension"].as_object();
+            rejected.is_some_and(|it| it.keys().any(|name| name.starts_with("sandgate.ingress.")))
         })
         .await?;
         assert!(stack.control_plane.output().contains("an edge rejected its configuration"));
