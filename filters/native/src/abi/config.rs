@@ -169,7 +169,7 @@ pub(crate) struct ConfigScheduler(EnvoyPtr);
 // SAFETY: Envoy's scheduler is a weak reference to the configuration. It posts to the dispatcher of the configuration while it
 // holds a strong one, and does nothing after the end. Both may be done from several threads at once.
 unsafe impl Send for ConfigScheduler {}
-// SAFETY: as above.
+// SAFETY: Envoy posts and locks the reference from any thread, several at once.
 unsafe impl Sync for ConfigScheduler {}
 
 impl ConfigScheduler {

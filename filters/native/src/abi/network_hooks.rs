@@ -164,7 +164,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_network_filter_read(
         return CONTINUE;
     }
     let hook = |connection: &Rc<Connection>| connection.on_data(length, is_end);
-    // SAFETY: as above.
+    // SAFETY: Envoy passes the slot that the hook for a new connection returned, and calls its hooks on its thread.
     status(unsafe { on_connection(slot, ConnectionAction::Hold, hook) })
 }
 

@@ -209,8 +209,6 @@ impl Envoy {
         EPOCH + state.clock - state.set_back
     }
 
-    // --- Counters ---
-
     pub(super) fn define_counter(&self, name: String) -> usize {
         let counters = &mut self.state().counters;
         let known = counters.iter().position(|(counter, _)| *counter == name);
@@ -227,8 +225,6 @@ impl Envoy {
     pub(super) fn set_gauge(&self, gauge: usize, to: u64) -> bool {
         self.state().counters.get_mut(gauge).map(|(_, value)| *value = to).is_some()
     }
-
-    // --- Schedulers ---
 
     pub(super) fn new_scheduler(self: &Arc<Self>, target: Target) -> usize {
         let scheduler = self.register();
@@ -262,8 +258,6 @@ impl Envoy {
         }
     }
 
-    // --- Configurations ---
-
     /// Removes the configurations that no stream uses any more.
     pub(super) fn take_unused_configs(&self) -> Vec<(usize, Module)> {
         let mut state = self.state();
@@ -281,8 +275,6 @@ impl Envoy {
         self.enter(|| hooks::destroy_config(module));
         Self::forget(id);
     }
-
-    // --- Calls ---
 
     /// Accepts a call. `None` refuses it, as Envoy does for an unknown cluster or when the circuit breaker is open.
     pub(super) fn call(

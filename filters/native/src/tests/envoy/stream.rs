@@ -101,8 +101,6 @@ impl Envoy {
         stream.map(look)
     }
 
-    // --- What callbacks do ---
-
     pub(super) fn with_map<T>(
         &self,
         id: usize,
@@ -208,8 +206,6 @@ impl Envoy {
     pub(super) fn reset(self: &Arc<Self>, id: usize) {
         self.finish(id, Outcome::Reset);
     }
-
-    // --- What happens to a stream ---
 
     /// Calls a hook of a stream. Returns its status, unless the stream has ended or been destroyed in the meantime.
     fn hook(self: &Arc<Self>, id: usize, hook: Hook) -> Option<u32> {

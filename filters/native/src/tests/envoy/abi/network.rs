@@ -237,7 +237,7 @@ unsafe extern "C-unwind" fn envoy_dynamic_module_callback_network_filter_config_
             network.counters.push((name, 0));
             network.counters.len() - 1
         });
-        // SAFETY: as above.
+        // SAFETY: the module passes a place for the number of the counter.
         unsafe { counter.write(index) };
     });
     0
