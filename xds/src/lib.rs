@@ -2,6 +2,7 @@
 
 pub mod bootstrap;
 pub mod descriptors;
+pub mod envoy_version;
 pub mod keys;
 pub mod kind;
 pub mod nodes;

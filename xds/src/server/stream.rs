@@ -10,6 +10,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
 use super::{CertifiedNames, Shared};
+use crate::envoy_version;
 use crate::keys::MAX_NODE;
 use crate::nodes::StreamGuard;
 use crate::session::{Excess, MAX_REASON, Outcome, Reaction, Session, cut};
@@ -92,6 +93,10 @@ async fn serve(
     };
     if client.id != peer.node {
         return foreign_node(shared, &peer, &client.id);
+    }
+    if let Err(too_old) = envoy_version::check(&client) {
+        tracing::error!(node = peer.node, %too_old, "an edge was refused");
+        return Status::failed_precondition(too_old.to_string());
     }
     // Envoy's name is short; a client may send anything.
     let agent = cut(&client.user_agent_name, 64);

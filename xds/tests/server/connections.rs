@@ -5,6 +5,7 @@ use std::time::Duration;
 use sandgate_xds::keys::NodeKeys;
 use sandgate_xds::server::MAX_REQUEST;
 use sandgate_xds::session::MAX_NAMES;
+use sandgate_xds::wire::{BuildVersion, SemanticVersion};
 use sandgate_xds::{Kind, Snapshot};
 use tonic::Code;
 
@@ -38,6 +39,30 @@ async fn a_credential_is_valid_for_its_own_node_alone() {
     assert_eq!(end_of(&mut client).await.code(), Code::PermissionDenied);
     let nodes = server.shared.nodes().list();
     assert_eq!(nodes.iter().map(|node| node.node.as_str()).collect::<Vec<_>>(), ["edge-1"]);
+}
+
+#[tokio::test]
+async fn an_envoy_that_is_too_old_is_refused_with_the_reason() {
+    let server = Server::start(Snapshot::default(), None).await;
+    let token = server.keys.token("edge-1").unwrap();
+    let of_minor = |minor_number| {
+        let version = SemanticVersion { major_number: 1, minor_number, patch: 3 };
+        let mut request = first("edge-1");
+        if let Some(node) = &mut request.node {
+            node.user_agent_name = "envoy".to_owned();
+            node.user_agent_build_version = Some(BuildVersion { version: Some(version) });
+        }
+        request
+    };
+    let mut client = open(&server, Some(&token)).await.unwrap();
+    client.requests.send(of_minor(38)).await.unwrap();
+    let status = end_of(&mut client).await;
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().starts_with("Envoy 1.38.3 is too old: "), "{}", status.message());
+    assert!(server.shared.nodes().list().is_empty());
+    let mut client = open(&server, Some(&token)).await.unwrap();
+    client.requests.send(of_minor(39)).await.unwrap();
+    client.responses.message().await.unwrap().unwrap();
 }
 
 #[tokio::test]
