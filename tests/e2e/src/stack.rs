@@ -15,6 +15,7 @@ use crate::platform::Platform;
 use crate::setup::Setup;
 use sandgate_stack::control_plane::DOMAIN;
 use sandgate_stack::desired_state::desired_state;
+use sandgate_stack::envoy::{Configuration, Files};
 use sandgate_stack::{
     Client, ControlPlane, ControlPlaneSetup, Envoy, EnvoySetup, Network, Owner, Runtime, Sandbox,
     artifacts, pki,
@@ -176,21 +177,23 @@ impl Stack {
             if let Some(state) = &desired_state {
                 control_plane.set_desired_state(state)?;
             }
-            let bootstrap = match setup.by_xds {
-                true => Some(control_plane.bootstrap(&format!("edge-{number}"))?),
-                false => None,
+            let configuration = match setup.by_xds {
+                true => Configuration::Xds(control_plane.bootstrap(&format!("edge-{number}"))?),
+                false => Configuration::Files(Box::new(Files {
+                    edge: edge.clone(),
+                    token: TOKEN.to_owned(),
+                    certificate,
+                    change: setup.change,
+                    change_log: setup.change_log,
+                })),
             };
             let setup = EnvoySetup {
                 folder,
                 program: artifacts::envoy()?,
-                edge: edge.clone(),
-                token: TOKEN.to_owned(),
-                certificate,
+                filter: edge.filter().to_owned(),
+                configuration,
                 workers: WORKERS,
-                change: setup.change,
-                change_log: setup.change_log,
                 patience: Duration::ZERO,
-                bootstrap,
             };
             envoys.push(Envoy::start(setup).await?);
         }

@@ -13,12 +13,10 @@ use crate::client::Client;
 use crate::files::write_private;
 use crate::owner::Owner;
 use crate::process::Process;
+use crate::token::random_token;
 
 /// The usual domain of the sandboxes.
 pub const DOMAIN: &str = "sandbox.localhost";
-
-/// The key of the nodes' tokens.
-const XDS_KEY: &str = "a-key-of-a-run-on-this-machine-0123456789\n";
 
 /// Where sandboxes run.
 #[derive(Clone, Debug)]
@@ -83,7 +81,7 @@ impl ControlPlane {
         this.set_tokens(&this.setup.gateway_tokens)?;
         if let Some(state) = &this.setup.desired_state {
             this.set_desired_state(state)?;
-            write_private(&this.xds_key_file(), XDS_KEY)?;
+            write_private(&this.xds_key_file(), &format!("{}\n", random_token()?))?;
         }
         if let Runtime::Webhook { secret, .. } = &this.setup.runtime {
             write_private(&this.webhook_secret_file(), &format!("{secret}\n"))?;

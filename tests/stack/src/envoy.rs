@@ -22,22 +22,53 @@ pub struct EnvoySetup {
     pub folder: PathBuf,
     /// The program or the image.
     pub program: EnvoyProgram,
+    /// The file of the filter, which a container must be able to read.
+    pub filter: PathBuf,
+    pub configuration: Configuration,
+    /// The number of worker threads.
+    pub workers: u32,
+    /// The time that Envoy may take to stop; see [`crate::Process::with_patience`].
+    pub patience: Duration,
+}
+
+/// The source of an Envoy's configuration.
+pub enum Configuration {
+    /// Files in Envoy's folder.
+    Files(Box<Files>),
+    /// An xDS server, which this bootstrap names.
+    Xds(String),
+}
+
+/// What the files contain.
+pub struct Files {
     /// The edge's values. [`Envoy::start`] sets the files except the filter. The system chooses ports that are 0.
     pub edge: Edge,
     /// The gateway's own credential.
     pub token: String,
     /// The folder that contains `tls.crt` and `tls.key`.
     pub certificate: PathBuf,
-    /// The number of worker threads.
-    pub workers: u32,
     /// Changes the text of the template, for example to remove a protection and see that another one holds.
     pub change: fn(&str) -> String,
     /// Changes the text of `envoy/edge-log.yaml`.
     pub change_log: fn(&str) -> String,
-    /// The time that Envoy may take to stop; see [`crate::Process::with_patience`].
-    pub patience: Duration,
-    /// A bootstrap with which Envoy gets its configuration by xDS, instead of the static configuration.
-    pub bootstrap: Option<String>,
+}
+
+impl Files {
+    /// Writes all files except the bootstrap, which is returned.
+    fn write(self, folder: &Path) -> Result<String> {
+        let file = |name: &str| folder.join(name);
+        let edge = Edge {
+            gateway_token_sds: file("gateway-token.yaml"),
+            tls_sds: file("tls-certificate.yaml"),
+            // In this folder, because a container sees no other one.
+            log: file("edge-log.yaml"),
+            ..self.edge
+        };
+        write_token(folder, &self.token)?;
+        write_private(&edge.log, &(self.change_log)(EDGE_LOG))?;
+        write_private(&edge.tls_sds, &TlsCertificate(self.certificate).render()?)?;
+        Ok(edge.render_template(&(self.change)(&edge.template()?))?)
+    }
 }
 
 /// A running Envoy, which is stopped when this value is dropped.
@@ -51,24 +82,13 @@ impl Envoy {
     /// Starts Envoy, and waits until it serves.
     pub async fn start(setup: EnvoySetup) -> Result<Self> {
         let folder = setup.folder;
-        write_token(&folder, &setup.token)?;
-        let file = |name: &str| folder.join(name);
-        let edge = Edge {
-            gateway_token_sds: file("gateway-token.yaml"),
-            tls_sds: file("tls-certificate.yaml"),
-            // In this folder, because a container sees no other one.
-            log: file("edge-log.yaml"),
-            ..setup.edge
-        };
-        write_private(&edge.log, &(setup.change_log)(EDGE_LOG))?;
-        write_private(&edge.tls_sds, &TlsCertificate(setup.certificate).render()?)?;
-        let bootstrap = file("edge.yaml");
-        let text = match setup.bootstrap {
-            Some(text) => text,
-            None => edge.render_template(&(setup.change)(&edge.template()?))?,
+        let bootstrap = folder.join("edge.yaml");
+        let text = match setup.configuration {
+            Configuration::Files(files) => files.write(&folder)?,
+            Configuration::Xds(bootstrap) => bootstrap,
         };
         write_private(&bootstrap, &text)?;
-        let admin_file = file("admin-address");
+        let admin_file = folder.join("admin-address");
         // The file of an earlier start.
         drop(std::fs::remove_file(&admin_file));
         let arguments = [
@@ -86,7 +106,7 @@ impl Envoy {
             "50",
         ];
         let mut running =
-            Running::start(&setup.program, &arguments, &folder, edge.filter(), setup.patience)
+            Running::start(&setup.program, &arguments, &folder, &setup.filter, setup.patience)
                 .await?;
         let addresses = running.until_ready(&admin_file).await?;
         Ok(Self { addresses, running, folder })
@@ -145,7 +165,7 @@ impl Envoy {
         )
     }
 
-    /// Replaces the gateway token by a rename, as an operator does.
+    /// Replaces the file of the gateway token by a rename, as an operator does.
     pub fn rotate_token(&self, token: &str) -> Result<()> {
         write_token(&self.folder, token)
     }

@@ -10,6 +10,7 @@ pub mod files;
 pub mod network;
 pub mod pki;
 pub mod ports;
+pub mod token;
 
 // The parts of a stack.
 pub mod control_plane;

@@ -9,8 +9,6 @@ pub mod seed;
 pub mod sidecar;
 mod state;
 
-pub(crate) use state::random_token;
-
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +21,8 @@ use serde_json::json;
 use crate::artifacts::{self, EnvoyProgram, root};
 use crate::certificate::Certificates;
 use crate::control_plane::{ControlPlane, ControlPlaneSetup, DOMAIN, Runtime};
-use crate::envoy::{Envoy, EnvoySetup};
+use crate::desired_state::desired_state;
+use crate::envoy::{Configuration, Envoy, EnvoySetup};
 use crate::files::write_private;
 use crate::local_run::command::Command;
 use crate::local_run::seed::Variables;
@@ -41,6 +40,8 @@ const API_HOST: &str = "api.localhost";
 /// The control plane stops its sandboxes in this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 const NETWORK_PREFIX_LEN: u8 = 16;
+/// The name of the edge, as the xDS server knows it.
+const NODE: &str = "edge-1";
 
 /// The settings of a run.
 #[derive(Clone, Debug)]
@@ -120,15 +121,24 @@ async fn serve(settings: &Settings, state: &State) -> Result<()> {
     let Settings { ports, .. } = settings;
     let envoy_program = artifacts::envoy_program()?;
     let token = state.gateway_token()?;
-    say("starting the control plane");
-    let mut control_plane = start_control_plane(settings, &token).await?;
     let certificates = Certificates::ensure(&settings.state, &CERTIFICATE_NAMES)?;
+    let edge = Edge { upstream: settings.upstream, ..local_edge(ports, settings.network)? };
+    say("starting the control plane");
+    let mut control_plane = start_control_plane(settings, &edge, &token, &certificates).await?;
     let variables =
         Variables::create(&control_plane, &settings.state, ports, &token, &certificates).await?;
     say("starting the demo sandboxes");
     let my_env = seed::start_sandboxes(&control_plane, variables.api_key()?).await?;
     say("starting Envoy");
-    let mut envoy = start_envoy(settings, token, &certificates, envoy_program.clone()).await?;
+    let mut envoy = Envoy::start(EnvoySetup {
+        folder: settings.state.clone(),
+        program: EnvoyProgram::Path(envoy_program.clone()),
+        filter: edge.filter().to_owned(),
+        configuration: Configuration::Xds(control_plane.bootstrap(NODE)?),
+        workers: 2,
+        patience: PATIENCE,
+    })
+    .await?;
     try_one_request(&mut envoy, ports, variables.api_key()?).await?;
     let (mut demo, left_out) = match sidecar::obstacle() {
         Some(obstacle) => (None, Some(obstacle)),
@@ -148,8 +158,14 @@ async fn serve(settings: &Settings, state: &State) -> Result<()> {
     }
 }
 
-async fn start_control_plane(settings: &Settings, token: &str) -> Result<ControlPlane> {
-    let Settings { ports, .. } = settings;
+async fn start_control_plane(
+    settings: &Settings,
+    edge: &Edge,
+    token: &str,
+    certificates: &Certificates,
+) -> Result<ControlPlane> {
+    let Settings { ports, state, .. } = settings;
+    let desired_state = desired_state(edge, &token_file(state), &certificates.directory());
     ControlPlane::start(ControlPlaneSetup {
         folder: settings.state.clone(),
         api: (Ipv4Addr::LOCALHOST, ports.api).into(),
@@ -163,36 +179,12 @@ async fn start_control_plane(settings: &Settings, token: &str) -> Result<Control
         confirms_public_ports: false,
         runtime: Runtime::Local { cidr: settings.cidr() },
         patience: PATIENCE,
-        desired_state: None,
+        desired_state: Some(desired_state),
     })
     .await
 }
 
-async fn start_envoy(
-    settings: &Settings,
-    token: String,
-    certificates: &Certificates,
-    program: PathBuf,
-) -> Result<Envoy> {
-    Envoy::start(EnvoySetup {
-        folder: settings.state.clone(),
-        program: EnvoyProgram::Path(program),
-        edge: Edge {
-            upstream: settings.upstream,
-            ..local_edge(&settings.ports, settings.network)?
-        },
-        token,
-        certificate: certificates.directory(),
-        workers: 2,
-        change: str::to_owned,
-        change_log: str::to_owned,
-        patience: PATIENCE,
-        bootstrap: None,
-    })
-    .await
-}
-
-/// The edge's values in the local run, without the files that [`Envoy::start`] writes.
+/// The edge's values in the local run, without the secrets' files.
 pub fn local_edge(ports: &Ports, network: Ipv4Addr) -> Result<Edge> {
     Ok(Edge {
         address: Ipv4Addr::LOCALHOST.into(),
@@ -268,6 +260,8 @@ source {}",
     }
     let program = relative(&artifacts::program("sandgate-demo")?);
     let mut commands = command::for_the_edge(ports, &program, my_env);
+    let program = relative(&artifacts::program("sandgate")?);
+    commands.push(command::nodes(ports, &program, &relative(&token_file(folder)), NODE));
     print_commands(&commands);
     match (demo, left_out) {
         (Some(demo), _) => {
@@ -292,6 +286,10 @@ fn print_commands(commands: &[Command]) {
     for command in commands {
         println!("\n# {}\n{}", command.description, command.line);
     }
+}
+
+fn token_file(state: &Path) -> PathBuf {
+    state.join("gateway-token")
 }
 
 /// The file that lists the printed commands while the run with that state folder is up.

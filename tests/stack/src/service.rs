@@ -15,11 +15,12 @@ use tokio::io::AsyncReadExt as _;
 use crate::artifacts::{self, EnvoyProgram};
 use crate::certificate::Certificates;
 use crate::control_plane::{ControlPlane, ControlPlaneSetup, DOMAIN, Runtime};
-use crate::envoy::{Envoy, EnvoySetup};
+use crate::envoy::{Configuration, Envoy, EnvoySetup, Files};
 use crate::files::create_private_folder;
-use crate::local_run::{local_edge, random_token};
+use crate::local_run::local_edge;
 use crate::output::Interrupt;
 use crate::ports::{Ports, SANDBOX_PORTS, listen_error};
+use crate::token::random_token;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -191,22 +192,25 @@ async fn start_envoy(
     token: String,
     certificates: &Certificates,
 ) -> Result<Envoy> {
+    let edge = Edge {
+        domain: options.domain.clone(),
+        api_host: options.api_host.clone(),
+        trusted_origins: json!(options.trusted_origins),
+        ..local_edge(ports, network)?
+    };
     Envoy::start(EnvoySetup {
         folder: options.folder.clone(),
         program: EnvoyProgram::Path(artifacts::envoy_program()?),
-        edge: Edge {
-            domain: options.domain.clone(),
-            api_host: options.api_host.clone(),
-            trusted_origins: json!(options.trusted_origins),
-            ..local_edge(ports, network)?
-        },
-        token,
-        certificate: certificates.directory(),
+        filter: edge.filter().to_owned(),
+        configuration: Configuration::Files(Box::new(Files {
+            edge,
+            token,
+            certificate: certificates.directory(),
+            change: str::to_owned,
+            change_log: str::to_owned,
+        })),
         workers: options.workers,
-        change: str::to_owned,
-        change_log: str::to_owned,
         patience: PATIENCE,
-        bootstrap: None,
     })
     .await
 }

@@ -6,7 +6,7 @@ mod sidecar;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-pub use edge::for_the_edge;
+pub use edge::{for_the_edge, nodes};
 pub use sidecar::for_the_sidecar;
 
 /// A command line, and what it must do.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::files::{create_private_folder, write_private};
 use crate::local_run::commands_file;
+use crate::token::random_token;
 
 /// A locked state folder.
 pub(crate) struct State {
@@ -67,13 +68,6 @@ impl State {
         // It does not exist if the run ended before it was ready.
         drop(std::fs::remove_file(self.commands()));
     }
-}
-
-/// 256 random bits, in hexadecimal digits.
-pub(crate) fn random_token() -> Result<String> {
-    let mut bytes = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

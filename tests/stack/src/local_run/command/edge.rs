@@ -149,3 +149,16 @@ pub fn for_the_edge(ports: &Ports, demo: &str, my_env: &str) -> Vec<Command> {
         ),
     ]
 }
+
+/// The command that lists the edges. `sandgate` is the path of the program, and `edge` the name of the only edge.
+#[must_use]
+pub fn nodes(ports: &Ports, sandgate: &str, token_file: &str, edge: &str) -> Command {
+    Command::new(
+        "the edges, as the xDS server sees them: all of them have what they should have",
+        format!(
+            "{sandgate} xds nodes --gateway-url http://127.0.0.1:{} --gateway-token-file {token_file}",
+            ports.gateway
+        ),
+        &format!("^true +{edge} +0 "),
+    )
+}

@@ -1,0 +1,13 @@
+//! Random tokens.
+
+use std::fs::File;
+use std::io::Read as _;
+
+use anyhow::Result;
+
+/// 256 random bits, in hexadecimal digits.
+pub fn random_token() -> Result<String> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
