@@ -6,7 +6,7 @@ ifndef RUSTUP_TOOLCHAIN
 export RUSTUP_TOOLCHAIN := $(shell scripts/toolchain)
 endif
 
-.PHONY: help run try test clients check wasm native envoy bench clean
+.PHONY: help run try test clients check wasm native envoy bench dist clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -51,6 +51,10 @@ bench: ## Measure Sandgate beside its alternatives and write docs/benchmarks.md;
 	@scripts/setup build envoy bench
 	@[ "$$(id -u)" != 0 ] || scripts/setup sidecar
 	@exec cargo xtask bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+dist: ## Build a release into target/dist/; with ENVOY_IMAGE=name:tag@sha256:... also the container images
+	@scripts/setup build
+	@exec cargo xtask dist $(if $(ENVOY_IMAGE),--envoy-image $(ENVOY_IMAGE))
 
 clean: ## Remove all that these targets made: target/, .sandgate/, .cache/
 	@exec scripts/clean

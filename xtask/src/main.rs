@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod check;
+mod dist;
 mod native;
 mod process;
 mod test;
@@ -35,6 +36,19 @@ enum Command {
     Native,
     /// Run the tests of the dynamic module with the address sanitizer
     NativeSanitizer,
+    /// Build a release into target/dist/: programs, filters, OCI layouts, manifests, bill of materials, checksums
+    Dist {
+        /// Also build the container images, with this Envoy, named like name:tag@sha256:...
+        #[arg(long)]
+        envoy_image: Option<String>,
+    },
+    /// Write the images of the wasm modules as OCI layouts
+    Oci {
+        /// The folder to write to
+        folder: std::path::PathBuf,
+    },
+    /// Print the bill of materials of a release
+    Sbom,
     /// Measure Sandgate beside its alternatives, and write docs/benchmarks.md
     Bench {
         /// Options of `sandgate-bench run`
@@ -50,6 +64,14 @@ fn main() -> ExitCode {
         Command::Bench { options } => bench::measure(&options).map(|()| ExitCode::SUCCESS),
         Command::Wasm => wasm::build().map(|()| ExitCode::SUCCESS),
         Command::Native => native::build().map(|()| ExitCode::SUCCESS),
+        Command::Dist { envoy_image } => dist::make()
+            .and_then(|()| envoy_image.map_or(Ok(()), |image| dist::images::build(&image)))
+            .map(|()| ExitCode::SUCCESS),
+        Command::Oci { folder } => dist::write_modules(&folder).map(|()| ExitCode::SUCCESS),
+        Command::Sbom => dist::sbom::make().map(|bill| {
+            print!("{bill}");
+            ExitCode::SUCCESS
+        }),
         Command::NativeSanitizer => native::sanitizer::run_tests().map(|()| ExitCode::SUCCESS),
     };
     match done {
