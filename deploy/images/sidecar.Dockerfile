@@ -2,7 +2,7 @@
 # SANDGATE_FILTERS=native selects the dynamic module.
 #
 #   make wasm native && cargo build --release --package sandgate-sidecar
-#   docker build -f envoy/sidecar.Dockerfile -t sandgate-sidecar \
+#   docker build -f deploy/images/sidecar.Dockerfile -t sandgate-sidecar \
 #     --build-arg ENVOY_IMAGE=envoyproxy/envoy:v1.40.0@sha256:… .
 #   docker run --cap-add NET_ADMIN --security-opt systempaths=unconfined … sandgate-sidecar --sandbox-interface …
 #
@@ -34,8 +34,18 @@ RUN { command -v nft && command -v ip && command -v setpriv; } >/dev/null || { \
       && rm -rf /var/lib/apt/lists/*; }
 COPY --from=envoy /usr/local/bin/envoy /usr/local/bin/envoy
 COPY target/release/sandgate-sidecar /usr/local/bin/sandgate-sidecar
+COPY deploy/sandbox/sidecar.sh /usr/local/lib/sandgate/sidecar.sh
 # Envoy loads them as a user of its own, so everybody must be able to read them. `COPY --chmod` would need BuildKit.
 COPY target/filters/sandgate_egress.wasm target/filters/libsandgate_native.so /etc/sandgate/
 
+
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="sandgate-sidecar" \
+      org.opencontainers.image.description="Sandgate's sidecar: the agent of one sandbox, and Envoy with the egress filter" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.base.name="$BASE"
 # Root, of which a container leaves little: the agent starts Envoy as another user.
 ENTRYPOINT ["sandgate-sidecar"]

@@ -18,9 +18,15 @@ def libraries(program):
     return sorted(set(re.findall(r"(/\S+) \(0x", listed)))
 
 
+def useful(entry):
+    """Leaves out what no program of an image reads: Python's packages, tests, and compiled files of other users."""
+    unused = {"site-packages", "dist-packages", "test", "__pycache__"}
+    return None if unused & set(entry.name.split("/")) else entry
+
+
 def make(image, programs, folders, changes, needed=()):
-    """Builds the image. `programs` is {path in the image: path on this machine}, `folders` is {path: mode}, `changes` are
-    Dockerfile instructions. The image also contains the libraries of the programs `needed`."""
+    """Builds the image. `programs` is {path in the image: path on this machine}, of files and of folders; `folders` is
+    {path: mode}; `changes` are Dockerfile instructions. The image also contains the libraries of the programs `needed`."""
     importing = subprocess.Popen(
         ["docker", "import", *(word for change in changes for word in ("--change", change)), "-", image],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -31,7 +37,7 @@ def make(image, programs, folders, changes, needed=()):
                 entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, mode, int(time.time())
                 archive.addfile(entry)
             for path, program in programs.items():
-                archive.add(os.path.realpath(program), path)
+                archive.add(os.path.realpath(program), path, filter=useful)
             for library in sorted({library for program in (*programs.values(), *needed) for library in libraries(program)}):
                 archive.add(os.path.realpath(library), library.lstrip("/"))
         importing.stdin.close()

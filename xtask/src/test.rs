@@ -47,6 +47,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         programs::run(summary, group, program.env("SANDGATE_PREBUILT", "1"))
     };
     run_program(&mut summary, "scripts", &mut command("tests/scripts/run"))?;
+    say("running the deployment kit");
+    run_program(&mut summary, "the deployment kit", &mut command("tests/deploy/run"))?;
     say("calling the public API by its description");
     if is_ci() || crate::process::run(command("scripts/schemathesis").arg("--install")).is_ok() {
         run_program(&mut summary, DESCRIPTION, &mut command("scripts/schemathesis"))?;

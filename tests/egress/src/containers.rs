@@ -139,7 +139,7 @@ fn bind(from: &Path, to: &str) -> Mount {
 /// What the containers are made of.
 struct Images {
     sandbox: GenericImage,
-    /// By envoy/sidecar.Dockerfile, as users build it.
+    /// By deploy/images/sidecar.Dockerfile, as users build it.
     sidecar: GenericImage,
     /// What the sidecar's image starts, which waits for its links here.
     entrypoint: Vec<String>,

@@ -191,7 +191,7 @@ mod tests {
             format!("FROM debian@{}0\n", digest()),
             "ARG BASE=debian:trixie-slim\nFROM ${BASE}\n".to_owned(),
         ] {
-            assert_found("envoy/Dockerfile", &text, "without a digest");
+            assert_found("deploy/images/edge.Dockerfile", &text, "without a digest");
         }
     }
 
@@ -202,7 +202,7 @@ mod tests {
             format!("ARG BASE=debian@{}\nFROM ${{BASE}} AS base\n", digest()),
             "ARG ENVOY_IMAGE\nFROM $ENVOY_IMAGE\n".to_owned(),
         ] {
-            assert_nothing_found("envoy/sidecar.Dockerfile", &text);
+            assert_nothing_found("deploy/images/sidecar.Dockerfile", &text);
         }
     }
 
