@@ -5,6 +5,7 @@ mod data_dir;
 mod open_files;
 mod settings;
 mod store_location;
+mod tls;
 mod upkeep;
 mod xds;
 
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::settings::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings};
 pub use self::store_location::StoreLocation;
+pub use self::tls::ListenerTls;
 use self::upkeep::run_upkeep;
 pub use self::xds::XdsSettings;
 use crate::api::{self, Api, EgressEnforcement};
@@ -41,10 +43,17 @@ const GATEWAY_TIMEOUT: Duration = Duration::from_secs(75);
 /// The longest time that the start waits until the sandboxes of the previous server run again.
 const RESTORE_WITHIN: Duration = Duration::from_secs(15);
 
+/// `http` or `https`, for each API.
+struct Schemes {
+    api: &'static str,
+    gateway: &'static str,
+}
+
 /// A running server.
 pub struct Server {
     api_address: SocketAddr,
     gateway_address: SocketAddr,
+    schemes: Schemes,
     xds_address: Option<SocketAddr>,
     sandboxes: SandboxService,
     drain: Duration,
@@ -73,8 +82,17 @@ impl Server {
             .await?
             .max_connections(settings.gateway.connections);
         let drain = settings.drain;
-        let api_listener = api_listener.drain_timeout(drain);
-        let gateway_listener = gateway_listener.drain_timeout(drain);
+        let schemes = Schemes {
+            api: tls::scheme(settings.api_tls.as_ref()),
+            gateway: tls::scheme(settings.gateway_tls.as_ref()),
+        };
+        tls::warn_of_plain_text("--api-listen", settings.api_listen, schemes.api);
+        tls::warn_of_plain_text("--gateway-listen", settings.gateway_listen, schemes.gateway);
+        let api_tls = settings.api_tls.map(|it| it.load("--api-tls-dir")).transpose()?;
+        let gateway_tls =
+            settings.gateway_tls.map(|it| it.load("--gateway-tls-dir")).transpose()?;
+        let api_listener = api_listener.drain_timeout(drain).tls(api_tls);
+        let gateway_listener = gateway_listener.drain_timeout(drain).tls(gateway_tls);
 
         if store.is_shared() {
             anyhow::ensure!(
@@ -152,6 +170,7 @@ impl Server {
         Ok(Self {
             api_address,
             gateway_address,
+            schemes,
             xds_address: xds.map(|xds| xds.address),
             sandboxes,
             drain,
@@ -160,6 +179,18 @@ impl Server {
             tasks,
             _lock: lock,
         })
+    }
+
+    /// The URL of the public API.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        format!("{}://{}", self.schemes.api, self.api_address)
+    }
+
+    /// The URL of the gateway API.
+    #[must_use]
+    pub fn gateway_url(&self) -> String {
+        format!("{}://{}", self.schemes.gateway, self.gateway_address)
     }
 
     /// The address of the public API.

@@ -37,6 +37,7 @@ mod suite {
     mod stored;
     mod support;
     mod timing;
+    mod tls;
     mod webhook;
     mod webhook_example;
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::control_plane_tls::{self, ControlPlaneTls};
 use crate::filters::{Filters, INGRESS_CONFIGURATION};
 use crate::parts::insert;
 use crate::template::{RenderError, Values, collect, render};
@@ -27,6 +28,8 @@ pub struct Edge {
     pub admin_port: u16,
     /// A host name or an address.
     pub control_plane_address: String,
+    /// TLS to the control plane; without it, the edge uses plain text.
+    pub control_plane_tls: Option<ControlPlaneTls>,
     pub api_port: u16,
     pub gateway_port: u16,
     pub gateway_token_sds: PathBuf,
@@ -66,7 +69,9 @@ impl Edge {
     ///
     /// If a part does not exist, which a test excludes.
     pub fn template(&self) -> Result<String, RenderError> {
-        insert(EDGE_TEMPLATE, &[self.filters.parts(), INGRESS_CONFIGURATION, self.upstream.parts()])
+        let tls = control_plane_tls::parts(self.control_plane_tls.as_ref());
+        let parts = [self.filters.parts(), INGRESS_CONFIGURATION, self.upstream.parts(), tls];
+        insert(EDGE_TEMPLATE, &parts)
     }
 
     /// The file that contains the filter.
@@ -88,6 +93,7 @@ impl Edge {
     }
 
     fn values(&self) -> Result<Values, RenderError> {
+        let tls = self.control_plane_tls.as_ref();
         collect([
             ("SANDGATE_EDGE_ADDRESS", Ok(Value::address(self.address))),
             ("SANDGATE_EDGE_PORT", Ok(Value::number(self.port))),
@@ -97,6 +103,18 @@ impl Edge {
             ("SANDGATE_TRUSTED_HOPS", Ok(Value::number(self.trusted_hops))),
             ("SANDGATE_ADMIN_PORT", Ok(Value::number(self.admin_port))),
             ("SANDGATE_CONTROL_PLANE_ADDRESS", Value::host(&self.control_plane_address)),
+            (
+                "SANDGATE_CONTROL_PLANE_NAME",
+                Value::host(tls.map_or("none", |tls| &tls.name)),
+            ),
+            (
+                "SANDGATE_CONTROL_PLANE_CA",
+                Ok(Value::from_json(&control_plane_tls::authorities(tls))),
+            ),
+            (
+                "SANDGATE_CONTROL_PLANE_CERTIFICATE",
+                Ok(Value::from_json(&control_plane_tls::certificates(tls))),
+            ),
             ("SANDGATE_API_PORT", Ok(Value::number(self.api_port))),
             ("SANDGATE_GATEWAY_PORT", Ok(Value::number(self.gateway_port))),
             ("SANDGATE_GATEWAY_TOKEN_SDS", Value::path(&self.gateway_token_sds)),
@@ -125,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_head_of_the_template_lists_every_name_and_every_value_is_used() {
-        let edge = crate::environment::tests_support::edge();
+        let edge = crate::environment::tests_support::edge_with_tls();
         for upstream in [Upstream::DynamicForwardProxy, Upstream::OriginalDst] {
             let form = |filters| Edge { upstream, filters, ..edge.clone() }.template().unwrap();
             // A file has the values of one form.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::control_plane_tls::{Authorities, ControlPlaneTls};
 use crate::edge::Edge;
 use crate::upstream::Upstream;
 
@@ -62,6 +63,7 @@ impl Edge {
                 "SANDGATE_CONTROL_PLANE_ADDRESS",
                 "the name or address of the control plane",
             )?,
+            control_plane_tls: variables.control_plane_tls()?,
             api_port: variables.parsed("SANDGATE_API_PORT", "8900", PORT)?,
             gateway_port: variables.parsed("SANDGATE_GATEWAY_PORT", "8901", PORT)?,
             gateway_token_sds: path(
@@ -141,6 +143,33 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         parse(name, self.get(name).unwrap_or_else(|| default.to_owned()), what)
     }
 
+    /// TLS to the control plane, if its issuers are known.
+    fn control_plane_tls(&self) -> Result<Option<ControlPlaneTls>, EnvironmentError> {
+        let others = ["SANDGATE_CONTROL_PLANE_NAME", "SANDGATE_CONTROL_PLANE_CERTIFICATE"];
+        let Some(authorities) = self.get("SANDGATE_CONTROL_PLANE_CA") else {
+            // Whoever sets one of the others does not expect plain text.
+            return match others.into_iter().find_map(|name| self.get(name)) {
+                None => Ok(None),
+                Some(_) => Err(EnvironmentError::Missing {
+                    name: "SANDGATE_CONTROL_PLANE_CA",
+                    what: "the file with the issuers of the control plane's certificate",
+                }),
+            };
+        };
+        let what = "the DNS name in the control plane's certificate; an IP address is not one";
+        let name = self.get("SANDGATE_CONTROL_PLANE_NAME");
+        let name = name.or_else(|| self.get("SANDGATE_CONTROL_PLANE_ADDRESS")).unwrap_or_default();
+        if name.parse::<std::net::IpAddr>().is_ok() {
+            let variable = "SANDGATE_CONTROL_PLANE_NAME";
+            return Err(EnvironmentError::Invalid { name: variable, text: name, what });
+        }
+        Ok(Some(ControlPlaneTls {
+            authorities: Authorities::File(authorities.into()),
+            name,
+            certificate: self.get("SANDGATE_CONTROL_PLANE_CERTIFICATE").map(PathBuf::from),
+        }))
+    }
+
     fn seconds(&self, name: &'static str, default: &str) -> Result<Duration, EnvironmentError> {
         let text = self.get(name).unwrap_or_else(|| default.to_owned());
         let seconds = text.strip_suffix('s').and_then(|number| number.parse().ok());
@@ -181,11 +210,19 @@ pub(crate) mod tests_support {
     pub(crate) fn edge() -> Edge {
         read(&REQUIRED).unwrap()
     }
+
+    pub(crate) fn edge_with_tls() -> Edge {
+        let tls = [
+            ("SANDGATE_CONTROL_PLANE_CA", "/etc/sandgate/ca.crt"),
+            ("SANDGATE_CONTROL_PLANE_CERTIFICATE", "/etc/sandgate/edge"),
+        ];
+        read(&[&REQUIRED[..], &tls].concat()).unwrap()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::tests_support::{REQUIRED, edge, read};
+    use super::tests_support::{REQUIRED, edge, edge_with_tls, read};
     use super::*;
 
     #[test]
@@ -207,6 +244,26 @@ mod tests {
             let error = read(&others).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{missing} is not set; it takes ")), "{error}");
         }
+    }
+
+    #[test]
+    fn tls_to_the_control_plane_checks_the_name_and_the_issuer() {
+        let plain = edge().render().unwrap();
+        assert!(!plain.contains("UpstreamTlsContext"));
+        let edge = edge_with_tls();
+        let text = edge.render().unwrap();
+        assert_eq!(text.matches("UpstreamTlsContext").count(), 2);
+        assert_eq!(text.matches(r#"sni: "control-plane""#).count(), 2);
+        assert!(text.contains(r#"trusted_ca: {"filename":"/etc/sandgate/ca.crt"}"#));
+        assert!(text.contains(r#""private_key":{"filename":"/etc/sandgate/edge/tls.key"}"#));
+        let tls = [
+            ("SANDGATE_CONTROL_PLANE_CA", "/etc/sandgate/ca.crt"),
+            ("SANDGATE_CONTROL_PLANE_NAME", "10.0.0.1"),
+        ];
+        let error = read(&[&REQUIRED[..], &tls].concat()).unwrap_err().to_string();
+        assert!(error.contains("an IP address is not one"), "{error}");
+        let error = read(&[&REQUIRED[..], &tls[1..]].concat()).unwrap_err().to_string();
+        assert!(error.starts_with("SANDGATE_CONTROL_PLANE_CA is not set"), "{error}");
     }
 
     #[test]

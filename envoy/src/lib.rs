@@ -5,6 +5,7 @@
 //! change the structure of the file: [`Value`] refuses text that would end the scalar that contains it. Where two settings
 //! need different text, the template names a part, and each setting has a file of parts: [`insert`].
 
+mod control_plane_tls;
 mod edge;
 mod environment;
 mod filters;
@@ -15,6 +16,7 @@ mod template;
 mod upstream;
 mod value;
 
+pub use control_plane_tls::{Authorities, ControlPlaneTls};
 pub use edge::{EDGE_LOG, EDGE_TEMPLATE, Edge};
 pub use environment::EnvironmentError;
 pub use filters::{Filters, INGRESS_CONFIGURATION, UnknownFilters};
@@ -34,7 +36,7 @@ mod tests {
     fn every_name_of_the_templates_is_documented() {
         let page = include_str!("../../docs/configuration.md");
         let edge = |filters: Filters, upstream: Upstream| {
-            let edge = environment::tests_support::edge();
+            let edge = environment::tests_support::edge_with_tls();
             Edge { filters, upstream, ..edge }.template().unwrap()
         };
         for template in [

@@ -5,7 +5,7 @@
 pub mod control_plane;
 pub(crate) mod file;
 
-pub use control_plane::ControlPlane;
+pub use control_plane::{ControlPlane, InvalidControlPlane, Tls};
 
 use std::path::PathBuf;
 

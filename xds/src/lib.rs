@@ -11,6 +11,7 @@ pub mod server;
 pub mod session;
 pub mod snapshot;
 pub mod state;
+pub mod tls;
 pub mod token_file;
 pub mod wire;
 mod yaml;

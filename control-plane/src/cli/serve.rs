@@ -19,7 +19,9 @@ use crate::api::{EgressEnforcement, PrivateToPublic, PublicUrls};
 use crate::http::{Listener, RequestLimits};
 use crate::model::TokenPrefix;
 use crate::sandboxes::ServiceSettings;
-use crate::serve::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings, Server};
+use crate::serve::{
+    ApiSettings, GatewaySettings, ListenerTls, RuntimeSettings, ServeSettings, Server,
+};
 use crate::store::Limits;
 
 /// The options of `sandgate serve`.
@@ -36,6 +38,15 @@ pub(super) struct ServeArgs {
     /// Address of the gateway API; only gateways and sidecars should reach it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8901")]
     gateway_listen: SocketAddr,
+    /// Directory with `tls.crt` and `tls.key` of the public API, which then accepts only TLS; read again when they change
+    #[arg(long, value_name = "DIR")]
+    api_tls_dir: Option<PathBuf>,
+    /// Directory with `tls.crt` and `tls.key` of the gateway API, which then accepts only TLS; read again when they change
+    #[arg(long, value_name = "DIR")]
+    gateway_tls_dir: Option<PathBuf>,
+    /// File with issuers; each client of the gateway API then needs a certificate of one of them; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "gateway_tls_dir")]
+    gateway_client_ca: Option<PathBuf>,
     /// File with one or two gateway tokens, one on each line; read again when it changes
     #[arg(long, value_name = "FILE")]
     gateway_token_file: PathBuf,
@@ -190,6 +201,10 @@ impl ServeArgs {
             store: self.location.location(self.database_connections)?,
             api_listen: self.api_listen,
             gateway_listen: self.gateway_listen,
+            api_tls: self.api_tls_dir.map(|folder| ListenerTls { folder, client_issuers: None }),
+            gateway_tls: self
+                .gateway_tls_dir
+                .map(|folder| ListenerTls { folder, client_issuers: self.gateway_client_ca }),
             gateway_token_file: self.gateway_token_file,
             urls,
             egress: self.egress,
@@ -223,9 +238,9 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let server = Server::start(settings).await?;
     Output::plain(&format!(
-        "ready: api http://{} gateway http://{}{}\n",
-        server.api_address(),
-        server.gateway_address(),
+        "ready: api {} gateway {}{}\n",
+        server.api_url(),
+        server.gateway_url(),
         server.xds_address().map(|address| format!(" xds {address}")).unwrap_or_default(),
     ))?;
     tokio::select! {

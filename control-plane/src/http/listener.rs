@@ -1,4 +1,4 @@
-//! A listener for HTTP/1.1 and HTTP/2 without TLS. It limits the number of connections and the time for request heads,
+//! A listener for HTTP/1.1 and HTTP/2, in plain text or over TLS. It limits the number of connections and the time for request heads,
 //! and lets requests finish when it shuts down.
 
 use std::convert::Infallible;
@@ -15,6 +15,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use sandgate_xds::tls::ServerTls;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tower::ServiceExt;
@@ -24,6 +26,8 @@ use super::guarded_body::GuardedBody;
 
 /// The maximum time from the start of a connection to its first byte.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The maximum time of a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum time from the start of a connection to the end of its first request head.
 const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum time of a later connection without a complete request head. It also closes idle connections, so it
@@ -49,6 +53,7 @@ pub struct Listener {
     address: SocketAddr,
     drain_timeout: Duration,
     connections: ConnectionLimit,
+    tls: Option<Arc<ServerTls>>,
 }
 
 /// The reason why a listener can't be bound.
@@ -92,7 +97,7 @@ impl Listener {
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         let connections = ConnectionLimit::new(Self::MAX_CONNECTIONS);
-        Ok(Self { socket, address, drain_timeout: DRAIN_TIMEOUT, connections })
+        Ok(Self { socket, address, drain_timeout: DRAIN_TIMEOUT, connections, tls: None })
     }
 
     /// Sets the maximum time for requests to finish after a shutdown began.
@@ -107,6 +112,12 @@ impl Listener {
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.connections = ConnectionLimit::new(connections);
         self
+    }
+
+    /// Serves over TLS only, unless `tls` is `None`.
+    #[must_use]
+    pub fn tls(self, tls: Option<ServerTls>) -> Self {
+        Self { tls: tls.map(Arc::new), ..self }
     }
 
     /// The local address. It has the actual port if the option had port 0.
@@ -126,9 +137,10 @@ impl Listener {
             };
             if let Some((stream, connection)) = accepted {
                 let (router, watcher) = (router.clone(), graceful.watcher());
+                let tls = self.tls.clone();
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = serve_connection(stream, router, watcher, &connection) => {}
+                        () = serve_connection(stream, tls, router, watcher, &connection) => {}
                         () = connection.close_requested() => {}
                         () = first_head_timeout(&connection) => {}
                     }
@@ -166,6 +178,7 @@ async fn first_head_timeout(connection: &Connection) {
 /// Serves one connection until it is closed. A client that violates the protocol or disconnects is not an error.
 async fn serve_connection(
     stream: TcpStream,
+    tls: Option<Arc<ServerTls>>,
     router: Router,
     watcher: Watcher,
     connection: &Arc<Connection>,
@@ -176,6 +189,22 @@ async fn serve_connection(
     if !matches!(timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut [0])).await, Ok(Ok(1))) {
         return;
     }
+    let Some(tls) = tls else {
+        return serve_http(stream, router, watcher, connection).await;
+    };
+    match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => serve_http(stream, router, watcher, connection).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn serve_http(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    router: Router,
+    watcher: Watcher,
+    connection: &Arc<Connection>,
+) {
     let connection = Arc::clone(connection);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (router, guard) = (router.clone(), connection.begin_request());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::StoreLocation;
+use super::tls::ListenerTls;
 use super::xds::XdsSettings;
 use crate::api::{EgressEnforcement, PrivateToPublic, PublicUrls};
 use crate::model::TokenPrefix;
@@ -18,6 +19,10 @@ pub struct ServeSettings {
     pub api_listen: SocketAddr,
     /// The address of the gateway API.
     pub gateway_listen: SocketAddr,
+    /// TLS of the public API; without it, the API is plain text.
+    pub api_tls: Option<ListenerTls>,
+    /// TLS of the gateway API; without it, the API is plain text.
+    pub gateway_tls: Option<ListenerTls>,
     /// Contains the tokens of gateways.
     pub gateway_token_file: PathBuf,
     /// The URLs of sandboxes, as clients reach them.

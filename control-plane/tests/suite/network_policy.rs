@@ -8,7 +8,7 @@ use sandgate::gateway::sidecar_tokens;
 use sandgate::http::Listener;
 use sandgate::model::{PolicyDifference, SandboxId};
 use sandgate_policy::egress::NetworkPolicy;
-use sandgate_sidecar::source::{ControlPlane, SourceSender, SourceState};
+use sandgate_sidecar::source::{ControlPlane, SourceSender, SourceState, Tls};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -260,7 +260,7 @@ fn follow(
 ) -> (watch::Receiver<SourceState>, JoinSet<()>) {
     let file = world.dir.path().join("sidecar-token");
     std::fs::write(&file, tokens).unwrap();
-    let source = ControlPlane::new(url, id.to_owned(), file).unwrap();
+    let source = ControlPlane::new(url, id.to_owned(), file, &Tls::default()).unwrap();
     let (sender, updates) = SourceSender::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(source.follow(sender));
@@ -313,7 +313,7 @@ async fn an_agent_reports_the_reason_if_it_gets_no_policy() {
     assert!(away.contains("can't be fetched") && !away.contains(&url), "{away}");
     for wrong in ["localhost:8901", "ftp://a", "http://"] {
         let file = world.dir.path().join("sidecar-token");
-        assert!(ControlPlane::new(wrong, id.clone(), file).is_err(), "{wrong}");
+        assert!(ControlPlane::new(wrong, id.clone(), file, &Tls::default()).is_err(), "{wrong}");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::envoy::{Filter, Program};
 use crate::nftables::Layout;
 use crate::nftables::layout::{Interface, Mode, Ports};
 use crate::settings::{Bounds, Settings};
-use crate::source::{ControlPlane, PolicySource};
+use crate::source::{ControlPlane, PolicySource, Tls};
 
 /// The agent of one sandbox: enforces its network policy with a firewall, a DNS proxy and an Envoy.
 #[derive(Parser)]
@@ -127,6 +127,12 @@ struct SourceArgs {
     /// File with the sandbox's token (`sandgate keys sidecar`), for --control-plane. Read for each request
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// File with the issuers of the control plane's certificate, for an https:// URL; default: the system's
+    #[arg(long, value_name = "FILE", requires = "control_plane")]
+    control_plane_ca: Option<PathBuf>,
+    /// Directory with `tls.crt` and `tls.key`, for a control plane that demands certificates; read at the start
+    #[arg(long, value_name = "DIR", requires = "control_plane")]
+    control_plane_certificate: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -188,8 +194,10 @@ impl SourceArgs {
         let url = self.control_plane.context("--policy-file or --control-plane is missing")?;
         let sandbox = self.sandbox.context("--control-plane needs --sandbox")?;
         let token_file = self.token_file.context("--control-plane needs --token-file")?;
+        let tls =
+            Tls { authorities: self.control_plane_ca, certificate: self.control_plane_certificate };
         let control_plane =
-            ControlPlane::new(&url, sandbox, token_file).context("--control-plane")?;
+            ControlPlane::new(&url, sandbox, token_file, &tls).context("--control-plane")?;
         Ok(PolicySource::ControlPlane(control_plane))
     }
 }

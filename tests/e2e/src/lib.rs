@@ -18,7 +18,7 @@ pub use sandgate_stack::control_plane::DOMAIN;
 pub use sandgate_stack::{
     Answer, Call, Client, Connection, ControlPlane, Envoy, Network, Owner, Protocol, Sandbox,
 };
-pub use setup::Setup;
+pub use setup::{Setup, TlsToControlPlane};
 pub use stack::{
     API_HOST, NEXT_TOKEN, SECOND_DOMAIN, Stack, TOKEN, WORKERS, run, upstream_of_this_run,
 };

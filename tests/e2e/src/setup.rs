@@ -35,6 +35,8 @@ pub struct Setup {
     pub change: fn(&str) -> String,
     /// Whether the Envoys get their configuration by xDS.
     pub by_xds: bool,
+    /// Whether the control plane uses TLS, and what the edge expects of it.
+    pub tls_to_control_plane: TlsToControlPlane,
     /// Changes the limit for lines in the access log.
     pub change_log: fn(&str) -> String,
 }
@@ -55,8 +57,25 @@ impl Default for Setup {
             heap: 2 << 30,
             connections: 50_000,
             by_xds: false,
+            tls_to_control_plane: TlsToControlPlane::Absent,
             change: str::to_owned,
             change_log: str::to_owned,
         }
     }
+}
+
+/// TLS between edge and control plane.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TlsToControlPlane {
+    Absent,
+    /// Both sides have what they need.
+    Right,
+    /// The edge expects another name in the certificate.
+    OtherName,
+    /// The edge trusts another issuer.
+    OtherIssuer,
+    /// The edge has no certificate, although the gateway API demands one.
+    NoCertificate,
+    /// The edge uses plain text.
+    PlainText,
 }

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
-use sandgate_envoy_config::{Edge, Filters, Upstream};
+use sandgate_envoy_config::{Authorities, ControlPlaneTls, Edge, Filters, Upstream};
 use serde_json::{Value, json};
 
 use crate::platform::Platform;
-use crate::setup::Setup;
+use crate::setup::{Setup, TlsToControlPlane};
 use sandgate_stack::control_plane::DOMAIN;
 use sandgate_stack::desired_state::desired_state;
 use sandgate_stack::envoy::{Configuration, Files};
@@ -118,6 +118,10 @@ impl Stack {
         let nowhere = PathBuf::new();
         let mut edge = Edge {
             control_plane_address: "127.0.0.1".to_owned(),
+            control_plane_tls: control_plane_tls(
+                setup.tls_to_control_plane,
+                &certificate_folder(&folder.path().join("envoy-0")),
+            )?,
             api_port: 1,
             gateway_port: 1,
             domain: DOMAIN.to_owned(),
@@ -149,8 +153,18 @@ impl Stack {
         let tokens = folder.path().join("gateway-token");
         let state = |edge: &Edge| desired_state(edge, &tokens, &certificate);
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let tls = match setup.tls_to_control_plane {
+            TlsToControlPlane::Absent => None,
+            _ => Some(folder.path().join("control-plane-tls")),
+        };
+        if let Some(folder) = &tls {
+            std::fs::create_dir(folder)?;
+            pki::issue(folder)?;
+            std::fs::write(folder.join("ca.crt"), pki::trusted()?)?;
+        }
         let control_plane = ControlPlane::start(ControlPlaneSetup {
             folder: folder.path().to_owned(),
+            tls,
             api: any_port,
             gateway: any_port,
             gateway_tokens: vec![TOKEN.to_owned(), NEXT_TOKEN.to_owned()],
@@ -211,6 +225,12 @@ impl Stack {
         certificate_folder(&self.folder.path().join("envoy-0"))
     }
 
+    /// The folder with the control plane's `tls.crt` and `tls.key`, if it uses TLS.
+    #[must_use]
+    pub fn control_plane_tls_folder(&self) -> PathBuf {
+        self.folder.path().join("control-plane-tls")
+    }
+
     /// The first Envoy.
     #[must_use]
     pub fn envoy(&self) -> &Envoy {
@@ -269,6 +289,32 @@ impl Stack {
             eprintln!("---- Envoy {number} ----\n{}", tail(&envoy.output().await));
         }
     }
+}
+
+/// What the edge expects of the control plane, and shows to it.
+fn control_plane_tls(
+    setup: TlsToControlPlane,
+    certificate: &Path,
+) -> Result<Option<ControlPlaneTls>> {
+    let right = || {
+        anyhow::Ok(ControlPlaneTls {
+            authorities: Authorities::Text(pki::trusted()?),
+            name: DOMAIN.to_owned(),
+            certificate: Some(certificate.to_owned()),
+        })
+    };
+    Ok(match setup {
+        TlsToControlPlane::Absent | TlsToControlPlane::PlainText => None,
+        TlsToControlPlane::Right => Some(right()?),
+        TlsToControlPlane::OtherName => {
+            Some(ControlPlaneTls { name: "control-plane.example".to_owned(), ..right()? })
+        }
+        TlsToControlPlane::OtherIssuer => {
+            let authorities = Authorities::Text(pki::another_authority()?);
+            Some(ControlPlaneTls { authorities, ..right()? })
+        }
+        TlsToControlPlane::NoCertificate => Some(ControlPlaneTls { certificate: None, ..right()? }),
+    })
 }
 
 /// The setting for tests that don't choose one: `SANDGATE_E2E_UPSTREAM`.

@@ -46,6 +46,8 @@ pub struct ControlPlaneSetup {
     pub api: SocketAddr,
     /// The address of the gateway API; the system chooses port 0.
     pub gateway: SocketAddr,
+    /// A folder with `tls.crt`, `tls.key` and `ca.crt`: both APIs use TLS, and the gateway API demands certificates.
+    pub tls: Option<PathBuf>,
     /// The tokens that the gateway API accepts: one, or two.
     pub gateway_tokens: Vec<String>,
     /// The domain of the sandboxes.
@@ -100,6 +102,10 @@ impl ControlPlane {
         command.arg("--data-dir").arg(self.data());
         command.args(["--api-listen", &setup.api.to_string()]);
         command.args(["--gateway-listen", &setup.gateway.to_string()]);
+        if let Some(folder) = &setup.tls {
+            command.arg("--api-tls-dir").arg(folder).arg("--gateway-tls-dir").arg(folder);
+            command.arg("--gateway-client-ca").arg(folder.join("ca.crt"));
+        }
         command.args(["--drain-seconds", &setup.drain_seconds.to_string()]);
         command.args(["--egress", if setup.enforces_egress { "enforced" } else { "none" }]);
         if setup.confirms_public_ports {
@@ -133,7 +139,7 @@ impl ControlPlane {
             })
             .await?;
         // "ready: api http://127.0.0.1:8900 gateway http://127.0.0.1:8901"
-        let mut addresses = ready.split(' ').filter_map(|word| word.strip_prefix("http://"));
+        let mut addresses = ready.split(' ').filter_map(|word| Some(word.split_once("://")?.1));
         self.setup.api = addresses.next().context("no API address in the ready line")?.parse()?;
         self.setup.gateway =
             addresses.next().context("no gateway address in the ready line")?.parse()?;
@@ -224,13 +230,18 @@ impl ControlPlane {
     /// The public API.
     #[must_use]
     pub fn api(&self) -> Client {
-        Client::new(self.setup.api)
+        self.client(self.setup.api)
+    }
+
+    fn client(&self, address: SocketAddr) -> Client {
+        let client = Client::new(address);
+        if self.setup.tls.is_some() { client.tls(DOMAIN) } else { client }
     }
 
     /// The gateway API.
     #[must_use]
     pub fn gateway(&self) -> Client {
-        Client::new(self.setup.gateway)
+        self.client(self.setup.gateway)
     }
 
     /// The text in the log.

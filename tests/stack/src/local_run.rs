@@ -180,6 +180,7 @@ async fn start_control_plane(
         runtime: Runtime::Local { cidr: settings.cidr() },
         patience: PATIENCE,
         desired_state: Some(desired_state),
+        tls: None,
     })
     .await
 }
@@ -195,6 +196,7 @@ pub fn local_edge(ports: &Ports, network: Ipv4Addr) -> Result<Edge> {
         trusted_hops: 0,
         admin_port: ports.admin,
         control_plane_address: Ipv4Addr::LOCALHOST.to_string(),
+        control_plane_tls: None,
         api_port: ports.api,
         gateway_port: ports.gateway,
         gateway_token_sds: PathBuf::new(),

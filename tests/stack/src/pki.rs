@@ -36,6 +36,11 @@ pub fn trusted() -> Result<String> {
     Ok(authority()?.pem())
 }
 
+/// The certificate of an authority that signs nothing of this process, as PEM.
+pub fn another_authority() -> Result<String> {
+    Ok(make()?.pem())
+}
+
 /// Writes a new certificate for all hosts of the tests' domains into a directory, under other names first and then by
 /// renames, as operators do. Returns the certificate (DER).
 pub fn issue(directory: &Path) -> Result<Vec<u8>> {

@@ -181,6 +181,7 @@ async fn start_control_plane(
         runtime,
         patience: PATIENCE,
         desired_state: None,
+        tls: None,
     })
     .await
 }

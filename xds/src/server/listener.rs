@@ -31,7 +31,7 @@ pub enum PortError {
     )]
     PlainText(SocketAddr),
     #[error(transparent)]
-    Tls(#[from] super::tls::TlsError),
+    Tls(#[from] crate::tls::TlsError),
 }
 
 impl Port {

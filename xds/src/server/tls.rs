@@ -1,42 +1,30 @@
 //! TLS with certificates of both sides.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::client::verify_server_name;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::ParsedCertificate;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::CertifiedNames;
-
-/// The files are read again after this time, so that a new certificate needs no restart.
-const RELOAD_AFTER: Duration = Duration::from_secs(10);
-
-/// The files can't be used.
-#[derive(Debug, thiserror::Error)]
-#[error("`{}`: {reason}", path.display())]
-pub struct TlsError {
-    path: PathBuf,
-    reason: String,
-}
+use crate::tls::{ServerTls, TlsError, TlsSettings};
 
 /// The server's side of TLS.
-pub(super) struct Tls {
-    folder: PathBuf,
-    active: Mutex<(Instant, Arc<rustls::ServerConfig>)>,
-}
+pub(super) struct Tls(ServerTls);
 
 impl Tls {
     pub(super) fn load(folder: PathBuf) -> Result<Self, TlsError> {
-        let active = Mutex::new((Instant::now(), configuration(&folder)?));
-        Ok(Self { folder, active })
+        ServerTls::load(TlsSettings {
+            client_issuers: Some(folder.join("ca.crt")),
+            folder,
+            protocols: &[b"h2"],
+            versions: vec![&rustls::version::TLS13],
+        })
+        .map(Self)
     }
 
     /// Performs the handshake. The client needs a certificate of a trusted issuer.
@@ -44,7 +32,7 @@ impl Tls {
         &self,
         stream: TcpStream,
     ) -> io::Result<(TlsStream<TcpStream>, CertifiedNames)> {
-        let stream = TlsAcceptor::from(self.current()).accept(stream).await?;
+        let stream = self.0.accept(stream).await?;
         let (_, session) = stream.get_ref();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
         let certificate = certificate.map(|it| it.clone().into_owned());
@@ -52,20 +40,6 @@ impl Tls {
             certificate.as_ref().is_some_and(|certificate| is_for(certificate, node))
         }));
         Ok((stream, names))
-    }
-
-    fn current(&self) -> Arc<rustls::ServerConfig> {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        if active.0.elapsed() > RELOAD_AFTER {
-            active.0 = Instant::now();
-            match configuration(&self.folder) {
-                Ok(fresh) => active.1 = fresh,
-                Err(error) => {
-                    tracing::error!(%error, "the former certificate of xDS stays active");
-                }
-            }
-        }
-        Arc::clone(&active.1)
     }
 }
 
@@ -77,36 +51,4 @@ fn is_for(certificate: &CertificateDer<'_>, node: &str) -> bool {
         return false;
     };
     verify_server_name(&certificate, &name).is_ok()
-}
-
-fn configuration(folder: &Path) -> Result<Arc<rustls::ServerConfig>, TlsError> {
-    let certificates = |name: &str| {
-        let path = folder.join(name);
-        let all = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect);
-        all.map_err(|error| failed(&path, &error)).map(|all: Vec<_>| (path, all))
-    };
-    let mut issuers = RootCertStore::empty();
-    let (ca_path, ca) = certificates("ca.crt")?;
-    for certificate in ca {
-        issuers.add(certificate).map_err(|error| failed(&ca_path, &error))?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(issuers), Arc::clone(&provider));
-    let verifier = verifier.build().map_err(|error| failed(&ca_path, &error))?;
-    let (path, chain) = certificates("tls.crt")?;
-    let key_path = folder.join("tls.key");
-    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|error| failed(&key_path, &error))?;
-    let mut configuration = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| failed(folder, &error))?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(|error| failed(&path, &error))?;
-    configuration.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(configuration))
-}
-
-fn failed(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {
-    TlsError { path: path.to_owned(), reason: reason.to_string() }
 }

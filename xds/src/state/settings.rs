@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use sandgate_envoy_config::{Edge, Filters, Upstream};
+use sandgate_envoy_config::{Authorities, ControlPlaneTls, Edge, Filters, Upstream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -57,6 +57,12 @@ pub struct EdgeSettings {
     pub admin_port: u16,
     /// The control plane, as edges reach it.
     pub control_plane_address: String,
+    /// A file of the control plane with the issuers of its certificate. Without it, edges use plain text to both APIs.
+    pub control_plane_ca: Option<PathBuf>,
+    /// The DNS name in the control plane's certificate; the default is `control_plane_address`.
+    pub control_plane_name: Option<String>,
+    /// A folder of the edges with `tls.crt` and `tls.key`, for a gateway API that demands certificates.
+    pub control_plane_certificate: Option<PathBuf>,
     #[serde(default = "default_api_port")]
     pub api_port: u16,
     #[serde(default = "default_gateway_port")]
@@ -132,6 +138,7 @@ impl EdgeSettings {
             trusted_hops: self.trusted_hops,
             admin_port: self.admin_port,
             control_plane_address: self.control_plane_address.clone(),
+            control_plane_tls: self.control_plane_tls()?,
             api_port: self.api_port,
             gateway_port: self.gateway_port,
             gateway_token_sds: nowhere(),
@@ -151,6 +158,35 @@ impl EdgeSettings {
             connections: self.edge_connections,
             log: nowhere(),
         })
+    }
+}
+
+impl EdgeSettings {
+    fn control_plane_tls(&self) -> Result<Option<ControlPlaneTls>, StateError> {
+        let field =
+            |path: &str, reason: String| StateError::Field { path: path.to_owned(), reason };
+        let Some(path) = &self.control_plane_ca else {
+            if self.control_plane_name.is_some() || self.control_plane_certificate.is_some() {
+                // Without this error, a misspelled or forgotten field would mean plain text.
+                let reason = "TLS to the control plane needs it".to_owned();
+                return Err(field("edge.control_plane_ca", reason));
+            }
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let reason = format!("`{}` can't be read: {error}", path.display());
+            field("edge.control_plane_ca", reason)
+        })?;
+        let name = self.control_plane_name.as_ref().unwrap_or(&self.control_plane_address);
+        if name.parse::<IpAddr>().is_ok() {
+            let reason = "must be a DNS name of the control plane's certificate".to_owned();
+            return Err(field("edge.control_plane_name", reason));
+        }
+        Ok(Some(ControlPlaneTls {
+            authorities: Authorities::Text(text),
+            name: name.clone(),
+            certificate: self.control_plane_certificate.clone(),
+        }))
     }
 }
 

@@ -57,6 +57,7 @@ fn edge(folder: &Path) -> Result<Edge> {
         trusted_hops: 0,
         admin_port: 9901,
         control_plane_address: "127.0.0.1".to_owned(),
+        control_plane_tls: None,
         api_port: 8900,
         gateway_port: 8901,
         gateway_token_sds: token_sds,

@@ -26,6 +26,8 @@ mod black_hole;
 mod closing;
 /// An outage of the control plane.
 mod control_plane_down;
+/// TLS between edge and control plane.
+mod control_plane_tls;
 /// CORS headers of denials.
 mod cors;
 /// Every method of authentication. No credential reaches a sandbox.

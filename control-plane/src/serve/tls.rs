@@ -1,0 +1,45 @@
+//! TLS on the listeners of the two APIs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use sandgate_xds::tls::{ServerTls, TlsSettings};
+
+/// The files of a listener. They are read again while the server runs.
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// A folder with `tls.crt` and `tls.key`.
+    pub folder: PathBuf,
+    /// The issuers of clients' certificates. Without them, clients need no certificate.
+    pub client_issuers: Option<PathBuf>,
+}
+
+impl ListenerTls {
+    pub(super) fn load(self, option: &'static str) -> anyhow::Result<ServerTls> {
+        let settings = TlsSettings {
+            folder: self.folder,
+            client_issuers: self.client_issuers,
+            protocols: &[b"h2", b"http/1.1"],
+            versions: vec![&rustls::version::TLS13, &rustls::version::TLS12],
+        };
+        ServerTls::load(settings).context(option)
+    }
+}
+
+pub(super) fn scheme(tls: Option<&ListenerTls>) -> &'static str {
+    if tls.is_some() { "https" } else { "http" }
+}
+
+/// Warns of plain text beyond this machine. It is no error: a mesh, or a load balancer on the same machine, may add TLS, and the
+/// server can't know.
+pub(super) fn warn_of_plain_text(option: &str, address: SocketAddr, scheme: &str) {
+    if scheme == "http" && !address.ip().is_loopback() {
+        tracing::warn!(
+            option,
+            %address,
+            "this listener is plain text, and it receives credentials: unless something in front of it adds TLS, set {}",
+            option.replace("-listen", "-tls-dir")
+        );
+    }
+}
