@@ -103,10 +103,7 @@ impl Edge {
             ("SANDGATE_TRUSTED_HOPS", Ok(Value::number(self.trusted_hops))),
             ("SANDGATE_ADMIN_PORT", Ok(Value::number(self.admin_port))),
             ("SANDGATE_CONTROL_PLANE_ADDRESS", Value::host(&self.control_plane_address)),
-            (
-                "SANDGATE_CONTROL_PLANE_NAME",
-                Value::host(tls.map_or("none", |tls| &tls.name)),
-            ),
+            ("SANDGATE_CONTROL_PLANE_NAME", Value::host(tls.map_or("none", |tls| &tls.name))),
             (
                 "SANDGATE_CONTROL_PLANE_CA",
                 Ok(Value::from_json(&control_plane_tls::authorities(tls))),
