@@ -24,7 +24,8 @@ pub enum Authorities {
 }
 
 /// The parts of `edge.yaml` for plain text or TLS; see [`insert`](crate::insert).
-pub(crate) fn parts(tls: Option<&ControlPlaneTls>) -> &'static str {
+#[must_use]
+pub fn control_plane_parts(tls: Option<&ControlPlaneTls>) -> &'static str {
     match tls {
         None => include_str!("../edge-control-plane-plain-text.yaml"),
         Some(_) => include_str!("../edge-control-plane-tls.yaml"),

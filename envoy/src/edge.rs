@@ -69,7 +69,7 @@ impl Edge {
     ///
     /// If a part does not exist, which a test excludes.
     pub fn template(&self) -> Result<String, RenderError> {
-        let tls = control_plane_tls::parts(self.control_plane_tls.as_ref());
+        let tls = control_plane_tls::control_plane_parts(self.control_plane_tls.as_ref());
         let parts = [self.filters.parts(), INGRESS_CONFIGURATION, self.upstream.parts(), tls];
         insert(EDGE_TEMPLATE, &parts)
     }

@@ -16,7 +16,7 @@ mod template;
 mod upstream;
 mod value;
 
-pub use control_plane_tls::{Authorities, ControlPlaneTls};
+pub use control_plane_tls::{Authorities, ControlPlaneTls, control_plane_parts};
 pub use edge::{EDGE_LOG, EDGE_TEMPLATE, Edge};
 pub use environment::EnvironmentError;
 pub use filters::{Filters, INGRESS_CONFIGURATION, UnknownFilters};

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use sandgate_envoy_config::{
     Edge, EnvironmentError, GatewayToken, INGRESS_CONFIGURATION, RenderError, TlsCertificate,
-    insert,
+    control_plane_parts, insert,
 };
 
 /// Without a certificate, the TLS port ends every handshake.
@@ -71,8 +71,10 @@ fn run() -> Result<(), Error> {
         }
     }
     let parts = read(edge.upstream.file_name())?;
+    let tls = control_plane_parts(edge.control_plane_tls.as_ref());
     render("edge.yaml", &|text| {
-        edge.render_template(&insert(text, &[edge.filters.parts(), INGRESS_CONFIGURATION, &parts])?)
+        let parts = [edge.filters.parts(), INGRESS_CONFIGURATION, &parts, tls];
+        edge.render_template(&insert(text, &parts)?)
     })
 }
 
