@@ -32,8 +32,9 @@ use self::revisions::Revisions;
 pub use self::sandbox_waiters::SandboxWaiter;
 use self::sandbox_waiters::SandboxWaiters;
 use self::watchers::Watchers;
-pub use self::watchers::{MAX_NAME, Poll, TooManyWatchers};
+pub use self::watchers::{MAX_NAME, Poll, TooManyWatchers, Watching};
 use crate::db::Db;
+use crate::metrics::FeedMetrics;
 use crate::model::SandboxId;
 use crate::store::{ChangesSince, Result, Revision, Store, StoreError};
 
@@ -45,6 +46,7 @@ pub struct Propagation {
     revisions: Revisions,
     sandboxes: SandboxWaiters,
     watchers: Watchers,
+    metrics: FeedMetrics,
     in_contact: Arc<watch::Sender<bool>>,
 }
 
@@ -62,6 +64,7 @@ impl Propagation {
             revisions,
             sandboxes: SandboxWaiters::default(),
             watchers: Watchers::default(),
+            metrics: FeedMetrics::default(),
             in_contact: Arc::new(watch::Sender::new(true)),
         })
     }
@@ -75,6 +78,18 @@ impl Propagation {
     #[must_use]
     pub fn db(&self) -> &Db {
         &self.db
+    }
+
+    /// The counters of waits.
+    #[must_use]
+    pub fn metrics(&self) -> &FeedMetrics {
+        &self.metrics
+    }
+
+    /// The live watchers.
+    #[must_use]
+    pub fn watching(&self) -> Watching {
+        self.watchers.watching(self.newest())
     }
 
     /// The newest revision that this process knows.
@@ -144,11 +159,13 @@ impl Propagation {
     /// [`APPLY_TIMEOUT`](watchers::APPLY_TIMEOUT). A handler calls this before it answers. Usually all new requests
     /// are then decided with the change; after a time-out, the caller is answered anyway.
     pub async fn wait_until_applied(&self, revision: Revision) {
-        let deadline = Instant::now() + watchers::APPLY_TIMEOUT;
+        let begun = Instant::now();
+        let deadline = begun + watchers::APPLY_TIMEOUT;
         let mut applied = self.watchers.wait_until_applied(revision).await;
         if applied && self.db.is_shared() {
             applied = replicas::wait_for_others(&self.db, revision, deadline).await;
         }
+        self.metrics.waited(begun.elapsed(), applied);
         if !applied {
             tracing::warn!(revision, "a gateway is slow to apply a change");
         }

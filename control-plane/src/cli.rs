@@ -1,6 +1,8 @@
 //! The command line: the server, and the management of organizations, projects, users and credentials.
 
+mod admin;
 mod audit;
+mod backup;
 mod bootstrap;
 mod keys;
 mod management;
@@ -52,6 +54,10 @@ enum Command {
     /// Check a desired state of edges, and show which edges have it
     #[command(subcommand)]
     Xds(xds::Xds),
+    /// Copy the store of a --data-dir to a file, while its server runs
+    Backup(backup::Backup),
+    /// Make a --data-dir from such a copy, or complete the restoration of a --database
+    Restore(backup::Restore),
     /// Show who changed exposed ports and network policies, of one sandbox or of all
     Audit(audit::Audit),
     /// Moved to `sandgate-sidecar`, which takes the same options.
@@ -71,6 +77,8 @@ enum Openapi {
     Gateway,
     /// The API that owners of sandboxes call
     Public,
+    /// The API with which operators manage organizations, projects, members and keys
+    Admin,
 }
 
 #[must_use]
@@ -109,9 +117,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bootstrap(command) => command.run(),
         Command::Xds(command) => command.run(),
         Command::Audit(command) => command.run(),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
         Command::Openapi(Openapi::Gateway) => {
             Output::plain(&crate::gateway::openapi::description()?)
         }
+        Command::Openapi(Openapi::Admin) => Output::plain(&crate::admin::openapi::description()?),
         Command::Openapi(Openapi::Public) => Output::plain(&crate::api::openapi::description()?),
     }?;
     Ok(ExitCode::SUCCESS)

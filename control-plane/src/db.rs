@@ -5,11 +5,14 @@ mod write_queue;
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, watch};
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use self::write_queue::WriteQueue;
 pub use self::write_queue::Writer;
-use crate::store::{Committed, Result, Revision, Store, StoreError};
+use crate::metrics::{StoreCall, StoreMetrics};
+use crate::store::{Committed, PoolUse, Result, Revision, Store, StoreError};
 
 /// The most queries of one handle that run at once. Others wait.
 const CONCURRENT_READS: usize = 16;
@@ -28,6 +31,7 @@ pub struct Db {
     contacts: Arc<Semaphore>,
     /// A write waits here without a thread, and without delaying queries.
     writers: WriteQueue,
+    metrics: StoreMetrics,
 }
 
 impl Db {
@@ -45,6 +49,7 @@ impl Db {
             coordinators: Arc::new(Semaphore::new(CONCURRENT_READS)),
             contacts: Arc::new(Semaphore::new(CONTACTS)),
             writers: WriteQueue::default(),
+            metrics: StoreMetrics::default(),
         }
     }
 
@@ -75,8 +80,8 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
     {
-        let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(unavailable)?;
-        self.run(permit, work).await
+        let permit = self.turn(StoreCall::Read, &self.readers).await?;
+        self.run(StoreCall::Read, permit, work).await
     }
 
     /// Whether several servers may use the store at once.
@@ -94,8 +99,8 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
     {
-        let permit = Arc::clone(&self.coordinators).acquire_owned().await.map_err(unavailable)?;
-        self.run(permit, work).await
+        let permit = self.turn(StoreCall::Coordination, &self.coordinators).await?;
+        self.run(StoreCall::Coordination, permit, work).await
     }
 
     /// Runs one of the regular calls by which this replica learns of the changes of others, and shows that it is live. It
@@ -108,8 +113,8 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
     {
-        let permit = Arc::clone(&self.contacts).acquire_owned().await.map_err(unavailable)?;
-        self.run(permit, work).await
+        let permit = self.turn(StoreCall::Contact, &self.contacts).await?;
+        self.run(StoreCall::Contact, permit, work).await
     }
 
     /// Runs a write that changes nothing that a gateway caches, so it is not announced.
@@ -121,8 +126,12 @@ impl Db {
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
     {
-        let permit = self.writers.acquire(writer).await?;
-        self.run(permit, work).await
+        let begun = Instant::now();
+        let permit = self.writers.acquire(writer).await;
+        self.metrics.refused(StoreCall::Write, &permit);
+        let permit = permit?;
+        self.metrics.waited(StoreCall::Write, begun.elapsed());
+        self.run(StoreCall::Write, permit, work).await
     }
 
     /// Runs a write and announces its change.
@@ -167,18 +176,42 @@ impl Db {
         .await
     }
 
+    /// The counters of calls.
+    #[must_use]
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
+    }
+
+    /// The connections of the store, if it has a pool of them.
+    #[must_use]
+    pub fn pool(&self) -> Option<PoolUse> {
+        self.store.pool()
+    }
+
+    async fn turn(&self, call: StoreCall, turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+        let begun = Instant::now();
+        let permit = Arc::clone(turns).acquire_owned().await.map_err(unavailable)?;
+        self.metrics.waited(call, begun.elapsed());
+        Ok(permit)
+    }
+
     /// Holds `permit` until `work` has ended, even if the caller stops waiting.
-    async fn run<T, F>(&self, permit: impl Send + 'static, work: F) -> Result<T>
+    async fn run<T, F>(&self, call: StoreCall, permit: impl Send + 'static, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Store) -> Result<T> + Send + 'static,
     {
         let store = Arc::clone(&self.store);
-        let call = tokio::task::spawn_blocking(move || {
+        let metrics = self.metrics.clone();
+        // Counted on its thread, because the caller may stop waiting.
+        let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            work(store.as_ref())
+            let begun = Instant::now();
+            let result = work(store.as_ref());
+            metrics.ended(call, begun.elapsed(), &result);
+            result
         });
-        call.await.map_err(unavailable)?
+        done.await.map_err(unavailable)?
     }
 }
 

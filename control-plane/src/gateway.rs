@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -31,8 +31,9 @@ use tokio::sync::watch;
 pub use self::reports::Platform;
 pub use crate::gateway_tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
 use crate::http::{
-    ApiError, ConnectionLimit, RequestLimits, with_common_routes, with_request_limits,
+    ApiError, ConnectionLimit, RequestLimits, bearer, with_common_routes, with_request_limits,
 };
+use crate::metrics::Metrics;
 use crate::sandboxes::SandboxService;
 
 /// The state that the handlers share.
@@ -45,6 +46,7 @@ pub struct Gateway {
     pub tokens: Tokens,
     /// Verifies reports, if the sandboxes run on the operator's platform.
     pub platform: Option<Arc<Platform>>,
+    pub metrics: Metrics,
     /// What the xDS server knows of its nodes, if there is one.
     pub xds_nodes: Option<Nodes>,
     /// Becomes true when the server stops. Polls are answered then.
@@ -88,15 +90,6 @@ async fn authenticate(State(tokens): State<Tokens>, request: Request, next: Next
     }
     let message = "send `Authorization: Bearer <gateway token>`";
     ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message).into_response()
-}
-
-/// The bearer token of a request; none if there are several.
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.as_bytes().strip_prefix(b"Bearer "),
-        _ => None,
-    }
 }
 
 async fn add_marker(mut response: Response) -> Response {

@@ -1,4 +1,4 @@
-//! The tokens of gateways, from a file with one or two of them. With two tokens, one can replace the other without
+//! The tokens of gateways (and, in another file, of operators), from a file with one or two of them. With two tokens, one can replace the other without
 //! an outage.
 
 use std::path::{Path, PathBuf};
@@ -42,6 +42,12 @@ impl Tokens {
         found.into()
     }
 
+    /// The number of valid gateway tokens.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.hashes.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The valid [`sidecar_tokens`] of a sandbox.
     #[must_use]
     pub fn for_sidecar(&self, sandbox: &SandboxId) -> Vec<String> {
@@ -83,8 +89,8 @@ fn derive(gateway_token_hash: &[u8; 32], sandbox: &str) -> String {
     format!("{SIDECAR_PREFIX}{}", hex(&mac.finalize().into_bytes()))
 }
 
-/// Reloads the tokens whenever the file changes. An invalid file changes nothing.
-pub async fn follow_file(tokens: Tokens, path: PathBuf) {
+/// Reloads the tokens whenever the file changes. An invalid file changes nothing. `kind` is the kind of the tokens for the log.
+pub async fn follow_file(tokens: Tokens, path: PathBuf, kind: &'static str) {
     let mut tick = tokio::time::interval(POLL_INTERVAL);
     let mut has_logged_error = false;
     loop {
@@ -97,15 +103,15 @@ pub async fn follow_file(tokens: Tokens, path: PathBuf) {
                 let mut hashes = tokens.hashes.write().unwrap_or_else(PoisonError::into_inner);
                 if *hashes != fresh {
                     *hashes = fresh;
-                    tracing::info!(tokens = hashes.len(), "the gateway tokens changed");
+                    tracing::info!(tokens = hashes.len(), "the {kind} tokens changed");
                 }
             }
             Ok(Err(error)) if !has_logged_error => {
                 has_logged_error = true;
-                tracing::error!(%error, "the gateway token file is invalid; the previous tokens remain valid");
+                tracing::error!(%error, "the {kind} tokens are invalid; the previous ones remain valid");
             }
             Ok(Err(_)) => {}
-            Err(error) => tracing::error!(%error, "the gateway token file can't be read"),
+            Err(error) => tracing::error!(%error, "the {kind} tokens can't be read"),
         }
     }
 }
@@ -180,7 +186,7 @@ mod tests {
     async fn a_changed_file_is_reloaded_unless_it_is_invalid() {
         let (_dir, path) = file(OLD);
         let tokens = Tokens::from_file(&path).unwrap();
-        let task = tokio::spawn(follow_file(tokens.clone(), path.clone()));
+        let task = tokio::spawn(follow_file(tokens.clone(), path.clone(), "gateway"));
         std::fs::write(&path, NEW).unwrap();
         tokio::time::timeout(Duration::from_secs(10), async {
             while !tokens.accepts(NEW.as_bytes()) || tokens.accepts(OLD.as_bytes()) {

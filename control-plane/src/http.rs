@@ -1,8 +1,9 @@
 //! The parts of HTTP that both APIs share.
 //!
 //! The modules, in the order in which a request meets them: `listener` and `connection_limit`; `request_limits` and
-//! `guarded_body`; `common_routes`; `body` and `json`; `error`.
+//! `guarded_body`; `common_routes`; `bearer`; `body` and `json`; `error`.
 
+mod bearer;
 mod body;
 mod common_routes;
 mod connection_limit;
@@ -12,6 +13,7 @@ mod json;
 mod listener;
 mod request_limits;
 
+pub use bearer::bearer;
 pub use body::{read_bytes, read_empty, read_json};
 pub use common_routes::with_common_routes;
 pub use connection_limit::{Connection, ConnectionLimit, LimitReached};

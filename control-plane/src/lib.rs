@@ -13,15 +13,17 @@
 //!
 //! 1. [`cli`] parses the command line, and [`serve`] starts the server.
 //! 2. [`http`] accepts connections, bounds requests, and reads bodies.
-//! 3. [`api`] serves owners, and [`gateway`] serves filters, sidecars, and the operator's platform. Neither
+//! 3. [`api`] serves owners, [`admin`] operators, and [`gateway`] serves filters, sidecars, and the operator's platform. None of them
 //!    contains SQL. [`gateway_tokens`] authenticates filters and sidecars.
 //! 4. [`sandboxes`] has the rules of a sandbox's lifecycle.
 //! 5. [`runtime`] starts and stops sandboxes.
 //! 6. [`changes`] announces each committed change, and waits until all gateways have applied it.
 //! 7. [`db`] runs the store's calls on threads that may block; writes wait in a `fair_queue`.
 //! 8. [`store`] is the trait of a database, with one contract test suite, and its implementation for SQLite.
-//! 9. [`model`] has the types of what is stored, and [`random`] makes ids and secrets.
+//! 9. [`metrics`] counts what the others do.
+//! 10. [`model`] has the types of what is stored, and [`random`] makes ids and secrets.
 
+pub mod admin;
 pub mod api;
 pub mod changes;
 pub mod cli;
@@ -30,6 +32,7 @@ mod fair_queue;
 pub mod gateway;
 pub mod gateway_tokens;
 pub mod http;
+pub mod metrics;
 pub mod model;
 pub mod random;
 pub mod runtime;

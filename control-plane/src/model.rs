@@ -1,6 +1,7 @@
 //! The types of what the control plane stores. They can't hold an invalid value.
 
 mod audit;
+mod label;
 mod name;
 mod ports;
 mod principal;
@@ -10,6 +11,7 @@ mod token_prefix;
 mod transition;
 
 pub use audit::{ListDifference, NetworkChange, PolicyDifference, PolicySummary, PortChange};
+pub use label::parse_label;
 pub use name::{InvalidName, SandboxName};
 pub(crate) use ports::join_ports;
 pub use ports::{ExposedPorts, InvalidPorts};

@@ -30,6 +30,7 @@ use self::retries::Retries;
 pub use self::suspend::SuspendError;
 use crate::changes::Propagation;
 use crate::db::{Db, Writer};
+use crate::metrics::{Measured, ResumeMetrics, RuntimeMetrics};
 use crate::model::{NewSandbox, Sandbox, SandboxId, SandboxPatch, Timestamp};
 use crate::runtime::{Failure, Runtime};
 use crate::store::{Committed, Patched, Result};
@@ -73,6 +74,8 @@ struct Inner {
     locks: SandboxLocks,
     resumes: Mutex<Resumes>,
     retries: tokio::sync::Mutex<Retries>,
+    metrics: ResumeMetrics,
+    runtime_metrics: RuntimeMetrics,
 }
 
 /// A new sandbox, and the outcome of its start.
@@ -91,10 +94,14 @@ impl SandboxService {
         runtime: Arc<dyn Runtime>,
         settings: ServiceSettings,
     ) -> Self {
+        let runtime_metrics = RuntimeMetrics::default();
+        let runtime = Arc::new(Measured { runtime, metrics: runtime_metrics.clone() });
         Self {
             inner: Arc::new(Inner {
                 db: propagation.db().clone(),
                 runtime,
+                metrics: ResumeMetrics::default(),
+                runtime_metrics,
                 settings,
                 locks: SandboxLocks::new(propagation.db().clone()),
                 resumes: Mutex::default(),
@@ -119,6 +126,18 @@ impl SandboxService {
     #[must_use]
     pub fn propagation(&self) -> &Propagation {
         &self.propagation
+    }
+
+    /// The counters of resumes and suspensions.
+    #[must_use]
+    pub fn metrics(&self) -> &ResumeMetrics {
+        &self.inner.metrics
+    }
+
+    /// The counters of the runtime's calls.
+    #[must_use]
+    pub fn runtime_metrics(&self) -> &RuntimeMetrics {
+        &self.inner.runtime_metrics
     }
 
     /// The sandbox with an id or a name, in any project.

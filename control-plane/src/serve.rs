@@ -18,15 +18,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-pub use self::settings::{ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings};
+pub use self::data_dir::{back_up_data_dir, restore_data_dir};
+pub use self::settings::{
+    AdminSettings, ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings,
+};
 pub use self::store_location::StoreLocation;
 pub use self::tls::ListenerTls;
 use self::upkeep::run_upkeep;
 pub use self::xds::XdsSettings;
+use crate::admin::{self, Admin};
 use crate::api::{self, Api, EgressEnforcement};
 use crate::changes::Propagation;
 use crate::gateway::{self, Gateway, Platform, Tokens};
 use crate::http::{ConnectionLimit, Listener, RequestLimits};
+use crate::metrics::{self, Metrics};
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
 use crate::sandboxes::SandboxService;
 use crate::store::Store;
@@ -36,6 +41,11 @@ const GATEWAY_IN_FLIGHT: usize = 8_192;
 /// The most calls of the sidecars of one sandbox at once. There is one sidecar, and a former one may still have
 /// calls open after a restart.
 const EACH_SANDBOX: usize = 4;
+/// The most connections to the metrics. A Prometheus keeps one.
+const METRICS_CONNECTIONS: usize = 16;
+/// The most connections to the admin API, and the most requests of it at once. It has few callers.
+const ADMIN_CONNECTIONS: usize = 64;
+const ADMIN_REQUESTS: usize = 16;
 /// The longest time of a call of the public API, which may wait for a runtime.
 const API_TIMEOUT: Duration = Duration::from_secs(90);
 /// The longest time of a call of the gateway API, which may be a held poll.
@@ -54,6 +64,8 @@ pub struct Server {
     api_address: SocketAddr,
     gateway_address: SocketAddr,
     schemes: Schemes,
+    metrics_address: Option<SocketAddr>,
+    admin_address: Option<SocketAddr>,
     xds_address: Option<SocketAddr>,
     sandboxes: SandboxService,
     drain: Duration,
@@ -115,51 +127,92 @@ impl Server {
         tasks.spawn(propagation.propagate());
         let (stopping, stopped) = watch::channel(false);
         let (api_address, gateway_address) = (api_listener.address(), gateway_listener.address());
+        let prefix = settings.personal_access_token_prefix;
         let api = Api {
             sandboxes: sandboxes.clone(),
             urls: settings.urls,
             egress: settings.egress,
             private_to_public: settings.private_to_public,
-            personal_access_token_prefix: settings.personal_access_token_prefix,
+            personal_access_token_prefix: prefix.clone(),
         };
         let mut listeners = JoinSet::new();
         let xds = match settings.xds {
             Some(xds) => Some(xds::start(xds, stopped.clone(), &mut listeners, &mut tasks).await?),
             None => None,
         };
+        let nodes = xds.as_ref().map(|xds| xds.nodes.clone());
+        let metrics = Metrics::new(&sandboxes, tokens.clone(), nodes.clone());
         let gateway = Gateway {
+            metrics: metrics.clone(),
             sandboxes: sandboxes.clone(),
             sidecar_connections: ConnectionLimit::new(settings.gateway.sidecars),
             tokens: tokens.clone(),
             platform,
-            xds_nodes: xds.as_ref().map(|xds| xds.nodes.clone()),
+            xds_nodes: nodes,
             stopping: stopped.clone(),
         };
         listeners.spawn(
             api_listener.serve(
-                api::router(
-                    api,
-                    RequestLimits::new(settings.api.requests, API_TIMEOUT)
-                        .per_caller(settings.api.requests_per_project)
-                        .waiting(settings.api.waiting),
+                metrics.http().observe(
+                    "public",
+                    api::router(
+                        api,
+                        RequestLimits::new(settings.api.requests, API_TIMEOUT)
+                            .per_caller(settings.api.requests_per_project)
+                            .waiting(settings.api.waiting),
+                    ),
                 ),
                 wait_for_stop(stopped.clone()),
             ),
         );
         listeners.spawn(
             gateway_listener.serve(
-                gateway::router(
-                    gateway,
-                    RequestLimits::new(GATEWAY_IN_FLIGHT, GATEWAY_TIMEOUT)
-                        .per_caller(EACH_SANDBOX)
-                        .waiting(settings.gateway.sidecars),
+                metrics.http().observe(
+                    "gateway",
+                    gateway::router(
+                        gateway,
+                        RequestLimits::new(GATEWAY_IN_FLIGHT, GATEWAY_TIMEOUT)
+                            .per_caller(EACH_SANDBOX)
+                            .waiting(settings.gateway.sidecars),
+                    ),
                 ),
-                wait_for_stop(stopped),
+                wait_for_stop(stopped.clone()),
             ),
         );
+        let admin_address = match settings.admin {
+            None => None,
+            Some(settings) => {
+                let tokens = Tokens::from_file(&settings.token_file)?;
+                let listener = admin_listener(&settings, drain).await?;
+                let address = listener.address();
+                let router = admin::router(
+                    Admin {
+                        propagation: propagation.with_own_readers(),
+                        tokens: tokens.clone(),
+                        personal_access_token_prefix: prefix,
+                    },
+                    RequestLimits::new(ADMIN_REQUESTS, API_TIMEOUT),
+                );
+                let router = metrics.http().observe("admin", router);
+                listeners.spawn(listener.serve(router, wait_for_stop(stopped.clone())));
+                tasks.spawn(gateway::follow_file(tokens, settings.token_file, "admin"));
+                Some(address)
+            }
+        };
+        let metrics_address = match settings.metrics_listen {
+            None => None,
+            Some(address) => {
+                let listener = Listener::bind("--metrics-listen", address).await?;
+                let listener = listener.max_connections(METRICS_CONNECTIONS);
+                let address = listener.address();
+                let router = metrics::router(metrics.clone(), propagation.db().clone());
+                listeners.spawn(listener.serve(router, wait_for_stop(stopped)));
+                Some(address)
+            }
+        };
 
-        tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file));
-        tasks.spawn(run_upkeep(propagation.db().clone()));
+        tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file, "gateway"));
+        tasks.spawn(run_upkeep(propagation.db().clone(), metrics));
         let service = sandboxes.clone();
         tasks.spawn(async move { service.handle_exits(exited).await });
         let service = sandboxes.clone();
@@ -171,6 +224,8 @@ impl Server {
             api_address,
             gateway_address,
             schemes,
+            metrics_address,
+            admin_address,
             xds_address: xds.map(|xds| xds.address),
             sandboxes,
             drain,
@@ -205,6 +260,18 @@ impl Server {
         self.gateway_address
     }
 
+    /// The address of the admin API, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// The address of the metrics, if they have one of their own.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
     /// The address of the xDS server, if there is one.
     #[must_use]
     pub fn xds_address(&self) -> Option<SocketAddr> {
@@ -228,6 +295,18 @@ impl Server {
         }
         self.sandboxes.shut_down().await;
     }
+}
+
+/// Binds the listener of the admin API. Its tokens open every project, so it is never plain text beyond this machine.
+async fn admin_listener(settings: &AdminSettings, drain: Duration) -> anyhow::Result<Listener> {
+    anyhow::ensure!(
+        settings.tls.is_some() || settings.listen.ip().is_loopback(),
+        "--admin-listen {}: not a loopback address, and the admin tokens open every project; set --admin-tls-dir",
+        settings.listen
+    );
+    let tls = settings.tls.clone().map(|it| it.load("--admin-tls-dir")).transpose()?;
+    let listener = Listener::bind("--admin-listen", settings.listen).await?;
+    Ok(listener.max_connections(ADMIN_CONNECTIONS).drain_timeout(drain).tls(tls))
 }
 
 /// Refuses to start without sidecars if sandboxes have network policies, because nothing would enforce them.

@@ -20,11 +20,11 @@ use tokio::sync::watch;
 pub use error::{Record, StoreError};
 pub use limits::{Limits, NAME_HOLD, SPEC_MAX};
 pub use postgres::{PostgresSettings, PostgresStore};
-pub use principals::Principals;
+pub use principals::{Place, Principals};
 pub use replicas::Replicas;
 pub(crate) use sandboxes::ports_made_public;
 pub use sandboxes::{AuditCursor, AuditPage, ListFilter, Page, Patched, Sandboxes, Transitioned};
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteStore, back_up, make_restored};
 
 use crate::model::Timestamp;
 
@@ -111,6 +111,15 @@ pub trait ChangeLog {
     fn applied(&self) -> Result<Revision>;
 }
 
+/// The connections of a store to its database.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PoolUse {
+    pub open: u64,
+    pub idle: u64,
+    /// The calls that wait for a connection.
+    pub awaited: u64,
+}
+
 /// Regular upkeep. Each call is one short transaction, so other writes do not wait long.
 pub trait Upkeep {
     /// Removes lines of the audit log that are older than the limits allow. Returns whether there may be
@@ -125,4 +134,19 @@ pub trait Upkeep {
     /// # Errors
     /// The store can't be written.
     fn give_back_space(&self) -> Result<bool>;
+
+    /// Begins a history that no edge has seen: after it, nothing that an edge or a sidecar has learnt from the store before is
+    /// valid, and no revision, generation or placement is used twice. For a store whose latest changes are lost: one
+    /// that was restored from a backup. Running sandboxes become pending, because they may be at other addresses now, and the
+    /// next server asks the platform for them. This handle keeps the former [`ChangeLog::epoch`], so open the
+    /// store again.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    fn begin_history(&self, now: Timestamp) -> Result<()>;
+
+    /// The connections, if there is a bound on them.
+    fn pool(&self) -> Option<PoolUse> {
+        None
+    }
 }

@@ -2,12 +2,14 @@
 
 #[cfg(test)]
 mod suite {
+    mod admin;
     mod api_access;
     mod api_bodies;
     mod api_create;
     mod api_life;
     mod api_list;
     mod api_patch;
+    mod backup;
     mod bounds;
     mod command_line;
     mod contract;
@@ -23,6 +25,7 @@ mod suite {
     mod gateway;
     mod listener;
     mod local_runtime;
+    mod metrics;
     mod network_policy;
     mod openapi;
     mod policy_check;

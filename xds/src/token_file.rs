@@ -1,4 +1,4 @@
-//! The file of the gateway tokens. The gateway API accepts all tokens of the file, and edges send the first one, so both read it
+//! The file of the gateway tokens, and of the admin tokens. The gateway API accepts all tokens of the file, and edges send the first one, so both read it
 //! with the same rules: a token that edges send is always one that the gateway API accepts.
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const MAX_TOKENS: usize = 2;
 pub enum InvalidTokens {
     /// The file can't be read.
     #[error(
-        "the gateway token file {path} can't be read ({source}); make it with `openssl rand -hex 32 > {path}`"
+        "the token file {path} can't be read ({source}); make it with `openssl rand -hex 32 > {path}`"
     )]
     Unreadable {
         path: PathBuf,
@@ -21,16 +21,16 @@ pub enum InvalidTokens {
         source: std::io::Error,
     },
     /// The file has no token.
-    #[error("the gateway token file {0} has no token; make one with `openssl rand -hex 32 > {0}`")]
+    #[error("the token file {0} has no token; make one with `openssl rand -hex 32 > {0}`")]
     Empty(PathBuf),
     /// The file has more tokens than a rotation needs.
     #[error(
-        "the gateway token file {0} has more than {MAX_TOKENS} tokens; keep the new one and the one that it replaces"
+        "the token file {0} has more than {MAX_TOKENS} tokens; keep the new one and the one that it replaces"
     )]
     TooMany(PathBuf),
     /// A token is too short, or has characters that a header can't have.
     #[error(
-        "line {line} of the gateway token file {path} is not a token: a token has at least {MIN_LENGTH} visible ASCII characters"
+        "line {line} of the token file {path} is not a token: a token has at least {MIN_LENGTH} visible ASCII characters"
     )]
     Malformed {
         path: PathBuf,

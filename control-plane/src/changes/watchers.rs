@@ -50,6 +50,16 @@ impl Watcher {
     }
 }
 
+/// The live watchers at one moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Watching {
+    pub live: u64,
+    /// Those that have not applied the newest revision.
+    pub behind: u64,
+    /// The newest revision that all of them have applied.
+    pub applied_by_all: Revision,
+}
+
 /// Another watcher would exceed the bound.
 #[derive(Debug, thiserror::Error)]
 #[error("{MAX_WATCHERS} watchers follow the change feed already")]
@@ -115,6 +125,20 @@ impl Watchers {
         let watchers = self.shared.lock();
         let live = watchers.values().filter(|watcher| watcher.is_live(now));
         live.map(|watcher| watcher.applied).min().map_or(newest, |applied| applied.min(newest))
+    }
+
+    /// The live watchers, compared with the newest revision.
+    pub(super) fn watching(&self, newest: Revision) -> Watching {
+        let now = Instant::now();
+        let watchers = self.shared.lock();
+        let live = || watchers.values().filter(|watcher| watcher.is_live(now));
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let applied = live().map(|watcher| watcher.applied).min();
+        Watching {
+            live: number(live().count()),
+            behind: number(live().filter(|watcher| watcher.applied < newest).count()),
+            applied_by_all: applied.map_or(newest, |applied| applied.min(newest)),
+        }
     }
 
     /// The number of live watchers that have not applied `revision`, and when the next one of them without an

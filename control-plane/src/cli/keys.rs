@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
+use reqwest::Method;
 use sandgate_policy::gateway_api::CredentialKind;
 use serde_json::{Value, json};
 
+use super::admin::AdminClient;
 use super::management::{ManagementOptions, parse_label};
 use super::output::Output;
 use crate::gateway::sidecar_tokens;
@@ -102,8 +104,10 @@ impl Keys {
         match self {
             Self::Create { what, options } => create(what, &options),
             Self::List { options } => {
-                let all = options.open_store()?.credentials()?;
-                let all: Vec<_> = all.iter().map(credential).collect();
+                let all: Vec<_> = match options.server()? {
+                    Some(server) => server.all("keys", &[])?,
+                    None => options.open_store()?.credentials()?.iter().map(credential).collect(),
+                };
                 Output::new(options.json).many("keys", &all)
             }
             Self::Sidecar { sandbox, gateway_token_file } => {
@@ -114,6 +118,10 @@ impl Keys {
                 Output::plain(&(tokens.join("\n") + "\n"))
             }
             Self::Revoke { id, options } => {
+                if let Some(server) = options.server()? {
+                    let revoked = server.call(Method::DELETE, &["keys", &id], &[], None)?;
+                    return Output::new(options.json).one(&revoked);
+                }
                 let store = options.open_store()?;
                 let revoked = store.revoke_credential(&id, Timestamp::now())?;
                 options.wait_until_applied(store.as_ref(), revoked.revision)?;
@@ -123,7 +131,27 @@ impl Keys {
     }
 }
 
+/// Creates a credential through a server. The server knows the prefix of personal access tokens.
+fn create_at(server: &AdminClient, what: &NewKey) -> anyhow::Result<Value> {
+    let kind = match what.kind {
+        Kind::ApiKey => "api_key",
+        Kind::Pat => "pat",
+        Kind::Session => "session",
+    };
+    let body = json!({
+        "kind": kind,
+        "project_id": what.project,
+        "user": what.user,
+        "name": what.name,
+        "expires_in_seconds": what.expires_in.map(|time| time.as_secs()),
+    });
+    server.call(Method::POST, &["keys"], &[], Some(&body))
+}
+
 fn create(what: NewKey, options: &ManagementOptions) -> anyhow::Result<()> {
+    if let Some(server) = options.server()? {
+        return Output::new(options.json).one(&create_at(&server, &what)?);
+    }
     let store = options.open_store()?;
     let owner = match (what.kind, what.project, what.user) {
         (Kind::ApiKey, Some(project_id), None) => Owner::Project { project_id },

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use clap::Args;
 
-use super::store::StoreOptions;
+use super::admin::AdminClient;
+use super::store::StoreOrServer;
+use crate::model;
 use crate::store::{Revision, Store};
 
 /// The maximum wait until all gateways have applied a change.
@@ -19,15 +22,23 @@ const CONNECTIONS: usize = 2;
 #[derive(Args)]
 pub(super) struct ManagementOptions {
     #[command(flatten)]
-    store: StoreOptions,
+    store: StoreOrServer,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
 impl ManagementOptions {
+    /// The server to ask, instead of a store.
+    pub(super) fn server(&self) -> anyhow::Result<Option<AdminClient>> {
+        self.store.admin.client()
+    }
+
     /// Opens the store. Servers may be running on it.
     pub(super) fn open_store(&self) -> anyhow::Result<Box<dyn Store>> {
+        if self.store.admin.admin_url.is_some() {
+            anyhow::bail!("this command needs the store: use --data-dir or --database");
+        }
         self.store.location(CONNECTIONS)?.open()
     }
 
@@ -55,9 +66,6 @@ impl ManagementOptions {
 
 /// Checks a name that people read. `what` is the subject of the error.
 pub(super) fn parse_label<'t>(what: &str, text: &'t str) -> anyhow::Result<&'t str> {
-    let text = text.trim();
-    if text.is_empty() || text.len() > 200 || text.chars().any(char::is_control) {
-        anyhow::bail!("{what} must be 1 to 200 characters on one line");
-    }
-    Ok(text)
+    model::parse_label(text)
+        .with_context(|| format!("{what} must be 1 to 200 characters on one line"))
 }

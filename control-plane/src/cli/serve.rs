@@ -20,7 +20,8 @@ use crate::http::{Listener, RequestLimits};
 use crate::model::TokenPrefix;
 use crate::sandboxes::ServiceSettings;
 use crate::serve::{
-    ApiSettings, GatewaySettings, ListenerTls, RuntimeSettings, ServeSettings, Server,
+    AdminSettings, ApiSettings, GatewaySettings, ListenerTls, RuntimeSettings, ServeSettings,
+    Server,
 };
 use crate::store::Limits;
 
@@ -47,6 +48,18 @@ pub(super) struct ServeArgs {
     /// File with issuers; each client of the gateway API then needs a certificate of one of them; read again when it changes
     #[arg(long, value_name = "FILE", requires = "gateway_tls_dir")]
     gateway_client_ca: Option<PathBuf>,
+    /// Address of the admin API, for operators only; without it, there is none
+    #[arg(long, value_name = "ADDRESS", requires = "admin_token_file")]
+    admin_listen: Option<SocketAddr>,
+    /// File with one or two tokens of the admin API, one on each line; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "admin_listen")]
+    admin_token_file: Option<PathBuf>,
+    /// Directory with `tls.crt` and `tls.key` of the admin API; required except on loopback
+    #[arg(long, value_name = "DIR", requires = "admin_listen")]
+    admin_tls_dir: Option<PathBuf>,
+    /// Address of the metrics for Prometheus, without a credential; they are also at the gateway API
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
     /// File with one or two gateway tokens, one on each line; read again when it changes
     #[arg(long, value_name = "FILE")]
     gateway_token_file: PathBuf,
@@ -205,6 +218,17 @@ impl ServeArgs {
             gateway_tls: self
                 .gateway_tls_dir
                 .map(|folder| ListenerTls { folder, client_issuers: self.gateway_client_ca }),
+            admin: match (self.admin_listen, self.admin_token_file) {
+                (Some(listen), Some(token_file)) => Some(AdminSettings {
+                    listen,
+                    token_file,
+                    tls: self
+                        .admin_tls_dir
+                        .map(|folder| ListenerTls { folder, client_issuers: None }),
+                }),
+                _ => None,
+            },
+            metrics_listen: self.metrics_listen,
             gateway_token_file: self.gateway_token_file,
             urls,
             egress: self.egress,
@@ -238,9 +262,11 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let server = Server::start(settings).await?;
     Output::plain(&format!(
-        "ready: api {} gateway {}{}\n",
+        "ready: api {} gateway {}{}{}{}\n",
         server.api_url(),
         server.gateway_url(),
+        server.admin_address().map(|it| format!(" admin {it}")).unwrap_or_default(),
+        server.metrics_address().map(|it| format!(" metrics http://{it}")).unwrap_or_default(),
         server.xds_address().map(|address| format!(" xds {address}")).unwrap_or_default(),
     ))?;
     tokio::select! {

@@ -1,6 +1,7 @@
 //! `sandgate orgs`, `projects` and `members`: manages organizations, projects and the users of projects.
 
 use clap::{Args, Subcommand};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::management::{ManagementOptions, parse_label};
@@ -29,15 +30,24 @@ impl Orgs {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Create { name, options } => {
-                let store = options.open_store()?;
                 let name = parse_label("the name of an organization", &name)?;
+                if let Some(server) = options.server()? {
+                    let body = json!({ "name": name });
+                    let made = server.call(Method::POST, &["organizations"], &[], Some(&body))?;
+                    return Output::new(options.json).one(&made);
+                }
+                let store = options.open_store()?;
                 let made =
                     store.create_organization(&prefixed_id("org")?, name, Timestamp::now())?;
                 Output::new(options.json).one(&organization(&made))
             }
             Self::List { options } => {
-                let all = options.open_store()?.organizations()?;
-                let all: Vec<_> = all.iter().map(organization).collect();
+                let all: Vec<_> = match options.server()? {
+                    Some(server) => server.all("organizations", &[])?,
+                    None => {
+                        options.open_store()?.organizations()?.iter().map(organization).collect()
+                    }
+                };
                 Output::new(options.json).many("organizations", &all)
             }
         }
@@ -68,15 +78,22 @@ impl Projects {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Create { name, organization, options } => {
-                let store = options.open_store()?;
                 let name = parse_label("the name of a project", &name)?;
+                if let Some(server) = options.server()? {
+                    let body = json!({ "organization_id": organization, "name": name });
+                    let made = server.call(Method::POST, &["projects"], &[], Some(&body))?;
+                    return Output::new(options.json).one(&made);
+                }
+                let store = options.open_store()?;
                 let id = prefixed_id("project")?;
                 let made = store.create_project(&id, &organization, name, Timestamp::now())?;
                 Output::new(options.json).one(&project(&made))
             }
             Self::List { options } => {
-                let all = options.open_store()?.projects()?;
-                let all: Vec<_> = all.iter().map(project).collect();
+                let all: Vec<_> = match options.server()? {
+                    Some(server) => server.all("projects", &[])?,
+                    None => options.open_store()?.projects()?.iter().map(project).collect(),
+                };
                 Output::new(options.json).many("projects", &all)
             }
         }
@@ -125,22 +142,40 @@ impl Members {
     pub(super) fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Add { membership, options } => {
-                let store = options.open_store()?;
                 let user = parse_label("a user", &membership.user)?;
+                if let Some(server) = options.server()? {
+                    let path = ["projects", &membership.project, "members", user];
+                    let added = server.call(Method::PUT, &path, &[], None)?;
+                    return Output::new(options.json).one(&added);
+                }
+                let store = options.open_store()?;
                 let id = prefixed_id("user")?;
                 let added = store.add_member(&id, user, &membership.project, Timestamp::now())?;
                 options.wait_until_applied(store.as_ref(), added.revision)?;
                 Output::new(options.json).one(&member(&added.value))
             }
             Self::Remove { membership, options } => {
+                if let Some(server) = options.server()? {
+                    let path = ["projects", &membership.project, "members", &membership.user];
+                    let removed = server.call(Method::DELETE, &path, &[], None)?;
+                    return Output::new(options.json).one(&removed);
+                }
                 let store = options.open_store()?;
                 let removed = store.remove_member(&membership.user, &membership.project)?;
                 options.wait_until_applied(store.as_ref(), removed.revision)?;
                 Output::new(options.json).one(&member(&removed.value))
             }
             Self::List { project, options } => {
-                let all = options.open_store()?.members(project.as_deref())?;
-                let all: Vec<_> = all.iter().map(member).collect();
+                let all: Vec<_> = match options.server()? {
+                    Some(server) => {
+                        let filter = project.as_deref().map(|id| ("project_id", id));
+                        server.all("members", filter.as_slice())?
+                    }
+                    None => {
+                        let all = options.open_store()?.members(project.as_deref())?;
+                        all.iter().map(member).collect()
+                    }
+                };
                 Output::new(options.json).many("members", &all)
             }
         }

@@ -72,6 +72,7 @@ pub(super) async fn introspect(
     };
     let db = gateway.sandboxes.db();
     let identity = db.read(move |store| store.identify(&query, Timestamp::now())).await?;
+    gateway.sandboxes.propagation().metrics().looked_up(identity.is_some());
     Ok(Json(Introspection { identity }))
 }
 

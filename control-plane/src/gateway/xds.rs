@@ -1,9 +1,9 @@
-//! What the xDS server knows of its nodes: for `sandgate xds nodes`, and as metrics. Not a part of the API that a platform
+//! What the xDS server knows of its nodes, for `sandgate xds nodes`; and the metrics. Not a part of the API that a platform
 //! implements.
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::json;
 
@@ -16,8 +16,7 @@ pub(super) async fn nodes(State(gateway): State<Gateway>) -> Result<impl IntoRes
 }
 
 pub(super) async fn metrics(State(gateway): State<Gateway>) -> Result<impl IntoResponse, ApiError> {
-    let nodes = gateway.xds_nodes.ok_or_else(no_server)?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], nodes.metrics()))
+    gateway.metrics.response()
 }
 
 fn no_server() -> ApiError {

@@ -91,6 +91,17 @@ impl SandboxService {
         policy: ResumePolicy,
         wait: Duration,
     ) -> Result<Sandbox, ResumeError> {
+        let result = self.resume_uncounted(id, policy, wait).await;
+        self.inner.metrics.resumed(policy, &result);
+        result
+    }
+
+    async fn resume_uncounted(
+        &self,
+        id: SandboxId,
+        policy: ResumePolicy,
+        wait: Duration,
+    ) -> Result<Sandbox, ResumeError> {
         let deadline = Instant::now() + wait;
         let starting = |state| matches!(state, SandboxState::Pending | SandboxState::Snapshotting);
         let sandbox = self.find(id.to_ref()).await?.ok_or(ResumeError::NotFound)?;

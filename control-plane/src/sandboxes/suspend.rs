@@ -42,6 +42,16 @@ impl SandboxService {
     /// # Errors
     /// [`SuspendError`] if it can't be suspended.
     pub async fn suspend(&self, id: SandboxId, wait: Duration) -> Result<Sandbox, SuspendError> {
+        let result = self.suspend_uncounted(id, wait).await;
+        self.inner.metrics.suspended(&result);
+        result
+    }
+
+    async fn suspend_uncounted(
+        &self,
+        id: SandboxId,
+        wait: Duration,
+    ) -> Result<Sandbox, SuspendError> {
         let deadline = Instant::now() + wait;
         let sandbox = self.find(id.to_ref()).await?.ok_or(SuspendError::NotFound)?;
         if sandbox.name.is_none() {

@@ -1,14 +1,17 @@
 //! The data directory of a server: the store, and a lock file that a running server holds.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::store::SqliteStore;
+use crate::model::Timestamp;
+use crate::store::{SqliteStore, back_up, make_restored};
 
 const DATABASE: &str = "sandgate.db";
 const LOCK: &str = "serve.lock";
+const UNFINISHED: &str = "sandgate.db.restoring";
 
 /// Opens the store of a data directory. Creates both if they are missing.
 ///
@@ -20,6 +23,68 @@ pub(super) fn open_store(data_dir: &Path) -> anyhow::Result<SqliteStore> {
     let path = data_dir.join(DATABASE);
     SqliteStore::open(&path)
         .with_context(|| format!("the store {} can't be opened", path.display()))
+}
+
+/// Copies the store of a data directory to a new file. Its server may be running.
+///
+/// # Errors
+/// There is no store, or the copy can't be written.
+pub fn back_up_data_dir(data_dir: &Path, copy: &Path) -> anyhow::Result<()> {
+    let store = data_dir.join(DATABASE);
+    anyhow::ensure!(store.exists(), "{} has no store", data_dir.display());
+    anyhow::ensure!(!copy.exists(), "{} exists; name a new file", copy.display());
+    back_up(&store, copy).with_context(|| format!("{} can't be written", copy.display()))
+}
+
+/// Makes a data directory with the store of a copy. The copy stays as it is.
+///
+/// # Errors
+/// The directory has a store already, or the copy is not one.
+pub fn restore_data_dir(copy: &Path, data_dir: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(copy.exists(), "{} does not exist", copy.display());
+    make_private_dir(data_dir)
+        .with_context(|| format!("the data directory {} can't be made", data_dir.display()))?;
+    let _lock = lock(data_dir)?;
+    let store = data_dir.join(DATABASE);
+    anyhow::ensure!(
+        !store.exists(),
+        "{} has a store already; choose an empty directory, or move the old store away",
+        data_dir.display()
+    );
+    // A write-ahead log of another store would be applied to this one.
+    for suffix in ["-wal", "-shm"] {
+        let rest = data_dir.join(format!("{DATABASE}{suffix}"));
+        anyhow::ensure!(
+            !rest.exists(),
+            "{} belongs to another store; move it away",
+            rest.display()
+        );
+    }
+    let unfinished = data_dir.join(UNFINISHED);
+    let context = || format!("{} can't be written", unfinished.display());
+    remove_if_present(&unfinished).with_context(context)?;
+    let mut from = File::open(copy).with_context(|| format!("{} can't be read", copy.display()))?;
+    let mut to = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)
+        .with_context(context)?;
+    std::io::copy(&mut from, &mut to).with_context(context)?;
+    drop(to);
+    make_restored(&unfinished, Timestamp::now())
+        .with_context(|| format!("{} is not a copy of a store", copy.display()))?;
+    File::open(&unfinished).and_then(|file| file.sync_all()).with_context(context)?;
+    // Only a complete store has the name of one.
+    std::fs::rename(&unfinished, &store).with_context(context)?;
+    File::open(data_dir).and_then(|dir| dir.sync_all()).with_context(context)
+}
+
+fn remove_if_present(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a server runs on a data directory.

@@ -23,6 +23,10 @@ pub struct ServeSettings {
     pub api_tls: Option<ListenerTls>,
     /// TLS of the gateway API; without it, the API is plain text.
     pub gateway_tls: Option<ListenerTls>,
+    /// The admin API; by default, there is none.
+    pub admin: Option<AdminSettings>,
+    /// The address of the metrics, which need no credential there; they are also at the gateway API.
+    pub metrics_listen: Option<SocketAddr>,
     /// Contains the tokens of gateways.
     pub gateway_token_file: PathBuf,
     /// The URLs of sandboxes, as clients reach them.
@@ -46,6 +50,16 @@ pub struct ServeSettings {
     pub limits: Limits,
     /// The xDS server; edges with a static configuration need none.
     pub xds: Option<XdsSettings>,
+}
+
+/// The admin API.
+#[derive(Clone, Debug)]
+pub struct AdminSettings {
+    pub listen: SocketAddr,
+    /// Contains the tokens.
+    pub token_file: PathBuf,
+    /// Required beyond loopback.
+    pub tls: Option<ListenerTls>,
 }
 
 /// Bounds on the public API.

@@ -27,8 +27,8 @@ use self::clock::Clock;
 use self::connect::Connector;
 pub use self::connect::PostgresSettings;
 use self::session::Transaction;
-use super::sql::{Database, Session, prune, values};
-use super::{Limits, Result, Revision, StoreError, Upkeep};
+use super::sql::{self, Database, Session, prune, values};
+use super::{Limits, PoolUse, Result, Revision, StoreError, Upkeep};
 use crate::model::Timestamp;
 use crate::random;
 
@@ -195,9 +195,23 @@ impl Upkeep for PostgresStore {
         self.transact(|tx| prune(tx, end))
     }
 
+    fn begin_history(&self, now: Timestamp) -> Result<()> {
+        self.transact(|tx| sql::changes::begin_history(tx, now))
+    }
+
     /// PostgreSQL does this itself (`autovacuum`).
     fn give_back_space(&self) -> Result<bool> {
         Ok(false)
+    }
+
+    fn pool(&self) -> Option<PoolUse> {
+        let status = self.pool.status();
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Some(PoolUse {
+            open: number(status.size),
+            idle: number(status.available),
+            awaited: number(status.waiting),
+        })
     }
 }
 

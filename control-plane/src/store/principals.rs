@@ -7,6 +7,13 @@ use crate::model::{
     Credential, CredentialQuery, Member, NewCredential, Organization, Project, Timestamp, User,
 };
 
+/// A place in a list in the order of creation: after the entry with this time and id.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    pub created_at: Timestamp,
+    pub id: String,
+}
+
 /// Organizations, projects, users and credentials.
 pub trait Principals {
     /// Creates an organization.
@@ -20,6 +27,19 @@ pub trait Principals {
     /// # Errors
     /// The store can't be read.
     fn organizations(&self) -> Result<Vec<Organization>>;
+
+    /// Up to `limit` organizations after a place, oldest first.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn organizations_after(&self, after: Option<&Place>, limit: usize)
+    -> Result<Vec<Organization>>;
+
+    /// The organization with a name.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn organization_named(&self, name: &str) -> Result<Option<Organization>>;
 
     /// Creates a project.
     ///
@@ -38,6 +58,23 @@ pub trait Principals {
     /// # Errors
     /// The store can't be read.
     fn projects(&self) -> Result<Vec<Project>>;
+
+    /// Up to `limit` projects after a place, oldest first; of one organization, or of all.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn projects_after(
+        &self,
+        after: Option<&Place>,
+        organization_id: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Project>>;
+
+    /// The project of an organization with a name.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn project_named(&self, organization_id: &str, name: &str) -> Result<Option<Project>>;
 
     /// One project.
     ///
@@ -70,6 +107,18 @@ pub trait Principals {
     /// The store can't be read.
     fn members(&self, project_id: Option<&str>) -> Result<Vec<Member>>;
 
+    /// Up to `limit` members after the one with these ids of a project and a user, in the order of both; of one project, or
+    /// of all.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn members_after(
+        &self,
+        after: Option<(&str, &str)>,
+        project_id: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Member>>;
+
     /// The user with a name or an id.
     ///
     /// # Errors
@@ -79,7 +128,7 @@ pub trait Principals {
     /// Stores a credential.
     ///
     /// # Errors
-    /// No such owner, or the store can't be written.
+    /// No such owner, the id is taken, or the store can't be written.
     fn create_credential(&self, new: &NewCredential, now: Timestamp) -> Result<Credential>;
 
     /// All credentials, including revoked ones, oldest first.
@@ -87,6 +136,24 @@ pub trait Principals {
     /// # Errors
     /// The store can't be read.
     fn credentials(&self) -> Result<Vec<Credential>>;
+
+    /// Up to `limit` credentials after a place, including revoked ones, oldest first; the API keys of one project, or all
+    /// credentials.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn credentials_after(
+        &self,
+        after: Option<&Place>,
+        project_id: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Credential>>;
+
+    /// The number of credentials that are valid and expire after `now` and before `end`.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn credentials_expiring(&self, now: Timestamp, end: Timestamp) -> Result<u64>;
 
     /// Revokes a credential. Has no effect if it is already revoked.
     ///

@@ -7,6 +7,7 @@ pub(super) mod changes;
 mod credentials;
 mod names;
 mod owners;
+mod pages;
 mod patches;
 mod principals;
 mod quota;

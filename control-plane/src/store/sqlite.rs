@@ -1,5 +1,6 @@
 //! The store in one SQLite file. It has one writer and many readers (WAL). Another process may write to it too.
 
+mod backup;
 mod changes;
 mod replicas;
 mod reserve;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use rusqlite::ErrorCode::{self, CannotOpen, DiskFull, SystemIoFailure};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+pub use self::backup::{back_up, make_restored};
 use self::reserve::Reserve;
 use super::sql::{Database, Session};
 use super::{Limits, Result, StoreError};

@@ -10,6 +10,7 @@ fn the_committed_descriptions_are_up_to_date() {
     for (api, made) in [
         ("gateway", sandgate::gateway::openapi::description().unwrap()),
         ("public", sandgate::api::openapi::description().unwrap()),
+        ("admin", sandgate::admin::openapi::description().unwrap()),
     ] {
         let path = format!("{}/../docs/openapi/{api}.json", env!("CARGO_MANIFEST_DIR"));
         let committed = std::fs::read_to_string(path).unwrap();
@@ -26,6 +27,7 @@ fn each_description_has_the_address_of_the_api() {
     for (api, listen) in [
         (sandgate::gateway::openapi::description().unwrap(), "8901"),
         (sandgate::api::openapi::description().unwrap(), "8900"),
+        (sandgate::admin::openapi::description().unwrap(), "8903"),
     ] {
         let api: Value = serde_json::from_str(&api).unwrap();
         let servers = api["servers"].as_array().unwrap();

@@ -153,6 +153,24 @@ impl Cluster {
         PostgresSettings { url, authorities: None, connections: 16 }
     }
 
+    /// A new file that the server's user may write.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Dumps a database, as `docs/operations.md` says.
+    pub(crate) fn dump(&self, database: &PostgresSettings, file: &Path) {
+        let file = file.to_str().unwrap();
+        self.run("pg_dump", &["--format=custom", "--file", file, &database.url]);
+    }
+
+    /// Restores a dump into an empty database, as `docs/operations.md` says.
+    pub(crate) fn restore(&self, file: &Path, database: &PostgresSettings) {
+        let file = file.to_str().unwrap();
+        let options = ["--exit-on-error", "--single-transaction", "--no-owner", "--dbname"];
+        self.run("pg_restore", &[&options[..], &[&database.url, file]].concat());
+    }
+
     /// Stops the server as its operator does: connections end, transactions in progress are rolled back.
     pub(crate) fn stop(&self) {
         self.control(&["-m", "fast", "stop"]);

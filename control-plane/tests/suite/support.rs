@@ -13,11 +13,13 @@ use sandgate::api::{self, Api, EgressEnforcement, PrivateToPublic, PublicUrls};
 use sandgate::changes::Propagation;
 use sandgate::gateway::{self, Gateway, Platform, Tokens};
 use sandgate::http::{ConnectionLimit, RequestLimits};
+use sandgate::metrics::Metrics;
 use sandgate::model::{NewCredential, Owner, Timestamp, TokenPrefix};
 use sandgate::random::{NewSecret, prefixed_id};
 use sandgate::runtime::SigningKey;
 use sandgate::sandboxes::{SandboxService, ServiceSettings};
 use sandgate::store::{Limits, SqliteStore, Store};
+use sandgate_xds::nodes::Nodes;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -44,6 +46,7 @@ pub(crate) struct World {
     pub(crate) api: Router,
     parts: Api,
     pub(crate) gateway: Router,
+    pub(crate) metrics: Metrics,
     pub(crate) sandboxes: SandboxService,
     pub(crate) runtime: Arc<TestRuntime>,
     pub(crate) store: Arc<SqliteStore>,
@@ -144,6 +147,15 @@ impl World {
         Self::build(dir, store, settings, EgressEnforcement::Absent, Self::limits(1_000))
     }
 
+    /// A control plane on a store with the tenants of an earlier one; set [`World::ours`].
+    pub(crate) fn resumed(
+        dir: TempDir,
+        store: Arc<SqliteStore>,
+        settings: ServiceSettings,
+    ) -> Self {
+        Self::build_for(dir, store, settings, EgressEnforcement::Absent, Self::limits(1_000), "new")
+    }
+
     /// A control plane with these limits on concurrent requests of owners.
     pub(crate) fn with_limits(api: RequestLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -162,9 +174,20 @@ impl World {
         egress: EgressEnforcement,
         limits: RequestLimits,
     ) -> Self {
+        Self::build_for(dir, store, settings, egress, limits, "ours")
+    }
+
+    fn build_for(
+        dir: TempDir,
+        store: Arc<SqliteStore>,
+        settings: ServiceSettings,
+        egress: EgressEnforcement,
+        limits: RequestLimits,
+        name: &str,
+    ) -> Self {
         let token_file: PathBuf = dir.path().join("tokens");
         std::fs::write(&token_file, TOKEN).unwrap();
-        let ours = tenant(store.as_ref(), "ours");
+        let ours = tenant(store.as_ref(), name);
         let propagation = Propagation::new(Arc::clone(&store) as Arc<dyn Store>).unwrap();
         tokio::spawn(propagation.wake_sandbox_waiters());
         let runtime = Arc::new(TestRuntime::default());
@@ -178,10 +201,13 @@ impl World {
             private_to_public: PrivateToPublic::Allow,
             personal_access_token_prefix: TokenPrefix::default(),
         };
+        let tokens = Tokens::from_file(&token_file).unwrap();
+        let metrics = Metrics::new(&sandboxes, tokens.clone(), Some(Nodes::default()));
         let gateway = Gateway {
+            metrics: metrics.clone(),
             sandboxes: sandboxes.clone(),
             sidecar_connections: ConnectionLimit::new(Self::SIDECARS),
-            tokens: Tokens::from_file(&token_file).unwrap(),
+            tokens,
             platform: Some(Arc::new(Platform {
                 key: SigningKey::new(SECRET).unwrap(),
                 sandbox_cidrs: vec!["127.70.0.0/16".parse().unwrap()],
@@ -192,9 +218,10 @@ impl World {
         let of_gateways =
             Self::limits(1_000).per_caller(Self::EACH_SANDBOX).waiting(Self::SIDECAR_CALLS);
         Self {
-            api: api::router(parts.clone(), limits),
+            api: metrics.http().observe("public", api::router(parts.clone(), limits)),
             parts,
-            gateway: gateway::router(gateway, of_gateways),
+            gateway: metrics.http().observe("gateway", gateway::router(gateway, of_gateways)),
+            metrics,
             sandboxes,
             runtime,
             store,

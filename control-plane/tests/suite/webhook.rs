@@ -89,7 +89,7 @@ async fn calls_to_start_and_resume_have_the_tokens_of_the_sidecar() {
     let receiver = Receiver::default();
     let address = receiver.listen().await;
     let runtime = WebhookRuntime::new(settings(address), Some(tokens.clone())).unwrap();
-    let following = tokio::spawn(follow_file(tokens.clone(), file.clone()));
+    let following = tokio::spawn(follow_file(tokens.clone(), file.clone(), "gateway"));
     let made = || json!(sidecar_tokens(&file, &sandbox().id).unwrap());
     receiver.reply([running("10.1.2.3")]);
     runtime.start(&sandbox()).await.unwrap();

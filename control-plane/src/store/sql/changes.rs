@@ -3,6 +3,8 @@
 use sandgate_policy::gateway_api::Change;
 
 use super::{CHANGE_LOG_LENGTH, Session, signed, unsigned, values};
+use crate::model::Timestamp;
+use crate::random;
 use crate::store::{ChangesSince, Result, Revision, StoreError};
 
 /// Up to `limit` changes after `since`.
@@ -28,6 +30,27 @@ pub(in crate::store) fn since(
         },
     )?;
     Ok(ChangesSince::Known(reached, changes))
+}
+
+/// See [`Upkeep::begin_history`](crate::store::Upkeep::begin_history).
+pub(in crate::store) fn begin_history(tx: &Session<'_>, now: Timestamp) -> Result<()> {
+    let epoch = random::id(16).map_err(|error| StoreError::Unavailable(Box::new(error)))?;
+    // Revisions begin at the time of their store's creation and grow by one for each change, so the time is greater than each
+    // lost one.
+    tx.execute(
+        "UPDATE meta SET epoch = ?1, \
+         revision = CASE WHEN revision < ?2 THEN ?2 ELSE revision + 1 END",
+        values![&epoch, now.millis()],
+    )?;
+    tx.execute("UPDATE meta SET forgotten = revision", values![])?;
+    tx.execute("DELETE FROM changes", values![])?;
+    tx.execute(
+        "UPDATE sandboxes SET state = 'pending', address = NULL, \
+         placement = (SELECT revision FROM meta) WHERE state = 'running'",
+        values![],
+    )?;
+    tx.execute("UPDATE sandboxes SET network_revision = (SELECT revision FROM meta)", values![])?;
+    Ok(())
 }
 
 /// A number of the table `meta`.

@@ -20,8 +20,9 @@ pub(super) fn create(tx: &Session<'_>, new: &NewCredential, now: Timestamp) -> R
             (None, Some(user_id), *session)
         }
     };
-    tx.execute(
-        "INSERT INTO credentials VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL)",
+    let inserted = tx.execute(
+        "INSERT INTO credentials VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL) \
+         ON CONFLICT (id) DO NOTHING",
         values![
             &new.id,
             new.hash.as_bytes(),
@@ -33,6 +34,9 @@ pub(super) fn create(tx: &Session<'_>, new: &NewCredential, now: Timestamp) -> R
             new.expires_at.map(Timestamp::millis),
         ],
     )?;
+    if inserted == 0 {
+        return Err(StoreError::AlreadyExists { what: "a credential", name: new.id.clone() });
+    }
     require(tx, &new.id)
 }
 

@@ -4,11 +4,11 @@
 use sandgate_policy::gateway_api::{Change, Identity};
 
 use super::owners::{find_project, find_user, require_project};
-use super::{Database, Session, changes, credentials, rows, values};
+use super::{Database, Session, changes, credentials, pages, rows, values};
 use crate::model::{
     Credential, CredentialQuery, Member, NewCredential, Organization, Project, Timestamp, User,
 };
-use crate::store::{Committed, Principals, Record, Result, StoreError};
+use crate::store::{Committed, Place, Principals, Record, Result, StoreError};
 
 impl<D: Database> Principals for D {
     fn create_organization(&self, id: &str, name: &str, now: Timestamp) -> Result<Organization> {
@@ -26,6 +26,21 @@ impl<D: Database> Principals for D {
         self.read(|tx| {
             let sql = "SELECT id, name, created_at FROM organizations ORDER BY created_at, id";
             tx.all(sql, values![], rows::organization)
+        })
+    }
+
+    fn organizations_after(
+        &self,
+        after: Option<&Place>,
+        limit: usize,
+    ) -> Result<Vec<Organization>> {
+        self.read(|tx| pages::organizations(tx, after, limit))
+    }
+
+    fn organization_named(&self, name: &str) -> Result<Option<Organization>> {
+        self.read(|tx| {
+            let sql = "SELECT id, name, created_at FROM organizations WHERE name = ?1";
+            tx.first(sql, values![name], rows::organization)
         })
     }
 
@@ -53,6 +68,23 @@ impl<D: Database> Principals for D {
         self.read(|tx| {
             let sql = format!("SELECT {} ORDER BY p.created_at, p.id", rows::PROJECT);
             tx.all(&sql, values![], rows::project)
+        })
+    }
+
+    fn projects_after(
+        &self,
+        after: Option<&Place>,
+        organization_id: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Project>> {
+        self.read(|tx| pages::projects(tx, after, organization_id, limit))
+    }
+
+    fn project_named(&self, organization_id: &str, name: &str) -> Result<Option<Project>> {
+        self.read(|tx| {
+            let sql =
+                format!("SELECT {} WHERE p.organization_id = ?1 AND p.name = ?2", rows::PROJECT);
+            tx.first(&sql, values![organization_id, name], rows::project)
         })
     }
 
@@ -115,6 +147,15 @@ impl<D: Database> Principals for D {
         })
     }
 
+    fn members_after(
+        &self,
+        after: Option<(&str, &str)>,
+        project_id: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Member>> {
+        self.read(|tx| pages::members(tx, after, project_id, limit))
+    }
+
     fn user(&self, name_or_id: &str) -> Result<Option<User>> {
         self.read(|tx| find_user(tx, name_or_id))
     }
@@ -125,6 +166,25 @@ impl<D: Database> Principals for D {
 
     fn credentials(&self) -> Result<Vec<Credential>> {
         self.read(credentials::all)
+    }
+
+    fn credentials_after(
+        &self,
+        after: Option<&Place>,
+        project_id: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Credential>> {
+        self.read(|tx| pages::credentials(tx, after, project_id, limit))
+    }
+
+    fn credentials_expiring(&self, now: Timestamp, end: Timestamp) -> Result<u64> {
+        self.read(|tx| {
+            let sql = "SELECT count(*) FROM credentials \
+                WHERE revoked_at IS NULL AND expires_at > ?1 AND expires_at <= ?2";
+            let values = values![now.millis(), end.millis()];
+            let count = tx.first(sql, values, |row| row.get::<i64>(0))?;
+            Ok(u64::try_from(count.unwrap_or_default()).unwrap_or_default())
+        })
     }
 
     fn revoke_credential(&self, id: &str, now: Timestamp) -> Result<Committed<Credential>> {

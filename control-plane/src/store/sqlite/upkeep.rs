@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{SqliteStore, lock};
 use crate::model::Timestamp;
-use crate::store::sql::{Database as _, prune, unsigned};
+use crate::store::sql::{Database as _, changes, prune, unsigned};
 use crate::store::{Result, Upkeep};
 
 /// The bytes of the write-ahead log that stay allocated when SQLite restarts the log, about every 1,000 pages.
@@ -27,6 +27,10 @@ impl Upkeep for SqliteStore {
         let end = now.minus(self.limits.audit_age);
         // A removal needs space in the write-ahead log first. It must not use the reserve.
         self.write(|tx| prune(tx, end))
+    }
+
+    fn begin_history(&self, now: Timestamp) -> Result<()> {
+        self.write(|tx| changes::begin_history(tx, now))
     }
 
     fn give_back_space(&self) -> Result<bool> {
