@@ -24,7 +24,7 @@ try: ## Run every command that `make run` prints, against a run of its own
 	@exec scripts/try --own
 
 test: ## Run all tests; says at the end what ran and what did not
-	@scripts/setup build nextest envoy venv clients postgres
+	@scripts/setup build nextest envoy venv clients postgres deploy
 	@exec cargo xtask test
 
 clients: ## Test with the clients that users have, unmodified: SDKs, tl, curl, grpcio, a browser

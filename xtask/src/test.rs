@@ -48,7 +48,8 @@ pub(crate) fn run() -> Result<ExitCode> {
     };
     run_program(&mut summary, "scripts", &mut command("tests/scripts/run"))?;
     say("running the deployment kit");
-    run_program(&mut summary, "the deployment kit", &mut command("tests/deploy/run"))?;
+    run_program(&mut summary, "deployment, manifests", &mut command("tests/deploy/manifests"))?;
+    run_program(&mut summary, "deployment, compose.yaml", &mut command("tests/deploy/run"))?;
     say("calling the public API by its description");
     if is_ci() || crate::process::run(command("scripts/schemathesis").arg("--install")).is_ok() {
         run_program(&mut summary, DESCRIPTION, &mut command("scripts/schemathesis"))?;
