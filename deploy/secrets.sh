@@ -3,8 +3,9 @@
 #
 # usage: deploy/secrets.sh FOLDER [DOMAIN]      (sandbox.localhost)
 #
-# The certificate is signed by a test authority that this script makes and whose key it throws away. For production, put a
-# certificate for *.DOMAIN, DOMAIN and the API's host into FOLDER/tls before you run this script, or replace it later.
+# The certificates of the edges (FOLDER/tls) and of the control plane (FOLDER/control-plane) are signed by test authorities that
+# this script makes and whose keys it throws away. For production, put a certificate for *.DOMAIN, DOMAIN and the API's host
+# into FOLDER/tls before you run this script, or replace it later.
 set -euo pipefail
 
 folder=${1:?usage: deploy/secrets.sh FOLDER [DOMAIN]}
@@ -36,21 +37,28 @@ token=$(head -n 1 "$folder/gateway-token")
 sed "s/\${SANDGATE_GATEWAY_TOKEN}/$token/; /^#/d" "$envoy/gateway-token.yaml" | make gateway-token.yaml
 printf 'postgres://sandgate:%s@postgres/sandgate?sslmode=disable\n' "$(<"$folder/database-password")" | make database-url
 
-mkdir -p "$folder/tls"
-if [ ! -e "$folder/tls/tls.crt" ]; then
-    case $domain in
-        sandbox.*) api=api.${domain#sandbox.} ;;
-        *) api=api.$domain ;;
-    esac
+# certificate FOLDER NAME...: makes a certificate for the names, and an authority that has signed it. Files that are there stay.
+certificate() {
+    local place=$folder/$1 names
+    shift
+    mkdir -p "$place"
+    [ ! -e "$place/tls.crt" ] || return 0
+    names=$(printf ',DNS:%s' "$@")
+    local work
     work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -keyout "$work/ca.key" \
-        -out "$folder/tls/ca.crt" -subj '/CN=Sandgate test authority' 2>/dev/null
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$work/tls.key" \
-        -out "$work/tls.csr" -subj "/CN=$domain" 2>/dev/null
-    printf 'subjectAltName=DNS:*.%s,DNS:%s,DNS:%s\n' "$domain" "$domain" "$api" |
-        openssl x509 -req -in "$work/tls.csr" -CA "$folder/tls/ca.crt" -CAkey "$work/ca.key" -CAcreateserial \
-            -CAserial "$work/serial" -days 365 -extfile /dev/stdin -out "$work/tls.crt" 2>/dev/null
-    install -m 0644 "$work/tls.key" "$folder/tls/tls.key"
-    install -m 0644 "$work/tls.crt" "$folder/tls/tls.crt"
-fi
+    local key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
+    openssl req -x509 "${key[@]}" -days 365 -keyout "$work/ca.key" -out "$work/ca.crt" -subj '/CN=Sandgate test authority' 2>/dev/null
+    openssl req "${key[@]}" -keyout "$work/tls.key" -out "$work/tls.csr" -subj "/CN=$1" 2>/dev/null
+    printf 'subjectAltName=%s\n' "${names#,}" | openssl x509 -req -in "$work/tls.csr" -CA "$work/ca.crt" -CAkey "$work/ca.key" \
+        -CAcreateserial -CAserial "$work/serial" -days 365 -extfile /dev/stdin -out "$work/tls.crt" 2>/dev/null
+    install -m 0644 "$work"/{ca.crt,tls.key,tls.crt} "$place"
+    rm -rf "$work"
+}
+
+case $domain in
+    sandbox.*) api=api.${domain#sandbox.} ;;
+    *) api=api.$domain ;;
+esac
+certificate tls "$domain" "*.$domain" "$api"
+# The names of compose.yaml and of the manifests.
+certificate control-plane control-plane sandgate-control-plane sandgate-control-plane.sandgate.svc
