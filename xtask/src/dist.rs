@@ -6,12 +6,13 @@ pub(crate) mod sbom;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
 use self::oci::About;
 use crate::process::{command, run, say};
-use crate::{native, tree, wasm};
+use crate::{tree, wasm};
 
 /// All packages have the version of the workspace.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -45,13 +46,16 @@ pub(crate) fn make() -> Result<()> {
         fs::copy(&from, &to).with_context(|| from.display().to_string()).map(drop)
     };
     for (program, _) in PROGRAMS {
-        put(tree::target().join("release").join(program), folder.join("bin").join(program))?;
+        put(built().join("release").join(program), folder.join("bin").join(program))?;
     }
     for module in MODULES {
         let built = wasm::built(module);
         put(built, folder.join("filters").join(module).with_extension("wasm"))?;
     }
-    put(native::built(), folder.join("filters/libsandgate_native.so"))?;
+    put(
+        built().join("native/libsandgate_native.so"),
+        folder.join("filters/libsandgate_native.so"),
+    )?;
     for path in tracked()? {
         put(tree::root().join(&path), folder.join(&path))?;
     }
@@ -83,25 +87,37 @@ pub(crate) fn write_modules(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Where the native module and the programs are built: with other flags than elsewhere, so that neither build discards the other's work.
+fn built() -> PathBuf {
+    tree::root().join("target/dist-build")
+}
+
 /// Builds the filters and the programs. Paths of this machine are replaced, so that another machine gets the same bytes.
 fn build() -> Result<()> {
     say("building the filters");
     wasm::build()?;
-    native::build()?;
+    run(cargo().args(["--profile", "native", "--package", "sandgate-native"]))?;
     say("building the programs");
-    let home =
-        std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"));
-    let mut flags = format!("--remap-path-prefix={}=/sandgate", tree::root().display());
-    if let Ok(home) = home {
-        flags += &format!("\u{1f}--remap-path-prefix={home}=/cargo");
-    }
-    let mut cargo = command("cargo");
-    cargo.args(["build", "--release", "--locked"]);
+    let mut cargo = cargo();
+    cargo.arg("--release");
     for (program, package) in PROGRAMS {
         cargo.args(["--package", package, "--bin", program]);
     }
-    // Symbols stay, for backtraces.
-    run(cargo.env("CARGO_ENCODED_RUSTFLAGS", flags).env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo"))
+    run(&mut cargo)
+}
+
+/// `cargo build` without paths of this machine. Symbols stay, for backtraces.
+fn cargo() -> Command {
+    let mut flags = vec![format!("--remap-path-prefix={}=/sandgate", tree::root().display())];
+    let home = std::env::var("CARGO_HOME").ok();
+    if let Some(home) = home.or_else(|| Some(std::env::var("HOME").ok()? + "/.cargo")) {
+        flags.push(format!("--remap-path-prefix={home}=/cargo"));
+    }
+    let mut cargo = command("cargo");
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    cargo.env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
+    cargo.args(["build", "--locked", "--target-dir"]).arg(built());
+    cargo
 }
 
 /// The files of [`COPIED`] that git knows.

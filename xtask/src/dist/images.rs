@@ -1,9 +1,13 @@
 //! The container images of a release, by the recipes in deploy/images.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use anyhow::{Result, ensure};
 
 use super::VERSION;
 use crate::process::{command, output, run, say};
+use crate::{native, tree, wasm};
 
 /// The recipes, and the names of their images.
 const IMAGES: [(&str, &str); 4] = [
@@ -13,7 +17,7 @@ const IMAGES: [(&str, &str); 4] = [
     ("demo", "sandgate-demo"),
 ];
 
-/// Builds the images with an engine, from the programs that are in target/release.
+/// Builds the images with an engine, from the programs and the module that [`super::make`] has built.
 ///
 /// # Errors
 /// The name of Envoy's image has no digest, or the engine can't build an image.
@@ -22,6 +26,25 @@ pub(crate) fn build(envoy: &str) -> Result<()> {
         envoy.contains("@sha256:"),
         "the Envoy image is `{envoy}`, which has no digest; name it like name:tag@sha256:..."
     );
+    // Only the image of the demo has this program.
+    run(super::cargo().args([
+        "--release",
+        "--package",
+        "sandgate-demo",
+        "--bin",
+        "sandgate-demo",
+    ]))?;
+    // The recipes copy them from where the other targets of the Makefile put theirs.
+    let mut programs: Vec<_> = super::PROGRAMS.iter().map(|(program, _)| *program).collect();
+    programs.push("sandgate-demo");
+    for program in programs {
+        let built = std::fs::read(super::built().join("release").join(program))?;
+        let place = tree::root().join("target/release").join(program);
+        wasm::put(&built, &place)?;
+        std::fs::set_permissions(&place, Permissions::from_mode(0o755))?;
+    }
+    let module = std::fs::read(super::built().join("native/libsandgate_native.so"))?;
+    wasm::put(&module, &native::built())?;
     let revision = output(command("git").args(["rev-parse", "HEAD"]))?;
     for (recipe, name) in IMAGES {
         say(&format!("building the image {name}:{VERSION}"));
