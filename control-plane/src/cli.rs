@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod backup;
 mod bootstrap;
+mod conformance;
 mod keys;
 mod management;
 mod output;
@@ -58,6 +59,11 @@ enum Command {
     Backup(backup::Backup),
     /// Make a --data-dir from such a copy, or complete the restoration of a --database
     Restore(backup::Restore),
+    /// Check a server of the gateway API, of your own platform or this one
+    ///
+    /// Prints a line for each check. Exit status: 0 if all passed, 1 if one failed, 3 if none failed and some could not run.
+    /// Use a server for tests: the checks change the sandbox.
+    Conformance(Box<conformance::Conformance>),
     /// Show who changed exposed ports and network policies, of one sandbox or of all
     Audit(audit::Audit),
     /// Moved to `sandgate-sidecar`, which takes the same options.
@@ -103,6 +109,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Policy(command) => return command.run(),
+        Command::Conformance(command) => return command.run(),
         Command::Sidecar { .. } => {
             output::print_error(&anyhow::anyhow!(
                 "the sidecar is a program of its own; run `sandgate-sidecar` with the same options"

@@ -21,12 +21,14 @@
 //! 7. [`db`] runs the store's calls on threads that may block; writes wait in a `fair_queue`.
 //! 8. [`store`] is the trait of a database, with one contract test suite, and its implementation for SQLite.
 //! 9. [`metrics`] counts what the others do.
-//! 10. [`model`] has the types of what is stored, and [`random`] makes ids and secrets.
+//! 10. [`conformance`] checks a server of the gateway API from outside, for platforms with their own.
+//! 11. [`model`] has the types of what is stored, and [`random`] makes ids and secrets.
 
 pub mod admin;
 pub mod api;
 pub mod changes;
 pub mod cli;
+pub mod conformance;
 pub mod db;
 mod fair_queue;
 pub mod gateway;
