@@ -15,13 +15,15 @@
 //!    `engine/slots`: evict a request if the list of waiting requests, or a sandbox, is full.
 //! 5. `live`: the forwarded requests. `engine/response` takes their responses, and `engine/reevaluate`
 //!    evaluates them again after a change.
-//! 6. `effect`: the actions and effects for the host, `reply`: the local replies, and `metrics`: the counters. The
+//! 6. `guards`: looks for the guards of Envoy's configuration.
+//! 7. `effect`: the actions and effects for the host, `reply`: the local replies, and `metrics`: the counters. The
 //!    hosts of both forms share them.
 
 mod engine;
 
 mod clock;
 mod crowded;
+mod guards;
 mod properties;
 mod resume_slots;
 mod waiting;
@@ -44,6 +46,7 @@ pub use effect::{
     ResponseAction, StreamId,
 };
 pub use engine::{CALL_RESPONSE_MAX, Engine, TICK_MS};
+pub use guards::{Guards, MissingGuard, Sight, missing_guards};
 pub use hub::{Hub, HubEffect, Notice, WorkerId};
 pub use metrics::Metrics;
 pub use properties::RequestProperties;

@@ -1,8 +1,8 @@
 //! Applies a decision to the effective stream.
 
-use sandgate_engine::ingress::Forward;
-use sandgate_hostcalls::Result;
+use sandgate_engine::ingress::{Forward, Sight};
 use sandgate_hostcalls::stream::{self, HeaderMap};
+use sandgate_hostcalls::{Result, property};
 use sandgate_policy::ingress::config::Upstream;
 use sandgate_policy::ingress::config::upstream::{DYNAMIC_HOST, ORIGINAL_DST_ADDRESS};
 use sandgate_policy::ingress::hygiene::HeaderChange;
@@ -19,14 +19,29 @@ pub(crate) fn forward(forward: &Forward<'_>, upstream: Upstream) -> Result<()> {
     if let Some(caller) = permit.caller() {
         stream::set_property("sandgate_principal", caller.principal.as_str())?;
     }
-    let state = match upstream {
-        Upstream::DynamicForwardProxy => DYNAMIC_HOST,
-        Upstream::OriginalDst => ORIGINAL_DST_ADDRESS,
-    };
+    let state = state(upstream);
     // Last, because until this is set, the request has no upstream that it could reach.
     let mut port = itoa::Buffer::new();
     let upstream = [permit.upstream_host(), ":", port.format(permit.upstream().port())].concat();
     stream::set_filter_state(state, &upstream)
+}
+
+/// The filter state that has the upstream.
+fn state(upstream: Upstream) -> &'static str {
+    match upstream {
+        Upstream::DynamicForwardProxy => DYNAMIC_HOST,
+        Upstream::OriginalDst => ORIGINAL_DST_ADDRESS,
+    }
+}
+
+/// Looks for the guards around this filter, before the upstream of the effective stream is set.
+pub(crate) fn look(upstream: Upstream) -> Sight {
+    let text = |path: &[&str]| property(path).ok().flatten().filter(|text| !text.is_empty());
+    let declared = ["xds", "cluster_metadata", "filter_metadata", "sandgate", "address_check"];
+    Sight {
+        has_black_hole: text(&["filter_state", state(upstream)]).is_some(),
+        address_check: text(&declared),
+    }
 }
 
 /// Applies header changes, in order.

@@ -23,7 +23,7 @@ impl Vm {
                 Effect::Wake => self.wake(),
                 Effect::RunHub => self.must_run_hub = true,
                 Effect::Forward(stream) => {
-                    if self.on_stream(stream, |vm| vm.forward(stream)).is_none() {
+                    if self.on_stream(stream, |vm| vm.forward(stream, now)).is_none() {
                         self.engine.on_stream_end(stream);
                     }
                 }
@@ -128,16 +128,21 @@ impl Vm {
     }
 
     /// Continues the effective stream, whose request is paused.
-    fn forward(&mut self, stream: u32) {
+    fn forward(&mut self, stream: u32, now: Now) {
         let upstream = self.engine.config().upstream();
+        let mut sight = None;
         // While the request is paused, its headers can be read and changed.
         let applied = stream::headers(HeaderMap::RequestHeaders).and_then(|headers| {
             let fields = headers.fields()?;
             self.engine
                 .forward(stream, Head::new(&fields))
-                .map(|forward| apply::forward(&forward, upstream))
+                .map(|forward| {
+                    sight = self.guards.is_due(now).then(|| apply::look(upstream));
+                    apply::forward(&forward, upstream)
+                })
                 .transpose()
         });
+        self.report_missing_guards(sight);
         let applied = match applied {
             Ok(Some(())) => Ok(()),
             Ok(None) => return,

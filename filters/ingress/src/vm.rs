@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use proxy_wasm::types::Action;
 use sandgate_engine::ingress::{
-    CALL_RESPONSE_MAX, CallId, CallResponse, Clock, DenialReply, Engine, Hub, Metrics, Now,
-    RequestAction, RequestProperties, ResponseAction,
+    CALL_RESPONSE_MAX, CallId, CallResponse, Clock, DenialReply, Engine, Guards, Hub, Metrics, Now,
+    RequestAction, RequestProperties, ResponseAction, Sight, missing_guards,
 };
 use sandgate_hostcalls::http::Response;
 use sandgate_hostcalls::metrics::Counter;
@@ -36,6 +36,7 @@ pub(crate) struct Vm {
     /// The calls in flight, by the host's token.
     pub(crate) calls: BTreeMap<u32, CallId>,
     clock: Clock,
+    pub(crate) guards: Guards,
     /// The permits that Envoy's counter lacks.
     uncounted_permits: u32,
 }
@@ -83,6 +84,7 @@ impl Vm {
             queue: None,
             calls: BTreeMap::new(),
             clock: Clock::default(),
+            guards: Guards::default(),
             uncounted_permits: 0,
         }
     }
@@ -101,6 +103,15 @@ impl Vm {
         self.uncounted_permits = self.uncounted_permits.saturating_add(1);
     }
 
+    /// Reports what Envoy's configuration lacks around the filter. The request is not denied, because nothing is wrong with it.
+    pub(crate) fn report_missing_guards(&self, sight: Option<Sight>) {
+        let Some(sight) = sight else { return };
+        for guard in missing_guards(&sight, self.engine.config()) {
+            self.metrics.missing_guard(guard).increment();
+            log(LogLevel::Critical, &format!("sandgate_ingress: {}", guard.message()));
+        }
+    }
+
     fn report_permits(&mut self) {
         if self.uncounted_permits > 0 {
             self.metrics.permit().add(std::mem::take(&mut self.uncounted_permits));
@@ -115,7 +126,9 @@ impl Vm {
         let action = match self.engine.on_request_headers(stream, head, &properties, now) {
             RequestAction::Wait => Action::Pause,
             RequestAction::Forward(forward) => {
+                let sight = self.guards.is_due(now).then(|| apply::look(upstream));
                 let applied = apply::forward(&forward, upstream);
+                self.report_missing_guards(sight);
                 self.forwarded(stream, applied)
             }
             RequestAction::ForwardToApi(changes) => {

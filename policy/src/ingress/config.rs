@@ -9,6 +9,7 @@ mod limits;
 mod raw;
 pub mod upstream;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -80,6 +81,15 @@ impl IngressConfig {
     #[must_use]
     pub fn shares(&self) -> &Shares {
         &self.shares
+    }
+
+    /// Whether a text names the networks of `sandbox_cidrs` and no other, separated by commas.
+    #[must_use]
+    pub fn are_sandbox_networks(&self, text: &[u8]) -> bool {
+        let Ok(text) = std::str::from_utf8(text) else { return false };
+        let parse = |network: &str| network.trim().parse().map(|network: IpNet| network.trunc());
+        let named: Result<BTreeSet<IpNet>, _> = text.split(',').map(parse).collect();
+        named.is_ok_and(|named| named == self.sandbox_cidrs.iter().map(IpNet::trunc).collect())
     }
 
     /// Whether the address is in `sandbox_cidrs`, so that requests may be forwarded to it.

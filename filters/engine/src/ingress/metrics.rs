@@ -3,6 +3,7 @@
 use sandgate_policy::ingress::denial::Denial;
 
 use crate::ingress::effect::CallKind;
+use crate::ingress::guards::MissingGuard;
 
 /// The counters, as the host defines them.
 pub struct Metrics<C> {
@@ -12,6 +13,8 @@ pub struct Metrics<C> {
     lookups: [[C; 2]; 4],
     rechecks: C,
     closed: C,
+    missing_black_holes: C,
+    missing_address_checks: C,
     errors: C,
 }
 
@@ -34,6 +37,8 @@ impl<C> Metrics<C> {
             lookups,
             rechecks: counter("sandgate_ingress_rechecks_total"),
             closed: counter("sandgate_ingress_streams_closed_total"),
+            missing_black_holes: counter("sandgate_ingress_missing_black_holes_total"),
+            missing_address_checks: counter("sandgate_ingress_missing_address_checks_total"),
             errors: counter("sandgate_ingress_host_errors_total"),
         }
     }
@@ -69,6 +74,14 @@ impl<C> Metrics<C> {
 
     pub fn stream_closed(&self) -> &C {
         &self.closed
+    }
+
+    /// A look has found that a guard is missing.
+    pub fn missing_guard(&self, guard: MissingGuard) -> &C {
+        match guard {
+            MissingGuard::BlackHole => &self.missing_black_holes,
+            MissingGuard::AddressCheck | MissingGuard::SameNetworks => &self.missing_address_checks,
+        }
     }
 
     /// A call of the host has failed.

@@ -8,7 +8,7 @@ use wasmtime::Linker;
 use super::{Guest, Hostcall, hostcall};
 use crate::abi::Status;
 use crate::connection::Attributes;
-use crate::filter_state::{self, FilterState};
+use crate::filter_state::{self, DYNAMIC_HOST, FilterState, ORIGINAL_DST};
 use crate::vm::VmState;
 
 pub(super) fn define(linker: &mut Linker<VmState>) -> wasmtime::Result<()> {
@@ -106,5 +106,23 @@ fn property(guest: &mut Guest<'_>, path: &[u8]) -> Hostcall<Vec<u8>> {
     }
     // The segments of a path are separated by NULs.
     let name = String::from_utf8_lossy(path).replace('\0', ".");
-    subject.attributes.get(&name).cloned().ok_or_else(|| Status::NotFound.into())
+    subject
+        .attributes
+        .get(&name)
+        .cloned()
+        .or_else(|| of_configuration(&name))
+        .ok_or_else(|| Status::NotFound.into())
+}
+
+/// What the configuration of an edge provides, unless a test sets another attribute: the black hole, and the address check that
+/// the metadata of a cluster declares.
+fn of_configuration(name: &str) -> Option<Vec<u8>> {
+    let value = match name.strip_prefix("filter_state.") {
+        Some(DYNAMIC_HOST | ORIGINAL_DST) => "255.255.255.255:9",
+        None if name == "xds.cluster_metadata.filter_metadata.sandgate.address_check" => {
+            "127.64.0.0/16"
+        }
+        _ => return None,
+    };
+    Some(value.as_bytes().to_vec())
 }
