@@ -47,6 +47,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         programs::run(summary, group, program.env("SANDGATE_PREBUILT", "1"))
     };
     run_program(&mut summary, "scripts", &mut command("tests/scripts/run"))?;
+    run_program(&mut summary, "manifests, by their schemas", &mut command("scripts/manifests"))?;
     say("running the deployment kit");
     run_program(&mut summary, "deployment, manifests", &mut command("tests/deploy/manifests"))?;
     run_program(&mut summary, "deployment, compose.yaml", &mut command("tests/deploy/run"))?;

@@ -1,4 +1,5 @@
-//! The check of Envoy's configurations: Envoy itself validates the edge's and a sidecar's, with the values of a local run.
+//! The check of Envoy's configurations: Envoy itself, the newest and the oldest that is supported, validates the edge's and a
+//! sidecar's, with the values of a local run.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +17,9 @@ use crate::{native, tree, wasm};
 pub(super) fn check() -> Result<Outcome> {
     wasm::build()?;
     native::build()?;
-    let envoy = output(&mut command("scripts/envoy")).context("there is no Envoy to ask")?;
+    let newest = output(&mut command("scripts/envoy")).context("there is no Envoy to ask")?;
+    let oldest = output(command("scripts/envoy").arg("--oldest"))
+        .context("the oldest supported Envoy can't be asked")?;
     let folder = tempfile::tempdir()?;
     let edge = edge(folder.path())?;
     let original_dst = Edge { upstream: Upstream::OriginalDst, ..edge.clone() };
@@ -29,13 +32,17 @@ pub(super) fn check() -> Result<Outcome> {
         ("sidecar.yaml", sidecar(&folder.path().join("native"), Filters::Native)?),
     ] {
         let path = folder.path().join(name);
+        // The module's ABI is that of the newest Envoy.
+        let is_native = bootstrap.contains("dynamic_module_config");
         std::fs::write(&path, bootstrap)?;
-        let mut validate = command(envoy.trim());
-        validate.args(["--mode", "validate", "--disable-hot-restart", "--config-path"]);
-        let done = validate.arg(&path).output().context("Envoy can't be started")?;
-        if !done.status.success() {
-            eprint!("{}", String::from_utf8_lossy(&done.stderr));
-            bail!("Envoy refuses envoy/{name} (its reason is above)");
+        for envoy in [Some(&newest), (!is_native).then_some(&oldest)].into_iter().flatten() {
+            let mut validate = command(envoy.trim());
+            validate.args(["--mode", "validate", "--disable-hot-restart", "--config-path"]);
+            let done = validate.arg(&path).output().context("Envoy can't be started")?;
+            if !done.status.success() {
+                eprint!("{}", String::from_utf8_lossy(&done.stderr));
+                bail!("{} refuses envoy/{name} (its reason is above)", envoy.trim());
+            }
         }
     }
     Ok(Outcome::Ok)
