@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The gateway API on a platform of your own, as small as it can be: an example to start from. Needs Python 3.9, nothing else.
+"""The gateway API on a platform of your own, as small as it can be, in Python 3.9: an example to start from.
 
 usage: control_plane.py STATE TOKENS GATEWAY_PORT PLATFORM_PORT      STATE: like state.json; TOKENS: one gateway token on each line
 
@@ -104,8 +104,7 @@ class Platform:
         if one["state"] == "suspended":
             if not (one.get("name") and one.get("auto_resume", True)):
                 raise Refusal(409, "SANDBOX_NOT_RUNNING", "this sandbox can't be resumed by a request")
-            # Here your platform starts the sandbox: once for all calls, outside of `turn`, for at most `wait_ms`. It may refuse
-            # frequent calls with `public`: 429 with Retry-After.
+            # Here your platform starts the sandbox: once for all calls, outside of `turn`, for at most `wait_ms`.
             self.change(one, {"state": "running"})
         return one
 
