@@ -3,7 +3,7 @@
 //! The modules, from the owner's policy to the decisions of the three enforcers:
 //!
 //! 1. [`network_policy`]: the owner's policy, two lists of [`entry`]s, which are address ranges or
-//!    domain [`name`]s.
+//!    domain [`name`]s, with or without [`ports`].
 //! 2. [`operator`]: the operator's settings, which no owner can override, with [`guardrail`]: the
 //!    destinations that no policy allows, and [`global`]: the globally routable ranges.
 //! 3. [`policy`]: both of them, compiled for fast lookups, with the [`denied_addresses`] that the
@@ -21,8 +21,8 @@
 //! The rules, of which the first match decides (docs/network-policy.md):
 //!
 //! 1. A guardrail contains the address: deny.
-//! 2. `allow_out` contains the address or a name: allow.
-//! 3. `deny_out` contains the address or a name, or the connection shows no name and the address is
+//! 2. An entry of `allow_out` matches the address or a name, and the port: allow.
+//! 3. An entry of `deny_out` matches the address or a name, and the port, or the connection shows no name and the address is
 //!    a known address of a denied name: deny.
 //! 4. `allow_internet_access` is set, and the address is globally routable: allow.
 //! 5. Otherwise: deny.
@@ -44,6 +44,7 @@ pub mod name;
 pub mod network_policy;
 pub mod operator;
 pub mod policy;
+pub mod ports;
 pub mod query;
 mod ranges;
 pub mod rule;
@@ -51,12 +52,13 @@ pub mod verdict;
 
 pub use address_rules::{Action, AddressRule, AddressRules};
 pub use denied_addresses::DeniedAddresses;
-pub use entry::{Entry, InvalidEntry};
+pub use entry::{Entry, InvalidEntry, Target};
 pub use facts::{ConnectionFacts, Destination, ShownName, VirtualMeaning};
 pub use name::{DomainPattern, InvalidName, Name};
 pub use network_policy::{InvalidNetworkPolicy, NetworkPolicy};
 pub use operator::{OperatorSettings, RuleOrder};
 pub use policy::Policy;
+pub use ports::{PortRange, Ports};
 pub use query::QueryAction;
 pub use rule::Rule;
 pub use verdict::{Denial, Permit, Route, Verdict};

@@ -245,6 +245,7 @@ pub struct SandboxNetworkPolicy {
     pub revision: String,
     /// The network policy of the sandbox. If it has an unknown key, the client can't enforce it and keeps its current
     /// policy.
+    #[serde(deserialize_with = "crate::egress::network_policy::deserialize_accepted")]
     pub network_policy: NetworkPolicy,
 }
 

@@ -9,6 +9,7 @@ mod entries;
 mod facts;
 mod first_bytes;
 mod global;
+mod ports;
 mod properties;
 mod queries;
 mod reference;
@@ -55,9 +56,21 @@ fn text(verdict: &Verdict) -> String {
     }
 }
 
-/// Decides about `destination`: an address, or `virtual` followed by a name or `*`.
+/// Decides about `destination`: an address, or `virtual` followed by a name or `*`. The port is 443.
 #[track_caller]
 fn decide(policy: &Policy, destination: &str, sni: &str, host: &str) -> String {
+    decide_at(policy, destination, Some(443), sni, host)
+}
+
+/// Like [`decide`], with a port, or without one for traffic without ports.
+#[track_caller]
+fn decide_at(
+    policy: &Policy,
+    destination: &str,
+    port: Option<u16>,
+    sni: &str,
+    host: &str,
+) -> String {
     let destination = match destination.strip_prefix("virtual ") {
         Some(means) => {
             Destination::Virtual(VirtualMeaning::try_from(means.to_owned()).expect("it is a name"))
@@ -70,6 +83,7 @@ fn decide(policy: &Policy, destination: &str, sni: &str, host: &str) -> String {
     };
     let facts = ConnectionFacts {
         destination: &destination,
+        port,
         sni: ShownName::from_sni(sni.as_bytes()),
         host,
     };

@@ -43,12 +43,12 @@ impl RefusalRules {
         Self { number, policies }
     }
 
-    /// The rule that refuses the address, if any. `by_envoy` selects the rules for Envoy's
-    /// connections.
-    fn refuses(&self, address: IpAddr, by_envoy: bool) -> Option<&Rule> {
+    /// The rule that refuses the address and the port, if any. `by_envoy` selects the rules for
+    /// Envoy's connections.
+    fn refuses(&self, address: IpAddr, port: Option<u16>, by_envoy: bool) -> Option<&Rule> {
         self.policies.iter().find_map(|(packets, dials)| {
             let list = if by_envoy { dials } else { packets };
-            let first = list.first_match(address)?;
+            let first = list.first_match(address, port)?;
             (first.action == Action::Reject).then_some(&first.rule)
         })
     }
@@ -114,10 +114,11 @@ impl Refusals {
     /// The rule's text and its generation, or generation 0 if the rule is not part of a policy.
     fn rule(&self, cause: Cause, packet: &Packet) -> (String, u64) {
         let fixed = |text: &str| (text.to_owned(), 0);
+        let (source_port, destination_port) = packet.ports.unzip();
         match cause {
-            Cause::Outbound => self.policy_rule(packet.destination, false),
-            Cause::Reply => self.policy_rule(packet.source, false),
-            Cause::Dial => self.policy_rule(packet.destination, true),
+            Cause::Outbound => self.policy_rule(packet.destination, destination_port, false),
+            Cause::Reply => self.policy_rule(packet.source, source_port, false),
+            Cause::Dial => self.policy_rule(packet.destination, destination_port, true),
             Cause::Own => fixed(&Rule::Guardrail(IpNet::from(packet.destination)).to_string()),
             Cause::Quic => fixed("could be QUIC, and a rule names a domain"),
             Cause::Protocol => fixed("no rule evaluates this protocol, or this form of it"),
@@ -128,12 +129,11 @@ impl Refusals {
         }
     }
 
-    fn policy_rule(&self, address: IpAddr, by_envoy: bool) -> (String, u64) {
+    fn policy_rule(&self, address: IpAddr, port: Option<u16>, by_envoy: bool) -> (String, u64) {
         let recent = self.recent.load();
-        let found = [&recent.current, &recent.previous]
-            .into_iter()
-            .flatten()
-            .find_map(|lists| Some((lists.refuses(address, by_envoy)?.to_string(), lists.number)));
+        let found = [&recent.current, &recent.previous].into_iter().flatten().find_map(|lists| {
+            Some((lists.refuses(address, port, by_envoy)?.to_string(), lists.number))
+        });
         found.unwrap_or_else(|| ("a rule of an earlier generation".to_owned(), 0))
     }
 
@@ -181,10 +181,11 @@ mod tests {
         Arc::new(RefusalRules::new(number, &policies.iter().collect::<Vec<_>>()))
     }
 
-    /// A UDP packet from the sandbox to this address.
+    /// A UDP packet from the sandbox's port 4660 to port 53 of this address.
     fn to(address: &str) -> Packet {
         let mut bytes = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 64, 0, 2];
         bytes.extend(address.parse::<std::net::Ipv4Addr>().unwrap().octets());
+        bytes.extend([0x12, 0x34, 0, 53, 0, 8, 0, 0]);
         Packet::parse(&bytes).unwrap()
     }
 
@@ -207,6 +208,17 @@ mod tests {
             assert_eq!(named(&refusals, Cause::Outbound, address), rule);
         }
         assert_eq!(named(&refusals, Cause::Own, "10.1.2.3"), "0: guardrail 10.1.2.3/32");
+    }
+
+    #[test]
+    fn the_rule_is_one_for_the_port_of_the_packet() {
+        let refusals = Refusals::default();
+        let policy = json!({ "deny_out": ["8.8.8.8:52", "8.8.8.8:53", "10.64.0.2:4660", "10.64.0.2:1"],
+            "allow_out": ["10.64.0.0/16:53"] });
+        refusals.set(lists(3, &[policy]));
+        assert_eq!(named(&refusals, Cause::Outbound, "8.8.8.8"), "3: deny_out 8.8.8.8:53");
+        // The source of a response is the destination of its request.
+        assert_eq!(named(&refusals, Cause::Reply, "8.8.8.8"), "3: deny_out 10.64.0.2:4660");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sandgate_policy::egress::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
-use sandgate_policy::egress::{DomainPattern, Entry, Name, NetworkPolicy, VirtualMeaning};
+use sandgate_policy::egress::{DomainPattern, Name, NetworkPolicy, Target, VirtualMeaning};
 
 /// The first number of a name. A number is an offset in the virtual ranges, and so determines one
 /// address of each family. Numbers 0 and 1 are not used (the network address, and by convention the
@@ -33,10 +33,10 @@ impl VirtualAddresses {
         let mut names = BTreeSet::new();
         let mut wildcard = false;
         for entry in policies.iter().flat_map(|policy| &policy.allow_out) {
-            match entry {
-                Entry::Address(_) => {}
-                Entry::Domain(DomainPattern::Exact(name)) => drop(names.insert(name.clone())),
-                Entry::Domain(DomainPattern::Below(_)) => wildcard = true,
+            match &entry.target {
+                Target::Address(_) => {}
+                Target::Domain(DomainPattern::Exact(name)) => drop(names.insert(name.clone())),
+                Target::Domain(DomainPattern::Below(_)) => wildcard = true,
             }
         }
         let mut table = BTreeMap::new();
@@ -99,7 +99,8 @@ mod tests {
         let first = addresses.table(&[&policy(&["b.test", "10.0.0.0/8"])]);
         assert_eq!(of(&first, "b.test").len(), 2);
         assert_eq!(first.len(), 2);
-        let later = addresses.table(&[&policy(&["b.test"]), &policy(&["a.test", "b.test"])]);
+        let later = addresses
+            .table(&[&policy(&["b.test"]), &policy(&["a.test:22", "b.test:443", "b.test:80"])]);
         assert_eq!(of(&first, "b.test"), of(&later, "b.test"));
         assert_ne!(of(&later, "a.test"), of(&later, "b.test"));
         drop(addresses.table(&[&policy(&["a.test"])]));

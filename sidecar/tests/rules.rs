@@ -86,6 +86,16 @@ fn a_generation_with_known_addresses_of_denied_names() {
 }
 
 #[test]
+fn a_generation_with_ports() {
+    let policy = policy(json!({
+        "allow_internet_access": false,
+        "allow_out": ["10.0.0.0/8:5432", "8.8.8.8:53", "[2001:db8::]/32:8000-8100", "ok.test:443"],
+        "deny_out": ["203.0.113.20:25", "bad.test:443"],
+    }));
+    assert_matches_file("ports.nft", &render::generation(&[&policy], &Ports::default()));
+}
+
+#[test]
 fn without_a_policy_all_traffic_is_denied() {
     let text = render::setup(&layout(gateway()), PacketLog::On);
     for chain in ["outward", "inward", "dial"] {

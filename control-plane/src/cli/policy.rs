@@ -1,17 +1,15 @@
 //! `sandgate policy check`: prints the verdicts of a network policy, by the function that enforces it.
 
+mod destination;
+
 use std::io::Read as _;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use sandgate_policy::egress::{
-    ConnectionFacts, Destination, InvalidName, Name, NetworkPolicy, OperatorSettings, Policy,
-    ShownName, VirtualMeaning,
-};
+use destination::CheckedDestination;
+use sandgate_policy::egress::{NetworkPolicy, OperatorSettings, Policy};
 use serde::de::DeserializeOwned;
 
 use super::output::Output;
@@ -44,45 +42,10 @@ pub(super) struct Check {
     #[arg(long, value_name = "FILE")]
     operator: Option<PathBuf>,
     /// Destination: an address; a name, regardless of its addresses; or `NAME@ADDRESS`, a connection to the address with
-    /// the name as its SNI or Host
+    /// the name as its SNI or Host. A port may follow (`NAME:PORT`, `[IPV6]:PORT`), and after an address a protocol
+    /// (`ADDRESS:PORT/udp`, `ADDRESS/icmp`). A port is necessary if the verdict depends on it
     #[arg(required = true, value_name = "DESTINATION")]
     destinations: Vec<CheckedDestination>,
-}
-
-/// A destination of the command line.
-#[derive(Clone)]
-struct CheckedDestination {
-    text: String,
-    destination: Destination,
-    shown: ShownName,
-}
-
-/// The reason why a destination is not valid.
-#[derive(Debug, thiserror::Error)]
-enum InvalidDestination {
-    #[error("`{0}` after the `@` is not an IP address")]
-    Address(String),
-    #[error("is not an IP address, and not a name: it {0}")]
-    Name(#[from] InvalidName),
-}
-
-impl FromStr for CheckedDestination {
-    type Err = InvalidDestination;
-
-    fn from_str(text: &str) -> Result<Self, InvalidDestination> {
-        let (destination, shown) = match (text.split_once('@'), text.parse::<IpAddr>()) {
-            (Some((name, address)), _) => {
-                let wrong = |_| InvalidDestination::Address(address.to_owned());
-                let address = address.parse().map_err(wrong)?;
-                (Destination::Address(address), ShownName::Name(Name::parse(name)?))
-            }
-            (None, Ok(address)) => (Destination::Address(address), ShownName::Absent),
-            (None, Err(_)) => {
-                (Destination::Virtual(VirtualMeaning::Name(Name::parse(text)?)), ShownName::Absent)
-            }
-        };
-        Ok(Self { text: text.to_owned(), destination, shown })
-    }
 }
 
 impl PolicyCommand {
@@ -97,11 +60,10 @@ impl PolicyCommand {
         let mut all_allowed = true;
         let mut lines = String::new();
         for asked in check.destinations {
-            let (destination, host) = (&asked.destination, ShownName::Absent);
-            let verdict = policy.decide(&ConnectionFacts { destination, sni: asked.shown, host });
-            let word = if verdict.is_allowed() { "allow" } else { "deny" };
-            all_allowed &= verdict.is_allowed();
-            lines.push_str(&format!("{word}\t{}\t{}\n", asked.text, verdict.rule()));
+            let (allowed, rule) = asked.evaluate(&policy)?;
+            let word = if allowed { "allow" } else { "deny" };
+            all_allowed &= allowed;
+            lines.push_str(&format!("{word}\t{asked}\t{rule}\n"));
         }
         Output::plain(&lines)?;
         Ok(if all_allowed { ExitCode::SUCCESS } else { ExitCode::from(DENIED) })

@@ -62,6 +62,13 @@ async fn the_policy_set_on_create_is_returned() {
             json!({ "allow_internet_access": true, "allow_out": ["api.example.com", "10.0.0.0/8"],
                     "deny_out": [] }),
         ),
+        (
+            json!({ "allow_out": ["API.example.com:443", "10.0.0.0/8:8000-8100", "[2001:DB8::]/32:53"],
+                    "deny_out": ["0.0.0.0/0:25", "2001:db8::1:443/128"] }),
+            json!({ "allow_internet_access": true,
+                    "allow_out": ["api.example.com:443", "10.0.0.0/8:8000-8100", "[2001:db8::]/32:53"],
+                    "deny_out": ["0.0.0.0/0:25", "2001:db8::1:443/128"] }),
+        ),
     ] {
         let made = world.call("POST", "/sandboxes", json!({ "network": sent })).await.ok();
         assert_eq!(policy(&made), &seen);
@@ -123,8 +130,12 @@ async fn an_invalid_policy_is_refused_by_its_entry_and_changes_nothing() {
             "`network`: `allow_out[1]` (`10.0.0.5/8`)",
         ),
         (
-            json!({ "deny_out": ["example.com:443"] }),
-            "`network`: `deny_out[0]` (`example.com:443`)",
+            json!({ "deny_out": ["example.com:443", "example.com:0"] }),
+            "`network`: `deny_out[1]` (`example.com:0`) has no valid port after its `:`",
+        ),
+        (
+            json!({ "allow_out": ["2001:db8::1:443"] }),
+            "`network`: `allow_out[0]` (`2001:db8::1:443`) can be read as an IPv6 address or as an address with a port",
         ),
         (json!({ "deny_out": ["*"] }), "`network`: `deny_out[0]` (`*`)"),
         (

@@ -53,6 +53,52 @@ fn each_destination_gets_a_line_with_the_rule() {
 }
 
 #[test]
+fn a_destination_may_have_a_port_and_a_protocol() {
+    let policy = r#"{"allow_internet_access": false,
+        "allow_out": ["10.0.0.0/8:5432", "8.8.8.8:53", "[2001:db8::]/32:8000-8100", "ok.test:443", "9.9.9.9"],
+        "deny_out": ["10.0.0.0/8"]}"#;
+    let asked = [
+        "10.1.2.3:5432",
+        "10.1.2.3:5433",
+        "8.8.8.8:53/udp",
+        "8.8.8.8:53/tcp",
+        "8.8.8.8:54/udp",
+        "8.8.8.8/icmp",
+        "9.9.9.9/icmp",
+        "9.9.9.9:443/udp",
+        "9.9.9.9",
+        "[2001:db8::1]:8100",
+        "[2001:db8::1]:8101",
+        "2001:db8:1:2:3:4:5:443/icmp",
+        "ok.test:443",
+        "ok.test:80",
+        "ok.test@1.1.1.1:443",
+        "ok.test@[2001:db8::1]:444",
+    ];
+    let output = check(policy, &asked);
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "allow\t10.1.2.3:5432\tallow_out 10.0.0.0/8:5432\n\
+         deny\t10.1.2.3:5433\tdeny_out 10.0.0.0/8\n\
+         allow\t8.8.8.8:53/udp\tallow_out 8.8.8.8:53\n\
+         allow\t8.8.8.8:53/tcp\tallow_out 8.8.8.8:53\n\
+         deny\t8.8.8.8:54/udp\tdefault deny\n\
+         deny\t8.8.8.8/icmp\tdefault deny\n\
+         allow\t9.9.9.9/icmp\tallow_out 9.9.9.9\n\
+         deny\t9.9.9.9:443/udp\tcould be QUIC, and a rule names a domain\n\
+         allow\t9.9.9.9\tallow_out 9.9.9.9\n\
+         allow\t[2001:db8::1]:8100\tallow_out [2001:db8::]/32:8000-8100\n\
+         deny\t[2001:db8::1]:8101\tdefault deny\n\
+         deny\t2001:db8:1:2:3:4:5:443/icmp\tdefault deny\n\
+         allow\tok.test:443\tallow_out ok.test:443\n\
+         deny\tok.test:80\tdefault deny\n\
+         allow\tok.test@1.1.1.1:443\tallow_out ok.test:443\n\
+         deny\tok.test@[2001:db8::1]:444\tdefault deny\n"
+    );
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
 fn the_operators_settings_apply() {
     let dir = tempfile::tempdir().unwrap();
     let (policy, operator) = (dir.path().join("policy.json"), dir.path().join("operator.json"));
@@ -79,12 +125,32 @@ fn the_operators_settings_apply() {
 #[test]
 fn invalid_input_is_an_error_without_a_verdict() {
     for (policy, destination, named) in [
-        (r#"{"deny_out": ["a:1"]}"#, "8.8.8.8", "`deny_out[0]` (`a:1`) has a port"),
+        (r#"{"deny_out": ["a:0"]}"#, "8.8.8.8", "`deny_out[0]` (`a:0`) has no valid port"),
         (r#"{"deny": []}"#, "8.8.8.8", "unknown field `deny`"),
         ("", "8.8.8.8", "--policy - is not valid"),
         ("{}", "10.0.0.0/8", "not an IP address"),
         ("{}", "a.test@b.test", "`b.test` after the `@` is not an IP address"),
         ("{}", "0x7f.1", "looks like an IP address but is not valid"),
+        ("{}", "a.test:0", "has no valid port"),
+        ("{}", "a.test:443-444", "write one port"),
+        ("{}", "*.a.test", "write a name below it"),
+        ("{}", "[8.8.8.8]:53", "has square brackets in a wrong place"),
+        ("{}", "2001:db8::1:443", "or `[2001:db8::1]:443` for the port"),
+        ("{}", "8.8.8.8/udp", "UDP needs a port"),
+        ("{}", "8.8.8.8:53/icmp", "ICMP has no ports"),
+        ("{}", "a.test:53/udp", "UDP and ICMP show no name"),
+        ("{}", "a.test@8.8.8.8:53/udp", "UDP and ICMP show no name"),
+        ("{}", "8.8.8.8:53/sctp", "has no valid port"),
+        (
+            r#"{"deny_out": ["8.8.8.8:25"]}"#,
+            "8.8.8.8",
+            "`8.8.8.8`: the verdict depends on the port",
+        ),
+        (
+            r#"{"allow_out": ["a.test:25"], "allow_internet_access": false}"#,
+            "a.test",
+            "`a.test`: the verdict depends on the port",
+        ),
     ] {
         let output = check(policy, &[destination]);
         let stderr = String::from_utf8(output.stderr).unwrap();

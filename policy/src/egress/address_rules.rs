@@ -1,17 +1,18 @@
 //! The policy for traffic that shows no names (UDP, ICMP): an ordered list of rules for nftables.
 //! The first rule that matches decides.
 //!
-//! For each address, the list agrees with [`Policy::decide`] for a connection that shows no name.
+//! For each address and port, the list agrees with [`Policy::decide`] for a connection that shows no
+//! name.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::embedded::{EMBEDDINGS, Embedding};
-use super::entry::Entry;
 use super::operator::RuleOrder;
 use super::policy::Policy;
+use super::ports::Ports;
 use super::rule::Rule;
 
 /// The action for a packet.
@@ -28,17 +29,20 @@ pub enum Action {
 pub struct AddressRule {
     /// The destinations that the rule matches.
     pub range: IpNet,
+    /// The destination ports that the rule matches.
+    pub ports: Ports,
     /// The action for packets to these destinations.
     pub action: Action,
-    /// Whether names can change the verdict: [`Policy::needs_names`] for every address that this
-    /// rule decides about.
-    pub needs_names: bool,
+    /// The ports on which names can change the verdict: those for which [`Policy::needs_names`] is
+    /// true, for every address that this rule decides about. It may contain ports that the rule does
+    /// not match.
+    pub ports_with_names: Ports,
     /// The rule of the policy that this rule comes from.
     pub rule: Rule,
 }
 
-/// The list of rules. The first rule whose range contains an address decides about it. Every
-/// address is in the range of at least one rule.
+/// The list of rules. The first rule that matches an address and a port decides about them. At
+/// least one rule does.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AddressRules {
     rules: Vec<AddressRule>,
@@ -51,11 +55,11 @@ impl AddressRules {
         &self.rules
     }
 
-    /// The rule that decides about an address. It always exists; a caller must treat `None` as
-    /// [`Action::Reject`].
+    /// The rule that decides about an address and a port (`None` for traffic without ports). It
+    /// always exists; a caller must treat `None` as [`Action::Reject`].
     #[must_use]
-    pub fn first_match(&self, address: IpAddr) -> Option<&AddressRule> {
-        self.rules.iter().find(|rule| rule.range.contains(&address))
+    pub fn first_match(&self, address: IpAddr, port: Option<u16>) -> Option<&AddressRule> {
+        self.rules.iter().find(|rule| rule.range.contains(&address) && rule.ports.contains(port))
     }
 }
 
@@ -63,7 +67,12 @@ impl Policy {
     /// The rules for traffic that shows no names.
     #[must_use]
     pub fn address_rules(&self) -> AddressRules {
-        self.rules(DenyPart::RangesAndKnownAddresses, self.internet, &Rule::AllowInternetAccess)
+        self.rules(&Selection {
+            denied: Ports::all(),
+            known_addresses: true,
+            global: if self.internet { Ports::all() } else { Ports::none() },
+            global_rule: Rule::AllowInternetAccess,
+        })
     }
 
     /// The rules for Envoy's own connections. They accept an address that [`Self::evaluate_live_address`]
@@ -72,98 +81,130 @@ impl Policy {
     /// after Envoy has evaluated it.
     #[must_use]
     pub fn upstream_address_rules(&self) -> AddressRules {
-        // The addresses of denied names are not in this list: a connection to such an address may
-        // show another name.
-        if !self.allow.has_names() {
-            return self.rules(DenyPart::Ranges, self.internet, &Rule::AllowInternetAccess);
-        }
-        // An allowed name may resolve to a denied address.
-        let deny_part = match self.order {
-            RuleOrder::AllowFirst => DenyPart::None,
-            RuleOrder::DenyFirst => DenyPart::Ranges,
+        let by_name = self.allow.name_ports();
+        let denied = match self.order {
+            // An allowed name may resolve to a denied address.
+            RuleOrder::AllowFirst => Ports::all().minus(by_name),
+            RuleOrder::DenyFirst => Ports::all(),
         };
-        self.rules(deny_part, true, &Rule::AllowedName)
+        self.rules(&Selection {
+            denied,
+            // A connection to a known address of a denied name may show another name.
+            known_addresses: false,
+            global: if self.internet { Ports::all() } else { by_name.clone() },
+            global_rule: match by_name.is_empty() {
+                true => Rule::AllowInternetAccess,
+                false => Rule::AllowedName,
+            },
+        })
     }
 
-    /// `allow_global` says whether globally routable addresses that no list contains are accepted;
-    /// `global_rule` is the rule that accepts them.
-    fn rules(&self, deny_part: DenyPart, allow_global: bool, global_rule: &Rule) -> AddressRules {
-        let mut rules = Vec::new();
-        let mut ranges = BTreeSet::new();
+    fn rules(&self, selection: &Selection) -> AddressRules {
+        let mut list = List::default();
         for region in Region::all() {
-            let mut push = |range: Option<IpNet>, action, needs_names, rule: Rule| {
-                // A later rule with the same range has no effect.
-                if let Some(range) = range.filter(|range| ranges.insert(*range)) {
-                    rules.push(AddressRule { range, action, needs_names, rule });
-                }
-            };
             for (range, guardrail) in self.guardrails.longest_first() {
                 let rule = Rule::Guardrail(*guardrail);
-                push(region.clip(range), Action::Reject, false, rule);
+                list.push(region.clip(range), &Ports::all(), Action::Reject, &Ports::none(), rule);
             }
             let lists = match self.order {
                 RuleOrder::AllowFirst => [true, false],
                 RuleOrder::DenyFirst => [false, true],
             };
             for is_allow_list in lists {
-                if is_allow_list {
-                    let needs_names = self.names_matter(true, false);
-                    for (range, entry) in self.allow.ranges.longest_first() {
-                        let rule = Rule::AllowOut(Entry::Address(*entry));
-                        push(region.if_contains(range), Action::Accept, needs_names, rule);
-                    }
-                    continue;
-                }
-                if deny_part != DenyPart::None {
-                    let needs_names = self.names_matter(false, true);
-                    for (range, entry) in self.deny.ranges.longest_first() {
-                        let rule = Rule::DenyOut(Entry::Address(*entry));
-                        push(region.clip(range), Action::Reject, needs_names, rule);
-                    }
-                }
-                if deny_part == DenyPart::RangesAndKnownAddresses {
-                    let needs_names = self.names_matter(false, false);
-                    for (range, rule) in self.denied_addresses.longest_first() {
-                        push(region.if_contains(range), Action::Reject, needs_names, rule.clone());
-                    }
+                match is_allow_list {
+                    true => self.push_allowed(&mut list, region),
+                    false => self.push_denied(&mut list, region, selection),
                 }
             }
-            let needs_names = self.names_matter(false, false);
-            if allow_global {
-                for (range, ()) in self.also_global.longest_first() {
-                    push(
-                        region.if_contains(range),
-                        Action::Accept,
-                        needs_names,
-                        global_rule.clone(),
-                    );
-                }
-                for (range, is_global) in self.global.longest_first() {
-                    let (action, rule) = match is_global {
-                        true => (Action::Accept, global_rule.clone()),
-                        false => (Action::Reject, Rule::NotGlobal),
-                    };
-                    push(region.if_contains(range), action, needs_names, rule);
-                }
-            } else {
-                for range in region.ranges() {
-                    push(Some(range), Action::Reject, needs_names, Rule::Default);
-                }
-            }
+            self.push_default(&mut list, region, selection);
         }
-        AddressRules { rules }
+        AddressRules { rules: list.rules }
+    }
+
+    fn push_allowed(&self, list: &mut List, region: Region) {
+        let with_names = self.ports_with_names(true, false);
+        for (range, entry) in self.allow.ranges.longest_first() {
+            let (range, rule) = (region.if_contains(range), Rule::AllowOut(entry.clone()));
+            list.push(range, &entry.ports.into(), Action::Accept, &with_names, rule);
+        }
+    }
+
+    fn push_denied(&self, list: &mut List, region: Region, selection: &Selection) {
+        let with_names = self.ports_with_names(false, true);
+        for (range, entry) in self.deny.ranges.longest_first() {
+            let ports = selection.denied.intersection(&entry.ports.into());
+            let (range, rule) = (region.clip(range), Rule::DenyOut(entry.clone()));
+            list.push(range, &ports, Action::Reject, &with_names, rule);
+        }
+        if !selection.known_addresses {
+            return;
+        }
+        let with_names = self.ports_with_names(false, false);
+        for (range, known) in self.denied_addresses.longest_first() {
+            let (range, rule) = (region.if_contains(range), known.rule.clone());
+            list.push(range, &known.ports, Action::Reject, &with_names, rule);
+        }
+    }
+
+    fn push_default(&self, list: &mut List, region: Region, selection: &Selection) {
+        let with_names = self.ports_with_names(false, false);
+        let Selection { global: ports, global_rule, .. } = selection;
+        for (range, ()) in self.also_global.longest_first() {
+            let range = region.if_contains(range);
+            list.push(range, ports, Action::Accept, &with_names, global_rule.clone());
+        }
+        for (range, is_global) in self.global.longest_first() {
+            let (action, rule) = match is_global {
+                true => (Action::Accept, global_rule.clone()),
+                false => (Action::Reject, Rule::NotGlobal),
+            };
+            list.push(region.if_contains(range), ports, action, &with_names, rule);
+        }
+        for range in region.ranges() {
+            list.push(Some(range), &Ports::all(), Action::Reject, &with_names, Rule::Default);
+        }
     }
 }
 
-/// The part of `deny_out` that a list of rules contains.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum DenyPart {
-    /// The ranges, and the known addresses of denied names.
-    RangesAndKnownAddresses,
-    /// The ranges.
-    Ranges,
-    /// Nothing.
-    None,
+/// The rules that a list has in addition to the guardrails and `allow_out`.
+struct Selection {
+    /// The ports on which the ranges of `deny_out` are rejected.
+    denied: Ports,
+    /// Whether the known addresses of denied names are rejected.
+    known_addresses: bool,
+    /// The ports on which globally routable addresses that no list contains are accepted.
+    global: Ports,
+    /// The rule that accepts them.
+    global_rule: Rule,
+}
+
+/// The rules so far.
+#[derive(Default)]
+struct List {
+    rules: Vec<AddressRule>,
+    /// The ports of all rules of each range.
+    covered: BTreeMap<IpNet, Ports>,
+}
+
+impl List {
+    /// Adds a rule, unless no packet can reach it.
+    fn push(
+        &mut self,
+        range: Option<IpNet>,
+        ports: &Ports,
+        action: Action,
+        ports_with_names: &Ports,
+        rule: Rule,
+    ) {
+        let Some(range) = range else { return };
+        let covered = self.covered.entry(range).or_insert_with(Ports::none);
+        if ports.minus(covered).is_empty() {
+            return;
+        }
+        *covered = covered.union(ports);
+        let (ports, ports_with_names) = (ports.clone(), ports_with_names.clone());
+        self.rules.push(AddressRule { range, ports, action, ports_with_names, rule });
+    }
 }
 
 /// A part of the address space. The rules of a region decide about every address in it, so the

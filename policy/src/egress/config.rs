@@ -1,7 +1,7 @@
 //! The configuration of the egress filter: one policy generation of a sandbox.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -101,9 +101,10 @@ impl EgressConfig {
 
     /// Decides about a connection or a request by its original destination and the names that it
     /// shows.
-    pub fn decide(&self, address: IpAddr, sni: ShownName, host: ShownName) -> Verdict {
-        let destination = self.destination(address);
-        self.policies.decide(&ConnectionFacts { destination: &destination, sni, host })
+    pub fn decide(&self, original: SocketAddr, sni: ShownName, host: ShownName) -> Verdict {
+        let destination = self.destination(original.ip());
+        let port = Some(original.port());
+        self.policies.decide(&ConnectionFacts { destination: &destination, port, sni, host })
     }
 }
 
@@ -141,8 +142,8 @@ impl Intersection {
 
     /// Whether [`Policy::needs_names`] is true for any of the policies.
     #[must_use]
-    pub fn needs_names(&self, address: IpAddr) -> bool {
-        self.members().any(|policy| policy.needs_names(address))
+    pub fn needs_names(&self, address: IpAddr, port: u16) -> bool {
+        self.members().any(|policy| policy.needs_names(address, Some(port)))
     }
 }
 

@@ -11,6 +11,7 @@ use super::entry::Entry;
 use super::name::Name;
 use super::operator::RuleOrder;
 use super::policy::Policy;
+use super::ports::Ports;
 use super::ranges::Ranges;
 use super::rule::Rule;
 
@@ -21,6 +22,13 @@ use super::rule::Rule;
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<Name, BTreeSet<IpAddr>>", into = "BTreeMap<Name, BTreeSet<IpAddr>>")]
 pub struct DeniedAddresses(BTreeMap<Name, BTreeSet<IpAddr>>);
+
+/// The rule about a known address of a denied name, and the ports on which the name is denied.
+#[derive(Clone, Debug)]
+pub(super) struct DeniedAddress {
+    pub(super) ports: Ports,
+    pub(super) rule: Rule,
+}
 
 /// There are more than [`DeniedAddresses::MAX`] pairs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -63,10 +71,13 @@ impl Policy {
     /// address of a denied name.
     #[must_use]
     pub fn with_denied_addresses(mut self, addresses: &DeniedAddresses) -> Self {
-        let rules = addresses.pairs().filter_map(|(name, address)| {
-            let entry = self.denies_name(name)?;
-            Some((address.into(), Rule::DenyOutAt(entry, address)))
-        });
+        let mut rules = Vec::new();
+        for (name, address) in addresses.pairs() {
+            for (ports, entry) in self.denials(name) {
+                let rule = Rule::DenyOutAt(entry, address);
+                rules.push((address.into(), DeniedAddress { ports, rule }));
+            }
+        }
         self.denied_addresses = Ranges::new(rules);
         self
     }
@@ -78,16 +89,23 @@ impl Policy {
         let addresses_matter = self.internet || self.order == RuleOrder::DenyFirst;
         self.deny
             .exact
-            .iter()
-            .filter(move |name| addresses_matter && self.denies_name(name).is_some())
+            .keys()
+            .filter(move |name| addresses_matter && !self.denials(name).is_empty())
     }
 
-    /// The entry of `deny_out` that denies the name, whatever its address is.
-    fn denies_name(&self, name: &Name) -> Option<Entry> {
-        match self.evaluate_name(name).rule() {
-            Rule::DenyOut(entry) => Some(entry.clone()),
-            _ => None,
+    /// The entries of `deny_out` that deny the name, whatever its address is, each with the ports on
+    /// which it does.
+    fn denials(&self, name: &Name) -> Vec<(Ports, Entry)> {
+        let mut denials: Vec<(Ports, Entry)> = Vec::new();
+        for ports in self.segments(name) {
+            let verdict = self.evaluate_name(name, ports.sample());
+            let Rule::DenyOut(entry) = verdict.rule() else { continue };
+            match denials.iter_mut().find(|(_, known)| known == entry) {
+                Some((denied, _)) => *denied = denied.union(&ports),
+                None => denials.push((ports, entry.clone())),
+            }
         }
+        denials
     }
 }
 

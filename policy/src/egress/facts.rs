@@ -45,6 +45,8 @@ pub enum ShownName {
 pub struct ConnectionFacts<'a> {
     /// The original destination, as the sandbox chose it.
     pub destination: &'a Destination,
+    /// The destination port. `None` if the traffic has no ports.
+    pub port: Option<u16>,
     /// The server name of the TLS handshake (RFC 6066, section 3).
     pub sni: ShownName,
     /// The Host of the HTTP request (RFC 9110, section 7.2).

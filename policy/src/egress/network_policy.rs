@@ -1,8 +1,8 @@
 //! The network policy of a sandbox's owner, as the API accepts and returns it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::entry::Entry;
+use super::entry::{Entry, InvalidEntry};
 use super::list::{self, InvalidListEntry};
 
 /// The maximum number of entries of one list.
@@ -54,7 +54,7 @@ fn default_true() -> bool {
 /// The reason why a policy is not valid.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidNetworkPolicy {
-    /// An entry is neither an address, a range nor a domain.
+    /// An entry is not valid.
     #[error(transparent)]
     Entry(#[from] InvalidListEntry),
     /// A list has too many entries.
@@ -73,17 +73,50 @@ impl TryFrom<Raw> for NetworkPolicy {
     type Error = InvalidNetworkPolicy;
 
     fn try_from(raw: Raw) -> Result<Self, InvalidNetworkPolicy> {
-        Ok(Self {
-            allow_internet_access: raw.allow_internet_access,
-            allow_out: parse("allow_out", &raw.allow_out)?,
-            deny_out: parse("deny_out", &raw.deny_out)?,
+        raw.parse(Entry::parse)
+    }
+}
+
+impl Raw {
+    fn parse(
+        self,
+        entry: impl Fn(&str) -> Result<Entry, InvalidEntry>,
+    ) -> Result<NetworkPolicy, InvalidNetworkPolicy> {
+        let list = |field, entries: &[String]| {
+            if entries.len() > ENTRIES_MAX {
+                return Err(InvalidNetworkPolicy::TooMany { field, count: entries.len() });
+            }
+            Ok(list::parse(field, entries, &entry)?)
+        };
+        Ok(NetworkPolicy {
+            allow_internet_access: self.allow_internet_access,
+            allow_out: list("allow_out", &self.allow_out)?,
+            deny_out: list("deny_out", &self.deny_out)?,
         })
     }
 }
 
-fn parse(field: &'static str, entries: &[String]) -> Result<Vec<Entry>, InvalidNetworkPolicy> {
-    if entries.len() > ENTRIES_MAX {
-        return Err(InvalidNetworkPolicy::TooMany { field, count: entries.len() });
+impl NetworkPolicy {
+    /// Parses the JSON of a policy that was accepted before: see [`deserialize_accepted`].
+    ///
+    /// # Errors
+    /// If the JSON is not a policy.
+    pub fn from_accepted_json(json: &str) -> Result<Self, serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        let policy = deserialize_accepted(&mut deserializer)?;
+        deserializer.end().map(|()| policy)
     }
-    Ok(list::parse(field, entries, Entry::parse)?)
+}
+
+/// Deserializes a policy that was accepted before. It may contain an IPv6 address without square
+/// brackets that could also be a shorter address with a port. An earlier version accepted such
+/// addresses, which had no ports.
+///
+/// # Errors
+/// If the data is not a policy.
+pub fn deserialize_accepted<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<NetworkPolicy, D::Error> {
+    let raw = Raw::deserialize(deserializer)?;
+    raw.parse(Entry::parse_accepted).map_err(serde::de::Error::custom)
 }

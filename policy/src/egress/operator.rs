@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Entry, InvalidEntry};
+use super::entry::{Entry, InvalidEntry, Target};
 use super::list::{self, InvalidListEntry};
 
 /// The order in which the two lists of a policy are evaluated.
@@ -80,10 +80,12 @@ impl TryFrom<Raw> for OperatorSettings {
     }
 }
 
-/// Parses an entry that must be an address or a range: the operator's settings have no domains.
+/// Parses an entry that must be an address or a range: the operator's settings have no domains
+/// and no ports.
 fn range(text: &str) -> Result<IpNet, InvalidEntry> {
     match Entry::parse(text)? {
-        Entry::Address(range) => Ok(range),
-        Entry::Domain(_) => Err(InvalidEntry::Domain),
+        Entry { target: Target::Domain(_), .. } => Err(InvalidEntry::Domain),
+        Entry { ports: Some(_), .. } => Err(InvalidEntry::NoPorts),
+        Entry { target: Target::Address(range), ports: None } => Ok(range),
     }
 }

@@ -1,9 +1,12 @@
 //! A compiled policy, and the decision function.
+//!
+//! A `port` is the destination port of TCP or UDP, or `None` for traffic without ports (ICMP).
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::denied_addresses::DeniedAddress;
 use super::entries::Entries;
 use super::facts::{ConnectionFacts, Destination, ShownName, VirtualMeaning};
 use super::global;
@@ -11,6 +14,7 @@ use super::guardrail;
 use super::name::Name;
 use super::network_policy::NetworkPolicy;
 use super::operator::{OperatorSettings, RuleOrder};
+use super::ports::Ports;
 use super::ranges::Ranges;
 use super::rule::Rule;
 use super::verdict::{Route, Verdict};
@@ -25,7 +29,7 @@ pub struct Policy {
     pub(super) deny: Entries,
     /// The known addresses of names that `deny` denies. They apply to connections that show no
     /// name.
-    pub(super) denied_addresses: Ranges<Rule>,
+    pub(super) denied_addresses: Ranges<DeniedAddress>,
     /// Separate from `global` because these ranges take precedence even over longer prefixes of
     /// `global`.
     pub(super) also_global: Ranges<()>,
@@ -64,9 +68,10 @@ impl Policy {
     /// The policy must allow each shown name separately, so an allowed name never makes up for a
     /// denied one.
     pub fn decide(&self, facts: &ConnectionFacts<'_>) -> Verdict {
+        let port = facts.port;
         let address = match facts.destination {
-            Destination::Address(address) if !self.needs_names(*address) => {
-                return self.evaluate_address(*address);
+            Destination::Address(address) if !self.needs_names(*address, port) => {
+                return self.evaluate_address(*address, port);
             }
             Destination::Address(address) => Some(*address),
             Destination::Virtual(_) => None,
@@ -84,14 +89,16 @@ impl Policy {
         for (shown, invalid_name_rule) in shown_names {
             let verdict = match shown {
                 ShownName::Absent => continue,
-                ShownName::Address(literal) => match (self.evaluate_address(*literal), address) {
-                    (Verdict::Deny(denial), _) => Verdict::Deny(denial),
-                    // An address as SNI or Host allows nothing that the destination address does
-                    // not allow.
-                    (Verdict::Allow(_), Some(address)) => self.evaluate_address(address),
-                    (Verdict::Allow(_), None) => Verdict::deny(invalid_name_rule),
-                },
-                ShownName::Name(name) => self.evaluate(address, Shown::Name(name)),
+                ShownName::Address(literal) => {
+                    match (self.evaluate_address(*literal, port), address) {
+                        (Verdict::Deny(denial), _) => Verdict::Deny(denial),
+                        // An address as SNI or Host allows nothing that the destination address
+                        // does not allow.
+                        (Verdict::Allow(_), Some(address)) => self.evaluate_address(address, port),
+                        (Verdict::Allow(_), None) => Verdict::deny(invalid_name_rule),
+                    }
+                }
+                ShownName::Name(name) => self.evaluate(address, port, Shown::Name(name)),
                 ShownName::Unparsable => Verdict::deny(invalid_name_rule),
             };
             match &verdict {
@@ -109,60 +116,87 @@ impl Policy {
         }
         allowed.unwrap_or_else(|| match facts.destination {
             Destination::Virtual(_) => Verdict::deny(Rule::NoName),
-            Destination::Address(address) => self.evaluate_address(*address),
+            Destination::Address(address) => self.evaluate_address(*address, port),
         })
     }
 
+    /// Whether a connection with these facts has different verdicts on different ports.
+    #[must_use]
+    pub fn depends_on_port(&self, facts: &ConnectionFacts<'_>) -> bool {
+        let entries = self.allow.all_ports().chain(self.deny.all_ports());
+        let verdict = |port| self.decide(&ConnectionFacts { port, ..facts.clone() }).is_allowed();
+        let samples: Vec<_> = Ports::segments(entries).iter().map(Ports::sample).collect();
+        samples.iter().any(|port| verdict(*port) != verdict(None))
+    }
+
     /// Evaluates an address alone, as for a packet that shows no name.
-    pub fn evaluate_address(&self, address: IpAddr) -> Verdict {
-        self.evaluate(Some(address), Shown::Nothing)
+    pub fn evaluate_address(&self, address: IpAddr, port: Option<u16>) -> Verdict {
+        self.evaluate(Some(address), port, Shown::Nothing)
     }
 
     /// Evaluates the address of a live connection whose names the policy has already allowed.
-    pub fn evaluate_live_address(&self, address: IpAddr) -> Verdict {
-        self.evaluate(Some(address), Shown::Allowed)
+    pub fn evaluate_live_address(&self, address: IpAddr, port: Option<u16>) -> Verdict {
+        self.evaluate(Some(address), port, Shown::Allowed)
     }
 
-    /// Whether SNI or Host can change the verdict about this address. If they can't, the connection
-    /// does not have to wait for them.
+    /// Whether SNI or Host can change the verdict about this address and port. If they can't, the
+    /// connection does not have to wait for them.
     #[must_use]
-    pub fn needs_names(&self, address: IpAddr) -> bool {
+    pub fn needs_names(&self, address: IpAddr, port: Option<u16>) -> bool {
         if self.guardrails.get(address).is_some() {
             return false;
         }
-        let in_allow_out = self.allow.match_as_allow(address).is_some();
-        let in_deny_out = self.deny.match_as_deny(address).is_some();
-        self.names_matter(in_allow_out, in_deny_out)
+        let in_allow_out = self.allow.match_as_allow(address, port).is_some();
+        let in_deny_out = self.deny.match_as_deny(address, port).is_some();
+        self.relevant_names(in_allow_out, in_deny_out).any(|list| list.name_ports().contains(port))
     }
 
-    /// [`Self::needs_names`] for an address that no guardrail contains. `in_allow_out`
-    /// and `in_deny_out` state whether these lists contain the address.
-    pub(super) fn names_matter(&self, in_allow_out: bool, in_deny_out: bool) -> bool {
-        let (allows_names, denies_names) = (self.allow.has_names(), self.deny.has_names());
-        match self.order {
-            RuleOrder::AllowFirst if in_allow_out => false,
-            RuleOrder::AllowFirst if in_deny_out => allows_names,
-            RuleOrder::DenyFirst if in_deny_out => false,
-            RuleOrder::DenyFirst if in_allow_out => denies_names,
-            _ => allows_names || denies_names,
-        }
+    /// The lists whose names can change the verdict about an address that no guardrail contains.
+    /// `in_allow_out` and `in_deny_out` state whether these lists contain the address.
+    fn relevant_names(
+        &self,
+        in_allow_out: bool,
+        in_deny_out: bool,
+    ) -> impl Iterator<Item = &Entries> {
+        let (allow, deny) = match self.order {
+            RuleOrder::AllowFirst => (!in_allow_out, !in_allow_out && !in_deny_out),
+            RuleOrder::DenyFirst => (!in_deny_out && !in_allow_out, !in_deny_out),
+        };
+        allow.then_some(&self.allow).into_iter().chain(deny.then_some(&self.deny))
+    }
+
+    /// The ports on which [`Self::needs_names`] is true for an address that no guardrail contains.
+    pub(super) fn ports_with_names(&self, in_allow_out: bool, in_deny_out: bool) -> Ports {
+        let lists = self.relevant_names(in_allow_out, in_deny_out);
+        lists.fold(Ports::none(), |ports, list| ports.union(list.name_ports()))
+    }
+
+    /// The guardrail that contains the address, if any.
+    #[must_use]
+    pub fn guardrail(&self, address: IpAddr) -> Option<Rule> {
+        self.guardrails.get(address).map(|range| Rule::Guardrail(*range))
     }
 
     /// Whether `allow_out` or `deny_out` has an entry that is a name.
     #[must_use]
     pub fn has_domains(&self) -> bool {
-        self.allow.has_names() || self.deny.has_names()
+        [&self.allow, &self.deny].iter().any(|list| !list.name_ports().is_empty())
     }
 
     /// Evaluates a name that Envoy will resolve and connect to, before its addresses are known.
-    pub fn evaluate_name(&self, name: &Name) -> Verdict {
-        self.evaluate(None, Shown::Name(name))
+    pub fn evaluate_name(&self, name: &Name, port: Option<u16>) -> Verdict {
+        self.evaluate(None, port, Shown::Name(name))
+    }
+
+    /// Divides everything into sets of ports on which all verdicts about the name are the same.
+    pub(super) fn segments(&self, name: &Name) -> Vec<Ports> {
+        Ports::segments(self.allow.ports_of_name(name).chain(self.deny.ports_of_name(name)))
     }
 
     /// Evaluates an address that `name` resolved to. It must pass the guardrails, and be globally
     /// routable unless an address entry of `allow_out` matches it.
-    pub fn evaluate_resolved(&self, name: &Name, address: IpAddr) -> Verdict {
-        match self.evaluate(Some(address), Shown::Name(name)) {
+    pub fn evaluate_resolved(&self, name: &Name, address: IpAddr, port: Option<u16>) -> Verdict {
+        match self.evaluate(Some(address), port, Shown::Name(name)) {
             Verdict::Allow(permit)
                 if matches!(permit.route(), Route::ByName(_)) && !self.is_global(address) =>
             {
@@ -175,45 +209,60 @@ impl Policy {
     /// Whether an address is globally routable, by the operator's settings and IANA's registries.
     #[must_use]
     pub fn is_global(&self, address: IpAddr) -> bool {
-        self.also_global.get_within_embedding(address).is_some()
-            || self.global.get_within_embedding(address).copied().unwrap_or(false)
+        self.also_global.find_within_embedding(address, |()| true).is_some()
+            || self.global.find_within_embedding(address, |_| true).copied().unwrap_or(false)
     }
 
     /// Evaluates the five rules for an address (`None` if it is virtual) and at most one name.
-    fn evaluate(&self, address: Option<IpAddr>, shown: Shown<'_>) -> Verdict {
+    fn evaluate(&self, address: Option<IpAddr>, port: Option<u16>, shown: Shown<'_>) -> Verdict {
         let name = shown.name();
-        let guardrail = address.and_then(|address| self.guardrails.get(address));
-        if let Some(range) = guardrail {
-            return Verdict::deny(Rule::Guardrail(*range));
+        if let Some(guardrail) = address.and_then(|address| self.guardrail(address)) {
+            return Verdict::deny(guardrail);
         }
         let listed = match self.order {
             RuleOrder::AllowFirst => {
-                self.match_allow(address, name).or_else(|| self.match_deny(address, shown))
+                let allowed = self.match_allow(address, port, name);
+                allowed.or_else(|| self.match_deny(address, port, shown))
             }
             RuleOrder::DenyFirst => {
-                self.match_deny(address, shown).or_else(|| self.match_allow(address, name))
+                let denied = self.match_deny(address, port, shown);
+                denied.or_else(|| self.match_allow(address, port, name))
             }
         };
         listed.unwrap_or_else(|| self.evaluate_default(address, name))
     }
 
-    fn match_allow(&self, address: Option<IpAddr>, name: Option<&Name>) -> Option<Verdict> {
+    fn match_allow(
+        &self,
+        address: Option<IpAddr>,
+        port: Option<u16>,
+        name: Option<&Name>,
+    ) -> Option<Verdict> {
         let by_address = address.and_then(|address| {
-            let entry = self.allow.match_as_allow(address)?;
-            Some(Verdict::allow(Route::original(address), Rule::AllowOut(entry)))
+            let entry = self.allow.match_as_allow(address, port)?;
+            Some(Verdict::allow(Route::original(address), Rule::AllowOut(entry.clone())))
         });
         by_address.or_else(|| {
             let name = name?;
-            let entry = self.allow.match_name(name)?;
+            let entry = self.allow.match_name(name, port)?;
             Some(Verdict::allow(Route::ByName(name.clone()), Rule::AllowOut(entry)))
         })
     }
 
-    fn match_deny(&self, address: Option<IpAddr>, shown: Shown<'_>) -> Option<Verdict> {
-        let by_address = address.and_then(|address| self.deny.match_as_deny(address));
-        let listed = by_address.or_else(|| self.deny.match_name(shown.name()?)).map(Rule::DenyOut);
+    fn match_deny(
+        &self,
+        address: Option<IpAddr>,
+        port: Option<u16>,
+        shown: Shown<'_>,
+    ) -> Option<Verdict> {
+        let by_address = address.and_then(|address| self.deny.match_as_deny(address, port));
+        let by_name = || self.deny.match_name(shown.name()?, port);
+        let listed = by_address.cloned().or_else(by_name).map(Rule::DenyOut);
         let rule = listed.or_else(|| match shown {
-            Shown::Nothing => self.denied_addresses.get(address?).cloned(),
+            Shown::Nothing => {
+                let known = self.denied_addresses.find(address?, |at| at.ports.contains(port));
+                known.map(|at| at.rule.clone())
+            }
             Shown::Name(_) | Shown::Allowed => None,
         });
         rule.map(Verdict::deny)

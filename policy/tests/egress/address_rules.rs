@@ -5,8 +5,8 @@ use sandgate_policy::egress::{Action, AddressRules};
 use super::{ip, policy};
 
 fn show(rules: &AddressRules, address: &str) -> String {
-    let rule = rules.first_match(ip(address)).expect("every address is in a range");
-    let inspect = if rule.needs_names { ", names matter" } else { "" };
+    let rule = rules.first_match(ip(address), Some(443)).expect("every address is in a range");
+    let inspect = if rule.ports_with_names.contains(Some(443)) { ", names matter" } else { "" };
     format!("{:?} {}: {}{inspect}", rule.action, rule.range, rule.rule)
 }
 
@@ -60,10 +60,13 @@ fn the_rules_for_envoys_connections_accept_public_addresses_and_allowed_addresse
         ("64:ff9b::a9fe:a9fe", Action::Reject),
     ] {
         let rules = policy.upstream_address_rules();
-        assert_eq!(rules.first_match(ip(address)).map(|rule| rule.action), Some(expected));
+        assert_eq!(
+            rules.first_match(ip(address), Some(443)).map(|rule| rule.action),
+            Some(expected)
+        );
         // Traffic without names only reaches the address that `allow_out` contains.
         let by_address = policy.address_rules();
-        let accepted = by_address.first_match(ip(address)).map(|rule| rule.action);
+        let accepted = by_address.first_match(ip(address), Some(443)).map(|rule| rule.action);
         assert_eq!(accepted == Some(Action::Accept), address == "192.168.1.7", "{address}");
     }
 }

@@ -20,7 +20,11 @@ fn config(policies: &str) -> EgressConfig {
 }
 
 fn decide(config: &EgressConfig, address: &str, sni: &str) -> String {
-    text(&config.decide(ip(address), ShownName::from_sni(sni.as_bytes()), ShownName::Absent))
+    text(&config.decide(
+        (ip(address), 443).into(),
+        ShownName::from_sni(sni.as_bytes()),
+        ShownName::Absent,
+    ))
 }
 
 #[test_case("198.18.0.10", "" => "allow by name ok.test: allow_out ok.test"; "a virtual address")]
@@ -46,14 +50,14 @@ fn all_members_must_allow(policies: &str, address: &str, sni: &str) -> String {
 
 #[test]
 fn names_matter_if_they_matter_to_any_policy() {
-    assert!(!config(OFF).policies().needs_names(ip("8.8.8.8")));
-    assert!(config(&format!("{OFF}, {NAMES}")).policies().needs_names(ip("8.8.8.8")));
+    assert!(!config(OFF).policies().needs_names(ip("8.8.8.8"), 443));
+    assert!(config(&format!("{OFF}, {NAMES}")).policies().needs_names(ip("8.8.8.8"), 443));
 }
 
 #[test_case(r#"{"version":2,"generation":1,"policies":[{}]}"# => "the egress configuration's `version` is 2; this filter reads 1"; "version")]
 #[test_case(r#"{"version":1,"generation":1,"policies":[]}"# => "the egress configuration's `policies` has 0 members; expected one or two"; "no policy")]
 #[test_case(r#"{"version":1,"generation":1,"policies":[{},{},{}]}"# => "the egress configuration's `policies` has 3 members; expected one or two"; "three policies")]
-#[test_case(r#"{"version":1,"generation":1,"policies":[{"allow_out":["a:1"]}]}"# => "the egress configuration is not valid: `allow_out[0]` (`a:1`) has a port; a policy applies to hosts: remove the `:port` at line 1 column 62"; "a bad entry")]
+#[test_case(r#"{"version":1,"generation":1,"policies":[{"allow_out":["a:0"]}]}"# => "the egress configuration is not valid: `allow_out[0]` (`a:0`) has no valid port after its `:`; expected a number from 1 to 65535, or a range like `8000-8100`, without leading zeros at line 1 column 62"; "a bad entry")]
 #[test_case(r#"{"version":1,"generation":1,"policies":[{}],"virtual_addresses":{"8.8.8.8":"ok.test"}}"# => "the egress configuration's `virtual_addresses` contains 8.8.8.8; expected an address of 198.18.0.0/15 or fd53:6700::/64"; "a real address as a virtual one")]
 #[test_case(r#"{"version":1,"generation":1,"policies":[{}],"virtual_addresses":{"198.18.0.1":"ok.test","198.18.0.2":"OK.test"}}"# => "the egress configuration's `virtual_addresses` contains 198.18.0.2 for `ok.test`, which already has another address"; "two addresses for one name")]
 #[test_case(r#"{"version":1,"generation":1,"policies":[{}],"extra":1}"# => "the egress configuration is not valid: unknown field `extra`, expected one of `version`, `generation`, `policies`, `operator`, `virtual_addresses`, `denied_addresses` at line 1 column 51"; "an unknown field")]

@@ -42,8 +42,8 @@ fn by_address(json: &str, address: &str) -> String {
 
 #[test_case(r#"{"allow_internet_access": false, "allow_out": ["::/0"]}"#, "2606:4700::1111" => "allow 2606:4700::1111: allow_out ::/0"; "all of ipv6")]
 #[test_case(r#"{"allow_internet_access": false, "allow_out": ["::/0"]}"#, "64:ff9b::808:808" => "deny: default deny"; "all of ipv6 is not ipv4 through nat64")]
-#[test_case(r#"{"allow_internet_access": false, "allow_out": ["64:ff9b::808:808"]}"#, "64:ff9b::808:808" => "allow 64:ff9b::808:808: allow_out 64:ff9b::808:808"; "an allowed nat64 address")]
-#[test_case(r#"{"allow_internet_access": false, "allow_out": ["64:ff9b::808:808"]}"#, "8.8.8.8" => "deny: default deny"; "allowing a nat64 address does not allow the embedded address")]
+#[test_case(r#"{"allow_internet_access": false, "allow_out": ["64:ff9b::808:808/128"]}"#, "64:ff9b::808:808" => "allow 64:ff9b::808:808: allow_out 64:ff9b::808:808/128"; "an allowed nat64 address")]
+#[test_case(r#"{"allow_internet_access": false, "allow_out": ["64:ff9b::808:808/128"]}"#, "8.8.8.8" => "deny: default deny"; "allowing a nat64 address does not allow the embedded address")]
 #[test_case(r#"{"deny_out": ["::/0"]}"#, "64:ff9b::808:808" => "deny: deny_out ::/0"; "denying all of ipv6 denies nat64")]
 #[test_case(r#"{"deny_out": ["::/0"]}"#, "8.8.8.8" => "allow 8.8.8.8: allow_internet_access"; "denying all of ipv6 does not deny ipv4")]
 fn by_ipv6_range(json: &str, address: &str) -> String {
@@ -121,5 +121,5 @@ fn deny_first(address: &str, sni: &str) -> String {
 #[test_case(MIXED, "10.2.0.1" => true; "denied, but a name could allow it")]
 #[test_case(DENIED, "203.0.113.1" => true; "a name could deny it")]
 fn needs_names(json: &str, address: &str) -> bool {
-    policy(json).needs_names(super::ip(address))
+    policy(json).needs_names(super::ip(address), Some(443))
 }

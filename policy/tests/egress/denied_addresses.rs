@@ -61,7 +61,7 @@ fn deny_first(destination: &str, sni: &str) -> String {
 fn known_addresses_of_names_that_the_policy_does_not_deny_have_no_effect() {
     let policy = with_denied_addresses(DENIED_RANGE, "allow_first");
     assert_eq!(decide(&policy, "203.0.113.9", "", ""), "allow 203.0.113.9: allow_internet_access");
-    assert!(!policy.needs_names(ip("203.0.113.9")));
+    assert!(!policy.needs_names(ip("203.0.113.9"), Some(443)));
 }
 
 #[test_case(DENIED, "allow_first" => vec!["bad.test"]; "no wildcards, and no names that allow_out allows first")]
@@ -80,7 +80,9 @@ fn each_policy_of_a_configuration_applies_the_addresses_of_the_names_that_it_den
         "denied_addresses": { "a.test": ["8.8.8.1"], "b.test": ["8.8.8.2"], "c.test": ["8.8.8.3"] },
     });
     let config = EgressConfig::from_json(json.to_string().as_bytes()).expect("it is valid");
-    let decide = |address| text(&config.decide(ip(address), ShownName::Absent, ShownName::Absent));
+    let decide = |address| {
+        text(&config.decide((ip(address), 443).into(), ShownName::Absent, ShownName::Absent))
+    };
     assert_eq!(decide("8.8.8.1"), "deny: deny_out a.test (8.8.8.1)");
     assert_eq!(decide("8.8.8.2"), "deny: deny_out b.test (8.8.8.2)");
     assert_eq!(decide("8.8.8.3"), "allow 8.8.8.3: allow_internet_access");

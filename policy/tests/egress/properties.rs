@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use sandgate_policy::egress::config::{EgressConfig, Intersection};
 use sandgate_policy::egress::{
     Action, ConnectionFacts, DeniedAddresses, Destination, DomainPattern, Entry, Name,
-    NetworkPolicy, OperatorSettings, Policy, QueryAction, Route, RuleOrder, ShownName, Verdict,
-    VirtualMeaning,
+    NetworkPolicy, OperatorSettings, Policy, PortRange, QueryAction, Route, Rule, RuleOrder,
+    ShownName, Target, Verdict, VirtualMeaning,
 };
 
 use super::reference::{self, Known, Outcome};
@@ -67,7 +67,7 @@ fn range() -> impl Strategy<Value = IpNet> {
         let range = IpNet::new(address, length.min(most)).expect("the length fits").trunc();
         // The same normalisation as for a parsed entry: a mapped range becomes the IPv4 range.
         match Entry::parse(&range.to_string()) {
-            Ok(Entry::Address(range)) => range,
+            Ok(Entry { target: Target::Address(range), ports: None }) => range,
             other => panic!("{range} is a range, not {other:?}"),
         }
     })
@@ -78,12 +78,52 @@ fn name() -> impl Strategy<Value = Name> {
     labels.prop_map(|labels| labels.join(".").parse().expect("it is a name"))
 }
 
-fn entry() -> impl Strategy<Value = Entry> {
+/// Ports of entries that overlap, touch, and contain each other.
+const PORTS: [&str; 8] = ["443", "80", "53", "1-100", "80-443", "101-500", "1-65535", "501-65535"];
+/// Each port next to a bound of [`PORTS`], and traffic without ports.
+const SAMPLES: [Option<u16>; 20] = [
+    None,
+    Some(0),
+    Some(1),
+    Some(2),
+    Some(52),
+    Some(53),
+    Some(54),
+    Some(79),
+    Some(80),
+    Some(81),
+    Some(100),
+    Some(101),
+    Some(442),
+    Some(443),
+    Some(444),
+    Some(500),
+    Some(501),
+    Some(502),
+    Some(65_534),
+    Some(65_535),
+];
+
+fn ports() -> impl Strategy<Value = Option<PortRange>> {
+    let some = prop::sample::select(&PORTS[..])
+        .prop_map(|ports| Entry::parse(&format!("a.test:{ports}")).expect("it is an entry").ports);
+    prop_oneof![1 => Just(None), 1 => some]
+}
+
+fn port() -> impl Strategy<Value = Option<u16>> {
     prop_oneof![
-        2 => range().prop_map(Entry::Address),
-        1 => name().prop_map(|name| Entry::Domain(DomainPattern::Exact(name))),
-        1 => name().prop_map(|name| Entry::Domain(DomainPattern::Below(name))),
+        3 => prop::sample::select(&SAMPLES[..]),
+        1 => any::<u16>().prop_map(Some),
     ]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let target = prop_oneof![
+        2 => range().prop_map(Target::Address),
+        1 => name().prop_map(|name| Target::Domain(DomainPattern::Exact(name))),
+        1 => name().prop_map(|name| Target::Domain(DomainPattern::Below(name))),
+    ];
+    (target, ports()).prop_map(|(target, ports)| Entry { target, ports })
 }
 
 fn network() -> impl Strategy<Value = NetworkPolicy> {
@@ -128,10 +168,10 @@ fn known() -> impl Strategy<Value = Known> {
 /// name.
 fn aimed() -> impl Strategy<Value = (NetworkPolicy, Known, IpAddr)> {
     (network(), known(), address(), any::<bool>()).prop_map(|(network, mut known, address, hit)| {
-        let denied = network.deny_out.iter().find_map(|entry| match entry {
-            Entry::Address(_) => None,
-            Entry::Domain(DomainPattern::Exact(name)) => Some(name.clone()),
-            Entry::Domain(DomainPattern::Below(parent)) => format!("a.{parent}").parse().ok(),
+        let denied = network.deny_out.iter().find_map(|entry| match &entry.target {
+            Target::Address(_) => None,
+            Target::Domain(DomainPattern::Exact(name)) => Some(name.clone()),
+            Target::Domain(DomainPattern::Below(parent)) => format!("a.{parent}").parse().ok(),
         });
         known.extend(denied.filter(|_| hit).map(|name| (name, address)));
         (network, known, address)
@@ -165,10 +205,11 @@ fn outcome(verdict: &Verdict) -> Outcome {
     }
 }
 
-fn without_names(policy: &Policy, address: IpAddr) -> Verdict {
+fn without_names(policy: &Policy, address: IpAddr, port: Option<u16>) -> Verdict {
     let destination = Destination::Address(address);
     policy.decide(&ConnectionFacts {
         destination: &destination,
+        port,
         sni: ShownName::Absent,
         host: ShownName::Absent,
     })
@@ -184,44 +225,44 @@ proptest! {
 
     #[test]
     fn the_policy_agrees_with_the_reference(
-        (network, known, address) in aimed(), operator in operator(), or in destination(),
+        (network, known, address) in aimed(), port in port(), operator in operator(), or in destination(),
         sni in fact(), host in fact(),
     ) {
         let destination = at(address, or);
-        let expected = reference::decide(&network, &operator, &known, &destination, &sni, &host);
+        let expected = reference::decide(&network, &operator, &known, &destination, port, &sni, &host);
         let policy = with_denied_addresses(&network, &operator, &known);
-        let verdict = policy.decide(&ConnectionFacts { destination: &destination, sni, host });
+        let verdict = policy.decide(&ConnectionFacts { destination: &destination, port, sni, host });
         prop_assert_eq!(outcome(&verdict), expected, "{}", verdict.rule());
     }
 
     #[test]
     fn the_address_rules_agree_with_the_decision(
-        (network, known, address) in aimed(), operator in operator(),
+        (network, known, address) in aimed(), port in port(), operator in operator(),
     ) {
         let policy = with_denied_addresses(&network, &operator, &known);
-        let verdict = without_names(&policy, address);
+        let verdict = without_names(&policy, address, port);
         let rules = policy.address_rules();
-        let rule = rules.first_match(address).expect("every address is in a range");
+        let rule = rules.first_match(address, port).expect("every address is in a range");
         prop_assert_eq!(rule.action == Action::Accept, verdict.is_allowed());
         prop_assert_eq!(&rule.rule, verdict.rule());
-        prop_assert_eq!(rule.needs_names, policy.needs_names(address));
+        prop_assert_eq!(rule.ports_with_names.contains(port), policy.needs_names(address, port));
     }
 
     #[test]
     fn if_names_are_not_needed_no_name_changes_the_verdict(
-        (network, known, address) in aimed(), operator in operator(),
+        (network, known, address) in aimed(), port in port(), operator in operator(),
         sni in fact(), host in fact(),
     ) {
         let policy = with_denied_addresses(&network, &operator, &known);
-        prop_assume!(!policy.needs_names(address));
+        prop_assume!(!policy.needs_names(address, port));
         let destination = Destination::Address(address);
-        let verdict = policy.decide(&ConnectionFacts { destination: &destination, sni, host });
-        prop_assert_eq!(verdict, without_names(&policy, address));
+        let verdict = policy.decide(&ConnectionFacts { destination: &destination, port, sni, host });
+        prop_assert_eq!(verdict, without_names(&policy, address, port));
     }
 
     #[test]
     fn a_guardrail_denies_whatever_names_are_shown(
-        network in network(), address in address(), length in 0_u8..=128,
+        network in network(), address in address(), port in port(), length in 0_u8..=128,
         sni in fact(), host in fact(),
     ) {
         let most = if address.is_ipv4() { 32 } else { 128 };
@@ -229,31 +270,31 @@ proptest! {
         let operator = OperatorSettings { protected: vec![protected], ..OperatorSettings::default() };
         let policy = Policy::new(&network, &operator);
         let destination = Destination::Address(address);
-        let verdict = policy.decide(&ConnectionFacts { destination: &destination, sni, host });
+        let verdict = policy.decide(&ConnectionFacts { destination: &destination, port, sni, host });
         prop_assert!(!verdict.is_allowed());
         for rules in [policy.address_rules(), policy.upstream_address_rules()] {
-            let rule = rules.first_match(address).expect("every address is in a range");
+            let rule = rules.first_match(address, port).expect("every address is in a range");
             prop_assert_eq!(rule.action, Action::Reject);
         }
     }
 
     #[test]
     fn each_of_two_settings_allows_what_the_stricter_of_them_allows(
-        network in network(), old in operator(), new in operator(), destination in destination(),
+        network in network(), port in port(), old in operator(), new in operator(), destination in destination(),
         address in address(), sni in fact(), host in fact(), name in name(),
     ) {
         let policy = |operator: &OperatorSettings| Policy::new(&network, operator);
         let both = policy(&old.stricter(&new));
-        let facts = ConnectionFacts { destination: &destination, sni, host };
+        let facts = ConnectionFacts { destination: &destination, port, sni, host };
         let accepts = |policy: &Policy| {
             let lists = [policy.address_rules(), policy.upstream_address_rules()];
-            lists.map(|list| list.first_match(address).map(|rule| rule.action) == Some(Action::Accept))
+            lists.map(|list| list.first_match(address, port).map(|rule| rule.action) == Some(Action::Accept))
         };
         for one in [policy(&old), policy(&new)] {
             prop_assert!(one.decide(&facts).is_allowed() || !both.decide(&facts).is_allowed());
-            prop_assert!(one.evaluate_name(&name).is_allowed() || !both.evaluate_name(&name).is_allowed());
+            prop_assert!(one.evaluate_name(&name, port).is_allowed() || !both.evaluate_name(&name, port).is_allowed());
             let (found, found_by_both) =
-                (one.evaluate_resolved(&name, address), both.evaluate_resolved(&name, address));
+                (one.evaluate_resolved(&name, address, port), both.evaluate_resolved(&name, address, port));
             prop_assert!(found.is_allowed() || !found_by_both.is_allowed());
             for (one, both) in accepts(&one).into_iter().zip(accepts(&both)) {
                 prop_assert!(one || !both);
@@ -265,11 +306,11 @@ proptest! {
 
     #[test]
     fn an_intersection_allows_what_both_policies_allow(
-        old in network(), new in network(), operator in operator(), destination in destination(),
+        old in network(), new in network(), port in port(), operator in operator(), destination in destination(),
         sni in fact(), host in fact(),
     ) {
         let (old, new) = (Policy::new(&old, &operator), Policy::new(&new, &operator));
-        let facts = ConnectionFacts { destination: &destination, sni, host };
+        let facts = ConnectionFacts { destination: &destination, port, sni, host };
         let each = [old.decide(&facts), new.decide(&facts)];
         let both = Intersection::new(old, Some(new)).decide(&facts);
         prop_assert_eq!(both.is_allowed(), each.iter().all(Verdict::is_allowed));
@@ -283,41 +324,42 @@ proptest! {
 
     #[test]
     fn the_rules_for_envoys_connections_accept_every_permitted_address(
-        (network, known, address) in aimed(), operator in operator(),
+        (network, known, address) in aimed(), port in port(), operator in operator(),
         name in name(), fact in fact(),
     ) {
         let policy = with_denied_addresses(&network, &operator, &known);
         let rules = policy.upstream_address_rules();
-        let rule = rules.first_match(address).expect("every address is in a range");
+        let rule = rules.first_match(address, port).expect("every address is in a range");
         let destination = Destination::Address(address);
-        let facts = ConnectionFacts { destination: &destination, sni: fact, host: ShownName::Absent };
+        let facts = ConnectionFacts { destination: &destination, port, sni: fact, host: ShownName::Absent };
         let by_address = matches!(outcome(&policy.decide(&facts)), Outcome::Original(_));
-        let allowed = by_address || without_names(&policy, address).is_allowed()
-            || policy.evaluate_resolved(&name, address).is_allowed();
+        let allowed = by_address || without_names(&policy, address, port).is_allowed()
+            || policy.evaluate_resolved(&name, address, port).is_allowed();
         prop_assert!(rule.action == Action::Accept || !allowed, "{}", rule.rule);
     }
 
     #[test]
     fn a_name_that_resolves_to_an_address_does_not_bypass_the_rules(
-        network in network(), operator in operator(), address in address(), name in name(),
+        network in network(), operator in operator(), address in address(), port in port(),
+        name in name(),
     ) {
         let policy = Policy::new(&network, &operator);
-        let found = policy.evaluate_resolved(&name, address);
+        let found = policy.evaluate_resolved(&name, address, port);
         if found.is_allowed() {
-            prop_assert!(policy.evaluate_name(&name).is_allowed()
-                || without_names(&policy, address).is_allowed());
-            prop_assert!(policy.is_global(address) || without_names(&policy, address).is_allowed());
+            prop_assert!(policy.evaluate_name(&name, port).is_allowed()
+                || without_names(&policy, address, port).is_allowed());
+            prop_assert!(policy.is_global(address) || without_names(&policy, address, port).is_allowed());
         }
     }
 
     #[test]
     fn known_addresses_do_not_affect_connections_that_show_a_name(
-        (network, known, address) in aimed(), operator in operator(), or in destination(),
+        (network, known, address) in aimed(), port in port(), operator in operator(), or in destination(),
         shown in name(),
     ) {
         let destination = at(address, or);
         let facts = ConnectionFacts {
-            destination: &destination, sni: ShownName::Name(shown), host: ShownName::Absent,
+            destination: &destination, port, sni: ShownName::Name(shown), host: ShownName::Absent,
         };
         let without = Policy::new(&network, &operator).decide(&facts);
         prop_assert_eq!(with_denied_addresses(&network, &operator, &known).decide(&facts), without);
@@ -325,22 +367,87 @@ proptest! {
 
     #[test]
     fn known_addresses_never_allow_anything(
-        (network, known, address) in aimed(), operator in operator(), or in destination(),
+        (network, known, address) in aimed(), port in port(), operator in operator(), or in destination(),
         sni in fact(), host in fact(),
     ) {
         let destination = at(address, or);
-        let facts = ConnectionFacts { destination: &destination, sni, host };
+        let facts = ConnectionFacts { destination: &destination, port, sni, host };
         let with = with_denied_addresses(&network, &operator, &known).decide(&facts);
         prop_assert!(!with.is_allowed() || with == Policy::new(&network, &operator).decide(&facts));
     }
 
     #[test]
-    fn dns_refuses_exactly_the_names_that_envoy_may_not_connect_to(
+    fn dns_refuses_exactly_the_names_that_no_port_allows(
         network in network(), operator in operator(), name in name(),
     ) {
         let policy = Policy::new(&network, &operator);
         let refused = matches!(policy.evaluate_query(&name), QueryAction::Deny(_));
-        prop_assert_eq!(policy.evaluate_name(&name).is_allowed(), !refused);
+        let allowed = SAMPLES.iter().any(|port| policy.evaluate_name(&name, *port).is_allowed());
+        prop_assert_eq!(allowed, !refused);
+        prop_assert_eq!(reference::resolves(&network, &operator, &name, &SAMPLES), !refused);
+        let denied = |port: &Option<u16>| {
+            matches!(policy.evaluate_name(&name, *port).rule(), Rule::DenyOut(_))
+        };
+        prop_assert_eq!(policy.denies_name(&name).is_some(), SAMPLES.iter().all(denied));
+    }
+
+    #[test]
+    fn a_name_may_resolve_to_the_addresses_that_some_port_allows(
+        network in network(), operator in operator(), name in name(), address in address(),
+    ) {
+        let policy = Policy::new(&network, &operator);
+        let allowed = |port: &Option<u16>| {
+            policy.evaluate_resolved(&name, address, *port).is_allowed()
+        };
+        prop_assert_eq!(policy.may_resolve_to(&name, address), SAMPLES.iter().any(allowed));
+    }
+
+    /// Envoy's resolver does not know the port. The filter knows the name and the port, and nftables
+    /// the address and the port.
+    #[test]
+    fn filter_and_nftables_together_allow_only_what_the_resolved_address_allows(
+        network in network(), operator in operator(), name in name(), ports in ports(),
+        address in address(), port in port(),
+    ) {
+        let mut network = network;
+        let target = Target::Domain(DomainPattern::Exact(name.clone()));
+        network.allow_out.push(Entry { target, ports });
+        let policy = Policy::new(&network, &operator);
+        let by_filter = policy.evaluate_name(&name, port);
+        let rules = policy.upstream_address_rules();
+        let rule = rules.first_match(address, port).expect("every address is in a range");
+        if matches!(by_filter.rule(), Rule::AllowOut(_)) && rule.action == Action::Accept {
+            prop_assert!(policy.evaluate_resolved(&name, address, port).is_allowed());
+        }
+    }
+
+    #[test]
+    fn an_entry_changes_nothing_on_other_ports(
+        (network, known, address) in aimed(), extra in entry(), in_allow_out in any::<bool>(),
+        operator in operator(), or in destination(), port in port(), sni in fact(), host in fact(),
+    ) {
+        let covered = extra.ports.is_none_or(|ports| {
+            port.is_some_and(|port| {
+                let ports = ports.to_string();
+                let (first, last) = ports.split_once('-').unwrap_or((&ports, &ports));
+                (first.parse().expect("a port")..=last.parse().expect("a port")).contains(&port)
+            })
+        });
+        prop_assume!(!covered);
+        let mut longer = network.clone();
+        let list = if in_allow_out { &mut longer.allow_out } else { &mut longer.deny_out };
+        list.push(extra);
+        let destination = at(address, or);
+        let facts = ConnectionFacts { destination: &destination, port, sni, host };
+        let verdicts = [&network, &longer].map(|network| {
+            let policy = with_denied_addresses(network, &operator, &known);
+            let packets = policy.address_rules();
+            let packet = packets.first_match(address, port).map(|rule| rule.action);
+            let dials = policy.upstream_address_rules();
+            let dial = dials.first_match(address, port).map(|rule| rule.action);
+            (policy.decide(&facts), packet, dial)
+        });
+        prop_assert_eq!(&verdicts[0], &verdicts[1]);
     }
 
     #[test]
@@ -352,7 +459,10 @@ proptest! {
     }
 
     #[test]
-    fn the_text_of_an_entry_parses_to_the_same_entry(text in "[0-9a-zA-Z:./*_-]{0,20}") {
+    fn the_text_of_an_entry_parses_to_the_same_entry(
+        text in r"[0-9a-f:./*\[\]-]{0,20}", entry in entry(),
+    ) {
+        prop_assert_eq!(Entry::parse(&entry.to_string()), Ok(entry));
         if let Ok(entry) = Entry::parse(&text) {
             prop_assert_eq!(Entry::parse(&entry.to_string()), Ok(entry));
         }

@@ -65,14 +65,14 @@ fn allowed_resolver(json: &str, address: &str) -> Option<String> {
 #[test_case("ok.test", "203.0.113.66" => "allow by name ok.test: allow_out ok.test"; "a denied address of an allowed name")]
 #[test_case("evil.test", "203.0.113.1" => "deny: default deny"; "a name that is not allowed")]
 fn resolved_address(dialled: &str, address: &str) -> String {
-    text(&policy(NAMES).evaluate_resolved(&name(dialled), ip(address)))
+    text(&policy(NAMES).evaluate_resolved(&name(dialled), ip(address), Some(443)))
 }
 
 #[test]
 fn a_denied_address_of_an_allowed_name_is_denied_if_deny_comes_first() {
     let settings = r#"{"rule_order": "deny_first", "also_global": ["203.0.113.0/24"]}"#;
     let policy = Policy::new(&network(NAMES), &operator(settings));
-    let verdict = policy.evaluate_resolved(&name("ok.test"), ip("203.0.113.66"));
+    let verdict = policy.evaluate_resolved(&name("ok.test"), ip("203.0.113.66"), Some(443));
     assert_eq!(text(&verdict), "deny: deny_out 203.0.113.66");
     assert_eq!(show(&policy.evaluate_query(&name("no.ok.test"))), "refuse: deny_out no.ok.test");
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use sandgate_policy::egress::{
     Destination, DomainPattern, Entry, Name, NetworkPolicy, OperatorSettings, RuleOrder, ShownName,
-    VirtualMeaning, global, guardrail,
+    Target, VirtualMeaning, global, guardrail,
 };
 
 /// The result of a decision.
@@ -67,26 +67,77 @@ fn is_meant(pattern: &DomainPattern, name: &Name) -> bool {
 /// The names and addresses that the agent knows.
 pub(super) type Known = Vec<(Name, IpAddr)>;
 
-/// Whether the policy denies a name at all addresses.
-fn is_denied(network: &NetworkPolicy, operator: &OperatorSettings, name: &Name) -> bool {
-    let in_list = |list: &[Entry]| {
-        list.iter().any(|entry| matches!(entry, Entry::Domain(pattern) if is_meant(pattern, name)))
-    };
-    let allow_wins = operator.rule_order == RuleOrder::AllowFirst && in_list(&network.allow_out);
-    in_list(&network.deny_out) && !allow_wins
+/// Whether an entry applies to the port, or, for `None`, to traffic without ports.
+fn is_at(entry: &Entry, port: Option<u16>) -> bool {
+    let Some(ports) = entry.ports.map(|ports| ports.to_string()) else { return true };
+    let (first, last) = ports.split_once('-').unwrap_or((&ports, &ports));
+    let number = |text: &str| text.parse::<u16>().expect("it is a port");
+    port.is_some_and(|port| number(first) <= port && port <= number(last))
 }
 
-/// Whether an address is a known address of a denied name.
+/// Whether an entry of the list has this name, on this port.
+fn has_name(list: &[Entry], name: &Name, port: Option<u16>) -> bool {
+    list.iter().any(|entry| {
+        matches!(&entry.target, Target::Domain(pattern) if is_meant(pattern, name))
+            && is_at(entry, port)
+    })
+}
+
+/// Whether an entry of the list is about names, on this port.
+fn has_names(list: &[Entry], port: Option<u16>) -> bool {
+    list.iter().any(|entry| matches!(entry.target, Target::Domain(_)) && is_at(entry, port))
+}
+
+/// Whether a range of the list contains the address, on this port.
+fn has_address(
+    list: &[Entry],
+    address: IpAddr,
+    port: Option<u16>,
+    contains: fn(&IpNet, IpAddr) -> bool,
+) -> bool {
+    list.iter().any(|entry| {
+        matches!(&entry.target, Target::Address(range) if contains(range, address))
+            && is_at(entry, port)
+    })
+}
+
+/// Whether the policy denies a name at all addresses, on this port.
+fn is_denied(
+    network: &NetworkPolicy,
+    operator: &OperatorSettings,
+    name: &Name,
+    port: Option<u16>,
+) -> bool {
+    let allow_wins =
+        operator.rule_order == RuleOrder::AllowFirst && has_name(&network.allow_out, name, port);
+    has_name(&network.deny_out, name, port) && !allow_wins
+}
+
+/// Whether an address is a known address of a name that is denied on this port.
 fn is_known(
     network: &NetworkPolicy,
     operator: &OperatorSettings,
     known: &Known,
     address: IpAddr,
+    port: Option<u16>,
 ) -> bool {
     let judged = |address| inside(address).map_or(address, |(v4, _)| IpAddr::V4(v4));
-    known
+    known.iter().any(|(name, has)| {
+        judged(*has) == judged(address) && is_denied(network, operator, name, port)
+    })
+}
+
+/// Whether a name may resolve: some port of `ports` allows a connection to it.
+pub(super) fn resolves(
+    network: &NetworkPolicy,
+    operator: &OperatorSettings,
+    name: &Name,
+    ports: &[Option<u16>],
+) -> bool {
+    let known = Known::new();
+    ports
         .iter()
-        .any(|(name, has)| judged(*has) == judged(address) && is_denied(network, operator, name))
+        .any(|port| judge(network, operator, &known, None, *port, Some(name)) != Outcome::Deny)
 }
 
 fn judge(
@@ -94,6 +145,7 @@ fn judge(
     operator: &OperatorSettings,
     known: &Known,
     address: Option<IpAddr>,
+    port: Option<u16>,
     name: Option<&Name>,
 ) -> Outcome {
     let guarded = |address| {
@@ -102,24 +154,11 @@ fn judge(
     if address.is_some_and(guarded) {
         return Outcome::Deny;
     }
-    let allowed_address = address.is_some_and(|address| {
-        network
-            .allow_out
-            .iter()
-            .any(|entry| matches!(entry, Entry::Address(range) if is_allowed_in(range, address)))
-    });
-    let denied_address = address.is_some_and(|address| {
-        network
-            .deny_out
-            .iter()
-            .any(|entry| matches!(entry, Entry::Address(range) if is_in(range, address)))
-    });
-    let named = |list: &[Entry]| {
-        name.is_some_and(|name| {
-            list.iter()
-                .any(|entry| matches!(entry, Entry::Domain(pattern) if is_meant(pattern, name)))
-        })
-    };
+    let allowed_address = address
+        .is_some_and(|address| has_address(&network.allow_out, address, port, is_allowed_in));
+    let denied_address =
+        address.is_some_and(|address| has_address(&network.deny_out, address, port, is_in));
+    let named = |list: &[Entry]| name.is_some_and(|name| has_name(list, name, port));
     let original = |address: IpAddr| Outcome::Original(address.to_canonical());
     let allow = || match (allowed_address, address, name) {
         (true, Some(address), _) => Some(original(address)),
@@ -127,7 +166,7 @@ fn judge(
         _ => None,
     };
     let known_address = name.is_none()
-        && address.is_some_and(|address| is_known(network, operator, known, address));
+        && address.is_some_and(|address| is_known(network, operator, known, address, port));
     let deny =
         || (denied_address || named(&network.deny_out) || known_address).then_some(Outcome::Deny);
     let listed = match operator.rule_order {
@@ -147,6 +186,7 @@ pub(super) fn decide(
     operator: &OperatorSettings,
     known: &Known,
     destination: &Destination,
+    port: Option<u16>,
     sni: &ShownName,
     host: &ShownName,
 ) -> Outcome {
@@ -154,22 +194,16 @@ pub(super) fn decide(
         Destination::Address(address) => Some(*address),
         Destination::Virtual(_) => None,
     };
-    let alone = judge(network, operator, known, address, None);
-    let lists = network.allow_out.iter().chain(&network.deny_out);
-    let has_domains = lists.clone().any(|entry| matches!(entry, Entry::Domain(_)));
+    let alone = judge(network, operator, known, address, port, None);
+    let has_domains = has_names(&network.allow_out, port) || has_names(&network.deny_out, port);
     // If a list decides about the address before any name is evaluated, names don't matter.
     if let Some(address) = address {
         let settled = match operator.rule_order {
-            RuleOrder::AllowFirst => network.allow_out.iter().any(
-                |entry| matches!(entry, Entry::Address(range) if is_allowed_in(range, address)),
-            ),
-            RuleOrder::DenyFirst => network
-                .deny_out
-                .iter()
-                .any(|entry| matches!(entry, Entry::Address(range) if is_in(range, address))),
+            RuleOrder::AllowFirst => has_address(&network.allow_out, address, port, is_allowed_in),
+            RuleOrder::DenyFirst => has_address(&network.deny_out, address, port, is_in),
         };
         // Names don't matter either if no name could change the verdict.
-        if settled || !has_domains || !could_change(network, operator, address, &alone) {
+        if settled || !has_domains || !could_change(network, operator, address, port, &alone) {
             return alone;
         }
     }
@@ -182,9 +216,9 @@ pub(super) fn decide(
         outcomes.push(match fact {
             ShownName::Absent => continue,
             ShownName::Unparsable => Outcome::Deny,
-            ShownName::Name(name) => judge(network, operator, known, address, Some(name)),
+            ShownName::Name(name) => judge(network, operator, known, address, port, Some(name)),
             ShownName::Address(literal) => {
-                match (judge(network, operator, known, Some(*literal), None), address) {
+                match (judge(network, operator, known, Some(*literal), port, None), address) {
                     (Outcome::Deny, _) | (_, None) => Outcome::Deny,
                     (_, Some(_)) => alone.clone(),
                 }
@@ -203,24 +237,20 @@ fn could_change(
     network: &NetworkPolicy,
     operator: &OperatorSettings,
     address: IpAddr,
+    port: Option<u16>,
     alone: &Outcome,
 ) -> bool {
-    let names = |list: &[Entry]| list.iter().any(|entry| matches!(entry, Entry::Domain(_)));
+    let names = |list: &[Entry]| has_names(list, port);
     if guardrail::FIXED.iter().chain(&operator.protected).any(|range| is_in(range, address)) {
         return false;
     }
     match (operator.rule_order, alone) {
         (RuleOrder::AllowFirst, Outcome::Deny) => {
-            let denied = network
-                .deny_out
-                .iter()
-                .any(|entry| matches!(entry, Entry::Address(range) if is_in(range, address)));
+            let denied = has_address(&network.deny_out, address, port, is_in);
             names(&network.allow_out) || (!denied && names(&network.deny_out))
         }
         (RuleOrder::DenyFirst, Outcome::Original(_)) => {
-            let allowed = network.allow_out.iter().any(
-                |entry| matches!(entry, Entry::Address(range) if is_allowed_in(range, address)),
-            );
+            let allowed = has_address(&network.allow_out, address, port, is_allowed_in);
             names(&network.deny_out) || (!allowed && names(&network.allow_out))
         }
         _ => true,

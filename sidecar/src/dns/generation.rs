@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use hickory_proto::rr as dns;
 use sandgate_policy::egress::{
-    ConnectionFacts, Destination, Entry, Name, Policy, QueryAction, Rule, ShownName, Verdict,
-    VirtualMeaning,
+    Entry, Name, Policy, QueryAction, Rule, Target, Verdict, VirtualMeaning,
 };
 
 /// Replaces a label that no rule can match. It can't be a label of a real name, and has the minimum length.
@@ -88,16 +87,11 @@ impl Generation {
         decision
     }
 
-    /// The `deny_out` entry that denies the name, if any. A name that is only not allowed may still be the target of an
-    /// allowed name's alias; a denied name may not.
+    /// The `deny_out` entry that denies the name on all ports, if any. A name that is only not allowed may still be the
+    /// target of an allowed name's alias; a denied name may not.
     pub(super) fn denied(&self, name: &dns::Name) -> Option<Rule> {
         let Some(name) = policy_name(name) else { return Some(Rule::Default) };
-        self.policies.iter().find_map(|policy| match policy.evaluate_name(&name) {
-            Verdict::Deny(denial) if matches!(denial.rule(), Rule::DenyOut(_)) => {
-                Some(denial.rule().clone())
-            }
-            _ => None,
-        })
+        self.policies.iter().find_map(|policy| policy.denies_name(&name))
     }
 
     /// The name in the policy's form, if it is denied.
@@ -106,15 +100,17 @@ impl Generation {
     }
 
     /// Whether Envoy may resolve the name: all policies allow it, and at least one of them by a name entry of
-    /// `allow_out`.
+    /// `allow_out`. The query shows no port; Envoy's filter has evaluated the port, and nftables evaluates it again.
     pub(super) fn decide_envoy_query(&self, name: &dns::Name) -> Result<(), Rule> {
         let name = policy_name(name).ok_or(Rule::Default)?;
         let mut by_name = false;
         for policy in &self.policies {
-            match policy.evaluate_name(&name) {
+            match policy.evaluate_name_on_any_port(&name) {
                 Verdict::Deny(denial) => return Err(denial.rule().clone()),
                 Verdict::Allow(permit) => {
-                    by_name |= matches!(permit.rule(), Rule::AllowOut(Entry::Domain(_)));
+                    let rule = permit.rule();
+                    by_name |=
+                        matches!(rule, Rule::AllowOut(Entry { target: Target::Domain(_), .. }));
                 }
             }
         }
@@ -123,18 +119,13 @@ impl Generation {
 
     /// The guardrail that contains the address, if any.
     pub(super) fn guardrail(&self, address: IpAddr) -> Option<Rule> {
-        self.policies.iter().find_map(|policy| match decide_address(policy, address) {
-            Verdict::Deny(denial) if matches!(denial.rule(), Rule::Guardrail(_)) => {
-                Some(denial.rule().clone())
-            }
-            _ => None,
-        })
+        self.policies.iter().find_map(|policy| policy.guardrail(address))
     }
 
-    /// Whether Envoy may connect to the address for a name that resolves to it.
+    /// Whether Envoy may connect to the address for a name that resolves to it, on at least one port.
     pub(super) fn allows_resolved(&self, name: &dns::Name, address: IpAddr) -> bool {
         let Some(name) = policy_name(name) else { return false };
-        self.policies.iter().all(|policy| policy.evaluate_resolved(&name, address).is_allowed())
+        self.policies.iter().all(|policy| policy.may_resolve_to(&name, address))
     }
 
     /// Whether `allow_out` contains the address of a resolver. The sandbox's queries to it are then forwarded to it.
@@ -162,16 +153,6 @@ impl Generation {
             .copied()
             .unwrap_or_default()
     }
-}
-
-/// Evaluates a connection to an address that shows no name.
-fn decide_address(policy: &Policy, address: IpAddr) -> Verdict {
-    let destination = Destination::Address(address);
-    policy.decide(&ConnectionFacts {
-        destination: &destination,
-        sni: ShownName::Absent,
-        host: ShownName::Absent,
-    })
 }
 
 /// Converts a DNS name to the policy's form: lower case, and each label that no rule can match (DNS allows any bytes)

@@ -1,65 +1,120 @@
-//! Converts an ordered list of ranges, in which the first match decides, to nftables rules:
-//! adjacent entries with the same outcome become one set, which nftables looks up fast.
+//! Converts an ordered list of ranges with ports, in which the first match decides, to nftables
+//! rules: adjacent entries with the same ports and the same outcome become one set, which nftables
+//! looks up fast.
 
 use std::fmt::Write as _;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use sandgate_policy::egress::Ports;
 
-/// An ordered list of ranges with outcomes. The first match decides.
+/// An ordered list of ranges with ports and outcomes. The first match decides.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct FirstMatch<T> {
-    runs: Vec<(Vec<IpNet>, T)>,
+    runs: Vec<Run<T>>,
     default: T,
 }
 
-/// The address of a packet that a rule matches.
+/// Ranges with the same ports and the same outcome.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Run<T> {
+    ranges: Vec<IpNet>,
+    ports: Ports,
+    outcome: T,
+}
+
+/// The address and port of a packet that a rule matches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Side {
-    /// The destination address.
+    /// The destination.
     Destination,
-    /// The source address.
+    /// The source.
     Source,
 }
 
+impl Side {
+    fn address(self) -> &'static str {
+        match self {
+            Self::Destination => "daddr",
+            Self::Source => "saddr",
+        }
+    }
+
+    /// The conditions under which a packet is in the set of ports. One of them must hold.
+    fn conditions(self, ports: &Ports) -> Vec<String> {
+        let name = match self {
+            Self::Destination => "dport",
+            Self::Source => "sport",
+        };
+        if ports.is_all() {
+            return vec![String::new()];
+        }
+        let mut conditions = Vec::new();
+        if !ports.ranges().is_empty() {
+            let shown: Vec<String> = ports.ranges().iter().map(shown_ports).collect();
+            conditions
+                .push(format!("meta l4proto {{ tcp, udp }} th {name} {{ {} }} ", shown.join(", ")));
+        }
+        if ports.has_portless() {
+            conditions.push("meta l4proto != { tcp, udp } ".to_owned());
+        }
+        conditions
+    }
+}
+
+fn shown_ports((first, last): &(u16, u16)) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
+}
+
 impl<T: Clone + PartialEq> FirstMatch<T> {
-    /// Builds the list. `default` is the outcome of all addresses that no range contains.
-    pub(crate) fn new(rules: impl IntoIterator<Item = (IpNet, T)>, default: T) -> Self {
-        let mut runs: Vec<(Vec<IpNet>, T)> = Vec::new();
-        for (range, outcome) in rules {
+    /// Builds the list. `default` is the outcome of everything that no rule matches.
+    pub(crate) fn new(rules: impl IntoIterator<Item = (IpNet, Ports, T)>, default: T) -> Self {
+        let mut runs: Vec<Run<T>> = Vec::new();
+        for (range, ports, outcome) in rules {
             match runs.last_mut() {
-                Some((ranges, same)) if *same == outcome => ranges.push(range),
-                _ => runs.push((vec![range], outcome)),
+                Some(run) if run.outcome == outcome && run.ports == ports => run.ranges.push(range),
+                _ => runs.push(Run { ranges: vec![range], ports, outcome }),
             }
         }
         // A last entry with the default outcome needs no rule.
-        while runs.last().is_some_and(|(_, outcome)| *outcome == default) {
+        while runs.last().is_some_and(|run| run.outcome == default) {
             runs.pop();
         }
-        for (ranges, _) in &mut runs {
-            *ranges = IpNet::aggregate(ranges);
+        for run in &mut runs {
+            run.ranges = IpNet::aggregate(&run.ranges);
         }
         Self { runs, default }
     }
 
-    /// Renders the rules of a chain. `statement` returns the nftables statement of an outcome.
+    /// Renders the rules of a chain. `statements` returns the nftables statements of an outcome,
+    /// each with the ports on which it applies. The first one that applies decides.
     #[must_use]
-    pub(crate) fn rules(&self, side: Side, statement: impl Fn(&T) -> String) -> String {
-        let side = match side {
-            Side::Destination => "daddr",
-            Side::Source => "saddr",
-        };
+    pub(crate) fn rules(
+        &self,
+        side: Side,
+        statements: impl Fn(&T) -> Vec<(Ports, String)>,
+    ) -> String {
         let mut text = String::new();
-        for (ranges, outcome) in &self.runs {
+        for Run { ranges, ports, outcome } in &self.runs {
             let v4: Vec<Ipv4Net> = ranges.iter().filter_map(v4).collect();
             let v6: Vec<Ipv6Net> = ranges.iter().filter_map(v6).collect();
-            for (family, set) in [("ip", set(&v4)), ("ip6", set(&v6))] {
-                if let Some(set) = set {
-                    // Writing to a String can't fail.
-                    let _ = writeln!(text, "    {family} {side} {set} {}", statement(outcome));
+            for (on, statement) in statements(outcome) {
+                for condition in side.conditions(&ports.intersection(&on)) {
+                    for (family, set) in [("ip", set(&v4)), ("ip6", set(&v6))] {
+                        if let Some(set) = set {
+                            let side = side.address();
+                            // Writing to a String can't fail.
+                            let _ =
+                                writeln!(text, "    {family} {side} {set} {condition}{statement}");
+                        }
+                    }
                 }
             }
         }
-        let _ = writeln!(text, "    {}", statement(&self.default));
+        for (on, statement) in statements(&self.default) {
+            for condition in side.conditions(&on) {
+                let _ = writeln!(text, "    {condition}{statement}");
+            }
+        }
         text
     }
 }
@@ -90,15 +145,17 @@ mod tests {
 
     fn list(rules: &[(&str, bool)], default: bool) -> FirstMatch<bool> {
         FirstMatch::new(
-            rules.iter().map(|(range, outcome)| (range.parse().unwrap(), *outcome)),
+            rules.iter().map(|(range, outcome)| (range.parse().unwrap(), Ports::all(), *outcome)),
             default,
         )
     }
 
+    fn statements(outcome: bool) -> Vec<(Ports, String)> {
+        vec![(Ports::all(), if outcome { "return" } else { "goto refuse" }.to_owned())]
+    }
+
     fn shown(list: &FirstMatch<bool>) -> String {
-        list.rules(Side::Destination, |outcome| {
-            if *outcome { "return" } else { "goto refuse" }.to_owned()
-        })
+        list.rules(Side::Destination, |outcome| statements(*outcome))
     }
 
     #[test]
@@ -142,5 +199,59 @@ mod tests {
             2
         );
         assert_eq!(shown(&list(&[("10.0.0.0/8", true)], true)), "    return\n");
+    }
+
+    fn ports(entry: &str) -> Ports {
+        sandgate_policy::egress::Entry::parse(entry).unwrap().ports.into()
+    }
+
+    #[test]
+    fn ranges_with_different_ports_are_different_sets() {
+        let rule = |range: &str, entry| (range.parse().unwrap(), ports(entry), true);
+        let list = FirstMatch::new(
+            [
+                rule("10.0.0.0/8", "a:53"),
+                rule("192.0.2.0/24", "a:53"),
+                rule("2001:db8::/32", "a:8000-8100"),
+            ],
+            false,
+        );
+        assert_eq!(
+            shown(&list),
+            "    ip daddr { 10.0.0.0/8, 192.0.2.0/24 } meta l4proto { tcp, udp } th dport { 53 } return\n    \
+             ip6 daddr { 2001:db8::/32 } meta l4proto { tcp, udp } th dport { 8000-8100 } return\n    goto refuse\n"
+        );
+        assert!(list.rules(Side::Source, |one| statements(*one)).contains(
+            "ip saddr { 10.0.0.0/8, 192.0.2.0/24 } meta l4proto { tcp, udp } th sport { 53 }"
+        ));
+    }
+
+    #[test]
+    fn a_set_without_some_ports_contains_traffic_without_ports() {
+        let others = Ports::all().minus(&ports("a:443"));
+        let list = FirstMatch::new([("10.0.0.0/8".parse().unwrap(), others, true)], false);
+        assert_eq!(
+            shown(&list),
+            "    ip daddr { 10.0.0.0/8 } meta l4proto { tcp, udp } th dport { 0-442, 444-65535 } return\n    \
+             ip daddr { 10.0.0.0/8 } meta l4proto != { tcp, udp } return\n    goto refuse\n"
+        );
+    }
+
+    #[test]
+    fn a_statement_that_applies_on_no_port_of_the_rule_has_no_rule() {
+        let list = FirstMatch::new([("10.0.0.0/8".parse().unwrap(), ports("a:80"), true)], false);
+        let text = list.rules(Side::Destination, |outcome| match outcome {
+            true => {
+                vec![(ports("a:443"), "goto a".to_owned()), (ports("a:80-90"), "goto b".to_owned())]
+            }
+            false => {
+                vec![(ports("a:443"), "goto a".to_owned()), (Ports::all(), "goto c".to_owned())]
+            }
+        });
+        assert_eq!(
+            text,
+            "    ip daddr { 10.0.0.0/8 } meta l4proto { tcp, udp } th dport { 80 } goto b\n    \
+             meta l4proto { tcp, udp } th dport { 443 } goto a\n    goto c\n"
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use ipnet::IpNet;
 use sandgate_policy::egress::guardrail::{VIRTUAL_V4, VIRTUAL_V6};
-use sandgate_policy::egress::{Action, AddressRules, Policy, Rule};
+use sandgate_policy::egress::{Action, AddressRules, Policy, Ports as PolicyPorts, Rule};
 
 use super::first_match::{FirstMatch, Side};
 use super::layout::Ports;
@@ -38,7 +38,7 @@ pub(super) fn chains(policies: &[&Policy], ports: &Ports) -> String {
         let listeners = rules.as_ref().map(listeners);
         let evaluate = |list: &Option<FirstMatch<Outcome>>, side, cause| {
             list.as_ref().map_or("    return\n".to_owned(), |list| {
-                list.rules(side, |outcome| outcome.statement(cause))
+                list.rules(side, |outcome| vec![(PolicyPorts::all(), outcome.statement(cause))])
             })
         };
         let _ = write!(
@@ -49,7 +49,7 @@ pub(super) fn chains(policies: &[&Policy], ports: &Ports) -> String {
             evaluate(&packets, Side::Source, Cause::Reply),
             evaluate(&dials, Side::Destination, Cause::Dial),
             listeners.map_or("    return\n".to_owned(), |list| list
-                .rules(Side::Destination, |listener| listener.statement(ports))),
+                .rules(Side::Destination, |listener| listener.statements(ports))),
         );
     }
     // Without a policy, the chains deny all traffic.
@@ -101,31 +101,42 @@ fn outcomes(rules: &AddressRules) -> FirstMatch<Outcome> {
             Action::Accept => Outcome::Accept,
             Action::Reject => Outcome::Reject(rule.rule.kind()),
         };
-        (rule.range, outcome)
+        (rule.range, rule.ports.clone(), outcome)
     });
     FirstMatch::new(rules, Outcome::Reject(Rule::Default.kind()))
 }
 
 /// The listener of Envoy that gets a connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Listener {
+    /// The ports on which a name can change the decision. Envoy waits for the first bytes.
+    inspected: PolicyPorts,
+    /// The listener for the other ports. No name can change the decision.
+    otherwise: Decided,
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Listener {
-    /// The address is allowed, and no name can change the decision. Envoy does not wait for the first bytes.
+enum Decided {
+    /// The address is allowed. Envoy does not wait for the first bytes.
     Plain,
-    /// A name can change the decision. Envoy waits for the first bytes.
-    Inspected,
-    /// The address is denied, and no name can allow it.
+    /// The address is denied.
     Refused,
 }
 
 impl Listener {
-    /// The nftables statement. After `return`, the other policy of the generation decides; if it returns
-    /// too, the connection goes to `Plain`.
-    fn statement(self, ports: &Ports) -> String {
-        match self {
-            Self::Plain => "return".to_owned(),
-            Self::Inspected => format!("meta l4proto tcp redirect to :{}", ports.inspected),
-            Self::Refused => format!("meta l4proto tcp redirect to :{}", ports.refused),
+    /// The nftables statements, each with its ports; the first one that applies decides. After `return`, the other policy
+    /// of the generation decides; if it returns too, the connection goes to the listener `plain`.
+    fn statements(&self, ports: &Ports) -> Vec<(PolicyPorts, String)> {
+        let redirect = |port| format!("meta l4proto tcp redirect to :{port}");
+        let otherwise = match self.otherwise {
+            Decided::Plain => "return".to_owned(),
+            Decided::Refused => redirect(ports.refused),
+        };
+        let mut statements = vec![(self.inspected.clone(), redirect(ports.inspected))];
+        if !self.inspected.is_all() {
+            statements.push((PolicyPorts::all(), otherwise));
         }
+        statements
     }
 }
 
@@ -133,14 +144,23 @@ impl Listener {
 /// show the name that the address stands for.
 fn listeners(rules: &AddressRules) -> FirstMatch<Listener> {
     let virtual_addresses = [IpNet::V4(VIRTUAL_V4), IpNet::V6(VIRTUAL_V6)];
-    let virtual_addresses = virtual_addresses.map(|range| (range, Listener::Inspected));
-    let rules = rules.rules().iter().map(|rule| {
-        let listener = match (rule.action, rule.needs_names) {
-            (_, true) => Listener::Inspected,
-            (Action::Accept, false) => Listener::Plain,
-            (Action::Reject, false) => Listener::Refused,
-        };
-        (rule.range, listener)
+    let virtual_addresses = virtual_addresses.map(|range| {
+        let inspected = PolicyPorts::all();
+        (range, PolicyPorts::all(), Listener { inspected, otherwise: Decided::Refused })
     });
-    FirstMatch::new(virtual_addresses.into_iter().chain(rules), Listener::Refused)
+    let rules = rules.rules().iter().map(|rule| {
+        let otherwise = match rule.action {
+            Action::Accept => Decided::Plain,
+            Action::Reject => Decided::Refused,
+        };
+        // Ports that the rule does not match make no difference. Without them, more rules have the same listener.
+        let inspected = match rule.ports.minus(&rule.ports_with_names).is_empty() {
+            true => PolicyPorts::all(),
+            false => rule.ports.intersection(&rule.ports_with_names),
+        };
+        let otherwise = if inspected.is_all() { Decided::Refused } else { otherwise };
+        (rule.range, rule.ports.clone(), Listener { inspected, otherwise })
+    });
+    let default = Listener { inspected: PolicyPorts::none(), otherwise: Decided::Refused };
+    FirstMatch::new(virtual_addresses.into_iter().chain(rules), default)
 }

@@ -103,7 +103,7 @@ mod tests {
         assert!(!first.valid.as_ref().unwrap().allow_internet_access);
         let long = format!("{{}}{}", " ".repeat(1 << 20));
         for bad in
-            [r#"{"allow_out": ["example.com:443"]}"#, r#"{"allow_internet": true}"#, "{", &long]
+            [r#"{"allow_out": ["example.com:0"]}"#, r#"{"allow_internet": true}"#, "{", &long]
         {
             std::fs::write(&path, bad).unwrap();
             let after = changed(&mut updates).await;

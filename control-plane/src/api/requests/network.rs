@@ -31,8 +31,8 @@ pub(super) struct RequestedNetworkPolicy {
 
 const _: () = assert!(ENTRIES_MAX == 1_000, "also in the schema of `RequestedNetworkPolicy`");
 
-/// An address, a range such as `10.0.0.0/8`, a name, or `*.example.com` for every name below `example.com`. It has
-/// no port.
+/// An address, a range such as `10.0.0.0/8`, a name, or `*.example.com` for every name below `example.com`. A port or a
+/// range of ports of TCP and UDP may follow: `example.com:443`, `10.0.0.0/8:8000-8100`, `[2001:db8::]/32:443`.
 #[derive(Deserialize, PartialEq, Serialize, ToSchema)]
 #[schema(min_length = 1)]
 struct NetworkPolicyEntry(String);

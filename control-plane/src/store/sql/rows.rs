@@ -109,7 +109,7 @@ pub(super) fn ports_text(ports: &ExposedPorts) -> String {
 }
 
 pub(in crate::store) fn network(text: &str) -> Result<NetworkPolicy> {
-    serde_json::from_str(text).map_err(|_| corrupt("network policy", text))
+    NetworkPolicy::from_accepted_json(text).map_err(|_| corrupt("network policy", text))
 }
 
 pub(super) fn network_text(network: &NetworkPolicy) -> Result<String> {

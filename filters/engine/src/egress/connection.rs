@@ -112,7 +112,9 @@ impl Connection {
         // The policy may have changed while the client was silent.
         let Some(config) = engine.active_config() else { return DataEffect::Fail };
         let needs_names = match config.destination(facts.destination.ip()) {
-            Destination::Address(address) => config.policies().needs_names(address),
+            Destination::Address(address) => {
+                config.policies().needs_names(address, facts.destination.port())
+            }
             Destination::Virtual(_) => true,
         };
         if !needs_names {

@@ -20,7 +20,7 @@ pub(crate) struct StreamFacts {
 
 impl StreamFacts {
     pub(crate) fn decide(&self, config: &EgressConfig) -> Verdict {
-        config.decide(self.destination.ip(), self.sni.clone(), self.host.clone())
+        config.decide(self.destination, self.sni.clone(), self.host.clone())
     }
 }
 
@@ -50,11 +50,12 @@ impl LiveStream {
             }
             Verdict::Allow(_) => {}
         }
+        let port = Some(self.facts.destination.port());
         let mut verdicts = config.policies().members().map(|policy| match (&self.route, peer) {
-            (Route::ByName(name), Some(peer)) => policy.evaluate_resolved(name, peer),
-            (Route::ByName(name), None) => policy.evaluate_name(name),
+            (Route::ByName(name), Some(peer)) => policy.evaluate_resolved(name, peer, port),
+            (Route::ByName(name), None) => policy.evaluate_name(name, port),
             // `decide` has allowed the names that the stream shows.
-            (Route::Original(address), _) => policy.evaluate_live_address(*address),
+            (Route::Original(address), _) => policy.evaluate_live_address(*address, port),
         });
         verdicts.find(|verdict| !verdict.is_allowed()).map(|verdict| verdict.rule().clone())
     }

@@ -27,3 +27,39 @@ fn the_longest_name_can_be_judged() {
         assert!(policy_name(&name).is_some());
     }
 }
+
+fn generation(policy: serde_json::Value) -> Generation {
+    let policy = Policy::new(
+        &serde_json::from_value(policy).unwrap(),
+        &sandgate_policy::egress::OperatorSettings::default(),
+    );
+    Generation::new(1, Arc::new(policy), None, [])
+}
+
+#[test]
+fn a_name_resolves_if_the_policy_allows_it_on_a_port() {
+    let generation = generation(serde_json::json!({
+        "allow_internet_access": false,
+        "allow_out": ["ok.test:443", "10.0.0.5:5432"], "deny_out": ["ok.test"],
+    }));
+    let name = |text: &str| dns::Name::from_ascii(text).unwrap();
+    let (ok, other) = (name("ok.test."), name("other.test."));
+    assert_eq!(generation.decide_query(&ok, false), QueryDecision::Virtual);
+    assert_eq!(generation.decide_query(&other, false), QueryDecision::Deny(Rule::Default));
+    assert_eq!(generation.decide_envoy_query(&ok), Ok(()));
+    assert_eq!(generation.decide_envoy_query(&other), Err(Rule::Default));
+    let reaches = |address: &str| generation.allows_resolved(&ok, address.parse().unwrap());
+    assert!(reaches("8.8.8.8"));
+    // nftables accepts this address only on its port.
+    assert!(reaches("10.0.0.5"));
+    assert!(!reaches("10.0.0.6") && !reaches("169.254.169.254"));
+}
+
+#[test]
+fn a_name_that_is_denied_on_some_ports_only_may_be_the_target_of_an_alias() {
+    let generation =
+        generation(serde_json::json!({ "deny_out": ["some.test:25", "all.test", "all.test:25"] }));
+    let denied = |text: &str| generation.denied(&dns::Name::from_ascii(text).unwrap());
+    assert_eq!(denied("some.test."), None);
+    assert_eq!(denied("all.test.").unwrap().to_string(), "deny_out all.test");
+}
