@@ -42,6 +42,12 @@ NAMED = {"allow_internet_access": False, "allow_out": ["ok.test"]}, [
     ("refused", f"https://{SITES['ok.test']}/"),
     ("refused", "--connect-to", "other.test:443:ok.test:443", OTHER),
 ]
+PORTS = {"allow_internet_access": False, "allow_out": ["ok.test:443", f"{PUBLIC}:1-80", "[2001:db8::]/32:8000-8100"]}, [
+    ("answered", OK),
+    ("denied", "http://ok.test/"),
+    ("answered", f"http://{PUBLIC}/"),
+    ("refused", f"https://{PUBLIC}/"),
+]
 DENIED = {"deny_out": ["example.com"]}, [
     ("no such name", EXAMPLE),
     ("refused", "--resolve", KNOWN[443], EXAMPLE),
@@ -97,6 +103,9 @@ class Networks(Egress):
 
     def test_only_listed_addresses_are_reached(self):
         self.check(LISTED)
+
+    def test_only_listed_ports_are_reached(self):
+        self.check(PORTS)
 
     def test_a_denied_name_is_not_reached(self):
         self.check(DENIED)

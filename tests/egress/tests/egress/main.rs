@@ -29,6 +29,7 @@ mod neighbours;
 mod off;
 mod open;
 mod operator;
+mod ports;
 mod rebinding;
 mod refused;
 mod requests;
@@ -64,6 +65,7 @@ fn main() -> std::process::ExitCode {
         refused::TESTS,
         contract::TESTS,
         names::TESTS,
+        ports::TESTS,
         rebinding::TESTS,
         denied_addresses::TESTS,
         bypass::TESTS,

@@ -26,7 +26,7 @@ fn as_user(rig: &Rig, arguments: &[&str]) -> Result<(bool, String)> {
 }
 
 /// Exchanges one message over a kind of socket as this user, and measures the time.
-fn exchange_as_user(rig: &Rig, kind: &str, address: IpAddr, port: u16) -> Result<Spent> {
+pub(crate) fn exchange_as_user(rig: &Rig, kind: &str, address: IpAddr, port: u16) -> Result<Spent> {
     let arguments = ["python3", "-c", EXCHANGE, kind, &address.to_string(), &port.to_string()];
     let (_, said) = as_user(rig, &arguments)?;
     let (seconds, what) = said.trim().split_once(' ').with_context(|| said.clone())?;
@@ -63,7 +63,7 @@ print(time.monotonic() - begun, answer)
 ";
 
 /// Starts the agent in the sandbox's namespace, which has a route for all destinations.
-fn shared(policy: Value) -> Result<(Rig, Sidecar)> {
+pub(crate) fn shared(policy: Value) -> Result<(Rig, Sidecar)> {
     let rig = Rig::build()?;
     rig.gateway
         .run("sysctl", &["-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])?;
