@@ -243,7 +243,7 @@ pub fn built(path: &str, how: &str) -> Result<PathBuf> {
 }
 
 /// The Envoy of this test run: `SANDGATE_ENVOY`, which `make test` sets, or the one that `scripts/envoy` finds.
-fn find_envoy() -> Result<PathBuf> {
+pub fn find_envoy() -> Result<PathBuf> {
     if let Some(program) = std::env::var_os("SANDGATE_ENVOY") {
         return Ok(program.into());
     }

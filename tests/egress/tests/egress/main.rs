@@ -29,6 +29,7 @@ mod neighbours;
 mod off;
 mod open;
 mod operator;
+mod pins;
 mod ports;
 mod rebinding;
 mod refused;
@@ -66,6 +67,7 @@ fn main() -> std::process::ExitCode {
         contract::TESTS,
         names::TESTS,
         ports::TESTS,
+        pins::TESTS,
         rebinding::TESTS,
         denied_addresses::TESTS,
         bypass::TESTS,
