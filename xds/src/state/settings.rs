@@ -120,11 +120,11 @@ impl EdgeSettings {
         let field =
             |path: &str, reason: String| StateError::Field { path: path.to_owned(), reason };
         let filters: Filters =
-            self.filters.parse().map_err(|why: sandgate_envoy_config::UnknownFilters| {
+            self.filters.parse().map_err(|why: sandgate_envoy_config::UnknownName| {
                 field("edge.filters", why.to_string())
             })?;
         let upstream: Upstream =
-            self.upstream.parse().map_err(|why: sandgate_envoy_config::UnknownUpstream| {
+            self.upstream.parse().map_err(|why: sandgate_envoy_config::UnknownName| {
                 field("edge.upstream", why.to_string())
             })?;
         // The stream replaces these files.
