@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 pub use self::listener::{Port, PortError};
 pub use self::service::DeltaService;
 use crate::nodes::Nodes;
-use crate::snapshot::Snapshot;
+use crate::snapshots::Snapshots;
 
 /// Who may open a stream.
 pub trait Credentials: Send + Sync + 'static {
@@ -84,7 +84,7 @@ pub struct Shared {
     pub(crate) credentials: Arc<dyn Credentials>,
     /// Whether a client also needs a certificate for the name of its node.
     pub(crate) needs_certificate: bool,
-    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshots>>,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) nodes: Nodes,
     pub(crate) limits: Limits,
@@ -97,7 +97,7 @@ impl Shared {
     pub fn new(
         credentials: Arc<dyn Credentials>,
         needs_certificate: bool,
-        snapshots: watch::Receiver<Arc<Snapshot>>,
+        snapshots: watch::Receiver<Arc<Snapshots>>,
         stopping: watch::Receiver<bool>,
         limits: Limits,
     ) -> Self {

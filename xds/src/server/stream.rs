@@ -14,6 +14,7 @@ use crate::envoy_version;
 use crate::keys::MAX_NODE;
 use crate::nodes::StreamGuard;
 use crate::session::{Excess, MAX_REASON, Outcome, Reaction, Session, cut};
+use crate::snapshots::Snapshots;
 use crate::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
@@ -106,7 +107,12 @@ async fn serve(
     let age = shared.limits.stream_age;
     // So that not all nodes come back at once.
     let end_at = began + age - age.mul_f64(spread(&peer.node) / 10.0);
-    let mut session = Session::new(snapshots.borrow_and_update().clone());
+    // The node is the one of the credential, so that no client gets the resources of another group.
+    let own = |snapshots: &mut watch::Receiver<Arc<Snapshots>>| {
+        Arc::clone(snapshots.borrow_and_update().of(&peer.node))
+    };
+    let mut snapshot = own(&mut snapshots);
+    let mut session = Session::new(Arc::clone(&snapshot));
     let mut next = Some(first);
     loop {
         let wake_at = session.wake_at();
@@ -133,8 +139,12 @@ async fn serve(
                     if changed.is_err() {
                         return Status::unavailable("the server stops");
                     }
-                    let snapshot = snapshots.borrow_and_update().clone();
-                    session.on_snapshot(snapshot, began.elapsed())
+                    let next = own(&mut snapshots);
+                    if Arc::ptr_eq(&next, &snapshot) {
+                        continue;
+                    }
+                    snapshot = next;
+                    session.on_snapshot(Arc::clone(&snapshot), began.elapsed())
                 },
                 () = wake(wake_at.map(|at| began + at)) => session.on_time(began.elapsed()),
                 () = sleep_until(end_at) => return Status::unavailable("the stream is old; open another"),
