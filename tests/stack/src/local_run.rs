@@ -41,7 +41,7 @@ const API_HOST: &str = "api.localhost";
 const PATIENCE: Duration = Duration::from_secs(10);
 const NETWORK_PREFIX_LEN: u8 = 16;
 /// The name of the edge, as the xDS server knows it.
-const NODE: &str = "edge-1";
+pub(crate) const NODE: &str = "edge-1";
 
 /// The settings of a run.
 #[derive(Clone, Debug)]
