@@ -2,6 +2,7 @@
 
 mod admission;
 mod connection;
+mod large;
 mod listener;
 mod service;
 mod stream;
@@ -44,11 +45,13 @@ pub struct Limits {
     pub streams: usize,
     /// The most streams of a node at once. An edge has one, and a second one while the first ends.
     pub streams_per_node: usize,
+    /// The most clients at once that have a large response and have not answered it.
+    pub large_responses: usize,
     /// The time after which a stream ends, so that nodes move to new replicas. Each stream ends up to a tenth earlier.
     pub stream_age: Duration,
     /// The longest time until a client says which node it is.
     pub first_request: Duration,
-    /// The longest time that a client may leave responses unread.
+    /// The longest time that a client may leave responses unread, or a large one without an answer.
     pub unread: Duration,
     /// The longest time until connections end after a stop. Streams end at once.
     pub stop: Duration,
@@ -62,6 +65,7 @@ impl Limits {
         idle: Duration::from_secs(10),
         streams: 4_096,
         streams_per_node: 4,
+        large_responses: 64,
         stream_age: Duration::from_secs(30 * 60),
         first_request: Duration::from_secs(10),
         unread: Duration::from_secs(60),
@@ -89,6 +93,7 @@ pub struct Shared {
     pub(crate) nodes: Nodes,
     pub(crate) limits: Limits,
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) large_slots: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -102,8 +107,18 @@ impl Shared {
         limits: Limits,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(limits.streams));
+        let large_slots = Arc::new(Semaphore::new(limits.large_responses));
         let nodes = Nodes::default();
-        Self { credentials, needs_certificate, snapshots, stopping, nodes, limits, slots }
+        Self {
+            credentials,
+            needs_certificate,
+            snapshots,
+            stopping,
+            nodes,
+            limits,
+            slots,
+            large_slots,
+        }
     }
 
     /// The nodes and their state.
