@@ -161,7 +161,11 @@ fn an_error_in_a_group_names_it_and_refuses_the_state() {
         ("[\"eu-*\", edge-17]", "[]", "`groups.eu.nodes`: a group has at least one node"),
         ("edge-17", "\"*\"", "`groups.eu.nodes`: `*` is neither"),
         ("nodes", "node", "`groups.eu"),
-        ("edge: {", "edge: { gateway_token_file: /nonexistent, ", "group `eu`: the gateway token"),
+        (
+            "edge: {",
+            "edge: { gateway_token_file: /nonexistent, ",
+            "group `eu`: the token file /nonexistent",
+        ),
     ] {
         let error = build(folder.path(), &GROUPS.replace(from, to)).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
@@ -292,6 +296,12 @@ fn an_error_names_the_field() {
         ("  listener_filters: [{ nmae: a }]\n", "the listener `edge`"),
         ("other: 1\n", "unknown field `other`"),
         ("  a: [\n", "not YAML"),
+        ("  control_plane_name: a.example\n", "`edge.control_plane_ca`: TLS to the control plane"),
+        (
+            "  control_plane_ca: /nonexistent\n  control_plane_name: 127.0.0.1\n",
+            "`edge.control_plane_name`: must be a DNS name",
+        ),
+        ("  control_plane_ca: /nonexistent\n", "`/nonexistent` can't be read"),
     ] {
         let error = build(folder.path(), more).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");

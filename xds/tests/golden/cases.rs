@@ -47,6 +47,9 @@ pub(crate) const CASES: [Case; 7] = [
       typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol }
   trusted_hops: 1
   admin_port: 10901
+  control_plane_ca: FOLDER/ca.crt
+  control_plane_name: control-plane.example.org
+  control_plane_certificate: /opt/sandgate/certificate
   api_port: 10900
   gateway_port: 10902
   filters: wasm
@@ -78,6 +81,7 @@ impl Case {
         std::fs::create_dir_all(&certificate).unwrap();
         std::fs::write(certificate.join("tls.crt"), "the certificate").unwrap();
         std::fs::write(certificate.join("tls.key"), "the key").unwrap();
+        std::fs::write(folder.join("ca.crt"), "the issuers").unwrap();
         std::fs::write(folder.join("module.wasm"), b"\0asm and more").unwrap();
         self.settings(folder)
     }
@@ -94,7 +98,7 @@ impl Case {
 
     pub(crate) fn static_configuration(&self) -> Value {
         let folder = tempfile::tempdir().unwrap();
-        let edge = self.settings_with_any_files(folder.path()).edge();
+        let edge = self.settings_with_any_files(folder.path()).edge().unwrap();
         let mut configuration = parse_yaml(&edge.render().unwrap()).unwrap();
         let listeners = configuration["static_resources"]["listeners"].as_array_mut().unwrap();
         without_repetition(listeners.iter_mut().collect());

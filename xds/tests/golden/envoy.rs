@@ -22,12 +22,15 @@ fn settings(case: &Case, folder: &Path) -> EdgeSettings {
     let parameters = rcgen::CertificateParams::new(vec!["sandbox.example.com".to_owned()]).unwrap();
     let own = parameters.self_signed(&key).unwrap();
     std::fs::write(certificate.join("tls.crt"), own.pem()).unwrap();
+    std::fs::write(folder.join("ca.crt"), own.pem()).unwrap();
     std::fs::write(certificate.join("tls.key"), key.serialize_pem()).unwrap();
     let built = |name: &str| root().join("target/filters").join(name);
     std::fs::copy(built("sandgate_ingress.wasm"), folder.join("module.wasm")).unwrap();
     let mut settings = case.settings(folder);
     settings.wasm = Some(built("sandgate_ingress.wasm"));
     settings.native = Some(built("libsandgate_native.so"));
+    settings.control_plane_certificate =
+        settings.control_plane_certificate.is_some().then_some(certificate);
     settings
 }
 
@@ -66,7 +69,7 @@ fn envoy_accepts_the_static_configuration_of_each_case() {
             gateway_token_sds: file("gateway-token.yaml"),
             tls_sds: file("tls-certificate.yaml"),
             log: root().join("envoy/edge-log.yaml"),
-            ..settings.edge()
+            ..settings.edge().unwrap()
         };
         let token = GatewayToken("gateway-token-0123456789".to_owned()).render().unwrap();
         std::fs::write(&edge.gateway_token_sds, token).unwrap();
