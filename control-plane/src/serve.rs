@@ -3,6 +3,7 @@
 
 mod data_dir;
 mod open_files;
+mod operators;
 mod settings;
 mod store_location;
 mod tls;
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::data_dir::{back_up_data_dir, restore_data_dir};
+use self::operators::Operators;
 pub use self::settings::{
     AdminSettings, ApiSettings, GatewaySettings, RuntimeSettings, ServeSettings,
 };
@@ -26,12 +28,11 @@ pub use self::store_location::StoreLocation;
 pub use self::tls::ListenerTls;
 use self::upkeep::run_upkeep;
 pub use self::xds::XdsSettings;
-use crate::admin::{self, Admin};
 use crate::api::{self, Api, EgressEnforcement};
 use crate::changes::Propagation;
 use crate::gateway::{self, Gateway, Platform, Tokens};
-use crate::http::{ConnectionLimit, Listener, RequestLimits};
-use crate::metrics::{self, Metrics};
+use crate::http::{ConnectionLimit, Draining, Listener, RequestLimits};
+use crate::metrics::Metrics;
 use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
 use crate::sandboxes::SandboxService;
 use crate::store::Store;
@@ -41,11 +42,6 @@ const GATEWAY_IN_FLIGHT: usize = 8_192;
 /// The most calls of the sidecars of one sandbox at once. There is one sidecar, and a former one may still have
 /// calls open after a restart.
 const EACH_SANDBOX: usize = 4;
-/// The most connections to the metrics. A Prometheus keeps one.
-const METRICS_CONNECTIONS: usize = 16;
-/// The most connections to the admin API, and the most requests of it at once. It has few callers.
-const ADMIN_CONNECTIONS: usize = 64;
-const ADMIN_REQUESTS: usize = 16;
 /// The longest time of a call of the public API, which may wait for a runtime.
 const API_TIMEOUT: Duration = Duration::from_secs(90);
 /// The longest time of a call of the gateway API, which may be a held poll.
@@ -53,22 +49,25 @@ const GATEWAY_TIMEOUT: Duration = Duration::from_secs(75);
 /// The longest time that the start waits until the sandboxes of the previous server run again.
 const RESTORE_WITHIN: Duration = Duration::from_secs(15);
 
-/// `http` or `https`, for each API.
-struct Schemes {
-    api: &'static str,
-    gateway: &'static str,
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The URL of the public API.
+    pub api: String,
+    /// The URL of the gateway API.
+    pub gateway: String,
+    pub admin: Option<SocketAddr>,
+    pub metrics: Option<SocketAddr>,
+    pub xds: Option<SocketAddr>,
 }
 
 /// A running server.
 pub struct Server {
-    api_address: SocketAddr,
-    gateway_address: SocketAddr,
-    schemes: Schemes,
-    metrics_address: Option<SocketAddr>,
-    admin_address: Option<SocketAddr>,
-    xds_address: Option<SocketAddr>,
+    addresses: Addresses,
     sandboxes: SandboxService,
     drain: Duration,
+    drain_pause: Duration,
+    draining: Draining,
     stopping: watch::Sender<bool>,
     listeners: JoinSet<()>,
     tasks: JoinSet<()>,
@@ -94,17 +93,11 @@ impl Server {
             .await?
             .max_connections(settings.gateway.connections);
         let drain = settings.drain;
-        let schemes = Schemes {
-            api: tls::scheme(settings.api_tls.as_ref()),
-            gateway: tls::scheme(settings.gateway_tls.as_ref()),
-        };
-        tls::warn_of_plain_text("--api-listen", settings.api_listen, schemes.api);
-        tls::warn_of_plain_text("--gateway-listen", settings.gateway_listen, schemes.gateway);
-        let api_tls = settings.api_tls.map(|it| it.load("--api-tls-dir")).transpose()?;
-        let gateway_tls =
-            settings.gateway_tls.map(|it| it.load("--gateway-tls-dir")).transpose()?;
-        let api_listener = api_listener.drain_timeout(drain).tls(api_tls);
-        let gateway_listener = gateway_listener.drain_timeout(drain).tls(gateway_tls);
+        let api_listener = tls::protect(api_listener, settings.api_tls, "--api")?;
+        let gateway_listener = tls::protect(gateway_listener, settings.gateway_tls, "--gateway")?;
+        let (api_url, gateway_url) = (api_listener.url(), gateway_listener.url());
+        let api_listener = api_listener.drain_timeout(drain);
+        let gateway_listener = gateway_listener.drain_timeout(drain);
 
         if store.is_shared() {
             anyhow::ensure!(
@@ -126,7 +119,6 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(propagation.propagate());
         let (stopping, stopped) = watch::channel(false);
-        let (api_address, gateway_address) = (api_listener.address(), gateway_listener.address());
         let prefix = settings.personal_access_token_prefix;
         let api = Api {
             sandboxes: sandboxes.clone(),
@@ -135,6 +127,7 @@ impl Server {
             private_to_public: settings.private_to_public,
             personal_access_token_prefix: prefix.clone(),
         };
+        let draining = Draining::default();
         let mut listeners = JoinSet::new();
         let xds = match settings.xds {
             Some(xds) => Some(xds::start(xds, stopped.clone(), &mut listeners, &mut tasks).await?),
@@ -153,13 +146,15 @@ impl Server {
         };
         listeners.spawn(
             api_listener.serve(
-                metrics.http().observe(
-                    "public",
-                    api::router(
-                        api,
-                        RequestLimits::new(settings.api.requests, API_TIMEOUT)
-                            .per_caller(settings.api.requests_per_project)
-                            .waiting(settings.api.waiting),
+                draining.announce(
+                    metrics.http().observe(
+                        "public",
+                        api::router(
+                            api,
+                            RequestLimits::new(settings.api.requests, API_TIMEOUT)
+                                .per_caller(settings.api.requests_per_project)
+                                .waiting(settings.api.waiting),
+                        ),
                     ),
                 ),
                 wait_for_stop(stopped.clone()),
@@ -167,48 +162,35 @@ impl Server {
         );
         listeners.spawn(
             gateway_listener.serve(
-                metrics.http().observe(
-                    "gateway",
-                    gateway::router(
-                        gateway,
-                        RequestLimits::new(GATEWAY_IN_FLIGHT, GATEWAY_TIMEOUT)
-                            .per_caller(EACH_SANDBOX)
-                            .waiting(settings.gateway.sidecars),
+                draining.announce(
+                    metrics.http().observe(
+                        "gateway",
+                        gateway::router(
+                            gateway,
+                            RequestLimits::new(GATEWAY_IN_FLIGHT, GATEWAY_TIMEOUT)
+                                .per_caller(EACH_SANDBOX)
+                                .waiting(settings.gateway.sidecars),
+                        ),
                     ),
                 ),
                 wait_for_stop(stopped.clone()),
             ),
         );
-        let admin_address = match settings.admin {
+        let mut operators = Operators {
+            propagation: &propagation,
+            metrics: &metrics,
+            stopped,
+            drain,
+            listeners: &mut listeners,
+            tasks: &mut tasks,
+        };
+        let admin = match settings.admin {
+            Some(settings) => Some(operators.start_admin(settings, prefix).await?),
             None => None,
-            Some(settings) => {
-                let tokens = Tokens::from_file(&settings.token_file)?;
-                let listener = admin_listener(&settings, drain).await?;
-                let address = listener.address();
-                let router = admin::router(
-                    Admin {
-                        propagation: propagation.with_own_readers(),
-                        tokens: tokens.clone(),
-                        personal_access_token_prefix: prefix,
-                    },
-                    RequestLimits::new(ADMIN_REQUESTS, API_TIMEOUT),
-                );
-                let router = metrics.http().observe("admin", router);
-                listeners.spawn(listener.serve(router, wait_for_stop(stopped.clone())));
-                tasks.spawn(gateway::follow_file(tokens, settings.token_file, "admin"));
-                Some(address)
-            }
         };
         let metrics_address = match settings.metrics_listen {
+            Some(address) => Some(operators.start_metrics(address).await?),
             None => None,
-            Some(address) => {
-                let listener = Listener::bind("--metrics-listen", address).await?;
-                let listener = listener.max_connections(METRICS_CONNECTIONS);
-                let address = listener.address();
-                let router = metrics::router(metrics.clone(), propagation.db().clone());
-                listeners.spawn(listener.serve(router, wait_for_stop(stopped)));
-                Some(address)
-            }
         };
 
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file, "gateway"));
@@ -221,14 +203,17 @@ impl Server {
         tasks.spawn(async move { service.run_takeovers().await });
         restore(&sandboxes).await;
         Ok(Self {
-            api_address,
-            gateway_address,
-            schemes,
-            metrics_address,
-            admin_address,
-            xds_address: xds.map(|xds| xds.address),
+            addresses: Addresses {
+                api: api_url,
+                gateway: gateway_url,
+                admin,
+                metrics: metrics_address,
+                xds: xds.map(|xds| xds.address),
+            },
             sandboxes,
             drain,
+            drain_pause: settings.drain_pause,
+            draining,
             stopping,
             listeners,
             tasks,
@@ -236,51 +221,18 @@ impl Server {
         })
     }
 
-    /// The URL of the public API.
+    /// Where the server listens.
     #[must_use]
-    pub fn api_url(&self) -> String {
-        format!("{}://{}", self.schemes.api, self.api_address)
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
-    /// The URL of the gateway API.
-    #[must_use]
-    pub fn gateway_url(&self) -> String {
-        format!("{}://{}", self.schemes.gateway, self.gateway_address)
-    }
-
-    /// The address of the public API.
-    #[must_use]
-    pub fn api_address(&self) -> SocketAddr {
-        self.api_address
-    }
-
-    /// The address of the gateway API.
-    #[must_use]
-    pub fn gateway_address(&self) -> SocketAddr {
-        self.gateway_address
-    }
-
-    /// The address of the admin API, if there is one.
-    #[must_use]
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin_address
-    }
-
-    /// The address of the metrics, if they have one of their own.
-    #[must_use]
-    pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics_address
-    }
-
-    /// The address of the xDS server, if there is one.
-    #[must_use]
-    pub fn xds_address(&self) -> Option<SocketAddr> {
-        self.xds_address
-    }
-
-    /// Stops the listeners, answers held polls, waits a bounded time for requests and transitions in progress,
+    /// Makes health checks fail, and waits until load balancers and edges have noticed. Then stops the listeners, answers
+    /// held polls, waits a bounded time for requests and transitions in progress,
     /// and stops the sandboxes that don't outlive the server.
     pub async fn stop(mut self) {
+        self.draining.begin();
+        tokio::time::sleep(self.drain_pause).await;
         let deadline = Instant::now() + self.drain;
         let _ = self.stopping.send(true);
         while self.listeners.join_next().await.is_some() {}
@@ -295,18 +247,6 @@ impl Server {
         }
         self.sandboxes.shut_down().await;
     }
-}
-
-/// Binds the listener of the admin API. Its tokens open every project, so it is never plain text beyond this machine.
-async fn admin_listener(settings: &AdminSettings, drain: Duration) -> anyhow::Result<Listener> {
-    anyhow::ensure!(
-        settings.tls.is_some() || settings.listen.ip().is_loopback(),
-        "--admin-listen {}: not a loopback address, and the admin tokens open every project; set --admin-tls-dir",
-        settings.listen
-    );
-    let tls = settings.tls.clone().map(|it| it.load("--admin-tls-dir")).transpose()?;
-    let listener = Listener::bind("--admin-listen", settings.listen).await?;
-    Ok(listener.max_connections(ADMIN_CONNECTIONS).drain_timeout(drain).tls(tls))
 }
 
 /// Refuses to start without sidecars if sandboxes have network policies, because nothing would enforce them.

@@ -19,6 +19,7 @@ mod suite {
     mod contract_replicas;
     mod contract_sandboxes;
     mod database;
+    mod draining;
     mod feed;
     mod fleet;
     mod full_disk;

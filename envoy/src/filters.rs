@@ -3,7 +3,6 @@
 use std::str::FromStr;
 
 use crate::parts::insert;
-use crate::setting::{UnknownName, named};
 use crate::template::RenderError;
 
 /// The parts of `edge.yaml` with the configuration of the ingress filter, for both forms.
@@ -20,6 +19,11 @@ pub enum Filters {
     /// As a dynamic module in Envoy's process.
     Native,
 }
+
+/// A text is not the name of a form.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("expected {}", Filters::NAMES)]
+pub struct UnknownFilters;
 
 impl Filters {
     /// The valid names.
@@ -57,9 +61,13 @@ impl Filters {
 }
 
 impl FromStr for Filters {
-    type Err = UnknownName;
+    type Err = UnknownFilters;
 
-    fn from_str(text: &str) -> Result<Self, UnknownName> {
-        named(text, &[Self::Wasm, Self::Native], Self::name, Self::NAMES)
+    fn from_str(name: &str) -> Result<Self, UnknownFilters> {
+        match name {
+            "wasm" => Ok(Self::Wasm),
+            "native" => Ok(Self::Native),
+            _ => Err(UnknownFilters),
+        }
     }
 }

@@ -11,7 +11,6 @@ mod environment;
 mod filters;
 mod parts;
 mod secrets;
-mod setting;
 mod sidecar;
 mod template;
 mod upstream;
@@ -20,13 +19,12 @@ mod value;
 pub use control_plane_tls::{Authorities, ControlPlaneTls, control_plane_parts};
 pub use edge::{EDGE_LOG, EDGE_TEMPLATE, Edge};
 pub use environment::EnvironmentError;
-pub use filters::{Filters, INGRESS_CONFIGURATION};
+pub use filters::{Filters, INGRESS_CONFIGURATION, UnknownFilters};
 pub use parts::insert;
 pub use secrets::{GATEWAY_TOKEN_TEMPLATE, GatewayToken, TLS_CERTIFICATE_TEMPLATE, TlsCertificate};
-pub use setting::UnknownName;
 pub use sidecar::{EGRESS_LOG, EgressFilter, SIDECAR_TEMPLATE, Sidecar};
 pub use template::{RenderError, Values, render};
-pub use upstream::Upstream;
+pub use upstream::{UnknownUpstream, Upstream};
 pub use value::{Value, ValueError};
 
 #[cfg(test)]

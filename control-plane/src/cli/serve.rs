@@ -20,8 +20,8 @@ use crate::http::{Listener, RequestLimits};
 use crate::model::TokenPrefix;
 use crate::sandboxes::ServiceSettings;
 use crate::serve::{
-    AdminSettings, ApiSettings, GatewaySettings, ListenerTls, RuntimeSettings, ServeSettings,
-    Server,
+    Addresses, AdminSettings, ApiSettings, GatewaySettings, ListenerTls, RuntimeSettings,
+    ServeSettings, Server,
 };
 use crate::store::Limits;
 
@@ -75,6 +75,9 @@ pub(super) struct ServeArgs {
     /// Maximum time for requests and the operations that they started to finish after a stop signal
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     drain_seconds: u64,
+    /// Time after a stop signal in which health checks fail and requests are still served, before the stop begins
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    drain_pause_seconds: u64,
     /// Whether sidecars enforce network policies; if not, only the default policy is accepted
     #[arg(long, value_enum, default_value_t = EgressEnforcement::Absent)]
     egress: EgressEnforcement,
@@ -235,6 +238,7 @@ impl ServeArgs {
             private_to_public: self.public_ports,
             personal_access_token_prefix: self.personal_access_token_prefix,
             runtime,
+            drain_pause: Duration::from_secs(self.drain_pause_seconds),
             drain: Duration::from_secs(self.drain_seconds),
             sandboxes: ServiceSettings {
                 public_resume_interval: Duration::from_millis(self.public_resume_interval_ms),
@@ -261,14 +265,7 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     let server = Server::start(settings).await?;
-    Output::plain(&format!(
-        "ready: api {} gateway {}{}{}{}\n",
-        server.api_url(),
-        server.gateway_url(),
-        server.admin_address().map(|it| format!(" admin {it}")).unwrap_or_default(),
-        server.metrics_address().map(|it| format!(" metrics http://{it}")).unwrap_or_default(),
-        server.xds_address().map(|address| format!(" xds {address}")).unwrap_or_default(),
-    ))?;
+    Output::plain(&ready(server.addresses()))?;
     tokio::select! {
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}
@@ -281,4 +278,16 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
         _ = terminated.recv() => tracing::warn!("stopped without a drain"),
     }
     Ok(())
+}
+
+/// The line by which others know that the server is ready, and where it listens.
+fn ready(addresses: &Addresses) -> String {
+    let Addresses { api, gateway, admin, metrics, xds } = addresses;
+    let mut line = format!("ready: api {api} gateway {gateway}");
+    for (name, address) in [("admin", admin), ("metrics", metrics), ("xds", xds)] {
+        if let Some(address) = address {
+            line.extend([" ", name, " ", &address.to_string()]);
+        }
+    }
+    line + "\n"
 }

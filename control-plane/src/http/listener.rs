@@ -120,6 +120,13 @@ impl Listener {
         Self { tls: tls.map(Arc::new), ..self }
     }
 
+    /// The URL of the local address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
     /// The local address. It has the actual port if the option had port 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -38,6 +38,8 @@ pub struct ServeSettings {
     /// The prefix of personal access tokens.
     pub personal_access_token_prefix: TokenPrefix,
     pub runtime: RuntimeSettings,
+    /// The time between a stop signal and the stop, in which health checks fail.
+    pub drain_pause: Duration,
     /// The longest time that requests, and the transitions that they began, continue after a stop.
     pub drain: Duration,
     /// Bounds on resumes and retries.

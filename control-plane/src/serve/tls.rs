@@ -1,10 +1,11 @@
 //! TLS on the listeners of the two APIs.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use sandgate_xds::tls::{ServerTls, TlsSettings};
+
+use crate::http::Listener;
 
 /// The files of a listener. They are read again while the server runs.
 #[derive(Clone, Debug)]
@@ -16,30 +17,35 @@ pub struct ListenerTls {
 }
 
 impl ListenerTls {
-    pub(super) fn load(self, option: &'static str) -> anyhow::Result<ServerTls> {
+    pub(super) fn load(self, option: &str) -> anyhow::Result<ServerTls> {
         let settings = TlsSettings {
             folder: self.folder,
             client_issuers: self.client_issuers,
             protocols: &[b"h2", b"http/1.1"],
             versions: vec![&rustls::version::TLS13, &rustls::version::TLS12],
         };
-        ServerTls::load(settings).context(option)
+        ServerTls::load(settings).with_context(|| option.to_owned())
     }
 }
 
-pub(super) fn scheme(tls: Option<&ListenerTls>) -> &'static str {
-    if tls.is_some() { "https" } else { "http" }
-}
-
+/// A listener with TLS, if there are files for it. `api` is the common beginning of its options.
+///
 /// Warns of plain text beyond this machine. It is no error: a mesh, or a load balancer on the same machine, may add TLS, and the
 /// server can't know.
-pub(super) fn warn_of_plain_text(option: &str, address: SocketAddr, scheme: &str) {
-    if scheme == "http" && !address.ip().is_loopback() {
-        tracing::warn!(
-            option,
+pub(super) fn protect(
+    listener: Listener,
+    tls: Option<ListenerTls>,
+    api: &str,
+) -> anyhow::Result<Listener> {
+    let address = listener.address();
+    let option = format!("{api}-tls-dir");
+    match tls {
+        Some(tls) => return Ok(listener.tls(Some(tls.load(&option)?))),
+        None if !address.ip().is_loopback() => tracing::warn!(
             %address,
-            "this listener is plain text, and it receives credentials: unless something in front of it adds TLS, set {}",
-            option.replace("-listen", "-tls-dir")
-        );
+            "this listener is plain text, and it receives credentials: unless something in front of it adds TLS, set {option}"
+        ),
+        None => {}
     }
+    Ok(listener)
 }

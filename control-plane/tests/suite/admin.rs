@@ -1,6 +1,7 @@
 //! The admin API: who may call it, that a secret is shown once, and its calls, with both stores.
 
 use std::collections::BTreeSet;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_case::test_case;
 
+use super::command_line::{Installation, Served};
 use super::contract::Database;
 use super::postgres;
 use super::runtime::TestRuntime;
@@ -333,4 +335,73 @@ async fn wrong_input_is_refused_with_its_name() {
     ] {
         operators.call(method, path, body).await.refused(404, "NOT_FOUND");
     }
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sandgate");
+
+#[test]
+fn the_command_line_manages_a_store_through_its_server() {
+    let installation = Installation::new();
+    let file = installation.path("admin-token");
+    std::fs::write(&file, ADMIN).unwrap();
+    let mut command = installation.serve_command();
+    command.args(["--admin-listen", "127.0.0.1:0", "--admin-token-file"]).arg(&file);
+    let server = Served::start(command);
+    let url = server.admin.clone().unwrap();
+    let run = |arguments: &[&str], url: &str| -> Output {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(arguments)
+            .args(["--json", "--admin-url", url, "--admin-token-file"])
+            .arg(&file);
+        command.output().unwrap()
+    };
+    let manage = |arguments: &[&str]| -> Value {
+        let output = run(arguments, &url);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let id = |value: &Value| value["id"].as_str().unwrap().to_owned();
+    let organization = id(&manage(&["orgs", "create", "acme"]));
+    assert_eq!(id(&manage(&["orgs", "create", "acme"])), organization);
+    let create = ["projects", "create", "web", "--organization", &organization];
+    let project = id(&manage(&create));
+    let user = "ann@example.com";
+    manage(&["members", "add", "--user", user, "--project", &project]);
+    let key = manage(&["keys", "create", "--project", &project, "--expires-in", "1d"]);
+    assert!(key["secret"].is_string());
+    let token = manage(&["keys", "create", "--kind", "pat", "--user", user]);
+    assert!(token["secret"].as_str().unwrap().starts_with("tl_pat"));
+    // The same output as from the store itself.
+    for list in ["orgs", "projects", "members", "keys"] {
+        assert_eq!(manage(&[list, "list"]), installation.manage(&[list, "list"]), "{list}");
+    }
+    let revoked = manage(&["keys", "revoke", &id(&key)]);
+    assert!(revoked["revoked_at"].is_i64() && revoked.get("secret").is_none());
+    manage(&["members", "remove", "--user", user, "--project", &project]);
+    assert_eq!(manage(&["members", "list"]), json!({ "members": [] }));
+
+    let error = |arguments: &[&str], url: &str| -> String {
+        let output = run(arguments, url);
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(error(&["keys", "revoke", "key_x"], &url).contains("there is no credential"));
+    assert!(error(&["audit"], &url).contains("use --data-dir or --database"));
+    // The token is not sent anywhere in plain text.
+    assert!(error(&["orgs", "list"], "http://192.0.2.1:8903").contains("is not https://"));
+    std::fs::write(&file, "another-token-0123456789").unwrap();
+    assert!(error(&["orgs", "list"], &url).contains("401"));
+}
+
+#[test]
+fn beyond_loopback_the_admin_api_needs_tls() {
+    let installation = Installation::new();
+    let file = installation.path("admin-token");
+    std::fs::write(&file, ADMIN).unwrap();
+    let mut command = installation.serve_command();
+    command.args(["--admin-listen", "0.0.0.0:0", "--admin-token-file"]).arg(&file);
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("set --admin-tls-dir"), "{error}");
 }

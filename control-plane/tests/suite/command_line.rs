@@ -100,6 +100,8 @@ impl Installation {
 pub(crate) struct Served {
     pub(crate) api: String,
     pub(crate) gateway: String,
+    /// The URL of the admin API, if there is one.
+    pub(crate) admin: Option<String>,
     child: Child,
 }
 
@@ -111,14 +113,18 @@ impl Served {
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let words: Vec<_> = line.split_whitespace().collect();
-        let [ready, "api", api, "gateway", gateway] = words[..] else {
+        let [ready, "api", api, "gateway", gateway, ref others @ ..] = words[..] else {
             child.kill().unwrap();
             let mut stderr = String::new();
             child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
             panic!("{line:?}: {stderr}");
         };
         assert_eq!(ready, "ready:");
-        Self { api: api.to_owned(), gateway: gateway.to_owned(), child }
+        let admin = match others {
+            ["admin", address, ..] => Some(format!("http://{address}")),
+            _ => None,
+        };
+        Self { api: api.to_owned(), gateway: gateway.to_owned(), admin, child }
     }
 
     pub(crate) async fn call(

@@ -3,9 +3,7 @@
 #![cfg(test)]
 
 mod bounds;
-mod changes;
 mod client;
 mod connections;
 mod envoy;
-mod groups;
 mod support;
