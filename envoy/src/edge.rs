@@ -1,8 +1,10 @@
 //! The values of `edge.yaml`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde_json::json;
 
 use crate::control_plane_tls::{self, ControlPlaneTls};
 use crate::filters::{Filters, INGRESS_CONFIGURATION};
@@ -54,6 +56,58 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// The edge of a domain, with the default of each other value. Its files are those of the image. `sandboxes` is the
+    /// network of the sandboxes, with the length of its prefix.
+    #[must_use]
+    pub fn new(domain: &str, control_plane_address: &str, sandboxes: (IpAddr, u8)) -> Self {
+        let (sandbox_network, sandbox_prefix_len) = sandboxes;
+        let edge = Self {
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            port: 9443,
+            tls_port: 9444,
+            tls_sds: PathBuf::new(),
+            listener_filters: json!([]),
+            trusted_hops: 0,
+            admin_port: 9901,
+            control_plane_address: control_plane_address.to_owned(),
+            control_plane_tls: None,
+            api_port: 8900,
+            gateway_port: 8901,
+            gateway_token_sds: PathBuf::new(),
+            filters: Filters::default(),
+            wasm: PathBuf::new(),
+            native: PathBuf::new(),
+            domain: domain.to_owned(),
+            second_domain: "local".to_owned(),
+            api_host: api_host(domain),
+            sandbox_network,
+            sandbox_prefix_len,
+            upstream: Upstream::default(),
+            stream_idle_timeout: Duration::from_secs(3600),
+            trusted_origins: json!([]),
+            ingress_limits: json!({}),
+            heap: 2 << 30,
+            connections: 50_000,
+            log: PathBuf::new(),
+        };
+        let folder = Path::new("/etc/sandgate");
+        edge.with_files_in(folder, folder)
+    }
+
+    /// Takes the filter and `edge-log.yaml` from one folder, and the files that are rendered beside `edge.yaml` from
+    /// another one.
+    #[must_use]
+    pub fn with_files_in(self, templates: &Path, rendered: &Path) -> Self {
+        Self {
+            tls_sds: rendered.join("tls-certificate.yaml"),
+            gateway_token_sds: rendered.join("gateway-token.yaml"),
+            wasm: templates.join("sandgate_ingress.wasm"),
+            native: templates.join("libsandgate_native.so"),
+            log: templates.join("edge-log.yaml"),
+            ..self
+        }
+    }
+
     /// Returns Envoy's bootstrap.
     ///
     /// # Errors
@@ -130,6 +184,14 @@ impl Edge {
             ("SANDGATE_EDGE_CONNECTIONS", Ok(Value::number(self.connections))),
             ("SANDGATE_EDGE_LOG", Value::path(&self.log)),
         ])
+    }
+}
+
+/// The host where Tensorlake's clients expect the API of a domain.
+fn api_host(domain: &str) -> String {
+    match domain.strip_prefix("sandbox.") {
+        Some(parent) => format!("api.{parent}"),
+        None => "api.localhost".to_owned(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::control_plane_tls::{Authorities, ControlPlaneTls};
 use crate::edge::Edge;
+use crate::filters::Filters;
 use crate::upstream::Upstream;
 
 /// A variable is missing or has a value that it can't have.
@@ -48,73 +49,71 @@ impl Edge {
         let variables = Variables(variable);
         let domain: String = variables
             .required("SANDGATE_DOMAIN", "the domain of the sandboxes, like sandbox.example.com")?;
+        let control_plane: String = variables.required(
+            "SANDGATE_CONTROL_PLANE_ADDRESS",
+            "the name or address of the control plane",
+        )?;
+        let network = variables.required(
+            "SANDGATE_SANDBOX_NETWORK",
+            "the network of the sandboxes, like 10.64.0.0, with SANDGATE_SANDBOX_PREFIX_LEN",
+        )?;
+        let length = variables.required(
+            "SANDGATE_SANDBOX_PREFIX_LEN",
+            "the length of SANDGATE_SANDBOX_NETWORK in bits, like 16",
+        )?;
+        let edge = Self::new(&domain, &control_plane, (network, length));
+        let edge = edge.with_files_in(templates, rendered);
         let path = |name: &'static str, default: PathBuf| {
             variables.get(name).map_or(default, PathBuf::from)
         };
         Ok(Self {
-            address: variables.parsed("SANDGATE_EDGE_ADDRESS", "0.0.0.0", "an IP address")?,
-            port: variables.parsed("SANDGATE_EDGE_PORT", "9443", PORT)?,
-            tls_port: variables.parsed("SANDGATE_EDGE_TLS_PORT", "9444", PORT)?,
-            tls_sds: path("SANDGATE_TLS_SDS", rendered.join("tls-certificate.yaml")),
-            listener_filters: variables.parsed("SANDGATE_LISTENER_FILTERS", "[]", "a JSON list")?,
-            trusted_hops: variables.parsed("SANDGATE_TRUSTED_HOPS", "0", NUMBER)?,
-            admin_port: variables.parsed("SANDGATE_ADMIN_PORT", "9901", PORT)?,
-            control_plane_address: variables.required(
-                "SANDGATE_CONTROL_PLANE_ADDRESS",
-                "the name or address of the control plane",
+            address: variables.parsed("SANDGATE_EDGE_ADDRESS", edge.address, "an IP address")?,
+            port: variables.parsed("SANDGATE_EDGE_PORT", edge.port, PORT)?,
+            tls_port: variables.parsed("SANDGATE_EDGE_TLS_PORT", edge.tls_port, PORT)?,
+            tls_sds: path("SANDGATE_TLS_SDS", edge.tls_sds),
+            listener_filters: variables.parsed(
+                "SANDGATE_LISTENER_FILTERS",
+                edge.listener_filters,
+                "a JSON list",
             )?,
             control_plane_tls: variables.control_plane_tls()?,
-            api_port: variables.parsed("SANDGATE_API_PORT", "8900", PORT)?,
-            gateway_port: variables.parsed("SANDGATE_GATEWAY_PORT", "8901", PORT)?,
-            gateway_token_sds: path(
-                "SANDGATE_GATEWAY_TOKEN_SDS",
-                rendered.join("gateway-token.yaml"),
-            ),
-            filters: variables.parsed("SANDGATE_FILTERS", "wasm", "`wasm` or `native`")?,
-            native: path("SANDGATE_NATIVE", templates.join("libsandgate_native.so")),
-            wasm: path("SANDGATE_WASM", templates.join("sandgate_ingress.wasm")),
-            second_domain: variables.parsed("SANDGATE_SECOND_DOMAIN", "local", "a domain")?,
-            api_host: variables
-                .get("SANDGATE_API_HOST")
-                .unwrap_or_else(|| default_api_host(&domain)),
-            domain,
-            sandbox_network: variables.required(
-                "SANDGATE_SANDBOX_NETWORK",
-                "the network of the sandboxes, like 10.64.0.0, with SANDGATE_SANDBOX_PREFIX_LEN",
+            trusted_hops: variables.parsed("SANDGATE_TRUSTED_HOPS", edge.trusted_hops, NUMBER)?,
+            admin_port: variables.parsed("SANDGATE_ADMIN_PORT", edge.admin_port, PORT)?,
+            api_port: variables.parsed("SANDGATE_API_PORT", edge.api_port, PORT)?,
+            gateway_port: variables.parsed("SANDGATE_GATEWAY_PORT", edge.gateway_port, PORT)?,
+            gateway_token_sds: path("SANDGATE_GATEWAY_TOKEN_SDS", edge.gateway_token_sds),
+            filters: variables.parsed("SANDGATE_FILTERS", edge.filters, Filters::NAMES)?,
+            native: path("SANDGATE_NATIVE", edge.native),
+            wasm: path("SANDGATE_WASM", edge.wasm),
+            second_domain: variables.parsed(
+                "SANDGATE_SECOND_DOMAIN",
+                edge.second_domain,
+                "a domain",
             )?,
-            sandbox_prefix_len: variables.required(
-                "SANDGATE_SANDBOX_PREFIX_LEN",
-                "the length of SANDGATE_SANDBOX_NETWORK in bits, like 16",
-            )?,
-            upstream: variables.parsed(
-                "SANDGATE_UPSTREAM",
-                Upstream::default().name(),
-                Upstream::NAMES,
-            )?,
-            stream_idle_timeout: variables.seconds("SANDGATE_STREAM_IDLE_TIMEOUT", "3600s")?,
+            api_host: variables.get("SANDGATE_API_HOST").unwrap_or(edge.api_host),
+            upstream: variables.parsed("SANDGATE_UPSTREAM", edge.upstream, Upstream::NAMES)?,
+            stream_idle_timeout: variables
+                .seconds("SANDGATE_STREAM_IDLE_TIMEOUT", edge.stream_idle_timeout)?,
             trusted_origins: variables.parsed(
                 "SANDGATE_TRUSTED_ORIGINS",
-                "[]",
+                edge.trusted_origins,
                 "a JSON list of origins",
             )?,
-            ingress_limits: variables.parsed("SANDGATE_INGRESS_LIMITS", "{}", "a JSON object")?,
-            heap: variables.parsed("SANDGATE_EDGE_HEAP", "2147483648", "a number of bytes")?,
-            connections: variables.parsed("SANDGATE_EDGE_CONNECTIONS", "50000", NUMBER)?,
-            log: path("SANDGATE_EDGE_LOG", templates.join("edge-log.yaml")),
+            ingress_limits: variables.parsed(
+                "SANDGATE_INGRESS_LIMITS",
+                edge.ingress_limits,
+                "a JSON object",
+            )?,
+            heap: variables.parsed("SANDGATE_EDGE_HEAP", edge.heap, "a number of bytes")?,
+            connections: variables.parsed("SANDGATE_EDGE_CONNECTIONS", edge.connections, NUMBER)?,
+            log: path("SANDGATE_EDGE_LOG", edge.log),
+            ..edge
         })
     }
 }
 
 const PORT: &str = "a port from 0 to 65535";
 const NUMBER: &str = "a number";
-
-/// The host where Tensorlake's clients expect the API of this domain.
-fn default_api_host(domain: &str) -> String {
-    match domain.strip_prefix("sandbox.") {
-        Some(parent) => format!("api.{parent}"),
-        None => "api.localhost".to_owned(),
-    }
-}
 
 struct Variables<F>(F);
 
@@ -134,13 +133,13 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
     fn parsed<T>(
         &self,
         name: &'static str,
-        default: &str,
+        default: T,
         what: &'static str,
     ) -> Result<T, EnvironmentError>
     where
         T: FromStr<Err: Display>,
     {
-        parse(name, self.get(name).unwrap_or_else(|| default.to_owned()), what)
+        self.get(name).map_or(Ok(default), |text| parse(name, text, what))
     }
 
     /// TLS to the control plane, if its issuers are known.
@@ -170,8 +169,8 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         }))
     }
 
-    fn seconds(&self, name: &'static str, default: &str) -> Result<Duration, EnvironmentError> {
-        let text = self.get(name).unwrap_or_else(|| default.to_owned());
+    fn seconds(&self, name: &'static str, default: Duration) -> Result<Duration, EnvironmentError> {
+        let Some(text) = self.get(name) else { return Ok(default) };
         let seconds = text.strip_suffix('s').and_then(|number| number.parse().ok());
         seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or(
             EnvironmentError::Invalid { name, text, what: "a number of seconds, like 3600s" },

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::parts::insert;
+use crate::setting::{UnknownName, named};
 use crate::template::RenderError;
 
 /// The parts of `edge.yaml` with the configuration of the ingress filter, for both forms.
@@ -19,11 +20,6 @@ pub enum Filters {
     /// As a dynamic module in Envoy's process.
     Native,
 }
-
-/// A text is not the name of a form.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("expected {}", Filters::NAMES)]
-pub struct UnknownFilters;
 
 impl Filters {
     /// The valid names.
@@ -61,13 +57,9 @@ impl Filters {
 }
 
 impl FromStr for Filters {
-    type Err = UnknownFilters;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, UnknownFilters> {
-        match name {
-            "wasm" => Ok(Self::Wasm),
-            "native" => Ok(Self::Native),
-            _ => Err(UnknownFilters),
-        }
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        named(text, &[Self::Wasm, Self::Native], Self::name, Self::NAMES)
     }
 }

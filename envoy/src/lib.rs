@@ -11,6 +11,7 @@ mod environment;
 mod filters;
 mod parts;
 mod secrets;
+mod setting;
 mod sidecar;
 mod template;
 mod upstream;
@@ -19,12 +20,13 @@ mod value;
 pub use control_plane_tls::{Authorities, ControlPlaneTls, control_plane_parts};
 pub use edge::{EDGE_LOG, EDGE_TEMPLATE, Edge};
 pub use environment::EnvironmentError;
-pub use filters::{Filters, INGRESS_CONFIGURATION, UnknownFilters};
+pub use filters::{Filters, INGRESS_CONFIGURATION};
 pub use parts::insert;
 pub use secrets::{GATEWAY_TOKEN_TEMPLATE, GatewayToken, TLS_CERTIFICATE_TEMPLATE, TlsCertificate};
+pub use setting::UnknownName;
 pub use sidecar::{EGRESS_LOG, EgressFilter, SIDECAR_TEMPLATE, Sidecar};
 pub use template::{RenderError, Values, render};
-pub use upstream::{UnknownUpstream, Upstream};
+pub use upstream::Upstream;
 pub use value::{Value, ValueError};
 
 #[cfg(test)]

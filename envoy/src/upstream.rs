@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use crate::setting::{UnknownName, named};
+
 /// The setting `SANDGATE_UPSTREAM`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Upstream {
@@ -11,11 +13,6 @@ pub enum Upstream {
     /// Addresses, any number: Envoy's original destination clusters.
     OriginalDst,
 }
-
-/// A text is not the name of a setting.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("expected {}", Upstream::NAMES)]
-pub struct UnknownUpstream;
 
 impl Upstream {
     /// The valid names.
@@ -50,10 +47,10 @@ impl Upstream {
 }
 
 impl FromStr for Upstream {
-    type Err = UnknownUpstream;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, UnknownUpstream> {
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
         let all = [Self::DynamicForwardProxy, Self::OriginalDst];
-        all.into_iter().find(|upstream| upstream.name() == name).ok_or(UnknownUpstream)
+        named(text, &all, Self::name, Self::NAMES)
     }
 }

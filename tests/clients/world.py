@@ -59,6 +59,9 @@ class World:
             options += ["--edge-port", "80", "--edge-tls-port", "443", "--proxy-url", f"http{self.s}://sandbox.{CLOUD}"]
             for name in (self.domain, f"*.{self.domain}", f"api.{CLOUD}", CLOUD):
                 options += ["--certificate-name", name]
+        # The other modes use files, as the image of the edge does.
+        if self.mode == "local":
+            options += ["--xds"]
         if self.egress:
             options += ["--enforce-egress", "--gateway-address", "0.0.0.0"]
         with Stack(self.folder, *options) as stack:
@@ -76,6 +79,7 @@ class World:
             self.gateway_token_file = stack.gateway_token_file
             self.control_plane_log, self.envoy_log = Path(stack.control_plane_log), Path(stack.envoy_log)
             self.sandgate = stack.sandgate
+            self.stack = stack
             yield
 
     def log(self):

@@ -12,7 +12,7 @@ use std::io::Write as _;
 use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 
-/// The resources, and the messages that they may contain as `Any`.
+/// The resources, the messages that they may contain as `Any`, and those of the protocol, for the tests' second client.
 const MESSAGES: &[&str] = &[
     "envoy.config.bootstrap.v3.Bootstrap",
     "envoy.config.cluster.v3.Cluster",
@@ -45,6 +45,8 @@ const MESSAGES: &[&str] = &[
     "envoy.extensions.transport_sockets.tls.v3.Secret",
     "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    "envoy.service.discovery.v3.DeltaDiscoveryRequest",
+    "envoy.service.discovery.v3.DeltaDiscoveryResponse",
     "envoy.type.v3.TokenBucket",
     "google.protobuf.StringValue",
 ];

@@ -6,13 +6,13 @@
 use std::sync::OnceLock;
 
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage};
-use prost_types::Any;
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, SerializeOptions};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::kind::Kind;
 use crate::snapshot::Version;
+use crate::wire::Any;
 
 static SET: &[u8] = include_bytes!("../descriptors.bin");
 
@@ -31,7 +31,7 @@ pub enum MessageError {
 ///
 /// If the value has a field that the message does not have, or a value that the field can't have.
 pub fn to_any(kind: Kind, json: &Value) -> Result<Any, MessageError> {
-    Ok(Any { type_url: kind.type_url(), value: encode(kind.message(), json)? })
+    Ok(Any { type_url: kind.type_url(), value: encode(kind.message(), json)?.into() })
 }
 
 /// Checks the JSON form of a message.
@@ -50,6 +50,26 @@ pub fn encode(message: &str, json: &Value) -> Result<Vec<u8>, MessageError> {
         reason: error.to_string(),
     })?;
     Ok(parsed.encode_to_vec())
+}
+
+/// The JSON form of a resource, with the names of the templates.
+///
+/// # Errors
+///
+/// If the bytes are not the message that the type names.
+pub fn to_json(body: &Any) -> Result<Value, MessageError> {
+    let message = body.type_url.rsplit('/').next().unwrap_or_default();
+    let unknown = || MessageError::Unknown(message.to_owned());
+    let pool = pool().ok_or_else(unknown)?;
+    let descriptor = pool.get_message_by_name(message).ok_or_else(unknown)?;
+    let invalid = |reason: String| MessageError::Invalid { message: message.to_owned(), reason };
+    let decoded = DynamicMessage::decode(descriptor, body.value.clone())
+        .map_err(|error| invalid(error.to_string()))?;
+    let options =
+        SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
+    decoded
+        .serialize_with_options(serde_json::value::Serializer, &options)
+        .map_err(|error| invalid(error.to_string()))
 }
 
 /// The version of a resource: a hash of its JSON, whose keys are sorted. The bytes of the message may differ from one

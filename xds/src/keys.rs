@@ -59,8 +59,7 @@ impl NodeKeys {
     ///
     /// If the name is not one of a node.
     pub fn token(&self, node: &str) -> Result<String, KeysError> {
-        let is_permitted = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if node.is_empty() || node.len() > MAX_NODE || !node.bytes().all(is_permitted) {
+        if !is_node(node) {
             return Err(KeysError::Node);
         }
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
@@ -109,6 +108,12 @@ impl Credentials for NodeKeys {
     fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
+}
+
+/// Whether a text can be the name of a node.
+pub(crate) fn is_node(name: &str) -> bool {
+    let is_permitted = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !name.is_empty() && name.len() <= MAX_NODE && name.bytes().all(is_permitted)
 }
 
 fn mac(key: &[u8], node: &str) -> Option<Hmac<Sha256>> {

@@ -2,6 +2,7 @@
 
 mod admission;
 mod connection;
+mod large;
 mod listener;
 mod service;
 mod stream;
@@ -15,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 pub use self::listener::{Port, PortError};
 pub use self::service::DeltaService;
 use crate::nodes::Nodes;
-use crate::snapshot::Snapshot;
+use crate::snapshots::Snapshots;
 
 /// Who may open a stream.
 pub trait Credentials: Send + Sync + 'static {
@@ -44,11 +45,13 @@ pub struct Limits {
     pub streams: usize,
     /// The most streams of a node at once. An edge has one, and a second one while the first ends.
     pub streams_per_node: usize,
+    /// The most clients at once that have a large response and have not answered it.
+    pub large_responses: usize,
     /// The time after which a stream ends, so that nodes move to new replicas. Each stream ends up to a tenth earlier.
     pub stream_age: Duration,
     /// The longest time until a client says which node it is.
     pub first_request: Duration,
-    /// The longest time that a client may leave responses unread.
+    /// The longest time that a client may leave responses unread, or a large one without an answer.
     pub unread: Duration,
     /// The longest time until connections end after a stop. Streams end at once.
     pub stop: Duration,
@@ -62,6 +65,7 @@ impl Limits {
         idle: Duration::from_secs(10),
         streams: 4_096,
         streams_per_node: 4,
+        large_responses: 64,
         stream_age: Duration::from_secs(30 * 60),
         first_request: Duration::from_secs(10),
         unread: Duration::from_secs(60),
@@ -84,11 +88,12 @@ pub struct Shared {
     pub(crate) credentials: Arc<dyn Credentials>,
     /// Whether a client also needs a certificate for the name of its node.
     pub(crate) needs_certificate: bool,
-    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshots>>,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) nodes: Nodes,
     pub(crate) limits: Limits,
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) large_slots: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -97,13 +102,23 @@ impl Shared {
     pub fn new(
         credentials: Arc<dyn Credentials>,
         needs_certificate: bool,
-        snapshots: watch::Receiver<Arc<Snapshot>>,
+        snapshots: watch::Receiver<Arc<Snapshots>>,
         stopping: watch::Receiver<bool>,
         limits: Limits,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(limits.streams));
+        let large_slots = Arc::new(Semaphore::new(limits.large_responses));
         let nodes = Nodes::default();
-        Self { credentials, needs_certificate, snapshots, stopping, nodes, limits, slots }
+        Self {
+            credentials,
+            needs_certificate,
+            snapshots,
+            stopping,
+            nodes,
+            limits,
+            slots,
+            large_slots,
+        }
     }
 
     /// The nodes and their state.

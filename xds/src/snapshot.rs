@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use prost_types::Any;
-
 use crate::kind::Kind;
+use crate::wire::Any;
 
 /// A hash of a resource's content. A counter would repeat itself after a restart of the server, and clients would keep what
 /// they have.
@@ -66,6 +65,19 @@ impl Snapshot {
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&str, &Resource)> {
         let of_kind = self.resources.get(&kind).into_iter().flatten();
         of_kind.map(|(name, resource)| (name.as_str(), resource))
+    }
+
+    /// Whether both have the same resources. The bytes of a resource may differ from one encoding to the next.
+    #[must_use]
+    pub fn has_same_versions(&self, other: &Self) -> bool {
+        let versions = |snapshot: &Self| {
+            let kinds = snapshot.resources.iter();
+            let versions = kinds.flat_map(|(kind, of_kind)| {
+                of_kind.iter().map(|(name, it)| (*kind, name.clone(), it.version.clone()))
+            });
+            versions.collect::<Vec<_>>()
+        };
+        versions(self) == versions(other)
     }
 
     /// Removes the resources that name a resource.

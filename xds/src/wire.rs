@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bytes::Bytes;
 use prost::Message;
-use prost_types::Any;
 
 /// The path of the one method of the service.
 pub const DELTA_METHOD: &str =
@@ -68,6 +68,22 @@ impl fmt::Debug for Resource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = formatter.debug_struct("Resource");
         text.field("version", &self.version).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// `google.protobuf.Any`. All responses share the content, which may be a wasm module. Its `Debug` leaves it out.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct Any {
+    #[prost(string, tag = "1")]
+    pub type_url: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: Bytes,
+}
+
+impl fmt::Debug for Any {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Any").field("type_url", &self.type_url).finish_non_exhaustive()
     }
 }
 

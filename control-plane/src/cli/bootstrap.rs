@@ -52,7 +52,8 @@ impl Bootstrap {
         let path = edge.xds_state.display().to_string();
         let text = std::fs::read_to_string(&edge.xds_state)
             .with_context(|| format!("`{path}` can't be read"))?;
-        let settings = parse(&text).with_context(|| format!("`{path}`"))?;
+        let state = parse(&text).with_context(|| format!("`{path}`"))?;
+        let settings = state.of(&edge.node).clone();
         let token = NodeKeys::from_file(&edge.xds_key_file)?.token(&edge.node)?;
         let tls = match (edge.tls_ca, edge.tls_cert, edge.tls_key) {
             (Some(trusted_ca), Some(certificate), Some(key)) => {

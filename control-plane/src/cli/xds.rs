@@ -51,7 +51,11 @@ impl Xds {
                 let built =
                     state::load(&state).with_context(|| format!("`{}`", state.display()))?;
                 anyhow::ensure!(built.warnings.is_empty(), "{}", built.warnings.join("; "));
-                Output::plain(&state::summary(&built.snapshot))
+                let groups = built.snapshots.groups();
+                let groups =
+                    groups.map(|(name, it)| format!("\ngroup {name}\n{}", state::summary(it)));
+                let common = state::summary(built.snapshots.common());
+                Output::plain(&format!("{common}{}", groups.collect::<String>()))
             }
             Self::Nodes(args) => args.run(),
         }

@@ -50,7 +50,7 @@ pub(super) async fn start(
     }
     let port = Port::bind(settings.listen, settings.tls).await.context("--xds-listen")?;
     let address = port.address()?;
-    let (snapshots, desired) = watch::channel(Arc::new(built.snapshot));
+    let (snapshots, desired) = watch::channel(Arc::new(built.snapshots));
     let credentials = Arc::new(keys.clone());
     let needs_certificate = port.needs_certificate();
     let shared =

@@ -115,20 +115,14 @@ impl Stack {
             }
             None => artifacts::wasm_filter(),
         };
-        let nowhere = PathBuf::new();
+        let sandboxes = (network.base().into(), Network::PREFIX_LEN);
         let mut edge = Edge {
-            control_plane_address: "127.0.0.1".to_owned(),
             control_plane_tls: control_plane_tls(
                 setup.tls_to_control_plane,
                 &certificate_folder(&folder.path().join("envoy-0")),
             )?,
-            api_port: 1,
-            gateway_port: 1,
-            domain: DOMAIN.to_owned(),
             second_domain: SECOND_DOMAIN.to_owned(),
             api_host: API_HOST.to_owned(),
-            sandbox_network: network.base().into(),
-            sandbox_prefix_len: Network::PREFIX_LEN,
             upstream: setup.upstream.map_or_else(upstream_of_this_run, Ok)?,
             stream_idle_timeout: setup.stream_idle_timeout,
             trusted_origins: setup.trusted_origins,
@@ -137,17 +131,15 @@ impl Stack {
             trusted_hops: setup.trusted_hops,
             heap: setup.heap,
             connections: setup.connections,
-            // `Envoy::start` sets the others, and the ports follow.
+            // The system chooses the ports, and those of the control plane follow.
             address: Ipv4Addr::LOCALHOST.into(),
             port: 0,
             tls_port: 0,
             admin_port: 0,
-            tls_sds: nowhere.clone(),
-            gateway_token_sds: nowhere.clone(),
             filters: if setup.filter.is_some() { Filters::Wasm } else { artifacts::filters()? },
             wasm,
             native: artifacts::native_module(),
-            log: nowhere,
+            ..Edge::new(DOMAIN, "127.0.0.1", sandboxes)
         };
         let certificate = certificate_folder(&folder.path().join("envoy-0"));
         let tokens = folder.path().join("gateway-token");

@@ -160,12 +160,22 @@ impl ControlPlane {
         write_private(&self.desired_state_file(), &format!("{state:#}\n"))
     }
 
-    fn desired_state_file(&self) -> PathBuf {
+    /// The file of the desired state.
+    #[must_use]
+    pub fn desired_state_file(&self) -> PathBuf {
         self.setup.folder.join("desired-state.json")
     }
 
-    fn xds_key_file(&self) -> PathBuf {
+    /// The file with the key of the nodes' tokens.
+    #[must_use]
+    pub fn xds_key_file(&self) -> PathBuf {
         self.setup.folder.join("xds-key")
+    }
+
+    /// The address of the xDS server, if there is one.
+    #[must_use]
+    pub fn xds_address(&self) -> Option<SocketAddr> {
+        self.xds
     }
 
     /// The bootstrap with which an edge gets the desired state.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sandgate_envoy_config::{Edge, Filters};
+use sandgate_envoy_config::Edge;
 use serde_json::{Value, json};
 
 /// The content of the file. `gateway_token_file` and `certificate` are files of the control plane.
@@ -26,10 +26,7 @@ pub fn desired_state(edge: &Edge, gateway_token_file: &Path, certificate: &Path)
             "api_port": edge.api_port,
             "gateway_port": edge.gateway_port,
             "gateway_token_file": gateway_token_file,
-            "filters": match edge.filters {
-                Filters::Wasm => "wasm",
-                Filters::Native => "native",
-            },
+            "filters": edge.filters.name(),
             "wasm": edge.wasm,
             "native": edge.native,
             "upstream": edge.upstream.name(),

@@ -41,7 +41,7 @@ const API_HOST: &str = "api.localhost";
 const PATIENCE: Duration = Duration::from_secs(10);
 const NETWORK_PREFIX_LEN: u8 = 16;
 /// The name of the edge, as the xDS server knows it.
-const NODE: &str = "edge-1";
+pub(crate) const NODE: &str = "edge-1";
 
 /// The settings of a run.
 #[derive(Clone, Debug)]
@@ -191,30 +191,15 @@ pub fn local_edge(ports: &Ports, network: Ipv4Addr) -> Result<Edge> {
         address: Ipv4Addr::LOCALHOST.into(),
         port: ports.edge,
         tls_port: ports.edge_tls,
-        tls_sds: PathBuf::new(),
-        listener_filters: json!([]),
-        trusted_hops: 0,
         admin_port: ports.admin,
-        control_plane_address: Ipv4Addr::LOCALHOST.to_string(),
-        control_plane_tls: None,
         api_port: ports.api,
         gateway_port: ports.gateway,
-        gateway_token_sds: PathBuf::new(),
         filters: artifacts::filters()?,
         wasm: artifacts::wasm_filter(),
         native: artifacts::native_module(),
-        domain: DOMAIN.to_owned(),
         second_domain: SECOND_DOMAIN.to_owned(),
         api_host: API_HOST.to_owned(),
-        sandbox_network: network.into(),
-        sandbox_prefix_len: NETWORK_PREFIX_LEN,
-        upstream: Upstream::default(),
-        stream_idle_timeout: Duration::from_secs(3600),
-        trusted_origins: json!([]),
-        ingress_limits: json!({}),
-        heap: 2 << 30,
-        connections: 50_000,
-        log: PathBuf::new(),
+        ..Edge::new(DOMAIN, "127.0.0.1", (network.into(), NETWORK_PREFIX_LEN))
     })
 }
 

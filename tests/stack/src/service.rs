@@ -15,9 +15,10 @@ use tokio::io::AsyncReadExt as _;
 use crate::artifacts::{self, EnvoyProgram};
 use crate::certificate::Certificates;
 use crate::control_plane::{ControlPlane, ControlPlaneSetup, DOMAIN, Runtime};
+use crate::desired_state::desired_state;
 use crate::envoy::{Configuration, Envoy, EnvoySetup, Files};
 use crate::files::create_private_folder;
-use crate::local_run::local_edge;
+use crate::local_run::{NODE, local_edge};
 use crate::output::Interrupt;
 use crate::ports::{Ports, SANDBOX_PORTS, listen_error};
 use crate::token::random_token;
@@ -72,6 +73,9 @@ pub struct Options {
     /// Start no Envoy
     #[arg(long)]
     no_envoy: bool,
+    /// Configure Envoy by xDS
+    #[arg(long, conflicts_with = "no_envoy")]
+    xds: bool,
 }
 
 /// Starts the stack, prints one line of JSON when it is ready, and runs until the standard input ends or a signal
@@ -101,7 +105,22 @@ async fn run(options: Options) -> Result<()> {
     };
     let network = free_network()?;
     let token = random_token()?;
-    let mut control_plane = start_control_plane(&options, &ports, network, &token).await?;
+    let edge = Edge {
+        domain: options.domain.clone(),
+        api_host: options.api_host.clone(),
+        trusted_origins: json!(options.trusted_origins),
+        ..local_edge(&ports, network)?
+    };
+    let certificates = match options.no_envoy {
+        true => None,
+        false => Some(certificates(&options)?),
+    };
+    let desired_state = certificates.as_ref().filter(|_| options.xds).map(|certificates| {
+        let tokens = options.folder.join("gateway-token");
+        desired_state(&edge, &tokens, &certificates.directory())
+    });
+    let mut control_plane =
+        start_control_plane(&options, &ports, network, &token, desired_state).await?;
     let owner = control_plane.new_owner("clients")?;
     let mut ready = json!({
         "api_port": ports.api,
@@ -115,11 +134,36 @@ async fn run(options: Options) -> Result<()> {
         "session": owner.session,
     });
     let mut envoy = None;
-    if !options.no_envoy {
-        let names: Vec<&str> = options.certificate_names.iter().map(String::as_str).collect();
-        let names = if names.is_empty() { vec!["*.sandbox.localhost", "localhost"] } else { names };
-        let certificates = Certificates::ensure(&options.folder, &names)?;
-        let started = start_envoy(&options, &ports, network, token, &certificates).await?;
+    if let Some(certificates) = certificates {
+        let configuration = if options.xds {
+            let xds = control_plane.xds_address().context("the control plane serves no xDS")?;
+            extend(
+                &mut ready,
+                json!({
+                    "xds_port": xds.port(),
+                    "xds_state": control_plane.desired_state_file(),
+                    "xds_key_file": control_plane.xds_key_file(),
+                }),
+            );
+            Configuration::Xds(control_plane.bootstrap(NODE)?)
+        } else {
+            Configuration::Files(Box::new(Files {
+                edge: edge.clone(),
+                token,
+                certificate: certificates.directory(),
+                change: str::to_owned,
+                change_log: str::to_owned,
+            }))
+        };
+        let setup = EnvoySetup {
+            folder: options.folder.clone(),
+            program: EnvoyProgram::Path(artifacts::envoy_program()?),
+            filter: edge.filter().to_owned(),
+            configuration,
+            workers: options.workers,
+            patience: PATIENCE,
+        };
+        let started = Envoy::start(setup).await?;
         extend(
             &mut ready,
             json!({
@@ -145,6 +189,12 @@ async fn run(options: Options) -> Result<()> {
     }
 }
 
+fn certificates(options: &Options) -> Result<Certificates> {
+    let names: Vec<&str> = options.certificate_names.iter().map(String::as_str).collect();
+    let names = if names.is_empty() { vec!["*.sandbox.localhost", "localhost"] } else { names };
+    Certificates::ensure(&options.folder, &names)
+}
+
 fn extend(object: &mut Value, more: Value) {
     if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
         object.extend(more);
@@ -156,6 +206,7 @@ async fn start_control_plane(
     ports: &Ports,
     network: Ipv4Addr,
     token: &str,
+    desired_state: Option<Value>,
 ) -> Result<ControlPlane> {
     let cidr = format!("{network}/16");
     let runtime = match (&options.webhook_url, &options.webhook_secret) {
@@ -180,38 +231,8 @@ async fn start_control_plane(
         confirms_public_ports: options.confirm_public_ports,
         runtime,
         patience: PATIENCE,
-        desired_state: None,
+        desired_state,
         tls: None,
-    })
-    .await
-}
-
-async fn start_envoy(
-    options: &Options,
-    ports: &Ports,
-    network: Ipv4Addr,
-    token: String,
-    certificates: &Certificates,
-) -> Result<Envoy> {
-    let edge = Edge {
-        domain: options.domain.clone(),
-        api_host: options.api_host.clone(),
-        trusted_origins: json!(options.trusted_origins),
-        ..local_edge(ports, network)?
-    };
-    Envoy::start(EnvoySetup {
-        folder: options.folder.clone(),
-        program: EnvoyProgram::Path(artifacts::envoy_program()?),
-        filter: edge.filter().to_owned(),
-        configuration: Configuration::Files(Box::new(Files {
-            edge,
-            token,
-            certificate: certificates.directory(),
-            change: str::to_owned,
-            change_log: str::to_owned,
-        })),
-        workers: options.workers,
-        patience: PATIENCE,
     })
     .await
 }

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::metadata::MetadataMap;
 use tonic::{Status, Streaming};
 
+use super::large::Large;
 use super::{CertifiedNames, Shared};
 use crate::envoy_version;
 use crate::keys::MAX_NODE;
 use crate::nodes::StreamGuard;
 use crate::session::{Excess, MAX_REASON, Outcome, Reaction, Session, cut};
+use crate::snapshots::Snapshots;
 use crate::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
@@ -106,7 +108,13 @@ async fn serve(
     let age = shared.limits.stream_age;
     // So that not all nodes come back at once.
     let end_at = began + age - age.mul_f64(spread(&peer.node) / 10.0);
-    let mut session = Session::new(snapshots.borrow_and_update().clone());
+    // The node is the one of the credential, so that no client gets the resources of another group.
+    let own = |snapshots: &mut watch::Receiver<Arc<Snapshots>>| {
+        Arc::clone(snapshots.borrow_and_update().of(&peer.node))
+    };
+    let mut snapshot = own(&mut snapshots);
+    let mut session = Session::new(Arc::clone(&snapshot));
+    let mut large = Large::new(&shared.large_slots, shared.limits);
     let mut next = Some(first);
     loop {
         let wake_at = session.wake_at();
@@ -115,6 +123,7 @@ async fn serve(
                 let other = request.node.map(|node| node.id).unwrap_or_default();
                 return foreign_node(shared, &peer, &other);
             }
+            large.answered(&request.response_nonce);
             let reaction = session.on_request(request, began.elapsed());
             let Reaction { responses, outcome } = match reaction {
                 Ok(reaction) => reaction,
@@ -133,15 +142,20 @@ async fn serve(
                     if changed.is_err() {
                         return Status::unavailable("the server stops");
                     }
-                    let snapshot = snapshots.borrow_and_update().clone();
-                    session.on_snapshot(snapshot, began.elapsed())
+                    let next = own(&mut snapshots);
+                    if Arc::ptr_eq(&next, &snapshot) {
+                        continue;
+                    }
+                    snapshot = next;
+                    session.on_snapshot(Arc::clone(&snapshot), began.elapsed())
                 },
                 () = wake(wake_at.map(|at| began + at)) => session.on_time(began.elapsed()),
+                () = wake(large.due()) => return Status::deadline_exceeded("the client does not answer"),
                 () = sleep_until(end_at) => return Status::unavailable("the stream is old; open another"),
                 // The sender lives as long as the server.
                 Ok(()) = peer.changes.changed() => {
-                    if shared.credentials.node_of(&peer.token).as_ref() != Some(&peer.node) {
-                        return Status::unauthenticated("the token is no longer valid");
+                    if !is_valid(shared, &peer) {
+                        return withdrawn();
                     }
                     continue;
                 }
@@ -151,10 +165,18 @@ async fn serve(
         if let Err(excess) = session.check_unanswered() {
             return exceeded(&peer, excess);
         }
-        let sent_at = Instant::now() + shared.limits.unread;
         for response in to_send {
+            tokio::select! {
+                () = large.admit(&response) => {}
+                () = responses.closed() => return Status::ok("the client is gone"),
+                _ = stopping.wait_for(|stopping| *stopping) => return Status::unavailable("the server stops"),
+            }
+            // The wait may have been long.
+            if !is_valid(shared, &peer) {
+                return withdrawn();
+            }
             guard.count_response(&response);
-            match timeout_at(sent_at, responses.send(Ok(response))).await {
+            match timeout(shared.limits.unread, responses.send(Ok(response))).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Status::ok("the client is gone"),
                 Err(_) => return Status::deadline_exceeded("the client does not read"),
@@ -162,6 +184,14 @@ async fn serve(
         }
         guard.update(session.status(), session.pending());
     }
+}
+
+fn is_valid(shared: &Shared, peer: &Peer) -> bool {
+    shared.credentials.node_of(&peer.token).as_ref() == Some(&peer.node)
+}
+
+fn withdrawn() -> Status {
+    Status::unauthenticated("the token is no longer valid")
 }
 
 fn foreign_node(shared: &Shared, peer: &Peer, node: &str) -> Status {

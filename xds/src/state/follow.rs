@@ -4,51 +4,38 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use super::{BuildError, Built, CERTIFICATE, Unreadable, build, build_with, parse};
-use crate::kind::Kind;
-use crate::snapshot::Snapshot;
+use super::{BuildError, Loaded, build, groups, make};
+use crate::snapshots::Snapshots;
 
 /// The interval at which the files are read.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reads the desired state for the first time.
-///
-/// # Errors
-///
-/// If the state is not valid: without one, the server has nothing to send.
-pub fn load(path: &Path) -> Result<Built, BuildError> {
-    let text = super::read(path)?;
-    build(&parse(&text)?)
-}
+/// A hash of the content of all files. What they lead to is made again only if it changes.
+type Fingerprint = [u8; 32];
 
-/// Reads the desired state again. A certificate that can't be read for a moment must not close the TLS listeners of all edges,
-/// so the state is refused if the active one has a certificate.
-///
-/// # Errors
-///
-/// If the state is not valid. The active one stays active.
-pub fn load_next(path: &Path, active: &Snapshot) -> Result<Built, BuildError> {
-    let has_certificate = active.resource(Kind::Secret, CERTIFICATE).is_some();
-    let unreadable = if has_certificate { Unreadable::Refuse } else { Unreadable::LeaveOut };
-    build_with(&parse(&super::read(path)?)?, unreadable)
-}
-
-/// Publishes a new snapshot whenever the state, the gateway token, or the certificate changes. A state that is not valid
-/// changes nothing, and the log says why.
-pub async fn follow(path: PathBuf, snapshots: watch::Sender<Arc<Snapshot>>) {
+/// Publishes new snapshots whenever the state or a file that it names changes. A state that is not valid changes nothing, and
+/// the log says why.
+pub async fn follow(path: PathBuf, snapshots: watch::Sender<Arc<Snapshots>>) {
     let mut last_problem = String::new();
+    let mut last_seen = None;
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
-        let file = path.clone();
-        let active = Arc::clone(&snapshots.borrow());
-        let built = tokio::task::spawn_blocking(move || load_next(&file, &active)).await;
-        let problem = match built {
-            Ok(Ok(built)) => publish(built, &snapshots),
-            Ok(Err(error)) => {
-                format!("the desired state is not valid, and the former one stays active: {error}")
+        let (file, active) = (path.clone(), Arc::clone(&snapshots.borrow()));
+        let seen = last_seen;
+        let read = tokio::task::spawn_blocking(move || read_again(&file, &active, seen)).await;
+        let problem = match read {
+            Ok(Ok(None)) => continue,
+            Ok(Ok(Some(change))) => {
+                last_seen = Some(change.fingerprint);
+                match change.loaded {
+                    Ok(loaded) => publish(loaded, &snapshots),
+                    Err(error) => refused(&error),
+                }
             }
+            Ok(Err(error)) => refused(&error),
             Err(error) => format!("the desired state can't be read: {error}"),
         };
         if problem != last_problem && !problem.is_empty() {
@@ -58,22 +45,55 @@ pub async fn follow(path: PathBuf, snapshots: watch::Sender<Arc<Snapshot>>) {
     }
 }
 
-/// Returns what is wrong with a part of the state.
-fn publish(built: Built, snapshots: &watch::Sender<Arc<Snapshot>>) -> String {
-    let changed = snapshots.send_if_modified(|active| {
-        let is_new = !has_same_versions(active, &built.snapshot);
-        if is_new {
-            *active = Arc::new(built.snapshot);
+fn refused(error: &BuildError) -> String {
+    format!("the desired state is not valid, and the former one stays active: {error}")
+}
+
+/// What the files lead to, after one of them has changed.
+struct Change {
+    fingerprint: Fingerprint,
+    loaded: Result<Loaded, BuildError>,
+}
+
+/// Returns `None` if no file has changed.
+fn read_again(
+    path: &Path,
+    active: &Snapshots,
+    seen: Option<Fingerprint>,
+) -> Result<Option<Change>, BuildError> {
+    let text = build::read(path)?;
+    let fingerprint = fingerprint(&text);
+    let is_new = seen != Some(fingerprint);
+    Ok(is_new.then(|| Change { fingerprint, loaded: make(&text, active) }))
+}
+
+fn fingerprint(text: &str) -> Fingerprint {
+    let mut hash = Sha256::new();
+    hash.update(text);
+    // A state that can't be parsed names no files.
+    let state = groups::parse(text).ok();
+    let settings = state.iter().flat_map(|state| state.groups.values().chain([&state.common]));
+    for file in settings.flat_map(super::EdgeSettings::files) {
+        match std::fs::read(file) {
+            Ok(content) => hash.update(Sha256::digest(content)),
+            Err(error) => hash.update(error.to_string()),
         }
-        is_new
+    }
+    hash.finalize().into()
+}
+
+/// Returns what is wrong with a part of the state.
+fn publish(loaded: Loaded, snapshots: &watch::Sender<Arc<Snapshots>>) -> String {
+    let Loaded { snapshots: mut new, warnings } = loaded;
+    let changed = snapshots.send_if_modified(|active| {
+        let changed = new.reuse(active);
+        if changed {
+            *active = Arc::new(std::mem::take(&mut new));
+        }
+        changed
     });
     if changed {
         tracing::info!("the desired state changed");
     }
-    built.warnings.join("; ")
-}
-
-/// Compares versions, because the bytes of a resource may differ from one encoding to the next.
-fn has_same_versions(one: &Snapshot, other: &Snapshot) -> bool {
-    super::summary(one) == super::summary(other)
+    warnings.join("; ")
 }

@@ -1,60 +1,38 @@
-//! The values of the file.
+//! The values of one group of edges.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::fmt::Display;
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use sandgate_envoy_config::{Authorities, ControlPlaneTls, Edge, Filters, Upstream};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::de::{Deserializer, Error as _};
+use serde_json::Value;
 
-use crate::yaml::{YamlError, parse_yaml};
+use super::StateError;
+use super::build::{BuildError, read};
 
-/// The text is not a desired state.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum StateError {
-    #[error("not YAML: {0}")]
-    Yaml(#[from] YamlError),
-    #[error("`{path}`: {reason}")]
-    Field { path: String, reason: String },
-    #[error("`version` is {0}, and this program reads version 1")]
-    Version(u32),
-}
-
-/// The file as a whole.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    version: u32,
-    edge: EdgeSettings,
-}
-
-/// What the edges do. The names are those of the variables of the edge's image, without `SANDGATE_`, in lower case; the
-/// defaults are the same.
+/// What the edges of a group do. The names are those of the variables of the edge's image, without `SANDGATE_`, in lower case;
+/// the defaults are the same.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct EdgeSettings {
     pub domain: String,
-    #[serde(default = "default_second_domain")]
-    pub second_domain: String,
+    pub second_domain: Option<String>,
     pub api_host: Option<String>,
     pub sandbox_network: IpNet,
     /// Where edges listen.
-    #[serde(default = "any_address")]
-    pub edge_address: IpAddr,
-    #[serde(default = "default_edge_port")]
-    pub edge_port: u16,
-    #[serde(default = "default_edge_tls_port")]
-    pub edge_tls_port: u16,
+    pub edge_address: Option<IpAddr>,
+    pub edge_port: Option<u16>,
+    pub edge_tls_port: Option<u16>,
     /// A folder with `tls.crt` and `tls.key`. Without it, edges have no listener for TLS.
     pub certificate: Option<PathBuf>,
-    #[serde(default = "empty_list")]
-    pub listener_filters: Value,
-    #[serde(default)]
-    pub trusted_hops: u32,
-    #[serde(default = "default_admin_port")]
-    pub admin_port: u16,
+    pub listener_filters: Option<Value>,
+    pub trusted_hops: Option<u32>,
+    pub admin_port: Option<u16>,
     /// The control plane, as edges reach it.
     pub control_plane_address: String,
     /// A file of the control plane with the issuers of its certificate. Without it, edges use plain text to both APIs.
@@ -63,200 +41,138 @@ pub struct EdgeSettings {
     pub control_plane_name: Option<String>,
     /// A folder of the edges with `tls.crt` and `tls.key`, for a gateway API that demands certificates.
     pub control_plane_certificate: Option<PathBuf>,
-    #[serde(default = "default_api_port")]
-    pub api_port: u16,
-    #[serde(default = "default_gateway_port")]
-    pub gateway_port: u16,
+    pub api_port: Option<u16>,
+    pub gateway_port: Option<u16>,
     /// A file whose first token the edges send to the gateway API.
     pub gateway_token_file: PathBuf,
-    #[serde(default = "default_filters")]
-    pub filters: String,
+    #[serde(default, deserialize_with = "from_name")]
+    pub filters: Option<Filters>,
     /// The filter, as a file of the edges.
-    #[serde(default = "default_wasm")]
-    pub wasm: PathBuf,
+    pub wasm: Option<PathBuf>,
+    /// The filter, which the edges get with their configuration.
+    pub module: Option<Module>,
     /// The module, as a file of the edges.
-    #[serde(default = "default_native")]
-    pub native: PathBuf,
-    #[serde(default = "default_upstream")]
-    pub upstream: String,
-    #[serde(default = "default_idle_timeout")]
-    pub stream_idle_timeout_seconds: u64,
-    #[serde(default = "empty_list")]
-    pub trusted_origins: Value,
-    #[serde(default = "empty_object")]
-    pub ingress_limits: Value,
-    #[serde(default = "default_heap")]
-    pub edge_heap: u64,
-    #[serde(default = "default_connections")]
-    pub edge_connections: u32,
+    pub native: Option<PathBuf>,
+    #[serde(default, deserialize_with = "from_name")]
+    pub upstream: Option<Upstream>,
+    pub stream_idle_timeout_seconds: Option<u64>,
+    pub trusted_origins: Option<Value>,
+    pub ingress_limits: Option<Value>,
+    pub edge_heap: Option<u64>,
+    pub edge_connections: Option<u32>,
     /// `max_tokens`, `tokens_per_fill` and `fill_interval` of the access log.
     pub log_rate: Option<Value>,
 }
 
-/// Parses a desired state.
-///
-/// # Errors
-///
-/// If a field is missing, unknown, or has a wrong type; the error names its path.
-pub fn parse(text: &str) -> Result<EdgeSettings, StateError> {
-    let json = parse_yaml(text)?;
-    let file: File = serde_path_to_error::deserialize(&json).map_err(|error| {
-        StateError::Field { path: error.path().to_string(), reason: error.inner().to_string() }
-    })?;
-    if file.version != 1 {
-        return Err(StateError::Version(file.version));
-    }
-    file.edge.edge()?;
-    Ok(file.edge)
+/// A wasm module of the control plane.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    pub file: PathBuf,
+    /// The hash that the file must have, in hexadecimal digits.
+    pub sha256: Option<String>,
 }
 
 impl EdgeSettings {
+    /// Reads the values of `path` in the file.
+    pub(super) fn from_json(json: &Value, path: &str) -> Result<Self, StateError> {
+        let field = |field: &str, reason: String| StateError::Field {
+            path: if field == "." { path.to_owned() } else { format!("{path}.{field}") },
+            reason,
+        };
+        let settings: Self = serde_path_to_error::deserialize(json)
+            .map_err(|error| field(&error.path().to_string(), error.inner().to_string()))?;
+        if settings.module.is_some() && settings.filters == Some(Filters::Native) {
+            let reason = "only the form `wasm` can come with the configuration; `native` is a file";
+            return Err(field("module", reason.to_owned()));
+        }
+        let expects_tls =
+            settings.control_plane_name.is_some() || settings.control_plane_certificate.is_some();
+        if settings.control_plane_ca.is_none() && expects_tls {
+            // Without this error, a misspelled or forgotten field would mean plain text.
+            return Err(field("control_plane_ca", "TLS to the control plane needs it".to_owned()));
+        }
+        if settings.control_plane_ca.is_some() && settings.tls_name().parse::<IpAddr>().is_ok() {
+            let reason = "must be a DNS name of the control plane's certificate".to_owned();
+            return Err(field("control_plane_name", reason));
+        }
+        Ok(settings)
+    }
+
+    fn tls_name(&self) -> &str {
+        self.control_plane_name.as_ref().unwrap_or(&self.control_plane_address)
+    }
+
+    fn control_plane_tls(&self) -> Result<Option<ControlPlaneTls>, BuildError> {
+        let Some(path) = &self.control_plane_ca else { return Ok(None) };
+        Ok(Some(ControlPlaneTls {
+            authorities: Authorities::Text(read(path)?),
+            name: self.tls_name().to_owned(),
+            certificate: self.control_plane_certificate.clone(),
+        }))
+    }
+
     /// The values of `edge.yaml`.
     ///
     /// # Errors
     ///
-    /// If `filters` or `upstream` is unknown.
-    pub fn edge(&self) -> Result<Edge, StateError> {
-        let field =
-            |path: &str, reason: String| StateError::Field { path: path.to_owned(), reason };
-        let filters: Filters =
-            self.filters.parse().map_err(|why: sandgate_envoy_config::UnknownFilters| {
-                field("edge.filters", why.to_string())
-            })?;
-        let upstream: Upstream =
-            self.upstream.parse().map_err(|why: sandgate_envoy_config::UnknownUpstream| {
-                field("edge.upstream", why.to_string())
-            })?;
+    /// If the issuers of the control plane's certificate can't be read.
+    pub fn edge(&self) -> Result<Edge, BuildError> {
+        let sandboxes = (self.sandbox_network.network(), self.sandbox_network.prefix_len());
+        let default = Edge::new(&self.domain, &self.control_plane_address, sandboxes);
         // The stream replaces these files.
         let nowhere = || PathBuf::from("/nonexistent");
         Ok(Edge {
-            address: self.edge_address,
-            port: self.edge_port,
-            tls_port: self.edge_tls_port,
+            address: self.edge_address.unwrap_or(default.address),
+            port: self.edge_port.unwrap_or(default.port),
+            tls_port: self.edge_tls_port.unwrap_or(default.tls_port),
             tls_sds: nowhere(),
-            listener_filters: self.listener_filters.clone(),
-            trusted_hops: self.trusted_hops,
-            admin_port: self.admin_port,
-            control_plane_address: self.control_plane_address.clone(),
+            listener_filters: self.listener_filters.clone().unwrap_or(default.listener_filters),
+            trusted_hops: self.trusted_hops.unwrap_or(default.trusted_hops),
+            admin_port: self.admin_port.unwrap_or(default.admin_port),
+            control_plane_address: default.control_plane_address,
             control_plane_tls: self.control_plane_tls()?,
-            api_port: self.api_port,
-            gateway_port: self.gateway_port,
+            api_port: self.api_port.unwrap_or(default.api_port),
+            gateway_port: self.gateway_port.unwrap_or(default.gateway_port),
             gateway_token_sds: nowhere(),
-            filters,
-            wasm: self.wasm.clone(),
-            native: self.native.clone(),
-            domain: self.domain.clone(),
-            second_domain: self.second_domain.clone(),
-            api_host: self.api_host.clone().unwrap_or_else(|| default_api_host(&self.domain)),
-            sandbox_network: self.sandbox_network.network(),
-            sandbox_prefix_len: self.sandbox_network.prefix_len(),
-            upstream,
-            stream_idle_timeout: Duration::from_secs(self.stream_idle_timeout_seconds),
-            trusted_origins: self.trusted_origins.clone(),
-            ingress_limits: self.ingress_limits.clone(),
-            heap: self.edge_heap,
-            connections: self.edge_connections,
+            filters: self.filters.unwrap_or(default.filters),
+            wasm: self.wasm.clone().unwrap_or(default.wasm),
+            native: self.native.clone().unwrap_or(default.native),
+            domain: default.domain,
+            second_domain: self.second_domain.clone().unwrap_or(default.second_domain),
+            api_host: self.api_host.clone().unwrap_or(default.api_host),
+            sandbox_network: default.sandbox_network,
+            sandbox_prefix_len: default.sandbox_prefix_len,
+            upstream: self.upstream.unwrap_or(default.upstream),
+            stream_idle_timeout: self
+                .stream_idle_timeout_seconds
+                .map_or(default.stream_idle_timeout, Duration::from_secs),
+            trusted_origins: self.trusted_origins.clone().unwrap_or(default.trusted_origins),
+            ingress_limits: self.ingress_limits.clone().unwrap_or(default.ingress_limits),
+            heap: self.edge_heap.unwrap_or(default.heap),
+            connections: self.edge_connections.unwrap_or(default.connections),
             log: nowhere(),
         })
     }
-}
 
-impl EdgeSettings {
-    fn control_plane_tls(&self) -> Result<Option<ControlPlaneTls>, StateError> {
-        let field =
-            |path: &str, reason: String| StateError::Field { path: path.to_owned(), reason };
-        let Some(path) = &self.control_plane_ca else {
-            if self.control_plane_name.is_some() || self.control_plane_certificate.is_some() {
-                // Without this error, a misspelled or forgotten field would mean plain text.
-                let reason = "TLS to the control plane needs it".to_owned();
-                return Err(field("edge.control_plane_ca", reason));
-            }
-            return Ok(None);
-        };
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let reason = format!("`{}` can't be read: {error}", path.display());
-            field("edge.control_plane_ca", reason)
-        })?;
-        let name = self.control_plane_name.as_ref().unwrap_or(&self.control_plane_address);
-        if name.parse::<IpAddr>().is_ok() {
-            let reason = "must be a DNS name of the control plane's certificate".to_owned();
-            return Err(field("edge.control_plane_name", reason));
-        }
-        Ok(Some(ControlPlaneTls {
-            authorities: Authorities::Text(text),
-            name: name.clone(),
-            certificate: self.control_plane_certificate.clone(),
-        }))
+    /// The files of the control plane from which the configuration is made.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.gateway_token_file.clone()];
+        files.extend(
+            self.certificate.iter().flat_map(|it| [it.join("tls.crt"), it.join("tls.key")]),
+        );
+        files.extend(self.control_plane_ca.clone());
+        files.extend(self.module.iter().map(|module| module.file.clone()));
+        files
     }
 }
 
-fn default_api_host(domain: &str) -> String {
-    match domain.strip_prefix("sandbox.") {
-        Some(parent) => format!("api.{parent}"),
-        None => "api.localhost".to_owned(),
-    }
-}
-
-fn default_second_domain() -> String {
-    "local".to_owned()
-}
-
-fn any_address() -> IpAddr {
-    Ipv4Addr::UNSPECIFIED.into()
-}
-
-fn default_edge_port() -> u16 {
-    9443
-}
-
-fn default_edge_tls_port() -> u16 {
-    9444
-}
-
-fn default_admin_port() -> u16 {
-    9901
-}
-
-fn default_api_port() -> u16 {
-    8900
-}
-
-fn default_gateway_port() -> u16 {
-    8901
-}
-
-fn default_filters() -> String {
-    "wasm".to_owned()
-}
-
-fn default_wasm() -> PathBuf {
-    PathBuf::from("/etc/sandgate/sandgate_ingress.wasm")
-}
-
-fn default_native() -> PathBuf {
-    PathBuf::from("/etc/sandgate/libsandgate_native.so")
-}
-
-fn default_upstream() -> String {
-    Upstream::default().name().to_owned()
-}
-
-fn default_idle_timeout() -> u64 {
-    3600
-}
-
-fn default_heap() -> u64 {
-    2 << 30
-}
-
-fn default_connections() -> u32 {
-    50_000
-}
-
-fn empty_list() -> Value {
-    json!([])
-}
-
-fn empty_object() -> Value {
-    json!({})
+/// Reads a value by its name.
+fn from_name<'a, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'a>,
+    T: FromStr<Err: Display>,
+{
+    let name = Option::<String>::deserialize(deserializer)?;
+    name.map(|name| name.parse().map_err(D::Error::custom)).transpose()
 }

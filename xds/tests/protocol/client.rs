@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost_types::Any;
+use sandgate_xds::wire::Any;
 use sandgate_xds::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status};
 use sandgate_xds::{Kind, Resource, Session, Snapshot, Version};
 
@@ -26,7 +26,7 @@ fn resource(kind: Kind, name: &str, content: &str) -> Resource {
         Kind::Cluster => vec![(Kind::Endpoints, name.to_owned())],
         _ => Vec::new(),
     };
-    let body = Any { type_url: kind.type_url(), value: content.as_bytes().to_vec() };
+    let body = Any { type_url: kind.type_url(), value: content.as_bytes().to_vec().into() };
     Resource { version: Version(content.into()), body, references }
 }
 
@@ -131,7 +131,7 @@ impl Client {
         let mut bad = Vec::new();
         for resource in response.resources {
             assert!(seen.insert(resource.name.clone()), "`{}` occurs twice", resource.name);
-            let content = String::from_utf8(resource.resource.unwrap().value).unwrap();
+            let content = String::from_utf8(resource.resource.unwrap().value.to_vec()).unwrap();
             self.log.push(format!("+{kind} {} {content}", resource.name));
             if content.starts_with(BAD) {
                 bad.push(resource.name);

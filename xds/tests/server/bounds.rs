@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use sandgate_xds::server::Limits;
 use sandgate_xds::session::{MAX_NAME, MAX_NAMES};
-use sandgate_xds::{Kind, Snapshot};
+use sandgate_xds::wire::Any;
+use sandgate_xds::{Kind, Resource, Snapshot, Version};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::client::{end_of, first, open};
+use crate::client::{Client, end_of, first, open};
 use crate::support::{Server, issue};
 
 /// The longest time that a test waits.
@@ -125,4 +126,51 @@ async fn the_reason_of_an_end_reaches_a_client_that_reads() {
     server.stopping.send(true).unwrap();
     assert_eq!(end_of(&mut client).await.code(), Code::Unavailable);
     tokio::time::timeout(PATIENCE, server.served).await.unwrap().unwrap();
+}
+
+/// A snapshot with a large extension.
+fn large() -> Snapshot {
+    let body = Any { type_url: Kind::Extension.type_url(), value: vec![0; 1 << 20].into() };
+    let mut snapshot = Snapshot::default();
+    let resource = Resource { version: Version("1".into()), body, references: Vec::new() };
+    snapshot.insert(Kind::Extension, "filter", resource);
+    snapshot
+}
+
+async fn ask_for_large(server: &Server, node: &str) -> Client {
+    let token = server.keys.token(node).unwrap();
+    let client = open(server, Some(&token)).await.unwrap();
+    let mut request = first(node);
+    request.type_url = Kind::Extension.type_url();
+    request.resource_names_subscribe = vec!["filter".to_owned()];
+    client.requests.send(request).await.unwrap();
+    client
+}
+
+#[tokio::test]
+async fn a_large_response_waits_until_another_client_has_answered_its_own() {
+    let limits = Limits { large_responses: 1, ..Limits::default() };
+    let server = Server::start_with(large(), None, limits).await;
+    let mut one = ask_for_large(&server, "edge-1").await;
+    let response = one.responses.message().await.unwrap().unwrap();
+    let mut two = ask_for_large(&server, "edge-2").await;
+    let early = tokio::time::timeout(Duration::from_millis(300), two.responses.message()).await;
+    assert!(early.is_err());
+    let mut answer = first("edge-1");
+    answer.type_url = response.type_url;
+    answer.response_nonce = response.nonce;
+    one.requests.send(answer).await.unwrap();
+    two.responses.message().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_answer_a_large_response_leaves_its_place_to_others() {
+    let limits =
+        Limits { large_responses: 1, unread: Duration::from_millis(500), ..Limits::default() };
+    let server = Server::start_with(large(), None, limits).await;
+    let mut one = ask_for_large(&server, "edge-1").await;
+    one.responses.message().await.unwrap().unwrap();
+    let mut two = ask_for_large(&server, "edge-2").await;
+    assert_eq!(end_of(&mut one).await.code(), Code::DeadlineExceeded);
+    two.responses.message().await.unwrap().unwrap();
 }

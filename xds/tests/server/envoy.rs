@@ -10,7 +10,7 @@ use sandgate_xds::state::{self, EdgeSettings};
 
 use crate::support::{Server, issue, root, settings};
 
-struct Envoy(Child);
+pub(crate) struct Envoy(Child);
 
 impl Drop for Envoy {
     fn drop(&mut self) {
@@ -24,7 +24,7 @@ fn program() -> PathBuf {
     cache.map_or_else(|| root().join(".cache"), PathBuf::from).join("envoy/1.40.0/envoy")
 }
 
-fn connection(server: &Server, node: &str, tls: Option<TlsFiles>) -> BootstrapSettings {
+pub(crate) fn connection(server: &Server, node: &str, tls: Option<TlsFiles>) -> BootstrapSettings {
     BootstrapSettings {
         node: node.to_owned(),
         token: server.keys.token(node).unwrap(),
@@ -41,7 +41,7 @@ fn write_bootstrap(folder: &Path, settings: &EdgeSettings, to: &BootstrapSetting
     file
 }
 
-fn start(server: &Server, settings: &EdgeSettings, to: &BootstrapSettings) -> Envoy {
+pub(crate) fn start(server: &Server, settings: &EdgeSettings, to: &BootstrapSettings) -> Envoy {
     let folder = server.folder.path();
     let log = std::fs::File::create(folder.join("envoy.log")).unwrap();
     let child = Command::new(program())
@@ -55,7 +55,7 @@ fn start(server: &Server, settings: &EdgeSettings, to: &BootstrapSettings) -> En
     Envoy(child)
 }
 
-fn is_complete(node: &NodeReport) -> bool {
+pub(crate) fn is_complete(node: &NodeReport) -> bool {
     node.connected && node.pending == 0 && node.rejected.is_empty() && node.versions.len() == 6
 }
 
@@ -69,7 +69,7 @@ async fn an_envoy_gets_everything_by_delta_ads_and_follows_changes() {
     let _envoy = start(&server, &before, &connection(&server, "edge-1", None));
     let first = server.until("the Envoy has everything", is_complete).await;
     let after = settings(folder.path(), "  trusted_hops: 1\n");
-    server.snapshots.send_replace(Arc::new(state::build(&after).unwrap().snapshot));
+    server.snapshots.send_replace(Arc::new(state::build(&after).unwrap().snapshot.into()));
     let wanted = first.versions["listener"]["edge"].clone();
     let second = server.until("the listener changes", |node| {
         is_complete(node) && node.versions["listener"]["edge"] != wanted
@@ -77,7 +77,7 @@ async fn an_envoy_gets_everything_by_delta_ads_and_follows_changes() {
     assert_eq!(second.await.versions["route"], first.versions["route"]);
     // The other form of the filter.
     let native = settings(folder.path(), "  filters: native\n");
-    server.snapshots.send_replace(Arc::new(state::build(&native).unwrap().snapshot));
+    server.snapshots.send_replace(Arc::new(state::build(&native).unwrap().snapshot.into()));
     let has_it =
         |node: &NodeReport| node.versions["extension"].contains_key("sandgate.ingress.native");
     server.until("the form changes", |node| is_complete(node) && has_it(node)).await;

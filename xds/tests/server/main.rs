@@ -3,7 +3,9 @@
 #![cfg(test)]
 
 mod bounds;
+mod changes;
 mod client;
 mod connections;
 mod envoy;
+mod groups;
 mod support;

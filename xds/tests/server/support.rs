@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandgate_xds::Snapshot;
+use sandgate_xds::Snapshots;
 use sandgate_xds::keys::NodeKeys;
 use sandgate_xds::nodes::NodeReport;
 use sandgate_xds::server::{Limits, Port, Shared};
@@ -15,7 +15,7 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     pub(crate) keys: NodeKeys,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) snapshots: watch::Sender<Arc<Snapshots>>,
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) served: tokio::task::JoinHandle<()>,
     pub(crate) folder: tempfile::TempDir,
@@ -27,13 +27,13 @@ pub(crate) fn root() -> &'static Path {
 
 impl Server {
     /// Starts a server. `tls` is the folder of its certificates.
-    pub(crate) async fn start(snapshot: Snapshot, tls: Option<PathBuf>) -> Self {
-        Self::start_with(snapshot, tls, Limits::default()).await
+    pub(crate) async fn start(snapshots: impl Into<Snapshots>, tls: Option<PathBuf>) -> Self {
+        Self::start_with(snapshots, tls, Limits::default()).await
     }
 
     /// Starts a server with other bounds.
     pub(crate) async fn start_with(
-        snapshot: Snapshot,
+        snapshots: impl Into<Snapshots>,
         tls: Option<PathBuf>,
         limits: Limits,
     ) -> Self {
@@ -41,7 +41,7 @@ impl Server {
         let key = folder.path().join("key");
         std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
         let keys = NodeKeys::from_file(&key).unwrap();
-        let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
+        let (snapshots, receiver) = watch::channel(Arc::new(snapshots.into()));
         let (stopping, stopped) = watch::channel(false);
         let port = Port::bind("127.0.0.1:0".parse().unwrap(), tls).await.unwrap();
         let credentials = Arc::new(keys.clone());
@@ -87,6 +87,7 @@ pub(crate) fn settings(folder: &Path, more: &str) -> EdgeSettings {
         root().join("target/filters/libsandgate_native.so").display(),
     ))
     .unwrap()
+    .common
 }
 
 /// Writes a certificate authority and a certificate for each name: `NAME.crt` and `NAME.key`, with `ca.crt`.

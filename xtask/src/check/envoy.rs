@@ -2,7 +2,6 @@
 //! sidecar's, with the values of a local run.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sandgate_envoy_config::{
@@ -56,33 +55,12 @@ fn edge(folder: &Path) -> Result<Edge> {
     std::fs::write(&token_sds, GatewayToken("not-a-real-token".to_owned()).render()?)?;
     std::fs::write(&tls_sds, TlsCertificate(folder.to_owned()).render()?)?;
     Ok(Edge {
-        address: [127, 0, 0, 1].into(),
-        port: 9443,
-        tls_port: 9444,
         tls_sds,
-        listener_filters: json!([]),
-        trusted_hops: 0,
-        admin_port: 9901,
-        control_plane_address: "127.0.0.1".to_owned(),
-        control_plane_tls: None,
-        api_port: 8900,
-        gateway_port: 8901,
         gateway_token_sds: token_sds,
-        filters: Filters::Wasm,
         wasm: wasm::built("sandgate_ingress"),
         native: native::built(),
-        domain: "sandbox.localhost".to_owned(),
-        second_domain: "local".to_owned(),
-        api_host: "api.localhost".to_owned(),
-        sandbox_network: [127, 64, 0, 0].into(),
-        sandbox_prefix_len: 16,
-        upstream: Upstream::default(),
-        stream_idle_timeout: Duration::from_secs(3600),
-        trusted_origins: json!([]),
-        ingress_limits: json!({}),
-        heap: 2 << 30,
-        connections: 50_000,
         log: tree::root().join("envoy/edge-log.yaml"),
+        ..Edge::new("sandbox.localhost", "127.0.0.1", ([127, 64, 0, 0].into(), 16))
     })
 }
 

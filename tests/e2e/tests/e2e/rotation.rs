@@ -24,7 +24,16 @@ async fn taken(stack: &Stack, token: &str, is_taken: bool) -> Result<()> {
 
 #[test]
 fn rotating_the_gateway_token_fails_no_request() {
-    run(Setup::default(), async |stack| {
+    rotate(false);
+}
+
+#[test]
+fn rotating_the_gateway_token_of_an_edge_that_gets_it_by_xds_fails_no_request() {
+    rotate(true);
+}
+
+fn rotate(by_xds: bool) {
+    run(Setup { by_xds, ..Setup::default() }, async |stack| {
         stack.my_env().await?;
         stack.control_plane.set_tokens(&[OLD])?;
         taken(stack, NEXT_TOKEN, false).await?;
@@ -51,7 +60,10 @@ fn rotating_the_gateway_token_fails_no_request() {
         stack.control_plane.set_tokens(&[OLD, NEW])?;
         taken(stack, NEW, true).await?;
         let before = stack.envoy().stat("sds.gateway_token.update_success").await?;
-        stack.envoy().rotate_token(NEW)?;
+        match by_xds {
+            true => stack.control_plane.set_tokens(&[NEW, OLD])?,
+            false => stack.envoy().rotate_token(NEW)?,
+        }
         until("Envoy has the new token", Duration::from_secs(10), async || {
             let updates = stack.envoy().stat("sds.gateway_token.update_success").await?;
             Ok((updates > before).then_some(()))
