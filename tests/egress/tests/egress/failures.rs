@@ -81,7 +81,7 @@ fn an_invalid_policy_changes_nothing_and_is_reported() -> Result<()> {
     let (rig, sidecar) = with(json!({ "deny_out": ["203.0.113.20"] }))?;
     for (bad, reason) in [
         ("{", "EOF"),
-        (r#"{"allow_out": ["example.com:443"]}"#, "example.com:443"),
+        (r#"{"allow_out": ["example.com:0"]}"#, "example.com:0"),
         (r#"{"allow_internet": false}"#, "allow_internet"),
         ("", "EOF"),
     ] {
