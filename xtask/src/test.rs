@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 
 use self::envoy::Envoy;
 use self::summary::{Counts, Summary};
-use crate::process::{command, is_ci, say};
+use crate::process::{command, is_ci, output, say};
 use crate::{native, tree, wasm};
 
 const DESCRIPTION: &str = "public API, by its description";
@@ -31,6 +31,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         .and_then(|()| native::build())
         .context("the filters do not build (the compiler's reason is above)")?;
     let envoy = Envoy::find()?;
+    // Here, so that tests that run at the same time don't fetch it.
+    output(command("scripts/envoy").arg("--oldest")).context("the oldest supported Envoy is missing")?;
     let prepare = |command: &mut Command| {
         envoy.set(command);
         command.env("SANDGATE_FILTERS_DIR", tree::root().join("target/filters"));

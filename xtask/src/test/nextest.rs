@@ -47,8 +47,8 @@ pub(super) fn build(prepare: impl Fn(&mut Command)) -> Result<()> {
 const UPSTREAM_TESTS: &str = "test(/^(black_hole|restored_destination|generations|grpc|websocket|\
     websocket_http2|retries|envoy_responses|streaming|responses|resume|closing)::/)";
 
-/// All but the end-to-end tests that replace the filter by another wasm module.
-const NATIVE_TESTS: &str = "not test(/_wasm_filter_/)";
+/// All but the end-to-end tests that replace the filter by another wasm module, and those of the ways to install the wasm module.
+const NATIVE_TESTS: &str = "not (test(/_wasm_filter_/) or binary(install))";
 
 /// Runs all Rust tests, and adds their results to the summary.
 ///

@@ -1,3 +1,5 @@
+//! A control plane of another platform: the example in Python, and the conformance test.
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

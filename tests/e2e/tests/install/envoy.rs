@@ -1,3 +1,5 @@
+//! An Envoy with a configuration of one of the ways.
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,3 +1,5 @@
+//! What Envoy Gateway makes of the files.
+
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 

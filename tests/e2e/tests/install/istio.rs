@@ -1,3 +1,5 @@
+//! What Istio makes of the files.
+
 use anyhow::{Context as _, Result, bail, ensure};
 use sandgate_stack::files::write_private;
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Requests through each way.
+
 use anyhow::{Context as _, Result};
 use http::StatusCode;
 use sandgate_e2e::{Setup, Stack, run};

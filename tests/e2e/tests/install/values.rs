@@ -1,3 +1,5 @@
+//! The values of a test in the places of those that a user changes.
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
