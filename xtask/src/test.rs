@@ -32,7 +32,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         .context("the filters do not build (the compiler's reason is above)")?;
     let envoy = Envoy::find()?;
     // Here, so that tests that run at the same time don't fetch it.
-    output(command("scripts/envoy").arg("--oldest")).context("the oldest supported Envoy is missing")?;
+    output(command("scripts/envoy").arg("--oldest"))
+        .context("the oldest supported Envoy is missing")?;
     let prepare = |command: &mut Command| {
         envoy.set(command);
         command.env("SANDGATE_FILTERS_DIR", tree::root().join("target/filters"));

@@ -76,11 +76,15 @@ pub(super) async fn introspect(
     secret: &str,
 ) -> Result<Introspection, Problem> {
     let sandbox = target.client.sandbox(&target.sandbox).await?;
-    let mut request = json!({ "kind": kind, "secret": secret });
-    if kind != CredentialKind::ApiKey {
-        request["organization_id"] = json!(sandbox.organization_id);
-        request["project_id"] = json!(sandbox.project_id);
-    }
+    let request = match kind {
+        CredentialKind::ApiKey => json!({ "kind": kind, "secret": secret }),
+        _ => json!({
+            "kind": kind,
+            "secret": secret,
+            "organization_id": sandbox.organization_id,
+            "project_id": sandbox.project_id,
+        }),
+    };
     target.client.post(INTROSPECT, &request).await?.ok()
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn configuration() -> Result<Value> {
     }
     let [listener, route, clusters] =
         ["listener", "route", "clusters"].map(|part| base[part].take());
-    Ok(bootstrap(listener, route, clusters))
+    Ok(bootstrap(listener, route, &clusters))
 }
 
 /// The filter of an `EnvoyExtensionPolicy`: disabled, and enabled by each route.

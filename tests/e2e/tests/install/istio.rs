@@ -24,7 +24,7 @@ pub(crate) fn configuration(values: &Values) -> Result<Value> {
     }
     let [listener, route, clusters] =
         ["listener", "route", "clusters"].map(|part| base[part].take());
-    Ok(bootstrap(listener, route, clusters))
+    Ok(bootstrap(listener, route, &clusters))
 }
 
 /// The settings that the two resources with the filter have in common.

@@ -1,7 +1,6 @@
 //! The ways of `docs/install.md`: the configuration that each leads to, in a real Envoy of each version, with requests.
 
 #![cfg(test)]
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may fail")]
 
 mod custom;
 mod envoy;

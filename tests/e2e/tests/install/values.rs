@@ -101,7 +101,7 @@ pub(crate) fn local_code() -> Value {
 }
 
 /// A bootstrap of a listener, its route, and clusters.
-pub(crate) fn bootstrap(mut listener: Value, route: Value, clusters: Value) -> Value {
+pub(crate) fn bootstrap(mut listener: Value, route: Value, clusters: &Value) -> Value {
     listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"] = route;
     json!({
         "node": { "id": "test", "cluster": "test" },
