@@ -22,9 +22,19 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("sandgate-edge-config", "sandgate-envoy-config"),
     ("sandgate-sidecar", "sandgate-sidecar"),
 ];
-/// What is copied from the tree. git lists the files, so that no secret that is beside them is copied.
-const COPIED: [&str; 7] =
-    ["LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md", "deploy", "docs", "envoy"];
+/// What is copied from the tree, as git's pathspecs. git lists the files, so that no secret that is beside them is copied.
+const COPIED: [&str; 10] = [
+    "LICENSE",
+    "README.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "deploy",
+    "docs",
+    "envoy",
+    ":!envoy/src",
+    ":!envoy/tests",
+    ":!envoy/Cargo.toml",
+];
 const MODULES: [&str; 2] = ["sandgate_ingress", "sandgate_egress"];
 
 /// Builds everything, and writes the folder and the archive of a release.
