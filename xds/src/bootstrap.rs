@@ -42,7 +42,7 @@ pub fn bootstrap(
     settings: &EdgeSettings,
     connection: &BootstrapSettings,
 ) -> Result<Value, BuildError> {
-    let mut bootstrap = state::cut(settings)?.bootstrap;
+    let mut bootstrap = state::bootstrap(settings)?;
     // Until the first answer arrives the edge is not ready, however long that takes.
     let source = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
     if let Some(fields) = bootstrap.as_object_mut() {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-pub(crate) use self::build::cut;
+pub(crate) use self::build::bootstrap;
 pub use self::build::{BuildError, Built, build};
 use self::build::{Unreadable, build_with};
 pub use self::follow::follow;

@@ -75,7 +75,11 @@ pub(super) fn build_with(
     settings: &EdgeSettings,
     unreadable: Unreadable,
 ) -> Result<Built, BuildError> {
-    let Cut { resources: mut snapshot, invalid, .. } = cut(settings)?;
+    let mut rendered = render(settings)?;
+    if let Some(module) = &settings.module {
+        replace_code(&mut rendered, &code(module)?);
+    }
+    let Cut { resources: mut snapshot, invalid, .. } = resources::cut(rendered)?;
     let mut warnings: Vec<String> = invalid.iter().map(ToString::to_string).collect();
 
     let token = token_file::read(&settings.gateway_token_file)?.first;
@@ -100,13 +104,13 @@ pub(super) fn build_with(
     Ok(Built { snapshot, warnings })
 }
 
-/// The configuration of an edge in two parts, without the secrets.
-pub(crate) fn cut(settings: &EdgeSettings) -> Result<Cut, BuildError> {
-    let mut rendered = parse_yaml(&settings.edge()?.render()?)?;
-    if let Some(module) = &settings.module {
-        replace_code(&mut rendered, &code(module)?);
-    }
-    Ok(resources::cut(rendered)?)
+/// The part of the configuration that only Envoy's bootstrap can contain.
+pub(crate) fn bootstrap(settings: &EdgeSettings) -> Result<Value, BuildError> {
+    Ok(resources::cut(render(settings)?)?.bootstrap)
+}
+
+fn render(settings: &EdgeSettings) -> Result<Value, BuildError> {
+    Ok(parse_yaml(&settings.edge()?.render()?)?)
 }
 
 /// The rate in `envoy/edge-log.yaml`.

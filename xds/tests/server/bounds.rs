@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::client::{Client, end_of, first, open};
+use crate::client::{Client, end_of, first, open, open_with_first};
 use crate::support::{Server, issue};
 
 /// The longest time that a test waits.
@@ -53,10 +53,7 @@ async fn a_node_has_few_streams_and_leaves_the_others_theirs() {
 async fn a_connection_without_a_stream_ends_and_one_with_a_stream_stays() {
     let limits = Limits { idle: Duration::from_millis(50), ..Limits::default() };
     let server = Server::start_with(Snapshot::default(), None, limits).await;
-    let token = server.keys.token("edge-1").unwrap();
-    let mut client = open(&server, Some(&token)).await.unwrap();
-    client.requests.send(first("edge-1")).await.unwrap();
-    client.responses.message().await.unwrap().unwrap();
+    let mut client = open_with_first(&server, "edge-1").await;
     // Each of them waits for several checks of the first connection.
     for _ in 0..4 {
         until_closed(silent(&server).await).await;
@@ -119,10 +116,7 @@ async fn a_client_that_does_not_read_does_not_keep_the_server_from_stopping() {
 #[tokio::test]
 async fn the_reason_of_an_end_reaches_a_client_that_reads() {
     let server = Server::start(Snapshot::default(), None).await;
-    let token = server.keys.token("edge-1").unwrap();
-    let mut client = open(&server, Some(&token)).await.unwrap();
-    client.requests.send(first("edge-1")).await.unwrap();
-    client.responses.message().await.unwrap().unwrap();
+    let mut client = open_with_first(&server, "edge-1").await;
     server.stopping.send(true).unwrap();
     assert_eq!(end_of(&mut client).await.code(), Code::Unavailable);
     tokio::time::timeout(PATIENCE, server.served).await.unwrap().unwrap();

@@ -47,6 +47,15 @@ pub(crate) fn first(node: &str) -> DeltaDiscoveryRequest {
     }
 }
 
+/// Opens a stream, sends the first request, and takes the response to it.
+pub(crate) async fn open_with_first(server: &Server, node: &str) -> Client {
+    let token = server.keys.token(node).unwrap();
+    let mut client = open(server, Some(&token)).await.unwrap();
+    client.requests.send(first(node)).await.unwrap();
+    client.responses.message().await.unwrap().unwrap();
+    client
+}
+
 pub(crate) async fn end_of(client: &mut Client) -> Status {
     loop {
         let next = tokio::time::timeout(Duration::from_secs(30), client.responses.message());

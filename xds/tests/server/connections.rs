@@ -9,7 +9,7 @@ use sandgate_xds::wire::{BuildVersion, SemanticVersion};
 use sandgate_xds::{Kind, Snapshot};
 use tonic::Code;
 
-use crate::client::{end_of, first, open};
+use crate::client::{end_of, first, open, open_with_first};
 use crate::support::Server;
 
 #[tokio::test]
@@ -151,10 +151,7 @@ async fn a_stream_ends_when_the_key_of_its_token_is_removed_and_no_earlier() {
 #[tokio::test]
 async fn a_stop_of_the_server_ends_its_streams() {
     let server = Server::start(Snapshot::default(), None).await;
-    let token = server.keys.token("edge-1").unwrap();
-    let mut client = open(&server, Some(&token)).await.unwrap();
-    client.requests.send(first("edge-1")).await.unwrap();
-    client.responses.message().await.unwrap().unwrap();
+    let mut client = open_with_first(&server, "edge-1").await;
     server.stopping.send(true).unwrap();
     assert_eq!(end_of(&mut client).await.code(), Code::Unavailable);
     server.until("the node is gone", |node| !node.connected).await;
