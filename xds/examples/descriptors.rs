@@ -24,6 +24,7 @@ const MESSAGES: &[&str] = &[
     "envoy.extensions.access_loggers.filters.process_ratelimit.v3.ProcessRateLimitFilter",
     "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
     "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+    "envoy.extensions.bootstrap.dynamic_modules.v3.DynamicModuleBootstrapExtension",
     "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
     "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector",
     "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",

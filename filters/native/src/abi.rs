@@ -1,13 +1,14 @@
-//! The part of Envoy's dynamic module ABI (Envoy 1.40, HTTP and network filters) that the module uses, and safe types over
-//! it.
+//! The part of Envoy's dynamic module ABI (Envoy 1.40: HTTP filters, network filters, and bootstrap extensions) that the
+//! module uses, and safe types over it.
 //!
-//! `stream` calls Envoy for one stream, `scheduler` wakes the stream's worker, `network` calls Envoy for one connection, and
-//! `config` for the configuration. `hooks` and `network_hooks` are what Envoy calls. Only these files hold unsafe code. They
-//! rely on what Envoy guarantees:
+//! `stream` calls Envoy for one stream, `scheduler` wakes the stream's worker, `network` calls Envoy for one connection,
+//! `config` for a configuration, and `bootstrap` for the bootstrap extension. `hooks`, `network_hooks`, and `bootstrap_hooks`
+//! are what Envoy calls. Only these files hold unsafe code. They rely on what Envoy guarantees:
 //!
 //! - All hooks of a stream are called on one worker thread, the destroy hook last and once.
-//! - The hooks of a configuration are called on the main thread, and the configuration outlives its streams. Its destroy hook
-//!   alone may be called on a worker, if a stream has kept a configuration that Envoy has replaced (docs/native.md).
+//! - A configuration is created on the main thread, and outlives its streams. It may be destroyed on a worker, by the last
+//!   stream of a configuration that Envoy has replaced.
+//! - All hooks of the bootstrap extension are called on the main thread. Its configuration outlives the workers.
 //! - A header map does not change while a hook only reads.
 
 #![expect(unsafe_code, reason = "declares the ABI of the host")]
@@ -20,6 +21,8 @@ macro_rules! unused {
     )* };
 }
 
+mod bootstrap;
+mod bootstrap_hooks;
 mod config;
 mod hooks;
 mod network;
@@ -27,7 +30,8 @@ mod network_hooks;
 mod scheduler;
 mod stream;
 
-pub(crate) use config::{CalloutResponse, ConfigHandle, ConfigScheduler, Counter, MainThread};
+pub(crate) use bootstrap::{CalloutResponse, ExtensionHandle, MainScheduler, MainThread, Timer};
+pub(crate) use config::{ConfigHandle, Counter};
 pub(crate) use network::{ConnectionHandle, ConnectionScheduler, NetworkConfigHandle};
 pub(crate) use scheduler::StreamScheduler;
 pub(crate) use stream::{HeaderMap, StreamHandle};
@@ -179,13 +183,6 @@ unsafe extern "C-unwind" {
     fn envoy_dynamic_module_callback_http_filter_scheduler_commit(scheduler: EnvoyPtr, event: u64);
     fn envoy_dynamic_module_callback_http_filter_scheduler_delete(scheduler: EnvoyPtr);
 
-    fn envoy_dynamic_module_callback_http_filter_config_scheduler_new(config: EnvoyPtr)
-    -> EnvoyPtr;
-    fn envoy_dynamic_module_callback_http_filter_config_scheduler_commit(
-        scheduler: EnvoyPtr,
-        event: u64,
-    );
-    fn envoy_dynamic_module_callback_http_filter_config_scheduler_delete(scheduler: EnvoyPtr);
     fn envoy_dynamic_module_callback_http_filter_config_define_counter(
         config: EnvoyPtr,
         name: Buffer,
@@ -206,21 +203,5 @@ unsafe extern "C-unwind" {
         labels: *const Buffer,
         labels_length: usize,
         value: u64,
-    ) -> u32;
-    fn envoy_dynamic_module_callback_http_filter_config_increment_counter(
-        config: EnvoyPtr,
-        counter: usize,
-        labels: *const Buffer,
-        labels_length: usize,
-        value: u64,
-    ) -> u32;
-    fn envoy_dynamic_module_callback_http_filter_config_http_callout(
-        config: EnvoyPtr,
-        callout: *mut u64,
-        cluster: Buffer,
-        headers: *const HeaderField,
-        headers_length: usize,
-        body: Buffer,
-        timeout_ms: u64,
     ) -> u32;
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::abi::{CalloutResponse, ConfigHandle, HeaderMap, MainThread, StreamHandle};
+use crate::abi::{ConfigHandle, HeaderMap, StreamHandle};
 use crate::egress::{self, Request, RequestConfig};
 use crate::ingress::{self, Action};
 
@@ -23,32 +23,10 @@ impl Config {
         }))
     }
 
+    /// Envoy destroys the configuration, on any thread.
     pub(crate) fn end(&self) {
         if let Self::Ingress(config) = self {
             config.end();
-        }
-    }
-
-    pub(crate) fn on_scheduled(&self, main: &MainThread) {
-        if let Self::Ingress(config) = self {
-            config.on_scheduled(main);
-        }
-    }
-
-    pub(crate) fn on_callout_done(
-        &self,
-        main: &MainThread,
-        number: u64,
-        response: Option<CalloutResponse>,
-    ) {
-        if let Self::Ingress(config) = self {
-            config.on_callout_done(main, number, response);
-        }
-    }
-
-    pub(crate) fn on_panic(&self, main: &MainThread) {
-        if let Self::Ingress(config) = self {
-            config.on_panic(main);
         }
     }
 }

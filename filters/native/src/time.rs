@@ -1,4 +1,4 @@
-//! The clock, and what is done in intervals. The tests of this crate replace both.
+//! The clock, which the tests of this crate replace.
 
 #[cfg(not(test))]
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandgate_engine::ingress::Now;
 
 #[cfg(test)]
-pub(crate) use crate::tests::envoy::{monotonic, repeat, since_epoch};
+pub(crate) use crate::tests::envoy::{monotonic, since_epoch};
 
 /// The time of an event. Its milliseconds never go back, and are those of one clock for all threads: they share cache
 /// entries.
@@ -24,28 +24,6 @@ pub(crate) fn now() -> Now {
 fn monotonic() -> Duration {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed()
-}
-
-/// Waits for `period`, calls `action`, and repeats this until `action` returns false.
-///
-/// # Errors
-/// When the system has no thread for it.
-#[cfg(not(test))]
-pub(crate) fn repeat(
-    name: &str,
-    period: Duration,
-    mut action: impl FnMut() -> bool + Send + 'static,
-) -> std::io::Result<()> {
-    let thread = std::thread::Builder::new().name(name.to_owned());
-    thread.spawn(move || {
-        loop {
-            std::thread::sleep(period);
-            if !action() {
-                return;
-            }
-        }
-    })?;
-    Ok(())
 }
 
 /// The time since the Unix epoch. `None` if the clock is set to a time before it.

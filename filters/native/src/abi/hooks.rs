@@ -5,8 +5,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use sandgate_engine::ingress::CALL_RESPONSE_MAX;
-
 use super::*;
 use crate::filter::{Config, Stream};
 use crate::ingress::Action;
@@ -43,22 +41,6 @@ unsafe fn on_stream<T>(
     })
 }
 
-/// Runs `hook` on a configuration.
-///
-/// # Safety
-/// `config` is what [`envoy_dynamic_module_on_http_filter_config_new`] returned, and Envoy has not destroyed it.
-unsafe fn on_config(
-    envoy: EnvoyPtr,
-    config: *const Config,
-    hook: impl FnOnce(&Config, &MainThread),
-) {
-    // SAFETY: by the contract; the main thread does not use it after the hook.
-    let (config, main) = unsafe { (&*config, MainThread::new(envoy)) };
-    if catch_unwind(AssertUnwindSafe(|| hook(config, &main))).is_err() {
-        let _ = catch_unwind(AssertUnwindSafe(|| config.on_panic(&main)));
-    }
-}
-
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
     // The default hook prints the message, which may contain what a client sent.
@@ -83,46 +65,11 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: *const Config) {
+    // On any thread.
     if !config.is_null() {
         // SAFETY: the pointer is from `into_raw`, and Envoy destroys a configuration once.
         let config = unsafe { Arc::from_raw(config) };
         let _ = catch_unwind(AssertUnwindSafe(|| config.end()));
-    }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_scheduled(
-    envoy: EnvoyPtr,
-    config: *const Config,
-    _event: u64,
-) {
-    // SAFETY: Envoy passes what `config_new` returned.
-    unsafe { on_config(envoy, config, Config::on_scheduled) }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_http_callout_done(
-    envoy: EnvoyPtr,
-    config: *const Config,
-    callout: u64,
-    result: u32,
-    headers: *const HeaderField,
-    headers_length: usize,
-    chunks: *const Buffer,
-    chunks_length: usize,
-) {
-    // SAFETY: Envoy passes what `config_new` returned, and arrays that are valid during this hook.
-    unsafe {
-        on_config(envoy, config, |config, main| {
-            let response = (result == 0).then(|| {
-                CalloutResponse::read(
-                    (headers, headers_length),
-                    (chunks, chunks_length),
-                    CALL_RESPONSE_MAX,
-                )
-            });
-            config.on_callout_done(main, callout, response.flatten());
-        });
     }
 }
 
@@ -268,11 +215,13 @@ extern "C" fn envoy_dynamic_module_on_http_filter_local_reply(
 }
 
 unused! {
+    envoy_dynamic_module_on_http_filter_config_http_callout_done
     envoy_dynamic_module_on_http_filter_config_http_stream_complete
     envoy_dynamic_module_on_http_filter_config_http_stream_data
     envoy_dynamic_module_on_http_filter_config_http_stream_headers
     envoy_dynamic_module_on_http_filter_config_http_stream_reset
     envoy_dynamic_module_on_http_filter_config_http_stream_trailers
+    envoy_dynamic_module_on_http_filter_config_scheduled
     envoy_dynamic_module_on_http_filter_downstream_above_write_buffer_high_watermark
     envoy_dynamic_module_on_http_filter_downstream_below_write_buffer_low_watermark
     envoy_dynamic_module_on_http_filter_http_callout_done

@@ -2,43 +2,47 @@
 
 use std::rc::Rc;
 
-use sandgate_engine::ingress::{DenialReply, Effect, Engine, Now, Reply, StreamId};
+use sandgate_engine::ingress::{DenialReply, Effect, Engine, Metrics, Now, Reply, StreamId};
+use sandgate_policy::ingress::config::Upstream;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 
 use super::apply;
-use super::config::Config;
 use super::post::Event;
 use super::stream::{Action, Phase, Stream};
 use super::worker::{Step, Worker};
-use crate::abi::{Counter, HeaderMap, Result, StreamHandle};
+use crate::abi::{Counter, HeaderMap, Result};
 use crate::time;
 
 /// The engine of a worker, in one hook.
 pub(super) struct Run<'a> {
     worker: &'a Worker,
     /// The stream whose hook runs.
-    current: &'a StreamHandle,
-    pub(super) config: &'a Config,
+    current: &'a Stream,
     pub(super) engine: &'a mut Engine,
     pub(super) now: Now,
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(
-        worker: &'a Worker,
-        current: &'a StreamHandle,
-        engine: &'a mut Engine,
-    ) -> Self {
-        Self { worker, current, config: &worker.config, engine, now: time::now() }
+    pub(super) fn new(worker: &'a Worker, current: &'a Stream, engine: &'a mut Engine) -> Self {
+        Self { worker, current, engine, now: time::now() }
     }
 
-    pub(super) fn count(&self, counter: Counter) {
-        self.current.count(counter);
+    pub(super) fn upstream(&self) -> Upstream {
+        self.worker.shared.ingress().upstream()
+    }
+
+    /// The counters by the numbers that they have in the configuration of the current stream.
+    fn metrics(&self) -> &'a Metrics<Counter> {
+        self.current.metrics()
+    }
+
+    fn count(&self, counter: Counter) {
+        self.current.handle().count(counter);
     }
 
     pub(super) fn count_host_error(&self) {
-        self.count(*self.config.metrics.host_error());
+        self.count(*self.metrics().host_error());
     }
 
     /// Handles what is in the inbox now.
@@ -65,8 +69,8 @@ impl<'a> Run<'a> {
     pub(super) fn execute_effects(&mut self) {
         while let Some(effect) = self.engine.next_effect() {
             match effect {
-                Effect::Start => self.config.start(),
-                Effect::RunHub => self.config.wake(),
+                Effect::Start => self.worker.shared.start(),
+                Effect::RunHub => self.worker.shared.wake(),
                 Effect::Wake => self.worker.post.put(Event::Wake),
                 Effect::Forward(id) => match self.undecided(id) {
                     Some(stream) => self.forward(id, &stream),
@@ -92,7 +96,7 @@ impl<'a> Run<'a> {
                 Effect::Close { stream: id, reason } => match self.stream(id) {
                     Some(stream) => {
                         stream.record(reason);
-                        self.count(*self.config.metrics.stream_closed());
+                        self.count(*self.metrics().stream_closed());
                         // The engine keeps the stream until its end, so that nothing of it passes unchecked.
                         stream.close();
                         self.later(&stream, Step::Reset);
@@ -112,7 +116,7 @@ impl<'a> Run<'a> {
                         self.engine.on_byte_count(id, stream.byte_count(), self.now);
                     }
                 }
-                Effect::RecheckStarted => self.count(*self.config.metrics.recheck()),
+                Effect::RecheckStarted => self.count(*self.metrics().recheck()),
             }
         }
     }
@@ -134,13 +138,13 @@ impl<'a> Run<'a> {
 
     /// Forwards a request that has waited.
     fn forward(&mut self, id: StreamId, stream: &Rc<Stream>) {
-        let handle = stream.handle();
+        let (handle, upstream) = (stream.handle(), self.upstream());
         let engine = &mut *self.engine;
         let forward = handle.with_fields(HeaderMap::RequestHeaders, move |fields| {
             engine.forward(id, Head::new(fields))
         });
         let applied = match forward {
-            Ok(Some(forward)) => apply::forward(handle, &forward, self.config.ingress.upstream()),
+            Ok(Some(forward)) => apply::forward(handle, &forward, upstream),
             Ok(None) => return,
             Err(error) => Err(error),
         };
@@ -157,7 +161,7 @@ impl<'a> Run<'a> {
         applied: Result<()>,
     ) -> Action {
         if applied.is_ok() {
-            self.count(*self.config.metrics.permit());
+            self.count(*self.metrics().permit());
             stream.record("permit");
             stream.enter(Phase::Live);
             return Action::Continue;
@@ -170,14 +174,14 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn answer_preflight(&self, stream: &Rc<Stream>, reply: Reply) {
-        self.count(*self.config.metrics.preflight());
+        self.count(*self.metrics().preflight());
         stream.record("preflight");
         stream.enter(Phase::Answered);
         self.later(stream, Step::Reply(reply));
     }
 
     pub(super) fn deny(&self, stream: &Rc<Stream>, reply: &DenialReply) {
-        if let Some(counter) = self.config.metrics.denial(reply.denial) {
+        if let Some(counter) = self.metrics().denial(reply.denial) {
             self.count(*counter);
         }
         stream.record(reply.denial.code());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sandgate_engine::ingress::{Notice, StreamId, WorkerId};
 
-use super::config::lock;
+use super::shared::lock;
 use crate::abi::{Refused, Result, StreamScheduler};
 
 /// What a worker is told by the main thread, or by itself for later.

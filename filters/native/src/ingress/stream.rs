@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use sandgate_engine::ingress::{
-    DenialReply, Reply, RequestAction, RequestProperties, ResponseAction, StreamId,
+    DenialReply, Metrics, Reply, RequestAction, RequestProperties, ResponseAction, StreamId,
 };
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
@@ -16,7 +16,7 @@ use super::apply;
 use super::config::Config;
 use super::execute::Run;
 use super::worker::{Step, Worker};
-use crate::abi::{HeaderMap, Refused, Result, StreamHandle};
+use crate::abi::{Counter, HeaderMap, Refused, Result, StreamHandle};
 
 /// What Envoy does with headers or trailers after a hook.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,6 +43,7 @@ pub(super) enum Phase {
 pub(crate) struct Stream {
     id: StreamId,
     handle: StreamHandle,
+    config: Arc<Config>,
     worker: Rc<Worker>,
     phase: Cell<Phase>,
     /// For access logs. Envoy takes it once, so it is set when the stream ends.
@@ -54,10 +55,11 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) fn new(config: &Arc<Config>, handle: StreamHandle) -> Rc<Self> {
-        let worker = Worker::of(config);
+        let worker = Worker::of(&config.shared);
         Rc::new(Self {
             id: worker.next_stream(),
             handle,
+            config: Arc::clone(config),
             worker,
             phase: Cell::new(Phase::Undecided),
             decision: Cell::new(""),
@@ -68,6 +70,10 @@ impl Stream {
 
     pub(crate) fn handle(&self) -> &StreamHandle {
         &self.handle
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics<Counter> {
+        &self.config.metrics
     }
 
     pub(super) fn record(&self, decision: &'static str) {
@@ -99,7 +105,7 @@ impl Stream {
 
     /// The recipient of a denial after an error, for which the engine has not made one.
     pub(super) fn recipient(&self) -> Recipient {
-        let config = &self.worker.config.ingress;
+        let config = self.config.shared.ingress();
         self.handle
             .with_fields(HeaderMap::RequestHeaders, |fields| {
                 Recipient::of(Head::new(fields), config)
@@ -121,7 +127,7 @@ impl Stream {
     }
 
     fn decide(self: &Rc<Self>, run: &mut Run<'_>) -> Result<Action> {
-        let config = run.config;
+        let upstream = run.upstream();
         let (engine, now) = (&mut *run.engine, run.now);
         let (action, answer) =
             self.handle.with_fields(HeaderMap::RequestHeaders, move |fields| {
@@ -145,7 +151,7 @@ impl Stream {
         Ok(match action {
             RequestAction::Wait => Action::Pause,
             RequestAction::Forward(forward) => {
-                let applied = apply::forward(&self.handle, &forward, config.ingress.upstream());
+                let applied = apply::forward(&self.handle, &forward, upstream);
                 run.forwarded(self.id, self, applied)
             }
             RequestAction::ForwardToApi(changes) => {
@@ -272,7 +278,7 @@ impl Stream {
 
     /// A hook of this stream has panicked. The engine begins anew, which ends all streams of the worker.
     pub(crate) fn on_panic(self: &Rc<Self>) {
-        self.handle.count(*self.worker.config.metrics.host_error());
+        self.handle.count(*self.metrics().host_error());
         self.abandon();
         self.worker.run(self, |_| ());
     }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use sandgate_engine::ingress::{Engine, Reply, StreamId};
 
 use super::apply;
-use super::config::Config;
 use super::execute::Run;
 use super::post::Post;
+use super::shared::Shared;
 use super::stream::Stream;
 use crate::abi::{Refused, Result};
 
@@ -21,9 +21,9 @@ pub(super) enum Step {
     Reset,
 }
 
-/// One worker thread, for one configuration.
+/// One worker thread, for one hub.
 pub(super) struct Worker {
-    pub(super) config: Arc<Config>,
+    pub(super) shared: Arc<Shared>,
     pub(super) post: Arc<Post>,
     /// Only this thread locks it. The mutex notices a panic.
     engine: Mutex<Engine>,
@@ -66,20 +66,20 @@ thread_local! {
 
 impl Worker {
     /// The worker of this thread.
-    pub(super) fn of(config: &Arc<Config>) -> Rc<Self> {
+    pub(super) fn of(shared: &Arc<Shared>) -> Rc<Self> {
         WORKERS.with_borrow_mut(|workers| {
-            let found = workers.iter().find(|worker| Arc::ptr_eq(&worker.config, config));
+            let found = workers.iter().find(|worker| Arc::ptr_eq(&worker.shared, shared));
             if let Some(worker) = found {
                 return Rc::clone(worker);
             }
-            workers.retain(|worker| !worker.config.is_ended());
-            let id = config.hub.add_worker();
+            workers.retain(|worker| !worker.shared.is_ended());
+            let id = shared.hub.add_worker();
             let post = Arc::new(Post::new(id));
-            config.add(Arc::clone(&post));
+            shared.add(Arc::clone(&post));
             let worker = Rc::new(Self {
-                config: Arc::clone(config),
+                shared: Arc::clone(shared),
                 post,
-                engine: Mutex::new(Engine::new(Arc::clone(&config.hub), id)),
+                engine: Mutex::new(Engine::new(Arc::clone(&shared.hub), id)),
                 streams: RefCell::default(),
                 steps: RefCell::default(),
                 is_stepping: Cell::new(false),
@@ -155,7 +155,7 @@ impl Worker {
                 self.abandon();
             }
             begin();
-            let mut run = Run::new(self, current.handle(), &mut engine);
+            let mut run = Run::new(self, current, &mut engine);
             // In a hook that Envoy calls from inside a step, the inbox waits: the anchor was woken for it.
             let read_inbox: fn(&mut Run<'_>) =
                 if self.is_stepping.get() { |_| () } else { |run| run.read_inbox() };
@@ -190,8 +190,8 @@ impl Worker {
             Ok(engine) => (engine, false),
             Err(poisoned) => {
                 let mut engine = poisoned.into_inner();
-                *engine = Engine::new(Arc::clone(&self.config.hub), self.post.worker());
-                self.config.hub.forget_streams(self.post.worker());
+                *engine = Engine::new(Arc::clone(&self.shared.hub), self.post.worker());
+                self.shared.hub.forget_streams(self.post.worker());
                 drop(self.post.take());
                 self.engine.clear_poison();
                 (engine, true)

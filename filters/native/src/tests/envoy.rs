@@ -19,10 +19,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use self::abi::extension;
 use self::abi::hooks::{self, Hook};
 pub(crate) use self::abi::network;
 use self::host::{ConfigState, Envoy, PendingCall, Progress, Target};
-pub(crate) use self::host::{Injected, monotonic, repeat, since_epoch};
+pub(crate) use self::host::{Injected, monotonic, since_epoch};
 pub(crate) use sandgate_wasm_host::{
     Answer, Attributes, Call, Forwarded, Headers, Log, LogLevel, Outcome, Refused, Reply,
 };
@@ -34,6 +35,8 @@ pub(crate) const WORKERS_SHARE_A_HUB: bool = true;
 const MAX_EVENTS: usize = 1_000_000;
 /// The name of the filter in `edge-native.yaml`.
 const FILTER: &str = "sandgate_ingress";
+/// The name of the bootstrap extension there.
+const EXTENSION: &[u8] = b"sandgate_ingress";
 
 type Work = Box<dyn FnOnce() + Send>;
 type ControlPlane = Box<dyn FnMut(&Call) -> Answer>;
@@ -60,6 +63,13 @@ pub(crate) struct Stream {
 impl Host {
     /// Creates an Envoy with this number of workers, whose control plane refuses connections.
     pub(crate) fn load_with_workers(_filter: &str, workers: usize) -> Self {
+        let host = Self::without_extension(workers);
+        assert!(host.add_extension(EXTENSION), "the bootstrap extension is accepted");
+        host
+    }
+
+    /// Creates an Envoy whose bootstrap does not have the module's extension.
+    pub(crate) fn without_extension(workers: usize) -> Self {
         let spawn = |_| {
             let (sender, receiver) = channel::<Work>();
             let thread = std::thread::spawn(move || receiver.into_iter().for_each(|work| work()));
@@ -72,6 +82,25 @@ impl Host {
             workers,
             threads: RefCell::new(threads),
         }))
+    }
+
+    /// Creates the bootstrap extension. Returns whether the module accepts it.
+    pub(crate) fn add_extension(&self, name: &[u8]) -> bool {
+        let envoy = self.envoy();
+        let id = envoy.register();
+        let module = envoy.enter(|| extension::new(id, name));
+        if module != 0 {
+            envoy.state().extension = Some((id, module));
+            envoy.enter(|| extension::begin(id, module));
+            assert!(envoy.state().is_ready, "Envoy would never accept connections");
+        }
+        module != 0
+    }
+
+    /// Envoy begins to end: it has no clusters any more.
+    pub(crate) fn shut_down(&self) {
+        self.envoy().shut_down();
+        self.check();
     }
 
     fn envoy(&self) -> &Arc<Envoy> {
@@ -141,17 +170,6 @@ impl Host {
         self.release_configs(0);
     }
 
-    /// Keeps the configurations that are removed from now on until a scheduler of one is used. That call destroys them before
-    /// it returns.
-    pub(crate) fn keep_configs(&self) {
-        self.envoy().state().keeps_configs = true;
-    }
-
-    /// The number of configurations that exist.
-    pub(crate) fn configs(&self) -> usize {
-        self.envoy().state().configs.len()
-    }
-
     /// Sets the function that responds to the filter's calls.
     pub(crate) fn control_plane(&self, answer: impl FnMut(&Call) -> Answer + 'static) {
         *self.0.control_plane.borrow_mut() = Box::new(answer);
@@ -160,11 +178,6 @@ impl Host {
     /// Sets the clusters that exist.
     pub(crate) fn clusters(&self, names: &[&str]) {
         self.envoy().state().clusters = Some(names.iter().map(|name| (*name).to_owned()).collect());
-    }
-
-    /// The system has no further thread.
-    pub(crate) fn refuse_threads(&self) {
-        self.envoy().state().has_no_thread = true;
     }
 
     /// Sets the circuit breaker.
@@ -259,9 +272,7 @@ impl Host {
         if let Some((target, event)) = scheduled {
             match target {
                 Target::Stream(id) => self.wake_stream(id),
-                Target::Config(id) => self.on_main(id, |module| {
-                    hooks::config_scheduled(id, module, event);
-                }),
+                Target::Main => self.on_main(|id, module| extension::scheduled(id, module, event)),
             }
             return true;
         }
@@ -276,11 +287,11 @@ impl Host {
         }
     }
 
-    /// Calls a hook of a configuration that exists.
-    fn on_main(&self, id: usize, hook: impl FnOnce(usize)) {
-        let module = self.envoy().state().configs.get(&id).map(|config| config.module);
-        if let Some(module) = module {
-            self.envoy().enter(|| hook(module));
+    /// Calls a hook of the bootstrap extension, if it exists.
+    fn on_main(&self, hook: impl FnOnce(usize, usize)) {
+        let extension = self.envoy().state().extension;
+        if let Some((id, module)) = extension {
+            self.envoy().enter(|| hook(id, module));
         }
         self.check();
     }
@@ -292,22 +303,23 @@ impl Host {
         while let Some(next) = self.next_event().filter(|next| *next <= target) {
             self.envoy().state().clock = next;
             self.deliver(|call| matches!(call.progress, Progress::Held(until) if until <= next));
-            self.repeat(next);
+            self.fire_timers(next);
             while self.run_once() {}
         }
         self.envoy().state().clock = target;
         self.run();
     }
 
-    fn repeat(&self, now: Duration) {
-        let mut due = std::mem::take(&mut self.envoy().state().repeats);
-        self.envoy().state().is_repeating = true;
-        self.envoy().enter(|| due.retain_mut(|repeat| repeat.next > now || (repeat.action)()));
-        self.envoy().state().is_repeating = false;
-        for repeat in due.iter_mut().filter(|repeat| repeat.next <= now) {
-            repeat.next = now + repeat.period;
+    fn fire_timers(&self, now: Duration) {
+        let due: Vec<usize> = {
+            let mut state = self.envoy().state();
+            let is_due = |due: &mut Option<Duration>| due.take_if(|due| *due <= now).is_some();
+            let timers = state.timers.iter_mut();
+            timers.filter_map(|(timer, due)| is_due(due).then_some(*timer)).collect()
+        };
+        for timer in due {
+            self.on_main(|id, module| extension::timer_fired(id, module, timer));
         }
-        self.envoy().state().repeats.append(&mut due);
     }
 
     /// The time of the next event that is not caused by a test.
@@ -318,7 +330,7 @@ impl Host {
             _ => None,
         });
         let calls = state.pending.iter().map(due).chain(held);
-        state.repeats.iter().map(|repeat| repeat.next).chain(calls).min()
+        state.timers.values().flatten().copied().chain(calls).min()
     }
 
     /// Passes calls to the control plane.
@@ -364,9 +376,7 @@ impl Host {
             _ => Some(timed_out()),
         };
         let response = response.as_ref().map(|response| (response.headers(), response.body()));
-        self.on_main(call.config, |module| {
-            hooks::callout_done(call.config, module, call.id, response);
-        });
+        self.on_main(|id, module| extension::callout_done(id, module, call.id, response));
         true
     }
 
@@ -444,9 +454,10 @@ fn due(pending: &PendingCall) -> Duration {
 }
 
 impl Drop for Inner {
-    /// Envoy's end: streams first, then the configurations, then the threads.
+    /// Envoy's end: the workers with their streams first, then the calls, the configurations, and the extension.
     fn drop(&mut self) {
         let envoy = &self.envoy;
+        envoy.shut_down();
         let streams: Vec<_> = {
             let state = envoy.state();
             let alive = state.streams.iter().filter(|(_, stream)| stream.module != 0);
@@ -467,18 +478,23 @@ impl Drop for Inner {
         }
         self.workers.clear();
         let ended: Vec<_> = self.threads.take().into_iter().map(|it| it.join().is_ok()).collect();
+        envoy.end_calls();
         let configs = std::mem::take(&mut envoy.state().configs);
         for config in configs.into_values() {
             envoy.enter(|| hooks::destroy_config(config.module));
         }
-        // What is repeated ends when the configuration has ended.
-        let mut repeats = std::mem::take(&mut envoy.state().repeats);
-        let goes_on = envoy.enter(|| repeats.iter_mut().any(|repeat| (repeat.action)()));
-        let faults = std::mem::take(&mut envoy.state().faults);
+        let extension = envoy.state().extension.take();
+        if let Some((_, module)) = extension {
+            envoy.enter(|| extension::destroy(module));
+        }
+        let (faults, timers) = {
+            let mut state = envoy.state();
+            (std::mem::take(&mut state.faults), state.timers.len())
+        };
         envoy.forget_all();
         if !std::thread::panicking() {
             assert!(ended.into_iter().all(|ended| ended), "a worker has panicked");
-            assert!(!goes_on, "the ticks go on without a configuration");
+            assert_eq!(timers, 0, "a timer is left");
             assert!(faults.is_empty(), "{faults:#?}");
         }
     }

@@ -184,26 +184,3 @@ fn a_panic_for_one_stream_sends_no_second_reply_to_another_that_waits() {
         run(Some(at));
     }
 }
-
-/// The thread of the ticks wakes the main thread, which meanwhile gives up the last reference but that of Envoy's call.
-#[test]
-fn a_configuration_that_is_destroyed_while_a_tick_wakes_the_main_thread_ends() {
-    let gateway = Gateway::new();
-    gateway.passes(to(8080, "shop"));
-    gateway.host.keep_configs();
-    gateway.host.remove_filter();
-    assert_eq!(gateway.host.configs(), 1, "the configuration waits for a tick");
-    gateway.advance_ms(1_000);
-    assert_eq!(gateway.host.configs(), 0);
-}
-
-#[test]
-fn a_configuration_without_a_thread_for_ticks_is_refused() {
-    let gateway = Gateway::new();
-    gateway.host.refuse_threads();
-    let refused = gateway.host.configure(&super::suite::support::configuration().to_string());
-    let refused = refused.expect_err("the configuration is refused");
-    assert!(refused.logs.iter().any(|log| log.message.contains("no thread for ticks")));
-    // The earlier configuration stays active.
-    gateway.passes(to(8080, "shop"));
-}

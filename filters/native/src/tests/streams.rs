@@ -1,6 +1,6 @@
 //! Streams and configurations that begin and end at unusual times, and what hooks do with null pointers.
 
-use super::envoy::{Headers, Outcome, call_with_null, program_init};
+use super::envoy::{Headers, Host, Log, Outcome, call_with_null, program_init};
 use super::faults::{assert_works, is_denial};
 use super::suite::live::SOON_MS;
 use super::suite::support::{
@@ -135,6 +135,8 @@ fn a_configuration_is_destroyed_on_the_worker_that_ends_its_last_stream() {
             stream.complete();
             gateway.host.destroy_ended();
         }
+        // The hub has ended: its last call is not followed by another one.
+        gateway.advance_ms(60_000);
         assert_eq!(gateway.host.calls_in_flight(), 0);
         gateway.host.configure(&configuration().to_string()).expect("a valid configuration");
         assert_works(&gateway, "a new configuration");
@@ -150,6 +152,76 @@ fn a_configuration_may_end_while_its_requests_wait() {
     for stream in &waiting {
         forwarded(stream);
     }
+}
+
+/// Envoy 1.40 destroys a configuration on the worker of its last stream. Calls of the configuration would end there, too, and
+/// they belong to the main thread.
+#[test]
+fn calls_outlive_the_configuration_that_needed_them_and_their_responses_are_ignored() {
+    let gateway = Gateway::configured(&configuration(), 2);
+    let waiting = gateway.host.request_at(1, with_key(8080, "my-env"));
+    gateway.host.run_once();
+    let calls = gateway.host.calls_in_flight();
+    assert!(calls > 1, "the feed and lookups");
+    gateway.host.remove_filter();
+    waiting.abort();
+    gateway.host.destroy_ended();
+    assert_eq!(gateway.host.calls_in_flight(), calls);
+    gateway.host.run();
+    gateway.host.configure(&configuration().to_string()).expect("a valid configuration");
+    assert_works(&gateway, "a new configuration");
+}
+
+#[test]
+fn configurations_of_the_same_text_share_one_hub_and_another_text_has_another_hub() {
+    let gateway = Gateway::new();
+    gateway.passes(with_key(8080, "my-env"));
+    let calls = gateway.host.calls().len();
+    let json = configuration().to_string();
+    gateway.host.configure(&json).expect("a valid configuration");
+    gateway.passes(with_key(8080, "my-env"));
+    assert_eq!(gateway.host.calls().len(), calls, "everything is cached");
+    gateway.host.configure(&format!("{json} ")).expect("a valid configuration");
+    gateway.passes(with_key(8080, "my-env"));
+    assert!(gateway.host.calls().len() > calls);
+}
+
+#[test]
+fn a_replaced_configuration_keeps_its_streams_until_they_are_revoked() {
+    let gateway = Gateway::configured(&configuration(), 2);
+    let old = gateway.host.request_at(1, with_key(8080, "my-env"));
+    gateway.host.run();
+    forwarded(&old);
+    gateway.host.configure(&format!("{} ", configuration())).expect("a valid configuration");
+    let new = gateway.host.request_at(1, with_key(8080, "my-env"));
+    gateway.host.run();
+    forwarded(&new);
+    gateway.fleet().revoke(KEY);
+    gateway.advance_ms(SOON_MS);
+    assert_eq!((old.outcome(), new.outcome()), (Outcome::Reset, Outcome::Reset));
+    gateway.host.destroy_ended();
+}
+
+#[test]
+fn without_the_bootstrap_extension_a_configuration_is_refused() {
+    let host = Host::without_extension(1);
+    let refused = host.configure(&configuration().to_string()).expect_err("not accepted");
+    let is_reason = |log: &Log| log.message.contains("bootstrap lacks the extension");
+    assert!(refused.logs.iter().any(is_reason), "{:?}", refused.logs);
+    assert!(!host.add_extension(b"sandgate_unknown"));
+}
+
+#[test]
+fn when_envoy_ends_the_module_makes_no_call_and_accepts_no_configuration() {
+    let gateway = Gateway::new();
+    gateway.passes(with_key(8080, "my-env"));
+    let waiting = gateway.host.request(with_key(8080, "asleep"));
+    gateway.host.shut_down();
+    gateway.advance_ms(70_000);
+    // Envoy closes its streams.
+    waiting.abort();
+    let refused = gateway.host.configure(&configuration().to_string());
+    refused.expect_err("Envoy ends");
 }
 
 #[test]

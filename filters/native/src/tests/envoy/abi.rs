@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "is the other side of the module's ABI")]
 
+pub(super) mod extension;
 pub(crate) mod network;
 
 use std::ffi::c_void;
@@ -264,17 +265,6 @@ extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_increment_counter
     increment(stream, counter, labels_length, value)
 }
 
-#[unsafe(no_mangle)]
-extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_config_increment_counter(
-    config: Object,
-    counter: usize,
-    _labels: *const Bytes,
-    labels_length: usize,
-    value: u64,
-) -> u32 {
-    increment(config, counter, labels_length, value)
-}
-
 fn increment(owner: Object, counter: usize, labels: usize, value: u64) -> u32 {
     match enter("increment_counter", number(owner)) {
         Some(envoy) if labels == 0 && envoy.increment(counter, value) => 0,
@@ -334,7 +324,9 @@ extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_config_set_gauge(
 extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_scheduler_new(
     stream: Object,
 ) -> Object {
-    new_scheduler(Target::Stream(number(stream)))
+    let envoy = enter("scheduler_new", number(stream));
+    let target = Target::Stream(number(stream));
+    envoy.map_or(std::ptr::null(), |envoy| object(envoy.new_scheduler(target)))
 }
 
 #[unsafe(no_mangle)]
@@ -350,67 +342,13 @@ extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_scheduler_delete(
     Envoy::delete_scheduler(number(scheduler));
 }
 
-#[unsafe(no_mangle)]
-extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_config_scheduler_new(
-    config: Object,
-) -> Object {
-    new_scheduler(Target::Config(number(config)))
-}
-
-#[unsafe(no_mangle)]
-extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_config_scheduler_commit(
-    scheduler: Object,
-    event: u64,
-) {
-    commit(scheduler, event);
-}
-
-#[unsafe(no_mangle)]
-extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_config_scheduler_delete(
-    scheduler: Object,
-) {
-    Envoy::delete_scheduler(number(scheduler));
-}
-
-fn new_scheduler(target: Target) -> Object {
-    let envoy = match target {
-        Target::Stream(owner) => enter("scheduler_new", owner),
-        Target::Config(owner) => enter_surely("scheduler_new", owner),
-    };
-    envoy.map_or(std::ptr::null(), |envoy| object(envoy.new_scheduler(target)))
-}
-
 fn commit(scheduler: Object, event: u64) {
     if let Some(envoy) = enter_surely("scheduler_commit", number(scheduler)) {
         envoy.commit(number(scheduler), event);
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_config_http_callout(
-    config: Object,
-    callout: *mut u64,
-    cluster: Bytes,
-    fields: *const Header,
-    length: usize,
-    body: Bytes,
-    timeout_ms: u64,
-) -> u32 {
-    let Some(envoy) = enter("http_callout", number(config)) else { return 2 };
-    // SAFETY: the module passes valid buffers.
-    let (cluster, headers, body) =
-        unsafe { (cluster.text(), headers(fields, length), body.copy().unwrap_or_default()) };
-    match envoy.call(number(config), cluster, headers, body, timeout_ms) {
-        Some(call) => {
-            // SAFETY: the module passes a place for the number.
-            unsafe { callout.write(call) };
-            0
-        }
-        None => 2,
-    }
-}
-
-/// What the module returned for a configuration or a stream. 0 is a null pointer.
+/// What the module returned for the extension, a configuration, or a stream. 0 is a null pointer.
 pub(super) type Module = usize;
 
 /// The hooks, which are the module's symbols. `host` and `stream` call them in the order and on the threads that Envoy does, and
@@ -426,21 +364,6 @@ pub(super) mod hooks {
             config: Bytes,
         ) -> Object;
         fn envoy_dynamic_module_on_http_filter_config_destroy(config: Object);
-        fn envoy_dynamic_module_on_http_filter_config_scheduled(
-            envoy: Object,
-            config: Object,
-            event: u64,
-        );
-        fn envoy_dynamic_module_on_http_filter_config_http_callout_done(
-            envoy: Object,
-            config: Object,
-            callout: u64,
-            result: u32,
-            headers: *const Header,
-            headers_length: usize,
-            chunks: *const Bytes,
-            chunks_length: usize,
-        );
         fn envoy_dynamic_module_on_http_filter_new(config: Object, envoy: Object) -> Object;
         fn envoy_dynamic_module_on_http_filter_destroy(stream: Object);
         fn envoy_dynamic_module_on_http_filter_request_headers(
@@ -520,46 +443,6 @@ pub(super) mod hooks {
         }
     }
 
-    pub(in super::super) fn config_scheduled(envoy: usize, config: Module, event: u64) {
-        // SAFETY: the module's objects exist until the host destroys them, and a stream's hooks run on its thread.
-        unsafe {
-            envoy_dynamic_module_on_http_filter_config_scheduled(
-                object(envoy),
-                with_provenance(config),
-                event,
-            );
-        }
-    }
-
-    /// Passes a response in chunks of a few bytes. `None` is a call that ended without one.
-    pub(in super::super) fn callout_done(
-        envoy: usize,
-        config: Module,
-        callout: u64,
-        response: Option<(&Headers, &[u8])>,
-    ) {
-        let fields: Vec<Header> = response
-            .into_iter()
-            .flat_map(|(headers, _)| headers.iter())
-            .map(|(name, value)| Header { name: Bytes::of(name), value: Bytes::of(value) })
-            .collect();
-        let body = response.map(|(_, body)| body).unwrap_or_default();
-        let chunks: Vec<Bytes> = body.chunks(700).map(Bytes::of).collect();
-        // SAFETY: the configuration exists, and the arrays live until the hook returns.
-        unsafe {
-            envoy_dynamic_module_on_http_filter_config_http_callout_done(
-                object(envoy),
-                with_provenance(config),
-                callout,
-                u32::from(response.is_none()),
-                fields.as_ptr(),
-                fields.len(),
-                chunks.as_ptr(),
-                chunks.len(),
-            );
-        }
-    }
-
     pub(in super::super) fn new_stream(config: Module, envoy: usize) -> Module {
         // SAFETY: the module's objects exist until the host destroys them, and a stream's hooks run on its thread.
         number(unsafe {
@@ -615,7 +498,8 @@ pub(super) mod hooks {
         }
     }
 
-    fn with_provenance(module: Module) -> Object {
-        std::ptr::with_exposed_provenance(module)
-    }
+}
+
+fn with_provenance(module: Module) -> Object {
+    std::ptr::with_exposed_provenance(module)
 }

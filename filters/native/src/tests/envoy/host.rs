@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sandgate_wasm_host::{Call, Headers, Log, LogLevel, Response};
 
-use super::abi::{Module, hooks};
+use super::abi::{Module, extension, hooks};
 use super::stream::StreamState;
 
 /// The wall clock at the creation of a host: 2026-11-01 00:00:00 UTC.
@@ -21,7 +21,7 @@ const EPOCH: Duration = Duration::from_secs(1_793_491_200);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Target {
     Stream(usize),
-    Config(usize),
+    Main,
 }
 
 /// What happens instead of a callback.
@@ -43,7 +43,6 @@ pub(super) struct ConfigState {
 
 /// A call in flight.
 pub(super) struct PendingCall {
-    pub(super) config: usize,
     pub(super) id: u64,
     pub(super) call: Call,
     pub(super) deadline: Duration,
@@ -59,13 +58,6 @@ pub(super) enum Progress {
     Answered(Duration, Option<Response>),
     /// No response arrives.
     Silent,
-}
-
-/// Something that the module repeats.
-pub(super) struct Repeat {
-    pub(super) next: Duration,
-    pub(super) period: Duration,
-    pub(super) action: Box<dyn FnMut() -> bool + Send>,
 }
 
 #[derive(Default)]
@@ -84,19 +76,19 @@ pub(super) struct State {
     pub(super) streams: BTreeMap<usize, StreamState>,
     pub(super) schedulers: BTreeMap<usize, Target>,
     pub(super) scheduled: VecDeque<(Target, u64)>,
-    pub(super) repeats: Vec<Repeat>,
-    /// Whether the system has no thread for what is repeated.
-    pub(super) has_no_thread: bool,
+    /// The bootstrap extension: its number, and the module's object. `None` before it exists and after the end.
+    pub(super) extension: Option<(usize, Module)>,
+    /// Whether the extension lets Envoy accept connections.
+    pub(super) is_ready: bool,
+    /// Whether Envoy has no clusters any more.
+    pub(super) has_ended: bool,
+    /// The timers of the main thread, and when each is due.
+    pub(super) timers: BTreeMap<usize, Option<Duration>>,
     /// The streams that Envoy destroys later, as it does while the client still sends its request.
     pub(super) to_destroy: Vec<usize>,
     pub(super) destroys_later: bool,
     /// The response of the upstream, which begins before `continue_decoding` returns.
     pub(super) immediate_response: Option<Headers>,
-    /// Whether a configuration without streams exists until its scheduler is used: Envoy's call to the scheduler then holds the
-    /// last reference.
-    pub(super) keeps_configs: bool,
-    /// What is repeated runs now. It is no hook, so nothing would catch a panic, and it does nothing but wake.
-    pub(super) is_repeating: bool,
     /// The callbacks that could have been refused so far, and what is injected into one of them.
     pub(super) callbacks: usize,
     pub(super) injection: Option<(usize, Injected)>,
@@ -194,9 +186,6 @@ impl Envoy {
             return None;
         }
         let mut state = self.state();
-        if state.is_repeating {
-            return None;
-        }
         state.callbacks += 1;
         let now = state.callbacks;
         let (_, what) = state.injection.take_if(|(at, _)| *at == now)?;
@@ -235,14 +224,7 @@ impl Envoy {
     pub(super) fn commit(self: &Arc<Self>, scheduler: usize, event: u64) {
         let mut state = self.state();
         match state.schedulers.get(&scheduler).copied() {
-            Some(target) => {
-                state.scheduled.push_back((target, event));
-                let is_config = matches!(target, Target::Config(_));
-                if is_config && std::mem::take(&mut state.keeps_configs) {
-                    drop(state);
-                    self.take_unused_configs().into_iter().for_each(|it| self.destroy_config(it));
-                }
-            }
+            Some(target) => state.scheduled.push_back((target, event)),
             None => state.faults.push("a scheduler was used after it was deleted".to_owned()),
         }
     }
@@ -261,14 +243,29 @@ impl Envoy {
     /// Removes the configurations that no stream uses any more.
     pub(super) fn take_unused_configs(&self) -> Vec<(usize, Module)> {
         let mut state = self.state();
-        if state.keeps_configs {
-            return Vec::new();
-        }
         let is_unused = |config: &ConfigState| !config.is_current && config.streams == 0;
         let unused = state.configs.extract_if(.., |_, config| is_unused(config));
-        let unused: Vec<_> = unused.map(|(id, config)| (id, config.module)).collect();
-        state.pending.retain(|call| unused.iter().all(|(id, _)| *id != call.config));
-        unused
+        unused.map(|(id, config)| (id, config.module)).collect()
+    }
+
+    /// The hook for Envoy's end. Envoy waits until the module has called the function that it passes.
+    pub(super) fn shut_down(self: &Arc<Self>) {
+        let Some((id, module)) = self.state().extension else { return };
+        self.state().has_ended = true;
+        if !self.enter(|| extension::shut_down(id, module)) {
+            self.fault("Envoy waits for the module for ever");
+        }
+    }
+
+    /// Ends all calls, as Envoy does when it destroys its clusters.
+    pub(super) fn end_calls(self: &Arc<Self>) {
+        let (extension, pending) = {
+            let mut state = self.state();
+            (state.extension, std::mem::take(&mut state.pending))
+        };
+        for (call, (id, module)) in pending.iter().zip(std::iter::repeat(extension).flatten()) {
+            self.enter(|| extension::callout_done(id, module, call.id, None));
+        }
     }
 
     pub(super) fn destroy_config(self: &Arc<Self>, (id, module): (usize, Module)) {
@@ -279,13 +276,15 @@ impl Envoy {
     /// Accepts a call. `None` refuses it, as Envoy does for an unknown cluster or when the circuit breaker is open.
     pub(super) fn call(
         &self,
-        config: usize,
         cluster: String,
         headers: Headers,
         body: Vec<u8>,
         timeout_ms: u64,
     ) -> Option<u64> {
         let mut state = self.state();
+        if state.has_ended {
+            state.faults.push("a call without clusters, which ends Envoy".to_owned());
+        }
         let is_complete =
             [":method", ":path", ":authority"].iter().all(|name| headers.contains(name));
         let is_known = state.clusters.as_ref().is_none_or(|clusters| clusters.contains(&cluster));
@@ -297,10 +296,10 @@ impl Envoy {
         let waited = Duration::ZERO;
         let call = Call { cluster, headers, body, sent_at, waited, worker: None };
         state.calls.push(call.clone());
-        // The numbers of calls begin at 1 in each configuration.
+        // The numbers of calls begin at 1.
         let id = u64::try_from(state.calls.len()).unwrap_or_default();
         let deadline = sent_at + Duration::from_millis(timeout_ms);
-        state.pending.push(PendingCall { config, id, call, deadline, progress: Progress::Sent });
+        state.pending.push(PendingCall { id, call, deadline, progress: Progress::Sent });
         Some(id)
     }
 }
@@ -313,20 +312,4 @@ pub(crate) fn since_epoch() -> Option<Duration> {
 /// The clock of the host whose hook runs, which can't be set back.
 pub(crate) fn monotonic() -> Duration {
     Envoy::current().map(|envoy| envoy.state().clock).unwrap_or_default()
-}
-
-/// Lets the host whose hook runs repeat an action.
-pub(crate) fn repeat(
-    _name: &str,
-    period: Duration,
-    action: impl FnMut() -> bool + Send + 'static,
-) -> std::io::Result<()> {
-    let envoy = Envoy::current().ok_or(std::io::ErrorKind::Other)?;
-    let mut state = envoy.state();
-    if state.has_no_thread {
-        return Err(std::io::ErrorKind::Other.into());
-    }
-    let next = state.clock + period;
-    state.repeats.push(Repeat { next, period, action: Box::new(action) });
-    Ok(())
 }
