@@ -177,6 +177,16 @@ impl ControlPlane {
         self.process.as_ref().context("the control plane does not run")?.terminate()
     }
 
+    /// Lets calls to the control plane hang until [`Self::go_on`].
+    pub fn pause(&self) -> Result<()> {
+        self.process.as_ref().context("the control plane does not run")?.pause()
+    }
+
+    /// Ends a pause.
+    pub fn go_on(&self) -> Result<()> {
+        self.process.as_ref().context("the control plane does not run")?.go_on()
+    }
+
     /// The exit status, if the control plane has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.as_mut().and_then(Process::ended)

@@ -48,6 +48,7 @@ pub struct Files {
     /// The folder that contains `tls.crt` and `tls.key`.
     pub certificate: PathBuf,
     /// Changes the text of the template, for example to remove a protection and see that another one holds.
+    /// `$FOLDER` then stands for the folder of Envoy's files.
     pub change: fn(&str) -> String,
     /// Changes the text of `envoy/edge-log.yaml`.
     pub change_log: fn(&str) -> String,
@@ -67,7 +68,11 @@ impl Files {
         write_token(folder, &self.token)?;
         write_private(&edge.log, &(self.change_log)(EDGE_LOG))?;
         write_private(&edge.tls_sds, &TlsCertificate(self.certificate).render()?)?;
-        Ok(edge.render_template(&(self.change)(&edge.template()?))?)
+        // For a template that gets the filter from a file: Envoy starts only if the file exists.
+        write_private(&file("filter.yaml"), "resources: []\n")?;
+        let template = (self.change)(&edge.template()?);
+        let template = template.replace("$FOLDER", &folder.display().to_string());
+        Ok(edge.render_template(&template)?)
     }
 }
 

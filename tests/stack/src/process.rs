@@ -134,6 +134,24 @@ impl Process {
             .with_context(|| format!("SIGTERM can't be sent to {}", self.name))
     }
 
+    /// Sends SIGSTOP: the process does nothing until [`Self::go_on`].
+    ///
+    /// # Errors
+    /// When the process does not exist.
+    pub fn pause(&self) -> Result<()> {
+        kill(self.pid()?, Signal::SIGSTOP)
+            .with_context(|| format!("SIGSTOP can't be sent to {}", self.name))
+    }
+
+    /// Sends SIGCONT.
+    ///
+    /// # Errors
+    /// When the process does not exist.
+    pub fn go_on(&self) -> Result<()> {
+        kill(self.pid()?, Signal::SIGCONT)
+            .with_context(|| format!("SIGCONT can't be sent to {}", self.name))
+    }
+
     /// Stops the process, and kills all processes of its group. If [`Self::with_patience`] set a time, the process
     /// first gets SIGTERM and has that time to end.
     pub fn stop(&mut self) {

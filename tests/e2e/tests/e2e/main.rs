@@ -62,6 +62,8 @@ mod operation;
 mod overload;
 /// Public ports.
 mod public_ports;
+/// The configuration of the filter is replaced while Envoy runs.
+mod replacement;
 /// Statuses that a sandbox must not send.
 mod responses;
 /// With `original_dst`, a restored destination is not an upstream.
