@@ -9,7 +9,7 @@ use sandgate_engine::egress::upstream::{self, FilterState};
 use sandgate_engine::egress::{self as engine, DataEffect, Decision, NewConnectionEffect};
 
 use super::config::ConnectionConfig;
-use super::show;
+use super::report::Report;
 use super::worker::{Live, Worker};
 use crate::abi::{ConnectionHandle, Result};
 
@@ -30,8 +30,7 @@ pub(crate) struct Connection {
     state: RefCell<engine::Connection>,
     /// Whether the engine has judged the connection, so that all data passes.
     is_judged: Cell<bool>,
-    /// For access logs.
-    decision: RefCell<Option<Decision>>,
+    report: Report,
 }
 
 impl Connection {
@@ -45,7 +44,7 @@ impl Connection {
             worker,
             state: RefCell::new(engine::Connection::new(id)),
             is_judged: Cell::new(false),
-            decision: RefCell::default(),
+            report: Report::default(),
         })
     }
 
@@ -129,12 +128,8 @@ impl Connection {
         states.into_iter().try_for_each(|(key, value)| self.handle.set_filter_state(key, &value))
     }
 
-    /// Counts a decision, and keeps it for the access log.
     fn report(&self, decision: Decision) {
-        if let Some(counter) = self.config.metrics.decision(&decision) {
-            self.handle.count(*counter);
-        }
-        self.decision.replace(Some(decision));
+        self.report.set(decision, &self.config.metrics, |counter| self.handle.count(counter));
     }
 
     /// The worker was woken.
@@ -146,9 +141,7 @@ impl Connection {
     /// Envoy destroys it, because another thread must not wake the worker by a connection that Envoy is about to drop.
     pub(crate) fn on_close(&self) {
         self.on_end();
-        if let Some(decision) = self.decision.take() {
-            show(&decision, |key, value| self.handle.set_property(key, value));
-        }
+        self.report.show(|key, value| self.handle.set_property(key, value));
     }
 
     /// The connection leaves the worker.

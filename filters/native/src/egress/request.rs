@@ -1,6 +1,6 @@
 //! The hooks of one plain HTTP request.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use sandgate_engine::egress::{Decision, Forward, Reply, RequestEffect, is_websoc
 use sandgate_policy::header::Field;
 
 use super::config::RequestConfig;
-use super::show;
+use super::report::Report;
 use super::worker::{Live, Worker};
 use crate::abi::{HeaderMap, Refused, Result, StreamHandle};
 use crate::grpc;
@@ -29,8 +29,7 @@ pub(crate) struct Request {
     /// Whether a response may have begun: from then on the request can only be reset.
     is_decided: Cell<bool>,
     is_grpc: Cell<bool>,
-    /// For access logs.
-    decision: RefCell<Option<Decision>>,
+    report: Report,
 }
 
 /// What the engine says about a request, and what only its headers tell.
@@ -49,7 +48,7 @@ impl Request {
             worker,
             is_decided: Cell::new(false),
             is_grpc: Cell::new(false),
-            decision: RefCell::default(),
+            report: Report::default(),
         })
     }
 
@@ -154,12 +153,8 @@ impl Request {
         let _ = self.handle.reset();
     }
 
-    /// Counts a decision, and keeps it for the access log.
     fn report(&self, decision: Decision) {
-        if let Some(counter) = self.config.metrics.decision(&decision) {
-            self.handle.count(*counter);
-        }
-        self.decision.replace(Some(decision));
+        self.report.set(decision, &self.config.metrics, |counter| self.handle.count(counter));
     }
 
     /// The worker was woken.
@@ -169,9 +164,7 @@ impl Request {
 
     /// The request has ended, and Envoy writes the access log next.
     pub(crate) fn on_complete(&self) {
-        if let Some(decision) = self.decision.take() {
-            show(&decision, |key, value| self.handle.set_property(key, value));
-        }
+        self.report.show(|key, value| self.handle.set_property(key, value));
     }
 
     /// Envoy destroys the request.
