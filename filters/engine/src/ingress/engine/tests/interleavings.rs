@@ -241,8 +241,18 @@ fn pick<T: Copy>(from: &[T], which: &Index) -> Option<T> {
     (!from.is_empty()).then(|| *which.get(from))
 }
 
+/// `PROPTEST_CASES` sets another number.
+fn cases(cases: u32) -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        // The default has read it.
+        Some(_) => config,
+        None => ProptestConfig { cases, ..config },
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(cases(1_500))]
 
     #[test]
     fn no_request_is_lost_and_all_bounds_hold(
