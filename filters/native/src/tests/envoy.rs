@@ -3,13 +3,16 @@
 //! It defines the callbacks of the ABI as symbols of the test program, and calls the hooks of the module as Envoy does. Its
 //! API is that of `sandgate_wasm_host`, so that the tests of the wasm form run here, too.
 //!
-//! `abi` is the ABI, `host` the state, and `stream` the life of a stream. `Envoy` is used by callbacks, and [`Host`] by tests.
+//! `abi` is the ABI, `host` the state, `events` the event loop, and `stream` the life of a stream. `Envoy` is used by callbacks,
+//! and [`Host`] and [`Stream`] (`client`) by tests.
 //!
 //! - A reply, a reset, and a continued request call hooks before they return, and destroy the stream inside of them.
 //! - A call to an object that is gone, a second reply, and a request that is continued twice fail the test.
 //! - Each callback can be refused, or can panic ([`Host::inject`]).
 
 mod abi;
+mod client;
+mod events;
 mod host;
 mod stream;
 
@@ -22,12 +25,11 @@ use std::time::Duration;
 use self::abi::extension;
 use self::abi::hooks::{self, Hook};
 pub(crate) use self::abi::network;
-use self::host::{ConfigState, Envoy, PendingCall, Progress, Target};
+use self::host::{ConfigState, Envoy};
 pub(crate) use self::host::{Injected, monotonic, since_epoch};
 pub(crate) use sandgate_wasm_host::{
     Answer, Attributes, Call, Forwarded, Headers, Log, LogLevel, Outcome, Refused, Reply,
 };
-use sandgate_wasm_host::{Reaction, timed_out};
 
 /// Whether the workers of one Envoy share the caches, the lookups, and the change feed.
 pub(crate) const WORKERS_SHARE_A_HUB: bool = true;
@@ -255,131 +257,6 @@ impl Host {
         Stream { host: self.clone(), id }
     }
 
-    /// Processes all pending events. The clock does not advance.
-    pub(crate) fn run(&self) {
-        self.deliver(|call| matches!(call.progress, Progress::Held(_)));
-        for _ in 0..MAX_EVENTS {
-            if !self.run_once() {
-                return;
-            }
-        }
-        panic!("the module does not come to rest");
-    }
-
-    /// Processes one pending event. Returns whether there was one.
-    pub(crate) fn run_once(&self) -> bool {
-        let scheduled = self.envoy().state().scheduled.pop_front();
-        if let Some((target, event)) = scheduled {
-            match target {
-                Target::Stream(id) => self.wake_stream(id),
-                Target::Main => self.on_main(|id, module| extension::scheduled(id, module, event)),
-            }
-            return true;
-        }
-        self.deliver(|call| matches!(call.progress, Progress::Sent)) || self.deliver_response()
-    }
-
-    /// A stream that has ended is not woken.
-    fn wake_stream(&self, id: usize) {
-        let worker = self.envoy().state().streams.get(&id).map(|stream| stream.worker);
-        if let Some(worker) = worker {
-            self.on_worker(worker, move |envoy| envoy.wake(id));
-        }
-    }
-
-    /// Calls a hook of the bootstrap extension, if it exists.
-    fn on_main(&self, hook: impl FnOnce(usize, usize)) {
-        let extension = self.envoy().state().extension;
-        if let Some((id, module)) = extension {
-            self.envoy().enter(|| hook(id, module));
-        }
-        self.check();
-    }
-
-    /// Advances the clock by `time`, and processes all events in between.
-    pub(crate) fn advance(&self, time: Duration) {
-        let target = self.envoy().state().clock + time;
-        self.run();
-        while let Some(next) = self.next_event().filter(|next| *next <= target) {
-            self.envoy().state().clock = next;
-            self.deliver(|call| matches!(call.progress, Progress::Held(until) if until <= next));
-            self.fire_timers(next);
-            while self.run_once() {}
-        }
-        self.envoy().state().clock = target;
-        self.run();
-    }
-
-    fn fire_timers(&self, now: Duration) {
-        let due: Vec<usize> = {
-            let mut state = self.envoy().state();
-            let is_due = |due: &mut Option<Duration>| due.take_if(|due| *due <= now).is_some();
-            let timers = state.timers.iter_mut();
-            timers.filter_map(|(timer, due)| is_due(due).then_some(*timer)).collect()
-        };
-        for timer in due {
-            self.on_main(|id, module| extension::timer_fired(id, module, timer));
-        }
-    }
-
-    /// The time of the next event that is not caused by a test.
-    fn next_event(&self) -> Option<Duration> {
-        let state = self.envoy().state();
-        let held = state.pending.iter().filter_map(|call| match call.progress {
-            Progress::Held(until) if until > state.clock => Some(until),
-            _ => None,
-        });
-        let calls = state.pending.iter().map(due).chain(held);
-        state.timers.values().flatten().copied().chain(calls).min()
-    }
-
-    /// Passes calls to the control plane.
-    fn deliver(&self, which: impl Fn(&PendingCall) -> bool) -> bool {
-        let (now, calls) = {
-            let state = self.envoy().state();
-            let now = state.clock;
-            let passed = |pending: &PendingCall| {
-                let waited = now.saturating_sub(pending.call.sent_at);
-                (pending.id, Call { waited, ..pending.call.clone() })
-            };
-            let calls: Vec<_> =
-                state.pending.iter().filter(|call| which(call)).map(passed).collect();
-            (now, calls)
-        };
-        for (id, call) in &calls {
-            let (reaction, delay) = (self.0.control_plane.borrow_mut())(call).into_parts();
-            let at = now + delay;
-            let progress = match reaction {
-                Reaction::Respond(response) => Progress::Answered(at, Some(response)),
-                Reaction::Broken => Progress::Answered(at, None),
-                Reaction::Hold => Progress::Held(call.sent_at + delay),
-                Reaction::Silence => Progress::Silent,
-            };
-            let mut state = self.envoy().state();
-            if let Some(pending) = state.pending.iter_mut().find(|call| call.id == *id) {
-                pending.progress = progress;
-            }
-        }
-        !calls.is_empty()
-    }
-
-    /// Delivers the response that is due first.
-    fn deliver_response(&self) -> bool {
-        let mut state = self.envoy().state();
-        let now = state.clock;
-        let first = state.pending.iter().enumerate().map(|(index, call)| (due(call), index));
-        let Some((at, index)) = first.filter(|(due, _)| *due <= now).min() else { return false };
-        let call = state.pending.remove(index);
-        drop(state);
-        let response = match call.progress {
-            Progress::Answered(answered, response) if answered <= at => response,
-            _ => Some(timed_out()),
-        };
-        let response = response.as_ref().map(|response| (response.headers(), response.body()));
-        self.on_main(|id, module| extension::callout_done(id, module, call.id, response));
-        true
-    }
-
     /// Sets the wall clock back. Intervals are not affected.
     pub(crate) fn set_clock_back(&self, by: Duration) {
         self.envoy().state().set_back += by;
@@ -445,14 +322,6 @@ pub(crate) fn call_with_null() -> Vec<u32> {
     all.map(|hook| hooks::call_hook(hook, 0, 0)).to_vec()
 }
 
-/// The time at which a call ends: by its response, or by its timeout.
-fn due(pending: &PendingCall) -> Duration {
-    match &pending.progress {
-        Progress::Answered(at, _) => pending.deadline.min(*at),
-        Progress::Sent | Progress::Held(_) | Progress::Silent => pending.deadline,
-    }
-}
-
 impl Drop for Inner {
     /// Envoy's end: the workers with their streams first, then the calls, the configurations, and the extension.
     fn drop(&mut self) {
@@ -497,99 +366,5 @@ impl Drop for Inner {
             assert_eq!(timers, 0, "a timer is left");
             assert!(faults.is_empty(), "{faults:#?}");
         }
-    }
-}
-
-impl Stream {
-    fn act<T: Send + 'static>(
-        &self,
-        act: impl FnOnce(&Arc<Envoy>, usize) -> T + Send + 'static,
-    ) -> T {
-        let id = self.id;
-        let worker = self.host.envoy().state().streams.get(&id).map(|stream| stream.worker);
-        let worker = worker.expect("a known stream");
-        self.host.on_worker(worker, move |envoy| act(envoy, id))
-    }
-
-    fn look<T>(&self, look: impl FnOnce(&stream::StreamState) -> T) -> T {
-        look(self.host.envoy().state().streams.get(&self.id).expect("a known stream"))
-    }
-
-    /// The outcome so far.
-    pub(crate) fn outcome(&self) -> Outcome {
-        self.look(stream::StreamState::outcome)
-    }
-
-    /// Whether the stream has not ended.
-    pub(crate) fn is_open(&self) -> bool {
-        self.look(stream::StreamState::is_open)
-    }
-
-    /// The upstream responds. Returns what the client receives, or `None` if it receives nothing.
-    pub(crate) fn respond(&self, headers: Headers) -> Option<Headers> {
-        self.act(move |envoy, id| envoy.respond(id, headers))
-    }
-
-    /// The client ends its request with these trailers. Returns what the upstream receives.
-    pub(crate) fn send_trailers(&self, trailers: Headers) -> Option<Headers> {
-        self.act(move |envoy, id| envoy.trailers(id, true, trailers))
-    }
-
-    /// The upstream ends its response with these trailers. Returns what the client receives.
-    pub(crate) fn respond_with_trailers(&self, trailers: Headers) -> Option<Headers> {
-        self.act(move |envoy, id| envoy.trailers(id, false, trailers))
-    }
-
-    /// The client or the upstream sends a part of a body.
-    pub(crate) fn send_body(&self, is_request: bool, size: usize) {
-        self.act(move |envoy, id| envoy.body(id, is_request, size));
-    }
-
-    /// The response is complete.
-    pub(crate) fn complete(&self) {
-        self.act(|envoy, id| envoy.finish(id, Outcome::Pending));
-    }
-
-    /// The client aborts the request.
-    pub(crate) fn abort(&self) {
-        self.act(|envoy, id| envoy.finish(id, Outcome::Aborted));
-    }
-
-    /// Sets an attribute that Envoy provides from now on.
-    pub(crate) fn set_attribute(&self, name: &str, value: impl AsRef<[u8]>) {
-        let mut state = self.host.envoy().state();
-        if let Some(stream) = state.streams.get_mut(&self.id) {
-            stream.attributes.insert(name.to_owned(), value.as_ref().to_vec());
-        }
-    }
-
-    /// The client has received this number of bytes of the response's body.
-    pub(crate) fn set_sent_bytes(&self, bytes: u64) {
-        self.act(move |envoy, id| envoy.set_sent_bytes(id, bytes));
-    }
-
-    /// A text that the module set for access logs, by its name without the prefix of `edge.yaml`.
-    pub(crate) fn property(&self, name: &str) -> Option<String> {
-        self.look(|stream| {
-            // `edge.yaml` reads it from there in the native form.
-            if name == "sandgate_generation" {
-                return stream.filter_state.get(stream::UPSTREAM_SERVER_NAME).cloned();
-            }
-            let value = stream.properties.get(&format!("wasm.{name}"))?;
-            Some(String::from_utf8_lossy(value).into_owned())
-        })
-    }
-
-    /// All texts that the module set for access logs.
-    pub(crate) fn properties(&self) -> Headers {
-        self.look(|stream| {
-            let name = |key: &str| key.strip_prefix("wasm.").unwrap_or(key).into();
-            stream.properties.iter().map(|(key, value)| (name(key), value.clone())).collect()
-        })
-    }
-
-    /// The number of times that the module let Envoy select the route again.
-    pub(crate) fn routes(&self) -> usize {
-        self.look(|stream| stream.routes)
     }
 }
