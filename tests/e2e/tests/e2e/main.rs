@@ -82,6 +82,8 @@ mod streaming;
 mod tls;
 /// Informational responses and trailers.
 mod unusual_messages;
+/// Upgrades under load.
+mod upgrade;
 /// WebSocket over HTTP/1.1.
 mod websocket;
 /// WebSocket over HTTP/2.
