@@ -40,7 +40,6 @@ class Stream:
         self.message = test.message
         self.node, self.has, self.rejects = node, has or {}, set()
         self.resources = {}
-        self.responses = 0
         self.requests = queue.SimpleQueue()
         channel = grpc.insecure_channel(f"127.0.0.1:{test.here.stack.xds_port}",
                                         [("grpc.max_receive_message_length", -1)])
@@ -62,7 +61,6 @@ class Stream:
     def receive(self):
         """The next response, which is answered."""
         response = next(self.call)
-        self.responses += 1
         kind = response.type_url.removeprefix(URL)
         answer = {"response_nonce": response.nonce}
         if kind in self.rejects:
