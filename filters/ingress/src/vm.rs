@@ -157,22 +157,16 @@ impl Vm {
 
     /// Handles the headers of a response. The stream is the effective context.
     pub(crate) fn on_response_headers(&mut self, stream: u32) -> Action {
-        if !self.engine.is_live(stream) {
-            return Action::Continue;
-        }
         let code_details = || property(&["response", "code_details"]);
         let action = stream::headers(HeaderMap::ResponseHeaders).and_then(|headers| {
             let fields = headers.fields()?;
             self.engine.on_response_headers(stream, Head::new(&fields), code_details)
         });
         let applied = action.and_then(|action| match action {
-            None => Ok(Action::Continue),
-            Some(ResponseAction::Forward(changes)) => {
+            ResponseAction::Forward(changes) => {
                 apply::change(HeaderMap::ResponseHeaders, &changes).map(|()| Action::Continue)
             }
-            Some(ResponseAction::Replace(reply)) => {
-                self.send_denial(&reply).map(|()| Action::Pause)
-            }
+            ResponseAction::Replace(reply) => self.send_denial(&reply).map(|()| Action::Pause),
         });
         applied.unwrap_or_else(|_| self.reset())
     }

@@ -60,6 +60,8 @@ pub enum Denial {
     Unauthenticated,
     /// The sandbox responded, but its response must not be forwarded.
     UpstreamInvalid(InvalidResponse),
+    /// An attempt to forward the request reached the sandbox, and the last one failed.
+    UpstreamReset,
 }
 
 impl Denial {
@@ -82,11 +84,12 @@ impl Denial {
             Self::TooManyRequests => "TOO_MANY_REQUESTS",
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::UpstreamInvalid(_) => "UPSTREAM_INVALID",
+            Self::UpstreamReset => "UPSTREAM_RESET",
         }
     }
 
     /// All codes. The metrics are defined from this list before anything is counted.
-    pub const CODES: [&'static str; 15] = [
+    pub const CODES: [&'static str; 16] = [
         "AUTH_SERVICE_UNAVAILABLE",
         "CROSS_ORIGIN",
         "HEADERS_TOO_LARGE",
@@ -102,6 +105,7 @@ impl Denial {
         "TOO_MANY_REQUESTS",
         "UNAUTHENTICATED",
         "UPSTREAM_INVALID",
+        "UPSTREAM_RESET",
     ];
 
     /// The HTTP status (RFC 9110, section 15).
@@ -118,7 +122,7 @@ impl Denial {
             | Self::SandboxNotReady
             | Self::SandboxNotRunning
             | Self::SandboxUpstreamError => 503,
-            Self::UpstreamInvalid(_) => 502,
+            Self::UpstreamInvalid(_) | Self::UpstreamReset => 502,
         }
     }
 
@@ -170,6 +174,9 @@ impl Denial {
             }
             Self::UpstreamInvalid(InvalidResponse::SwitchedProtocols) => {
                 "the service in the sandbox switched to a protocol that the request did not ask for"
+            }
+            Self::UpstreamReset => {
+                "the sandbox broke the connection off after the request was sent"
             }
         };
         text.to_owned()

@@ -1,8 +1,9 @@
-//! The decision about a sandbox's response: whether it is forwarded, and with which changes.
+//! The decision about a response of a sandbox, or of Envoy in its place: whether it is forwarded, and with which changes.
 
 use super::denial::{Denial, InvalidResponse};
 use super::head::Head;
 use super::hygiene::{HeaderChange, clean_response, reduce_connection};
+use super::recipient::Recipient;
 use super::response_context::ResponseContext;
 
 /// A status that the gateway forwards.
@@ -43,6 +44,10 @@ pub enum ResponseDecision {
     Replace(Denial),
 }
 
+/// The number of bytes that all attempts to forward a request have sent. `edge.yaml` adds this header to Envoy's own
+/// failures.
+const SENT_BYTES: &str = "x-sandgate-sent";
+
 /// Decides about a response by its headers.
 #[must_use]
 pub fn decide_response(response: Head<'_>, context: &ResponseContext) -> ResponseDecision {
@@ -50,6 +55,26 @@ pub fn decide_response(response: Head<'_>, context: &ResponseContext) -> Respons
         Some(reason) => ResponseDecision::Replace(Denial::UpstreamInvalid(reason)),
         None => ResponseDecision::Forward(changes(response, context)),
     }
+}
+
+/// Decides about a response that Envoy has generated for a permitted request of this recipient.
+///
+/// Envoy may make a second attempt, and its status describes only the last one. A 503 promises that nothing was forwarded, so
+/// a failure after an attempt that sent something becomes a 502.
+#[must_use]
+pub fn decide_local_reply(response: Head<'_>, recipient: &Recipient) -> ResponseDecision {
+    let without_header = without_sent_bytes(response);
+    if without_header.is_some() && response.all(SENT_BYTES).any(|bytes| bytes != b"0") {
+        return ResponseDecision::Replace(Denial::UpstreamReset);
+    }
+    let changes = recipient.complete_local_reply();
+    ResponseDecision::Forward(without_header.into_iter().chain(changes).collect())
+}
+
+/// The removal of the header by which `edge.yaml` informs [`decide_local_reply`], if the response has it.
+#[must_use]
+pub fn without_sent_bytes(response: Head<'_>) -> Option<HeaderChange> {
+    response.first(SENT_BYTES).map(|_| HeaderChange::Remove(SENT_BYTES.to_owned()))
 }
 
 fn invalid(response: Head<'_>, context: &ResponseContext) -> Option<InvalidResponse> {

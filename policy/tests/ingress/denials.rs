@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sandgate_policy::ingress::denial::{Denial, InvalidResponse};
 use sandgate_policy::ingress::host::InvalidHost;
 
-const ALL: [Denial; 21] = [
+const ALL: [Denial; 22] = [
     Denial::AuthServiceUnavailable,
     Denial::CrossOrigin,
     Denial::HeadersTooLarge,
@@ -27,6 +27,7 @@ const ALL: [Denial; 21] = [
     Denial::UpstreamInvalid(InvalidResponse::NotSwitched),
     Denial::UpstreamInvalid(InvalidResponse::Status),
     Denial::UpstreamInvalid(InvalidResponse::SwitchedProtocols),
+    Denial::UpstreamReset,
 ];
 
 #[test]
@@ -40,7 +41,7 @@ fn every_code_is_defined_for_metrics_and_no_other() {
 fn every_denial_is_a_client_error_or_503_unless_the_request_was_forwarded() {
     for denial in ALL {
         let status = denial.status();
-        let forwarded = matches!(denial, Denial::UpstreamInvalid(_));
+        let forwarded = matches!(denial, Denial::UpstreamInvalid(_) | Denial::UpstreamReset);
         let before = (400..500).contains(&status) || status == 503;
         assert!(if forwarded { status == 502 } else { before }, "{denial:?}: {status}");
     }

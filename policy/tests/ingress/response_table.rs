@@ -4,7 +4,9 @@ use sandgate_policy::header::fields;
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene::HeaderChange;
 use sandgate_policy::ingress::recipient::{DenialFormat, Recipient, RequestId};
-use sandgate_policy::ingress::response::{ResponseDecision, decide_response};
+use sandgate_policy::ingress::response::{
+    ResponseDecision, decide_local_reply, decide_response, without_sent_bytes,
+};
 use sandgate_policy::ingress::response_context::ResponseContext;
 use test_case::test_case;
 
@@ -171,4 +173,35 @@ fn an_unsafe_request_id_is_not_in_the_denial(id: &str) {
 #[test_case(get().and("accept", "text/html").and("content-type", "application/grpc") => DenialFormat::Grpc; "gRPC")]
 fn each_client_gets_the_format_that_it_understands(request: Req) -> DenialFormat {
     Recipient::of(Head::new(&request.fields()), &config()).format()
+}
+
+/// The decision about a 503 of Envoy with these headers, as text.
+fn local_outcome(headers: &[(&str, &str)]) -> String {
+    let headers: Vec<(String, Vec<u8>)> = [(":status", "503")]
+        .iter()
+        .chain(headers)
+        .map(|(name, value)| ((*name).into(), (*value).into()))
+        .collect();
+    let fields = fields(&headers);
+    match decide_local_reply(Head::new(&fields), &Recipient::default()) {
+        ResponseDecision::Forward(changes) => format!("forwarded with {changes:?}"),
+        ResponseDecision::Replace(denial) => format!("{} {}", denial.status(), denial.code()),
+    }
+}
+
+#[test_case(&[], "forwarded with []"; "a failure before any attempt")]
+#[test_case(&[("x-sandgate-sent", "0")], "forwarded with [Remove(\"x-sandgate-sent\")]"; "nothing was sent")]
+#[test_case(&[("x-sandgate-sent", "271")], "502 UPSTREAM_RESET"; "an attempt was sent")]
+#[test_case(&[("x-sandgate-sent", "")], "502 UPSTREAM_RESET"; "it is unknown whether an attempt was sent")]
+#[test_case(&[("x-sandgate-sent", "0"), ("x-sandgate-sent", "1")], "502 UPSTREAM_RESET"; "the header contradicts itself")]
+fn a_503_of_envoy_promises_that_nothing_was_sent(headers: &[(&str, &str)], expected: &str) {
+    assert_eq!(local_outcome(headers), expected);
+}
+
+#[test]
+fn nobody_else_sees_how_much_was_sent() {
+    let headers = [("x-sandgate-sent".to_owned(), b"0".to_vec())];
+    let removal = HeaderChange::Remove("x-sandgate-sent".into());
+    assert_eq!(without_sent_bytes(Head::new(&fields(&headers))), Some(removal));
+    assert_eq!(without_sent_bytes(Head::new(&[])), None);
 }

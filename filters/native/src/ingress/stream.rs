@@ -189,9 +189,6 @@ impl Stream {
 
     pub(crate) fn on_response_headers(self: &Rc<Self>) -> Action {
         let action = self.worker.run(self, |run| {
-            if !run.engine.is_live(self.id) {
-                return Action::Continue;
-            }
             let code_details = || Ok::<_, Refused>(self.handle.response_code_details());
             let engine = &mut *run.engine;
             let action = self
@@ -201,12 +198,11 @@ impl Stream {
                 })
                 .flatten();
             match action {
-                Ok(None) => Action::Continue,
-                Ok(Some(ResponseAction::Forward(changes))) => {
+                Ok(ResponseAction::Forward(changes)) => {
                     let map = HeaderMap::ResponseHeaders;
                     self.or_reset(run, apply::change(&self.handle, map, &changes))
                 }
-                Ok(Some(ResponseAction::Replace(reply))) => {
+                Ok(ResponseAction::Replace(reply)) => {
                     run.deny(self, &reply);
                     Action::Pause
                 }

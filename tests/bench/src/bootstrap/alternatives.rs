@@ -28,7 +28,6 @@ pub(super) fn bare(config: &mut Value, state: &[(&str, String)]) -> Result<()> {
         Ok(())
     })?;
     remove_everywhere(config, "resolved_address_filter");
-    remove_everywhere(config, "response_headers_to_add");
     for cluster in sandbox_clusters(config)? {
         remove_everywhere(cluster, "http_filters");
     }

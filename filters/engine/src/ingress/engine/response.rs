@@ -2,7 +2,9 @@
 
 use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::hygiene::{self, HeaderChange};
-use sandgate_policy::ingress::response::{ResponseDecision, decide_response};
+use sandgate_policy::ingress::response::{
+    ResponseDecision, decide_local_reply, decide_response, without_sent_bytes,
+};
 
 use crate::ingress::effect::{DenialReply, ResponseAction, StreamId};
 use crate::ingress::live::LiveStream;
@@ -13,8 +15,8 @@ use super::Engine;
 const FROM_UPSTREAM: &[u8] = b"via_upstream";
 
 impl Engine {
-    /// The headers of a response have arrived. `None` if the stream is not live: its response passes unchanged.
-    /// `code_details` reads Envoy's response code details, which only some responses need.
+    /// The headers of a response have arrived. The response of a stream that is not live is a denial, or comes from the public
+    /// API. `code_details` reads Envoy's response code details, which only some responses need.
     ///
     /// # Errors
     /// The error of `code_details`.
@@ -23,18 +25,23 @@ impl Engine {
         stream: StreamId,
         response: Head<'_>,
         code_details: impl FnOnce() -> Result<Option<Vec<u8>>, E>,
-    ) -> Result<Option<ResponseAction>, E> {
-        let Some(live) = self.live.get(stream) else { return Ok(None) };
-        if may_be_local_reply(response) && is_local_reply(code_details()?.as_deref()) {
-            let changes = live.recipient.complete_local_reply();
-            return Ok(Some(ResponseAction::Forward(changes)));
-        }
-        Ok(Some(match decide_response(response, live.request.response_context()) {
+    ) -> Result<ResponseAction, E> {
+        let Some(live) = self.live.get(stream) else {
+            let changes = without_sent_bytes(response).into_iter().collect();
+            return Ok(ResponseAction::Forward(changes));
+        };
+        let is_local = may_be_local_reply(response) && is_local_reply(code_details()?.as_deref());
+        let decision = if is_local {
+            decide_local_reply(response, &live.recipient)
+        } else {
+            decide_response(response, live.request.response_context())
+        };
+        Ok(match decision {
             ResponseDecision::Forward(changes) => ResponseAction::Forward(changes),
             ResponseDecision::Replace(denial) => {
                 ResponseAction::Replace(DenialReply::new(denial, live.recipient.clone()))
             }
-        }))
+        })
     }
 
     /// The changes to the trailers of a request. Empty if the stream is not live.

@@ -485,7 +485,7 @@ impl Host {
         let (engine, local) = self.engine_of(stream);
         let action =
             engine.on_response_headers(local, Head::new(&header::fields(&headers)), details);
-        matches!(action, Ok(Some(ResponseAction::Forward(_))))
+        matches!(action, Ok(ResponseAction::Forward(_)))
     }
 
     /// The streams in a state.
