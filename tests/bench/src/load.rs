@@ -2,6 +2,7 @@
 
 mod http1;
 mod http2;
+mod schedule;
 mod websocket;
 
 use std::collections::BTreeMap;
@@ -113,32 +114,24 @@ pub(crate) async fn closed(load: &Load, until: Until) -> Result<Outcome> {
     run(load, until, None, receiver).await
 }
 
+/// The first requests of a fixed rate, which are not counted: they open the connections, on both sides of the proxy.
+const WARM_UP: Duration = Duration::from_millis(300);
+
 /// Requests are sent at a fixed rate, and the time of each counts from the moment at which it was due.
 pub(crate) async fn at_rate(load: &Load, rate: f64, time: Duration) -> Result<Outcome> {
     let (sender, receiver) = unbounded_channel();
-    let begun = Instant::now();
-    let schedule = tokio::spawn(async move {
-        let mut sent = 0_u32;
-        while begun.elapsed() < time {
-            while f64::from(sent) < begun.elapsed().as_secs_f64() * rate {
-                let due = begun + Duration::from_secs_f64(f64::from(sent) / rate);
-                if sender.send(due).is_err() {
-                    return;
-                }
-                sent += 1;
-            }
-            tokio::time::sleep(Duration::from_micros(300)).await;
-        }
-    });
-    let outcome = run(load, Until::Elapsed(time), Some(()), receiver).await;
-    schedule.abort();
-    outcome
+    let counted_from = Instant::now() + WARM_UP;
+    let schedule = tokio::spawn(schedule::send(sender, rate, counted_from + time));
+    let outcome = run(load, Until::Elapsed(WARM_UP + time), Some(counted_from), receiver).await?;
+    schedule.await??;
+    Ok(outcome)
 }
 
+/// Runs the clients. A client waits for the next moment of the schedule if requests count from a moment on.
 async fn run(
     load: &Load,
     until: Until,
-    scheduled: Option<()>,
+    counted_from: Option<Instant>,
     schedule: UnboundedReceiver<Instant>,
 ) -> Result<Outcome> {
     let schedule = Arc::new(Mutex::new(schedule));
@@ -151,7 +144,7 @@ async fn run(
             let mut outcome = Outcome::default();
             let mut client = Client::connect(&load).await?;
             loop {
-                let due = if scheduled.is_some() {
+                let due = if counted_from.is_some() {
                     let Some(due) = schedule.lock().await.recv().await else { break };
                     due
                 } else {
@@ -159,7 +152,7 @@ async fn run(
                 };
                 let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 let is_over = match until {
-                    Until::Elapsed(time) => scheduled.is_none() && begun.elapsed() >= time,
+                    Until::Elapsed(time) => counted_from.is_none() && begun.elapsed() >= time,
                     Until::Requests(count) => number >= count,
                 };
                 if is_over {
@@ -167,6 +160,7 @@ async fn run(
                 }
                 let number = load.first + number % load.hosts.max(1);
                 match client.send(&load, number).await {
+                    Ok(()) if counted_from.is_some_and(|from| due < from) => {}
                     Ok(()) => {
                         outcome.first.get_or_insert_with(|| begun.elapsed());
                         let micros = u32::try_from(due.elapsed().as_micros());
