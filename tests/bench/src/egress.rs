@@ -46,6 +46,12 @@ const WAYS: [(Way, &str, &str); 6] = [
     (Way::Filter(Form::Native), "native", "with the filter, native"),
 ];
 
+/// In each round, bulk takes several short turns: from one second to the next, its throughput varies by more than the filter
+/// costs.
+pub(crate) const BULK_TURNS: u32 = 4;
+/// The length of a turn in each direction, as a part of a round. It still sends hundreds of megabytes.
+pub(crate) const BULK_TURN: f64 = 0.3;
+
 /// One row: its Envoy, and what the rounds gave.
 struct Row {
     way: Way,
@@ -97,7 +103,15 @@ pub(crate) async fn measure(effort: Effort, progress: &mut Progress) -> Result<V
             let index = if round % 2 == 0 { index } else { last - index };
             let Some(row) = rows.get_mut(index) else { continue };
             progress.step(row.title);
-            row.round(&network, effort)?;
+            row.connections(&network, effort)?;
+        }
+        for turn in 0..BULK_TURNS {
+            for index in 0..rows.len() {
+                let index = if turn % 2 == 0 { index } else { last - index };
+                let Some(row) = rows.get_mut(index) else { continue };
+                progress.step(row.title);
+                row.bulk(&network, effort)?;
+            }
         }
     }
     let mut all = Vec::new();
@@ -167,12 +181,15 @@ async fn start(network: &Network, folder: &TempDir) -> Result<(Vec<Row>, Vec<Val
 }
 
 impl Row {
-    fn round(&mut self, network: &Network, effort: Effort) -> Result<()> {
+    fn connections(&mut self, network: &Network, effort: Effort) -> Result<()> {
         let measured = self.measured(|| client::connections(network, self.banner, effort.time))?;
         self.rounds.connections.push(measured.0.count / measured.0.seconds);
         self.rounds.micros.push(measured.1 / 1e3 / measured.0.count);
-        // A round sends gigabytes even so.
-        let bulk = effort.time / 2;
+        Ok(())
+    }
+
+    fn bulk(&mut self, network: &Network, effort: Effort) -> Result<()> {
+        let bulk = effort.time.mul_f64(BULK_TURN);
         let gigabit = |measured: &Measured| measured.count * 8.0 / 1e9 / measured.seconds;
         let cost = |measured: &Measured, time: f64| time / 1e6 / (measured.count / 1e9);
         let (up, time) = self.measured(|| client::upload(network, self.bulk, bulk))?;

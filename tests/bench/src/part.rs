@@ -81,7 +81,10 @@ impl Part {
             Self::Latency => {
                 ways(&ways::named(&OF_LATENCY)) * (rounds * round * latency::LONGER + 1.0)
             }
-            Self::Egress => 6.0 * (rounds * round * 2.0 + 2.0),
+            Self::Egress => {
+                let bulk = 2.0 * f64::from(egress::BULK_TURNS) * egress::BULK_TURN;
+                6.0 * (rounds * round * (1.0 + bulk) + 2.0)
+            }
             Self::Dns => dns::NUMBER as f64 * rounds * round + 2.0,
             Self::Scale => 90.0,
             Self::Waiting => 20.0,

@@ -1,6 +1,7 @@
 //! The report: `benchmarks.md`, its plots, and the raw data. All of it is made from the raw data alone.
 
 mod goals;
+mod limits;
 mod plots;
 mod profile;
 mod readme;

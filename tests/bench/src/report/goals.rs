@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::limits::{self, Limit};
 use super::{Data, number, numbers, ratio, row, rows};
 use crate::statistics::median;
 
@@ -13,37 +14,58 @@ struct Goal {
     unit: &'static str,
     measured: Option<f64>,
     how: &'static str,
+    limit: Limit,
 }
 
-/// The table of goals.
+impl Goal {
+    fn show(&self, value: f64) -> String {
+        let digits = match self.required {
+            required if !self.unit.is_empty() || required > 4.0 => 0,
+            required if required > 3.0 => 1,
+            _ => 2,
+        };
+        format!("{value:.digits$}{}", self.unit)
+    }
+
+    fn reaches(&self, value: f64, bound: f64) -> bool {
+        if self.is_at_most { value <= bound } else { value >= bound }
+    }
+}
+
+/// The table of goals, and what limits those that are not reached.
 pub(super) fn table(data: &Data) -> String {
     let mut text =
         "| goal | required | aim | measured | | how |\n|---|---|---|---|---|---|\n".to_owned();
+    let mut missed = String::new();
     for goal in goals(data) {
         let sign = if goal.is_at_most { "≤" } else { "≥" };
-        let digits = if goal.unit.is_empty() && goal.required < 3.0 { 2 } else { 0 };
-        let digits = if goal.required == 4.0 { 1 } else { digits };
-        let show = |value: f64| format!("{value:.digits$}{}", goal.unit);
-        let reaches = |value: f64, bound: f64| {
-            if goal.is_at_most { value <= bound } else { value >= bound }
+        let measured = goal.measured.map_or_else(|| "–".to_owned(), |value| goal.show(value));
+        let verdict = match goal.measured {
+            None => "not measured",
+            Some(value) if goal.reaches(value, goal.aim) => "aim reached",
+            Some(value) if goal.reaches(value, goal.required) => "reached",
+            Some(_) => "**not reached**",
         };
-        let (measured, verdict) = match goal.measured {
-            None => ("–".to_owned(), "not measured"),
-            Some(value) if reaches(value, goal.aim) => (show(value), "aim reached"),
-            Some(value) if reaches(value, goal.required) => (show(value), "reached"),
-            Some(value) => (show(value), "**not reached**"),
-        };
-        let (required, aim) = (show(goal.required), show(goal.aim));
+        let (required, aim) = (goal.show(goal.required), goal.show(goal.aim));
+        if verdict == "**not reached**" {
+            let limit = goal.limit.text(data);
+            missed
+                .push_str(&format!("- {}: {measured} instead of {required}. {limit}\n", goal.what));
+        }
         let (what, how) = (goal.what, goal.how);
         text.push_str(&format!(
             "| {what} | {sign} {required} | {aim} | {measured} | {verdict} | {how} |\n"
         ));
     }
+    if !missed.is_empty() {
+        text.push_str("\nNot reached in this run:\n\n");
+        text.push_str(&missed);
+    }
     text
 }
 
 fn goals(data: &Data) -> Vec<Goal> {
-    let at_most = |what, required, aim, unit, measured, how| Goal {
+    let at_most = |what, required, aim, unit, measured, how, limit| Goal {
         what,
         required,
         aim,
@@ -51,8 +73,9 @@ fn goals(data: &Data) -> Vec<Goal> {
         unit,
         measured,
         how,
+        limit,
     };
-    let at_least = |what, required, aim, unit, measured, how| Goal {
+    let at_least = |what, required, aim, unit, measured, how, limit| Goal {
         what,
         required,
         aim,
@@ -60,12 +83,13 @@ fn goals(data: &Data) -> Vec<Goal> {
         unit,
         measured,
         how,
+        limit,
     };
     let (ingress, latency, egress) =
         (rows(data, "ingress"), rows(data, "latency"), rows(data, "egress"));
     let best = if row(&egress, "native").is_some() { "native" } else { "wasm" };
-    let bulk = ["up", "down"].map(|field| ratio(&egress, best, "bare", field));
-    let bulk = bulk.into_iter().flatten().reduce(f64::min);
+    let [up, down] = ["up", "down"].map(|field| ratio(&egress, best, "bare", field));
+    let (bulk, slower) = if down < up { (down, limits::DOWNLOAD) } else { (up, limits::UPLOAD) };
     vec![
         at_most(
             "native, API key: processor time over bare",
@@ -74,6 +98,7 @@ fn goals(data: &Data) -> Vec<Goal> {
             "",
             ratio(&ingress, "native_key", "bare", "micros"),
             "[ingress](#ingress)",
+            limits::TIME,
         ),
         at_least(
             "native: what `ext_authz` over HTTP adds to bare, over what ours adds",
@@ -82,6 +107,7 @@ fn goals(data: &Data) -> Vec<Goal> {
             "",
             added(&ingress),
             "[ingress](#ingress), Envoy alone, without the service",
+            limits::TIME,
         ),
         at_most(
             "native: p99 at half load over bare",
@@ -90,6 +116,7 @@ fn goals(data: &Data) -> Vec<Goal> {
             "",
             ratio(&latency, "native_key", "bare", "p99"),
             "[latency](#latency)",
+            limits::TAIL,
         ),
         at_most(
             "wasm, API key: processor time over bare",
@@ -98,6 +125,7 @@ fn goals(data: &Data) -> Vec<Goal> {
             "",
             ratio(&ingress, "wasm_key", "bare", "micros"),
             "[ingress](#ingress)",
+            limits::TIME,
         ),
         at_most(
             "wasm: p99 at half load over bare",
@@ -106,6 +134,7 @@ fn goals(data: &Data) -> Vec<Goal> {
             "",
             ratio(&latency, "wasm_key", "bare", "p99"),
             "[latency](#latency)",
+            limits::TAIL,
         ),
         at_most(
             "50,000 sandbox addresses through one Envoy: cost of the last new address over the first",
@@ -114,6 +143,7 @@ fn goals(data: &Data) -> Vec<Goal> {
             "",
             growth(data),
             "[scale](#scale), `original_dst`, the last 5,000 over the first 5,000, the worse form",
+            limits::ADDRESSES,
         ),
         at_most(
             "1,000 waiting requests: the last one is served after the sandbox runs",
@@ -122,6 +152,7 @@ fn goals(data: &Data) -> Vec<Goal> {
             " ms",
             last_waiter(data),
             "[waiting requests](#waiting-requests), none may be refused, the slower form",
+            limits::WAITERS,
         ),
         at_least(
             "egress: connections per second over bare `tcp_proxy`",
@@ -130,6 +161,7 @@ fn goals(data: &Data) -> Vec<Goal> {
             "",
             ratio(&egress, best, "bare", "connections"),
             "[egress](#egress), best form",
+            limits::CONNECTIONS,
         ),
         at_least(
             "egress: bulk throughput over bare",
@@ -138,6 +170,7 @@ fn goals(data: &Data) -> Vec<Goal> {
             "",
             bulk,
             "[egress](#egress), best form, the slower direction",
+            slower,
         ),
         at_most(
             "sidecar's Envoy, resident memory",
@@ -146,6 +179,7 @@ fn goals(data: &Data) -> Vec<Goal> {
             " MB",
             memory(&egress, best),
             "[egress](#egress), best form, idle",
+            limits::MEMORY,
         ),
     ]
 }

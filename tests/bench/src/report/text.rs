@@ -34,12 +34,12 @@ itself takes is in a column of its own, and comes on top.
 ";
 
 const LATENCY: &str = "
-Requests are sent at a fixed rate, whether or not earlier ones were answered. The time of a request counts from the moment at which it was
-due. The rate is half of what one worker can do with Sandgate in wasm form and an API key, here ";
+Requests are sent at a fixed rate, in equal distances, whether or not earlier ones were answered. The time of a request counts from the
+moment at which it was due. The first 0.3 s of each round, which open the connections, don't count. The rate is half of what one worker can do with Sandgate in wasm form and an API key, here ";
 
 const EGRESS: &str = "
 Sandbox, gateway and internet are network namespaces. A connection is opened, a banner of nine bytes is read, and it is closed, 16 at
-a time. Bulk is one connection. The sandbox and the server share a core, so the way without a proxy has no second core, and is no upper
+a time. Bulk is one connection. It takes four short turns in each round, because its throughput varies most. The sandbox and the server share a core, so the way without a proxy has no second core, and is no upper
 bound for the others. Memory is what Envoy has resident: before the first connection, and at the end.
 ";
 
