@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod bootstrap;
 mod conformance;
+mod https;
 mod keys;
 mod management;
 mod output;

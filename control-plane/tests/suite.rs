@@ -42,6 +42,7 @@ mod suite {
     mod support;
     mod timing;
     mod tls;
+    mod upgrade;
     mod webhook;
     mod webhook_example;
 }

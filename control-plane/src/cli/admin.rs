@@ -1,13 +1,14 @@
 //! A client of the admin API, for the management commands.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use reqwest::{Certificate, Client, Method, Url};
+use reqwest::{Client, Method, Url};
 use sandgate_xds::token_file;
 use serde_json::Value;
+
+use super::https;
 
 /// The options that name a server instead of a store.
 #[derive(Args, Clone)]
@@ -47,22 +48,9 @@ impl AdminOptions {
             "--admin-url `{url}` is not https://, and it is not on this machine: the token opens every project"
         );
         let token = token_file::read(file).context("--admin-token-file")?.first;
-        // Fails if the process has a provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .timeout(Duration::from_secs(30))
-            // Neither an environment variable nor a response may send the token elsewhere.
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none());
-        if let Some(path) = &self.admin_ca {
-            let context = || format!("--admin-ca `{}`", path.display());
-            let pem = std::fs::read(path).with_context(context)?;
-            let authorities = Certificate::from_pem_bundle(&pem).with_context(context)?;
-            anyhow::ensure!(!authorities.is_empty(), "{}: it has no certificate", context());
-            builder = builder.tls_certs_only(authorities);
-        }
+        let client = https::client(self.admin_ca.as_deref(), None)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Some(AdminClient { url, token, client: builder.build()?, runtime }))
+        Ok(Some(AdminClient { url, token, client, runtime }))
     }
 }
 

@@ -1,15 +1,16 @@
 //! `sandgate xds`: the desired state, and the nodes that have it.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use reqwest::Client;
 use sandgate_xds::nodes::NodeReport;
 use sandgate_xds::{state, token_file};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::https;
 use super::output::Output;
 
 /// `sandgate xds`.
@@ -34,6 +35,12 @@ pub(super) struct NodesArgs {
     /// File with the gateway tokens
     #[arg(long, value_name = "FILE")]
     gateway_token_file: PathBuf,
+    /// File with the issuers of the gateway API's certificate; default: the system's
+    #[arg(long, value_name = "FILE")]
+    gateway_ca: Option<PathBuf>,
+    /// Directory with `tls.crt` and `tls.key`, for a gateway API that demands certificates
+    #[arg(long, value_name = "DIR")]
+    gateway_certificate: Option<PathBuf>,
     /// Print JSON, with the versions of all resources
     #[arg(long)]
     json: bool,
@@ -65,10 +72,10 @@ impl Xds {
 impl NodesArgs {
     fn run(&self) -> anyhow::Result<()> {
         let token = token_file::read(&self.gateway_token_file)?.first;
-        // Fails if the process has a provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client =
+            https::client(self.gateway_ca.as_deref(), self.gateway_certificate.as_deref())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let nodes = runtime.block_on(fetch(&self.gateway_url, &token))?;
+        let nodes = runtime.block_on(fetch(&client, &self.gateway_url, &token))?;
         let lists = if self.json {
             nodes.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?
         } else {
@@ -92,8 +99,7 @@ fn line(node: &NodeReport) -> serde_json::Value {
     })
 }
 
-async fn fetch(url: &str, token: &str) -> anyhow::Result<Vec<NodeReport>> {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
+async fn fetch(client: &Client, url: &str, token: &str) -> anyhow::Result<Vec<NodeReport>> {
     let url = format!("{}/gateway/v1/xds/nodes", url.trim_end_matches('/'));
     let response = client.get(&url).bearer_auth(token).send().await?;
     let status = response.status();

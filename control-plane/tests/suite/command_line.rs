@@ -143,7 +143,8 @@ impl Served {
         let _ = self.child.wait();
     }
 
-    fn signal(&mut self, signal: &str) -> i32 {
+    /// Sends a signal, and waits until the server has ended. Returns its exit code.
+    pub(crate) fn signal(&mut self, signal: &str) -> i32 {
         Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         self.child.wait().unwrap().code().unwrap_or(-1)
     }

@@ -98,17 +98,17 @@ impl Drop for InProgress {
 }
 
 /// A database, a platform, and a project with a key.
-struct Fleet {
+pub(crate) struct Fleet {
     dir: TempDir,
     database: PostgresSettings,
     platform: Platform,
     hook: SocketAddr,
-    key: String,
+    pub(crate) key: String,
     key_id: String,
 }
 
 impl Fleet {
-    async fn new(cluster: &Cluster) -> Self {
+    pub(crate) async fn new(cluster: &Cluster) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
         std::fs::write(dir.path().join("secret"), SECRET).unwrap();
@@ -141,9 +141,15 @@ impl Fleet {
     }
 
     fn serve(&self) -> Served {
+        self.serve_with(&[])
+    }
+
+    /// Starts a server with more options.
+    pub(crate) fn serve_with(&self, options: &[&str]) -> Served {
         let mut command = self.program(&["serve", "--runtime", "webhook"]);
         command
             .args(["--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"])
+            .args(options)
             .args(["--sandbox-cidr", "10.0.0.0/8"])
             .args(["--webhook-url", &format!("http://{}/hook", self.hook)])
             .arg("--webhook-secret-file")
@@ -173,7 +179,7 @@ impl Fleet {
         Some((status, serde_json::from_str(&response.text().await.ok()?).ok()?))
     }
 
-    async fn ok(&self, server: &Served, method: &str, path: &str, body: Value) -> Value {
+    pub(crate) async fn ok(&self, server: &Served, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.call(&server.api, method, path, body).await.unwrap();
         assert_eq!(status, 200, "{method} {path}: {answer}");
         answer
@@ -187,7 +193,7 @@ impl Fleet {
     }
 }
 
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     // The HTTP client requires a provider even for http. It can be installed only once in a process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()
