@@ -1,6 +1,7 @@
 //! The server: the store, the runtime, two listeners, and background tasks. The order of the start ensures that
 //! no response is based on stale addresses. A stop leaves nothing running.
 
+mod addresses;
 mod data_dir;
 mod open_files;
 mod operators;
@@ -11,7 +12,6 @@ mod upkeep;
 mod xds;
 
 use std::fs::File;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::addresses::Addresses;
 pub use self::data_dir::{back_up_data_dir, restore_data_dir};
 use self::operators::Operators;
 pub use self::settings::{
@@ -48,18 +49,6 @@ const API_TIMEOUT: Duration = Duration::from_secs(90);
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(75);
 /// The longest time that the start waits until the sandboxes of the previous server run again.
 const RESTORE_WITHIN: Duration = Duration::from_secs(15);
-
-/// Where a server listens.
-#[derive(Clone, Debug)]
-pub struct Addresses {
-    /// The URL of the public API.
-    pub api: String,
-    /// The URL of the gateway API.
-    pub gateway: String,
-    pub admin: Option<SocketAddr>,
-    pub metrics: Option<SocketAddr>,
-    pub xds: Option<SocketAddr>,
-}
 
 /// A running server.
 pub struct Server {

@@ -4,8 +4,10 @@
 
 pub mod control_plane;
 pub(crate) mod file;
+mod tls;
 
-pub use control_plane::{ControlPlane, InvalidControlPlane, Tls};
+pub use control_plane::ControlPlane;
+pub use tls::Tls;
 
 use std::path::PathBuf;
 

@@ -4,15 +4,16 @@
 //! While the control plane is unreachable, the current policy stays. If the control plane responds that the sandbox
 //! does not exist, the policy denies everything.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Identity, Response, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE, SandboxNetworkPolicy};
 use tokio::time::Instant;
 
 use super::SourceSender;
+use super::tls::{InvalidTls, Tls};
 
 /// How long the control plane may hold a request if the policy does not change.
 const POLL_WAIT: Duration = Duration::from_secs(25);
@@ -45,50 +46,8 @@ pub enum InvalidControlPlane {
     /// The HTTP client can't be created, for example because the system has no CA certificates.
     #[error("the HTTP client can't be created: {0}")]
     Client(#[from] reqwest::Error),
-    /// A file of [`Tls`] can't be read.
-    #[error("`{}` can't be used: {reason}", path.display())]
-    File { path: PathBuf, reason: String },
-    /// Plain text has no certificates.
-    #[error("`{0}` is plain text, which has no certificates; use https://")]
-    PlainText(String),
-}
-
-/// Certificates for a control plane whose URL begins with `https://`.
-#[derive(Clone, Debug, Default)]
-pub struct Tls {
-    /// A file with the only issuers to trust; without it, those of the system.
-    pub authorities: Option<PathBuf>,
-    /// A folder with `tls.crt` and `tls.key`, for a gateway API that demands certificates.
-    pub certificate: Option<PathBuf>,
-}
-
-impl Tls {
-    fn is_empty(&self) -> bool {
-        self.authorities.is_none() && self.certificate.is_none()
-    }
-
-    fn authorities(&self) -> Result<Option<Vec<Certificate>>, InvalidControlPlane> {
-        let Some(path) = &self.authorities else { return Ok(None) };
-        let all =
-            Certificate::from_pem_bundle(&read(path)?).map_err(|error| invalid(path, &error))?;
-        // An empty list would mean that every server is refused, and the reason would be hard to find.
-        if all.is_empty() { Err(invalid(path, &"it has no certificate")) } else { Ok(Some(all)) }
-    }
-
-    fn identity(&self) -> Result<Option<Identity>, InvalidControlPlane> {
-        let Some(folder) = &self.certificate else { return Ok(None) };
-        let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
-        let pem = [read(&key)?, b"\n".to_vec(), read(&certificate)?].concat();
-        Identity::from_pem(&pem).map(Some).map_err(|error| invalid(folder, &error))
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, InvalidControlPlane> {
-    std::fs::read(path).map_err(|error| invalid(path, &error))
-}
-
-fn invalid(path: &Path, reason: &dyn std::fmt::Display) -> InvalidControlPlane {
-    InvalidControlPlane::File { path: path.to_owned(), reason: reason.to_string() }
+    #[error(transparent)]
+    Tls(#[from] InvalidTls),
 }
 
 impl ControlPlane {
@@ -111,9 +70,7 @@ impl ControlPlane {
         if !matches!(policy_url.scheme(), "http" | "https") {
             return Err(invalid());
         }
-        if policy_url.scheme() == "http" && !tls.is_empty() {
-            return Err(InvalidControlPlane::PlainText(url.to_owned()));
-        }
+        tls.require_https(&policy_url)?;
         policy_url.path_segments_mut().map_err(|()| invalid())?.pop_if_empty().extend([
             "gateway",
             "v1",
@@ -121,19 +78,14 @@ impl ControlPlane {
             &sandbox,
             "network-policy",
         ]);
-        let mut client = Client::builder()
+        let client = Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .timeout(POLL_WAIT + TIMEOUT_MARGIN)
             // Environment variables must not select a proxy for the agent's own requests.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none());
-        if let Some(authorities) = tls.authorities()? {
-            client = client.tls_certs_only(authorities);
-        }
-        if let Some(identity) = tls.identity()? {
-            client = client.identity(identity);
-        }
-        Ok(Self { url: policy_url, sandbox, token_file, client: client.build()? })
+        let client = tls.apply(client)?.build()?;
+        Ok(Self { url: policy_url, sandbox, token_file, client })
     }
 
     /// Follows the policy. Never returns.
