@@ -85,6 +85,7 @@ impl World {
             patience: Duration::from_secs(1),
             desired_state: None,
             tls: None,
+            database: None,
         };
         let control_plane = ControlPlane::start(setup).await?;
         let owner = control_plane.new_owner("bench")?;

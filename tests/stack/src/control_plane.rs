@@ -68,6 +68,8 @@ pub struct ControlPlaneSetup {
     pub patience: Duration,
     /// What edges get by xDS; without it, there is no xDS server.
     pub desired_state: Option<Value>,
+    /// The connection string of a PostgreSQL database; without it, the store is a SQLite file in `folder`.
+    pub database: Option<String>,
 }
 
 /// A control plane, which is stopped when this value is dropped, with the sandboxes that it started.
@@ -101,7 +103,7 @@ impl ControlPlane {
         let seen = std::fs::read_to_string(&log).map_or(0, |text| text.len());
         let mut command = Command::new(program("sandgate")?);
         command.args(["serve", "--domain", &setup.domain, "--proxy-url", &setup.proxy_url]);
-        command.arg("--data-dir").arg(self.data());
+        self.locate_store(&mut command);
         command.args(["--api-listen", &setup.api.to_string()]);
         command.args(["--gateway-listen", &setup.gateway.to_string()]);
         if let Some(folder) = &setup.tls {
@@ -192,6 +194,11 @@ impl ControlPlane {
         self.process.as_mut().and_then(Process::ended)
     }
 
+    /// Sends SIGKILL.
+    pub fn crash(&self) -> Result<()> {
+        self.process.as_ref().context("the control plane does not run")?.crash()
+    }
+
     /// Sends SIGKILL, and waits until the control plane has ended.
     pub fn kill(&mut self) {
         self.process = None;
@@ -226,18 +233,19 @@ impl ControlPlane {
         self.setup.folder.join("control-plane.log")
     }
 
-    fn data(&self) -> PathBuf {
-        self.setup.folder.join("data")
+    /// Tells a command which store to use.
+    fn locate_store(&self, command: &mut Command) {
+        match &self.setup.database {
+            Some(url) => command.env("SANDGATE_DATABASE", url),
+            None => command.arg("--data-dir").arg(self.setup.folder.join("data")),
+        };
     }
 
     /// Runs a management command; returns its output.
     pub fn manage(&self, arguments: &[&str]) -> Result<Value> {
-        let output = Command::new(program("sandgate")?)
-            .args(arguments)
-            .arg("--data-dir")
-            .arg(self.data())
-            .arg("--json")
-            .output()?;
+        let mut command = Command::new(program("sandgate")?);
+        self.locate_store(command.args(arguments).arg("--json"));
+        let output = command.output()?;
         let what = arguments.join(" ");
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "`sandgate {what}` failed: {error}");

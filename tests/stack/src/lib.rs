@@ -16,6 +16,7 @@ pub mod token;
 pub mod control_plane;
 pub mod desired_state;
 pub mod envoy;
+pub mod postgres;
 pub mod process;
 
 // The clients and owners by which tests use a stack.

@@ -181,6 +181,7 @@ async fn start_control_plane(
         patience: PATIENCE,
         desired_state: Some(desired_state),
         tls: None,
+        database: None,
     })
     .await
 }

@@ -152,6 +152,12 @@ impl Process {
             .with_context(|| format!("SIGCONT can't be sent to {}", self.name))
     }
 
+    /// Sends SIGKILL.
+    pub fn crash(&self) -> Result<()> {
+        kill(self.pid()?, Signal::SIGKILL)
+            .with_context(|| format!("SIGKILL can't be sent to {}", self.name))
+    }
+
     /// Stops the process, and kills all processes of its group. If [`Self::with_patience`] set a time, the process
     /// first gets SIGTERM and has that time to end.
     pub fn stop(&mut self) {

@@ -233,6 +233,7 @@ async fn start_control_plane(
         patience: PATIENCE,
         desired_state,
         tls: None,
+        database: None,
     })
     .await
 }
