@@ -28,7 +28,7 @@ pub struct Edge {
     pub listener_filters: serde_json::Value,
     pub trusted_hops: u32,
     pub admin_port: u16,
-    /// A host name or an address.
+    /// A host name or an address, or several of them in the order of preference, separated by commas.
     pub control_plane_address: String,
     /// TLS to the control plane; without it, the edge uses plain text.
     pub control_plane_tls: Option<ControlPlaneTls>,
@@ -148,6 +148,7 @@ impl Edge {
 
     fn values(&self) -> Result<Values, RenderError> {
         let tls = self.control_plane_tls.as_ref();
+        let control_planes = &self.control_plane_address;
         collect([
             ("SANDGATE_EDGE_ADDRESS", Ok(Value::address(self.address))),
             ("SANDGATE_EDGE_PORT", Ok(Value::number(self.port))),
@@ -156,7 +157,6 @@ impl Edge {
             ("SANDGATE_LISTENER_FILTERS", Ok(Value::from_json(&self.listener_filters))),
             ("SANDGATE_TRUSTED_HOPS", Ok(Value::number(self.trusted_hops))),
             ("SANDGATE_ADMIN_PORT", Ok(Value::number(self.admin_port))),
-            ("SANDGATE_CONTROL_PLANE_ADDRESS", Value::host(&self.control_plane_address)),
             ("SANDGATE_CONTROL_PLANE_NAME", Value::host(tls.map_or("none", |tls| &tls.name))),
             (
                 "SANDGATE_CONTROL_PLANE_CA",
@@ -166,8 +166,8 @@ impl Edge {
                 "SANDGATE_CONTROL_PLANE_CERTIFICATE",
                 Ok(Value::from_json(&control_plane_tls::certificates(tls))),
             ),
-            ("SANDGATE_API_PORT", Ok(Value::number(self.api_port))),
-            ("SANDGATE_GATEWAY_PORT", Ok(Value::number(self.gateway_port))),
+            ("SANDGATE_API_ENDPOINTS", Value::endpoints(control_planes, self.api_port)),
+            ("SANDGATE_GATEWAY_ENDPOINTS", Value::endpoints(control_planes, self.gateway_port)),
             ("SANDGATE_GATEWAY_TOKEN_SDS", Value::path(&self.gateway_token_sds)),
             ("SANDGATE_WASM", Value::path(&self.wasm)),
             ("SANDGATE_NATIVE", Value::path(&self.native)),

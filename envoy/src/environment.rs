@@ -51,7 +51,7 @@ impl Edge {
             .required("SANDGATE_DOMAIN", "the domain of the sandboxes, like sandbox.example.com")?;
         let control_plane: String = variables.required(
             "SANDGATE_CONTROL_PLANE_ADDRESS",
-            "the name or address of the control plane",
+            "the name or address of the control plane, or several of them, separated by commas",
         )?;
         let network = variables.required(
             "SANDGATE_SANDBOX_NETWORK",

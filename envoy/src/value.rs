@@ -1,9 +1,12 @@
 //! One value, as text that can't end the YAML scalar that contains it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
+
+use serde_json::json;
 
 /// The text that replaces a name. Templates use it as a plain scalar, between double quotes, or, if it is JSON, as a flow
 /// collection or in one line of a block scalar.
@@ -18,6 +21,9 @@ pub enum ValueError {
         "a host name has letters, digits, `-`, `_` and `.` only, or the value is an IP address"
     )]
     Host,
+    /// See [`Value::endpoints`].
+    #[error("the list contains a host twice")]
+    Twice,
     /// See [`Value::json`].
     #[error("the value must be JSON in one line")]
     Json,
@@ -57,6 +63,26 @@ impl Value {
         } else {
             Err(ValueError::Host)
         }
+    }
+
+    /// The endpoints of a cluster, as Envoy's `LocalityLbEndpoints`: one port of each host. `hosts` are separated by commas;
+    /// each has a priority, and the first one is preferred.
+    pub(crate) fn endpoints(hosts: &str, port: u16) -> Result<Self, ValueError> {
+        let mut known = BTreeSet::new();
+        let mut endpoints = Vec::new();
+        for (priority, host) in hosts.split(',').map(str::trim).enumerate() {
+            let Self(address) = Self::host(host)?;
+            if !known.insert(host) {
+                return Err(ValueError::Twice);
+            }
+            endpoints.push(json!({
+                "priority": priority,
+                "lb_endpoints": [{ "endpoint": { "address": {
+                    "socket_address": { "address": address, "port_value": port },
+                }}}],
+            }));
+        }
+        Ok(Self::from_json(&endpoints.into()))
     }
 
     /// A path, which templates put between double quotes.
@@ -120,6 +146,31 @@ mod tests {
         }
         for other in ["", "a b", "a\n", "a: b", "a, b", "a\"", "[::1]", "a:80", "a}"] {
             assert_eq!(Value::host(other).err(), Some(ValueError::Host), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn each_control_plane_is_an_endpoint_with_a_priority_of_its_own() {
+        let parsed = |hosts| -> serde_json::Value {
+            serde_json::from_str(Value::endpoints(hosts, 8901).unwrap().as_str()).unwrap()
+        };
+        let endpoints = parsed("one.internal, 10.0.0.2,::1");
+        for (priority, address) in ["one.internal", "10.0.0.2", "::1"].into_iter().enumerate() {
+            let endpoint = &endpoints[priority];
+            assert_eq!(endpoint["priority"], priority);
+            let socket = &endpoint["lb_endpoints"][0]["endpoint"]["address"]["socket_address"];
+            assert_eq!(*socket, json!({ "address": address, "port_value": 8901 }));
+        }
+        assert_eq!(parsed("one").as_array().unwrap().len(), 1);
+        for (hosts, error) in [
+            ("", ValueError::Host),
+            ("one,", ValueError::Host),
+            ("one,,two", ValueError::Host),
+            ("one two", ValueError::Host),
+            ("one:8900", ValueError::Host),
+            ("one,two,one", ValueError::Twice),
+        ] {
+            assert_eq!(Value::endpoints(hosts, 1).err(), Some(error), "{hosts:?}");
         }
     }
 

@@ -33,7 +33,7 @@ pub struct EdgeSettings {
     pub listener_filters: Option<Value>,
     pub trusted_hops: Option<u32>,
     pub admin_port: Option<u16>,
-    /// The control plane, as edges reach it.
+    /// The control plane, as edges reach it, or several of them in the order of preference, separated by commas.
     pub control_plane_address: String,
     /// A file of the control plane with the issuers of its certificate. Without it, edges use plain text to both APIs.
     pub control_plane_ca: Option<PathBuf>,
