@@ -32,6 +32,19 @@ pub trait Credentials: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct CertifiedNames(pub Arc<dyn Fn(&str) -> bool + Send + Sync>);
 
+/// Where the resources of the nodes come from.
+pub trait Source: Send + Sync + 'static {
+    /// What a node should have, now and in the future. A change wakes only the streams of the nodes that it concerns.
+    fn subscribe(&self, node: &str) -> watch::Receiver<Arc<Snapshots>>;
+}
+
+/// The resources of all groups.
+impl Source for watch::Receiver<Arc<Snapshots>> {
+    fn subscribe(&self, _: &str) -> Self {
+        self.clone()
+    }
+}
+
 /// The bounds of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -71,6 +84,13 @@ impl Limits {
         unread: Duration::from_secs(60),
         stop: Duration::from_secs(5),
     };
+
+    /// The bounds of a server for so many connections.
+    #[must_use]
+    pub fn of_connections(connections: usize) -> Self {
+        // A node may have a second stream while its first one ends.
+        Self { connections, streams: connections.saturating_mul(2), ..Self::DEFAULT }
+    }
 }
 
 impl Default for Limits {
@@ -88,7 +108,7 @@ pub struct Shared {
     pub(crate) credentials: Arc<dyn Credentials>,
     /// Whether a client also needs a certificate for the name of its node.
     pub(crate) needs_certificate: bool,
-    pub(crate) snapshots: watch::Receiver<Arc<Snapshots>>,
+    pub(crate) source: Box<dyn Source>,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) nodes: Nodes,
     pub(crate) limits: Limits,
@@ -97,28 +117,20 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// `snapshots` has the desired resources, and `stopping` becomes true when the server stops.
+    /// `source` has the desired resources, and `stopping` becomes true when the server stops.
     #[must_use]
     pub fn new(
         credentials: Arc<dyn Credentials>,
         needs_certificate: bool,
-        snapshots: watch::Receiver<Arc<Snapshots>>,
+        source: impl Source,
         stopping: watch::Receiver<bool>,
         limits: Limits,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(limits.streams));
         let large_slots = Arc::new(Semaphore::new(limits.large_responses));
         let nodes = Nodes::default();
-        Self {
-            credentials,
-            needs_certificate,
-            snapshots,
-            stopping,
-            nodes,
-            limits,
-            slots,
-            large_slots,
-        }
+        let source = Box::new(source);
+        Self { credentials, needs_certificate, source, stopping, nodes, limits, slots, large_slots }
     }
 
     /// The nodes and their state.

@@ -22,11 +22,13 @@ pub struct XdsSettings {
     pub key_file: PathBuf,
     /// The server's certificate, and the issuers of the nodes' certificates.
     pub tls: Option<PathBuf>,
+    /// The most connections of edges at once.
+    pub connections: usize,
 }
 
 impl XdsSettings {
-    /// The most connections of edges at once.
-    pub(super) const MAX_CONNECTIONS: usize = Limits::DEFAULT.connections;
+    /// The default of [`Self::connections`].
+    pub const CONNECTIONS: usize = Limits::DEFAULT.connections;
 }
 
 /// The running xDS server.
@@ -53,8 +55,8 @@ pub(super) async fn start(
     let (snapshots, desired) = watch::channel(Arc::new(built.snapshots));
     let credentials = Arc::new(keys.clone());
     let needs_certificate = port.needs_certificate();
-    let shared =
-        Shared::new(credentials, needs_certificate, desired, stopped.clone(), Limits::DEFAULT);
+    let limits = Limits::of_connections(settings.connections);
+    let shared = Shared::new(credentials, needs_certificate, desired, stopped.clone(), limits);
     let nodes = shared.nodes().clone();
     tasks.spawn(keys.follow(settings.key_file));
     tasks.spawn(state::follow(settings.state, snapshots));

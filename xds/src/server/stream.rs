@@ -81,7 +81,7 @@ async fn serve(
     mut requests: Streaming<DeltaDiscoveryRequest>,
     responses: &Responses,
 ) -> Status {
-    let mut snapshots = shared.snapshots.clone();
+    let mut snapshots = shared.source.subscribe(&peer.node);
     let mut stopping = shared.stopping.clone();
     let first = timeout(shared.limits.first_request, requests.message()).await;
     let first = match first {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::count;
 use crate::serve::XdsSettings;
 
 #[derive(Args)]
@@ -21,6 +22,9 @@ pub(super) struct XdsArgs {
     /// Directory with `tls.crt`, `tls.key` and `ca.crt`, the issuers of the nodes' certificates; required except on loopback
     #[arg(long, value_name = "DIR", requires = "xds_listen")]
     xds_tls_dir: Option<PathBuf>,
+    /// Maximum number of connections of edges to the xDS server
+    #[arg(long, value_name = "COUNT", default_value_t = XdsSettings::CONNECTIONS, value_parser = count)]
+    xds_connections: usize,
 }
 
 impl XdsArgs {
@@ -30,6 +34,7 @@ impl XdsArgs {
             state: self.xds_state?,
             key_file: self.xds_key_file?,
             tls: self.xds_tls_dir,
+            connections: self.xds_connections,
         })
     }
 }
