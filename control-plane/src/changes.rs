@@ -28,6 +28,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::replicas::Others;
 use self::revisions::Revisions;
 pub use self::sandbox_waiters::SandboxWaiter;
 use self::sandbox_waiters::SandboxWaiters;
@@ -47,6 +48,7 @@ pub struct Propagation {
     sandboxes: SandboxWaiters,
     watchers: Watchers,
     metrics: FeedMetrics,
+    others: Others,
     in_contact: Arc<watch::Sender<bool>>,
 }
 
@@ -56,7 +58,8 @@ impl Propagation {
     /// # Errors
     /// The store can't be read.
     pub fn new(store: Arc<dyn Store>) -> Result<Self> {
-        let revisions = Revisions::new(store.revision()?);
+        let newest = store.revision()?;
+        let revisions = Revisions::new(newest);
         let committed = revisions.clone();
         let db = Db::new(store, move |revision| committed.announce(revision));
         Ok(Self {
@@ -65,6 +68,7 @@ impl Propagation {
             sandboxes: SandboxWaiters::default(),
             watchers: Watchers::default(),
             metrics: FeedMetrics::default(),
+            others: Others::new(newest),
             in_contact: Arc::new(watch::Sender::new(true)),
         })
     }
@@ -163,7 +167,7 @@ impl Propagation {
         let deadline = begun + watchers::APPLY_TIMEOUT;
         let mut applied = self.watchers.wait_until_applied(revision).await;
         if applied && self.db.is_shared() {
-            applied = replicas::wait_for_others(&self.db, revision, deadline).await;
+            applied = self.others.wait_until_applied(&self.db, revision, deadline).await;
         }
         self.metrics.waited(begun.elapsed(), applied);
         if !applied {

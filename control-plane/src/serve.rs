@@ -69,12 +69,11 @@ impl Server {
     /// # Errors
     /// A setting, a file, or an address can't be used. The message says what to do.
     pub async fn start(settings: ServeSettings) -> anyhow::Result<Self> {
-        let xds_connections = settings.xds.as_ref().map_or(0, |_| XdsSettings::MAX_CONNECTIONS);
+        let xds_connections = settings.xds.as_ref().map_or(0, |xds| xds.connections);
         let needed = open_files::needed(&settings.api, &settings.gateway, xds_connections);
         open_files::ensure_limit(needed)?;
         let tokens = Tokens::from_file(&settings.gateway_token_file)?;
         let (store, lock) = settings.store.open_to_serve(settings.limits)?;
-        check_network_policies(store.as_ref(), settings.egress)?;
         let api_listener = Listener::bind("--api-listen", settings.api_listen)
             .await?
             .max_connections(settings.api.connections);
@@ -95,8 +94,13 @@ impl Server {
                  `--database`; use `--runtime webhook`, or `--data-dir`"
             );
             // Others wait for this replica, and it may claim sandboxes, from now on.
-            store.record_applied(store.revision()?)?;
+            anyhow::ensure!(
+                store.join(settings.egress == EgressEnforcement::Enforced)?,
+                "another server of this database runs with another `--egress`, and all of them need the same; use that one \
+                 here, or stop all other servers first, and try again after 3 s"
+            );
         }
+        check_network_policies(store.as_ref(), settings.egress)?;
         let propagation = Propagation::new(store)?;
         let (exits, exited) = mpsc::unbounded_channel();
         let platform = platform(&settings.runtime);

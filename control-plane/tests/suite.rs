@@ -20,6 +20,7 @@ mod suite {
     mod contract_sandboxes;
     mod database;
     mod draining;
+    mod failover;
     mod feed;
     mod fleet;
     mod full_disk;

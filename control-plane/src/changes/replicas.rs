@@ -4,11 +4,13 @@
 //! A replica that can't reach the store does not know the changes of the others. It is *out of contact* after
 //! [`CONTACT_LIMIT`], and answers no poll of the change feed then, so gateways stop relying on the feed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout_at};
 
-use super::revisions::Revisions;
+use super::revisions::{Revisions, raise};
 use super::watchers::Watchers;
 use crate::db::Db;
 use crate::store::Revision;
@@ -20,24 +22,55 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a replica without an answer of the store relies on what it knows.
 pub(super) const CONTACT_LIMIT: Duration = Duration::from_secs(2);
 
-/// Waits until all other live replicas have applied `revision`, at most until `deadline`. Returns whether they have.
-pub(super) async fn wait_for_others(db: &Db, revision: Revision, deadline: Instant) -> bool {
-    loop {
-        let behind = db.coordinate(move |store| store.others_behind(revision));
-        match timeout_at(deadline, behind).await {
-            Ok(Ok(0)) => return true,
-            Ok(Ok(_)) => {}
-            // The database hangs.
-            Err(_) => return false,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "what other replicas have applied can't be read");
-                return false;
+/// What the other replicas have applied. All waits of this process share one poller: whoever holds the lock. Clones share
+/// it.
+#[derive(Clone)]
+pub(super) struct Others {
+    /// The newest revision that all others were seen to have applied.
+    applied: Arc<watch::Sender<Revision>>,
+    poller: Arc<Mutex<()>>,
+}
+
+impl Others {
+    /// Everything up to `revision` was committed before this process began.
+    pub(super) fn new(revision: Revision) -> Self {
+        Self { applied: Arc::new(watch::Sender::new(revision)), poller: Arc::default() }
+    }
+
+    /// Waits until all other live replicas have applied `revision`, at most until `deadline`. Returns whether they have.
+    pub(super) async fn wait_until_applied(
+        &self,
+        db: &Db,
+        revision: Revision,
+        deadline: Instant,
+    ) -> bool {
+        let mut applied = self.applied.subscribe();
+        let seen = async {
+            tokio::select! {
+                seen = applied.wait_for(|applied| *applied >= revision) => seen.is_ok(),
+                polled = self.poll_until_applied(db, revision) => polled,
             }
+        };
+        // The database may hang.
+        timeout_at(deadline, seen).await.unwrap_or(false)
+    }
+
+    /// Polls in turn with the other waits of this process.
+    async fn poll_until_applied(&self, db: &Db, revision: Revision) -> bool {
+        loop {
+            let _poller = self.poller.lock().await;
+            match db.coordinate(|store| store.others_applied()).await {
+                Ok(least) => raise(&self.applied, least.unwrap_or(revision)),
+                Err(error) => {
+                    tracing::error!(%error, "what other replicas have applied can't be read");
+                    return false;
+                }
+            }
+            if *self.applied.borrow() >= revision {
+                return true;
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        if Instant::now() + POLL_INTERVAL >= deadline {
-            return false;
-        }
-        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -55,7 +55,8 @@ impl Revisions {
     }
 }
 
-fn raise(sender: &watch::Sender<Revision>, revision: Revision) {
+/// Replaces the revision by a newer one.
+pub(super) fn raise(sender: &watch::Sender<Revision>, revision: Revision) {
     sender.send_if_modified(|newest| {
         let newer = revision > *newest;
         if newer {

@@ -9,14 +9,11 @@ use super::output::Output;
 use super::store::StoreOptions;
 use crate::model::Timestamp;
 use crate::serve::{StoreLocation, back_up_data_dir, restore_data_dir};
-use crate::store::Revision;
 
 /// The most connections of a command to a database.
 const CONNECTIONS: usize = 2;
 /// The time after which a server that has ended no longer counts as live, and some more.
 const UNTIL_ENDED: Duration = Duration::from_secs(5);
-/// Greater than each revision, for all databases.
-const NEVER: Revision = Revision::MAX >> 1;
 
 /// `sandgate backup`.
 #[derive(Args)]
@@ -67,7 +64,7 @@ fn begin_history(location: &StoreLocation) -> anyhow::Result<()> {
     let store = location.open()?;
     let start = Instant::now();
     // The backup may have rows of servers that were live when it was made.
-    while store.others_behind(NEVER)? > 0 {
+    while store.others_applied()?.is_some() {
         anyhow::ensure!(
             start.elapsed() < UNTIL_ENDED,
             "a server uses the database; stop all of them, because they would continue with what they know"

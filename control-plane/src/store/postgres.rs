@@ -35,6 +35,11 @@ use crate::random;
 /// The longest time of one statement, on the side of this process. The database's own bounds are shorter.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// Locks the writers' row. From then on, the transaction has no `statement_timeout`: at a synchronous standby's absence,
+/// PostgreSQL would end the wait of the commit with it, and report that the commit succeeded. A failover could then lose
+/// a change that edges know already, and the next change would get its revision.
+const LOCK: &str = "SELECT set_config('statement_timeout', '0', true) FROM meta FOR UPDATE";
+
 /// The most connections of a process for claims, and for what other replicas have applied.
 const OWN_CONNECTIONS: usize = 4;
 /// The most connections of a process for the newest revision, and for its signs of life.
@@ -145,7 +150,7 @@ impl PostgresStore {
         let builder = connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
         let transaction = Transaction { store: self, inner: self.wait(builder.start())? };
         let session: &Session<'_> = &transaction;
-        session.execute("SELECT 1 FROM meta FOR UPDATE", values![])?;
+        session.first(LOCK, values![], |_| Ok(()))?;
         let value = work(session)?;
         self.wait(transaction.inner.commit())?;
         Ok(value)

@@ -9,11 +9,18 @@ pub trait Replicas {
     /// Whether several servers may use the store at once.
     fn is_shared(&self) -> bool;
 
-    /// The number of other live replicas that have not recorded `revision`.
+    /// Makes this replica live, unless another live one has another setting of whether sidecars enforce network policies.
+    /// Returns whether it is.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    fn join(&self, egress_is_enforced: bool) -> Result<bool>;
+
+    /// The newest revision that all other live replicas have recorded; `None` if there are no others.
     ///
     /// # Errors
     /// The store can't be read.
-    fn others_behind(&self, revision: Revision) -> Result<u64>;
+    fn others_applied(&self) -> Result<Option<Revision>>;
 
     /// Claims the right to call the runtime for a sandbox. Returns whether this replica has it now. A claim lasts until
     /// it is released, or until its replica is no longer live. A replica that has not been live for a while gets no

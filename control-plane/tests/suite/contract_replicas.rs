@@ -13,16 +13,14 @@ fn pair() -> (PostgresStore, PostgresStore) {
 fn a_change_waits_for_the_live_replicas_that_have_not_applied_it() {
     let (one, two) = pair();
     let revision = one.revision().unwrap();
-    assert_eq!(one.others_behind(revision + 1).unwrap(), 0, "nobody else is there");
+    assert_eq!(one.others_applied().unwrap(), None, "nobody else is there");
     one.record_applied(revision).unwrap();
-    two.record_applied(revision).unwrap();
-    assert_eq!(one.others_behind(revision).unwrap(), 0);
-    assert_eq!(one.others_behind(revision + 1).unwrap(), 1, "this replica does not count");
+    assert_eq!(one.others_applied().unwrap(), None, "this replica does not count");
     two.record_applied(revision + 1).unwrap();
-    assert_eq!(one.others_behind(revision + 1).unwrap(), 0);
-    assert_eq!(one.others_behind(revision + 2).unwrap(), 1);
+    assert_eq!(one.others_applied().unwrap(), Some(revision + 1));
+    assert_eq!(two.others_applied().unwrap(), Some(revision));
     two.leave().unwrap();
-    assert_eq!(one.others_behind(revision + 2).unwrap(), 0);
+    assert_eq!(one.others_applied().unwrap(), None);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::support::TOKEN;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sandgate");
 /// The longest wait for something that must happen.
-const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Runs sandboxes: each start and resume gets an address of its own.
 #[derive(Clone, Default)]
@@ -100,7 +100,7 @@ impl Drop for InProgress {
 /// A database, a platform, and a project with a key.
 pub(crate) struct Fleet {
     dir: TempDir,
-    database: PostgresSettings,
+    pub(crate) database: PostgresSettings,
     platform: Platform,
     hook: SocketAddr,
     pub(crate) key: String,
@@ -109,12 +109,15 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) async fn new(cluster: &Cluster) -> Self {
+        Self::on(cluster.database()).await
+    }
+
+    pub(crate) async fn on(database: PostgresSettings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("token"), TOKEN).unwrap();
         std::fs::write(dir.path().join("secret"), SECRET).unwrap();
         let platform = Platform::default();
         let hook = platform.listen().await;
-        let database = cluster.database();
         let (key, key_id) = (String::new(), String::new());
         let mut fleet = Self { dir, database, platform, hook, key, key_id };
         let id = |value: Value| value["id"].as_str().unwrap().to_owned();
@@ -140,16 +143,21 @@ impl Fleet {
         command
     }
 
-    fn serve(&self) -> Served {
+    pub(crate) fn serve(&self) -> Served {
         self.serve_with(&[])
     }
 
     /// Starts a server with more options.
     pub(crate) fn serve_with(&self, options: &[&str]) -> Served {
+        let mut command = self.serve_command();
+        command.args(options);
+        Served::start(command)
+    }
+
+    fn serve_command(&self) -> Command {
         let mut command = self.program(&["serve", "--runtime", "webhook"]);
         command
             .args(["--api-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0"])
-            .args(options)
             .args(["--sandbox-cidr", "10.0.0.0/8"])
             .args(["--webhook-url", &format!("http://{}/hook", self.hook)])
             .arg("--webhook-secret-file")
@@ -158,11 +166,11 @@ impl Fleet {
             .arg(self.dir.path().join("token"))
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());
-        Served::start(command)
+        command
     }
 
     /// Calls the public API of a server. Returns `None` if there was no complete response.
-    async fn call(
+    pub(crate) async fn call(
         &self,
         server: &str,
         method: &str,
@@ -200,14 +208,14 @@ pub(crate) fn client() -> reqwest::Client {
 }
 
 /// Polls the change feed of a server.
-async fn poll(server: &Served, since: Option<&str>, wait_ms: u64) -> (u16, Value) {
+pub(crate) async fn poll(server: &Served, since: Option<&str>, wait_ms: u64) -> (u16, Value) {
     let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
     let path = format!("/gateway/v1/changes?watcher=w&wait_ms={wait_ms}{since}");
     exchange(&server.gateway, TOKEN, "GET", &path, Value::Null).await
 }
 
 /// The newest revision, without becoming a watcher.
-async fn revision(server: &Served) -> String {
+pub(crate) async fn revision(server: &Served) -> String {
     let path = "/gateway/v1/changes";
     let (_, feed) = exchange(&server.gateway, TOKEN, "GET", path, Value::Null).await;
     feed["revision"].as_str().unwrap().to_owned()
@@ -230,7 +238,7 @@ async fn state(server: &Served, name: &str) -> Value {
     exchange(&server.gateway, TOKEN, "GET", &path, Value::Null).await.1["state"].clone()
 }
 
-async fn wait_for(what: &str, mut there: impl AsyncFnMut() -> bool) {
+pub(crate) async fn wait_for(what: &str, mut there: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !there().await {
         assert!(began.elapsed() < SOON, "{what}");
@@ -551,4 +559,24 @@ async fn a_forged_notification_hides_no_change() {
     assert!(status == 200 && feed.to_string().contains("env"), "{feed}");
     let recorded = shared().query(&fleet.database, "SELECT max(applied) < 9e18 FROM replicas");
     assert_eq!(recorded, ["t"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_another_egress_setting_is_refused_while_another_one_is_live() {
+    let fleet = Fleet::new(shared()).await;
+    let enforced = || {
+        let mut command = fleet.serve_command();
+        command.args(["--egress", "enforced"]);
+        command
+    };
+    let servers = [fleet.serve(), fleet.serve()];
+    let output = enforced().stderr(Stdio::piped()).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && errors.contains("another `--egress`"), "{errors}");
+    drop(servers);
+    shared().run_sql(&fleet.database, "UPDATE replicas SET seen_at = seen_at - interval '1 min'");
+    let three = Served::start(enforced());
+    let output = fleet.serve_command().stderr(Stdio::piped()).output().unwrap();
+    assert!(!output.status.success(), "the servers have the other setting now");
+    fleet.ok(&three, "GET", "/sandboxes", Value::Null).await;
 }

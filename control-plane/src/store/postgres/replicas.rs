@@ -11,6 +11,12 @@ const IS_LIVE: &str = "seen_at > clock_timestamp() - interval '3 s'";
 /// heard without a break.
 const TAKEOVER: &str = "interval '10 s'";
 
+/// Shows that a process is live, and what its watchers have applied.
+const PUBLISH: &str = "INSERT INTO replicas VALUES (?1, ?2, clock_timestamp(), clock_timestamp()) \
+     ON CONFLICT (id) DO UPDATE SET applied = greatest(replicas.applied, excluded.applied), \
+     live_since = CASE WHEN replicas.seen_at > clock_timestamp() - interval '3 s' \
+     THEN replicas.live_since ELSE excluded.live_since END, seen_at = excluded.seen_at";
+
 impl PostgresStore {
     /// Shows that this process is live, and what its watchers have applied.
     pub(super) fn publish(&self, applied: Revision) -> Result<()> {
@@ -18,16 +24,7 @@ impl PostgresStore {
         self.write_unlocked(&self.contact, |tx| {
             // A crash of the database ends this process's connections, so this row need not survive one.
             tx.execute("SET LOCAL synchronous_commit = off", values![])?;
-            tx.execute(
-                &format!(
-                    "INSERT INTO replicas VALUES (?1, ?2, clock_timestamp(), clock_timestamp()) \
-                     ON CONFLICT (id) DO UPDATE \
-                     SET applied = greatest(replicas.applied, excluded.applied), live_since = \
-                     CASE WHEN replicas.{IS_LIVE} THEN replicas.live_since ELSE excluded.live_since END, \
-                     seen_at = excluded.seen_at"
-                ),
-                values![&self.replica, applied],
-            )?;
+            tx.execute(PUBLISH, values![&self.replica, applied])?;
             Ok(())
         })
     }
@@ -49,14 +46,28 @@ impl Replicas for PostgresStore {
         true
     }
 
-    fn others_behind(&self, revision: Revision) -> Result<u64> {
-        let sql =
-            format!("SELECT count(*) FROM replicas WHERE id <> ?1 AND applied < ?2 AND {IS_LIVE}");
-        let revision = signed(revision)?;
-        let count = self.write_unlocked(&self.own, |tx| {
-            tx.first(&sql, values![&self.replica, revision], |row| row.get(0))
+    fn join(&self, egress_is_enforced: bool) -> Result<bool> {
+        let egress = if egress_is_enforced { "enforced" } else { "none" };
+        self.write(|tx| {
+            let sql = format!(
+                "UPDATE meta SET egress = ?1 WHERE egress = ?1 \
+                 OR NOT EXISTS (SELECT 1 FROM replicas WHERE id <> ?2 AND {IS_LIVE})"
+            );
+            if tx.execute(&sql, values![egress, &self.replica])? == 0 {
+                return Ok(false);
+            }
+            let applied = signed(changes::current(tx)?)?;
+            tx.execute(PUBLISH, values![&self.replica, applied])?;
+            Ok(true)
+        })
+    }
+
+    fn others_applied(&self) -> Result<Option<Revision>> {
+        let sql = format!("SELECT min(applied) FROM replicas WHERE id <> ?1 AND {IS_LIVE}");
+        let least = self.write_unlocked(&self.own, |tx| {
+            tx.first(&sql, values![&self.replica], |row| row.get(0))
         })?;
-        unsigned(count.unwrap_or_default())
+        least.flatten().map(unsigned).transpose()
     }
 
     fn claim(&self, id: &SandboxId) -> Result<bool> {

@@ -9,8 +9,12 @@ impl Replicas for SqliteStore {
         false
     }
 
-    fn others_behind(&self, _: Revision) -> Result<u64> {
-        Ok(0)
+    fn join(&self, _: bool) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn others_applied(&self) -> Result<Option<Revision>> {
+        Ok(None)
     }
 
     fn claim(&self, _: &SandboxId) -> Result<bool> {
