@@ -8,10 +8,12 @@
 //! The tests are in `tests/e2e/`, one file for each promise to users. They mostly wait, so they take less time if more of them
 //! run at once than there are processors (`RUST_TEST_THREADS=4` with two processors).
 
+pub mod fleet;
 pub mod platform;
 pub mod setup;
 pub mod stack;
 
+pub use fleet::{Fleet, run_fleet};
 pub use sandgate_envoy_config::Filters;
 pub use sandgate_envoy_config::Upstream;
 pub use sandgate_stack::control_plane::DOMAIN;

@@ -1,9 +1,16 @@
 //! The settings that a test can change.
 
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
-use sandgate_envoy_config::Upstream;
+use anyhow::Result;
+use sandgate_envoy_config::{Edge, Filters, Upstream};
+use sandgate_stack::control_plane::DOMAIN;
+use sandgate_stack::{Network, artifacts};
 use serde_json::{Value, json};
+
+use crate::stack::{API_HOST, SECOND_DOMAIN, upstream_of_this_run};
 
 /// The settings of a stack. `Setup::default()` has the values of the local run.
 pub struct Setup {
@@ -78,4 +85,40 @@ pub enum TlsToControlPlane {
     NoCertificate,
     /// The edge uses plain text.
     PlainText,
+}
+
+impl Setup {
+    /// The values of the edges, without the ports of the control plane. `folder` is for the file of another filter.
+    pub(crate) fn edge(&self, network: &Network, folder: &Path) -> Result<Edge> {
+        let wasm = match self.filter {
+            Some(text) => {
+                let path = folder.join("other-filter.wasm");
+                std::fs::write(&path, wat::parse_str(text)?)?;
+                path
+            }
+            None => artifacts::wasm_filter(),
+        };
+        let sandboxes = (network.base().into(), Network::PREFIX_LEN);
+        Ok(Edge {
+            second_domain: SECOND_DOMAIN.to_owned(),
+            api_host: API_HOST.to_owned(),
+            upstream: self.upstream.map_or_else(upstream_of_this_run, Ok)?,
+            stream_idle_timeout: self.stream_idle_timeout,
+            trusted_origins: self.trusted_origins.clone(),
+            ingress_limits: self.limits.clone(),
+            listener_filters: self.listener_filters.clone(),
+            trusted_hops: self.trusted_hops,
+            heap: self.heap,
+            connections: self.connections,
+            // The system chooses the ports, and those of the control plane follow.
+            address: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
+            tls_port: 0,
+            admin_port: 0,
+            filters: if self.filter.is_some() { Filters::Wasm } else { artifacts::filters()? },
+            wasm,
+            native: artifacts::native_module(),
+            ..Edge::new(DOMAIN, "127.0.0.1", sandboxes)
+        })
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
-use sandgate_envoy_config::{Authorities, ControlPlaneTls, Edge, Filters, Upstream};
+use sandgate_envoy_config::{Authorities, ControlPlaneTls, Edge, Upstream};
 use serde_json::{Value, json};
 
 use crate::platform::Platform;
@@ -56,15 +56,30 @@ pub struct Stack {
 /// # Panics
 /// When the test fails.
 pub fn run(setup: Setup, test: impl AsyncFnOnce(&mut Stack) -> Result<()>) {
+    run_with(Stack::start(setup), test, LIMIT);
+}
+
+/// Runs a test with what `start` results in.
+pub(crate) fn run_with<S: ShowLogs>(
+    start: impl Future<Output = Result<S>>,
+    test: impl AsyncFnOnce(&mut S) -> Result<()>,
+    limit: Duration,
+) {
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("no runtime")
-        .and_then(|runtime| runtime.block_on(run_in(setup, test)));
+        .and_then(|runtime| runtime.block_on(async { run_in(start.await?, test, limit).await }));
     if let Err(error) = outcome {
         fail(&format!("{error:?}"));
     }
+}
+
+/// What a test runs with.
+pub(crate) trait ShowLogs {
+    /// Shows the logs of all parts, for a test that failed.
+    async fn show_logs(&self);
 }
 
 #[expect(clippy::panic, reason = "how a test says that it failed")]
@@ -72,13 +87,16 @@ fn fail(reason: &str) -> ! {
     panic!("{reason}")
 }
 
-async fn run_in(setup: Setup, test: impl AsyncFnOnce(&mut Stack) -> Result<()>) -> Result<()> {
-    let mut stack = Stack::start(setup).await?;
+async fn run_in<S: ShowLogs>(
+    mut stack: S,
+    test: impl AsyncFnOnce(&mut S) -> Result<()>,
+    limit: Duration,
+) -> Result<()> {
     // A panic is caught so that the logs can be shown and the stack is stopped in order.
-    let test = AssertUnwindSafe(tokio::time::timeout(LIMIT, test(&mut stack))).catch_unwind();
+    let test = AssertUnwindSafe(tokio::time::timeout(limit, test(&mut stack))).catch_unwind();
     let outcome = match test.await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_)) => Err(anyhow::anyhow!("the test took longer than {LIMIT:?}")),
+        Ok(Err(_)) => Err(anyhow::anyhow!("the test took longer than {limit:?}")),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -107,40 +125,11 @@ impl Stack {
             },
             None => Runtime::Local { cidr: network.cidr() },
         };
-        let wasm = match setup.filter {
-            Some(text) => {
-                let path = folder.path().join("other-filter.wasm");
-                std::fs::write(&path, wat::parse_str(text)?)?;
-                path
-            }
-            None => artifacts::wasm_filter(),
-        };
-        let sandboxes = (network.base().into(), Network::PREFIX_LEN);
-        let mut edge = Edge {
-            control_plane_tls: control_plane_tls(
-                setup.tls_to_control_plane,
-                &certificate_folder(&folder.path().join("envoy-0")),
-            )?,
-            second_domain: SECOND_DOMAIN.to_owned(),
-            api_host: API_HOST.to_owned(),
-            upstream: setup.upstream.map_or_else(upstream_of_this_run, Ok)?,
-            stream_idle_timeout: setup.stream_idle_timeout,
-            trusted_origins: setup.trusted_origins,
-            ingress_limits: setup.limits,
-            listener_filters: setup.listener_filters,
-            trusted_hops: setup.trusted_hops,
-            heap: setup.heap,
-            connections: setup.connections,
-            // The system chooses the ports, and those of the control plane follow.
-            address: Ipv4Addr::LOCALHOST.into(),
-            port: 0,
-            tls_port: 0,
-            admin_port: 0,
-            filters: if setup.filter.is_some() { Filters::Wasm } else { artifacts::filters()? },
-            wasm,
-            native: artifacts::native_module(),
-            ..Edge::new(DOMAIN, "127.0.0.1", sandboxes)
-        };
+        let mut edge = setup.edge(&network, folder.path())?;
+        edge.control_plane_tls = control_plane_tls(
+            setup.tls_to_control_plane,
+            &certificate_folder(&folder.path().join("envoy-0")),
+        )?;
         let certificate = certificate_folder(&folder.path().join("envoy-0"));
         let tokens = folder.path().join("gateway-token");
         let state = |edge: &Edge| desired_state(edge, &tokens, &certificate);
@@ -168,6 +157,7 @@ impl Stack {
             runtime,
             patience: Duration::ZERO,
             desired_state: setup.by_xds.then(|| state(&edge)),
+            database: None,
         })
         .await?;
         let owner = control_plane.new_owner("acme")?;
@@ -274,7 +264,9 @@ impl Stack {
         }))
         .await
     }
+}
 
+impl ShowLogs for Stack {
     async fn show_logs(&self) {
         eprintln!("---- control plane ----\n{}", tail(&self.control_plane.output()));
         for (number, envoy) in self.envoys.iter().enumerate() {
@@ -317,12 +309,12 @@ pub fn upstream_of_this_run() -> Result<Upstream> {
     }
 }
 
-fn certificate_folder(envoy: &Path) -> PathBuf {
+pub(crate) fn certificate_folder(envoy: &Path) -> PathBuf {
     envoy.join("tls")
 }
 
 /// The last 60 lines of a log.
-fn tail(log: &str) -> String {
+pub(crate) fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     let skip = lines.len().saturating_sub(60);
     lines.iter().skip(skip).copied().collect::<Vec<_>>().join("\n")

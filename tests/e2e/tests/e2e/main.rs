@@ -65,6 +65,7 @@ mod public_ports;
 /// The configuration of the filter is replaced while Envoy runs.
 mod replacement;
 /// Statuses that a sandbox must not send.
+mod replicas;
 mod responses;
 /// With `original_dst`, a restored destination is not an upstream.
 mod restored_destination;
