@@ -6,11 +6,11 @@ ifndef RUSTUP_TOOLCHAIN
 export RUSTUP_TOOLCHAIN := $(shell scripts/toolchain)
 endif
 
-.PHONY: help run try test clients check wasm native envoy bench dist clean
+.PHONY: help run try test clients check wasm native envoy bench bench-propagation bench-xds bench-store dist clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 run: ## Run Sandgate here: control plane, demo sandboxes, Envoy on localhost:9443 and 9444
 	@scripts/setup build envoy
@@ -55,6 +55,17 @@ bench: ## Measure Sandgate beside its alternatives and write docs/benchmarks.md;
 dist: ## Build a release into target/dist/; with ENVOY_IMAGE=name:tag@sha256:... also the container images
 	@scripts/setup build
 	@exec cargo xtask dist $(if $(ENVOY_IMAGE),--envoy-image $(ENVOY_IMAGE))
+bench-propagation: ## Measure the time from an owner's change to its enforcement by 20 Envoys and two control planes
+	@scripts/setup build envoy postgres
+	@exec cargo xtask bench-fleet propagation
+
+bench-xds: ## Measure one xDS server with 10,000 nodes
+	@scripts/setup build envoy
+	@exec cargo xtask bench-fleet xds
+
+bench-store: ## Measure each store with 1,000,000 sandboxes
+	@scripts/setup build envoy postgres
+	@exec cargo xtask bench-fleet store
 
 clean: ## Remove all that these targets made: target/, .sandgate/, .cache/
 	@exec scripts/clean

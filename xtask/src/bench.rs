@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: builds the filters and the programs as users run them, and measures them.
+//! `cargo xtask bench` and `cargo xtask bench-fleet`: build the filters and the programs as users run them, and measure
+//! them.
 
 use anyhow::Result;
 
@@ -15,6 +16,25 @@ pub(crate) fn measure(options: &[String]) -> Result<()> {
     if let Err(error) = native::build() {
         say(&format!("the native form is not measured: {error:#}"));
     }
+    run_bench("run", options)
+}
+
+/// Builds what a measurement of a fleet needs, and runs it. `part` is a command of `sandgate-bench`.
+///
+/// # Errors
+/// Something does not build, or the measurement fails.
+pub(crate) fn measure_fleet(part: &str, options: &[String]) -> Result<()> {
+    say("building the filters and the programs (release)");
+    if part == "propagation" {
+        match std::env::var("SANDGATE_FILTERS").as_deref() {
+            Ok("native") => native::build()?,
+            _ => wasm::build()?,
+        }
+    }
+    run_bench(part, options)
+}
+
+fn run_bench(part: &str, options: &[String]) -> Result<()> {
     let mut cargo = command("cargo");
     run(cargo.args([
         "build",
@@ -24,5 +44,5 @@ pub(crate) fn measure(options: &[String]) -> Result<()> {
         "--package",
         "sandgate-bench",
     ]))?;
-    run(command(crate::tree::target().join("release/sandgate-bench")).arg("run").args(options))
+    run(command(crate::tree::target().join("release/sandgate-bench")).arg(part).args(options))
 }

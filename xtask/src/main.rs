@@ -49,6 +49,14 @@ enum Command {
     },
     /// Print the bill of materials of a release
     Sbom,
+    /// Measure a fleet (`propagation`, `xds`, or `store`), and write docs/benchmarks-fleet.md
+    BenchFleet {
+        /// What to measure
+        part: String,
+        /// Options of `sandgate-bench PART`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Measure Sandgate beside its alternatives, and write docs/benchmarks.md
     Bench {
         /// Options of `sandgate-bench run`
@@ -62,6 +70,9 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Check { names } => check::run(&names),
         Command::Bench { options } => bench::measure(&options).map(|()| ExitCode::SUCCESS),
+        Command::BenchFleet { part, options } => {
+            bench::measure_fleet(&part, &options).map(|()| ExitCode::SUCCESS)
+        }
         Command::Wasm => wasm::build().map(|()| ExitCode::SUCCESS),
         Command::Native => native::build().map(|()| ExitCode::SUCCESS),
         Command::Dist { envoy_image } => dist::make()
