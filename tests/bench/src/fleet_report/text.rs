@@ -9,7 +9,7 @@ use crate::statistics::{median, quantile, ratios};
 const HEAD: &str = "# Benchmarks of a fleet
 
 `make bench-propagation`, `make bench-xds` and `make bench-store` measure this. Each one writes its part of this page from
-[its raw data](benchmarks-fleet/). The figures of one part are from one run; only compare figures of the same machine.
+its raw data in `docs/benchmarks-fleet/`. The figures of one part are from one run; only compare figures of the same machine.
 
 ## Goals
 
