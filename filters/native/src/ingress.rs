@@ -21,4 +21,12 @@ mod worker;
 
 pub(crate) use config::Config;
 pub(crate) use process::Extension;
-pub(crate) use stream::{Action, Stream};
+pub(crate) use stream::Stream;
+
+/// What Envoy does with headers or trailers after a hook.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Action {
+    Continue,
+    /// Also after a local reply and a reset.
+    Pause,
+}

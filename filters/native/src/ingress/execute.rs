@@ -7,9 +7,10 @@ use sandgate_policy::ingress::config::Upstream;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 
+use super::Action;
 use super::apply;
 use super::post::Event;
-use super::stream::{Action, Phase, Stream};
+use super::stream::{Phase, Stream};
 use super::worker::{Step, Worker};
 use crate::abi::{Counter, HeaderMap, Result};
 use crate::time;

@@ -12,19 +12,12 @@ use sandgate_policy::ingress::head::Head;
 use sandgate_policy::ingress::recipient::Recipient;
 use sandgate_policy::ingress::slots::ClientAddress;
 
+use super::Action;
 use super::apply;
 use super::config::Config;
 use super::execute::Run;
 use super::worker::{Step, Worker};
 use crate::abi::{Counter, HeaderMap, Refused, Result, StreamHandle};
-
-/// What Envoy does with headers or trailers after a hook.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Action {
-    Continue,
-    /// Also after a local reply and a reset.
-    Pause,
-}
 
 /// How far a stream is, so that a panic can end it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
