@@ -83,6 +83,7 @@ fn label<'t>(field: &str, text: &'t str) -> Result<&'t str, ApiError> {
 }
 
 /// An id could not be made.
+#[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` takes")]
 fn no_randomness(error: crate::random::NoRandomness) -> ApiError {
     tracing::error!(%error, "no id can be made");
     let message = "the operating system gives no random numbers";

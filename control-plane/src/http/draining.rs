@@ -23,7 +23,6 @@ impl Draining {
     }
 
     /// Tells the clients of `router` when the server is about to stop.
-    #[must_use]
     pub fn announce(&self, router: Router) -> Router {
         router.layer(from_fn_with_state(self.clone(), announce))
     }

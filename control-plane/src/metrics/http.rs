@@ -79,7 +79,6 @@ impl HttpMetrics {
     }
 
     /// Counts the requests of `router`, which serves the API `api`.
-    #[must_use]
     pub fn observe(&self, api: &'static str, router: Router) -> Router {
         router.layer(from_fn_with_state((self.clone(), api), count))
     }
