@@ -49,7 +49,7 @@ fn filter_from_file(text: &str) -> String {
     - type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter"#;
     changed.extend(source.lines().map(|line| format!("{:outer$}{line}", "")));
     changed.extend(rest.iter().map(|line| (*line).to_owned()));
-    let marked = |line: &&str| format!("{MARK}{}", &line[outer..]);
+    let marked = |line: &&str| format!("{MARK}{}", line.get(outer..).unwrap_or_default());
     changed.extend(filter.iter().filter(|line| !line.trim().is_empty()).map(marked));
     changed.join("\n") + "\n"
 }
