@@ -4,9 +4,9 @@
 # usage: sandbox.sh SHARED PROGRAM ARGUMENT...
 #
 # This script needs SYS_ADMIN, NET_ADMIN, SETUID, SETGID and SETPCAP to make the namespace and to give them up. PROGRAM runs as
-# user 1000 without any capability, and can get none. It starts when sidecar.sh says in SHARED that the policy is enforced,
-# and gets the sandbox's id in the variable SANDBOX_ID. The script ends with the placement, and with it all processes of its
-# container; the engine starts it again.
+# user 1000 without any capability, except in user namespaces that it makes itself. It starts when sidecar.sh says in SHARED that
+# the policy is enforced, and gets the sandbox's id in the variable SANDBOX_ID. If it could write in SHARED, it is not started. The
+# script ends with the placement, and with it all processes of its container; the engine starts it again.
 set -eu
 
 shared=${1:?usage: sandbox.sh SHARED PROGRAM ARGUMENT...}
@@ -37,8 +37,16 @@ inside ip route add default via "$gateway"
 until [ -s "$shared/id" ]; do sleep 0.1; done
 SANDBOX_ID=$(cat "$shared/id")
 export SANDBOX_ID
-inside setpriv --reuid 1000 --regid 1000 --clear-groups --bounding-set -all --inh-caps -all --ambient-caps -all \
-    --no-new-privs -- "$@" &
+as_program() {
+    inside setpriv --reuid 1000 --regid 1000 --clear-groups --bounding-set -all --inh-caps -all --ambient-caps -all \
+        --no-new-privs -- "$@"
+}
+# sidecar.sh has closed the folder. A program that can write there can outlive its placement.
+as_program sh -c '[ ! -w "$1" ]' sh "$shared" || {
+    echo "sandbox.sh: user 1000 can write in $shared; its owner must be root, and its mode 0755" >&2
+    exit 1
+}
+as_program "$@" &
 program=$!
 printf '%s\n' "$SANDBOX_ID" >"$shared/running"
 

@@ -5,8 +5,8 @@
 #
 # PLACEMENT is a folder with the files `id` and `token` of the sandbox that the platform has placed here. While there is no
 # `id`, no sandbox is. SHARED is a folder for sandbox.sh: this script writes `id` there once the policy is enforced, and
-# removes it when the placement ends. EDGE is the range of the edges: their TCP connections to this namespace's address go to
-# the sandbox. OPTION... are further options of `sandgate-sidecar`.
+# removes it when the placement ends. Only root may write in SHARED, whatever its mode was before. EDGE is the range of the
+# edges: their TCP connections to this namespace's address go to the sandbox. OPTION... are further options of `sandgate-sidecar`.
 set -eu
 
 placement=${1:?usage: sidecar.sh PLACEMENT SHARED EDGE OPTION...}
@@ -16,6 +16,11 @@ shift 3
 # sandbox.sh has the same names.
 interface=sandbox0
 sandbox=10.200.0.2
+
+# An emptyDir of Kubernetes is writable for everyone. A program that can write there could put a FIFO or a link in the place of
+# a file, to block these scripts or to make this one write to another file. At the first start no program runs yet: sandbox.sh
+# waits for `id`.
+chmod 0755 "$shared"
 
 placed() { cat "$placement/id" 2>/dev/null || true; }
 
