@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The gateway API on a platform of your own, as small as it can be, in Python 3.9: an example to start from.
 
-usage: control_plane.py STATE TOKENS GATEWAY_PORT PLATFORM_PORT      STATE: like state.json; TOKENS: one gateway token on each line
+usage: control_plane.py STATE TOKENS GATEWAY_PORT PLATFORM_PORT      STATE: like state.json; TOKENS: a gateway token on each line
 
 Put your platform in the place of `Platform`. `Feed` has the rules that every implementation has to keep: see docs/install.md.
 """
@@ -86,7 +86,6 @@ class Platform:
     def revoke(self, principal):
         self.credentials = [one for one in self.credentials if one["principal"] != principal]
         self.feed.publish({"kind": "principal", "id": principal})
-        return {}
 
     def identify(self, ask):
         kind, secret, context = ask.get("kind"), ask.get("secret"), (ask.get("organization_id"), ask.get("project_id"))
@@ -101,12 +100,10 @@ class Platform:
         return {}
 
     def resume(self, one):
-        if one["state"] == "suspended":
-            if not (one.get("name") and one.get("auto_resume", True)):
-                raise Refusal(409, "SANDBOX_NOT_RUNNING", "this sandbox can't be resumed by a request")
-            # Here your platform starts the sandbox: once for all calls, outside of `turn`, for at most `wait_ms`.
-            self.change(one, {"state": "running"})
-        return one
+        if one["state"] == "suspended" and not (one.get("name") and one.get("auto_resume", True)):
+            raise Refusal(409, "SANDBOX_NOT_RUNNING", "this sandbox can't be resumed by a request")
+        # Here your platform starts the sandbox: once for all calls, outside of `turn`, for at most `wait_ms`.
+        return self.change(one, {"state": "running"}) if one["state"] == "suspended" else one
 
 
 class GatewayApi(BaseHTTPRequestHandler):
@@ -114,18 +111,19 @@ class GatewayApi(BaseHTTPRequestHandler):
 
     def answer(self):
         try:
-            size, url = self.headers.get("Content-Length", "0"), urlsplit(self.path)
+            size, url, given = self.headers.get("Content-Length", "0"), urlsplit(self.path), self.headers.get_all("Authorization", [])
             if not size.isdecimal() or int(size) > MAX_BODY or "Transfer-Encoding" in self.headers:
                 self.close_connection = True
                 raise Refusal(413, "TOO_LARGE", f"send a Content-Length of at most {MAX_BODY} bytes")
             body, query = self.rfile.read(int(size)), {key: values[-1] for key, values in parse_qs(url.query).items()}
+            if len(given) != 1 or not any(hmac.compare_digest(given[0].encode(), b"Bearer " + it) for it in self.server.tokens):
+                raise Refusal(401, "UNAUTHENTICATED", "send `Authorization: Bearer <gateway token>`")
             try:
                 ask, wait = dict(json.loads(body or b"{}")), min(max(int(query.get("wait_ms", 0)) / 1000, 0), MAX_WAIT)
             except (ValueError, TypeError):
                 raise Refusal(400, "INVALID_REQUEST", "the body must be a JSON object, and `wait_ms` a number") from None
             with self.server.feed.turn:
-                result = self.route((self.command, *url.path.strip("/").split("/")), query, ask, wait)
-                status, content = 200, json.dumps(result).encode()
+                status, content = 200, json.dumps(self.route((self.command, *url.path.strip("/").split("/")), query, ask, wait)).encode()
         except Refusal as refusal:
             status, content = refusal.args[0], json.dumps({"code": refusal.args[1], "error": refusal.args[2]}).encode()
         self.send_response(status)
@@ -139,9 +137,7 @@ class GatewayApi(BaseHTTPRequestHandler):
     log_message = lambda *_: None
 
     def route(self, call, query, ask, wait):
-        feed, platform, given = self.server.feed, self.server.platform, self.headers.get_all("Authorization", [])
-        if len(given) != 1 or not any(hmac.compare_digest(given[0].encode(), b"Bearer " + it) for it in self.server.tokens):
-            raise Refusal(401, "UNAUTHENTICATED", "send `Authorization: Bearer <gateway token>`")
+        feed, platform = self.server.feed, self.server.platform
         if call == ("GET", "gateway", "v1", "changes"):
             return feed.poll(query.get("since", ""), wait, query.get("watcher"))
         if call == ("POST", "gateway", "v1", "credentials", "introspect"):
@@ -159,18 +155,22 @@ class GatewayApi(BaseHTTPRequestHandler):
 
 
 class PlatformApi(GatewayApi):
-    """How the owners of this example change something. Yours is another API, and authenticates them."""
+    """How the owners of this example change something, with a gateway token. Yours is another API, with credentials of owners."""
 
     def route(self, call, query, ask, wait):
         if call[:2] == ("DELETE", "principals"):
             return self.server.platform.revoke(call[-1])
-        return self.server.platform.change(self.server.platform.find(call[-1]), ask)  # PATCH /sandboxes/{id}
+        if call[:2] == ("PATCH", "sandboxes"):
+            return self.server.platform.change(self.server.platform.find(call[-1]), ask)
+        raise Refusal(404, "NOT_FOUND", "there is no such call")
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1]) as state, open(sys.argv[2], "rb") as tokens:
-        shared = {"feed": Feed(), "tokens": tokens.read().split()}
-        shared["platform"] = Platform(json.load(state), shared["feed"])
+    with open(sys.argv[1]) as state, open(sys.argv[2], "rb") as lines:
+        feed, tokens = Feed(), [line for line in map(bytes.strip, lines) if line and not line.startswith(b"#")]
+        shared = {"feed": feed, "tokens": tokens, "platform": Platform(json.load(state), feed)}
+    if not tokens or min(map(len, tokens)) < 16:
+        sys.exit("TOKENS must have a token, and each at least 16 characters; make one with `openssl rand -hex 32`")
     for port, handler in zip(sys.argv[3:], (GatewayApi, PlatformApi)):
         server = ThreadingHTTPServer(("127.0.0.1", int(port)), handler)
         vars(server).update(shared)
