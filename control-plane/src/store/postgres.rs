@@ -15,7 +15,7 @@ mod session;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Object, Pool, TransactionBuilder};
 use futures_executor::block_on;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
@@ -133,27 +133,60 @@ impl PostgresStore {
         pool: &Pool,
         work: impl FnOnce(&Session<'_>) -> Result<T>,
     ) -> Result<T> {
-        let mut connection = self.wait(pool.get())?;
         // Whatever the database's default is: in a stricter level, transactions of two replicas fail.
-        let builder = connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
-        let transaction = Transaction { store: self, inner: self.wait(builder.start())? };
-        let value = work(&transaction)?;
-        self.wait(transaction.inner.commit())?;
-        Ok(value)
+        let level = IsolationLevel::ReadCommitted;
+        self.on_connection(pool, |connection| {
+            self.commit(connection.build_transaction().isolation_level(level), work)
+        })
     }
 
     /// Runs a transaction that excludes all other writers of the deployment. Each statement sees everything that is
     /// committed when it begins, so all after the lock see the writes of the former writers.
     fn transact<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
         self.clock.require_agreement()?;
-        let mut connection = self.wait(self.pool.get())?;
-        let builder = connection.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+        self.write_unlocked(&self.pool, |session| {
+            session.first(LOCK, values![], |_| Ok(()))?;
+            work(session)
+        })
+    }
+
+    /// Runs `work` in a transaction, and commits it.
+    fn commit<T>(
+        &self,
+        builder: TransactionBuilder<'_>,
+        work: impl FnOnce(&Session<'_>) -> Result<T>,
+    ) -> Result<T> {
         let transaction = Transaction { store: self, inner: self.wait(builder.start())? };
-        let session: &Session<'_> = &transaction;
-        session.first(LOCK, values![], |_| Ok(()))?;
-        let value = work(session)?;
+        let value = work(&transaction)?;
         self.wait(transaction.inner.commit())?;
         Ok(value)
+    }
+
+    /// Runs `work` on a connection of the pool. After a failure, the database may still work on a statement, such as a commit
+    /// that waits for the synchronous standby, and the next statement of the connection would wait for that one.
+    fn on_connection<T>(
+        &self,
+        pool: &Pool,
+        work: impl FnOnce(&mut Object) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.wait(pool.get())?;
+        let done = work(&mut connection);
+        if matches!(done, Err(StoreError::Unavailable(_))) {
+            self.return_when_idle(connection);
+        }
+        done
+    }
+
+    /// Returns a connection to its pool when the database has answered everything, or the connection has failed. Until then,
+    /// it counts as a connection of the pool, so that commits that wait do not use up the connections of the database.
+    fn return_when_idle(&self, connection: Object) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(async move {
+                if let Err(error) = connection.batch_execute("").await {
+                    tracing::debug!(%error, "a connection to the database has failed");
+                }
+            });
+        }
     }
 }
 
@@ -173,15 +206,10 @@ impl Database for PostgresStore {
 
     fn read<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
         self.clock.require_agreement()?;
-        let mut connection = self.wait(self.pool.get())?;
-        let builder = connection
-            .build_transaction()
-            .isolation_level(IsolationLevel::RepeatableRead)
-            .read_only(true);
-        let transaction = Transaction { store: self, inner: self.wait(builder.start())? };
-        let value = work(&transaction)?;
-        self.wait(transaction.inner.commit())?;
-        Ok(value)
+        let level = IsolationLevel::RepeatableRead;
+        self.on_connection(&self.pool, |connection| {
+            self.commit(connection.build_transaction().isolation_level(level).read_only(true), work)
+        })
     }
 
     fn write<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
