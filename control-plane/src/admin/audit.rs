@@ -25,7 +25,8 @@ impl Operator {
         Self { token: hex(hash.get(..FINGERPRINT).unwrap_or_default()) }
     }
 
-    /// Logs a change that was made. `subject` is an id, and `of` the id of what it belongs to.
+    /// Logs a change that was made. `subject` is an id, and `of` the id of what it belongs to. Call it on the thread of the
+    /// write: the handler ends with its caller's connection, and the write does not.
     pub(super) fn log(&self, action: &'static str, subject: &str, of: &str) {
         tracing::info!(
             target: "sandgate::audit",

@@ -164,9 +164,11 @@ pub(super) async fn create(
     let secret = NewSecret::generate(&prefix).map_err(no_randomness)?;
     let (name, hash) = (name.map(str::to_owned), secret.hash());
     let new = NewCredential { id: id.clone(), owner, name, hash, expires_at };
-    let made = admin
-        .db()
-        .write_unannounced(Writer::Server, move |store| store.create_credential(&new, now));
+    let made = admin.db().write_unannounced(Writer::Server, move |store| {
+        let made = store.create_credential(&new, now)?;
+        operator.log("create key", &made.id, owner_id(&made));
+        Ok(made)
+    });
     let made = made.await.map_err(|error| match error {
         StoreError::AlreadyExists { .. } => {
             let message = format!(
@@ -177,11 +179,15 @@ pub(super) async fn create(
         }
         other => other.into(),
     })?;
-    let key = info(made);
-    let of = key.project_id.as_deref().or(key.user_id.as_deref()).unwrap_or_default();
-    operator.log("create key", &key.id, of);
-    let body = CreatedKey { key, secret: secret.reveal().to_owned() };
+    let body = CreatedKey { key: info(made), secret: secret.reveal().to_owned() };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
+}
+
+fn owner_id(credential: &Credential) -> &str {
+    match &credential.owner {
+        Owner::Project { project_id } => project_id,
+        Owner::User { user_id, .. } => user_id,
+    }
 }
 
 fn chosen_id(id: &str) -> Result<String, ApiError> {
@@ -244,12 +250,12 @@ pub(super) async fn revoke(
     read_empty(body).await?;
     let revoked = admin
         .db()
-        .write(Writer::Server, move |store| store.revoke_credential(&key, Timestamp::now()))
+        .write(Writer::Server, move |store| {
+            let revoked = store.revoke_credential(&key, Timestamp::now())?;
+            operator.log("revoke key", &revoked.value.id, owner_id(&revoked.value));
+            Ok(revoked)
+        })
         .await?;
-    let revision = revoked.revision;
-    let key = info(revoked.value);
-    let of = key.project_id.as_deref().or(key.user_id.as_deref()).unwrap_or_default();
-    operator.log("revoke key", &key.id, of);
-    admin.propagation.wait_until_applied(revision).await;
-    Ok(Json(key).into_response())
+    admin.propagation.wait_until_applied(revoked.revision).await;
+    Ok(Json(info(revoked.value)).into_response())
 }

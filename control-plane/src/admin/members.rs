@@ -94,10 +94,11 @@ pub(super) async fn add(
     let added = admin
         .db()
         .write(Writer::Server, move |store| {
-            store.add_member(&id, &user, &project, Timestamp::now())
+            let added = store.add_member(&id, &user, &project, Timestamp::now())?;
+            operator.log("add member", &added.value.user.id, &added.value.project_id);
+            Ok(added)
         })
         .await?;
-    operator.log("add member", &added.value.user.id, &added.value.project_id);
     admin.propagation.wait_until_applied(added.revision).await;
     Ok(Json(info(added.value)).into_response())
 }
@@ -124,9 +125,14 @@ pub(super) async fn remove(
     body: Body,
 ) -> HandlerResult {
     read_empty(body).await?;
-    let removed =
-        admin.db().write(Writer::Server, move |store| store.remove_member(&user, &project)).await?;
-    operator.log("remove member", &removed.value.user.id, &removed.value.project_id);
+    let removed = admin
+        .db()
+        .write(Writer::Server, move |store| {
+            let removed = store.remove_member(&user, &project)?;
+            operator.log("remove member", &removed.value.user.id, &removed.value.project_id);
+            Ok(removed)
+        })
+        .await?;
     admin.propagation.wait_until_applied(removed.revision).await;
     Ok(Json(info(removed.value)).into_response())
 }

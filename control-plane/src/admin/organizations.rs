@@ -91,13 +91,14 @@ pub(super) async fn create(
     let id = prefixed_id("org").map_err(no_randomness)?;
     let made = admin.db().write_unannounced(Writer::Server, {
         let name = name.clone();
-        move |store| store.create_organization(&id, &name, Timestamp::now())
+        move |store| {
+            let made = store.create_organization(&id, &name, Timestamp::now())?;
+            operator.log("create organization", &made.id, "");
+            Ok(made)
+        }
     });
     match made.await {
-        Ok(made) => {
-            operator.log("create organization", &made.id, "");
-            Ok((StatusCode::CREATED, Json(info(made))).into_response())
-        }
+        Ok(made) => Ok((StatusCode::CREATED, Json(info(made))).into_response()),
         Err(error @ StoreError::AlreadyExists { .. }) => {
             let found = admin.db().read(move |store| store.organization_named(&name)).await?;
             let found = found.ok_or_else(|| ApiError::from(error))?;

@@ -99,13 +99,14 @@ pub(super) async fn create(
     let id = prefixed_id("project").map_err(no_randomness)?;
     let made = admin.db().write_unannounced(Writer::Server, {
         let (organization, name) = (organization.clone(), name.clone());
-        move |store| store.create_project(&id, &organization, &name, Timestamp::now())
+        move |store| {
+            let made = store.create_project(&id, &organization, &name, Timestamp::now())?;
+            operator.log("create project", &made.id, &made.organization_id);
+            Ok(made)
+        }
     });
     match made.await {
-        Ok(made) => {
-            operator.log("create project", &made.id, &made.organization_id);
-            Ok((StatusCode::CREATED, Json(info(made))).into_response())
-        }
+        Ok(made) => Ok((StatusCode::CREATED, Json(info(made))).into_response()),
         Err(error @ StoreError::AlreadyExists { .. }) => {
             let found = admin.db().read(move |store| store.project_named(&organization, &name));
             let found = found.await?.ok_or_else(|| ApiError::from(error))?;

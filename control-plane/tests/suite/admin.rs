@@ -20,6 +20,7 @@ use test_case::test_case;
 
 use super::command_line::{Installation, Served};
 use super::contract::Database;
+use super::fleet::{client, wait_for};
 use super::postgres;
 use super::runtime::TestRuntime;
 use super::support::{Answer, TOKEN, World, send};
@@ -404,4 +405,39 @@ fn beyond_loopback_the_admin_api_needs_tls() {
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && error.contains("set --admin-tls-dir"), "{error}");
+}
+
+/// The attack: a holder of a token closes the connection while the change waits for the store. The change is made, and its
+/// handler is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_caller_is_gone_is_logged() {
+    let installation = Installation::new();
+    let (project, _) = installation.create_project();
+    let (file, log) = (installation.path("admin-token"), installation.path("log"));
+    std::fs::write(&file, ADMIN).unwrap();
+    let mut command = installation.serve_command();
+    command.args(["--admin-listen", "127.0.0.1:0", "--admin-token-file"]).arg(&file);
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let server = Served::start(command);
+    let url = format!("{}/admin/v1", server.admin.as_ref().unwrap());
+    let member = format!("{url}/projects/{project}/members/ann");
+    let store = rusqlite::Connection::open(installation.data.join("sandgate.db")).unwrap();
+    store.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let call = client().put(member).bearer_auth(ADMIN).timeout(Duration::from_secs(1)).send();
+    assert!(call.await.unwrap_err().is_timeout());
+    let get = async |url: &str, token: &str| {
+        let answer = client().get(url).bearer_auth(token).send().await.unwrap();
+        answer.text().await.unwrap()
+    };
+    let metrics = format!("{}/metrics", server.gateway);
+    let ended = r#"in_flight{api="admin",route="/admin/v1/projects/{project}/members/{user}"} 0"#;
+    wait_for("the handler has ended", async || get(&metrics, TOKEN).await.contains(ended)).await;
+    store.execute_batch("COMMIT").unwrap();
+    let members = format!("{url}/members");
+    wait_for("the change is made", async || get(&members, ADMIN).await.contains("ann")).await;
+    wait_for("the change is logged", async || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.lines().any(|line| line.contains("add member") && line.contains(&project))
+    })
+    .await;
 }
