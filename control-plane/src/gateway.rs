@@ -29,7 +29,9 @@ use sandgate_xds::nodes::Nodes;
 use tokio::sync::watch;
 
 pub use self::reports::Platform;
-pub use crate::gateway_tokens::{InvalidTokens, Tokens, follow_file, sidecar_tokens};
+pub use crate::gateway_tokens::{
+    InvalidTokens, Tokens, UnusableTokens, follow_file, sidecar_tokens,
+};
 use crate::http::{
     ApiError, ConnectionLimit, RequestLimits, bearer, with_common_routes, with_request_limits,
 };

@@ -1,5 +1,5 @@
-//! The tokens of gateways (and, in another file, of operators), from a file with one or two of them. With two tokens, one can replace the other without
-//! an outage.
+//! The tokens of gateways, and, in another file, those of operators. Each file has one or two tokens. With two tokens, one can
+//! replace the other without an outage.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,10 +17,26 @@ use crate::random::hex;
 /// The interval at which the file is read.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The hashes of the valid tokens. Has no `Debug`, because it is secret.
+/// Why a file has no usable tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum UnusableTokens {
+    #[error(transparent)]
+    Invalid(#[from] InvalidTokens),
+    /// A token is also one of the tokens that open less.
+    #[error(
+        "the token file {0} has a token of the gateway token file, which is not valid here: each edge has it; make another one with `openssl rand -hex 32 > {0}`"
+    )]
+    Shared(PathBuf),
+}
+
+type Hash = [u8; 32];
+
+/// The hashes of the tokens in a file. Has no `Debug`, because it is secret.
 #[derive(Clone)]
 pub struct Tokens {
-    hashes: Arc<RwLock<Vec<[u8; 32]>>>,
+    hashes: Arc<RwLock<Vec<Hash>>>,
+    /// Tokens that are not valid, whatever the file has.
+    excluded: Option<Arc<Self>>,
 }
 
 impl Tokens {
@@ -29,20 +45,47 @@ impl Tokens {
     /// # Errors
     /// [`InvalidTokens`] says what is wrong with the file.
     pub fn from_file(path: &Path) -> Result<Self, InvalidTokens> {
-        Ok(Self { hashes: Arc::new(RwLock::new(read(path)?)) })
+        Ok(Self { hashes: Arc::new(RwLock::new(read(path)?)), excluded: None })
     }
 
-    /// Whether `token` is a gateway token. The time does not depend on the token.
+    /// As [`Self::from_file`], for tokens that open more than `others`. A token of `others` is never valid as one of these, even if
+    /// it becomes one of `others` later.
+    ///
+    /// # Errors
+    /// As there, and [`UnusableTokens::Shared`].
+    pub fn from_file_without(path: &Path, others: &Self) -> Result<Self, UnusableTokens> {
+        let tokens = Self { excluded: Some(Arc::new(others.clone())), ..Self::from_file(path)? };
+        tokens.check(path, &tokens.all())?;
+        Ok(tokens)
+    }
+
+    fn check(&self, path: &Path, hashes: &[Hash]) -> Result<(), UnusableTokens> {
+        let is_excluded = |hash| self.excluded.as_ref().is_some_and(|others| others.has(hash));
+        if hashes.iter().any(is_excluded) {
+            return Err(UnusableTokens::Shared(path.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> Vec<Hash> {
+        self.hashes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The time does not depend on the hash.
+    fn has(&self, hash: &Hash) -> bool {
+        let hashes = self.hashes.read().unwrap_or_else(PoisonError::into_inner);
+        hashes.iter().fold(Choice::from(0), |found, it| found | it.ct_eq(hash)).into()
+    }
+
+    /// Whether `token` is one of the tokens. The time does not depend on the token.
     #[must_use]
     pub fn accepts(&self, token: &[u8]) -> bool {
-        let hash_of_token: [u8; 32] = Sha256::digest(token).into();
-        let hashes = self.hashes.read().unwrap_or_else(PoisonError::into_inner);
-        let found =
-            hashes.iter().fold(Choice::from(0), |found, hash| found | hash.ct_eq(&hash_of_token));
-        found.into()
+        let hash: Hash = Sha256::digest(token).into();
+        let is_excluded = self.excluded.as_ref().is_some_and(|others| others.has(&hash));
+        self.has(&hash) & !is_excluded
     }
 
-    /// The number of valid gateway tokens.
+    /// The number of tokens in the file.
     #[must_use]
     pub fn count(&self) -> usize {
         self.hashes.read().unwrap_or_else(PoisonError::into_inner).len()
@@ -79,7 +122,7 @@ pub fn sidecar_tokens(file: &Path, sandbox: &SandboxId) -> Result<Vec<String>, I
 
 /// A keyed hash of the id of the sandbox. A holder of one token can compute neither the token of another sandbox nor
 /// the key.
-fn derive(gateway_token_hash: &[u8; 32], sandbox: &str) -> String {
+fn derive(gateway_token_hash: &Hash, sandbox: &str) -> String {
     // A key that is shorter than a block is padded with zeros (RFC 2104, section 2).
     let mut key = [0; 64];
     key.iter_mut().zip(gateway_token_hash).for_each(|(to, from)| *to = *from);
@@ -95,8 +138,13 @@ pub async fn follow_file(tokens: Tokens, path: PathBuf, kind: &'static str) {
     let mut has_logged_error = false;
     loop {
         tick.tick().await;
-        let file = path.clone();
-        let result = tokio::task::spawn_blocking(move || read(&file)).await;
+        let (file, active) = (path.clone(), tokens.clone());
+        let result = tokio::task::spawn_blocking(move || {
+            let fresh = read(&file)?;
+            active.check(&file, &fresh)?;
+            Ok::<_, UnusableTokens>(fresh)
+        })
+        .await;
         match result {
             Ok(Ok(fresh)) => {
                 has_logged_error = false;
@@ -116,7 +164,7 @@ pub async fn follow_file(tokens: Tokens, path: PathBuf, kind: &'static str) {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<[u8; 32]>, InvalidTokens> {
+fn read(path: &Path) -> Result<Vec<Hash>, InvalidTokens> {
     let tokens = token_file::read(path)?;
     let all = std::iter::once(tokens.first).chain(tokens.second);
     Ok(all.map(|token| Sha256::digest(token.as_bytes()).into()).collect())
@@ -180,6 +228,31 @@ mod tests {
             assert!(!error.contains("tooshort") && !error.contains("0123456789"), "{error}");
         }
         assert!(Tokens::from_file(Path::new("/nonexistent/tokens")).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_gateway_token_is_no_admin_token_whichever_file_has_it_first() {
+        let (_dir, gateway_file) = file(OLD);
+        let gateway = Tokens::from_file(&gateway_file).unwrap();
+        let (_admin_dir, admin_file) = file(&format!("{NEW}\n{OLD}\n"));
+        let refused = Tokens::from_file_without(&admin_file, &gateway).err().unwrap();
+        assert!(matches!(refused, UnusableTokens::Shared(_)), "{refused}");
+        std::fs::write(&admin_file, NEW).unwrap();
+        let admin = Tokens::from_file_without(&admin_file, &gateway).unwrap();
+        let follow = [
+            tokio::spawn(follow_file(gateway.clone(), gateway_file.clone(), "gateway")),
+            tokio::spawn(follow_file(admin.clone(), admin_file.clone(), "admin")),
+        ];
+        // Each file is read several times.
+        let reads = POLL_INTERVAL * 2 + Duration::from_millis(500);
+        std::fs::write(&admin_file, OLD).unwrap();
+        tokio::time::sleep(reads).await;
+        assert!(admin.accepts(NEW.as_bytes()) && !admin.accepts(OLD.as_bytes()));
+        std::fs::write(&admin_file, NEW).unwrap();
+        std::fs::write(&gateway_file, NEW).unwrap();
+        tokio::time::sleep(reads).await;
+        assert!(gateway.accepts(NEW.as_bytes()) && !admin.accepts(NEW.as_bytes()));
+        follow.iter().for_each(tokio::task::JoinHandle::abort);
     }
 
     #[tokio::test]

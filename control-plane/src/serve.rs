@@ -172,6 +172,7 @@ impl Server {
         let mut operators = Operators {
             propagation: &propagation,
             metrics: &metrics,
+            gateway_tokens: &tokens,
             stopped,
             drain,
             listeners: &mut listeners,

@@ -1,5 +1,6 @@
-//! The file of the gateway tokens, and of the admin tokens. The gateway API accepts all tokens of the file, and edges send the first one, so both read it
-//! with the same rules: a token that edges send is always one that the gateway API accepts.
+//! Files of tokens: that of the gateway tokens, and that of the admin tokens. The gateway API accepts all tokens of its file, and
+//! edges send the first one, so both read it with the same rules: a token that edges send is always one that the gateway API
+//! accepts.
 
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::Router;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -27,6 +28,7 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(90);
 pub(super) struct Operators<'s> {
     pub(super) propagation: &'s Propagation,
     pub(super) metrics: &'s Metrics,
+    pub(super) gateway_tokens: &'s Tokens,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) drain: Duration,
     pub(super) listeners: &'s mut JoinSet<()>,
@@ -45,7 +47,8 @@ impl Operators<'_> {
             "--admin-listen {}: not a loopback address, and the admin tokens open every project; set --admin-tls-dir",
             settings.listen
         );
-        let tokens = Tokens::from_file(&settings.token_file)?;
+        let tokens = Tokens::from_file_without(&settings.token_file, self.gateway_tokens)
+            .context("--admin-token-file")?;
         let tls = settings.tls.map(|it| it.load("--admin-tls-dir")).transpose()?;
         let listener = Listener::bind("--admin-listen", settings.listen).await?.tls(tls);
         let admin = Admin {

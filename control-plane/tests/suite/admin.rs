@@ -407,6 +407,17 @@ fn beyond_loopback_the_admin_api_needs_tls() {
     assert!(!output.status.success() && error.contains("set --admin-tls-dir"), "{error}");
 }
 
+#[test]
+fn a_gateway_token_is_refused_as_admin_token() {
+    let installation = Installation::new();
+    let mut command = installation.serve_command();
+    command.args(["--admin-listen", "127.0.0.1:0", "--admin-token-file"]);
+    command.arg(installation.path("token"));
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("each edge has it"), "{error}");
+}
+
 /// The attack: a holder of a token closes the connection while the change waits for the store. The change is made, and its
 /// handler is gone.
 #[tokio::test(flavor = "multi_thread")]
