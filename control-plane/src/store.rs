@@ -138,11 +138,11 @@ pub trait Upkeep {
     /// Begins a history that no edge has seen: after it, nothing that an edge or a sidecar has learnt from the store before is
     /// valid, and no revision, generation or placement is used twice. For a store whose latest changes are lost: one
     /// that was restored from a backup. Running sandboxes become pending, because they may be at other addresses now, and the
-    /// next server asks the platform for them. This handle keeps the former [`ChangeLog::epoch`], so open the
-    /// store again.
+    /// next server asks the platform for them. This handle, and each other one that is open, keeps the former
+    /// [`ChangeLog::epoch`], so open the store again.
     ///
     /// # Errors
-    /// The store can't be written.
+    /// The store can't be written, or it is [`StoreError::InUse`].
     fn begin_history(&self, now: Timestamp) -> Result<()>;
 
     /// The connections, if there is a bound on them.

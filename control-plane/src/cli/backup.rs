@@ -9,6 +9,7 @@ use super::output::Output;
 use super::store::StoreOptions;
 use crate::model::Timestamp;
 use crate::serve::{StoreLocation, back_up_data_dir, restore_data_dir};
+use crate::store::StoreError;
 
 /// The most connections of a command to a database.
 const CONNECTIONS: usize = 2;
@@ -63,13 +64,13 @@ impl Restore {
 fn begin_history(location: &StoreLocation) -> anyhow::Result<()> {
     let store = location.open()?;
     let start = Instant::now();
-    // The backup may have rows of servers that were live when it was made.
-    while store.others_applied()?.is_some() {
-        anyhow::ensure!(
-            start.elapsed() < UNTIL_ENDED,
-            "a server uses the database; stop all of them, because they would continue with what they know"
-        );
-        std::thread::sleep(Duration::from_millis(100));
+    loop {
+        match store.begin_history(Timestamp::now()) {
+            // It may be a row of a server that has just ended.
+            Err(StoreError::InUse) if start.elapsed() < UNTIL_ENDED => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            ended => return Ok(ended?),
+        }
     }
-    Ok(store.begin_history(Timestamp::now())?)
 }

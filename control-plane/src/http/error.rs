@@ -110,6 +110,7 @@ impl From<StoreError> for ApiError {
             StoreError::AlreadyExists { .. }
             | StoreError::Corrupt(_)
             | StoreError::Newer { .. }
+            | StoreError::InUse
             | StoreError::Unavailable(_) => {
                 tracing::error!(%error, "the store failed");
                 let message =

@@ -73,6 +73,11 @@ pub enum StoreError {
         /// The id or the name that was looked up.
         id: String,
     },
+    /// A live server uses the database, which a restore must not change below it.
+    #[error(
+        "a server uses the database; stop all of them, because they would continue with what they know"
+    )]
+    InUse,
     #[error("the store failed: {0}")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }

@@ -12,6 +12,7 @@ mod migrate;
 mod replicas;
 mod session;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub struct PostgresStore {
     /// Connections that show whether the database can be reached, and that this process is live. Nothing else uses them.
     contact: Pool,
     clock: Clock,
+    /// Whether the database has another epoch than this process.
+    is_restored: AtomicBool,
     /// The newest revision that [`ChangeLog::written_elsewhere`](super::ChangeLog::written_elsewhere) has seen.
     seen: Mutex<Revision>,
     commits: watch::Receiver<()>,
@@ -102,6 +105,7 @@ impl PostgresStore {
             own,
             contact,
             clock: Clock::default(),
+            is_restored: AtomicBool::new(false),
             seen: Mutex::new(0),
             commits,
             runtime: Some(runtime),
@@ -127,6 +131,26 @@ impl PostgresStore {
         }
     }
 
+    /// Fails if the database has begun another history than the one that this process has opened.
+    fn require_own_history(&self, epoch: &str) -> Result<()> {
+        self.is_restored.store(epoch != self.epoch, Ordering::Relaxed);
+        self.require_unrestored()
+    }
+
+    fn require_unrestored(&self) -> Result<()> {
+        if self.is_restored.load(Ordering::Relaxed) {
+            let reason = "the database was restored from a backup while this server used it; start the server again";
+            return Err(StoreError::Unavailable(reason.into()));
+        }
+        Ok(())
+    }
+
+    /// Fails if the last look at the database has shown that this process must not use it.
+    fn require_usable(&self) -> Result<()> {
+        self.require_unrestored()?;
+        self.clock.require_agreement()
+    }
+
     /// Runs a transaction beside those of the writers. It must not write what they write.
     fn write_unlocked<T>(
         &self,
@@ -143,7 +167,7 @@ impl PostgresStore {
     /// Runs a transaction that excludes all other writers of the deployment. Each statement sees everything that is
     /// committed when it begins, so all after the lock see the writes of the former writers.
     fn transact<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
-        self.clock.require_agreement()?;
+        self.require_usable()?;
         self.write_unlocked(&self.pool, |session| {
             session.first(LOCK, values![], |_| Ok(()))?;
             work(session)
@@ -205,7 +229,7 @@ impl Database for PostgresStore {
     }
 
     fn read<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
-        self.clock.require_agreement()?;
+        self.require_usable()?;
         let level = IsolationLevel::RepeatableRead;
         self.on_connection(&self.pool, |connection| {
             self.commit(connection.build_transaction().isolation_level(level).read_only(true), work)
@@ -229,7 +253,13 @@ impl Upkeep for PostgresStore {
     }
 
     fn begin_history(&self, now: Timestamp) -> Result<()> {
-        self.transact(|tx| sql::changes::begin_history(tx, now))
+        self.transact(|tx| {
+            // A server that joins waits for this transaction, and sees the new epoch then.
+            if self.applied_by_others(tx)?.is_some() {
+                return Err(StoreError::InUse);
+            }
+            sql::changes::begin_history(tx, now)
+        })
     }
 
     /// PostgreSQL does this itself (`autovacuum`).

@@ -13,7 +13,7 @@ pub trait Replicas {
     /// Returns whether it is.
     ///
     /// # Errors
-    /// The store can't be written.
+    /// The store can't be written, or it has begun another history since it was opened.
     fn join(&self, egress_is_enforced: bool) -> Result<bool>;
 
     /// The newest revision that all other live replicas have recorded; `None` if there are no others.

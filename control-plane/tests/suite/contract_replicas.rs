@@ -1,6 +1,9 @@
 //! The store that several servers share: what they know of each other. SQLite has one server.
 
-use sandgate::store::{ChangeLog as _, PostgresStore, Principals as _, Replicas as _};
+use sandgate::model::Timestamp;
+use sandgate::store::{
+    ChangeLog as _, PostgresStore, Principals as _, Replicas as _, StoreError, Upkeep as _,
+};
 
 use super::postgres::shared;
 
@@ -21,6 +24,31 @@ fn a_change_waits_for_the_live_replicas_that_have_not_applied_it() {
     assert_eq!(two.others_applied().unwrap(), Some(revision));
     two.leave().unwrap();
     assert_eq!(one.others_applied().unwrap(), None);
+}
+
+#[test]
+fn a_new_history_begins_only_without_a_live_replica() {
+    let (one, two) = pair();
+    assert!(two.join(false).unwrap());
+    let refused = one.begin_history(Timestamp::now()).unwrap_err();
+    assert!(matches!(refused, StoreError::InUse), "{refused}");
+    two.poll_revision().unwrap();
+    two.leave().unwrap();
+    one.begin_history(Timestamp::now()).unwrap();
+}
+
+/// The attack: a server has opened the database before a restore, or was cut off during it. It would announce the former epoch,
+/// and edges that move between servers would drop their caches each time.
+#[test]
+fn a_replica_of_a_former_history_neither_joins_nor_continues() {
+    let (one, two) = pair();
+    one.begin_history(Timestamp::now()).unwrap();
+    let refused = two.join(false).unwrap_err().to_string();
+    assert!(refused.contains("start the server again"), "{refused}");
+    two.poll_revision().unwrap_err();
+    two.record_applied(1).unwrap_err();
+    two.projects().unwrap_err();
+    two.create_organization("org_1", "acme", super::contract::at(1)).unwrap_err();
 }
 
 #[test]

@@ -16,13 +16,15 @@ impl ChangeLog for PostgresStore {
         self.read(changes::current)
     }
 
-    /// Shows whether the database can be reached, and whether the clocks agree.
+    /// Shows whether the database can be reached, whether it was restored meanwhile, and whether the clocks agree.
     fn poll_revision(&self) -> Result<Revision> {
         let before = Timestamp::now();
-        let (revision, database) = self.write_unlocked(&self.contact, |tx| {
+        let (revision, epoch, database) = self.write_unlocked(&self.contact, |tx| {
             let database = tx.first(clock::NOW, values![], |row| row.get(0))?;
-            Ok((changes::current(tx)?, Timestamp::from_millis(database.unwrap_or_default())))
+            let database = Timestamp::from_millis(database.unwrap_or_default());
+            Ok((changes::current(tx)?, changes::epoch(tx)?, database))
         })?;
+        self.require_own_history(&epoch)?;
         self.clock.compare(before, database, Timestamp::now())?;
         Ok(revision)
     }

@@ -2,7 +2,7 @@
 
 use super::PostgresStore;
 use crate::model::SandboxId;
-use crate::store::sql::{Database as _, changes, signed, unsigned, values};
+use crate::store::sql::{Database as _, Session, changes, signed, unsigned, values};
 use crate::store::{Replicas, Result, Revision, StoreError};
 
 /// Whether a row of `replicas` is of a process that can be waited for.
@@ -20,6 +20,8 @@ const PUBLISH: &str = "INSERT INTO replicas VALUES (?1, ?2, clock_timestamp(), c
 impl PostgresStore {
     /// Shows that this process is live, and what its watchers have applied.
     pub(super) fn publish(&self, applied: Revision) -> Result<()> {
+        // Nobody waits for a server that uses the database for nothing.
+        self.require_unrestored()?;
         let applied = signed(applied)?;
         self.write_unlocked(&self.contact, |tx| {
             // A crash of the database ends this process's connections, so this row need not survive one.
@@ -41,6 +43,15 @@ impl PostgresStore {
     }
 }
 
+impl PostgresStore {
+    /// The least revision of the other live replicas; `None` if there are no others.
+    pub(super) fn applied_by_others(&self, tx: &Session<'_>) -> Result<Option<Revision>> {
+        let sql = format!("SELECT min(applied) FROM replicas WHERE id <> ?1 AND {IS_LIVE}");
+        let least = tx.first(&sql, values![&self.replica], |row| row.get(0))?;
+        least.flatten().map(unsigned).transpose()
+    }
+}
+
 impl Replicas for PostgresStore {
     fn is_shared(&self) -> bool {
         true
@@ -49,6 +60,7 @@ impl Replicas for PostgresStore {
     fn join(&self, egress_is_enforced: bool) -> Result<bool> {
         let egress = if egress_is_enforced { "enforced" } else { "none" };
         self.write(|tx| {
+            self.require_own_history(&changes::epoch(tx)?)?;
             let sql = format!(
                 "UPDATE meta SET egress = ?1 WHERE egress = ?1 \
                  OR NOT EXISTS (SELECT 1 FROM replicas WHERE id <> ?2 AND {IS_LIVE})"
@@ -63,11 +75,7 @@ impl Replicas for PostgresStore {
     }
 
     fn others_applied(&self) -> Result<Option<Revision>> {
-        let sql = format!("SELECT min(applied) FROM replicas WHERE id <> ?1 AND {IS_LIVE}");
-        let least = self.write_unlocked(&self.own, |tx| {
-            tx.first(&sql, values![&self.replica], |row| row.get(0))
-        })?;
-        least.flatten().map(unsigned).transpose()
+        self.write_unlocked(&self.own, |tx| self.applied_by_others(tx))
     }
 
     fn claim(&self, id: &SandboxId) -> Result<bool> {

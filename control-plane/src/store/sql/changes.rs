@@ -60,6 +60,12 @@ pub(in crate::store) fn meta(tx: &Session<'_>, column: &'static str) -> Result<u
     unsigned(number.ok_or_else(|| StoreError::Corrupt("no revision".to_owned()))?)
 }
 
+/// The epoch in this transaction. It differs from that of a handle that was opened before a restore.
+pub(in crate::store) fn epoch(tx: &Session<'_>) -> Result<String> {
+    let epoch = tx.first("SELECT epoch FROM meta", values![], |row| row.get(0))?;
+    epoch.ok_or_else(|| StoreError::Corrupt("no epoch".to_owned()))
+}
+
 /// The newest revision in this transaction.
 pub(in crate::store) fn current(tx: &Session<'_>) -> Result<Revision> {
     meta(tx, "revision")
