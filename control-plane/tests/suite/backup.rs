@@ -9,17 +9,19 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sandgate::model::Timestamp;
+use sandgate::model::{Timestamp, Transition};
 use sandgate::sandboxes::ServiceSettings;
 use sandgate::serve::{back_up_data_dir, restore_data_dir};
 use sandgate::store::{
     ChangesSince, PostgresSettings, PostgresStore, Principals as _, SqliteStore, Store, Upkeep as _,
 };
+use sandgate_policy::gateway_api::SandboxState;
 use serde_json::{Value, json};
 use test_case::test_case;
 
 use super::command_line::Installation;
 use super::contract::{Database, add_projects, at};
+use super::contract_sandboxes::create;
 use super::postgres::{self, Cluster};
 use super::support::World;
 
@@ -123,6 +125,43 @@ fn a_new_history_uses_no_revision_and_no_epoch_of_the_former_one(database: Datab
     // Restored twice within one millisecond, or by a machine whose clock is behind.
     store.begin_history(at(5)).unwrap();
     assert!(store.revision().unwrap() > began);
+}
+
+/// The attack: the platform has made a call for a placement in the lost history. If the restored store uses the placement again, the
+/// platform repeats its answer, such as an address that another sandbox has now.
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn a_new_history_uses_no_placement_of_the_former_one(database: Database) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let settings = matches!(database, Database::Postgres).then(|| postgres::shared().database());
+    let store = open(database, &path, settings.as_ref());
+    add_projects(store.as_ref());
+    let running = Transition::Running([10, 0, 0, 1].into());
+    let lives: [(&[Transition], SandboxState); 5] = [
+        (&[], SandboxState::Pending),
+        (&[running], SandboxState::Pending),
+        (&[Transition::Suspending], SandboxState::Suspending),
+        (&[Transition::Suspended], SandboxState::Suspended),
+        (&[Transition::SuspendedUnconfirmed], SandboxState::Suspended),
+    ];
+    let any = [SandboxState::Pending, SandboxState::Running];
+    let sandboxes = lives.map(|(transitions, expected)| {
+        let id = create(store.as_ref(), None);
+        for transition in transitions {
+            store.transition(&id, &any, None, *transition, at(11)).unwrap().unwrap();
+        }
+        (id, expected)
+    });
+    let newest = store.revision().unwrap();
+    store.begin_history(Timestamp::now()).unwrap();
+    drop(store);
+    let store = open(database, &path, settings.as_ref());
+    for (id, expected) in sandboxes {
+        let sandbox = store.sandbox(&id.to_ref()).unwrap().unwrap();
+        assert_eq!((sandbox.state, sandbox.address), (expected, None));
+        assert!(sandbox.placement > newest, "{expected:?}");
+    }
 }
 
 /// The world with its store copied to a new directory: by [`restore_data_dir`], or as a file.

@@ -44,12 +44,14 @@ pub(in crate::store) fn begin_history(tx: &Session<'_>, now: Timestamp) -> Resul
     )?;
     tx.execute("UPDATE meta SET forgotten = revision", values![])?;
     tx.execute("DELETE FROM changes", values![])?;
+    // Each sandbox gets another placement, not only a running one: the platform may have made the call that its state asks for in
+    // the lost history, and would answer the same idempotency key with that outcome, such as a former address.
     tx.execute(
-        "UPDATE sandboxes SET state = 'pending', address = NULL, \
-         placement = (SELECT revision FROM meta) WHERE state = 'running'",
+        "UPDATE sandboxes SET network_revision = (SELECT revision FROM meta), \
+         placement = (SELECT revision FROM meta), address = NULL, \
+         state = CASE WHEN state = 'running' THEN 'pending' ELSE state END",
         values![],
     )?;
-    tx.execute("UPDATE sandboxes SET network_revision = (SELECT revision FROM meta)", values![])?;
     Ok(())
 }
 
