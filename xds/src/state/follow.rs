@@ -29,7 +29,7 @@ pub async fn follow(path: PathBuf, snapshots: watch::Sender<Arc<Snapshots>>) {
         let problem = match read {
             Ok(Ok(None)) => continue,
             Ok(Ok(Some(change))) => {
-                last_seen = Some(change.fingerprint);
+                last_seen = change.settled();
                 match change.loaded {
                     Ok(loaded) => publish(loaded, &snapshots),
                     Err(error) => refused(&error),
@@ -53,6 +53,15 @@ fn refused(error: &BuildError) -> String {
 struct Change {
     fingerprint: Fingerprint,
     loaded: Result<Loaded, BuildError>,
+}
+
+impl Change {
+    /// The fingerprint, if only another content of the files can lead to something else. The files are read twice, and a file may
+    /// have been missing the second time only. So they are read again after anything that went wrong.
+    fn settled(&self) -> Option<Fingerprint> {
+        let went_well = self.loaded.as_ref().is_ok_and(|loaded| loaded.warnings.is_empty());
+        went_well.then_some(self.fingerprint)
+    }
 }
 
 /// Returns `None` if no file has changed.
@@ -96,4 +105,33 @@ fn publish(loaded: Loaded, snapshots: &watch::Sender<Arc<Snapshots>>) -> String 
         tracing::info!("the desired state changed");
     }
     warnings.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The attack: a new gateway token is in the file, and the process can't open the file at the moment when the resources are made.
+    #[test]
+    fn files_that_could_not_be_used_are_read_again_also_if_they_have_not_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, token) = (dir.path().join("state.yaml"), dir.path().join("token"));
+        let text = format!(
+            "version: 1\nedge:\n  domain: sandbox.example.com\n  sandbox_network: 10.64.0.0/16\n  \
+             control_plane_address: control-plane\n  gateway_token_file: {}\n",
+            token.display()
+        );
+        std::fs::write(&state, text).unwrap();
+        std::fs::write(&token, "0123456789abcdef").unwrap();
+        let active = Snapshots::default();
+        let good = read_again(&state, &active, None).unwrap().unwrap();
+        assert!(good.loaded.is_ok(), "{:?}", good.loaded.as_ref().err());
+        let seen = good.settled();
+        assert!(seen.is_some());
+        assert!(read_again(&state, &active, seen).unwrap().is_none(), "nothing has changed");
+        std::fs::write(&token, "short").unwrap();
+        let refused = read_again(&state, &active, seen).unwrap().unwrap();
+        assert!(refused.loaded.is_err() && refused.settled().is_none());
+        assert!(read_again(&state, &active, refused.settled()).unwrap().is_some());
+    }
 }
