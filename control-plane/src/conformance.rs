@@ -17,7 +17,7 @@ use std::future::Future;
 
 use sandgate_policy::gateway_api::CredentialKind;
 
-pub use self::client::Client;
+pub use self::client::{Client, TIMEOUT};
 
 /// The server, and what the operator has prepared for the checks.
 pub struct Target {

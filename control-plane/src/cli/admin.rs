@@ -38,17 +38,9 @@ impl AdminOptions {
         let Some(url) = &self.admin_url else { return Ok(None) };
         let file =
             self.admin_token_file.as_ref().context("--admin-url needs --admin-token-file")?;
-        let url: Url = url.parse().with_context(|| format!("--admin-url `{url}`"))?;
-        let is_loopback = url.host_str().is_some_and(|host| {
-            let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-            host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-        });
-        anyhow::ensure!(
-            url.scheme() == "https" || (url.scheme() == "http" && is_loopback),
-            "--admin-url `{url}` is not https://, and it is not on this machine: the token opens every project"
-        );
+        let url = https::url("--admin-url", url)?;
         let token = token_file::read(file).context("--admin-token-file")?.first;
-        let client = https::client(self.admin_ca.as_deref(), None)?;
+        let client = https::client(self.admin_ca.as_deref(), None, https::TIMEOUT)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Some(AdminClient { url, token, client, runtime }))
     }

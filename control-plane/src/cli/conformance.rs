@@ -8,8 +8,9 @@ use clap::{Args, ValueEnum};
 use sandgate_policy::gateway_api::CredentialKind;
 use sandgate_xds::token_file;
 
-use super::output::Output;
-use crate::conformance::{Checks, Client, Problem, Target, run};
+use super::https;
+use super::output::{Output, printable};
+use crate::conformance::{Checks, Client, Problem, TIMEOUT, Target, run};
 
 /// The exit status if no check failed and some could not run.
 const NOT_RUN: u8 = 3;
@@ -17,9 +18,15 @@ const NOT_RUN: u8 = 3;
 /// The options of `sandgate conformance`.
 #[derive(Args)]
 pub(super) struct Conformance {
-    /// URL of the gateway API, without `/gateway`
+    /// URL of the gateway API, without `/gateway`: `https://`, or `http://` on this machine
     #[arg(long)]
     url: String,
+    /// File with the issuers of the server's certificate; default: the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Folder with `tls.crt` and `tls.key`, for a server that demands a certificate
+    #[arg(long, value_name = "DIR")]
+    certificate: Option<PathBuf>,
     /// File with the gateway token
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
@@ -56,6 +63,8 @@ enum Kind {
 
 impl Conformance {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let url = https::url("--url", &self.url)?;
+        let http = https::client(self.ca.as_deref(), self.certificate.as_deref(), TIMEOUT)?;
         let token = token_file::read(&self.token_file)?.first;
         let credential = self.credential_file.map(|path| {
             let text = std::fs::read_to_string(&path);
@@ -63,7 +72,7 @@ impl Conformance {
                 .with_context(|| format!("`{}` can't be read", path.display()))
         });
         let target = Target {
-            client: Client::new(&self.url, token)?,
+            client: Client::new(http, &url, token),
             sandbox: self.sandbox,
             credential: credential.transpose()?,
             credential_kind: match self.credential_kind {
@@ -80,8 +89,12 @@ impl Conformance {
         let mut report = |sentence: &str, outcome: &Result<(), Problem>| {
             let line = match outcome {
                 Ok(()) => format!("ok       {sentence}\n"),
-                Err(Problem::Failed(reason)) => format!("FAILED   {sentence}\n         {reason}\n"),
-                Err(Problem::NotRun(reason)) => format!("not run  {sentence}: {reason}\n"),
+                Err(Problem::Failed(reason)) => {
+                    format!("FAILED   {sentence}\n         {}\n", printable(reason))
+                }
+                Err(Problem::NotRun(reason)) => {
+                    format!("not run  {sentence}: {}\n", printable(reason))
+                }
             };
             if let Err(error) = Output::plain(&line) {
                 printed = Err(error);

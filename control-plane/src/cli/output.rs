@@ -113,6 +113,18 @@ pub(super) fn print_error(error: &anyhow::Error) {
     let _ = writeln!(io::stderr().lock(), "error: {error:#}");
 }
 
+/// Text that may contain the response of a server, with escapes for what could change the terminal.
+pub(super) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '"' | '\'' | '\\' => out.push(character),
+            other => out.extend(other.escape_debug()),
+        }
+    }
+    out
+}
+
 fn format_value(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -72,8 +72,8 @@ impl Xds {
 impl NodesArgs {
     fn run(&self) -> anyhow::Result<()> {
         let token = token_file::read(&self.gateway_token_file)?.first;
-        let client =
-            https::client(self.gateway_ca.as_deref(), self.gateway_certificate.as_deref())?;
+        let (ca, certificate) = (self.gateway_ca.as_deref(), self.gateway_certificate.as_deref());
+        let client = https::client(ca, certificate, https::TIMEOUT)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let nodes = runtime.block_on(fetch(&client, &self.gateway_url, &token))?;
         let lists = if self.json {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, Url};
 use sandgate_policy::gateway_api::{Changes, ErrorBody, MARKER_HEADER, MARKER_VALUE, Sandbox};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -11,6 +11,9 @@ use super::{Outcome, Problem, fail, require};
 
 /// The longest time that a server may take in addition to the wait that a call asks for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest time of a call.
+pub const TIMEOUT: Duration = Duration::from_secs(60).saturating_add(PATIENCE);
 
 /// A client of one server. Has no `Debug`, because the token is secret.
 pub struct Client {
@@ -29,20 +32,10 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    /// `url` is the base of the API, without `/gateway`.
-    ///
-    /// # Errors
-    ///
-    /// If the system's TLS can't be used.
-    pub fn new(url: &str, token: String) -> reqwest::Result<Self> {
-        // Fails if the process has a provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .timeout(Duration::from_secs(60) + PATIENCE)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
-        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), token })
+    /// `url` is the base of the API, without `/gateway`. `http` follows no redirect, and has the timeout [`TIMEOUT`].
+    #[must_use]
+    pub fn new(http: reqwest::Client, url: &Url, token: String) -> Self {
+        Self { http, url: url.as_str().trim_end_matches('/').to_owned(), token }
     }
 
     /// Sends a call with the `Authorization` headers that are given.

@@ -213,3 +213,48 @@ async fn an_agent_gets_its_policy_over_tls_and_only_from_the_named_control_plane
     let empty = source("https", "127.0.0.1", "empty.crt", false).err().unwrap().to_string();
     assert!(empty.contains("empty.crt"), "{empty}");
 }
+
+/// What `sandgate conformance` prints about a server.
+async fn conformance(folder: &TempDir, url: String, options: &[&str]) -> String {
+    std::fs::write(folder.path().join("token"), TOKEN).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sandgate"));
+    command.current_dir(folder.path()).args(["conformance", "--sandbox", "my-env", "--url", &url]);
+    command.args(["--token-file", "token", "--without-sidecars"]).args(options);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8(text).unwrap()
+}
+
+/// The attacks: somebody on the way reads the token that the command sends, or answers as the server; and a server answers with
+/// what a terminal obeys.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_conformance_test_gives_its_token_to_the_named_server_only() {
+    let world = World::new();
+    world.create(json!({ "name": "my-env" })).await;
+    let (folder, issuer) = (tempfile::tempdir().unwrap(), authority());
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    std::fs::write(folder.path().join("tls.key"), key.serialize_pem()).unwrap();
+    std::fs::write(folder.path().join("tls.crt"), certificate.pem()).unwrap();
+    std::fs::write(folder.path().join("ca.crt"), issuer.pem()).unwrap();
+    std::fs::write(folder.path().join("other.crt"), authority().pem()).unwrap();
+    let address = serve_router(&folder, true, world.gateway.clone()).await;
+    let url = || format!("https://{address}");
+    let named = ["--ca", "ca.crt", "--certificate", "."];
+    let output = conformance(&folder, url(), &named).await;
+    assert!(output.contains("ok       a call without a token gets 401"), "{output}");
+    assert!(output.contains(" 0 failed"), "{output}");
+    for options in [&["--ca", "other.crt", "--certificate", "."][..], &named[..2], &[]] {
+        let output = conformance(&folder, url(), options).await;
+        assert!(output.contains("\n0 passed"), "{options:?}: {output}");
+    }
+    let output = conformance(&folder, "http://192.0.2.1".to_owned(), &[]).await;
+    assert!(output.contains("--url") && output.contains("is not https://"), "{output}");
+
+    let hostile = Router::new().fallback(|| std::future::ready("\u{1b}]0;title\u{7}\u{202e}"));
+    let address = serve_router(&folder, false, hostile).await;
+    let output = conformance(&folder, format!("https://{address}"), &named).await;
+    assert!(output.contains(r"\u{1b}]0;title\u{7}\u{202e}"), "{output}");
+    assert!(!output.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{output}");
+}
