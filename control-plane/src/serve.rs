@@ -173,6 +173,7 @@ impl Server {
             propagation: &propagation,
             metrics: &metrics,
             gateway_tokens: &tokens,
+            draining: &draining,
             stopped,
             drain,
             listeners: &mut listeners,

@@ -12,7 +12,7 @@ use super::{AdminSettings, wait_for_stop};
 use crate::admin::{self, Admin};
 use crate::changes::Propagation;
 use crate::gateway::{Tokens, follow_file};
-use crate::http::{Listener, RequestLimits};
+use crate::http::{Draining, Listener, RequestLimits};
 use crate::metrics::{self, Metrics};
 use crate::model::TokenPrefix;
 
@@ -29,6 +29,7 @@ pub(super) struct Operators<'s> {
     pub(super) propagation: &'s Propagation,
     pub(super) metrics: &'s Metrics,
     pub(super) gateway_tokens: &'s Tokens,
+    pub(super) draining: &'s Draining,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) drain: Duration,
     pub(super) listeners: &'s mut JoinSet<()>,
@@ -67,6 +68,12 @@ impl Operators<'_> {
         address: SocketAddr,
     ) -> anyhow::Result<SocketAddr> {
         let listener = Listener::bind("--metrics-listen", address).await?;
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "the metrics are plain text and need no credential: only Prometheus should reach this address"
+            );
+        }
         let router = metrics::router(self.metrics.clone(), self.propagation.db().clone());
         Ok(self.spawn(listener.max_connections(METRICS_CONNECTIONS), router))
     }
@@ -74,6 +81,7 @@ impl Operators<'_> {
     fn spawn(&mut self, listener: Listener, router: Router) -> SocketAddr {
         let address = listener.address();
         let served = listener.drain_timeout(self.drain);
+        let router = self.draining.announce(router);
         self.listeners.spawn(served.serve(router, wait_for_stop(self.stopped.clone())));
         address
     }

@@ -102,6 +102,8 @@ pub(crate) struct Served {
     pub(crate) gateway: String,
     /// The URL of the admin API, if there is one.
     pub(crate) admin: Option<String>,
+    /// The URL of the metrics' listener, if there is one.
+    pub(crate) metrics: Option<String>,
     child: Child,
 }
 
@@ -120,11 +122,12 @@ impl Served {
             panic!("{line:?}: {stderr}");
         };
         assert_eq!(ready, "ready:");
-        let admin = match others {
-            ["admin", address, ..] => Some(format!("http://{address}")),
-            _ => None,
+        let url = |name: &str| {
+            let pair = others.chunks(2).find(|pair| pair[0] == name)?;
+            Some(format!("http://{}", pair[1]))
         };
-        Self { api: api.to_owned(), gateway: gateway.to_owned(), admin, child }
+        let (admin, metrics) = (url("admin"), url("metrics"));
+        Self { api: api.to_owned(), gateway: gateway.to_owned(), admin, metrics, child }
     }
 
     pub(crate) async fn call(
@@ -141,6 +144,11 @@ impl Served {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Begins a stop.
+    pub(crate) fn terminate(&self) {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
     }
 
     /// Sends a signal, and waits until the server has ended. Returns its exit code.

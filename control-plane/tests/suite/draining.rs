@@ -1,8 +1,12 @@
 //! The time between a stop signal and the stop.
 
+use std::collections::BTreeSet;
+
 use sandgate::http::Draining;
 use serde_json::Value;
 
+use super::command_line::{Installation, Served};
+use super::fleet::{client, wait_for};
 use super::support::{World, send};
 
 #[tokio::test]
@@ -27,4 +31,27 @@ async fn a_draining_server_fails_health_checks_and_serves_everything_else() {
         (list.status.as_u16(), &list.headers["connection"]),
         (200, &"close".parse().unwrap())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_listener_says_that_the_server_stops() {
+    let installation = Installation::new();
+    let file = installation.path("admin-token");
+    std::fs::write(&file, "admin-token-for-tests-0123456789").unwrap();
+    let mut command = installation.serve_command();
+    command.args(["--admin-listen", "127.0.0.1:0", "--admin-token-file"]).arg(&file);
+    command.args(["--metrics-listen", "127.0.0.1:0", "--drain-pause-seconds", "60"]);
+    let server = Served::start(command);
+    let (admin, metrics) = (server.admin.as_ref().unwrap(), server.metrics.as_ref().unwrap());
+    let statuses = async || {
+        let mut found = BTreeSet::new();
+        for url in [&server.api, &server.gateway, admin, metrics] {
+            let answer = client().get(format!("{url}/readyz")).send().await.unwrap();
+            found.insert(answer.status().as_u16());
+        }
+        found
+    };
+    assert_eq!(statuses().await, [200].into());
+    server.terminate();
+    wait_for("all health checks fail", async || statuses().await == [503].into()).await;
 }
