@@ -58,7 +58,7 @@ pub struct Limits {
     pub streams: usize,
     /// The most streams of a node at once. An edge has one, and a second one while the first ends.
     pub streams_per_node: usize,
-    /// The most clients at once that have a large response and have not answered it.
+    /// The most nodes at once that have a large response and have not answered it.
     pub large_responses: usize,
     /// The time after which a stream ends, so that nodes move to new replicas. Each stream ends up to a tenth earlier.
     pub stream_age: Duration,
@@ -113,7 +113,7 @@ pub struct Shared {
     pub(crate) nodes: Nodes,
     pub(crate) limits: Limits,
     pub(crate) slots: Arc<Semaphore>,
-    pub(crate) large_slots: Arc<Semaphore>,
+    pub(crate) large_slots: large::Slots,
 }
 
 impl Shared {
@@ -127,7 +127,7 @@ impl Shared {
         limits: Limits,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(limits.streams));
-        let large_slots = Arc::new(Semaphore::new(limits.large_responses));
+        let large_slots = large::Slots::new(limits.large_responses);
         let nodes = Nodes::default();
         let source = Box::new(source);
         Self { credentials, needs_certificate, source, stopping, nodes, limits, slots, large_slots }

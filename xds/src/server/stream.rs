@@ -114,7 +114,7 @@ async fn serve(
     };
     let mut snapshot = own(&mut snapshots);
     let mut session = Session::new(Arc::clone(&snapshot));
-    let mut large = Large::new(&shared.large_slots, shared.limits);
+    let mut large = Large::new(&peer.node, shared.limits);
     let mut next = Some(first);
     loop {
         let wake_at = session.wake_at();
@@ -151,6 +151,7 @@ async fn serve(
                 },
                 () = wake(wake_at.map(|at| began + at)) => session.on_time(began.elapsed()),
                 () = wake(large.due()) => return Status::deadline_exceeded("the client does not answer"),
+                () = large.taken_over() => return Status::unavailable("another stream of the node gets the large response"),
                 () = sleep_until(end_at) => return Status::unavailable("the stream is old; open another"),
                 // The sender lives as long as the server.
                 Ok(()) = peer.changes.changed() => {
@@ -167,7 +168,7 @@ async fn serve(
         }
         for response in to_send {
             tokio::select! {
-                () = large.admit(&response) => {}
+                () = large.admit(&shared.large_slots, &response) => {}
                 () = responses.closed() => return Status::ok("the client is gone"),
                 _ = stopping.wait_for(|stopping| *stopping) => return Status::unavailable("the server stops"),
             }

@@ -168,3 +168,19 @@ async fn a_client_that_does_not_answer_a_large_response_leaves_its_place_to_othe
     assert_eq!(end_of(&mut one).await.code(), Code::DeadlineExceeded);
     two.responses.message().await.unwrap().unwrap();
 }
+
+/// The attack: a node opens several streams and answers none of their large responses, so that other nodes wait.
+#[tokio::test]
+async fn a_node_with_several_streams_has_one_place_for_large_responses() {
+    let limits = Limits { large_responses: 2, ..Limits::default() };
+    let server = Server::start_with(large(), None, limits).await;
+    let mut former = ask_for_large(&server, "edge-1").await;
+    former.responses.message().await.unwrap().unwrap();
+    let mut newest = ask_for_large(&server, "edge-1").await;
+    // An edge that has lost its connection does not wait for its own former stream.
+    newest.responses.message().await.unwrap().unwrap();
+    assert_eq!(end_of(&mut former).await.code(), Code::Unavailable);
+    let mut other = ask_for_large(&server, "edge-2").await;
+    let soon = tokio::time::timeout(Duration::from_secs(20), other.responses.message());
+    soon.await.unwrap().unwrap().unwrap();
+}
