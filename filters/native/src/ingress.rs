@@ -22,6 +22,8 @@ mod worker;
 pub(crate) use config::Config;
 pub(crate) use process::Extension;
 pub(crate) use stream::Stream;
+#[cfg(test)]
+pub(crate) use worker::count as worker_count;
 
 /// What Envoy does with headers or trailers after a hook.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,6 +1,6 @@
 //! What all workers share, for all configurations of the same text.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sandgate_engine::ingress::{Hub, WorkerId};
@@ -23,6 +23,8 @@ pub(super) struct Shared {
 
 /// The number of hubs that this process has started.
 static STARTED: AtomicU32 = AtomicU32::new(0);
+/// The number of hubs that have ended.
+static ENDED: AtomicUsize = AtomicUsize::new(0);
 
 /// Locks a mutex whose content is whole whenever no lock is held.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,7 +61,14 @@ impl Shared {
         *configs = configs.saturating_sub(1);
         if *configs == 0 {
             lock(&self.posts).clear();
+            // With the lock: a thread that sees the new number finds the hub ended.
+            ENDED.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The number of hubs that have ended.
+    pub(super) fn ended() -> usize {
+        ENDED.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_ended(&self) -> bool {

@@ -60,19 +60,45 @@ impl Drop for Unfinished<'_> {
     }
 }
 
+/// The workers of a thread, one for each hub.
+struct Workers {
+    all: Vec<Rc<Worker>>,
+    /// The number of ended hubs when those of this thread were last dropped.
+    ended: usize,
+}
+
 thread_local! {
-    static WORKERS: RefCell<Vec<Rc<Worker>>> = const { RefCell::new(Vec::new()) };
+    static WORKERS: RefCell<Workers> =
+        const { RefCell::new(Workers { all: Vec::new(), ended: 0 }) };
+}
+
+impl Workers {
+    /// Drops the workers of hubs that have ended, with their engines. Each request asks for its worker, so this is quick when no
+    /// hub has ended.
+    fn drop_ended(&mut self) {
+        let ended = Shared::ended();
+        if self.ended != ended {
+            self.ended = ended;
+            self.all.retain(|worker| !worker.shared.is_ended());
+        }
+    }
+}
+
+/// The number of workers of this thread.
+#[cfg(test)]
+pub(crate) fn count() -> usize {
+    WORKERS.with_borrow(|workers| workers.all.len())
 }
 
 impl Worker {
     /// The worker of this thread.
     pub(super) fn of(shared: &Arc<Shared>) -> Rc<Self> {
         WORKERS.with_borrow_mut(|workers| {
-            let found = workers.iter().find(|worker| Arc::ptr_eq(&worker.shared, shared));
+            workers.drop_ended();
+            let found = workers.all.iter().find(|worker| Arc::ptr_eq(&worker.shared, shared));
             if let Some(worker) = found {
                 return Rc::clone(worker);
             }
-            workers.retain(|worker| !worker.shared.is_ended());
             let id = shared.hub.add_worker();
             let post = Arc::new(Post::new(id));
             shared.add(Arc::clone(&post));
@@ -85,7 +111,7 @@ impl Worker {
                 is_stepping: Cell::new(false),
                 last_stream: Cell::new(0),
             });
-            workers.push(Rc::clone(&worker));
+            workers.all.push(Rc::clone(&worker));
             worker
         })
     }

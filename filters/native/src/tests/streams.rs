@@ -7,6 +7,7 @@ use super::suite::support::{
     ASLEEP, Gateway, KEY, PAT, bearer, configuration, forwarded, in_project, is_pending, to,
     with_key,
 };
+use crate::ingress::worker_count;
 
 #[test]
 fn the_module_names_the_version_of_the_abi_and_logs_no_message_of_a_panic() {
@@ -200,6 +201,20 @@ fn a_replaced_configuration_keeps_its_streams_until_they_are_revoked() {
     gateway.advance_ms(SOON_MS);
     assert_eq!((old.outcome(), new.outcome()), (Outcome::Reset, Outcome::Reset));
     gateway.host.destroy_ended();
+}
+
+/// The thread knows the worker of the new configuration when the old one ends, so it adds none.
+#[test]
+fn an_ended_hub_leaves_the_memory_of_a_thread_with_its_next_request() {
+    let gateway = Gateway::new();
+    let old = gateway.send(with_key(8080, "my-env"));
+    gateway.host.configure(&format!("{} ", configuration())).expect("a valid configuration");
+    gateway.passes(with_key(8080, "my-env"));
+    assert_eq!(worker_count(), 2, "the old stream is live");
+    old.complete();
+    gateway.host.destroy_ended();
+    gateway.passes(with_key(8080, "my-env"));
+    assert_eq!(worker_count(), 1);
 }
 
 #[test]
