@@ -39,12 +39,12 @@ pub(crate) fn sentences(data: &Data) -> String {
              with Lua {lua:.2}, with `ext_authz` over gRPC {grpc:.2} and over HTTP {http:.2}, without the service's own time."
         ));
     }
-    let best = if row(&egress, "native").is_some() { "native" } else { "wasm" };
+    let form = if row(&egress, "native").is_some() { "native" } else { "wasm" };
     if let (Some(rate), Some(one)) =
-        (ratio(&egress, best, "bare", "connections"), row(&egress, best))
+        (ratio(&egress, form, "bare", "connections"), row(&egress, form))
     {
         lines.push(format!(
-            "Through a sidecar in {best} form, a sandbox opens {rate:.2} times as many connections a second as through a bare `tcp_proxy`. \
+            "Through a sidecar in {form} form, a sandbox opens {rate:.2} times as many connections a second as through a bare `tcp_proxy`. \
              The sidecar's Envoy takes {:.0} MB.",
             number(one, "idle_megabytes")
         ));
