@@ -268,6 +268,10 @@ impl Stream {
     /// A hook of this stream has panicked. The engine begins anew, which ends all streams of the worker.
     pub(crate) fn on_panic(self: &Rc<Self>) {
         self.handle.count(*self.metrics().host_error());
+        if matches!(self.phase.get(), Phase::ToApi | Phase::Answered) {
+            // The hook may have been that of the response, which is held back.
+            self.worker.steps.borrow_mut().push_back((Rc::clone(self), Step::Reset));
+        }
         self.abandon();
         self.worker.run(self, |_| ());
     }
@@ -285,7 +289,7 @@ impl Stream {
                 self.close();
                 Step::Reset
             }
-            // The engine has no part in what follows.
+            // The engine decides nothing of what follows.
             Phase::ToApi | Phase::Answered => return,
         };
         self.worker.steps.borrow_mut().push_back((Rc::clone(self), step));
