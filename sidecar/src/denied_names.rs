@@ -3,8 +3,8 @@
 //!
 //! The agent looks up the exact names of `deny_out` ([`schedule`]), independent of the sandbox's
 //! queries. It never looks up a name that the sandbox chose, because such a query could carry data
-//! to the name's servers. For denied names below a wildcard, it uses the addresses that the DNS
-//! proxy observed. [`table`] stores both.
+//! to the name's servers. It also uses the addresses that the DNS proxy observed in responses to the
+//! sandbox's queries ([`crate::dns`]), which include names below a wildcard. [`table`] stores both.
 //!
 //! This is best effort: if a resolver fails, no address is removed and nothing waits.
 

@@ -39,12 +39,13 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses the transaction. The rules and the gate are then unchanged.
+    /// If the transaction was not applied. The gate is then not renewed anymore, because the enforcers may have
+    /// different generations.
     pub(crate) async fn open(&self, transaction: &str) -> Result<(), NftError> {
         let mut state = self.state.lock().await;
-        self.nft.apply(transaction).await?;
-        state.is_open = true;
-        Ok(())
+        let applied = self.nft.apply(transaction).await;
+        state.is_open = applied.is_ok();
+        applied
     }
 
     /// Closes the gate immediately. If that fails, it closes by itself, because it is not renewed anymore.

@@ -95,6 +95,63 @@ fn a_generation_with_ports() {
     assert_matches_file("ports.nft", &render::generation(&[&policy], &Ports::default()));
 }
 
+/// The number of anonymous sets. The kernel searches all of them for each new one, so twice as many take four times as
+/// long. `nft` makes no set of a single element.
+fn anonymous_sets(text: &str) -> usize {
+    let braces = text.lines().flat_map(|line| line.split('{').skip(1));
+    braces.filter(|inside| inside.split('}').next().is_some_and(|set| set.contains(','))).count()
+}
+
+/// The policies with the most sets that `NetworkPolicy` accepts. Each port of a list has several addresses, which are not
+/// adjacent, in both families, and the sets of ports overlap in many ways.
+fn with_many_sets() -> [Policy; 2] {
+    let allowed = |n: usize| format!("{}-{}", 1 + n % 16 * 4_000, 1_000 + n % 16 * 4_000);
+    let denied = |n: usize| format!("{}-65535", 500 + n % 16 * 4_000);
+    let addresses = |first: u8, ports: &dyn Fn(usize) -> String| -> Vec<String> {
+        let v4 = (0..470).map(|n| format!("{first}.0.{}.{}:{}", n / 100, n % 100 * 2, ports(n)));
+        let v6 = (0..470).map(|n| format!("[2606::{first}:{n}:0]:{}", ports(n)));
+        v4.chain(v6).collect()
+    };
+    let names = |ports: &dyn Fn(usize) -> String| -> Vec<String> {
+        (0..30).map(|n| format!("n{n}.test{}", ports(n))).collect()
+    };
+    let known: serde_json::Map<String, Value> = (0..30)
+        .map(|n| {
+            let of_name = [
+                format!("9.9.{n}.1"),
+                format!("9.9.{n}.3"),
+                format!("2620::{n}:1:0"),
+                format!("2620::{n}:3:0"),
+            ];
+            (format!("n{n}.test"), json!(of_name))
+        })
+        .collect();
+    let known = serde_json::from_value(Value::Object(known)).unwrap();
+    [1, 2].map(|first| {
+        let with_ports = |n| format!(":{}", allowed(n));
+        let allow = [names(&with_ports), addresses(first, &allowed)].concat();
+        let deny = [names(&|_| String::new()), addresses(first + 2, &denied)].concat();
+        let lists = policy(json!({ "allow_out": allow, "deny_out": deny }));
+        lists.with_denied_addresses(&known)
+    })
+}
+
+#[test]
+fn the_number_of_sets_is_bounded() {
+    let [old, new] = with_many_sets();
+    let text = render::generation(&[&old, &new], &Ports::default());
+    let (sets, rules) = (anonymous_sets(&text), text.lines().count());
+    assert!(sets < 2_000 && rules < 2_500, "{sets} sets in {rules} lines");
+    // The sets of an ordinary policy don't depend on the number of its entries.
+    let entries: Vec<String> =
+        (0..1_000).map(|n| format!("1.0.{}.{}:443", n / 100, n % 100 * 2)).collect();
+    let sets = |entries: &[String]| {
+        let policy = policy(json!({ "allow_internet_access": false, "allow_out": entries }));
+        anonymous_sets(&render::generation(&[&policy], &Ports::default()))
+    };
+    assert_eq!(sets(&entries), sets(&entries[..2]));
+}
+
 #[test]
 fn without_a_policy_all_traffic_is_denied() {
     let text = render::setup(&layout(gateway()), PacketLog::On);

@@ -101,24 +101,39 @@ impl Policy {
 
     fn rules(&self, selection: &Selection) -> AddressRules {
         let mut list = List::default();
-        for region in Region::all() {
-            for (range, guardrail) in self.guardrails.longest_first() {
-                let rule = Rule::Guardrail(*guardrail);
-                list.push(region.clip(range), &Ports::all(), Action::Reject, &Ports::none(), rule);
+        for regions in Region::groups() {
+            for region in &regions {
+                self.push_guardrails(&mut list, *region);
             }
             let lists = match self.order {
                 RuleOrder::AllowFirst => [true, false],
                 RuleOrder::DenyFirst => [false, true],
             };
             for is_allow_list in lists {
-                match is_allow_list {
-                    true => self.push_allowed(&mut list, region),
-                    false => self.push_denied(&mut list, region, selection),
+                for region in &regions {
+                    match is_allow_list {
+                        true => self.push_allowed(&mut list, *region),
+                        false => self.push_denied(&mut list, *region, selection),
+                    }
+                }
+                for region in &regions {
+                    if !is_allow_list && selection.known_addresses {
+                        self.push_known(&mut list, *region);
+                    }
                 }
             }
-            self.push_default(&mut list, region, selection);
+            for region in &regions {
+                self.push_default(&mut list, *region, selection);
+            }
         }
         AddressRules { rules: list.rules }
+    }
+
+    fn push_guardrails(&self, list: &mut List, region: Region) {
+        for (range, guardrail) in self.guardrails.longest_first() {
+            let (range, rule) = (region.clip(range), Rule::Guardrail(*guardrail));
+            list.push(range, &Ports::all(), Action::Reject, &Ports::none(), rule);
+        }
     }
 
     fn push_allowed(&self, list: &mut List, region: Region) {
@@ -136,9 +151,10 @@ impl Policy {
             let (range, rule) = (region.clip(range), Rule::DenyOut(entry.clone()));
             list.push(range, &ports, Action::Reject, &with_names, rule);
         }
-        if !selection.known_addresses {
-            return;
-        }
+    }
+
+    /// The known addresses of denied names.
+    fn push_known(&self, list: &mut List, region: Region) {
         let with_names = self.ports_with_names(false, false);
         for (range, known) in self.denied_addresses.longest_first() {
             let (range, rule) = (region.if_contains(range), known.rule.clone());
@@ -218,8 +234,10 @@ enum Region {
 }
 
 impl Region {
-    fn all() -> impl Iterator<Item = Self> {
-        EMBEDDINGS.into_iter().map(Self::Embedded).chain([Self::Rest])
+    /// All regions. Regions of a group don't overlap, so the rules of a list of the policy come together
+    /// for all of them. Rules of [`Self::Rest`] may contain addresses of the group before.
+    fn groups() -> [Vec<Self>; 2] {
+        [EMBEDDINGS.map(Self::Embedded).to_vec(), vec![Self::Rest]]
     }
 
     fn ranges(self) -> Vec<IpNet> {

@@ -30,6 +30,11 @@ pub(super) struct DeniedAddress {
     pub(super) rule: Rule,
 }
 
+/// The maximum number of different sets of ports of the known addresses. Each of them is a separate
+/// set of addresses for nftables. A list of a policy has few different ports
+/// ([`super::network_policy::PORTS_MAX`]), but names can be denied on many combinations of them.
+const PORT_SETS_MAX: usize = 8;
+
 /// There are more than [`DeniedAddresses::MAX`] pairs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("there are {0} addresses of denied names; at most {max} are allowed", max = DeniedAddresses::MAX)]
@@ -68,12 +73,21 @@ impl DeniedAddresses {
 
 impl Policy {
     /// The same policy with known addresses. The policy denies connections that show no name to an
-    /// address of a denied name.
+    /// address of a denied name, on the ports on which the name is denied. If there are too many
+    /// different sets of such ports, the remaining addresses are denied on all ports.
     #[must_use]
     pub fn with_denied_addresses(mut self, addresses: &DeniedAddresses) -> Self {
-        let mut rules = Vec::new();
+        let (mut rules, mut port_sets) = (Vec::new(), vec![Ports::all()]);
         for (name, address) in addresses.pairs() {
             for (ports, entry) in self.denials(name) {
+                let ports = match port_sets.contains(&ports) {
+                    true => ports,
+                    false if port_sets.len() < PORT_SETS_MAX => {
+                        port_sets.push(ports.clone());
+                        ports
+                    }
+                    false => Ports::all(),
+                };
                 let rule = Rule::DenyOutAt(entry, address);
                 rules.push((address.into(), DeniedAddress { ports, rule }));
             }
@@ -91,6 +105,12 @@ impl Policy {
             .exact
             .keys()
             .filter(move |name| addresses_matter && !self.denials(name).is_empty())
+    }
+
+    /// Whether an entry of `deny_out` denies the name on at least one port.
+    #[must_use]
+    pub fn denies_name_on_any_port(&self, name: &Name) -> bool {
+        !self.denials(name).is_empty()
     }
 
     /// The entries of `deny_out` that deny the name, whatever its address is, each with the ports on

@@ -1,5 +1,7 @@
 //! The network policy of a sandbox's owner, as the API accepts and returns it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::entry::{Entry, InvalidEntry};
@@ -7,6 +9,11 @@ use super::list::{self, InvalidListEntry};
 
 /// The maximum number of entries of one list.
 pub const ENTRIES_MAX: usize = 1_000;
+
+/// The maximum number of different ports and ranges of ports of one list. Each of them is a separate
+/// set of addresses for nftables, in each chain, and the time that the kernel needs to load sets grows
+/// with the square of their number.
+pub const PORTS_MAX: usize = 16;
 
 /// A network policy. An unknown key is an error, so that a typo can't disable a protection
 /// unnoticed. A missing key has its default.
@@ -67,6 +74,16 @@ pub enum InvalidNetworkPolicy {
         /// The number of entries in the list.
         count: usize,
     },
+    /// A list has too many different ports.
+    #[error(
+        "`{field}` has {count} different ports and ranges of ports; at most {PORTS_MAX} are allowed: combine ports into ranges (`10.0.0.1:8000-8100`), or leave ports out"
+    )]
+    TooManyPorts {
+        /// The field that holds the list.
+        field: &'static str,
+        /// The number of different ports and ranges of ports in the list.
+        count: usize,
+    },
 }
 
 impl TryFrom<Raw> for NetworkPolicy {
@@ -86,7 +103,14 @@ impl Raw {
             if entries.len() > ENTRIES_MAX {
                 return Err(InvalidNetworkPolicy::TooMany { field, count: entries.len() });
             }
-            Ok(list::parse(field, entries, &entry)?)
+            let entries = list::parse(field, entries, &entry)?;
+            let ports: BTreeSet<_> = entries.iter().filter_map(|entry| entry.ports).collect();
+            match ports.len() {
+                count if count > PORTS_MAX => {
+                    Err(InvalidNetworkPolicy::TooManyPorts { field, count })
+                }
+                _ => Ok(entries),
+            }
         };
         Ok(NetworkPolicy {
             allow_internet_access: self.allow_internet_access,

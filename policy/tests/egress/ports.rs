@@ -1,5 +1,7 @@
 //! Entries with ports: what they allow and deny, for connections, packets, and DNS. Attacks first.
 
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 use sandgate_policy::egress::{Action, DeniedAddresses, Entry, Policy, Ports, QueryAction};
 use test_case::test_case;
@@ -181,6 +183,28 @@ fn a_known_address_of_a_denied_name_is_denied_on_the_ports_of_the_denial() {
         assert_eq!(rule.action == Action::Accept, expected.starts_with("allow"), "{port:?}");
     }
     assert_eq!(policy.denied_names().count(), 2);
+}
+
+/// The owner of the policy also owns the names and their addresses, and each set of ports is a set for nftables.
+#[test]
+fn with_many_sets_of_ports_known_addresses_are_denied_on_all_ports() {
+    let names: Vec<String> = (10..26).map(|n| format!("n{n}.test")).collect();
+    let allowed: Vec<String> =
+        names.iter().zip(1..).map(|(name, port)| format!("{name}:{port}")).collect();
+    let list = serde_json::json!({ "deny_out": names, "allow_out": allowed }).to_string();
+    let addresses = (1..).map(|last| IpAddr::from([203, 0, 113, last]));
+    let pairs = names.iter().map(|name| name.parse().expect("a name")).zip(addresses.clone());
+    let known = DeniedAddresses::new(pairs).expect("they are few");
+    let policy = policy(&list).with_denied_addresses(&known);
+    let open = addresses.take(names.len()).zip(1..).map(|(address, port)| {
+        assert!(!policy.evaluate_address(address, Some(1_000)).is_allowed(), "{address}");
+        let rules = policy.address_rules();
+        let rule = rules.first_match(address, Some(port)).expect("it is in a range");
+        let allowed = policy.evaluate_address(address, Some(port)).is_allowed();
+        assert_eq!(rule.action == Action::Accept, allowed, "{address} port {port}");
+        allowed
+    });
+    assert_eq!(open.filter(|allowed| *allowed).count(), 7, "all ports are the 8th set");
 }
 
 #[test]

@@ -35,23 +35,50 @@ pub(super) fn denied(asked: &Name, answers: &[Record], generation: &Generation) 
 /// The addresses of a name in an answer section, also those of its aliases, and the minimum TTL of the records on the way,
 /// in seconds.
 pub(super) fn addresses(name: &Name, answers: &[Record]) -> (BTreeSet<IpAddr>, Option<u32>) {
-    let (mut owner, mut ttl) = (name, None);
+    let mut ttl = None;
     let mut addresses = BTreeSet::new();
-    for _ in 0..=MAX_CHAIN {
-        let mut next = None;
+    for owner in chain(name, answers) {
         for record in answers.iter().filter(|record| record.name == *owner) {
             match &record.data {
                 RData::A(v4) => drop(addresses.insert(v4.0.into())),
                 RData::AAAA(v6) => drop(addresses.insert(v6.0.into())),
-                RData::CNAME(target) => next = Some(&target.0),
+                RData::CNAME(_) => {}
                 _ => continue,
             }
             ttl = Some(ttl.map_or(record.ttl, |least: u32| least.min(record.ttl)));
         }
-        let Some(target) = next else { break };
-        owner = target;
     }
     (addresses, ttl)
+}
+
+/// The name, and the names that its aliases lead to.
+fn chain<'a>(name: &'a Name, answers: &'a [Record]) -> impl Iterator<Item = &'a Name> {
+    let target = move |owner: &&'a Name| {
+        let records = answers.iter().filter(|record| record.name == **owner);
+        let mut targets = records.filter_map(|record| match &record.data {
+            RData::CNAME(target) => Some(&target.0),
+            _ => None,
+        });
+        targets.next_back()
+    };
+    std::iter::successors(Some(name), target).take(MAX_CHAIN + 1)
+}
+
+/// The names of the chain of `asked` that are denied on at least one port, with their addresses in the answer section. A
+/// name that is denied on some ports only resolves, so the sandbox learns its addresses from the answer.
+pub(super) fn partly_denied(
+    asked: &Name,
+    answers: &[Record],
+    generation: &Generation,
+) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for owner in chain(asked, answers) {
+        if let Some(name) = generation.denied_name(owner) {
+            let (addresses, _) = addresses(owner, answers);
+            pairs.extend(addresses.into_iter().map(|address| (name.clone(), address)));
+        }
+    }
+    pairs
 }
 
 /// The denied name that an alias leads to, with its addresses in the answer section. Considers only CNAME records, because

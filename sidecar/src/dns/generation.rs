@@ -94,9 +94,10 @@ impl Generation {
         self.policies.iter().find_map(|policy| policy.denies_name(&name))
     }
 
-    /// The name in the policy's form, if it is denied.
+    /// The name in the policy's form, if it is denied on at least one port.
     pub(super) fn denied_name(&self, name: &dns::Name) -> Option<Name> {
-        policy_name(name).filter(|_| self.denied(name).is_some())
+        let name = policy_name(name)?;
+        self.policies.iter().any(|policy| policy.denies_name_on_any_port(&name)).then_some(name)
     }
 
     /// Whether Envoy may resolve the name: all policies allow it, and at least one of them by a name entry of

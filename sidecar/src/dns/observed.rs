@@ -1,4 +1,5 @@
-//! Addresses of denied names from responses that the sandbox does not get because an alias in them leads to such a name.
+//! Addresses of denied names from responses to the sandbox's queries: from responses that the sandbox does not get because
+//! an alias in them leads to a denied name, and from those that it gets because the name is denied on some ports only.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -22,12 +23,13 @@ pub(super) struct Observed {
 
 impl Observed {
     pub(super) fn add(&self, pairs: Vec<Pair>) {
+        if pairs.is_empty() {
+            return;
+        }
         let mut stored = self.pairs.lock().unwrap_or_else(PoisonError::into_inner);
         let room = MAX.saturating_sub(stored.len());
         stored.extend(pairs.into_iter().take(room));
-        if !stored.is_empty() {
-            self.added.notify_one();
-        }
+        self.added.notify_one();
     }
 
     /// Waits until there is a pair, and takes all pairs.

@@ -122,7 +122,12 @@ impl QueryHandler {
             return query.error(ResponseCode::ServFail);
         }
         match response_filter::filter(query, &answer.wire, *mode, &generation, &self.counters) {
-            Ok(answer) => answer,
+            Ok(filtered) => {
+                if chosen.is_none() {
+                    self.observed.add(filtered.partly_denied);
+                }
+                filtered.wire
+            }
             Err(Withheld::Denied(rule, addresses)) => {
                 // Addresses from a resolver that the sandbox chose are not trusted.
                 if chosen.is_none() {

@@ -29,6 +29,15 @@ pub(super) enum FilterMode {
     Envoy,
 }
 
+/// The client's response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Filtered {
+    pub(super) wire: Vec<u8>,
+    /// The names in it that are denied on some ports, with their real addresses. Empty unless the mode is
+    /// [`FilterMode::Real`], because other responses show the sandbox no real addresses.
+    pub(super) partly_denied: Vec<Pair>,
+}
+
 /// Why a client does not get the response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Withheld {
@@ -45,13 +54,14 @@ pub(super) fn filter(
     mode: FilterMode,
     generation: &Generation,
     counters: &Counters,
-) -> Result<Vec<u8>, Withheld> {
+) -> Result<Filtered, Withheld> {
+    let without_pairs = |wire| Filtered { wire, partly_denied: Vec::new() };
     let mut decoder = BinDecoder::new(wire);
     let message = Message::read(&mut decoder).map_err(|_| Withheld::Unreadable)?;
     // Bytes after the message were not evaluated, so they are not forwarded.
     let read = wire.get(..decoder.index()).ok_or(Withheld::Unreadable)?;
     if !matches!(message.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain) {
-        return Ok(query.error(message.metadata.response_code));
+        return Ok(without_pairs(query.error(message.metadata.response_code)));
     }
     if let Some(rule) = aliases::denied(&query.name, &message.answers, generation) {
         return Err(Withheld::Denied(rule, aliases::observed(&message.answers, generation)));
@@ -59,11 +69,14 @@ pub(super) fn filter(
     let context = Context { query, generation, counters };
     match (mode, query.kind) {
         (FilterMode::Virtual, RecordType::A | RecordType::AAAA) => {
-            Ok(context.virtual_address(message))
+            Ok(without_pairs(context.virtual_address(message)))
         }
-        (FilterMode::Virtual, _) => Ok(context.without_addresses(message)),
-        (FilterMode::Envoy, _) => Ok(context.for_envoy(message)),
-        (FilterMode::Real, _) => Ok(context.real(message, read)),
+        (FilterMode::Virtual, _) => Ok(without_pairs(context.without_addresses(message))),
+        (FilterMode::Envoy, _) => Ok(without_pairs(context.for_envoy(message))),
+        (FilterMode::Real, _) => {
+            let partly_denied = aliases::partly_denied(&query.name, &message.answers, generation);
+            Ok(Filtered { wire: context.real(message, read), partly_denied })
+        }
     }
 }
 

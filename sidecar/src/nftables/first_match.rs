@@ -1,11 +1,18 @@
 //! Converts an ordered list of ranges with ports, in which the first match decides, to nftables
-//! rules: adjacent entries with the same ports and the same outcome become one set, which nftables
-//! looks up fast.
+//! rules. Adjacent entries with the same outcome are a block, in which the order has no effect. The
+//! entries of a block that have the same ports become one set, which nftables looks up fast.
+//!
+//! The kernel searches all anonymous sets of a table for each new one, so the time to load a list
+//! grows with the square of their number. Therefore TCP and UDP are a named set, and a list of a
+//! policy has a maximum number of different ports.
 
 use std::fmt::Write as _;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sandgate_policy::egress::Ports;
+
+/// The named set of the protocols that have ports.
+pub(super) const PORTED: &str = "ported";
 
 /// An ordered list of ranges with ports and outcomes. The first match decides.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,12 +59,28 @@ impl Side {
         if !ports.ranges().is_empty() {
             let shown: Vec<String> = ports.ranges().iter().map(shown_ports).collect();
             conditions
-                .push(format!("meta l4proto {{ tcp, udp }} th {name} {{ {} }} ", shown.join(", ")));
+                .push(format!("meta l4proto @{PORTED} th {name} {{ {} }} ", shown.join(", ")));
         }
         if ports.has_portless() {
-            conditions.push("meta l4proto != { tcp, udp } ".to_owned());
+            conditions.push(format!("meta l4proto != @{PORTED} "));
         }
         conditions
+    }
+
+    /// The statements that can apply to a packet with these ports, each with its conditions.
+    fn conditional(self, ports: &Ports, statements: Vec<(Ports, String)>) -> Vec<(String, String)> {
+        let mut remaining = ports.clone();
+        let mut conditional = Vec::new();
+        for (on, statement) in statements {
+            if remaining.is_empty() {
+                break;
+            }
+            // Not the remaining ports, because they may be more ranges. Earlier statements come first.
+            let conditions = self.conditions(&ports.intersection(&on)).into_iter();
+            conditional.extend(conditions.map(|condition| (condition, statement.clone())));
+            remaining = remaining.minus(&on);
+        }
+        conditional
     }
 }
 
@@ -70,9 +93,10 @@ impl<T: Clone + PartialEq> FirstMatch<T> {
     pub(crate) fn new(rules: impl IntoIterator<Item = (IpNet, Ports, T)>, default: T) -> Self {
         let mut runs: Vec<Run<T>> = Vec::new();
         for (range, ports, outcome) in rules {
-            match runs.last_mut() {
-                Some(run) if run.outcome == outcome && run.ports == ports => run.ranges.push(range),
-                _ => runs.push(Run { ranges: vec![range], ports, outcome }),
+            let mut block = runs.iter_mut().rev().take_while(|run| run.outcome == outcome);
+            match block.find(|run| run.ports == ports) {
+                Some(run) => run.ranges.push(range),
+                None => runs.push(Run { ranges: vec![range], ports, outcome }),
             }
         }
         // A last entry with the default outcome needs no rule.
@@ -97,23 +121,18 @@ impl<T: Clone + PartialEq> FirstMatch<T> {
         for Run { ranges, ports, outcome } in &self.runs {
             let v4: Vec<Ipv4Net> = ranges.iter().filter_map(v4).collect();
             let v6: Vec<Ipv6Net> = ranges.iter().filter_map(v6).collect();
-            for (on, statement) in statements(outcome) {
-                for condition in side.conditions(&ports.intersection(&on)) {
-                    for (family, set) in [("ip", set(&v4)), ("ip6", set(&v6))] {
-                        if let Some(set) = set {
-                            let side = side.address();
-                            // Writing to a String can't fail.
-                            let _ =
-                                writeln!(text, "    {family} {side} {set} {condition}{statement}");
-                        }
+            for (condition, statement) in side.conditional(ports, statements(outcome)) {
+                for (family, set) in [("ip", set(&v4)), ("ip6", set(&v6))] {
+                    if let Some(set) = set {
+                        let side = side.address();
+                        // Writing to a String can't fail.
+                        let _ = writeln!(text, "    {family} {side} {set} {condition}{statement}");
                     }
                 }
             }
         }
-        for (on, statement) in statements(&self.default) {
-            for condition in side.conditions(&on) {
-                let _ = writeln!(text, "    {condition}{statement}");
-            }
+        for (condition, statement) in side.conditional(&Ports::all(), statements(&self.default)) {
+            let _ = writeln!(text, "    {condition}{statement}");
         }
         text
     }
@@ -218,12 +237,35 @@ mod tests {
         );
         assert_eq!(
             shown(&list),
-            "    ip daddr { 10.0.0.0/8, 192.0.2.0/24 } meta l4proto { tcp, udp } th dport { 53 } return\n    \
-             ip6 daddr { 2001:db8::/32 } meta l4proto { tcp, udp } th dport { 8000-8100 } return\n    goto refuse\n"
+            "    ip daddr { 10.0.0.0/8, 192.0.2.0/24 } meta l4proto @ported th dport { 53 } return\n    \
+             ip6 daddr { 2001:db8::/32 } meta l4proto @ported th dport { 8000-8100 } return\n    goto refuse\n"
         );
         assert!(list.rules(Side::Source, |one| statements(*one)).contains(
-            "ip saddr { 10.0.0.0/8, 192.0.2.0/24 } meta l4proto { tcp, udp } th sport { 53 }"
+            "ip saddr { 10.0.0.0/8, 192.0.2.0/24 } meta l4proto @ported th sport { 53 }"
         ));
+    }
+
+    #[test]
+    fn entries_of_a_block_that_have_the_same_ports_are_one_set() {
+        let rule = |range: &str, entry, outcome| (range.parse().unwrap(), ports(entry), outcome);
+        let list = FirstMatch::new(
+            [
+                rule("192.0.2.1/32", "a:1", true),
+                rule("192.0.2.1/32", "a:2", true),
+                rule("192.0.2.9/32", "a:1", true),
+                rule("192.0.2.0/28", "a:1", false),
+                rule("198.51.100.1/32", "a:1", true),
+            ],
+            false,
+        );
+        assert_eq!(
+            shown(&list),
+            "    ip daddr { 192.0.2.1/32, 192.0.2.9/32 } meta l4proto @ported th dport { 1 } return\n    \
+             ip daddr { 192.0.2.1/32 } meta l4proto @ported th dport { 2 } return\n    \
+             ip daddr { 192.0.2.0/28 } meta l4proto @ported th dport { 1 } goto refuse\n    \
+             ip daddr { 198.51.100.1/32 } meta l4proto @ported th dport { 1 } return\n    goto refuse\n",
+            "an entry of another outcome ends the block"
+        );
     }
 
     #[test]
@@ -232,8 +274,8 @@ mod tests {
         let list = FirstMatch::new([("10.0.0.0/8".parse().unwrap(), others, true)], false);
         assert_eq!(
             shown(&list),
-            "    ip daddr { 10.0.0.0/8 } meta l4proto { tcp, udp } th dport { 0-442, 444-65535 } return\n    \
-             ip daddr { 10.0.0.0/8 } meta l4proto != { tcp, udp } return\n    goto refuse\n"
+            "    ip daddr { 10.0.0.0/8 } meta l4proto @ported th dport { 0-442, 444-65535 } return\n    \
+             ip daddr { 10.0.0.0/8 } meta l4proto != @ported return\n    goto refuse\n"
         );
     }
 
@@ -250,8 +292,8 @@ mod tests {
         });
         assert_eq!(
             text,
-            "    ip daddr { 10.0.0.0/8 } meta l4proto { tcp, udp } th dport { 80 } goto b\n    \
-             meta l4proto { tcp, udp } th dport { 443 } goto a\n    goto c\n"
+            "    ip daddr { 10.0.0.0/8 } meta l4proto @ported th dport { 80 } goto b\n    \
+             meta l4proto @ported th dport { 443 } goto a\n    goto c\n"
         );
     }
 }

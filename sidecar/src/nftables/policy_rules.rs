@@ -132,11 +132,7 @@ impl Listener {
             Decided::Plain => "return".to_owned(),
             Decided::Refused => redirect(ports.refused),
         };
-        let mut statements = vec![(self.inspected.clone(), redirect(ports.inspected))];
-        if !self.inspected.is_all() {
-            statements.push((PolicyPorts::all(), otherwise));
-        }
-        statements
+        vec![(self.inspected.clone(), redirect(ports.inspected)), (PolicyPorts::all(), otherwise)]
     }
 }
 
@@ -153,11 +149,8 @@ fn listeners(rules: &AddressRules) -> FirstMatch<Listener> {
             Action::Accept => Decided::Plain,
             Action::Reject => Decided::Refused,
         };
-        // Ports that the rule does not match make no difference. Without them, more rules have the same listener.
-        let inspected = match rule.ports.minus(&rule.ports_with_names).is_empty() {
-            true => PolicyPorts::all(),
-            false => rule.ports.intersection(&rule.ports_with_names),
-        };
+        // Not limited to the ports of the rule, so that all rules of a list have the same listener and are one block.
+        let inspected = rule.ports_with_names.clone();
         let otherwise = if inspected.is_all() { Decided::Refused } else { otherwise };
         (rule.range, rule.ports.clone(), Listener { inspected, otherwise })
     });

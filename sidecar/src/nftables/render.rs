@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use ipnet::IpNet;
 use sandgate_policy::egress::{Policy, Rule};
 
+use super::first_match::PORTED;
 use super::layout::{Layout, Mode, Ports};
 use super::refuse_chains::{self, Cause, PacketLog};
 use super::{alive, fixed, neighbours, policy_rules};
@@ -20,6 +21,7 @@ pub fn setup(layout: &Layout, log: PacketLog) -> String {
     let mut text = removal();
     text.push_str("table inet sandgate {\n");
     text.push_str("  set alive { typeof meta nfproto; flags timeout; }\n");
+    let _ = writeln!(text, "  set {PORTED} {{ type inet_proto; elements = {{ tcp, udp }} }}");
     text.push_str(&edge_set(
         "edges4",
         "ipv4_addr",

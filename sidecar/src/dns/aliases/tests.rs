@@ -15,8 +15,11 @@ fn name(text: &str) -> Name {
 }
 
 fn generation() -> Generation {
-    let policy: NetworkPolicy =
-        serde_json::from_str(r#"{"deny_out":["x.bad.test","*.denied.test"]}"#).unwrap();
+    generation_of(r#"{"deny_out":["x.bad.test","*.denied.test"]}"#)
+}
+
+fn generation_of(policy: &str) -> Generation {
+    let policy: NetworkPolicy = serde_json::from_str(policy).unwrap();
     let policy = Arc::new(Policy::new(&policy, &OperatorSettings::default()));
     Generation::new(1, policy, None, [])
 }
@@ -76,6 +79,32 @@ fn the_observed_addresses_of_a_denied_name_include_those_of_its_aliases() {
         .map(|(name, address)| format!("{name} {address}"))
         .collect();
     assert_eq!(pairs, ["y.denied.test 192.0.2.2", "y.denied.test 192.0.2.3"]);
+}
+
+#[test]
+fn the_addresses_of_names_that_are_denied_on_some_ports_are_observed() {
+    let generation = generation_of(
+        r#"{"deny_out":["*.bad.test:443", "cdn.test:25", "ok.test"], "allow_out": ["ok.test"]}"#,
+    );
+    let cname = |owner: &str, target: &str| {
+        Record::from_rdata(name(owner), 1, RData::CNAME(CNAME(name(target))))
+    };
+    let answers = [
+        a("elsewhere.bad.test", [192, 0, 2, 1], 60),
+        cname("X.bad.test", "cdn.test"),
+        a("cdn.test", [192, 0, 2, 2], 60),
+        a("ok.test", [192, 0, 2, 3], 60),
+    ];
+    let pairs = |asked| -> Vec<String> {
+        partly_denied(&name(asked), &answers, &generation)
+            .into_iter()
+            .map(|(name, address)| format!("{name} {address}"))
+            .collect()
+    };
+    assert_eq!(pairs("x.BAD.test"), ["x.bad.test 192.0.2.2", "cdn.test 192.0.2.2"]);
+    assert_eq!(pairs("ok.test"), Vec::<String>::new(), "it is allowed on all ports");
+    let ring = [cname("x.bad.test", "cdn.test"), cname("cdn.test", "x.bad.test")];
+    assert_eq!(partly_denied(&name("x.bad.test"), &ring, &generation), []);
 }
 
 #[test]

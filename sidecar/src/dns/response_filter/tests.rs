@@ -17,6 +17,17 @@ const BAD: &str = "bad.test.";
 const VIRTUAL: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 10));
 const NAMES: [&str; 5] = ["ok.test.", "OK.test.", BAD, "x.BAD.test.", "other.test."];
 
+/// The client's response without the observed addresses.
+fn filter(
+    query: &Query,
+    wire: &[u8],
+    mode: FilterMode,
+    generation: &Generation,
+    counters: &Counters,
+) -> Result<Vec<u8>, Withheld> {
+    super::filter(query, wire, mode, generation, counters).map(|filtered| filtered.wire)
+}
+
 fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }

@@ -90,6 +90,10 @@ fn a_new_address_of_a_denied_name_is_denied_soon_and_other_connections_continue(
     let before = sidecar.until_ready()?;
     rig.served.set_address("moves.test.", 1, site::OTHER)?;
     until_refused(&rig, site::OTHER)?;
+    // Envoy, which denies TCP, applies the generation before nftables does.
+    sidecar.until("in the next generation", |status| {
+        (status["generation"] == before + 1).then_some(())
+    })?;
     refused_immediately("udp", || rig.sandbox.udp(site::OTHER, site::UDP_PORT, b"hello"))?;
     // Existing connections to the address are closed.
     let gone = there.read(&mut [0; 8]);

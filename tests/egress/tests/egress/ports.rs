@@ -20,6 +20,8 @@ tests![
     a_connection_to_a_port_that_an_update_denies_is_closed,
     a_resolver_is_queried_directly_if_port_53_is_allowed,
     ports_apply_in_a_shared_namespace_too,
+    policies_with_many_ports_are_applied,
+    a_name_that_is_denied_on_a_port_has_known_addresses_after_the_sandbox_has_queried_it,
 ];
 
 /// Each server of an address that speaks neither TLS nor HTTP.
@@ -258,4 +260,43 @@ fn ports_apply_in_a_shared_namespace_too() -> Result<()> {
         refused_immediately(&format!("{kind} {port}"), || exchange(kind, port))?;
     }
     Ok(())
+}
+
+/// The time to load a policy grows with the square of the number of nftables sets, and an update loads two policies.
+fn policies_with_many_ports_are_applied() -> Result<()> {
+    let entries = |first: u8| -> Vec<String> {
+        let port = |n: u16| 20_000 + n % 15;
+        let v4 = (0..490).map(|n| format!("{first}.0.{}.{}:{}", n / 100, n % 100 * 2, port(n)));
+        let v6 = (0..490).map(|n| format!("[2606::{first}:{n}:0]:{}", port(n)));
+        v4.chain(v6).collect()
+    };
+    let policy = |first: u8, denied: IpAddr| {
+        let mut deny = entries(first + 2);
+        deny.push(format!("{denied}:{}", site::UDP_PORT));
+        json!({ "allow_out": entries(first), "deny_out": deny })
+    };
+    let (rig, sidecar) = with(policy(1, site::OTHER))?;
+    no_udp(&rig, site::OTHER, site::UDP_PORT)?;
+    udp(&rig, site::EXAMPLE)?;
+    sidecar.set(&policy(2, site::EXAMPLE))?;
+    no_udp(&rig, site::EXAMPLE, site::UDP_PORT)?;
+    udp(&rig, site::OTHER)?;
+    banner(&rig, site::EXAMPLE)
+}
+
+fn a_name_that_is_denied_on_a_port_has_known_addresses_after_the_sandbox_has_queried_it()
+-> Result<()> {
+    let denied = format!("*.example.com:{}", site::BANNER_PORT);
+    let (rig, _sidecar) = with(json!({ "deny_out": [denied] }))?;
+    // The address is not known yet.
+    banner(&rig, site::EXAMPLE)?;
+    ensure!(resolved(&rig, "www.example.com")? == site::EXAMPLE);
+    let begun = Instant::now();
+    while !rig.sandbox.tcp(site::EXAMPLE, site::BANNER_PORT, b"")?.outcome.is_refused() {
+        ensure!(begun.elapsed() < Duration::from_secs(40), "the address is still reached");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    no_tcp(&rig, site::EXAMPLE, site::BANNER_PORT)?;
+    echo(&rig, site::EXAMPLE)?;
+    udp(&rig, site::EXAMPLE)
 }
