@@ -52,6 +52,9 @@ pub(crate) const BULK_TURNS: u32 = 4;
 /// The length of a turn in each direction, as a part of a round. It still sends hundreds of megabytes.
 pub(crate) const BULK_TURN: f64 = 0.3;
 
+/// Envoy writes its access log at least this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(11);
+
 /// One row: its Envoy, and what the rounds gave.
 struct Row {
     way: Way,
@@ -182,7 +185,8 @@ async fn start(network: &Network, folder: &TempDir) -> Result<(Vec<Row>, Vec<Val
 
 impl Row {
     fn connections(&mut self, network: &Network, effort: Effort) -> Result<()> {
-        let measured = self.measured(|| client::connections(network, self.banner, effort.time))?;
+        let measured =
+            self.measured(network, || client::connections(network, self.banner, effort.time))?;
         self.rounds.connections.push(measured.0.count / measured.0.seconds);
         self.rounds.micros.push(measured.1 / 1e3 / measured.0.count);
         Ok(())
@@ -192,21 +196,37 @@ impl Row {
         let bulk = effort.time.mul_f64(BULK_TURN);
         let gigabit = |measured: &Measured| measured.count * 8.0 / 1e9 / measured.seconds;
         let cost = |measured: &Measured, time: f64| time / 1e6 / (measured.count / 1e9);
-        let (up, time) = self.measured(|| client::upload(network, self.bulk, bulk))?;
+        let (up, time) = self.measured(network, || client::upload(network, self.bulk, bulk))?;
         self.rounds.up.push(gigabit(&up));
         self.rounds.up_cost.push(cost(&up, time));
-        let (down, time) = self.measured(|| client::download(network, self.bulk, bulk))?;
+        let (down, time) = self.measured(network, || client::download(network, self.bulk, bulk))?;
         self.rounds.down.push(gigabit(&down));
         self.rounds.down_cost.push(cost(&down, time));
         Ok(())
     }
 
     /// Measures, and returns the nanoseconds of Envoy in the meantime.
-    fn measured(&self, measure: impl FnOnce() -> Result<Measured>) -> Result<(Measured, f64)> {
-        let Some(envoy) = &self.envoy else { return Ok((measure()?, 0.0)) };
-        let before = machine::processor_time(envoy.id())?;
-        let measured = measure().with_context(|| format!("{}: {}", self.title, envoy.output()))?;
-        Ok((measured, (machine::processor_time(envoy.id())? - before) as f64))
+    fn measured(
+        &self,
+        network: &Network,
+        measure: impl FnOnce() -> Result<Measured>,
+    ) -> Result<(Measured, f64)> {
+        let time =
+            || self.envoy.as_ref().map_or(Ok(0), |envoy| machine::processor_time(envoy.id()));
+        let before = time()?;
+        let measured = measure();
+        let after = time()?;
+        // It would also be the cause of an error of the client.
+        network.require_no_drops().with_context(|| self.title)?;
+        let measured = measured.with_context(|| format!("{}{}", self.title, self.failures()))?;
+        Ok((measured, after.saturating_sub(before) as f64))
+    }
+
+    /// The last lines of Envoy's log about anything but a connection that ended well.
+    fn failures(&self) -> String {
+        let Some(envoy) = &self.envoy else { return String::new() };
+        std::thread::sleep(LOG_INTERVAL);
+        failures(&envoy.output())
     }
 
     fn report(&mut self) -> Result<Value> {
@@ -229,5 +249,23 @@ impl Row {
             "idle_megabytes": self.idle_megabytes,
             "megabytes_after": megabytes,
         }))
+    }
+}
+
+fn failures(log: &str) -> String {
+    let mut lines: Vec<&str> =
+        log.lines().rev().filter(|line| !line.contains(r#""flags":"-""#)).take(5).collect();
+    lines.reverse();
+    lines.iter().map(|line| format!("; {line}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_only_the_connections_that_failed() {
+        let log = "{\"flags\":\"-\",\"protocol\":\"tcp\"}\n{\"flags\":\"UF\"}\n{\"flags\":\"-\"}\n";
+        assert_eq!(failures(log), "; {\"flags\":\"UF\"}");
     }
 }

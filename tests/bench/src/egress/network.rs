@@ -43,7 +43,24 @@ impl Network {
             "gateway",
             "nft add chain ip bench in { type nat hook prerouting priority dstnat; }",
         )?;
+        // The kernel remembers each closed connection for two minutes, which are more connections than its table holds. It
+        // drops the first packet of a connection for which there is no place.
+        let of_closed = ["time_wait", "close"];
+        for state in of_closed.map(|state| format!("nf_conntrack_tcp_timeout_{state}=1")) {
+            this.run("gateway", &format!("sysctl -qw net.netfilter.{state}"))?;
+        }
         Ok(this)
+    }
+
+    /// Fails if the gateway's kernel dropped packets because it could not track their connection. A connection is then slow or
+    /// fails, and neither is due to Envoy.
+    pub(super) fn require_no_drops(&self) -> Result<()> {
+        let dropped = dropped(&self.run("gateway", "cat /proc/net/stat/nf_conntrack")?)?;
+        ensure!(
+            dropped == 0,
+            "the kernel dropped {dropped} packets in the gateway, because its table of connections was full (`nf_conntrack_max`)"
+        );
+        Ok(())
     }
 
     /// The words before a program that run it in a namespace.
@@ -95,5 +112,28 @@ impl Network {
             });
             client.join().map_err(|_| anyhow!("a client panicked"))?
         })
+    }
+}
+
+/// The dropped packets in the statistics of the connection tracking: the names of the columns, and one line of hexadecimal
+/// numbers for each processor.
+fn dropped(statistics: &str) -> Result<u64> {
+    let mut lines = statistics.lines();
+    let names = lines.next().unwrap_or_default();
+    let column = names.split_whitespace().position(|name| name == "drop");
+    let column = column.context("the kernel does not count the packets that it drops")?;
+    let values = lines.filter_map(|line| line.split_whitespace().nth(column));
+    values.map(|value| Ok(u64::from_str_radix(value, 16)?)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_packets_are_the_sum_of_all_processors() {
+        let statistics = "entries  searched drop early_drop\n0003ffff  00000000 0000000a 00000001\n0003ffff  00000000 00000010 00000000\n";
+        assert_eq!(dropped(statistics).unwrap(), 26);
+        assert!(dropped("entries\n00000001\n").is_err());
     }
 }
