@@ -18,13 +18,29 @@ struct Goal {
 }
 
 impl Goal {
-    fn show(&self, value: f64) -> String {
-        let digits = match self.required {
+    fn digits(&self) -> usize {
+        match self.required {
             required if !self.unit.is_empty() || required > 4.0 => 0,
             required if required > 3.0 => 1,
             _ => 2,
-        };
+        }
+    }
+
+    fn show(&self, value: f64) -> String {
+        self.show_with(value, self.digits())
+    }
+
+    fn show_with(&self, value: f64, digits: usize) -> String {
         format!("{value:.digits$}{}", self.unit)
+    }
+
+    /// With one more digit if the goal is not reached, but the rounded value is that of the goal.
+    fn show_measured(&self, value: f64) -> String {
+        let shown = self.show(value);
+        if !self.reaches(value, self.required) && shown == self.show(self.required) {
+            return self.show_with(value, self.digits() + 1);
+        }
+        shown
     }
 
     fn reaches(&self, value: f64, bound: f64) -> bool {
@@ -39,7 +55,8 @@ pub(super) fn table(data: &Data) -> String {
     let mut missed = String::new();
     for goal in goals(data) {
         let sign = if goal.is_at_most { "≤" } else { "≥" };
-        let measured = goal.measured.map_or_else(|| "–".to_owned(), |value| goal.show(value));
+        let measured =
+            goal.measured.map_or_else(|| "–".to_owned(), |value| goal.show_measured(value));
         let verdict = match goal.measured {
             None => "not measured",
             Some(value) if goal.reaches(value, goal.aim) => "aim reached",
@@ -226,4 +243,23 @@ fn last_waiter(data: &Data) -> Option<f64> {
 
 fn memory(egress: &[Value], name: &str) -> Option<f64> {
     Some(number(row(egress, name)?, "idle_megabytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_misses_a_goal_narrowly_has_one_more_digit() {
+        let page = |native: f64| {
+            let row =
+                |name: &str, micros: f64| serde_json::json!({ "name": name, "micros": [micros] });
+            let ways =
+                serde_json::json!({ "ways": [row("bare", 100.0), row("native_key", native)] });
+            table(&Data::from_iter([("ingress".to_owned(), ways)]))
+        };
+        assert!(page(120.3).contains("over bare: 1.203 instead of 1.20."), "{}", page(120.3));
+        assert!(page(119.9).contains("| 1.20 | reached |"), "{}", page(119.9));
+        assert!(page(125.0).contains("1.25 instead of 1.20."), "{}", page(125.0));
+    }
 }
