@@ -47,10 +47,10 @@ envoy: ## Get Envoy 1.40 and print where it is
 	@scripts/setup build envoy
 	@exec scripts/envoy
 
-bench: ## Measure Sandgate beside its alternatives and write docs/benchmarks.md; ONLY=ingress ROUNDS=3 for a part
+bench: ## Measure Sandgate beside its alternatives and write docs/benchmarks.md; ONLY=ingress ROUNDS=3 for a part, KEEP=1 to keep it there
 	@scripts/setup build envoy bench
 	@[ "$$(id -u)" != 0 ] || scripts/setup sidecar
-	@exec cargo xtask bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
+	@exec cargo xtask bench $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(KEEP),--keep)
 
 dist: ## Build a release into target/dist/; with ENVOY_IMAGE=name:tag@sha256:... also the container images
 	@scripts/setup build

@@ -46,7 +46,7 @@ struct Arguments {
 enum Command {
     /// Measure, and write the report.
     Run(run::Options),
-    /// Write the report and the sentences in the README again, from the raw data of the last complete run.
+    /// Write the report and the sentences in the README again, from the raw data.
     Report,
     /// Measure the time from an owner's change to its enforcement in a fleet.
     Propagation(propagation::Options),

@@ -2,6 +2,7 @@
 
 mod goals;
 mod limits;
+mod parts;
 mod plots;
 mod profile;
 mod readme;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::statistics::{median, quantile, ratios};
 
+pub(crate) use parts::{merge, note_times};
 pub(crate) use readme::{not_measured, update as update_readme};
 
 /// The raw data of a run.

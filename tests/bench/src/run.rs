@@ -1,6 +1,6 @@
 //! One run: which parts are measured, for how long, and where the results go.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -18,6 +18,9 @@ pub(crate) struct Options {
     /// Measure only these parts, and print the report instead of changing docs/benchmarks.md.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Put the parts of `--only` in the place of those in docs/benchmarks.md, and keep the other ones.
+    #[arg(long, requires = "only", conflicts_with_all = ["rounds", "seconds", "smoke"])]
+    keep: bool,
     /// Rounds of each way.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=99))]
     rounds: u32,
@@ -40,18 +43,20 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     } else {
         Effort { rounds: options.rounds, time: Duration::from_secs_f64(options.seconds) }
     };
-    let data = measure(&parts, effort).await?;
+    let docs = artifacts::root().join("docs");
+    let kept = options.keep.then(|| read(&docs)).transpose()?;
+    let mut data = measure(&parts, effort).await?;
     if options.smoke {
         println!("every way answered correctly");
         return Ok(());
     }
-    let folder = if options.only.is_empty() {
-        artifacts::root().join("docs")
-    } else {
-        artifacts::root().join("target/bench")
-    };
+    if let Some(kept) = kept {
+        data = report::merge(kept, data)?;
+    }
+    let is_for_docs = options.only.is_empty() || options.keep;
+    let folder = if is_for_docs { docs } else { artifacts::root().join("target/bench") };
     let page = report::write(&data, &folder)?;
-    if options.only.is_empty() {
+    if is_for_docs {
         report::update_readme(&data, &artifacts::root().join("README.md"))?;
     } else {
         println!("{page}");
@@ -63,15 +68,20 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Writes the report again from the raw data of the last complete run, and the sentences in the README.
+/// Writes the report again from its raw data, and the sentences in the README.
 pub(crate) fn report_again() -> Result<()> {
     let folder = artifacts::root().join("docs");
-    let file: PathBuf = folder.join("benchmarks/data.json");
-    let text = std::fs::read_to_string(&file)
-        .with_context(|| format!("`{}` can't be read; `make bench` writes it", file.display()))?;
-    let data: Map<String, Value> = serde_json::from_str(&text)?;
+    let data = read(&folder)?;
     report::write(&data, &folder)?;
     report::update_readme(&data, &artifacts::root().join("README.md"))
+}
+
+/// The raw data of the page.
+fn read(folder: &Path) -> Result<Map<String, Value>> {
+    let file = folder.join("benchmarks/data.json");
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("`{}` can't be read; `make bench` writes it", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("`{}` is not valid", file.display()))
 }
 
 async fn measure(parts: &[Part], effort: Effort) -> Result<Map<String, Value>> {
@@ -94,5 +104,6 @@ async fn measure(parts: &[Part], effort: Effort) -> Result<Map<String, Value>> {
         data.insert(part.name().to_owned(), measured);
     }
     data.insert("seconds".to_owned(), seconds.into());
+    report::note_times(&mut data);
     Ok(data)
 }

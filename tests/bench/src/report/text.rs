@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::{Data, goals, number, profile, tables, text_of};
+use super::{Data, goals, number, parts, profile, tables, text_of};
 
 const HEAD: &str = "# Benchmarks
 
 `make bench` measures all of this in one run and writes this page, its plots, and [the raw data](benchmarks/data.json). A part of it,
 without a change of this page: `make bench ONLY=ingress ROUNDS=3`, with `ingress`, `protocols`, `latency`, `egress`, `dns`, `scale`,
-`waiting`, or `cache`, or several of them.
+`waiting`, or `cache`, or several of them. `make bench ONLY=ingress KEEP=1` puts a part on this page and keeps the others.
 
 ";
 
@@ -147,7 +147,7 @@ fn machine(data: &Data) -> String {
         format!(" {rounds:.0} rounds of {seconds} s for each way.")
     });
     format!(
-        "\nThis run: {}, commit {}; {} with {:.0} cores and {:.0} GiB, {}; Envoy {}, {}; {}.{rounds} The measurements took {minutes:.1} minutes.\n",
+        "\nThis run: {}, commit {}; {} with {:.0} cores and {:.0} GiB, {}; Envoy {}, {}; {}.{rounds} The measurements took {minutes:.1} minutes.{}\n",
         text("date"),
         text("commit"),
         text("processor"),
@@ -157,5 +157,6 @@ fn machine(data: &Data) -> String {
         text("envoy"),
         text("nginx"),
         text("rustc"),
+        parts::measured_again(data),
     )
 }
