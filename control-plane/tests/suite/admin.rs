@@ -343,10 +343,12 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_sandgate");
 #[test]
 fn the_command_line_manages_a_store_through_its_server() {
     let installation = Installation::new();
-    let file = installation.path("admin-token");
+    // The server reads its own file again when it changes.
+    let (file, of_server) = (installation.path("token-to-send"), installation.path("admin-token"));
     std::fs::write(&file, ADMIN).unwrap();
+    std::fs::write(&of_server, ADMIN).unwrap();
     let mut command = installation.serve_command();
-    command.args(["--admin-listen", "127.0.0.1:0", "--admin-token-file"]).arg(&file);
+    command.args(["--admin-listen", "127.0.0.1:0", "--admin-token-file"]).arg(&of_server);
     let server = Served::start(command);
     let url = server.admin.clone().unwrap();
     let run = |arguments: &[&str], url: &str| -> Output {
