@@ -31,16 +31,9 @@ struct Example {
 impl Example {
     async fn start(text: &str, state: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let path = |name: &str| folder.path().join(name);
-        for (name, text) in
-            [("control_plane.py", text), ("state.json", state), ("tokens", TOKEN), ("key", KEY)]
-        {
-            write_private(&path(name), text)?;
-        }
-        let mut command = Command::new("python3");
-        command.arg(path("control_plane.py")).arg(path("state.json")).arg(path("tokens"));
-        command.args(["0", "0"]);
-        let mut process = Process::start("the example", &command, &path("log"))?;
+        let tokens = format!("# comment-of-the-file\n\n{TOKEN}\n");
+        let command = command(folder.path(), text, state, &tokens)?;
+        let mut process = Process::start("the example", &command, &folder.path().join("log"))?;
         let ready = process.until("was not ready", Duration::from_secs(30), async |process| {
             let output = process.output();
             let address = |api: &str| {
@@ -51,6 +44,23 @@ impl Example {
         });
         let (gateway, platform) = ready.await?;
         Ok(Self { gateway, platform, folder, _process: process })
+    }
+
+    /// Status and body of a call.
+    async fn call(&self, method: &str, url: &str, token: Option<&str>) -> Result<(String, String)> {
+        let mut command = tokio::process::Command::new("curl");
+        command.args(["-sS", "--noproxy", "*", "--max-time", "30", "-w", "\n%{http_code}"]);
+        command.args(["-X", method, url]);
+        if let Some(token) = token {
+            command.args(["-H", &format!("Authorization: Bearer {token}")]);
+        }
+        if method == "PATCH" {
+            command.args(["-d", r#"{"exposed_ports": [8081]}"#]);
+        }
+        let output = command.kill_on_drop(true).output().await?;
+        let text = String::from_utf8(output.stdout)?;
+        let (body, status) = text.rsplit_once('\n').context("no status")?;
+        Ok((status.to_owned(), body.to_owned()))
     }
 
     /// What `sandgate conformance` prints, and whether all checks passed.
@@ -68,6 +78,20 @@ impl Example {
         let more = ["--change", &change, "--relocate", &relocate, "--revoke", &revoke];
         conformance(&self.gateway, &file("tokens"), "hello", &file("key"), &more).await
     }
+}
+
+/// The command that starts the example with these files, which this function writes.
+fn command(folder: &Path, text: &str, state: &str, tokens: &str) -> Result<Command> {
+    let path = |name: &str| folder.join(name);
+    for (name, text) in
+        [("control_plane.py", text), ("state.json", state), ("tokens", tokens), ("key", KEY)]
+    {
+        write_private(&path(name), text)?;
+    }
+    let mut command = Command::new("python3");
+    command.arg(path("control_plane.py")).arg(path("state.json")).arg(path("tokens"));
+    command.args(["0", "0"]);
+    Ok(command)
 }
 
 async fn conformance(
@@ -164,6 +188,64 @@ fn the_conformance_test_finds_each_fault_of_a_careless_implementation() {
             Ok(())
         });
         try_join_all(each).await.map(drop)
+    });
+}
+
+/// The API of the platform is on loopback, which any program of the machine and, by DNS rebinding, a page in a browser reaches.
+#[test]
+fn only_a_patch_or_a_delete_with_a_token_changes_the_example() {
+    in_runtime(async {
+        let example = Example::start(&file(EXAMPLE)?, &state()?).await?;
+        let url = |path: &str| format!("{}/{path}", example.platform);
+        let revision = async || {
+            let url = format!("{}/gateway/v1/changes", example.gateway);
+            let (_, body) = example.call("GET", &url, Some(TOKEN)).await?;
+            let body: Value = serde_json::from_str(&body)?;
+            body["revision"].as_str().map(str::to_owned).context("no revision")
+        };
+        let before = revision().await?;
+        let changes = [("PATCH", "sandboxes/hello"), ("DELETE", "principals/key-1")];
+        // The last ones are words of the comment in the file of the tokens.
+        for token in [None, Some("wrong-token-0123456789"), Some("#"), Some("comment-of-the-file")]
+        {
+            for (method, path) in changes {
+                let (status, body) = example.call(method, &url(path), token).await?;
+                ensure!(status == "401", "{method} {path} {token:?}: {status} {body}");
+            }
+        }
+        for (method, path) in [
+            ("GET", "sandboxes/hello"),
+            ("POST", "sandboxes/hello"),
+            ("DELETE", "sandboxes/hello"),
+            ("PATCH", "hello"),
+        ] {
+            let (status, body) = example.call(method, &url(path), Some(TOKEN)).await?;
+            ensure!(status == "404", "{method} {path}: {status} {body}");
+        }
+        ensure!(revision().await? == before, "something has changed");
+        for (method, path) in changes {
+            let (status, body) = example.call(method, &url(path), Some(TOKEN)).await?;
+            ensure!(status == "200", "{method} {path}: {status} {body}");
+        }
+        ensure!(revision().await? != before, "nothing has changed");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_example_does_not_start_with_a_token_that_can_be_guessed() {
+    in_runtime(async {
+        for tokens in ["", "# 0123456789abcdef\n", "short\n", "0123456789abcdef\nshort\n"] {
+            let folder = tempfile::tempdir()?;
+            let start = command(folder.path(), &file(EXAMPLE)?, &state()?, tokens)?;
+            let mut start = tokio::process::Command::from(start);
+            let output = start.kill_on_drop(true).output();
+            let output = tokio::time::timeout(Duration::from_secs(60), output).await;
+            let output = output.with_context(|| format!("it runs with {tokens:?}"))??;
+            let error = String::from_utf8_lossy(&output.stderr);
+            ensure!(!output.status.success() && error.contains("at least 16"), "{error}");
+        }
+        Ok(())
     });
 }
 

@@ -28,6 +28,16 @@ const ISTIO: Way = Way { listener: "0.0.0.0_443", domain: "sandbox.example.com" 
 const ENVOY_GATEWAY: Way =
     Way { listener: "sandgate/sandboxes/https", domain: "sandbox.example.com" };
 
+/// Makes the configuration of a way.
+type Configuration = fn(&Values) -> Result<Value>;
+
+/// All ways that have a file for users, and the configuration of each.
+const WAYS: [(&Way, Configuration); 3] = [
+    (&STATIC, |_| plain()),
+    (&ISTIO, istio::configuration),
+    (&ENVOY_GATEWAY, |_| envoy_gateway::configuration()),
+];
+
 /// The configuration of `static.yaml`.
 fn plain() -> Result<Value> {
     let mut bootstrap = yaml("deploy/install/envoy/static.yaml")?;
@@ -77,7 +87,7 @@ impl Way {
 }
 
 /// Runs a way in each version of Envoy.
-fn in_each_version(way: &'static Way, configuration: fn(&Values) -> Result<Value>) {
+fn in_each_version(way: &'static Way, configuration: Configuration) {
     run(without_envoy(), async |stack| {
         stack.my_env().await?;
         for program in versions()? {
@@ -232,16 +242,52 @@ fn the_filter_reports_a_configuration_without_the_guards() {
     });
 }
 
+/// Gives the address checks of the clusters another network than the sandboxes have. Returns their number.
+fn check_for_another_network(bootstrap: &mut Value) -> usize {
+    match bootstrap {
+        Value::Array(list) => list.iter_mut().map(check_for_another_network).sum(),
+        Value::Object(fields) => match fields.get_mut("upstream_ip") {
+            Some(range) => {
+                range["address_prefix"] = json!("192.0.2.0");
+                1
+            }
+            None => fields.values_mut().map(check_for_another_network).sum(),
+        },
+        _ => 0,
+    }
+}
+
+#[test]
+fn no_way_connects_to_an_address_outside_the_network_of_its_address_check() {
+    run(without_envoy(), async |stack| {
+        stack.my_env().await?;
+        for program in versions()? {
+            for (way, configuration) in WAYS {
+                let values = Values::of(stack)?;
+                let mut bootstrap = configuration(&values)?;
+                values.put_into(&mut bootstrap);
+                assert_eq!(check_for_another_network(&mut bootstrap), 2, "{}", way.listener);
+                let envoy = Envoy::start(&program, values.folder.path(), &bootstrap).await?;
+                let client = envoy.client(way.listener)?;
+                let host = |port: u16| format!("{port}-my-env.{}", way.domain);
+                let answer = client.get(&host(8080), "/").bearer(stack.key()).send().await?;
+                assert!(!answer.status.is_success(), "{}", answer.text());
+                let grpc = client.post(&host(50051), "/no.such.Service/Method");
+                let grpc = grpc.over(Protocol::H2c).grpc().bearer(stack.key()).send().await?;
+                // 12 is the sandbox's own answer.
+                assert_ne!(grpc.header("grpc-status"), Some("12"), "{}", grpc.text());
+            }
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn without_the_filter_no_way_forwards_anything() {
     run(without_envoy(), async |stack| {
         stack.public_env().await?;
         let [program, _] = versions()?;
-        for (way, configuration) in [
-            (&STATIC, (|_| plain()) as fn(&Values) -> Result<Value>),
-            (&ISTIO, istio::configuration),
-            (&ENVOY_GATEWAY, |_| envoy_gateway::configuration()),
-        ] {
+        for (way, configuration) in WAYS {
             let values = Values::of(stack)?;
             let mut bootstrap = configuration(&values)?;
             values.put_into(&mut bootstrap);
