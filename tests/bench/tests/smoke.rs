@@ -1,5 +1,7 @@
 //! The benchmarks themselves: every way that is compared answers correctly, and a small fleet can be measured.
 
+#![expect(clippy::unwrap_used, reason = "how these tests fail")]
+
 use std::process::Command;
 
 fn measure(arguments: &[&str]) -> String {
