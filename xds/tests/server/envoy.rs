@@ -75,12 +75,31 @@ async fn an_envoy_gets_everything_by_delta_ads_and_follows_changes() {
         is_complete(node) && node.versions["listener"]["edge"] != wanted
     });
     assert_eq!(second.await.versions["route"], first.versions["route"]);
-    // The other form of the filter.
+    // The native filter needs a part of the bootstrap, which this Envoy has not.
     let native = settings(folder.path(), "  filters: native\n");
     server.snapshots.send_replace(Arc::new(state::build(&native).unwrap().snapshot.into()));
-    let has_it =
-        |node: &NodeReport| node.versions["extension"].contains_key("sandgate.ingress.native");
-    server.until("the form changes", |node| is_complete(node) && has_it(node)).await;
+    let rejects =
+        |node: &NodeReport| node.rejected["extension"].contains_key("sandgate.ingress.native");
+    let rejected = server.until("the filter is rejected", |node| {
+        node.rejected.contains_key("extension") && rejects(node)
+    });
+    assert_eq!(rejected.await.versions["listener"].len(), 1, "the former listener goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_with_the_bootstrap_of_the_native_form_follows_a_change_of_the_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let native = settings(folder.path(), "  filters: native\n");
+    let server = Server::start(state::build(&native).unwrap().snapshot, None).await;
+    let _envoy = start(&server, &native, &connection(&server, "edge-1", None));
+    server.until("the Envoy has everything", is_complete).await;
+    for filters in ["wasm", "native"] {
+        let other = settings(folder.path(), &format!("  filters: {filters}\n"));
+        server.snapshots.send_replace(Arc::new(state::build(&other).unwrap().snapshot.into()));
+        let name = format!("sandgate.ingress.{filters}");
+        let has_it = |node: &NodeReport| node.versions["extension"].contains_key(&name);
+        server.until("the form changes", |node| is_complete(node) && has_it(node)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

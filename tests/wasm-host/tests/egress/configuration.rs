@@ -26,7 +26,7 @@ fn an_invalid_configuration_is_refused_with_the_name_of_the_field_and_the_previo
         (changed(|c| c["policies"] = json!([])), "policies"),
         (changed(|c| c["policies"] = json!([{}, {}, {}])), "policies"),
         (changed(|c| c["policies"][0]["deny_out"] = json!(["bad..test"])), "bad..test"),
-        (changed(|c| c["policies"][0]["deny_out"] = json!(["bad.test:80"])), "bad.test:80"),
+        (changed(|c| c["policies"][0]["deny_out"] = json!(["bad.test:080"])), "bad.test:080"),
         (changed(|c| c["policies"][0]["allow_internet_access"] = json!("no")), "no"),
         (changed(|c| c["operator"]["protected"] = json!(["10.0.0.0/33"])), "10.0.0.0/33"),
         (changed(|c| c["virtual_addresses"]["8.8.8.8"] = json!("ok.test")), "8.8.8.8"),
