@@ -189,7 +189,7 @@ fn unread_connections_are_closed_when_memory_is_short() {
     run(Setup { heap: 96 << 20, limits, change: impatient, ..Setup::default() }, async |stack| {
         let (attacker, other) = two_sandboxes(stack).await?;
         let host = attacker.host(8080);
-        let _silent = silent_connections(stack.edge(), &host, stack.key(), 1_200).await?;
+        let _silent = silent_connections(stack.edge(), &host, stack.key(), 1_600).await?;
         until("they are ended", Duration::from_secs(90), async || {
             let ended = stack.envoy().stat("http.edge.downstream_rq_idle_timeout").await?;
             Ok((ended > 100).then_some(()))
