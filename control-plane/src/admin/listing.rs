@@ -1,4 +1,4 @@
-//! Pages of lists.
+//! The query of a list, and the page and the cursor of the next one that it gives.
 
 use axum::extract::{FromRequestParts, Query as QueryOf};
 use axum::http::request::Parts;

@@ -1,4 +1,4 @@
-//! Organizations.
+//! The calls that list and create organizations.
 
 use axum::Json;
 use axum::body::Body;

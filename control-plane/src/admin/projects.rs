@@ -1,4 +1,4 @@
-//! Projects.
+//! The calls that list and create projects.
 
 use axum::Json;
 use axum::body::Body;

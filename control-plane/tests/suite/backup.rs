@@ -195,8 +195,8 @@ async fn an_edge_with_a_lost_revision_drops_its_cache() {
     patch(&world, 8081).await;
     let lost = world.revision().await;
 
-    // The attack, against a copy that is used as it is: after as many changes (the tests' new tenant is one), the edge is told of
-    // nothing.
+    // The attack, against a copy that is used as it is: after as many changes (the tests' new tenant is one), the edge's
+    // poll reports no change.
     let again = restored(&world, &copy, false).await;
     patch(&again, 1000).await;
     assert_eq!(again.revision().await, lost);

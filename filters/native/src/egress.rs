@@ -6,8 +6,8 @@
 //! - `config` is one configuration of one of the filters, with its counters.
 //! - `worker` is what a worker owns: its engine and its live streams, which it evaluates again when another configuration
 //!   becomes active.
-//! - `connection` receives the hooks of a connection, and `request` those of a plain HTTP request. `report` is what logs say
-//!   about either.
+//! - `connection` receives the hooks of a connection, and `request` those of a plain HTTP request. `report` is what the logs
+//!   say about a connection or a request.
 
 mod config;
 mod connection;

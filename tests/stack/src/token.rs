@@ -1,4 +1,4 @@
-//! Random tokens.
+//! The secrets of a run, which differ at each start.
 
 use std::fs::File;
 use std::io::Read as _;

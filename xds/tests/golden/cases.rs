@@ -1,4 +1,4 @@
-//! The desired states.
+//! The desired states whose resources and static files are golden files.
 
 use std::path::Path;
 

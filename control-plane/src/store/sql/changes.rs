@@ -36,7 +36,7 @@ pub(in crate::store) fn since(
 pub(in crate::store) fn begin_history(tx: &Session<'_>, now: Timestamp) -> Result<()> {
     let epoch = random::id(16).map_err(|error| StoreError::Unavailable(Box::new(error)))?;
     // Revisions begin at the time of their store's creation and grow by one for each change, so the time is greater than each
-    // lost one.
+    // revision that the backup does not have.
     tx.execute(
         "UPDATE meta SET epoch = ?1, \
          revision = CASE WHEN revision < ?2 THEN ?2 ELSE revision + 1 END",

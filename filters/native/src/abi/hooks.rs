@@ -65,7 +65,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(config: *const Config) {
-    // On any thread.
+    // Envoy calls this on the thread that drops the last reference: a worker, or the main thread.
     if !config.is_null() {
         // SAFETY: the pointer is from `into_raw`, and Envoy destroys a configuration once.
         let config = unsafe { Arc::from_raw(config) };

@@ -66,7 +66,7 @@ fn add_extension(listener: &mut Value, extension: &Value, values: &Values) -> Re
         "name": resource,
         "config_discovery": {
             "config_source": {
-                // By ADS there.
+                // Istio sends this resource by ADS. The test has no ADS server, so Envoy reads it from a file.
                 "path_config_source": { "path": values.folder.path().join("ecds.json") },
                 "initial_fetch_timeout": "0s",
                 "resource_api_version": "V3",
