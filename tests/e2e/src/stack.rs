@@ -130,6 +130,12 @@ impl Stack {
             setup.tls_to_control_plane,
             &certificate_folder(&folder.path().join("envoy-0")),
         )?;
+        // The desired state names the first one, also for an Envoy that a test starts by itself.
+        for number in 0..setup.envoys.max(1) {
+            let certificate = certificate_folder(&folder.path().join(format!("envoy-{number}")));
+            std::fs::create_dir_all(&certificate)?;
+            pki::issue(&certificate)?;
+        }
         let certificate = certificate_folder(&folder.path().join("envoy-0"));
         let tokens = folder.path().join("gateway-token");
         let state = |edge: &Edge| desired_state(edge, &tokens, &certificate);
@@ -164,15 +170,14 @@ impl Stack {
         edge.api_port = control_plane.api().address().port();
         edge.gateway_port = control_plane.gateway().address().port();
         let desired_state = setup.by_xds.then(|| state(&edge));
+        if let Some(state) = &desired_state {
+            // An Envoy that starts earlier would get the ports of nobody's APIs first.
+            control_plane.replace_desired_state(state).await?;
+        }
         let mut envoys = Vec::new();
         for number in 0..setup.envoys {
             let folder = folder.path().join(format!("envoy-{number}"));
             let certificate = certificate_folder(&folder);
-            std::fs::create_dir_all(&certificate)?;
-            pki::issue(&certificate)?;
-            if let Some(state) = &desired_state {
-                control_plane.set_desired_state(state)?;
-            }
             let configuration = match setup.by_xds {
                 true => Configuration::Xds(control_plane.bootstrap(&format!("edge-{number}"))?),
                 false => Configuration::Files(Box::new(Files {

@@ -149,7 +149,6 @@ fn an_envoy_with_a_configuration_of_its_own_gets_the_edge_by_ads() {
     let setup = Setup { by_xds: true, ..without_envoy() };
     run(setup, async |stack| {
         stack.my_env().await?;
-        stack.control_plane.set_desired_state(stack.desired_state.as_ref().context("no state")?)?;
         for program in versions()? {
             let folder = tempfile::tempdir()?;
             let bootstrap = folder.path().join("bootstrap.json");

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -10,11 +11,26 @@ use serde_json::Value;
 use super::ControlPlane;
 use crate::artifacts::program;
 use crate::files::write_private;
+use crate::wait::until;
+
+/// The time for a change that the control plane finds within a second.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl ControlPlane {
     /// Replaces the desired state of the edges. The control plane reads the file again soon.
     pub fn set_desired_state(&self, state: &Value) -> Result<()> {
         write_private(&self.desired_state_file(), &format!("{state:#}\n"))
+    }
+
+    /// Replaces the desired state by another one, and waits until the control plane serves it.
+    pub async fn replace_desired_state(&self, state: &Value) -> Result<()> {
+        let changes = || self.output().matches("the desired state changed").count();
+        let before = changes();
+        self.set_desired_state(state)?;
+        until("the control plane serves the new desired state", PATIENCE, async || {
+            Ok((changes() > before).then_some(()))
+        })
+        .await
     }
 
     /// The file of the desired state.
