@@ -83,5 +83,6 @@ pub(crate) fn run() -> Result<ExitCode> {
     println!("{summary}");
     let Counts { failed, not_run, .. } = summary.total();
     let is_complete = not_run == 0 || !is_ci();
-    Ok(if failed == 0 && is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_stable = !summary.repeated_too_many();
+    Ok(if failed == 0 && is_complete && is_stable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -135,6 +135,10 @@ fn add_report(
             } else {
                 counts.passed += 1;
             }
+            if has("flakyFailure") {
+                let name = case.attribute("name").context("a test without a name")?;
+                summary.add_repeated(format!("{group}: {name}"));
+            }
         }
         failures += counts.failed;
         summary.add(group, counts);
@@ -221,6 +225,20 @@ mod tests {
         let text = summary.to_string();
         assert!(text.contains("\n  policy: slow (`#[ignore]`)\n"), "{text}");
         assert!(text.contains("\n  policy: ns::works (needs root)\n"), "{text}");
+    }
+
+    #[test]
+    fn a_test_that_passed_only_when_it_was_repeated_is_named() {
+        let flaky = r#"<flakyFailure type="test failure">a reason</flakyFailure></testcase>"#;
+        let report = REPORT.replacen("</testcase>", flaky, 1);
+        let mut summary = Summary::default();
+        add_report(&mut summary, &report, &BTreeMap::new()).unwrap();
+        assert_eq!(summary.total(), Counts { passed: 1, failed: 1, not_run: 2 });
+        let text = summary.to_string();
+        assert!(
+            text.contains("\npassed only when repeated:\n  sandgate-policy: works\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The counts of a whole test run, and the tests that did not run.
+//! The counts of a whole test run, the tests that did not run, and those that passed only when they were repeated.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +30,12 @@ impl Counts {
 pub(crate) struct Summary {
     groups: BTreeMap<String, Counts>,
     not_run: Vec<String>,
+    repeated: Vec<String>,
 }
+
+/// The number of tests that may pass only when they are repeated. More of them are a fault of the product, of the tests, or of
+/// the machine.
+const REPEATED_AT_MOST: usize = 3;
 
 impl Summary {
     /// Adds results to a group.
@@ -46,6 +51,16 @@ impl Summary {
         if !self.not_run.contains(&line) {
             self.not_run.push(line);
         }
+    }
+
+    /// Names a test that failed, and passed when it was repeated.
+    pub(crate) fn add_repeated(&mut self, line: String) {
+        self.repeated.push(line);
+    }
+
+    /// Whether so many tests passed only when they were repeated that the run has failed.
+    pub(crate) fn repeated_too_many(&self) -> bool {
+        self.repeated.len() > REPEATED_AT_MOST
     }
 
     /// The sum of all groups.
@@ -68,6 +83,15 @@ impl fmt::Display for Summary {
             }
             writeln!(formatter)?;
         }
+        if !self.repeated.is_empty() {
+            writeln!(formatter, "passed only when repeated:")?;
+        }
+        for line in &self.repeated {
+            writeln!(formatter, "  {line}")?;
+        }
+        if self.repeated_too_many() {
+            writeln!(formatter, "  these are more than {REPEATED_AT_MOST}, so the run has failed")?;
+        }
         writeln!(formatter, "not run:")?;
         if self.not_run.is_empty() {
             writeln!(formatter, "  nothing was left out")?;
@@ -82,7 +106,7 @@ impl fmt::Display for Summary {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, Summary};
+    use super::{Counts, REPEATED_AT_MOST, Summary};
 
     #[test]
     fn the_last_line_counts_all_groups_and_the_tests_that_did_not_run_are_named() {
@@ -101,6 +125,20 @@ mod tests {
                 "not run:\n  tests/egress: all (no root)\n4 passed, 1 failed, 7 skipped"
             )
         );
+    }
+
+    #[test]
+    fn a_run_with_many_repeated_tests_has_failed() {
+        let mut summary = Summary::default();
+        for number in 0..REPEATED_AT_MOST {
+            summary.add_repeated(format!("tests/e2e: test {number}"));
+        }
+        assert!(!summary.repeated_too_many());
+        summary.add_repeated("tests/e2e: one more".to_owned());
+        assert!(summary.repeated_too_many());
+        let text = summary.to_string();
+        let end = "  tests/e2e: one more\n  these are more than 3, so the run has failed\n";
+        assert!(text.contains(end), "{text}");
     }
 
     #[test]
