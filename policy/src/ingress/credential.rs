@@ -171,10 +171,11 @@ enum Bearer<'a> {
 fn one_bearer<'a>(head: Head<'a>, name: &'a str) -> Result<Option<Bearer<'a>>, Denial> {
     let repeated = || Denial::InvalidRequest("a credential header is sent more than once");
     let Some(value) = head.single(name).map_err(|_| repeated())? else { return Ok(None) };
-    let second = value.split(|b| *b == b',').skip(1).any(|part| bearer_token(part).is_some());
+    let is_list = value.contains(&b',');
+    let mut others = value.split(|b| *b == b',').skip(1);
     match bearer_token(value) {
-        _ if second => Err(repeated()),
-        Some(token) if token.contains(&b',') => Err(repeated()),
+        _ if is_list && others.any(|part| bearer_token(part).is_some()) => Err(repeated()),
+        Some(token) if is_list && token.contains(&b',') => Err(repeated()),
         Some(token) => Ok(Some(Bearer::Token(token))),
         None => Ok(Some(Bearer::OtherScheme)),
     }

@@ -45,7 +45,8 @@ pub fn clean_request(
     caller: Option<&Caller<'_>>,
 ) -> Vec<HeaderChange> {
     let mut changes = removals(head, |name, value| {
-        (NOT_FROM_CLIENTS.contains(name) && !SET_BY_ENVOY.contains(&name.as_received()))
+        // The exact names come first, because each request has them and their prefix is on the list.
+        (!SET_BY_ENVOY.contains(&name.as_received()) && NOT_FROM_CLIENTS.contains(name))
             || is_secret(name, value, config, verified)
     });
     if let Some(rest) = without_secrets(head, |value| is_bare_secret(value, config, verified)) {
