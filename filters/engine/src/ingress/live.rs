@@ -19,7 +19,7 @@ use crate::ingress::effect::{Forward, StreamId};
 
 /// A live stream. No `Debug`: the request may hold a secret.
 pub(crate) struct LiveStream {
-    pub(crate) request: SandboxRequest,
+    pub(crate) request: Box<SandboxRequest>,
     /// The permit of the last evaluation. A change of its sandbox or its caller marks the stream.
     pub(crate) permit: Permit,
     /// How to write a denial that replaces the response.
@@ -34,7 +34,7 @@ pub(crate) struct LiveStream {
 
 impl LiveStream {
     pub(crate) fn new(
-        request: SandboxRequest,
+        request: Box<SandboxRequest>,
         permit: Permit,
         recipient: Recipient,
         client: ClientAddress,

@@ -53,7 +53,7 @@ pub(crate) enum Phase {
 pub(crate) struct WaitingRequest {
     /// Set when the request begins to wait.
     pub(crate) client: ClientAddress,
-    pub(crate) request: SandboxRequest,
+    pub(crate) request: Box<SandboxRequest>,
     pub(crate) recipient: Recipient,
     pub(crate) phase: Phase,
     /// The results of lookups that were sent at this time or later are used, however old they are. It is the time at which the
@@ -69,7 +69,7 @@ pub(crate) struct WaitingRequest {
 
 impl WaitingRequest {
     pub(crate) fn new(
-        request: SandboxRequest,
+        request: Box<SandboxRequest>,
         recipient: Recipient,
         head: Head<'_>,
         config: &IngressConfig,

@@ -45,7 +45,7 @@ impl Engine {
             return RequestAction::Deny(DenialReply::new(denial, recipient));
         }
         let request = match Request::parse(head, &self.config) {
-            Ok(Request::Sandbox(request)) => *request,
+            Ok(Request::Sandbox(request)) => request,
             Ok(Request::Api) => {
                 return RequestAction::ForwardToApi(hygiene::clean_api_request(head));
             }
