@@ -1,5 +1,6 @@
 //! Passes events to the engine, and executes its effects.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use sandgate_engine::ingress::{DenialReply, Effect, Engine, Metrics, Now, Reply, StreamId};
@@ -21,12 +22,17 @@ pub(super) struct Run<'a> {
     /// The stream whose hook runs.
     current: &'a Stream,
     pub(super) engine: &'a mut Engine,
-    pub(super) now: Now,
+    now: OnceCell<Now>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(worker: &'a Worker, current: &'a Stream, engine: &'a mut Engine) -> Self {
-        Self { worker, current, engine, now: time::now() }
+        Self { worker, current, engine, now: OnceCell::new() }
+    }
+
+    /// The time of this event. Most hooks need no clock, and reading one can cost more than the rest of such a hook.
+    pub(super) fn now(&self) -> Now {
+        *self.now.get_or_init(time::now)
     }
 
     pub(super) fn upstream(&self) -> Upstream {
@@ -52,17 +58,18 @@ impl<'a> Run<'a> {
         if events.is_empty() {
             return;
         }
+        let now = self.now();
         for event in events {
             match event {
                 Event::Wake => {}
                 Event::Tick => {
-                    self.engine.on_tick(self.now);
+                    self.engine.on_tick(now);
                     self.execute_effects();
                 }
-                Event::Notice(notice) => self.engine.on_notice(notice, self.now),
+                Event::Notice(notice) => self.engine.on_notice(notice, now),
             }
         }
-        self.engine.on_wake(self.now);
+        self.engine.on_wake(now);
         self.execute_effects();
     }
 
@@ -109,12 +116,14 @@ impl<'a> Run<'a> {
                 },
                 Effect::ReadClient(id) => {
                     if let Some(stream) = self.stream(id) {
-                        self.engine.on_client(id, stream.client(), self.now);
+                        let now = self.now();
+                        self.engine.on_client(id, stream.client(), now);
                     }
                 }
                 Effect::ReadByteCount(id) => {
                     if let Some(stream) = self.stream(id) {
-                        self.engine.on_byte_count(id, stream.byte_count(), self.now);
+                        let now = self.now();
+                        self.engine.on_byte_count(id, stream.byte_count(), now);
                     }
                 }
                 Effect::RecheckStarted => self.count(*self.metrics().recheck()),

@@ -121,7 +121,7 @@ impl Stream {
 
     fn decide(self: &Rc<Self>, run: &mut Run<'_>) -> Result<Action> {
         let upstream = run.upstream();
-        let (engine, now) = (&mut *run.engine, run.now);
+        let (now, engine) = (run.now(), &mut *run.engine);
         let (action, answer) =
             self.handle.with_fields(HeaderMap::RequestHeaders, move |fields| {
                 let head = Head::new(fields);

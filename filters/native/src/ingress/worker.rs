@@ -250,7 +250,8 @@ impl Worker {
             self.post.close();
         } else {
             let replaced = self.post.replace_anchor(id, || {
-                streams.iter().find_map(|(id, stream)| {
+                // The newest one is likely to be there the longest.
+                streams.iter().rev().find_map(|(id, stream)| {
                     stream.handle().scheduler().ok().map(|scheduler| (*id, scheduler))
                 })
             });

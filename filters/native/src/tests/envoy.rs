@@ -210,6 +210,11 @@ impl Host {
         self.envoy().state().callbacks
     }
 
+    /// How often the module has read the clock that can't be set back.
+    pub(crate) fn clock_reads(&self) -> usize {
+        self.envoy().state().clock_reads
+    }
+
     /// Sets whether an ended stream is destroyed later ([`Self::destroy_ended`]) and not inside of the hook that ended it.
     pub(crate) fn destroys_later(&self, later: bool) {
         self.envoy().state().destroys_later = later;

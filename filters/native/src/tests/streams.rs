@@ -26,6 +26,18 @@ fn the_module_names_the_version_of_the_abi_and_logs_no_message_of_a_panic() {
 }
 
 #[test]
+fn a_request_whose_entries_are_cached_reads_the_clock_once() {
+    let gateway = Gateway::new();
+    gateway.send(with_key(8080, "my-env"));
+    let before = gateway.host.clock_reads();
+    let stream = gateway.host.request(with_key(8080, "my-env"));
+    assert!(stream.respond(Headers::from([(":status", "200")])).is_some());
+    stream.send_body(false, 9);
+    stream.complete();
+    assert_eq!(gateway.host.clock_reads() - before, 1);
+}
+
+#[test]
 fn without_a_stream_headers_and_trailers_are_held_back() {
     let [request, request_trailers, response, response_trailers, rest @ ..] =
         call_with_null().try_into().unwrap_or([9; 9]);

@@ -64,6 +64,8 @@ pub(super) enum Progress {
 pub(super) struct State {
     pub(super) clock: Duration,
     pub(super) set_back: Duration,
+    /// How often the module has read the clock that can't be set back.
+    pub(super) clock_reads: usize,
     pub(super) counters: Vec<(String, u64)>,
     pub(super) logs: Vec<Log>,
     pub(super) calls: Vec<Call>,
@@ -311,5 +313,8 @@ pub(crate) fn since_epoch() -> Option<Duration> {
 
 /// The clock of the host whose hook runs, which can't be set back.
 pub(crate) fn monotonic() -> Duration {
-    Envoy::current().map(|envoy| envoy.state().clock).unwrap_or_default()
+    let Some(envoy) = Envoy::current() else { return Duration::default() };
+    let mut state = envoy.state();
+    state.clock_reads += 1;
+    state.clock
 }
