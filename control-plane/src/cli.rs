@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod backup;
 mod bootstrap;
+mod clean;
 mod conformance;
 mod https;
 mod keys;
@@ -67,6 +68,10 @@ enum Command {
     Conformance(Box<conformance::Conformance>),
     /// Show who changed exposed ports and network policies, of one sandbox or of all
     Audit(audit::Audit),
+    /// Remove the sandboxes that a killed server with `--runtime namespaces` has left on this machine
+    ///
+    /// The next server with the same directory does the same at its start.
+    Clean(clean::Clean),
     /// Moved to `sandgate-sidecar`, which takes the same options.
     #[command(hide = true, disable_help_flag = true)]
     Sidecar {
@@ -127,6 +132,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Audit(command) => command.run(),
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
+        Command::Clean(command) => command.run(),
         Command::Openapi(Openapi::Gateway) => {
             Output::plain(&crate::gateway::openapi::description()?)
         }

@@ -3,7 +3,10 @@
 //! A runtime has no rules of its own. [`crate::sandboxes`] decides what to call, and never makes two calls for
 //! one sandbox at a time.
 
+mod addresses;
 mod local;
+mod namespaces;
+mod program;
 mod webhook;
 
 use std::future::Future;
@@ -13,6 +16,10 @@ use std::pin::Pin;
 use tokio::sync::mpsc;
 
 pub use local::{InvalidNetwork, LocalRuntime, LocalSettings};
+pub use namespaces::{
+    Internet, NamespacesRuntime, NamespacesSettings, SidecarSettings, UnusableNamespaces,
+    remove_remains,
+};
 pub use webhook::{InvalidSecret, SigningKey, WebhookRuntime, WebhookSettings};
 
 use crate::model::{Sandbox, SandboxId};
@@ -73,7 +80,7 @@ pub enum RuntimeError {
     },
     /// All addresses are in use, or were until a short time ago.
     #[error(
-        "no address is free in {0}; delete sandboxes, or start the server with a larger --local-cidr"
+        "no address is free in {0}; delete sandboxes, or start the server with a larger range (--local-cidr, --namespaces-cidr)"
     )]
     NoAddress(ipnet::IpNet),
     /// The call took too long.

@@ -5,6 +5,7 @@ mod addresses;
 mod data_dir;
 mod open_files;
 mod operators;
+mod runtime;
 mod settings;
 mod store_location;
 mod tls;
@@ -12,7 +13,6 @@ mod upkeep;
 mod xds;
 
 use std::fs::File;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -31,10 +31,9 @@ use self::upkeep::run_upkeep;
 pub use self::xds::XdsSettings;
 use crate::api::{self, Api, EgressEnforcement};
 use crate::changes::Propagation;
-use crate::gateway::{self, Gateway, Platform, Tokens};
+use crate::gateway::{self, Gateway, Tokens};
 use crate::http::{ConnectionLimit, Draining, Listener, RequestLimits};
 use crate::metrics::Metrics;
-use crate::runtime::{Exits, LocalRuntime, Runtime, WebhookRuntime};
 use crate::sandboxes::SandboxService;
 use crate::store::Store;
 
@@ -90,8 +89,8 @@ impl Server {
         if store.is_shared() {
             anyhow::ensure!(
                 matches!(settings.runtime, RuntimeSettings::Webhook(_)),
-                "the sandboxes of `--runtime local` are processes of one server, and several servers may use a \
-                 `--database`; use `--runtime webhook`, or `--data-dir`"
+                "the sandboxes of `--runtime local` and `namespaces` are processes of one server, and several servers may use \
+                 a `--database`; use `--runtime webhook`, or `--data-dir`"
             );
             // Others wait for this replica, and it may claim sandboxes, from now on.
             anyhow::ensure!(
@@ -103,9 +102,14 @@ impl Server {
         check_network_policies(store.as_ref(), settings.egress)?;
         let propagation = Propagation::new(store)?;
         let (exits, exited) = mpsc::unbounded_channel();
-        let platform = platform(&settings.runtime);
-        let sidecars = (settings.egress == EgressEnforcement::Enforced).then(|| tokens.clone());
-        let runtime = runtime(settings.runtime, exits, sidecars)?;
+        let platform = runtime::platform(&settings.runtime);
+        let runtime = runtime::Surroundings {
+            store: &settings.store,
+            gateway_listener: &gateway_listener,
+            tokens: &tokens,
+            egress: settings.egress,
+        }
+        .start(settings.runtime, exits)?;
         let sandboxes = SandboxService::new(propagation.clone(), runtime, settings.sandboxes);
         sandboxes.clear_stale_addresses().await?;
 
@@ -255,28 +259,6 @@ fn check_network_policies(store: &dyn Store, egress: EgressEnforcement) -> anyho
         );
     }
     Ok(())
-}
-
-fn runtime(
-    settings: RuntimeSettings,
-    exits: Exits,
-    sidecars: Option<Tokens>,
-) -> anyhow::Result<Arc<dyn Runtime>> {
-    Ok(match settings {
-        RuntimeSettings::Local(settings) => Arc::new(LocalRuntime::new(settings, exits)?),
-        RuntimeSettings::Webhook(settings) => Arc::new(WebhookRuntime::new(*settings, sidecars)?),
-    })
-}
-
-/// The platform that may report changes of sandboxes, if the runtime calls one.
-fn platform(settings: &RuntimeSettings) -> Option<Arc<Platform>> {
-    match settings {
-        RuntimeSettings::Local(_) => None,
-        RuntimeSettings::Webhook(settings) => Some(Arc::new(Platform {
-            key: settings.key.clone(),
-            sandbox_cidrs: settings.sandbox_cidrs.clone(),
-        })),
-    }
 }
 
 async fn wait_for_stop(mut stopped: watch::Receiver<bool>) {

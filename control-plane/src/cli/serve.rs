@@ -1,5 +1,6 @@
 //! `sandgate serve`: runs the control plane.
 
+mod namespaces;
 mod runtime;
 mod xds;
 
@@ -8,10 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::runtime::{LocalArgs, WebhookArgs};
+use self::runtime::RuntimeArgs;
 use self::xds::XdsArgs;
 use super::output::Output;
 use super::store::StoreOptions;
@@ -20,8 +21,7 @@ use crate::http::{Listener, RequestLimits};
 use crate::model::TokenPrefix;
 use crate::sandboxes::ServiceSettings;
 use crate::serve::{
-    Addresses, AdminSettings, ApiSettings, GatewaySettings, ListenerTls, RuntimeSettings,
-    ServeSettings, Server,
+    Addresses, AdminSettings, ApiSettings, GatewaySettings, ListenerTls, ServeSettings, Server,
 };
 use crate::store::Limits;
 
@@ -100,21 +100,8 @@ pub(super) struct ServeArgs {
     xds: XdsArgs,
     #[command(flatten)]
     store: StoreArgs,
-    /// Platform that runs the sandboxes
-    #[arg(long, value_enum, default_value_t = RuntimeKind::Local)]
-    runtime: RuntimeKind,
     #[command(flatten)]
-    local: LocalArgs,
-    #[command(flatten)]
-    webhook: WebhookArgs,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum RuntimeKind {
-    /// Processes on this machine, for evaluation
-    Local,
-    /// Your platform, through `--webhook-url`
-    Webhook,
+    runtime: RuntimeArgs,
 }
 
 #[derive(Args)]
@@ -207,12 +194,7 @@ impl ServeArgs {
         let domain = sandgate_policy::ingress::domain::Domain::parse(&self.domain)
             .with_context(|| "--domain".to_owned())?;
         let urls = PublicUrls::new(&self.proxy_url, domain.as_str())?;
-        let runtime = match self.runtime {
-            RuntimeKind::Local => RuntimeSettings::Local(self.local.settings()?),
-            RuntimeKind::Webhook => {
-                RuntimeSettings::Webhook(Box::new(self.webhook.settings(&self.local)?))
-            }
-        };
+        let runtime = self.runtime.settings(self.egress)?;
         Ok(ServeSettings {
             store: self.location.location(self.database_connections)?,
             api_listen: self.api_listen,

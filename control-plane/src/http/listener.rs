@@ -127,6 +127,12 @@ impl Listener {
         format!("{scheme}://{}", self.address)
     }
 
+    /// Whether clients need no TLS.
+    #[must_use]
+    pub fn is_plain_text(&self) -> bool {
+        self.tls.is_none()
+    }
+
     /// The local address. It has the actual port if the option had port 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

@@ -1,7 +1,6 @@
 //! Sandboxes as processes on this machine, each with its own loopback address. This runtime is for tests and for
 //! trying Sandgate out. Never run other people's code in it, because it has no isolation.
 
-mod addresses;
 mod process;
 
 use std::collections::HashMap;
@@ -13,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ipnet::Ipv4Net;
 use tokio::time::Instant;
 
-use self::addresses::Addresses;
 use self::process::Process;
+use super::addresses::{Addresses, random_seed};
 use super::{Exits, Runtime, RuntimeError, RuntimeFuture};
 use crate::model::{Sandbox, SandboxId};
 
@@ -55,11 +54,8 @@ impl LocalRuntime {
         if !network.network().is_loopback() || !(8..=29).contains(&network.prefix_len()) {
             return Err(InvalidNetwork(network));
         }
-        // The first address is random, so that a restart does not assign the former addresses again at once.
-        let mut seed = [0; 4];
-        let seed = getrandom::fill(&mut seed).map_or(0, |()| u32::from_le_bytes(seed));
         Ok(Self {
-            addresses: Mutex::new(Addresses::new(network, seed)),
+            addresses: Mutex::new(Addresses::single(network, random_seed())),
             processes: Mutex::new(HashMap::new()),
             settings,
             exits,

@@ -9,7 +9,7 @@ use super::tls::ListenerTls;
 use super::xds::XdsSettings;
 use crate::api::{EgressEnforcement, PrivateToPublic, PublicUrls};
 use crate::model::TokenPrefix;
-use crate::runtime::{LocalSettings, WebhookSettings};
+use crate::runtime::{LocalSettings, NamespacesSettings, WebhookSettings};
 use crate::sandboxes::ServiceSettings;
 use crate::store::Limits;
 
@@ -89,6 +89,8 @@ pub struct GatewaySettings {
 pub enum RuntimeSettings {
     /// Processes on this machine.
     Local(LocalSettings),
+    /// Network namespaces of this machine.
+    Namespaces(Box<NamespacesSettings>),
     /// The operator's platform.
     Webhook(Box<WebhookSettings>),
 }

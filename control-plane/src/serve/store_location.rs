@@ -51,6 +51,19 @@ impl StoreLocation {
         }
     }
 
+    /// The path of the data directory, if the store is in one. The directory must exist.
+    ///
+    /// # Errors
+    /// The path can't be resolved.
+    pub(super) fn data_dir(&self) -> anyhow::Result<Option<PathBuf>> {
+        match self {
+            Self::DataDir(dir) => std::fs::canonicalize(dir)
+                .map(Some)
+                .with_context(|| format!("the data directory {} can't be used", dir.display())),
+            Self::Database(_) => Ok(None),
+        }
+    }
+
     /// Whether a server may run on the store. If none runs on a database, nobody has to apply its changes, and the
     /// store says so.
     #[must_use]

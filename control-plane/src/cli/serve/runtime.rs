@@ -4,13 +4,57 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ipnet::{IpNet, Ipv4Net};
 
+use super::namespaces::NamespacesArgs;
+use crate::api::EgressEnforcement;
 use crate::runtime::{LocalSettings, SigningKey, WebhookSettings};
+use crate::serve::RuntimeSettings;
 
 #[derive(Args)]
-pub(super) struct LocalArgs {
+pub(super) struct RuntimeArgs {
+    /// Platform that runs the sandboxes
+    #[arg(long, value_enum, default_value_t = RuntimeKind::Local)]
+    runtime: RuntimeKind,
+    #[command(flatten)]
+    local: LocalArgs,
+    #[command(flatten)]
+    namespaces: NamespacesArgs,
+    #[command(flatten)]
+    webhook: WebhookArgs,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum RuntimeKind {
+    /// Processes on this machine, for evaluation
+    Local,
+    /// Network namespaces of this machine, each behind a sidecar, for evaluation; needs root and `--egress enforced`
+    Namespaces,
+    /// Your platform, through `--webhook-url`
+    Webhook,
+}
+
+impl RuntimeArgs {
+    pub(super) fn settings(self, egress: EgressEnforcement) -> anyhow::Result<RuntimeSettings> {
+        Ok(match self.runtime {
+            RuntimeKind::Local => RuntimeSettings::Local(self.local.settings()?),
+            RuntimeKind::Namespaces => {
+                anyhow::ensure!(
+                    egress == EgressEnforcement::Enforced,
+                    "with `--runtime namespaces`, sidecars enforce network policies; add `--egress enforced`"
+                );
+                RuntimeSettings::Namespaces(Box::new(self.namespaces.settings()?))
+            }
+            RuntimeKind::Webhook => {
+                RuntimeSettings::Webhook(Box::new(self.webhook.settings(&self.local)?))
+            }
+        })
+    }
+}
+
+#[derive(Args)]
+struct LocalArgs {
     /// Program that runs as a sandbox, for --runtime local
     #[arg(long, value_name = "PATH", required_if_eq("runtime", "local"))]
     local_program: Option<PathBuf>,
@@ -20,7 +64,7 @@ pub(super) struct LocalArgs {
 }
 
 #[derive(Args)]
-pub(super) struct WebhookArgs {
+struct WebhookArgs {
     /// URL of the platform that starts and stops sandboxes, for --runtime webhook
     #[arg(long, value_name = "URL", required_if_eq("runtime", "webhook"))]
     webhook_url: Option<String>,
@@ -45,7 +89,7 @@ pub(super) struct WebhookArgs {
 const PRIVATE_RANGES: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 impl LocalArgs {
-    pub(super) fn settings(self) -> anyhow::Result<LocalSettings> {
+    fn settings(self) -> anyhow::Result<LocalSettings> {
         let program = self.local_program.context("--runtime local needs --local-program")?;
         let program = std::fs::canonicalize(&program)
             .with_context(|| format!("--local-program {} can't be used", program.display()))?;
@@ -54,7 +98,7 @@ impl LocalArgs {
 }
 
 impl WebhookArgs {
-    pub(super) fn settings(self, local: &LocalArgs) -> anyhow::Result<WebhookSettings> {
+    fn settings(self, local: &LocalArgs) -> anyhow::Result<WebhookSettings> {
         let url = self.webhook_url.context("--runtime webhook needs --webhook-url")?;
         // The error does not contain the URL, which may have a secret.
         let url: reqwest::Url = url.parse().context("--webhook-url is not a URL")?;

@@ -5,21 +5,20 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::BufReader;
+use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::model::Sandbox;
+use crate::runtime::program::{arguments, drain, no_pipe, wait_until_ready};
 use crate::runtime::{Exited, Exits, RuntimeError};
 
 /// The longest time until a program listens.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// The longest time between the end of a program's standard input and its own end. After that it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
-/// The most bytes of a line that are read while waiting for `ready`.
-const MAX_LINE: u64 = 1_024;
 
 /// A running process and the task that waits for its end.
 pub(super) struct Process {
@@ -37,13 +36,8 @@ impl Process {
         exits: Exits,
     ) -> Result<Self, RuntimeError> {
         let mut command = Command::new(program);
-        command.arg("serve").arg("--address").arg(address.to_string());
-        command.args(["--id", sandbox.id.as_str()]);
-        if let Some(name) = &sandbox.name {
-            command.args(["--name", name.as_str()]);
-        }
         command
-            .arg("--exit-with-parent")
+            .args(arguments(sandbox, address))
             // The server's environment holds its operator's secrets.
             .env_clear()
             .stdin(Stdio::piped())
@@ -103,26 +97,4 @@ async fn watch(mut child: Child, stopped: oneshot::Receiver<()>) -> Option<ExitS
         tracing::error!(%error, "a sandbox process can't be killed");
     }
     None
-}
-
-async fn wait_until_ready(stdout: &mut BufReader<ChildStdout>) -> Result<(), RuntimeError> {
-    loop {
-        let mut line = String::new();
-        let read = (&mut *stdout).take(MAX_LINE).read_line(&mut line).await;
-        match read.map_err(RuntimeError::failed)? {
-            0 => return Err(RuntimeError::failed("the program ended before it was ready")),
-            _ if line.trim() == "ready" => return Ok(()),
-            _ => {}
-        }
-    }
-}
-
-/// Reads and discards output, so that the program does not block on a full pipe.
-async fn drain(mut stdout: BufReader<ChildStdout>) {
-    let mut sink = tokio::io::sink();
-    let _ = tokio::io::copy(&mut stdout, &mut sink).await;
-}
-
-fn no_pipe() -> RuntimeError {
-    RuntimeError::failed("the program has no standard output")
 }
