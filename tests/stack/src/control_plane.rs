@@ -1,5 +1,6 @@
 //! The real control plane, as an operator starts it, and its command line.
 
+mod runtime;
 mod xds;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+pub use self::runtime::{Namespaces, Runtime};
 use crate::artifacts::program;
 use crate::client::Client;
 use crate::files::write_private;
@@ -19,25 +21,6 @@ use crate::token::random_token;
 
 /// The usual domain of the sandboxes.
 pub const DOMAIN: &str = "sandbox.localhost";
-
-/// Where sandboxes run.
-#[derive(Clone, Debug)]
-pub enum Runtime {
-    /// Processes of the control plane, with addresses of this range.
-    Local {
-        /// Like `127.64.0.0/16`.
-        cidr: String,
-    },
-    /// An operator's platform.
-    Webhook {
-        /// The URL that the control plane calls.
-        url: String,
-        /// The secret that signs the calls.
-        secret: String,
-        /// The sandboxes' addresses.
-        cidr: String,
-    },
-}
 
 /// The settings of a control plane.
 #[derive(Clone, Debug)]
@@ -122,17 +105,7 @@ impl ControlPlane {
             command.arg("--xds-state").arg(self.desired_state_file());
             command.arg("--xds-key-file").arg(self.xds_key_file());
         }
-        match &setup.runtime {
-            Runtime::Local { cidr } => {
-                command.args(["--runtime", "local", "--local-cidr", cidr]);
-                command.arg("--local-program").arg(program("sandgate-demo")?);
-            }
-            Runtime::Webhook { url, cidr, .. } => {
-                command.args(["--runtime", "webhook", "--webhook-url", url]);
-                command.arg("--webhook-secret-file").arg(self.webhook_secret_file());
-                command.args(["--sandbox-cidr", cidr]);
-            }
-        }
+        setup.runtime.add_options(&mut command, &self.webhook_secret_file())?;
         let mut process =
             Process::start("the control plane", &command, &log)?.with_patience(setup.patience);
         let ready = process
@@ -172,6 +145,15 @@ impl ControlPlane {
     /// Fails if the control plane has ended.
     pub fn require_running(&mut self) -> Result<()> {
         self.process.as_mut().context("the control plane was stopped")?.require_running()
+    }
+
+    /// The memory that it uses.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let id = self.process.as_ref().context("the control plane does not run")?.id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.context("no VmRSS")?.parse()?)
     }
 
     /// Sends SIGTERM.

@@ -1,32 +1,37 @@
-//! The local run: a control plane, two demo sandboxes, and Envoy; as root, one more sandbox behind a sidecar.
+//! The local run: a control plane, two demo sandboxes, and Envoy. As root, each sandbox is behind a sidecar.
 //!
 //! Its state is in a folder, which a later run uses again.
 
 pub mod command;
+pub mod far_side;
 pub mod internet;
 pub mod own;
+pub mod platform;
 pub mod seed;
-pub mod sidecar;
+mod settings;
 mod state;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use http::StatusCode;
-use sandgate_envoy_config::{Edge, Upstream};
+use ipnet::Ipv4Net;
+use sandgate_envoy_config::Edge;
+use sandgate_netns::Prefix;
 use serde_json::json;
 
+pub use self::settings::{Settings, state_folder};
 use crate::artifacts::{self, EnvoyProgram, root};
 use crate::certificate::Certificates;
-use crate::control_plane::{ControlPlane, ControlPlaneSetup, DOMAIN, Runtime};
+use crate::control_plane::{ControlPlane, ControlPlaneSetup, DOMAIN};
 use crate::desired_state::desired_state;
 use crate::envoy::{Configuration, Envoy, EnvoySetup};
 use crate::files::write_private;
 use crate::local_run::command::Command;
+use crate::local_run::platform::Platform;
 use crate::local_run::seed::Variables;
-use crate::local_run::sidecar::SidecarDemo;
 use crate::local_run::state::State;
 use crate::output::{Interrupt, relative, say};
 use crate::pki::SECOND_DOMAIN;
@@ -39,66 +44,15 @@ const CERTIFICATE_NAMES: [&str; 3] = [DOMAIN, "*.sandbox.localhost", "localhost"
 const API_HOST: &str = "api.localhost";
 /// The control plane stops its sandboxes in this time.
 const PATIENCE: Duration = Duration::from_secs(10);
-const NETWORK_PREFIX_LEN: u8 = 16;
 /// The name of the edge, as the xDS server knows it.
 pub(crate) const NODE: &str = "edge-1";
-
-/// The settings of a run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The folder of the state and the logs.
-    pub state: PathBuf,
-    pub ports: Ports,
-    /// The network of loopback in which each sandbox gets an address; a /16.
-    pub network: Ipv4Addr,
-    pub upstream: Upstream,
-}
-
-impl Settings {
-    /// Reads `SANDGATE_STATE_DIR`, `SANDGATE_SANDBOX_NETWORK`, `SANDGATE_UPSTREAM`, and the variables of the ports.
-    pub fn from_environment() -> Result<Self> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-        let network =
-            variable("SANDGATE_SANDBOX_NETWORK").unwrap_or_else(|| "127.64.0.0".to_owned());
-        let upstream = variable("SANDGATE_UPSTREAM").map_or(Ok(Upstream::default()), |name| {
-            let wrong = || format!("SANDGATE_UPSTREAM is `{name}`; it takes {}", Upstream::NAMES);
-            name.parse().with_context(wrong)
-        })?;
-        Ok(Self {
-            state: state_folder()?,
-            ports: Ports::from_environment(variable)?,
-            upstream,
-            network: network.parse().ok().filter(Ipv4Addr::is_loopback).with_context(|| {
-                format!("SANDGATE_SANDBOX_NETWORK is `{network}`; it takes a network of loopback, like 127.64.0.0")
-            })?,
-        })
-    }
-
-    fn cidr(&self) -> String {
-        format!("{}/{NETWORK_PREFIX_LEN}", self.network)
-    }
-
-    /// The last address that a sandbox may get. None has it yet.
-    fn last_address(&self) -> Ipv4Addr {
-        let [a, b, ..] = self.network.octets();
-        Ipv4Addr::new(a, b, 255, 254)
-    }
-}
-
-/// The state folder that `SANDGATE_STATE_DIR` names, or `.sandgate`.
-pub fn state_folder() -> Result<PathBuf> {
-    let folder = std::env::var_os("SANDGATE_STATE_DIR").filter(|folder| !folder.is_empty());
-    let folder = folder.map_or_else(|| root().join(".sandgate"), PathBuf::from);
-    std::path::absolute(&folder)
-        .with_context(|| format!("`{}` can't be a state folder", folder.display()))
-}
 
 /// Runs until Ctrl-C, SIGTERM or SIGHUP, or until a part ends.
 pub async fn run(settings: &Settings) -> Result<()> {
     let mut interrupt = Interrupt::new()?;
     // Holds the lock until the end.
     let state = State::lock(&settings.state)?;
-    settings.ports.require_free(settings.last_address())?;
+    settings.ports.require_free(settings.last_local_address())?;
     let mut serving = Box::pin(serve(settings, &state));
     let outcome = tokio::select! {
         outcome = &mut serving => outcome,
@@ -122,9 +76,12 @@ async fn serve(settings: &Settings, state: &State) -> Result<()> {
     let envoy_program = artifacts::envoy_program()?;
     let token = state.gateway_token()?;
     let certificates = Certificates::ensure(&settings.state, &CERTIFICATE_NAMES)?;
-    let edge = Edge { upstream: settings.upstream, ..local_edge(ports, settings.network)? };
+    // Stops after the control plane.
+    let mut platform = Platform::start(settings, &envoy_program).await?;
+    let edge = Edge { upstream: settings.upstream, ..local_edge(ports, platform.network())? };
     say("starting the control plane");
-    let mut control_plane = start_control_plane(settings, &edge, &token, &certificates).await?;
+    let mut control_plane =
+        start_control_plane(settings, &platform, &edge, &token, &certificates).await?;
     let variables =
         Variables::create(&control_plane, &settings.state, ports, &token, &certificates).await?;
     say("starting the demo sandboxes");
@@ -140,26 +97,18 @@ async fn serve(settings: &Settings, state: &State) -> Result<()> {
     })
     .await?;
     try_one_request(&mut envoy, ports, variables.api_key()?).await?;
-    let (mut demo, left_out) = match sidecar::obstacle() {
-        Some(obstacle) => (None, Some(obstacle)),
-        None => {
-            say("starting a sandbox behind a sidecar");
-            (Some(SidecarDemo::start(&settings.state, &envoy_program).await?), None)
-        }
-    };
-    show(settings, state, &my_env, demo.as_ref(), left_out.as_deref())?;
+    show(settings, state, &my_env, &platform)?;
     loop {
         control_plane.require_running()?;
         envoy.require_running()?;
-        if let Some(demo) = &mut demo {
-            demo.require_running()?;
-        }
+        platform.require_running()?;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
 
 async fn start_control_plane(
     settings: &Settings,
+    platform: &Platform,
     edge: &Edge,
     token: &str,
     certificates: &Certificates,
@@ -174,10 +123,10 @@ async fn start_control_plane(
         domain: DOMAIN.to_owned(),
         proxy_url: format!("http://localhost:{}", ports.edge),
         drain_seconds: 3,
-        // Nothing enforces the network policies of these sandboxes, so it accepts none.
-        enforces_egress: false,
+        // Where no sidecar enforces network policies, it accepts none.
+        enforces_egress: platform.runtime().has_sidecars(),
         confirms_public_ports: false,
-        runtime: Runtime::Local { cidr: settings.cidr() },
+        runtime: platform.runtime().clone(),
         patience: PATIENCE,
         desired_state: Some(desired_state),
         tls: None,
@@ -187,7 +136,7 @@ async fn start_control_plane(
 }
 
 /// The edge's values in the local run, without the secrets' files.
-pub fn local_edge(ports: &Ports, network: Ipv4Addr) -> Result<Edge> {
+pub fn local_edge(ports: &Ports, network: Ipv4Net) -> Result<Edge> {
     Ok(Edge {
         address: Ipv4Addr::LOCALHOST.into(),
         port: ports.edge,
@@ -200,7 +149,7 @@ pub fn local_edge(ports: &Ports, network: Ipv4Addr) -> Result<Edge> {
         native: artifacts::native_module(),
         second_domain: SECOND_DOMAIN.to_owned(),
         api_host: API_HOST.to_owned(),
-        ..Edge::new(DOMAIN, "127.0.0.1", (network.into(), NETWORK_PREFIX_LEN))
+        ..Edge::new(DOMAIN, "127.0.0.1", (network.network().into(), network.prefix_len()))
     })
 }
 
@@ -216,13 +165,7 @@ async fn try_one_request(envoy: &mut Envoy, ports: &Ports, api_key: &str) -> Res
     .await
 }
 
-fn show(
-    settings: &Settings,
-    state: &State,
-    my_env: &str,
-    demo: Option<&SidecarDemo>,
-    left_out: Option<&str>,
-) -> Result<()> {
+fn show(settings: &Settings, state: &State, my_env: &str, platform: &Platform) -> Result<()> {
     let Settings { state: folder, ports, .. } = settings;
     println!(
         "
@@ -251,20 +194,21 @@ source {}",
     let program = relative(&artifacts::program("sandgate")?);
     commands.push(command::nodes(ports, &program, &relative(&token_file(folder)), NODE));
     print_commands(&commands);
-    match (demo, left_out) {
-        (Some(demo), _) => {
+    match platform.far_side() {
+        Ok(far_side) => {
             println!(
-                "\nOne more sandbox is behind a sidecar, with a network policy of its own. Try it as root:"
+                "\nEach sandbox is behind a sidecar, which enforces its network policy. Try it from inside of my-env, as root:"
             );
-            let more = command::for_the_sidecar(demo);
+            let more = command::for_the_policy(far_side, &inside_of(folder, my_env)?);
             print_commands(&more);
             commands.extend(more);
         }
-        (None, Some(reason)) => println!("\nNo sandbox is behind a sidecar: {reason}."),
-        (None, None) => {}
+        Err(reason) => println!("\n{reason}"),
     }
     let listed: Vec<_> = commands.iter().map(Command::to_json).collect();
-    let text = serde_json::to_string_pretty(&json!({ "commands": listed, "left_out": left_out }))?;
+    let text = serde_json::to_string_pretty(
+        &json!({ "commands": listed, "left_out": platform.far_side().err() }),
+    )?;
     write_private(&state.commands(), &text)?;
     println!("\nSandgate is ready. Ctrl-C stops everything.");
     Ok(())
@@ -274,6 +218,18 @@ fn print_commands(commands: &[Command]) {
     for command in commands {
         println!("\n# {}\n{}", command.description, command.line);
     }
+}
+
+/// The start of a command that runs in the network namespace of a sandbox.
+fn inside_of(state: &Path, id: &str) -> Result<String> {
+    // The control plane names its namespaces by its data directory.
+    let prefix = Prefix::of(&std::fs::canonicalize(data_folder(state))?);
+    Ok(format!("ip netns exec {prefix}-{id}-sandbox"))
+}
+
+/// The data directory of the control plane.
+fn data_folder(state: &Path) -> PathBuf {
+    state.join("data")
 }
 
 fn token_file(state: &Path) -> PathBuf {

@@ -13,8 +13,9 @@ use sandgate_stack::{local_run, service, try_commands};
 /// Starts Sandgate on this machine
 ///
 /// SANDGATE_STATE_DIR names the folder of the state and the logs instead of .sandgate. SANDGATE_EDGE_PORT,
-/// SANDGATE_EDGE_TLS_PORT, SANDGATE_API_PORT, SANDGATE_GATEWAY_PORT and SANDGATE_ADMIN_PORT choose other ports, and
-/// SANDGATE_SANDBOX_NETWORK (127.64.0.0) another /16 of loopback for the sandboxes.
+/// SANDGATE_EDGE_TLS_PORT, SANDGATE_API_PORT, SANDGATE_GATEWAY_PORT and SANDGATE_ADMIN_PORT choose other ports. As root,
+/// SANDGATE_NAMESPACE_NETWORK (10.203.0.0/16) chooses another range for the sandboxes, and SANDGATE_INTERNET=host connects them
+/// to this machine's network. Without root, SANDGATE_SANDBOX_NETWORK (127.64.0.0) chooses another /16 of loopback for them.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -23,7 +24,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a control plane, two demo sandboxes, and Envoy until Ctrl-C; as root, one more sandbox behind a sidecar
+    /// Run a control plane, two demo sandboxes, and Envoy until Ctrl-C; as root, each sandbox is behind a sidecar
     Run,
     /// Run every command that `run` prints, and check its output
     Try {
@@ -35,7 +36,7 @@ enum Command {
     ///
     /// Prints one line of JSON when they are ready, and runs until its standard input ends.
     Start(service::Options),
-    /// Serve the internet of the sandbox behind a sidecar; `run` starts it
+    /// Serve the internet of the sandboxes; `run` starts it
     #[command(hide = true)]
     Internet {
         /// Address of the DNS server

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, bail};
+use ipnet::Ipv4Net;
 
 /// A /24 of 127.0.0.0/8 that no other test uses while this value exists.
 #[derive(Debug)]
@@ -52,4 +53,20 @@ impl Network {
     pub fn cidr(&self) -> String {
         format!("{}/{}", self.base(), Self::PREFIX_LEN)
     }
+}
+
+/// A /20 for sandboxes in network namespaces that nothing on this machine uses, apart from the default range. Each process
+/// begins at another one, so that tests rarely meet.
+pub fn free_range() -> Result<Ipv4Net> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..256 {
+        let count = NEXT.fetch_add(1, Ordering::Relaxed);
+        let [.., number] = (std::process::id().wrapping_mul(97) + count).to_be_bytes();
+        let network = Ipv4Addr::new(10, 204 + number / 16, (number % 16) * 16, 0);
+        let range = Ipv4Net::new(network, 20)?;
+        if sandgate_netns::conflict(range)?.is_none() {
+            return Ok(range);
+        }
+    }
+    bail!("all of 10.204.0.0 to 10.219.255.255 is in use")
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use ipnet::Ipv4Net;
 use sandgate_envoy_config::Edge;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
@@ -109,7 +110,7 @@ async fn run(options: Options) -> Result<()> {
         domain: options.domain.clone(),
         api_host: options.api_host.clone(),
         trusted_origins: json!(options.trusted_origins),
-        ..local_edge(&ports, network)?
+        ..local_edge(&ports, Ipv4Net::new(network, 16)?)?
     };
     let certificates = match options.no_envoy {
         true => None,

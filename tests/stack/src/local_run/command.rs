@@ -1,13 +1,13 @@
 //! The commands that `make run` prints. `make try` runs the same commands.
 
 mod edge;
-mod sidecar;
+mod policy;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 pub use edge::{for_the_edge, nodes};
-pub use sidecar::for_the_sidecar;
+pub use policy::for_the_policy;
 
 /// A command line, and what it must do.
 #[derive(Clone, Debug, Eq, PartialEq)]

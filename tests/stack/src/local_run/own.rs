@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::local_run::sidecar;
+use crate::local_run::platform::left_behind;
+use crate::network::free_range;
 use crate::ports::{Ports, listen_error};
 
 /// It differs from the network of a local run that a developer may have started.
@@ -48,6 +49,7 @@ impl OwnRun {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("run").env("SANDGATE_STATE_DIR", &self.state);
         command.env("SANDGATE_SANDBOX_NETWORK", NETWORK);
+        command.env("SANDGATE_NAMESPACE_NETWORK", free_range()?.to_string());
         for (name, port) in self.ports.by_variable() {
             command.env(format!("SANDGATE_{name}_PORT"), port.to_string());
         }
@@ -97,9 +99,9 @@ impl OwnRun {
         left.extend(used.map(|(_, port)| format!("port {port} is still in use")));
         let state = self.state.display().to_string();
         let network = NETWORK.trim_end_matches("0.0").to_owned();
-        let words = [state, network, sidecar::prefix(&self.state)];
+        let words = [state, network];
         left.extend(processes_with(&words).map(|line| format!("process {line} still exists")));
-        let paths = sidecar::left_behind(&self.state);
+        let paths = left_behind(&self.state);
         left.extend(paths.iter().map(|path| format!("{} still exists", path.display())));
         Ok(left)
     }

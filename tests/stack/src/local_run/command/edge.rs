@@ -3,11 +3,11 @@
 use super::{Command, OK, STATUS};
 use crate::ports::Ports;
 
-const KEY: &str = r#"-H "Authorization: Bearer $TENSORLAKE_API_KEY""#;
+pub(super) const KEY: &str = r#"-H "Authorization: Bearer $TENSORLAKE_API_KEY""#;
 const HEADER: &str = r#"--header "Authorization: Bearer $TENSORLAKE_API_KEY""#;
 const PROJECT: &str = r#"-H "X-Forwarded-Organization-Id: $TENSORLAKE_ORGANIZATION_ID" -H "X-Forwarded-Project-Id: $TENSORLAKE_PROJECT_ID""#;
 const HTTP_STATUS: &str = r"-w '\n%{http_code} HTTP/%{http_version}\n'";
-const API: &str = "$TENSORLAKE_API_URL/sandboxes/my-env";
+pub(super) const API: &str = "$TENSORLAKE_API_URL/sandboxes/my-env";
 
 const NOT_EXPOSED: &str = r#""PORT_NOT_EXPOSED"[\s\S]*\n403$"#;
 
