@@ -8,6 +8,7 @@
 //! | 9501 | the management API | `management` |
 
 mod answer;
+mod commands;
 mod grpc;
 mod http;
 mod listener;
@@ -25,6 +26,7 @@ use std::time::Instant;
 
 use tonic::service::Routes;
 
+pub use self::commands::{CommandSettings, Commands, NOTE};
 pub(crate) use self::grpc::MAX_MESSAGE as MAX_GRPC_MESSAGE;
 pub(crate) use self::websocket::config as websocket_config;
 
@@ -123,6 +125,7 @@ pub struct DemoSandbox {
     grpc: Listener,
     grpc_services: Routes,
     management: Listener,
+    commands: Option<Commands>,
 }
 
 impl DemoSandbox {
@@ -152,7 +155,22 @@ impl DemoSandbox {
         };
         let identity = Arc::new(identity);
         let grpc_services = grpc::routes(identity.clone()).await?;
-        Ok(Self { identity, addresses, http, websocket, grpc, grpc_services, management })
+        Ok(Self {
+            identity,
+            addresses,
+            http,
+            websocket,
+            grpc,
+            grpc_services,
+            management,
+            commands: None,
+        })
+    }
+
+    /// Runs commands for callers of the management API.
+    #[must_use]
+    pub fn with_commands(self, commands: Option<Commands>) -> Self {
+        Self { commands, ..self }
     }
 
     /// The addresses that the four services listen on.
@@ -164,9 +182,18 @@ impl DemoSandbox {
     /// Serves until the future is dropped, which closes the ports. Open connections end with the
     /// runtime.
     pub async fn serve(self) {
-        let Self { identity, addresses, http, websocket, grpc, grpc_services, management } = self;
+        let Self {
+            identity,
+            addresses,
+            http,
+            websocket,
+            grpc,
+            grpc_services,
+            management,
+            commands,
+        } = self;
         let started = Instant::now();
-        let api = management::Api::new(identity.clone(), addresses, started);
+        let api = management::Api::new(identity.clone(), addresses, started, commands);
         tokio::join!(
             http::serve(http, identity.clone()),
             websocket::serve(websocket, identity),

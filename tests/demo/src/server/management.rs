@@ -1,10 +1,12 @@
-//! The management API, reduced to health, identity, and TCP tunnels.
+//! The management API, reduced to health, identity, TCP tunnels, and, if they are on, commands and
+//! files.
 //!
 //! | path | behaviour |
 //! |---|---|
 //! | `/api/v1/health` | `{"healthy":true}` |
 //! | `/api/v1/info` | the sandbox's identity, and a record of the request |
 //! | `/api/v1/tunnels/tcp?port=N` | a WebSocket that carries a TCP connection |
+//! | `/api/v1/processes…`, `/api/v1/files…` | see `commands` |
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
 
 use super::answer::{Answer, AnyBody};
+use super::commands::Commands;
 use super::listener::{Connection, Listener};
 use super::received::{headers, host, sandbox};
 use super::upgrade::Upgrade;
@@ -30,11 +33,17 @@ pub(super) struct Api {
     identity: Arc<Identity>,
     addresses: Addresses,
     started: Instant,
+    commands: Option<Commands>,
 }
 
 impl Api {
-    pub(super) fn new(identity: Arc<Identity>, addresses: Addresses, started: Instant) -> Self {
-        Self { identity, addresses, started }
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        addresses: Addresses,
+        started: Instant,
+        commands: Option<Commands>,
+    ) -> Self {
+        Self { identity, addresses, started, commands }
     }
 
     async fn respond(
@@ -42,6 +51,12 @@ impl Api {
         request: Request<Incoming>,
         connection: Connection,
     ) -> Response<AnyBody> {
+        if Commands::has_path(request.uri().path()) {
+            return match &self.commands {
+                Some(commands) => commands.respond(request).await,
+                None => Commands::off(),
+            };
+        }
         let (request, upgrade) = Upgrade::from_request(request);
         let path = request.uri.path();
         if !matches!(path, HEALTH | INFO | tunnel::PATH) {
@@ -66,8 +81,8 @@ impl Api {
     }
 
     fn info(&self, request: &http::request::Parts, connection: Connection) -> Answer {
-        let uptime = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Answer::default()
+        let uptime = self.started.elapsed();
+        let info = Answer::default()
             .with("sandbox", sandbox(&self.identity))
             .with(
                 "addresses",
@@ -78,7 +93,9 @@ impl Api {
                     "management": self.addresses.management,
                 }),
             )
-            .with("uptime_ms", uptime)
+            .with("version", env!("CARGO_PKG_VERSION"))
+            .with("uptime_secs", uptime.as_secs())
+            .with("uptime_ms", u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX))
             .with(
                 "request",
                 json!({
@@ -88,7 +105,11 @@ impl Api {
                     "peer": connection.peer,
                     "connection": connection.number,
                 }),
-            )
+            );
+        match &self.commands {
+            Some(commands) => commands.describe(info),
+            None => info.with("running_processes", 0).with("total_processes", 0),
+        }
     }
 }
 

@@ -22,11 +22,16 @@ impl<'a> Query<'a> {
 
     /// All values of `name`, decoded. A value may contain any byte.
     pub(super) fn all(self, name: &str) -> impl Iterator<Item = Vec<u8>> {
+        self.raw(name).map(|value| percent_decode_str(value).collect())
+    }
+
+    /// All values of `name` as they were sent.
+    pub(super) fn raw(self, name: &str) -> impl Iterator<Item = &'a str> {
         self.0
             .split('&')
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
             .filter(move |(key, _)| *key == name)
-            .map(|(_, value)| percent_decode_str(value).collect())
+            .map(|(_, value)| value)
     }
 
     /// The first value of `name` as a number, or `default` if there is none.

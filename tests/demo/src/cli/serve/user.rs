@@ -1,0 +1,66 @@
+//! The user that the program becomes if it was started as root.
+//!
+//! The whole program changes, not only its commands: so the call that reads a file has no other
+//! rights than a command that reads it, and there is no step between `fork` and `exec` to get wrong.
+
+use anyhow::{Context, ensure};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
+
+/// A number that no distribution assigns, and not that of the sidecar's Envoy (64321).
+pub(super) const DEFAULT: u32 = 64400;
+
+/// The most processes and threads of the user.
+const PROCESSES: u64 = 512;
+/// The largest file that a command writes, in bytes.
+const FILE: u64 = 256 << 20;
+
+/// Reads a number of a user without rights.
+pub(super) fn parse(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        // The last one stands for "no change" in the system's calls.
+        Ok(uid) if uid != 0 && uid != u32::MAX => Ok(uid),
+        _ => Err("it takes the number of a user that is not root".to_owned()),
+    }
+}
+
+/// Limits the program and everything that it starts. Started as root, it becomes the user `uid`.
+pub(super) fn limit(uid: u32) -> anyhow::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core dumps")?;
+    setrlimit(Resource::RLIMIT_FSIZE, FILE, FILE).context("cannot limit the size of files")?;
+    if geteuid().is_root() {
+        // Its limit would count all other processes of a user who works on this machine.
+        setrlimit(Resource::RLIMIT_NPROC, PROCESSES, PROCESSES)
+            .context("cannot limit the number of processes")?;
+        become_user(uid).with_context(|| format!("cannot become user {uid}"))?;
+    }
+    // Set-user-ID programs and file capabilities have no effect from here on.
+    prctl::set_no_new_privs().context("cannot forbid new privileges")?;
+    Ok(())
+}
+
+fn become_user(uid: u32) -> anyhow::Result<()> {
+    // The kernel clears it when the user changes.
+    let deathsig = prctl::get_pdeathsig()?;
+    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
+    setgroups(&[])?;
+    setresgid(group, group, group)?;
+    setresuid(user, user, user)?;
+    ensure!(setresuid(Uid::from_raw(0), user, user).is_err(), "root can be taken back");
+    prctl::set_pdeathsig(deathsig)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_and_numbers_that_mean_no_change_are_refused() {
+        assert_eq!(parse("64401"), Ok(64401));
+        for wrong in ["0", "-1", "4294967295", "4294967296", "root", ""] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
