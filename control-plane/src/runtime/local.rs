@@ -23,7 +23,8 @@ const ATTEMPTS: usize = 3;
 
 #[derive(Clone, Debug)]
 pub struct LocalSettings {
-    /// The program. It is called as `PROGRAM serve --address A --id ID [--name N] --exit-with-parent`.
+    /// The program. It is called as `PROGRAM serve --address A --id ID [--name N] --exit-with-parent`, with the
+    /// sandbox's project in the variable `SANDGATE_DEMO_PROJECT`.
     pub program: PathBuf,
     /// The range of their addresses, all of which must be loopback addresses.
     pub network: Ipv4Net,

@@ -17,7 +17,7 @@ pub(crate) fn program(dir: &Path, script: &str) -> PathBuf {
     let path = dir.join("sandbox.sh");
     let log = dir.join("log");
     let text = format!(
-        "#!/bin/sh\nLOG='{}'\necho \"$$ $* secret=$SANDGATE_TEST_SECRET\" >> \"$LOG\"\n{script}\n",
+        "#!/bin/sh\nLOG='{}'\necho \"$$ $* secret=$SANDGATE_TEST_SECRET project=$SANDGATE_DEMO_PROJECT\" >> \"$LOG\"\n{script}\n",
         log.display()
     );
     std::fs::write(&path, text).unwrap();
@@ -79,8 +79,9 @@ async fn each_sandbox_is_a_process_with_its_own_address() {
     let second = runtime.start(&two).await.unwrap();
     assert_ne!(first, second);
     let lines = started_processes(dir.path());
-    let expected =
-        format!("serve --address {first} --id {ONE} --name my-env --exit-with-parent secret=");
+    let expected = format!(
+        "serve --address {first} --id {ONE} --name my-env --exit-with-parent secret= project=project_1"
+    );
     assert!(lines[0].ends_with(&expected), "{}", lines[0]);
     runtime.suspend(&one).await.unwrap();
     assert!(!is_running(&lines[0]) && is_running(&lines[1]));

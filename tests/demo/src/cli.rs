@@ -22,6 +22,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a demo sandbox: HTTP, WebSocket echo, gRPC and the management API on one address
+    #[command(after_help = sandgate_demo::server::NOTE)]
     Serve(serve::Args),
     /// Open a WebSocket, send messages and print what comes back
     Ws(ws::Args),

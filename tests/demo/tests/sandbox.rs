@@ -2,6 +2,10 @@
 
 #[path = "sandbox/cli.rs"]
 mod cli;
+#[path = "sandbox/commands.rs"]
+mod commands;
+#[path = "sandbox/files.rs"]
+mod files;
 #[path = "sandbox/grpc.rs"]
 mod grpc;
 #[path = "sandbox/http.rs"]

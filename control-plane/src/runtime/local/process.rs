@@ -40,6 +40,9 @@ impl Process {
             .args(arguments(sandbox, address))
             // The server's environment holds its operator's secrets.
             .env_clear()
+            // The demo runs commands for callers of this project only. Other users of the machine could read an
+            // argument.
+            .env("SANDGATE_DEMO_PROJECT", sandbox.project_id.as_str())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -264,3 +264,121 @@ fn a_connection_error_names_the_address() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Runs a command in a sandbox, and returns what it printed. The response has ended with the command.
+fn run_in(process: &Process, command: &str) -> anyhow::Result<String> {
+    let mut connection = TcpStream::connect(process.at(9501))?;
+    let body = serde_json::json!({ "command": "sh", "args": ["-c", command] }).to_string();
+    write!(
+        connection,
+        "POST /api/v1/processes/run HTTP/1.0\r\nX-Forwarded-Project-Id: project_a\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    let events = answer.split("\n\n").filter_map(|event| event.rsplit_once("data: "));
+    let events: Vec<serde_json::Value> =
+        events.map(|(_, data)| serde_json::from_str(data)).collect::<Result<_, _>>()?;
+    anyhow::ensure!(events.last().is_some_and(|end| end["exit_code"] == 0), "{answer}");
+    Ok(events
+        .iter()
+        .filter_map(|event| event["line"].as_str())
+        .fold(String::new(), |text, line| text + line + "\n"))
+}
+
+const WITH_COMMANDS: [&str; 2] = ["--commands-for-project", "project_a"];
+
+#[test]
+fn commands_have_no_privileges_and_can_not_get_any() -> anyhow::Result<()> {
+    let process = Process::start(address(), &WITH_COMMANDS)?;
+    let status = run_in(&process, "cat /proc/self/status")?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    // Set-user-ID programs have no effect.
+    assert_eq!(field("NoNewPrivs:"), "1", "{status}");
+    let of_server = std::fs::read_to_string(format!("/proc/{}/status", process.child.id()))?;
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(field("Uid:"), "64400 64400 64400 64400");
+        assert_eq!(field("Gid:"), "64400 64400 64400 64400");
+        assert_eq!(field("Groups:"), "");
+        for set in ["CapPrm:", "CapEff:", "CapAmb:"] {
+            assert_eq!(field(set), "0000000000000000", "{status}");
+        }
+        // The calls for files are made by the server itself.
+        assert!(of_server.contains("Uid:\t64400\t64400\t64400\t64400\n"), "{of_server}");
+        let limits = run_in(&process, "cat /proc/self/limits; cat /etc/shadow 2>/dev/null; true")?;
+        let of_processes = limits.lines().find(|line| line.starts_with("Max processes"));
+        assert!(of_processes.is_some_and(|line| line.contains("512  ")), "{limits}");
+        assert!(!limits.contains("root:"), "{limits}");
+    } else {
+        // Another user can't be chosen without root.
+        assert!(!field("Uid:").split(' ').any(|uid| uid == "0"), "{status}");
+    }
+    assert_eq!(run_in(&process, "ulimit -c")?, "0\n");
+    Ok(())
+}
+
+#[test]
+fn another_user_can_be_chosen_but_not_root() -> anyhow::Result<()> {
+    let wrong = run(&["serve", "--address", "127.0.0.1", "--id", "x", "--uid", "0"])?;
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("a user that is not root"), "{}", text(&wrong.stderr));
+    let options = [&WITH_COMMANDS[..], &["--uid", "64499"]].concat();
+    let process = Process::start(address(), &options)?;
+    let own = nix::unistd::geteuid();
+    let expected = if own.is_root() { "64499".to_owned() } else { own.to_string() };
+    assert_eq!(run_in(&process, "id -u")?, format!("{expected}\n"));
+    Ok(())
+}
+
+#[test]
+fn nothing_remains_of_commands_when_the_program_ends() -> anyhow::Result<()> {
+    use crate::support::processes_with;
+
+    let mut process = Process::start(address(), &WITH_COMMANDS)?;
+    let folder = run_in(&process, "pwd")?;
+    assert!(std::fs::metadata(folder.trim()).is_ok(), "{folder}");
+    // It leaves the group of its command and forgets the marker, so it outlives the command.
+    run_in(&process, "setsid env -i sleep 60061 >/dev/null 2>&1 & sleep 0.5")?;
+    assert_eq!(processes_with("60061").len(), 1);
+    let killed = Command::new("kill").args(["-TERM", &process.child.id().to_string()]).status()?;
+    assert!(killed.success());
+    assert_eq!(process.ended()?, Some(0));
+    assert_eq!(processes_with("60061"), Vec::<String>::new());
+    assert!(std::fs::metadata(folder.trim()).is_err(), "{folder}");
+    Ok(())
+}
+
+#[test]
+fn orphans_of_commands_do_not_stay_zombies() -> anyhow::Result<()> {
+    let process = Process::start(address(), &WITH_COMMANDS)?;
+    run_in(&process, "setsid env -i sh -c 'sleep 0.1; exit 3' >/dev/null 2>&1 & sleep 0.05")?;
+    let me = process.child.id().to_string();
+    let started = Instant::now();
+    loop {
+        let entries = std::fs::read_dir("/proc")?.flatten();
+        let stats =
+            entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+        let children: Vec<_> = stats
+            .filter(|stat| {
+                let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+                rest.split(' ').nth(1) == Some(&me)
+            })
+            .collect();
+        if children.is_empty() {
+            return Ok(());
+        }
+        anyhow::ensure!(started.elapsed() < PATIENCE, "{children:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn help_says_that_commands_are_not_isolated() -> anyhow::Result<()> {
+    let help = text(&run(&["serve", "--help"])?.stdout);
+    assert!(help.contains("not an isolation boundary"), "{help}");
+    Ok(())
+}

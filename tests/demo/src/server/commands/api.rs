@@ -57,10 +57,7 @@ impl Commands {
             .with("note", NOTE)
     }
 
-    pub(in crate::server) async fn respond(
-        &self,
-        request: Request<Incoming>,
-    ) -> Response<AnyBody> {
+    pub(in crate::server) async fn respond(&self, request: Request<Incoming>) -> Response<AnyBody> {
         match self.answer(request).await {
             Ok(response) => response,
             Err(refusal) => refusal.into_response(),
@@ -174,9 +171,9 @@ fn file_path(uri: &Uri) -> Result<String, Refusal> {
         return Err(Refusal::bad_request("the query must have one `path`, as in `?path=/tmp/a`"));
     };
     let path = path.replace('+', " ");
-    let path = percent_decode_str(&path).decode_utf8().map_err(|_| {
-        Refusal::bad_request("the demo only takes paths that are UTF-8")
-    })?;
+    let path = percent_decode_str(&path)
+        .decode_utf8()
+        .map_err(|_| Refusal::bad_request("the demo only takes paths that are UTF-8"))?;
     if path.is_empty() || path.contains('\0') {
         return Err(Refusal::bad_request("the path is empty or contains a zero byte"));
     }

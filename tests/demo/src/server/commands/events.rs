@@ -21,10 +21,7 @@ use crate::server::answer::{AnyBody, respond};
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The lines of a process until its end.
-pub(super) fn follow(
-    process: Arc<Process>,
-    of: Option<output::Stream>,
-) -> Response<AnyBody> {
+pub(super) fn follow(process: Arc<Process>, of: Option<output::Stream>) -> Response<AnyBody> {
     events(Reader { process, of, position: 0, next: Next::Line, is_run: false })
 }
 

@@ -1,8 +1,8 @@
 //! One process, from its start until nothing of it is left.
 
-use std::process::ExitStatus;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -164,7 +164,11 @@ mod tests {
             r#"{"command":"a","env":{"A=B":"x"}}"#,
             r#"{"command":"a","args":[1]}"#,
         ] {
-            assert_eq!(spec(text).map(|_| ()).map_err(|it| it.code()), Err("BAD_REQUEST"), "{text}");
+            assert_eq!(
+                spec(text).map(|_| ()).map_err(|it| it.code()),
+                Err("BAD_REQUEST"),
+                "{text}"
+            );
         }
         // `null` is the same as nothing, and fields of later versions are ignored.
         spec(r#"{"command":"a","user":null,"timeout":null,"later":1}"#).unwrap();
