@@ -11,7 +11,34 @@ console.log = console.info = console.warn = console.error;
 const client = new SandboxClient(JSON.parse(OPTIONS), true);
 let tunnel;
 
+// Calls inside a sandbox whose values are no JSON.
+const inside = {
+  async read(sandbox, path) {
+    return Buffer.from(await sandbox.readFile(path)).toString("base64");
+  },
+  async write(sandbox, path, content) {
+    await sandbox.writeFile(path, Buffer.from(content, "base64"));
+  },
+  async feed(sandbox, pid, content) {
+    await sandbox.writeStdin(pid, Buffer.from(content, "base64"));
+    await sandbox.closeStdin(pid);
+  },
+  async follow(sandbox, pid) {
+    const lines = [];
+    for await (const event of sandbox.followOutput(pid)) lines.push(event.line);
+    return lines;
+  },
+};
+
 const own = {
+  async inside(sandbox, method, ...values) {
+    const connected = await client.connect(sandbox);
+    try {
+      return await (inside[method] ? inside[method](connected, ...values) : connected[method](...values));
+    } finally {
+      connected.close();
+    }
+  },
   async health(sandbox) {
     const connected = await client.connect(sandbox);
     try {

@@ -1,7 +1,7 @@
 //! Splits bytes into lines.
 
-/// The longest line. A longer one becomes several.
-const LONGEST: usize = 16 << 10;
+/// The longest line. A longer one becomes several, and the SDKs put a line feed between them.
+const LONGEST: usize = 256 << 10;
 
 /// The start of a line whose end is not known yet.
 #[derive(Debug, Default)]
