@@ -74,6 +74,8 @@ fn command(shared: &Shared, place: &Place, sandbox: &Sandbox) -> Command {
     command.args(arguments(sandbox, place.block.sandbox().into()));
     command
         .env("HOME", "/tmp")
+        // The demo runs commands for callers of this project only.
+        .env("SANDGATE_DEMO_PROJECT", sandbox.project_id.as_str())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
