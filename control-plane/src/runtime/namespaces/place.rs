@@ -101,7 +101,10 @@ impl Place {
         {
             if Path::new("/etc").join(name).exists() {
                 let path = etc.join(name);
-                std::fs::write(&path, text).map_err(|error| failed(&path, error))?;
+                std::fs::write(&path, text)
+                    // The sandbox's user must read it, whatever the server's umask is.
+                    .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o644)))
+                    .map_err(|error| failed(&path, error))?;
             }
         }
         self.write_tokens(shared).map_err(|error| failed(&self.token_file(), error))
