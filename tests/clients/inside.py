@@ -189,6 +189,18 @@ class CurlInside:
         answer, _, status = done.stdout.rpartition(b"\n")
         return int(status), answer
 
+    def api(self, method, path, body):
+        """The response of the public API."""
+        here = world.current
+        command = ["curl", "-q", "-sS", "--fail-with-body", "-X", method, "-H", f"Authorization: Bearer {here.api_key}"]
+        if body is not None:
+            command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+        url = f"{here.api_url}/sandboxes" + (f"/{path}" if path else "")
+        done = subprocess.run([*command, url], env=here.trust, capture_output=True, text=True)
+        if done.returncode:
+            raise AssertionError(f"{method} {url}: {done.stdout}{done.stderr}")
+        return json.loads(done.stdout or "null")
+
     def good(self, *arguments):
         status, answer = self.call(*arguments)
         if status not in (200, 204):

@@ -2,7 +2,7 @@
 
 usage: main.py MODE CLIENTS ENVOY [PATTERN]...
 
-MODE is `local`, `cloud`, `tls` or `egress`, CLIENTS the folder that scripts/clients-setup prints, and ENVOY the path of Envoy.
+MODE is `local`, `cloud`, `tls`, `egress` or `namespaces`, CLIENTS the folder that scripts/clients-setup prints, and ENVOY the path of Envoy.
 With PATTERNs, only tests with one of them in their line run.
 """
 
@@ -28,7 +28,7 @@ import private_network  # noqa: E402
 import world  # noqa: E402
 from tell import Failure, main, say  # noqa: E402
 
-MODES = ("local", "cloud", "tls", "egress")
+MODES = ("local", "cloud", "tls", "egress", "namespaces")
 # The modes of a test that names none.
 PLAIN = ("local", "cloud", "tls")
 

@@ -28,7 +28,7 @@ class Tl:
         self.home = here.folder / "tl-home"
         self.home.mkdir(exist_ok=True)
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "TENSORLAKE_API_URL": here.api_url} | here.trust
-        if here.mode == "local":
+        if not here.names_resolve:
             # With a local API it never asks the server where the proxy is.
             self.environment["TENSORLAKE_SANDBOX_PROXY_URL"] = here.proxy_url
         if credential == "api key":

@@ -6,8 +6,9 @@
 | `cloud` | `http://api.gate.test`, which clients turn into `http://sandbox.gate.test` | `http://ID.sandbox.gate.test` |
 | `tls` | the same with `https`, and a certificate of our own authority | |
 | `egress` | as in `cloud`; network policies are accepted, and sidecars enforce them: see outbound.py | |
+| `namespaces` | as in `local`; each sandbox is in a network namespace behind a sidecar, which enforces its policy | |
 
-All modes except the first need ports 80 and 443, and names that resolve: see private_network.py.
+The modes `cloud`, `tls` and `egress` need ports 80 and 443, and names that resolve: see private_network.py.
 """
 
 import base64
@@ -40,7 +41,7 @@ class World:
         # The end of the schemes `http` and `https`, `ws` and `wss`.
         self.s = "s" if mode == "tls" else ""
         # Whether the system's resolver resolves the names of the sandboxes.
-        self.names_resolve = mode != "local"
+        self.names_resolve = mode not in ("local", "namespaces")
         # Whether there are sidecars, which must reach the control plane.
         self.egress = mode == "egress"
         if self.names_resolve:
@@ -60,8 +61,10 @@ class World:
             for name in (self.domain, f"*.{self.domain}", f"api.{CLOUD}", CLOUD):
                 options += ["--certificate-name", name]
         # The other modes use files, as the image of the edge does.
-        if self.mode == "local":
+        if not self.names_resolve:
             options += ["--xds"]
+        if self.mode == "namespaces":
+            options += ["--namespaces"]
         if self.egress:
             options += ["--enforce-egress", "--gateway-address", "0.0.0.0"]
         with Stack(self.folder, *options) as stack:

@@ -4,12 +4,12 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use ipnet::Ipv4Net;
-use sandgate_envoy_config::Edge;
+use sandgate_envoy_config::{Edge, Upstream};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
@@ -19,7 +19,8 @@ use crate::control_plane::{ControlPlane, ControlPlaneSetup, DOMAIN, Runtime};
 use crate::desired_state::desired_state;
 use crate::envoy::{Configuration, Envoy, EnvoySetup, Files};
 use crate::files::create_private_folder;
-use crate::local_run::{NODE, local_edge};
+use crate::local_run::platform::Platform;
+use crate::local_run::{NODE, Settings, local_edge};
 use crate::output::Interrupt;
 use crate::ports::{Ports, SANDBOX_PORTS, listen_error};
 use crate::token::random_token;
@@ -62,6 +63,9 @@ pub struct Options {
     /// Accept network policies, because sidecars enforce them
     #[arg(long)]
     enforce_egress: bool,
+    /// Run sandboxes in network namespaces with a small internet, each behind a sidecar that enforces its network policy
+    #[arg(long, conflicts_with_all = ["enforce_egress", "webhook_url"])]
+    namespaces: bool,
     /// Refuse to make private ports public without a confirmation
     #[arg(long)]
     confirm_public_ports: bool,
@@ -104,13 +108,21 @@ async fn run(options: Options) -> Result<()> {
         edge_tls: options.edge_tls_port.unwrap_or(free.edge_tls),
         ..free
     };
-    let network = free_network()?;
+    let network = Ipv4Net::new(free_network()?, 16)?;
+    // Stops after the control plane.
+    let mut platform = match options.namespaces {
+        true => Some(start_platform(&options.folder, ports, network).await?),
+        false => None,
+    };
+    let network = platform.as_ref().map_or(network, Platform::network);
+    let runtime = platform.as_ref().map(|platform| platform.runtime().clone());
+    let runtime = runtime.unwrap_or_else(|| runtime_without_sidecars(&options, network));
     let token = random_token()?;
     let edge = Edge {
         domain: options.domain.clone(),
         api_host: options.api_host.clone(),
         trusted_origins: json!(options.trusted_origins),
-        ..local_edge(&ports, Ipv4Net::new(network, 16)?)?
+        ..local_edge(&ports, network)?
     };
     let certificates = match options.no_envoy {
         true => None,
@@ -121,7 +133,7 @@ async fn run(options: Options) -> Result<()> {
         desired_state(&edge, &tokens, &certificates.directory())
     });
     let mut control_plane =
-        start_control_plane(&options, &ports, network, &token, desired_state).await?;
+        start_control_plane(&options, &ports, runtime, &token, desired_state).await?;
     let owner = control_plane.new_owner("clients")?;
     let mut ready = json!({
         "api_port": ports.api,
@@ -186,6 +198,9 @@ async fn run(options: Options) -> Result<()> {
         if let Some(envoy) = &mut envoy {
             envoy.require_running()?;
         }
+        if let Some(platform) = &mut platform {
+            platform.require_running()?;
+        }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
@@ -202,23 +217,42 @@ fn extend(object: &mut Value, more: Value) {
     }
 }
 
-async fn start_control_plane(
-    options: &Options,
-    ports: &Ports,
-    network: Ipv4Addr,
-    token: &str,
-    desired_state: Option<Value>,
-) -> Result<ControlPlane> {
-    let cidr = format!("{network}/16");
-    let runtime = match (&options.webhook_url, &options.webhook_secret) {
+/// Sandboxes in network namespaces. Fails where the machine permits none.
+async fn start_platform(folder: &Path, ports: Ports, local_network: Ipv4Net) -> Result<Platform> {
+    let settings = Settings {
+        state: folder.to_owned(),
+        ports,
+        local_network,
+        namespace_network: free_range()?,
+        joins_the_host: false,
+        upstream: Upstream::default(),
+    };
+    let platform = Platform::start(&settings, &artifacts::envoy_program()?).await?;
+    if let Err(reason) = platform.far_side() {
+        bail!("{reason}");
+    }
+    Ok(platform)
+}
+
+fn runtime_without_sidecars(options: &Options, network: Ipv4Net) -> Runtime {
+    match (&options.webhook_url, &options.webhook_secret) {
         (Some(url), Some(secret)) => Runtime::Webhook {
             url: url.clone(),
             secret: secret.clone(),
             // The platform's addresses are not used.
             cidr: "10.0.0.0/8".to_owned(),
         },
-        _ => Runtime::Local { cidr },
-    };
+        _ => Runtime::Local { cidr: network.to_string() },
+    }
+}
+
+async fn start_control_plane(
+    options: &Options,
+    ports: &Ports,
+    runtime: Runtime,
+    token: &str,
+    desired_state: Option<Value>,
+) -> Result<ControlPlane> {
     let proxy_url = options.proxy_url.clone();
     ControlPlane::start(ControlPlaneSetup {
         folder: options.folder.clone(),
@@ -228,7 +262,7 @@ async fn start_control_plane(
         domain: options.domain.clone(),
         proxy_url: proxy_url.unwrap_or_else(|| format!("http://localhost:{}", ports.edge)),
         drain_seconds: 3,
-        enforces_egress: options.enforce_egress,
+        enforces_egress: options.enforce_egress || runtime.has_sidecars(),
         confirms_public_ports: options.confirm_public_ports,
         runtime,
         patience: PATIENCE,
@@ -237,6 +271,18 @@ async fn start_control_plane(
         database: None,
     })
     .await
+}
+
+/// A range of private addresses that this machine does not use.
+fn free_range() -> Result<Ipv4Net> {
+    for offset in 0..128 {
+        let second = u8::try_from(64 + (std::process::id() + offset) % 128)?;
+        let range = Ipv4Net::new(Ipv4Addr::new(10, second, 0, 0), 18)?;
+        if sandgate_netns::conflict(range)?.is_none() {
+            return Ok(range);
+        }
+    }
+    bail!("this machine uses all of 10.64.0.0 to 10.191.255.255")
 }
 
 /// A /16 of loopback where nobody listens on the sandboxes' ports, outside of the networks of local runs.
