@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use self::fleet::Fleet;
 use self::observe::Observer;
-use self::probe::{Load, Stream};
+use self::probe::{Load, Probes, Stream};
 use crate::fleet_report::{self, Part};
 use crate::machine;
 
@@ -90,6 +90,7 @@ async fn change(fleet: &Fleet, observer: &mut Observer, server: usize) -> Result
     // The watchers' polls are held again, and nothing of the last change is left to do.
     tokio::time::sleep(Duration::from_millis(30)).await;
     observer.prepare(fleet).await?;
+    let probes = Probes::connect(fleet).await?;
     let begun = std::time::Instant::now();
     let since = |at: std::time::Instant| at.duration_since(begun).as_secs_f64() * 1e3;
     let observed = async {
@@ -100,7 +101,7 @@ async fn change(fleet: &Fleet, observer: &mut Observer, server: usize) -> Result
         fleet.expose(server, false).await?;
         anyhow::Ok(since(std::time::Instant::now()))
     };
-    let enforced = probe::until_all_deny(fleet);
+    let enforced = probes.until_all_deny(fleet);
     let closed = Stream::until_all_closed(streams);
     let (observed, answered, enforced, closed) =
         tokio::try_join!(observed, answered, enforced, closed)?;

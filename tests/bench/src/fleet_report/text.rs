@@ -21,8 +21,8 @@ const PROPAGATION: &str = "## From a change to its enforcement
 
 The time from the moment at which an owner sends a `PATCH` that makes a public port private. All programs run on one machine and share
 its cores. The Envoys have one worker each; half of them prefer the first control plane, half the second. The owner calls both in turn.
-The requests of the load go to another sandbox. While a change is in progress, each Envoy gets a request to the changed port every 4 ms in
-addition, and *enforced* is the moment at which its first denial has arrived. So these times include up to 4 ms for the observation. Each
+The requests of the load go to another sandbox. While a change is in progress, each Envoy gets a request to the changed port every 10 ms in
+addition, and *enforced* is the moment at which its first denial has arrived. So these times include up to 10 ms for the observation. Each
 Envoy has an open WebSocket to the port before each change, and *closed* is the end of the last one.
 ";
 

@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 
 use super::fleet::Fleet;
 
-/// The pause between two requests that find out whether an Envoy enforces a change.
-const PAUSE: Duration = Duration::from_millis(4);
+/// The pause between two requests that find out whether an Envoy enforces a change. All programs share the cores of one machine, so
+/// a shorter one makes slower what it measures.
+const PAUSE: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A connection of HTTP/1.1 that stays open.
@@ -32,7 +33,8 @@ impl Client {
         Ok(Self { stream, request, received: Vec::new() })
     }
 
-    /// Sends a request; returns the status.
+    /// Sends a request; returns the status. A closed connection is an error, which a request in flight meets when a change denies
+    /// it.
     async fn status(&mut self) -> Result<u16> {
         self.stream.write_all(self.request.as_bytes()).await?;
         loop {
@@ -67,32 +69,60 @@ pub(super) async fn until_served(edge: &SocketAddr, fleet: &Fleet) -> Result<()>
     Ok(())
 }
 
-/// For each Envoy, when it answered the first request that it denied.
-pub(super) async fn until_all_deny(fleet: &Fleet) -> Result<Vec<Instant>> {
-    let mut probes = JoinSet::new();
-    for (number, edge) in fleet.edges.iter().enumerate() {
-        let (edge, host) = (*edge, fleet.subject());
-        // The probes take turns.
-        let turn = PAUSE.mul_f64(number as f64 / fleet.edges.len() as f64);
-        probes.spawn(async move {
-            let mut client = Client::connect(edge, &host).await?;
-            tokio::time::sleep(turn).await;
-            let begun = Instant::now();
-            loop {
-                match client.status().await? {
-                    200 => tokio::time::sleep(PAUSE).await,
-                    401 | 403 | 404 => return Ok(Instant::now()),
-                    other => bail!("the status {other}"),
-                }
-                ensure!(begun.elapsed() < LIMIT, "an Envoy does not enforce the change");
+/// A connection to each Envoy, to find out when it enforces a change.
+pub(super) struct Probes(Vec<(SocketAddr, Client)>);
+
+impl Probes {
+    pub(super) async fn connect(fleet: &Fleet) -> Result<Self> {
+        let mut probes = Vec::new();
+        for edge in &fleet.edges {
+            probes.push((*edge, Client::connect(*edge, &fleet.subject()).await?));
+        }
+        Ok(Self(probes))
+    }
+
+    /// For each Envoy, when it answered the first request that it denied.
+    pub(super) async fn until_all_deny(self, fleet: &Fleet) -> Result<Vec<Instant>> {
+        let mut denials = JoinSet::new();
+        let count = self.0.len() as f64;
+        for (number, (edge, client)) in self.0.into_iter().enumerate() {
+            // The probes take turns.
+            let turn = PAUSE.mul_f64(number as f64 / count);
+            denials.spawn(until_denied(client, edge, fleet.subject(), turn));
+        }
+        let mut all = Vec::new();
+        while let Some(at) = denials.join_next().await {
+            all.push(at??);
+        }
+        Ok(all)
+    }
+}
+
+/// Sends requests until one is denied. The edge also resets a request that is in flight when the change arrives, and with it
+/// the connection. Every later request must be denied then.
+async fn until_denied(
+    mut client: Client,
+    edge: SocketAddr,
+    host: String,
+    turn: Duration,
+) -> Result<Instant> {
+    let mut reset = None;
+    tokio::time::sleep(turn).await;
+    let begun = Instant::now();
+    while begun.elapsed() < LIMIT {
+        match (client.status().await, &reset) {
+            (Ok(401 | 403 | 404), _) => return Ok(Instant::now()),
+            (Ok(200), None) => tokio::time::sleep(PAUSE).await,
+            (Ok(other), None) => bail!("the status {other}"),
+            (Ok(other), Some(error)) => bail!("the status {other} after: {error}"),
+            (Err(error), None) => {
+                client = Client::connect(edge, &host).await?;
+                reset = Some(error);
             }
-        });
+            (Err(error), Some(_)) => return Err(error),
+        }
     }
-    let mut all = Vec::new();
-    while let Some(at) = probes.join_next().await {
-        all.push(at??);
-    }
-    Ok(all)
+    bail!("an Envoy does not enforce the change")
 }
 
 /// An open WebSocket.
