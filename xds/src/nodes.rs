@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,9 @@ use crate::wire::DeltaDiscoveryResponse;
 
 /// How long a node is listed after its last stream.
 const RETENTION: Duration = Duration::from_secs(60 * 60);
+/// The pause between two searches for nodes that are no longer listed. A search reads all nodes under the lock, and after a restart
+/// all of them connect at once.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// All nodes.
 #[derive(Clone, Default)]
@@ -23,6 +26,7 @@ struct State {
     nodes: BTreeMap<String, Entry>,
     /// The number of open streams of each node that has one.
     open_streams: BTreeMap<String, usize>,
+    last_search: Option<Instant>,
     last_stream: u64,
     refused_connections: u64,
     denied: u64,
@@ -38,6 +42,19 @@ struct Entry {
     agent: String,
     kinds: BTreeMap<Kind, KindStatus>,
     pending: usize,
+}
+
+impl State {
+    /// Removes the nodes that are no longer listed, unless it did so a moment ago.
+    fn forget_old(&mut self, now: SystemTime) {
+        if self.last_search.is_some_and(|last| last.elapsed() < PAUSE) {
+            return;
+        }
+        self.last_search = Some(Instant::now());
+        self.nodes.retain(|_, entry| {
+            entry.is_connected || now.duration_since(entry.since).unwrap_or_default() < RETENTION
+        });
+    }
 }
 
 /// A node, as it is listed.
@@ -85,9 +102,7 @@ impl Nodes {
         state.last_stream += 1;
         let stream = state.last_stream;
         let now = SystemTime::now();
-        state.nodes.retain(|_, entry| {
-            entry.is_connected || now.duration_since(entry.since).unwrap_or_default() < RETENTION
-        });
+        state.forget_old(now);
         let entry = Entry {
             stream,
             is_connected: true,
