@@ -250,14 +250,17 @@ impl Server {
 
 /// Refuses to start without sidecars if sandboxes have network policies, because nothing would enforce them.
 fn check_network_policies(store: &dyn Store, egress: EgressEnforcement) -> anyhow::Result<()> {
-    let restricted = store.restricted_sandboxes()?;
-    if egress == EgressEnforcement::Absent && restricted > 0 {
-        anyhow::bail!(
-            "{restricted} sandbox(es) have a network policy other than the default, which nothing would enforce; \
-             run with `--egress enforced`, or, without sidecars, clear the policies first \
-             (`PATCH /sandboxes/<id>` with `{{\"network\": null}}`)"
-        );
+    // The count reads the whole table.
+    if egress == EgressEnforcement::Enforced {
+        return Ok(());
     }
+    let restricted = store.restricted_sandboxes()?;
+    anyhow::ensure!(
+        restricted == 0,
+        "{restricted} sandbox(es) have a network policy other than the default, which nothing would enforce; \
+         run with `--egress enforced`, or, without sidecars, clear the policies first \
+         (`PATCH /sandboxes/<id>` with `{{\"network\": null}}`)"
+    );
     Ok(())
 }
 
