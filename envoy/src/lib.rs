@@ -27,7 +27,7 @@ pub use setting::UnknownName;
 pub use sidecar::{EGRESS_LOG, EgressFilter, SIDECAR_TEMPLATE, Sidecar};
 pub use template::{RenderError, Values, render};
 pub use upstream::Upstream;
-pub use value::{Value, ValueError};
+pub use value::{Value, ValueError, endpoints};
 
 #[cfg(test)]
 mod tests {

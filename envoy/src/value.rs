@@ -21,7 +21,7 @@ pub enum ValueError {
         "a host name has letters, digits, `-`, `_` and `.` only, or the value is an IP address"
     )]
     Host,
-    /// See [`Value::endpoints`].
+    /// See [`endpoints`].
     #[error("the list contains a host twice")]
     Twice,
     /// See [`Value::json`].
@@ -65,24 +65,9 @@ impl Value {
         }
     }
 
-    /// The endpoints of a cluster, as Envoy's `LocalityLbEndpoints`: one port of each host. `hosts` are separated by commas;
-    /// each has a priority, and the first one is preferred.
+    /// See [`endpoints`].
     pub(crate) fn endpoints(hosts: &str, port: u16) -> Result<Self, ValueError> {
-        let mut known = BTreeSet::new();
-        let mut endpoints = Vec::new();
-        for (priority, host) in hosts.split(',').map(str::trim).enumerate() {
-            let Self(address) = Self::host(host)?;
-            if !known.insert(host) {
-                return Err(ValueError::Twice);
-            }
-            endpoints.push(json!({
-                "priority": priority,
-                "lb_endpoints": [{ "endpoint": { "address": {
-                    "socket_address": { "address": address, "port_value": port },
-                }}}],
-            }));
-        }
-        Ok(Self::from_json(&endpoints.into()))
+        Ok(Self::from_json(&endpoints(hosts, port)?))
     }
 
     /// A path, which templates put between double quotes.
@@ -121,6 +106,30 @@ impl Value {
     }
 }
 
+/// The endpoints of a cluster, as Envoy's `LocalityLbEndpoints`: one port of each host. `hosts` are separated by commas; each
+/// has a priority, and the first one is preferred.
+///
+/// # Errors
+///
+/// If one of them is neither a host name nor an address, or the list contains one twice.
+pub fn endpoints(hosts: &str, port: u16) -> Result<serde_json::Value, ValueError> {
+    let mut known = BTreeSet::new();
+    let mut endpoints = Vec::new();
+    for (priority, host) in hosts.split(',').map(str::trim).enumerate() {
+        let Value(address) = Value::host(host)?;
+        if !known.insert(host) {
+            return Err(ValueError::Twice);
+        }
+        endpoints.push(json!({
+            "priority": priority,
+            "lb_endpoints": [{ "endpoint": { "address": {
+                "socket_address": { "address": address, "port_value": port },
+            }}}],
+        }));
+    }
+    Ok(endpoints.into())
+}
+
 /// Escapes the characters that YAML doesn't permit, or takes for line breaks. In JSON, they occur only in strings.
 fn escape_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
@@ -151,12 +160,10 @@ mod tests {
 
     #[test]
     fn each_control_plane_is_an_endpoint_with_a_priority_of_its_own() {
-        let parsed = |hosts| -> serde_json::Value {
-            serde_json::from_str(Value::endpoints(hosts, 8901).unwrap().as_str()).unwrap()
-        };
-        let endpoints = parsed("one.internal, 10.0.0.2,::1");
+        let parsed = |hosts| endpoints(hosts, 8901).unwrap();
+        let three = parsed("one.internal, 10.0.0.2,::1");
         for (priority, address) in ["one.internal", "10.0.0.2", "::1"].into_iter().enumerate() {
-            let endpoint = &endpoints[priority];
+            let endpoint = &three[priority];
             assert_eq!(endpoint["priority"], priority);
             let socket = &endpoint["lb_endpoints"][0]["endpoint"]["address"]["socket_address"];
             assert_eq!(*socket, json!({ "address": address, "port_value": 8901 }));
@@ -170,7 +177,7 @@ mod tests {
             ("one:8900", ValueError::Host),
             ("one,two,one", ValueError::Twice),
         ] {
-            assert_eq!(Value::endpoints(hosts, 1).err(), Some(error), "{hosts:?}");
+            assert_eq!(endpoints(hosts, 1).err(), Some(error), "{hosts:?}");
         }
     }
 

@@ -1,9 +1,12 @@
 //! The bootstrap of an edge: the part of its configuration that does not come by the stream, and where the stream begins.
 
+mod servers;
+
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+pub use self::servers::Servers;
 use crate::resources::check_bootstrap;
 use crate::state::{self, BuildError, EdgeSettings};
 
@@ -17,16 +20,16 @@ pub struct BootstrapSettings {
     /// The edge's name; the token is valid for it alone.
     pub node: String,
     pub token: String,
-    /// A name or an address.
-    pub server: String,
-    pub port: u16,
+    pub servers: Servers,
     /// Plain text without it, which is for loopback only.
     pub tls: Option<TlsFiles>,
 }
 
 /// Files on the edge's machine.
 pub struct TlsFiles {
-    /// The issuers of the server's certificate.
+    /// The name that the certificate of each server has: a DNS name, or an address.
+    pub server_name: String,
+    /// The issuers of the servers' certificates.
     pub trusted_ca: PathBuf,
     /// The edge's own certificate, which names the node.
     pub certificate: PathBuf,
@@ -82,9 +85,21 @@ fn cluster(connection: &BootstrapSettings) -> Value {
         "connect_timeout": "2s",
         "load_assignment": {
             "cluster_name": CLUSTER,
-            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": { "socket_address": {
-                "address": connection.server, "port_value": connection.port,
-            } } } }] }],
+            "endpoints": connection.servers.endpoints,
+        },
+        // A server that can't be reached, or whose stream is reset, gets no new stream for some seconds: the next one in the order
+        // of preference does. If none works, Envoy tries all of them. A server that refuses the stream stays preferred.
+        "outlier_detection": {
+            "split_external_local_origin_errors": true,
+            "consecutive_local_origin_failure": 1,
+            "enforcing_consecutive_local_origin_failure": 100,
+            "enforcing_local_origin_success_rate": 0,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_success_rate": 0,
+            "interval": "1s",
+            "base_ejection_time": "5s",
+            "max_ejection_time": "30s",
+            "max_ejection_percent": 100,
         },
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -120,12 +135,12 @@ fn cluster(connection: &BootstrapSettings) -> Value {
         },
     });
     if let (Some(fields), Some(tls)) = (cluster.as_object_mut(), &connection.tls) {
-        fields.insert("transport_socket".to_owned(), transport(connection, tls));
+        fields.insert("transport_socket".to_owned(), transport(tls));
     }
     cluster
 }
 
-fn transport(connection: &BootstrapSettings, tls: &TlsFiles) -> Value {
+fn transport(tls: &TlsFiles) -> Value {
     let common = json!({
         "tls_params": { "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" },
         "alpn_protocols": ["h2"],
@@ -136,7 +151,7 @@ fn transport(connection: &BootstrapSettings, tls: &TlsFiles) -> Value {
         "validation_context": {
             "trusted_ca": { "filename": tls.trusted_ca },
             "match_typed_subject_alt_names": [
-                { "san_type": san_type(&connection.server), "matcher": { "exact": connection.server } },
+                { "san_type": san_type(&tls.server_name), "matcher": { "exact": tls.server_name } },
             ],
         },
     });
@@ -146,9 +161,9 @@ fn transport(connection: &BootstrapSettings, tls: &TlsFiles) -> Value {
     });
     // An address is not a server name (RFC 6066, section 3).
     if let Some(context) = context.as_object_mut()
-        && !is_address(&connection.server)
+        && !is_address(&tls.server_name)
     {
-        context.insert("sni".to_owned(), json!(connection.server));
+        context.insert("sni".to_owned(), json!(tls.server_name));
     }
     json!({ "name": "envoy.transport_sockets.tls", "typed_config": context })
 }

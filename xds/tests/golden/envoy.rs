@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sandgate_envoy_config::{Edge, GatewayToken, TlsCertificate};
-use sandgate_xds::bootstrap::{BootstrapSettings, bootstrap};
+use sandgate_xds::bootstrap::{BootstrapSettings, Servers, bootstrap};
 use sandgate_xds::state::{self, EdgeSettings};
 use serde_json::{Map, Value, json};
 
@@ -96,8 +96,7 @@ fn put_together(settings: &EdgeSettings, folder: &Path) -> Value {
     let connection = BootstrapSettings {
         node: "edge-1".to_owned(),
         token: "token".to_owned(),
-        server: "127.0.0.1".to_owned(),
-        port: 1,
+        servers: Servers::new("127.0.0.1", 1).unwrap(),
         tls: None,
     };
     let mut bootstrap = bootstrap(settings, &connection).unwrap();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use sandgate_xds::bootstrap::{BootstrapSettings, TlsFiles, bootstrap};
+use sandgate_xds::bootstrap::{BootstrapSettings, Servers, TlsFiles, bootstrap};
 use sandgate_xds::nodes::NodeReport;
 use sandgate_xds::state::{self, EdgeSettings};
 
@@ -28,8 +28,7 @@ pub(crate) fn connection(server: &Server, node: &str, tls: Option<TlsFiles>) -> 
     BootstrapSettings {
         node: node.to_owned(),
         token: server.keys.token(node).unwrap(),
-        server: "127.0.0.1".to_owned(),
-        port: server.port,
+        servers: Servers::new("127.0.0.1", server.port).unwrap(),
         tls,
     }
 }
@@ -110,6 +109,7 @@ async fn an_envoy_authenticates_with_a_certificate_of_its_node_and_with_no_other
     let snapshot = state::build(&settings).unwrap().snapshot;
     let server = Server::start(snapshot, Some(folder.path().to_owned())).await;
     let tls = |name: &str| TlsFiles {
+        server_name: "127.0.0.1".to_owned(),
         trusted_ca: folder.path().join("ca.crt"),
         certificate: folder.path().join(format!("{name}.crt")),
         key: folder.path().join(format!("{name}.key")),
@@ -143,6 +143,34 @@ async fn an_envoy_accepts_the_resources_of_each_form_and_upstream() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_whose_server_ended_continues_with_the_next_one_of_its_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = settings(folder.path(), "");
+    let snapshot = |settings| state::build(settings).unwrap().snapshot;
+    let one = Server::start(snapshot(&before), None).await;
+    let two = Server::start_at([127, 0, 0, 2], one.port, snapshot(&before)).await;
+    // Nobody listens at the first address.
+    let hosts = "127.0.0.3,127.0.0.1,127.0.0.2";
+    let to = BootstrapSettings {
+        servers: Servers::new(hosts, one.port).unwrap(),
+        ..connection(&one, "edge-1", None)
+    };
+    let _envoy = start(&one, &before, &to);
+    one.until("the Envoy has everything", is_complete).await;
+    assert!(two.shared.nodes().list().is_empty(), "the second server is not preferred");
+
+    one.stopping.send_replace(true);
+    let first = two.until("the other server has the Envoy", is_complete).await;
+    let after = settings(folder.path(), "  trusted_hops: 1\n");
+    two.snapshots.send_replace(Arc::new(snapshot(&after).into()));
+    let former = first.versions["listener"]["edge"].clone();
+    two.until("the listener changes", |node| {
+        is_complete(node) && node.versions["listener"]["edge"] != former
+    })
+    .await;
+}
+
 #[test]
 fn envoy_accepts_the_bootstrap_with_and_without_tls() {
     let folder = tempfile::tempdir().unwrap();
@@ -151,6 +179,7 @@ fn envoy_accepts_the_bootstrap_with_and_without_tls() {
     for tls in [false, true] {
         let file = |name: &str| folder.path().join(name);
         let tls = tls.then(|| TlsFiles {
+            server_name: "control-plane.internal".to_owned(),
             trusted_ca: file("ca.crt"),
             certificate: file("edge-1.crt"),
             key: file("edge-1.key"),
@@ -158,8 +187,7 @@ fn envoy_accepts_the_bootstrap_with_and_without_tls() {
         let to = BootstrapSettings {
             node: "edge-1".to_owned(),
             token: "token".to_owned(),
-            server: "127.0.0.1".to_owned(),
-            port: 1,
+            servers: Servers::new("control-plane-1.internal, 192.0.2.2", 1).unwrap(),
             tls,
         };
         let bootstrap = write_bootstrap(folder.path(), &settings, &to);

@@ -31,19 +31,36 @@ impl Server {
         Self::start_with(snapshots, tls, Limits::default()).await
     }
 
+    /// Starts a server at an address.
+    pub(crate) async fn start_at(
+        address: [u8; 4],
+        port: u16,
+        snapshots: impl Into<Snapshots>,
+    ) -> Self {
+        let port = Port::bind((address, port).into(), None).await.unwrap();
+        Self::serve(port, snapshots, Limits::default())
+    }
+
     /// Starts a server with other bounds.
     pub(crate) async fn start_with(
         snapshots: impl Into<Snapshots>,
         tls: Option<PathBuf>,
         limits: Limits,
     ) -> Self {
+        Self::serve(
+            Port::bind("127.0.0.1:0".parse().unwrap(), tls).await.unwrap(),
+            snapshots,
+            limits,
+        )
+    }
+
+    fn serve(port: Port, snapshots: impl Into<Snapshots>, limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
         std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").unwrap();
         let keys = NodeKeys::from_file(&key).unwrap();
         let (snapshots, receiver) = watch::channel(Arc::new(snapshots.into()));
         let (stopping, stopped) = watch::channel(false);
-        let port = Port::bind("127.0.0.1:0".parse().unwrap(), tls).await.unwrap();
         let credentials = Arc::new(keys.clone());
         let shared = Arc::new(Shared::new(
             credentials,
