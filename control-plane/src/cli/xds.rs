@@ -71,11 +71,12 @@ impl Xds {
 
 impl NodesArgs {
     fn run(&self) -> anyhow::Result<()> {
+        let url = https::url("--gateway-url", &self.gateway_url)?;
         let token = token_file::read(&self.gateway_token_file)?.first;
         let (ca, certificate) = (self.gateway_ca.as_deref(), self.gateway_certificate.as_deref());
         let client = https::client(ca, certificate, https::TIMEOUT)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let nodes = runtime.block_on(fetch(&client, &self.gateway_url, &token))?;
+        let nodes = runtime.block_on(fetch(&client, url.as_str(), &token))?;
         let lists = if self.json {
             nodes.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?
         } else {
