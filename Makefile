@@ -55,6 +55,7 @@ bench: ## Measure Sandgate beside its alternatives and write docs/benchmarks.md;
 dist: ## Build a release into target/dist/; with ENVOY_IMAGE=name:tag@sha256:... also the container images
 	@scripts/setup build
 	@exec cargo xtask dist $(if $(ENVOY_IMAGE),--envoy-image $(ENVOY_IMAGE))
+
 bench-propagation: ## Measure the time from an owner's change to its enforcement by 20 Envoys and two control planes
 	@scripts/setup build envoy postgres
 	@exec cargo xtask bench-fleet propagation

@@ -1,6 +1,6 @@
 //! `cargo xtask dist`: what a release consists of, in target/dist.
 
-pub(crate) mod images;
+mod images;
 mod oci;
 pub(crate) mod sbom;
 
@@ -37,11 +37,24 @@ const COPIED: [&str; 10] = [
 ];
 const MODULES: [&str; 2] = ["sandgate_ingress", "sandgate_egress"];
 
-/// Builds everything, and writes the folder and the archive of a release.
+/// Builds everything, and writes the folder and the archive of a release. Builds the container images too, if `envoy` names the
+/// image of Envoy on which they are based.
 ///
 /// # Errors
-/// Something does not build, or a file can't be written.
-pub(crate) fn make() -> Result<()> {
+/// Something does not build, a file can't be written, or the name of Envoy's image has no digest.
+pub(crate) fn make(envoy: Option<&str>) -> Result<()> {
+    envoy.map_or(Ok(()), images::check_name)?;
+    write_release()?;
+    if let Some(envoy) = envoy {
+        return images::build(envoy);
+    }
+    say(
+        "the container images are missing: they need `make dist ENVOY_IMAGE=name:tag@sha256:...`, an image of Envoy with its digest",
+    );
+    Ok(())
+}
+
+fn write_release() -> Result<()> {
     build()?;
     let name = format!("sandgate-{VERSION}-{}-linux", std::env::consts::ARCH);
     let dist = tree::root().join("target/dist");

@@ -75,9 +75,9 @@ fn main() -> ExitCode {
         }
         Command::Wasm => wasm::build().map(|()| ExitCode::SUCCESS),
         Command::Native => native::build().map(|()| ExitCode::SUCCESS),
-        Command::Dist { envoy_image } => dist::make()
-            .and_then(|()| envoy_image.map_or(Ok(()), |image| dist::images::build(&image)))
-            .map(|()| ExitCode::SUCCESS),
+        Command::Dist { envoy_image } => {
+            dist::make(envoy_image.as_deref()).map(|()| ExitCode::SUCCESS)
+        }
         Command::Oci { folder } => dist::write_modules(&folder).map(|()| ExitCode::SUCCESS),
         Command::Sbom => dist::sbom::make().map(|bill| {
             print!("{bill}");

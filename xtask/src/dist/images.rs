@@ -17,15 +17,23 @@ const IMAGES: [(&str, &str); 4] = [
     ("demo", "sandgate-demo"),
 ];
 
-/// Builds the images with an engine, from the programs and the module that [`super::make`] has built.
+/// Checks the name of Envoy's image.
 ///
 /// # Errors
-/// The name of Envoy's image has no digest, or the engine can't build an image.
-pub(crate) fn build(envoy: &str) -> Result<()> {
+/// It has no digest.
+pub(super) fn check_name(envoy: &str) -> Result<()> {
     ensure!(
         envoy.contains("@sha256:"),
         "the Envoy image is `{envoy}`, which has no digest; name it like name:tag@sha256:..."
     );
+    Ok(())
+}
+
+/// Builds the images with an engine, from the programs and the module that [`super::make`] has built.
+///
+/// # Errors
+/// The engine can't build an image.
+pub(super) fn build(envoy: &str) -> Result<()> {
     // Only the image of the demo has this program.
     run(super::cargo().args([
         "--release",
