@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::{SinkExt as _, StreamExt as _};
+use sandgate_demo::client::grpc;
 use sandgate_demo::client::websocket::{self, Message, Socket};
-use sandgate_e2e::{Client, DOMAIN, Filters, Protocol, Setup, Stack, run};
+use sandgate_demo::proto::{EchoRequest, EchoResponse};
+use sandgate_e2e::{Client, DOMAIN, Filters, Protocol, Sandbox, Setup, Stack, run};
 use sandgate_stack::artifacts::{self, root};
 use sandgate_stack::wait::until;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use crate::support::target_tls;
+use crate::support::{target, target_tls};
 
 const SOON: Duration = Duration::from_secs(60);
 /// The least number of requests after a step of an upgrade.
@@ -98,25 +102,53 @@ impl Load {
     }
 }
 
-/// Sends a message over a live stream, and expects it back.
-async fn is_alive(socket: &mut Socket) -> Result<()> {
-    socket.send(Message::text("still here")).await?;
-    let answer =
-        tokio::time::timeout(SOON, socket.next()).await?.context("the stream was closed")?;
-    ensure!(answer? == Message::text("still here"));
-    Ok(())
+/// Live streams through the first edge: a WebSocket over TLS, and a gRPC call that streams in both directions.
+struct Streams {
+    socket: Socket,
+    requests: mpsc::Sender<EchoRequest>,
+    responses: tonic::Streaming<EchoResponse>,
 }
 
-async fn open(stack: &Stack, host: &str) -> Result<Socket> {
-    Ok(websocket::open(&target_tls(stack, host, "/socket")?).await?.socket)
+impl Streams {
+    async fn open(stack: &Stack, sandbox: &Sandbox) -> Result<Self> {
+        let socket = websocket::open(&target_tls(stack, &sandbox.host(3000), "/socket")?).await?;
+        let connection = grpc::connect(&target(stack, &sandbox.host(50051), "")?).await?;
+        let (requests, mut receiver) = mpsc::channel(1);
+        let messages = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+        let responses = connection.echo().bidi_stream(messages).await?.into_inner();
+        let mut streams = Self { socket: socket.socket, requests, responses };
+        streams.are_alive().await?;
+        Ok(streams)
+    }
+
+    /// Sends a message over each, and expects it back.
+    async fn are_alive(&mut self) -> Result<()> {
+        const TEXT: &str = "still here";
+        self.socket.send(Message::text(TEXT)).await?;
+        let answer = timeout(SOON, self.socket.next()).await?;
+        ensure!(answer.context("the WebSocket was closed")?? == Message::text(TEXT));
+        self.requests.send(crate::grpc::request(TEXT)).await.context("the call has ended")?;
+        let answer = timeout(SOON, self.responses.message()).await??;
+        ensure!(answer.context("the call has ended")?.message == TEXT);
+        Ok(())
+    }
+
+    /// Ends both from the client's side.
+    async fn end(mut self) -> Result<()> {
+        self.socket.close(None).await?;
+        while let Some(Ok(_)) = self.socket.next().await {}
+        drop(self.requests);
+        ensure!(timeout(SOON, self.responses.message()).await??.is_none());
+        Ok(())
+    }
 }
 
 #[test]
 fn an_edge_is_replaced_by_another_one_without_a_lost_request() {
     run(Setup { envoys: 2, ..Setup::default() }, async |stack| {
         let sandbox = stack.public_env().await?;
-        // A stream of the edge that leaves.
-        let mut socket = open(stack, &sandbox.host(3000)).await?;
+        // Streams of the edge that leaves.
+        let mut streams = Streams::open(stack, &sandbox).await?;
         let edges: Vec<Client> = stack.envoys.iter().map(sandgate_e2e::Envoy::edge).collect();
         let mut load = Load::start(&edges, &sandbox.host(8080), stack.key());
         load.continues().await?;
@@ -141,12 +173,10 @@ fn an_edge_is_replaced_by_another_one_without_a_lost_request() {
         })
         .await?;
         load.continues().await?;
-        // The stream stays until its client ends it, or the time of the drain is over.
-        is_alive(&mut socket).await?;
-        assert!(!draining.is_finished(), "the drain did not wait for the stream");
-        socket.close(None).await?;
-        while let Some(Ok(_)) = socket.next().await {}
-        drop(socket);
+        // The streams stay until their clients end them, or the time of the drain is over.
+        streams.are_alive().await?;
+        assert!(!draining.is_finished(), "the drain did not wait for the streams");
+        streams.end().await?;
         let output = tokio::time::timeout(SOON, draining).await???;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         load.continues().await?;
@@ -172,31 +202,43 @@ fn the_filter_is_replaced_by_xds_without_a_lost_request() {
     run(Setup { by_xds: true, ..Setup::default() }, async |stack| {
         let sandbox = stack.public_env().await?;
         let mut active = versions(stack, &Value::Null).await?;
-        let mut socket = open(stack, &sandbox.host(3000)).await?;
+        let mut streams = Streams::open(stack, &sandbox).await?;
         let mut load = Load::start(&[stack.edge()], &sandbox.host(8080), stack.key());
         load.continues().await?;
 
+        // Another configuration of the filter, and then another file of it.
         let mut state = stack.desired_state.clone().context("this stack has no desired state")?;
+        state["edge"]["ingress_limits"] = json!({ "requests_per_sandbox": 777 });
+        stack.control_plane.set_desired_state(&state)?;
+        active = versions(stack, &active).await?;
+        load.continues().await?;
+        streams.are_alive().await?;
+        let next = stack.certificate_folder().join("next");
         match artifacts::filters()? {
             Filters::Wasm => {
-                // Another configuration, and then another module.
-                state["edge"]["ingress_limits"] = json!({ "requests_per_sandbox": 777 });
-                stack.control_plane.set_desired_state(&state)?;
-                active = versions(stack, &active).await?;
-                load.continues().await?;
-                is_alive(&mut socket).await?;
-                let next = stack.certificate_folder().join("next.wasm");
                 std::fs::copy(artifacts::wasm_filter(), &next)?;
                 state["edge"]["wasm"] = json!(next);
+                stack.control_plane.set_desired_state(&state)?;
+                versions(stack, &active).await?;
             }
-            // A running Envoy does not replace a native filter: a new module needs a new edge and a drain. The rest of the
-            // configuration changes as in the other form.
-            Filters::Native => state["edge"]["stream_idle_timeout_seconds"] = json!(1234),
+            // A running Envoy does not load another build of the module, which needs a new edge: the edge refuses it, and keeps what
+            // it has.
+            Filters::Native => {
+                std::fs::copy(artifacts::native_module(), &next)?;
+                state["edge"]["native"] = json!(next);
+                stack.control_plane.set_desired_state(&state)?;
+                until("the edge refuses the other module", SOON, async || {
+                    let nodes = stack.control_plane.xds_nodes()?;
+                    let node = nodes.pointer("/nodes/0").context("no node is connected")?;
+                    let rejected = &node["rejected"]["extension"]["sandgate.ingress.native"];
+                    Ok(rejected.is_string().then_some(()))
+                })
+                .await?;
+            }
         }
-        stack.control_plane.set_desired_state(&state)?;
-        versions(stack, &active).await?;
         load.continues().await?;
-        is_alive(&mut socket).await?;
+        streams.are_alive().await?;
+        streams.end().await?;
         load.end().await
     });
 }
