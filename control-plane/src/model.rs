@@ -10,7 +10,9 @@ mod time;
 mod token_prefix;
 mod transition;
 
-pub use audit::{ListDifference, NetworkChange, PolicyDifference, PolicySummary, PortChange};
+pub use audit::{
+    ListDifference, NetworkChange, OperatorChange, PolicyDifference, PolicySummary, PortChange,
+};
 pub use label::parse_label;
 pub use name::{InvalidName, SandboxName};
 pub(crate) use ports::join_ports;

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 pub use error::{Record, StoreError};
 pub use limits::{Limits, NAME_HOLD, SPEC_MAX};
 pub use postgres::{PostgresSettings, PostgresStore};
-pub use principals::{Place, Principals};
+pub use principals::{Author, Place, Principals};
 pub use replicas::Replicas;
 pub(crate) use sandboxes::ports_made_public;
 pub use sandboxes::{AuditCursor, AuditPage, ListFilter, Page, Patched, Sandboxes, Transitioned};
@@ -28,6 +28,8 @@ pub use sqlite::{SqliteStore, back_up, make_restored};
 
 use crate::model::Timestamp;
 
+/// The principal in the audit log of what the command line changes without a server.
+pub const COMMAND_LINE: &str = "command line";
 /// The principal in the audit log if the control plane terminates a sandbox.
 pub const SYSTEM: &str = "system";
 

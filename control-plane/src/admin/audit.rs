@@ -1,4 +1,5 @@
-//! The log of operators' changes: one event for each, with the target `sandgate::audit`.
+//! Who makes a change, for the audit log of the store. Each change is also an event of the log with the target `sandgate::audit`,
+//! which leaves the machine with the other lines.
 //!
 //! The fields are ids that the server made, or were parsed, so a caller can't write lines of its own.
 
@@ -9,20 +10,27 @@ use sha2::{Digest as _, Sha256};
 
 use crate::http::ApiError;
 use crate::random::hex;
+use crate::store::Author;
 
 /// The bytes of a token's hash that the log shows, to tell two tokens apart.
 const FINGERPRINT: usize = 4;
 
-/// Who makes a call: the fingerprint of the token.
+/// Who makes a call: `admin token`, and the token's fingerprint.
 #[derive(Clone, Debug)]
 pub(super) struct Operator {
-    token: String,
+    principal: String,
 }
 
 impl Operator {
     pub(super) fn with_token(token: &[u8]) -> Self {
         let hash = Sha256::digest(token);
-        Self { token: hex(hash.get(..FINGERPRINT).unwrap_or_default()) }
+        let fingerprint = hex(hash.get(..FINGERPRINT).unwrap_or_default());
+        Self { principal: format!("admin token {fingerprint}") }
+    }
+
+    /// The author of a change that is made now.
+    pub(super) fn author(&self) -> Author<'_> {
+        Author::now(&self.principal)
     }
 
     /// Logs a change that was made. `subject` is an id, and `of` the id of what it belongs to. Call it on the thread of the
@@ -30,7 +38,7 @@ impl Operator {
     pub(super) fn log(&self, action: &'static str, subject: &str, of: &str) {
         tracing::info!(
             target: "sandgate::audit",
-            token = self.token,
+            principal = self.principal,
             action,
             ?subject,
             ?of,

@@ -165,8 +165,8 @@ pub(super) async fn create(
     let (name, hash) = (name.map(str::to_owned), secret.hash());
     let new = NewCredential { id: id.clone(), owner, name, hash, expires_at };
     let made = admin.db().write_unannounced(Writer::Server, move |store| {
-        let made = store.create_credential(&new, now)?;
-        operator.log("create key", &made.id, owner_id(&made));
+        let made = store.create_credential(&new, operator.author())?;
+        operator.log("create key", &made.id, made.owner.id());
         Ok(made)
     });
     let made = made.await.map_err(|error| match error {
@@ -181,13 +181,6 @@ pub(super) async fn create(
     })?;
     let body = CreatedKey { key: info(made), secret: secret.reveal().to_owned() };
     Ok((StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response())
-}
-
-fn owner_id(credential: &Credential) -> &str {
-    match &credential.owner {
-        Owner::Project { project_id } => project_id,
-        Owner::User { user_id, .. } => user_id,
-    }
 }
 
 fn chosen_id(id: &str) -> Result<String, ApiError> {
@@ -251,8 +244,8 @@ pub(super) async fn revoke(
     let revoked = admin
         .db()
         .write(Writer::Server, move |store| {
-            let revoked = store.revoke_credential(&key, Timestamp::now())?;
-            operator.log("revoke key", &revoked.value.id, owner_id(&revoked.value));
+            let revoked = store.revoke_credential(&key, operator.author())?;
+            operator.log("revoke key", &revoked.value.id, revoked.value.owner.id());
             Ok(revoked)
         })
         .await?;

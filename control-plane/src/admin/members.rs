@@ -13,7 +13,7 @@ use super::listing::{Query, page};
 use super::{Admin, HandlerResult, label, no_randomness};
 use crate::db::Writer;
 use crate::http::read_empty;
-use crate::model::{Member, Timestamp};
+use crate::model::Member;
 use crate::random::prefixed_id;
 
 /// A user of a project.
@@ -94,7 +94,7 @@ pub(super) async fn add(
     let added = admin
         .db()
         .write(Writer::Server, move |store| {
-            let added = store.add_member(&id, &user, &project, Timestamp::now())?;
+            let added = store.add_member(&id, &user, &project, operator.author())?;
             operator.log("add member", &added.value.user.id, &added.value.project_id);
             Ok(added)
         })
@@ -128,7 +128,7 @@ pub(super) async fn remove(
     let removed = admin
         .db()
         .write(Writer::Server, move |store| {
-            let removed = store.remove_member(&user, &project)?;
+            let removed = store.remove_member(&user, &project, operator.author())?;
             operator.log("remove member", &removed.value.user.id, &removed.value.project_id);
             Ok(removed)
         })

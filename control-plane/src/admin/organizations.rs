@@ -14,7 +14,7 @@ use super::listing::{Query, cursor, page};
 use super::{Admin, HandlerResult, label, no_randomness};
 use crate::db::Writer;
 use crate::http::{ApiError, read_json};
-use crate::model::{Organization, Timestamp};
+use crate::model::Organization;
 use crate::random::prefixed_id;
 use crate::store::StoreError;
 
@@ -92,7 +92,7 @@ pub(super) async fn create(
     let made = admin.db().write_unannounced(Writer::Server, {
         let name = name.clone();
         move |store| {
-            let made = store.create_organization(&id, &name, Timestamp::now())?;
+            let made = store.create_organization(&id, &name, operator.author())?;
             operator.log("create organization", &made.id, "");
             Ok(made)
         }

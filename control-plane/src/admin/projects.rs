@@ -14,7 +14,7 @@ use super::listing::{Query, cursor, page};
 use super::{Admin, HandlerResult, label, no_randomness};
 use crate::db::Writer;
 use crate::http::{ApiError, read_json};
-use crate::model::{Project, Timestamp};
+use crate::model::Project;
 use crate::random::prefixed_id;
 use crate::store::StoreError;
 
@@ -100,7 +100,7 @@ pub(super) async fn create(
     let made = admin.db().write_unannounced(Writer::Server, {
         let (organization, name) = (organization.clone(), name.clone());
         move |store| {
-            let made = store.create_project(&id, &organization, &name, Timestamp::now())?;
+            let made = store.create_project(&id, &organization, &name, operator.author())?;
             operator.log("create project", &made.id, &made.organization_id);
             Ok(made)
         }

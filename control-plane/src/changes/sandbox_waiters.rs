@@ -139,8 +139,9 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let store = SqliteStore::open(&dir.path().join("sandgate.db")).unwrap();
             let now = Timestamp::now();
-            store.create_organization("org_1", "org", now).unwrap();
-            store.create_project("project_1", "org_1", "project", now).unwrap();
+            let by = crate::store::Author { principal: "test", at: now };
+            store.create_organization("org_1", "org", by).unwrap();
+            store.create_project("project_1", "org_1", "project", by).unwrap();
             let revisions = Revisions::new(store.revision().unwrap());
             let committed = revisions.clone();
             let db = Db::new(Arc::new(store), move |revision| committed.announce(revision));

@@ -1,4 +1,4 @@
-//! `sandgate audit`: the log of changes of exposed ports and of network policies.
+//! `sandgate audit`: the log of changes of exposed ports, of network policies, and by operators.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::management::ManagementOptions;
 use super::output::Output;
-use crate::model::{ExposedPorts, NetworkChange, PortChange, SandboxId};
+use crate::model::{ExposedPorts, NetworkChange, OperatorChange, PortChange, SandboxId};
 use crate::store::{AuditCursor, AuditPage, Result, Store};
 
 /// The options of `sandgate audit`.
@@ -33,7 +33,16 @@ impl Audit {
             for_each(
                 |from| store.network_changes(id.as_ref(), from),
                 |line| lists.print(&network_change(line)),
-            )
+            )?;
+            // An operator's change concerns no sandbox.
+            if id.is_none() {
+                lists.begin("operator_changes")?;
+                for_each(
+                    |from| store.operator_changes(from),
+                    |line| lists.print(&operator_change(line)),
+                )?;
+            }
+            Ok(())
         })
     }
 }
@@ -75,6 +84,16 @@ fn port_change(change: &PortChange) -> Value {
         "principal": change.principal,
         "before": side(&change.before),
         "after": side(&change.after),
+    })
+}
+
+fn operator_change(change: &OperatorChange) -> Value {
+    json!({
+        "at": change.at.millis(),
+        "principal": change.principal,
+        "action": change.action,
+        "subject": change.subject,
+        "of": change.of,
     })
 }
 

@@ -10,7 +10,7 @@ use sandgate_policy::gateway_api::CredentialKind;
 use serde_json::{Value, json};
 
 use super::admin::AdminClient;
-use super::management::{ManagementOptions, parse_label};
+use super::management::{ManagementOptions, by_command_line, parse_label};
 use super::output::Output;
 use crate::gateway::sidecar_tokens;
 use crate::model::{
@@ -123,7 +123,7 @@ impl Keys {
                     return Output::new(options.json).one(&revoked);
                 }
                 let store = options.open_store()?;
-                let revoked = store.revoke_credential(&id, Timestamp::now())?;
+                let revoked = store.revoke_credential(&id, by_command_line())?;
                 options.wait_until_applied(store.as_ref(), revoked.revision)?;
                 Output::new(options.json).one(&credential(&revoked.value))
             }
@@ -180,7 +180,7 @@ fn create(what: NewKey, options: &ManagementOptions) -> anyhow::Result<()> {
         hash: secret.hash(),
         expires_at: what.expires_in.map(|time| now.plus(time)),
     };
-    let made = store.create_credential(&new, now)?;
+    let made = store.create_credential(&new, by_command_line())?;
     let mut shown = credential(&made);
     if let Value::Object(fields) = &mut shown {
         fields.insert("secret".to_owned(), json!(secret.reveal()));

@@ -8,7 +8,7 @@ use clap::Args;
 use super::admin::AdminClient;
 use super::store::StoreOrServer;
 use crate::model;
-use crate::store::{Revision, Store};
+use crate::store::{Author, COMMAND_LINE, Revision, Store};
 
 /// The maximum wait until all gateways have applied a change.
 const APPLY_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -62,6 +62,11 @@ impl ManagementOptions {
         }
         Ok(())
     }
+}
+
+/// The author of a change without a server.
+pub(super) fn by_command_line() -> Author<'static> {
+    Author::now(COMMAND_LINE)
 }
 
 /// Checks a name that people read. `what` is the subject of the error.

@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::management::{ManagementOptions, parse_label};
+use super::management::{ManagementOptions, by_command_line, parse_label};
 use super::output::Output;
-use crate::model::{Member, Organization, Project, Timestamp};
+use crate::model::{Member, Organization, Project};
 use crate::random::prefixed_id;
 
 /// `sandgate orgs`.
@@ -38,7 +38,7 @@ impl Orgs {
                 }
                 let store = options.open_store()?;
                 let made =
-                    store.create_organization(&prefixed_id("org")?, name, Timestamp::now())?;
+                    store.create_organization(&prefixed_id("org")?, name, by_command_line())?;
                 Output::new(options.json).one(&organization(&made))
             }
             Self::List { options } => {
@@ -86,7 +86,7 @@ impl Projects {
                 }
                 let store = options.open_store()?;
                 let id = prefixed_id("project")?;
-                let made = store.create_project(&id, &organization, name, Timestamp::now())?;
+                let made = store.create_project(&id, &organization, name, by_command_line())?;
                 Output::new(options.json).one(&project(&made))
             }
             Self::List { options } => {
@@ -150,7 +150,7 @@ impl Members {
                 }
                 let store = options.open_store()?;
                 let id = prefixed_id("user")?;
-                let added = store.add_member(&id, user, &membership.project, Timestamp::now())?;
+                let added = store.add_member(&id, user, &membership.project, by_command_line())?;
                 options.wait_until_applied(store.as_ref(), added.revision)?;
                 Output::new(options.json).one(&member(&added.value))
             }
@@ -161,7 +161,8 @@ impl Members {
                     return Output::new(options.json).one(&removed);
                 }
                 let store = options.open_store()?;
-                let removed = store.remove_member(&membership.user, &membership.project)?;
+                let Membership { user, project } = &membership;
+                let removed = store.remove_member(user, project, by_command_line())?;
                 options.wait_until_applied(store.as_ref(), removed.revision)?;
                 Output::new(options.json).one(&member(&removed.value))
             }

@@ -42,6 +42,21 @@ pub struct NetworkChange {
     pub difference: PolicyDifference,
 }
 
+/// A line of the audit log about organizations, projects, members and credentials.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OperatorChange {
+    /// The time of the change.
+    pub at: Timestamp,
+    /// Who made the change: an admin token, by its fingerprint, or the command line.
+    pub principal: String,
+    /// What was done, such as `create key`.
+    pub action: String,
+    /// The id of what was changed.
+    pub subject: String,
+    /// The id of what the subject belongs to; empty for an organization.
+    pub of: String,
+}
+
 /// How two network policies differ.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PolicyDifference {

@@ -65,6 +65,15 @@ pub enum Owner {
 }
 
 impl Owner {
+    /// The id of the project or user.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Project { project_id } => project_id,
+            Self::User { user_id, .. } => user_id,
+        }
+    }
+
     /// The kind of the credential.
     #[must_use]
     pub fn kind(&self) -> CredentialKind {

@@ -2,9 +2,10 @@
 
 use sandgate_policy::gateway_api::Identity;
 
-use super::{Committed, Result};
+use super::{AuditCursor, AuditPage, Committed, Result};
 use crate::model::{
-    Credential, CredentialQuery, Member, NewCredential, Organization, Project, Timestamp, User,
+    Credential, CredentialQuery, Member, NewCredential, OperatorChange, Organization, Project,
+    Timestamp, User,
 };
 
 /// A place in a list in the order of creation: after the entry with this time and id.
@@ -14,13 +15,29 @@ pub struct Place {
     pub id: String,
 }
 
+/// Who makes an operator's change, and when. The audit log has a line for each change, in the same transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Author<'p> {
+    /// The principal in the audit log.
+    pub principal: &'p str,
+    pub at: Timestamp,
+}
+
+impl<'p> Author<'p> {
+    /// The author of a change that is made now.
+    #[must_use]
+    pub fn now(principal: &'p str) -> Self {
+        Self { principal, at: Timestamp::now() }
+    }
+}
+
 /// Organizations, projects, users and credentials.
 pub trait Principals {
     /// Creates an organization.
     ///
     /// # Errors
     /// The name is taken, or the store can't be written.
-    fn create_organization(&self, id: &str, name: &str, now: Timestamp) -> Result<Organization>;
+    fn create_organization(&self, id: &str, name: &str, by: Author<'_>) -> Result<Organization>;
 
     /// All organizations, oldest first.
     ///
@@ -50,7 +67,7 @@ pub trait Principals {
         id: &str,
         organization_id: &str,
         name: &str,
-        now: Timestamp,
+        by: Author<'_>,
     ) -> Result<Project>;
 
     /// All projects, oldest first.
@@ -92,14 +109,19 @@ pub trait Principals {
         new_user_id: &str,
         user: &str,
         project_id: &str,
-        now: Timestamp,
+        by: Author<'_>,
     ) -> Result<Committed<Member>>;
 
     /// Ends a membership.
     ///
     /// # Errors
     /// There is no such membership, or the store can't be written.
-    fn remove_member(&self, user: &str, project_id: &str) -> Result<Committed<Member>>;
+    fn remove_member(
+        &self,
+        user: &str,
+        project_id: &str,
+        by: Author<'_>,
+    ) -> Result<Committed<Member>>;
 
     /// The members of one project, or of all.
     ///
@@ -129,7 +151,7 @@ pub trait Principals {
     ///
     /// # Errors
     /// No such owner, the id is taken, or the store can't be written.
-    fn create_credential(&self, new: &NewCredential, now: Timestamp) -> Result<Credential>;
+    fn create_credential(&self, new: &NewCredential, by: Author<'_>) -> Result<Credential>;
 
     /// All credentials, including revoked ones, oldest first.
     ///
@@ -159,7 +181,13 @@ pub trait Principals {
     ///
     /// # Errors
     /// No such credential, or the store can't be written.
-    fn revoke_credential(&self, id: &str, now: Timestamp) -> Result<Committed<Credential>>;
+    fn revoke_credential(&self, id: &str, by: Author<'_>) -> Result<Committed<Credential>>;
+
+    /// A page of the log of operators' changes, oldest first.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    fn operator_changes(&self, from: AuditCursor) -> Result<AuditPage<OperatorChange>>;
 
     /// The principal of a credential, and the projects in which it may act. Returns `None` if the credential is
     /// unknown, of another kind, revoked or expired, or if it is of a user and the query claims no project.

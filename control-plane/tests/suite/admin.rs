@@ -391,6 +391,15 @@ fn the_command_line_manages_a_store_through_its_server() {
     };
     assert!(error(&["keys", "revoke", "key_x"], &url).contains("there is no credential"));
     assert!(error(&["audit"], &url).contains("use --data-dir or --database"));
+    // The audit log names the token, and not itself.
+    let log = installation.manage(&["audit"]);
+    let changes = log["operator_changes"].as_array().unwrap();
+    let by_token = changes.iter().filter(|line| {
+        line["principal"].as_str().is_some_and(|principal| principal.starts_with("admin token "))
+    });
+    let by_token: Vec<_> = by_token.map(|line| line["action"].as_str().unwrap()).collect();
+    assert!(by_token.contains(&"create key") && by_token.contains(&"remove member"), "{log}");
+    assert!(!log.to_string().contains(ADMIN), "{log}");
     // The token is not sent anywhere in plain text.
     assert!(error(&["orgs", "list"], "http://192.0.2.1:8903").contains("is not https://"));
     std::fs::write(&file, "another-token-0123456789").unwrap();

@@ -128,9 +128,9 @@ async fn every_call_on_another_projects_sandbox_is_not_found() {
 async fn revoked_and_expired_credentials_are_refused_immediately() {
     use sandgate::model::{NewCredential, Owner, Timestamp};
     use sandgate::random::NewSecret;
-    use sandgate::store::Principals as _;
+    use sandgate::store::{Author, Principals as _};
     let world = World::new();
-    world.store.revoke_credential(&world.ours.key_id, Timestamp::now()).unwrap();
+    world.store.revoke_credential(&world.ours.key_id, Author::now("test")).unwrap();
     list_as(&world, &world.ours.key, &[]).await.refused(401, "INVALID_CREDENTIALS");
     let secret = NewSecret::generate("tl_apiKey_").unwrap();
     let new = NewCredential {
@@ -140,7 +140,7 @@ async fn revoked_and_expired_credentials_are_refused_immediately() {
         hash: secret.hash(),
         expires_at: Some(Timestamp::now()),
     };
-    world.store.create_credential(&new, Timestamp::now()).unwrap();
+    world.store.create_credential(&new, Author::now("test")).unwrap();
     list_as(&world, secret.reveal(), &[]).await.refused(401, "INVALID_CREDENTIALS");
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use test_case::test_case;
 
 use super::command_line::Installation;
-use super::contract::{Database, add_projects, at};
+use super::contract::{Database, add_projects, at, by};
 use super::contract_sandboxes::create;
 use super::postgres::{self, Cluster};
 use super::support::World;
@@ -36,7 +36,7 @@ fn under_writes<T>(store: &Arc<dyn Store>, work: impl FnOnce() -> T) -> (usize, 
                 break;
             }
             let name = format!("org {number}");
-            store.create_organization(&format!("org_{number}"), &name, at(number)).unwrap();
+            store.create_organization(&format!("org_{number}"), &name, by(number)).unwrap();
             *count.lock().unwrap() += 1;
         }
     });

@@ -3,7 +3,7 @@
 //! A check may open the same store several times, as several processes do.
 
 use sandgate::model::{NetworkChange, PortChange, SandboxId, Timestamp};
-use sandgate::store::{AuditCursor, ChangesSince, PostgresStore, SqliteStore, Store};
+use sandgate::store::{AuditCursor, Author, ChangesSince, PostgresStore, SqliteStore, Store};
 use sandgate_policy::gateway_api::Change;
 use test_case::test_case;
 
@@ -37,16 +37,20 @@ impl Database {
     }
 }
 
+pub(crate) fn by(millis: i64) -> Author<'static> {
+    Author { principal: "an operator", at: at(millis) }
+}
+
 pub(crate) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
 /// A store with an organization, two projects and a user.
 pub(crate) fn add_projects(store: &dyn Store) {
-    store.create_organization("org_1", "acme", at(1)).unwrap();
-    store.create_project("project_1", "org_1", "web", at(2)).unwrap();
-    store.create_project("project_2", "org_1", "batch", at(3)).unwrap();
-    store.add_member("user_1", "ann", "project_1", at(4)).unwrap();
+    store.create_organization("org_1", "acme", by(1)).unwrap();
+    store.create_project("project_1", "org_1", "web", by(2)).unwrap();
+    store.create_project("project_2", "org_1", "batch", by(3)).unwrap();
+    store.add_member("user_1", "ann", "project_1", by(4)).unwrap();
 }
 
 /// The complete audit log of the ports of a sandbox.
@@ -77,7 +81,7 @@ fn revisions_grow_with_each_change_and_persist(database: Database) {
         let store = open();
         add_projects(store.as_ref());
         let before = store.revision().unwrap();
-        let removed = store.remove_member("ann", "project_1").unwrap();
+        let removed = store.remove_member("ann", "project_1", by(5)).unwrap();
         assert!(removed.revision > before);
         assert_eq!(store.revision().unwrap(), removed.revision);
         let epoch = store.epoch().to_owned();
@@ -100,7 +104,7 @@ fn pages_of_changes_have_no_gap_and_no_repetition(database: Database) {
         let start = store.revision().unwrap();
         for round in 0..5 {
             store
-                .add_member(&format!("user_x{round}"), &format!("u{round}"), "project_1", at(9))
+                .add_member(&format!("user_x{round}"), &format!("u{round}"), "project_1", by(9))
                 .unwrap();
         }
         let (mut since, mut seen) = (start, Vec::new());
@@ -179,7 +183,7 @@ fn several_processes_do_not_lose_each_others_writes(database: Database) {
                 scope.spawn(move || {
                     for round in 0..10 {
                         let user = format!("user_{writer}_{round}");
-                        store.add_member(&user, &user, "project_1", at(9)).unwrap();
+                        store.add_member(&user, &user, "project_1", by(9)).unwrap();
                     }
                 });
             }

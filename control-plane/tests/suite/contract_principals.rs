@@ -1,12 +1,12 @@
 //! The contract of the store, continued: organizations, projects, members and credentials.
 
-use sandgate::model::{CredentialQuery, NewCredential, Owner};
+use sandgate::model::{CredentialQuery, NewCredential, OperatorChange, Owner};
 use sandgate::random::SecretHash;
-use sandgate::store::{Principals as _, Store, StoreError};
+use sandgate::store::{AuditCursor, Author, Principals as _, Store, StoreError};
 use sandgate_policy::gateway_api::{Change, CredentialKind, Identity};
 use test_case::test_case;
 
-use super::contract::{Database, add_projects, at, changes};
+use super::contract::{Database, add_projects, at, by, changes};
 
 fn key(id: &str, owner: Owner, expires_at: Option<i64>) -> NewCredential {
     let hash = SecretHash::of(&format!("secret of {id}"));
@@ -43,12 +43,12 @@ fn names_of_organizations_are_unique_and_names_of_projects_within_one(database: 
     database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
-        let twice = store.create_organization("org_2", "acme", at(5)).unwrap_err();
+        let twice = store.create_organization("org_2", "acme", by(5)).unwrap_err();
         assert!(matches!(twice, StoreError::AlreadyExists { .. }), "{twice}");
-        let twice = store.create_project("project_3", "org_1", "web", at(5)).unwrap_err();
+        let twice = store.create_project("project_3", "org_1", "web", by(5)).unwrap_err();
         assert!(matches!(twice, StoreError::AlreadyExists { .. }), "{twice}");
-        store.create_organization("org_2", "umbrella", at(5)).unwrap();
-        let made = store.create_project("project_3", "org_2", "web", at(6)).unwrap();
+        store.create_organization("org_2", "umbrella", by(5)).unwrap();
+        let made = store.create_project("project_3", "org_2", "web", by(6)).unwrap();
         assert_eq!((made.organization_name.as_str(), made.name.as_str()), ("umbrella", "web"));
         let organizations: Vec<_> =
             store.organizations().unwrap().into_iter().map(|found| found.name).collect();
@@ -68,13 +68,13 @@ fn an_operation_on_something_missing_is_a_not_found_error(database: Database) {
         let store = open();
         add_projects(store.as_ref());
         let missing = |error: StoreError| matches!(error, StoreError::NotFound { .. });
-        assert!(missing(store.create_project("p", "org_x", "x", at(5)).unwrap_err()));
-        assert!(missing(store.add_member("u", "bob", "project_x", at(5)).unwrap_err()));
-        assert!(missing(store.remove_member("bob", "project_1").unwrap_err()));
-        assert!(missing(store.remove_member("ann", "project_2").unwrap_err()));
+        assert!(missing(store.create_project("p", "org_x", "x", by(5)).unwrap_err()));
+        assert!(missing(store.add_member("u", "bob", "project_x", by(5)).unwrap_err()));
+        assert!(missing(store.remove_member("bob", "project_1", by(5)).unwrap_err()));
+        assert!(missing(store.remove_member("ann", "project_2", by(5)).unwrap_err()));
         let owner = Owner::Project { project_id: "project_x".into() };
-        assert!(missing(store.create_credential(&key("k", owner, None), at(5)).unwrap_err()));
-        assert!(missing(store.revoke_credential("k", at(5)).unwrap_err()));
+        assert!(missing(store.create_credential(&key("k", owner, None), by(5)).unwrap_err()));
+        assert!(missing(store.revoke_credential("k", by(5)).unwrap_err()));
         assert_eq!(store.user("bob").unwrap(), None, "a refused membership makes no user");
     });
 }
@@ -86,9 +86,9 @@ fn a_member_is_added_once_and_found_by_name_and_id(database: Database) {
         let store = open();
         add_projects(store.as_ref());
         let before = store.revision().unwrap();
-        let again = store.add_member("user_9", "ann", "project_1", at(9)).unwrap();
+        let again = store.add_member("user_9", "ann", "project_1", by(9)).unwrap();
         assert_eq!((again.value.user.id.as_str(), again.revision), ("user_1", before));
-        let second = store.add_member("user_9", "ann", "project_2", at(9)).unwrap();
+        let second = store.add_member("user_9", "ann", "project_2", by(9)).unwrap();
         assert_eq!(second.value.user.id, "user_1");
         assert_eq!(
             changes(store.as_ref(), before),
@@ -106,7 +106,7 @@ fn an_api_key_identifies_its_project_until_it_is_revoked(database: Database) {
     database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
-        store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
+        store.create_credential(&key("key_1", of_project(), None), by(5)).unwrap();
         let found = identify(store.as_ref(), "key_1", CredentialKind::ApiKey, None, 6);
         let expected = Identity {
             principal: "key_1".parse().unwrap(),
@@ -116,14 +116,14 @@ fn an_api_key_identifies_its_project_until_it_is_revoked(database: Database) {
         };
         assert_eq!(found, Some(expected));
         let before = store.revision().unwrap();
-        let revoked = store.revoke_credential("key_1", at(7)).unwrap();
+        let revoked = store.revoke_credential("key_1", by(7)).unwrap();
         assert_eq!(revoked.value.revoked_at, Some(at(7)));
         assert_eq!(
             changes(store.as_ref(), before),
             [Change::Principal { id: "key_1".parse().unwrap() }]
         );
         assert_eq!(identify(store.as_ref(), "key_1", CredentialKind::ApiKey, None, 8), None);
-        let again = store.revoke_credential("key_1", at(9)).unwrap();
+        let again = store.revoke_credential("key_1", by(9)).unwrap();
         assert_eq!((again.value.revoked_at, again.revision), (Some(at(7)), revoked.revision));
     });
 }
@@ -134,7 +134,7 @@ fn a_credential_is_invalid_from_its_expiry(database: Database) {
     database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
-        store.create_credential(&key("key_1", of_project(), Some(10_000)), at(5)).unwrap();
+        store.create_credential(&key("key_1", of_project(), Some(10_000)), by(5)).unwrap();
         let found = identify(store.as_ref(), "key_1", CredentialKind::ApiKey, None, 9_999);
         assert_eq!(found.unwrap().expires_at, Some(10));
         assert_eq!(identify(store.as_ref(), "key_1", CredentialKind::ApiKey, None, 10_000), None);
@@ -147,9 +147,9 @@ fn a_credential_is_found_only_by_its_own_kind(database: Database) {
     database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
-        store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
-        store.create_credential(&key("key_2", of_user(false), None), at(5)).unwrap();
-        store.create_credential(&key("key_3", of_user(true), None), at(5)).unwrap();
+        store.create_credential(&key("key_1", of_project(), None), by(5)).unwrap();
+        store.create_credential(&key("key_2", of_user(false), None), by(5)).unwrap();
+        store.create_credential(&key("key_3", of_user(true), None), by(5)).unwrap();
         let kinds =
             [CredentialKind::ApiKey, CredentialKind::PersonalAccessToken, CredentialKind::Session];
         let here = Some(("org_1", "project_1"));
@@ -173,8 +173,8 @@ fn a_user_acts_only_in_projects_of_which_it_is_a_member_and_in_their_organizatio
     database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
-        store.create_organization("org_2", "umbrella", at(5)).unwrap();
-        store.create_credential(&key("key_2", of_user(false), None), at(5)).unwrap();
+        store.create_organization("org_2", "umbrella", by(5)).unwrap();
+        store.create_credential(&key("key_2", of_user(false), None), by(5)).unwrap();
         let projects = |context| {
             let kind = CredentialKind::PersonalAccessToken;
             let found = identify(store.as_ref(), "key_2", kind, context, 6);
@@ -184,7 +184,7 @@ fn a_user_acts_only_in_projects_of_which_it_is_a_member_and_in_their_organizatio
         for elsewhere in [Some(("org_1", "project_2")), Some(("org_2", "project_1")), None] {
             assert!(projects(elsewhere).is_empty(), "{elsewhere:?}");
         }
-        store.remove_member("ann", "project_1").unwrap();
+        store.remove_member("ann", "project_1", by(5)).unwrap();
         assert!(projects(Some(("org_1", "project_1"))).is_empty());
     });
 }
@@ -195,17 +195,54 @@ fn the_store_contains_no_secret(database: Database) {
     database.check(|open| {
         let store = open();
         add_projects(store.as_ref());
-        let made = store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
+        let made = store.create_credential(&key("key_1", of_project(), None), by(5)).unwrap();
         assert!(!format!("{made:?}").contains("secret of"));
     });
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
     let store = sandgate::store::SqliteStore::open(&path).unwrap();
     add_projects(&store);
-    store.create_credential(&key("key_1", of_project(), None), at(5)).unwrap();
+    store.create_credential(&key("key_1", of_project(), None), by(5)).unwrap();
     for entry in std::fs::read_dir(dir.path()).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         let held = bytes.windows(9).any(|window| window == b"secret of");
         assert!(!held);
     }
+}
+
+#[test_case(Database::Sqlite; "on sqlite")]
+#[test_case(Database::Postgres; "on postgres")]
+fn each_operators_change_has_a_line_in_the_audit_log(database: Database) {
+    database.check(|open| {
+        let store = open();
+        add_projects(store.as_ref());
+        store.create_credential(&key("key_1", of_user(false), None), by(5)).unwrap();
+        let token = Author { principal: "admin token 00112233", at: at(6) };
+        store.revoke_credential("key_1", token).unwrap();
+        store.remove_member("ann", "project_1", token).unwrap();
+        // What changes nothing has no line.
+        store.revoke_credential("key_1", by(7)).unwrap();
+        store.create_organization("org_2", "acme", by(7)).unwrap_err();
+        store.remove_member("ann", "project_1", by(7)).unwrap_err();
+        store.add_member("user_2", "ann", "project_2", by(8)).unwrap();
+        store.add_member("user_2", "ann", "project_2", by(9)).unwrap();
+        let page = store.operator_changes(AuditCursor::default()).unwrap();
+        assert_eq!(page.next, None);
+        let lines = page.lines.iter().map(|line| {
+            let OperatorChange { at, principal, action, subject, of } = line;
+            (at.millis(), principal.as_str(), action.as_str(), subject.as_str(), of.as_str())
+        });
+        let operator = "an operator";
+        let expected = [
+            (1, operator, "create organization", "org_1", ""),
+            (2, operator, "create project", "project_1", "org_1"),
+            (3, operator, "create project", "project_2", "org_1"),
+            (4, operator, "add member", "user_1", "project_1"),
+            (5, operator, "create key", "key_1", "user_1"),
+            (6, token.principal, "revoke key", "key_1", "user_1"),
+            (6, token.principal, "remove member", "user_1", "project_1"),
+            (8, operator, "add member", "user_1", "project_2"),
+        ];
+        assert_eq!(lines.collect::<Vec<_>>(), expected);
+    });
 }

@@ -48,7 +48,7 @@ fn a_replica_of_a_former_history_neither_joins_nor_continues() {
     two.poll_revision().unwrap_err();
     two.record_applied(1).unwrap_err();
     two.projects().unwrap_err();
-    two.create_organization("org_1", "acme", super::contract::at(1)).unwrap_err();
+    two.create_organization("org_1", "acme", super::contract::by(1)).unwrap_err();
 }
 
 #[test]
@@ -111,9 +111,9 @@ fn commits_are_announced_to_other_processes() {
     while !announced.has_changed().unwrap() {
         // The listener may have begun after the first commits.
         assert!(began.elapsed() < std::time::Duration::from_secs(30));
-        one.add_member("user_2", "eve", "project_1", super::contract::at(5)).unwrap();
+        one.add_member("user_2", "eve", "project_1", super::contract::by(5)).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
-        one.remove_member("eve", "project_1").unwrap();
+        one.remove_member("eve", "project_1", super::contract::by(5)).unwrap();
     }
 }
 

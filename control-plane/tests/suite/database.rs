@@ -70,7 +70,7 @@ fn tables_of_a_newer_version_are_refused() {
          FROM refinery_schema_history WHERE version = 1",
     );
     let error = PostgresStore::open(&settings).err().unwrap();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 2 }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 3 }), "{error}");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_process_whose_clock_differs_from_the_databases_does_not_use_the_store() {
     set_ahead("90 days");
     store.poll_revision().unwrap_err();
     store.projects().unwrap_err();
-    store.create_organization("org_1", "acme", super::contract::at(1)).unwrap_err();
+    store.create_organization("org_1", "acme", super::contract::by(1)).unwrap_err();
     set_ahead("0");
     store.poll_revision().unwrap();
     store.projects().unwrap();

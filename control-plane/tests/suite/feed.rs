@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sandgate::db::Writer;
 use sandgate::model::Timestamp;
-use sandgate::store::{Principals as _, Sandboxes as _};
+use sandgate::store::{Author, Principals as _, Sandboxes as _};
 use serde_json::{Value, json};
 
 use super::support::World;
@@ -65,7 +65,7 @@ async fn a_poll_is_held_until_a_change_or_the_end_of_the_wait() {
     let changed = Instant::now();
     let key = world.ours.key_id.clone();
     let db = world.sandboxes.db();
-    db.write(Writer::Server, move |store| store.revoke_credential(&key, Timestamp::now()))
+    db.write(Writer::Server, move |store| store.revoke_credential(&key, Author::now("test")))
         .await
         .unwrap();
     let (answer, at) = waiting.await.unwrap();
@@ -77,8 +77,11 @@ async fn a_poll_is_held_until_a_change_or_the_end_of_the_wait() {
 async fn a_change_of_a_credential_or_membership_names_its_principal() {
     let world = World::new();
     let since = world.revision().await;
-    world.store.remove_member("ours@example.com", &world.ours.project).unwrap();
-    world.store.revoke_credential(&world.ours.key_id, Timestamp::now()).unwrap();
+    world
+        .store
+        .remove_member("ours@example.com", &world.ours.project, Author::now("test"))
+        .unwrap();
+    world.store.revoke_credential(&world.ours.key_id, Author::now("test")).unwrap();
     let answer = world.poll("w", &since, 0).await;
     assert_eq!(refs(&answer), [world.ours.user_id.clone(), world.ours.key_id.clone()]);
 }
@@ -187,7 +190,7 @@ async fn a_write_of_another_process_is_announced_within_250_ms() {
     // The command line opens the same file as a store of its own.
     let other = sandgate::store::SqliteStore::open(&world.dir.path().join("sandgate.db")).unwrap();
     let written = Instant::now();
-    other.revoke_credential(&world.ours.key_id, Timestamp::now()).unwrap();
+    other.revoke_credential(&world.ours.key_id, Author::now("test")).unwrap();
     let (answer, at) = waiting.await.unwrap();
     assert_eq!(refs(&answer), [world.ours.key_id.as_str()]);
     let took = at.duration_since(written);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sandgate::http::Listener;
 use sandgate::model::Timestamp;
-use sandgate::store::Principals as _;
+use sandgate::store::{Author, Principals as _};
 use serde_json::{Value, json};
 
 use super::support::{World, send};
@@ -201,13 +201,13 @@ async fn credentials_that_expire_soon_are_counted() {
             hash: sandgate::random::NewSecret::generate("tl_apiKey_").unwrap().hash(),
             expires_at: Some(now.plus(age)),
         };
-        world.store.create_credential(&new, now).unwrap();
+        world.store.create_credential(&new, Author::now("test")).unwrap();
     }
     world.metrics.count_expiring_credentials(world.sandboxes.db()).await;
     until(&world, "sandgate_credentials_expiring{within=\"1d\"} 1").await;
     until(&world, "sandgate_credentials_expiring{within=\"7d\"} 2").await;
     // A revoked one needs no attention.
-    world.store.revoke_credential("key_expiring0", Timestamp::now()).unwrap();
+    world.store.revoke_credential("key_expiring0", Author::now("test")).unwrap();
     world.metrics.count_expiring_credentials(world.sandboxes.db()).await;
     until(&world, "sandgate_credentials_expiring{within=\"1d\"} 0").await;
 }

@@ -163,8 +163,10 @@ fn invalid_input_is_an_error_without_a_verdict() {
 fn create_restricted_sandbox(data_dir: &Path) {
     let store = StoreLocation::DataDir(data_dir.to_owned()).open().unwrap();
     let now = Timestamp::now();
-    store.create_organization("org_1", "acme", now).unwrap();
-    store.create_project("project_1", "org_1", "web", now).unwrap();
+    store.create_organization("org_1", "acme", sandgate::store::Author::now("test")).unwrap();
+    store
+        .create_project("project_1", "org_1", "web", sandgate::store::Author::now("test"))
+        .unwrap();
     let new = NewSandbox {
         id: SandboxId::parse("a1b2c3d4e5f6g7h8i9j0k").unwrap(),
         name: None,

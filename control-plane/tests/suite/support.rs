@@ -14,11 +14,11 @@ use sandgate::changes::Propagation;
 use sandgate::gateway::{self, Gateway, Platform, Tokens};
 use sandgate::http::{ConnectionLimit, RequestLimits};
 use sandgate::metrics::Metrics;
-use sandgate::model::{NewCredential, Owner, Timestamp, TokenPrefix};
+use sandgate::model::{NewCredential, Owner, TokenPrefix};
 use sandgate::random::{NewSecret, prefixed_id};
 use sandgate::runtime::SigningKey;
 use sandgate::sandboxes::{SandboxService, ServiceSettings};
-use sandgate::store::{Limits, SqliteStore, Store};
+use sandgate::store::{Author, Limits, SqliteStore, Store};
 use sandgate_xds::nodes::Nodes;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -302,17 +302,15 @@ pub(crate) async fn send(
 }
 
 pub(crate) fn tenant(store: &dyn Store, name: &str) -> Tenant {
-    let now = Timestamp::now();
+    let by = Author::now("test");
     let organization = store
-        .create_organization(&prefixed_id("org").unwrap(), &format!("{name}-org"), now)
+        .create_organization(&prefixed_id("org").unwrap(), &format!("{name}-org"), by)
         .unwrap()
         .id;
-    let project = store
-        .create_project(&prefixed_id("project").unwrap(), &organization, name, now)
-        .unwrap()
-        .id;
+    let project =
+        store.create_project(&prefixed_id("project").unwrap(), &organization, name, by).unwrap().id;
     let user = format!("{name}@example.com");
-    let member = store.add_member(&prefixed_id("user").unwrap(), &user, &project, now).unwrap();
+    let member = store.add_member(&prefixed_id("user").unwrap(), &user, &project, by).unwrap();
     let user_id = member.value.user.id;
     let (key_id, key) =
         credential(store, "tl_apiKey_", Owner::Project { project_id: project.clone() });
@@ -327,6 +325,6 @@ pub(crate) fn credential(store: &dyn Store, prefix: &str, owner: Owner) -> (Stri
     let id = prefixed_id("key").unwrap();
     let new =
         NewCredential { id: id.clone(), owner, name: None, hash: secret.hash(), expires_at: None };
-    store.create_credential(&new, Timestamp::now()).unwrap();
+    store.create_credential(&new, Author::now("test")).unwrap();
     (id, secret.reveal().to_owned())
 }

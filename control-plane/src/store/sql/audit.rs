@@ -1,22 +1,24 @@
-//! The audit log in SQL: one log of exposed ports, and one of network policies.
+//! The audit log in SQL: one log of exposed ports, one of network policies, and one of operators' changes.
 //!
-//! Owners decide how many lines there are, so each log has bounds: the lines of a sandbox, the lines of a
+//! Owners decide how many lines the first two have, so these have bounds: the lines of a sandbox, the lines of a
 //! project, and their age. A change removes the lines beyond the first two bounds in its own transaction.
-//! [`prune`], which the server calls regularly, removes lines that are too old.
+//! Operators' changes have a bound on all lines together, and on their age. [`prune`], which the server calls regularly, removes lines that are too old.
 
 use sandgate_policy::egress::NetworkPolicy;
 
 use super::{Database, Row, Session, rows, signed, values};
 use crate::model::{ExposedPorts, PolicyDifference, Sandbox, SandboxId, Timestamp};
-use crate::store::{AuditCursor, AuditPage, Limits, Result, StoreError};
+use crate::store::{AuditCursor, AuditPage, Author, Limits, Result, StoreError};
 
 /// The lines of a page. A page takes at most 2 MiB, because the size of a line is bounded.
 const PAGE: usize = 500;
 /// The most lines that one transaction removes from a log. If a bound was lowered, the log shrinks in
 /// several transactions, and no other write waits for all of them.
 const REMOVED_AT_ONCE: u64 = 500;
-/// The two logs.
-const LOGS: [&str; 2] = ["port_changes", "network_changes"];
+/// The logs.
+const LOGS: [&str; 3] = ["port_changes", "network_changes", "operator_changes"];
+/// The most lines of operators' changes.
+const OPERATOR_CHANGES: i64 = 100_000;
 
 /// Records a change of the exposed ports and their flag, if there is one.
 pub(super) fn record_ports(
@@ -71,6 +73,30 @@ pub(super) fn record_network(
         ],
     )?;
     remove_excess(tx, "network_changes", after, limits)
+}
+
+/// Records an operator's change. `subject` is an id, and `of` the id of what it belongs to.
+pub(super) fn record_operator(
+    tx: &Session<'_>,
+    by: Author<'_>,
+    action: &str,
+    subject: &str,
+    of: &str,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO operator_changes (at, principal, action, subject, belongs_to) \
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+        values![by.at.millis(), by.principal, action, subject, of],
+    )?;
+    // The ids increase, so the oldest lines have the smallest ones.
+    let sql = format!(
+        "DELETE FROM operator_changes WHERE id IN (
+             SELECT id FROM operator_changes
+             WHERE id <= (SELECT max(id) FROM operator_changes) - ?1
+             ORDER BY id LIMIT {REMOVED_AT_ONCE})"
+    );
+    tx.execute(&sql, values![OPERATOR_CHANGES])?;
+    Ok(())
 }
 
 /// The difference of two policies, as the log stores it.

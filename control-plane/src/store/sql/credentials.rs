@@ -4,11 +4,11 @@ use sandgate_policy::gateway_api::{Change, Identity};
 use sandgate_policy::ids::{OrganizationId, PrincipalId, ProjectId};
 
 use super::owners::{find_user, require_project};
-use super::{Session, changes, rows, values};
+use super::{Session, audit, changes, rows, values};
 use crate::model::{Credential, CredentialQuery, NewCredential, Owner, Timestamp};
-use crate::store::{Committed, Record, Result, StoreError};
+use crate::store::{Author, Committed, Record, Result, StoreError};
 
-pub(super) fn create(tx: &Session<'_>, new: &NewCredential, now: Timestamp) -> Result<Credential> {
+pub(super) fn create(tx: &Session<'_>, new: &NewCredential, by: Author<'_>) -> Result<Credential> {
     let (project_id, user_id, session) = match &new.owner {
         Owner::Project { project_id } => {
             require_project(tx, project_id)?;
@@ -30,14 +30,16 @@ pub(super) fn create(tx: &Session<'_>, new: &NewCredential, now: Timestamp) -> R
             user_id,
             session,
             new.name.as_ref(),
-            now.millis(),
+            by.at.millis(),
             new.expires_at.map(Timestamp::millis),
         ],
     )?;
     if inserted == 0 {
         return Err(StoreError::AlreadyExists { what: "a credential", name: new.id.clone() });
     }
-    require(tx, &new.id)
+    let credential = require(tx, &new.id)?;
+    audit::record_operator(tx, by, "create key", &new.id, credential.owner.id())?;
+    Ok(credential)
 }
 
 pub(super) fn all(tx: &Session<'_>) -> Result<Vec<Credential>> {
@@ -45,14 +47,18 @@ pub(super) fn all(tx: &Session<'_>) -> Result<Vec<Credential>> {
     tx.all(&sql, values![], rows::credential)
 }
 
-pub(super) fn revoke(tx: &Session<'_>, id: &str, now: Timestamp) -> Result<Committed<Credential>> {
+pub(super) fn revoke(tx: &Session<'_>, id: &str, by: Author<'_>) -> Result<Committed<Credential>> {
     let credential = require(tx, id)?;
     if credential.revoked_at.is_some() {
         return Ok(Committed { value: credential, revision: changes::current(tx)? });
     }
-    tx.execute("UPDATE credentials SET revoked_at = ?2 WHERE id = ?1", values![id, now.millis()])?;
+    tx.execute(
+        "UPDATE credentials SET revoked_at = ?2 WHERE id = ?1",
+        values![id, by.at.millis()],
+    )?;
+    audit::record_operator(tx, by, "revoke key", id, credential.owner.id())?;
     let revision = changes::append(tx, &Change::Principal { id: principal(&credential)? })?;
-    Ok(Committed { value: Credential { revoked_at: Some(now), ..credential }, revision })
+    Ok(Committed { value: Credential { revoked_at: Some(by.at), ..credential }, revision })
 }
 
 pub(super) fn identify(

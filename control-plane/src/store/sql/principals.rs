@@ -4,21 +4,25 @@
 use sandgate_policy::gateway_api::{Change, Identity};
 
 use super::owners::{find_project, find_user, require_project};
-use super::{Database, Session, changes, credentials, pages, rows, values};
+use super::{Database, Session, audit, changes, credentials, pages, rows, values};
 use crate::model::{
-    Credential, CredentialQuery, Member, NewCredential, Organization, Project, Timestamp, User,
+    Credential, CredentialQuery, Member, NewCredential, OperatorChange, Organization, Project,
+    Timestamp, User,
 };
-use crate::store::{Committed, Place, Principals, Record, Result, StoreError};
+use crate::store::{
+    AuditCursor, AuditPage, Author, Committed, Place, Principals, Record, Result, StoreError,
+};
 
 impl<D: Database> Principals for D {
-    fn create_organization(&self, id: &str, name: &str, now: Timestamp) -> Result<Organization> {
+    fn create_organization(&self, id: &str, name: &str, by: Author<'_>) -> Result<Organization> {
         self.write(|tx| {
             let inserted = tx.execute(
                 "INSERT INTO organizations VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-                values![id, name, now.millis()],
+                values![id, name, by.at.millis()],
             )?;
             refuse_duplicate(inserted, "an organization", name)?;
-            Ok(Organization { id: id.to_owned(), name: name.to_owned(), created_at: now })
+            audit::record_operator(tx, by, "create organization", id, "")?;
+            Ok(Organization { id: id.to_owned(), name: name.to_owned(), created_at: by.at })
         })
     }
 
@@ -49,7 +53,7 @@ impl<D: Database> Principals for D {
         id: &str,
         organization_id: &str,
         name: &str,
-        now: Timestamp,
+        by: Author<'_>,
     ) -> Result<Project> {
         self.write(|tx| {
             let sql = "SELECT 1 FROM organizations WHERE id = ?1";
@@ -57,9 +61,10 @@ impl<D: Database> Principals for D {
             found.ok_or_else(|| StoreError::not_found(Record::Organization, organization_id))?;
             let inserted = tx.execute(
                 "INSERT INTO projects VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-                values![id, organization_id, name, now.millis()],
+                values![id, organization_id, name, by.at.millis()],
             )?;
             refuse_duplicate(inserted, "a project", name)?;
+            audit::record_operator(tx, by, "create project", id, organization_id)?;
             require_project(tx, id)
         })
     }
@@ -97,31 +102,39 @@ impl<D: Database> Principals for D {
         new_user_id: &str,
         user: &str,
         project_id: &str,
-        now: Timestamp,
+        by: Author<'_>,
     ) -> Result<Committed<Member>> {
         self.write(|tx| {
             require_project(tx, project_id)?;
             let user = match find_user(tx, user)? {
                 Some(user) => user,
                 None => {
-                    let row = values![new_user_id, user, now.millis()];
+                    let row = values![new_user_id, user, by.at.millis()];
                     tx.execute("INSERT INTO users VALUES (?1, ?2, ?3)", row)?;
-                    User { id: new_user_id.to_owned(), name: user.to_owned(), created_at: now }
+                    User { id: new_user_id.to_owned(), name: user.to_owned(), created_at: by.at }
                 }
             };
             let inserted = tx.execute(
                 "INSERT INTO memberships VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-                values![&user.id, project_id, now.millis()],
+                values![&user.id, project_id, by.at.millis()],
             )?;
             let revision = match inserted {
                 0 => changes::current(tx)?,
-                _ => changes::append(tx, &Change::Principal { id: rows::parse_id(&user.id)? })?,
+                _ => {
+                    audit::record_operator(tx, by, "add member", &user.id, project_id)?;
+                    changes::append(tx, &Change::Principal { id: rows::parse_id(&user.id)? })?
+                }
             };
             Ok(Committed { value: require_member(tx, &user, project_id)?, revision })
         })
     }
 
-    fn remove_member(&self, user: &str, project_id: &str) -> Result<Committed<Member>> {
+    fn remove_member(
+        &self,
+        user: &str,
+        project_id: &str,
+        by: Author<'_>,
+    ) -> Result<Committed<Member>> {
         self.write_on_full_disk(|tx| {
             let user =
                 find_user(tx, user)?.ok_or_else(|| StoreError::not_found(Record::User, user))?;
@@ -130,6 +143,7 @@ impl<D: Database> Principals for D {
                 "DELETE FROM memberships WHERE user_id = ?1 AND project_id = ?2",
                 values![&user.id, project_id],
             )?;
+            audit::record_operator(tx, by, "remove member", &user.id, project_id)?;
             let revision =
                 changes::append(tx, &Change::Principal { id: rows::parse_id(&user.id)? })?;
             Ok(Committed { value: member, revision })
@@ -160,8 +174,8 @@ impl<D: Database> Principals for D {
         self.read(|tx| find_user(tx, name_or_id))
     }
 
-    fn create_credential(&self, new: &NewCredential, now: Timestamp) -> Result<Credential> {
-        self.write(|tx| credentials::create(tx, new, now))
+    fn create_credential(&self, new: &NewCredential, by: Author<'_>) -> Result<Credential> {
+        self.write(|tx| credentials::create(tx, new, by))
     }
 
     fn credentials(&self) -> Result<Vec<Credential>> {
@@ -187,8 +201,13 @@ impl<D: Database> Principals for D {
         })
     }
 
-    fn revoke_credential(&self, id: &str, now: Timestamp) -> Result<Committed<Credential>> {
-        self.write_on_full_disk(|tx| credentials::revoke(tx, id, now))
+    fn revoke_credential(&self, id: &str, by: Author<'_>) -> Result<Committed<Credential>> {
+        self.write_on_full_disk(|tx| credentials::revoke(tx, id, by))
+    }
+
+    fn operator_changes(&self, from: AuditCursor) -> Result<AuditPage<OperatorChange>> {
+        let columns = rows::OPERATOR_CHANGE;
+        audit::page(self, "operator_changes", columns, None, from, rows::operator_change)
     }
 
     fn identify(&self, query: &CredentialQuery, now: Timestamp) -> Result<Option<Identity>> {

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::{Row, unsigned};
 use crate::model::{
-    Credential, ExposedPorts, Member, NetworkChange, Organization, Owner, PortChange, Project,
-    Sandbox, SandboxName, Spec, Timestamp, User, state_for_gateways,
+    Credential, ExposedPorts, Member, NetworkChange, OperatorChange, Organization, Owner,
+    PortChange, Project, Sandbox, SandboxName, Spec, Timestamp, User, state_for_gateways,
 };
 use crate::store::{Result, StoreError};
 
@@ -203,6 +203,19 @@ pub(in crate::store) fn network_change(row: &Row<'_>) -> Result<NetworkChange> {
         principal: row.get(4)?,
         difference: serde_json::from_str(&difference)
             .map_err(|_| corrupt("difference of policies", &difference))?,
+    })
+}
+
+/// Columns that [`operator_change`] reads, after the id of the line.
+pub(super) const OPERATOR_CHANGE: &str = "at, principal, action, subject, belongs_to";
+
+pub(super) fn operator_change(row: &Row<'_>) -> Result<OperatorChange> {
+    Ok(OperatorChange {
+        at: time(row.get(1)?),
+        principal: row.get(2)?,
+        action: row.get(3)?,
+        subject: row.get(4)?,
+        of: row.get(5)?,
     })
 }
 

@@ -9,12 +9,13 @@ pub(super) type Migration = fn(&Connection) -> Result<()>;
 
 /// One migration for each format. A released migration is never edited; a change of the tables is a new one. So
 /// a migration that replaces a table repeats the columns that stay.
-pub(super) const MIGRATIONS: [Migration; 5] = [
+pub(super) const MIGRATIONS: [Migration; 6] = [
     |connection| Ok(connection.execute_batch(FORMAT_1)?),
     |connection| Ok(connection.execute_batch(FORMAT_2)?),
     |connection| Ok(connection.execute_batch(FORMAT_3)?),
     |connection| Ok(connection.execute_batch(FORMAT_4)?),
     format_5,
+    |connection| Ok(connection.execute_batch(FORMAT_6)?),
 ];
 
 pub(super) const FORMAT_1: &str = "
@@ -185,6 +186,18 @@ CREATE TRIGGER sandbox_removed AFTER DELETE ON sandboxes BEGIN
         - octet_length(old.exposed_ports) - octet_length(old.spec) - octet_length(old.network)
     WHERE project_id = old.project_id;
 END;
+";
+
+/// Adds the log of operators' changes.
+const FORMAT_6: &str = "
+CREATE TABLE operator_changes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    principal TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    belongs_to TEXT NOT NULL
+) STRICT;
 ";
 
 /// Converts the lines one by one, because a log without bounds may be larger than the memory.
