@@ -250,7 +250,14 @@ async fn a_sandbox_lives_through_create_suspend_resume_restart_and_delete() {
         closed["after"],
         json!({ "exposed_ports": [], "allow_unauthenticated_access": false })
     );
-    assert_eq!(installation.manage(&["audit"]), log, "of all sandboxes");
+    let of_all = installation.manage(&["audit"]);
+    assert_eq!(of_all["port_changes"], log["port_changes"], "of all sandboxes");
+    let operators = of_all["operator_changes"].as_array().unwrap();
+    let operators: Vec<_> = operators.iter().map(|it| (&it["action"], &it["principal"])).collect();
+    let [organization, project, made] =
+        ["create organization", "create project", "create key"].map(|action| json!(action));
+    let by = json!("command line");
+    assert_eq!(operators, [(&organization, &by), (&project, &by), (&made, &by)]);
     assert!(installation.manage_error(&["audit", "my-env"]).contains("by its id"));
     wait_for("its process ends", async || {
         started_processes(installation.dir.path()).iter().all(|line| !is_running(line))
@@ -445,6 +452,62 @@ fn errors_of_commands_are_a_sentence_with_a_remedy() {
         assert!(stderr.contains(named), "{arguments:?}: {stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
     }
+}
+
+#[test]
+fn the_nodes_of_a_remote_server_are_not_asked_for_in_plain_text() {
+    let installation = Installation::new();
+    let list = |url: &str| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["xds", "nodes", "--gateway-url", url, "--gateway-token-file"]);
+        let output = command.arg(installation.path("token")).output().unwrap();
+        assert!(!output.status.success(), "{url}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let error = list("http://192.0.2.1:8901");
+    assert!(error.contains("--gateway-url") && error.contains("is not https://"), "{error}");
+    // Nobody listens on this port of this machine.
+    assert!(!list("http://127.0.0.1:9").contains("is not https://"));
+}
+
+#[test]
+fn a_bootstrap_names_all_servers_and_with_tls_the_name_that_they_have() {
+    let installation = Installation::new();
+    let path = |name: &str| installation.path(name).display().to_string();
+    std::fs::write(path("key"), "0123456789abcdef0123456789abcdef\n").unwrap();
+    let state = format!(
+        "version: 1\nedge:\n  domain: sandbox.example.com\n  sandbox_network: 10.64.0.0/16\n  \
+         control_plane_address: cp.internal\n  gateway_token_file: {}\n",
+        path("token")
+    );
+    std::fs::write(path("state.yaml"), state).unwrap();
+    let bootstrap = |hosts: &str, more: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["bootstrap", "edge", "--node", "edge-1", "--xds-port", "8902"]);
+        command.args(["--xds-state", &path("state.yaml"), "--xds-key-file", &path("key")]);
+        let output = command.args(["--xds-host", hosts]).args(more).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    };
+    let tls = ["--tls-ca", "/ca.crt", "--tls-cert", "/edge.crt", "--tls-key", "/edge.key"];
+    let named = [&tls[..], &["--xds-name", "cp.internal"]].concat();
+    let printed = bootstrap("cp-1.internal, cp-2.internal", &named).unwrap();
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    let cluster = &printed["static_resources"]["clusters"][0];
+    let endpoints = &cluster["load_assignment"]["endpoints"];
+    for (priority, host) in ["cp-1.internal", "cp-2.internal"].into_iter().enumerate() {
+        let endpoint = &endpoints[priority];
+        assert_eq!(endpoint["priority"], priority);
+        let socket = &endpoint["lb_endpoints"][0]["endpoint"]["address"]["socket_address"];
+        assert_eq!(*socket, json!({ "address": host, "port_value": 8902 }));
+    }
+    assert_eq!(cluster["transport_socket"]["typed_config"]["sni"], "cp.internal");
+
+    let error = |hosts, more| bootstrap(hosts, more).unwrap_err();
+    assert!(error("cp-1.internal,cp-2.internal", &tls).contains("--xds-name"));
+    assert!(error("127.0.0.1,cp-2.internal", &[]).contains("set --tls-ca"));
+    assert!(error("127.0.0.1,127.0.0.1", &[]).contains("a host twice"));
+    bootstrap("127.0.0.1,127.0.0.2", &[]).unwrap();
 }
 
 #[test]
