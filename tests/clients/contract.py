@@ -111,3 +111,61 @@ const { SandboxClient } = createRequire(`${process.env.CLIENTS}/package.json`)("
 const client = new SandboxClient();
 """
 TYPESCRIPT_SAYS = "[ 8080 ]\n[]\ntrue [ 8080 ]\nfalse []\n"
+
+# How sandboxes are created with a network policy, and the policy that each of them has then.
+OFF = {"allow_internet_access": False, "allow_out": [], "deny_out": []}
+LISTED = {"allow_internet_access": False, "allow_out": ["10.0.0.0/8", "8.8.8.8"], "deny_out": []}
+DENIED = {"allow_internet_access": True, "allow_out": [], "deny_out": ["example.com"]}
+PYTHON_NETWORKS = """\
+from tensorlake.sandbox import SandboxClient
+client = SandboxClient()
+sandbox = client.create(
+    allow_internet_access=False
+)
+sandbox = client.create(
+    allow_internet_access=False,
+    allow_out=["10.0.0.0/8", "8.8.8.8"],
+)
+sandbox = client.create(
+    deny_out=["example.com"]
+)
+"""
+TYPESCRIPT_NETWORKS = [
+    ("""\
+const sandbox = await client.create({
+  allowInternetAccess: false,
+});
+console.log(sandbox.sandboxId);
+""", OFF),
+    ("""\
+const sandbox = await client.create({
+  allowInternetAccess: false,
+  allowOut: ["10.0.0.0/8", "8.8.8.8"],
+});
+console.log(sandbox.sandboxId);
+""", LISTED),
+    ("""\
+const sandbox = await client.create({
+  denyOut: ["example.com"],
+});
+console.log(sandbox.sandboxId);
+""", DENIED),
+]
+
+FETCH = """\
+const response = await fetch(
+  "https://8080-my-env.sandbox.tensorlake.ai/health",
+  {
+    headers: {
+      Authorization: `Bearer ${process.env.TENSORLAKE_API_KEY}`,
+    },
+  },
+);
+console.log(await response.text());
+"""
+FETCH_PUBLIC = """\
+const response = await fetch(
+  "https://8080-my-public-sandbox.sandbox.tensorlake.ai/health",
+);
+console.log(await response.text());
+"""

@@ -8,6 +8,7 @@ import unittest
 
 import contract
 import world
+from inside import CurlInside
 from typescript_sdk import TypeScriptSdk
 
 
@@ -93,6 +94,59 @@ class SnippetsTest(Commands):
             script = contract.TYPESCRIPT_CLIENT + snippet
             said += self.said_by(self.here.clients / "node", "--input-type=module", "--eval", script)
         self.assertEqual(said, contract.TYPESCRIPT_SAYS)
+
+    def test_fetch(self):
+        for name, public, snippet in (("my-env", False, contract.FETCH), ("my-public-sandbox", True, contract.FETCH_PUBLIC)):
+            self.here.api("PATCH", f"/sandboxes/{name}", {"exposed_ports": [8080], "allow_unauthenticated_access": public})
+            said = self.said_by(self.here.clients / "node", "--input-type=module", "--eval", self.here_is(snippet, name))
+            self.assertEqual(json.loads(said)["status"], "ok", said)
+            # Without the credential, only the public port responds.
+            self.assertEqual(self.here.ask(f"8080-{name}")[0], 200 if public else 401)
+            self.here.api("PATCH", f"/sandboxes/{name}", {"exposed_ports": [], "allow_unauthenticated_access": False})
+
+    # Node uses the system's resolver for the names of the sandboxes.
+    test_fetch.modes = ("cloud", "tls")
+
+
+class NetworkSnippetsTest(Commands):
+    """the contract's snippets for networks"""
+
+    modes = ("namespaces",)
+    said_by = SnippetsTest.said_by
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.environment = cls.environment | {"TENSORLAKE_API_URL": cls.here.api_url, "CLIENTS": str(cls.here.clients)}
+
+    def sandboxes(self):
+        """The network policies by id, in the order of creation."""
+        listed = self.here.api("GET", "/sandboxes")[1]["sandboxes"]
+        return {found["id"]: found["network_policy"] for found in sorted(listed, key=lambda found: found["created_at"])}
+
+    def test_python(self):
+        before = self.sandboxes()
+        self.said_by(self.here.clients / "venv" / "bin" / "python", "-c", contract.PYTHON_NETWORKS)
+        made = {name: policy for name, policy in self.sandboxes().items() if name not in before}
+        self.assertEqual(list(made.values()), [contract.OFF, contract.LISTED, contract.DENIED])
+        self.enforced(made)
+
+    def test_typescript(self):
+        made = {}
+        for snippet, policy in contract.TYPESCRIPT_NETWORKS:
+            script = contract.TYPESCRIPT_CLIENT + snippet
+            made[self.said_by(self.here.clients / "node", "--input-type=module", "--eval", script).strip()] = policy
+        after = self.sandboxes()
+        self.assertEqual({name: after[name] for name in made}, made)
+        self.enforced(made)
+
+    def enforced(self, made):
+        """Without internet access, the small internet of the sandboxes is not reached."""
+        for name, policy in made.items():
+            ran = CurlInside().run(name, "curl", "-q", "-sS", "-o", "/dev/null", "http://packages.test/")
+            # 6: there is no such name.
+            self.assertEqual(ran.status, 0 if policy["allow_internet_access"] else 6, ran)
+            self.here.api("DELETE", f"/sandboxes/{name}")
 
 
 class NodeTest(Commands):

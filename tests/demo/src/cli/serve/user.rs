@@ -11,8 +11,8 @@ use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 /// A number that no distribution assigns, and not that of the sidecar's Envoy (64321).
 pub(super) const DEFAULT: u32 = 64400;
 
-/// The most processes and threads of the user.
-const PROCESSES: u64 = 512;
+/// The most processes and threads of the user, whom all demos that were started as root share.
+const PROCESSES: u64 = 4096;
 /// The largest file that a command writes, in bytes.
 const FILE: u64 = 256 << 20;
 
