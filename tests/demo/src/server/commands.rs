@@ -91,8 +91,12 @@ impl Commands {
     }
 }
 
-/// Milliseconds since 1970, as the clients expect times.
+/// The time now, as the clients expect times.
 fn now() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    millis_since_1970(SystemTime::now())
+}
+
+fn millis_since_1970(time: SystemTime) -> u64 {
+    let elapsed = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

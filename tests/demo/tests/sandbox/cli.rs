@@ -343,11 +343,11 @@ fn nothing_remains_of_commands_when_the_program_ends() -> anyhow::Result<()> {
     assert!(std::fs::metadata(folder.trim()).is_ok(), "{folder}");
     // It leaves the group of its command and forgets the marker, so it outlives the command.
     run_in(&process, "setsid env -i sleep 60061 >/dev/null 2>&1 & sleep 0.5")?;
-    assert_eq!(processes_with("60061").len(), 1);
+    assert_eq!(processes_with("60061")?.len(), 1);
     let killed = Command::new("kill").args(["-TERM", &process.child.id().to_string()]).status()?;
     assert!(killed.success());
     assert_eq!(process.ended()?, Some(0));
-    assert_eq!(processes_with("60061"), Vec::<String>::new());
+    assert_eq!(processes_with("60061")?, Vec::<String>::new());
     assert!(std::fs::metadata(folder.trim()).is_err(), "{folder}");
     Ok(())
 }

@@ -22,7 +22,8 @@ fn outcome(events: &[Value]) -> (String, String, Value) {
 
 async fn run(api: &Api, spec: Value) -> anyhow::Result<(String, String, Value)> {
     let events = api.events("POST", "/processes/run", spec.to_string().as_bytes()).await?;
-    anyhow::ensure!(events[0]["pid"].is_u64() && events[0]["started_at"].is_u64(), "{events:?}");
+    let is_start = |event: &Value| event["pid"].is_u64() && event["started_at"].is_u64();
+    anyhow::ensure!(events.first().is_some_and(is_start), "{events:?}");
     Ok(outcome(&events))
 }
 
@@ -31,9 +32,9 @@ async fn shell(api: &Api, script: &str) -> anyhow::Result<(String, String, Value
 }
 
 /// Waits until the condition holds.
-async fn until(what: &str, holds: impl Fn() -> bool) -> anyhow::Result<()> {
+async fn until(what: &str, holds: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let started = Instant::now();
-    while !holds() {
+    while !holds()? {
         anyhow::ensure!(started.elapsed() < PATIENCE, "never: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -137,7 +138,7 @@ async fn a_process_that_holds_the_pipes_open_neither_delays_nor_outlives_a_run()
     ] {
         let (stdout, _, end) = shell(&api, script).await?;
         assert_eq!((stdout.as_str(), &end["exit_code"]), ("started\n", &json!(0)), "{script}");
-        assert_eq!(processes_with(mark), Vec::<String>::new(), "{script}");
+        assert_eq!(processes_with(mark)?, Vec::<String>::new(), "{script}");
     }
     // It leaves the group, and its environment no longer has the marker. The run ends all the same.
     let script = "setsid env -i sleep 3 & echo started";
@@ -151,23 +152,19 @@ async fn a_time_limit_ends_all_processes_of_a_run() -> anyhow::Result<()> {
     let script = "sleep 60021 & setsid sleep 60021 & sleep 60021";
     let spec = json!({ "command": "sh", "args": ["-c", script], "timeout": 0.3 });
     assert_eq!(run(&api, spec).await?.2["reason"], "timed_out");
-    assert_eq!(processes_with("60021"), Vec::<String>::new());
+    assert_eq!(processes_with("60021")?, Vec::<String>::new());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_run_ends_with_its_client() -> anyhow::Result<()> {
     let api = Api::start().await?;
-    let spec = json!({ "command": "sh", "args": ["-c", "echo ready; sleep 60031; true"] });
-    let mut connection = api.open("POST", "/processes/run", spec.to_string().as_bytes()).await?;
-    while connection.line().await? != b"data: {\"line\":\"ready\"" {
-        if !processes_with("60031").is_empty() {
-            break;
-        }
-    }
+    let spec = json!({ "command": "sh", "args": ["-c", "sleep 60031; true"] });
+    let connection = api.open("POST", "/processes/run", spec.to_string().as_bytes()).await?;
+    let is_there = || Ok(!processes_with("60031")?.is_empty());
+    until("the process runs", is_there).await?;
     drop(connection);
-    until("the process of a run without a client is killed", || processes_with("60031").is_empty())
-        .await
+    until("the process of a run without a client is killed", || Ok(!is_there()?)).await
 }
 
 #[tokio::test]
@@ -258,5 +255,5 @@ async fn there_are_never_more_processes_than_the_limit() -> anyhow::Result<()> {
     assert_eq!((&info["running_processes"], &info["total_processes"]), (&json!(32), &json!(32)));
     assert!(info["note"].to_string().contains("not an isolation boundary"), "{info}");
     api.commands().kill_all();
-    until("all processes are killed", || processes_with("60051").is_empty()).await
+    until("all processes are killed", || Ok(processes_with("60051")?.is_empty())).await
 }

@@ -121,7 +121,8 @@ const PROJECT: &str = "project_k3j5a9x2m7q4w8z1";
 /// The management API of a sandbox in this process that runs commands.
 pub(crate) struct Api {
     address: SocketAddr,
-    directory: TempDir,
+    path: String,
+    _directory: TempDir,
     commands: Commands,
 }
 
@@ -148,7 +149,8 @@ impl Api {
             time_limit: PATIENCE * 4,
         });
         let address = start_with(are_on.then(|| commands.clone())).await?.management;
-        Ok(Self { address, directory, commands })
+        let path = directory.path().to_str().context("the path is UTF-8")?.to_owned();
+        Ok(Self { address, path, _directory: directory, commands })
     }
 
     pub(crate) fn commands(&self) -> &Commands {
@@ -157,7 +159,7 @@ impl Api {
 
     /// The folder in which commands start.
     pub(crate) fn directory(&self) -> &str {
-        self.directory.path().to_str().expect("the path is UTF-8")
+        &self.path
     }
 
     /// Sends a request as the edge does, and reads the complete response.
@@ -246,9 +248,9 @@ impl Api {
 }
 
 /// The command lines of all processes on the machine that have this argument.
-pub(crate) fn processes_with(argument: &str) -> Vec<String> {
-    let entries = std::fs::read_dir("/proc").expect("/proc can be read").flatten();
+pub(crate) fn processes_with(argument: &str) -> anyhow::Result<Vec<String>> {
+    let entries = std::fs::read_dir("/proc")?.flatten();
     let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
     let has_it = |line: &Vec<u8>| line.split(|byte| *byte == 0).any(|it| it == argument.as_bytes());
-    lines.filter(has_it).map(|line| String::from_utf8_lossy(&line).into_owned()).collect()
+    Ok(lines.filter(has_it).map(|line| String::from_utf8_lossy(&line).into_owned()).collect())
 }

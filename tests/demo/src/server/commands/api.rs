@@ -73,14 +73,14 @@ impl Commands {
         match segments.as_slice() {
             ["processes"] if get => {
                 let all: Vec<_> = self.processes.list().iter().map(|it| it.info()).collect();
-                Ok(answer(json!({ "processes": all })))
+                Ok(answer(&json!({ "processes": all })))
             }
-            ["processes"] if post => Ok(answer(self.start(body).await?.info())),
+            ["processes"] if post => Ok(answer(&self.start(body).await?.info())),
             ["processes", "run"] if post => Ok(events::run(self.start(body).await?)),
             ["processes", pid, rest @ ..] => {
                 let process = self.processes.find(pid)?;
                 match rest {
-                    [] if get => Ok(answer(process.info())),
+                    [] if get => Ok(answer(&process.info())),
                     [] if head.method == Method::DELETE => {
                         process.kill();
                         Ok(nothing())
@@ -92,7 +92,7 @@ impl Commands {
                                 Refusal::bad_request(format!("the body names no signal: {error}"))
                             })?;
                         process.signal(signal)?;
-                        Ok(answer(json!({ "success": true })))
+                        Ok(answer(&json!({ "success": true })))
                     }
                     ["stdin"] if post => {
                         process.write(&read(body, LARGEST_BODY).await?).await?;
@@ -106,7 +106,7 @@ impl Commands {
                         let lines = process.output.lines(pipe(name)?);
                         let count = lines.len();
                         let pid = process.pid();
-                        Ok(answer(json!({ "pid": pid, "lines": lines, "line_count": count })))
+                        Ok(answer(&json!({ "pid": pid, "lines": lines, "line_count": count })))
                     }
                     [name, "follow"] if get => Ok(events::follow(process, pipe(name)?)),
                     _ => Err(no_such_call(&head.method, &head.uri)),
@@ -125,7 +125,7 @@ impl Commands {
                 self.files.delete(file_path(&head.uri)?).await?;
                 Ok(nothing())
             }
-            ["files", "list"] if get => Ok(answer(self.files.list(file_path(&head.uri)?).await?)),
+            ["files", "list"] if get => Ok(answer(&self.files.list(file_path(&head.uri)?).await?)),
             _ => Err(no_such_call(&head.method, &head.uri)),
         }
     }
@@ -180,7 +180,7 @@ fn file_path(uri: &Uri) -> Result<String, Refusal> {
     Ok(path.into_owned())
 }
 
-fn answer(value: Value) -> Response<AnyBody> {
+fn answer(value: &Value) -> Response<AnyBody> {
     respond(StatusCode::OK, "application/json", value.to_string())
 }
 

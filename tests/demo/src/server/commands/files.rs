@@ -5,7 +5,6 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use hyper::body::Bytes;
 use hyper::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
@@ -122,12 +121,11 @@ fn regular(options: &mut OpenOptions, path: &Path) -> Result<File, Problem> {
 
 fn entry(name: &str, meta: &Option<Metadata>) -> Value {
     let modified = meta.as_ref().and_then(|meta| meta.modified().ok());
-    let modified = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     json!({
         "name": name,
         "is_dir": meta.as_ref().is_some_and(Metadata::is_dir),
         "size": meta.as_ref().map(Metadata::len),
-        "modified_at": modified.map(|at| at.as_millis() as u64),
+        "modified_at": modified.map(super::millis_since_1970),
     })
 }
 
