@@ -107,6 +107,11 @@ class TlInsideTest(Inside, unittest.TestCase):
 
     client = TlInside
 
+    def test_run_creates_a_sandbox_for_one_command(self):
+        done = self.inside.tl("sbx", "run", "--", "sh", "-c", "echo in a new sandbox; exit 4")
+        self.assertEqual(done.status, 4, done)
+        self.assertIn("in a new sandbox", done.output)
+
 
 class CurlInsideTest(Inside, unittest.TestCase):
     """curl"""

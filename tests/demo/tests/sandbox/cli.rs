@@ -322,6 +322,15 @@ fn commands_have_no_privileges_and_can_not_get_any() -> anyhow::Result<()> {
 }
 
 #[test]
+fn commands_can_not_read_the_environment_of_the_program() -> anyhow::Result<()> {
+    let process = Process::start(address(), &WITH_COMMANDS)?;
+    let server = process.child.id();
+    let read = run_in(&process, &format!("cat /proc/{server}/environ 2>&1; true"))?;
+    assert!(read.contains("Permission denied"), "{read}");
+    Ok(())
+}
+
+#[test]
 fn another_user_can_be_chosen_but_not_root() -> anyhow::Result<()> {
     let wrong = run(&["serve", "--address", "127.0.0.1", "--id", "x", "--uid", "0"])?;
     assert_eq!(wrong.status.code(), Some(2));

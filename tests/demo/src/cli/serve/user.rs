@@ -35,6 +35,8 @@ pub(super) fn limit(uid: u32) -> anyhow::Result<()> {
             .context("cannot limit the number of processes")?;
         become_user(uid).with_context(|| format!("cannot become user {uid}"))?;
     }
+    // Commands run as the same user. They must not read its environment, which names the project, or change its memory.
+    prctl::set_dumpable(false).context("cannot forbid other processes to trace this one")?;
     // Set-user-ID programs and file capabilities have no effect from here on.
     prctl::set_no_new_privs().context("cannot forbid new privileges")?;
     Ok(())
