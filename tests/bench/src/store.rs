@@ -24,7 +24,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=16_000_000))]
     many: u32,
     /// Rounds of lookups. The stores take turns.
-    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Print the result instead of changing docs/benchmarks-fleet.md.
     #[arg(long)]
