@@ -191,10 +191,7 @@ fn propagation(data: &Value) -> String {
             "the feed's callout, lookup and decision, until the last Envoy denies",
             difference("polled_last", "enforced_last"),
         ),
-        (
-            "from the last denial to the end of the last stream",
-            difference("enforced_last", "closed"),
-        ),
+        ("the same, until the last stream is closed", difference("polled_last", "closed")),
         (
             "from the last control plane's answer to that of the owner's call",
             difference("polled_last", "answered"),
