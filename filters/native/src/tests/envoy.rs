@@ -25,7 +25,7 @@ use std::time::Duration;
 use self::abi::extension;
 use self::abi::hooks::{self, Hook};
 pub(crate) use self::abi::network;
-use self::host::{ConfigState, Envoy};
+use self::host::{ConfigState, Envoy, Target};
 pub(crate) use self::host::{Injected, monotonic, since_epoch};
 pub(crate) use sandgate_wasm_host::{
     Answer, Attributes, Call, Forwarded, Headers, Log, LogLevel, Outcome, Refused, Reply,
@@ -208,6 +208,14 @@ impl Host {
     /// The number of callbacks so far that a failure could be injected into.
     pub(crate) fn callbacks(&self) -> usize {
         self.envoy().state().callbacks
+    }
+
+    /// The numbers of the streams that Envoy has not destroyed, and of the schedulers that wake a stream.
+    pub(crate) fn objects(&self) -> (usize, usize) {
+        let state = self.envoy().state();
+        let wakes_stream = |target: &&Target| matches!(target, Target::Stream(_));
+        let streams = state.streams.values().filter(|stream| stream.module != 0);
+        (streams.count(), state.schedulers.values().filter(wakes_stream).count())
     }
 
     /// How often the module has read the clock that can't be set back.

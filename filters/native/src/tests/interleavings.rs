@@ -11,6 +11,9 @@ use super::suite::support::{
     Gateway, KEY, MY_ENV, PLAIN_KEY, SHOP, bearer, cases, configuration, to, websocket,
 };
 
+/// Longer than any request waits and than a call takes, in milliseconds.
+const LONGEST_WAIT_MS: u64 = 70_000;
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Request {
@@ -178,8 +181,14 @@ proptest! {
         gateway.host.end_injection();
         gateway.host.responds_immediately(None);
         gateway.host.destroy_ended();
-        // Longer than any request waits.
-        gateway.advance_ms(70_000);
+        let is_pending =
+            |one: &Sent| one.stream.is_open() && one.stream.outcome() == Outcome::Pending;
+        for _ in 0..LONGEST_WAIT_MS / 1_000 {
+            gateway.advance_ms(1_000);
+            if !sent.iter().any(is_pending) {
+                break;
+            }
+        }
         for one in &sent {
             match one.stream.outcome() {
                 Outcome::Pending => prop_assert!(!one.stream.is_open(), "{} is left hanging", one.name),
@@ -201,6 +210,9 @@ proptest! {
             }
         }
         gateway.host.destroy_ended();
+        prop_assert_eq!(gateway.host.objects(), (0, 0), "streams and schedulers that are left");
+        // A poll of the change feed may still hang. Without streams, no worker is woken while the time passes.
+        gateway.advance_ms(LONGEST_WAIT_MS);
         gateway.fleet().change(SHOP, |sandbox| sandbox.allow_unauthenticated_access = true);
         gateway.advance_ms(2_000);
         assert_works(&gateway, "at the end");
