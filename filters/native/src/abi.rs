@@ -53,6 +53,7 @@ pub(crate) enum LogLevel {
     Debug = 1,
     Warn = 3,
     Error = 4,
+    Critical = 5,
 }
 
 /// Writes a line to Envoy's log. `message` must not contain anything that a client sent.
@@ -149,6 +150,18 @@ unsafe extern "C-unwind" {
         stream: EnvoyPtr,
         key: Buffer,
         value: Buffer,
+    ) -> bool;
+    fn envoy_dynamic_module_callback_http_get_filter_state_typed(
+        stream: EnvoyPtr,
+        key: Buffer,
+        value: *mut Buffer,
+    ) -> bool;
+    fn envoy_dynamic_module_callback_http_get_metadata_string(
+        stream: EnvoyPtr,
+        source: u32,
+        namespace: Buffer,
+        key: Buffer,
+        value: *mut Buffer,
     ) -> bool;
     fn envoy_dynamic_module_callback_http_send_response(
         stream: EnvoyPtr,

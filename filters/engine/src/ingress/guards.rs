@@ -8,7 +8,7 @@ use sandgate_policy::ingress::config::IngressConfig;
 
 use crate::ingress::clock::Now;
 
-/// The time between two looks of a VM, in milliseconds. Requests of all listeners and routes pass here, and each of these is
+/// The time between two looks of a worker, in milliseconds. Requests of all listeners and routes pass here, and each of these is
 /// looked at in proportion to its share of the requests, so one that is seldom used is nearly never looked at.
 const INTERVAL_MS: u64 = 10_000;
 

@@ -23,6 +23,9 @@ const DESTINATION_ADDRESS: u32 = 26;
 const UPSTREAM_ADDRESS: u32 = 41;
 const ROUTE_NAME: u32 = 61;
 
+/// The metadata of the cluster of the route, by Envoy's number.
+const CLUSTER_METADATA: u32 = 2;
+
 /// The details of a reset, in access logs.
 const RESET_DETAILS: &[u8] = b"sandgate";
 
@@ -146,6 +149,37 @@ impl StreamHandle {
         accepted(unsafe {
             envoy_dynamic_module_callback_http_set_filter_state_bytes(raw, key, value)
         })
+    }
+
+    /// A filter state object that Envoy defines, as text.
+    pub(crate) fn filter_state(&self, key: &str) -> Option<Vec<u8>> {
+        let (raw, key) = (self.raw().ok()?, Buffer::of(key.as_bytes()));
+        let mut value = Buffer::EMPTY;
+        // SAFETY: the stream exists, and both buffers outlive the call.
+        let found = unsafe {
+            envoy_dynamic_module_callback_http_get_filter_state_typed(raw, key, &raw mut value)
+        };
+        // SAFETY: the stream owns the bytes, and no call is made before they are copied.
+        found.then(|| unsafe { value.bytes() }.to_vec())
+    }
+
+    /// A text in the metadata of the cluster that the request's route names.
+    pub(crate) fn cluster_metadata(&self, namespace: &str, key: &str) -> Option<Vec<u8>> {
+        let raw = self.raw().ok()?;
+        let (namespace, key) = (Buffer::of(namespace.as_bytes()), Buffer::of(key.as_bytes()));
+        let mut value = Buffer::EMPTY;
+        // SAFETY: the stream exists, and all buffers outlive the call.
+        let found = unsafe {
+            envoy_dynamic_module_callback_http_get_metadata_string(
+                raw,
+                CLUSTER_METADATA,
+                namespace,
+                key,
+                &raw mut value,
+            )
+        };
+        // SAFETY: the cluster owns the bytes, and no call is made before they are copied.
+        found.then(|| unsafe { value.bytes() }.to_vec())
     }
 
     fn attribute(&self, id: u32) -> Option<Vec<u8>> {

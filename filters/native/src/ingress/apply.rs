@@ -1,6 +1,6 @@
 //! Applies a decision to a stream.
 
-use sandgate_engine::ingress::{Forward, Reply};
+use sandgate_engine::ingress::{Forward, Reply, Sight};
 use sandgate_policy::ingress::config::Upstream;
 use sandgate_policy::ingress::config::upstream::{DYNAMIC_HOST, ORIGINAL_DST_ADDRESS};
 use sandgate_policy::ingress::head::Head;
@@ -44,19 +44,42 @@ pub(super) fn forward(
         stream.set_property(PRINCIPAL, caller.principal.as_str())?;
     }
     // Last, because until this is set, the request has no upstream that it could reach.
-    let key = match upstream {
-        Upstream::DynamicForwardProxy => DYNAMIC_HOST,
-        Upstream::OriginalDst => ORIGINAL_DST_ADDRESS,
-    };
     let mut port = itoa::Buffer::new();
     let upstream_text =
         [permit.upstream_host(), ":", port.format(permit.upstream().port())].concat();
-    stream.set_filter_state(key, &upstream_text)?;
+    stream.set_filter_state(state(upstream), &upstream_text)?;
     // Envoy has selected a route before this filter ran, and the address selects the shard.
     if upstream == Upstream::OriginalDst || removes(changes, &ROUTED) {
         stream.clear_route()?;
     }
     Ok(())
+}
+
+/// Like [`forward`]. Also looks for the guards around this filter: for the black hole, which the upstream replaces, and for the
+/// address check of the cluster that the request goes to.
+///
+/// # Errors
+/// As [`forward`].
+pub(super) fn forward_and_look(
+    stream: &StreamHandle,
+    permitted: &Forward<'_>,
+    upstream: Upstream,
+) -> Result<Sight> {
+    let black_hole = stream.filter_state(state(upstream));
+    forward(stream, permitted, upstream)?;
+    let address_check = stream.cluster_metadata("sandgate", "address_check");
+    Ok(Sight {
+        has_black_hole: black_hole.is_some_and(|upstream| !upstream.is_empty()),
+        address_check: address_check.filter(|networks| !networks.is_empty()),
+    })
+}
+
+/// The filter state that names the upstream.
+fn state(upstream: Upstream) -> &'static str {
+    match upstream {
+        Upstream::DynamicForwardProxy => DYNAMIC_HOST,
+        Upstream::OriginalDst => ORIGINAL_DST_ADDRESS,
+    }
 }
 
 /// Adds fields that the request does not have, instead of replacing them: Envoy then looks for no old value.

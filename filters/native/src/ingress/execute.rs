@@ -3,17 +3,17 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use sandgate_engine::ingress::{DenialReply, Effect, Engine, Metrics, Now, Reply, StreamId};
-use sandgate_policy::ingress::config::Upstream;
+use sandgate_engine::ingress::{
+    DenialReply, Effect, Engine, Metrics, Now, Reply, Sight, StreamId, missing_guards,
+};
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::head::Head;
 
 use super::Action;
-use super::apply;
 use super::post::Event;
 use super::stream::{Phase, Stream};
 use super::worker::{Step, Worker};
-use crate::abi::{Counter, HeaderMap, Result};
+use crate::abi::{Counter, HeaderMap, LogLevel, Result, log};
 use crate::time;
 
 /// The engine of a worker, in one hook.
@@ -33,10 +33,6 @@ impl<'a> Run<'a> {
     /// The time of this event. Most hooks need no clock, and reading one can cost more than the rest of such a hook.
     pub(super) fn now(&self) -> Now {
         *self.now.get_or_init(time::now)
-    }
-
-    pub(super) fn upstream(&self) -> Upstream {
-        self.worker.shared.ingress().upstream()
     }
 
     /// The counters by the numbers that they have in the configuration of the current stream.
@@ -148,13 +144,13 @@ impl<'a> Run<'a> {
 
     /// Forwards a request that has waited.
     fn forward(&mut self, id: StreamId, stream: &Rc<Stream>) {
-        let (handle, upstream) = (stream.handle(), self.upstream());
+        let (handle, now) = (stream.handle(), self.now());
         let engine = &mut *self.engine;
         let forward = handle.with_fields(HeaderMap::RequestHeaders, move |fields| {
             engine.forward(id, Head::new(fields))
         });
         let applied = match forward {
-            Ok(Some(forward)) => apply::forward(handle, &forward, upstream),
+            Ok(Some(forward)) => self.worker.forward(handle, &forward, now),
             Ok(None) => return,
             Err(error) => Err(error),
         };
@@ -168,9 +164,10 @@ impl<'a> Run<'a> {
         &mut self,
         id: StreamId,
         stream: &Rc<Stream>,
-        applied: Result<()>,
+        applied: Result<Option<Sight>>,
     ) -> Action {
-        if applied.is_ok() {
+        if let Ok(sight) = applied {
+            self.report_missing_guards(sight);
             self.count(*self.metrics().permit());
             stream.record("permit");
             stream.enter(Phase::Live);
@@ -181,6 +178,15 @@ impl<'a> Run<'a> {
             self.deny(stream, &reply);
         }
         Action::Pause
+    }
+
+    /// Reports what Envoy's configuration lacks around the filter. The request is not denied, because nothing is wrong with it.
+    fn report_missing_guards(&self, sight: Option<Sight>) {
+        let Some(sight) = sight else { return };
+        for guard in missing_guards(&sight, self.worker.shared.ingress()) {
+            self.count(*self.metrics().missing_guard(guard));
+            log(LogLevel::Critical, &format!("sandgate_ingress: {}", guard.message()));
+        }
     }
 
     pub(super) fn answer_preflight(&self, stream: &Rc<Stream>, reply: Reply) {

@@ -120,7 +120,6 @@ impl Stream {
     }
 
     fn decide(self: &Rc<Self>, run: &mut Run<'_>) -> Result<Action> {
-        let upstream = run.upstream();
         let (now, engine) = (run.now(), &mut *run.engine);
         let (action, answer) =
             self.handle.with_fields(HeaderMap::RequestHeaders, move |fields| {
@@ -144,7 +143,7 @@ impl Stream {
         Ok(match action {
             RequestAction::Wait => Action::Pause,
             RequestAction::Forward(forward) => {
-                let applied = apply::forward(&self.handle, &forward, upstream);
+                let applied = self.worker.forward(&self.handle, &forward, now);
                 run.forwarded(self.id, self, applied)
             }
             RequestAction::ForwardToApi(changes) => {

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use sandgate_engine::ingress::{Engine, Reply, StreamId};
+use sandgate_engine::ingress::{Engine, Forward, Guards, Now, Reply, Sight, StreamId};
 
 use super::apply;
 use super::execute::Run;
 use super::post::Post;
 use super::shared::Shared;
 use super::stream::Stream;
-use crate::abi::{Refused, Result};
+use crate::abi::{Refused, Result, StreamHandle};
 
 /// What is done for a stream when the engine is unlocked again, because Envoy may call hooks before it returns.
 pub(super) enum Step {
@@ -33,6 +33,7 @@ pub(super) struct Worker {
     /// otherwise a thousand replies would nest on the stack.
     is_stepping: Cell<bool>,
     last_stream: Cell<StreamId>,
+    guards: RefCell<Guards>,
 }
 
 /// Ends the time in which steps are taken, also after a panic.
@@ -110,10 +111,30 @@ impl Worker {
                 steps: RefCell::default(),
                 is_stepping: Cell::new(false),
                 last_stream: Cell::new(0),
+                guards: RefCell::default(),
             });
             workers.all.push(Rc::clone(&worker));
             worker
         })
+    }
+
+    /// Changes the headers of a permitted request, and sets its upstream. From time to time, returns what was seen of the guards
+    /// around the filter.
+    ///
+    /// # Errors
+    /// When Envoy refuses. The request must then be denied.
+    pub(super) fn forward(
+        &self,
+        stream: &StreamHandle,
+        forward: &Forward<'_>,
+        now: Now,
+    ) -> Result<Option<Sight>> {
+        let upstream = self.shared.ingress().upstream();
+        if self.guards.borrow_mut().is_due(now) {
+            apply::forward_and_look(stream, forward, upstream).map(Some)
+        } else {
+            apply::forward(stream, forward, upstream).map(|()| None)
+        }
     }
 
     /// A number that no other stream of this worker has.

@@ -56,6 +56,8 @@ mod http;
 mod limits;
 /// The size of the access log.
 mod log_lines;
+/// Reports of a configuration without the guards.
+mod missing_guards;
 /// Access log, metrics, and secrets.
 mod operation;
 /// Shortage of memory and connections.

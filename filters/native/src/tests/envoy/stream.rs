@@ -26,6 +26,14 @@ const ATTRIBUTES: [(u32, &str); 4] = [
     (26, "destination.address"),
 ];
 
+/// What the configuration of an edge provides, unless a test sets another attribute: the black hole, and the address check that
+/// the metadata of a cluster declares.
+const CONFIGURED: [(&str, &str); 3] = [
+    ("filter_state.envoy.upstream.dynamic_host", "255.255.255.255:9"),
+    ("filter_state.envoy.network.transport_socket.original_dst_address", "255.255.255.255:9"),
+    ("xds.cluster_metadata.filter_metadata.sandgate.address_check", "127.64.0.0/16"),
+];
+
 /// The maps by the numbers of the ABI.
 pub(super) const REQUEST: usize = 0;
 pub(super) const REQUEST_TRAILERS: usize = 1;
@@ -127,6 +135,20 @@ impl Envoy {
     ) -> Option<T> {
         let (_, name) = ATTRIBUTES.iter().find(|(number, _)| *number == attribute)?;
         self.with(id, |stream| stream.attributes.get(*name).map(|value| read(value)))?
+    }
+
+    /// What the configuration provides under this name, or what the test has set in its place.
+    pub(super) fn with_configured<T>(
+        &self,
+        id: usize,
+        name: &str,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Option<T> {
+        let configured = CONFIGURED.iter().find(|(known, _)| *known == name);
+        let configured = configured.map(|(_, value)| value.as_bytes());
+        self.with(id, |stream| {
+            stream.attributes.get(name).map(Vec::as_slice).or(configured).map(read)
+        })?
     }
 
     pub(super) fn received_bytes(&self, id: usize, body: u32) -> usize {

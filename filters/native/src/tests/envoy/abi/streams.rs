@@ -148,6 +148,42 @@ unsafe extern "C-unwind" fn envoy_dynamic_module_callback_http_filter_get_attrib
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn envoy_dynamic_module_callback_http_get_filter_state_typed(
+    stream: Object,
+    key: Bytes,
+    value: *mut Bytes,
+) -> bool {
+    let Some(envoy) = enter("get_filter_state_typed", number(stream)) else { return false };
+    // SAFETY: the module passes a valid buffer.
+    let name = format!("filter_state.{}", unsafe { key.text() });
+    let lend = |bytes: &[u8]| {
+        // SAFETY: the module passes a place for the value. The stream owns the bytes.
+        unsafe { value.write(Bytes::of(bytes)) }
+    };
+    envoy.with_configured(number(stream), &name, lend).is_some()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn envoy_dynamic_module_callback_http_get_metadata_string(
+    stream: Object,
+    source: u32,
+    namespace: Bytes,
+    key: Bytes,
+    value: *mut Bytes,
+) -> bool {
+    let Some(envoy) = enter("get_metadata_string", number(stream)) else { return false };
+    assert_eq!(source, 2, "the metadata of the cluster");
+    // SAFETY: the module passes valid buffers.
+    let (namespace, key) = unsafe { (namespace.text(), key.text()) };
+    let name = format!("xds.cluster_metadata.filter_metadata.{namespace}.{key}");
+    let lend = |bytes: &[u8]| {
+        // SAFETY: the module passes a place for the value. The stream owns the bytes.
+        unsafe { value.write(Bytes::of(bytes)) }
+    };
+    envoy.with_configured(number(stream), &name, lend).is_some()
+}
+
+#[unsafe(no_mangle)]
 extern "C-unwind" fn envoy_dynamic_module_callback_http_get_body_size(
     stream: Object,
     body: u32,
