@@ -21,7 +21,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use self::entry::Entry;
+pub use self::entry::{Entry, Times};
 pub use self::lifetimes::{Lifetimes, Reported};
 pub use self::view::View;
 
@@ -75,19 +75,13 @@ impl<K: Clone + Ord, V> Cache<K, V> {
     }
 
     /// The entry, if it can be used without a lookup: see [`Entry::is_fresh`].
-    pub fn fresh<Q: Ord + ?Sized>(
-        &self,
-        key: &Q,
-        now: u64,
-        covered_since: Option<u64>,
-        arrived_at: u64,
-    ) -> Option<&Entry<V>>
+    pub fn fresh<Q: Ord + ?Sized>(&self, key: &Q, times: Times) -> Option<&Entry<V>>
     where
         K: Borrow<Q>,
     {
         let entry = &self.slots.get(key)?.entry;
         entry.touch();
-        entry.is_fresh(self.lifetimes, now, covered_since, arrived_at).then_some(entry)
+        entry.is_fresh(self.lifetimes, times).then_some(entry)
     }
 
     /// The value that can be used while the control plane is unavailable. Negative entries can't be used then. The age of

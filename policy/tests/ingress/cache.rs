@@ -1,6 +1,6 @@
 //! The cache: the lifetimes of entries, the choice of the entry to evict, and the limit of repeated lookups.
 
-use sandgate_policy::ingress::cache::{Cache, Lifetimes, Reported};
+use sandgate_policy::ingress::cache::{Cache, Lifetimes, Reported, Times};
 use sandgate_policy::ingress::config::Limits;
 use test_case::test_case;
 
@@ -13,6 +13,10 @@ fn cache(capacity: usize) -> Cache<String, u32> {
 
 /// `fresh` for a request that came just now: only the lifetimes count.
 const NOW_CAME: u64 = u64::MAX;
+
+fn at(now: u64, covered_since: Option<u64>, arrived_at: u64) -> Times {
+    Times { now, covered_since, arrived_at }
+}
 
 fn key(text: &str) -> String {
     text.to_owned()
@@ -38,7 +42,7 @@ fn lifetimes_are_those_of_the_design() {
 fn an_answer_is_fresh(value: Option<u32>, age: u64, feed_works: bool) -> bool {
     let mut cache = cache(4);
     cache.insert(key("a"), value, 1_000);
-    let fresh = cache.fresh(&key("a"), 1_000 + age, feed_works.then_some(0), NOW_CAME);
+    let fresh = cache.fresh(&key("a"), at(1_000 + age, feed_works.then_some(0), NOW_CAME));
     fresh.inspect(|entry| assert_eq!(entry.value().copied(), value)).is_some()
 }
 
@@ -59,7 +63,7 @@ fn the_age_of_an_entry_counts_from_the_sending_of_its_lookup() {
     let mut cache = cache(4);
     cache.insert(key("a"), Some(1), 500);
     assert_eq!(
-        cache.fresh(&key("a"), 600, Some(0), NOW_CAME).map(|entry| entry.sent_at()),
+        cache.fresh(&key("a"), at(600, Some(0), NOW_CAME)).map(|entry| entry.sent_at()),
         Some(500)
     );
 }
@@ -73,14 +77,14 @@ fn a_result_is_fresh_for_a_request_that_arrived_before_the_lookup_was_sent(
 ) -> bool {
     let mut cache = cache(4);
     cache.insert(key("a"), value, sent_at);
-    cache.fresh(&key("a"), 1_000_000, None, 1_000).is_some()
+    cache.fresh(&key("a"), at(1_000_000, None, 1_000)).is_some()
 }
 
 #[test]
 fn an_unknown_key_is_neither_fresh_nor_stale_nor_rechecked() {
     let mut cache = cache(4);
     assert!(cache.is_empty());
-    assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_none());
+    assert!(cache.fresh(&key("a"), at(0, Some(0), NOW_CAME)).is_none());
     assert!(cache.stale(&key("a"), 0, None).is_none());
     assert!(!cache.take_recheck(&key("a"), 0, 0));
 }
@@ -89,7 +93,7 @@ fn an_unknown_key_is_neither_fresh_nor_stale_nor_rechecked() {
 fn the_cache_works_with_a_clock_that_does_not_advance_or_starts_late() {
     let mut cache = cache(4);
     cache.insert(key("a"), Some(1), u64::MAX - 1);
-    assert!(cache.fresh(&key("a"), 0, Some(0), NOW_CAME).is_some());
+    assert!(cache.fresh(&key("a"), at(0, Some(0), NOW_CAME)).is_some());
     assert!(cache.stale(&key("a"), u64::MAX, None).is_some());
     assert!(cache.take_recheck(&key("a"), u64::MAX, 0));
 }
@@ -101,7 +105,7 @@ fn hits_in_turn(capacity: usize, keys: usize) -> f64 {
     for round in 0..20 {
         for number in 0..keys {
             let name = number.to_string();
-            if cache.fresh(&name, 0, Some(0), NOW_CAME).is_none() {
+            if cache.fresh(&name, at(0, Some(0), NOW_CAME)).is_none() {
                 cache.insert(name, Some(1), 0);
             } else if round >= 10 {
                 hits += 1;
@@ -127,7 +131,7 @@ fn keys_that_are_requested_once_do_not_displace_those_that_are_requested_often()
     let mut hits = 0;
     for number in 0..20_000 {
         let often = format!("often{}", number % 200);
-        if cache.fresh(&often, 0, Some(0), NOW_CAME).is_some() {
+        if cache.fresh(&often, at(0, Some(0), NOW_CAME)).is_some() {
             hits += 1;
         } else {
             cache.insert(often, Some(1), 0);
@@ -172,7 +176,7 @@ fn negative_entries_never_displace_positive_ones() {
     assert_eq!(cache.len(), 3);
     // What comes to exist does.
     cache.insert(key("c"), Some(1), 0);
-    assert!(cache.fresh(&key("99"), 0, Some(0), NOW_CAME).is_none());
+    assert!(cache.fresh(&key("99"), at(0, Some(0), NOW_CAME)).is_none());
     // If all other entries are positive, a negative entry is removed first.
     cache.insert(key("x"), None, 0);
     assert_eq!(cache.len(), 3);
@@ -188,7 +192,7 @@ fn a_flood_of_keys_stays_within_the_capacity(capacity: usize) -> usize {
         cache.insert(number.to_string(), value, number.into());
         assert!(cache.len() <= capacity.max(1));
         if number % 3 == 0 {
-            cache.fresh(&(number / 2).to_string(), number.into(), Some(0), NOW_CAME);
+            cache.fresh(&(number / 2).to_string(), at(number.into(), Some(0), NOW_CAME));
         }
         if number % 7 == 0 {
             cache.remove(&(number / 3).to_string());
@@ -206,7 +210,7 @@ fn a_new_result_replaces_the_old_one() {
     cache.insert(key("a"), None, 0);
     cache.insert(key("a"), Some(2), 1_000);
     assert_eq!(
-        cache.fresh(&key("a"), 30_999, Some(0), NOW_CAME).and_then(|e| e.value().copied()),
+        cache.fresh(&key("a"), at(30_999, Some(0), NOW_CAME)).and_then(|e| e.value().copied()),
         Some(2)
     );
     cache.insert(key("a"), None, 2_000);
@@ -269,7 +273,7 @@ fn changed_entries_are_removed() {
     assert!(cache.stale(&key("a"), 0, None).is_none(), "also while the control plane is down");
     cache.remove_where(|value| *value == 2);
     assert_eq!(cache.len(), 1, "what does not exist has no value to go by");
-    assert!(cache.fresh(&key("d"), 0, Some(0), NOW_CAME).is_some());
+    assert!(cache.fresh(&key("d"), at(0, Some(0), NOW_CAME)).is_some());
     cache.clear();
     assert!(cache.is_empty());
 }
@@ -286,7 +290,9 @@ fn removed_entries_free_their_capacity() {
         cache.insert(key(name), Some(1), 0);
     }
     assert!(
-        ["d", "e", "f"].iter().all(|name| cache.fresh(&key(name), 0, Some(0), NOW_CAME).is_some())
+        ["d", "e", "f"]
+            .iter()
+            .all(|name| cache.fresh(&key(name), at(0, Some(0), NOW_CAME)).is_some())
     );
     cache.clear();
     for name in ["g", "h", "i", "j"] {
@@ -301,5 +307,5 @@ fn removed_entries_free_their_capacity() {
 fn an_entry_has_its_full_lifetime_only_if_the_feed_covers_it(covered_since: Option<u64>) -> bool {
     let mut cache = cache(4);
     cache.insert(key("a"), Some(1), 1_000);
-    cache.fresh(&key("a"), 10_000, covered_since, NOW_CAME).is_some()
+    cache.fresh(&key("a"), at(10_000, covered_since, NOW_CAME)).is_some()
 }

@@ -5,7 +5,7 @@ mod requester;
 use std::sync::Arc;
 
 use sandgate_policy::gateway_api::Identity;
-use sandgate_policy::ingress::cache::{Lifetimes, View};
+use sandgate_policy::ingress::cache::{Lifetimes, Times, View};
 use sandgate_policy::ingress::credential::CredentialKey;
 use sandgate_policy::ingress::{KnownSandbox, Resolved, ResumePermit, SandboxRequest};
 
@@ -88,6 +88,11 @@ impl Resolver {
         (sandbox, caller)
     }
 
+    fn times(&self, requester: &Requester<'_>, now: Now) -> Times {
+        let covered_since = self.hub.covered_since();
+        Times { now: now.ms, covered_since, arrived_at: requester.arrived_at }
+    }
+
     fn resolve_sandbox(
         &mut self,
         request: &SandboxRequest,
@@ -95,16 +100,14 @@ impl Resolver {
         now: Now,
     ) -> Progress<KnownSandbox> {
         let name = request.sandbox().as_str();
-        let (covered_since, arrived_at) = (self.hub.covered_since(), requester.arrived_at);
-        if let Some(entry) = self.sandboxes.fresh(name, now.ms, covered_since, arrived_at) {
+        let times = self.times(requester, now);
+        if let Some(entry) = self.sandboxes.fresh(name, times) {
             return Some(entry.value().cloned().into());
         }
         let reason = requester.reason();
         let mut hub = self.hub.lock();
-        let covered_since = hub.covered_since();
-        let entry =
-            self.sandboxes.take_over(&hub.sandboxes, name, now.ms, covered_since, arrived_at);
-        if let Some(entry) = entry {
+        let times = Times { covered_since: hub.covered_since(), ..times };
+        if let Some(entry) = self.sandboxes.take_over(&hub.sandboxes, name, times) {
             return Some(entry.value().cloned().into());
         }
         if let Some(reason) = reason {
@@ -128,15 +131,14 @@ impl Resolver {
     ) -> Progress<Identity> {
         let Some(credential) = request.credential() else { return Some(Resolved::NotFound) };
         let key = credential.key();
-        let (covered_since, arrived_at) = (self.hub.covered_since(), requester.arrived_at);
-        if let Some(entry) = self.callers.fresh(&key, now.ms, covered_since, arrived_at) {
+        let times = self.times(requester, now);
+        if let Some(entry) = self.callers.fresh(&key, times) {
             return Some(entry.value().cloned().into());
         }
         let reason = requester.reason();
         let mut hub = self.hub.lock();
-        let covered_since = hub.covered_since();
-        let entry = self.callers.take_over(&hub.callers, &key, now.ms, covered_since, arrived_at);
-        if let Some(entry) = entry {
+        let times = Times { covered_since: hub.covered_since(), ..times };
+        if let Some(entry) = self.callers.take_over(&hub.callers, &key, times) {
             return Some(entry.value().cloned().into());
         }
         if let Some(reason) = reason

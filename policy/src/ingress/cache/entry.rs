@@ -4,6 +4,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Lifetimes;
 
+/// The times that decide whether an entry can be used without a lookup.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// The time of the read.
+    pub now: u64,
+    /// The change feed has reported all changes after this time. `None` while the feed does not work.
+    pub covered_since: Option<u64>,
+    /// The time at which the request arrived, or at which its wait for the sandbox ended; for a live stream, the time at
+    /// which it was marked.
+    pub arrived_at: u64,
+}
+
 /// The cached result of one lookup. A cache and its views share it.
 #[derive(Debug)]
 pub struct Entry<V> {
@@ -31,19 +43,10 @@ impl<V> Entry<V> {
         self.sent_at
     }
 
-    /// Whether the entry can be used without a lookup.
-    ///
-    /// The change feed has reported all changes after `covered_since`, which is `None` while the feed does not work.
-    /// `arrived_at` is the time at which the request arrived, or at which its wait for the sandbox ended; for a live stream,
-    /// the time at which it was marked. An entry whose lookup was sent at that time or later is always fresh, however long
-    /// the response took.
-    pub(super) fn is_fresh(
-        &self,
-        lifetimes: Lifetimes,
-        now: u64,
-        covered_since: Option<u64>,
-        arrived_at: u64,
-    ) -> bool {
+    /// Whether the entry can be used without a lookup. An entry whose lookup was sent when the request arrived or later is
+    /// always fresh, however long the response took.
+    pub(super) fn is_fresh(&self, lifetimes: Lifetimes, times: Times) -> bool {
+        let Times { now, covered_since, arrived_at } = times;
         let lifetime = match self.value {
             Some(_) => lifetimes.positive,
             None => lifetimes.negative,

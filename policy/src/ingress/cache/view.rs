@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Cache, Entry, Lifetimes};
+use super::{Cache, Entry, Lifetimes, Times};
 
 /// The number of entries that are checked when another one is added. With two, the outdated entries are never more than
 /// the others, and no single addition takes long.
@@ -30,20 +30,14 @@ impl<K: Clone + Ord, V> View<K, V> {
 
     /// The entry, if the view holds it and it can be used without a lookup: see [`Entry::is_fresh`].
     ///
-    /// `covered_since` must be read before this call. Otherwise the feed could report a change of the entry and begin to
+    /// [`Times::covered_since`] must be read before this call. Otherwise the feed could report a change of the entry and begin to
     /// work between the two reads, and an entry from before the change would count as covered.
-    pub fn fresh<Q: Ord + ?Sized>(
-        &self,
-        key: &Q,
-        now: u64,
-        covered_since: Option<u64>,
-        arrived_at: u64,
-    ) -> Option<&Entry<V>>
+    pub fn fresh<Q: Ord + ?Sized>(&self, key: &Q, times: Times) -> Option<&Entry<V>>
     where
         K: Borrow<Q>,
     {
         let entry = self.entries.get(key)?;
-        if entry.is_outdated() || !entry.is_fresh(self.lifetimes, now, covered_since, arrived_at) {
+        if entry.is_outdated() || !entry.is_fresh(self.lifetimes, times) {
             return None;
         }
         entry.touch();
@@ -55,16 +49,14 @@ impl<K: Clone + Ord, V> View<K, V> {
         &mut self,
         cache: &'a Cache<K, V>,
         key: &Q,
-        now: u64,
-        covered_since: Option<u64>,
-        arrived_at: u64,
+        times: Times,
     ) -> Option<&'a Entry<V>>
     where
         K: Borrow<Q>,
     {
         let (key, slot) = cache.slots.get_key_value(key)?;
         let entry = &slot.entry;
-        if !entry.is_fresh(self.lifetimes, now, covered_since, arrived_at) {
+        if !entry.is_fresh(self.lifetimes, times) {
             return None;
         }
         entry.touch();

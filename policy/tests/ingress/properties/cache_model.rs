@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use sandgate_policy::ingress::cache::{Cache, Lifetimes};
+use sandgate_policy::ingress::cache::{Cache, Lifetimes, Times};
 use sandgate_policy::ingress::config::Limits;
 
 use super::cases;
@@ -19,6 +19,10 @@ enum Step {
     RemoveWhere(u8),
     Clear,
     Pass(u64),
+}
+
+fn at(now: u64, covered_since: Option<u64>, arrived_at: u64) -> Times {
+    Times { now, covered_since, arrived_at }
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -62,14 +66,14 @@ proptest! {
                     let has_too_many = value.is_none() && negative == capacity.div_ceil(5);
                     let removed = usize::from(has_too_many || before == capacity);
                     // An entry is fresh for a request from before its lookup.
-                    model.retain(|(k, ..)| cache.fresh(k, now, None, 0).is_some());
+                    model.retain(|(k, ..)| cache.fresh(k, at(now, None, 0)).is_some());
                     prop_assert_eq!(model.len(), before - removed);
                     prop_assert_eq!(count_negative(&model), negative - removed.min(negative));
-                    prop_assert!(cache.fresh(&key, now, None, 0).is_some());
+                    prop_assert!(cache.fresh(&key, at(now, None, 0)).is_some());
                     model.push((key, value, now));
                 }
                 Step::Fresh(key, covered_since) => {
-                    let fresh = cache.fresh(&key, now, covered_since, u64::MAX);
+                    let fresh = cache.fresh(&key, at(now, covered_since, u64::MAX));
                     let expected = find(&model, key).filter(|(_, value, sent_at)| {
                         let covered = covered_since.is_some_and(|since| since <= *sent_at);
                         let life = match (value, covered) {
