@@ -1,5 +1,9 @@
 //! A host that executes effects, and checks that each names a stream that can take it.
 
+mod control_plane;
+mod effects;
+mod time;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,10 +142,6 @@ impl Host {
         self.worker_of(stream).engine.is_live(stream % STREAMS_PER_WORKER)
     }
 
-    pub(super) fn now(&mut self) -> Now {
-        self.clock.now(Some(self.wall))
-    }
-
     /// Sends a request of a client to `<port>-<sandbox>`, with header fields.
     pub(super) fn request(&mut self, client: u8, host: &str, fields: &[(&str, &str)]) -> StreamId {
         self.request_on(0, client, host, fields)
@@ -207,265 +207,11 @@ impl Host {
         self.streams.insert(stream, to);
     }
 
-    fn execute(&mut self) {
-        loop {
-            let hub = self.hub.next_effect();
-            let is_idle = hub.is_none();
-            hub.into_iter().for_each(|effect| self.execute_hub(effect));
-            let mut has_effects = false;
-            for worker in 0..self.workers.len() {
-                has_effects |= self.execute_worker(worker);
-            }
-            if is_idle && !has_effects {
-                return;
-            }
-        }
-    }
-
-    fn execute_hub(&mut self, effect: HubEffect) {
-        let now = self.now();
-        match effect {
-            HubEffect::Call(call) if self.refuses_calls => self.hub.on_call_failed(call.id, now),
-            HubEffect::Call(call) => {
-                self.calls.insert(call.id, call);
-            }
-            HubEffect::CallFinished { kind, is_answered } => {
-                self.finished.push((kind, is_answered))
-            }
-            HubEffect::Notify(id, notice) => {
-                let worker = self.workers.iter().position(|worker| worker.id == id);
-                self.notify(worker.expect("a worker of this hub"), notice);
-            }
-            HubEffect::NotifyAll(notice) => {
-                (0..self.workers.len()).for_each(|worker| self.notify(worker, notice.clone()));
-            }
-            HubEffect::Run => self.must_run_hub = true,
-        }
-    }
-
-    fn notify(&mut self, worker: usize, notice: Notice) {
-        self.workers[worker].inbox.push_back(notice);
-        if !self.delays_notices {
-            self.read_inbox(worker);
-        }
-    }
-
-    /// Passes the notices in an inbox to the engine.
-    pub(super) fn read_inbox(&mut self, worker: usize) {
-        let now = self.now();
-        let Worker { engine, inbox, .. } = &mut self.workers[worker];
-        inbox.drain(..).for_each(|notice| engine.on_notice(notice, now));
-    }
-
-    /// Executes the effects of a worker. Returns whether there were any.
-    fn execute_worker(&mut self, worker: usize) -> bool {
-        let now = self.now();
-        let mut has_effects = false;
-        while let Some(effect) = self.workers[worker].engine.next_effect() {
-            has_effects = true;
-            self.execute_effect(worker, effect, now);
-        }
-        has_effects
-    }
-
-    fn execute_effect(&mut self, worker: usize, effect: Effect, now: Now) {
-        let base = StreamId::try_from(worker).unwrap() * STREAMS_PER_WORKER;
-        let engine = &mut self.workers[worker].engine;
-        match effect {
-            Effect::Start => {
-                self.hub.start("watcher".into());
-                self.must_run_hub = true;
-            }
-            Effect::Wake => self.workers[worker].must_wake = true,
-            Effect::RunHub => self.must_run_hub = true,
-            Effect::Forward(stream) => {
-                let head = self.heads.get(&(base + stream)).expect("a stream of this host");
-                let forward = engine.forward(stream, Head::new(&header::fields(head)));
-                assert!(forward.is_some(), "a stream to forward is live");
-                if self.fails_to_forward {
-                    let reply = engine.on_forward_failed(stream).expect("a live stream");
-                    let denied = State::Denied(reply.denial.code());
-                    self.set(base + stream, &State::Waiting, denied);
-                } else {
-                    self.set(base + stream, &State::Waiting, State::Live);
-                }
-            }
-            Effect::AnswerPreflight { stream, .. } => {
-                self.set(base + stream, &State::Waiting, State::Preflight);
-            }
-            Effect::Deny(stream, reply) => {
-                let denied = State::Denied(reply.denial.code());
-                self.set(base + stream, &State::Waiting, denied);
-            }
-            Effect::Close { stream, .. } if self.fails_to_close => {
-                engine.on_close_failed(stream);
-                assert_eq!(self.state(base + stream), &State::Live, "a stream is closed");
-                self.not_closed.insert(base + stream);
-            }
-            Effect::Close { stream, reason } => {
-                engine.on_stream_end(stream);
-                self.set(base + stream, &State::Live, State::Closed(reason));
-            }
-            Effect::ReadClient(stream) => {
-                self.conversions += 1;
-                let client = self.clients.get(&(base + stream)).expect("a stream of this host");
-                engine.on_client(stream, *client, now);
-                assert_eq!(self.state(base + stream), &State::Live, "a client is read");
-            }
-            Effect::ReadByteCount(stream) => {
-                engine.on_byte_count(stream, 100, now);
-                assert_eq!(self.state(base + stream), &State::Live, "bytes are read");
-            }
-            Effect::RecheckStarted => {}
-        }
-    }
-
     /// Whether the host could not close a stream of a worker.
     pub(super) fn has_failed_to_close(&self, worker: &Worker, stream: StreamId) -> bool {
         let index = self.workers.iter().position(|other| other.id == worker.id).unwrap();
         let base = StreamId::try_from(index).unwrap() * STREAMS_PER_WORKER;
         self.not_closed.contains(&(base + stream))
-    }
-
-    /// Whether an engine or the hub has asked to be woken.
-    pub(super) fn must_wake(&self) -> bool {
-        self.must_run_hub
-            || self.workers.iter().any(|worker| worker.must_wake || !worker.inbox.is_empty())
-    }
-
-    /// Wakes the hub and the engines until they have nothing left to do.
-    pub(super) fn wake(&mut self) {
-        for _ in 0..1_000 {
-            if !self.must_wake() {
-                return;
-            }
-            for worker in 0..self.workers.len() {
-                let Worker { must_wake, inbox, .. } = &mut self.workers[worker];
-                if std::mem::take(must_wake) || !inbox.is_empty() {
-                    self.wake_worker(worker);
-                }
-            }
-            if self.must_run_hub {
-                self.run_hub();
-            }
-        }
-        panic!("the host is woken for ever");
-    }
-
-    pub(super) fn run_hub(&mut self) {
-        self.must_run_hub = false;
-        let now = self.now();
-        self.hub.run(now);
-        self.execute();
-    }
-
-    /// Runs a worker, which reads its inbox first.
-    pub(super) fn wake_worker(&mut self, worker: usize) {
-        self.read_inbox(worker);
-        let now = self.now();
-        self.workers[worker].engine.on_wake(now);
-        self.execute();
-    }
-
-    /// Advances the time tick by tick.
-    pub(super) fn advance(&mut self, ms: u64) {
-        for _ in 0..ms.div_ceil(TICK_MS) {
-            self.wall += Duration::from_millis(TICK_MS);
-            let now = self.now();
-            self.hub.on_tick(now);
-            self.execute();
-            for worker in 0..self.workers.len() {
-                if !self.is_busy(worker) {
-                    self.read_inbox(worker);
-                    self.workers[worker].engine.on_tick(now);
-                    self.execute();
-                    self.wake_worker(worker);
-                }
-            }
-            self.run_hub();
-        }
-    }
-
-    /// Whether the thread of a worker does something else for long.
-    fn is_busy(&self, worker: usize) -> bool {
-        self.busy == Some(worker)
-    }
-
-    /// The calls in flight, without the change feed's.
-    pub(super) fn lookups(&self) -> Vec<CallId> {
-        let lookups = self.calls.values().filter(|call| !call.path.contains("/changes"));
-        lookups.map(|call| call.id).collect()
-    }
-
-    /// The call of the change feed, if it is in flight.
-    pub(super) fn feed_call(&self) -> Option<CallId> {
-        self.calls.values().find(|call| call.path.contains("/changes")).map(|call| call.id)
-    }
-
-    /// Responds to the call of the change feed, if it is in flight.
-    pub(super) fn answer_feed(&mut self) {
-        self.wake();
-        self.feed_call().into_iter().for_each(|call| self.answer(call));
-    }
-
-    /// Responds to a call as the fleet does.
-    pub(super) fn answer(&mut self, call: CallId) {
-        if let Some(response) = self.prepare(call) {
-            self.deliver(call, response);
-        }
-    }
-
-    /// The status and body with which the fleet responds to a call now.
-    pub(super) fn prepare(&mut self, call: CallId) -> Option<(u16, Vec<u8>)> {
-        let call = self.calls.remove(&call)?;
-        if call.path.contains("/changes") {
-            self.feed_versions.insert(call.id, self.fleet.version());
-        }
-        Some(self.fleet.answer(&call))
-    }
-
-    /// Delivers a response that the fleet has prepared.
-    pub(super) fn deliver(&mut self, call: CallId, (status, body): (u16, Vec<u8>)) {
-        if let Some(version) = self.feed_versions.remove(&call) {
-            let first = self.reported.map_or_else(|| self.now(), |(_, first)| first);
-            self.reported = Some((version, first));
-        }
-        let status = status.to_string();
-        let headers: [Field<'_>; 2] = [(":status", status.as_bytes()), (MARKER_HEADER, b"v1")];
-        self.respond(call, Some((&headers, &body)));
-    }
-
-    /// Ends a call as Envoy does if the control plane is down: by a 503 without the marker, or without a response.
-    pub(super) fn fail(&mut self, call: CallId, with_response: bool) {
-        self.calls.remove(&call);
-        let headers: [Field<'_>; 1] = [(":status", b"503")];
-        self.respond(call, with_response.then_some((&headers, b"no healthy upstream")));
-    }
-
-    fn respond(&mut self, call: CallId, response: Option<(&[Field<'_>], &[u8])>) {
-        let now = self.now();
-        let response =
-            response.map(|(headers, body)| CallResponse { headers: Head::new(headers), body });
-        self.hub.on_call_response(call, response.as_ref(), now);
-        self.execute();
-        // As a host with one thread does. Other threads run when they are woken.
-        if !self.delays_notices {
-            (0..self.workers.len()).for_each(|worker| self.wake_worker(worker));
-        }
-        self.run_hub();
-    }
-
-    /// Answers lookups until none is left.
-    pub(super) fn answer_all(&mut self) {
-        for _ in 0..1_000 {
-            self.wake();
-            let lookups = self.lookups();
-            if lookups.is_empty() {
-                return;
-            }
-            lookups.into_iter().for_each(|call| self.answer(call));
-        }
-        panic!("the engine sends lookups for ever");
     }
 
     /// Ends a stream that has not ended.
