@@ -128,3 +128,6 @@ pub(super) fn reply(stream: &StreamHandle, reply: &Reply) -> Result<()> {
     }
     stream.reply(reply.status, &headers, reply.body.as_bytes(), DETAILS)
 }
+
+#[cfg(test)]
+mod tests;
