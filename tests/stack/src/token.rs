@@ -1,13 +1,10 @@
 //! The secrets of a run, which differ at each start.
 
-use std::fs::File;
-use std::io::Read as _;
-
 use anyhow::Result;
 
 /// 256 random bits, in hexadecimal digits.
 pub fn random_token() -> Result<String> {
     let mut bytes = [0; 32];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    getrandom::fill(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
