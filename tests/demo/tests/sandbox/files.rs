@@ -109,3 +109,20 @@ async fn no_browser_shows_a_file_as_a_page() -> anyhow::Result<()> {
     assert_eq!(read.header("x-content-type-options"), [b"nosniff"]);
     Ok(())
 }
+
+#[tokio::test]
+async fn uploads_that_wait_do_not_use_the_memory_of_others() -> anyhow::Result<()> {
+    let api = Api::start().await?;
+    let mut waiting = Vec::new();
+    for number in 0..4 {
+        waiting.push(api.begin_upload(&at(&number.to_string())).await?);
+    }
+    // They hold all slots, so this one waits until one of them ends.
+    let mut fifth = api.open("PUT", &at("fifth"), b"x").await?;
+    let mut answer = Box::pin(fifth.head());
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut answer).await;
+    assert!(early.is_err(), "{early:?}");
+    drop(waiting.pop());
+    assert_eq!(answer.await?.status, 204);
+    Ok(())
+}

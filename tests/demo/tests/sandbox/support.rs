@@ -217,6 +217,18 @@ impl Api {
         Ok(connection)
     }
 
+    /// Begins an upload of which nothing follows, and waits until the server waits for it.
+    pub(crate) async fn begin_upload(&self, path: &str) -> anyhow::Result<Http1> {
+        let mut connection = Http1::connect(self.address).await?;
+        let head = format!(
+            "PUT /api/v1{path} HTTP/1.1\r\nHost: h\r\nX-Forwarded-Project-Id: {PROJECT}\r\n\
+             Content-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+        );
+        connection.send(head.as_bytes()).await?;
+        anyhow::ensure!(connection.head().await?.status == 100, "the server does not wait");
+        Ok(connection)
+    }
+
     /// The JSON of a successful response.
     pub(crate) async fn json(
         &self,

@@ -11,12 +11,15 @@
 //! | `GET`, `PUT`, `DELETE /files?path=P` | reads, writes, deletes a file |
 //! | `GET /files/list?path=P` | lists a folder |
 
+use std::time::Duration;
+
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::output::Stream;
 use super::refusal::Refusal;
@@ -28,6 +31,8 @@ use crate::server::query::Query;
 const PREFIX: &str = "/api/v1";
 /// The largest body of a request that is not a file.
 const LARGEST_BODY: usize = 1 << 20;
+/// How long the upload of a file may take.
+const UPLOAD_WAIT: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 struct SignalBody {
@@ -118,7 +123,11 @@ impl Commands {
             }
             ["files"] if head.method == Method::PUT => {
                 let path = file_path(&head.uri)?;
-                self.files.write(path, read(body, files::LARGEST).await?).await?;
+                // Before the body is read, so that the number of bodies in memory is bounded.
+                let _slot = self.files.slot().await?;
+                let body = timeout(UPLOAD_WAIT, read(body, files::LARGEST)).await;
+                let body = body.map_err(|_| too_slow())??;
+                self.files.write(path, body).await?;
                 Ok(nothing())
             }
             ["files"] if head.method == Method::DELETE => {
@@ -149,6 +158,11 @@ async fn read(body: Incoming, largest: usize) -> Result<Bytes, Refusal> {
         )),
         Err(error) => Err(Refusal::bad_request(format!("the request ended early: {error}"))),
     }
+}
+
+fn too_slow() -> Refusal {
+    let message = format!("the file did not arrive within {} s", UPLOAD_WAIT.as_secs());
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, "TOO_SLOW", message)
 }
 
 fn pipe(name: &str) -> Result<Option<Stream>, Refusal> {

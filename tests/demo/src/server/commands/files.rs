@@ -5,13 +5,15 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 use nix::fcntl::OFlag;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::refusal::Refusal;
 use crate::server::answer::{AnyBody, respond};
@@ -22,6 +24,8 @@ pub(super) const LARGEST: usize = 16 << 20;
 const MOST_ENTRIES: usize = 10_000;
 /// The most files in memory at the same time.
 const CONCURRENT: usize = 4;
+/// How long a call waits for others to end.
+const SLOT_WAIT: Duration = Duration::from_secs(30);
 
 /// The file system, as commands see it.
 #[derive(Clone, Debug)]
@@ -35,7 +39,21 @@ impl Files {
         Self { directory, slots: Arc::new(Semaphore::new(CONCURRENT)) }
     }
 
+    /// Waits until a file may be in memory. It may until the result is dropped.
+    pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let slot = timeout(SLOT_WAIT, self.slots.clone().acquire_owned()).await;
+        // The semaphore is never closed.
+        slot.ok().and_then(Result::ok).ok_or_else(|| {
+            Refusal::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "TOO_MANY_FILES",
+                format!("{CONCURRENT} files are read or written already; try again"),
+            )
+        })
+    }
+
     pub(super) async fn read(&self, path: String) -> Result<Vec<u8>, Refusal> {
+        let _slot = self.slot().await?;
         self.with(path, |path| {
             let mut file = regular(OpenOptions::new().read(true), path)?;
             let mut bytes = Vec::new();
@@ -46,7 +64,7 @@ impl Files {
         .await
     }
 
-    /// Writes a whole file. Missing folders are created.
+    /// Writes a whole file. Missing folders are created. The caller has a slot.
     pub(super) async fn write(&self, path: String, bytes: Bytes) -> Result<(), Refusal> {
         self.with(path, move |path| {
             if let Some(parent) = path.parent() {
@@ -97,12 +115,7 @@ impl Files {
         work: impl FnOnce(&Path) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Refusal> {
         let absolute = self.directory.join(&path);
-        // The semaphore is never closed.
-        let slot = self.slots.clone().acquire_owned().await;
-        let done = tokio::task::spawn_blocking(move || {
-            let _slot = slot;
-            work(&absolute)
-        });
+        let done = tokio::task::spawn_blocking(move || work(&absolute));
         let done = done.await.unwrap_or_else(|error| Err(io::Error::other(error).into()));
         done.map_err(|problem| problem.refusal(&path))
     }
