@@ -21,7 +21,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 pub(super) const PROGRAM: &str = "program";
 
 /// Gives the sandbox files of its own in the mount namespace of `ip netns exec`, and runs the program as its
-/// user in a namespace of process ids, which the kernel ends with all its processes when its first process ends.
+/// user, who can start a bounded number of processes, in a namespace of process ids, which the kernel ends with all its processes when its first process ends.
 ///
 /// That one is a shell, because it also waits for processes whose parents have ended. It gives the program its own standard
 /// input, which a process in the background would not have.
@@ -33,7 +33,7 @@ for place in /tmp /var/tmp /dev/shm; do
   [ ! -d "$place" ] || mount -t tmpfs -o size=64m,mode=1777,nosuid,nodev sandbox "$place"
 done
 cd /tmp
-exec unshare --mount --pid --fork --kill-child=KILL --mount-proc -- \
+exec prlimit --nproc=2048 --core=0 -- unshare --mount --pid --fork --kill-child=KILL --mount-proc -- \
   setpriv --reuid "$uid" --regid "$uid" --clear-groups --no-new-privs \
   --inh-caps -all --bounding-set -all --pdeathsig KILL -- \
   sh -c 'exec 3<&0; "$@" <&3 3<&- & wait $!' init "$mounted_program" "$@"

@@ -43,7 +43,8 @@ pub(crate) fn the_next_server_starts_the_sandboxes_of_a_killed_one_again() -> Re
         let runs = machine.create("runs", only(&["packages.test"])).await?;
         let sleeps = machine.create("sleeps", only(&[])).await?;
         machine.owner.suspend(machine.control_plane.api(), &sleeps).await?;
-        machine.control_plane.kill();
+        machine.control_plane.crash()?;
+        until("it is dead", LIMIT, async || Ok(machine.control_plane.ended())).await?;
         // Its processes end with it, also the frozen ones, so nothing runs without a server.
         for (sandbox, which) in [(&runs, "sandbox"), (&runs, "gateway"), (&sleeps, "sandbox")] {
             until(&format!("{} ended", sandbox.id), LIMIT, async || {

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use sandgate_netns::Prefix;
 use sandgate_stack::artifacts::envoy_program;
 use sandgate_stack::control_plane::{DOMAIN, Namespaces};
-use sandgate_stack::local_run::far_side::FarSide;
+use sandgate_stack::local_run::far_side::{FarSide, namespace};
 use sandgate_stack::local_run::platform::left_behind;
 use sandgate_stack::network::free_range;
 use sandgate_stack::wait::until;
@@ -143,6 +143,32 @@ impl Machine {
         let mut pids: Vec<i32> = listed.lines().filter_map(|line| line.parse().ok()).collect();
         pids.sort_unstable();
         Ok(pids)
+    }
+
+    /// The open connections at the far side.
+    pub(crate) fn connections_outside(&self) -> Result<String> {
+        self.outside(&["ss", "-Htn", "state", "established"])
+    }
+
+    /// Counts the packets from sandboxes and their gateways that arrive at the far side from now on.
+    pub(crate) fn count_arrivals(&self) -> Result<()> {
+        let chain = format!(
+            "add table ip t; add chain ip t c {{ type filter hook input priority 0; }}; \
+             add rule ip t c ip saddr {} counter",
+            self.range
+        );
+        self.outside(&["nft", &chain]).map(drop)
+    }
+
+    pub(crate) fn arrivals(&self) -> Result<u64> {
+        let rules = self.outside(&["nft", "list", "chain", "ip", "t", "c"])?;
+        let number = rules.split_once("packets ").and_then(|(_, rest)| rest.split(' ').next());
+        Ok(number.context("no counter")?.parse()?)
+    }
+
+    fn outside(&self, command: &[&str]) -> Result<String> {
+        let internet = namespace(self.folder.path());
+        run_ip(&[&["netns", "exec", internet.name()], command].concat())
     }
 
     /// A file of a sandbox's own `/tmp`.

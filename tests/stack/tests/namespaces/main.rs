@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "how these tests fail")]
 
 mod enforcement;
+mod fallback;
 mod far_side;
 mod lifecycle;
 mod machine;
@@ -54,6 +55,9 @@ fn main() -> ExitCode {
             two_runs_have_internets_of_their_own_and_a_killed_run_leaves_nothing,
             the_next_start_removes_what_was_left,
             no_link_connects_the_internet_to_the_machine;
+        fallback:
+            without_root_policies_are_refused_and_the_run_says_so,
+            in_a_restricted_container_policies_are_refused_and_the_run_says_so;
         rounds:
             sandboxes_that_come_and_go_leave_nothing;
     }

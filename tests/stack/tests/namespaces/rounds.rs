@@ -4,10 +4,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use sandgate_stack::Sandbox;
 use sandgate_stack::wait::until;
 
 use crate::machine::{LIMIT, Machine, Setup, only, run};
+
+/// How many are created or removed at the same time.
+const AT_ONCE: usize = 8;
 
 fn variable(name: &str, default: u64) -> Result<u64> {
     let text = std::env::var(name).unwrap_or_default();
@@ -29,13 +33,14 @@ pub(crate) fn sandboxes_that_come_and_go_leave_nothing() -> Result<()> {
             let names: Vec<String> =
                 (0..count).map(|number| format!("round-{rounds}-{number}")).collect();
             let creates = names.iter().map(|name| machine.create(name, only(&["packages.test"])));
-            let sandboxes = try_join_all(creates).await?;
+            let sandboxes: Vec<Sandbox> =
+                stream::iter(creates).buffer_unordered(AT_ONCE).try_collect().await?;
             let some = sandboxes.first().context("no sandbox")?;
             let (status, text) = machine.fetch(some, "http://packages.test/")?;
             ensure!(status == Some(0), "{status:?} {text}");
             let api = machine.control_plane.api();
             let deletes = sandboxes.iter().map(|sandbox| machine.owner.delete(api, sandbox));
-            try_join_all(deletes).await?;
+            stream::iter(deletes).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
             until("nothing is left", LIMIT, async || {
                 let after = machine.made();
                 ensure!(after == before, "{after:?}");
