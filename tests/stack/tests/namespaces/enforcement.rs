@@ -101,7 +101,7 @@ pub(crate) fn a_sandbox_reaches_neither_another_one_nor_the_machine() -> Result<
             of_other.into_iter().chain(this_machine).map(|address| address.to_string()).collect();
         let script = format!(
             "for host in {}; do for port in 8080 8901 22; do
-               ( timeout 3 bash -c \"exec 3<>/dev/tcp/$host/$port; echo GET / >&3; timeout 2 head -c 1 <&3\" | grep -q . && echo $host:$port ) &
+               ( timeout 3 bash -c \"exec 3<>/dev/tcp/$host/$port; echo hello >&3; timeout 2 head -c 1 <&3\" | grep -q . && echo $host:$port ) &
              done; done 2>/dev/null; wait",
             targets.join(" ")
         );
