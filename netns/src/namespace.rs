@@ -37,6 +37,11 @@ impl Namespace {
         Path::new(FOLDER).join(&self.name)
     }
 
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.path().exists()
+    }
+
     /// Moves the calling thread into the namespace permanently. New sockets of the thread belong to the namespace.
     ///
     /// # Errors
@@ -75,7 +80,7 @@ impl Namespace {
     /// # Errors
     /// A process can't be killed, or `ip` failed.
     pub fn remove(&self) -> Result<(), NetnsError> {
-        if !self.path().exists() {
+        if !self.exists() {
             return Ok(());
         }
         self.kill_processes()?;

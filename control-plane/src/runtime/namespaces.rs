@@ -36,7 +36,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sandgate_netns::Prefix;
+use sandgate_netns::{Namespace, Prefix};
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -108,8 +108,11 @@ impl NamespacesRuntime {
         if let Some(conflict) = sandgate_netns::conflict(network)? {
             return Err(UnusableNamespaces::Conflict(network, conflict));
         }
-        if settings.internet == Internet::Host {
-            uplink::open(&prefix, network)?;
+        match &settings.internet {
+            Internet::Nothing => {}
+            Internet::Host => uplink::open(&prefix, network)?,
+            Internet::Namespace(name) if Namespace::named(name.clone()).exists() => {}
+            Internet::Namespace(name) => return Err(UnusableNamespaces::NoInternet(name.clone())),
         }
         make_folder(&prefix)?;
         let cgroups = Cgroups::create(&prefix);

@@ -52,7 +52,7 @@ pub async fn run(settings: &Settings) -> Result<()> {
     let mut interrupt = Interrupt::new()?;
     // Holds the lock until the end.
     let state = State::lock(&settings.state)?;
-    settings.ports.require_free(settings.last_local_address())?;
+    settings.ports.require_free()?;
     let mut serving = Box::pin(serve(settings, &state));
     let outcome = tokio::select! {
         outcome = &mut serving => outcome,

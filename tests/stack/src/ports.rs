@@ -96,7 +96,7 @@ impl Ports {
     }
 
     /// Fails if a port is in use. The error names the port, the process that uses it, and a remedy.
-    pub fn require_free(&self, sandbox_address: Ipv4Addr) -> Result<()> {
+    pub fn require_free(&self) -> Result<()> {
         for (listener, (_, port)) in LISTENERS.into_iter().zip(self.by_variable()) {
             let Listener { variable, description, .. } = listener;
             match listen_error(Ipv4Addr::LOCALHOST.into(), port) {
@@ -111,15 +111,6 @@ impl Ports {
                     holder(port),
                     Self::free()?.edge
                 ),
-            }
-        }
-        for port in SANDBOX_PORTS {
-            if listen_error(sandbox_address.into(), port).is_some() {
-                bail!(
-                    "port {port} is in use on all addresses{}, and the demo sandboxes listen there, each on a \
-                     loopback address of its own; stop that, or make it listen on 127.0.0.1 only",
-                    holder(port)
-                );
             }
         }
         Ok(())
@@ -172,6 +163,20 @@ fn listening_sockets(port: u16) -> HashSet<String> {
     sockets
 }
 
+/// Fails if something listens on a port of the demo sandboxes at an address of loopback that no sandbox has yet.
+pub fn require_free_for_sandboxes(address: Ipv4Addr) -> Result<()> {
+    for port in SANDBOX_PORTS {
+        if listen_error(address.into(), port).is_some() {
+            bail!(
+                "port {port} is in use on all addresses{}, and the demo sandboxes listen there, each on a \
+                 loopback address of its own; stop that, or make it listen on 127.0.0.1 only",
+                holder(port)
+            );
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,7 +190,7 @@ mod tests {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
         let ports = Ports { edge: port, ..Ports::free().unwrap() };
-        let error = ports.require_free(Ipv4Addr::LOCALHOST).unwrap_err().to_string();
+        let error = ports.require_free().unwrap_err().to_string();
         for part in [
             format!("port {port} (Envoy"),
             format!("(process {})", std::process::id()),
@@ -199,7 +204,7 @@ mod tests {
     fn a_port_on_all_addresses_keeps_sandboxes_from_listening() {
         let address = Ipv4Addr::new(127, 79, 255, 254);
         let _taken = TcpListener::bind((address, 50051)).unwrap();
-        let error = Ports::free().unwrap().require_free(address).unwrap_err().to_string();
+        let error = require_free_for_sandboxes(address).unwrap_err().to_string();
         assert!(error.starts_with("port 50051 is in use on all addresses by "), "{error}");
     }
 

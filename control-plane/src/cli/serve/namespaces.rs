@@ -14,9 +14,9 @@ pub(super) struct NamespacesArgs {
     /// Program that runs as a sandbox, for --runtime namespaces
     #[arg(long, value_name = "PATH", required_if_eq("runtime", "namespaces"))]
     namespaces_program: Option<PathBuf>,
-    /// User and group of that program; no other program may run as this user
-    #[arg(long, value_name = "UID", default_value_t = 64_322, value_parser = clap::value_parser!(u32).range(1..))]
-    namespaces_uid: u32,
+    /// First of the users and groups of sandboxes. Each sandbox takes two; no other program may run as one of them
+    #[arg(long, value_name = "UID", default_value_t = 2_000_000_000, value_parser = clap::value_parser!(u32).range(1..4_000_000_000))]
+    namespaces_first_uid: u32,
     /// Range for the addresses of sandboxes and their gateways, for --runtime namespaces; nothing else on this machine may use it
     #[arg(long, value_name = "CIDR", default_value = "10.203.0.0/16")]
     namespaces_cidr: Ipv4Net,
@@ -47,7 +47,7 @@ impl NamespacesArgs {
             self.namespaces_program.context("--runtime namespaces needs --namespaces-program")?;
         Ok(NamespacesSettings {
             program: find("--namespaces-program", &program)?,
-            uid: self.namespaces_uid,
+            first_uid: self.namespaces_first_uid,
             sidecar: SidecarSettings {
                 program: find("--namespaces-sidecar", &self.namespaces_sidecar)?,
                 envoy: find("--namespaces-envoy", &self.namespaces_envoy)?,

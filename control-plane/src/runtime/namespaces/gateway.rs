@@ -80,6 +80,7 @@ fn command(shared: &Shared, place: &Place) -> Command {
     }
     command.arg("--control-plane").arg(format!("http://127.0.0.1:{}", relay::PORT));
     command.args(["--sandbox", place.id.as_str()]).arg("--token-file").arg(place.token_file());
+    command.arg("--envoy-uid").arg(place.envoy_uid(shared).to_string());
     command.arg("--envoy").arg(envoy).arg("--filter").arg(filter);
     command.arg("--run-dir").arg(place.folder.join("envoy"));
     command.arg("--ready-file").arg(place.ready_file());

@@ -48,6 +48,17 @@ impl Place {
         }
     }
 
+    /// The user of the program. Other sandboxes have others, because the kernel counts processes, and what programs watch, for
+    /// each user: with one user for all Envoys, some 40 of them reach the usual limit of inotify instances.
+    pub(super) fn program_uid(&self, shared: &Shared) -> u32 {
+        shared.settings.first_uid.saturating_add(self.block.index.saturating_mul(2))
+    }
+
+    /// The user of the sidecar's Envoy.
+    pub(super) fn envoy_uid(&self, shared: &Shared) -> u32 {
+        self.program_uid(shared).saturating_add(1)
+    }
+
     fn cgroup_names(&self) -> [String; 2] {
         ["sandbox", "sidecar"].map(|part| format!("{}-{part}", self.id))
     }
@@ -94,7 +105,10 @@ impl Place {
             shared.settings.resolvers.iter().map(|address| format!("nameserver {address}\n"));
         let resolv = names.chain(["options timeout:2 attempts:1\n".to_owned()]).collect::<String>();
         let etc = self.etc();
-        std::fs::create_dir_all(&etc).map_err(|error| failed(&etc, error))?;
+        // Another server may remove the empty parent at the same moment.
+        std::fs::create_dir_all(&etc)
+            .or_else(|_| std::fs::create_dir_all(&etc))
+            .map_err(|error| failed(&etc, error))?;
         // Names are resolved by DNS, and not by services of this machine.
         for (name, text) in
             [("resolv.conf", resolv.as_str()), ("nsswitch.conf", "hosts: files dns\n")]

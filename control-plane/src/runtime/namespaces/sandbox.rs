@@ -33,7 +33,7 @@ for place in /tmp /var/tmp /dev/shm; do
   [ ! -d "$place" ] || mount -t tmpfs -o size=64m,mode=1777,nosuid,nodev sandbox "$place"
 done
 cd /tmp
-exec prlimit --nproc=2048 --core=0 -- unshare --mount --pid --fork --kill-child=KILL --mount-proc -- \
+exec prlimit --nproc=512 --core=0 -- unshare --mount --pid --fork --kill-child=KILL --mount-proc -- \
   setpriv --reuid "$uid" --regid "$uid" --clear-groups --no-new-privs \
   --inh-caps -all --bounding-set -all --pdeathsig KILL -- \
   sh -c 'exec 3<&0; "$@" <&3 3<&- & wait $!' init "$mounted_program" "$@"
@@ -70,7 +70,7 @@ fn command(shared: &Shared, place: &Place, sandbox: &Sandbox) -> Command {
     let [cgroup, _] = place.cgroups(shared);
     let mut command = launch::script(&place.sandbox, cgroup.as_ref(), LAUNCH);
     command.arg(&settings.program).arg(folder(&shared.prefix).join(PROGRAM));
-    command.arg(settings.uid.to_string());
+    command.arg(place.program_uid(shared).to_string());
     command.args(arguments(sandbox, place.block.sandbox().into()));
     command
         .env("HOME", "/tmp")

@@ -34,8 +34,8 @@ pub struct SidecarSettings {
 pub struct NamespacesSettings {
     /// The program of a sandbox. It is called as `PROGRAM serve --address A --id ID [--name N] --exit-with-parent`.
     pub program: PathBuf,
-    /// The user and group of the program.
-    pub uid: u32,
+    /// The first of the users and groups of sandboxes. Each takes two: for its program, and for the Envoy of its sidecar.
+    pub first_uid: u32,
     pub sidecar: SidecarSettings,
     /// The addresses of sandboxes and gateways. Each sandbox takes 8.
     pub network: Ipv4Net,
@@ -55,6 +55,10 @@ pub enum UnusableNamespaces {
         "--namespaces-cidr {0} is in use on this machine: {1}; choose another range with --namespaces-cidr"
     )]
     Conflict(Ipv4Net, Conflict),
+    #[error(
+        "--namespaces-internet: this machine has no network namespace `{0}`; `ip netns` lists them"
+    )]
+    NoInternet(String),
     #[error("the rest of an earlier server with this data directory can't be removed: {0}")]
     Remains(String),
     #[error(transparent)]

@@ -14,6 +14,7 @@ use super::{Settings, data_folder};
 use crate::artifacts::program;
 use crate::control_plane::{Namespaces, Runtime};
 use crate::output::say;
+use crate::ports::require_free_for_sandboxes;
 
 /// The place of the sandboxes. Nothing of it is left when this value is dropped.
 pub struct Platform {
@@ -37,6 +38,7 @@ impl Platform {
             let left_out = format!(
                 "Network policies are not enforced, and refused: {obstacle}. All else works."
             );
+            require_free_for_sandboxes(settings.last_local_address())?;
             say(&left_out);
             return Ok(Self::local(settings.local_network, left_out));
         }

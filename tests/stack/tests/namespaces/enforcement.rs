@@ -90,6 +90,7 @@ pub(crate) fn a_sandbox_reaches_neither_another_one_nor_the_machine() -> Result<
         let machine = Machine::start(Setup::default()).await?;
         let one = machine.create("one", serde_json::json!(null)).await?;
         let other = machine.create("other", serde_json::json!(null)).await?;
+        machine.edge(&other)?.get("other", "/health").send().await?.ok()?;
         let address = machine.address(&other)?;
         let std::net::IpAddr::V4(address) = address else { anyhow::bail!("{address}") };
         // Another sandbox; its gateway on both sides; this machine's end of both gateways.

@@ -22,6 +22,15 @@ pub(crate) fn a_sandbox_is_created_and_removed_with_all_that_belongs_to_it() -> 
         let health = machine.edge(&one)?.get("one", "/health").send().await?;
         ensure!(health.status.is_success(), "{} {}", health.status, health.text());
         ensure!(!machine.rest_of(&one).is_empty() && !machine.rest_of(&other).is_empty());
+        // The kernel counts processes, and what they watch, for each user.
+        let mut users = Vec::new();
+        for sandbox in [&one, &other] {
+            users.extend(machine.users(sandbox, "sandbox")?.last().copied());
+            users.extend(machine.users(sandbox, "gateway")?.last().copied());
+        }
+        users.sort_unstable();
+        users.dedup();
+        ensure!(users.len() == 4 && !users.contains(&0), "{users:?}");
         machine.owner.delete(machine.control_plane.api(), &one).await?;
         machine.until_gone(&one).await?;
         ensure!(!machine.processes(&other, "sandbox")?.is_empty());

@@ -18,8 +18,6 @@ use sandgate_stack::{Client, ControlPlane, ControlPlaneSetup, Owner, Runtime, Sa
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The user of the programs of sandboxes (`--namespaces-uid`).
-const UID: &str = "64322";
 /// The longest wait in a test. Long, because other tests may keep the machine busy.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
@@ -113,7 +111,8 @@ impl Machine {
     pub(crate) fn command_inside(&self, sandbox: &Sandbox, script: &str) -> Result<Command> {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace(sandbox, "sandbox")?]);
-        command.args(["setpriv", "--reuid", UID, "--regid", UID, "--clear-groups"]);
+        let uid = self.users(sandbox, "sandbox")?.pop().context("no program")?.to_string();
+        command.args(["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups"]);
         command.args(["timeout", "30", "bash", "-c", script]);
         Ok(command)
     }
@@ -143,6 +142,20 @@ impl Machine {
         let mut pids: Vec<i32> = listed.lines().filter_map(|line| line.parse().ok()).collect();
         pids.sort_unstable();
         Ok(pids)
+    }
+
+    /// The users of the processes in a namespace of a sandbox, in ascending order.
+    pub(crate) fn users(&self, sandbox: &Sandbox, which: &str) -> Result<Vec<u32>> {
+        let processes = self.processes(sandbox, which)?.into_iter();
+        let statuses = processes.map(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")));
+        // A process may end meanwhile.
+        let users = statuses.flatten().filter_map(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+            line.split_whitespace().next()?.parse().ok()
+        });
+        let mut users: Vec<u32> = users.collect();
+        users.sort_unstable();
+        Ok(users)
     }
 
     /// The open connections at the far side.
