@@ -29,7 +29,12 @@ struct Process {
 impl Process {
     /// Starts the process on the default ports and waits until it prints `ready`.
     fn start(address: String, options: &[&str]) -> anyhow::Result<Self> {
-        let mut child = Command::new(PROGRAM)
+        Self::start_by(Command::new(PROGRAM), address, options)
+    }
+
+    /// Starts the process by a command to which its arguments are added.
+    fn start_by(mut command: Command, address: String, options: &[&str]) -> anyhow::Result<Self> {
+        let mut child = command
             .args(["serve", "--address", &address, "--id", "abc", "--name", "my-env"])
             .args(options)
             .stdin(Stdio::piped())
@@ -291,7 +296,13 @@ const WITH_COMMANDS: [&str; 2] = ["--commands-for-project", "project_a"];
 
 #[test]
 fn commands_have_no_privileges_and_can_not_get_any() -> anyhow::Result<()> {
-    let process = Process::start(address(), &WITH_COMMANDS)?;
+    let mut command = Command::new(PROGRAM);
+    if nix::unistd::geteuid().is_root() {
+        // A group that it must give up.
+        command = Command::new("setpriv");
+        command.args(["--groups", "4", "--", PROGRAM]);
+    }
+    let process = Process::start_by(command, address(), &WITH_COMMANDS)?;
     let status = run_in(&process, "cat /proc/self/status")?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
