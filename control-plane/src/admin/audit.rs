@@ -1,5 +1,5 @@
-//! Who makes a change, for the audit log of the store. Each change is also an event of the log with the target `sandgate::audit`,
-//! which leaves the machine with the other lines.
+//! Who makes a change, for the audit log of the store. Each change is also an event of the server's log, with the target
+//! `sandgate::audit`.
 //!
 //! The fields are ids that the server made, or were parsed, so a caller can't write lines of its own.
 

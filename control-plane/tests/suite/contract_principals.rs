@@ -2,7 +2,7 @@
 
 use sandgate::model::{CredentialQuery, NewCredential, OperatorChange, Owner};
 use sandgate::random::SecretHash;
-use sandgate::store::{AuditCursor, Author, Principals as _, Store, StoreError};
+use sandgate::store::{AuditCursor, Author, Limits, Principals as _, Store, StoreError};
 use sandgate_policy::gateway_api::{Change, CredentialKind, Identity};
 use test_case::test_case;
 
@@ -244,5 +244,11 @@ fn each_operators_change_has_a_line_in_the_audit_log(database: Database) {
             (8, operator, "add member", "user_1", "project_2"),
         ];
         assert_eq!(lines.collect::<Vec<_>>(), expected);
+
+        // As old as the limits allow are the lines from 6 on.
+        let end = at(6).plus(Limits::default().audit_age);
+        assert!(!store.prune_audit(end).unwrap());
+        let rest = store.operator_changes(AuditCursor::default()).unwrap().lines;
+        assert_eq!(rest.iter().map(|line| line.at.millis()).collect::<Vec<_>>(), [6, 6, 8]);
     });
 }
