@@ -6,6 +6,7 @@ use sandgate_hostcalls::{Result, property};
 use sandgate_policy::ingress::config::Upstream;
 use sandgate_policy::ingress::config::upstream::{DYNAMIC_HOST, ORIGINAL_DST_ADDRESS};
 use sandgate_policy::ingress::hygiene::HeaderChange;
+use sandgate_policy::ingress::request::SANDBOX_ID_HEADER;
 
 /// Changes the headers of a permitted request, and sets its upstream.
 ///
@@ -32,6 +33,13 @@ fn state(upstream: Upstream) -> &'static str {
         Upstream::DynamicForwardProxy => DYNAMIC_HOST,
         Upstream::OriginalDst => ORIGINAL_DST_ADDRESS,
     }
+}
+
+/// Whether the guards can be seen at a request. One that names its sandbox in a header has the route of the public API until its
+/// headers have changed, and Envoy does not say which cluster it goes to then.
+pub(crate) fn can_look(forward: &Forward<'_>) -> bool {
+    let is_name = |change: &HeaderChange| matches!(change, HeaderChange::Remove(name) if name == SANDBOX_ID_HEADER);
+    !forward.changes.iter().any(is_name)
 }
 
 /// Looks for the guards around this filter, before the upstream of the effective stream is set.

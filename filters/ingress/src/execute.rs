@@ -137,7 +137,8 @@ impl Vm {
             self.engine
                 .forward(stream, Head::new(&fields))
                 .map(|forward| {
-                    sight = self.guards.is_due(now).then(|| apply::look(upstream));
+                    let looks = apply::can_look(&forward) && self.guards.is_due(now);
+                    sight = looks.then(|| apply::look(upstream));
                     apply::forward(&forward, upstream)
                 })
                 .transpose()

@@ -126,7 +126,8 @@ impl Vm {
         let action = match self.engine.on_request_headers(stream, head, &properties, now) {
             RequestAction::Wait => Action::Pause,
             RequestAction::Forward(forward) => {
-                let sight = self.guards.is_due(now).then(|| apply::look(upstream));
+                let looks = apply::can_look(&forward) && self.guards.is_due(now);
+                let sight = looks.then(|| apply::look(upstream));
                 let applied = apply::forward(&forward, upstream);
                 self.report_missing_guards(sight);
                 self.forwarded(stream, applied)
