@@ -17,8 +17,12 @@ fn table(prefix: &Prefix) -> String {
 pub(super) fn open(prefix: &Prefix, network: Ipv4Net) -> Result<(), NetnsError> {
     let (table, links) = (table(prefix), prefix.of_links());
     nft(&format!(
-        "table ip {table} {{ chain masquerade {{ type nat hook postrouting priority srcnat; \
-         ip saddr {network} oifname != \"{links}*\" masquerade; }} }}\n"
+        "table ip {table} {{
+           chain sources {{
+             type nat hook postrouting priority srcnat
+             ip saddr {network} oifname != \"{links}*\" masquerade
+           }}
+         }}\n"
     ))?;
     std::fs::write(FORWARDING, "1").map_err(|error| NetnsError::Command {
         command: format!("echo 1 >{FORWARDING}"),
