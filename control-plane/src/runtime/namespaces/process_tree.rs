@@ -144,7 +144,8 @@ mod tests {
 
     impl Drop for Forking {
         fn drop(&mut self) {
-            drop(nix::sys::signal::killpg(Pid::from_raw(self.id()), Signal::SIGKILL));
+            let _: nix::Result<()> =
+                nix::sys::signal::killpg(Pid::from_raw(self.id()), Signal::SIGKILL);
             drop(self.0.wait());
         }
     }
