@@ -67,8 +67,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Fails if the process has already exited.
-        let _: std::io::Result<()> = self.child.kill();
+        // It removes its folder only if it ends by itself. All of this fails if it has already exited.
+        let pid = self.child.id().to_string();
+        let _: std::io::Result<_> = Command::new("kill").args(["-TERM", &pid]).output();
+        if self.ended().is_err() {
+            let _: std::io::Result<()> = self.child.kill();
+        }
         let _: std::io::Result<_> = self.child.wait();
     }
 }
