@@ -3,6 +3,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`ids`] | the identifiers that both directions and the control plane share |
+//! | [`denials`] | reports of denials, for owners of sandboxes |
 //! | [`gateway_api`] | the types of the API between the filters and the control plane |
 //! | [`header`] | a header field, as both filters read it |
 //! | [`request_line`] | the check of the path (both directions) and of the method (egress) |
@@ -14,6 +15,7 @@
 mod dns_label;
 pub mod ids;
 
+pub mod denials;
 pub mod gateway_api;
 pub mod header;
 pub mod request_line;

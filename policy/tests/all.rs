@@ -6,6 +6,7 @@
 #![cfg(test)]
 #![expect(clippy::needless_pass_by_value, reason = "the rows of a table are passed by value")]
 
+mod denials;
 mod egress;
 mod ids;
 mod ingress;
