@@ -8,13 +8,14 @@
 //!
 //! 1. `caller` authenticates, `target` and `query` read the path and the query, and `requests` reads the body.
 //!    `egress` refuses network policies that nothing would enforce.
-//! 2. `sandboxes`, `lifecycle`, `list` and `platform` are the calls; `unsupported` answers all others.
+//! 2. `sandboxes`, `lifecycle`, `list`, `events` and `platform` are the calls; `unsupported` answers all others.
 //! 3. `responses` and `errors` are the responses. `urls` has the URLs in them.
 //! 4. [`openapi`] describes all of this.
 
 mod caller;
 mod egress;
 mod errors;
+mod events;
 mod lifecycle;
 mod list;
 pub mod openapi;
@@ -74,6 +75,7 @@ pub fn router(api: Api, limits: RequestLimits) -> Router {
         )
         .route("/sandboxes/{sandbox}/suspend", post(lifecycle::suspend))
         .route("/sandboxes/{sandbox}/resume", post(lifecycle::resume))
+        .route("/sandboxes/{sandbox}/events", get(events::list))
         .route("/archived-sandboxes/{sandbox}", get(sandboxes::archived));
     let router = Router::new()
         .merge(sandboxes.clone())

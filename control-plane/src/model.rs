@@ -1,6 +1,7 @@
 //! The types of what the control plane stores. They can't hold an invalid value.
 
 mod audit;
+mod event;
 mod label;
 mod name;
 mod ports;
@@ -13,6 +14,7 @@ mod transition;
 pub use audit::{
     ListDifference, NetworkChange, OperatorChange, PolicyDifference, PolicySummary, PortChange,
 };
+pub use event::{Event, EventClass, EventDetail, PortAccess};
 pub use label::parse_label;
 pub use name::{InvalidName, SandboxName};
 pub(crate) use ports::join_ports;

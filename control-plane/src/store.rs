@@ -6,6 +6,7 @@
 //! change log, which tells gateways which cache entries are outdated.
 
 mod error;
+mod events;
 mod limits;
 mod postgres;
 mod principals;
@@ -18,7 +19,8 @@ use sandgate_policy::gateway_api::Change;
 use tokio::sync::watch;
 
 pub use error::{Record, StoreError};
-pub use limits::{Limits, NAME_HOLD, SPEC_MAX};
+pub use events::{EventPage, Events, ReportedDenials};
+pub use limits::{EventBounds, Limits, NAME_HOLD, SPEC_MAX};
 pub use postgres::{PostgresSettings, PostgresStore};
 pub use principals::{Author, Place, Principals};
 pub use replicas::Replicas;
@@ -40,11 +42,11 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// A database with everything that the control plane stores.
 pub trait Store:
-    ChangeLog + Principals + Replicas + Sandboxes + Upkeep + Send + Sync + 'static
+    ChangeLog + Events + Principals + Replicas + Sandboxes + Upkeep + Send + Sync + 'static
 {
 }
-impl<T: ChangeLog + Principals + Replicas + Sandboxes + Upkeep + Send + Sync + 'static> Store
-    for T
+impl<T: ChangeLog + Events + Principals + Replicas + Sandboxes + Upkeep + Send + Sync + 'static>
+    Store for T
 {
 }
 
@@ -124,8 +126,8 @@ pub struct PoolUse {
 
 /// Regular upkeep. Each call is one short transaction, so other writes do not wait long.
 pub trait Upkeep {
-    /// Removes lines of the audit log that are older than the limits allow. Returns whether there may be
-    /// more such lines.
+    /// Removes lines of the audit log, and events, that are older than the limits allow. Returns whether there may be
+    /// more of them.
     ///
     /// # Errors
     /// The store can't be written.

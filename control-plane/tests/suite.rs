@@ -6,6 +6,7 @@ mod suite {
     mod api_access;
     mod api_bodies;
     mod api_create;
+    mod api_events;
     mod api_life;
     mod api_list;
     mod api_patch;
@@ -14,6 +15,7 @@ mod suite {
     mod command_line;
     mod contract;
     mod contract_bounds;
+    mod contract_events;
     mod contract_placements;
     mod contract_principals;
     mod contract_replicas;

@@ -9,7 +9,7 @@ use serde::de::IntoDeserializer as _;
 use serde::de::value::Error as ValueError;
 
 use super::caller::Caller;
-use super::query::{QueryParameters, is_whole_number};
+use super::query::{QueryParameters, parse_cursor, parse_limit};
 use super::responses::{SandboxInfo, SandboxList};
 use super::target::Target;
 use super::{Api, HandlerResult};
@@ -45,7 +45,7 @@ pub(super) async fn list(
     let filter = ListFilter {
         state: status.map(|status| parse_state(&status)).transpose()?,
         after: cursor.map_or(Ok(0), |cursor| parse_cursor(&cursor))?,
-        limit: limit.map_or(Ok(PAGE_ITEMS), |limit| parse_limit(&limit))?,
+        limit: limit.map_or(Ok(PAGE_ITEMS), |limit| parse_limit(&limit, PAGE_ITEMS))?,
         size: PAGE_BYTES,
     };
     let project = caller.project_id;
@@ -64,20 +64,5 @@ fn parse_state(text: &str) -> Result<SandboxState, ApiError> {
         ApiError::invalid(
             "`status` must be pending, running, snapshotting, suspending, suspended or terminated",
         )
-    })
-}
-
-fn parse_limit(text: &str) -> Result<usize, ApiError> {
-    text.parse()
-        .ok()
-        .filter(|limit| is_whole_number(text) && (1..=PAGE_ITEMS).contains(limit))
-        .ok_or_else(|| {
-            ApiError::invalid(format!("`limit` must be a whole number from 1 to {PAGE_ITEMS}"))
-        })
-}
-
-fn parse_cursor(text: &str) -> Result<i64, ApiError> {
-    text.parse().ok().filter(|_| is_whole_number(text)).ok_or_else(|| {
-        ApiError::invalid("`cursor` must be the `next_cursor` of an earlier response")
     })
 }

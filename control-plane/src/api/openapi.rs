@@ -43,6 +43,7 @@ use sandgate_policy::gateway_api::{ErrorBody, SandboxState};
         super::sandboxes::archived,
         super::lifecycle::suspend,
         super::lifecycle::resume,
+        super::events::list,
         super::platform::introspect,
         super::platform::project,
     ),

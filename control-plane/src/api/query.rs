@@ -1,5 +1,6 @@
 //! Query parameters. An unknown, duplicate or wrong parameter is an error that names the parameter.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Query};
@@ -77,6 +78,23 @@ impl QueryParameters {
         })?;
         Ok(Duration::from_millis(millis).min(MAX_WAIT))
     }
+}
+
+/// The value of `limit`, from 1 to `most`.
+pub(super) fn parse_limit(text: &str, most: usize) -> Result<usize, ApiError> {
+    text.parse()
+        .ok()
+        .filter(|limit| is_whole_number(text) && (1..=most).contains(limit))
+        .ok_or_else(|| {
+            ApiError::invalid(format!("`limit` must be a whole number from 1 to {most}"))
+        })
+}
+
+/// The value of `cursor`. A caller who changes a cursor gets another part of the same list.
+pub(super) fn parse_cursor<T: FromStr>(text: &str) -> Result<T, ApiError> {
+    text.parse().ok().filter(|_| is_whole_number(text)).ok_or_else(|| {
+        ApiError::invalid("`cursor` must be the `next_cursor` of an earlier response")
+    })
 }
 
 /// Whether the text consists of digits. `str::parse` accepts a sign too.

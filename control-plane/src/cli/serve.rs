@@ -164,6 +164,7 @@ impl StoreArgs {
             audit_age: Duration::from_secs(self.audit_days.saturating_mul(DAY)),
             audit_of_sandbox: self.audit_lines_per_sandbox,
             audit_of_project: self.audit_lines_per_project,
+            ..Limits::default()
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use sandgate_policy::egress::{Entry, NetworkPolicy};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::{ExposedPorts, Timestamp};
 use crate::random;
@@ -58,7 +59,7 @@ pub struct OperatorChange {
 }
 
 /// How two network policies differ.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyDifference {
     pub before: PolicySummary,
     pub after: PolicySummary,
@@ -69,7 +70,7 @@ pub struct PolicyDifference {
 }
 
 /// A network policy without its entries.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PolicySummary {
     /// The value of the policy.
     pub allow_internet_access: bool,
@@ -83,7 +84,7 @@ pub struct PolicySummary {
 }
 
 /// How two lists of entries differ.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ListDifference {
     /// The first entries that were added.
     pub added: Vec<String>,

@@ -248,8 +248,7 @@ impl Database for PostgresStore {
 
 impl Upkeep for PostgresStore {
     fn prune_audit(&self, now: Timestamp) -> Result<bool> {
-        let end = now.minus(self.limits.audit_age);
-        self.transact(|tx| prune(tx, end))
+        self.transact(|tx| prune(tx, &self.limits, now))
     }
 
     fn begin_history(&self, now: Timestamp) -> Result<()> {

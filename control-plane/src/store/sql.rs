@@ -5,6 +5,7 @@
 mod audit;
 pub(super) mod changes;
 mod credentials;
+mod events;
 mod names;
 mod owners;
 mod pages;
@@ -18,10 +19,11 @@ mod values;
 
 use std::ops::ControlFlow;
 
-pub(super) use self::audit::{difference_text, prune};
+pub(super) use self::audit::difference_text;
 use self::values::FromColumn;
 pub(super) use self::values::{Owned, Value, signed, unsigned, values};
 use super::{Limits, Result};
+use crate::model::Timestamp;
 
 /// The number of changes in the log. A gateway that is further behind drops all cache entries.
 pub(crate) const CHANGE_LOG_LENGTH: u64 = 10_000;
@@ -107,4 +109,11 @@ impl dyn Columns + '_ {
     pub(super) fn get<T: FromColumn>(&self, column: usize) -> Result<T> {
         T::from_column(self.value(column)?)
     }
+}
+
+/// Removes lines of the audit log, and events, that are too old. Returns whether there may be more of them.
+pub(super) fn prune(tx: &Session<'_>, limits: &Limits, now: Timestamp) -> Result<bool> {
+    let more_lines = audit::prune(tx, now.minus(limits.audit_age))?;
+    let more_events = events::prune(tx, now.minus(limits.events_age))?;
+    Ok(more_lines || more_events)
 }

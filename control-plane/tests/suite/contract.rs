@@ -3,7 +3,9 @@
 //! A check may open the same store several times, as several processes do.
 
 use sandgate::model::{NetworkChange, PortChange, SandboxId, Timestamp};
-use sandgate::store::{AuditCursor, Author, ChangesSince, PostgresStore, SqliteStore, Store};
+use sandgate::store::{
+    AuditCursor, Author, ChangesSince, Limits, PostgresStore, SqliteStore, Store,
+};
 use sandgate_policy::gateway_api::Change;
 use test_case::test_case;
 
@@ -23,15 +25,20 @@ pub(crate) enum Database {
 impl Database {
     /// Runs a check against an empty store.
     pub(crate) fn check(self, check: Check) {
+        self.check_within(Limits::default(), check);
+    }
+
+    /// Runs a check against an empty store with these limits.
+    pub(crate) fn check_within(self, limits: Limits, check: Check) {
         match self {
             Self::Sqlite => {
                 let dir = tempfile::tempdir().unwrap();
                 let path = dir.path().join("store.db");
-                check(&|| Box::new(SqliteStore::open(&path).unwrap()));
+                check(&|| Box::new(SqliteStore::open(&path).unwrap().within(limits)));
             }
             Self::Postgres => {
                 let settings = postgres::shared().database();
-                check(&|| Box::new(PostgresStore::open(&settings).unwrap()));
+                check(&|| Box::new(PostgresStore::open(&settings).unwrap().within(limits)));
             }
         }
     }

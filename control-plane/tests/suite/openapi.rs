@@ -67,6 +67,7 @@ fn the_public_description_has_every_call_in_both_forms() {
             ("delete", "/sandboxes/{sandbox}"),
             ("post", "/sandboxes/{sandbox}/suspend"),
             ("post", "/sandboxes/{sandbox}/resume"),
+            ("get", "/sandboxes/{sandbox}/events"),
             ("get", "/archived-sandboxes/{sandbox}"),
         ] {
             expected.push(format!("{method} {prefix}{path}"));

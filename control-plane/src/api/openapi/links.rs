@@ -4,11 +4,12 @@
 use serde_json::{Map, Value, json};
 
 /// The calls that take a sandbox.
-const SANDBOX_CALLS: [&str; 6] = [
+const SANDBOX_CALLS: [&str; 7] = [
     "get_sandbox",
     "patch_sandbox",
     "suspend_sandbox",
     "resume_sandbox",
+    "list_events",
     "delete_sandbox",
     "get_archived_sandbox",
 ];

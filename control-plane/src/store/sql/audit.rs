@@ -6,8 +6,10 @@
 
 use sandgate_policy::egress::NetworkPolicy;
 
-use super::{Database, Row, Session, rows, signed, values};
-use crate::model::{ExposedPorts, PolicyDifference, Sandbox, SandboxId, Timestamp};
+use super::{Database, Row, Session, events, rows, signed, values};
+use crate::model::{
+    EventDetail, ExposedPorts, PolicyDifference, PortAccess, Sandbox, SandboxId, Timestamp,
+};
 use crate::store::{AuditCursor, AuditPage, Author, Limits, Result, StoreError};
 
 /// The lines of a page. A page takes at most 2 MiB, because the size of a line is bounded.
@@ -20,7 +22,7 @@ const LOGS: [&str; 3] = ["port_changes", "network_changes", "operator_changes"];
 /// The most lines of operators' changes.
 const OPERATOR_CHANGES: i64 = 100_000;
 
-/// Records a change of the exposed ports and their flag, if there is one.
+/// Records a change of the exposed ports and their flag, if there is one, in the log and as an event.
 pub(super) fn record_ports(
     tx: &Session<'_>,
     after: &Sandbox,
@@ -46,10 +48,16 @@ pub(super) fn record_ports(
             after.allow_unauthenticated_access,
         ],
     )?;
-    remove_excess(tx, "port_changes", after, limits)
+    remove_excess(tx, "port_changes", after, limits)?;
+    let detail = EventDetail::PortsChanged {
+        principal: principal.to_owned(),
+        before: PortAccess::new(&before.0, before.1),
+        after: PortAccess::new(&after.exposed_ports, after.allow_unauthenticated_access),
+    };
+    events::record(tx, after, &detail, limits, now)
 }
 
-/// Records a change of the network policy, if there is one.
+/// Records a change of the network policy, if there is one, in the log and as an event.
 pub(super) fn record_network(
     tx: &Session<'_>,
     after: &Sandbox,
@@ -61,6 +69,7 @@ pub(super) fn record_network(
     if *before == after.network_policy {
         return Ok(());
     }
+    let difference = difference(before, &after.network_policy)?;
     tx.execute(
         "INSERT INTO network_changes (at, sandbox_id, project_id, principal, difference) \
          VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -69,10 +78,12 @@ pub(super) fn record_network(
             after.id.as_str(),
             after.project_id.as_str(),
             principal,
-            &difference_text(before, &after.network_policy)?,
+            &text(&difference)?,
         ],
     )?;
-    remove_excess(tx, "network_changes", after, limits)
+    remove_excess(tx, "network_changes", after, limits)?;
+    let detail = EventDetail::NetworkPolicyChanged { principal: principal.to_owned(), difference };
+    events::record(tx, after, &detail, limits, now)
 }
 
 /// Records an operator's change. `subject` is an id, and `of` the id of what it belongs to.
@@ -104,9 +115,15 @@ pub(in crate::store) fn difference_text(
     before: &NetworkPolicy,
     after: &NetworkPolicy,
 ) -> Result<String> {
-    PolicyDifference::between(before, after)
-        .and_then(|difference| serde_json::to_string(&difference))
-        .map_err(|error| StoreError::Corrupt(error.to_string()))
+    text(&difference(before, after)?)
+}
+
+fn difference(before: &NetworkPolicy, after: &NetworkPolicy) -> Result<PolicyDifference> {
+    PolicyDifference::between(before, after).map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn text(difference: &PolicyDifference) -> Result<String> {
+    serde_json::to_string(difference).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 /// Removes the oldest lines of a sandbox and of its project beyond the limits.
@@ -137,7 +154,7 @@ fn remove_excess(tx: &Session<'_>, log: &str, of: &Sandbox, limits: &Limits) -> 
 }
 
 /// Removes the oldest lines, if they are from before `end`. Returns whether there may be more such lines.
-pub(in crate::store) fn prune(tx: &Session<'_>, end: Timestamp) -> Result<bool> {
+pub(super) fn prune(tx: &Session<'_>, end: Timestamp) -> Result<bool> {
     let mut more = false;
     for log in LOGS {
         let removed = tx.execute(

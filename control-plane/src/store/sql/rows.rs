@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Row, unsigned};
 use crate::model::{
-    Credential, ExposedPorts, Member, NetworkChange, OperatorChange, Organization, Owner,
+    Credential, Event, ExposedPorts, Member, NetworkChange, OperatorChange, Organization, Owner,
     PortChange, Project, Sandbox, SandboxName, Spec, Timestamp, User, state_for_gateways,
 };
 use crate::store::{Result, StoreError};
@@ -216,6 +216,18 @@ pub(super) fn operator_change(row: &Row<'_>) -> Result<OperatorChange> {
         action: row.get(3)?,
         subject: row.get(4)?,
         of: row.get(5)?,
+    })
+}
+
+/// Reads the columns `number, at, last_at, count, detail`.
+pub(super) fn event(row: &Row<'_>) -> Result<Event> {
+    let detail: String = row.get(4)?;
+    Ok(Event {
+        number: unsigned(row.get(0)?)?,
+        at: time(row.get(1)?),
+        last_at: time(row.get(2)?),
+        count: unsigned(row.get(3)?)?,
+        detail: serde_json::from_str(&detail).map_err(|_| corrupt("event", &detail))?,
     })
 }
 

@@ -8,8 +8,8 @@ use sandgate_policy::gateway_api::{self, Change, SandboxState};
 use sandgate_policy::ids::SandboxRef;
 
 use super::{
-    Database, Row, Session, Value, audit, changes, names, owners, patches, quota, rows, signed,
-    transitions, unsigned, values,
+    Database, Row, Session, Value, audit, changes, events, names, owners, patches, quota, rows,
+    signed, transitions, unsigned, values,
 };
 use crate::model::{
     ExposedPorts, NetworkChange, NewSandbox, PortChange, Sandbox, SandboxId, SandboxName,
@@ -171,11 +171,11 @@ impl<D: Database> Sandboxes for D {
 
     fn remove_terminated(&self, id: &SandboxId) -> Result<()> {
         self.write_on_full_disk(|tx| {
-            tx.execute(
+            let removed = tx.execute(
                 "DELETE FROM sandboxes WHERE id = ?1 AND state = 'terminated'",
                 values![id.as_str()],
             )?;
-            Ok(())
+            if removed > 0 { events::remove(tx, id) } else { Ok(()) }
         })
     }
 

@@ -6,7 +6,7 @@ use sandgate_policy::egress::NetworkPolicy;
 use sandgate_policy::gateway_api::SandboxState;
 
 use super::sandboxes::{find, record_change, require};
-use super::{Session, audit, names, rows, signed, values};
+use super::{Session, audit, events, names, rows, signed, values};
 use crate::model::{ExposedPorts, Sandbox, SandboxId, Timestamp, Transition};
 use crate::store::{Committed, Limits, Result, SYSTEM, Transitioned};
 
@@ -68,6 +68,7 @@ pub(super) fn apply(
         ],
     )?;
     let sandbox = require(tx, id)?;
+    events::record_transition(tx, &before, &sandbox, limits, now)?;
     Ok(Some(Committed { value: Transitioned { sandbox, displaced }, revision }))
 }
 
@@ -92,7 +93,9 @@ fn displace(
         "UPDATE sandboxes SET state = 'suspended', address = NULL, unconfirmed = 1 WHERE id = ?1",
         values![before.id.as_str()],
     )?;
-    require(tx, &before.id).map(Some)
+    let after = require(tx, &before.id)?;
+    events::record_transition(tx, &before, &after, limits, now)?;
+    Ok(Some(after))
 }
 
 pub(super) fn terminate(

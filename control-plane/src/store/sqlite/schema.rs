@@ -68,7 +68,7 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         let error = migrate(&mut connection, Timestamp::from_millis(0)).unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 99, known: 6 }), "{error}");
+        assert!(matches!(error, StoreError::Newer { found: 99, known: 7 }), "{error}");
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).unwrap();
         assert_eq!(tables, 0);

@@ -24,9 +24,8 @@ const FREED_AT_ONCE: i64 = 256;
 
 impl Upkeep for SqliteStore {
     fn prune_audit(&self, now: Timestamp) -> Result<bool> {
-        let end = now.minus(self.limits.audit_age);
         // A removal needs space in the write-ahead log first. It must not use the reserve.
-        self.write(|tx| prune(tx, end))
+        self.write(|tx| prune(tx, &self.limits, now))
     }
 
     fn begin_history(&self, now: Timestamp) -> Result<()> {

@@ -9,13 +9,14 @@ pub(super) type Migration = fn(&Connection) -> Result<()>;
 
 /// One migration for each format. A released migration is never edited; a change of the tables is a new one. So
 /// a migration that replaces a table repeats the columns that stay.
-pub(super) const MIGRATIONS: [Migration; 6] = [
+pub(super) const MIGRATIONS: [Migration; 7] = [
     |connection| Ok(connection.execute_batch(FORMAT_1)?),
     |connection| Ok(connection.execute_batch(FORMAT_2)?),
     |connection| Ok(connection.execute_batch(FORMAT_3)?),
     |connection| Ok(connection.execute_batch(FORMAT_4)?),
     format_5,
     |connection| Ok(connection.execute_batch(FORMAT_6)?),
+    |connection| Ok(connection.execute_batch(FORMAT_7)?),
 ];
 
 pub(super) const FORMAT_1: &str = "
@@ -198,6 +199,28 @@ CREATE TABLE operator_changes (
     subject TEXT NOT NULL,
     belongs_to TEXT NOT NULL
 ) STRICT;
+";
+
+/// Adds the events of sandboxes. They end with the sandbox.
+const FORMAT_7: &str = "
+CREATE TABLE sandbox_events (
+    sandbox_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    project_id TEXT NOT NULL,
+    -- Each class has bounds of its own.
+    class TEXT NOT NULL,
+    -- Equal denials of the same period are one event.
+    period INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (sandbox_id, number)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sandbox_events_of_project ON sandbox_events (project_id, class, at, sandbox_id, number);
+CREATE INDEX sandbox_events_by_age ON sandbox_events (at);
+-- The number of the last event.
+ALTER TABLE sandboxes ADD COLUMN events INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Converts the lines one by one, because a log without bounds may be larger than the memory.
