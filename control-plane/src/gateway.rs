@@ -6,10 +6,11 @@
 //! signed instead. Every response carries a marker header, so that a filter can tell it from a local reply of Envoy.
 //!
 //! The modules: `sandboxes` has the lookups and resumes of the ingress filter, `changes` its change feed,
-//! `network_policy` the polls of the sidecars, `reports` the reports of the operator's platform, and [`openapi`] the
+//! `network_policy` the polls of the sidecars, `denials` what filters and sidecars report for owners, `reports` the reports of the operator's platform, and [`openapi`] the
 //! description. The tokens are in [`crate::gateway_tokens`].
 
 mod changes;
+mod denials;
 mod network_policy;
 pub mod openapi;
 mod reports;
@@ -71,12 +72,14 @@ pub fn router(gateway: Gateway, limits: RequestLimits) -> Router {
     };
     let policies = Router::new()
         .route("/gateway/v1/sandboxes/{sandbox}/network-policy", get(network_policy::follow))
+        .route("/gateway/v1/sandboxes/{sandbox}/denials", post(denials::outbound))
         .with_state(sidecars);
     let calls = Router::new()
         .route("/gateway/v1/sandboxes/{sandbox}", get(sandboxes::resolve))
         .route("/gateway/v1/sandboxes/{sandbox}/resume", post(sandboxes::resume))
         .route("/gateway/v1/credentials/introspect", post(sandboxes::introspect))
         .route("/gateway/v1/changes", get(changes::poll))
+        .route("/gateway/v1/denials", post(denials::inbound))
         .route("/gateway/v1/xds/nodes", get(xds::nodes))
         .route("/metrics", get(xds::metrics))
         .route_layer(from_fn_with_state(gateway.tokens.clone(), authenticate))

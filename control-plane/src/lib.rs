@@ -20,9 +20,10 @@
 //! 6. [`changes`] announces each committed change, and waits until all gateways have applied it.
 //! 7. [`db`] runs the store's calls on threads that may block; writes wait in a `fair_queue`.
 //! 8. [`store`] is the trait of a database, with one contract test suite, and its implementation for SQLite.
-//! 9. [`metrics`] counts what the others do.
-//! 10. [`conformance`] checks a server of the gateway API from outside, for platforms with their own.
-//! 11. [`model`] has the types of what is stored, and [`random`] makes ids and secrets.
+//! 9. [`denials`] collects what filters and sidecars report, for the events of sandboxes.
+//! 10. [`metrics`] counts what the others do.
+//! 11. [`conformance`] checks a server of the gateway API from outside, for platforms with their own.
+//! 12. [`model`] has the types of what is stored, and [`random`] makes ids and secrets.
 
 pub mod admin;
 pub mod api;
@@ -30,6 +31,7 @@ pub mod changes;
 pub mod cli;
 pub mod conformance;
 pub mod db;
+pub mod denials;
 mod fair_queue;
 pub mod gateway;
 pub mod gateway_tokens;

@@ -59,6 +59,7 @@ impl Metrics {
         sandboxes.propagation().metrics().register(&mut registry);
         sandboxes.metrics().register(&mut registry);
         sandboxes.runtime_metrics().register(&mut registry);
+        sandboxes.denials().register(&mut registry);
         registry.register_collector(Box::new(now::State {
             propagation: sandboxes.propagation().clone(),
             tokens,

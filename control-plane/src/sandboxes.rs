@@ -30,6 +30,7 @@ use self::retries::Retries;
 pub use self::suspend::SuspendError;
 use crate::changes::Propagation;
 use crate::db::{Db, Writer};
+use crate::denials::DenialReports;
 use crate::metrics::{Measured, ResumeMetrics, RuntimeMetrics};
 use crate::model::{NewSandbox, Sandbox, SandboxId, SandboxPatch, Timestamp};
 use crate::runtime::{Failure, Runtime};
@@ -76,6 +77,7 @@ struct Inner {
     retries: tokio::sync::Mutex<Retries>,
     metrics: ResumeMetrics,
     runtime_metrics: RuntimeMetrics,
+    denials: DenialReports,
 }
 
 /// A new sandbox, and the outcome of its start.
@@ -101,6 +103,7 @@ impl SandboxService {
                 db: propagation.db().clone(),
                 runtime,
                 metrics: ResumeMetrics::default(),
+                denials: DenialReports::default(),
                 runtime_metrics,
                 settings,
                 locks: SandboxLocks::new(propagation.db().clone()),
@@ -132,6 +135,12 @@ impl SandboxService {
     #[must_use]
     pub fn metrics(&self) -> &ResumeMetrics {
         &self.inner.metrics
+    }
+
+    /// The denials that filters and sidecars have reported.
+    #[must_use]
+    pub fn denials(&self) -> &DenialReports {
+        &self.inner.denials
     }
 
     /// The counters of the runtime's calls.

@@ -194,6 +194,7 @@ impl Server {
 
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file, "gateway"));
         tasks.spawn(run_upkeep(propagation.db().clone(), metrics));
+        tasks.spawn(sandboxes.denials().clone().run(propagation.db().clone()));
         let service = sandboxes.clone();
         tasks.spawn(async move { service.handle_exits(exited).await });
         let service = sandboxes.clone();
@@ -241,6 +242,9 @@ impl Server {
             );
         }
         self.tasks.shutdown().await;
+        if let Err(error) = self.sandboxes.denials().write_all(self.sandboxes.db()).await {
+            tracing::warn!(%error, "the last reported denials are lost");
+        }
         if let Err(error) = self.sandboxes.db().coordinate(|store| store.leave()).await {
             tracing::warn!(%error, "other replicas wait for this one for some seconds more");
         }

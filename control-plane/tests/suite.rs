@@ -21,7 +21,9 @@ mod suite {
     mod contract_replicas;
     mod contract_sandboxes;
     mod database;
+    mod denials;
     mod draining;
+    mod explain;
     mod failover;
     mod feed;
     mod fleet;

@@ -10,7 +10,7 @@ use crate::ids::SandboxId;
 /// The most denials of one sandbox in a report.
 pub const MAX_DENIALS: usize = 50;
 /// The most sandboxes in the report of an ingress filter.
-pub const MAX_SANDBOXES: usize = 200;
+pub const MAX_SANDBOXES: usize = 100;
 /// The most characters of a destination, which is a domain name at most (RFC 1035, section 2.3.4).
 pub const MAX_DESTINATION: usize = 253;
 /// The most characters of a rule. The longest one has an entry of a policy with a domain name, a port, and an address.
@@ -89,6 +89,9 @@ pub struct Denials<T> {
 pub struct InboundReport {
     /// At most [`MAX_SANDBOXES`] sandboxes.
     pub sandboxes: Vec<SandboxInbound>,
+    /// The number of denials whose sandboxes the report does not have.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 /// The denied requests to one sandbox.
@@ -98,8 +101,7 @@ pub struct SandboxInbound {
     /// The canonical id of the sandbox.
     pub sandbox_id: SandboxId,
     /// The denials.
-    #[serde(flatten)]
-    pub denials: Denials<InboundDenial>,
+    pub inbound: Denials<InboundDenial>,
 }
 
 impl<T> Default for Denials<T> {

@@ -9,6 +9,8 @@
 //! | `POST /gateway/v1/credentials/introspect` with [`IntrospectRequest`] | 200 [`Introspection`] |
 //! | `POST /gateway/v1/sandboxes/{id}/resume` with [`ResumeRequest`] | 200 [`Sandbox`] (after the wait, whatever its state), 404, 409 (can't be resumed), 429 + `Retry-After` (public resume limit) |
 //! | `GET /gateway/v1/sandboxes/{id}/network-policy?since=R&wait_ms=25000` | 200 [`SandboxNetworkPolicy`], 404 |
+//! | `POST /gateway/v1/denials` with [`InboundReport`](crate::denials::InboundReport) | 204, 404 (not supported) |
+//! | `POST /gateway/v1/sandboxes/{id}/denials` with [`Denials`](crate::denials::Denials) | 204, 404 (not supported) |
 //! | `GET /gateway/v1/changes?since=R&wait_ms=25000&watcher=W` | 200 [`Changes`] |
 //!
 //! Every response has the [`MARKER_HEADER`]. Envoy reports its own failures as responses with 503 and 504, so a

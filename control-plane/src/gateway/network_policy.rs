@@ -80,20 +80,8 @@ pub(super) async fn follow(
     headers: HeaderMap,
     Query(poll): Query<PollParameters>,
 ) -> Result<Json<SandboxNetworkPolicy>, ApiError> {
-    // Before the lookup, so that a sidecar can't find out whether another sandbox exists.
-    let allowed =
-        bearer(&headers).is_some_and(|token| gateway.tokens.accepts_for_sandbox(token, &sandbox));
-    if !allowed {
-        let message = "send `Authorization: Bearer <token>` with a gateway token, or with the sidecar \
-             token of this sandbox (`sandgate keys sidecar`)";
-        return Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message));
-    }
-    permits.count_for("sandbox", &sandbox)?;
-    if let Some(Extension(connection)) = connection {
-        connection.move_to(&gateway.sidecar_connections).map_err(|LimitReached| too_many())?;
-    }
-    permits.wait()?;
-    let id = SandboxId::parse(&sandbox).map_err(|_| not_found())?;
+    let id = authenticate_sidecar(&gateway, &sandbox, connection, &permits, &headers)?;
+    let id = id.ok_or_else(not_found)?;
     let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(MAX_WAIT);
     let propagation = gateway.sandboxes.propagation();
     let mut waiter = propagation.subscribe_to_sandbox(&id);
@@ -114,6 +102,31 @@ pub(super) async fn follow(
             _ = contact.wait_for(|in_contact| !*in_contact) => {}
         }
     }
+}
+
+/// Checks that a call comes from the sidecar of this sandbox, and counts it as one of sidecars. Returns `None` if the text is
+/// not the id of any sandbox.
+pub(super) fn authenticate_sidecar(
+    gateway: &Gateway,
+    sandbox: &str,
+    connection: Option<Extension<Arc<Connection>>>,
+    permits: &RequestPermits,
+    headers: &HeaderMap,
+) -> Result<Option<SandboxId>, ApiError> {
+    // Before any lookup, so that a sidecar can't find out whether another sandbox exists.
+    let allowed =
+        bearer(headers).is_some_and(|token| gateway.tokens.accepts_for_sandbox(token, sandbox));
+    if !allowed {
+        let message = "send `Authorization: Bearer <token>` with a gateway token, or with the sidecar \
+             token of this sandbox (`sandgate keys sidecar`)";
+        return Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message));
+    }
+    permits.count_for("sandbox", sandbox)?;
+    if let Some(Extension(connection)) = connection {
+        connection.move_to(&gateway.sidecar_connections).map_err(|LimitReached| too_many())?;
+    }
+    permits.wait()?;
+    Ok(SandboxId::parse(sandbox).ok())
 }
 
 fn revision(epoch: &str, sandbox: &Sandbox) -> String {

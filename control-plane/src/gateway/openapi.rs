@@ -14,7 +14,7 @@ use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
         title = "Sandgate gateway API",
         version = "1",
         description = "The API that Sandgate's ingress filters and sidecars call. They work with every platform \
-            that implements these five calls. Every response has the header `x-sandgate-control-plane: v1`. A response \
+            that implements these calls; the two reports of denials may be missing, and get 404 then. Every response has the header `x-sandgate-control-plane: v1`. A response \
             without this header counts as an error of a proxy.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -35,6 +35,8 @@ use sandgate_policy::gateway_api::{MARKER_HEADER, MARKER_VALUE};
         super::sandboxes::resume,
         super::changes::poll,
         super::network_policy::follow,
+        super::denials::inbound,
+        super::denials::outbound,
     ),
     security(("gateway_token" = [])),
     modifiers(&AddMarker, &AddTokens)
@@ -78,7 +80,7 @@ impl Modify for AddTokens {
         let bearer = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
             .description(Some(
-                "Gives access to the network policy of one sandbox. Sandgate's own tokens consist of `sgs_` \
+                "Gives access to the network policy of one sandbox, and to the reports about it. Sandgate's own tokens consist of `sgs_` \
                  and the hexadecimal HMAC-SHA-256 of `sandgate sidecar token v1`, a line feed, and the id of the \
                  sandbox, with the SHA-256 of a gateway token as the key. Other platforms can issue other \
                  tokens.",

@@ -118,6 +118,8 @@ fn the_description_has_every_call_and_the_marker_on_every_answer() {
             "get /gateway/v1/sandboxes/{sandbox}",
             "get /gateway/v1/sandboxes/{sandbox}/network-policy",
             "post /gateway/v1/credentials/introspect",
+            "post /gateway/v1/denials",
+            "post /gateway/v1/sandboxes/{sandbox}/denials",
             "post /gateway/v1/sandboxes/{sandbox}/resume",
         ]
     );
