@@ -6,6 +6,7 @@ mod backup;
 mod bootstrap;
 mod clean;
 mod conformance;
+mod explain;
 mod https;
 mod keys;
 mod management;
@@ -66,6 +67,12 @@ enum Command {
     /// Prints a line for each check. Exit status: 0 if all passed, 1 if one failed, 3 if none failed and some could not run.
     /// Use a server for tests: the checks change the sandbox.
     Conformance(Box<conformance::Conformance>),
+    /// Explain the decision about a request to a sandbox, or about a connection out of one
+    ///
+    /// `explain URL [CREDENTIAL]` decides as an edge does, and `explain SANDBOX DESTINATION` as a sidecar does, by the same
+    /// functions. Neither sends anything, and the credential is not printed. Exit status: 0 if the answer is to allow, 3 if it is to
+    /// deny, 1 after an error.
+    Explain(Box<explain::Explain>),
     /// Show who changed exposed ports and network policies, of one sandbox or of all
     Audit(audit::Audit),
     /// Remove the sandboxes that a killed server with `--runtime namespaces` has left on this machine
@@ -116,6 +123,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Policy(command) => return command.run(),
         Command::Conformance(command) => return command.run(),
+        Command::Explain(command) => return command.run(),
         Command::Sidecar { .. } => {
             output::print_error(&anyhow::anyhow!(
                 "the sidecar is a program of its own; run `sandgate-sidecar` with the same options"

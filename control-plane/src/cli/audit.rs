@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use super::management::ManagementOptions;
 use super::output::Output;
-use crate::model::{ExposedPorts, NetworkChange, OperatorChange, PortChange, SandboxId};
+use crate::model::{
+    ExposedPorts, NetworkChange, OperatorChange, PolicyDifference, PortChange, SandboxId,
+    join_ports,
+};
 use crate::store::{AuditCursor, AuditPage, Result, Store};
 
 /// The options of `sandgate audit`.
@@ -25,21 +28,26 @@ impl Audit {
         let id = self.sandbox.map(|sandbox| find(store.as_ref(), &sandbox)).transpose()?;
         Output::new(self.options.json).lists(|lists| {
             lists.begin("port_changes")?;
+            lists.heading(&columns("TIME", "SANDBOX", "PROJECT", "PRINCIPAL", "PORTS"))?;
             for_each(
                 |from| store.port_changes(id.as_ref(), from),
-                |line| lists.print(&port_change(line)),
+                |line| lists.print_as(|| port_change(line), || port_text(line)),
             )?;
             lists.begin("network_changes")?;
+            lists.heading("")?;
+            lists.heading(&columns("TIME", "SANDBOX", "PROJECT", "PRINCIPAL", "NETWORK POLICY"))?;
             for_each(
                 |from| store.network_changes(id.as_ref(), from),
-                |line| lists.print(&network_change(line)),
+                |line| lists.print_as(|| network_change(line), || network_text(line)),
             )?;
             // An operator's change concerns no sandbox.
             if id.is_none() {
                 lists.begin("operator_changes")?;
+                lists.heading("")?;
+                lists.heading("TIME                      PRINCIPAL                 CHANGE")?;
                 for_each(
                     |from| store.operator_changes(from),
-                    |line| lists.print(&operator_change(line)),
+                    |line| lists.print_as(|| operator_change(line), || operator_text(line)),
                 )?;
             }
             Ok(())
@@ -73,6 +81,48 @@ fn find(store: &dyn Store, sandbox: &str) -> anyhow::Result<SandboxId> {
         format!("there is no sandbox `{sandbox}`; a deleted sandbox can only be found by its id")
     })?;
     Ok(found.id)
+}
+
+/// A line for people. Ids of sandboxes have 21 characters, and most others 20 to 24.
+fn columns(time: &str, sandbox: &str, project: &str, principal: &str, change: &str) -> String {
+    format!("{time:24}  {sandbox:21}  {project:24}  {principal:24}  {change}")
+}
+
+fn port_text(line: &PortChange) -> String {
+    let side = |(ports, public): &(ExposedPorts, bool)| {
+        let ports = if ports.is_empty() { "none".to_owned() } else { join_ports(ports.as_slice()) };
+        format!("{ports} ({})", if *public { "public" } else { "private" })
+    };
+    let change = format!("{} -> {}", side(&line.before), side(&line.after));
+    columns(&line.at.to_string(), &line.sandbox_id, &line.project_id, &line.principal, &change)
+}
+
+fn network_text(line: &NetworkChange) -> String {
+    let PolicyDifference { before, after, allow_out, deny_out } = &line.difference;
+    let mut changes = Vec::new();
+    if before.allow_internet_access != after.allow_internet_access {
+        changes.push(format!(
+            "allow_internet_access {} -> {}",
+            before.allow_internet_access, after.allow_internet_access
+        ));
+    }
+    for (name, list) in [("allow_out", allow_out), ("deny_out", deny_out)] {
+        let added = list.added.iter().map(|entry| format!("+{entry}"));
+        let removed = list.removed.iter().map(|entry| format!("-{entry}"));
+        let more = (list.not_shown > 0).then(|| format!("and {} more", list.not_shown));
+        let all: Vec<_> = added.chain(removed).chain(more).collect();
+        if !all.is_empty() {
+            changes.push(format!("{name} {}", all.join(" ")));
+        }
+    }
+    let change = changes.join("; ");
+    columns(&line.at.to_string(), &line.sandbox_id, &line.project_id, &line.principal, &change)
+}
+
+fn operator_text(line: &OperatorChange) -> String {
+    let OperatorChange { at, principal, action, subject, of } = line;
+    let of = if of.is_empty() { String::new() } else { format!(" of {of}") };
+    format!("{:24}  {principal:24}  {action} {subject}{of}", at.to_string())
 }
 
 fn port_change(change: &PortChange) -> Value {

@@ -13,6 +13,10 @@ impl Output {
         Self { json }
     }
 
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints one record.
     pub(super) fn one(&self, value: &Value) -> anyhow::Result<()> {
         if self.json {
@@ -77,6 +81,27 @@ impl Lists {
         }
         (self.before_list, self.before_value) = ("],", "");
         Ok(())
+    }
+
+    /// Prints the names of the columns, for people.
+    pub(super) fn heading(&mut self, text: &str) -> anyhow::Result<()> {
+        if !self.json {
+            writeln!(self.out, "{text}")?;
+        }
+        Ok(())
+    }
+
+    /// Prints the next value of the list, or for people its text.
+    pub(super) fn print_as(
+        &mut self,
+        value: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> anyhow::Result<()> {
+        if self.json {
+            return self.print(&value());
+        }
+        self.is_empty = false;
+        Ok(writeln!(self.out, "{}", text())?)
     }
 
     /// Prints the next value of the list.

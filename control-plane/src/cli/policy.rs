@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use destination::CheckedDestination;
+pub(super) use destination::CheckedDestination;
 use sandgate_policy::egress::{NetworkPolicy, OperatorSettings, Policy};
 use serde::de::DeserializeOwned;
 
@@ -70,7 +70,7 @@ impl PolicyCommand {
     }
 }
 
-fn read<T: DeserializeOwned>(option: &str, path: &Path) -> anyhow::Result<T> {
+pub(super) fn read<T: DeserializeOwned>(option: &str, path: &Path) -> anyhow::Result<T> {
     let name = || format!("{option} {}", path.display());
     let mut bytes = Vec::new();
     let found = if path == Path::new("-") {

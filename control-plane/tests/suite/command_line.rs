@@ -286,9 +286,11 @@ fn a_long_audit_log_is_printed_completely_also_to_a_closed_pipe() {
     let mut command = Command::new(PROGRAM);
     command.arg("audit").arg("--data-dir").arg(&installation.data).stdout(Stdio::piped());
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.contains("key_1"), "{line}");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let (heading, line) = (lines.next().unwrap(), lines.next().unwrap());
+    assert!(heading.starts_with("TIME ") && heading.contains("PRINCIPAL"), "{heading}");
+    assert!(line.contains("key_1") && line.starts_with("1970-01-01T00:00:0"), "{line}");
+    drop(lines);
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }

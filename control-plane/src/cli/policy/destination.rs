@@ -15,7 +15,7 @@ const QUIC_PORT: u16 = 443;
 
 /// `HOST`, `HOST:PORT`, or one of both with `/PROTOCOL`. The host is an address, a name, or `NAME@ADDRESS`.
 #[derive(Clone)]
-pub(super) struct CheckedDestination {
+pub(in crate::cli) struct CheckedDestination {
     text: String,
     host: Host,
     traffic: Traffic,
@@ -38,7 +38,7 @@ enum Traffic {
 
 /// The reason why a destination is not valid.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum InvalidDestination {
+pub(in crate::cli) enum InvalidDestination {
     #[error(transparent)]
     Entry(#[from] InvalidEntry),
     #[error("ICMP has no ports; remove the port")]
@@ -105,8 +105,16 @@ impl FromStr for CheckedDestination {
 }
 
 impl CheckedDestination {
+    /// The name that a sandbox looks up before it connects.
+    pub(in crate::cli) fn queried_name(&self) -> Option<&Name> {
+        match &self.host {
+            Host::Name(name) | Host::NameAt(name, _) => Some(name),
+            Host::Address(_) => None,
+        }
+    }
+
     /// Whether the policy allows the destination, and the rule.
-    pub(super) fn evaluate(&self, policy: &Policy) -> anyhow::Result<(bool, String)> {
+    pub(in crate::cli) fn evaluate(&self, policy: &Policy) -> anyhow::Result<(bool, String)> {
         let verdict = match self.traffic {
             Traffic::Icmp(address) => policy.evaluate_address(address, None),
             Traffic::Udp(address, port) => {
