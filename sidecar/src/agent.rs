@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::denials::{self, DenialReport};
 use crate::denied_names::DeniedNames;
 use crate::dns;
 use crate::envoy::files::FilesError;
@@ -96,6 +97,9 @@ struct Agent {
     report_files: ReportFiles,
     refusals: Refusals,
     unreported: Unreported,
+    unreported_by_rules: Unreported,
+    /// What the enforcers have denied, for the control plane.
+    denials: DenialReport,
 
     virtual_addresses: VirtualAddresses,
     denied_names: Option<DeniedNames>,
@@ -130,6 +134,7 @@ impl Agent {
         settings.command_line_guardrails.protected.extend(setup::local_addresses()?);
         let operator = update::with_guardrails(operator, &settings.command_line_guardrails);
         let status = Status::new(settings.bounds);
+        let denials = DenialReport::default();
         Ok(Self {
             settings,
             gate: Gate::default(),
@@ -140,8 +145,10 @@ impl Agent {
             dns_end: CancellationToken::new(),
             tasks: JoinSet::new(),
             report_files,
-            refusals: Refusals::default(),
+            refusals: Refusals::reporting_to(denials.clone()),
             unreported: Unreported::default(),
+            unreported_by_rules: Unreported::default(),
+            denials,
             virtual_addresses: VirtualAddresses::default(),
             denied_names: None,
             denied_addresses: DeniedAddresses::default(),
@@ -180,6 +187,7 @@ impl Agent {
                 _ = checks.tick() => {
                     self.publish_metrics();
                     self.check_envoy().await;
+                    self.count_unlogged_denials().await;
                 }
             }
             self.publish_status();
@@ -191,6 +199,8 @@ impl Agent {
         match self.settings.source.clone() {
             PolicySource::File(path) => self.tasks.spawn(source::file::follow(path, sender)),
             PolicySource::ControlPlane(control_plane) => {
+                let report = self.denials.clone();
+                self.tasks.spawn(denials::reporter::run(control_plane.clone(), report));
                 self.tasks.spawn(control_plane.follow(sender))
             }
         };

@@ -51,6 +51,7 @@ pub use generation::Generation;
 pub use lookup::{Addresses, Family};
 pub use observed::Pair;
 
+use crate::denials::DenialReport;
 use denial_log::DenialLog;
 use observed::Observed;
 use resolve::QueryHandler;
@@ -189,6 +190,12 @@ impl Proxy {
     /// Applies a generation to all new queries, and to the responses to queries in flight.
     pub fn set(&self, generation: Generation) {
         self.handler.generation.store(Some(Arc::new(generation)));
+    }
+
+    /// Adds denied names to a report from now on.
+    pub fn report_to(&self, report: DenialReport) {
+        // Set only once.
+        drop(self.handler.denials.report.set(report));
     }
 
     /// The number of the current generation.

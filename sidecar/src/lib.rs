@@ -32,5 +32,6 @@ pub mod dns;
 
 mod envoy;
 
+pub mod denials;
 mod packet_log;
 mod report;

@@ -1,4 +1,4 @@
-//! Logs refused packets with the rule that refused them.
+//! Logs refused packets with the rule that refused them, and adds those of the sandbox to the report for the control plane.
 //!
 //! The agent finds the rule by evaluating the packet with the address rules that nftables has
 //! ([`Policy::address_rules`]). The kernel does not log every packet; the agent logs the number of
@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use sandgate_policy::denials::OutboundDenial;
 use sandgate_policy::egress::{Action, AddressRules, Policy, Rule};
 use tokio::time::MissedTickBehavior;
 
+use crate::denials::DenialReport;
 use crate::netlink::DATAGRAM;
-use crate::nftables::counters::Counters;
 use crate::nftables::nflog::{NflogSocket, Refused};
 use crate::nftables::packet::Packet;
 use crate::nftables::refuse_chains::Cause;
@@ -67,9 +68,16 @@ struct Recent {
 pub(crate) struct Refusals {
     recent: Arc<ArcSwap<Recent>>,
     reported: Arc<AtomicU64>,
+    reported_by_rules: Arc<AtomicU64>,
+    denials: DenialReport,
 }
 
 impl Refusals {
+    /// Logs packets, and adds those of the sandbox to this report.
+    pub(crate) fn reporting_to(denials: DenialReport) -> Self {
+        Self { denials, ..Self::default() }
+    }
+
     /// Sets the rules of the generation that nftables receives now.
     pub(crate) fn set(&self, rules: Arc<RefusalRules>) {
         let previous = self.recent.load().current.clone();
@@ -104,6 +112,17 @@ impl Refusals {
         let (rule, generation) = self.rule(refused.cause, packet);
         let (client, destination) = (packet.client(), packet.target());
         let protocol = packet.protocol;
+        if !refused.cause.is_by_no_rule() {
+            self.reported_by_rules.fetch_add(1, Ordering::Relaxed);
+        }
+        if refused.cause.is_outbound() {
+            self.denials.add(OutboundDenial {
+                destination: packet.destination.to_canonical().to_string(),
+                port: packet.ports.map(|(_, destination)| destination),
+                protocol: packet.protocol.kind(),
+                rule: rule.clone(),
+            });
+        }
         let cause = refused.cause.name();
         tracing::info!(
             target: "sandgate::packets",
@@ -137,6 +156,11 @@ impl Refusals {
         found.unwrap_or_else(|| ("a rule of an earlier generation".to_owned(), 0))
     }
 
+    /// The number of packets that rules refused and that were logged individually.
+    pub(crate) fn reported_by_rules(&self) -> u64 {
+        self.reported_by_rules.load(Ordering::Relaxed)
+    }
+
     /// The number of packets that were logged individually.
     #[must_use]
     pub(crate) fn reported(&self) -> u64 {
@@ -144,7 +168,7 @@ impl Refusals {
     }
 }
 
-/// Computes the number of refused packets that were not logged individually.
+/// Computes the number of denials that were not logged individually, of packets or in Envoy's access log.
 #[derive(Debug, Default)]
 pub(crate) struct Unreported {
     counted: u64,
@@ -152,11 +176,11 @@ pub(crate) struct Unreported {
 }
 
 impl Unreported {
-    /// The number of unlogged packets since the last call. Only considers packets that were already
-    /// counted at the last call, because newer ones may still be in the socket.
-    pub(crate) fn more(&mut self, counters: &Counters, reported: u64) -> u64 {
+    /// The number of unlogged denials since the last call. Only considers those that were already
+    /// counted at the last call, because newer ones may still be in the socket, or in Envoy's log.
+    pub(crate) fn more(&mut self, counted: u64, reported: u64) -> u64 {
         let unreported = self.counted.saturating_sub(reported);
-        self.counted = counters.values().sum();
+        self.counted = counted;
         let more = unreported.saturating_sub(self.returned);
         self.returned = self.returned.max(unreported);
         more
@@ -245,12 +269,11 @@ mod tests {
 
     #[test]
     fn unreported_packets_are_counted_once() {
-        let counters = |count| Counters::from([("refused_quic".to_owned(), count)]);
         let mut unreported = Unreported::default();
-        assert_eq!(unreported.more(&counters(100), 20), 0, "the others may still be in the socket");
-        assert_eq!(unreported.more(&counters(100), 20), 80);
-        assert_eq!(unreported.more(&counters(150), 20), 0);
-        assert_eq!(unreported.more(&counters(150), 40), 30);
-        assert_eq!(unreported.more(&counters(150), 40), 0);
+        assert_eq!(unreported.more(100, 20), 0, "the others may still be in the socket");
+        assert_eq!(unreported.more(100, 20), 80);
+        assert_eq!(unreported.more(150, 20), 0);
+        assert_eq!(unreported.more(150, 40), 30);
+        assert_eq!(unreported.more(150, 40), 0);
     }
 }

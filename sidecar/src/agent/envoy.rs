@@ -1,12 +1,13 @@
 //! Starts, checks and restarts Envoy.
 
+use std::path::Path;
 use std::time::Duration;
 
 use sandgate_policy::egress::OperatorSettings;
 use tokio::time::Instant;
 
 use super::Agent;
-use crate::envoy::probe;
+use crate::envoy::{Child, probe};
 use crate::generation::GenerationPolicy;
 
 /// The time within which a starting Envoy must confirm its generation.
@@ -41,9 +42,8 @@ impl Agent {
         let written = files
             .write_generation(&generation.filter_config)
             .and_then(|()| files.write_bootstrap());
-        let started = written
-            .map_err(|error| error.to_string())
-            .and_then(|path| self.settings.envoy.start(&path).map_err(|error| error.to_string()));
+        let started =
+            written.map_err(|error| error.to_string()).and_then(|path| self.start_process(&path));
         match started {
             Ok(child) => self.envoy = Some(child),
             Err(error) => {
@@ -52,6 +52,11 @@ impl Agent {
             }
         }
         self.confirmed(generation.number, START_LIMIT).await && self.complete(generation).await
+    }
+
+    fn start_process(&self, bootstrap: &Path) -> Result<Child, String> {
+        let started = self.settings.envoy.start(bootstrap, self.denials.clone());
+        started.map_err(|error| error.to_string())
     }
 
     /// Checks that Envoy responds, if the gate is open. A hung Envoy accepts connections without forwarding them.

@@ -63,6 +63,7 @@ impl Agent {
         let (denied_names, refresher) = DeniedNames::new();
         self.denied_names = Some(denied_names);
         self.tasks.spawn(refresher.run(proxy.clone()));
+        proxy.report_to(self.denials.clone());
         self.dns = Some(proxy);
         self.tasks.spawn(server.run(self.dns_end.clone()));
         self.tasks.spawn(self.gate.clone().renew());

@@ -1,13 +1,16 @@
-//! Logs denied names and their rules, at a limited rate, so that a sandbox can't flood the log.
+//! Logs denied names and their rules, at a limited rate, so that a sandbox can't flood the log, and adds them to the report for
+//! the control plane.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use sandgate_policy::denials::{OutboundDenial, Protocol};
 use sandgate_policy::egress::Rule;
 use tokio::time::Instant;
 
 use super::query::Query;
+use crate::denials::DenialReport;
 
 /// The maximum number of denials that are logged in a period. The others are counted, and the next logged denial
 /// contains their number.
@@ -18,6 +21,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct DenialLog {
     period: Mutex<Option<Period>>,
+    pub(super) report: OnceLock<DenialReport>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +32,11 @@ struct Period {
 }
 
 impl DenialLog {
-    /// Logs a denial, unless the period already has the maximum number.
+    /// Adds a denial to the report, and logs it, unless the period already has the maximum number.
     pub(super) fn log(&self, query: &Query, client: SocketAddr, rule: &Rule) {
+        if let Some(report) = self.report.get() {
+            report.add(denial(query, rule));
+        }
         let Some(unlogged) = self.may_log(Instant::now()) else { return };
         let (name, kind) = (query.name.to_ascii(), query.kind);
         tracing::info!(target: "sandgate::dns", %client, name, %kind, %rule, unlogged, "name denied");
@@ -50,6 +57,12 @@ impl DenialLog {
         period.logged += 1;
         Some(std::mem::take(&mut period.unlogged))
     }
+}
+
+fn denial(query: &Query, rule: &Rule) -> OutboundDenial {
+    let name = query.name.to_ascii();
+    let destination = name.strip_suffix('.').unwrap_or(&name).to_owned();
+    OutboundDenial { destination, port: None, protocol: Protocol::Dns, rule: rule.to_string() }
 }
 
 #[cfg(test)]

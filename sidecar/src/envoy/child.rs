@@ -1,6 +1,8 @@
-//! Envoy's process. It runs as its own user, without privileges, and the kernel kills it when the agent dies.
+//! Envoy's process. It runs as its own user, without privileges, and the kernel kills it when the agent dies. The agent reads its
+//! access log and writes it on to its own standard output.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -8,6 +10,11 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+use crate::denials::DenialReport;
+use crate::denials::envoy_log::{self, EnvoyDenials};
+use crate::packet_log::Unreported;
 
 /// The program and the user of Envoy.
 #[derive(Clone, Debug)]
@@ -22,6 +29,10 @@ pub(crate) struct Program {
 pub(crate) struct Child {
     process: tokio::process::Child,
     pid: u32,
+    /// Ends with the access log.
+    log: Option<JoinHandle<()>>,
+    denials: EnvoyDenials,
+    unlogged: Unreported,
 }
 
 /// Envoy can't be started.
@@ -31,13 +42,15 @@ pub(crate) enum StartError {
     Setpriv(#[source] io::Error),
     #[error("Envoy exited immediately")]
     Ended,
+    #[error("the standard output of the agent can't be used: {0}")]
+    Output(#[source] io::Error),
 }
 
 /// The time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
 impl Program {
-    /// Starts Envoy with a bootstrap. Envoy writes to the agent's standard output and standard error.
+    /// Starts Envoy with a bootstrap. The denials in its access log are added to the report.
     ///
     /// Call it on a thread that lives as long as the agent: the kernel kills Envoy when the thread that started it ends
     /// (`PR_SET_PDEATHSIG`).
@@ -45,9 +58,14 @@ impl Program {
     /// # Errors
     ///
     /// If the process can't be started. If Envoy rejects its configuration, it exits later.
-    pub(crate) fn start(&self, bootstrap: &Path) -> Result<Child, StartError> {
+    pub(crate) fn start(
+        &self,
+        bootstrap: &Path,
+        report: DenialReport,
+    ) -> Result<Child, StartError> {
+        let output = std::io::stdout().as_fd().try_clone_to_owned().map_err(StartError::Output)?;
         let uid = self.uid.to_string();
-        let process = Command::new("setpriv")
+        let mut process = Command::new("setpriv")
             .args(["--reuid", &uid, "--regid", &uid, "--clear-groups", "--no-new-privs"])
             .args(["--inh-caps", "-all", "--bounding-set", "-all", "--pdeathsig", "KILL", "--"])
             .arg(&self.path)
@@ -62,11 +80,16 @@ impl Program {
             // rseq.md), which is 2 MB less here.
             .env("GLIBC_TUNABLES", "glibc.pthread.rseq=0")
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(StartError::Setpriv)?;
         let pid = process.id().ok_or(StartError::Ended)?;
-        Ok(Child { process, pid })
+        let output = tokio::fs::File::from_std(output.into());
+        let denials = EnvoyDenials::adding_to(report);
+        let copied = |log| tokio::spawn(envoy_log::copy(log, output, denials.clone()));
+        let log = process.stdout.take().map(copied);
+        Ok(Child { process, pid, log, denials, unlogged: Unreported::default() })
     }
 }
 
@@ -74,6 +97,11 @@ impl Child {
     #[must_use]
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The number of denials, of `counted` ones since the start, that are not in the report yet and have no line in the log.
+    pub(crate) fn unlogged(&mut self, counted: u64) -> u64 {
+        self.unlogged.more(counted, self.denials.logged())
     }
 
     /// Waits until the process has exited. Cancel safe.
@@ -88,6 +116,10 @@ impl Child {
         }
         if tokio::time::timeout(GRACE, self.process.wait()).await.is_err() {
             drop(self.process.kill().await);
+        }
+        // The last lines.
+        if let Some(log) = self.log {
+            drop(tokio::time::timeout(GRACE, log).await);
         }
     }
 }

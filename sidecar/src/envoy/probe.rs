@@ -36,6 +36,19 @@ pub(crate) async fn responds(port: u16) -> bool {
     state(port).await.is_some()
 }
 
+/// The number of connections and requests that Envoy has denied or closed since it started, by the counters of its admin interface.
+pub(crate) async fn denials(admin_port: u16) -> Option<u64> {
+    let path = "/stats?filter=sandgate_egress_(decisions_total.*deny|closed_total)";
+    let body = tokio::time::timeout(TIMEOUT, get(admin_port, path)).await.ok()??;
+    Some(sum(std::str::from_utf8(&body).ok()?))
+}
+
+/// The sum of the values of lines `name: value`.
+fn sum(stats: &str) -> u64 {
+    let values = stats.lines().filter_map(|line| line.rsplit_once(": ")?.1.parse::<u64>().ok());
+    values.fold(0, u64::saturating_add)
+}
+
 async fn state(port: u16) -> Option<State> {
     let body = tokio::time::timeout(TIMEOUT, get(port, "/generation")).await.ok()??;
     serde_json::from_slice(&body).ok()
@@ -80,6 +93,14 @@ mod tests {
             }
         });
         port
+    }
+
+    #[test]
+    fn the_counters_of_all_rules_are_added() {
+        let stats = "wasmcustom.sandgate_egress_closed_total.tcp: 1\n\
+            wasmcustom.sandgate_egress_decisions_total.tcp.deny.default: 20\n\
+            wasmcustom.sandgate_egress_decisions_total.http.deny.deny_out: 300\nno counter\n";
+        assert_eq!(sum(stats), 321);
     }
 
     #[tokio::test]

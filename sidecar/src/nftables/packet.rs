@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use sandgate_policy::denials;
+
 use crate::netlink::message::array_at;
 
 /// The addresses, the protocol, and the ports if the protocol has any.
@@ -34,6 +36,18 @@ const FRAGMENT: u8 = 44;
 const OPTIONS: u8 = 60;
 /// The maximum number of extension headers that are parsed.
 const EXTENSIONS: usize = 8;
+
+impl Protocol {
+    /// The protocol in a report of denials.
+    pub(crate) fn kind(self) -> denials::Protocol {
+        match self {
+            TCP => denials::Protocol::Tcp,
+            UDP => denials::Protocol::Udp,
+            ICMP | ICMPV6 => denials::Protocol::Icmp,
+            Self(_) => denials::Protocol::Other,
+        }
+    }
+}
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -65,6 +65,16 @@ impl Cause {
         Self::Neighbour,
     ];
 
+    /// Whether a rule denies what the sandbox sends, or what Envoy sends on its behalf.
+    pub(crate) fn is_outbound(self) -> bool {
+        matches!(self, Self::Outbound | Self::Dial | Self::Own | Self::Quic | Self::Protocol)
+    }
+
+    /// Whether the packet is refused for another reason than a rule about destinations.
+    pub(crate) fn is_by_no_rule(self) -> bool {
+        matches!(self, Self::Inbound | Self::Unready | Self::NoRoute | Self::Neighbour)
+    }
+
     /// The name of the cause in the rules and in the log.
     #[must_use]
     pub(crate) fn name(self) -> &'static str {
@@ -92,7 +102,7 @@ impl Cause {
     /// [`Rule::kind`].
     ///
     /// [`Rule::kind`]: sandgate_policy::egress::Rule::kind
-    pub(super) fn counter(self) -> Option<&'static str> {
+    pub(crate) fn counter(self) -> Option<&'static str> {
         match self {
             Self::Outbound | Self::Reply | Self::Dial => None,
             Self::Own => Some("refused_guardrail"),

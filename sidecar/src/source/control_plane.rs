@@ -4,6 +4,8 @@
 //! While the control plane is unreachable, the current policy stays. If the control plane responds that the sandbox
 //! does not exist, the policy denies everything.
 
+mod report;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -123,16 +125,8 @@ impl ControlPlane {
     }
 
     async fn fetch(&self, since: Option<&str>) -> Result<SandboxNetworkPolicy, FetchError> {
-        let tokens = std::fs::read_to_string(&self.token_file).map_err(|error| {
-            problem(format!(
-                "the token file `{}` can't be read: {error}",
-                self.token_file.display()
-            ))
-        })?;
-        let lines = tokens.lines().map(str::trim);
-        let tokens = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        for token in tokens.take(MAX_TOKENS) {
-            let response = self.send(token, since).await?;
+        for token in self.tokens()? {
+            let response = self.send(&token, since).await?;
             if response.status() != StatusCode::UNAUTHORIZED {
                 return self.parse(response).await;
             }
@@ -143,8 +137,19 @@ impl ControlPlane {
         )))
     }
 
-    /// Sends a request. A response without the marker header comes from another server, for example a proxy's error
-    /// page.
+    /// The tokens of the file.
+    fn tokens(&self) -> Result<Vec<String>, FetchError> {
+        let tokens = std::fs::read_to_string(&self.token_file).map_err(|error| {
+            problem(format!(
+                "the token file `{}` can't be read: {error}",
+                self.token_file.display()
+            ))
+        })?;
+        let lines = tokens.lines().map(str::trim);
+        let tokens = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        Ok(tokens.take(MAX_TOKENS).map(str::to_owned).collect())
+    }
+
     async fn send(&self, token: &str, since: Option<&str>) -> Result<Response, FetchError> {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("wait_ms", &POLL_WAIT.as_millis().to_string());
@@ -152,13 +157,7 @@ impl ControlPlane {
             url.query_pairs_mut().append_pair("since", since);
         }
         let response = self.client.get(url).bearer_auth(token).send().await.map_err(failed)?;
-        if response.headers().get(MARKER_HEADER).is_none_or(|value| value != MARKER_VALUE) {
-            let status = response.status();
-            return Err(problem(format!(
-                "the response does not come from the control plane (status {status})"
-            )));
-        }
-        Ok(response)
+        from_control_plane(response)
     }
 
     async fn parse(&self, mut response: Response) -> Result<SandboxNetworkPolicy, FetchError> {
@@ -193,6 +192,17 @@ enum FetchError {
     NoSandbox,
     /// Any other error.
     Problem(String),
+}
+
+/// Refuses a response without the marker header: it comes from another server, for example a proxy's error page.
+fn from_control_plane(response: Response) -> Result<Response, FetchError> {
+    if response.headers().get(MARKER_HEADER).is_none_or(|value| value != MARKER_VALUE) {
+        let status = response.status();
+        return Err(problem(format!(
+            "the response does not come from the control plane (status {status})"
+        )));
+    }
+    Ok(response)
 }
 
 fn failed(error: reqwest::Error) -> FetchError {

@@ -74,7 +74,10 @@ pub(super) fn explain(
         }
         Err(denial) => return Ok(denied(denial, steps)),
     };
-    steps.push(("target", format!("port {} of `{}`", request.port().get(), request.sandbox())));
+    steps.push((
+        "target",
+        format!("port {} of `{}`", request.port().get(), request.sandbox().as_str()),
+    ));
     let now = Timestamp::now();
     let sandbox = find_sandbox(store, &request, &mut steps)?;
     let caller = find_caller(store, &request, &sandbox, now, &mut steps)?;
