@@ -1,15 +1,19 @@
 """Sandboxes behind sidecars: each client sets policies, and observes from inside what they do."""
 
 import json
+import os
 import random
 import socket
+import subprocess
 import unittest
 from dataclasses import dataclass
+from pathlib import Path
 
 import world
 from inside import CurlInside, PythonInside, TlInside, TypeScriptInside
 from outbound import REFUSALS
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "try_a_policy.py"
 # The sites that sandboxes can reach.
 PACKAGES, ELSEWHERE = "packages.test", "elsewhere.test"
 ADDRESSES = {PACKAGES: "203.0.113.10", ELSEWHERE: "203.0.113.20"}
@@ -213,3 +217,31 @@ class CurlNamespacesTest(Namespaces, unittest.TestCase):
 
     def suspend(self, sandbox):
         self.inside.api("POST", f"{sandbox}/suspend", None)
+
+
+class ExampleTest(unittest.TestCase):
+    """docs/examples/try_a_policy.py"""
+
+    modes = ("namespaces",)
+
+    def test_it_shows_the_policy_from_inside_its_events_and_a_resume(self):
+        here = world.current
+        environment = {"PATH": os.environ["PATH"], "TENSORLAKE_API_URL": here.api_url, "TENSORLAKE_API_KEY": here.api_key,
+                       "TENSORLAKE_SANDBOX_PROXY_URL": here.proxy_url}
+        done = subprocess.run([here.clients / "venv" / "bin" / "python", EXAMPLE], env=environment, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=300)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        for part in (
+            rf"is allowed:\n(.*\n)*?  curl http://{PACKAGES}/hello: {PACKAGES} answers GET /hello",
+            rf"  curl http://{ELSEWHERE}/hello: curl: \(6\) Could not resolve host",
+            rf"allowed instead:\n(.*\n)*?  curl http://{ELSEWHERE}/hello: {ELSEWHERE} answers GET /hello",
+            rf"  curl http://{PACKAGES}/hello: curl: \(6\) Could not resolve host",
+            rf"newest first.*\n    outbound_denied {ELSEWHERE} by the rule `default deny`\n",
+            rf"newest first.*\n    outbound_denied {PACKAGES} by the rule `default deny`\n(    .*\n)*?"
+            rf"    network_policy_changed allow_out: \['{ELSEWHERE}'\] instead of \['{PACKAGES}'\]\n(    .*\n)*?"
+            rf"    outbound_denied {ELSEWHERE} ",
+            r"  without: 401, with the API key: 200\n",
+            r"  status: suspended\n  with the API key: 200\n  status: running\n",
+            r"\ndeleted try-",
+        ):
+            self.assertRegex(done.stdout, part)
