@@ -37,6 +37,10 @@ pub(crate) struct Options {
     print: bool,
 }
 
+/// The changes that are not measured. An Envoy that starts may move to the other control plane, and for 2 s the first one waits for its
+/// next poll with each change.
+const WARM_UP: usize = 20;
+
 /// The names of the measured times, in the order in which they usually pass.
 pub(crate) const STAGES: [&str; 7] = [
     "notified",
@@ -53,6 +57,9 @@ pub(crate) async fn measure(options: &Options) -> Result<()> {
     let fleet = Fleet::start(usize::from(options.envoys)).await?;
     let load = Load::start(&fleet, options.rate);
     let mut observer = Observer::connect(&fleet).await?;
+    for number in 0..WARM_UP {
+        change(&fleet, &mut observer, number % fleet.servers.len()).await?;
+    }
     let mut rows = Vec::new();
     let mut slow = 0;
     for number in 0..options.changes {

@@ -23,7 +23,8 @@ The time from the moment at which an owner sends a `PATCH` that makes a public p
 its cores. The Envoys have one worker each; half of them prefer the first control plane, half the second. The owner calls both in turn.
 The requests of the load go to another sandbox. While a change is in progress, each Envoy gets a request to the changed port every 10 ms in
 addition, and *enforced* is the moment at which its first denial has arrived. So these times include up to 10 ms for the observation. Each
-Envoy has an open WebSocket to the port before each change, and *closed* is the end of the last one.
+Envoy has an open WebSocket to the port before each change, and *closed* is the end of the last one. The first 20 changes after the start are
+not measured.
 ";
 
 const XDS: &str = "## Many nodes on one xDS server
