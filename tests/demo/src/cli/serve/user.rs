@@ -3,10 +3,15 @@
 //! The whole program changes, not only its commands: so the call that reads a file has no other
 //! rights than a command that reads it, and there is no step between `fork` and `exec` to get wrong.
 
+use std::fs::File;
+
 use anyhow::{Context, ensure};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
+use nix::unistd::{
+    Gid, Pid, Uid, geteuid, getpgid, getpid, getppid, getsid, setgroups, setpgid, setresgid,
+    setresuid, setsid,
+};
 
 /// A number that no distribution assigns, and not that of the sidecar's Envoy (64321).
 pub(super) const DEFAULT: u32 = 64400;
@@ -33,12 +38,29 @@ pub(super) fn limit(uid: u32) -> anyhow::Result<()> {
         // Its limit would count all other processes of a user who works on this machine.
         setrlimit(Resource::RLIMIT_NPROC, PROCESSES, PROCESSES)
             .context("cannot limit the number of processes")?;
+        leave_terminal().context("cannot leave the terminal")?;
         become_user(uid).with_context(|| format!("cannot become user {uid}"))?;
     }
     // Commands run as the same user. They must not read its environment, which names the project, or change its memory.
     prctl::set_dumpable(false).context("cannot forbid other processes to trace this one")?;
     // Set-user-ID programs and file capabilities have no effect from here on.
     prctl::set_no_new_privs().context("cannot forbid new privileges")?;
+    Ok(())
+}
+
+/// Begins a session of its own if the program has a terminal. A command could type into root's.
+fn leave_terminal() -> nix::Result<()> {
+    let has_terminal = File::open("/dev/tty").is_ok();
+    // The terminal of a container's first process is its own.
+    let leads_session = getsid(None)? == getpid();
+    if !has_terminal || leads_session {
+        return Ok(());
+    }
+    if setsid().is_err() {
+        // The first process of a group can't, and a shell starts a program as one. The group of the shell is another one.
+        setpgid(Pid::from_raw(0), getpgid(Some(getppid()))?)?;
+        setsid()?;
+    }
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! What the program sets up for commands, and removes after them.
 
-use std::os::unix::fs::chown;
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::unistd::geteuid;
 use sandgate_demo::server::{CommandSettings, Commands};
@@ -28,11 +30,7 @@ pub(super) fn open(
 ) -> anyhow::Result<Workshop> {
     if let Some(directory) = &directory {
         let shown = directory.display();
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot create {shown}"))?;
-        if geteuid().is_root() {
-            chown(directory, Some(uid), Some(uid))
-                .with_context(|| format!("cannot give {shown} to user {uid}"))?;
-        }
+        give(directory, uid).with_context(|| format!("cannot give {shown} to user {uid}"))?;
     }
     user::limit(uid)?;
     // Processes that lose their parent become children of this one, which can then end them.
@@ -48,6 +46,30 @@ pub(super) fn open(
     let time_limit = CommandSettings::TIME_LIMIT;
     let commands = Commands::new(CommandSettings { project, directory, time_limit });
     Ok(Workshop { commands, _temporary: temporary })
+}
+
+/// Makes the folder, if it does not exist. As root, gives it to the user, if nobody else had it: another user may have made it, or a
+/// link to a folder of the system in its place.
+fn give(directory: &Path, uid: u32) -> anyhow::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(std::fs::create_dir_all(directory)?);
+    }
+    if let Some(parent) = directory.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let is_new = match std::fs::create_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
+        made => made.map(|()| true)?,
+    };
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let folder = File::options().read(true).custom_flags(flags.bits()).open(directory);
+    let folder = folder.context("it is not a folder, or it is a link")?;
+    let owner = folder.metadata()?.uid();
+    ensure!(
+        owner == uid || (is_new && owner == 0),
+        "it exists already, and belongs to user {owner}"
+    );
+    Ok(fchown(&folder, Some(uid), Some(uid))?)
 }
 
 impl Workshop {
@@ -71,5 +93,32 @@ pub(super) async fn reap(workshop: Option<&Workshop>) {
     loop {
         let _: Option<()> = ended.recv().await;
         descendants::reap(|pid| workshop.commands.is_running(pid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_of_somebody_else_or_behind_a_link_is_not_given_away() {
+        // Without root, nothing is given to anybody.
+        if !geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (theirs, link) = (folder.path().join("theirs"), folder.path().join("link"));
+        std::fs::create_dir(&theirs).unwrap();
+        symlink(&theirs, &link).unwrap();
+        for path in [&theirs, &link] {
+            assert!(give(path, user::DEFAULT).is_err(), "{}", path.display());
+            assert_eq!(std::fs::metadata(path).unwrap().uid(), 0);
+        }
+        let new = folder.path().join("new");
+        give(&new, user::DEFAULT).unwrap();
+        give(&new, user::DEFAULT).unwrap();
+        assert_eq!(std::fs::metadata(&new).unwrap().uid(), user::DEFAULT);
     }
 }
