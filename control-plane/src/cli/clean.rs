@@ -21,10 +21,12 @@ impl Clean {
         let folder = self.data_dir.display();
         let path = std::fs::canonicalize(&self.data_dir)
             .with_context(|| format!("--data-dir {folder} can't be used"))?;
-        anyhow::ensure!(
-            !StoreLocation::DataDir(path.clone()).may_be_served(),
-            "a server runs with the data directory {folder}; stop it, and it removes its sandboxes itself"
-        );
+        // A server that starts meanwhile would lose its new sandboxes.
+        let _no_server = StoreLocation::DataDir(path.clone()).lock().with_context(|| {
+            format!(
+                "{folder} can't be cleaned; a server removes its sandboxes itself when it stops"
+            )
+        })?;
         Ok(remove_remains(&path)?)
     }
 }

@@ -64,6 +64,17 @@ impl StoreLocation {
         }
     }
 
+    /// Takes the lock of a data directory, as a server does. No server runs on it as long as the file is open.
+    ///
+    /// # Errors
+    /// A server runs on it, or the lock can't be written.
+    pub fn lock(&self) -> anyhow::Result<Option<File>> {
+        match self {
+            Self::DataDir(dir) => lock(dir).map(Some),
+            Self::Database(_) => Ok(None),
+        }
+    }
+
     /// Whether a server may run on the store. If none runs on a database, nobody has to apply its changes, and the
     /// store says so.
     #[must_use]
