@@ -15,7 +15,7 @@ pub(super) struct NamespacesArgs {
     #[arg(long, value_name = "PATH", required_if_eq("runtime", "namespaces"))]
     namespaces_program: Option<PathBuf>,
     /// First of the users and groups of sandboxes. Each sandbox takes two; no other program may run as one of them
-    #[arg(long, value_name = "UID", default_value_t = 2_000_000_000, value_parser = clap::value_parser!(u32).range(1..4_000_000_000))]
+    #[arg(long, value_name = "UID", default_value_t = 2_100_000_000, value_parser = clap::value_parser!(u32).range(1..4_000_000_000))]
     namespaces_first_uid: u32,
     /// Range for the addresses of sandboxes and their gateways, for --runtime namespaces; nothing else on this machine may use it
     #[arg(long, value_name = "CIDR", default_value = "10.203.0.0/16")]
