@@ -13,4 +13,4 @@ pub use ip::{NetnsError, ip_batch, ip_batch_in, remove_link};
 pub use namespace::{Namespace, namespaces_with, remove_all};
 pub use obstacle::obstacle;
 pub use prefix::Prefix;
-pub use range::{Conflict, conflict};
+pub use range::{Conflict, conflict, is_reserved};

@@ -5,7 +5,8 @@ use std::process::Output;
 
 use crate::ip::output_of;
 
-const PROGRAMS: [&str; 6] = ["ip", "nft", "setpriv", "unshare", "mount", "sysctl"];
+const PROGRAMS: [&str; 8] =
+    ["ip", "nft", "setpriv", "setsid", "prlimit", "unshare", "mount", "sysctl"];
 /// Kernel features that the sidecar needs, and that some kernels don't have.
 const PROBE: &str = "
 table inet sandgate_probe {

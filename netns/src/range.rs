@@ -21,6 +21,9 @@ impl fmt::Display for Conflict {
             Self::Interface { name, address } => {
                 write!(f, "interface {name} has the address {address}")
             }
+            Self::Route { interface, destination } if interface.is_empty() => {
+                write!(f, "a route to {destination} leads nowhere, as that of another server does")
+            }
             Self::Route { interface, destination } => {
                 write!(f, "a route to {destination} leads to interface {interface}")
             }
@@ -48,6 +51,8 @@ struct Route {
     dst: String,
     #[serde(default)]
     dev: String,
+    #[serde(default, rename = "type")]
+    kind: String,
 }
 
 /// What uses an address of `range` on this machine, in any routing table. The default route does not count.
@@ -58,6 +63,16 @@ pub fn conflict(range: Ipv4Net) -> Result<Option<Conflict>, NetnsError> {
     let interfaces = listed(&["ip", "-4", "-json", "address"])?;
     let routes = listed(&["ip", "-4", "-json", "route", "show", "table", "all"])?;
     Ok(find(range, &interfaces, &routes))
+}
+
+/// Whether the main table has a route for exactly this range that leads nowhere.
+///
+/// # Errors
+/// `ip` failed.
+pub fn is_reserved(range: Ipv4Net) -> Result<bool, NetnsError> {
+    let routes: Vec<Route> = listed(&["ip", "-4", "-details", "-json", "route", "show"])?;
+    let range = range.to_string();
+    Ok(routes.iter().any(|route| route.kind == "unreachable" && route.dst == range))
 }
 
 fn listed<T: DeserializeOwned>(command: &[&str]) -> Result<Vec<T>, NetnsError> {
@@ -121,7 +136,8 @@ mod tests {
         assert_eq!(conflict_of("10.8.4.0/24").as_deref(), Some(route));
         let one = "a route to 172.17.0.1/32 leads to interface docker0";
         assert_eq!(conflict_of("172.17.0.0/16").as_deref(), Some(one));
-        assert!(conflict_of("10.9.1.0/24").is_some(), "a route that leads nowhere");
+        let nowhere = "a route to 10.9.0.0/16 leads nowhere, as that of another server does";
+        assert_eq!(conflict_of("10.9.1.0/24").as_deref(), Some(nowhere));
     }
 
     #[test]

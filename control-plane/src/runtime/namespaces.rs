@@ -19,7 +19,7 @@ mod cgroups;
 mod gateway;
 mod launch;
 mod place;
-mod process_tree;
+mod range;
 mod relay;
 mod remains;
 mod running;
@@ -105,20 +105,18 @@ impl NamespacesRuntime {
         }
         let prefix = Prefix::of(data_dir);
         remove_all(&prefix)?;
-        if let Some(conflict) = sandgate_netns::conflict(network)? {
-            return Err(UnusableNamespaces::Conflict(network, conflict));
-        }
-        match &settings.internet {
-            Internet::Nothing => {}
-            Internet::Host => uplink::open(&prefix, network)?,
-            Internet::Namespace(name) if Namespace::named(name.clone()).exists() => {}
-            Internet::Namespace(name) => return Err(UnusableNamespaces::NoInternet(name.clone())),
+        if let Internet::Namespace(name) = &settings.internet
+            && !Namespace::named(name.clone()).exists()
+        {
+            return Err(UnusableNamespaces::NoInternet(name.clone()));
         }
         make_folder(&prefix)?;
+        range::reserve(&prefix, network)?;
+        uplink::open(&prefix, network, settings.internet == Internet::Host)?;
         let cgroups = Cgroups::create(&prefix);
         if !cgroups.are_available() {
             tracing::info!(
-                "no cgroup v2 is writable, so suspended sandboxes are stopped by signals"
+                "no cgroup v2 is writable, so the memory of sandboxes has no limit, and a suspended sandbox ends, and starts anew when it is resumed"
             );
         }
         let blocks = Mutex::new(Addresses::blocks(network, block::SIZE, random_seed()));
@@ -171,19 +169,33 @@ impl NamespacesRuntime {
 
     /// The sandbox, unless it has ended by itself.
     fn take_running(&self, id: &SandboxId) -> Option<Running> {
-        lock(&self.running).remove(id).filter(|running| !running.has_ended())
+        let mut all = lock(&self.running);
+        // The next start waits for the removal of one that has ended.
+        if all.get(id)?.has_ended() {
+            return None;
+        }
+        all.remove(id)
     }
 
     async fn freeze(&self, id: &SandboxId) -> Result<(), RuntimeError> {
         let Some(running) = self.take_running(id) else { return Ok(()) };
-        let frozen = running.freeze().await;
+        // Signals stop no sandbox that has timers which continue it.
+        let Some(cgroup) = running.cgroup() else {
+            running.stop().await;
+            return Ok(());
+        };
+        let frozen = cgroup.freeze().await;
         lock(&self.running).insert(id.clone(), running);
         frozen
     }
 
     async fn thaw_or_run(&self, sandbox: &Sandbox) -> Result<IpAddr, RuntimeError> {
         if let Some(running) = self.take_running(&sandbox.id) {
-            let thawed = running.thaw().await;
+            let thawed = match running.cgroup() {
+                Some(cgroup) => cgroup.thaw().await,
+                // It was not suspended.
+                None => Ok(()),
+            };
             let address = running.address();
             lock(&self.running).insert(sandbox.id.clone(), running);
             match thawed {
@@ -216,7 +228,8 @@ fn make_folder(prefix: &Prefix) -> Result<(), UnusableNamespaces> {
     std::fs::create_dir(&path).map_err(failed)?;
     // Others may pass through it, and not list it.
     std::fs::set_permissions(&path, Permissions::from_mode(0o711)).map_err(failed)?;
-    for mount_point in [sandbox::PROGRAM, gateway::ENVOY, gateway::FILTER] {
+    std::fs::create_dir(path.join(sandbox::RUN)).map_err(failed)?;
+    for mount_point in [gateway::ENVOY, gateway::FILTER] {
         std::fs::write(path.join(mount_point), "").map_err(failed)?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::model::Sandbox;
-use crate::runtime::program::{arguments, drain, no_pipe, wait_until_ready};
+use crate::runtime::program::{arguments, drain, log, no_pipe, wait_until_ready};
 use crate::runtime::{Exited, Exits, RuntimeError};
 
 /// The longest time until a program listens.
@@ -45,11 +45,14 @@ impl Process {
             .env("SANDGATE_DEMO_PROJECT", sandbox.project_id.as_str())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::piped())
             .kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| {
             RuntimeError::failed(format!("{} can't be started: {error}", program.display()))
         })?;
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(log(stderr, sandbox.id.clone()));
+        }
         let mut stdout = BufReader::new(child.stdout.take().ok_or_else(no_pipe)?);
         match timeout(READY_WITHIN, wait_until_ready(&mut stdout)).await {
             Ok(Ok(())) => {}

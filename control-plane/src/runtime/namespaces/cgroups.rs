@@ -1,7 +1,7 @@
 //! Cgroups (version 2) of sandboxes. They freeze and kill all processes of a sandbox at once, whatever these do meanwhile.
 //!
-//! Some machines have no cgroup v2, and containers often can't write to it. There, [`super::process_tree`] stops sandboxes,
-//! and namespaces of process ids end them.
+//! Some machines have no cgroup v2, and containers often can't write to it. There, a suspended sandbox ends, and starts anew when it
+//! is resumed, and namespaces of process ids end its processes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 const KILL: &str = "cgroup.kill";
 const FREEZE: &str = "cgroup.freeze";
+/// The limits of the cgroup of a sandbox, where the machine's first cgroup has these controllers.
+const LIMITS: [(&str, &str); 2] = [("memory.max", "1G"), ("pids.max", "512")];
 
 /// The cgroups of a server's sandboxes: `sandgate-…/NAME` at the root of the hierarchy, so that a later server finds them.
 #[derive(Clone, Debug)]
@@ -42,7 +44,17 @@ impl Cgroups {
         // Linux 5.14 has both.
         let is_complete =
             |root: &PathBuf| [KILL, FREEZE].iter().all(|file| root.join(file).exists());
-        Self { root: root.filter(is_complete) }
+        let root = root.filter(is_complete);
+        if let Some(root) = &root {
+            for controller in ["+memory", "+pids"] {
+                if std::fs::write(root.join("cgroup.subtree_control"), controller).is_err() {
+                    tracing::info!(
+                        "cgroup v2 has no controller `{controller}` for sandboxes, so that limit is missing"
+                    );
+                }
+            }
+        }
+        Self { root }
     }
 
     pub(super) fn are_available(&self) -> bool {
@@ -79,6 +91,19 @@ impl Cgroups {
 impl Cgroup {
     pub(super) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Limits memory and processes, where the machine's cgroups can do that.
+    pub(super) fn limit(&self) -> Result<(), RuntimeError> {
+        for (file, limit) in LIMITS {
+            let path = self.0.join(file);
+            if path.exists() {
+                std::fs::write(&path, limit).map_err(|error| {
+                    RuntimeError::failed(format!("`{}` can't be written: {error}", path.display()))
+                })?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) async fn freeze(&self) -> Result<(), RuntimeError> {

@@ -4,7 +4,7 @@
 use std::fs::{OpenOptions, Permissions};
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use crate::runtime::RuntimeError;
 
 /// The interface of the gateway that leads to the sandbox.
 pub(super) const SANDBOX_LINK: &str = "sandbox0";
-/// A namespace inherits these from the machine. A gateway forwards nothing until its sidecar lets it.
-const FORWARDING: [&str; 2] =
-    ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"];
+/// A namespace and its interfaces inherit these from the machine. A gateway forwards nothing until its sidecar lets it.
+const FORWARDING: &str = "/proc/sys/net/ipv4/conf";
+const FORWARDING_IPV6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -86,8 +86,10 @@ impl Place {
         let (this, shared) = (self.clone(), Arc::clone(shared));
         let built = tokio::task::spawn_blocking(move || {
             this.make_folder(&shared)?;
-            for name in this.cgroup_names() {
-                shared.cgroups.make(&name)?;
+            let [sandbox, sidecar] = this.cgroup_names().map(|name| shared.cgroups.make(&name));
+            sidecar?;
+            if let Some(cgroup) = sandbox? {
+                cgroup.limit()?;
             }
             this.connect(&shared.settings.internet)
         });
@@ -98,8 +100,10 @@ impl Place {
         let failed = |path: &Path, error: std::io::Error| {
             RuntimeError::failed(format!("`{}` can't be made: {error}", path.display()))
         };
+        // Only the sidecar's Envoy passes through it, and reaches its files.
         std::fs::create_dir(&self.folder)
-            .and_then(|()| std::fs::set_permissions(&self.folder, Permissions::from_mode(0o711)))
+            .and_then(|()| chown(&self.folder, None, Some(self.envoy_uid(shared))))
+            .and_then(|()| std::fs::set_permissions(&self.folder, Permissions::from_mode(0o710)))
             .map_err(|error| failed(&self.folder, error))?;
         let names =
             shared.settings.resolvers.iter().map(|address| format!("nameserver {address}\n"));
@@ -155,15 +159,7 @@ impl Place {
         let listener = self
             .gateway
             .enter(|| {
-                for path in FORWARDING {
-                    match std::fs::write(path, "0") {
-                        // Without IPv6, there is no such file.
-                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                            return Err(error);
-                        }
-                        _ => {}
-                    }
-                }
+                forbid_forwarding()?;
                 ip_batch("link set lo up\n").map_err(std::io::Error::other)?;
                 relay::listen()
             })
@@ -237,5 +233,18 @@ impl Place {
             [&self.folder, &self.etc()].into_iter().filter_map(|path| remove_folder(path).err()),
         );
         errors
+    }
+}
+
+/// Forbids all forwarding in the namespace of this thread.
+fn forbid_forwarding() -> std::io::Result<()> {
+    // The kernel changes the interfaces only if the value for all of them changes.
+    for entry in std::fs::read_dir(FORWARDING)? {
+        std::fs::write(entry?.path().join("forwarding"), "0")?;
+    }
+    match std::fs::write(FORWARDING_IPV6, "0") {
+        // Without IPv6, there is no such file.
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use sandgate_netns::Prefix;
 
 use super::cgroups::Cgroups;
-use super::{UnusableNamespaces, folder, uplink};
+use super::{UnusableNamespaces, folder, range, uplink};
 
 /// The folder of the files that `ip netns exec` mounts (ip-netns(8)).
 pub(super) const ETC: &str = "/etc/netns";
@@ -24,13 +24,15 @@ pub(super) fn remove_all(prefix: &Prefix) -> Result<(), UnusableNamespaces> {
     let mut errors = Cgroups::find(prefix).remove_all();
     errors.extend(sandgate_netns::remove_all(prefix));
     errors.extend(uplink::close(prefix).err().map(|error| error.to_string()));
-    errors.extend(remove_folder(&folder(prefix)).err());
+    let released = range::release(prefix).map_err(|error| errors.push(error.to_string()));
+    // The folder names the range.
+    if released.is_ok() {
+        errors.extend(remove_folder(&folder(prefix)).err());
+    }
     let start = format!("{prefix}-");
     let entries = std::fs::read_dir(ETC).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&start));
     errors.extend(ours.filter_map(|entry| remove_folder(&entry.path()).err()));
-    // It fails while others have files there.
-    drop(std::fs::remove_dir(ETC));
     errors.is_empty().then_some(()).ok_or_else(|| UnusableNamespaces::Remains(errors.join("; ")))
 }
 

@@ -9,9 +9,10 @@ use tokio::process::Child;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::cgroups::Cgroup;
 use super::place::Place;
 use super::sandbox::Guest;
-use super::{Shared, gateway, process_tree, relay, sandbox};
+use super::{Shared, gateway, relay, sandbox};
 use crate::model::Sandbox;
 use crate::runtime::{Exited, RuntimeError};
 
@@ -19,8 +20,6 @@ use crate::runtime::{Exited, RuntimeError};
 pub(super) struct Running {
     place: Place,
     shared: Arc<Shared>,
-    /// The process whose descendants are the processes of the sandbox.
-    root: i32,
     stop: oneshot::Sender<()>,
     watched: JoinHandle<()>,
     has_ended: Arc<AtomicBool>,
@@ -50,8 +49,6 @@ impl Running {
             gateway::start(shared, place),
             sandbox::start(shared, place, sandbox)
         )?;
-        let root = guest.child.id().and_then(|id| i32::try_from(id).ok());
-        let root = root.ok_or_else(|| RuntimeError::failed("the program ended at once"))?;
         let (stop, stopped) = oneshot::channel();
         let has_ended = Arc::new(AtomicBool::new(false));
         let processes = Processes { guest, sidecar, _relay: relay };
@@ -60,7 +57,6 @@ impl Running {
         Ok(Self {
             place: place.clone(),
             shared: Arc::clone(shared),
-            root,
             stop,
             watched: tokio::spawn(watch),
             has_ended,
@@ -76,23 +72,10 @@ impl Running {
         self.has_ended.load(Ordering::Acquire)
     }
 
-    /// Stops all processes of the sandbox, which can go on later. Its sidecar runs on.
-    pub(super) async fn freeze(&self) -> Result<(), RuntimeError> {
-        match self.place.cgroups(&self.shared) {
-            [Some(cgroup), _] => cgroup.freeze().await,
-            [None, _] => process_tree::stop(self.root).await,
-        }
-    }
-
-    /// Ends a freeze.
-    pub(super) async fn thaw(&self) -> Result<(), RuntimeError> {
-        match self.place.cgroups(&self.shared) {
-            [Some(cgroup), _] => cgroup.thaw().await,
-            [None, _] => {
-                process_tree::go_on(self.root);
-                Ok(())
-            }
-        }
+    /// The cgroup by which the sandbox can be frozen, if this machine has one.
+    pub(super) fn cgroup(&self) -> Option<Cgroup> {
+        let [cgroup, _] = self.place.cgroups(&self.shared);
+        cgroup
     }
 
     pub(super) fn write_tokens(&self, shared: &Shared) {
@@ -126,17 +109,17 @@ async fn watch(
     };
     has_ended.store(true, Ordering::Release);
     drop(processes.guest.stdin.take());
+    if let Some((part, status)) = ended {
+        let (id, address) = (place.id.clone(), place.block.sandbox().into());
+        tracing::warn!(sandbox = %id, %address, ?status, "the {part} of a sandbox ended by itself");
+        // Edges get to know it before the sandbox has no link any more. Sending fails if the server is stopping.
+        let _ = shared.exits.send(Exited { id, address });
+    }
     place.remove(&shared).await;
     // They are dead now.
     for child in [&mut processes.guest.child, &mut processes.sidecar] {
         if let Err(error) = child.kill().await {
             tracing::error!(sandbox = %place.id, %error, "a process can't be killed");
         }
-    }
-    if let Some((part, status)) = ended {
-        let (id, address) = (place.id, place.block.sandbox().into());
-        tracing::warn!(sandbox = %id, %address, ?status, "the {part} of a sandbox ended by itself");
-        // Sending fails if the server is stopping.
-        let _ = shared.exits.send(Exited { id, address });
     }
 }

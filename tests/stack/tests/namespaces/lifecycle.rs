@@ -97,10 +97,11 @@ pub(crate) fn a_sandbox_whose_sidecar_dies_ends_and_can_be_resumed() -> Result<(
 pub(crate) fn two_servers_do_not_touch_one_anothers_sandboxes() -> Result<()> {
     run(async {
         let one = Machine::start(Setup::default()).await?;
-        let of_one = one.create("of-one", json!(null)).await?;
+        // The range is taken before there is a sandbox.
         let refused = Machine::start(Setup { range: Some(one.range), ..Setup::default() }).await;
         let error = format!("{:?}", refused.err().map(|error| error.to_string()));
-        ensure!(error.contains("is in use on this machine"), "{error}");
+        ensure!(error.contains("leads nowhere, as that of another server does"), "{error}");
+        let of_one = one.create("of-one", json!(null)).await?;
         let other = Machine::start(Setup::default()).await?;
         let of_other = other.create("of-other", json!(null)).await?;
         let processes = one.processes(&of_one, "gateway")?;

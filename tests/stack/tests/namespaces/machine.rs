@@ -136,9 +136,18 @@ impl Machine {
         Ok(Client::new(SocketAddr::new(self.address(sandbox)?, 8080)))
     }
 
-    /// The processes in a namespace of a sandbox.
+    /// Whether suspended sandboxes are frozen. Where no cgroup can be written, they end.
+    pub(crate) fn freezes(&self) -> bool {
+        self.made().iter().any(|path| path.contains("/cgroup"))
+    }
+
+    /// The processes in a namespace of a sandbox. There are none without the namespace.
     pub(crate) fn processes(&self, sandbox: &Sandbox, which: &str) -> Result<Vec<i32>> {
-        let listed = run_ip(&["netns", "pids", &self.namespace(sandbox, which)?])?;
+        let name = self.namespace(sandbox, which)?;
+        if !Path::new("/run/netns").join(&name).exists() {
+            return Ok(Vec::new());
+        }
+        let listed = run_ip(&["netns", "pids", &name])?;
         let mut pids: Vec<i32> = listed.lines().filter_map(|line| line.parse().ok()).collect();
         pids.sort_unstable();
         Ok(pids)

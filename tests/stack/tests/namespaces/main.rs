@@ -8,6 +8,7 @@
 mod enforcement;
 mod fallback;
 mod far_side;
+mod inside;
 mod lifecycle;
 mod machine;
 mod rounds;
@@ -48,6 +49,9 @@ fn main() -> ExitCode {
             a_policy_is_enforced_from_inside_and_a_change_closes_connections,
             nothing_leaves_before_the_policy_is_enforced,
             a_sandbox_reaches_neither_another_one_nor_the_machine;
+        inside:
+            a_sandbox_finds_nothing_of_the_machine_and_of_other_sandboxes,
+            a_gateway_opens_no_connection_to_this_machine_and_unused_addresses_lead_nowhere;
         suspension:
             a_suspended_sandbox_goes_on_where_it_stopped,
             a_sandbox_that_starts_processes_all_the_time_is_suspended;
