@@ -21,6 +21,7 @@ use crate::envoy::{Configuration, Envoy, EnvoySetup, Files};
 use crate::files::create_private_folder;
 use crate::local_run::platform::Platform;
 use crate::local_run::{NODE, Settings, local_edge};
+use crate::network::free_range;
 use crate::output::Interrupt;
 use crate::ports::{Ports, SANDBOX_PORTS, listen_error};
 use crate::token::random_token;
@@ -271,18 +272,6 @@ async fn start_control_plane(
         database: None,
     })
     .await
-}
-
-/// A range of private addresses that this machine does not use.
-fn free_range() -> Result<Ipv4Net> {
-    for offset in 0..128 {
-        let second = u8::try_from(64 + (std::process::id() + offset) % 128)?;
-        let range = Ipv4Net::new(Ipv4Addr::new(10, second, 0, 0), 18)?;
-        if sandgate_netns::conflict(range)?.is_none() {
-            return Ok(range);
-        }
-    }
-    bail!("this machine uses all of 10.64.0.0 to 10.191.255.255")
 }
 
 /// A /16 of loopback where nobody listens on the sandboxes' ports, outside of the networks of local runs.
