@@ -110,9 +110,10 @@ impl NamespacesRuntime {
         {
             return Err(UnusableNamespaces::NoInternet(name.clone()));
         }
-        make_folder(&prefix)?;
-        range::reserve(&prefix, network)?;
-        uplink::open(&prefix, network, settings.internet == Internet::Host)?;
+        if let Err(error) = prepare_machine(&settings, &prefix) {
+            remove_all(&prefix)?;
+            return Err(error);
+        }
         let cgroups = Cgroups::create(&prefix);
         if !cgroups.are_available() {
             tracing::info!(
@@ -220,6 +221,16 @@ impl NamespacesRuntime {
             }
         }
     }
+}
+
+/// Makes what all sandboxes share on this machine. After a failure, the caller removes it.
+fn prepare_machine(
+    settings: &NamespacesSettings,
+    prefix: &Prefix,
+) -> Result<(), UnusableNamespaces> {
+    make_folder(prefix)?;
+    range::reserve(prefix, settings.network)?;
+    Ok(uplink::open(prefix, settings.network, settings.internet == Internet::Host)?)
 }
 
 fn make_folder(prefix: &Prefix) -> Result<(), UnusableNamespaces> {
