@@ -1,4 +1,7 @@
 //! One stream: its headers, its upstream, its local reply, and its end.
+//!
+//! The file has more than 300 lines because it declares each function of the host about a stream once, with the reason why the call is
+//! safe.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
