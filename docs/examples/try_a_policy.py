@@ -68,7 +68,9 @@ def show_events(sandbox, denied):
     for event in events(sandbox):
         details = ""
         if event["type"] == "outbound_denied":
-            details = f"{event['destination']} by the rule `{event['rule']}`"
+            # What a connection or request calls its destination (`name`) is chosen by the sandbox.
+            shown = f" (as {event['name']})" if "name" in event else ""
+            details = f"{event['destination']}{shown} by the rule `{event['rule']}`"
         elif event["type"] == "network_policy_changed":
             names = event["difference"]["allow_out"]
             details = f"allow_out: {names['added']} instead of {names['removed']}"

@@ -19,7 +19,6 @@ pub const MAX_RULE: usize = 350;
 /// A kind of denied requests to a sandbox.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
 pub struct InboundDenial {
     /// The port that the requests were for.
     pub port: u16,
@@ -30,10 +29,14 @@ pub struct InboundDenial {
 /// A kind of denied connections, packets or DNS queries of a sandbox.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
 pub struct OutboundDenial {
-    /// The name or the address of the destination. Characters that no domain name has are shown as `?`.
+    /// Where the sandbox sent something: the address, or the name for which the sidecar's DNS gave a virtual address, or the name of
+    /// a query. Characters that no domain name has are shown as `?`.
     pub destination: String,
+    /// What a TLS connection or a plain HTTP request called its destination (SNI, `Host`), unless that is `destination`. The sandbox
+    /// chooses it freely.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
     /// The port, if there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub port: Option<u16>,
@@ -123,7 +126,9 @@ impl OutboundDenial {
     #[must_use]
     pub fn cleaned(self) -> Self {
         let destination = shown_name(self.destination.as_bytes());
-        Self { destination, rule: shown_rule(&self.rule), ..self }
+        let name = self.name.map(|name| shown_name(name.as_bytes()));
+        let name = name.filter(|name| *name != destination);
+        Self { destination, name, rule: shown_rule(&self.rule), ..self }
     }
 }
 

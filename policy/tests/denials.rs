@@ -29,11 +29,13 @@ fn an_overlong_name_and_rule_end_visibly() {
     let long = "x".repeat(100_000);
     let denial = OutboundDenial {
         destination: long.clone(),
+        name: Some("y".repeat(100_000)),
         port: None,
         protocol: Protocol::Dns,
         rule: long.clone(),
     };
     let cleaned = denial.cleaned();
+    assert!(cleaned.name.as_deref().is_some_and(|name| name.len() == MAX_DESTINATION));
     assert_eq!((cleaned.destination.len(), cleaned.rule.len()), (MAX_DESTINATION, MAX_RULE));
     assert!(cleaned.destination.ends_with("x...") && cleaned.rule.ends_with("x..."));
     let inbound = InboundDenial { port: 80, rule: "é\n".repeat(1_000) }.cleaned();

@@ -13,9 +13,11 @@ pub(crate) mod envoy_log;
 pub(crate) mod reporter;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sandgate_policy::denials::{Counted, Denials, MAX_DENIALS, OutboundDenial};
+use sandgate_policy::denials::{Counted, Denials, MAX_DENIALS, OutboundDenial, Protocol};
+use sandgate_policy::egress::VirtualMeaning;
 
 /// The denials since the last report. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -27,12 +29,20 @@ pub struct DenialReport {
 struct Pending {
     counts: BTreeMap<OutboundDenial, u64>,
     more: u64,
+    virtual_addresses: BTreeMap<IpAddr, VirtualMeaning>,
 }
 
 impl DenialReport {
     /// Counts a denial.
     pub fn add(&self, denial: OutboundDenial) {
-        self.lock().add(denial.cleaned(), 1);
+        let mut pending = self.lock();
+        let denial = pending.with_virtual_name(denial).cleaned();
+        pending.add(denial, 1);
+    }
+
+    /// Sets the names that destinations with virtual addresses have in a report.
+    pub(crate) fn set_virtual_addresses(&self, addresses: BTreeMap<IpAddr, VirtualMeaning>) {
+        self.lock().virtual_addresses = addresses;
     }
 
     /// Counts denials about which nothing else is known.
@@ -43,7 +53,9 @@ impl DenialReport {
 
     /// Takes what is to be reported, if there is anything.
     fn take(&self) -> Option<Denials<OutboundDenial>> {
-        let Pending { counts, more } = std::mem::take(&mut *self.lock());
+        let mut pending = self.lock();
+        let (counts, more) =
+            (std::mem::take(&mut pending.counts), std::mem::take(&mut pending.more));
         if counts.is_empty() && more == 0 {
             return None;
         }
@@ -67,6 +79,17 @@ impl DenialReport {
 }
 
 impl Pending {
+    /// Only the sidecar knows what a virtual address means.
+    fn with_virtual_name(&self, denial: OutboundDenial) -> OutboundDenial {
+        let address = denial.destination.parse().ok();
+        match address.and_then(|address: IpAddr| self.virtual_addresses.get(&address)) {
+            Some(VirtualMeaning::Name(name)) if denial.protocol != Protocol::Dns => {
+                OutboundDenial { destination: name.to_string(), ..denial }
+            }
+            _ => denial,
+        }
+    }
+
     fn add(&mut self, denial: OutboundDenial, count: u64) {
         if let Some(counted) = self.counts.get_mut(&denial) {
             *counted = counted.saturating_add(count);
@@ -86,7 +109,7 @@ mod tests {
 
     fn name(destination: &str) -> OutboundDenial {
         let (destination, rule) = (destination.to_owned(), "default deny".to_owned());
-        OutboundDenial { destination, port: None, protocol: Protocol::Dns, rule }
+        OutboundDenial { destination, name: None, port: None, protocol: Protocol::Dns, rule }
     }
 
     fn total(report: &Denials<OutboundDenial>) -> u64 {
@@ -105,6 +128,32 @@ mod tests {
             taken.denials.iter().map(|one| (one.denial.destination.as_str(), one.count)).collect();
         assert_eq!((counts, taken.more), (vec![("a.test", 2), ("b.test", 1)], 0));
         assert_eq!(report.take(), None);
+    }
+
+    /// The attack: a connection to the virtual address of an allowed name shows another name.
+    #[test]
+    fn a_virtual_address_is_reported_as_its_name_whatever_name_is_shown() {
+        let report = DenialReport::default();
+        let meaning = VirtualMeaning::Name("allowed.test".parse().unwrap());
+        report.set_virtual_addresses(BTreeMap::from([("198.18.0.10".parse().unwrap(), meaning)]));
+        let connection = |name: &str| OutboundDenial {
+            name: Some(name.to_owned()),
+            port: Some(443),
+            protocol: Protocol::Tcp,
+            ..self::name("198.18.0.10")
+        };
+        report.add(connection("allowed.test"));
+        report.add(connection("other.test"));
+        report.add(name("198.18.0.10"));
+        let taken = report.take().unwrap();
+        let seen: Vec<_> = taken
+            .denials
+            .iter()
+            .map(|one| (one.denial.destination.as_str(), one.denial.name.as_deref()))
+            .collect();
+        let expected =
+            [("198.18.0.10", None), ("allowed.test", None), ("allowed.test", Some("other.test"))];
+        assert_eq!(seen, expected);
     }
 
     /// The attack: the sandbox asks for a million names while the control plane can't be reached.

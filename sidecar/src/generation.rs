@@ -1,9 +1,13 @@
 //! A policy generation, compiled for each of the three enforcers.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use sandgate_policy::egress::config::{EgressConfig, RawEgressConfig, VERSION};
-use sandgate_policy::egress::{DeniedAddresses, NetworkPolicy, OperatorSettings, Policy};
+use sandgate_policy::egress::{
+    DeniedAddresses, NetworkPolicy, OperatorSettings, Policy, VirtualMeaning,
+};
 
 use crate::dns;
 use crate::nftables::layout::Ports;
@@ -33,6 +37,7 @@ pub(crate) struct Generation {
     pub(crate) has_domains: bool,
     /// The rules by which the agent explains refused packets.
     pub(crate) refusal_rules: Arc<RefusalRules>,
+    pub(crate) virtual_addresses: BTreeMap<IpAddr, VirtualMeaning>,
 }
 
 /// The filter would reject the configuration. Its parts were validated when they were parsed, so this is a bug.
@@ -80,7 +85,15 @@ impl Generation {
         let nft_transaction = render::generation(&compiled, ports);
         let refusal_rules = Arc::new(RefusalRules::new(number, &compiled));
         let has_domains = compiled.last().is_some_and(|policy| policy.has_domains());
-        let dns = dns::Generation::new(number, first, second, virtual_addresses);
-        Ok(Self { number, filter_config, dns, nft_transaction, has_domains, refusal_rules })
+        let dns = dns::Generation::new(number, first, second, virtual_addresses.clone());
+        Ok(Self {
+            number,
+            filter_config,
+            dns,
+            nft_transaction,
+            has_domains,
+            refusal_rules,
+            virtual_addresses,
+        })
     }
 }

@@ -118,6 +118,7 @@ impl Refusals {
         if refused.cause.is_outbound() {
             self.denials.add(OutboundDenial {
                 destination: packet.destination.to_canonical().to_string(),
+                name: None,
                 port: packet.ports.map(|(_, destination)| destination),
                 protocol: packet.protocol.kind(),
                 rule: rule.clone(),

@@ -16,6 +16,7 @@ const PERIOD: i64 = 600_000;
 pub(crate) fn out(destination: &str, count: u64) -> Counted<OutboundDenial> {
     let denial = OutboundDenial {
         destination: destination.to_owned(),
+        name: None,
         port: Some(443),
         protocol: Protocol::Tcp,
         rule: "default deny".to_owned(),

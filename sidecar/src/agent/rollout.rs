@@ -95,6 +95,7 @@ impl Agent {
     /// Applies the nftables rules, and opens the gate.
     async fn apply_rules(&mut self, generation: &Generation) -> bool {
         self.refusals.set(Arc::clone(&generation.refusal_rules));
+        self.denials.set_virtual_addresses(generation.virtual_addresses.clone());
         match self.gate.open(&generation.nft_transaction).await {
             Ok(()) => true,
             Err(error) => {

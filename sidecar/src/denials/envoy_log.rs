@@ -93,13 +93,15 @@ fn denial(line: &[u8]) -> Option<OutboundDenial> {
         _ => ShownName::Absent,
     };
     // Only what is a name or an address: a text that is neither may contain a credential, as `user:password@host` does.
-    let shown = match shown {
-        ShownName::Name(name) => name.to_string(),
-        ShownName::Address(address) => address.to_string(),
-        ShownName::Absent | ShownName::Unparsable => destination.ip().to_canonical().to_string(),
+    let name = match shown {
+        ShownName::Name(name) => Some(name.to_string()),
+        ShownName::Address(address) => Some(address.to_string()),
+        ShownName::Absent | ShownName::Unparsable => None,
     };
+    // The sandbox chooses the name freely, so it must not replace the address that the sandbox really used.
     Some(OutboundDenial {
-        destination: shown,
+        destination: destination.ip().to_canonical().to_string(),
+        name,
         port: Some(destination.port()),
         protocol: if is_tcp { Protocol::Tcp } else { Protocol::Http },
         rule: line.rule,
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_denied_connection_is_shown_by_its_name_or_its_address() {
+    async fn a_denied_connection_is_shown_by_its_address_and_the_name_in_it() {
         let tcp = json!({ "protocol": "tcp", "destination": "203.0.113.7:443", "decision": "deny",
             "rule": "default deny", "flags": "UF" });
         let seen = |destination: &str, protocol: &str| {
@@ -139,14 +141,37 @@ mod tests {
             line[field] = json!(value);
             line
         };
-        assert_eq!(shown(with("sni", "Elsewhere.test")).await, seen("elsewhere.test", "tcp"));
+        let named = |protocol: &str| {
+            let mut seen = seen("203.0.113.7", protocol).unwrap();
+            seen["name"] = json!("elsewhere.test");
+            Some(seen)
+        };
+        assert_eq!(shown(with("sni", "Elsewhere.test")).await, named("tcp"));
         let closed = with("decision", "closed");
         assert_eq!(shown(closed).await, seen("203.0.113.7", "tcp"));
         let mut http = with("protocol", "HTTP/1.1");
         http["authority"] = json!("elsewhere.test:8080");
         http["path"] = json!("/secret");
-        assert_eq!(shown(http).await, seen("elsewhere.test", "http"));
+        assert_eq!(shown(http.clone()).await, named("http"));
+        http["authority"] = json!("203.0.113.7");
+        assert_eq!(shown(http).await, seen("203.0.113.7", "http"));
         assert_eq!(shown(with("decision", "allow")).await, None);
+    }
+
+    /// The attack: a sandbox connects to its own server, and shows the name of a harmless one, so that the owner allows that, or never
+    /// learns the address.
+    #[tokio::test]
+    async fn a_shown_name_or_address_does_not_hide_the_address_of_the_connection() {
+        for (protocol, field) in [("tcp", "sni"), ("HTTP/1.1", "authority")] {
+            for harmless in ["pypi.test", "8.8.8.8"] {
+                let mut line = json!({ "protocol": protocol, "destination": "203.0.113.66:443",
+                    "decision": "deny", "rule": "default deny" });
+                line[field] = json!(harmless);
+                let seen = shown(line).await.unwrap();
+                assert_eq!(seen["destination"], "203.0.113.66", "{protocol} {harmless}");
+                assert_eq!(seen["name"], harmless);
+            }
+        }
     }
 
     /// The attack: what a sandbox sends as a name has a credential, or changes the terminal of its owner.
@@ -157,7 +182,9 @@ mod tests {
         {
             let line = json!({ "protocol": "HTTP/2", "destination": "[2001:db8::1]:80",
                 "authority": authority, "decision": "deny", "rule": "Host not understood" });
-            assert_eq!(shown(line).await.unwrap()["destination"], "2001:db8::1", "{authority}");
+            let seen = shown(line).await.unwrap();
+            assert_eq!(seen["destination"], "2001:db8::1", "{authority}");
+            assert_eq!(seen.get("name"), None, "{authority}");
         }
     }
 

@@ -62,7 +62,13 @@ impl DenialLog {
 fn denial(query: &Query, rule: &Rule) -> OutboundDenial {
     let name = query.name.to_ascii();
     let destination = name.strip_suffix('.').unwrap_or(&name).to_owned();
-    OutboundDenial { destination, port: None, protocol: Protocol::Dns, rule: rule.to_string() }
+    OutboundDenial {
+        destination,
+        name: None,
+        port: None,
+        protocol: Protocol::Dns,
+        rule: rule.to_string(),
+    }
 }
 
 #[cfg(test)]
