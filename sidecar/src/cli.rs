@@ -5,6 +5,7 @@ mod arguments;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +14,9 @@ use tracing_subscriber::EnvFilter;
 
 use self::arguments::Arguments;
 use crate::agent;
+
+/// The longest wait for writes in progress when the agent ends.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// Runs the program. Exits with status 1 if the agent can't start, and with status 2 if an option is wrong.
 #[must_use]
@@ -38,7 +42,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = arguments.settings()?;
     // One thread: the kernel kills Envoy when the thread that started it ends.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let result: anyhow::Result<()> = runtime.block_on(async {
         // The handlers are installed before anything is set up, so that no signal ends the program without cleaning up.
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
@@ -54,5 +58,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         });
         agent::run(settings, end).await?;
         Ok(())
-    })
+    });
+    // A write to standard output runs on a thread of its own, and does not end if nothing reads it.
+    runtime.shutdown_timeout(LAST_WRITES);
+    result
 }

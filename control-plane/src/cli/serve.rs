@@ -125,7 +125,8 @@ struct GatewayArgs {
     /// Maximum number of connections to the gateway API, without those of sidecars
     #[arg(long, value_name = "COUNT", default_value_t = Listener::MAX_CONNECTIONS, value_parser = count)]
     gateway_connections: usize,
-    /// Maximum number of sidecars, each of which has one connection to the gateway API
+    /// Maximum number of connections of sidecars to the gateway API; each sidecar has one, and another one for a moment when it
+    /// reports denials
     #[arg(long, value_name = "COUNT", default_value_t = SIDECARS, value_parser = count)]
     sidecars: usize,
 }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{Agent, AgentError};
+use crate::denials::reporter;
 use crate::denied_names::DeniedNames;
 use crate::dns;
 use crate::envoy::Files;
@@ -17,6 +18,7 @@ use crate::nftables::nflog::NflogSocket;
 use crate::nftables::refuse_chains::{GROUP, PacketLog};
 use crate::nftables::render;
 use crate::settings::Bounds;
+use crate::source::PolicySource;
 
 impl Agent {
     /// Applies the rules that deny all traffic, then starts the DNS proxy, and enables forwarding last.
@@ -103,6 +105,10 @@ impl Agent {
         }
         self.dns_end.cancel();
         self.tasks.shutdown().await;
+        if let PolicySource::ControlPlane(control_plane) = &self.settings.source {
+            // What a program was denied just before it, or its sandbox, ended.
+            reporter::send_last(control_plane, &self.denials).await;
+        }
         let rules_stay = match self.settings.layout.mode {
             Mode::Gateway { .. } => self.sysctls.was_forwarding(),
             Mode::Shared => true,

@@ -48,6 +48,8 @@ pub(crate) enum StartError {
 
 /// The time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
+/// The longest wait for the last lines of the access log after the end of the process.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 impl Program {
     /// Starts Envoy with a bootstrap. The denials in its access log are added to the report.
@@ -117,9 +119,35 @@ impl Child {
         if tokio::time::timeout(GRACE, self.process.wait()).await.is_err() {
             drop(self.process.kill().await);
         }
-        // The last lines.
         if let Some(log) = self.log {
-            drop(tokio::time::timeout(GRACE, log).await);
+            end_copy(log).await;
         }
+    }
+}
+
+/// Waits for the last lines of the access log, but not for a reader of the agent's output that has stopped reading.
+async fn end_copy(mut log: JoinHandle<()>) {
+    if tokio::time::timeout(LAST_LINES, &mut log).await.is_err() {
+        log.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// The fault: whatever reads the agent's output hangs, so a line of the access log can't be written.
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_of_the_log_that_is_stuck_ends() {
+        let ended = CancellationToken::new();
+        let at_end = ended.clone().drop_guard();
+        let stuck = tokio::spawn(async move {
+            let _at_end = at_end;
+            std::future::pending().await
+        });
+        end_copy(stuck).await;
+        ended.cancelled().await;
     }
 }

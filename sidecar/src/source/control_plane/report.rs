@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use reqwest::header::CONNECTION;
 use sandgate_policy::denials::{Denials, OutboundDenial};
 
 use super::{ControlPlane, FetchError, from_control_plane, problem};
@@ -35,7 +36,9 @@ impl ControlPlane {
             path.pop().push("denials");
         }
         for token in self.tokens()? {
-            let request = self.client.post(url.clone()).bearer_auth(token).json(denials);
+            // The control plane counts the connections of sidecars, and the poll holds one.
+            let request = self.client.post(url.clone()).header(CONNECTION, "close");
+            let request = request.bearer_auth(token).json(denials);
             let sent = request.timeout(TIMEOUT).send().await;
             let response = sent.map_err(|error| problem(error.without_url().to_string()))?;
             let status = from_control_plane(response)?.status();
