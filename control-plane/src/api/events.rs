@@ -43,7 +43,7 @@ struct EventInfo {
 
 /// Lists the events of a sandbox, newest first: denied requests, denied connections and DNS queries, changes of ports and
 /// of the network policy, suspends and resumes. The newest 200 changes, 200 suspends and resumes, and 500 denials in each
-/// direction are kept, for 30 days, and not longer than the sandbox. In ten minutes, 50 different denials in each direction have
+/// direction are kept, for 30 days, and hardly longer than the sandbox. In ten minutes, 50 different denials in each direction have
 /// events of their own; all others are the count of an event of the type `more_inbound_denied` or `more_outbound_denied`.
 #[utoipa::path(
     get,
@@ -65,7 +65,9 @@ pub(super) async fn list(
 ) -> HandlerResult {
     let [limit, cursor] = parameters.only(["limit", "cursor"])?;
     let limit = limit.map_or(Ok(PAGE_ITEMS), |limit| parse_limit(&limit, PAGE_ITEMS))?;
-    let before = cursor.map(|cursor| parse_cursor(&cursor)).transpose()?;
+    // The store has signed numbers, and a cursor has no sign.
+    let before = cursor.map(|cursor| parse_cursor::<i64>(&cursor)).transpose()?;
+    let before = before.map(i64::unsigned_abs);
     let sandbox = target.find(&api, &caller).await?;
     let EventPage { events, more } =
         api.sandboxes.db().read(move |store| store.events(&sandbox.id, before, limit)).await?;
