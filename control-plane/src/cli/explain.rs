@@ -17,6 +17,8 @@ use super::output::Output;
 
 /// The exit status if the answer is a denial.
 const DENIED: u8 = 3;
+/// The exit status if the answer depends on an address that was not given.
+const DEPENDS: u8 = 4;
 /// The maximum number of bytes of a credential.
 const MAX_CREDENTIAL: u64 = 8_192;
 
@@ -47,9 +49,17 @@ pub(super) struct Explain {
     options: ManagementOptions,
 }
 
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Answer {
+    Allow,
+    Deny,
+    /// The connection is allowed or denied by an address that was not given.
+    DependsOnAddress,
+}
+
 /// A decision, and what led to it.
 struct Explanation {
-    is_allowed: bool,
+    answer: Answer,
     /// The decision, and the rule or the code that is the reason.
     decision: String,
     rule: String,
@@ -77,7 +87,11 @@ impl Explain {
             outbound::explain(store.as_ref(), &self.about, &destination, self.operator.as_deref())?
         };
         explanation.print(&output)?;
-        Ok(if explanation.is_allowed { ExitCode::SUCCESS } else { ExitCode::from(DENIED) })
+        Ok(match explanation.answer {
+            Answer::Allow => ExitCode::SUCCESS,
+            Answer::Deny => ExitCode::from(DENIED),
+            Answer::DependsOnAddress => ExitCode::from(DEPENDS),
+        })
     }
 }
 
@@ -101,7 +115,11 @@ impl Explanation {
                 .map(|(what, found)| json!({ "step": what, "found": found }))
                 .collect();
             return output.one(&json!({
-                "allowed": self.is_allowed,
+                "allowed": match self.answer {
+                    Answer::Allow => Some(true),
+                    Answer::Deny => Some(false),
+                    Answer::DependsOnAddress => None,
+                },
                 "decision": self.decision,
                 "rule": self.rule,
                 "steps": steps,

@@ -20,15 +20,16 @@ struct Example {
 
 impl Example {
     fn new() -> Self {
+        Self::of(&json!({ "allow_internet_access": false, "allow_out": ["allowed.test"] }))
+    }
+
+    fn of(policy: &serde_json::Value) -> Self {
         let installation = Installation::new();
         let (project, key) = installation.create_project();
         let store = SqliteStore::open(&installation.data.join("sandgate.db")).unwrap();
         let mut wanted = new(Some("web"), &project);
         wanted.exposed_ports = ports(&[8080]);
-        wanted.network_policy = serde_json::from_value(
-            json!({ "allow_internet_access": false, "allow_out": ["allowed.test"] }),
-        )
-        .unwrap();
+        wanted.network_policy = serde_json::from_value(policy.clone()).unwrap();
         let sandbox = store.create_sandbox(&wanted, Timestamp::now()).unwrap().value.id;
         let running = Transition::Running("10.0.0.7".parse().unwrap());
         let from = [SandboxState::Pending];
@@ -95,6 +96,32 @@ fn a_connection_is_explained_with_the_policy_and_the_rule() {
     let json = example.explain(&["--json", "web", "elsewhere.test"], "").1;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["allowed"], &json["rule"]), (&json!(false), &json!("default deny")));
+}
+
+/// The mistake: a name that DNS forwards looks allowed, and the sidecar denies its address.
+#[test]
+fn a_name_whose_address_decides_is_never_explained_as_allowed() {
+    let example = Example::of(&json!({ "deny_out": ["denied.test", "9.9.9.0/24"] }));
+    let (status, text) = example.explain(&["web", "open.test:443"], "");
+    assert_eq!(status, 4, "{text}");
+    for part in
+        ["allow, unless the address", "NAME@ADDRESS", "the addresses of the name", "--operator"]
+    {
+        assert!(text.contains(part), "`{part}` is missing: {text}");
+    }
+    let json = example.explain(&["--json", "web", "open.test:443"], "").1;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["allowed"], serde_json::Value::Null, "{json}");
+    for (destination, status) in [
+        ("open.test@169.254.169.254:443", 3),
+        ("open.test@9.9.9.9:443", 3),
+        ("open.test@8.8.8.8:443", 0),
+        ("denied.test:443", 3),
+    ] {
+        let (code, text) = example.explain(&["web", destination], "");
+        assert_eq!(code, status, "{destination}: {text}");
+        assert!(text.contains("not seen"), "{text}");
+    }
 }
 
 #[test]

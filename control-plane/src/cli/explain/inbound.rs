@@ -16,7 +16,7 @@ use sandgate_policy::ingress::{
 };
 use serde_json::json;
 
-use super::Explanation;
+use super::{Answer, Explanation};
 use crate::model::{CredentialQuery, Timestamp};
 use crate::random::SecretHash;
 use crate::store::Store;
@@ -66,7 +66,7 @@ pub(super) fn explain(
             let rule = "the host is one of the public API, which authorizes its requests itself"
                 .to_owned();
             return Ok(Explanation {
-                is_allowed: true,
+                answer: Answer::Allow,
                 decision: "forward".to_owned(),
                 rule,
                 steps,
@@ -84,7 +84,7 @@ pub(super) fn explain(
     let in_flight = InFlight::default();
     let facts = RequestFacts { sandbox: &sandbox, caller: &caller, now: now.seconds(), in_flight };
     let allow = |rule: String, steps| Explanation {
-        is_allowed: true,
+        answer: Answer::Allow,
         decision: "allow".to_owned(),
         rule,
         steps,
@@ -202,5 +202,5 @@ fn find_caller(
 fn denied(denial: Denial, mut steps: Vec<(&'static str, String)>) -> Explanation {
     steps.push(("message", denial.message()));
     let decision = format!("deny with status {}", denial.status());
-    Explanation { is_allowed: false, decision, rule: denial.code().to_owned(), steps }
+    Explanation { answer: Answer::Deny, decision, rule: denial.code().to_owned(), steps }
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use sandgate_policy::egress::{NetworkPolicy, OperatorSettings, Policy, QueryAction};
 use sandgate_policy::ids::SandboxRef;
 
-use super::Explanation;
+use super::{Answer, Explanation};
 use crate::cli::policy::{CheckedDestination, read};
 use crate::store::Store;
 
@@ -21,6 +21,7 @@ pub(super) fn explain(
         None => None,
     };
     let found = found.with_context(|| format!("there is no sandbox `{sandbox}`"))?;
+    let has_operator = operator.is_some();
     let operator = match operator {
         Some(file) => read("--operator", file)?,
         None => OperatorSettings::default(),
@@ -35,11 +36,37 @@ pub(super) fn explain(
         ("policy", summary(&found.network_policy)),
         ("destination", destination.to_string()),
     ];
+    let mut depends_on_address = false;
     if let Some(name) = destination.queried_name() {
-        steps.push(("dns", query(&policy.evaluate_query(name))));
+        let action = policy.evaluate_query(name);
+        // Only then the sandbox connects to an address of the name, which has rules of its own.
+        depends_on_address =
+            is_allowed && destination.has_no_address() && matches!(action, QueryAction::Forward);
+        steps.push(("dns", query(&action)));
     }
-    let decision = if is_allowed { "allow" } else { "deny" };
-    Ok(Explanation { is_allowed, decision: decision.to_owned(), rule, steps })
+    steps.push(("not seen", not_seen(&destination, has_operator)));
+    let (answer, decision) = if depends_on_address {
+        let decision = "allow, unless the address that the sandbox connects to is denied; explain `NAME@ADDRESS`";
+        (Answer::DependsOnAddress, decision)
+    } else if is_allowed {
+        (Answer::Allow, "allow")
+    } else {
+        (Answer::Deny, "deny")
+    };
+    Ok(Explanation { answer, decision: decision.to_owned(), rule, steps })
+}
+
+/// What only the sidecar knows. It may deny what the policy allows.
+fn not_seen(destination: &CheckedDestination, has_operator: bool) -> String {
+    let mut parts = vec!["the sidecar's own addresses and the guardrails of its command line"];
+    if !has_operator {
+        parts.push("the operator's settings (`--operator`)");
+    }
+    if destination.has_no_address() {
+        parts.push("the addresses of the name");
+    }
+    parts.push("the addresses of denied names");
+    parts.join("; ")
 }
 
 fn summary(policy: &NetworkPolicy) -> String {

@@ -113,7 +113,13 @@ impl CheckedDestination {
         }
     }
 
-    /// Whether the policy allows the destination, and the rule.
+    /// Whether the destination is a name, and not a name at an address.
+    pub(in crate::cli) fn has_no_address(&self) -> bool {
+        matches!(self.host, Host::Name(_))
+    }
+
+    /// Whether the policy allows the destination, and the rule. A name without an address is evaluated as allowed names are: at a
+    /// virtual address.
     pub(in crate::cli) fn evaluate(&self, policy: &Policy) -> anyhow::Result<(bool, String)> {
         let verdict = match self.traffic {
             Traffic::Icmp(address) => policy.evaluate_address(address, None),
