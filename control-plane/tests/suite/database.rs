@@ -118,3 +118,29 @@ fn several_processes_create_the_tables_at_once() {
     });
     assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
 }
+
+/// The attack on the fleet: an upgrade during a dump, which reads all tables for hours. All queries on a table wait behind a migration
+/// that waits for the dump.
+#[test]
+fn a_migration_that_waits_for_a_dump_lets_the_other_servers_work() {
+    let (cluster, settings) = (shared(), shared().database());
+    drop(PostgresStore::open(&settings).unwrap());
+    cluster.run_sql(
+        &settings,
+        "DROP TABLE sandbox_events; ALTER TABLE sandboxes DROP COLUMN events; \
+         DELETE FROM refinery_schema_history WHERE version >= 4",
+    );
+    let dump = cluster.hold(&settings, "LOCK TABLE sandboxes IN ACCESS SHARE MODE");
+    std::thread::scope(|scope| {
+        let start = scope.spawn(|| PostgresStore::open(&settings).map(drop));
+        let waits =
+            "SELECT count(*) FROM pg_locks WHERE relation = 'sandboxes'::regclass AND NOT granted";
+        while cluster.query(&settings, waits)[0] == "0" {
+            assert!(!start.is_finished(), "the migration did not wait for the dump");
+        }
+        // A lookup of another server.
+        cluster.run_sql(&settings, "SET statement_timeout = '8s'; SELECT count(*) FROM sandboxes");
+        drop(dump);
+        start.join().unwrap().unwrap();
+    });
+}
