@@ -1,32 +1,35 @@
 //! Collects the denials that filters and sidecars report, and writes them to the store.
 //!
-//! A report only changes memory, so the writes of all sandboxes together have a bounded rate, however many denials there are. A
-//! number of them is lost when the server ends without [`DenialReports::write_all`].
+//! A report only changes memory, so the writes of all sandboxes together have a bounded rate, however many denials there are:
+//!
+//! - A transaction, which the writes of owners wait for, has a bounded number of statements. After it, the writer is left to others
+//!   for nine times as long.
+//! - Sandboxes take turns in the order of their ids. In a round, each one gets a bounded number of different denials, so a sandbox
+//!   that is denied something all the time delays the others by one transaction, and does not take their turns.
+//! - If there are many different denials, those of a sandbox that has few of them still have room.
+//!
+//! A number of them is lost when the server ends without [`DenialReports::write_all`].
 
-use std::collections::BTreeMap;
+mod pending;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use sandgate_policy::denials::{
-    Counted, Denials, InboundDenial, InboundReport, MAX_DENIALS, OutboundDenial,
-};
+use sandgate_policy::denials::{Denials, InboundDenial, InboundReport, OutboundDenial};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
+use self::pending::{Batch, Pending};
 use crate::db::{Db, Writer};
 use crate::model::{SandboxId, Timestamp};
 use crate::store::{ReportedDenials, Result};
 
 /// The interval between two rounds of writes.
 const PAUSE: Duration = Duration::from_secs(2);
-/// The most sandboxes of which denials are kept until they are written.
-const MAX_SANDBOXES: usize = 10_000;
-/// The most different denials that are kept. One takes at most a kilobyte.
-const MAX_KINDS: usize = 10_000;
-/// The most different denials in one transaction, which other writes wait for.
-const KINDS_OF_WRITE: usize = 100;
-/// The most transactions of one round.
-const WRITES_OF_ROUND: usize = 10;
+/// The pause after a transaction, as a multiple of its time.
+const PAUSE_OF_WRITE: u32 = 9;
 
 /// The denials that are not written yet. Clones share them.
 #[derive(Clone, Default)]
@@ -35,27 +38,17 @@ pub struct DenialReports {
     lost: Counter,
 }
 
-#[derive(Default)]
-struct Pending {
-    sandboxes: BTreeMap<SandboxId, Collected>,
-    /// The number of different denials of all sandboxes.
-    kinds: usize,
+/// Denials that a transaction takes. They are pending again if it fails, or if nothing waits for it any more.
+struct Unwritten<'r> {
+    reports: &'r DenialReports,
+    denials: Vec<ReportedDenials>,
 }
 
-#[derive(Default)]
-struct Collected {
-    inbound: Kinds<InboundDenial>,
-    outbound: Kinds<OutboundDenial>,
-}
-
-struct Kinds<T> {
-    counts: BTreeMap<T, u64>,
-    more: u64,
-}
-
-impl<T> Default for Kinds<T> {
-    fn default() -> Self {
-        Self { counts: BTreeMap::new(), more: 0 }
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        for ReportedDenials { sandbox_id, inbound, outbound } in std::mem::take(&mut self.denials) {
+            self.reports.add(sandbox_id, inbound, outbound);
+        }
     }
 }
 
@@ -87,25 +80,21 @@ impl DenialReports {
         inbound: Denials<InboundDenial>,
         outbound: Denials<OutboundDenial>,
     ) {
-        let mut pending = self.lock();
-        let Pending { sandboxes, kinds } = &mut *pending;
-        if sandboxes.len() >= MAX_SANDBOXES && !sandboxes.contains_key(&sandbox) {
-            self.lost.inc_by(total(&inbound).saturating_add(total(&outbound)));
-            return;
-        }
-        let collected = sandboxes.entry(sandbox).or_default();
-        collected.inbound.add(inbound, InboundDenial::cleaned, kinds);
-        collected.outbound.add(outbound, OutboundDenial::cleaned, kinds);
+        self.lost.inc_by(self.lock().add(sandbox, inbound, outbound));
     }
 
-    /// Writes denials regularly. Never returns.
-    pub(crate) async fn run(self, db: Db) {
-        loop {
-            tokio::time::sleep(PAUSE).await;
-            for _ in 0..WRITES_OF_ROUND {
-                match self.write_some(&db).await {
-                    Ok(true) => {}
-                    Ok(false) => break,
+    /// Writes denials regularly, until the server stops. A write that has begun runs to its end.
+    pub async fn run(self, db: Db, mut stopped: watch::Receiver<bool>) {
+        while pause(PAUSE, &mut stopped).await {
+            loop {
+                let Batch { denials, ends_round } = self.lock().take();
+                match self.write(&db, denials).await {
+                    Ok(took) => {
+                        let time = took.saturating_mul(PAUSE_OF_WRITE).min(PAUSE);
+                        if ends_round || !pause(time, &mut stopped).await {
+                            break;
+                        }
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "reported denials can't be written; trying again");
                         break;
@@ -115,47 +104,49 @@ impl DenialReports {
         }
     }
 
-    /// Writes all denials.
+    /// Writes all denials, without pauses.
     ///
     /// # Errors
     /// The store can't be written.
     pub async fn write_all(&self, db: &Db) -> Result<()> {
-        while self.write_some(db).await? {}
+        while !self.lock().is_empty() {
+            let batch = self.lock().take();
+            self.write(db, batch.denials).await?;
+        }
         Ok(())
     }
 
-    /// Writes the denials of some sandboxes. Returns whether there are more. After a failure, they are pending again.
-    async fn write_some(&self, db: &Db) -> Result<bool> {
-        let reported = self.take();
-        if reported.is_empty() {
-            return Ok(false);
+    /// Writes denials before the server ends, after [`Self::run`] has ended, for a limited time. The rest is lost.
+    pub async fn write_last(&self, run: JoinHandle<()>, db: &Db, within: Duration) {
+        let write = async {
+            // An error means that it panicked.
+            drop(run.await);
+            self.write_all(db).await
+        };
+        match tokio::time::timeout(within, write).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::warn!(%error, "the last reported denials can't be written"),
+            Err(_) => {}
         }
-        let written = reported.clone();
-        let write =
-            move |store: &dyn crate::store::Store| store.record_denials(&written, Timestamp::now());
-        if let Err(error) = db.write_unannounced(Writer::Server, write).await {
-            for ReportedDenials { sandbox_id, inbound, outbound } in reported {
-                self.add(sandbox_id, inbound, outbound);
-            }
-            return Err(error);
-        }
-        Ok(true)
+        let lost = std::mem::take(&mut *self.lock()).total();
+        self.lost.inc_by(lost);
+        tracing::warn!(lost, "the end of the server lost reported denials");
     }
 
-    fn take(&self) -> Vec<ReportedDenials> {
-        let mut pending = self.lock();
-        let (mut taken, mut kinds) = (Vec::new(), 0);
-        while kinds < KINDS_OF_WRITE
-            && let Some((sandbox_id, Collected { inbound, outbound })) =
-                pending.sandboxes.pop_first()
-        {
-            // A sandbox without different denials is a row or two.
-            kinds += (inbound.counts.len() + outbound.counts.len()).max(1);
-            let (inbound, outbound) = (inbound.into(), outbound.into());
-            taken.push(ReportedDenials { sandbox_id, inbound, outbound });
+    /// Writes denials, and returns the time that it took.
+    async fn write(&self, db: &Db, denials: Vec<ReportedDenials>) -> Result<Duration> {
+        if denials.is_empty() {
+            return Ok(Duration::ZERO);
         }
-        pending.kinds = pending.sandboxes.values().map(Collected::kinds).sum();
-        taken
+        let mut unwritten = Unwritten { reports: self, denials };
+        let written = unwritten.denials.clone();
+        let write = move |store: &dyn crate::store::Store| {
+            let begun = Instant::now();
+            store.record_denials(&written, Timestamp::now()).map(|()| begun.elapsed())
+        };
+        let took = db.write_unannounced(Writer::Server, write).await?;
+        unwritten.denials.clear();
+        Ok(took)
     }
 
     /// The counts are valid even if another thread panicked.
@@ -164,37 +155,8 @@ impl DenialReports {
     }
 }
 
-impl Collected {
-    fn kinds(&self) -> usize {
-        self.inbound.counts.len() + self.outbound.counts.len()
-    }
-}
-
-impl<T: Ord> Kinds<T> {
-    /// `all` is the number of different denials of all sandboxes.
-    fn add(&mut self, report: Denials<T>, clean: impl Fn(T) -> T, all: &mut usize) {
-        self.more = self.more.saturating_add(report.more);
-        for Counted { denial, count } in report.denials {
-            let denial = clean(denial);
-            if let Some(counted) = self.counts.get_mut(&denial) {
-                *counted = counted.saturating_add(count);
-            } else if self.counts.len() < MAX_DENIALS && *all < MAX_KINDS {
-                self.counts.insert(denial, count);
-                *all += 1;
-            } else {
-                self.more = self.more.saturating_add(count);
-            }
-        }
-    }
-}
-
-impl<T> From<Kinds<T>> for Denials<T> {
-    fn from(Kinds { counts, more }: Kinds<T>) -> Self {
-        let denials = counts.into_iter().map(|(denial, count)| Counted { denial, count }).collect();
-        Self { denials, more }
-    }
-}
-
-fn total<T>(report: &Denials<T>) -> u64 {
-    report.denials.iter().fold(report.more, |sum, one| sum.saturating_add(one.count))
+/// Waits. Returns whether the server still runs.
+async fn pause(time: Duration, stopped: &mut watch::Receiver<bool>) -> bool {
+    // An error within the time means that the server was dropped, which is a stop too.
+    tokio::time::timeout(time, stopped.wait_for(|stopped| *stopped)).await.is_err()
 }

@@ -16,7 +16,7 @@ use std::fs::File;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::addresses::Addresses;
@@ -46,6 +46,8 @@ const EACH_SANDBOX: usize = 4;
 const API_TIMEOUT: Duration = Duration::from_secs(90);
 /// The longest time of a call of the gateway API, which may be a held poll.
 const GATEWAY_TIMEOUT: Duration = Duration::from_secs(75);
+/// The longest time for writing the last reported denials, which delays the end of the server.
+const LAST_DENIALS: Duration = Duration::from_secs(3);
 /// The longest time that the start waits until the sandboxes of the previous server run again.
 const RESTORE_WITHIN: Duration = Duration::from_secs(15);
 
@@ -59,6 +61,8 @@ pub struct Server {
     stopping: watch::Sender<bool>,
     listeners: JoinSet<()>,
     tasks: JoinSet<()>,
+    /// Not one of `tasks`, because an abort would lose what it has taken.
+    denial_writer: JoinHandle<()>,
     _lock: Option<File>,
 }
 
@@ -141,6 +145,7 @@ impl Server {
             xds_nodes: nodes,
             stopping: stopped.clone(),
         };
+        let denials_until = stopped.clone();
         listeners.spawn(
             api_listener.serve(
                 draining.announce(
@@ -194,7 +199,8 @@ impl Server {
 
         tasks.spawn(gateway::follow_file(tokens, settings.gateway_token_file, "gateway"));
         tasks.spawn(run_upkeep(propagation.db().clone(), metrics));
-        tasks.spawn(sandboxes.denials().clone().run(propagation.db().clone()));
+        let denials = sandboxes.denials().clone();
+        let denial_writer = tokio::spawn(denials.run(propagation.db().clone(), denials_until));
         let service = sandboxes.clone();
         tasks.spawn(async move { service.handle_exits(exited).await });
         let service = sandboxes.clone();
@@ -217,6 +223,7 @@ impl Server {
             stopping,
             listeners,
             tasks,
+            denial_writer,
             _lock: lock,
         })
     }
@@ -242,13 +249,13 @@ impl Server {
             );
         }
         self.tasks.shutdown().await;
-        if let Err(error) = self.sandboxes.denials().write_all(self.sandboxes.db()).await {
-            tracing::warn!(%error, "the last reported denials are lost");
-        }
         if let Err(error) = self.sandboxes.db().coordinate(|store| store.leave()).await {
             tracing::warn!(%error, "other replicas wait for this one for some seconds more");
         }
         self.sandboxes.shut_down().await;
+        // Last, because nothing depends on it.
+        let denials = self.sandboxes.denials();
+        denials.write_last(self.denial_writer, self.sandboxes.db(), LAST_DENIALS).await;
     }
 }
 

@@ -126,7 +126,8 @@ pub struct PoolUse {
 
 /// Regular upkeep. Each call is one short transaction, so other writes do not wait long.
 pub trait Upkeep {
-    /// Removes lines of the audit log, and events, that are older than the limits allow. Returns whether there may be
+    /// Removes lines of the audit log, and events, that are older than the limits allow, and events of sandboxes that do not
+    /// exist any more. Returns whether there may be
     /// more of them.
     ///
     /// # Errors

@@ -47,6 +47,8 @@ pub enum EventDetail {
     OutboundDenied(OutboundDenial),
     /// Further denials of what the sandbox sent, which have no events of their own.
     MoreOutboundDenied,
+    /// An event that this version of the server does not know. A newer one has recorded it.
+    Unknown,
 }
 
 /// Which requests can reach a sandbox.
@@ -60,7 +62,7 @@ pub struct PortAccess {
 
 /// The events that share a bound. Denials, which others cause, can't remove the owner's changes, and requests that cause
 /// resumes can't either.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum EventClass {
     Change,
     Lifecycle,
@@ -86,9 +88,11 @@ impl EventDetail {
     pub fn class(&self) -> EventClass {
         match self {
             Self::PortsChanged { .. } | Self::NetworkPolicyChanged { .. } => EventClass::Change,
-            Self::Started | Self::Suspended { .. } | Self::Resumed | Self::ResumeFailed => {
-                EventClass::Lifecycle
-            }
+            Self::Started
+            | Self::Suspended { .. }
+            | Self::Resumed
+            | Self::ResumeFailed
+            | Self::Unknown => EventClass::Lifecycle,
             Self::InboundDenied(_) | Self::MoreInboundDenied => EventClass::Inbound,
             Self::OutboundDenied(_) | Self::MoreOutboundDenied => EventClass::Outbound,
         }

@@ -248,7 +248,7 @@ impl Database for PostgresStore {
 
 impl Upkeep for PostgresStore {
     fn prune_audit(&self, now: Timestamp) -> Result<bool> {
-        self.transact(|tx| prune(tx, &self.limits, now))
+        prune(self, now)
     }
 
     fn begin_history(&self, now: Timestamp) -> Result<()> {

@@ -111,9 +111,13 @@ impl dyn Columns + '_ {
     }
 }
 
-/// Removes lines of the audit log, and events, that are too old. Returns whether there may be more of them.
-pub(super) fn prune(tx: &Session<'_>, limits: &Limits, now: Timestamp) -> Result<bool> {
-    let more_lines = audit::prune(tx, now.minus(limits.audit_age))?;
-    let more_events = events::prune(tx, now.minus(limits.events_age))?;
-    Ok(more_lines || more_events)
+/// Removes lines of the audit log, and events, that are too old, and events of sandboxes that do not exist. Returns whether there may be more of them.
+pub(super) fn prune(database: &impl Database, now: Timestamp) -> Result<bool> {
+    let limits = database.limits();
+    let more_old = database.write(|tx| {
+        let more_lines = audit::prune(tx, now.minus(limits.audit_age))?;
+        let more_events = events::prune(tx, now.minus(limits.events_age))?;
+        Ok(more_lines || more_events)
+    })?;
+    Ok(events::prune_orphans(database)? || more_old)
 }

@@ -1,8 +1,14 @@
 //! Denials that filters and sidecars report, as the owner sees them, and attacks by reports.
 
-use sandgate_policy::denials::MAX_DESTINATION;
+use std::time::Duration;
+
+use sandgate::db::Writer;
+use sandgate::model::SandboxId;
+use sandgate::store::Store;
+use sandgate_policy::denials::{Denials, MAX_DESTINATION, OutboundDenial};
 use serde_json::{Value, json};
 
+use super::contract_events::out as contract_out;
 use super::network_policy::sidecar_token;
 use super::support::{Answer, World, send};
 
@@ -129,6 +135,89 @@ async fn a_flood_of_reports_is_counted_and_takes_bounded_room() {
     let counts = listed.iter().map(|event| event["count"].as_u64().unwrap());
     assert_eq!(counts.sum::<u64>(), 40 * (100 + 1_000_000), "a denial is not counted");
     assert_eq!(events(&world, &other).await[0]["destination"], "wanted.test");
+}
+
+fn flood(names: std::ops::Range<u64>) -> Denials<OutboundDenial> {
+    let denials = names.map(|number| contract_out(&format!("n{number}.test"), 1)).collect();
+    Denials { denials, more: 0 }
+}
+
+/// The attack: a project creates many sandboxes, keeps those with the smallest ids, and each of them is denied new names all the time.
+#[tokio::test]
+async fn sandboxes_that_are_denied_something_all_the_time_do_not_take_the_turns_of_others() {
+    let world = World::with_sidecars();
+    let mut ids = Vec::new();
+    for _ in 0..31 {
+        ids.push(world.create(json!({})).await.parse::<SandboxId>().unwrap());
+    }
+    ids.sort();
+    let (victim, attackers) = ids.split_last().unwrap();
+    let reports = world.sandboxes.denials().clone();
+    let (stopping, stopped) = tokio::sync::watch::channel(false);
+    let db = world.sandboxes.db().clone();
+    let run = tokio::spawn(reports.clone().run(db, stopped));
+    reports.add_outbound(victim.clone(), flood(0..1));
+    let path = format!("/sandboxes/{victim}/events");
+    // All others have more names than a transaction takes, all the time.
+    for round in 0_u64.. {
+        for attacker in attackers {
+            reports.add_outbound(attacker.clone(), flood(round * 50..(round + 1) * 50));
+        }
+        let listed = world.call("GET", &path, Value::Null).await.ok();
+        let shown = listed["events"].to_string();
+        if shown.contains("n0.test") {
+            break;
+        }
+        assert!(round < 300, "the victim's denial is not written: {shown}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stopping.send(true).unwrap();
+    run.await.unwrap();
+}
+
+/// The attack: so many different names that there is no room for those of anybody else.
+#[tokio::test]
+async fn names_of_many_sandboxes_leave_room_for_a_sandbox_with_few() {
+    let world = World::with_sidecars();
+    let victim: SandboxId = world.create(json!({})).await.parse().unwrap();
+    let reports = world.sandboxes.denials();
+    for _ in 0..400 {
+        reports.add_outbound(sandgate::random::sandbox_id().unwrap(), flood(0..50));
+    }
+    reports.add_outbound(victim.clone(), flood(0..3));
+    let seen = events(&world, victim.as_str()).await;
+    let names = seen.iter().filter(|event| event["type"] == "outbound_denied");
+    assert_eq!(names.count(), 3, "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_stop_writes_what_is_left_and_ends_in_time_even_if_the_store_does_not() {
+    let world = World::with_sidecars();
+    let id: SandboxId = world.create(json!({})).await.parse().unwrap();
+    let (reports, db) = (world.sandboxes.denials(), world.sandboxes.db());
+    let (stopping, stopped) = tokio::sync::watch::channel(false);
+    let run = tokio::spawn(reports.clone().run(db.clone(), stopped));
+    reports.add_outbound(id.clone(), flood(0..50));
+    stopping.send(true).unwrap();
+    reports.write_last(run, db, Duration::from_secs(60)).await;
+    assert_eq!(events(&world, id.as_str()).await.len(), 50);
+    // Another writer holds the store.
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let busy = db.clone();
+    let busy = tokio::spawn(async move {
+        let wait = move |_: &dyn Store| {
+            let _ended = held.recv();
+            Ok(())
+        };
+        busy.write_unannounced(Writer::Server, wait).await
+    });
+    tokio::task::yield_now().await;
+    reports.add_outbound(id.clone(), flood(50..60));
+    reports.write_last(tokio::spawn(async {}), db, Duration::from_millis(20)).await;
+    drop(hold);
+    busy.await.unwrap().unwrap();
+    let metrics = world.metrics.encode().unwrap();
+    assert!(metrics.contains("sandgate_denials_lost_total 10"), "{metrics}");
 }
 
 #[tokio::test]

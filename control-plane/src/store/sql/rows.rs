@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::{Row, unsigned};
 use crate::model::{
-    Credential, Event, ExposedPorts, Member, NetworkChange, OperatorChange, Organization, Owner,
-    PortChange, Project, Sandbox, SandboxName, Spec, Timestamp, User, state_for_gateways,
+    Credential, Event, EventDetail, ExposedPorts, Member, NetworkChange, OperatorChange,
+    Organization, Owner, PortChange, Project, Sandbox, SandboxName, Spec, Timestamp, User,
+    state_for_gateways,
 };
 use crate::store::{Result, StoreError};
 
@@ -227,7 +228,8 @@ pub(super) fn event(row: &Row<'_>) -> Result<Event> {
         at: time(row.get(1)?),
         last_at: time(row.get(2)?),
         count: unsigned(row.get(3)?)?,
-        detail: serde_json::from_str(&detail).map_err(|_| corrupt("event", &detail))?,
+        // One event that does not parse must not hide the others.
+        detail: serde_json::from_str(&detail).unwrap_or(EventDetail::Unknown),
     })
 }
 

@@ -170,13 +170,25 @@ impl<D: Database> Sandboxes for D {
     }
 
     fn remove_terminated(&self, id: &SandboxId) -> Result<()> {
-        self.write_on_full_disk(|tx| {
-            let removed = tx.execute(
+        let removed = self.write_on_full_disk(|tx| {
+            tx.execute(
                 "DELETE FROM sandboxes WHERE id = ?1 AND state = 'terminated'",
                 values![id.as_str()],
-            )?;
-            if removed > 0 { events::remove(tx, id) } else { Ok(()) }
-        })
+            )
+        })?;
+        if removed == 0 {
+            return Ok(());
+        }
+        // Removing events takes access from nobody, so it must not use the reserve of a full disk. What is left, the upkeep
+        // removes.
+        let mut more = Ok(true);
+        while matches!(more, Ok(true)) {
+            more = self.write(|tx| events::remove_some(tx, id));
+        }
+        match more {
+            Ok(_) | Err(StoreError::DiskFull) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn name_is_free(&self, name: &SandboxName, project_id: &str, now: Timestamp) -> Result<bool> {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::random;
 use crate::store::StoreError;
 
-/// The bytes of the file. They are enough for about fifty revocations: each one writes five pages of 4 KiB to
-/// the write-ahead log.
+/// The bytes of the file. They are enough for about fifty revocations of credentials, each of which writes five pages of 4 KiB to
+/// the write-ahead log, or for about twenty changes of sandboxes, which are events too.
 const SIZE: usize = 1_024 * 1_024;
 /// The pause after a failed attempt to create the file.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -25,7 +25,7 @@ const FREED_AT_ONCE: i64 = 256;
 impl Upkeep for SqliteStore {
     fn prune_audit(&self, now: Timestamp) -> Result<bool> {
         // A removal needs space in the write-ahead log first. It must not use the reserve.
-        self.write(|tx| prune(tx, &self.limits, now))
+        prune(self, now)
     }
 
     fn begin_history(&self, now: Timestamp) -> Result<()> {
