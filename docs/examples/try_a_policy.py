@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Tries a network policy from inside of a sandbox, with the Python SDK (`pip install tensorlake`).
+"""Tries a network policy from inside of a sandbox, with the Python SDK.
 
-Start `make run` as root, `source .sandgate/env` in another terminal, and run this program there. It creates a sandbox that reaches
-one name only, looks at it from inside and from outside, and deletes it at the end.
+Start `make run` as root, `source .sandgate/env` in another terminal, and run `scripts/python docs/examples/try_a_policy.py` there, or
+this program after `pip install tensorlake`. It creates a sandbox that reaches one name only, looks at it from inside and from outside,
+and deletes it at the end.
 """
 
 import json
