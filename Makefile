@@ -18,7 +18,7 @@ run: ## Run Sandgate here: control plane, demo sandboxes, Envoy on localhost:944
 	@[ "$$(id -u)" != 0 ] || scripts/setup sidecar || true
 	@exec scripts/run
 
-try: ## Run every command that `make run` prints, against a run of its own
+try: ## Run every command that `make run` prints and docs/tour.md has, against a run of its own
 	@scripts/setup build envoy
 	@[ "$$(id -u)" != 0 ] || scripts/setup sidecar || true
 	@exec scripts/try --own

@@ -23,13 +23,13 @@ use sandgate_netns::Prefix;
 use serde_json::json;
 
 pub use self::settings::{Settings, state_folder};
-use crate::artifacts::{self, EnvoyProgram, root};
+use crate::artifacts::{self, EnvoyProgram};
 use crate::certificate::Certificates;
 use crate::control_plane::{ControlPlane, ControlPlaneSetup, DOMAIN};
 use crate::desired_state::desired_state;
 use crate::envoy::{Configuration, Envoy, EnvoySetup};
 use crate::files::write_private;
-use crate::local_run::command::Command;
+use crate::local_run::command::{Command, FirstPage};
 use crate::local_run::platform::Platform;
 use crate::local_run::seed::Variables;
 use crate::local_run::state::State;
@@ -82,10 +82,10 @@ async fn serve(settings: &Settings, state: &State) -> Result<()> {
     say("starting the control plane");
     let mut control_plane =
         start_control_plane(settings, &platform, &edge, &token, &certificates).await?;
-    let variables =
+    let mut environment =
         Variables::create(&control_plane, &settings.state, ports, &token, &certificates).await?;
     say("starting the demo sandboxes");
-    let my_env = seed::start_sandboxes(&control_plane, variables.api_key()?).await?;
+    let my_env = seed::start_sandboxes(&control_plane, environment.api_key()?).await?;
     say("starting Envoy");
     let mut envoy = Envoy::start(EnvoySetup {
         folder: settings.state.clone(),
@@ -96,8 +96,15 @@ async fn serve(settings: &Settings, state: &State) -> Result<()> {
         patience: PATIENCE,
     })
     .await?;
-    try_one_request(&mut envoy, ports, variables.api_key()?).await?;
-    show(settings, state, &my_env, &platform)?;
+    try_one_request(&mut envoy, ports, environment.api_key()?).await?;
+    let programs = artifacts::program("sandgate")?;
+    let programs = programs.parent().unwrap_or(Path::new("/"));
+    environment.complete(
+        &settings.state,
+        programs,
+        variables(&settings.state, &my_env, &platform)?,
+    )?;
+    show(settings, state, &platform)?;
     loop {
         control_plane.require_running()?;
         envoy.require_running()?;
@@ -165,66 +172,48 @@ async fn try_one_request(envoy: &mut Envoy, ports: &Ports, api_key: &str) -> Res
     .await
 }
 
-fn show(settings: &Settings, state: &State, my_env: &str, platform: &Platform) -> Result<()> {
+/// Prints the first page, and writes all commands to a file for `scripts/try`.
+fn show(settings: &Settings, state: &State, platform: &Platform) -> Result<()> {
     let Settings { state: folder, ports, .. } = settings;
-    println!(
-        "
-Sandgate runs: the edge on http://localhost:{} and https://localhost:{}, the API on
-http://localhost:{}, Envoy's admin pages on http://localhost:{}. Logs: {}/*.log.
-
-In another terminal, in {}:
-
-source {}",
-        ports.edge,
-        ports.edge_tls,
-        ports.api,
-        ports.admin,
-        relative(folder),
-        root().display(),
-        relative(&folder.join("env"))
-    );
-    let proxies = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
-    if proxies.iter().any(|name| std::env::var_os(name).is_some_and(|proxy| !proxy.is_empty())) {
-        println!(
-            "export no_proxy=localhost,.localhost,127.0.0.1    # your proxy can't reach this machine's loopback"
-        );
-    }
-    let program = relative(&artifacts::program("sandgate-demo")?);
-    let mut commands = command::for_the_edge(ports, &program, my_env);
-    let program = relative(&artifacts::program("sandgate")?);
-    commands.push(command::nodes(ports, &program, &relative(&token_file(folder)), NODE));
-    print_commands(&commands);
-    match platform.far_side() {
-        Ok(far_side) => {
-            println!(
-                "\nEach sandbox is behind a sidecar, which enforces its network policy. Try it from inside of my-env, as root:"
-            );
-            let more = command::for_the_policy(far_side, &inside_of(folder, my_env)?);
-            print_commands(&more);
-            commands.extend(more);
-        }
-        Err(reason) => println!("\n{reason}"),
+    let left_out = platform.far_side().err();
+    let page = FirstPage {
+        ports,
+        env: &relative(&folder.join("env")),
+        folder: &relative(folder),
+        left_out,
+    };
+    let mut commands = page.commands();
+    commands.extend(command::for_the_edge());
+    commands.push(command::nodes(NODE));
+    if left_out.is_none() {
+        commands.extend(command::for_the_policy());
     }
     let listed: Vec<_> = commands.iter().map(Command::to_json).collect();
-    let text = serde_json::to_string_pretty(
-        &json!({ "commands": listed, "left_out": platform.far_side().err() }),
-    )?;
-    write_private(&state.commands(), &text)?;
-    println!("\nSandgate is ready. Ctrl-C stops everything.");
+    let list = json!({ "commands": listed, "left_out": left_out });
+    write_private(&state.commands(), &serde_json::to_string_pretty(&list)?)?;
+    println!("\n{}", page.text());
     Ok(())
 }
 
-fn print_commands(commands: &[Command]) {
-    for command in commands {
-        println!("\n# {}\n{}", command.description, command.line);
+/// The variables of the printed commands that are known when everything runs. Their names are not those of the programs' own
+/// settings, which would apply to everything else that is started in the same shell.
+fn variables(
+    state: &Path,
+    my_env: &str,
+    platform: &Platform,
+) -> Result<Vec<(&'static str, String)>> {
+    let mut variables = vec![
+        ("SANDGATE_MY_ENV", my_env.to_owned()),
+        ("SANDGATE_RUN_DATA_DIR", data_folder(state).display().to_string()),
+        ("SANDGATE_GATEWAY_TOKEN_FILE", token_file(state).display().to_string()),
+    ];
+    if let Ok(far_side) = platform.far_side() {
+        // The control plane names its namespaces by its data directory.
+        let prefix = Prefix::of(&std::fs::canonicalize(data_folder(state))?);
+        variables.push(("SANDGATE_MY_ENV_NAMESPACE", format!("{prefix}-{my_env}-sandbox")));
+        variables.push(("SANDGATE_INTERNET_CA", far_side.authority().display().to_string()));
     }
-}
-
-/// The start of a command that runs in the network namespace of a sandbox.
-fn inside_of(state: &Path, id: &str) -> Result<String> {
-    // The control plane names its namespaces by its data directory.
-    let prefix = Prefix::of(&std::fs::canonicalize(data_folder(state))?);
-    Ok(format!("ip netns exec {prefix}-{id}-sandbox"))
+    Ok(variables)
 }
 
 /// The data directory of the control plane.

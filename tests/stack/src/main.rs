@@ -26,7 +26,7 @@ struct Arguments {
 enum Command {
     /// Run a control plane, two demo sandboxes, and Envoy until Ctrl-C; as root, each sandbox is behind a sidecar
     Run,
-    /// Run every command that `run` prints, and check its output
+    /// Run every command that `run` prints and that docs/tour.md has, and check its output
     Try {
         /// Start a run for it on unused ports, stop it, start it again, and check that nothing is left
         #[arg(long)]

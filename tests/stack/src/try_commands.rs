@@ -1,4 +1,4 @@
-//! Runs every command that `make run` prints, as printed, and checks its output.
+//! Runs every command that `make run` prints and that docs/tour.md has, as written, and checks its output.
 
 use std::path::Path;
 use std::process::{Command as Program, Output, Stdio};
@@ -112,9 +112,9 @@ fn run_with_patience(state: &Path, command: &Command) -> Result<bool> {
 fn run(state: &Path, command: &Command) -> Result<Output> {
     let env = shlex::try_quote(&state.join("env").display().to_string())?.into_owned();
     let line = format!("exec 2>&1; source {env}; {}", command.line);
-    // A command that hangs is a failure.
+    // A command that hangs is a failure. The first one that uses the Python SDK installs it.
     Program::new("timeout")
-        .args(["60", "bash", "-c", &line])
+        .args(["180", "bash", "-c", &line])
         .current_dir(root())
         .stdin(Stdio::null())
         .output()

@@ -1,12 +1,16 @@
-//! The commands that `make run` prints. `make try` runs the same commands.
+//! The commands that `make run` prints, and those of docs/tour.md. `make try` runs all of them.
+//!
+//! They are the same for every run: what differs is in the variables of its env file.
 
 mod edge;
+mod first_page;
 mod policy;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 pub use edge::{for_the_edge, nodes};
+pub use first_page::FirstPage;
 pub use policy::for_the_policy;
 
 /// A command line, and what it must do.
@@ -75,12 +79,44 @@ const OK: &str = r"\n200$";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::Ports;
+    use crate::local_run::NODE;
+
+    /// A section of the page: its heading, and its commands in the form of a console.
+    fn section(heading: &str, commands: &[Command]) -> String {
+        let lines = commands.iter().map(|command| {
+            format!("{}:\n\n```sh\n{}\n```\n", capitalized(&command.description), command.line)
+        });
+        format!("## {heading}\n\n{}", lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn capitalized(text: &str) -> String {
+        let (first, rest) = text.split_at(1);
+        first.to_uppercase() + rest
+    }
+
+    /// `scripts/try` runs what these functions return, so it runs every command of the page.
+    #[test]
+    fn the_tour_has_the_commands_that_are_tried_and_no_others() {
+        let mut edge = for_the_edge();
+        edge.push(nodes(NODE));
+        let sections =
+            [section("The edge", &edge), section("Network policies, as root", &for_the_policy())];
+        let file = crate::artifacts::root().join("docs/tour.md");
+        let page = std::fs::read_to_string(&file).unwrap();
+        let head = page.split("## The edge").next().unwrap();
+        let expected = format!("{head}{}", sections.join("\n"));
+        if std::env::var_os("SANDGATE_UPDATE_GOLDEN").is_some() {
+            std::fs::write(&file, &expected).unwrap();
+        }
+        assert!(
+            page == expected || std::env::var_os("SANDGATE_UPDATE_GOLDEN").is_some(),
+            "docs/tour.md is out of date; run this test with SANDGATE_UPDATE_GOLDEN=1"
+        );
+    }
 
     #[test]
     fn a_command_is_read_as_it_was_written() {
-        let ports = Ports { edge: 1, edge_tls: 2, api: 3, gateway: 4, admin: 5 };
-        for command in for_the_edge(&ports, "demo", "id") {
+        for command in for_the_edge() {
             assert_eq!(Command::from_json(&command.to_json()).unwrap(), command);
         }
         assert!(Command::from_json(&json!({ "line": "true" })).is_err());

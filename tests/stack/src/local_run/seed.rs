@@ -26,6 +26,12 @@ const API_KEY: &str = "TENSORLAKE_API_KEY";
 const PAT: &str = "TENSORLAKE_PAT";
 const SESSION: &str = "TENSORLAKE_SESSION_TOKEN";
 
+/// A proxy of the user can't reach this machine's loopback. Programs read either variable.
+const NO_PROXY: &str = "\
+export no_proxy=localhost,.localhost,127.0.0.1${no_proxy:+,$no_proxy}
+export NO_PROXY=localhost,.localhost,127.0.0.1${NO_PROXY:+,$NO_PROXY}
+";
+
 /// The variables in the env file.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Variables(BTreeMap<String, String>);
@@ -51,6 +57,11 @@ impl Variables {
             ("TENSORLAKE_ORGANIZATION_ID", organization.clone()),
             ("TENSORLAKE_PROJECT_ID", project.clone()),
             ("SANDGATE_DOMAIN", DOMAIN.to_owned()),
+            ("SANDGATE_EDGE", format!("{DOMAIN}:{}", ports.edge)),
+            ("SANDGATE_RUN_ADDRESS", format!("127.0.0.1:{}", ports.edge)),
+            ("SANDGATE_EDGE_TLS", format!("{DOMAIN}:{}", ports.edge_tls)),
+            ("SANDGATE_RUN_TLS_ADDRESS", format!("127.0.0.1:{}", ports.edge_tls)),
+            ("SANDGATE_GATEWAY_URL", format!("http://127.0.0.1:{}", ports.gateway)),
             ("SANDGATE_CA", certificates.authority().display().to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
@@ -85,17 +96,24 @@ impl Variables {
             variables.insert(variable.to_owned(), secret.to_owned());
             created.push(variable);
         }
-        let this = Self(variables);
-        if this != before {
-            let new = if created.is_empty() {
-                String::new()
-            } else {
-                format!(" (new: {})", created.join(", "))
-            };
-            say(&format!("writing env{new}"));
-            this.write(&file)?;
+        if !created.is_empty() {
+            say(&format!("new credentials: {}", created.join(", ")));
         }
+        let this = Self(variables);
+        // Secrets are kept even if the start fails later.
+        this.write(&file, None)?;
         Ok(this)
+    }
+
+    /// Adds variables, and writes the env file, which also makes the programs of this folder known.
+    pub fn complete(
+        &mut self,
+        state: &Path,
+        programs: &Path,
+        more: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<()> {
+        self.0.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        self.write(&state.join("env"), Some(programs))
     }
 
     /// Reads an env file. Returns nothing if the file does not exist or can't be parsed.
@@ -110,11 +128,16 @@ impl Variables {
         Self(variables.collect())
     }
 
-    fn write(&self, file: &Path) -> Result<()> {
+    fn write(&self, file: &Path, programs: Option<&Path>) -> Result<()> {
         let mut text =
             "# Written by `make run`; `source` it. It holds secrets of the local run.\n".to_owned();
         for (name, value) in &self.0 {
             text.push_str(&format!("export {name}={}\n", shlex::try_quote(value)?));
+        }
+        if let Some(programs) = programs {
+            let programs = programs.display().to_string();
+            text.push_str(&format!("export PATH={}:\"$PATH\"\n", shlex::try_quote(&programs)?));
+            text.push_str(NO_PROXY);
         }
         write_private(file, &text)
     }
@@ -245,7 +268,7 @@ mod tests {
         let file = folder.path().join("env");
         let variables = [("A", "it's $HOME"), ("B", "plain")];
         let variables = Variables(variables.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
-        variables.write(&file).unwrap();
+        variables.write(&file, None).unwrap();
         assert!(Variables::read(&file) == variables);
         assert!(Variables::read(&folder.path().join("other")).0.is_empty());
     }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -61,8 +61,20 @@ fn refuses_policies(wrapper: &[&str], reason: &str) -> Result<()> {
             Ok(answer.status.is_success().then_some(()))
         })
         .await?;
-        Ok(())
+        try_what_it_prints(&folder.path().join("state"))
     })
+}
+
+/// Runs the commands of the screen and of docs/tour.md that need no sidecar.
+fn try_what_it_prints(state: &Path) -> Result<()> {
+    let mut command = Command::new(program("sandgate-stack")?);
+    // In CI, it also fails because some commands are left out.
+    command.arg("try").env("SANDGATE_STATE_DIR", state).env_remove("CI").stdin(Stdio::null());
+    let output = command.output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(text.contains("the Python SDK runs a command inside the sandbox"), "{text}");
+    Ok(())
 }
 
 /// A variable of the env file.

@@ -1,28 +1,27 @@
 //! The commands for the edge.
 
 use super::{Command, OK, STATUS};
-use crate::ports::Ports;
 
 pub(super) const KEY: &str = r#"-H "Authorization: Bearer $TENSORLAKE_API_KEY""#;
 const HEADER: &str = r#"--header "Authorization: Bearer $TENSORLAKE_API_KEY""#;
 const PROJECT: &str = r#"-H "X-Forwarded-Organization-Id: $TENSORLAKE_ORGANIZATION_ID" -H "X-Forwarded-Project-Id: $TENSORLAKE_PROJECT_ID""#;
 const HTTP_STATUS: &str = r"-w '\n%{http_code} HTTP/%{http_version}\n'";
 pub(super) const API: &str = "$TENSORLAKE_API_URL/sandboxes/my-env";
+/// The option of `sandgate` that names the store.
+const STORE: &str = "--data-dir $SANDGATE_RUN_DATA_DIR";
 
 const NOT_EXPOSED: &str = r#""PORT_NOT_EXPOSED"[\s\S]*\n403$"#;
 
-/// The commands for the edge, in the order in which users run them. `demo` is the path of the demo program, and `my_env`
-/// the id of the sandbox `my-env`.
+/// The commands for the edge, in the order in which users run them.
 #[must_use]
-pub fn for_the_edge(ports: &Ports, demo: &str, my_env: &str) -> Vec<Command> {
-    let Ports { edge, edge_tls: tls, .. } = ports;
-    // Not every system resolves `*.localhost`, so curl gets the address.
-    let curl = format!("curl -sS {STATUS} --resolve '*:{edge}:127.0.0.1'");
-    let secure =
-        format!("curl -sS {HTTP_STATUS} --cacert $SANDGATE_CA --resolve '*:{tls}:127.0.0.1'");
-    let trusting = format!("--connect 127.0.0.1:{tls} --cacert $SANDGATE_CA");
-    let host = |label: &str| format!("{label}.$SANDGATE_DOMAIN:{edge}");
-    let host_tls = |label: &str| format!("{label}.$SANDGATE_DOMAIN:{tls}");
+pub fn for_the_edge() -> Vec<Command> {
+    let curl = format!("curl -sS {STATUS}");
+    let secure = format!("curl -sS {HTTP_STATUS} --cacert $SANDGATE_CA");
+    // Not every system resolves `*.localhost` for other programs than curl.
+    let connect = "--connect $SANDGATE_RUN_ADDRESS";
+    let trusting = "--connect $SANDGATE_RUN_TLS_ADDRESS --cacert $SANDGATE_CA";
+    let host = |label: &str| format!("{label}.$SANDGATE_EDGE");
+    let host_tls = |label: &str| format!("{label}.$SANDGATE_EDGE_TLS");
     let health = format!("{curl} http://{}/health", host("8080-my-env"));
     let patch = |exposed: &str| {
         format!(
@@ -30,7 +29,7 @@ pub fn for_the_edge(ports: &Ports, demo: &str, my_env: &str) -> Vec<Command> {
         )
     };
     let web_socket = |options: &str, url: &str| {
-        format!("{demo} ws {options} {HEADER} --message hello {url}/socket")
+        format!("sandgate-demo ws {options} {HEADER} --message hello {url}/socket")
     };
     let sandbox_url =
         format!(r#"$(curl -sS {API} {KEY} | grep -o '"sandbox_url":"[^"]*' | cut -d'"' -f4)"#);
@@ -43,7 +42,7 @@ pub fn for_the_edge(ports: &Ports, demo: &str, my_env: &str) -> Vec<Command> {
         ),
         Command::new(
             "the same by the sandbox's id",
-            format!("{curl} http://{}/health {KEY}", host(&format!("8080-{my_env}"))),
+            format!("{curl} http://{}/health {KEY}", host("8080-$SANDGATE_MY_ENV")),
             OK,
         ),
         Command::new(
@@ -92,16 +91,13 @@ pub fn for_the_edge(ports: &Ports, demo: &str, my_env: &str) -> Vec<Command> {
         Command::new("expose port 3000 again", patch("[3000, 8080, 50051]"), OK),
         Command::new(
             "use port 3000 as a WebSocket (the client comes with Sandgate)",
-            web_socket(
-                &format!("--connect 127.0.0.1:{edge}"),
-                &format!("ws://{}", host("3000-my-env")),
-            ),
+            web_socket(connect, &format!("ws://{}", host("3000-my-env"))),
             "^hello$",
         ),
         Command::new(
             "gRPC",
             format!(
-                "{demo} grpc echo --connect 127.0.0.1:{edge} {HEADER} --message hello http://{}",
+                "sandgate-demo grpc echo {connect} {HEADER} --message hello http://{}",
                 host("50051-my-env")
             ),
             r#""message": "hello""#,
@@ -118,7 +114,7 @@ pub fn for_the_edge(ports: &Ports, demo: &str, my_env: &str) -> Vec<Command> {
         ),
         Command::new(
             "a WebSocket by TLS",
-            web_socket(&trusting, &format!("wss://{}", host_tls("3000-my-env"))),
+            web_socket(trusting, &format!("wss://{}", host_tls("3000-my-env"))),
             "^hello$",
         ),
         Command::new(
@@ -132,7 +128,7 @@ pub fn for_the_edge(ports: &Ports, demo: &str, my_env: &str) -> Vec<Command> {
         Command::new(
             "gRPC by TLS",
             format!(
-                "{demo} grpc echo {trusting} {HEADER} --message hello https://{}",
+                "sandgate-demo grpc echo {trusting} {HEADER} --message hello https://{}",
                 host_tls("50051-my-env")
             ),
             r#""message": "hello""#,
@@ -147,18 +143,32 @@ pub fn for_the_edge(ports: &Ports, demo: &str, my_env: &str) -> Vec<Command> {
             format!("{curl} http://{}/health {KEY}", host("8080-my-env")),
             OK,
         ),
+        Command::new(
+            "the events of the sandbox: who changed it, when it was resumed, and what a sidecar denied",
+            format!(r#"curl -sS {STATUS} "{API}/events?limit=50" {KEY}"#),
+            r#""type":"resumed"[\s\S]*"type":"ports_changed"[\s\S]*\n200$"#,
+        ),
+        Command::new(
+            "why a request is denied: the decision, its rule, and the path to it",
+            format!("sandgate explain http://{}/health {STORE}", host("8080-my-env")),
+            "rule +UNAUTHENTICATED",
+        )
+        .with_status(3),
+        Command::new(
+            "who changed ports and network policies",
+            format!("sandgate audit my-env {STORE}"),
+            "^TIME .*PORTS\\n.*8080",
+        ),
     ]
 }
 
-/// The command that lists the edges. `sandgate` is the path of the program, and `edge` the name of the only edge.
+/// The command that lists the edges. `edge` is the name of the only one.
 #[must_use]
-pub fn nodes(ports: &Ports, sandgate: &str, token_file: &str, edge: &str) -> Command {
+pub fn nodes(edge: &str) -> Command {
     Command::new(
         "the edges, as the xDS server sees them: all of them have what they should have",
-        format!(
-            "{sandgate} xds nodes --gateway-url http://127.0.0.1:{} --gateway-token-file {token_file}",
-            ports.gateway
-        ),
+        "sandgate xds nodes --gateway-url $SANDGATE_GATEWAY_URL --gateway-token-file $SANDGATE_GATEWAY_TOKEN_FILE"
+            .to_owned(),
         &format!("^true +{edge} +0 "),
     )
 }

@@ -4,18 +4,20 @@ use serde_json::json;
 
 use super::edge::{API, KEY};
 use super::{Command, OK, STATUS};
-use crate::local_run::far_side::{ELSEWHERE, FarSide, PACKAGES};
-use crate::output::relative;
+use crate::local_run::far_side::{ELSEWHERE, PACKAGES};
 
 // curl's exit statuses (curl(1)).
 const NO_SUCH_HOST: i64 = 6;
 const NO_TLS: i64 = 35;
 
-/// The commands for the policy of `my-env`. They need root. `inside` is the start of a command in its network namespace.
+/// The start of a command in the network namespace of `my-env`.
+const INSIDE: &str = "ip netns exec $SANDGATE_MY_ENV_NAMESPACE";
+
+/// The commands for the policy of `my-env`. They need root.
 #[must_use]
-pub fn for_the_policy(far_side: &FarSide, inside: &str) -> Vec<Command> {
-    let curl = format!("{inside} curl -sS --max-time 10 {STATUS}");
-    let secure = format!("{curl} --cacert {}", relative(&far_side.authority()));
+pub fn for_the_policy() -> Vec<Command> {
+    let curl = format!("{INSIDE} curl -sS --max-time 10 {STATUS}");
+    let secure = format!("{curl} --cacert $SANDGATE_INTERNET_CA");
     let (allowed, denied) = (PACKAGES.name, ELSEWHERE.name);
     let denied_address = ELSEWHERE.address;
     let set_policy = |what: &str, name: &str| {
@@ -25,7 +27,7 @@ pub fn for_the_policy(far_side: &FarSide, inside: &str) -> Vec<Command> {
         );
         Command::new(what, line, OK)
     };
-    let banner = |host: &str| format!("{inside} bash -c 'cat < /dev/tcp/{host}/25'");
+    let banner = |host: &str| format!("{INSIDE} bash -c 'cat < /dev/tcp/{host}/25'");
     let answered = |name: &str| format!(r"^{name} answers GET /hello[\s\S]*\n200$");
 
     vec![
