@@ -192,9 +192,8 @@ impl Proxy {
         self.handler.generation.store(Some(Arc::new(generation)));
     }
 
-    /// Adds denied names to a report from now on.
+    /// Adds denied names to a report from now on. The report of the first call stays.
     pub fn report_to(&self, report: DenialReport) {
-        // Set only once.
         drop(self.handler.denials.report.set(report));
     }
 

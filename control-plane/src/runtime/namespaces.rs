@@ -273,7 +273,7 @@ impl Runtime for NamespacesRuntime {
     fn shut_down(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async {
             self.ending.cancel();
-            // Starts end first.
+            // Waits for the starts in progress, whose sandboxes are then in the list of running ones.
             let _no_starts = self.starts.write().await;
             let running: Vec<_> = lock(&self.running).drain().collect();
             let mut stops: JoinSet<()> =

@@ -40,8 +40,8 @@ impl Process {
             .args(arguments(sandbox, address))
             // The server's environment holds its operator's secrets.
             .env_clear()
-            // The demo runs commands for callers of this project only. Other users of the machine could read an
-            // argument.
+            // The demo runs commands for callers of this project only. A variable, because other users of the machine can
+            // read arguments.
             .env("SANDGATE_DEMO_PROJECT", sandbox.project_id.as_str())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -179,8 +179,8 @@ impl<D: Database> Sandboxes for D {
         if removed == 0 {
             return Ok(());
         }
-        // Removing events takes access from nobody, so it must not use the reserve of a full disk. What is left, the upkeep
-        // removes.
+        // Removing events takes access from nobody, so it must not use the reserve of a full disk. The upkeep removes the
+        // events that remain.
         let mut more = Ok(true);
         while matches!(more, Ok(true)) {
             more = self.write(|tx| events::remove_some(tx, id));

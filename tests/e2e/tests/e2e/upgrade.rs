@@ -221,8 +221,8 @@ fn the_filter_is_replaced_by_xds_without_a_lost_request() {
                 stack.control_plane.set_desired_state(&state)?;
                 versions(stack, &active).await?;
             }
-            // A running Envoy does not load another build of the module, which needs a new edge: the edge refuses it, and keeps what
-            // it has.
+            // A running Envoy can't load another build of the module. The edge refuses the new file and keeps the module that it
+            // has loaded.
             Filters::Native => {
                 std::fs::copy(artifacts::native_module(), &next)?;
                 state["edge"]["native"] = json!(next);
