@@ -1,53 +1,31 @@
 //! Runs code and programs in a network namespace.
 
-use std::fs::File;
+use std::ops::Deref;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sched::{CloneFlags, setns};
 
-/// A named network namespace (`ip netns`).
+/// A network namespace of the rig.
 #[derive(Clone, Debug)]
-pub struct Namespace {
-    name: String,
+pub struct Namespace(sandgate_netns::Namespace);
+
+impl Deref for Namespace {
+    type Target = sandgate_netns::Namespace;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Namespace {
     /// Refers to an existing namespace.
     pub(crate) fn named(name: String) -> Self {
-        Self { name }
+        Self(sandgate_netns::Namespace::named(name))
     }
 
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Moves the calling thread into the namespace permanently. New sockets of the thread belong to the namespace.
-    pub fn join(&self) -> Result<()> {
-        let path = format!("/run/netns/{}", self.name);
-        let file = File::open(&path).with_context(|| format!("`{path}` can't be opened"))?;
-        setns(file, CloneFlags::CLONE_NEWNET)
-            .with_context(|| format!("can't enter the network namespace {}", self.name))
-    }
-
-    /// Runs `work` on a new thread in the namespace. The caller propagates its panic.
+    /// [`sandgate_netns::Namespace::enter`], with the error of these tests.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| self.join().map(|()| work()));
-            match thread.join() {
-                Ok(done) => done,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
-    }
-
-    /// A command that runs in the namespace.
-    #[must_use]
-    pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, program]);
-        command
+        Ok(self.0.enter(work)?)
     }
 
     /// Runs a program in the namespace, and returns its output. An error contains the output.
