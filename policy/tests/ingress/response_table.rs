@@ -154,6 +154,14 @@ fn a_safe_request_id_is_in_the_denial(id: &str) {
     assert_eq!(carried(&get().and("x-request-id", id)), [format!("x-request-id: {id}")]);
 }
 
+#[test]
+fn a_request_id_consists_of_letters_digits_and_a_few_marks() {
+    for byte in 0..=u8::MAX {
+        let is_safe = byte.is_ascii_alphanumeric() || b"-._~:=+/@".contains(&byte);
+        assert_eq!(RequestId::parse(&[b'a', byte, b'a']).is_some(), is_safe, "{byte}");
+    }
+}
+
 #[test_case("<script>"; "HTML")]
 #[test_case("a\"b"; "a quote")]
 #[test_case("a b"; "a space")]
