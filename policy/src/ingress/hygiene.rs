@@ -33,6 +33,9 @@ pub enum HeaderChange {
 /// with the same prefix, such as the locale `tl_PH`, are shorter.
 const BARE_SECRET_MIN: usize = 20;
 
+/// The number of changes that most requests need besides removals: the fields with the caller's context.
+const FURTHER_CHANGES: usize = 2;
+
 /// The changes to the headers of a request to a sandbox.
 ///
 /// `verified` is the verified credential that must not reach the sandbox, and `caller` is its verified sender. Both are
@@ -109,7 +112,13 @@ fn removals(head: Head<'_>, forbidden: impl Fn(Name<'_>, &[u8]) -> bool) -> Vec<
     // Removes each name once, however many fields have it, because a sandbox chooses the number of fields.
     names.sort_unstable();
     names.dedup();
-    names.into_iter().map(|name| HeaderChange::Remove(name.to_owned())).collect()
+    if names.is_empty() {
+        return Vec::new();
+    }
+    // With room for the changes that follow, so that the list need not grow.
+    let mut changes = Vec::with_capacity(names.len().saturating_add(FURTHER_CHANGES));
+    changes.extend(names.into_iter().map(|name| HeaderChange::Remove(name.to_owned())));
+    changes
 }
 
 fn is_secret(
