@@ -90,7 +90,8 @@ struct Occupancy {
 
 #[derive(Default)]
 pub(crate) struct LiveStreams {
-    streams: BTreeMap<StreamId, LiveStream>,
+    /// In boxes, because streams end in any order, and a removal moves up to ten other entries of the map.
+    streams: BTreeMap<StreamId, Box<LiveStream>>,
     sandboxes: BTreeMap<SandboxKey, Occupancy>,
     /// The streams to re-evaluate, with the time at which they were marked.
     marked: BTreeMap<StreamId, u64>,
@@ -103,12 +104,17 @@ pub(crate) struct LiveStreams {
 
 impl LiveStreams {
     /// Returns the stream in its place.
-    pub(crate) fn insert(&mut self, id: StreamId, stream: LiveStream, now: u64) -> &mut LiveStream {
+    pub(crate) fn insert(
+        &mut self,
+        id: StreamId,
+        stream: Box<LiveStream>,
+        now: u64,
+    ) -> &mut LiveStream {
         self.acquire_slot(id, &stream, now);
         self.streams.entry(id).insert_entry(stream).into_mut()
     }
 
-    pub(crate) fn remove(&mut self, id: StreamId) -> Option<LiveStream> {
+    pub(crate) fn remove(&mut self, id: StreamId) -> Option<Box<LiveStream>> {
         self.marked.remove(&id);
         let stream = self.streams.remove(&id)?;
         self.release_slot(id, &stream);
@@ -116,7 +122,7 @@ impl LiveStreams {
     }
 
     pub(crate) fn get(&self, id: StreamId) -> Option<&LiveStream> {
-        self.streams.get(&id)
+        self.streams.get(&id).map(Box::as_ref)
     }
 
     /// Replaces the permit of a stream. Returns whether the stream has become anonymous: its client must then be set.

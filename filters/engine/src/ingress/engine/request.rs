@@ -141,7 +141,7 @@ impl Engine {
                     Class::Anonymous => properties.client(),
                     Class::Management | Class::Authenticated => ClientAddress::Unknown,
                 };
-                let live = LiveStream::new(request, permit, recipient, client);
+                let live = Box::new(LiveStream::new(request, permit, recipient, client));
                 let live = self.live.insert(stream, live, now.ms);
                 return Recorded::Forward { live, config: &self.config };
             }
