@@ -38,8 +38,8 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(config: &Arc<Config>, handle: StreamHandle) -> Rc<Self> {
-        Rc::new(match &**config {
+    pub(crate) fn new(config: &Config, handle: StreamHandle) -> Rc<Self> {
+        Rc::new(match config {
             Config::Ingress(config) => Self::Ingress(ingress::Stream::new(config, handle)),
             Config::Egress(config) => Self::Egress(Request::new(config, handle)),
         })

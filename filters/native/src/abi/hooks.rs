@@ -79,13 +79,10 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_new(
     envoy: EnvoyPtr,
 ) -> *const Stream {
     // SAFETY: Envoy passes what `config_new` returned, and a configuration outlives its streams.
-    let config = unsafe {
-        Arc::increment_strong_count(config);
-        Arc::from_raw(config)
-    };
+    let config = unsafe { &*config };
     // SAFETY: the stream is new, and `destroy` ends the handle.
     let handle = unsafe { StreamHandle::new(envoy) };
-    let created = catch_unwind(AssertUnwindSafe(|| Stream::new(&config, handle)));
+    let created = catch_unwind(AssertUnwindSafe(|| Stream::new(config, handle)));
     // Envoy closes a stream without a filter.
     created.map_or(std::ptr::null(), Rc::into_raw)
 }

@@ -6,6 +6,8 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 
+use smallvec::SmallVec;
+
 use super::*;
 
 /// The headers or trailers of a stream, in one direction.
@@ -31,6 +33,9 @@ const CLUSTER_METADATA: u32 = 2;
 
 /// The details of a reset, in access logs.
 const RESET_DETAILS: &[u8] = b"sandgate";
+
+/// As many fields as most messages have. They are lent without an allocation.
+const MOST_FIELDS: usize = 32;
 
 /// The body whose next part a hook receives.
 const RECEIVED_REQUEST_BODY: u32 = 0;
@@ -84,7 +89,7 @@ impl StreamHandle {
         let raw = self.raw_to_change()?;
         // SAFETY: the stream exists.
         let size = unsafe { envoy_dynamic_module_callback_http_get_headers_size(raw, map as u32) };
-        let mut fields: Vec<HeaderField> = Vec::with_capacity(size);
+        let mut fields: SmallVec<[HeaderField; MOST_FIELDS]> = SmallVec::with_capacity(size);
         // SAFETY: the array has room for `size` fields, and Envoy writes all of them if it returns true.
         unsafe {
             if !envoy_dynamic_module_callback_http_get_headers(raw, map as u32, fields.as_mut_ptr())
@@ -93,7 +98,7 @@ impl StreamHandle {
             }
             fields.set_len(size);
         }
-        let mut lent: Vec<Field<'_>> = Vec::with_capacity(size);
+        let mut lent: SmallVec<[Field<'_>; MOST_FIELDS]> = SmallVec::with_capacity(size);
         for field in &fields {
             // SAFETY: the map owns the bytes, and does not change while `reads` is set.
             lent.push(unsafe { field.lend()? });

@@ -1,12 +1,15 @@
 //! What a worker owns: its engine and its streams.
 
+mod in_use;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use sandgate_engine::ingress::{Engine, Forward, Guards, Now, Reply, Sight, StreamId};
 
+use self::in_use::InUse;
 use super::apply;
 use super::execute::Run;
 use super::post::Post;
@@ -25,8 +28,10 @@ pub(super) enum Step {
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) post: Arc<Post>,
-    /// Only this thread locks it. The mutex notices a panic.
-    engine: Mutex<Engine>,
+    /// No hook uses it inside of another one's use. A mutex would cost more, and no other thread reaches it.
+    engine: RefCell<Engine>,
+    /// Whether a hook panicked while it used the engine, which may be inconsistent since then.
+    is_broken: Cell<bool>,
     pub(super) streams: RefCell<BTreeMap<StreamId, Rc<Stream>>>,
     pub(super) steps: RefCell<VecDeque<(Rc<Stream>, Step)>>,
     /// Whether steps are being taken. Envoy calls hooks from inside a step, and their own steps are taken by the outer loop:
@@ -106,7 +111,8 @@ impl Worker {
             let worker = Rc::new(Self {
                 shared: Arc::clone(shared),
                 post,
-                engine: Mutex::new(Engine::new(Arc::clone(&shared.hub), id)),
+                engine: RefCell::new(Engine::new(Arc::clone(&shared.hub), id)),
+                is_broken: Cell::new(false),
                 streams: RefCell::default(),
                 steps: RefCell::default(),
                 is_stepping: Cell::new(false),
@@ -197,12 +203,12 @@ impl Worker {
         event: impl FnOnce(&mut Run<'_>, fn(&mut Run<'_>)) -> T,
     ) -> T {
         let result = {
-            let (mut engine, is_new) = self.lock_engine();
+            let (mut in_use, is_new) = self.use_engine();
             if is_new {
                 self.abandon();
             }
             begin();
-            let mut run = Run::new(self, current, &mut engine);
+            let mut run = Run::new(self, current, &mut in_use.engine);
             // In a hook that Envoy calls from inside a step, the inbox waits: the anchor was woken for it.
             let read_inbox: fn(&mut Run<'_>) =
                 if self.is_stepping.get() { |_| () } else { |run| run.read_inbox() };
@@ -231,19 +237,17 @@ impl Worker {
         }
     }
 
-    /// Locks the engine. After a panic it may be inconsistent: then it begins anew, and the second value is true.
-    fn lock_engine(&self) -> (MutexGuard<'_, Engine>, bool) {
-        match self.engine.lock() {
-            Ok(engine) => (engine, false),
-            Err(poisoned) => {
-                let mut engine = poisoned.into_inner();
-                *engine = Engine::new(Arc::clone(&self.shared.hub), self.post.worker());
-                self.shared.hub.forget_streams(self.post.worker());
-                drop(self.post.take());
-                self.engine.clear_poison();
-                (engine, true)
-            }
+    /// The engine for one hook. After a panic it may be inconsistent: then it begins anew, and the second value is true.
+    fn use_engine(&self) -> (InUse<'_>, bool) {
+        let mut in_use = InUse::new(&self.engine, &self.is_broken);
+        let is_new = self.is_broken.get();
+        if is_new {
+            *in_use.engine = Engine::new(Arc::clone(&self.shared.hub), self.post.worker());
+            self.shared.hub.forget_streams(self.post.worker());
+            drop(self.post.take());
+            self.is_broken.set(false);
         }
+        (in_use, is_new)
     }
 
     /// Denies or resets all streams, because the engine does not know them any more, or because nothing wakes the worker.
