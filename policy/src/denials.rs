@@ -6,15 +6,19 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::SandboxId;
+use crate::ingress::denial::Denial;
 
 /// The most denials of one sandbox in a report.
 pub const MAX_DENIALS: usize = 50;
 /// The most sandboxes in the report of an ingress filter.
-pub const MAX_SANDBOXES: usize = 100;
+pub const MAX_SANDBOXES: usize = 500;
 /// The most characters of a destination, which is a domain name at most (RFC 1035, section 2.3.4).
 pub const MAX_DESTINATION: usize = 253;
 /// The most characters of a rule. The longest one has an entry of a policy with a domain name, a port, and an address.
 pub const MAX_RULE: usize = 350;
+
+/// The rule of a denied request whose code is not one of this version's.
+const UNKNOWN_RULE: &str = "UNKNOWN";
 
 /// A kind of denied requests to a sandbox.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -22,7 +26,7 @@ pub const MAX_RULE: usize = 350;
 pub struct InboundDenial {
     /// The port that the requests were for.
     pub port: u16,
-    /// The code of the responses, which names the rule.
+    /// The code of the responses, which names the rule. A code that this version does not know is shown as `UNKNOWN`.
     pub rule: String,
 }
 
@@ -90,7 +94,7 @@ pub struct Denials<T> {
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InboundReport {
-    /// At most [`MAX_SANDBOXES`] sandboxes.
+    /// At most 500 sandboxes.
     pub sandboxes: Vec<SandboxInbound>,
     /// The number of denials whose sandboxes the report does not have.
     #[serde(default)]
@@ -114,10 +118,11 @@ impl<T> Default for Denials<T> {
 }
 
 impl InboundDenial {
-    /// Restricts the texts, which the sender of a report chose, to what an event may have.
+    /// Restricts the rule, which the sender of a report chose, to what an event may have.
     #[must_use]
     pub fn cleaned(self) -> Self {
-        Self { rule: shown_rule(&self.rule), ..self }
+        let known = Denial::CODES.iter().find(|code| **code == self.rule);
+        Self { rule: (*known.unwrap_or(&UNKNOWN_RULE)).to_owned(), ..self }
     }
 }
 

@@ -38,7 +38,15 @@ fn an_overlong_name_and_rule_end_visibly() {
     assert!(cleaned.name.as_deref().is_some_and(|name| name.len() == MAX_DESTINATION));
     assert_eq!((cleaned.destination.len(), cleaned.rule.len()), (MAX_DESTINATION, MAX_RULE));
     assert!(cleaned.destination.ends_with("x...") && cleaned.rule.ends_with("x..."));
-    let inbound = InboundDenial { port: 80, rule: "é\n".repeat(1_000) }.cleaned();
-    assert_eq!(inbound.rule.len(), MAX_RULE);
-    assert!(inbound.rule.starts_with("???"), "{}", inbound.rule);
+}
+
+/// The attack: an edge, or whoever has its token, writes text into the events of a sandbox.
+#[test_case("PORT_NOT_EXPOSED", "PORT_NOT_EXPOSED"; "a code")]
+#[test_case("port_not_exposed", "UNKNOWN"; "a code in lower case")]
+#[test_case("PORT_NOT_EXPOSED ", "UNKNOWN"; "a code and more")]
+#[test_case("call 555-0100 to unlock your sandbox", "UNKNOWN"; "a sentence")]
+#[test_case("\x1b[31m", "UNKNOWN"; "a terminal escape")]
+#[test_case("", "UNKNOWN"; "nothing")]
+fn the_rule_of_a_denied_request_is_a_code(rule: &str, shown: &str) {
+    assert_eq!(InboundDenial { port: 80, rule: rule.to_owned() }.cleaned().rule, shown);
 }

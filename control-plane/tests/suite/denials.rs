@@ -28,6 +28,10 @@ fn out(destination: &str, count: u64) -> Value {
     json!({ "denial": denial, "count": count })
 }
 
+fn inbound(port: u16, rule: &str, count: u64) -> Value {
+    json!({ "denials": [{ "denial": { "port": port, "rule": rule }, "count": count }] })
+}
+
 /// The events, newest first, after all reported denials are written.
 async fn events(world: &World, id: &str) -> Vec<Value> {
     world.sandboxes.denials().write_all(world.sandboxes.db()).await.unwrap();
@@ -46,9 +50,7 @@ async fn the_owner_sees_what_the_sandbox_was_denied_and_what_was_denied_to_other
         let answer = report(&world, &token, &path(&id), body.clone()).await;
         assert_eq!(answer.status, 204, "{}", answer.body);
     }
-    let inbound = json!({
-        "denials": [{ "denial": { "port": 22, "rule": "PORT_NOT_EXPOSED" }, "count": 3 }],
-    });
+    let inbound = inbound(22, "PORT_NOT_EXPOSED", 3);
     let body = json!({ "sandboxes": [{ "sandbox_id": id, "inbound": inbound }] });
     let answer = world.call_gateway("POST", "/gateway/v1/denials", body).await;
     assert_eq!(answer.status, 204, "{}", answer.body);
@@ -88,6 +90,46 @@ async fn the_token_of_a_sidecar_reports_for_its_own_sandbox_only() {
     let body = json!({ "sandboxes": [{ "sandbox_id": other, "inbound": inbound }] });
     report(&world, &token, "/gateway/v1/denials", body).await.refused(401, "UNAUTHENTICATED");
     assert_eq!(events(&world, &other).await, [json!(null); 0]);
+}
+
+/// The attack: a client without the token of a gateway, or with the one of a sidecar, reports denied requests.
+#[tokio::test]
+async fn only_a_gateway_token_reports_denied_requests() {
+    let world = World::with_sidecars();
+    let id = world.create(json!({})).await;
+    let inbound = inbound(22, "PORT_NOT_EXPOSED", 1);
+    let body = json!({ "sandboxes": [{ "sandbox_id": id, "inbound": inbound }] });
+    for token in ["", "wrong", &sidecar_token(&world, &id)] {
+        let refused = report(&world, token, "/gateway/v1/denials", body.clone()).await;
+        refused.refused(401, "UNAUTHENTICATED");
+    }
+    assert_eq!(events(&world, &id).await, [json!(null); 0]);
+}
+
+/// The attack: an edge, or a thief of its token, writes messages to owners, and fills the store.
+#[tokio::test]
+async fn an_edge_writes_no_text_of_its_own_and_no_more_than_the_bounds() {
+    let world = World::with_sidecars();
+    let id = world.create(json!({})).await;
+    let texts = ["send your key to evil.test", "\u{1b}[2J", "PORT_NOT_EXPOSED\n", "tl_secret"];
+    for text in texts {
+        let sandbox = json!({ "sandbox_id": id, "inbound": inbound(22, text, 1), "note": text });
+        let body = json!({ "sandboxes": [sandbox], "lost": 2, "note": text });
+        assert_eq!(world.call_gateway("POST", "/gateway/v1/denials", body).await.status, 204);
+    }
+    let many: Vec<_> = (1..=1_000).map(|port| inbound(port, "UNAUTHENTICATED", 1)).collect();
+    let many: Vec<_> = many.iter().map(|one| json!({ "sandbox_id": id, "inbound": one })).collect();
+    let body = json!({ "sandboxes": many });
+    assert_eq!(world.call_gateway("POST", "/gateway/v1/denials", body).await.status, 204);
+    let listed = events(&world, &id).await;
+    assert_eq!(listed.len(), 51);
+    let rules = listed.iter().filter_map(|event| event["rule"].as_str());
+    assert!(rules.clone().all(|rule| ["UNKNOWN", "UNAUTHENTICATED"].contains(&rule)), "{listed:?}");
+    assert!(rules.clone().any(|rule| rule == "UNKNOWN"), "{listed:?}");
+    let counts = listed.iter().map(|event| event["count"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), 1_004);
+    let metrics = world.metrics.encode().unwrap();
+    assert!(metrics.contains("sandgate_denials_lost_total 8"), "{metrics}");
 }
 
 /// The attack: a sandbox asks for names that change the terminal of its owner, look like another name, or carry a secret.
