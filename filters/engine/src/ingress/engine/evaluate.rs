@@ -91,6 +91,10 @@ impl Engine {
                 self.resume(stream, waiting, &permit, properties, now)
             }
             (Decision::Resume(permit), _) => self.resume(stream, waiting, &permit, properties, now),
+            (Decision::Evict(permit), _) => match self.make_room(permit, properties, now) {
+                Some(permit) => Evaluation::Decided(Decision::Permit(permit), None),
+                None => Evaluation::deny(Denial::TooManyRequests),
+            },
             (decision, _) => Evaluation::Decided(decision, None),
         }
     }

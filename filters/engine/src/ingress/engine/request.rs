@@ -135,7 +135,7 @@ impl Engine {
         now: Now,
     ) -> Recorded<'_> {
         let WaitingRequest { request, recipient, .. } = waiting;
-        let denial = match self.make_room(decision, properties, now) {
+        let denial = match decision {
             Decision::Permit(permit) => {
                 let client = match permit.class() {
                     Class::Anonymous => properties.client(),
@@ -149,8 +149,8 @@ impl Engine {
                 return Recorded::AnswerPreflight { origin, recipient };
             }
             Decision::Deny(denial) => denial,
-            // These two are impossible: `evaluate` turns a resume into a wait or a denial, and `make_room` turns an
-            // eviction into a permit or a denial.
+            // These two are impossible: `evaluate` turns a resume into a wait or a denial, and an eviction into a permit
+            // or a denial.
             Decision::Resume(_) => Denial::SandboxNotReady,
             Decision::Evict(_) => Denial::TooManyRequests,
         };

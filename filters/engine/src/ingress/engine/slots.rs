@@ -4,7 +4,7 @@
 use sandgate_policy::ids::SandboxId;
 use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::slots::ClientAddress;
-use sandgate_policy::ingress::{Decision, ResumePermit};
+use sandgate_policy::ingress::{Decision, EvictionPermit, Permit, ResumePermit};
 
 use crate::ingress::clock::Now;
 use crate::ingress::effect::{Effect, StreamId};
@@ -64,25 +64,20 @@ impl Engine {
         }
     }
 
-    /// Turns [`Decision::Evict`] into a permit if a live stream can be evicted, and into a denial otherwise.
+    /// Evicts a live stream of the sandbox. `None` if there is none that gives its slot to this client.
     pub(super) fn make_room(
         &mut self,
-        decision: Decision,
+        permit: EvictionPermit,
         properties: &RequestProperties<'_>,
         now: Now,
-    ) -> Decision {
-        let Decision::Evict(permit) = decision else { return decision };
+    ) -> Option<Permit> {
         let silence_ms = self.config.limits().anonymous_silence_ms.into();
-        let sandbox_id = permit.sandbox_id();
-        match self.live.choose_eviction(sandbox_id, properties.client(), now.ms, silence_ms) {
-            Some(evicted) => {
-                self.live.begin_close(evicted, "closed.MADE_ROOM");
-                self.to_close.push(evicted);
-                self.wake();
-                Decision::Permit(permit.into_permit())
-            }
-            None => Decision::Deny(Denial::TooManyRequests),
-        }
+        let (sandbox_id, client) = (permit.sandbox_id(), properties.client());
+        let evicted = self.live.choose_eviction(sandbox_id, client, now.ms, silence_ms)?;
+        self.live.begin_close(evicted, "closed.MADE_ROOM");
+        self.to_close.push(evicted);
+        self.wake();
+        Some(permit.into_permit())
     }
 
     /// How long a request that a resume has released waits for a slot of its sandbox, in milliseconds. `None` if it has a
