@@ -15,14 +15,16 @@
 //!    `engine/slots`: evict a request if the list of waiting requests, or a sandbox, is full.
 //! 5. `live`: the forwarded requests. `engine/response` takes their responses, and `engine/reevaluate`
 //!    evaluates them again after a change.
-//! 6. `guards`: looks for the guards of Envoy's configuration.
-//! 7. `effect`: the actions and effects for the host, `reply`: the local replies, and `metrics`: the counters. The
+//! 6. `denials`: reports denied requests for the owners of sandboxes.
+//! 7. `guards`: looks for the guards of Envoy's configuration.
+//! 8. `effect`: the actions and effects for the host, `reply`: the local replies, and `metrics`: the counters. The
 //!    hosts of both forms share them.
 
 mod engine;
 
 mod clock;
 mod crowded;
+mod denials;
 mod guards;
 mod properties;
 mod resume_slots;

@@ -5,11 +5,14 @@ mod requester;
 use std::sync::Arc;
 
 use sandgate_policy::gateway_api::Identity;
+use sandgate_policy::ids::{ProjectId, SandboxId};
 use sandgate_policy::ingress::cache::{Lifetimes, Times, View};
 use sandgate_policy::ingress::credential::CredentialKey;
+use sandgate_policy::ingress::denial::Denial;
 use sandgate_policy::ingress::{KnownSandbox, Resolved, ResumePermit, SandboxRequest};
 
 use crate::ingress::clock::Now;
+use crate::ingress::denials;
 use crate::ingress::effect::StreamId;
 use crate::ingress::feed::Feed;
 use crate::ingress::hub::{Hub, ResumeLookup, State, WorkerId};
@@ -47,6 +50,19 @@ impl Resolver {
 
     pub(crate) fn is_hub_started(&self) -> bool {
         self.hub.is_started()
+    }
+
+    /// Counts a denied request to a sandbox in the hub, which reports it. Not in the worker: one without streams has no ticks.
+    pub(crate) fn count_denial(
+        &self,
+        project: &ProjectId,
+        sandbox: &SandboxId,
+        port: u16,
+        denial: Denial,
+    ) {
+        if denials::is_by_rule(denial) {
+            self.hub.lock().reports.pending.count(project, sandbox, port, denial);
+        }
     }
 
     pub(crate) fn must_run_hub(&self) -> bool {

@@ -46,7 +46,12 @@ pub(crate) enum Phase {
     /// A lookup failed. Only cached entries are used, including stale ones.
     CacheOnly,
     /// Denied, whatever lookups return.
-    Denied { denial: Denial, retry_after: Option<u32> },
+    Denied {
+        denial: Denial,
+        retry_after: Option<u32>,
+        /// For the sandbox that the request waited for, if it waited for a resume.
+        resuming: Option<ResumePermit>,
+    },
 }
 
 /// A request that is not decided. No `Debug`: it may hold a secret.
@@ -199,9 +204,12 @@ impl WaitingRequest {
 
     /// Denies the request. A later denial does not replace the first.
     pub(crate) fn deny(&mut self, denial: Denial, retry_after: Option<u32>) {
-        if !matches!(self.phase, Phase::Denied { .. }) {
-            self.phase = Phase::Denied { denial, retry_after };
-        }
+        let resuming = match &self.phase {
+            Phase::Denied { .. } => return,
+            Phase::Resuming { permit, .. } => Some(permit.clone()),
+            _ => None,
+        };
+        self.phase = Phase::Denied { denial, retry_after, resuming };
     }
 
     /// The denial at the deadline.

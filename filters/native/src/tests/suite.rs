@@ -19,6 +19,8 @@ mod configuration;
 mod credentials;
 #[path = "../../../../tests/wasm-host/tests/ingress/decisions.rs"]
 mod decisions;
+#[path = "../../../../tests/wasm-host/tests/ingress/denials.rs"]
+mod denials;
 #[path = "../../../../tests/wasm-host/tests/ingress/guards.rs"]
 mod guards;
 #[path = "../../../../tests/wasm-host/tests/ingress/hostile.rs"]

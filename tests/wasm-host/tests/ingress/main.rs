@@ -14,6 +14,7 @@ mod configuration;
 mod cost;
 mod credentials;
 mod decisions;
+mod denials;
 mod guards;
 mod host_errors;
 mod hostile;

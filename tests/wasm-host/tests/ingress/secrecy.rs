@@ -1,4 +1,4 @@
-//! No log line, metric name, or property contains a credential.
+//! No log line, metric name, property, or report of denials contains a credential.
 
 use super::host::{Headers, Stream};
 
@@ -29,7 +29,7 @@ fn requests() -> Vec<Headers> {
 }
 
 #[test]
-fn logs_metrics_and_properties_contain_no_secret() {
+fn logs_metrics_properties_and_reports_of_denials_contain_no_secret() {
     let gateway = Gateway::new();
     let mut streams: Vec<Stream> = Vec::new();
     for health in [Health::Good, Health::Down, Health::Impostor, Health::Breaks, Health::Hangs] {
@@ -47,7 +47,10 @@ fn logs_metrics_and_properties_contain_no_secret() {
     // Each of the places that the test searches contains something.
     assert!(!logs.is_empty() && !metrics.is_empty());
     assert!(streams.iter().any(|stream| stream.property("sandgate_decision").is_some()));
+    let reports = gateway.reports();
+    assert!(reports.iter().any(|report| report.contains("PORT_NOT_EXPOSED")), "{reports:?}");
     for secret in SECRETS {
+        assert!(!reports.iter().any(|report| report.contains(secret)), "{reports:?}");
         for log in &logs {
             assert!(!log.message.contains(secret), "{log:?}");
         }

@@ -124,6 +124,13 @@ impl Gateway {
         self.host.advance(Duration::from_millis(ms));
     }
 
+    /// The bodies of the reports of denials.
+    pub(crate) fn reports(&self) -> Vec<String> {
+        let calls = self.host.calls();
+        let reports = calls.iter().filter(|call| call.path() == "/gateway/v1/denials");
+        reports.map(|call| String::from_utf8(call.body.clone()).expect("JSON")).collect()
+    }
+
     /// The number of calls whose method and path start with `start`.
     pub(crate) fn calls(&self, start: &str) -> usize {
         let line = |call: &super::host::Call| format!("{} {}", call.method(), call.path());

@@ -1,9 +1,10 @@
 //! Evaluates a request that is not decided.
 
-use sandgate_policy::ingress::Resolved;
+use std::sync::Arc;
+
 use sandgate_policy::ingress::concurrency::InFlight;
 use sandgate_policy::ingress::denial::Denial;
-use sandgate_policy::ingress::{Decision, RequestFacts, decide};
+use sandgate_policy::ingress::{Decision, KnownSandbox, RequestFacts, Resolved, decide};
 
 use crate::ingress::clock::Now;
 use crate::ingress::effect::{Effect, StreamId};
@@ -50,8 +51,13 @@ impl Engine {
         properties: &RequestProperties<'_>,
         now: Now,
     ) -> Evaluation {
-        if let Phase::Denied { denial, retry_after } = waiting.phase {
-            return Evaluation::Decided(Decision::Deny(denial), retry_after);
+        if let Phase::Denied { denial, retry_after, resuming } = &waiting.phase {
+            if let Some(permit) = resuming {
+                let port = waiting.request.port().get();
+                let (project, sandbox) = (permit.project_id(), permit.sandbox_id());
+                self.resolver.count_denial(project, sandbox, port, *denial);
+            }
+            return Evaluation::Decided(Decision::Deny(*denial), *retry_after);
         }
         let (request, mut requester) = waiting.requester(stream, properties, now.ms);
         let (Some(sandbox), Some(caller)) = self.resolver.resolve(request, &mut requester, now)
@@ -73,14 +79,16 @@ impl Engine {
             return Evaluation::Wait;
         }
         match (decision, &waiting.phase) {
-            (Decision::Deny(denial @ Denial::TooManyRequests), _) => Evaluation::deny(denial),
+            (Decision::Deny(denial @ Denial::TooManyRequests), _) => {
+                self.deny(&sandbox, waiting, denial)
+            }
             // Before a denial that depends on a cache entry, the lookup is repeated once. After a resume this is not
             // necessary, because the entry is new.
             (Decision::Deny(denial), Phase::Resolving) => {
                 waiting.phase = Phase::Rechecking;
                 let (request, mut requester) = waiting.requester(stream, properties, now.ms);
                 if !self.resolver.recheck(request, &sandbox, &mut requester, now) {
-                    return Evaluation::deny(denial);
+                    return self.deny(&sandbox, waiting, denial);
                 }
                 self.effects.push_back(Effect::RecheckStarted);
                 Evaluation::Wait
@@ -93,9 +101,24 @@ impl Engine {
             (Decision::Resume(permit), _) => self.resume(stream, waiting, &permit, properties, now),
             (Decision::Evict(permit), _) => match self.make_room(permit, properties, now) {
                 Some(permit) => Evaluation::Decided(Decision::Permit(permit), None),
-                None => Evaluation::deny(Denial::TooManyRequests),
+                None => self.deny(&sandbox, waiting, Denial::TooManyRequests),
             },
+            (Decision::Deny(denial), _) => self.deny(&sandbox, waiting, denial),
             (decision, _) => Evaluation::Decided(decision, None),
         }
+    }
+
+    /// Denies a request, and counts that for the owner of the sandbox if the sandbox exists.
+    fn deny(
+        &mut self,
+        sandbox: &Resolved<Arc<KnownSandbox>>,
+        waiting: &WaitingRequest,
+        denial: Denial,
+    ) -> Evaluation {
+        if let Resolved::Found(sandbox) = sandbox {
+            let port = waiting.request.port().get();
+            self.resolver.count_denial(&sandbox.project_id, &sandbox.id, port, denial);
+        }
+        Evaluation::deny(denial)
     }
 }

@@ -1,6 +1,7 @@
 //! Native tests of the engine. The host is a model, which panics if an effect names a stream that can't take it.
 
 mod bounds;
+mod denials;
 mod fleet;
 mod host;
 mod interleavings;

@@ -10,6 +10,7 @@ use sandgate_policy::ingress::config::IngressConfig;
 use sandgate_policy::ingress::credential::CredentialKey;
 
 use crate::ingress::clock::Now;
+use crate::ingress::denials::Reports;
 use crate::ingress::effect::{CallId, CallIds, CallKind, CallResponse};
 use crate::ingress::feed::{Feed, FeedUpdate};
 use crate::ingress::lookups::{LookupKey, LookupResult, Lookups, PendingLookup};
@@ -27,6 +28,8 @@ pub(crate) struct State {
     pub(crate) feed: Option<Feed>,
     /// When requests to public ports last resumed a sandbox, in milliseconds.
     pub(super) public_resumes: BTreeMap<String, u64>,
+    /// What the owners of sandboxes learn of denied requests.
+    pub(crate) reports: Reports,
     many_sandboxes: ManySandboxes,
     call_ids: CallIds,
     effects: VecDeque<HubEffect>,
@@ -41,6 +44,7 @@ impl State {
             lookups: Lookups::new(limits.lookups_in_flight),
             feed: None,
             public_resumes: BTreeMap::new(),
+            reports: Reports::default(),
             many_sandboxes: ManySandboxes::default(),
             call_ids: CallIds::default(),
             effects: VecDeque::new(),
@@ -85,6 +89,11 @@ impl State {
             let call = feed.poll(self.call_ids.next(), config, now.ms);
             self.effects.push_back(HubEffect::Call(call));
         }
+        // After a lookup of the sandbox, so the hub is started.
+        if self.reports.is_due(now.ms) {
+            let call = self.reports.send(self.call_ids.next(), now.ms);
+            self.effects.push_back(HubEffect::Call(call));
+        }
         while let Some(call) = self.lookups.next_call(config, &mut self.call_ids, now.ms) {
             self.effects.push_back(HubEffect::Call(call));
         }
@@ -105,6 +114,8 @@ impl State {
                 self.invalidate(&update);
                 self.notify_all(Content::Changed(Arc::new(update.changes)), now);
             }
+        } else if self.reports.owns(call) {
+            self.reports.finish(response, now.ms);
         } else if let Some((key, lookup)) = self.lookups.finish(call) {
             let result = response.and_then(|response| LookupResult::parse(&key, response));
             // A malformed response about one tenant must not pause the lookups of all.
@@ -119,6 +130,8 @@ impl State {
             feed.on_response(None, now.ms);
             let kind = CallKind::Changes;
             self.effects.push_back(HubEffect::CallFinished { kind, is_answered: false });
+        } else if self.reports.owns(call) {
+            self.reports.finish(None, now.ms);
         } else if let Some((key, lookup)) = self.lookups.finish(call) {
             self.lookups.record(false, now.ms);
             self.on_lookup_result(&Arc::new(key), lookup, None, now);

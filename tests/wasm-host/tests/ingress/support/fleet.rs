@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::host::{Answer, Call, Headers};
+use sandgate_policy::denials::{InboundReport, MAX_SANDBOXES};
 use sandgate_policy::gateway_api::{
     Change, Changes, CredentialKind, ErrorBody, Identity, IntrospectRequest, Introspection,
     MARKER_HEADER, MARKER_VALUE, ResumeRequest, Sandbox, SandboxState,
@@ -169,6 +170,7 @@ impl Fleet {
                 self.introspect(&call.body).after(self.delay)
             }
             ("POST", ["gateway", "v1", "sandboxes", id, "resume"]) => self.resume(id, call),
+            ("POST", ["gateway", "v1", "denials"]) => report(&call.body),
             ("GET", ["gateway", "v1", "changes"]) if self.feed => self.changes(query, call),
             ("GET", ["gateway", "v1", "changes"]) => Answer::connection_refused(),
             (method, _) => panic!("the gateway API has no {method} {path}"),
@@ -254,6 +256,12 @@ impl Fleet {
         }
         marked(200, &Changes { revision, reset: false, changes: new.to_vec() })
     }
+}
+
+fn report(body: &[u8]) -> Answer {
+    let report: InboundReport = serde_json::from_slice(body).expect("a report");
+    assert!(report.sandboxes.len() <= MAX_SANDBOXES);
+    marked(204, &())
 }
 
 /// A response of the gateway API.

@@ -3,10 +3,17 @@
 use super::*;
 
 impl Host {
-    /// The calls in flight, without the change feed's.
+    /// The calls in flight, without the change feed's and the reports of denials.
     pub(in super::super) fn lookups(&self) -> Vec<CallId> {
-        let lookups = self.calls.values().filter(|call| !call.path.contains("/changes"));
-        lookups.map(|call| call.id).collect()
+        let is_lookup =
+            |call: &&Call| !call.path.contains("/changes") && !call.path.ends_with("/denials");
+        self.calls.values().filter(is_lookup).map(|call| call.id).collect()
+    }
+
+    /// The reports of denials in flight.
+    pub(in super::super) fn reports(&self) -> Vec<CallId> {
+        let reports = self.calls.values().filter(|call| call.path.ends_with("/denials"));
+        reports.map(|call| call.id).collect()
     }
 
     /// The call of the change feed, if it is in flight.
