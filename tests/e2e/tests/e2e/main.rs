@@ -38,6 +38,8 @@ mod decisions;
 mod draining;
 /// Responses of Envoy itself.
 mod envoy_responses;
+/// The owner's events of denied requests.
+mod events;
 /// Exposing and unexposing ports takes effect immediately.
 mod exposure;
 /// Headers and trailers that the edge removes.
