@@ -58,13 +58,13 @@ def wait_until(what, holds):
         time.sleep(0.5)
 
 
-def show_events(sandbox, denied):
-    """Prints the events, after the denial of a name. A sidecar reports it after some seconds."""
+def show_events(sandbox, kind, **denied):
+    """Prints the events, after a denial. The sidecar or the edge reports it after some seconds."""
     def is_there():
-        denials = [event for event in events(sandbox) if event["type"] == "outbound_denied"]
-        return any(event["destination"] == denied for event in denials)
+        denials = [event for event in events(sandbox) if event["type"] == kind]
+        return any(denied.items() <= event.items() for event in denials)
 
-    wait_until(f"the denial of {denied} is an event", is_there)
+    wait_until(f"{kind} {denied} is an event", is_there)
     print("  its events, newest first (an allowed request is none):")
     for event in events(sandbox):
         details = ""
@@ -72,6 +72,8 @@ def show_events(sandbox, denied):
             # What a connection or request calls its destination (`name`) is chosen by the sandbox.
             shown = f" (as {event['name']})" if "name" in event else ""
             details = f"{event['destination']}{shown} by the rule `{event['rule']}`"
+        elif event["type"] == "inbound_denied":
+            details = f"port {event['port']} by the rule `{event['rule']}`"
         elif event["type"] == "network_policy_changed":
             names = event["difference"]["allow_out"]
             details = f"allow_out: {names['added']} instead of {names['removed']}"
@@ -82,17 +84,18 @@ def look_around(sandbox):
     print(f"\nThe sandbox has no internet access, and {ONE} is allowed:")
     wait_until(f"{ONE} is reached", lambda: inside(sandbox, ONE))
     wait_until(f"{OTHER} is denied", lambda: not inside(sandbox, OTHER))
-    show_events(sandbox, OTHER)
+    show_events(sandbox, "outbound_denied", destination=OTHER)
 
     print(f"\nThe policy changes: {OTHER} is allowed instead:")
     sandbox.update(network=NetworkConfig(allow_internet_access=False, allow_out=[OTHER], deny_out=[]))
     wait_until(f"{OTHER} is reached", lambda: inside(sandbox, OTHER))
     wait_until(f"{ONE} is denied", lambda: not inside(sandbox, ONE))
-    show_events(sandbox, ONE)
+    show_events(sandbox, "outbound_denied", destination=ONE)
 
     print("\nPort 8080 is exposed, and needs a credential:")
     sandbox.update(exposed_ports=[8080], allow_unauthenticated_access=False)
     print(f"  without: {outside(sandbox)}, with the API key: {outside(sandbox, Authorization=f'Bearer {KEY}')}")
+    show_events(sandbox, "inbound_denied", port=8080)
 
     print("\nThe sandbox is suspended, and a request resumes it:")
     sandbox.suspend()

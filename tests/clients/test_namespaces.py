@@ -147,6 +147,15 @@ class Namespaces:
         if glob.glob("/sys/fs/cgroup/sandgate-*") or glob.glob("/sys/fs/cgroup/unified/sandgate-*"):
             self.assertEqual(self.inside.processes(sandbox)[pid], "running")
         self.fares(sandbox, SWAPPED[1])
+        # The owner sees all of it in the events.
+        expected = {("outbound_denied", ELSEWHERE), ("outbound_denied", PACKAGES), ("inbound_denied", 8080),
+                    ("network_policy_changed", None), ("ports_changed", None), ("suspended", None), ("resumed", None)}
+        world.eventually(lambda: expected <= self.events(sandbox), "the events have everything", 60)
+
+    def events(self, sandbox):
+        """The types of the events of a sandbox, with the denied destination or port."""
+        _, listed = self.here.api("GET", f"/sandboxes/{sandbox}/events")
+        return {(event["type"], event.get("destination") or event.get("port")) for event in listed["events"]}
 
     def connections(self, sandbox):
         """The number of connections to the HTTPS port that the sandbox has."""
@@ -243,7 +252,7 @@ class ExampleTest(unittest.TestCase):
             rf"newest first.*\n    outbound_denied {PACKAGES} by the rule `default deny`\n(    .*\n)*?"
             rf"    network_policy_changed allow_out: \['{ELSEWHERE}'\] instead of \['{PACKAGES}'\]\n(    .*\n)*?"
             rf"    outbound_denied {ELSEWHERE} ",
-            r"  without: 401, with the API key: 200\n",
+            r"  without: 401, with the API key: 200\n(.*\n)*?    inbound_denied port 8080 by the rule `UNAUTHENTICATED`\n",
             r"  status: suspended\n  with the API key: 200\n  status: running\n",
             r"\ndeleted try-",
         ):

@@ -144,7 +144,7 @@ pub fn for_the_edge() -> Vec<Command> {
             OK,
         ),
         Command::new(
-            "the events of the sandbox: who changed it, when it was resumed, and what a sidecar denied",
+            "the events of the sandbox: who changed it, when it was resumed, and what was denied",
             format!(r#"curl -sS {STATUS} "{API}/events?limit=50" {KEY}"#),
             r#""type":"resumed"[\s\S]*"type":"ports_changed"[\s\S]*\n200$"#,
         ),
