@@ -19,6 +19,7 @@
 //! 7. [`response`]: the decision about the response of the sandbox. It depends on the request by its
 //!    [`response_context`].
 
+mod byte_set;
 pub mod config;
 
 pub mod authority;

@@ -10,6 +10,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::byte_set::ByteSet;
 use super::config::IngressConfig;
 use super::cookie::{LEGACY_SESSION_COOKIE, SESSION_COOKIE, session_cookie};
 use super::denial::Denial;
@@ -24,21 +25,11 @@ pub const GATEWAY_AUTHORIZATION: &str = "x-sandgate-authorization";
 /// the control plane.
 const SECRET_MAX: usize = 8_192;
 
-/// By byte: whether a secret may contain it. Each byte of each credential is looked up.
-#[expect(
-    clippy::indexing_slicing,
-    reason = "it is evaluated by the compiler, which refuses an index out of range"
-)]
-static IN_SECRET: [bool; 256] = {
-    let mut allowed = [false; 256];
-    let mut byte: u8 = 0;
-    while byte < 128 {
-        allowed[byte as usize] =
-            byte.is_ascii_graphic() && !matches!(byte, b',' | b';' | b'"' | b'\\');
-        byte += 1;
-    }
-    allowed
-};
+/// The characters that both a bearer token (RFC 6750) and a cookie value (RFC 6265) can have: all visible ones but `"`, `,`, `;`, and
+/// `\`.
+static SECRET_BYTES: ByteSet = ByteSet::new(
+    b"!#$%&'()*+-./0123456789:<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~",
+);
 
 /// The secret of a credential. It has neither `Debug` nor `Display`, so that it can't be logged.
 #[derive(Clone, Eq, PartialEq)]
@@ -51,9 +42,9 @@ impl Secret {
         &self.0
     }
 
-    /// Accepts the characters that both a bearer token (RFC 6750) and a cookie value can have.
+    /// Accepts [`SECRET_BYTES`].
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let is_safe = |byte: &u8| IN_SECRET.get(usize::from(*byte)).copied().unwrap_or_default();
+        let is_safe = |byte: &u8| SECRET_BYTES.contains(*byte);
         let good = !bytes.is_empty() && bytes.len() <= SECRET_MAX && bytes.iter().all(is_safe);
         let text = std::str::from_utf8(bytes).ok().filter(|_| good)?;
         Some(Self(text.to_owned()))
@@ -208,4 +199,17 @@ fn session<'a>(head: Head<'a>) -> Result<Option<&'a [u8]>, Denial> {
     let current = session_cookie(head, SESSION_COOKIE).map_err(twice)?;
     let legacy = session_cookie(head, LEGACY_SESSION_COOKIE).map_err(twice)?;
     Ok(current.or(legacy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Secret;
+
+    #[test]
+    fn a_secret_consists_of_visible_characters_that_separate_nothing() {
+        for byte in 0..=u8::MAX {
+            let is_safe = byte.is_ascii_graphic() && !matches!(byte, b',' | b';' | b'"' | b'\\');
+            assert_eq!(Secret::parse(&[b'a', byte, b'a']).is_some(), is_safe, "{byte}");
+        }
+    }
 }
