@@ -1,7 +1,5 @@
 //! What a worker owns: its engine and its streams.
 
-mod in_use;
-
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -9,7 +7,6 @@ use std::sync::Arc;
 
 use sandgate_engine::ingress::{Engine, Forward, Guards, Now, Reply, Sight, StreamId};
 
-use self::in_use::InUse;
 use super::apply;
 use super::execute::Run;
 use super::post::Post;
@@ -28,10 +25,10 @@ pub(super) enum Step {
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) post: Arc<Post>,
-    /// No hook uses it inside of another one's use. A mutex would cost more, and no other thread reaches it.
+    /// Only hooks on this thread borrow the engine, one at a time.
     engine: RefCell<Engine>,
-    /// Whether a hook panicked while it used the engine, which may be inconsistent since then.
-    is_broken: Cell<bool>,
+    /// Set while a hook uses the engine. A hook that panics leaves it set, and the engine may then be inconsistent.
+    is_in_use: Cell<bool>,
     pub(super) streams: RefCell<BTreeMap<StreamId, Rc<Stream>>>,
     pub(super) steps: RefCell<VecDeque<(Rc<Stream>, Step)>>,
     /// Whether steps are being taken. Envoy calls hooks from inside a step, and their own steps are taken by the outer loop:
@@ -112,7 +109,7 @@ impl Worker {
                 shared: Arc::clone(shared),
                 post,
                 engine: RefCell::new(Engine::new(Arc::clone(&shared.hub), id)),
-                is_broken: Cell::new(false),
+                is_in_use: Cell::new(false),
                 streams: RefCell::default(),
                 steps: RefCell::default(),
                 is_stepping: Cell::new(false),
@@ -203,17 +200,19 @@ impl Worker {
         event: impl FnOnce(&mut Run<'_>, fn(&mut Run<'_>)) -> T,
     ) -> T {
         let result = {
-            let (mut in_use, is_new) = self.use_engine();
-            if is_new {
+            let mut engine = self.engine.borrow_mut();
+            if self.is_in_use.replace(true) {
+                self.replace(&mut engine);
                 self.abandon();
             }
             begin();
-            let mut run = Run::new(self, current, &mut in_use.engine);
+            let mut run = Run::new(self, current, &mut engine);
             // In a hook that Envoy calls from inside a step, the inbox waits: the anchor was woken for it.
             let read_inbox: fn(&mut Run<'_>) =
                 if self.is_stepping.get() { |_| () } else { |run| run.read_inbox() };
             let result = event(&mut run, read_inbox);
             run.execute_effects();
+            self.is_in_use.set(false);
             result
         };
         self.take_steps();
@@ -237,17 +236,11 @@ impl Worker {
         }
     }
 
-    /// The engine for one hook. After a panic it may be inconsistent: then it begins anew, and the second value is true.
-    fn use_engine(&self) -> (InUse<'_>, bool) {
-        let mut in_use = InUse::new(&self.engine, &self.is_broken);
-        let is_new = self.is_broken.get();
-        if is_new {
-            *in_use.engine = Engine::new(Arc::clone(&self.shared.hub), self.post.worker());
-            self.shared.hub.forget_streams(self.post.worker());
-            drop(self.post.take());
-            self.is_broken.set(false);
-        }
-        (in_use, is_new)
+    /// Begins with a new engine, after a panic.
+    fn replace(&self, engine: &mut Engine) {
+        *engine = Engine::new(Arc::clone(&self.shared.hub), self.post.worker());
+        self.shared.hub.forget_streams(self.post.worker());
+        drop(self.post.take());
     }
 
     /// Denies or resets all streams, because the engine does not know them any more, or because nothing wakes the worker.
