@@ -172,10 +172,10 @@ class CurlInside:
     def close(self):
         """Nothing stays open."""
 
-    def call(self, sandbox, method, path, body=None, key=True, url=None):
+    def call(self, sandbox, method, path, body=None, key=True, url=None, options=()):
         """(status, body) of a call of the management API."""
         here = world.current
-        command = ["curl", "-q", "-sS", "-X", method, "-w", r"\n%{http_code}", "--max-time", "30"]
+        command = ["curl", "-q", "-sS", "-X", method, "-w", r"\n%{http_code}", "--max-time", "30", *options]
         if not here.names_resolve:
             command += ["--resolve", f"*:{here.ports['edge']}:127.0.0.1"]
         if key:

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::Method;
 use sandgate_demo::client::Target;
-use sandgate_demo::client::websocket::{self, Message, OpenError};
+use sandgate_demo::client::websocket::{self, Error, Message, OpenError};
 use sandgate_e2e::{DOMAIN, Protocol, Setup, Stack, run};
 use serde_json::Value;
 
@@ -40,8 +40,11 @@ fn messages_are_forwarded_in_both_directions_with_and_without_tls() {
                 let answer = tokio::time::timeout(Duration::from_secs(20), socket.next()).await?;
                 assert!(answer.context("closed")?? == message, "another message came back");
             }
-            // The app's close arrives. The app also ends its connection, so the stream may be reset while this close is flushed.
-            let _ = socket.close(None).await;
+            // The app answers the close and ends its connection, so the stream may be reset while the close is flushed.
+            match socket.close(None).await {
+                Ok(()) | Err(Error::Io(_)) => {}
+                Err(other) => return Err(other.into()),
+            }
             let last = tokio::time::timeout(Duration::from_secs(20), socket.next()).await?;
             assert!(matches!(last, Some(Ok(Message::Close(_)))), "{last:?}");
         }
