@@ -10,18 +10,21 @@ use anyhow::{Context as _, Result};
 
 use super::summary::{Counts, Summary};
 
-/// Runs such a program with its output shown, and adds its results to a group of the summary. These programs start a real Envoy
-/// and wait in real time, so one that fails runs once more, and the summary says so if it passes then.
+/// Runs such a program with its output shown, and adds its results to a group of the summary. Most of these programs wait for a
+/// real Envoy in real time, so a program that fails runs once more, and the summary names it if it passes then.
 ///
 /// # Errors
 /// The program can't be started, or its output can't be read.
 pub(super) fn run(summary: &mut Summary, group: &str, program: &mut Command) -> Result<()> {
     let mut results = run_once(program)?;
-    if results.counts.failed > 0 {
-        println!("==> {group}: {} failed; running all of it once more", results.counts.failed);
+    let failed = results.counts.failed;
+    if failed > 0 {
+        println!("==> {group}: {failed} failed; running the whole program once more");
         results = run_once(program)?;
         if results.counts.failed == 0 {
-            summary.add_repeated(format!("{group}: a part, which is named where it failed"));
+            summary.add_repeated(format!(
+                "{group}: the whole program, {failed} failed in its first run"
+            ));
         }
     }
     for line in results.not_run {
@@ -51,7 +54,7 @@ fn run_once(program: &mut Command) -> Result<Results> {
 
 #[derive(Debug, Eq, PartialEq)]
 struct Results {
-    /// Of the last line that counts. A program may count its parts before it counts all of them.
+    /// The counts of the last line that has counts: a program may count its parts before it counts all of them.
     counts: Counts,
     not_run: Vec<String>,
 }
@@ -130,8 +133,7 @@ mod tests {
         );
         let (counts, summary) = results(&script);
         assert_eq!(counts, Counts { passed: 2, failed: 0, not_run: 0 });
-        let named =
-            "\npassed only when repeated:\n  clients: a part, which is named where it failed\n";
+        let named = "\npassed only when repeated:\n  clients: the whole program, 1 failed in its first run\n";
         assert!(summary.contains(named), "{summary}");
     }
 
