@@ -1,14 +1,14 @@
 //! Counts the denied requests to each sandbox, for the owners of the sandboxes. `reports` sends the counts to the control plane.
 //!
 //! A denial is counted if the sandbox exists and a rule denied the request; an outage is no rule. Clients decide how many denials there
-//! are, so a hub keeps a bounded number of counts, and only the number of the rest:
+//! are, so a hub keeps a bounded number of counts, and adds up the denials beyond that number:
 //!
 //! - A client that tries all ports of a sandbox takes the room of this sandbox only.
 //! - If there is no room for another sandbox, a project that has fewer of them gets it from the one that has the most. So denials of
 //!   many sandboxes of one project don't keep out those of another one.
 //!
-//! What a client sends has no part in a count, except the port. Permits touch nothing of this, and take no lock for it. A denial takes
-//! the lock of the hub anyway, to repeat the lookups.
+//! A count has nothing that a client sends, except the port. A permit changes no count and takes no lock for one. A denial takes the lock
+//! of the hub anyway, to repeat the lookups.
 
 mod reports;
 
@@ -22,11 +22,10 @@ use sandgate_policy::ingress::denial::Denial;
 
 pub(crate) use self::reports::Reports;
 
-/// The most ports and rules of one sandbox that have counts of their own, while there are few sandboxes.
+/// The most pairs of a port and a rule that are counted for one sandbox, while there are fewer than [`FEW_SANDBOXES`].
 const MAX_KINDS: usize = 20;
-/// The number of sandboxes that are few.
 const FEW_SANDBOXES: usize = 100;
-/// The most ports and rules of one sandbox that get counts of their own while there are more sandboxes.
+/// The most pairs of a port and a rule that are counted for one sandbox, while there are more sandboxes.
 const FEW_KINDS: usize = 4;
 
 /// The denied requests since the last report.
@@ -105,8 +104,8 @@ impl DenialCounts {
         self.projects.get_mut(project)?.get_mut(sandbox)
     }
 
-    /// Drops a sandbox of the project that has the most, if that has at least two more than `project`: no project gains by
-    /// taking turns with another one. Returns whether there is room now.
+    /// Drops a sandbox of the project that has the most, if that project has at least two more than `project`. With a difference of
+    /// one, two projects would displace each other's sandboxes without end. Returns whether there is room now.
     fn make_room(&mut self, project: &ProjectId) -> bool {
         let own = self.projects.get(project).map_or(0, BTreeMap::len);
         let largest = self.projects.values_mut().max_by_key(|sandboxes| sandboxes.len());

@@ -52,7 +52,8 @@ impl Resolver {
         self.hub.is_started()
     }
 
-    /// Counts a denied request to a sandbox in the hub, which reports it. Not in the worker: one without streams has no ticks.
+    /// Counts a denied request to a sandbox. The hub has the counts, because a worker without streams has no ticks in which it could
+    /// report them.
     pub(crate) fn count_denial(
         &self,
         project: &ProjectId,

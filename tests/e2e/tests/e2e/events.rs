@@ -9,8 +9,8 @@ use sandgate_e2e::{Setup, run};
 use sandgate_stack::wait::until;
 use serde_json::{Value, json};
 
-/// Longer than the pause after a report that failed. Usually, an edge reports after two seconds, and the control plane writes after two
-/// more.
+/// Longer than the pause after a report that failed. Without a failure, an edge reports within two seconds, and the control plane writes
+/// the events within two seconds after that.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]

@@ -1,7 +1,7 @@
 //! The reports of denials to the control plane.
 //!
-//! One is in flight at most, and after each one there is a pause, so the control plane gets them at a bounded rate. No request waits for
-//! one. While the control plane takes none, the counts stay in their bounds.
+//! At most one report is in flight, and a pause follows each report, so the control plane gets reports at a bounded rate. No request waits
+//! for a report. While the control plane takes no reports, the counts stay within their bounds.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const INTERVAL_MS: u64 = 2_000;
 const INTERVAL_AFTER_FAILURE_MS: u64 = 20_000;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The reports of a hub. One is in flight at most.
+/// The reports of a hub.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     pub(crate) pending: DenialCounts,
@@ -48,7 +48,7 @@ impl Reports {
         Call { id, method: "POST", path: PATH.to_owned(), body: Some(body), timeout: TIMEOUT }
     }
 
-    /// Ends the call in flight. What the control plane did not take is sent again, except after a final refusal.
+    /// Ends the call in flight. Counts that the control plane did not take are sent again, except after a final refusal.
     pub(crate) fn finish(&mut self, response: Option<&CallResponse<'_>>, now: u64) {
         let Some((_, counts)) = self.in_flight.take() else { return };
         let answered = response.filter(|response| response.has_marker()).map(CallResponse::status);
@@ -56,7 +56,7 @@ impl Reports {
             return;
         }
         self.due_at = now.saturating_add(INTERVAL_AFTER_FAILURE_MS);
-        // Another attempt does not change that the control plane knows no reports, or can't read this one.
+        // A control plane that has no such path, or can't read this report, would refuse another attempt, too.
         if !matches!(answered, Some(400 | 404 | 413)) {
             self.pending.merge(counts);
         }

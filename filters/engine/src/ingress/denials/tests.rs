@@ -123,7 +123,7 @@ fn a_count_does_not_overflow() {
 }
 
 #[test]
-fn an_outage_is_not_the_owners_to_see() {
+fn an_outage_is_no_denial_by_a_rule() {
     for denial in [
         Denial::AuthServiceUnavailable,
         Denial::SandboxNotReady,

@@ -149,8 +149,7 @@ impl Engine {
                 return Recorded::AnswerPreflight { origin, recipient };
             }
             Decision::Deny(denial) => denial,
-            // These two are impossible: `evaluate` turns a resume into a wait or a denial, and an eviction into a permit
-            // or a denial.
+            // Impossible: `evaluate` turns a resume into a wait or a denial, and an eviction into a permit or a denial.
             Decision::Resume(_) => Denial::SandboxNotReady,
             Decision::Evict(_) => Denial::TooManyRequests,
         };

@@ -28,7 +28,7 @@ pub(crate) struct State {
     pub(crate) feed: Option<Feed>,
     /// When requests to public ports last resumed a sandbox, in milliseconds.
     pub(super) public_resumes: BTreeMap<String, u64>,
-    /// What the owners of sandboxes learn of denied requests.
+    /// The denied requests, for the owners of the sandboxes.
     pub(crate) reports: Reports,
     many_sandboxes: ManySandboxes,
     call_ids: CallIds,
@@ -89,7 +89,7 @@ impl State {
             let call = feed.poll(self.call_ids.next(), config, now.ms);
             self.effects.push_back(HubEffect::Call(call));
         }
-        // After a lookup of the sandbox, so the hub is started.
+        // A denial is counted after a lookup of its sandbox, so the hub is started.
         if self.reports.is_due(now.ms) {
             let call = self.reports.send(self.call_ids.next(), now.ms);
             self.effects.push_back(HubEffect::Call(call));
